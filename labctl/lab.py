@@ -1,0 +1,126 @@
+"""The lab as a value: what it consists of and the facts that follow from it. Pure; nothing here looks at the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+
+POD_NETWORK = IPv4Network("10.244.0.0/16")
+SERVICE_NETWORK = IPv4Network("10.96.0.0/12")
+CONTROL_PLANE_OFFSET = 10
+"""The control plane is the network's .10, workers follow from .11."""
+MAX_WORKERS = 20
+
+
+class Role(StrEnum):
+    """What a node does in the cluster."""
+
+    CONTROL_PLANE = "control-plane"
+    WORKER = "worker"
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the lab. Its pods live in `pod_network`, which every other node has a route to."""
+
+    name: str
+    role: Role
+    address: IPv4Address
+    pod_network: IPv4Network
+
+
+@dataclass(frozen=True, slots=True)
+class AddressPool:
+    """The range MetalLB hands out, both ends included."""
+
+    first: IPv4Address
+    last: IPv4Address
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, IPv4Address) and self.first <= address <= self.last
+
+    def __iter__(self) -> Iterator[IPv4Address]:
+        return (IPv4Address(number) for number in range(int(self.first), int(self.last) + 1))
+
+    def __len__(self) -> int:
+        return int(self.last) - int(self.first) + 1
+
+    def __str__(self) -> str:
+        return f"{self.first}-{self.last}"
+
+
+@dataclass(frozen=True, slots=True)
+class App:
+    """A web application: `replicas` pods of `image` listening on `port`, served at `hostname`."""
+
+    name: str
+    hostname: str
+    image: str
+    port: int
+    replicas: int
+
+    @property
+    def url(self) -> str:
+        """Where the user's browser finds the app."""
+        return f"http://{self.hostname}"
+
+
+@dataclass(frozen=True, slots=True)
+class Lab:
+    """The validated description of everything."""
+
+    name: str
+    provider: str
+    network: IPv4Network
+    workers: int
+    cpus: int
+    memory: int
+    """MiB of each node."""
+    pool: AddressPool
+    kubernetes: str
+    """The version without a leading v, or `auto`: what the bundle carries."""
+    ingress: str
+    apps: tuple[App, ...]
+    hosts_file: Path
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The control plane, then the workers."""
+        return tuple(_node(self, index) for index in range(self.workers + 1))
+
+    @property
+    def control_plane(self) -> Node:
+        return self.nodes[0]
+
+    @property
+    def possible_nodes(self) -> tuple[Node, ...]:
+        """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
+        return tuple(
+            node for index in range(MAX_WORKERS + 1) if (node := _node(self, index)).address in self.network
+        )
+
+    @property
+    def gateway(self) -> IPv4Address:
+        """The host's own address in the lab's network."""
+        return self.network.network_address + 1
+
+    @property
+    def api_server(self) -> str:
+        return f"https://{self.control_plane.address}:6443"
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        return tuple(app.url for app in self.apps)
+
+
+def _node(lab: Lab, index: int) -> Node:
+    role = Role.WORKER if index else Role.CONTROL_PLANE
+    return Node(
+        name=f"{lab.name}-{role}-{index}" if index else f"{lab.name}-{role}",
+        role=role,
+        address=lab.network.network_address + CONTROL_PLANE_OFFSET + index,
+        pod_network=list(POD_NETWORK.subnets(new_prefix=24))[index],
+    )
