@@ -93,14 +93,13 @@ class Lab:
 
     @property
     def control_plane(self) -> Node:
+        """The node that runs the API server and etcd."""
         return self.nodes[0]
 
     @property
     def possible_nodes(self) -> tuple[Node, ...]:
         """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
-        return tuple(
-            node for index in range(MAX_WORKERS + 1) if (node := _node(self, index)).address in self.network
-        )
+        return tuple(node for index in range(MAX_WORKERS + 1) if (node := _node(self, index)).address in self.network)
 
     @property
     def gateway(self) -> IPv4Address:
@@ -109,10 +108,12 @@ class Lab:
 
     @property
     def api_server(self) -> str:
+        """Where the Kubernetes API answers, from the host and from every node."""
         return f"https://{self.control_plane.address}:6443"
 
     @property
     def urls(self) -> tuple[str, ...]:
+        """The address of every app, in the order of the configuration."""
         return tuple(app.url for app in self.apps)
 
 

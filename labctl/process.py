@@ -77,7 +77,9 @@ def check(
     finished = run(args, env=env, cwd=cwd, timeout=timeout, log=log, stdin=stdin)
     if finished.code != 0:
         shown = shlex.join(os.fspath(arg) for arg in args)
-        raise error(f"`{shown}` ended with exit code {finished.code}", id="tool-failed", hint=hint, details=finished.last_lines)
+        raise error(
+            f"`{shown}` ended with exit code {finished.code}", id="tool-failed", hint=hint, details=finished.last_lines
+        )
     return finished.out
 
 
@@ -108,4 +110,6 @@ def _communicate(
 
 def _append(log: Path, line: list[str], code: int, output: str) -> None:
     with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {shlex.join(line)}\n{output}{'' if output.endswith(chr(10)) or not output else chr(10)}[exit {code}]\n")
+        file.write(
+            f"$ {shlex.join(line)}\n{output}{'' if output.endswith(chr(10)) or not output else chr(10)}[exit {code}]\n"
+        )
