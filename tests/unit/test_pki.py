@@ -1,0 +1,292 @@
+"""The keys a lab is born with: what they are, who can read them, and when they are made anew."""
+
+import base64
+import re
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+    load_ssh_public_key,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from labctl import pki
+from labctl.errors import ExitCode, MissingError
+from labctl.lab import AddressPool, Lab
+
+LAB = Lab(
+    name="demo",
+    provider="docker",
+    network=IPv4Network("192.168.56.0/24"),
+    workers=1,
+    cpus=2,
+    memory=2048,
+    pool=AddressPool(IPv4Address("192.168.56.100"), IPv4Address("192.168.56.110")),
+    kubernetes="auto",
+    ingress="auto",
+    apps=(),
+    hosts_file=Path("/nowhere/hosts"),
+)
+T = TypeVar("T", bound=x509.ExtensionType)
+FILES = ["kubeconfig", "pki/ca.crt", "pki/ca.key", "pki/memberlist", "pki/ssh", "pki/ssh.pub", "pki/token"]
+
+
+def test_every_file_is_made_once_and_then_kept(tmp_path: Path) -> None:
+    assert pki.ensure(tmp_path / "labctl" / "demo", LAB) is True
+    before = contents(tmp_path / "labctl" / "demo")
+
+    assert pki.ensure(tmp_path / "labctl" / "demo", LAB) is False
+    assert contents(tmp_path / "labctl" / "demo") == before
+    assert sorted(before) == FILES
+
+
+def test_only_the_owner_can_read_the_keys(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+
+    assert (tmp_path / "pki").stat().st_mode & 0o777 == 0o700
+    assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
+
+
+def test_the_ca_is_one_that_kubeadm_would_make(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    ca = ca_of(tmp_path)
+
+    assert ca.subject.rfc4514_string() == ca.issuer.rfc4514_string() == "CN=kubernetes"
+    assert extension(ca, x509.BasicConstraints) == x509.BasicConstraints(ca=True, path_length=None)
+    usage = extension(ca, x509.KeyUsage)
+    assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (True, True, True)
+    assert extension(ca, x509.SubjectAlternativeName).get_values_for_type(x509.DNSName) == ["kubernetes"]
+    assert ca.public_key() == load_key(tmp_path / "pki/ca.key").public_key()
+
+
+def test_the_ca_is_valid_on_a_node_whose_clock_is_behind(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    ca, now = ca_of(tmp_path), datetime.now(UTC)
+
+    assert ca.not_valid_before_utc < now - timedelta(minutes=59)
+    assert ca.not_valid_after_utc > now + timedelta(days=3649)
+
+
+def test_the_ca_hash_is_that_of_its_public_key(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    public_key = ca_of(tmp_path).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+    assert pki.ca_hash(tmp_path) == "sha256:" + sha256(public_key).hexdigest()
+
+
+def test_the_token_has_kubeadms_form_and_differs_between_labs(tmp_path: Path) -> None:
+    pki.ensure(tmp_path / "one", LAB)
+    pki.ensure(tmp_path / "two", LAB)
+
+    assert re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", pki.token(tmp_path / "one"))
+    assert pki.token(tmp_path / "one") != pki.token(tmp_path / "two")
+
+
+def test_the_memberlist_key_is_128_bytes_of_base64(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+
+    assert len(base64.b64decode(pki.memberlist(tmp_path), validate=True)) == 128
+
+
+def test_the_ssh_keys_are_a_pair(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    private = load_ssh_private_key((tmp_path / "pki/ssh").read_bytes(), password=None)
+
+    assert pki.ssh_public_key(tmp_path).startswith("ssh-ed25519 ")
+    assert load_ssh_public_key(pki.ssh_public_key(tmp_path).encode()) == private.public_key()
+
+
+def test_a_lost_ssh_public_key_is_derived_again(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    before = contents(tmp_path)
+    (tmp_path / "pki/ssh.pub").unlink()
+
+    assert pki.ensure(tmp_path, LAB) is True
+    assert contents(tmp_path) == before
+
+
+def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    kubeconfig = kubeconfig_of(tmp_path)
+    cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
+    client = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
+    key = load_pem_private_key(base64.b64decode(user["client-key-data"]), password=None)
+
+    assert cluster["server"] == "https://192.168.56.10:6443"
+    assert base64.b64decode(cluster["certificate-authority-data"]) == (tmp_path / "pki/ca.crt").read_bytes()
+    client.verify_directly_issued_by(ca_of(tmp_path))
+    assert client.public_key() == key.public_key()
+    assert client.not_valid_after_utc == ca_of(tmp_path).not_valid_after_utc
+    assert extension(client, x509.ExtendedKeyUsage) == x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
+    assert client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "system:masters"
+
+
+def test_every_name_in_the_kubeconfig_is_the_labs(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, replace(LAB, name="class-room"))
+    kubeconfig = kubeconfig_of(tmp_path)
+
+    assert kubeconfig["current-context"] == "class-room"
+    assert kubeconfig["clusters"][0]["name"] == "class-room"
+    assert kubeconfig["contexts"] == [
+        {"name": "class-room", "context": {"cluster": "class-room", "user": "class-room-admin"}}
+    ]
+
+
+def test_a_kubeconfig_with_another_namespace_set_is_kept(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    kubeconfig = kubeconfig_of(tmp_path)
+    kubeconfig["contexts"][0]["context"]["namespace"] = "web"
+    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+
+    assert pki.ensure(tmp_path, LAB) is False
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "clusters: 7\nusers: []\n", "{unclosed", "clusters: [demo]\nusers: []\n"]
+)
+def test_a_broken_kubeconfig_is_made_anew(tmp_path: Path, content: str) -> None:
+    pki.ensure(tmp_path, LAB)
+    (tmp_path / "kubeconfig").write_text(content)
+
+    assert pki.ensure(tmp_path, LAB) is True
+    assert kubeconfig_of(tmp_path)["current-context"] == "demo"
+
+
+def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    before = contents(tmp_path)
+    (tmp_path / "kubeconfig").unlink()
+
+    assert pki.ensure(tmp_path, LAB) is True
+    assert {**contents(tmp_path), "kubeconfig": b""} == {**before, "kubeconfig": b""}
+
+
+def test_a_kubeconfig_of_another_ca_is_made_anew(tmp_path: Path) -> None:
+    pki.ensure(tmp_path / "one", LAB)
+    pki.ensure(tmp_path / "two", LAB)
+    (tmp_path / "two/kubeconfig").write_bytes((tmp_path / "one/kubeconfig").read_bytes())
+
+    assert pki.ensure(tmp_path / "two", LAB) is True
+    trusted = kubeconfig_of(tmp_path / "two")["clusters"][0]["cluster"]["certificate-authority-data"]
+    assert base64.b64decode(trusted) == (tmp_path / "two/pki/ca.crt").read_bytes()
+
+
+def test_a_kubeconfig_of_another_server_is_made_anew(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+
+    assert pki.ensure(tmp_path, replace(LAB, network=IPv4Network("192.168.60.0/24"))) is True
+    assert kubeconfig_of(tmp_path)["clusters"][0]["cluster"]["server"] == "https://192.168.60.10:6443"
+
+
+def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(tmp_path: Path) -> None:
+    pki.ensure(tmp_path, LAB)
+    key, ca_hash = (tmp_path / "pki/ca.key").read_bytes(), pki.ca_hash(tmp_path)
+    (tmp_path / "pki/ca.crt").unlink()
+
+    assert pki.ensure(tmp_path, LAB) is True
+    assert (tmp_path / "pki/ca.key").read_bytes() == key
+    assert pki.ca_hash(tmp_path) == ca_hash
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "reason"),
+    [
+        ("pki/ca.key", None, "it is gone"),
+        ("pki/ca.key", b"", "it is not a PEM private key"),
+        ("pki/ca.crt", b"\xff\x00", "it is not a PEM certificate"),
+        ("pki/ssh", b"-----BEGIN", "it is not an OpenSSH private key"),
+    ],
+)
+def test_a_damaged_key_is_named_and_nothing_is_made(
+    tmp_path: Path, file: str, content: bytes | None, reason: str
+) -> None:
+    pki.ensure(tmp_path, LAB)
+    (tmp_path / "pki/ssh.pub").unlink()
+    (tmp_path / file).unlink()
+    if content is not None:
+        (tmp_path / file).write_bytes(content)
+    before = contents(tmp_path)
+
+    with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / file}: {reason}")) as caught:
+        pki.ensure(tmp_path, LAB)
+
+    assert (caught.value.id, caught.value.exit_code) == ("pki-damaged", ExitCode.MISSING)
+    assert "labctl destroy" in caught.value.hint
+    assert contents(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("key", "reason"),
+    [
+        (ec.generate_private_key(ec.SECP256R1()), "it is not the key of"),
+        (rsa.generate_private_key(public_exponent=65537, key_size=1024), "it is not an elliptic curve key"),  # noqa: S505 - quick to make, protects nothing
+    ],
+    ids=["another", "rsa"],
+)
+def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
+    tmp_path: Path, key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey, reason: str
+) -> None:
+    pki.ensure(tmp_path, LAB)
+    (tmp_path / "pki/ca.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+
+    with pytest.raises(MissingError, match=reason) as caught:
+        pki.ensure(tmp_path, LAB)
+
+    assert caught.value.id == "pki-damaged"
+    assert "PRIVATE KEY" not in repr(caught.value) + str(caught.value.details)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "demo").write_text("a file where the lab's folder belongs")
+
+    with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / 'demo'}")) as caught:
+        pki.ensure(tmp_path / "demo", LAB)
+
+    assert caught.value.id == "state-not-usable"
+
+
+def test_a_write_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
+    (tmp_path / "pki/token").mkdir(parents=True)
+
+    with pytest.raises(IsADirectoryError):
+        pki._write(tmp_path / "pki/token", b"secret")
+
+    assert [path.name for path in (tmp_path / "pki").iterdir()] == ["token"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def ca_of(folder: Path) -> x509.Certificate:
+    return x509.load_pem_x509_certificate((folder / "pki/ca.crt").read_bytes())
+
+
+def load_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key
+
+
+def kubeconfig_of(folder: Path) -> dict[str, Any]:
+    content = yaml.safe_load((folder / "kubeconfig").read_text())
+    assert isinstance(content, dict)
+    return content
+
+
+def extension(certificate: x509.Certificate, kind: type[T]) -> T:
+    return certificate.extensions.get_extension_for_class(kind).value
