@@ -1,0 +1,43 @@
+"""Where labctl keeps things: the XDG folders, on every system alike."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from platformdirs.unix import Unix
+
+from labctl.errors import MissingError
+
+PRIVATE = 0o700
+
+
+def state_home() -> Path:
+    """The folder that holds one folder a lab: `$XDG_STATE_HOME/labctl`, else `~/.local/state/labctl`."""
+    return Unix("labctl").user_state_path
+
+
+def state(lab_name: str) -> Path:
+    """The folder of everything labctl keeps about this lab; it may not exist yet."""
+    return state_home() / lab_name
+
+
+def cache() -> Path:
+    """The folder of what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
+    return Unix("labctl").user_cache_path
+
+
+def private_folder(path: Path) -> Path:
+    """The folder exists and only its owner may enter it; returns `path`.
+
+    Raises MissingError when it cannot be made.
+    """
+    try:
+        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
+        path.chmod(PRIVATE)
+    except OSError as error:
+        raise MissingError(
+            f"cannot make the folder {path}: {error.strerror}",
+            id="folder-not-made",
+            hint="Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are.",
+        ) from error
+    return path

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+
+import pytest
+
+from labctl import paths
+from labctl.errors import MissingError
+
+
+def test_state_and_cache_follow_the_xdg_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    assert paths.state("demo") == tmp_path / "state" / "labctl" / "demo"
+    assert paths.cache() == tmp_path / "cache" / "labctl"
+
+
+@pytest.mark.parametrize("absent", [None, "", "not/absolute"])
+def test_without_usable_xdg_variables_the_defaults_below_home_hold(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, absent: str | None
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for variable in ("XDG_STATE_HOME", "XDG_CACHE_HOME"):
+        if absent is None:
+            monkeypatch.delenv(variable, raising=False)
+        else:
+            monkeypatch.setenv(variable, absent)
+
+    assert paths.state_home() == tmp_path / ".local/state/labctl"
+    assert paths.cache() == tmp_path / ".cache/labctl"
+
+
+def test_asking_for_a_path_makes_nothing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+
+    paths.state("demo")
+
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_private_folder_is_made_with_its_parents_and_only_its_owner_may_enter(tmp_path: Path) -> None:
+    folder = paths.private_folder(tmp_path / "labctl" / "demo")
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_others_could_enter_becomes_private(tmp_path: Path) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir(mode=0o755)
+
+    paths.private_folder(folder)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(MissingError, match="file/demo") as caught:
+        paths.private_folder(tmp_path / "file" / "demo")
+
+    assert caught.value.id == "folder-not-made"
