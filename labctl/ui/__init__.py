@@ -1,0 +1,16 @@
+"""What the user sees: progress on stderr, answers on stdout. The only importer of rich, which is imported late."""
+
+from labctl.ui.answers import confirm, document, show_error, show_error_json, status, table
+from labctl.ui.progress import Result, Watcher, watcher
+
+__all__ = [
+    "Result",
+    "Watcher",
+    "confirm",
+    "document",
+    "show_error",
+    "show_error_json",
+    "status",
+    "table",
+    "watcher",
+]

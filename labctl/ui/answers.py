@@ -1,0 +1,117 @@
+"""Answers on stdout, questions and errors on stderr."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TextIO, TypeVar
+
+from labctl.errors import LabError
+from labctl.report import StatusReport
+from labctl.ui.screen import Output, console, one_line
+
+T = TypeVar("T")
+Line = list[tuple[str, str]]
+"""Pieces of text, each with its style."""
+
+COLUMN_GAP = "   "
+NOTHING = "-"
+GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
+"""The columns that tell good from bad, and what they say when all is well."""
+
+
+def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO], None]) -> None:
+    """The answer of a command: one JSON document, or what `text` makes of it."""
+    if output == "json":
+        print(json.dumps(value, indent=2), file=stdout)
+    else:
+        text(value, stdout)
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO) -> None:
+    """The rows under their headers, in columns as wide as their widest cell, as kubectl prints them."""
+    _show_lines(_table_lines(headers, rows), stdout)
+
+
+def status(report: StatusReport, stdout: TextIO) -> None:
+    """The whole lab in sections, its problems last."""
+    nodes = [(node["name"], node["role"], node["address"], _yes(node["ready"])) for node in report["nodes"]]
+    addresses = [
+        (held["address"], held["service"], held["pool"], held["node"] or NOTHING) for held in report["addresses"]
+    ]
+    ingress = report["ingress"]
+    service = f"{ingress['namespace']}/{ingress['service']}"
+    controller = (ingress["controller"], service, ingress["address"] or NOTHING, _yes(ingress["ready"]))
+    apps = [(app["name"], app["url"], str(app["http"] or NOTHING)) for app in report["apps"]]
+    sections = {
+        "Nodes": _table_lines(("NAME", "ROLE", "ADDRESS", "READY"), nodes),
+        "Addresses": _table_lines(("ADDRESS", "SERVICE", "POOL", "ANNOUNCED BY"), addresses),
+        "Ingress": _table_lines(("CONTROLLER", "SERVICE", "ADDRESS", "READY"), [controller]),
+        "Apps": _table_lines(("NAME", "URL", "HTTP"), apps),
+        "Problems": [[(one_line(problem), "red")] for problem in report["problems"]] or [[("none", "")]],
+    }
+    for title, lines in sections.items():
+        _show_lines([[(title, "bold")], *([("  ", ""), *line] for line in lines)], stdout)
+
+
+def show_error(error: LabError, stderr: TextIO) -> None:
+    """What went wrong, the last lines of the tool that failed, and what to do."""
+    first, *others = error.message.splitlines() or [""]
+    lines: list[Line] = [
+        [("error: ", "bold red"), (one_line(first), "red")],
+        *([(f"  {one_line(other)}", "red")] for other in others),
+        *([(f"  {one_line(detail)}", "dim")] for detail in error.details),
+    ]
+    if error.hint:
+        lines.append([("hint: ", "bold"), (one_line(error.hint), "")])
+    _show_lines(lines, stderr)
+
+
+def show_error_json(error: LabError, stdout: TextIO) -> None:
+    """The error as the one JSON document of a command."""
+    print(json.dumps({"error": error_document(error)}, indent=2), file=stdout)
+
+
+def error_document(error: LabError) -> Mapping[str, str]:
+    """The error in the form scripts read it."""
+    return {"id": error.id, "message": error.message, "hint": error.hint}
+
+
+def confirm(question: str, stdin: TextIO, stderr: TextIO) -> bool:
+    """Whether the user at the terminal says yes; where there is no terminal nobody is asked, and that is a no."""
+    if not stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=stderr, flush=True)
+    return stdin.readline().strip().lower() in {"y", "yes"}
+
+
+def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[Line]:
+    shown = [tuple(headers), *(tuple(one_line(cell) for cell in row) for row in rows)]
+    widths = [max(len(cell) for cell in column) for column in zip(*shown, strict=True)]
+    widths[-1] = 0  # nothing follows the last column
+    return [
+        [
+            (cell.ljust(width) + COLUMN_GAP * (width > 0), _cell_style(header, cell))
+            for header, cell, width in zip(headers, row, widths, strict=True)
+        ]
+        for row in shown
+    ]
+
+
+def _cell_style(header: str, cell: str) -> str:
+    if header not in GOOD_CELLS or cell == header:
+        return ""
+    return "green" if cell == GOOD_CELLS[header] else "red"
+
+
+def _yes(condition: bool) -> str:  # noqa: FBT001 - it turns a boolean into a word
+    return "yes" if condition else "no"
+
+
+def _show_lines(lines: Iterable[Line], stream: TextIO) -> None:
+    """Lines of styled pieces, never wrapped or cut: a terminal wraps them itself, and a pipe wants them whole."""
+    from rich.text import Text  # noqa: PLC0415 - see console()
+
+    screen = console(stream)
+    for line in lines:
+        screen.print(Text.assemble(*line), soft_wrap=True)

@@ -1,0 +1,232 @@
+"""Watching a run: a live line on a terminal, plain lines without one, or JSON lines for scripts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TextIO
+
+from labctl.errors import LabError
+from labctl.events import Event
+from labctl.ui.answers import error_document, show_error
+from labctl.ui.screen import Output, Symbols, console, is_live, one_line, symbols
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+REFRESHES_PER_SECOND = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How an `up` or a `destroy` ended; `error` is None when all went well."""
+
+    ok: bool
+    changed: bool
+    seconds: float
+    urls: tuple[str, ...] = ()
+    error: LabError | None = None
+
+
+class Watcher(Protocol):
+    """Is told every event of a run and, last, its result."""
+
+    def __call__(self, event: Event) -> None:
+        """Show an event."""
+
+    def result(self, result: Result) -> None:
+        """Show how the run ended."""
+
+
+@contextmanager
+def watcher(output: Output, verbosity: int, stdout: TextIO, stderr: TextIO) -> Iterator[Watcher]:
+    """The watcher for these streams; afterwards the terminal is as it was, however the run ended.
+
+    `verbosity` is -1 for `-q` (only the answer and errors), 1 for `-v` (every progress text keeps its line). JSON
+    lines are always complete.
+    """
+    if output == "json":
+        yield JsonWatcher(stdout)
+    elif verbosity < 0:
+        yield QuietWatcher(stdout, stderr)
+    elif not is_live(stderr):
+        yield PlainWatcher(stdout, stderr)
+    else:
+        with closing(LiveWatcher(stdout, stderr, verbose=verbosity > 0)) as live:
+            yield live
+
+
+class JsonWatcher:
+    """One JSON object a line on stdout, as soon as it happens."""
+
+    def __init__(self, stdout: TextIO) -> None:
+        self._stdout = stdout
+
+    def __call__(self, event: Event) -> None:
+        """Write the event; `changed` and `seconds` only where it has them."""
+        line: dict[str, Any] = {"event": "step", "step": event.step, "state": event.state}
+        if event.changed is not None:
+            line["changed"] = event.changed
+        if event.seconds is not None:
+            line["seconds"] = round(event.seconds, 2)
+        self._write({**line, "text": event.text})
+
+    def result(self, result: Result) -> None:
+        """Write the last line."""
+        self._write(
+            {
+                "event": "result",
+                "ok": result.ok,
+                "changed": result.changed,
+                "seconds": round(result.seconds, 2),
+                "urls": result.urls,
+                "error": error_document(result.error) if result.error else None,
+            }
+        )
+
+    def _write(self, line: dict[str, Any]) -> None:
+        print(json.dumps(line), file=self._stdout, flush=True)
+
+
+class QuietWatcher:
+    """Nothing but the answer, or the error."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+
+    def __call__(self, event: Event) -> None:
+        """Say nothing."""
+
+    def result(self, result: Result) -> None:
+        """Print the URLs, or the error."""
+        _show_answer(result, self._stdout, self._stderr)
+
+
+class PlainWatcher:
+    """One plain line an event, for logs."""
+
+    def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
+        self._stdout = stdout
+        self._stderr = stderr
+
+    def __call__(self, event: Event) -> None:
+        """Print the event."""
+        print(_plain_line(event), file=self._stderr, flush=True)
+
+    def result(self, result: Result) -> None:
+        """Print the URLs and what to try next, or the error."""
+        _show_answer(result, self._stdout, self._stderr)
+        _show_closing(result, self._stderr)
+
+
+class LiveWatcher:
+    """One line a step, and under them a line that shows what the running step does now."""
+
+    def __init__(
+        self, stdout: TextIO, stderr: TextIO, *, verbose: bool, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        from rich.live import Live  # noqa: PLC0415 - see console()
+
+        self._stdout = stdout
+        self._stderr = stderr
+        self._verbose = verbose
+        self._symbols = symbols(stderr)
+        self._running = _RunningStep(self._symbols, clock)
+        self._live = Live(
+            self._running,
+            console=console(stderr),
+            refresh_per_second=REFRESHES_PER_SECOND,
+            transient=True,
+            redirect_stdout=False,
+            redirect_stderr=False,
+        )
+        self._live.start()
+
+    def __call__(self, event: Event) -> None:
+        """Put the event into the running step's line, or turn that into the step's last line."""
+        self._running.follow(event)
+        if event.state in {"done", "failed"}:
+            line, style = _finished_line(event, self._symbols)
+            self._live.console.print(line, style=style, no_wrap=True, overflow=self._symbols.overflow)
+        elif event.state == "progress" and self._verbose:
+            self._live.console.print(f"  {_plain_line(event)}", style="dim", soft_wrap=True)
+
+    def result(self, result: Result) -> None:
+        """Remove the running line; print the URLs and what to try next, or the error."""
+        self.close()
+        _show_answer(result, self._stdout, self._stderr)
+        _show_closing(result, self._stderr)
+
+    def close(self) -> None:
+        """The running line is gone and the cursor visible."""
+        self._live.stop()
+
+
+class _RunningStep:
+    """The line of the step that runs now; rich asks for it at every refresh. Empty between steps."""
+
+    def __init__(self, signs: Symbols, clock: Callable[[], float]) -> None:
+        self._symbols = signs
+        self._clock = clock
+        self._started = 0.0
+        self._event: Event | None = None
+
+    def follow(self, event: Event) -> None:
+        if event.state == "started":
+            self._started = self._clock()
+        self._event = event if event.state in {"started", "progress"} else None
+
+    def __rich__(self) -> Text:
+        from rich.text import Text  # noqa: PLC0415 - see console()
+
+        return Text(self._line(), no_wrap=True, overflow=self._symbols.overflow)
+
+    def _line(self) -> str:
+        if self._event is None:
+            return ""
+        elapsed = self._clock() - self._started
+        frame = self._symbols.spinner[int(elapsed * REFRESHES_PER_SECOND) % len(self._symbols.spinner)]
+        return f"{frame} {self._event.step:<12}{elapsed:>6.1f}s  {one_line(self._event.text)}".rstrip()
+
+
+def _finished_line(event: Event, signs: Symbols) -> tuple[str, str]:
+    """The last line of a step, and its style."""
+    if event.state == "failed":
+        symbol, style, text = signs.failed, "red", "failed"
+    elif event.changed:
+        symbol, style, text = signs.changed, "", one_line(event.text)
+    else:
+        symbol, style, text = signs.unchanged, "dim", one_line(event.text) or "unchanged"
+    seconds = "" if event.seconds is None else f"{event.seconds:.1f}s"
+    return f"{symbol} {event.step:<12}{seconds:>7}  {text}".rstrip(), style
+
+
+def _plain_line(event: Event) -> str:
+    if event.state == "progress":
+        return f"{event.step}: {one_line(event.text)}"
+    line = f"{event.step}: {event.state}"
+    if event.seconds is not None:
+        line += f" in {event.seconds:.1f} s"
+    if event.changed is not None:
+        line += " (changed)" if event.changed else " (unchanged)"
+    # The text of a failure is the error that the result ends with.
+    return f"{line}: {one_line(event.text)}" if event.text and event.state != "failed" else line
+
+
+def _show_answer(result: Result, stdout: TextIO, stderr: TextIO) -> None:
+    if result.error:
+        show_error(result.error, stderr)
+    for url in result.urls if result.ok else ():
+        print(url, file=stdout, flush=True)
+
+
+def _show_closing(result: Result, stderr: TextIO) -> None:
+    if not result.ok:
+        return
+    print(f"done in {result.seconds:.1f} s{'' if result.changed else ', nothing changed'}", file=stderr)
+    if result.urls:
+        print(f"next: labctl status, labctl exec -- curl {result.urls[0]}", file=stderr)

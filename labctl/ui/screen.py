@@ -1,0 +1,62 @@
+"""What a stream can show: colours, a line that changes, and characters beyond ASCII."""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TextIO
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+Output = Literal["text", "json"]
+
+ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """The signs before a step's line, the frames of the spinner, and how rich ends a line that is too long."""
+
+    changed: str
+    unchanged: str
+    failed: str
+    spinner: str
+    overflow: Literal["ellipsis", "crop"]
+
+
+UNICODE = Symbols("✓", "·", "✗", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "ellipsis")
+ASCII = Symbols("+", "-", "x", "|/-\\", "crop")
+
+
+def console(stream: TextIO) -> Console:
+    """A console that shows every text as it is, and no colour or weight where NO_COLOR is set."""
+    from rich.console import Console  # noqa: PLC0415 - takes longer than most commands; JSON never needs it
+
+    return Console(
+        file=stream,
+        color_system=None if os.environ.get("NO_COLOR") else "auto",
+        markup=False,
+        highlight=False,
+        emoji=False,
+    )
+
+
+def is_live(stream: TextIO) -> bool:
+    """Whether a line on this stream can be changed after it was written."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def symbols(stream: TextIO) -> Symbols:
+    """The signs this stream can show."""
+    # Not LC_CTYPE: Python itself sets that to UTF-8 in the C locale (PEP 538).
+    locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
+    encoding = stream.encoding or "utf-8"
+    return UNICODE if "utf" in locale.lower() and "utf" in encoding.lower() else ASCII
+
+
+def one_line(text: str) -> str:
+    """A text from elsewhere without escape sequences, line breaks and other control characters."""
+    words = ESCAPE_SEQUENCE.sub("", text).split()
+    return "".join(character for character in " ".join(words) if character.isprintable())

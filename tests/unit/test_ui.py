@@ -1,0 +1,437 @@
+"""What a user sees on a terminal, in a log and in JSON; seen through a small emulated terminal."""
+
+import io
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import TextIO
+
+import pytest
+
+from labctl import ui
+from labctl.errors import LabError, ProviderError
+from labctl.events import Event
+from labctl.report import StatusReport
+from labctl.ui.progress import _RunningStep
+from labctl.ui.screen import ASCII, UNICODE, Output, one_line
+
+ERROR = ProviderError(
+    "`vagrant up` of [demo-worker-1] failed\nsee the log",
+    id="tool-failed",
+    hint="`labctl up` resumes",
+    details=("==> first [red]", "==> \x1b[31mlast\x1b[0m"),
+)
+SHOWN_ERROR = """\
+error: `vagrant up` of [demo-worker-1] failed
+  see the log
+  ==> first [red]
+  ==> last
+hint: `labctl up` resumes
+"""
+EVENTS = (
+    Event("render", "started"),
+    Event("render", "done", changed=False, seconds=0.1234),
+    Event("boot", "started"),
+    Event("boot", "progress", "vagrant up\ndemo-worker-1"),
+    Event("boot", "done", "2 nodes running", changed=True, seconds=11.2),
+)
+FAILURE = (
+    Event("boot", "started"),
+    Event("boot", "progress", "vagrant up"),
+    Event("boot", "failed", "no", seconds=3.0),
+)
+UP = ui.Result(ok=True, changed=True, seconds=31.4, urls=("http://my-app.local", "http://b.local"))
+UNCHANGED = ui.Result(ok=True, changed=False, seconds=1.26)
+FAILED = ui.Result(ok=False, changed=True, seconds=3.0, urls=("http://my-app.local",), error=ERROR)
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal, and the screen that its output leaves."""
+
+    def isatty(self) -> bool:
+        return True
+
+    @property
+    def screen(self) -> list[str]:
+        lines, row = [""], 0
+        for piece in re.findall(r"\x1b\[[0-?]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if piece == "\n":
+                row += 1
+                lines += [""] * (row == len(lines))
+            elif piece == "\x1b[1A":
+                row -= 1
+            elif piece == "\x1b[2K":
+                lines[row] = ""
+            elif not piece.startswith(("\x1b", "\r")):
+                lines[row] += piece
+        return lines
+
+    @property
+    def cursor_hidden(self) -> bool:
+        return self.getvalue().rfind("\x1b[?25l") > self.getvalue().rfind("\x1b[?25h")
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "LANG": "C.UTF-8", "COLUMNS": "60"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_json_lines_are_those_of_the_contract() -> None:
+    stdout, stderr = watch("json", 0, EVENTS, replace(UP, seconds=1.256, urls=("http://b.local",)))
+
+    assert stdout.getvalue().splitlines() == [
+        '{"event": "step", "step": "render", "state": "started", "text": ""}',
+        '{"event": "step", "step": "render", "state": "done", "changed": false, "seconds": 0.12, "text": ""}',
+        '{"event": "step", "step": "boot", "state": "started", "text": ""}',
+        '{"event": "step", "step": "boot", "state": "progress", "text": "vagrant up\\ndemo-worker-1"}',
+        '{"event": "step", "step": "boot", "state": "done", "changed": true, "seconds": 11.2, "text": "2 nodes running"}',
+        '{"event": "result", "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "error": null}',
+    ]
+    assert stderr.getvalue() == ""
+
+
+def test_a_failed_run_ends_in_json_with_its_error() -> None:
+    stdout, stderr = watch("json", -1, FAILURE, FAILED)
+
+    assert json.loads(stdout.getvalue().splitlines()[-1])["error"] == {
+        "id": "tool-failed",
+        "message": "`vagrant up` of [demo-worker-1] failed\nsee the log",
+        "hint": "`labctl up` resumes",
+    }
+    assert stderr.getvalue() == ""
+
+
+def test_every_json_line_is_flushed_at_once() -> None:
+    flushed: list[str] = []
+
+    class Pipe(io.StringIO):
+        def flush(self) -> None:
+            flushed.append(self.getvalue())
+
+    stdout = Pipe()
+    with ui.watcher("json", 0, stdout, io.StringIO()) as watcher:
+        watcher(Event("boot", "started"))
+
+        assert flushed[-1].endswith("}\n")
+
+
+def test_a_log_gets_plain_lines() -> None:
+    stdout, stderr = watch("text", 0, EVENTS, UP)
+
+    assert stderr.getvalue().splitlines() == [
+        "render: started",
+        "render: done in 0.1 s (unchanged)",
+        "boot: started",
+        "boot: vagrant up demo-worker-1",
+        "boot: done in 11.2 s (changed): 2 nodes running",
+        "done in 31.4 s",
+        "next: labctl status, labctl exec -- curl http://my-app.local",
+    ]
+    assert stdout.getvalue() == "http://my-app.local\nhttp://b.local\n"
+
+
+def test_a_log_of_a_failed_run_ends_with_the_error_and_no_url() -> None:
+    stdout, stderr = watch("text", 0, FAILURE, FAILED)
+
+    assert stderr.getvalue() == "boot: started\nboot: vagrant up\nboot: failed in 3.0 s\n" + SHOWN_ERROR
+    assert stdout.getvalue() == ""
+
+
+def test_a_run_without_urls_only_says_how_long_it_took() -> None:
+    stdout, stderr = watch("text", 0, (), UNCHANGED)
+
+    assert stderr.getvalue() == "done in 1.3 s, nothing changed\n"
+    assert stdout.getvalue() == ""
+
+
+def test_quiet_leaves_the_answer() -> None:
+    stdout, stderr = watch("text", -1, EVENTS, UP, stderr=Terminal())
+
+    assert stdout.getvalue() == "http://my-app.local\nhttp://b.local\n"
+    assert stderr.getvalue() == ""
+
+
+def test_quiet_leaves_the_error() -> None:
+    _, stderr = watch("text", -1, FAILURE, FAILED)
+
+    assert stderr.getvalue() == SHOWN_ERROR
+
+
+def test_a_terminal_shows_one_line_a_step() -> None:
+    terminal = Terminal()
+    stdout, _ = watch("text", 0, EVENTS, UP, stderr=terminal)
+
+    assert terminal.screen == [
+        "· render         0.1s  unchanged",
+        "✓ boot          11.2s  2 nodes running",
+        "done in 31.4 s",
+        "next: labctl status, labctl exec -- curl http://my-app.local",
+        "",
+    ]
+    assert stdout.getvalue() == "http://my-app.local\nhttp://b.local\n"
+    assert not terminal.cursor_hidden
+
+
+def test_a_terminal_shows_the_failed_step_and_then_the_error() -> None:
+    terminal = Terminal()
+    watch("text", 0, FAILURE, FAILED, stderr=terminal)
+
+    assert terminal.screen == ["✗ boot           3.0s  failed", *SHOWN_ERROR.splitlines(), ""]
+    assert not terminal.cursor_hidden
+
+
+def test_verbose_keeps_every_progress_text_on_the_terminal() -> None:
+    terminal = Terminal()
+    watch("text", 1, EVENTS, UNCHANGED, stderr=terminal)
+
+    assert terminal.screen[:3] == [
+        "· render         0.1s  unchanged",
+        "  boot: vagrant up demo-worker-1",
+        "✓ boot          11.2s  2 nodes running",
+    ]
+
+
+@pytest.mark.parametrize("reason", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_is_cut_off_leaves_no_half_line_and_a_visible_cursor(reason: type[BaseException]) -> None:
+    terminal = Terminal()
+
+    with pytest.raises(reason):
+        cut_off(reason, terminal)
+
+    assert "".join(terminal.screen) == ""
+    assert not terminal.cursor_hidden
+
+
+def test_the_running_line_shows_the_last_text_and_the_time_so_far() -> None:
+    now = 100.0
+    running = _RunningStep(UNICODE, lambda: now)
+    assert running._line() == ""
+
+    running.follow(Event("boot", "started"))
+    now = 102.5
+    assert running._line() == "⠴ boot           2.5s"
+
+    running.follow(Event("boot", "progress", "vagrant up"))
+    assert running._line() == "⠴ boot           2.5s  vagrant up"
+
+    running.follow(Event("boot", "done", changed=True, seconds=2.5))
+    assert running._line() == ""
+
+
+@pytest.mark.parametrize(("language", "end"), [("C.UTF-8", "…"), ("C", "x")])
+def test_a_long_text_is_cut_to_the_width(monkeypatch: pytest.MonkeyPatch, language: str, end: str) -> None:
+    monkeypatch.setenv("LANG", language)
+    terminal = Terminal()
+    watch("text", 0, [Event("boot", "done", "x" * 100, changed=True, seconds=1.0)], UNCHANGED, stderr=terminal)
+
+    assert len(terminal.screen[0]) == 60
+    assert terminal.screen[0].endswith("x" + end)
+    assert terminal.screen[1] == "done in 1.3 s, nothing changed"
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [{"LANG": "C"}, {"LANG": ""}, {"LANG": "C", "LC_CTYPE": "C.UTF-8"}, {"LC_ALL": "POSIX"}],
+    ids=str,
+)
+def test_a_terminal_without_utf8_gets_ascii_signs(monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    terminal = Terminal()
+    watch("text", 0, [*EVENTS, *FAILURE], UNCHANGED, stderr=terminal)
+
+    assert [line[0] for line in terminal.screen[:3]] == ["-", "+", "x"]
+    assert terminal.getvalue().isascii()
+
+
+def test_ascii_signs_are_ascii() -> None:
+    assert (ASCII.changed + ASCII.unchanged + ASCII.failed + ASCII.spinner).isascii()
+
+
+def test_a_terminal_that_cannot_move_its_cursor_gets_plain_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    terminal = Terminal()
+    watch("text", 0, FAILURE, FAILED, stderr=terminal)
+
+    assert terminal.getvalue() == "boot: started\nboot: vagrant up\nboot: failed in 3.0 s\n" + SHOWN_ERROR
+
+
+def test_colours_only_where_they_are_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    coloured = shown(lambda stream: ui.show_error(ERROR, stream), Terminal())
+    monkeypatch.setenv("NO_COLOR", "1")
+    plain = shown(lambda stream: ui.show_error(ERROR, stream), Terminal())
+
+    assert coloured.startswith("\x1b[1;31merror: \x1b[0m")
+    assert plain == SHOWN_ERROR
+
+
+def test_no_color_holds_for_the_lines_of_steps_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    terminal = Terminal()
+    watch("text", 1, [*EVENTS, *FAILURE], FAILED, stderr=terminal)
+
+    assert re.findall(r"\x1b\[[0-9;]*m", terminal.getvalue()) == []
+
+
+def test_a_long_error_is_not_broken_into_lines() -> None:
+    error = LabError("x" * 200, id="long")
+
+    assert shown(lambda stream: ui.show_error(error, stream)) == f"error: {'x' * 200}\n"
+
+
+def test_an_error_as_json_is_one_document() -> None:
+    assert json.loads(shown(lambda stream: ui.show_error_json(ERROR, stream))) == {
+        "error": {"id": "tool-failed", "message": ERROR.message, "hint": "`labctl up` resumes"}
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("\x1b[1;31mred\x1b[0m\r\n  next\tone", "red next one"),
+        ("bell\x07 and \x1b]odd", "bell and odd"),
+        ("half an escape \x1b", "half an escape"),
+        ("für [bold]", "für [bold]"),
+    ],
+)
+def test_a_text_from_elsewhere_becomes_one_harmless_line(text: str, line: str) -> None:
+    assert one_line(text) == line
+
+
+def test_a_table_has_columns_as_wide_as_their_widest_cell() -> None:
+    table = shown(lambda stream: ui.table(("NAME", "NODES"), [("demo", "2"), ("class-room", "[12]")], stream))
+
+    assert table == "NAME         NODES\ndemo         2\nclass-room   [12]\n"
+
+
+def test_a_table_without_rows_is_its_headers() -> None:
+    assert shown(lambda stream: ui.table(("NAME", "NODES"), [], stream)) == "NAME   NODES\n"
+
+
+def test_a_document_is_json_or_text() -> None:
+    def text(value: list[str], stdout: TextIO) -> None:
+        stdout.write(" and ".join(value))
+
+    assert shown(lambda stream: ui.document(["a", "b"], "json", stream, text)) == '[\n  "a",\n  "b"\n]\n'
+    assert shown(lambda stream: ui.document(["a", "b"], "text", stream, text)) == "a and b"
+
+
+def test_status_shows_the_whole_lab() -> None:
+    assert (
+        shown(lambda stream: ui.status(report(), stream))
+        == """\
+Nodes
+  NAME                 ROLE            ADDRESS         READY
+  demo-control-plane   control-plane   192.168.56.10   yes
+  demo-worker-1        worker          192.168.56.11   no
+Addresses
+  ADDRESS          SERVICE                                  POOL   ANNOUNCED BY
+  192.168.56.100   ingress-nginx/ingress-nginx-controller   demo   demo-worker-1
+Ingress
+  CONTROLLER      SERVICE                                  ADDRESS          READY
+  ingress-nginx   ingress-nginx/ingress-nginx-controller   192.168.56.100   yes
+Apps
+  NAME     URL                   HTTP
+  my-app   http://my-app.local   200
+Problems
+  node demo-worker-1 is not Ready: [kubelet] is silent
+"""
+    )
+
+
+def test_status_of_a_lab_that_has_nothing_yet_shows_dashes() -> None:
+    empty = report()
+    empty["nodes"], empty["addresses"], empty["problems"] = [], [], []
+    empty["ingress"]["address"], empty["ingress"]["ready"] = None, False
+    empty["apps"][0]["http"] = None
+    lines = shown(lambda stream: ui.status(empty, stream)).splitlines()
+
+    assert lines[lines.index("Ingress") + 2].split()[-2:] == ["-", "no"]
+    assert lines[lines.index("Apps") + 2].split() == ["my-app", "http://my-app.local", "-"]
+    assert lines[-2:] == ["Problems", "  none"]
+
+
+def test_status_colours_good_and_bad_on_a_terminal() -> None:
+    broken = report()
+    broken["apps"][0]["http"] = 503
+    text = shown(lambda stream: ui.status(broken, stream), Terminal())
+
+    assert "192.168.56.10   \x1b[32myes\x1b[0m\n" in text
+    assert "192.168.56.11   \x1b[31mno\x1b[0m\n" in text
+    assert "http://my-app.local   \x1b[31m503\x1b[0m\n" in text
+    assert "READY\n" in text
+
+
+@pytest.mark.parametrize(
+    ("answer", "meant"), [("y\n", True), (" Yes \n", True), ("n\n", False), ("\n", False), ("", False)]
+)
+def test_only_a_yes_is_a_yes(answer: str, meant: bool) -> None:  # noqa: FBT001 - a test's parameter
+    stderr = io.StringIO()
+
+    assert ui.confirm("Destroy lab demo?", Terminal(answer), stderr) is meant
+    assert stderr.getvalue() == "Destroy lab demo? [y/N] "
+
+
+def test_nobody_is_asked_without_a_terminal() -> None:
+    stdin, stderr = io.StringIO("y\n"), io.StringIO()
+
+    assert ui.confirm("Destroy lab demo?", stdin, stderr) is False
+    assert (stdin.tell(), stderr.getvalue()) == (0, "")
+
+
+def watch(
+    output: Output, verbosity: int, events: Sequence[Event], result: ui.Result, stderr: io.StringIO | None = None
+) -> tuple[io.StringIO, io.StringIO]:
+    """What a whole run leaves on stdout and stderr."""
+    stdout, stderr = io.StringIO(), stderr or io.StringIO()
+    with ui.watcher(output, verbosity, stdout, stderr) as watcher:
+        for event in events:
+            watcher(event)
+        watcher.result(result)
+    return stdout, stderr
+
+
+def cut_off(reason: type[BaseException], terminal: Terminal) -> None:
+    """A run that does not come to its result."""
+    with ui.watcher("text", 0, io.StringIO(), terminal) as watcher:
+        watcher(Event("boot", "started"))
+        watcher(Event("boot", "progress", "vagrant up"))
+        raise reason
+
+
+def shown(show: Callable[[io.StringIO], None], stream: io.StringIO | None = None) -> str:
+    stream = stream or io.StringIO()
+    show(stream)
+    return stream.getvalue()
+
+
+def report() -> StatusReport:
+    return {
+        "lab": "demo",
+        "ok": False,
+        "nodes": [
+            {"name": "demo-control-plane", "role": "control-plane", "address": "192.168.56.10", "ready": True},
+            {"name": "demo-worker-1", "role": "worker", "address": "192.168.56.11", "ready": False},
+        ],
+        "addresses": [
+            {
+                "address": "192.168.56.100",
+                "service": "ingress-nginx/ingress-nginx-controller",
+                "pool": "demo",
+                "node": "demo-worker-1",
+            }
+        ],
+        "ingress": {
+            "controller": "ingress-nginx",
+            "namespace": "ingress-nginx",
+            "service": "ingress-nginx-controller",
+            "address": "192.168.56.100",
+            "ready": True,
+        },
+        "apps": [{"name": "my-app", "url": "http://my-app.local", "http": 200}],
+        "problems": ["node demo-worker-1 is not Ready: [kubelet] is silent"],
+    }
