@@ -32,6 +32,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from labctl.errors import MissingError
 from labctl.lab import Lab
+from labctl.paths import private_folder
 
 # Where each file is, below the lab's state folder.
 KUBECONFIG = Path("kubeconfig")
@@ -59,8 +60,9 @@ def ensure(folder: Path, lab: Lab) -> bool:
     Raises MissingError: `pki-damaged` when a key cannot be used, `state-not-usable` when a file cannot be read or
     written.
     """
+    private_folder(folder)
+    private_folder(folder / "pki")
     try:
-        (folder / "pki").mkdir(mode=0o700, parents=True, exist_ok=True)
         made = (
             _ensure_ca(folder),
             _ensure_secret(folder / TOKEN, _new_token()),
@@ -72,7 +74,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
         raise MissingError(
             f"cannot use {error.filename or folder}: {error.strerror}",
             id="state-not-usable",
-            hint=f"make {folder} and what is in it yours to read and write, on a disk with space left",
+            hint=f"Make {folder} and what is in it yours to read and write, on a disk with space left.",
         ) from error
     return any(made)
 
@@ -176,7 +178,7 @@ def _damaged(path: Path, reason: str) -> MissingError:
     return MissingError(
         f"cannot use {path}: {reason}",
         id="pki-damaged",
-        hint="a lab cannot change its keys while it runs: `labctl destroy`, then `labctl up`",
+        hint="A lab cannot change its keys while it runs: `labctl destroy`, then `labctl up`.",
     )
 
 

@@ -2,8 +2,10 @@
 
 from labctl.ui.answers import confirm, document, show_error, show_error_json, status, table
 from labctl.ui.progress import Result, Watcher, watcher
+from labctl.ui.screen import Output
 
 __all__ = [
+    "Output",
     "Result",
     "Watcher",
     "confirm",

@@ -22,13 +22,17 @@ REFRESHES_PER_SECOND = 10
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an `up` or a `destroy` ended; `error` is None when all went well."""
+    """How an `up` or a `destroy` ended."""
 
-    ok: bool
     changed: bool
     seconds: float
     urls: tuple[str, ...] = ()
     error: LabError | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Whether all went well."""
+        return self.error is None
 
 
 class Watcher(Protocol):
@@ -220,7 +224,8 @@ def _plain_line(event: Event) -> str:
 def _show_answer(result: Result, stdout: TextIO, stderr: TextIO) -> None:
     if result.error:
         show_error(result.error, stderr)
-    for url in result.urls if result.ok else ():
+        return
+    for url in result.urls:
         print(url, file=stdout, flush=True)
 
 

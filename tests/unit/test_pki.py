@@ -57,6 +57,7 @@ def test_every_file_is_made_once_and_then_kept(tmp_path: Path) -> None:
 def test_only_the_owner_can_read_the_keys(tmp_path: Path) -> None:
     pki.ensure(tmp_path, LAB)
 
+    assert tmp_path.stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "pki").stat().st_mode & 0o777 == 0o700
     assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
 
@@ -250,13 +251,14 @@ def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
     assert "PRIVATE KEY" not in repr(caught.value) + str(caught.value.details)
 
 
-def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
-    (tmp_path / "demo").write_text("a file where the lab's folder belongs")
+def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pki/ca.crt").mkdir(parents=True)
 
-    with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / 'demo'}")) as caught:
-        pki.ensure(tmp_path / "demo", LAB)
+    with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / 'pki/ca.crt'}: ")) as caught:
+        pki.ensure(tmp_path, LAB)
 
     assert caught.value.id == "state-not-usable"
+    assert str(tmp_path) in caught.value.hint
 
 
 def test_a_write_that_fails_leaves_no_half_file(tmp_path: Path) -> None:

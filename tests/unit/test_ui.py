@@ -41,9 +41,9 @@ FAILURE = (
     Event("boot", "progress", "vagrant up"),
     Event("boot", "failed", "no", seconds=3.0),
 )
-UP = ui.Result(ok=True, changed=True, seconds=31.4, urls=("http://my-app.local", "http://b.local"))
-UNCHANGED = ui.Result(ok=True, changed=False, seconds=1.26)
-FAILED = ui.Result(ok=False, changed=True, seconds=3.0, urls=("http://my-app.local",), error=ERROR)
+UP = ui.Result(changed=True, seconds=31.4, urls=("http://my-app.local", "http://b.local"))
+UNCHANGED = ui.Result(changed=False, seconds=1.26)
+FAILED = ui.Result(changed=True, seconds=3.0, urls=("http://my-app.local",), error=ERROR)
 
 
 class Terminal(io.StringIO):
