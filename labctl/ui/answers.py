@@ -8,7 +8,7 @@ from typing import TextIO, TypeVar
 
 from labctl.errors import LabError
 from labctl.report import StatusReport
-from labctl.ui.screen import Output, console, one_line
+from labctl.ui.screen import Output, console, one_line, printable
 
 T = TypeVar("T")
 Line = list[tuple[str, str]]
@@ -58,9 +58,9 @@ def show_error(error: LabError, stderr: TextIO) -> None:
     """What went wrong, the last lines of the tool that failed, and what to do."""
     first, *others = error.message.splitlines() or [""]
     lines: list[Line] = [
-        [("error: ", "bold red"), (one_line(first), "red")],
-        *([(f"  {one_line(other)}", "red")] for other in others),
-        *([(f"  {one_line(detail)}", "dim")] for detail in error.details),
+        [("error: ", "bold red"), (printable(first), "red")],
+        *([(f"  {printable(other)}", "red")] for other in others),
+        *([(f"  {printable(detail)}", "dim")] for detail in error.details),
     ]
     if error.hint:
         lines.append([("hint: ", "bold"), (one_line(error.hint), "")])

@@ -56,7 +56,11 @@ def symbols(stream: TextIO) -> Symbols:
     return UNICODE if "utf" in locale.lower() and "utf" in encoding.lower() else ASCII
 
 
+def printable(line: str) -> str:
+    """A line from elsewhere without escape sequences and control characters; its columns stay where they are."""
+    return "".join(character for character in ESCAPE_SEQUENCE.sub("", line).expandtabs() if character.isprintable())
+
+
 def one_line(text: str) -> str:
-    """A text from elsewhere without escape sequences, line breaks and other control characters."""
-    words = ESCAPE_SEQUENCE.sub("", text).split()
-    return "".join(character for character in " ".join(words) if character.isprintable())
+    """A text from elsewhere as printable words with one space between them."""
+    return " ".join(" ".join(printable(line) for line in text.splitlines()).split())

@@ -283,6 +283,18 @@ def test_a_long_error_is_not_broken_into_lines() -> None:
     assert shown(lambda stream: ui.show_error(error, stream)) == f"error: {'x' * 200}\n"
 
 
+def test_the_columns_of_a_tools_output_are_kept() -> None:
+    error = LabError("2 problems\n- pool\n    last: 7", id="many", details=("NAME   READY", "a\tno"))
+
+    assert shown(lambda stream: ui.show_error(error, stream)).splitlines() == [
+        "error: 2 problems",
+        "  - pool",
+        "      last: 7",
+        "  NAME   READY",
+        "  a       no",
+    ]
+
+
 def test_an_error_as_json_is_one_document() -> None:
     assert json.loads(shown(lambda stream: ui.show_error_json(ERROR, stream))) == {
         "error": {"id": "tool-failed", "message": ERROR.message, "hint": "`labctl up` resumes"}
