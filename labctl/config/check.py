@@ -1,0 +1,104 @@
+"""Checking values: each by the model, then rules about several of them, with every problem in plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from labctl.config.model import MUST_BE, AppConfig, Config
+from labctl.config.problems import Problem, shown
+from labctl.lab import Lab
+
+_TEXTS = {
+    "extra_forbidden": "is not a known key",
+    "invalid_key": "is not a known key",
+    "missing": "is missing",
+    "int_type": "must be a whole number",
+    "string_type": "must be text, in quotes if it looks like a number, a date or yes/no",
+    "list_type": "must be a list",
+    "model_type": "must be a mapping, such as `name: my-app`",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than_equal": "must be at most {le}",
+    "string_too_long": "must not be longer than {max_length} characters",
+    "literal_error": "must be {expected}",
+    "value_error": "{error}",
+}
+
+
+def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
+    """The lab and all that is wrong: values that are wrong by themselves, then rules about the others."""
+    wrong: list[ErrorDetails] = []
+    try:
+        config = Config.model_validate(values)
+    except ValidationError as error:
+        wrong = error.errors(include_url=False)
+        config = Config.model_validate(_sound(values, wrong))
+    lab = config.lab()
+    keys = {detail["loc"][0] for detail in wrong}
+    broken = [problem for needed, rule in _RULES if not needed & keys for problem in rule(lab)]
+    return lab, [*map(_in_words, wrong), *broken]
+
+
+def _room_for_nodes(lab: Lab) -> Iterator[Problem]:
+    room = len([node for node in lab.possible_nodes if node.address < lab.network.broadcast_address]) - 1
+    if lab.workers > room:
+        yield Problem("workers", str(lab.workers), f"network {lab.network} has room for {room}")
+
+
+def _free_pool(lab: Lab) -> Iterator[Problem]:
+    if lab.pool.first not in lab.network or lab.pool.last not in lab.network:
+        yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}")
+    taken = (
+        (lab.network.network_address, "the network address"),
+        (lab.gateway, "the gateway"),
+        *((node.address, f"node {node.name}") for node in lab.nodes),
+        (lab.network.broadcast_address, "the broadcast address"),
+    )
+    if overlaps := [f"{what} ({address})" for address, what in taken if address in lab.pool]:
+        yield Problem("pool", str(lab.pool), f"overlaps {', '.join(overlaps)}")
+
+
+def _distinct_apps(lab: Lab) -> Iterator[Problem]:
+    for key in ("name", "hostname"):
+        counts = Counter(getattr(app, key) for app in lab.apps)
+        yield from (Problem(f"apps.{key}", value, f"is in {n} apps") for value, n in counts.items() if n > 1)
+    nodes = {node.name for node in lab.possible_nodes}
+    yield from (
+        Problem("apps.hostname", app.hostname, "is the name of a node") for app in lab.apps if app.hostname in nodes
+    )
+
+
+_RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = (
+    (frozenset({"network", "workers"}), _room_for_nodes),
+    (frozenset({"network", "pool"}), _free_pool),
+    (frozenset(), _distinct_apps),
+)
+"""Rules about several values, each with the keys it cannot do without."""
+
+
+def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
+    """The values, and the apps, that nothing is wrong with."""
+    apps = {detail["loc"][1] for detail in wrong if len(detail["loc"]) > 1}
+    keys = {detail["loc"][0] for detail in wrong if len(detail["loc"]) == 1}
+    sound = {key: value for key, value in values.items() if key in Config.model_fields and key not in keys}
+    if apps:
+        sound["apps"] = [app for index, app in enumerate(sound["apps"]) if index not in apps]
+    return sound
+
+
+def _in_words(detail: ErrorDetails) -> Problem:
+    key, *rest = detail["loc"]
+    path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
+    context = detail.get("ctx", {})
+    text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]
+    if "pattern" in context:
+        text = f"must be {MUST_BE[context['pattern']]}"
+    if detail["type"] == "extra_forbidden":
+        known = AppConfig.model_fields if rest else Config.model_fields
+        text += "".join(f'; did you mean "{close}"?' for close in get_close_matches(str(detail["loc"][-1]), known, 1))
+    return Problem(path, "" if detail["type"] == "missing" else shown(detail["input"]), text)
