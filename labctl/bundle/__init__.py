@@ -1,0 +1,8 @@
+"""Bundles: every artefact a lab boots from, in one folder. Making one is `labctl.bundle.build`."""
+
+from __future__ import annotations
+
+from labctl.bundle.checksums import verify, verify_once
+from labctl.bundle.format import Bundle, File, Image, installed, load
+
+__all__ = ["Bundle", "File", "Image", "installed", "load", "verify", "verify_once"]

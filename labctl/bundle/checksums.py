@@ -1,0 +1,97 @@
+"""Holding a bundle's files to their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+from labctl.bundle.format import REBUILD, Bundle, File
+from labctl.errors import MissingError
+from labctl.events import Say
+
+
+def verify(bundle: Bundle, cache: Path, say: Say) -> None:
+    """Every file of the bundle has been hashed now and is what bundle.yaml says.
+
+    Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
+    """
+    _record(bundle, cache).unlink(missing_ok=True)
+    verify_once(bundle, cache, say)
+
+
+def verify_once(bundle: Bundle, cache: Path, say: Say) -> bool:
+    """Every file is there and is what bundle.yaml says: now, or when it was last hashed and not touched since.
+
+    Files are known again by size, modification time and inode, remembered below `cache`. True if something had to be
+    hashed. Raises as `verify`.
+    """
+    hashed = bool(_unknown(bundle, cache))
+    if problems := damage(bundle, cache, say):
+        named = "; ".join(f"{path} {problem}" for path, problem in problems.items())
+        raise MissingError(f"bundle {bundle.folder} is damaged: {named}", id="bundle-damaged", hint=REBUILD)
+    return hashed
+
+
+def damage(bundle: Bundle, cache: Path, say: Say) -> dict[str, str]:
+    """By path, what is wrong with each file that is missing or differs. Hashes as `verify_once`."""
+    files = _unknown(bundle, cache)
+    if not files:
+        return {}
+    say(f"checking {len(files)} files of bundle {bundle.id}, {sum(file.size for file in files) >> 20} MiB")
+    with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
+        found = zip(files, pool.map(lambda file: _problem(bundle, file), files), strict=True)
+        problems = {file.path: problem for file, problem in found if problem}
+    remember(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), cache)
+    return problems
+
+
+def remember(bundle: Bundle, cache: Path) -> None:
+    """Every file of the bundle counts as hashed, and as what bundle.yaml says, until it is touched."""
+    record = _record(bundle, cache)
+    record.parent.mkdir(parents=True, exist_ok=True)
+    written = record.with_name(f"{record.name}.{os.getpid()}")
+    written.write_text(json.dumps([_stamp(bundle, file) for file in bundle.files], indent=1), encoding="utf-8")
+    written.replace(record)
+
+
+def sha256(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _problem(bundle: Bundle, file: File) -> str:
+    try:
+        size = bundle.path(file.path).stat().st_size
+        if size != file.size:
+            return f"has {size} bytes instead of {file.size}"
+        found = sha256(bundle.path(file.path))
+    except OSError as error:
+        return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+    return "" if found == file.sha256 else f"has sha256 {found} instead of {file.sha256}"
+
+
+def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
+    """The files that have not been hashed since they were last touched."""
+    try:
+        known = frozenset(json.loads(_record(bundle, cache).read_bytes()))
+    except (FileNotFoundError, ValueError, TypeError):
+        known = frozenset()  # only a memory of earlier checks: without it, all files are hashed again
+    return tuple(file for file in bundle.files if _stamp(bundle, file) not in known)
+
+
+def _record(bundle: Bundle, cache: Path) -> Path:
+    return cache / "checked" / f"{bundle.id}.json"
+
+
+def _stamp(bundle: Bundle, file: File) -> str:
+    """What a file looks like without reading it; a file that cannot be looked at is like none that was hashed."""
+    try:
+        seen = bundle.path(file.path).stat()
+    except OSError as error:
+        return f"{file.path}: {error.strerror}"
+    return f"{file.path} {file.sha256} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"

@@ -1,0 +1,159 @@
+"""What a bundle is: one folder with every artefact a lab boots from, described by the `bundle.yaml` in it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from labctl.errors import MissingError
+
+SCHEMA = 1
+DESCRIPTION = "bundle.yaml"
+REBUILD = "Type `labctl bundle build`: it keeps what is intact and makes the rest again."
+
+RunsOn = Literal["node", "control-plane"]
+"""Where an image is needed: on every node, or on the control plane alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One file of a bundle: its path in the folder, its checksum, its size in bytes, and what it was made from."""
+
+    path: str
+    sha256: str
+    size: int
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A container image: its full reference, the archive that holds it, and which nodes need it."""
+
+    reference: str
+    archive: str
+    runs_on: RunsOn
+
+    @property
+    def short_name(self) -> str:
+        """The last component of the reference's path, without the tag: `nginx` of `labctl.local/nginx:1.26.3`."""
+        return self.reference.rpartition("/")[2].partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle's description. Nothing is said about its files being there: see `verify`."""
+
+    folder: Path
+    id: str
+    maker: str
+    architecture: str
+    versions: Mapping[str, str]
+    images: tuple[Image, ...]
+    """In the order in which a node should import them."""
+    web_image: str
+    files: tuple[File, ...]
+
+    def path(self, relative: str) -> Path:
+        """Where a file of the bundle is."""
+        return self.folder / relative
+
+    def has(self, relative: str) -> bool:
+        """Whether the bundle lists a file of that path."""
+        return any(file.path == relative for file in self.files)
+
+    def image(self, name: str) -> str | None:
+        """The full reference of the carried image that a user means by `name`, or None.
+
+        `name` is a full reference, a name as Docker completes it (`traefik:v3.7.15` is
+        `docker.io/library/traefik:v3.7.15`), or the bare last component of a carried image's path (`nginx`).
+        """
+        carried = {image.reference for image in self.images}
+        for reference in (name, f"docker.io/{name}", f"docker.io/library/{name}"):
+            if reference in carried:
+                return reference
+        return next((image.reference for image in self.images if image.short_name == name), None)
+
+    def archives(self, role: Literal["control-plane", "worker"]) -> tuple[str, ...]:
+        """The relative paths of the image archives that a node of this role imports, in order."""
+        needed = {"node", role}
+        return tuple(image.archive for image in self.images if image.runs_on in needed)
+
+
+def load(folder: Path) -> Bundle:
+    """The bundle in `folder`.
+
+    Raises MissingError: `bundle-not-found` when there is none, `bundle-unreadable` when its bundle.yaml cannot
+    be read as YAML, `bundle-schema` when it says something else than a bundle of this schema must.
+    """
+    return read(folder, DESCRIPTION)
+
+
+def installed(cache: Path) -> tuple[Bundle, ...]:
+    """The finished bundles below `cache`, newest first. Errors as `load`."""
+    descriptions = sorted(
+        (cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    return tuple(load(path.parent) for path in descriptions)
+
+
+def read(folder: Path, name: str) -> Bundle:
+    """The bundle that file `name` in `folder` describes; errors as `load`."""
+    import yaml  # noqa: PLC0415 - most commands never read a bundle, and the import costs 30 ms
+
+    path = folder / name
+    try:
+        document = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise MissingError(
+            f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=REBUILD
+        ) from error
+    except (OSError, yaml.YAMLError) as error:
+        raise MissingError(f"{path} cannot be read: {error}", id="bundle-unreadable", hint=REBUILD) from error
+    return _validated(folder, path, document)
+
+
+def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
+    """The bundle is described by file `name` in its folder, which is replaced in one go."""
+    import yaml  # noqa: PLC0415 - as in `read`
+
+    document: dict[str, object] = {"schema": SCHEMA, **asdict(bundle)}
+    del document["folder"]
+    written = bundle.path(f"{name}.new")
+    with written.open("w", encoding="utf-8") as file:
+        yaml.safe_dump(json.loads(json.dumps(document)), file, sort_keys=False, width=120)  # YAML knows no tuples
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(bundle.path(name))
+
+
+def _validated(folder: Path, path: Path, document: object) -> Bundle:
+    import pydantic  # noqa: PLC0415 - as yaml in `read`
+
+    if not isinstance(document, dict) or document.get("schema") != SCHEMA:
+        found = document.get("schema") if isinstance(document, dict) else None
+        raise _schema_error(path, f"schema is {found!r}, this labctl reads schema {SCHEMA}")
+    try:
+        bundle = pydantic.TypeAdapter(Bundle).validate_python({**document, "folder": folder})
+    except pydantic.ValidationError as error:
+        raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
+    outside = [file.path for file in bundle.files if not _stays_inside(file.path)]
+    if outside:
+        raise _schema_error(path, *(f"file {name!r} is not a path inside the bundle" for name in outside))
+    return bundle
+
+
+def _schema_error(path: Path, *problems: str) -> MissingError:
+    return MissingError(f"{path} does not describe a bundle: {'; '.join(problems)}", id="bundle-schema", hint=REBUILD)
+
+
+def _described(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails cannot be named without importing pydantic
+    return f"{'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+
+
+def _stays_inside(path: str) -> bool:
+    parts = PurePosixPath(path)
+    return not parts.is_absolute() and ".." not in parts.parts

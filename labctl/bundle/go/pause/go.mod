@@ -1,0 +1,3 @@
+module labctl.local/pause
+
+go 1.26.0

@@ -1,0 +1,161 @@
+"""Container image archives: an OCI image layout that containerd imports and `docker load` takes as well.
+
+The bytes depend on nothing but what goes in. Layers are not compressed, so importing one is copying it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from labctl.bundle.checksums import sha256
+
+EPOCH = 1_790_000_000
+"""The modification time of everything, and the creation time of every image: 2026-09-21T14:13:20Z."""
+CREATED = "2026-09-21T14:13:20Z"
+
+_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+_CONFIG = "application/vnd.oci.image.config.v1+json"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
+_NAME = "io.containerd.image.name"
+
+
+@dataclass(frozen=True, slots=True)
+class Copy:
+    """A file in an image, with the content of file `source`. Paths in images have no leading slash."""
+
+    path: str
+    source: Path
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link in an image."""
+
+    path: str
+    target: str
+
+
+def write_layer(layer: Path, entries: Iterable[Copy | Link]) -> None:
+    """File `layer` is a tar archive of the entries and the folders they lie in, all owned by root."""
+    by_path = {entry.path: entry for entry in entries}
+    folders = {str(parent) for path in by_path for parent in PurePosixPath(path).parents} - {"."}
+    with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
+        for path in sorted({*folders, *by_path}):
+            _add_entry(tar, path, by_path.get(path))
+
+
+def write_archive(
+    archive: Path, *, reference: str, architecture: str, config: Mapping[str, object], layers: Sequence[Path]
+) -> None:
+    """File `archive` holds an image of that full reference made of uncompressed layer files, lowest first.
+
+    `config` is the `config` object of the OCI image configuration: Entrypoint, Env and so on.
+    """
+    layer_digests = [sha256(layer) for layer in layers]
+    image = _json(
+        {
+            "architecture": architecture,
+            "config": config,
+            "created": CREATED,
+            "os": "linux",
+            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in layer_digests]},
+        }
+    )
+    descriptors = [
+        _descriptor(_LAYER, digest, layer.stat().st_size) for digest, layer in zip(layer_digests, layers, strict=True)
+    ]
+    manifest = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": _MANIFEST,
+            "config": _descriptor(_CONFIG, _digest(image), len(image)),
+            "layers": descriptors,
+        }
+    )
+    with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
+        _add_bytes(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
+        _add_bytes(tar, "index.json", _index(reference, architecture, manifest))
+        _add_bytes(tar, "manifest.json", _docker_manifest(reference, _digest(image), layer_digests))
+        for blob in (manifest, image):
+            _add_bytes(tar, _blob(_digest(blob)), blob)
+        for digest, layer in dict(zip(layer_digests, layers, strict=True)).items():
+            _add_file(tar, _blob(digest), layer, 0o644)
+
+
+def reference_of(archive: Path) -> str:
+    """The full reference of the image in an archive made by `write_archive`."""
+    with tarfile.open(archive) as tar:
+        member = tar.extractfile("index.json")
+        if member is None:
+            raise ValueError(f"index.json in {archive} is not a file")
+        return str(json.load(member)["manifests"][0]["annotations"][_NAME])
+
+
+def _index(reference: str, architecture: str, manifest: bytes) -> bytes:
+    described = {
+        **_descriptor(_MANIFEST, _digest(manifest), len(manifest)),
+        "platform": {"architecture": architecture, "os": "linux"},
+        "annotations": {_NAME: reference, "org.opencontainers.image.ref.name": reference.rpartition(":")[2]},
+    }
+    return _json({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [described]})
+
+
+def _docker_manifest(reference: str, image_digest: str, layer_digests: Sequence[str]) -> bytes:
+    layers = [_blob(digest) for digest in layer_digests]
+    return _json([{"Config": _blob(image_digest), "RepoTags": [reference], "Layers": layers}])
+
+
+def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
+    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
+
+
+def _blob(digest: str) -> str:
+    return f"blobs/sha256/{digest}"
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _json(document: object) -> bytes:
+    return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _add_entry(tar: tarfile.TarFile, path: str, entry: Copy | Link | None) -> None:
+    match entry:
+        case Copy():
+            _add_file(tar, path, entry.source, entry.mode)
+        case Link():
+            member = _member(path, 0o777)
+            member.type, member.linkname = tarfile.SYMTYPE, entry.target
+            tar.addfile(member)
+        case None:
+            member = _member(path, 0o755)
+            member.type = tarfile.DIRTYPE
+            tar.addfile(member)
+
+
+def _add_file(tar: tarfile.TarFile, path: str, source: Path, mode: int) -> None:
+    member = _member(path, mode)
+    with source.open("rb") as file:
+        member.size = source.stat().st_size
+        tar.addfile(member, file)
+
+
+def _add_bytes(tar: tarfile.TarFile, path: str, content: bytes) -> None:
+    member = _member(path, 0o644)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))
+
+
+def _member(path: str, mode: int) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(path)
+    member.mode, member.mtime = mode, EPOCH
+    return member
