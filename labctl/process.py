@@ -1,4 +1,7 @@
-"""Running other programs: argument lists only, output kept in the log, failures with their last lines."""
+"""Running other programs: argument lists only, output kept in the log, failures with their last lines.
+
+Every program runs in a process group of its own: a terminal's Ctrl-C reaches it once, from here, and it is waited for.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,23 @@ import os
 import shlex
 import signal
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError, ProviderError
 
 LAST_LINES = 12
-STOP_SECONDS = 10.0
+STOP_SECONDS = 20.0
+"""How long an interrupted program may take to end in good order."""
+
+Argument = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A program that ended: its exit code, its standard output, and both streams' last lines."""
+    """A program that ended: its exit code, its standard output, and the last lines of all it said."""
 
     code: int
     out: str
@@ -26,7 +33,7 @@ class Finished:
 
 
 def run(
-    args: Sequence[str | os.PathLike[str]],
+    args: Sequence[Argument],
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -36,34 +43,42 @@ def run(
 ) -> Finished:
     """Run a program to its end and return what it said; any exit code is an answer.
 
-    `env` adds to this process's environment. An interrupt is passed on once and the program is waited
-    for. Raises ProviderError when it cannot be started or takes more than `timeout` seconds.
+    `env` adds to this process's environment. Raises ProviderError when the program cannot be started or takes more
+    than `timeout` seconds.
     """
-    line = [os.fspath(arg) for arg in args]
-    environment = {**os.environ, **env} if env else None
-    try:
-        with subprocess.Popen(
-            line,
-            env=environment,
-            cwd=cwd,
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            process_group=0,  # a terminal's Ctrl-C must reach the child once, from us
-        ) as child:
-            out, err = _communicate(child, line, stdin, timeout)
-    except OSError as error:
-        raise ProviderError(
-            f"cannot run {line[0]}: {error.strerror or error}", id="tool-not-started", hint=f"Is {line[0]} installed?"
-        ) from error
-    finished = Finished(child.returncode, out, last_lines(out + err))
+    with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
+        try:
+            out, err = (stream.decode(errors="replace") for stream in child.communicate(stdin, timeout))
+        except subprocess.TimeoutExpired as error:
+            child.kill()
+            raise ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout") from error
     if log is not None:
-        _append(log, line, finished.code, out + err)
-    return finished
+        _append(log, args, child.returncode, out + err)
+    return Finished(child.returncode, out, last_lines(out + err))
+
+
+def stream(
+    args: Sequence[Argument],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    log: Path | None = None,
+) -> Finished:
+    """Run a program to its end, telling `on_line` each line of both its streams as it comes."""
+    lines = []
+    with _started(args, env, cwd, stderr=subprocess.STDOUT) as child:
+        for raw in child.stdout or ():
+            lines.append(raw.decode(errors="replace"))
+            on_line(lines[-1].rstrip())
+    output = "".join(lines)
+    if log is not None:
+        _append(log, args, child.returncode, output)
+    return Finished(child.returncode, output, last_lines(output))
 
 
 def check(
-    args: Sequence[str | os.PathLike[str]],
+    args: Sequence[Argument],
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
@@ -76,9 +91,11 @@ def check(
     """Run a program that must succeed and return its standard output; else raise `error` with its last lines."""
     finished = run(args, env=env, cwd=cwd, timeout=timeout, log=log, stdin=stdin)
     if finished.code != 0:
-        shown = shlex.join(os.fspath(arg) for arg in args)
         raise error(
-            f"`{shown}` ended with exit code {finished.code}", id="tool-failed", hint=hint, details=finished.last_lines
+            f"`{_shown(args)}` ended with exit code {finished.code}",
+            id="tool-failed",
+            hint=hint,
+            details=finished.last_lines,
         )
     return finished.out
 
@@ -88,28 +105,49 @@ def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
     return tuple([line.rstrip() for line in output.splitlines() if line.strip()][-count:])
 
 
-def _communicate(
-    child: subprocess.Popen[bytes], line: list[str], stdin: bytes | None, timeout: float | None
-) -> tuple[str, str]:
+@contextmanager
+def _started(
+    args: Sequence[Argument], env: Mapping[str, str] | None, cwd: Path | None, *, stderr: int, stdin: bool = False
+) -> Iterator[subprocess.Popen[bytes]]:
     try:
-        out, err = child.communicate(stdin, timeout)
-    except subprocess.TimeoutExpired as error:
+        child = subprocess.Popen(
+            [os.fspath(arg) for arg in args],
+            env={**os.environ, **env} if env else None,
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            process_group=0,
+        )
+    except OSError as error:
+        raise ProviderError(
+            f"cannot run {os.fspath(args[0])}: {error.strerror}",
+            id="tool-not-started",
+            hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
+        ) from error
+    with child:
+        try:
+            yield child
+        except KeyboardInterrupt:
+            _interrupt(child)
+            raise
+        child.wait()
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> None:
+    child.send_signal(signal.SIGINT)
+    try:
+        child.communicate(timeout=STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
         child.kill()
         child.communicate()
-        raise ProviderError(f"`{shlex.join(line)}` took more than {timeout:.0f} s", id="tool-timeout") from error
-    except KeyboardInterrupt:
-        child.send_signal(signal.SIGINT)
-        try:
-            child.communicate(timeout=STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.communicate()
-        raise
-    return out.decode(errors="replace"), err.decode(errors="replace")
 
 
-def _append(log: Path, line: list[str], code: int, output: str) -> None:
+def _shown(args: Sequence[Argument]) -> str:
+    return shlex.join(os.fspath(arg) for arg in args)
+
+
+def _append(log: Path, args: Sequence[Argument], code: int | None, output: str) -> None:
+    end = "" if output.endswith("\n") or not output else "\n"
     with log.open("a", encoding="utf-8") as file:
-        file.write(
-            f"$ {shlex.join(line)}\n{output}{'' if output.endswith(chr(10)) or not output else chr(10)}[exit {code}]\n"
-        )
+        file.write(f"$ {_shown(args)}\n{output}{end}[exit {code}]\n")

@@ -1,0 +1,105 @@
+"""Nodes made by Vagrant (the only user of python-vagrant)."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import vagrant
+
+from labctl.errors import ProviderError
+from labctl.events import Say
+from labctl.lab import Node
+from labctl.process import run, stream
+
+ATTEMPTS = 2
+PASSING = re.compile(r"No such (object|container)")
+"""Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
+ASSEMBLY_LOG = ("sudo", "journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager")
+
+
+class VagrantProvider:
+    """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
+
+    def __init__(self, folder: Path, hypervisor: str, log: Path) -> None:
+        self.folder = folder
+        self.hypervisor = hypervisor
+        self.log_file = log
+
+    def running(self) -> frozenset[str]:
+        """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
+        try:
+            machines = _Vagrant(self.folder, self.log_file, _silent).status()
+        except (subprocess.CalledProcessError, ValueError) as error:
+            raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
+        return frozenset(machine.name for machine in machines if machine.state == "running")
+
+    def up(self, nodes: Sequence[Node], say: Say) -> None:
+        """Run `vagrant up` for these nodes; a passing failure is tried once more."""
+        for attempt in range(1, ATTEMPTS + 1):
+            try:
+                for node in nodes:
+                    _Vagrant(self.folder, self.log_file, say).up(vm_name=node.name, provider=self.hypervisor)
+            except _VagrantFailed as failure:
+                if attempt == ATTEMPTS or not any(PASSING.search(line) for line in failure.last_lines):
+                    raise self._error(failure) from failure
+            else:
+                return
+
+    def destroy(self, say: Say) -> bool:
+        """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
+        if not any(self.folder.glob(".vagrant/machines/*/*/id")):
+            return False
+        try:
+            _Vagrant(self.folder, self.log_file, say).destroy()
+        except _VagrantFailed as failure:
+            raise self._error(failure) from failure
+        return True
+
+    def command(self, node: Node, command: Sequence[str]) -> list[str]:
+        """Return a `vagrant ssh` line; its remote shell takes the command as one string, so words are kept apart."""
+        line = ["env", f"VAGRANT_CWD={self.folder}", "vagrant", "ssh", node.name]
+        return [*line, "--", *command] if command else line
+
+    def log(self, node: Node) -> tuple[str, ...]:
+        """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
+        return run(self.command(node, ASSEMBLY_LOG), timeout=20).last_lines
+
+    def _error(self, failure: _VagrantFailed) -> ProviderError:
+        return ProviderError(
+            f"`{failure.line}` failed",
+            id="vagrant-failed",
+            hint=f"The whole output is in {self.log_file}. `labctl up` goes on from here.",
+            details=failure.last_lines,
+        )
+
+
+class _VagrantFailed(Exception):  # noqa: N818 - told apart from python-vagrant's own errors
+    def __init__(self, line: str, last_lines: tuple[str, ...]) -> None:
+        super().__init__(line)
+        self.line = line
+        self.last_lines = last_lines
+
+
+class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
+    """python-vagrant, with the output of acts kept: by itself it sends stderr, and so every reason, to null."""
+
+    def __init__(self, folder: Path, log: Path, say: Say) -> None:
+        # One machine after the other: the docker provider's parallel `up` fails more often than not.
+        environment = {**os.environ, "VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1"}
+        super().__init__(root=folder, env=environment)
+        self.say = say
+        self.log_file = log
+
+    def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
+        command = self._make_vagrant_command(args)
+        finished = stream(command, self.say, env=self.env, cwd=Path(self.root), log=self.log_file)
+        if finished.code != 0:
+            raise _VagrantFailed(" ".join(command), finished.last_lines)
+
+
+def _silent(_line: str) -> None:
+    """Queries are quick; their lines are nobody's progress."""

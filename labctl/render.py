@@ -1,0 +1,85 @@
+"""Templates to text, strictly; and files that are written only when they differ."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+CHECKOUT = Path(__file__).resolve().parent.parent
+PRIVATE = 0o600
+
+
+def text(template: str, **values: object) -> str:
+    """Return the template filled in; a name the template uses and `values` lacks is an error, never an empty string."""
+    return _environment().get_template(template).render(values)
+
+
+def static(name: str) -> str:
+    """Return a file of the templates folder as it is."""
+    return next(path for folder in template_folders() if (path := folder / name).is_file()).read_text(encoding="utf-8")
+
+
+def write(folder: Path, contents: Mapping[str, str]) -> bool:
+    """Make every file below `folder` hold its content, readable by its owner alone; True if one of them changed.
+
+    A file is replaced whole or not at all.
+    """
+    changed = [_write(folder / name, content.encode()) for name, content in contents.items()]
+    return any(changed)
+
+
+def template_folders() -> tuple[Path, ...]:
+    """Where templates live: in the installed package, or in the checkout that an editable install points to."""
+    packaged = Path(str(files("labctl"))) / "templates"
+    return (packaged,) if packaged.is_dir() else (CHECKOUT / "templates", CHECKOUT)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - 40 ms that --help must not pay
+
+    environment = Environment(
+        loader=FileSystemLoader(template_folders()),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        autoescape=False,  # noqa: S701 - the outputs are YAML, Ruby and shell, quoted by the filters below
+    )
+    environment.filters["ruby"] = _ruby
+    environment.filters["yaml"] = _yaml
+    return environment
+
+
+def _ruby(value: object) -> str:
+    """A Ruby string literal: JSON's, with the # that starts an interpolation taken out of its meaning."""
+    return json.dumps(str(value)).replace("#", r"\#")
+
+
+def _yaml(value: object) -> str:
+    """A YAML scalar: JSON's strings and numbers are YAML's."""
+    return json.dumps(value if isinstance(value, int | float) else str(value))
+
+
+def _write(path: Path, content: bytes) -> bool:
+    if path.is_file() and path.read_bytes() == content:
+        return False
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink()
+        raise
+    return True
