@@ -1,0 +1,371 @@
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl import hosts
+from labctl.errors import HostsError, NotReadyError
+from labctl.hosts import DamagedMarkerError, block, with_block, without_block
+
+ADDRESS = IPv4Address("192.168.56.100")
+ADDRESSES = {"my-app.local": ADDRESS}
+LINES = ("192.168.56.100 my-app.local",)
+BLOCK = b"# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo"
+BEFORE = b"127.0.0.1\tlocalhost\nfe80::1%lo0 localhost # odd\n"
+
+quick = settings(deadline=None, max_examples=60)
+pieces = st.sampled_from(
+    [
+        b"127.0.0.1 localhost",
+        b"\n",
+        b"\r\n",
+        b"\r",
+        b"\xff\x00 odd",
+        b"# BEGIN labctl other\n10.0.0.1 x\n# END labctl other\n",
+        b"# BEGIN labctl demo-2\r\n# END labctl demo-2",
+        b" # BEGIN labctl demo",
+        b"# END labctl demo!",
+    ]
+)
+foreign = st.one_of(st.binary(max_size=60), st.lists(pieces, max_size=8).map(b"".join)).filter(
+    lambda content: _is_sound(content) and block(content, "demo") is None
+)
+lines = st.lists(st.sampled_from(["192.168.56.100 a.local", "192.168.56.101 b.local", "10.0.0.1 c"]), max_size=3)
+
+
+def _is_sound(content: bytes) -> bool:
+    try:
+        block(content, "demo")
+    except DamagedMarkerError:
+        return False
+    return True
+
+
+@given(content=foreign, lines=lines)
+@quick
+def test_removing_a_block_gives_back_what_was_there_byte_for_byte(content: bytes, lines: list[str]) -> None:
+    assert without_block(with_block(content, "demo", lines), "demo") == content
+
+
+@given(content=foreign, first=lines, second=lines)
+@quick
+def test_writing_a_block_leaves_only_the_last_one_written(content: bytes, first: list[str], second: list[str]) -> None:
+    once = with_block(content, "demo", second)
+
+    assert with_block(once, "demo", second) == once
+    assert with_block(with_block(content, "demo", first), "demo", second) == once
+    assert block(once, "demo") == tuple(second)
+
+
+@given(content=foreign, lines=lines)
+@quick
+def test_foreign_bytes_stay_and_the_block_starts_on_a_line_of_its_own(content: bytes, lines: list[str]) -> None:
+    before, marker, _ = with_block(content, "demo", lines).rpartition(b"# BEGIN labctl demo")
+
+    assert marker
+    assert before.startswith(content)
+    assert before[len(content) :] in (b"", b"\n", b"\r\n")
+    assert not before or before.endswith(b"\n")
+
+
+@given(content=foreign.filter(lambda content: block(content, "two") is None), lines=lines, last=st.booleans())
+@quick
+def test_the_blocks_of_two_labs_do_not_touch_each_other(content: bytes, lines: list[str], *, last: bool) -> None:
+    both = with_block(with_block(content, "demo", lines), "two", ["10.0.0.2 two.local"])
+    first, second = ("two", "demo") if last else ("demo", "two")
+
+    left = without_block(both, first)
+
+    assert block(left, second) == block(both, second)
+    assert without_block(left, second) == content
+
+
+@given(content=st.binary(max_size=40), after=st.binary(max_size=40), lines=lines)
+@quick
+def test_a_block_in_the_middle_is_replaced_where_it_is(content: bytes, after: bytes, lines: list[str]) -> None:
+    start, end = (content + b"\n", b"\n" + after) if content else (b"", b"\n" + after)
+
+    changed = with_block(start + BLOCK + end, "demo", lines)
+
+    assert changed.startswith(start + b"# BEGIN labctl demo\n")
+    assert changed.endswith(b"\n# END labctl demo" + end)
+
+
+def test_a_block_is_appended_between_its_markers() -> None:
+    assert with_block(BEFORE, "demo", LINES) == BEFORE + BLOCK + b"\n"
+
+
+def test_an_unterminated_last_line_is_not_joined_to_the_block() -> None:
+    assert with_block(b"127.0.0.1 localhost", "demo", LINES) == b"127.0.0.1 localhost\n" + BLOCK
+
+
+def test_a_file_with_crlf_gets_a_block_with_crlf() -> None:
+    content = with_block(b"127.0.0.1 localhost\r\n", "demo", LINES)
+
+    assert content == b"127.0.0.1 localhost\r\n" + BLOCK.replace(b"\n", b"\r\n") + b"\r\n"
+    assert block(content, "demo") == LINES
+
+
+def test_a_lab_whose_name_begins_alike_is_another_lab() -> None:
+    content = with_block(BEFORE, "demo-2", LINES)
+
+    assert block(content, "demo") is None
+    assert without_block(content, "demo") == content
+
+
+DAMAGED = {
+    "begin without end": (b"# BEGIN labctl demo\n10.0.0.1 a\n", 1),
+    "end without begin": (b"\n# END labctl demo\n", 2),
+    "end before begin": (b"# END labctl demo\n# BEGIN labctl demo\n", 1),
+    "block within itself": (b"# BEGIN labctl demo\n" + BLOCK + b"\n# END labctl demo\n", 2),
+    "two blocks of one lab": (BLOCK + b"\n" + BLOCK + b"\n", 4),
+    "block within another lab's": (b"# BEGIN labctl x\n" + BLOCK + b"\n# END labctl x\n", 2),
+    "interleaved": (b"# BEGIN labctl demo\n# BEGIN labctl x\n# END labctl demo\n# END labctl x\n", 2),
+    "end joined to a foreign line": (BLOCK + b"10.0.0.1 a\n", 1),
+    "another lab's block never ends": (b"# BEGIN labctl x\n", 1),
+}
+
+
+@pytest.mark.parametrize(("content", "line"), DAMAGED.values(), ids=DAMAGED.keys())
+@pytest.mark.parametrize("act", ["sync", "remove", "show"])
+def test_damaged_markers_are_refused_with_their_line_and_the_file_is_untouched(
+    tmp_path: Path, content: bytes, line: int, act: str
+) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes(content)
+    acts: dict[str, Callable[[], object]] = {
+        "sync": lambda: hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup"),
+        "remove": lambda: hosts.remove(path, "demo", backup=tmp_path / "backup"),
+        "show": lambda: hosts.show(path, "demo"),
+    }
+
+    with pytest.raises(HostsError, match=f"hosts, line {line}: ") as caught:
+        acts[act]()
+
+    assert caught.value.id == "hosts-damaged"
+    assert path.read_bytes() == content
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    "hostname", ["a b", "a\tb", "a#b", "a\nb", "a\n# END labctl demo", "", "a\x1b[0m", "a\u2028b", "ä.local"]
+)
+def test_a_hostname_that_could_say_more_than_a_name_is_refused(tmp_path: Path, hostname: str) -> None:
+    path = _hosts(tmp_path)
+
+    with pytest.raises(HostsError) as caught:
+        hosts.sync(path, "demo", {hostname: ADDRESS}, backup=tmp_path / "backup")
+
+    assert caught.value.id == "hosts-line"
+    assert path.read_bytes() == BEFORE
+
+
+def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> None:
+    path, backup = _hosts(tmp_path), tmp_path / "state" / "demo" / "hosts.before"
+
+    assert hosts.sync(path, "demo", ADDRESSES, backup=backup)
+
+    assert path.read_bytes() == BEFORE + BLOCK + b"\n"
+    assert hosts.show(path, "demo") == LINES
+    assert backup.read_bytes() == BEFORE
+    assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
+
+
+def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -> None:
+    path = _hosts(tmp_path)
+    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    before = path.stat()
+
+    assert not hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
+    assert (tmp_path / "backup").read_bytes() == BEFORE
+
+
+def test_remove_gives_back_the_file_and_then_has_nothing_to_do(tmp_path: Path) -> None:
+    path = _hosts(tmp_path)
+    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert path.read_bytes() == BEFORE
+    assert not hosts.remove(path, "demo", backup=tmp_path / "backup")
+
+
+def test_a_missing_file_has_no_block_and_is_not_created(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+
+    assert hosts.show(path, "demo") is None
+    assert not hosts.remove(path, "demo", backup=tmp_path / "backup")
+    with pytest.raises(HostsError, match="No such file") as caught:
+        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert caught.value.id == "hosts-cannot-read"
+    assert "write by hand: 192.168.56.100 my-app.local" in caught.value.hint
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_not_a_regular_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    folder, fifo, loop = tmp_path / "folder", tmp_path / "fifo", tmp_path / "loop"
+    folder.mkdir()
+    os.mkfifo(fifo)
+    loop.symlink_to(loop)
+
+    for path in (folder, fifo, loop):
+        with pytest.raises(HostsError, match=str(path)):
+            hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+
+def test_the_mode_is_kept(tmp_path: Path) -> None:
+    path = _hosts(tmp_path)
+    path.chmod(0o664)
+
+    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert stat.S_IMODE(path.stat().st_mode) == 0o664
+
+
+def test_a_symbolic_link_stays_and_the_file_behind_it_changes(tmp_path: Path) -> None:
+    real, link = _hosts(tmp_path), tmp_path / "link"
+    link.symlink_to(real.name)
+
+    hosts.sync(link, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert link.is_symlink()
+    assert hosts.show(real, "demo") == LINES
+
+
+@pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS])
+def test_where_a_rename_is_refused_the_file_itself_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    path = _hosts(tmp_path)
+    inode = path.stat().st_ino
+    monkeypatch.setattr(os, "replace", _failing(code))
+
+    assert hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    assert path.read_bytes() == BEFORE + BLOCK + b"\n"
+    assert hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert path.read_bytes() == BEFORE
+
+    assert path.stat().st_ino == inode
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "hosts"]
+
+
+@pytest.mark.parametrize("door", ["fchown", "fsync", "replace"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC])
+def test_a_failure_on_the_way_leaves_the_old_file_and_no_temporary_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, door: str, code: int
+) -> None:
+    path = _hosts(tmp_path)
+    monkeypatch.setattr(os, door, _failing(code))
+
+    with pytest.raises(HostsError, match=os.strerror(code)) as caught:
+        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert caught.value.id == "hosts-cannot-change"
+    assert path.read_bytes() == BEFORE
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["backup", "hosts"]
+
+
+def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "hosts"
+    path.write_bytes(BLOCK + b"\n" + BEFORE)
+    pwrite, calls = os.pwrite, 0
+
+    def filling(descriptor: int, content: bytes, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return pwrite(descriptor, content[:40] if calls == 1 else content, offset)
+
+    monkeypatch.setattr(os, "replace", _failing(errno.EBUSY))
+    monkeypatch.setattr(os, "pwrite", filling)
+
+    with pytest.raises(HostsError, match="No space left"):
+        hosts.sync(path, "demo", {"other.local": IPv4Address("10.0.0.1")}, backup=tmp_path / "backup")
+
+    assert path.read_bytes() == BLOCK + b"\n" + BEFORE
+
+
+def test_a_file_that_nobody_may_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _hosts(tmp_path)
+    monkeypatch.setattr(os, "replace", _failing(errno.EPERM))
+    monkeypatch.setattr(os, "pwrite", _failing(errno.EPERM))
+
+    with pytest.raises(HostsError, match="not permitted"):
+        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+    assert path.read_bytes() == BEFORE
+
+
+def test_without_a_previous_copy_nothing_is_changed(tmp_path: Path) -> None:
+    path, folder = _hosts(tmp_path), tmp_path / "folder"
+    folder.mkdir()
+
+    with pytest.raises(HostsError, match="folder"):
+        hosts.sync(path, "demo", ADDRESSES, backup=folder)
+
+    assert path.read_bytes() == BEFORE
+
+
+def test_many_writers_lose_nothing(tmp_path: Path) -> None:
+    path = _hosts(tmp_path)
+    labs = [f"lab-{number}" for number in range(16)]
+
+    def write(lab: str) -> bool:
+        return hosts.sync(path, lab, {f"{lab}.local": ADDRESS}, backup=tmp_path / lab)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(write, labs))
+
+    assert all(hosts.show(path, lab) == (f"192.168.56.100 {lab}.local",) for lab in labs)
+    assert path.read_bytes().startswith(BEFORE)
+
+
+def test_a_lock_that_is_never_given_back_is_an_error_in_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _hosts(tmp_path)
+    monkeypatch.setattr(hosts, "LOCK_SECONDS", 0)
+
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(NotReadyError, match="another process holds it"):
+            hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+
+
+def test_ten_thousand_lines_stay_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "hosts"
+    many = b"".join(b"0.0.0.0 ads-%d.example\n" % number for number in range(10_000))
+    path.write_bytes(many)
+
+    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts.remove(path, "demo", backup=tmp_path / "backup")
+
+    assert path.read_bytes() == many
+
+
+def _hosts(folder: Path) -> Path:
+    path = folder / "hosts"
+    path.write_bytes(BEFORE)
+    return path
+
+
+def _failing(code: int) -> Callable[..., int]:
+    def fail(*_arguments: object, **_options: object) -> int:
+        raise OSError(code, os.strerror(code))
+
+    return fail
