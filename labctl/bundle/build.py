@@ -2,38 +2,47 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
-import importlib.util
 import os
 import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Protocol
 
-from labctl.bundle import checksums, gomodules, images, makers
+from labctl.bundle import checksums, images, makers
+from labctl.bundle.failures import build_error, check_space, disk_errors
 from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
 from labctl.bundle.ingredients import Artefact, ContainerImage
-from labctl.bundle.recipe import GO_CACHE_SPACE, MAKERS, RECIPE, SPACE, VERSIONS, WEB_IMAGE
+from labctl.bundle.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.errors import LabError, MissingError
 from labctl.events import Say
-
-Make = Callable[[Artefact, Path, str], None]
-"""Makes the files of an artefact in a folder, for an architecture."""
 
 _PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished build, the files that are made."""
 _PARTIAL = ".partial"
 _SCRATCH = ".making-"
-_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
-def build(cache: Path, say: Say, make: Make = makers.make) -> Bundle:
+class Makers(Protocol):
+    """What makes artefacts: the functions of module `makers`."""
+
+    def check_tools(self) -> None:
+        """Every tool that making needs is there."""
+
+    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
+        """Every file of the artefact is in folder `scratch`, under the last component of its path."""
+
+    def compiler_version(self) -> str:
+        """The version of Go that compiles."""
+
+
+def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
     """The bundle of this labctl's recipe for this machine, complete and checked, below `cache`.
 
     What an earlier build made is kept, even if it was cut off; of a damaged bundle, what is intact. Another build of
@@ -41,10 +50,12 @@ def build(cache: Path, say: Say, make: Make = makers.make) -> Bundle:
     `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`.
     """
     folder = cache / "bundles" / recipe_id()
-    with _disk_errors(folder), _alone(folder, say):
+    with disk_errors(folder), _alone(folder, say):
         if not folder.exists() or not _is_intact(folder, cache, say):
-            _check_tools()
-            _finish(_make_missing(_begun(folder), say, make), folder, cache)
+            using.check_tools()
+            bundle = _described_as_complete(_make_missing(_begun(folder), say, using), folder.name, using)
+            checksums.remember(bundle, cache)  # each file was hashed when it was made
+            bundle.folder.rename(folder)
         return load(folder)
 
 
@@ -97,10 +108,10 @@ def _described(folder: Path, name: str) -> Bundle:
         return Bundle(folder, folder.name.removesuffix(_PARTIAL), "build", _architecture(), {}, (), "", ())
 
 
-def _make_missing(bundle: Bundle, say: Say, make: Make) -> Bundle:
+def _make_missing(bundle: Bundle, say: Say, using: Makers) -> Bundle:
     """The bundle with every file of the recipe."""
     missing = [artefact for artefact in RECIPE if not all(_is_made(bundle, path) for path in artefact.files)]
-    _check_space(bundle)
+    check_space(bundle.folder, sum(file.size for file in bundle.files))
     planned, spent = 0, 0.0
     for position, artefact in enumerate(missing):
         left = sum(later.seconds for later in missing[position:]) * (spent / planned if planned else 1)
@@ -109,7 +120,7 @@ def _make_missing(bundle: Bundle, say: Say, make: Make) -> Bundle:
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
         )
         started = time.monotonic()
-        made = _made(artefact, bundle, make)
+        made = _made(artefact, bundle, using)
         spent, planned = spent + time.monotonic() - started, planned + artefact.seconds
         kept = tuple(file for file in bundle.files if file.path not in artefact.files)
         bundle = replace(bundle, files=(*kept, *made))
@@ -125,13 +136,13 @@ def _is_made(bundle: Bundle, path: str) -> bool:
     )
 
 
-def _made(artefact: Artefact, bundle: Bundle, make: Make) -> tuple[File, ...]:
+def _made(artefact: Artefact, bundle: Bundle, using: Makers) -> tuple[File, ...]:
     """The artefact's files, made and in their place."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=bundle.folder) as scratch:
         try:
-            make(artefact, Path(scratch), bundle.architecture)
+            using.make(artefact, Path(scratch), bundle.architecture)
         except LabError as error:
-            raise _build_error(artefact, error, bundle.folder) from error
+            raise build_error(artefact, error, bundle.folder) from error
         return tuple(
             _moved(Path(scratch) / Path(path).name, bundle, path, artefact.made_from.source) for path in artefact.files
         )
@@ -147,22 +158,21 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
     return described
 
 
-def _finish(bundle: Bundle, folder: Path, cache: Path) -> None:
-    """The complete bundle is described and in its final folder."""
+def _described_as_complete(bundle: Bundle, name: str, using: Makers) -> Bundle:
+    """The bundle, no longer in progress: its bundle.yaml is written."""
     carried = tuple(
         Image(images.reference_of(bundle.path(artefact.path)), artefact.path, artefact.made_from.runs_on)
         for artefact in RECIPE
         if isinstance(artefact.made_from, ContainerImage)
     )
     web_image = next(image.reference for image in carried if image.archive == WEB_IMAGE)
-    versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": gomodules.compiler_version()}
-    described = {file.path: file for file in bundle.files}
-    files = tuple(described[path] for artefact in RECIPE for path in artefact.files)
-    bundle = replace(bundle, versions=versions, images=carried, web_image=web_image, files=files)
-    write(bundle)
-    bundle.path(_PROGRESS).unlink()
-    checksums.remember(bundle, cache)  # each was hashed when it was made
-    bundle.folder.rename(folder)
+    versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": using.compiler_version()}
+    made = {file.path: file for file in bundle.files}
+    files = tuple(made[path] for artefact in RECIPE for path in artefact.files)
+    complete = replace(bundle, id=name, versions=versions, images=carried, web_image=web_image, files=files)
+    write(complete)
+    complete.path(_PROGRESS).unlink()
+    return complete
 
 
 def _partial(folder: Path) -> Path:
@@ -190,66 +200,3 @@ def _alone(folder: Path, say: Say) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-
-def _check_tools() -> None:
-    """Every tool that a build starts is there."""
-    found = {
-        "golang-go": shutil.which("go"),
-        "mmdebstrap": shutil.which("mmdebstrap"),
-        "debian-archive-keyring": _KEYRING.exists(),
-        "python3-pip": importlib.util.find_spec("pip"),
-    }
-    missing = [package for package, tool in found.items() if not tool]
-    if missing:
-        raise MissingError(
-            f"building a bundle needs what is not on this machine: {', '.join(missing)}",
-            id="tools-missing",
-            hint=f"Type `apt-get install {' '.join(missing)}`.",
-        )
-
-
-def _check_space(bundle: Bundle) -> None:
-    needed = SPACE - sum(file.size for file in bundle.files)
-    if shutil.disk_usage(bundle.folder).free < needed:
-        raise _disk_full(bundle.folder)
-
-
-@contextmanager
-def _disk_errors(folder: Path) -> Iterator[None]:
-    """What the disk refuses is an expected failure."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise _disk_full(folder) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise MissingError(
-                f"{error.filename or folder} cannot be written: {error.strerror}",
-                id="bundle-not-writable",
-                hint="Set XDG_CACHE_HOME to a folder that you may write to.",
-            ) from error
-        raise
-
-
-def _build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
-    """What a failure while making an artefact means to the user."""
-    if any("no space left on device" in line.casefold() for line in error.details):
-        return _disk_full(folder)
-    if error.id not in {"tool-failed", "tool-not-started"}:
-        return error
-    return MissingError(
-        f"{artefact.path} could not be made: {error.message}",
-        id="bundle-build-failed",
-        hint="The lines above are the tool's. Type `labctl bundle build` to go on from here.",
-        details=error.details,
-    )
-
-
-def _disk_full(folder: Path) -> MissingError:
-    return MissingError(
-        f"the disk is too full to build a bundle in {folder.parent}: it takes {SPACE >> 30} GiB there,"
-        f" and up to {GO_CACHE_SPACE >> 30} GiB in Go's caches",
-        id="disk-full",
-        hint="Make space and type `labctl bundle build`: it goes on from here.",
-    )

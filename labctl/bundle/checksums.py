@@ -54,7 +54,8 @@ def remember(bundle: Bundle, cache: Path) -> None:
     record = _record(bundle, cache)
     record.parent.mkdir(parents=True, exist_ok=True)
     written = record.with_name(f"{record.name}.{os.getpid()}")
-    written.write_text(json.dumps([_stamp(bundle, file) for file in bundle.files], indent=1), encoding="utf-8")
+    stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
+    written.write_text(json.dumps(stamps, indent=1), encoding="utf-8")
     written.replace(record)
 
 
@@ -88,10 +89,10 @@ def _record(bundle: Bundle, cache: Path) -> Path:
     return cache / "checked" / f"{bundle.id}.json"
 
 
-def _stamp(bundle: Bundle, file: File) -> str:
-    """What a file looks like without reading it; a file that cannot be looked at is like none that was hashed."""
+def _stamp(bundle: Bundle, file: File) -> str | None:
+    """What a file looks like without reading it; None when it cannot be looked at."""
     try:
         seen = bundle.path(file.path).stat()
-    except OSError as error:
-        return f"{file.path}: {error.strerror}"
+    except OSError:
+        return None  # it then counts as not hashed, and hashing it says what is wrong
     return f"{file.path} {file.sha256} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"

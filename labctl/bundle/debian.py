@@ -15,6 +15,8 @@ from labctl.errors import MissingError
 
 ROOTFS = Path(__file__).parent / "rootfs"
 """labctl's own files for root filesystems."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""What Debian signs its packages with; other distributions have it in a package of its own."""
 
 _LISTING = "./usr/share/labctl/packages"
 """Where the hooks note the version of every package."""

@@ -13,7 +13,7 @@ from labctl.errors import MissingError
 
 SCHEMA = 1
 DESCRIPTION = "bundle.yaml"
-REBUILD = "Type `labctl bundle build`: it keeps what is intact and makes the rest again."
+REBUILD = "Type `labctl bundle build`, which keeps what is intact; a bundle from elsewhere must be copied again."
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
@@ -94,10 +94,9 @@ def load(folder: Path) -> Bundle:
 
 def installed(cache: Path) -> tuple[Bundle, ...]:
     """The finished bundles below `cache`, newest first. Errors as `load`."""
-    descriptions = sorted(
-        (cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    return tuple(load(path.parent) for path in descriptions)
+    found = sorted((cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    bundles = (load(path.parent) for path in found)
+    return tuple(bundle for bundle in bundles if bundle.id == bundle.folder.name)  # under repair, it is named otherwise
 
 
 def read(folder: Path, name: str) -> Bundle:
@@ -124,7 +123,8 @@ def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
     del document["folder"]
     written = bundle.path(f"{name}.new")
     with written.open("w", encoding="utf-8") as file:
-        yaml.safe_dump(json.loads(json.dumps(document)), file, sort_keys=False, width=120)  # YAML knows no tuples
+        plain = json.loads(json.dumps(document))  # YAML would tag tuples as Python's
+        yaml.dump(plain, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=120)
         file.flush()
         os.fsync(file.fileno())
     written.replace(bundle.path(name))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from labctl.errors import MissingError
 
 MODULES = Path(__file__).parent / "go"
 
+_SELF_UPDATING = (1, 21)
+"""The first Go that fetches the version a go.mod asks for."""
 _PINNED = {"GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GO111MODULE": "on"}
 """The user's environment decides where modules come from, and not what is built."""
 
@@ -52,6 +55,21 @@ def compiler_version() -> str:
     """The version of the Go that compiles the programs, such as `1.26.8`."""
     version = process.check(["go", "env", "GOVERSION"], env=_PINNED, cwd=MODULES / "kubernetes", error=MissingError)
     return version.strip().removeprefix("go")
+
+
+def check_compiler() -> None:
+    """The installed Go can fetch the version that a go.mod asks for, if it is not that itself.
+
+    Raises MissingError `go-too-old`.
+    """
+    version = process.check(["go", "env", "GOVERSION"], env={"GOTOOLCHAIN": "local"}, cwd=Path("/"), error=MissingError)
+    found = re.match(r"go(\d+)\.(\d+)", version)
+    if found and (int(found[1]), int(found[2])) < _SELF_UPDATING:
+        raise MissingError(
+            f"Go {version.strip().removeprefix('go')} is too old to build a bundle",
+            id="go-too-old",
+            hint=f"Install Go {'.'.join(map(str, _SELF_UPDATING))} or newer: https://go.dev/dl/",
+        )
 
 
 def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -> None:

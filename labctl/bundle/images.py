@@ -91,7 +91,7 @@ def write_archive(
 
 def reference_of(archive: Path) -> str:
     """The full reference of the image in an archive made by `write_archive`."""
-    with tarfile.open(archive) as tar:
+    with tarfile.open(archive, "r:") as tar:
         member = tar.extractfile("index.json")
         if member is None:
             raise ValueError(f"index.json in {archive} is not a file")

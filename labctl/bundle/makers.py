@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import shutil
+import sys
 from pathlib import Path
 
 from labctl.bundle import debian, gomodules, images, wheels
+from labctl.bundle.gomodules import compiler_version
 from labctl.bundle.ingredients import (
     Artefact,
     ContainerImage,
@@ -15,6 +19,30 @@ from labctl.bundle.ingredients import (
     Placed,
     WheelProgram,
 )
+from labctl.errors import MissingError
+
+__all__ = ["check_tools", "compiler_version", "make"]
+
+
+def check_tools() -> None:
+    """Every tool that making a bundle needs is there. Raises MissingError `tools-missing` naming all that are not."""
+    packages = {
+        "golang-go": shutil.which("go"),
+        "mmdebstrap": shutil.which("mmdebstrap"),
+        "debian-archive-keyring": debian.KEYRING.exists(),
+    }
+    missing = [package for package, found in packages.items() if not found]
+    remedies = [f"`apt-get install {' '.join(missing)}`"] if missing else []
+    if importlib.util.find_spec("pip") is None:
+        missing.append("pip")
+        remedies.append(f"`{sys.executable} -m ensurepip`")
+    if missing:
+        raise MissingError(
+            f"building a bundle needs what this machine lacks: {', '.join(missing)}",
+            id="tools-missing",
+            hint=f"Type {' and '.join(remedies)}.",
+        )
+    gomodules.check_compiler()
 
 
 def make(artefact: Artefact, scratch: Path, architecture: str) -> None:

@@ -1,0 +1,257 @@
+"""Building a bundle with makers that make small files at once: order, resuming, repair and failures."""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from labctl.bundle import build as building
+from labctl.bundle import installed, load
+from labctl.bundle.build import build, recipe_id
+from labctl.bundle.images import write_archive
+from labctl.bundle.ingredients import Artefact, ContainerImage
+from labctl.bundle.recipe import RECIPE
+from labctl.errors import LabError, MissingError, ProviderError
+
+
+class FakeMakers:
+    """Makes a small file for each file, and fails when it is told to, after having left something behind."""
+
+    def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
+        self.made: list[str] = []
+        self.checked = False
+        self._fails_at = fails_at
+        self._error = error or KeyboardInterrupt()
+
+    def check_tools(self) -> None:
+        self.checked = True
+
+    def compiler_version(self) -> str:
+        return "1.26.8"
+
+    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
+        if artefact.path == self._fails_at:
+            (scratch / Path(artefact.path).name).write_text("half", encoding="utf-8")
+            raise self._error
+        for path in artefact.files:
+            (scratch / Path(path).name).write_text(f"{path} for {architecture}", encoding="utf-8")
+        if isinstance(artefact.made_from, ContainerImage):
+            write_archive(
+                scratch / Path(artefact.path).name,
+                reference=artefact.made_from.reference.format(nginx="1.26.3"),
+                architecture=architecture,
+                config={},
+                layers=[],
+            )
+        self.made.append(artefact.path)
+
+
+@pytest.fixture(autouse=True)
+def _no_power_failure(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _file: None)  # it would be most of the time of these tests
+
+
+@pytest.fixture(autouse=True)
+def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+def _paths(bundle_folder: Path) -> list[str]:
+    return sorted(str(path.relative_to(bundle_folder)) for path in bundle_folder.rglob("*") if path.is_file())
+
+
+def test_a_build_makes_every_artefact_and_describes_it(tmp_path: Path) -> None:
+    makers = FakeMakers()
+    bundle = build(tmp_path, _ignore, makers)
+    assert makers.checked
+    assert makers.made == [artefact.path for artefact in RECIPE]
+    assert bundle.folder == tmp_path / "bundles" / recipe_id()
+    assert (bundle.id, bundle.maker) == (recipe_id(), "build")
+    assert bundle.web_image == bundle.image("nginx") == "labctl.local/nginx:1.26.3"
+    assert bundle.versions["kubernetes"] == "1.37.2"
+    assert (bundle.versions["nginx"], bundle.versions["go"]) == ("1.26.3", "1.26.8")
+    assert _paths(bundle.folder) == sorted(["bundle.yaml", *(file.path for file in bundle.files)])
+    assert load(bundle.folder) == bundle
+
+
+def test_a_second_build_makes_and_hashes_nothing(tmp_path: Path) -> None:
+    first = build(tmp_path, _ignore, FakeMakers())
+    again, said = FakeMakers(), list[str]()
+    assert build(tmp_path, said.append, again) == first
+    assert (again.made, again.checked, said) == ([], False, [])
+
+
+@pytest.mark.parametrize("cut_off_at", [artefact.path for artefact in RECIPE])
+def test_a_build_goes_on_with_the_first_artefact_that_is_not_made(tmp_path: Path, cut_off_at: str) -> None:
+    first, second = FakeMakers(fails_at=cut_off_at), FakeMakers()
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, _ignore, first)
+    assert not (tmp_path / "bundles" / recipe_id()).exists()
+    bundle = build(tmp_path, _ignore, second)
+    assert [*first.made, *second.made] == [artefact.path for artefact in RECIPE]
+    assert second.made[0] == cut_off_at
+    assert _paths(bundle.folder) == sorted(["bundle.yaml", *(file.path for file in bundle.files)])
+
+
+def test_what_a_killed_build_left_behind_is_removed(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubelet"))
+    left_behind = tmp_path / "bundles" / f"{recipe_id()}.partial" / ".making-abc" / "tree"
+    left_behind.mkdir(parents=True)
+    (left_behind / "half").write_text("half", encoding="utf-8")
+    bundle = build(tmp_path, _ignore, FakeMakers())
+    assert not list(bundle.folder.glob(".making-*"))
+
+
+def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubelet"))
+    partial = tmp_path / "bundles" / f"{recipe_id()}.partial"
+    (partial / "images/etcd.tar").write_bytes(b"short")
+    (partial / "bin").mkdir()
+    (partial / "bin/kubelet").write_bytes(b"not listed")
+    again = FakeMakers()
+    build(tmp_path, _ignore, again)
+    assert again.made == [
+        "images/etcd.tar",
+        "bin/kubelet",
+        "bin/kubeadm",
+        "bin/kubectl",
+        "manifests/metallb-native.yaml",
+    ]
+
+
+def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path) -> None:
+    bundle = build(tmp_path, _ignore, FakeMakers())
+    content = bundle.path("bin/kubeadm").read_bytes()
+    bundle.path("bin/kubeadm").write_bytes(content.swapcase())
+    bundle.path("base/node.packages").unlink()
+    again, said = FakeMakers(), list[str]()
+    assert build(tmp_path, said.append, again) == bundle
+    assert again.made == ["base/node.tar", "bin/kubeadm"]
+    assert bundle.path("bin/kubeadm").read_bytes() == content
+    assert any("bin/kubeadm has sha256" in line for line in said)
+
+
+def test_a_bundle_under_repair_is_not_installed(tmp_path: Path) -> None:
+    bundle = build(tmp_path, _ignore, FakeMakers())
+    bundle.path("bin/kubeadm").unlink()
+    with pytest.raises(KeyboardInterrupt):
+        build(tmp_path, _ignore, FakeMakers(fails_at="bin/kubeadm"))
+    assert installed(tmp_path) == ()
+
+
+def test_a_bundle_whose_description_is_lost_is_made_again(tmp_path: Path) -> None:
+    bundle = build(tmp_path, _ignore, FakeMakers())
+    bundle.path("bundle.yaml").write_text("{", encoding="utf-8")
+    assert build(tmp_path, _ignore, FakeMakers()) == bundle
+
+
+def test_progress_names_the_artefact_its_number_and_the_time_left(tmp_path: Path) -> None:
+    said: list[str] = []
+    build(tmp_path, said.append, FakeMakers())
+    assert said[0] == f"node OS Debian trixie: installing packages, 1 of {len(RECIPE)}, about 13 min left"
+    assert len(said) == len(RECIPE)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        MissingError("`go build` failed", id="tool-failed", details=("write /x: no space left on device",)),
+    ],
+)
+def test_a_full_disk_is_said_and_the_next_build_goes_on(tmp_path: Path, error: Exception) -> None:
+    with pytest.raises(MissingError) as raised:
+        build(tmp_path, _ignore, FakeMakers("images/coredns.tar", error))
+    assert raised.value.id == "disk-full"
+    assert str(tmp_path / "bundles") in raised.value.message
+    again = FakeMakers()
+    build(tmp_path, _ignore, again)
+    assert again.made[0] == "images/coredns.tar"
+
+
+def test_a_disk_without_room_is_refused_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 30)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+    makers = FakeMakers()
+    with pytest.raises(MissingError, match="4 GiB") as raised:
+        build(tmp_path, _ignore, makers)
+    assert (raised.value.id, makers.made) == ("disk-full", [])
+
+
+def test_a_folder_that_refuses_writing_is_named(tmp_path: Path) -> None:
+    error = PermissionError(errno.EACCES, "Permission denied", "/cache/file")
+    with pytest.raises(MissingError, match="/cache/file cannot be written") as raised:
+        build(tmp_path, _ignore, FakeMakers("images/etcd.tar", error))
+    assert raised.value.id == "bundle-not-writable"
+
+
+@pytest.mark.parametrize("kind", [MissingError, ProviderError])
+def test_a_tools_failure_names_the_artefact_and_keeps_the_tools_last_lines(
+    tmp_path: Path, kind: type[LabError]
+) -> None:
+    error = kind("`go build` ended with exit code 1", id="tool-failed", details=("undefined: x",))
+    with pytest.raises(MissingError, match=r"images/etcd\.tar of the bundle could not be made") as raised:
+        build(tmp_path, _ignore, FakeMakers("images/etcd.tar", error))
+    assert raised.value.id == "bundle-build-failed"
+    assert raised.value.details == ("`go build` ended with exit code 1", "undefined: x")
+
+
+def test_a_bug_in_a_maker_is_not_disguised(tmp_path: Path) -> None:
+    with pytest.raises(KeyError):
+        build(tmp_path, _ignore, FakeMakers("images/etcd.tar", KeyError("x")))
+
+
+def test_a_build_waits_for_another_one_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "bundles").mkdir()
+    other = FileLock(tmp_path / "bundles" / f"{recipe_id()}.lock")
+    other.acquire()
+    said: list[str] = []
+
+    def say(text: str) -> None:
+        said.append(text)
+        other.release()  # the other build ends as soon as this one has said that it waits
+
+    build(tmp_path, say, FakeMakers())
+    assert "being built by another labctl" in said[0]
+
+
+def test_the_id_changes_with_any_pin(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = recipe_id()
+    assert before == recipe_id()
+    assert before.startswith("kubernetes-1.37.2-")
+    monkeypatch.setattr(building, "RECIPE", (*RECIPE[:-1], replace(RECIPE[-1], path="manifests/other.yaml")))
+    assert recipe_id() != before
+
+
+def test_the_id_changes_with_a_file_of_labctls_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = Path(building.__file__).parent
+    for folder in ("go", "rootfs"):
+        shutil.copytree(here / folder, tmp_path / folder)
+    monkeypatch.setattr(building, "__file__", str(tmp_path / "build.py"))
+    before = recipe_id()
+    with (tmp_path / "go/etcd/go.sum").open("a", encoding="utf-8") as file:
+        file.write("\n")
+    assert recipe_id() != before
+
+
+def test_a_machine_of_another_kind_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "machine", lambda: "riscv64")
+    with pytest.raises(MissingError, match="riscv64") as raised:
+        recipe_id()
+    assert raised.value.id == "architecture-unsupported"

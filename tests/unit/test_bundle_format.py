@@ -1,0 +1,206 @@
+"""Reading a bundle and holding its files to their checksums."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
+from labctl.bundle.format import write
+from labctl.errors import MissingError
+
+IMAGES = (
+    Image("labctl.local/pause:1.0", "images/pause.tar", "node"),
+    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane"),
+    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node"),
+    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node"),
+)
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+def _bundle(folder: Path, contents: dict[str, bytes] | None = None) -> Bundle:
+    contents = {"bin/kubelet": b"kubelet", "images/pause.tar": b"pause"} if contents is None else contents
+    files = []
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+        files.append(File(path, hashlib.sha256(content).hexdigest(), len(content), "a test"))
+    versions = {"kubernetes": "1.37.2"}
+    bundle = Bundle(folder, folder.name, "build", "amd64", versions, IMAGES, "labctl.local/nginx:1.26.3", tuple(files))
+    write(bundle)
+    return bundle
+
+
+def _rewrite(folder: Path, **changes: object) -> None:
+    path = folder / "bundle.yaml"
+    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+
+
+def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path)
+    assert load(tmp_path) == bundle
+    assert bundle.path("bin/kubelet") == tmp_path / "bin/kubelet"
+    assert bundle.has("bin/kubelet")
+    assert not bundle.has("bin/kubectl")
+
+
+def test_an_absent_bundle_is_not_found(tmp_path: Path) -> None:
+    with pytest.raises(MissingError, match=r"nowhere.*bundle\.yaml is missing") as raised:
+        load(tmp_path / "nowhere")
+    assert raised.value.id == "bundle-not-found"
+    assert "labctl bundle build" in raised.value.hint
+
+
+@pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\x00"])
+def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "bundle.yaml").write_bytes(content)
+    with pytest.raises(MissingError, match=r"bundle\.yaml") as raised:
+        load(tmp_path)
+    assert raised.value.id == "bundle-unreadable"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"schema": 2}, "schema is 2"),
+        ({"maker": None}, "maker"),
+        ({"images": [{"reference": "a:1", "archive": "a.tar", "runs_on": "moon"}]}, "images.0.runs_on"),
+        ({"files": [{"path": "bin/kubelet", "sha256": "00", "size": "big", "source": ""}]}, "files.0.size"),
+        ({"files": [{"path": "../etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "../etc/passwd"),
+        ({"files": [{"path": "/etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "/etc/passwd"),
+    ],
+)
+def test_another_schema_is_refused_with_what_is_wrong(tmp_path: Path, changes: dict[str, Any], named: str) -> None:
+    _bundle(tmp_path)
+    _rewrite(tmp_path, **changes)
+    with pytest.raises(MissingError) as raised:
+        load(tmp_path)
+    assert raised.value.id == "bundle-schema"
+    assert named in raised.value.message
+
+
+def test_a_list_is_not_a_description(tmp_path: Path) -> None:
+    (tmp_path / "bundle.yaml").write_text("- 1\n", encoding="utf-8")
+    with pytest.raises(MissingError) as raised:
+        load(tmp_path)
+    assert raised.value.id == "bundle-schema"
+
+
+@pytest.mark.parametrize(
+    ("name", "found"),
+    [
+        ("labctl.local/nginx:1.26.3", "labctl.local/nginx:1.26.3"),
+        ("nginx", "labctl.local/nginx:1.26.3"),
+        ("traefik:v3.7.15", "docker.io/library/traefik:v3.7.15"),
+        ("library/traefik:v3.7.15", "docker.io/library/traefik:v3.7.15"),
+        ("docker.io/library/traefik:v3.7.15", "docker.io/library/traefik:v3.7.15"),
+        ("traefik", "docker.io/library/traefik:v3.7.15"),
+        ("nginx:1.27", None),
+        ("example.com/nginx", None),
+        ("nginx:1.26.3", None),
+        ("redis", None),
+    ],
+)
+def test_an_image_is_found_by_the_name_a_user_writes(tmp_path: Path, name: str, found: str | None) -> None:
+    assert _bundle(tmp_path).image(name) == found
+
+
+def test_a_node_imports_what_its_role_needs_in_the_order_of_the_bundle(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path)
+    assert bundle.archives("control-plane") == tuple(image.archive for image in IMAGES)
+    assert bundle.archives("worker") == ("images/pause.tar", "images/traefik.tar", "images/nginx.tar")
+
+
+def test_installed_bundles_come_newest_first_and_unfinished_ones_not_at_all(tmp_path: Path) -> None:
+    for age, name in enumerate(("new", "old")):
+        bundle = _bundle(tmp_path / "bundles" / name)
+        os.utime(bundle.path("bundle.yaml"), (1_000 - age, 1_000 - age))
+    (tmp_path / "bundles" / "other.partial").mkdir()
+    assert [bundle.id for bundle in installed(tmp_path)] == ["new", "old"]
+    assert installed(tmp_path / "empty") == ()
+
+
+def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b", {"a": b"aaaa", "b": b"bbbb", "c": b"cccc", "d": b"dddd"})
+    bundle.path("a").write_bytes(b"aaab")
+    bundle.path("b").unlink()
+    bundle.path("c").write_bytes(b"cc")
+    with pytest.raises(MissingError) as raised:
+        verify(bundle, tmp_path, _ignore)
+    assert raised.value.id == "bundle-damaged"
+    assert "a has sha256" in raised.value.message
+    assert "b is missing" in raised.value.message
+    assert "c has 2 bytes instead of 4" in raised.value.message
+    assert "dddd" not in raised.value.message
+    assert "labctl bundle build" in raised.value.hint
+
+
+def test_verify_once_hashes_each_file_once(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    said: list[str] = []
+    assert verify_once(bundle, tmp_path, said.append)
+    assert not verify_once(bundle, tmp_path, said.append)
+    assert len(said) == 1
+
+
+def test_verify_once_writes_nothing_into_the_bundle(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    before = sorted(bundle.folder.rglob("*"))
+    verify_once(bundle, tmp_path / "cache", _ignore)
+    assert sorted(bundle.folder.rglob("*")) == before
+
+
+def test_verify_once_sees_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    verify_once(bundle, tmp_path, _ignore)
+    bundle.path("bin/kubelet").write_bytes(b"kubelex")
+    with pytest.raises(MissingError, match=r"bin/kubelet has sha256"):
+        verify_once(bundle, tmp_path, _ignore)
+    with pytest.raises(MissingError, match=r"bin/kubelet has sha256"):
+        verify_once(bundle, tmp_path, _ignore)
+    bundle.path("images/pause.tar").unlink()
+    with pytest.raises(MissingError, match=r"images/pause\.tar is missing"):
+        verify_once(bundle, tmp_path, _ignore)
+
+
+def test_a_file_put_in_anothers_place_is_hashed_even_with_its_size_and_time(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    verify_once(bundle, tmp_path, _ignore)
+    kubelet = bundle.path("bin/kubelet")
+    time = kubelet.stat().st_mtime_ns
+    other = tmp_path / "other"
+    other.write_bytes(b"kubeleX")
+    os.utime(other, ns=(time, time))
+    other.replace(kubelet)
+    with pytest.raises(MissingError, match=r"bin/kubelet"):
+        verify_once(bundle, tmp_path, _ignore)
+
+
+def test_verify_hashes_what_verify_once_would_take_for_known(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    verify_once(bundle, tmp_path, _ignore)
+    kubelet = bundle.path("bin/kubelet")
+    time = kubelet.stat().st_mtime_ns
+    with kubelet.open("r+b") as file:
+        file.write(b"K")
+    os.utime(kubelet, ns=(time, time))
+    assert not verify_once(bundle, tmp_path, _ignore)
+    for check in (verify, verify_once):  # what verify has found is not forgotten
+        with pytest.raises(MissingError, match=r"bin/kubelet"):
+            check(bundle, tmp_path, _ignore)
+
+
+def test_a_damaged_memory_of_checks_costs_a_check_and_nothing_else(tmp_path: Path) -> None:
+    bundle = _bundle(tmp_path / "b")
+    verify_once(bundle, tmp_path, _ignore)
+    for record in (tmp_path / "checked").iterdir():
+        record.write_text("{not json", encoding="utf-8")
+    assert verify_once(bundle, tmp_path, _ignore)

@@ -1,0 +1,115 @@
+"""The recipe's tables, and the pins they share with the go.mod files and with upstream."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.bundle import debian, makers
+from labctl.bundle.debian import ROOTFS, upstream_versions
+from labctl.bundle.gomodules import MODULES, check_pins
+from labctl.bundle.ingredients import ContainerImage, GoModule, GoProgram, ModuleFile, OwnFile, Placed, WheelProgram
+from labctl.bundle.recipe import RECIPE, WEB_IMAGE
+from labctl.errors import MissingError
+
+MODULE = GoModule("kubernetes", "k8s.io/kubernetes", "v1.37.2", siblings="v0.37.2")
+THEIRS: dict[str, Any] = {
+    "Replace": [
+        {"Old": {"Path": "k8s.io/api"}, "New": {"Path": "./staging/src/k8s.io/api"}},
+        {"Old": {"Path": "example.com/fork"}, "New": {"Path": "example.com/forked", "Version": "v1.0.0"}},
+    ]
+}
+OURS: dict[str, Any] = {
+    "Require": [
+        {"Path": "k8s.io/kubernetes", "Version": "v1.37.2"},
+        {"Path": "k8s.io/api", "Version": "v0.0.0"},
+        {"Path": "example.com/fork", "Version": "v1.0.0"},
+    ],
+    "Replace": [{"Old": {"Path": "k8s.io/api"}, "New": {"Path": "k8s.io/api", "Version": "v0.37.2"}}],
+}
+
+IMAGES = [artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage)]
+PLACED = [entry.content for image in IMAGES for entry in image.contents if isinstance(entry, Placed)]
+PROGRAMS = [
+    made
+    for made in [*(artefact.made_from for artefact in RECIPE), *PLACED]
+    if isinstance(made, (GoProgram, ModuleFile))
+]
+
+
+def test_matching_pins_pass() -> None:
+    check_pins(MODULE, THEIRS, OURS)
+
+
+@pytest.mark.parametrize(
+    ("ours", "named"),
+    [
+        ({**OURS, "Replace": None}, "k8s.io/api is v0.0.0 instead of v0.37.2"),
+        ({**OURS, "Require": OURS["Require"][1:]}, "k8s.io/kubernetes is absent instead of v1.37.2"),
+        ({**OURS, "Require": OURS["Require"][:2]}, "example.com/fork is absent instead of v1.0.0"),
+    ],
+)
+def test_a_pin_that_differs_from_upstreams_is_named(ours: dict[str, Any], named: str) -> None:
+    with pytest.raises(MissingError, match=re.escape(named)) as raised:
+        check_pins(MODULE, THEIRS, ours)
+    assert raised.value.id == "go-module-mismatch"
+
+
+@pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.source)
+def test_the_recipes_versions_are_those_of_the_go_mod_files(program: GoProgram | ModuleFile) -> None:
+    go_mod = (MODULES / program.module.folder / "go.mod").read_text(encoding="utf-8")
+    if program.module.upstream:
+        assert f"\t{program.module.upstream} {program.module.version} " in go_mod
+    if isinstance(program, GoProgram) and program.module.upstream:
+        assert re.search(rf"^(tool |\t){re.escape(program.package)}$", go_mod, re.MULTILINE)
+
+
+def test_every_image_has_one_tag_and_every_wheel_one_checksum_an_architecture() -> None:
+    references = [image.reference for image in IMAGES]
+    assert len(set(references)) == len(references)
+    assert all(re.fullmatch(r"[\w./-]+:[\w.{}-]+", reference) for reference in references)
+    for program in PLACED:
+        if isinstance(program, WheelProgram):
+            assert set(program.wheels) == {"amd64", "arm64"}
+            assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in program.wheels.values())
+
+
+def test_every_artefact_and_file_of_labctls_own_is_there_once() -> None:
+    paths = [path for artefact in RECIPE for path in artefact.files]
+    assert len(set(paths)) == len(paths)
+    assert WEB_IMAGE in paths
+    assert all((ROOTFS / content.name).is_file() for content in PLACED if isinstance(content, OwnFile))
+    assert all((ROOTFS / name).is_file() for name in ("node.sh", "image.sh"))
+
+
+def test_only_upstreams_programs_bear_upstreams_names() -> None:
+    for image in IMAGES:
+        programs = [
+            entry.content
+            for entry in image.contents
+            if isinstance(entry, Placed) and isinstance(entry.content, (GoProgram, WheelProgram))
+        ]
+        upstreams = any(isinstance(program, WheelProgram) or program.module.upstream for program in programs)
+        assert upstreams != image.reference.startswith("labctl.local/"), image.reference
+
+
+def test_an_upstream_version_is_debians_without_epoch_and_revision(tmp_path: Path) -> None:
+    listing = tmp_path / "packages"
+    listing.write_text("nginx 1.26.3-3+deb13u5\nlibgmp10 2:6.3.0+dfsg-3\ntzdata 2026a\n", encoding="utf-8")
+    assert upstream_versions(listing) == {"nginx": "1.26.3", "libgmp10": "6.3.0+dfsg", "tzdata": "2026a"}
+
+
+def test_all_missing_tools_are_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(shutil, "which", lambda _tool: None)
+    monkeypatch.setattr(debian, "KEYRING", tmp_path / "absent")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda _module: None)
+    with pytest.raises(MissingError, match="golang-go, mmdebstrap, debian-archive-keyring, pip") as raised:
+        makers.check_tools()
+    assert raised.value.id == "tools-missing"
+    assert "apt-get install golang-go mmdebstrap debian-archive-keyring" in raised.value.hint
+    assert "-m ensurepip" in raised.value.hint
