@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import functools
 import hashlib
 import os
 import platform
@@ -12,8 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+from labctl import wait
 from labctl.bundle import checksums, images, makers
 from labctl.bundle.failures import build_error, check_space, disk_errors
 from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
@@ -21,11 +24,14 @@ from labctl.bundle.ingredients import Artefact, ContainerImage
 from labctl.bundle.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.errors import LabError, MissingError
 from labctl.events import Say
+from labctl.wait import Pending
 
 _PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished build, the files that are made."""
 _PARTIAL = ".partial"
 _SCRATCH = ".making-"
+_ORPHAN_SECONDS = 60.0
+"""How long a tool of a killed build may take to notice that it is alone."""
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -97,8 +103,23 @@ def _begun(folder: Path) -> Bundle:
     partial = _partial(folder)
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{_SCRATCH}*"):
-        shutil.rmtree(leftover)
+        wait.until(
+            functools.partial(_removed, leftover),
+            what=f"removing {leftover}",
+            timeout=_ORPHAN_SECONDS,
+            hint="A tool of a build that was killed still writes there: end that tool.",
+        )
     return _described(partial, _PROGRESS)
+
+
+def _removed(folder: Path) -> Literal[True] | Pending:
+    """Whether the folder is gone; a killed build's tool may put something into it, or take it away, meanwhile."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if folder.exists() and error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
+            raise
+    return Pending("it is not empty") if folder.exists() else True
 
 
 def _described(folder: Path, name: str) -> Bundle:

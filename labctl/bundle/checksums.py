@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -38,6 +37,8 @@ def verify_once(bundle: Bundle, cache: Path, say: Say) -> bool:
 
 def damage(bundle: Bundle, cache: Path, say: Say) -> dict[str, str]:
     """By path, what is wrong with each file that is missing or differs. Hashes as `verify_once`."""
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 15 ms, and most commands hash nothing
+
     files = _unknown(bundle, cache)
     if not files:
         return {}
