@@ -10,7 +10,7 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -57,11 +57,16 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
     """
     folder = cache / "bundles" / recipe_id()
     with disk_errors(folder), _alone(folder, say):
-        if not folder.exists() or not _is_intact(folder, cache, say):
-            using.check_tools()
-            bundle = _described_as_complete(_make_missing(_begun(folder), say, using), folder.name, using)
-            checksums.remember(bundle, cache)  # each file was hashed when it was made
-            bundle.folder.rename(folder)
+        if folder.exists():
+            bundle = _described(folder, DESCRIPTION)
+            problems = checksums.damage(bundle, cache, say)
+            if bundle.files and not problems:
+                return bundle
+            _reopen(bundle, problems, say)
+        using.check_tools()
+        bundle = _complete(_make_missing(_begun(folder), say, using), folder.name, using)
+        checksums.remember(bundle, cache)  # each file was hashed when it was made
+        bundle.folder.rename(folder)
         return load(folder)
 
 
@@ -85,21 +90,16 @@ def _architecture() -> str:
     return _ARCHITECTURES[machine]
 
 
-def _is_intact(folder: Path, cache: Path, say: Say) -> bool:
-    """Whether the finished bundle is what it says; if not, what is intact of it is a build that has begun."""
-    bundle = _described(folder, DESCRIPTION)
-    problems = checksums.damage(bundle, cache, say)
-    if bundle.files and not problems:
-        return True
+def _reopen(bundle: Bundle, problems: Mapping[str, str], say: Say) -> None:
+    """The damaged bundle is a build that has begun, and has made the files without a problem."""
     for path, problem in problems.items():
         say(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), _PROGRESS)
-    folder.rename(_partial(folder))
-    return False
+    bundle.folder.rename(_partial(bundle.folder))
 
 
 def _begun(folder: Path) -> Bundle:
-    """What is made so far of the bundle that is to be `folder`; what a cut-off build was making is gone."""
+    """What is made so far of the bundle that is to be `folder`; what a cut-off build was making is removed."""
     partial = _partial(folder)
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{_SCRATCH}*"):
@@ -123,9 +123,10 @@ def _removed(folder: Path) -> Literal[True] | Pending:
 
 
 def _described(folder: Path, name: str) -> Bundle:
+    """The bundle that file `name` describes; one without files where there is no such file, or no sense in it."""
     try:
         return read(folder, name)
-    except MissingError:  # nothing is described, so nothing is made
+    except MissingError:
         return Bundle(folder, folder.name.removesuffix(_PARTIAL), "build", _architecture(), {}, (), "", ())
 
 
@@ -179,7 +180,7 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
     return described
 
 
-def _described_as_complete(bundle: Bundle, name: str, using: Makers) -> Bundle:
+def _complete(bundle: Bundle, name: str, using: Makers) -> Bundle:
     """The bundle, no longer in progress: its bundle.yaml is written."""
     carried = tuple(
         Image(images.reference_of(bundle.path(artefact.path)), artefact.path, artefact.made_from.runs_on)
