@@ -76,9 +76,7 @@ def _vagrantfile(lab: Lab, provider: str, machine: Machine, supplies: Supplies) 
     )
 
 
-def _node_files(
-    lab: Lab, node: Node, machine: Machine, supplies: Supplies, credentials: Credentials
-) -> dict[str, str]:
+def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, credentials: Credentials) -> dict[str, str]:
     is_control_plane = node.role is Role.CONTROL_PLANE
     archives = supplies.archives[node.role]
     first = FIRST_ARCHIVES if is_control_plane else 1

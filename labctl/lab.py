@@ -123,5 +123,5 @@ def _node(lab: Lab, index: int) -> Node:
         name=f"{lab.name}-{role}-{index}" if index else f"{lab.name}-{role}",
         role=role,
         address=lab.network.network_address + CONTROL_PLANE_OFFSET + index,
-        pod_network=list(POD_NETWORK.subnets(new_prefix=24))[index],
+        pod_network=IPv4Network((int(POD_NETWORK.network_address) + (index << 8), 24)),
     )

@@ -50,7 +50,7 @@ def run(
         try:
             out, err = (stream.decode(errors="replace") for stream in child.communicate(stdin, timeout))
         except subprocess.TimeoutExpired as error:
-            child.kill()
+            os.killpg(child.pid, signal.SIGKILL)
             raise ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout") from error
     if log is not None:
         _append(log, args, child.returncode, out + err)
@@ -135,11 +135,11 @@ def _started(
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> None:
-    child.send_signal(signal.SIGINT)
+    os.killpg(child.pid, signal.SIGINT)  # its own children hold its pipes, and would be waited for in vain
     try:
         child.communicate(timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        child.kill()
+        os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
 
 

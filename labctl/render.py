@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -26,6 +26,21 @@ def text(template: str, **values: object) -> str:
 def static(name: str) -> str:
     """Return a file of the templates folder as it is."""
     return next(path for folder in template_folders() if (path := folder / name).is_file()).read_text(encoding="utf-8")
+
+
+def documents(content: str) -> list[dict[str, Any]]:
+    """The objects in a YAML stream of Kubernetes manifests."""
+    import yaml  # noqa: PLC0415 - 30 ms that --help must not pay
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [document for document in yaml.load_all(content, Loader=loader) if document]
+
+
+def yaml_stream(objects: Sequence[Mapping[str, Any]]) -> str:
+    """The YAML stream of these objects; what `documents` reads back."""
+    import yaml  # noqa: PLC0415 - 30 ms that --help must not pay
+
+    return yaml.safe_dump_all(objects, sort_keys=False)
 
 
 def write(folder: Path, contents: Mapping[str, str]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,14 @@ def load(path: Path | None, overrides: Overrides) -> Lab:
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in found)
     if problems:
         raise invalid(path, problems)
+    return lab
+
+
+def from_values(values: Mapping[str, Any]) -> Lab:
+    """The lab that the values of a `labctl.yaml` describe. Raises UsageError `config-invalid` as `load` does."""
+    lab, problems = check(values)
+    if problems:
+        raise invalid(None, problems)
     return lab
 
 

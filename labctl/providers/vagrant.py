@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -60,9 +61,12 @@ class VagrantProvider:
         return True
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
-        """Return a `vagrant ssh` line; its remote shell takes the command as one string, so words are kept apart."""
-        line = ["env", f"VAGRANT_CWD={self.folder}", "vagrant", "ssh", node.name]
-        return [*line, "--", *command] if command else line
+        """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
+        options = ["-i", str(self.folder / "pki" / "ssh"), "-F", "none", "-o", "LogLevel=ERROR"]
+        # Every boot makes new host keys, at addresses that other labs have as well.
+        options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
+        line = ["ssh", *options, f"vagrant@{node.address}"]
+        return [*line, "--", shlex.join(command)] if command else line
 
     def log(self, node: Node) -> tuple[str, ...]:
         """Return the last lines of the node's labctl-node unit, or why they cannot be had."""

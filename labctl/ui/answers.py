@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TextIO, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from labctl.errors import LabError
 from labctl.report import StatusReport
@@ -31,6 +31,25 @@ def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO) -> None:
     """The rows under their headers, in columns as wide as their widest cell, as kubectl prints them."""
     _show_lines(_table_lines(headers, rows), stdout)
+
+
+def rows(records: Sequence[Mapping[str, object]], stdout: TextIO) -> None:
+    """A table of records that have the same keys; nothing where there are none."""
+    if records:
+        cells = [[NOTHING if value is None else str(value) for value in record.values()] for record in records]
+        table([key.upper() for key in records[0]], cells, stdout)
+
+
+def values(record: Mapping[str, object], stdout: TextIO) -> None:
+    """One line a value, behind its key."""
+    for key, value in record.items():
+        print(f"{key}: {value}", file=stdout)
+
+
+def hosts_lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
+    """The lines as they stand in the file."""
+    for line in answer["lines"]:
+        print(line, file=stdout)
 
 
 def status(report: StatusReport, stdout: TextIO) -> None:

@@ -26,7 +26,14 @@ for unit in \
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 ln -sf /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/default.target"
-chroot "$root" systemctl enable ssh.service containerd.service
+chroot "$root" systemctl enable ssh.service
+chroot "$root" systemctl disable containerd.service # started once it has its configuration
+
+# What a lab renders for the node is mounted here, its unit among it; these are the links `systemctl enable` makes.
+mkdir -p "$root/etc/labctl"
+for link in labctl-node.service multi-user.target.wants/labctl-node.service; do
+    ln -s /etc/labctl/labctl-node.service "$root/etc/systemd/system/$link"
+done
 
 mkdir -p "$root/usr/share/labctl"
 chroot "$root" dpkg-query --show --showformat='${Package} ${Version}\n' | LC_ALL=C sort >"$root/usr/share/labctl/packages"

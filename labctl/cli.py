@@ -1,0 +1,279 @@
+"""The command line: options become a lab and a plan, errors become exit codes.
+
+Every command imports what it needs itself: `labctl --help` must not wait for the Kubernetes client.
+"""
+
+from __future__ import annotations
+
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import ui
+from labctl.errors import ExitCode, LabError
+
+
+class Output(StrEnum):
+    """What `-o` takes."""
+
+    TEXT = "text"
+    JSON = "json"
+
+
+app = typer.Typer(
+    help="A real bare-metal Kubernetes networking lab from one command.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+hosts_app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Make, check and list bundles: all that labs boot from.", no_args_is_help=True)
+app.add_typer(hosts_app, name="hosts")
+app.add_typer(bundle_app, name="bundle")
+
+GLOBAL_OPTIONS = {"--config": 1, "--name": 1, "-o": 1, "--output": 1, "-v": 0, "--verbose": 0, "-q": 0, "--quiet": 0}
+"""How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
+COMMAND_FOLLOWS = ("exec", "ssh")
+"""What comes after these is for the program they run."""
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+BundleFolder = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in DIR.")]
+Ingress = Annotated[str | None, typer.Option(help="auto, ingress-nginx, traefik or contour.")]
+Provider = Annotated[str | None, typer.Option(help="auto, docker, libvirt, virtualbox or existing.")]
+Workers = Annotated[int | None, typer.Option(help="Nodes beside the control plane.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; install what is missing.")]
+
+
+@app.callback()
+def global_options(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Not ./labctl.yaml.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="LAB", help="The lab's name.")] = None,
+    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TEXT,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of progress.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """A real bare-metal Kubernetes networking lab from one command."""
+    from labctl.session import Session
+
+    context.obj = Session(config, name, output.value, verbosity=int(verbose) - int(quiet))
+
+
+@app.command()
+def up(
+    context: typer.Context,
+    provider: Provider = None,
+    bundle: BundleFolder = None,
+    ingress: Ingress = None,
+    workers: Workers = None,
+    isolated: Annotated[bool, typer.Option("--isolated", help="Use a network and a Docker Engine of its own.")] = False,
+    first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Begin with this step.")] = None,
+    only: Annotated[str | None, typer.Option(metavar="STEP", help="Do this step alone.")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps, and do nothing.")] = False,
+    yes: Yes = False,
+) -> None:
+    """Bring the lab up, or repair it, or go on where an earlier run ended."""
+    from labctl import config, plan, session, steps
+
+    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
+    asked = session.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes)
+    chosen = plan.select(steps.up(isolated=asked.isolated), first, only)
+    if dry_run:
+        ui.document(plan.described(chosen), context.obj.output, sys.stdout, ui.rows)
+    else:
+        session.run(context.obj, asked, chosen)
+
+
+@app.command()
+def destroy(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the lab's log and copies as well.")] = False,
+) -> None:
+    """Remove everything of the lab: nodes, network, Engine and hosts lines."""
+    from labctl import session, steps
+
+    made = session.existing(context.obj)
+    if not yes:
+        session.confirm(f"Destroy the lab {made.lab.name}?")
+    session.run(context.obj, made, steps.destroy(purge=purge))
+
+
+@app.command()
+def status(context: typer.Context) -> None:
+    """Show nodes, addresses, the ingress controller and the apps, and what is wrong with them."""
+    from labctl import session
+    from labctl.status import report_on
+
+    report = report_on(session.entered_if_up(context.obj))
+    ui.document(report, context.obj.output, sys.stdout, ui.status)
+    raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
+
+
+@app.command("list")
+def list_labs(context: typer.Context) -> None:
+    """Show every lab on this machine."""
+    from labctl import inventory
+
+    ui.document(inventory.labs(), context.obj.output, sys.stdout, ui.rows)
+
+
+@app.command()
+def init(context: typer.Context) -> None:
+    """Write a labctl.yaml with every key explained."""
+    from labctl import inventory
+    from labctl.config import FILE_NAME
+
+    path = context.obj.config_file or Path(FILE_NAME)
+    ui.document(inventory.write_example(path), context.obj.output, sys.stdout, ui.values)
+
+
+@app.command()
+def render(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Not the lab's own folder.")] = None,
+    provider: Provider = None,
+    bundle: BundleFolder = None,
+    ingress: Ingress = None,
+    workers: Workers = None,
+) -> None:
+    """Write the Vagrantfile, keys, node files and manifests, and start nothing."""
+    from labctl import config, labfiles, session
+
+    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
+    asked = session.asked(context.obj, overrides, bundle=bundle)
+    folder = (out or asked.folder).absolute()
+    labfiles.write_lab(asked, folder)
+    ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
+
+
+@app.command()
+def kubeconfig(
+    context: typer.Context,
+    merge: Annotated[bool, typer.Option("--merge", help="Add it to the user's own kubeconfig.")] = False,
+) -> None:
+    """Print the lab's kubeconfig."""
+    from labctl import session
+    from labctl.kubeconfig import merge as merge_kubeconfig
+
+    path = session.existing(context.obj).folder / "kubeconfig"
+    if merge:
+        ui.document({"file": str(merge_kubeconfig(path))}, context.obj.output, sys.stdout, ui.values)
+    else:
+        sys.stdout.write(path.read_text(encoding="utf-8"))
+
+
+@app.command(context_settings=PASS_THROUGH)
+def ssh(
+    context: typer.Context,
+    node: Annotated[str, typer.Argument(metavar="NODE", help="A node's name, with or without the lab's.")],
+    command: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD...]")] = None,
+) -> None:
+    """Log in to a node, or run a command on it."""
+    from labctl import session
+
+    made = session.existing(context.obj)
+    session.replace_process(made, made.provider.command(session.node(made, node), command or []), {})
+
+
+@app.command("exec", context_settings=PASS_THROUGH)
+def execute(context: typer.Context, command: Annotated[list[str], typer.Argument(metavar="-- CMD...")]) -> None:
+    """Run a command in the lab's network, with KUBECONFIG set and the bundle's kubectl on PATH."""
+    from labctl import session
+
+    made = session.existing(context.obj)
+    session.replace_process(made, command, session.environment(made))
+
+
+@hosts_app.command("sync")
+def hosts_sync(context: typer.Context) -> None:
+    """Write the live address of every hostname into the hosts file."""
+    from labctl import inventory, session, steps
+
+    made = session.entered(context.obj)
+    steps.sync_hosts(made, session.silent)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+
+
+@hosts_app.command("remove")
+def hosts_remove(context: typer.Context) -> None:
+    """Remove the lab's block from the hosts file."""
+    from labctl import inventory, session, steps
+
+    made = session.entered(context.obj)
+    steps.remove_hosts(made, session.silent)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+
+
+@hosts_app.command("show")
+def hosts_show(context: typer.Context) -> None:
+    """Show the lab's lines in the hosts file."""
+    from labctl import inventory, session
+
+    made = session.entered(context.obj)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+
+
+@bundle_app.command("build")
+def bundle_build(context: typer.Context, yes: Yes = False) -> None:
+    """Make the bundle from package registries: about 12 minutes on two processors, once."""
+    from labctl import inventory, session
+
+    built = session.build_bundle(context.obj, may_install=yes)
+    ui.document(inventory.described(built), context.obj.output, sys.stdout, ui.values)
+
+
+@bundle_app.command("verify")
+def bundle_verify(context: typer.Context, bundle: BundleFolder = None) -> None:
+    """Check every file of a bundle, or of all in the cache, by its checksum."""
+    from labctl import inventory, session
+
+    ui.document(inventory.verified(bundle, session.silent), context.obj.output, sys.stdout, ui.rows)
+
+
+@bundle_app.command("list")
+def bundle_list(context: typer.Context) -> None:
+    """Show the bundles in the cache."""
+    from labctl import inventory
+
+    ui.document(inventory.bundles(), context.obj.output, sys.stdout, ui.rows)
+
+
+def main() -> None:
+    """Run the command line; a failure is one message and an exit code."""
+    arguments = hoisted(sys.argv[1:])
+    try:
+        app(arguments, prog_name="labctl")
+    except LabError as error:
+        if wants_json(arguments):
+            ui.show_error_json(error, sys.stdout)
+        else:
+            ui.show_error(error, sys.stderr)
+        sys.exit(error.exit_code)
+
+
+def hoisted(arguments: list[str]) -> list[str]:
+    """The arguments, with the options that every command has moved before the command."""
+    ours: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--" or any(command in rest for command in COMMAND_FOLLOWS):
+            return [*ours, *rest, word, *words]
+        name, is_joined = word.partition("=")[0], "=" in word
+        if name in GLOBAL_OPTIONS:
+            ours.append(word)
+            ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
+        else:
+            rest.append(word)
+    return ours + rest
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Whether the answer, and so an error, should be JSON."""
+    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
+    return any(pair in {("-o", "json"), ("--output", "json")} or pair[0] == "--output=json" for pair in pairs)

@@ -1,0 +1,101 @@
+"""All that a step may touch: the lab, its folder, and the doors to the world, opened when first used."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from labctl import ingress
+from labctl.bundle import Bundle, installed, load
+from labctl.bundle.build import recipe_id
+from labctl.errors import MissingError
+from labctl.isolation import Isolation
+from labctl.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
+    from labctl.providers.docker import DockerProvider
+
+NODE_SYSTEM = "base/node.tar"
+
+
+@dataclass(frozen=True)
+class Context:
+    """What a run is about, and what it may use."""
+
+    lab: Lab
+    folder: Path
+    """The lab's state folder."""
+    cache: Path
+    bundle_folder: Path | None = None
+    """The bundle that the user chose; none means the one that this labctl makes."""
+    may_install: bool = False
+    isolated: bool = False
+    """Whether the lab has a network namespace, and an Engine, of its own."""
+
+    @property
+    def log(self) -> Path:
+        """The whole output of every tool that worked on the lab."""
+        return self.folder / "log"
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        """The bundle the lab boots from. Raises MissingError where it is not there, or has another Kubernetes."""
+        found = load(self.bundle_folder or self._in_cache())
+        wanted = self.lab.kubernetes
+        if wanted not in {"auto", found.versions["kubernetes"]}:
+            raise MissingError(
+                f"kubernetes: {wanted}: the bundle {found.id} carries {found.versions['kubernetes']}",
+                id="bundle-version",
+                hint="Set `kubernetes: auto`, or choose a bundle with --bundle; `labctl bundle list` shows them.",
+            )
+        return found
+
+    @cached_property
+    def controller(self) -> ingress.IngressController:
+        """The ingress controller that the lab asks for, or the first one that the bundle carries."""
+        return ingress.choose(self.lab.ingress, self.images)
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """The references of the bundle's images."""
+        return tuple(image.reference for image in self.bundle.images)
+
+    @property
+    def has_bundle(self) -> bool:
+        """Whether the bundle need not be made first."""
+        return self.bundle_folder is not None or (self._in_cache() / "bundle.yaml").exists()
+
+    @property
+    def node_image(self) -> str:
+        """What the node's system is called in a Docker Engine: another content has another name."""
+        checksum = next(file.sha256 for file in self.bundle.files if file.path == NODE_SYSTEM)
+        return f"labctl.local/node:{checksum[:12]}"
+
+    @property
+    def isolation(self) -> Isolation:
+        """The lab's own network namespace and Engine, whether they are there or not."""
+        return Isolation(self.lab.name, self.lab.network, self.folder)
+
+    @cached_property
+    def provider(self) -> DockerProvider:
+        """The door to the lab's nodes."""
+        from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
+
+        return DockerProvider(self.folder, self.log, self.node_image, self.bundle.path(NODE_SYSTEM))
+
+    @cached_property
+    def cluster(self) -> Cluster:
+        """The door to the lab's Kubernetes API."""
+        from labctl.kube import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
+
+        return Cluster(self.folder / "kubeconfig")
+
+    def _in_cache(self) -> Path:
+        wanted = self.lab.kubernetes
+        for found in installed(self.cache) if wanted != "auto" else ():
+            if found.versions["kubernetes"] == wanted:
+                return found.folder
+        return self.cache / "bundles" / recipe_id()

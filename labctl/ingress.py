@@ -1,0 +1,96 @@
+"""The table of ingress controllers, and what makes each of them answer at a load balancer's address."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.errors import MissingError
+
+
+@dataclass(frozen=True, slots=True)
+class IngressController:
+    """A row: what the controller is called in the cluster, where its objects come from, and what to know of it."""
+
+    name: str
+    repository: str
+    """Its image, without the tag: the bundle that carries it can run the controller."""
+    publish_argument: str
+    """Makes the controller write its Service's address into every Ingress it serves."""
+    manifest: str = ""
+    """Upstream's file in the bundle; or else"""
+    template: str = ""
+    """labctl's own."""
+    notice: str = ""
+    namespace: str = "ingress-nginx"
+    service: str = "ingress-nginx-controller"
+    deployment: str = "ingress-nginx-controller"
+    ingress_class: str = "nginx"
+    obstacles: tuple[tuple[str, str, str], ...] = ()
+    """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
+
+
+CONTROLLERS = (
+    IngressController(
+        name="ingress-nginx",
+        repository="registry.k8s.io/ingress-nginx/controller",
+        publish_argument="--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
+        manifest="manifests/ingress-nginx-baremetal.yaml",
+        notice="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
+    ),
+    IngressController(
+        name="traefik",
+        repository="docker.io/library/traefik",
+        publish_argument="--providers.kubernetesingressnginx.publishservice=ingress-nginx/ingress-nginx-controller",
+        template="ingress/traefik.yaml.j2",
+        # Fail-closed, and with ingress-nginx gone nothing answers it: no Ingress could be written any more.
+        obstacles=(("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission"),),
+    ),
+)
+
+
+def choose(name: str, references: Iterable[str]) -> IngressController:
+    """The controller of that name; for `auto`, the first one whose image is among the bundle's `references`.
+
+    Raises MissingError where the bundle carries none, or labctl has no controller of that name.
+    """
+    carried = {reference.rpartition(":")[0] for reference in references}
+    for controller in CONTROLLERS:
+        if controller.name == name or (name == "auto" and controller.repository in carried):
+            return controller
+    known = ", ".join(controller.name for controller in CONTROLLERS)
+    raise MissingError(
+        f"ingress controller {name}: {'the bundle carries none' if name == 'auto' else 'labctl has no such row'}",
+        id="ingress-not-carried",
+        hint=f"Choose one of: {known}.",
+    )
+
+
+def objects(
+    controller: IngressController, documents: Iterable[Mapping[str, Any]], references: Iterable[str]
+) -> list[dict[str, Any]]:
+    """The controller's objects as they go to the API, with its Service of type LoadBalancer from the first write on.
+
+    Applying first and patching then would flip the type, and with it the address, on every run. An image the bundle
+    carries loses its digest: an image loaded from an archive has a digest of its own.
+    """
+    carried = frozenset(references)
+    return [_adapted(controller, dict(document), carried) for document in documents]
+
+
+def _adapted(controller: IngressController, document: dict[str, Any], carried: frozenset[str]) -> dict[str, Any]:
+    adapted = copy.deepcopy(document)
+    match adapted["kind"], adapted["metadata"]["name"]:
+        case "Service", controller.service:
+            adapted["spec"]["type"] = "LoadBalancer"
+        case "Deployment", controller.deployment:
+            arguments = adapted["spec"]["template"]["spec"]["containers"][0]["args"]
+            if controller.publish_argument not in arguments:
+                arguments.append(controller.publish_argument)
+    for container in adapted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+        without_digest = container["image"].partition("@")[0]
+        if without_digest in carried:
+            container["image"] = without_digest
+    return adapted

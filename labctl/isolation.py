@@ -1,0 +1,312 @@
+"""A private network namespace with a Docker Engine of its own, for machines that have none to offer.
+
+What a lab does in there cannot reach the machine's network: every range the lab uses is unreachable from the
+namespace unless one of the lab's own interfaces has a closer route to it. Outside, two things change: one NAT rule
+that bears the lab's name, and net.ipv4.ip_forward, which goes back to what it was when the last such lab is gone.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv4Network
+from pathlib import Path
+from typing import NoReturn
+
+from labctl.errors import ProviderError
+from labctl.lab import POD_NETWORK, SERVICE_NETWORK
+from labctl.paths import private_folder
+from labctl.process import check, last_lines, run
+from labctl.wait import Pending, until
+
+INSIDE = "LABCTL_INSIDE"
+"""Set, to the lab's name, in every process that runs in the lab's namespace."""
+UPLINKS = IPv4Network("100.126.0.0/16")
+"""Of the carrier-grade NAT range, which no private network should use: a /30 for each namespace."""
+FARTHEST = "4294967295"
+"""The metric of the unreachable routes: any other route is closer."""
+DAEMON_SECONDS = 30.0
+NAMESPACES = Path("/run/netns")
+SETTINGS = Path("/etc/netns")
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDING_BEFORE = Path("/run/labctl/ip_forward")
+
+
+@dataclass(frozen=True, slots=True)
+class Isolation:
+    """The namespace of one lab, its uplink and its Engine. `folder` is the lab's state folder."""
+
+    lab: str
+    network: IPv4Network
+    folder: Path
+
+    @property
+    def namespace(self) -> str:
+        """The namespace's name, as `ip netns` has it."""
+        return f"labctl-{self.lab}"
+
+    @property
+    def tag(self) -> str:
+        """What the NAT rule says it is there for."""
+        return f"labctl:{self.lab}"
+
+    @property
+    def link(self) -> str:
+        """The outer end of the uplink; names of interfaces have 15 letters at most."""
+        return f"labctl{zlib.crc32(self.lab.encode()):08x}"
+
+    @property
+    def runtime(self) -> Path:
+        """Sockets and pid files: gone after a reboot, as the namespace is."""
+        return Path("/run/labctl") / self.lab
+
+    @property
+    def engine(self) -> str:
+        """The Engine's address, as DOCKER_HOST has it."""
+        return f"unix://{self.runtime / 'docker.sock'}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process in the namespace needs in its environment."""
+        return {INSIDE: self.lab, "DOCKER_HOST": self.engine}
+
+    def exists(self) -> bool:
+        """Whether the namespace is there."""
+        return (NAMESPACES / self.namespace).exists()
+
+    def ensure(self) -> bool:
+        """The namespace is there, cut off as the module says, and its Engine answers; True if something was made."""
+        made = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
+        return any(made)
+
+    def enter(self, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+        """Replace this process by one that runs in the namespace, with the lab's own /etc/hosts."""
+        line = ["ip", "netns", "exec", self.namespace, *arguments]
+        os.execvpe(line[0], line, {**os.environ, **self.environment, **environment})  # noqa: S606 - no shell is the point
+
+    def remove(self) -> bool:
+        """Nothing of the lab's namespace is left: processes, interfaces, rule and folders; True if something was."""
+        was_there = self.exists() or self.runtime.exists()
+        for daemon in reversed(self._daemons()):
+            daemon.stop()
+        for rule in self._rules():
+            check(["iptables", "--wait", "-t", "nat", "-D", *rule])
+        self._remove_namespace()
+        for folder in (SETTINGS / self.namespace, self.runtime, self.folder / "engine"):
+            if folder.exists():
+                shutil.rmtree(folder)
+        _restore_forwarding()
+        return was_there
+
+    def _ensure_namespace(self) -> bool:
+        # The default route comes last: a namespace that has one is finished.
+        if self.exists() and run(["ip", "-n", self.namespace, "route", "show", "default"]).out:
+            return False
+        self._remove_namespace()
+        self._write_settings()
+        outer, inner = self._uplink()
+        for line in (
+            f"ip netns add {self.namespace}",
+            f"ip link add {self.link} type veth peer name uplink netns {self.namespace}",
+            f"ip address add {outer}/30 dev {self.link}",
+            f"ip link set {self.link} up",
+            f"ip -n {self.namespace} link set lo up",
+            *(
+                f"ip -n {self.namespace} route add unreachable {network} metric {FARTHEST}"
+                for network in (self.network, POD_NETWORK, SERVICE_NETWORK)
+            ),
+            f"ip -n {self.namespace} address add {inner}/30 dev uplink",
+            f"ip -n {self.namespace} link set uplink up",
+            f"ip -n {self.namespace} route add default via {outer}",
+        ):
+            check(line.split(), hint="An isolated lab needs root and the kernel's network namespaces.")
+        return True
+
+    def _write_settings(self) -> None:
+        folder = SETTINGS / self.namespace
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile("/etc/hosts", folder / "hosts")
+        # A resolver on this machine's loopback cannot be reached from the namespace; systemd's real servers can.
+        upstream = Path("/run/systemd/resolve/resolv.conf")
+        if "nameserver 127." in Path("/etc/resolv.conf").read_text(encoding="utf-8") and upstream.exists():
+            shutil.copyfile(upstream, folder / "resolv.conf")
+
+    def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
+        """Both ends of the uplink, in the first /30 from the lab's own place on that this machine does not use."""
+        taken = run(["ip", "-4", "-o", "address", "show"]).out
+        subnets = list(UPLINKS.subnets(new_prefix=30))
+        start = zlib.crc32(self.lab.encode()) % len(subnets)
+        for subnet in subnets[start:] + subnets[:start]:
+            outer, inner = subnet.hosts()
+            if f" {outer}/" not in taken:
+                return outer, inner
+        raise ProviderError(f"every uplink network in {UPLINKS} is taken", id="uplinks-taken", hint="Destroy a lab.")
+
+    def _remove_namespace(self) -> None:
+        # The kernel removes the link with the namespace, but only once its last process has ended.
+        if (Path("/sys/class/net") / self.link).exists():
+            check(["ip", "link", "delete", self.link])
+        if self.exists():
+            check(["ip", "netns", "delete", self.namespace])
+
+    def _ensure_forwarding(self) -> bool:
+        _switch_forwarding_on()
+        if self._rules():
+            return False
+        source = run(["ip", "-n", self.namespace, "-4", "-o", "address", "show", "uplink"]).out.split()[3]
+        rule = ["POSTROUTING", "-s", source, "-m", "comment", "--comment", self.tag, "-j", "MASQUERADE"]
+        check(["iptables", "--wait", "-t", "nat", "-A", *rule], hint="Docker's packages bring iptables.")
+        return True
+
+    def _rules(self) -> list[list[str]]:
+        """The lab's NAT rules, each as the arguments that would add or delete it."""
+        rules = [shlex.split(line) for line in run(["iptables", "--wait", "-t", "nat", "-S"]).out.splitlines()]
+        return [rule[1:] for rule in rules if self.tag in rule]
+
+    def _ensure_engine(self) -> bool:
+        private_folder(self.runtime.parent)
+        private_folder(self.runtime)
+        private_folder(self.folder / "engine")
+        # These take the place of the files in /etc, which are about the machine's own daemons.
+        (self.runtime / "daemon.json").write_text("{}")
+        (self.runtime / "containerd.toml").write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
+        started = [daemon.start() for daemon in self._daemons()]
+        return any(started)
+
+    def _daemons(self) -> tuple[_Daemon, ...]:
+        """Both daemons, in order; a dockerd left to itself would take the containerd of the machine, if one runs."""
+        containerd = self.runtime / "containerd.sock"
+        engine = self.folder / "engine"
+        return (
+            _Daemon(
+                namespace=self.namespace,
+                pidfile=self.runtime / "containerd.pid",
+                log=self.folder / "containerd.log",
+                socket=containerd,
+                line=(
+                    "containerd",
+                    "--config",
+                    f"{self.runtime}/containerd.toml",
+                    "--address",
+                    str(containerd),
+                    "--root",
+                    f"{engine}/containerd",
+                    "--state",
+                    f"{self.runtime}/containerd",
+                    "--log-level",
+                    "warn",
+                ),
+            ),
+            _Daemon(
+                namespace=self.namespace,
+                pidfile=self.runtime / "dockerd.pid",
+                log=self.folder / "dockerd.log",
+                socket=self.runtime / "docker.sock",
+                line=(
+                    "dockerd",
+                    "--host",
+                    self.engine,
+                    "--containerd",
+                    str(containerd),
+                    "--data-root",
+                    f"{engine}/docker",
+                    "--exec-root",
+                    f"{self.runtime}/docker",
+                    "--config-file",
+                    f"{self.runtime}/daemon.json",
+                    "--pidfile",
+                    f"{self.runtime}/docker.pid",
+                    "--log-level",
+                    "warn",
+                ),
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Daemon:
+    """A program that stays: started in the namespace, known by its pid and by the socket it is told to serve."""
+
+    namespace: str
+    pidfile: Path
+    log: Path
+    socket: Path
+    line: tuple[str, ...]
+
+    def start(self) -> bool:
+        """The daemon runs and its socket answers; True if it was started now."""
+        if self._pid() is not None and self._answers():
+            return False
+        self.stop()
+        with self.log.open("ab") as log:
+            # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
+            child = subprocess.Popen(
+                ["nsenter", f"--net={NAMESPACES / self.namespace}", *self.line],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.pidfile.write_text(str(child.pid))
+        until(lambda: self._state(child), what=self.line[0], timeout=DAEMON_SECONDS, hint=f"See {self.log}.")
+        return True
+
+    def stop(self) -> None:
+        """The daemon has ended."""
+        pid = self._pid()
+        if pid is not None:
+            os.kill(pid, signal.SIGTERM)
+            until(
+                lambda: Pending("it still runs") if self._pid() is not None else None,
+                what=f"the end of {self.line[0]} (pid {pid})",
+                timeout=DAEMON_SECONDS,
+                hint=f"See {self.log}.",
+            )
+        self.pidfile.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
+
+    def _state(self, child: subprocess.Popen[bytes]) -> Pending | None:
+        if child.poll() is not None:
+            raise ProviderError(
+                f"{self.line[0]} ended with exit code {child.returncode}",
+                id="engine-failed",
+                hint=f"The whole log is {self.log}.",
+                details=last_lines(self.log.read_text(encoding="utf-8", errors="replace")),
+            )
+        return None if self._answers() else Pending(f"{self.socket} does not answer")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            return connection.connect_ex(str(self.socket)) == 0
+
+    def _pid(self) -> int | None:
+        """The daemon's pid, if it lives: a pid that now belongs to another program is not it."""
+        try:
+            pid = int(self.pidfile.read_text())
+            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        return pid if str(self.socket).encode() in b" ".join(line) and state != "Z" else None
+
+
+def _switch_forwarding_on() -> None:
+    if IP_FORWARD.read_text().strip() != "1":
+        FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
+        FORWARDING_BEFORE.write_text(IP_FORWARD.read_text())
+        IP_FORWARD.write_text("1")
+
+
+def _restore_forwarding() -> None:
+    """net.ipv4.ip_forward is what it was before the first isolated lab, if this was the last one."""
+    others = NAMESPACES.glob("labctl-*") if NAMESPACES.exists() else ()
+    if FORWARDING_BEFORE.exists() and not any(others):
+        IP_FORWARD.write_text(FORWARDING_BEFORE.read_text())
+        FORWARDING_BEFORE.unlink()

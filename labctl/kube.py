@@ -1,0 +1,163 @@
+"""Cluster: the one door to the Kubernetes API (the only importer of the kubernetes client)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+
+from labctl.errors import NotReadyError, RefusedError
+
+Manifest = Mapping[str, Any]
+"""One Kubernetes object, as a mapping."""
+
+FIELD_MANAGER = "labctl"
+ANSWER_SECONDS = 10.0
+NOT_FOUND = 404
+UNPROCESSABLE_WEBHOOK = "failed calling webhook"
+"""How the API server says that a fail-closed webhook does not answer (yet)."""
+
+
+class Cluster:
+    """A cluster, reached as its kubeconfig says.
+
+    Every method raises NotReadyError `api-unreachable` when the API does not answer, `webhook-not-ready` when a
+    webhook that must agree does not answer yet, and RefusedError when the API says no.
+    """
+
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
+        self._cached_client: DynamicClient | None = None
+
+    def is_up(self) -> None:
+        """Return once the API server has said that it is ready to serve."""
+        with _told("GET /readyz"):
+            self._api().call_api("/readyz", "GET", auth_settings=["BearerToken"], _request_timeout=ANSWER_SECONDS)
+
+    def apply(self, manifests: Iterable[Manifest]) -> int:
+        """Make the cluster hold these objects, by server-side apply; return how many of them changed.
+
+        Fields that others set and these manifests do not name are left alone; fields that others changed by hand are
+        taken back.
+        """
+        return sum([self._apply(manifest) for manifest in manifests])
+
+    def accepts(self, manifest: Manifest) -> None:
+        """Return if the API, its webhooks included, would take the object now. Nothing is written."""
+        with _told(_name(manifest)):
+            self._resource(manifest).server_side_apply(
+                body=manifest,
+                name=manifest["metadata"]["name"],
+                namespace=manifest["metadata"].get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                dry_run="All",
+                _request_timeout=ANSWER_SECONDS,
+            )
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return the object, or None when there is none of that name."""
+        with _told(f"{kind} {name}"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+                found = resource.get(name=name, namespace=namespace, _request_timeout=ANSWER_SECONDS)
+            except (NotFoundError, ResourceNotFoundError):
+                return None
+        return _plain(found)
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the objects of a kind, in one namespace or in all, that a label selector chooses."""
+        with _told(f"{kind} list"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+            except ResourceNotFoundError:
+                return []
+            found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=ANSWER_SECONDS)
+        items: list[dict[str, Any]] = _plain(found)["items"]
+        return items
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
+        """Remove the object; True if there was one."""
+        with _told(f"{kind} {name}"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+                resource.delete(name=name, namespace=namespace, _request_timeout=ANSWER_SECONDS)
+            except (NotFoundError, ResourceNotFoundError):
+                return False
+        return True
+
+    def _apply(self, manifest: Manifest) -> bool:
+        metadata = manifest["metadata"]
+        before = self.get(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace"))
+        with _told(_name(manifest)):
+            after = self._resource(manifest).server_side_apply(
+                body=manifest,
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                _request_timeout=ANSWER_SECONDS,
+            )
+        # The API server stores nothing, and keeps the version, when an apply changes nothing.
+        return before is None or before["metadata"]["resourceVersion"] != _plain(after)["metadata"]["resourceVersion"]
+
+    def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client's own untyped object
+        return self._client().resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+
+    def _client(self) -> DynamicClient:
+        if self._cached_client is None:
+            # The default cache file is readable by all and keyed by the URL alone, which all labs share.
+            self._cached_client = DynamicClient(
+                self._api(), cache_file=str(self._kubeconfig.with_name("discovery.json"))
+            )
+        return self._cached_client
+
+    def _api(self) -> ApiClient:
+        settings = Configuration()
+        config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
+        settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
+        settings.retries = False  # waiting is the caller's business
+        return ApiClient(settings)
+
+
+@contextmanager
+def _told(what: str) -> Iterator[None]:
+    """The client's exceptions, in labctl's words."""
+    try:
+        yield
+    except (ApiException, DynamicApiError) as error:
+        message = _message(error)
+        if UNPROCESSABLE_WEBHOOK in message:
+            raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
+        raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
+    except ResourceNotFoundError as error:
+        raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
+    except HTTPError as error:
+        raise NotReadyError(f"the API server does not answer: {error}", id="api-unreachable") from error
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def _plain(found: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own untyped object
+    plain: dict[str, Any] = found.to_dict()
+    return plain

@@ -1,0 +1,93 @@
+"""Everything of a lab that is a file: gathered from the machine, the bundle and the keys, and written to a folder."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl import ingress, manifests, pki
+from labctl.blueprint import Credentials, Machine, Supplies, lab_files
+from labctl.context import Context
+from labctl.lab import Role
+from labctl.providers.docker import can_be_privileged, cgroup_version, proxy_mode
+from labctl.render import documents, text, write, yaml_stream
+
+
+def write_lab(context: Context, folder: Path) -> bool:
+    """The folder holds all of the lab's files, keys included; True if one of them changed."""
+    made = pki.ensure(folder, context.lab)
+    files = lab_files(context.lab, "docker", machine(), supplies(context), credentials(folder))
+    written = write(
+        folder, files | {f"manifests/{name}": content for name, content in cluster_files(context, folder).items()}
+    )
+    return made or written
+
+
+def cluster_files(context: Context, folder: Path) -> dict[str, str]:
+    """Return the manifests that are applied to the lab's cluster, by file name."""
+    lab, controller = context.lab, context.controller
+    files = {
+        "metallb.yaml": context.bundle.path("manifests/metallb-native.yaml").read_text(encoding="utf-8"),
+        "memberlist.yaml": manifests.memberlist(pki.memberlist(folder)),
+        "pool.yaml": manifests.pool(lab),
+        "ingress.yaml": yaml_stream(ingress.objects(controller, documents(_controller_text(context)), context.images)),
+    }
+    for app in lab.apps:
+        image = context.bundle.image(app.image) or app.image
+        files[f"app-{app.name}.yaml"] = manifests.app(app, image, controller.ingress_class)
+    return files
+
+
+def machine() -> Machine:
+    """What this machine, and the Engine in use, mean for the nodes."""
+    return Machine(
+        cgroup_version=cgroup_version(),
+        proxy_mode=proxy_mode(),
+        full_privileges=can_be_privileged(_text(Path("/proc/self/status"))),
+        kvm=Path("/dev/kvm").exists(),
+        nameservers=nameservers(_text(Path("/etc/resolv.conf")))
+        or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),
+    )
+
+
+def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
+    """Return the servers that can be asked from elsewhere than this machine itself."""
+    found = [IPv4Address(address) for address in re.findall(r"^nameserver\s+([\d.]+)\s*$", resolv_conf, re.MULTILINE)]
+    return tuple(address for address in found if not address.is_loopback)
+
+
+def supplies(context: Context) -> Supplies:
+    """Return what the nodes take from the bundle."""
+    bundle = context.bundle
+    return Supplies(
+        folder=bundle.folder.resolve(),
+        id=bundle.id,
+        versions=bundle.versions,
+        pause_image=str(bundle.image("pause")),
+        node_image=context.node_image,
+        archives={role: bundle.archives(role.value) for role in Role},
+    )
+
+
+def credentials(folder: Path) -> Credentials:
+    """Return what the nodes are given to trust each other and the host."""
+    return Credentials(
+        ca_certificate=(folder / pki.CA_CERTIFICATE).read_text(encoding="ascii"),
+        ca_key=(folder / pki.CA_KEY).read_text(encoding="ascii"),
+        ca_hash=pki.ca_hash(folder),
+        token=pki.token(folder),
+        ssh_public_key=pki.ssh_public_key(folder),
+    )
+
+
+def _controller_text(context: Context) -> str:
+    controller = context.controller
+    if controller.manifest:
+        return context.bundle.path(controller.manifest).read_text(encoding="utf-8")
+    image = next(reference for reference in context.images if reference.startswith(f"{controller.repository}:"))
+    return text(controller.template, controller=controller, image=image)
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.exists() else ""

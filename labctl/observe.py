@@ -1,0 +1,110 @@
+"""What the live cluster says: which nodes are ready, who has which address, and why something is not running."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl.errors import NotReadyError
+from labctl.kube import Cluster
+from labctl.lab import Lab
+from labctl.wait import Pending
+
+UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
+
+
+def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
+    """Return, for each of the lab's nodes that is not Ready, why."""
+    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:
+    """Return the address that MetalLB gave a Service, or what the Service's last event says about its absence."""
+    found = cluster.get("v1", "Service", service, namespace)
+    if found is None:
+        return Pending(f"there is no Service {namespace}/{service}")
+    address = address_of(found)
+    return address or Pending(_last_event(cluster, namespace, service) or "MetalLB has not given it an address")
+
+
+def address_of(service: dict[str, Any]) -> IPv4Address | None:
+    """Return the first load-balancer address in a Service's status."""
+    for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress", []):
+        if "ip" in entry:
+            return IPv4Address(entry["ip"])
+    return None
+
+
+def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
+    """Return, by (namespace, name) of a Service, the node that answers ARP for its address, as MetalLB records it."""
+    holders = {}
+    for status in cluster.list("metallb.io/v1beta1", "ServiceL2Status"):
+        told = status.get("status", {})
+        if "node" in told:
+            holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = told["node"]
+    return holders
+
+
+def rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
+    """Return None once every replica of a Deployment's newest version is ready, else what is not.
+
+    Raises NotReadyError `image-not-pullable` when a pod waits for an image that cannot be had: it would wait forever.
+    """
+    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    if found is None:
+        return Pending(f"there is no Deployment {namespace}/{deployment}")
+    status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
+    is_current = status.get("observedGeneration") == found["metadata"]["generation"]
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")]
+    if is_current and counts == [wanted] * 3:
+        return None
+    problems = pod_problems(cluster, namespace, found["spec"]["selector"]["matchLabels"])
+    return Pending(f"{namespace}/{deployment} has {counts[2]} of {wanted} ready" + "".join(f"; {p}" for p in problems))
+
+
+def pod_problems(cluster: Cluster, namespace: str, labels: dict[str, str]) -> list[str]:
+    """Return why pods with these labels wait, one reason a container. Raises as `rollout` does."""
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    problems = []
+    for pod in cluster.list("v1", "Pod", namespace, selector):
+        for container in pod.get("status", {}).get("containerStatuses", []):
+            waiting = container.get("state", {}).get("waiting", {})
+            if waiting.get("reason") in UNPULLABLE:
+                raise NotReadyError(
+                    f"image {container['image']} of {namespace}/{pod['metadata']['name']} is neither in the bundle "
+                    f"nor could it be pulled: {waiting.get('message', waiting['reason'])}",
+                    id="image-not-pullable",
+                    hint="`labctl bundle list` shows which images the bundle carries.",
+                )
+            if waiting:
+                problems.append(f"pod {pod['metadata']['name']}: {waiting.get('message', waiting.get('reason'))}")
+    return problems
+
+
+def remove_other_apps(cluster: Cluster, lab: Lab) -> list[str]:
+    """Remove what labctl applied for apps that the lab does not have; return their names."""
+    names = {app.name for app in lab.apps}
+    removed = []
+    for api_version, kind in APP_KINDS:
+        for found in cluster.list(api_version, kind, "default", "app.kubernetes.io/managed-by=labctl"):
+            name = found["metadata"]["name"]
+            if name not in names and cluster.delete(api_version, kind, name, "default"):
+                removed.append(name)
+    return removed
+
+
+def _unready(node: dict[str, Any] | None) -> str:
+    if node is None:
+        return "it has not joined"
+    conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
+    ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
+    return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
+
+
+def _last_event(cluster: Cluster, namespace: str, name: str) -> str:
+    events = [event for event in cluster.list("v1", "Event", namespace) if event["involvedObject"].get("name") == name]
+    newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default={})
+    return str(newest.get("message", ""))

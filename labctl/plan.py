@@ -1,0 +1,83 @@
+"""The heart: a plan is a tuple of idempotent steps, carried out in order and told of in events."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from labctl.errors import UsageError
+from labctl.events import Emit, Event, Say
+
+C = TypeVar("C")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a step ended: whether it changed anything, and what there is to say about it."""
+
+    changed: bool
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Step(Generic[C]):
+    """One idempotent act: it looks, compares, acts only where needed, and says whether it changed anything."""
+
+    name: str
+    does: str
+    """What it does, for people who ask before they let it."""
+    run: Callable[[C, Say], Outcome]
+    inside: bool = True
+    """Whether it happens in the lab's network; before that there may be none."""
+
+
+Plan = tuple[Step[C], ...]
+
+
+def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = time.monotonic) -> bool:
+    """Carry out the steps in order; True if one of them changed something.
+
+    A step that fails is told of as failed, and its error ends the run; what was done stays done.
+    """
+    changed = False
+    for step in plan:
+        with _told(step.name, emit):
+            started = clock()
+            outcome = step.run(context, partial(_say, emit, step.name))
+            emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started))
+        changed = changed or outcome.changed
+    return changed
+
+
+def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
+    """The steps from `first` on, or `only` that one. Raises UsageError for a name no step has."""
+    names = [step.name for step in plan]
+    for name in (first, only):
+        if name is not None and name not in names:
+            raise UsageError(f"there is no step {name}", id="step-unknown", hint=f"Steps: {', '.join(names)}.")
+    if only is not None:
+        return tuple(step for step in plan if step.name == only)
+    return plan[names.index(first) if first else 0 :]
+
+
+def described(plan: Plan[C]) -> list[dict[str, str]]:
+    """What the plan would do, step by step."""
+    return [{"step": step.name, "does": step.does} for step in plan]
+
+
+def _say(emit: Emit, step: str, text: str) -> None:
+    emit(Event(step, "progress", text))
+
+
+@contextmanager
+def _told(step: str, emit: Emit) -> Iterator[None]:
+    emit(Event(step, "started"))
+    try:
+        yield
+    except BaseException as error:
+        emit(Event(step, "failed", str(error) or "interrupted"))
+        raise

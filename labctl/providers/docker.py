@@ -1,0 +1,73 @@
+"""What the docker provider asks of labctl beyond Vagrant: the node image, and looks that do not cost 1.3 s each."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from labctl.errors import ProviderError
+from labctl.events import Say
+from labctl.lab import Node
+from labctl.process import check, run
+from labctl.providers.vagrant import VagrantProvider
+
+FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
+SYS_RESOURCE = 24
+"""The capability's bit; where it is missing, as in many sandboxes, `docker run --privileged` fails."""
+
+
+class DockerProvider(VagrantProvider):
+    """Nodes that are containers of the Docker Engine that DOCKER_HOST, or Docker's context, names."""
+
+    def __init__(self, folder: Path, log: Path, image: str, system: Path) -> None:
+        super().__init__(folder, "docker", log)
+        self.image = image
+        self.system = system
+
+    def running(self) -> frozenset[str]:
+        """Return the names of the containers that run in the Engine and belong to this lab."""
+        ids = {path.read_text() for path in self.folder.glob(".vagrant/machines/*/docker/id")}
+        listing = check(["docker", "ps", "--no-trunc", "--format", "{{.ID}} {{.Names}}"]) if ids else ""
+        return frozenset(name for line in listing.splitlines() if (pair := line.split())[0] in ids for name in pair[1:])
+
+    def up(self, nodes: Sequence[Node], say: Say) -> None:
+        """Run `vagrant up` for these nodes, from an image the Engine is given first."""
+        if run(["docker", "image", "inspect", "--format", "{{.Id}}", self.image]).code != 0:
+            say(f"giving Docker the node's system, {self.image}")
+            start = ["--change", 'CMD ["/sbin/init"]']
+            check(["docker", "import", *start, self.system, self.image], log=self.log_file)
+        super().up(nodes, say)
+
+    def log(self, node: Node) -> tuple[str, ...]:
+        """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
+        line = ["journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager"]
+        return run(["docker", "exec", node.name, *line], timeout=20).last_lines
+
+
+def engine_answers() -> bool:
+    """Whether a Docker Engine can be reached from here, by this user."""
+    try:
+        return run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=10).code == 0
+    except ProviderError:
+        return False
+
+
+def cgroup_version() -> int:
+    """The version of the control groups that the Engine's containers live in."""
+    return int(json.loads(check(["docker", "info", "--format", "{{json .CgroupVersion}}"])))
+
+
+def proxy_mode() -> str:
+    """How kube-proxy should work on the Engine's kernel: by nftables where it is new enough."""
+    kernel = check(["docker", "info", "--format", "{{.KernelVersion}}"])
+    found = re.match(r"(\d+)\.(\d+)", kernel)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
+
+
+def can_be_privileged(status: str) -> bool:
+    """Whether `docker run --privileged` can work, by the CapBnd line of /proc/self/status; true where there is none."""
+    bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bounding is None or bool(int(bounding[1], 16) >> SYS_RESOURCE & 1)

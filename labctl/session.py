@@ -1,0 +1,197 @@
+"""From options to a context: which lab is meant, whether it is isolated, and how a plan for it is run and told of."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NoReturn
+
+from filelock import FileLock, Timeout
+
+from labctl import config, paths, record, steps, ui
+from labctl.bundle import Bundle
+from labctl.context import Context
+from labctl.errors import ExitCode, LabError, MissingError, NotReadyError, UsageError
+from labctl.isolation import INSIDE
+from labctl.lab import Node
+from labctl.plan import Plan, Step, execute
+from labctl.preflight import may_isolate
+from labctl.providers.docker import engine_answers
+
+STARTED = "LABCTL_STARTED"
+CHANGED = "LABCTL_CHANGED"
+"""How a run that goes on in the lab's namespace knows when it began (seconds, monotonic) and if it changed something."""
+LOCK_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """The options that every command has."""
+
+    config_file: Path | None
+    lab_name: str | None
+    output: ui.Output
+    verbosity: int
+
+
+def asked(
+    session: Session,
+    overrides: config.Overrides,
+    *,
+    isolated: bool = False,
+    bundle: Path | None = None,
+    may_install: bool = False,
+) -> Context:
+    """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
+    lab = config.load(config.find(session.config_file), replace(overrides, name=session.lab_name))
+    folder, made = paths.state(lab.name), record.read(paths.state(lab.name))
+    if made is not None:
+        isolated = isolated or made.isolated
+    elif not isolated:
+        isolated = is_inside(lab.name) or (may_isolate() and not engine_answers())
+    return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated)
+
+
+def existing(session: Session) -> Context:
+    """The context of a lab as it was last brought up. Raises MissingError where there is none of that name."""
+    name = session.lab_name or config.load(config.find(session.config_file), config.Overrides()).name
+    made = record.read(paths.state(name))
+    if made is None:
+        raise MissingError(
+            f"there is no lab {name}",
+            id="lab-not-found",
+            hint="`labctl up` makes it; `labctl list` shows those there are.",
+        )
+    return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
+
+
+def entered(session: Session) -> Context:
+    """The context of an existing lab; from here on, this process is in the lab's network."""
+    context = existing(session)
+    enter(context, {})
+    return context
+
+
+def entered_if_up(session: Session) -> Context:
+    """The same; but where the network of an isolated lab is gone, this process stays where it is."""
+    context = existing(session)
+    if context.isolation.exists():
+        enter(context, {})
+    return context
+
+
+def is_inside(lab_name: str) -> bool:
+    """Whether this process already runs in the network of that isolated lab."""
+    return os.environ.get(INSIDE) == lab_name
+
+
+def enter(context: Context, environment: Mapping[str, str]) -> None:
+    """Go on in the lab's network: at once, or, for an isolated lab, as a new process with the same arguments."""
+    if context.isolated and not is_inside(context.lab.name):
+        replace_process(context, [sys.executable, "-m", "labctl", *sys.argv[1:]], environment)
+
+
+def replace_process(context: Context, line: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
+    """Become another program, in the lab's network. Raises MissingError if it, or the network, is not there."""
+    program = shutil.which(line[0], path=environment.get("PATH"))
+    if program is None:
+        raise MissingError(f"there is no program {line[0]} on PATH", id="program-not-found")
+    sys.stdout.flush()
+    if not context.isolated or is_inside(context.lab.name):
+        os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
+    if not context.isolation.exists():
+        raise MissingError(
+            f"the lab {context.lab.name} does not run: its network namespace is gone",
+            id="lab-not-running",
+            hint="`labctl up` brings it back.",
+        )
+    context.isolation.enter([program, *line[1:]], environment)
+
+
+def run(session: Session, context: Context, plan: Plan[Context]) -> None:
+    """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
+    started = float(os.environ.get(STARTED, time.monotonic()))
+    changed = os.environ.get(CHANGED) == "yes"
+    goes_on_inside = context.isolated and not is_inside(context.lab.name) and any(step.inside for step in plan)
+    here = [step for step in plan if step.inside == is_inside(context.lab.name) or not context.isolated]
+    with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
+        try:
+            with _alone(context):
+                changed = execute(tuple(here), context, watch) or changed
+        except (LabError, KeyboardInterrupt) as reason:
+            error = reason if isinstance(reason, LabError) else InterruptedByUserError()
+            watch.result(ui.Result(changed, time.monotonic() - started, error=error))
+            raise SystemExit(error.exit_code) from reason
+        if not goes_on_inside:
+            urls = context.lab.urls if any(step.inside for step in plan) else ()
+            watch.result(ui.Result(changed, time.monotonic() - started, urls))
+            return
+    enter(context, {STARTED: str(started), CHANGED: "yes" if changed else "no"})
+
+
+def build_bundle(session: Session, *, may_install: bool) -> Bundle:
+    """The bundle that this labctl makes, complete in the cache; progress is told of as a step's."""
+    lab = config.from_values({})
+    context = Context(lab, paths.state(lab.name), paths.cache(), may_install=may_install)
+    with ui.watcher("text", session.verbosity, sys.stdout, sys.stderr) as watch:
+        execute((Step("bundle", "makes the bundle", steps.build_bundle),), context, watch)
+    return context.bundle
+
+
+def confirm(question: str) -> None:
+    """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
+    if not ui.confirm(question, sys.stdin, sys.stderr):
+        raise UsageError("not confirmed, nothing was done", id="not-confirmed", hint="`--yes` answers for you.")
+
+
+def silent(_text: str) -> None:
+    """The progress of what is too quick to have any."""
+
+
+def node(context: Context, name: str) -> Node:
+    """The lab's node of that name; the lab's own name before it may be left out."""
+    for candidate in context.lab.nodes:
+        if name in {candidate.name, candidate.name.removeprefix(f"{context.lab.name}-")}:
+            return candidate
+    names = ", ".join(candidate.name for candidate in context.lab.nodes)
+    raise UsageError(f"the lab {context.lab.name} has no node {name}", id="node-unknown", hint=f"It has {names}.")
+
+
+def environment(context: Context) -> dict[str, str]:
+    """What a command that works with the lab finds in its environment."""
+    programs = context.bundle.path("bin")
+    return {
+        "KUBECONFIG": str(context.folder / "kubeconfig"),
+        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+
+
+class InterruptedByUserError(LabError):
+    """The user stopped the run."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+    def __init__(self) -> None:
+        super().__init__("interrupted", id="interrupted", hint="`labctl up` goes on from here.")
+
+
+@contextmanager
+def _alone(context: Context) -> Iterator[None]:
+    """No other labctl works on this lab meanwhile."""
+    paths.private_folder(context.folder)
+    lock = FileLock(context.folder / "lock")
+    try:
+        with lock.acquire(timeout=LOCK_SECONDS):
+            yield
+    except Timeout as error:
+        raise NotReadyError(
+            f"another labctl has been working on the lab {context.lab.name} for {LOCK_SECONDS:.0f} s",
+            id="lab-locked",
+            hint=f"Wait for it to end, or see who holds {context.folder / 'lock'}.",
+        ) from error

@@ -1,0 +1,284 @@
+"""Every step of a lab's life, and the plans they make up: `up` and `destroy`."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeVar
+
+from labctl import bundle, hosts, observe, preflight, record, web
+from labctl.bundle.build import build
+from labctl.context import Context
+from labctl.errors import NotReadyError
+from labctl.events import Say
+from labctl.lab import Node
+from labctl.labfiles import write_lab
+from labctl.plan import Outcome, Plan, Step
+from labctl.render import documents
+from labctl.wait import Pending, until
+
+T = TypeVar("T")
+
+API_SECONDS = 180.0
+NODES_SECONDS = 180.0
+READY_SECONDS = 120.0
+HOSTS_BACKUP = "hosts.before"
+KEPT = ("log", HOSTS_BACKUP)
+"""What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
+
+
+def up(*, isolated: bool) -> Plan[Context]:
+    """How a lab comes up; and, since every step looks before it acts, how it is repaired and resumed."""
+    return (
+        Step("preflight", "checks that this machine can run the lab", check_machine, inside=False),
+        Step("bundle", "picks or makes the bundle and verifies its checksums", choose_bundle, inside=False),
+        *((Step("isolation", "makes the lab's own network and Engine", isolate, inside=False),) if isolated else ()),
+        Step("render", "writes the Vagrantfile, keys, node files and manifests", render),
+        Step("boot", "runs `vagrant up` for the nodes that do not run", boot),
+        Step("cluster", "waits until every node is Ready", await_cluster),
+        Step("metallb", "applies MetalLB, its pool and its advertisement", apply_metallb),
+        Step("ingress", "applies the ingress controller behind a load-balancer address", apply_ingress),
+        Step("apps", "applies each app", apply_apps),
+        Step("hosts", "writes the hostnames into the hosts file", sync_hosts),
+        Step("verify", "asks for every app by name", verify),
+    )
+
+
+def destroy(*, purge: bool) -> Plan[Context]:
+    """How everything of a lab goes away."""
+    return (
+        Step("hosts", "removes the lab's block from the hosts file", remove_hosts, inside=False),
+        Step("nodes", "runs `vagrant destroy`", remove_nodes, inside=False),
+        Step("isolation", "removes the lab's own network and Engine", remove_isolation, inside=False),
+        Step("state", "removes the lab's folder", remove_folder if purge else remove_state, inside=False),
+    )
+
+
+def check_machine(context: Context, say: Say) -> Outcome:
+    """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
+    lab, made = context.lab, record.read(context.folder)
+    asked = record.Record(lab, context.isolated)
+    if made is not None:
+        record.refuse_differences(made, asked)
+    programs = (
+        *preflight.FOR_NODES,
+        *(preflight.FOR_ISOLATION if context.isolated else ()),
+        *(preflight.FOR_BUILDING if not context.has_bundle else ()),
+    )
+    preflight.require_provider(lab.provider)
+    if context.isolated:
+        preflight.require_isolation_rights()
+    installed = preflight.require(programs, may_install=context.may_install, say=say)
+    if not context.isolated:
+        preflight.require_engine()
+        preflight.require_writable(lab.hosts_file)
+        if made is None:
+            preflight.require_free_network(lab.network)
+    return Outcome(installed)
+
+
+def choose_bundle(context: Context, say: Say) -> Outcome:
+    """The bundle is there, and every file of it was checked by its checksum before its first use."""
+    made = not context.has_bundle
+    if made:
+        build(context.cache, say)
+    checked = bundle.verify_once(context.bundle, context.cache, say)
+    return Outcome(made, context.bundle.id + (", checksums verified" if checked else ""))
+
+
+def build_bundle(context: Context, say: Say) -> Outcome:
+    """The bundle that this labctl makes is complete in the cache."""
+    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, say=say)
+    was_there = context.has_bundle
+    return Outcome(not was_there, build(context.cache, say).id)
+
+
+def isolate(context: Context, _say: Say) -> Outcome:
+    """The lab's namespace and its Engine run."""
+    isolation = context.isolation
+    return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
+
+
+def render(context: Context, _say: Say) -> Outcome:
+    """Every file of the lab is in its folder, and what it is made from is on record."""
+    recorded = record.write(context.folder, record.Record(context.lab, context.isolated, context.bundle_folder))
+    written = write_lab(context, context.folder)
+    return Outcome(recorded or written, str(context.folder))
+
+
+def boot(context: Context, say: Say) -> Outcome:
+    """Every node runs."""
+    running = context.provider.running()
+    absent = [node for node in context.lab.nodes if node.name not in running]
+    if absent:
+        context.provider.up(absent, say)
+    return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
+
+
+def await_cluster(context: Context, say: Say) -> Outcome:
+    """The API answers and every node is Ready."""
+    say("waiting for the Kubernetes API")
+    api, control_plane = f"the API server at {context.lab.api_server}", context.lab.control_plane
+    try:
+        until(lambda: _pending_while_unready(context.cluster.is_up), what=api, timeout=API_SECONDS)
+    except NotReadyError as error:
+        raise _with_log(context, control_plane, error) from error
+    try:
+        until(partial(_nodes_ready, context, say), what="the cluster", timeout=NODES_SECONDS)
+    except NotReadyError as error:
+        reasons = observe.unready_nodes(context.cluster, context.lab)
+        node = next((node for node in context.lab.nodes if node.name in reasons), control_plane)
+        raise _with_log(context, node, error) from error
+    return Outcome(changed=False, text=f"{len(context.lab.nodes)} nodes Ready")
+
+
+def apply_metallb(context: Context, say: Say) -> Outcome:
+    """MetalLB is applied, and has taken the lab's pool."""
+    changed = _apply(context, "metallb.yaml") + _apply(context, "memberlist.yaml")
+    pool = _manifest(context, "pool.yaml")
+    say("waiting until MetalLB's webhook answers")
+    # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
+    until(
+        lambda: _pending_while_unready(lambda: context.cluster.accepts(pool[0])),
+        what="MetalLB's webhook",
+        timeout=READY_SECONDS,
+        hint="`labctl exec -- kubectl -n metallb-system get pods` says more.",
+    )
+    changed += context.cluster.apply(pool)
+    return Outcome(bool(changed), f"pool {context.lab.pool}")
+
+
+def apply_ingress(context: Context, say: Say) -> Outcome:
+    """The ingress controller is applied, and its Service has an address of the pool."""
+    controller, cluster = context.controller, context.cluster
+    if controller.notice:
+        say(controller.notice)
+    removed = [cluster.delete(*obstacle) for obstacle in controller.obstacles]
+    changed = _apply(context, "ingress.yaml")
+    address = until(
+        partial(observe.load_balancer_address, cluster, controller.namespace, controller.service),
+        what=f"an address for the Service {controller.namespace}/{controller.service}",
+        timeout=READY_SECONDS,
+        hint="`labctl exec -- kubectl -n metallb-system get ipaddresspools,pods` says more.",
+    )
+    return Outcome(bool(changed) or any(removed), f"{controller.name} at {address}")
+
+
+def apply_apps(context: Context, say: Say) -> Outcome:
+    """Every app is applied, and those that the configuration no longer has are gone."""
+    changed = 0
+    for app in context.lab.apps:
+        say(f"applying {app.name}")
+        # An ingress controller's webhook refuses Ingresses until its pod serves it.
+        changed += until(
+            partial(_pending_while_unready, partial(_apply, context, f"app-{app.name}.yaml")),
+            what=f"the app {app.name}",
+            timeout=READY_SECONDS,
+        )
+    removed = observe.remove_other_apps(context.cluster, context.lab)
+    return Outcome(bool(changed or removed), ", ".join(app.name for app in context.lab.apps))
+
+
+def sync_hosts(context: Context, _say: Say) -> Outcome:
+    """The hosts file has the live address of every hostname."""
+    controller = context.controller
+    address = observe.load_balancer_address(context.cluster, controller.namespace, controller.service)
+    if isinstance(address, Pending):
+        raise NotReadyError(
+            f"no address for the hosts file: {address.reason}", id="no-address", hint="`labctl up` makes the rest."
+        )
+    names = {app.hostname: address for app in context.lab.apps}
+    changed = hosts.sync(context.lab.hosts_file, context.lab.name, names, backup=context.folder / HOSTS_BACKUP)
+    return Outcome(changed, f"{address} {' '.join(names)}")
+
+
+def verify(context: Context, say: Say) -> Outcome:
+    """Every app answers by name."""
+    controller = context.controller
+    deployments = [(controller.namespace, controller.deployment)]
+    deployments += [("default", app.name) for app in context.lab.apps]
+    for namespace, name in deployments:
+        say(f"waiting for the pods of {name}")
+        rollout = partial(observe.rollout, context.cluster, namespace, name)
+        until(rollout, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
+    for app in context.lab.apps:
+        say(f"asking for {app.url}")
+        answer = until(
+            partial(_answer, app.hostname), what=app.url, timeout=READY_SECONDS, hint="`labctl status` says more."
+        )
+        say(f"{answer} from {app.url}")
+    return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer by name")
+
+
+def remove_hosts(context: Context, _say: Say) -> Outcome:
+    """The hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
+    if context.isolated:
+        return Outcome(changed=False)
+    return Outcome(hosts.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP))
+
+
+def remove_nodes(context: Context, say: Say) -> Outcome:
+    """No node, volume or network of the lab is left."""
+    return Outcome(context.provider.destroy(say))
+
+
+def remove_isolation(context: Context, _say: Say) -> Outcome:
+    """No namespace, process, interface or rule of the lab is left."""
+    return Outcome(context.isolated and context.isolation.remove())
+
+
+def remove_state(context: Context, _say: Say) -> Outcome:
+    """The lab's folder holds its log and the copy of the hosts file, or is gone where there is neither."""
+    for path in context.folder.iterdir():
+        if path.name not in KEPT:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return Outcome(changed=True)
+
+
+def remove_folder(context: Context, _say: Say) -> Outcome:
+    """The lab's folder is gone, log and all."""
+    shutil.rmtree(context.folder)
+    return Outcome(changed=True)
+
+
+def _manifest(context: Context, name: str) -> list[dict[str, Any]]:
+    return documents((context.folder / "manifests" / name).read_text(encoding="utf-8"))
+
+
+def _apply(context: Context, name: str) -> int:
+    return context.cluster.apply(_manifest(context, name))
+
+
+def _pending_while_unready(act: Callable[[], T]) -> T | Pending:
+    """What `act` returns; a passing failure, of an API or a webhook that does not answer yet, is no answer yet."""
+    try:
+        return act()
+    except NotReadyError as error:
+        return Pending(error.message)
+
+
+def _answer(hostname: str) -> web.Answer | Pending:
+    answer = web.get(hostname)
+    return answer if answer.is_good else Pending(str(answer))
+
+
+def _nodes_ready(context: Context, say: Say) -> Pending | None:
+    reasons = _pending_while_unready(lambda: observe.unready_nodes(context.cluster, context.lab))
+    if isinstance(reasons, Pending):
+        return reasons
+    if not reasons:
+        return None
+    waiting = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    say(f"waiting for {waiting}")
+    return Pending(waiting)
+
+
+def _with_log(context: Context, node: Node, error: NotReadyError) -> NotReadyError:
+    """The error, with the last lines that the node wrote while it assembled itself."""
+    return NotReadyError(
+        error.message,
+        id="node-not-ready",
+        hint=f"`labctl ssh {node.name}`, and there `sudo journalctl -u labctl-node -u kubelet`, says more.",
+        details=tuple(f"{node.name}: {line}" for line in context.provider.log(node)),
+    )

@@ -1,0 +1,45 @@
+"""HTTP by name, as a browser asks: through the system's resolver, and through no proxy."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+from dataclasses import dataclass
+
+ANSWER_SECONDS = 5.0
+FIRST_FAILURE = 400
+NEEDS_LOGIN = (401, 403)
+POD_HEADER = "X-Pod-Name"
+"""Set by the bundle's web image: which pod answered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What came back: a status and the pod that says it answered; or why nothing came."""
+
+    status: int | None
+    pod: str | None = None
+    failure: str = ""
+
+    @property
+    def is_good(self) -> bool:
+        """Whether the app itself answered; an ingress controller without a way to it says 404, 502, 503 or 504."""
+        return self.status is not None and (self.status < FIRST_FAILURE or self.status in NEEDS_LOGIN)
+
+    def __str__(self) -> str:
+        return f"HTTP {self.status}" if self.status is not None else self.failure
+
+
+def get(hostname: str, address: str | None = None) -> Answer:
+    """GET / of `hostname`, at the address that the system's resolver has for it, or at `address`."""
+    connection = http.client.HTTPConnection(address or hostname, 80, timeout=ANSWER_SECONDS)
+    try:
+        connection.request("GET", "/", headers={"Host": hostname, "User-Agent": "labctl", "Connection": "close"})
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader(POD_HEADER))
+    except socket.gaierror as error:
+        return Answer(None, failure=f"{hostname} has no address: {error.strerror}")
+    except (OSError, http.client.HTTPException) as error:
+        return Answer(None, failure=f"no answer: {error or type(error).__name__}")
+    finally:
+        connection.close()
