@@ -5,6 +5,7 @@ Every command imports what it needs itself: `labctl --help` must not wait for th
 
 from __future__ import annotations
 
+import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -246,6 +247,9 @@ def bundle_list(context: typer.Context) -> None:
 def main() -> None:
     """Run the command line; a failure is one message and an exit code."""
     arguments = hoisted(sys.argv[1:])
+    for signal_number in (signal.SIGINT, signal.SIGTERM):
+        # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
+        signal.signal(signal_number, signal.default_int_handler)
     try:
         app(arguments, prog_name="labctl")
     except LabError as error:

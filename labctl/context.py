@@ -84,7 +84,8 @@ class Context:
         """The door to the lab's nodes."""
         from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
-        return DockerProvider(self.folder, self.log, self.node_image, self.bundle.path(NODE_SYSTEM))
+        environment = self.isolation.environment if self.isolated else {}
+        return DockerProvider(self.folder, self.log, environment, self.node_image, self.bundle.path(NODE_SYSTEM))
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -41,7 +41,7 @@ class Cluster:
     def is_up(self) -> None:
         """Return once the API server has said that it is ready to serve."""
         with _told("GET /readyz"):
-            self._api().call_api("/readyz", "GET", auth_settings=["BearerToken"], _request_timeout=ANSWER_SECONDS)
+            self._client().request("get", "/readyz", _request_timeout=ANSWER_SECONDS)
 
     def apply(self, manifests: Iterable[Manifest]) -> int:
         """Make the cluster hold these objects, by server-side apply; return how many of them changed.

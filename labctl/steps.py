@@ -220,6 +220,10 @@ def remove_hosts(context: Context, _say: Say) -> Outcome:
 
 def remove_nodes(context: Context, say: Say) -> Outcome:
     """No node, volume or network of the lab is left."""
+    if context.isolated:
+        if not context.isolation.exists():
+            return Outcome(changed=False, text="they went with the namespace")
+        context.isolation.ensure()  # whoever stopped the Engine, only it can remove its containers in good order
     return Outcome(context.provider.destroy(say))
 
 

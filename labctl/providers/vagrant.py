@@ -6,7 +6,7 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import vagrant
@@ -19,21 +19,24 @@ from labctl.process import run, stream
 ATTEMPTS = 2
 PASSING = re.compile(r"No such (object|container)")
 """Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
+HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
+"""The lines of Vagrant's output that say what it does; the others say how."""
 ASSEMBLY_LOG = ("sudo", "journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager")
 
 
 class VagrantProvider:
     """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
 
-    def __init__(self, folder: Path, hypervisor: str, log: Path) -> None:
+    def __init__(self, folder: Path, hypervisor: str, log: Path, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self.hypervisor = hypervisor
         self.log_file = log
+        self.environment = environment
 
     def running(self) -> frozenset[str]:
         """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
         try:
-            machines = _Vagrant(self.folder, self.log_file, _silent).status()
+            machines = self._vagrant(_silent).status()
         except (subprocess.CalledProcessError, ValueError) as error:
             raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
         return frozenset(machine.name for machine in machines if machine.state == "running")
@@ -43,7 +46,7 @@ class VagrantProvider:
         for attempt in range(1, ATTEMPTS + 1):
             try:
                 for node in nodes:
-                    _Vagrant(self.folder, self.log_file, say).up(vm_name=node.name, provider=self.hypervisor)
+                    self._vagrant(say).up(vm_name=node.name, provider=self.hypervisor)
             except _VagrantFailed as failure:
                 if attempt == ATTEMPTS or not any(PASSING.search(line) for line in failure.last_lines):
                     raise self._error(failure) from failure
@@ -55,7 +58,7 @@ class VagrantProvider:
         if not any(self.folder.glob(".vagrant/machines/*/*/id")):
             return False
         try:
-            _Vagrant(self.folder, self.log_file, say).destroy()
+            self._vagrant(say).destroy()
         except _VagrantFailed as failure:
             raise self._error(failure) from failure
         return True
@@ -71,6 +74,9 @@ class VagrantProvider:
     def log(self, node: Node) -> tuple[str, ...]:
         """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
         return run(self.command(node, ASSEMBLY_LOG), timeout=20).last_lines
+
+    def _vagrant(self, say: Say) -> _Vagrant:
+        return _Vagrant(self.folder, self.log_file, self.environment, say)
 
     def _error(self, failure: _VagrantFailed) -> ProviderError:
         return ProviderError(
@@ -91,18 +97,24 @@ class _VagrantFailed(Exception):  # noqa: N818 - told apart from python-vagrant'
 class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     """python-vagrant, with the output of acts kept: by itself it sends stderr, and so every reason, to null."""
 
-    def __init__(self, folder: Path, log: Path, say: Say) -> None:
+    def __init__(self, folder: Path, log: Path, environment: Mapping[str, str], say: Say) -> None:
         # One machine after the other: the docker provider's parallel `up` fails more often than not.
-        environment = {**os.environ, "VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1"}
-        super().__init__(root=folder, env=environment)
+        ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1"}
+        super().__init__(root=folder, env={**os.environ, **environment, **ours})
         self.say = say
         self.log_file = log
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
-        command = self._make_vagrant_command(args)
-        finished = stream(command, self.say, env=self.env, cwd=Path(self.root), log=self.log_file)
+        # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
+        keep = ["--no-destroy-on-error"] if args[0] == "up" else []
+        command = self._make_vagrant_command([*args, *keep])
+        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), log=self.log_file)
         if finished.code != 0:
             raise _VagrantFailed(" ".join(command), finished.last_lines)
+
+    def _tell(self, line: str) -> None:
+        if headline := HEADLINE.fullmatch(line):
+            self.say(f"{headline['machine']}: {headline['text']}")
 
 
 def _silent(_line: str) -> None:
