@@ -39,17 +39,20 @@ class Cluster:
         self._cached_client: DynamicClient | None = None
 
     def is_up(self) -> None:
-        """Return once the API server has said that it is ready to serve."""
-        with _told("GET /readyz"):
-            self._client().request("get", "/readyz", _request_timeout=ANSWER_SECONDS)
+        """Return if the API server says that it is ready to serve; NotReadyError covers every other answer here."""
+        try:
+            with _told("GET /readyz"):
+                self._client().request("get", "/readyz", _request_timeout=ANSWER_SECONDS)
+        except RefusedError as error:
+            raise NotReadyError(error.message, id="api-not-ready") from error
 
-    def apply(self, manifests: Iterable[Manifest]) -> int:
-        """Make the cluster hold these objects, by server-side apply; return how many of them changed.
+    def apply(self, manifests: Iterable[Manifest]) -> list[str]:
+        """Make the cluster hold these objects, by server-side apply; return the names of those that changed.
 
         Fields that others set and these manifests do not name are left alone; fields that others changed by hand are
         taken back.
         """
-        return sum([self._apply(manifest) for manifest in manifests])
+        return [_name(manifest) for manifest in manifests if self._apply(manifest)]
 
     def accepts(self, manifest: Manifest) -> None:
         """Return if the API, its webhooks included, would take the object now. Nothing is written."""

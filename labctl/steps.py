@@ -135,7 +135,7 @@ def await_cluster(context: Context, say: Say) -> Outcome:
 
 def apply_metallb(context: Context, say: Say) -> Outcome:
     """MetalLB is applied, and has taken the lab's pool."""
-    changed = _apply(context, "metallb.yaml") + _apply(context, "memberlist.yaml")
+    changed = _apply(context, say, "metallb.yaml") + _apply(context, say, "memberlist.yaml")
     pool = _manifest(context, "pool.yaml")
     say("waiting until MetalLB's webhook answers")
     # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
@@ -145,7 +145,7 @@ def apply_metallb(context: Context, say: Say) -> Outcome:
         timeout=READY_SECONDS,
         hint="`labctl exec -- kubectl -n metallb-system get pods` says more.",
     )
-    changed += context.cluster.apply(pool)
+    changed += _apply(context, say, "pool.yaml")
     return Outcome(bool(changed), f"pool {context.lab.pool}")
 
 
@@ -155,7 +155,7 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
     if controller.notice:
         say(controller.notice)
     removed = [cluster.delete(*obstacle) for obstacle in controller.obstacles]
-    changed = _apply(context, "ingress.yaml")
+    changed = _apply(context, say, "ingress.yaml")
     address = until(
         partial(observe.load_balancer_address, cluster, controller.namespace, controller.service),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
@@ -167,12 +167,12 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
 
 def apply_apps(context: Context, say: Say) -> Outcome:
     """Every app is applied, and those that the configuration no longer has are gone."""
-    changed = 0
+    changed: list[str] = []
     for app in context.lab.apps:
         say(f"applying {app.name}")
         # An ingress controller's webhook refuses Ingresses until its pod serves it.
         changed += until(
-            partial(_pending_while_unready, partial(_apply, context, f"app-{app.name}.yaml")),
+            partial(_pending_while_unready, partial(_apply, context, say, f"app-{app.name}.yaml")),
             what=f"the app {app.name}",
             timeout=READY_SECONDS,
         )
@@ -250,8 +250,11 @@ def _manifest(context: Context, name: str) -> list[dict[str, Any]]:
     return documents((context.folder / "manifests" / name).read_text(encoding="utf-8"))
 
 
-def _apply(context: Context, name: str) -> int:
-    return context.cluster.apply(_manifest(context, name))
+def _apply(context: Context, say: Say, name: str) -> list[str]:
+    changed = context.cluster.apply(_manifest(context, name))
+    if changed:
+        say(f"applied {', '.join(changed)}")
+    return changed
 
 
 def _pending_while_unready(act: Callable[[], T]) -> T | Pending:

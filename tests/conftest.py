@@ -1,0 +1,77 @@
+"""What all tests share: unit tests touch nothing outside their own folder, and time in them passes at once."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from fakes import FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
+from labctl.context import Context
+
+UNIT = Path(__file__).parent / "unit"
+
+
+@pytest.fixture(autouse=True)
+def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unit test starts a process or opens a socket."""
+    if request.path.is_relative_to(UNIT):
+        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
+        monkeypatch.setattr(socket.socket, "__init__", _refuse)
+        for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
+            monkeypatch.setattr(os, name, _refuse)
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A user's folders, all below this one; the current folder is it as well, and nothing says where it runs."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    for name in ("KUBECONFIG", "DOCKER_HOST", "LABCTL_INSIDE", "LABCTL_STARTED", "LABCTL_CHANGED"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def provider() -> FakeProvider:
+    return FakeProvider()
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A cluster whose nodes are those of the default lab, all Ready."""
+    fake = FakeCluster()
+    for node in lab().nodes:
+        fake.put("v1", "Node", node.name, **ready_node(node))
+    return fake
+
+
+@pytest.fixture
+def hosts_file(tmp_path: Path) -> Path:
+    path = tmp_path / "hosts"
+    path.write_text("127.0.0.1 localhost\n")
+    return path
+
+
+@pytest.fixture
+def context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster) -> Context:
+    """The default lab behind three fake doors: provider, cluster and hosts file."""
+    folder = home / "state" / "labctl" / "demo"
+    folder.mkdir(parents=True)
+    made = Context(lab(hosts_file=str(hosts_file)), folder, home / "cache" / "labctl")
+    return with_doors(made, provider, cluster)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+def _refuse(*arguments: object, **_keywords: object) -> NoReturn:
+    pytest.fail(f"a unit test reached for the world outside: {arguments}")

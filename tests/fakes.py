@@ -1,0 +1,175 @@
+"""Stand-ins for the doors that steps act through, and small values that tests start from."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from labctl.bundle import Bundle, File, Image
+from labctl.config import from_values
+from labctl.context import NODE_SYSTEM, Context
+from labctl.events import Event, Say
+from labctl.kube import Cluster, Manifest
+from labctl.lab import Lab, Node
+from labctl.providers import Provider
+from labctl.ui import Result
+
+ADDRESS = "192.168.56.100"
+METALLB = """\
+apiVersion: v1
+kind: Namespace
+metadata: {name: metallb-system}
+"""
+IMAGES = (
+    Image("labctl.local/pause:1.0", "images/pause.tar", "node"),
+    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane"),
+    Image("registry.k8s.io/kube-apiserver:v1.37.2", "images/kube-apiserver.tar", "control-plane"),
+    Image("registry.k8s.io/kube-controller-manager:v1.37.2", "images/kube-controller-manager.tar", "control-plane"),
+    Image("registry.k8s.io/kube-scheduler:v1.37.2", "images/kube-scheduler.tar", "control-plane"),
+    Image("registry.k8s.io/kube-proxy:v1.37.2", "images/kube-proxy.tar", "node"),
+    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node"),
+    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node"),
+)
+VERSIONS = {"kubernetes": "1.37.2", "etcd": "3.7.3", "coredns": "1.14.1", "metallb": "0.15.2"}
+
+
+class FakeProvider:
+    """Nodes that run as soon as they are told to. Implements Provider."""
+
+    def __init__(self) -> None:
+        self.nodes: set[str] = set()
+        self.booted: list[list[str]] = []
+        self.lines: tuple[str, ...] = ()
+
+    def running(self) -> frozenset[str]:
+        return frozenset(self.nodes)
+
+    def up(self, nodes: Sequence[Node], say: Say) -> None:
+        say("bringing machines up")
+        self.booted.append([node.name for node in nodes])
+        self.nodes |= {node.name for node in nodes}
+
+    def destroy(self, say: Say) -> bool:
+        say("destroying machines")
+        was_there, self.nodes = bool(self.nodes), set()
+        return was_there
+
+    def command(self, node: Node, command: Sequence[str]) -> list[str]:
+        return ["ssh", node.name, *command]
+
+    def log(self, node: Node) -> tuple[str, ...]:
+        return tuple(line.format(node=node.name) for line in self.lines)
+
+
+class FakeCluster(Cluster):
+    """Objects in a mapping; every Service of type LoadBalancer gets `address`, every Deployment its ready pods."""
+
+    def __init__(self, address: str | None = ADDRESS) -> None:
+        super().__init__(Path("/nowhere/kubeconfig"))
+        self.address = address
+        self.objects: dict[tuple[str, str, str, str], dict[str, Any]] = {}
+        self.refusals: list[Exception] = []
+        """Raised, one a call, by what asks the API for more than a look."""
+
+    def is_up(self) -> None:
+        self._refuse()
+
+    def apply(self, manifests: Iterable[Manifest]) -> int:
+        self._refuse()
+        return sum([self._store(manifest) for manifest in manifests])
+
+    def accepts(self, manifest: Manifest) -> None:  # noqa: ARG002 - what is asked for does not matter here
+        self._refuse()
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        return self.objects.get((api_version, kind, namespace or "", name))
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+    ) -> list[dict[str, Any]]:
+        wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
+        return [
+            found
+            for (its_version, its_kind, its_namespace, _), found in self.objects.items()
+            if (its_version, its_kind) == (api_version, kind)
+            and namespace in {None, its_namespace}
+            and wanted.items() <= found["metadata"].get("labels", {}).items()
+        ]
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
+        return self.objects.pop((api_version, kind, namespace or "", name), None) is not None
+
+    def put(self, api_version: str, kind: str, name: str, namespace: str = "", **fields: Any) -> None:  # noqa: ANN401 - any object
+        """The cluster holds this object, whoever made it."""
+        metadata = {"name": name, "namespace": namespace, **fields.pop("metadata", {})}
+        self.objects[api_version, kind, namespace, name] = {"metadata": metadata, **fields}
+
+    def _store(self, manifest: Manifest) -> bool:
+        metadata = manifest["metadata"]
+        key = (manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
+        stored = {**copy.deepcopy(dict(manifest)), **self._status(manifest)}
+        changed = self.objects.get(key) != stored
+        self.objects[key] = stored
+        return changed
+
+    def _status(self, manifest: Manifest) -> dict[str, Any]:
+        match manifest["kind"]:
+            case "Service" if manifest["spec"].get("type") == "LoadBalancer" and self.address:
+                return {"status": {"loadBalancer": {"ingress": [{"ip": self.address}]}}}
+            case "Deployment":
+                ready = dict.fromkeys(
+                    ("replicas", "updatedReplicas", "readyReplicas"), manifest["spec"].get("replicas", 1)
+                )
+                metadata = {**manifest["metadata"], "generation": 1}
+                return {"metadata": metadata, "status": {"observedGeneration": 1, **ready}}
+            case _:
+                return {}
+
+    def _refuse(self) -> None:
+        if self.refusals:
+            raise self.refusals.pop(0)
+
+
+@dataclass
+class Watched:
+    """Keeps what a run tells. A watcher of runs, and a `say` of steps."""
+
+    events: list[Event] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    results: list[Result] = field(default_factory=list)
+
+    def __call__(self, event: Event) -> None:
+        self.events.append(event)
+
+    def say(self, text: str) -> None:
+        self.texts.append(text)
+
+    def result(self, result: Result) -> None:
+        self.results.append(result)
+
+
+def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
+    """The lab that labctl.yaml describes with these values, and its defaults for the others."""
+    return from_values(values)
+
+
+def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
+    """A bundle whose manifest of MetalLB is there; nothing else of it is ever read."""
+    (folder / "manifests").mkdir(parents=True, exist_ok=True)
+    (folder / "manifests" / "metallb-native.yaml").write_text(METALLB)
+    files = (File(NODE_SYSTEM, "0123456789abcdef" * 4, 1, "a test"),)
+    return Bundle(folder, "kubernetes-1.37.2", "build", "amd64", VERSIONS, images, "labctl.local/nginx:1.26.3", files)
+
+
+def with_doors(context: Context, provider: Provider, cluster: Cluster, found: Bundle | None = None) -> Context:
+    """The context, with these doors open already: they are cached properties, and what is there is not made again."""
+    vars(context).update(provider=provider, cluster=cluster, bundle=found or bundle(context.cache / "bundle"))
+    return context
+
+
+def ready_node(node: Node) -> dict[str, Any]:
+    """The fields of a live node that is Ready."""
+    return {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"name": node.name}}

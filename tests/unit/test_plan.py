@@ -1,0 +1,110 @@
+"""The heart: steps in order, told of as events, ended by the first failure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count
+
+import pytest
+
+from fakes import Watched
+from labctl.errors import MissingError, UsageError
+from labctl.events import Event, Say
+from labctl.plan import Outcome, Plan, Step, described, execute, select
+
+World = list[str]
+"""What the steps of these tests have done, in order."""
+
+
+def _step(name: str, *, changed: bool = False, fails: BaseException | None = None) -> Step[World]:
+    def run(world: World, say: Say) -> Outcome:
+        say(f"doing {name}")
+        world.append(name)
+        if fails:
+            raise fails
+        return Outcome(changed, f"{name} is done")
+
+    return Step(name, f"does {name}", run)
+
+
+def _clock() -> Callable[[], float]:
+    seconds = count()
+    return lambda: float(next(seconds))
+
+
+THREE: Plan[World] = (_step("first"), _step("second", changed=True), _step("third"))
+
+
+def test_steps_run_in_order_and_every_one_is_told_of_from_start_to_end(watched: Watched) -> None:
+    world: World = []
+
+    execute(THREE, world, watched, _clock())
+
+    assert world == ["first", "second", "third"]
+    assert watched.events == [
+        event
+        for name in world
+        for event in (
+            Event(name, "started"),
+            Event(name, "progress", f"doing {name}"),
+            Event(name, "done", f"{name} is done", changed=name == "second", seconds=1.0),
+        )
+    ]
+
+
+def test_a_run_changed_something_if_one_of_its_steps_did(watched: Watched) -> None:
+    assert execute(THREE, [], watched)
+    assert not execute((_step("first"), _step("third")), [], watched)
+    assert not execute((), [], watched)
+
+
+def test_a_failure_is_told_of_and_raised_and_ends_the_run(watched: Watched) -> None:
+    world: World = []
+    error = MissingError("no disk", id="disk-missing")
+
+    with pytest.raises(MissingError) as raised:
+        execute((_step("first", fails=error), _step("second")), world, watched)
+
+    assert raised.value is error
+    assert world == ["first"]
+    assert watched.events[-1] == Event("first", "failed", "no disk")
+
+
+def test_a_bug_is_told_of_too(watched: Watched) -> None:
+    with pytest.raises(ZeroDivisionError):
+        execute((_step("first", fails=ZeroDivisionError("by nought")),), [], watched)
+
+    assert watched.events[-1] == Event("first", "failed", "by nought")
+
+
+def test_an_interruption_is_told_of_and_goes_on_up(watched: Watched) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        execute((_step("first", fails=KeyboardInterrupt()), _step("second")), [], watched)
+
+    assert watched.events[-1] == Event("first", "failed", "interrupted")
+
+
+@pytest.mark.parametrize(
+    ("first", "only", "names"),
+    [
+        (None, None, ["first", "second", "third"]),
+        ("second", None, ["second", "third"]),
+        (None, "second", ["second"]),
+        ("second", "first", ["first"]),
+    ],
+)
+def test_a_plan_can_begin_with_a_step_or_be_one_alone(first: str | None, only: str | None, names: list[str]) -> None:
+    assert [step.name for step in select(THREE, first, only)] == names
+
+
+@pytest.mark.parametrize(("first", "only"), [("fourth", None), (None, "fourth"), ("first", "fourth")])
+def test_a_step_that_there_is_not_is_refused_with_those_there_are(first: str | None, only: str | None) -> None:
+    with pytest.raises(UsageError, match="no step fourth") as raised:
+        select(THREE, first, only)
+
+    assert raised.value.id == "step-unknown"
+    assert "first, second, third" in raised.value.hint
+
+
+def test_a_plan_can_be_described_without_being_carried_out() -> None:
+    assert described(THREE)[1] == {"step": "second", "does": "does second"}
