@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 
-from fakes import FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
+from labctl import labfiles
 from labctl.context import Context
 
 UNIT = Path(__file__).parent / "unit"
@@ -60,12 +61,16 @@ def hosts_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster) -> Context:
+def context(
+    home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> Context:
     """The default lab behind three fake doors: provider, cluster and hosts file."""
+    monkeypatch.setattr(labfiles, "machine", lambda: MACHINE)
     folder = home / "state" / "labctl" / "demo"
     folder.mkdir(parents=True)
-    made = Context(lab(hosts_file=str(hosts_file)), folder, home / "cache" / "labctl")
-    return with_doors(made, provider, cluster)
+    carried = bundle(home / "bundle")
+    made = Context(lab(hosts_file=str(hosts_file)), folder, home / "cache" / "labctl", carried.folder)
+    return with_doors(made, provider, cluster, carried)
 
 
 @pytest.fixture

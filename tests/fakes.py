@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from labctl.blueprint import Machine
 from labctl.bundle import Bundle, File, Image
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
@@ -33,7 +36,11 @@ IMAGES = (
     Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node"),
     Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node"),
 )
+Names = list[str]
 VERSIONS = {"kubernetes": "1.37.2", "etcd": "3.7.3", "coredns": "1.14.1", "metallb": "0.15.2"}
+MACHINE = Machine(
+    cgroup_version=2, proxy_mode="nftables", full_privileges=True, kvm=True, nameservers=(IPv4Address("10.0.0.53"),)
+)
 
 
 class FakeProvider:
@@ -72,17 +79,19 @@ class FakeCluster(Cluster):
         self.address = address
         self.objects: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.refusals: list[Exception] = []
-        """Raised, one a call, by what asks the API for more than a look."""
+        """Raised, one a call, by `is_up` and `apply`."""
+        self.dry_run_refusals: list[Exception] = []
+        """The same, by `accepts`."""
 
     def is_up(self) -> None:
-        self._refuse()
+        _raise_next(self.refusals)
 
-    def apply(self, manifests: Iterable[Manifest]) -> int:
-        self._refuse()
-        return sum([self._store(manifest) for manifest in manifests])
+    def apply(self, manifests: Iterable[Manifest]) -> Names:
+        _raise_next(self.refusals)
+        return [f"{manifest['kind']} {manifest['metadata']['name']}" for manifest in manifests if self._store(manifest)]
 
     def accepts(self, manifest: Manifest) -> None:  # noqa: ARG002 - what is asked for does not matter here
-        self._refuse()
+        _raise_next(self.dry_run_refusals)
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         return self.objects.get((api_version, kind, namespace or "", name))
@@ -128,10 +137,6 @@ class FakeCluster(Cluster):
             case _:
                 return {}
 
-    def _refuse(self) -> None:
-        if self.refusals:
-            raise self.refusals.pop(0)
-
 
 @dataclass
 class Watched:
@@ -157,19 +162,28 @@ def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
 
 
 def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
-    """A bundle whose manifest of MetalLB is there; nothing else of it is ever read."""
-    (folder / "manifests").mkdir(parents=True, exist_ok=True)
-    (folder / "manifests" / "metallb-native.yaml").write_text(METALLB)
-    files = (File(NODE_SYSTEM, "0123456789abcdef" * 4, 1, "a test"),)
+    """A bundle with nothing in it but the node's system, one byte long, and a manifest of MetalLB."""
+    contents = {NODE_SYSTEM: b"-", "manifests/metallb-native.yaml": METALLB.encode()}
+    for path, content in contents.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    files = tuple(
+        File(path, hashlib.sha256(content).hexdigest(), len(content), "a test") for path, content in contents.items()
+    )
     return Bundle(folder, "kubernetes-1.37.2", "build", "amd64", VERSIONS, images, "labctl.local/nginx:1.26.3", files)
 
 
-def with_doors(context: Context, provider: Provider, cluster: Cluster, found: Bundle | None = None) -> Context:
+def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:
     """The context, with these doors open already: they are cached properties, and what is there is not made again."""
-    vars(context).update(provider=provider, cluster=cluster, bundle=found or bundle(context.cache / "bundle"))
+    vars(context).update(provider=provider, cluster=cluster, bundle=carried)
     return context
 
 
 def ready_node(node: Node) -> dict[str, Any]:
     """The fields of a live node that is Ready."""
     return {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"name": node.name}}
+
+
+def _raise_next(errors: list[Exception]) -> None:
+    if errors:
+        raise errors.pop(0)

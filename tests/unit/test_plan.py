@@ -6,8 +6,8 @@ from collections.abc import Callable
 from itertools import count
 
 import pytest
-
 from fakes import Watched
+
 from labctl.errors import MissingError, UsageError
 from labctl.events import Event, Say
 from labctl.plan import Outcome, Plan, Step, described, execute, select

@@ -1,0 +1,463 @@
+"""Every step looks, acts only where needed, and says what keeps it waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import pytest
+from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
+
+from labctl import preflight, record, steps, web
+from labctl.config import from_values
+from labctl.context import Context
+from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
+from labctl.isolation import Isolation
+from labctl.plan import execute
+from labctl.process import Finished
+from labctl.wait import until
+
+WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
+UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
+
+
+@pytest.fixture(autouse=True)
+def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waits take no time; returns how long each pause would have been."""
+    pauses: list[float] = []
+    monkeypatch.setattr(steps, "until", partial(until, clock=lambda: sum(pauses), sleep=pauses.append, interval=1.0))
+    return pauses
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
+    """A machine that has everything, and on which every name answers as said here, or well."""
+    answers: dict[str, web.Answer] = {}
+    monkeypatch.setattr(preflight, "missing", lambda _programs: ())
+    monkeypatch.setattr(preflight, "engine_answers", lambda: True)
+    monkeypatch.setattr(preflight, "run", lambda _line: Finished(0, "default via 10.0.0.1 dev eth0\n", ()))
+    monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
+    return answers
+
+
+@pytest.fixture
+def rendered(context: Context, watched: Watched) -> Context:
+    """The lab, with its files on disk."""
+    steps.render(context, watched.say)
+    return context
+
+
+# The whole of `up`
+
+
+def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchanged(
+    context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    plan = steps.up(isolated=False)
+
+    assert execute(plan, context, watched)
+    assert f"{ADDRESS} my-app.local" in hosts_file.read_text()
+
+    again = Watched()
+    assert not execute(plan, context, again)
+    done = {event.step: event.changed for event in again.events if event.state == "done"}
+    assert done == {step.name: False for step in plan}
+
+
+def test_the_order_of_up_and_where_its_steps_happen() -> None:
+    names = {step.name: step.inside for step in steps.up(isolated=True)}
+
+    outside = ["preflight", "bundle", "isolation"]
+    assert list(names) == [*outside, "render", "boot", "cluster", "metallb", "ingress", "apps", "hosts", "verify"]
+    assert [name for name, inside in names.items() if not inside] == outside
+    assert [step.name for step in steps.up(isolated=False)] == [name for name in names if name != "isolation"]
+
+
+def test_up_repairs_what_was_edited_or_deleted_by_hand(
+    context: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    execute(steps.up(isolated=False), context, watched)
+    service = cluster.objects["v1", "Service", "ingress-nginx", "ingress-nginx-controller"]
+    service["spec"]["type"] = "ClusterIP"
+    cluster.delete("apps/v1", "Deployment", "my-app", "default")
+
+    again = Watched()
+    execute(steps.up(isolated=False), context, again)
+
+    assert {event.step for event in again.events if event.changed} == {"ingress", "apps"}
+    repaired = cluster.get("v1", "Service", "ingress-nginx-controller", "ingress-nginx")
+    assert repaired is not None
+    assert repaired["spec"]["type"] == "LoadBalancer"
+
+
+# preflight
+
+
+def test_the_machine_is_asked_for_what_this_lab_needs(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(preflight, "missing", partial(_none_missing, asked))
+
+    assert not steps.check_machine(context, watched.say).changed
+
+    assert asked == list(preflight.FOR_NODES)
+
+
+def test_building_and_isolation_need_more_programs(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(preflight, "missing", partial(_none_missing, asked))
+    monkeypatch.setattr(preflight, "may_isolate", lambda: True)
+
+    steps.check_machine(replace(context, isolated=True, bundle_folder=None), watched.say)
+
+    assert {*preflight.FOR_ISOLATION, *preflight.FOR_BUILDING} <= set(asked)
+
+
+def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_done(
+    context: Context, watched: Watched
+) -> None:
+    record.write(context.folder, record.Record(lab(network="192.168.60.0/24"), isolated=False))
+
+    with pytest.raises(UsageError, match=r"192\.168\.60\.0/24") as raised:
+        steps.check_machine(context, watched.say)
+
+    assert raised.value.id == "lab-differs"
+
+
+def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_is_its_owner(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    route = Finished(0, "192.168.56.0/24 dev vboxnet0 proto kernel scope link\n", ())
+    monkeypatch.setattr(preflight, "run", lambda _line: route)
+
+    with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 dev vboxnet0"):
+        steps.check_machine(context, watched.say)
+
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+    assert not steps.check_machine(context, watched.say).changed
+
+
+# bundle and render
+
+
+def test_a_bundle_is_verified_once(context: Context, watched: Watched) -> None:
+    first, second = (steps.choose_bundle(context, watched.say) for _ in range(2))
+
+    assert first.text == "kubernetes-1.37.2, checksums verified"
+    assert second.text == "kubernetes-1.37.2"
+    assert not first.changed
+
+
+def test_a_bundle_is_made_where_there_is_none(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Path] = []
+    monkeypatch.setattr(steps, "build", lambda cache, _say: made.append(cache))
+    bundleless = replace(context, bundle_folder=None)
+    vars(bundleless).update(bundle=context.bundle)
+
+    assert steps.choose_bundle(bundleless, watched.say).changed
+    assert made == [context.cache]
+
+
+def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:
+    assert steps.render(context, watched.say).changed
+    assert not steps.render(context, watched.say).changed
+
+    (context.folder / "Vagrantfile").unlink()
+    assert steps.render(context, watched.say).changed
+
+
+# boot
+
+
+@pytest.mark.parametrize(
+    ("running", "booted"),
+    [
+        (set(), [["demo-control-plane", "demo-worker-1"]]),
+        ({"demo-control-plane"}, [["demo-worker-1"]]),
+        ({"demo-control-plane", "demo-worker-1"}, []),
+    ],
+)
+def test_only_absent_nodes_are_booted(
+    context: Context, watched: Watched, provider: FakeProvider, running: set[str], booted: list[list[str]]
+) -> None:
+    provider.nodes = running
+
+    outcome = steps.boot(context, watched.say)
+
+    assert provider.booted == booted
+    assert outcome.changed == bool(booted)
+    assert outcome.text == "2 nodes running"
+
+
+# cluster
+
+
+def test_a_cluster_whose_api_answers_late_is_waited_for(
+    context: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    cluster.refusals = [UNREACHABLE, UNREACHABLE]
+
+    outcome = steps.await_cluster(context, watched.say)
+
+    assert not outcome.changed
+    assert outcome.text == "2 nodes Ready"
+    assert len(instant) == 2
+
+
+def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+) -> None:
+    cluster.refusals = [UNREACHABLE] * 1000
+    provider.lines = ("labctl: starting the control plane", "kubeadm: no space left")
+
+    with pytest.raises(NotReadyError, match=r"https://192\.168\.56\.10:6443 was not ready") as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.id == "node-not-ready"
+    assert raised.value.details[-1] == "demo-control-plane: kubeadm: no space left"
+    assert "labctl ssh demo-control-plane" in raised.value.hint
+
+
+def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+) -> None:
+    cluster.delete("v1", "Node", "demo-worker-1")
+    provider.lines = ("{node} gave up waiting",)
+
+    with pytest.raises(NotReadyError, match="demo-worker-1: it has not joined") as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.details == ("demo-worker-1: demo-worker-1 gave up waiting",)
+    assert "waiting for demo-worker-1: it has not joined" in watched.texts
+
+
+def test_a_refusal_of_the_api_is_not_waited_out(
+    context: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    cluster.refusals = [RefusedError("Kubernetes refused GET /readyz: Unauthorized", id="kubernetes-refused")]
+
+    with pytest.raises(RefusedError):
+        steps.await_cluster(context, watched.say)
+
+    assert not instant
+
+
+# metallb and ingress
+
+
+def test_metallb_waits_until_its_webhook_answers(
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    cluster.dry_run_refusals = [WEBHOOK, WEBHOOK, WEBHOOK]
+
+    outcome = steps.apply_metallb(rendered, watched.say)
+
+    assert outcome.changed
+    assert outcome.text == "pool 192.168.56.100-192.168.56.110"
+    assert len(instant) == 3
+    assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is not None
+
+
+def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    cluster.dry_run_refusals = [WEBHOOK] * 1000
+
+    with pytest.raises(NotReadyError, match=r"MetalLB's webhook was not ready after 120 s: .*failed calling webhook"):
+        steps.apply_metallb(rendered, watched.say)
+
+    assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
+
+
+def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
+    assert steps.apply_ingress(rendered, watched.say).text == f"traefik at {ADDRESS}"
+    assert not steps.apply_ingress(rendered, watched.say).changed
+
+
+def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    cluster.address = None
+    about = {"name": "ingress-nginx-controller"}
+    cluster.put("v1", "Event", "old", "ingress-nginx", involvedObject=about, message="old", lastTimestamp="2026-01-01")
+    said = "Failed to allocate IP: no available IPs"
+    cluster.put("v1", "Event", "new", "ingress-nginx", involvedObject=about, message=said, lastTimestamp="2026-01-02")
+
+    with pytest.raises(NotReadyError, match=r"ingress-nginx/ingress-nginx-controller.*no available IPs"):
+        steps.apply_ingress(rendered, watched.say)
+
+
+def test_another_controllers_fail_closed_webhook_is_removed(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
+    cluster.put(*webhook)
+
+    assert steps.apply_ingress(rendered, watched.say).changed
+    assert cluster.get(*webhook) is None
+
+
+# apps
+
+
+def test_an_app_is_applied_once_the_webhook_of_its_ingress_lets_it_in(
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    cluster.refusals = [WEBHOOK, WEBHOOK]
+
+    assert steps.apply_apps(rendered, watched.say).changed
+    assert len(instant) == 2
+    assert not steps.apply_apps(rendered, watched.say).changed
+
+
+def test_apps_that_the_configuration_no_longer_has_are_removed_and_only_labctls(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    ours = {"labels": {"app.kubernetes.io/managed-by": "labctl"}}
+    for api_version, kind in (("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "Ingress")):
+        cluster.put(api_version, kind, "old-app", "default", metadata=ours)
+        cluster.put(api_version, kind, "the-users", "default")
+    steps.apply_apps(rendered, watched.say)
+
+    names = {name for _, kind, namespace, name in cluster.objects if namespace == "default"}
+    assert names == {"my-app", "the-users"}
+    assert not steps.apply_apps(rendered, watched.say).changed
+
+
+# hosts and verify
+
+
+def test_hosts_refuses_without_an_address_and_leaves_the_file(
+    rendered: Context, watched: Watched, hosts_file: Path
+) -> None:
+    before = hosts_file.read_bytes()
+
+    with pytest.raises(NotReadyError, match="there is no Service ingress-nginx/ingress-nginx-controller") as raised:
+        steps.sync_hosts(rendered, watched.say)
+
+    assert raised.value.id == "no-address"
+    assert hosts_file.read_bytes() == before
+
+
+def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    steps.apply_ingress(rendered, watched.say)
+    steps.apply_apps(rendered, watched.say)
+    cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]["readyReplicas"] = 0
+    waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
+    status = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
+    labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
+    cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=status)
+
+    with pytest.raises(NotReadyError, match=r"image example\.com/shop:9 of default/my-app-1") as raised:
+        steps.verify(rendered, watched.say)
+
+    assert raised.value.id == "image-not-pullable"
+    assert not instant
+
+
+def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
+    rendered: Context, watched: Watched, machine: dict[str, web.Answer]
+) -> None:
+    steps.apply_ingress(rendered, watched.say)
+    steps.apply_apps(rendered, watched.say)
+    machine["my-app.local"] = web.Answer(503)
+
+    with pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready after 120 s: HTTP 503"):
+        steps.verify(rendered, watched.say)
+
+
+# The whole of `destroy`
+
+
+def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
+    context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path
+) -> None:
+    before = hosts_file.read_bytes()
+    execute(steps.up(isolated=False), context, watched)
+    context.log.write_text("what Vagrant said\n")
+
+    assert execute(steps.destroy(purge=False), context, watched)
+
+    assert not provider.nodes
+    assert hosts_file.read_bytes() == before
+    assert {path.name for path in context.folder.iterdir()} == {"log", "hosts.before"}
+
+
+def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
+    execute(steps.up(isolated=False), context, watched)
+
+    execute(steps.destroy(purge=True), context, watched)
+
+    assert not context.folder.exists()
+
+
+def test_an_isolated_lab_is_destroyed_by_its_own_engine_and_then_its_network_goes(
+    context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[str] = []
+    before = hosts_file.read_bytes()
+    isolated = _isolated(context)
+    for name in ("exists", "ensure", "remove"):
+        monkeypatch.setattr(Isolation, name, _noting(acts, name))
+    provider.nodes = {"demo-control-plane"}
+
+    execute(steps.destroy(purge=True), isolated, watched)
+
+    assert acts == ["exists", "ensure", "remove"]
+    assert not provider.nodes
+    assert hosts_file.read_bytes() == before
+
+
+def test_the_nodes_of_an_isolated_lab_went_with_its_network(
+    context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _self: False)
+    provider.nodes = {"demo-control-plane"}
+
+    assert not steps.remove_nodes(_isolated(context), watched.say).changed
+    assert provider.nodes
+
+
+def test_a_lab_of_several_apps_and_no_worker_comes_up_too(
+    context: Context, watched: Watched, cluster: FakeCluster, hosts_file: Path
+) -> None:
+    apps = [{"name": "one"}, {"name": "two", "hostname": "shop.example.test", "image": "ghcr.io/me/two:1"}]
+    values = {"workers": 0, "apps": apps, "hosts_file": str(hosts_file)}
+    several = replace(context, lab=from_values(values))
+    vars(several).update(provider=context.provider, cluster=cluster, bundle=context.bundle)
+    cluster.put("v1", "Node", "demo-control-plane", **ready_node(several.lab.control_plane))
+
+    execute(steps.up(isolated=False), several, watched)
+
+    assert hosts_file.read_text().count(ADDRESS) == 2
+    deployment = cluster.get("apps/v1", "Deployment", "one", "default")
+    assert deployment is not None
+    assert deployment["spec"]["template"]["spec"]["containers"][0]["image"] == "labctl.local/nginx:1.26.3"
+
+
+def _isolated(context: Context) -> Context:
+    isolated = replace(context, isolated=True)
+    vars(isolated).update(provider=context.provider)
+    return isolated
+
+
+def _none_missing(asked: list[str], programs: tuple[str, ...]) -> tuple[str, ...]:
+    asked += programs
+    return ()
+
+
+def _noting(acts: list[str], name: str) -> Callable[[Isolation], bool]:
+    def act(_isolation: Isolation) -> bool:
+        acts.append(name)
+        return True
+
+    return act
