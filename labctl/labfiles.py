@@ -28,7 +28,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     """Return the manifests that are applied to the lab's cluster, by file name."""
     lab, controller = context.lab, context.controller
     files = {
-        "metallb.yaml": context.bundle.path("manifests/metallb-native.yaml").read_text(encoding="utf-8"),
+        "metallb.yaml": manifests.metallb(_text(context.bundle.path("manifests/metallb-native.yaml"))),
         "memberlist.yaml": manifests.memberlist(pki.memberlist(folder)),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(ingress.objects(controller, documents(_controller_text(context)), context.images)),

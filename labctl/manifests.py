@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from labctl.lab import App, Lab
-from labctl.render import text
+from labctl.render import documents, text, yaml_stream
+
+
+def metallb(upstream: str) -> str:
+    """Upstream's objects, with a controller that is asked for its readiness from its first second on.
+
+    Upstream waits for ten. Its webhook is reached only through a ready pod, and every pool waits for its webhook.
+    """
+    objects = documents(upstream)
+    for found in objects:
+        if found["kind"] == "Deployment" and found["metadata"]["name"] == "controller":
+            probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+            probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+    return yaml_stream(objects)
 
 
 def memberlist(key: str) -> str:

@@ -40,7 +40,8 @@ def yaml_stream(objects: Sequence[Mapping[str, Any]]) -> str:
     """The YAML stream of these objects; what `documents` reads back."""
     import yaml  # noqa: PLC0415 - 30 ms that --help must not pay
 
-    return yaml.safe_dump_all(objects, sort_keys=False)
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    return str(yaml.dump_all(objects, Dumper=dumper, sort_keys=False))
 
 
 def write(folder: Path, contents: Mapping[str, str]) -> bool:

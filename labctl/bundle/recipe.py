@@ -71,6 +71,7 @@ _LEFT_OUT = (
     "path-exclude=/usr/share/locale/*",
     "path-exclude=/usr/share/i18n/*",
     "path-exclude=/usr/share/lintian/*",
+    "path-exclude=/usr/share/zoneinfo/*",
     "path-exclude=/usr/lib/*/gconv/*",
 )
 _ACCOUNTS = (Placed("etc/passwd", OwnFile("passwd")), Placed("etc/group", OwnFile("group")))
@@ -82,8 +83,8 @@ _IPTABLES = tuple(
 )
 
 
-def _debian(*names: str) -> DebianPackages:
-    return DebianPackages(VERSIONS["debian"], names, _LEFT_OUT)
+def _debian(*names: str, left_out: tuple[str, ...] = ()) -> DebianPackages:
+    return DebianPackages(VERSIONS["debian"], names, _LEFT_OUT + left_out)
 
 
 def _config(*entrypoint: str, **more: object) -> dict[str, object]:
@@ -120,11 +121,24 @@ def _metallb_image(name: str, seconds: int) -> Artefact:
     )
 
 
+_UNUSED_BY_NODES = tuple(
+    f"path-exclude=/usr/{path}"
+    for path in (
+        *("bin/containerd-shim", "bin/containerd-shim-runc-v1", "bin/containerd-stress"),
+        # The pods' network needs ptp, host-local, portmap and loopback; bridge and static serve those who try others.
+        *(
+            f"lib/cni/{plugin}"
+            for plugin in ("dhcp", "dummy", "host-device", "ipvlan", "macvlan", "sbr", "tap", "vlan", "vrf")
+        ),
+    )
+)
+"""A fifth of the node's system, which every lab's Engine has to take in."""
 _NODE = NodeSystem(
     _debian(
         *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "mount", "kmod", "procps"),
         *("iproute2", "iptables", "nftables", "conntrack", "ethtool", "socat", "curl", "ca-certificates"),
         *("containerd", "runc", "containernetworking-plugins"),
+        left_out=_UNUSED_BY_NODES,
     )
 )
 _KUBE_PROXY = ContainerImage(

@@ -29,10 +29,10 @@ ln -sf /usr/lib/systemd/system/multi-user.target "$root/etc/systemd/system/defau
 chroot "$root" systemctl enable ssh.service
 chroot "$root" systemctl disable containerd.service # started once it has its configuration
 
-# What a lab renders for the node is mounted here, its unit among it; these are the links `systemctl enable` makes.
+# What a lab renders for the node is mounted at /etc/labctl, units among it; these are the links `systemctl enable` makes.
 mkdir -p "$root/etc/labctl"
-for link in labctl-node.service multi-user.target.wants/labctl-node.service; do
-    ln -s /etc/labctl/labctl-node.service "$root/etc/systemd/system/$link"
+for link in kubelet.service labctl-node.service multi-user.target.wants/labctl-node.service; do
+    ln -s "/etc/labctl/${link##*/}" "$root/etc/systemd/system/$link"
 done
 
 mkdir -p "$root/usr/share/labctl"
