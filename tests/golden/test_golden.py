@@ -1,0 +1,249 @@
+"""What every template and provider renders, held against files beside this one.
+
+`UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; the diff in version control is what there is to review.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tomllib
+from collections.abc import Callable
+from dataclasses import replace
+from fnmatch import fnmatch
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import IMAGES, MACHINE, VERSIONS, lab
+
+from labctl import ingress, labfiles, manifests
+from labctl.blueprint import Credentials, Machine, Supplies, lab_files
+from labctl.bundle import Bundle
+from labctl.context import Context
+from labctl.lab import Lab
+from labctl.render import documents, yaml_stream
+
+HERE = Path(__file__).parent
+UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", HERE.parents[2] / "shared" / "upstream"))
+BUNDLE = Bundle(
+    Path("/cache/bundle"),
+    "kubernetes-1.37.2-amd64",
+    "build",
+    "amd64",
+    VERSIONS,
+    IMAGES,
+    "labctl.local/nginx:1.26.3",
+    (),
+)
+SUPPLIES = Supplies(
+    folder=BUNDLE.folder,
+    id=BUNDLE.id,
+    versions=VERSIONS,
+    pause_image="labctl.local/pause:1.0",
+    node_image="labctl.local/node:0123456789ab",
+    archives={node.role: BUNDLE.archives(node.role.value) for node in lab().nodes},
+)
+CREDENTIALS = Credentials(
+    ca_certificate="the CA's certificate\n",
+    ca_key="the CA's key\n",
+    ca_hash=f"sha256:{'0' * 64}",
+    token="abcdef.0123456789abcdef",  # noqa: S106 - an example
+    ssh_public_key="ssh-ed25519 AAAA labctl\n",
+)
+OLD_MACHINE = replace(MACHINE, cgroup_version=1, proxy_mode="iptables", full_privileges=False, kvm=False)
+
+Case = tuple[Lab, str, Machine, tuple[str, ...]]
+CASES: dict[str, Case] = {
+    "docker": (lab(), "docker", MACHINE, ("*",)),
+    "docker-explicit-capabilities": (lab(), "docker", OLD_MACHINE, ("Vagrantfile",)),
+    "docker-three-workers": (lab(workers=3, network="10.20.0.0/24", cpus=1, memory=1024), "docker", MACHINE, ("Vag*",)),
+    "libvirt": (lab(), "libvirt", MACHINE, ("Vagrantfile",)),
+    "libvirt-without-kvm": (lab(), "libvirt", OLD_MACHINE, ("Vagrantfile",)),
+    "virtualbox": (lab(), "virtualbox", MACHINE, ("Vagrantfile",)),
+    "cgroup-v1": (lab(), "docker", OLD_MACHINE, ("*/kubeadm.yaml", "*/containerd.toml")),
+    "no-worker": (lab(workers=0), "docker", MACHINE, ("Vagrantfile", "*/kubeadm.yaml")),
+    "no-nameserver": (lab(), "docker", replace(MACHINE, nameservers=()), ("*-plane/resolv.conf",)),
+}
+"""What is rendered, and which of its files differ from those of the first case in a way worth a look."""
+
+LIKE_UPSTREAM = """\
+apiVersion: v1
+kind: Service
+metadata:
+  name: ingress-nginx-controller
+  namespace: ingress-nginx
+spec:
+  type: NodePort
+  ports:
+    - {name: http, port: 80, targetPort: http}
+---
+apiVersion: v1
+kind: Service
+metadata:
+  name: ingress-nginx-controller-admission
+  namespace: ingress-nginx
+spec:
+  type: ClusterIP
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: ingress-nginx-controller
+  namespace: ingress-nginx
+spec:
+  template:
+    spec:
+      containers:
+        - name: controller
+          image: registry.k8s.io/ingress-nginx/controller:v1.15.1@sha256:1234
+          args: [/nginx-ingress-controller, --ingress-class=nginx]
+---
+apiVersion: batch/v1
+kind: Job
+metadata:
+  name: ingress-nginx-admission-create
+  namespace: ingress-nginx
+spec:
+  template:
+    spec:
+      containers:
+        - name: create
+          image: registry.k8s.io/ingress-nginx/kube-webhook-certgen:v1.6.6@sha256:5678
+"""
+NGINX_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
+INGRESS_NGINX = ingress.choose("ingress-nginx", ())
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_files_of_nodes_are_as_they_were_reviewed(name: str) -> None:
+    described, provider, machine, patterns = CASES[name]
+    files = lab_files(described, provider, machine, SUPPLIES, CREDENTIALS)
+
+    _hold(name, {path: text for path, text in files.items() if any(fnmatch(path, each) for each in patterns)})
+
+
+def test_the_manifests_are_as_they_were_reviewed() -> None:
+    apps = [{"name": "my-app"}, {"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "replicas": 3}]
+    described = lab(pool="192.168.56.200-192.168.56.220", apps=apps)
+    context = Context(described, Path("/state"), Path("/cache"))
+    vars(context).update(bundle=BUNDLE)
+
+    files = {f"app-{app.name}.yaml": _app(context, app.name) for app in described.apps}
+    files["pool.yaml"] = manifests.pool(described)
+    files["memberlist.yaml"] = manifests.memberlist("c2VjcmV0")
+    files["traefik.yaml"] = _controller(context)
+    _hold("manifests", files)
+
+
+def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed() -> None:
+    adapted = ingress.objects(INGRESS_NGINX, documents(LIKE_UPSTREAM), [NGINX_IMAGE])
+
+    _hold("ingress-nginx", {"adapted.yaml": yaml_stream(adapted)})
+
+
+def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -> None:
+    """Upstream's own two manifests differ in what labctl changes, and in the policy, which labctl leaves."""
+    cloud = documents(_upstream("ingress-nginx-cloud.yaml"))
+    for document in cloud:
+        document.get("spec", {}).pop("externalTrafficPolicy", None)
+
+    adapted = ingress.objects(INGRESS_NGINX, documents(_upstream("ingress-nginx-baremetal.yaml")), ())
+
+    assert [_sorted_arguments(document) for document in adapted] == [_sorted_arguments(document) for document in cloud]
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_file_of_a_node_can_be_read_by_what_it_is_for(name: str) -> None:
+    readers: dict[str, Callable[[str], object]] = {".yaml": documents, ".conflist": json.loads, ".toml": tomllib.loads}
+    described, provider, machine, _ = CASES[name]
+
+    for path, text in lab_files(described, provider, machine, SUPPLIES, CREDENTIALS).items():
+        reader = readers.get(Path(path).suffix)
+        assert reader is None or reader(text), path
+
+
+@pytest.mark.parametrize("name", ["true", "null", "no", "1e3", "0x10", "2026-11-23", "12345678"])
+def test_a_name_stays_text_in_every_manifest_whatever_yaml_would_take_it_for(name: str) -> None:
+    app_name = name if name[0].isalpha() else f"a{name}"
+    described = lab(name=name, apps=[{"name": app_name, "hostname": f"{name}.test", "image": f"{app_name}:{name}"}])
+    application = described.apps[0]
+    objects = documents(manifests.app(application, application.image, "true") + "---\n" + manifests.pool(described))
+
+    assert {found["metadata"]["name"] for found in objects} == {app_name, name}
+    assert objects[0]["spec"]["template"]["spec"]["containers"][0]["image"] == f"{app_name}:{name}"
+    assert objects[2]["spec"]["ingressClassName"] == "true"
+    assert objects[2]["spec"]["rules"][0]["host"] == f"{name}.test"
+    assert objects[4]["spec"]["ipAddressPools"] == [name]
+
+
+def test_a_token_of_digits_and_a_numeric_cluster_name_stay_text_for_kubeadm() -> None:
+    credentials = replace(CREDENTIALS, token="123456.1234567890123456")  # noqa: S106 - an example
+    files = lab_files(lab(name="1e3"), "docker", MACHINE, SUPPLIES, credentials)
+
+    init = documents(files["nodes/1e3-control-plane/kubeadm.yaml"])
+    join = documents(files["nodes/1e3-worker-1/kubeadm.yaml"])
+    assert init[0]["bootstrapTokens"][0]["token"] == credentials.token
+    assert init[1]["clusterName"] == "1e3"
+    assert join[0]["discovery"]["bootstrapToken"]["token"] == credentials.token
+
+
+def test_keys_do_not_show_where_credentials_are_printed() -> None:
+    assert "key" not in repr(CREDENTIALS)
+
+
+def test_nodes_know_the_way_to_the_pods_of_every_node_that_may_join_later() -> None:
+    script = lab_files(lab(), "docker", MACHINE, SUPPLIES, CREDENTIALS)["nodes/demo-control-plane/bootstrap.sh"]
+
+    assert "10.244.20.0/24 via 192.168.56.30" in script
+    assert "10.244.0.0/24 via" not in script
+
+
+def test_the_nameservers_of_this_machines_loopback_are_not_given_to_nodes() -> None:
+    resolv_conf = "# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.53\nnameserver fe80::1\nsearch example.test\n"
+
+    assert labfiles.nameservers(resolv_conf) == (IPv4Address("10.0.0.53"),)
+
+
+def _app(context: Context, name: str) -> str:
+    application = next(app for app in context.lab.apps if app.name == name)
+    image = context.bundle.image(application.image) or application.image
+    return manifests.app(application, image, context.controller.ingress_class)
+
+
+def _controller(context: Context) -> str:
+    text = labfiles._controller_text(context)
+    return yaml_stream(ingress.objects(context.controller, documents(text), context.images))
+
+
+def _hold(case: str, rendered: dict[str, str]) -> None:
+    """The case's folder holds these files and no other, each with this content."""
+    folder = HERE / case
+    if os.environ.get("UPDATE_GOLDEN"):
+        shutil.rmtree(folder, ignore_errors=True)
+        for path, text in rendered.items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_text(text, encoding="utf-8")
+    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == rendered.keys()
+    for path, text in rendered.items():
+        assert text == (folder / path).read_text(encoding="utf-8"), f"{folder / path} differs; see UPDATE_GOLDEN above"
+
+
+def _upstream(name: str) -> str:
+    """Upstream's file, unchanged. Where it is kept says LABCTL_UPSTREAM."""
+    path = UPSTREAM / name
+    if not path.exists():
+        pytest.skip(f"{path} is not there; LABCTL_UPSTREAM names the folder of upstream's manifests")
+    content = path.read_bytes()
+    lines = (UPSTREAM / "SHA256SUMS").read_text(encoding="ascii").splitlines()
+    assert hashlib.sha256(content).hexdigest() in {line.split()[0] for line in lines if line.split()[1] == name}
+    return content.decode()
+
+
+def _sorted_arguments(document: dict[str, Any]) -> dict[str, Any]:
+    for container in document.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
+        container.get("args", []).sort()
+    return document
