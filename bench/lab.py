@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Self
 
 LAB = "bench"
 LABCTL = [sys.executable, "-m", "labctl", "--name", LAB]
@@ -70,7 +71,7 @@ class PeakMemory:
         self._stop = threading.Event()
         self.mebibytes = 0.0
 
-    def __enter__(self) -> PeakMemory:
+    def __enter__(self) -> Self:
         self._start = available_mebibytes()
         self._thread = threading.Thread(target=self._sample)
         self._thread.start()

@@ -105,12 +105,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     sys.stdout.flush()
     if not context.isolated or is_inside(context.lab.name):
         os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
-    if not context.isolation.exists():
-        raise MissingError(
-            f"the lab {context.lab.name} does not run: its network namespace is gone",
-            id="lab-not-running",
-            hint="`labctl up` brings it back.",
-        )
+    _require_network(context)
     context.isolation.enter([program, *line[1:]], environment)
 
 
@@ -124,6 +119,8 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
         try:
             with _alone(context):
                 changed = execute(tuple(here), context, watch) or changed
+            if goes_on_inside:
+                _require_network(context)
         except (LabError, KeyboardInterrupt) as reason:
             error = reason if isinstance(reason, LabError) else InterruptedByUserError()
             watch.result(ui.Result(changed, time.monotonic() - started, error=error))
@@ -179,6 +176,15 @@ class InterruptedByUserError(LabError):
 
     def __init__(self) -> None:
         super().__init__("interrupted", id="interrupted", hint="`labctl up` goes on from here.")
+
+
+def _require_network(context: Context) -> None:
+    if not context.isolation.exists():
+        raise MissingError(
+            f"the lab {context.lab.name} does not run: its network namespace is gone",
+            id="lab-not-running",
+            hint="`labctl up` brings it back.",
+        )
 
 
 @contextmanager

@@ -1,0 +1,77 @@
+"""Two real labs, booted once; and the machine around them, which must be afterwards what it was before."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import footprint
+from .reallab import RealLab, Ran, isolated
+
+BUNDLE_SECONDS = 40 * 60.0
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+HOSTS = Path("/etc/hosts")
+LABS = ("e2e", "e2e-b")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine() -> Iterator[None]:
+    """A machine that can run labs, and that no lab of the tests has changed when the last test has ended."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        # Continuous integration that skips these would show nothing.
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop(f"end-to-end tests need root on Linux; this is {sys.platform}, as user {os.getuid()}")
+    hosts, forwarding = HOSTS.read_bytes(), IP_FORWARD.read_text()
+    yield
+    assert HOSTS.read_bytes() == hosts
+    assert footprint.other_labs_run(*LABS) or IP_FORWARD.read_text() == forwarding
+
+
+@pytest.fixture(scope="session")
+def state_home(machine: None) -> Iterator[Path]:  # noqa: ARG001 - first of all, is this a machine for labs?
+    """A folder for labs' state on a real disk: an Engine's data can live neither in memory nor on an overlay."""
+    folder = Path(tempfile.mkdtemp(prefix="labctl-e2e-", dir="/var/tmp"))  # noqa: S108 - made for its owner alone
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def bundle(state_home: Path) -> dict[str, Any]:
+    """The bundle that labctl builds, in the user's own cache, described in labctl's words."""
+    lab = isolated("e2e", state_home)
+    described: dict[str, Any] = lab.labctl(
+        "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS
+    ).document()
+    return described
+
+
+@pytest.fixture(scope="session")
+def first_up(bundle: dict[str, Any], state_home: Path) -> Iterator[tuple[RealLab, Ran]]:  # noqa: ARG001 - built first, so that `up` is as quick as it is
+    """A lab that is up, and what the `up` said that made it from nothing."""
+    with destroyed_afterwards(isolated("e2e", state_home)) as lab:
+        yield lab, lab.up()
+
+
+@pytest.fixture(scope="session")
+def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
+    """A lab that is up. Whoever breaks it repairs it."""
+    return first_up[0]
+
+
+@contextmanager
+def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
+    """The lab, however far it gets; afterwards nothing of it is left."""
+    try:
+        yield lab
+    finally:
+        if lab.folder.exists():
+            lab.labctl("destroy", "--yes", "--purge", seconds=120)
+    assert not Path("/run/netns", f"labctl-{lab.name}").exists()

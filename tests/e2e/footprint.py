@@ -1,0 +1,96 @@
+"""What an isolated lab is to the machine around it, seen while it is up, so that its absence can be shown later."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .reallab import RealLab, run
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process that no later one can be taken for."""
+
+    pid: int
+    parent: int
+    started: str
+    command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """Everything outside a lab's namespace that is there for the lab alone."""
+
+    lab: RealLab
+    uplink: str
+    """The uplink's outer end."""
+    processes: frozenset[Process]
+
+    def left(self) -> list[str]:
+        """What of it is still there, each in words."""
+        namespace, tag = f"labctl-{self.lab.name}", f"labctl:{self.lab.name}"
+        links = {link["ifname"] for link in json.loads(run("ip", "-j", "link", "show"))}
+        living = {(process.pid, process.started) for process in processes()}
+        state = [path for path in self.lab.folder.glob("*") if path.name != "log"] if self.lab.folder.exists() else []
+        folders = [Path("/run/netns", namespace), Path("/etc/netns", namespace), Path("/run/labctl", self.lab.name)]
+        return [
+            *(f"process {gone.pid}: {gone.command}" for gone in self.processes if (gone.pid, gone.started) in living),
+            *(f"link {name}" for name in links & {self.uplink}),
+            *(f"NAT rule {rule}" for rule in nat_rules() if f'"{tag}"' in rule or f" {tag} " in rule),
+            *(f"mount {line}" for line in _mounts() if str(self.lab.folder) in line or namespace in line),
+            *(f"{path}" for path in [*folders, *state] if path.exists()),
+        ]
+
+
+def of(lab: RealLab) -> Footprint:
+    """The footprint of an isolated lab that is up."""
+    namespace = f"labctl-{lab.name}"
+    inner = json.loads(run("ip", "-n", namespace, "-j", "link", "show", "uplink"))[0]
+    links = json.loads(run("ip", "-j", "link", "show"))
+    outer = next(link["ifname"] for link in links if link["ifindex"] == inner["link_index"])
+    roots = {int(pid) for pid in run("ip", "netns", "pids", namespace).split()}
+    return Footprint(lab, outer, _with_descendants(roots, f"/run/labctl/{lab.name}/"))
+
+
+def processes() -> Iterator[Process]:
+    """Every process of the machine."""
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it has ended since it was listed
+        yield Process(int(folder.name), int(words[1]), words[19], command)
+
+
+def nat_rules() -> list[str]:
+    return run("iptables", "--wait", "-t", "nat", "-S").splitlines()
+
+
+def other_labs_run(*ours: str) -> bool:
+    """Whether a lab that is none of these is up, isolated, on this machine."""
+    own = {f"labctl-{name}" for name in ours}
+    return any(line.split()[0] not in own for line in _namespaces() if line.startswith("labctl-"))
+
+
+def _with_descendants(roots: set[int], mark: str) -> frozenset[Process]:
+    """The root processes, those whose command bears the mark, and all that they started."""
+    everything = list(processes())
+    found = {process for process in everything if process.pid in roots or mark in process.command}
+    while True:
+        pids = {process.pid for process in found}
+        children = {process for process in everything if process.parent in pids} - found
+        if not children:
+            return frozenset(found)
+        found |= children
+
+
+def _namespaces() -> list[str]:
+    return run("ip", "netns", "list").splitlines()
+
+
+def _mounts() -> list[str]:
+    return Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
