@@ -78,7 +78,8 @@ def _environment() -> Environment:
 
 def _ruby(value: object) -> str:
     """A Ruby string literal: JSON's, with the # that starts an interpolation taken out of its meaning."""
-    return json.dumps(str(value)).replace("#", r"\#")
+    # JSON would escape what is not ASCII as pairs of surrogates, which Ruby refuses.
+    return json.dumps(str(value), ensure_ascii=False).replace("#", r"\#")
 
 
 def _yaml(value: object) -> str:

@@ -1,0 +1,94 @@
+"""Running real programs: what they said, how they ended, and what becomes of them when a run is interrupted."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import MissingError, ProviderError
+from labctl.process import check, run, stream
+
+
+def test_what_a_program_said_on_either_stream_ends_up_in_the_last_lines_and_the_log(tmp_path: Path) -> None:
+    finished = run(["sh", "-c", "echo out; echo err >&2; exit 3"], log=tmp_path / "log")
+
+    assert (finished.code, finished.out, finished.last_lines) == (3, "out\n", ("out", "err"))
+    assert "out\nerr\n[exit 3]\n" in (tmp_path / "log").read_text()
+
+
+def test_a_program_gets_the_environment_as_it_is_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEPT", "kept")
+
+    assert check(["sh", "-c", 'echo "$KEPT $ADDED"'], env={"ADDED": "added"}) == "kept added\n"
+
+
+def test_a_program_reads_what_it_is_given_or_nothing() -> None:
+    assert check(["cat"], stdin=b"given") == "given"
+    assert check(["cat"]) == ""
+
+
+def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:
+    pid = tmp_path / "pid"
+
+    with pytest.raises(ProviderError, match="took more than 1 s") as raised:
+        run(["sh", "-c", f"sleep 60 & echo $! >{pid}; wait"], timeout=1)
+
+    assert raised.value.id == "tool-timeout"
+    assert not _lives(int(pid.read_text()))
+
+
+def test_a_program_that_is_not_there_is_named() -> None:
+    with pytest.raises(ProviderError, match="cannot run no-such-program") as raised:
+        run(["no-such-program"])
+
+    assert raised.value.id == "tool-not-started"
+    assert "PATH" in raised.value.hint
+
+
+def test_a_program_that_must_succeed_and_fails_is_an_error_of_the_callers_kind_with_its_last_lines() -> None:
+    with pytest.raises(MissingError, match="exit code 2") as raised:
+        check(["sh", "-c", "echo 'no space left' >&2; exit 2"], error=MissingError, hint="Make room.")
+
+    assert raised.value.details == ("no space left",)
+    assert raised.value.hint == "Make room."
+
+
+def test_lines_are_told_as_they_come_whatever_their_bytes() -> None:
+    lines: list[str] = []
+
+    finished = stream(["printf", r"one\ntwo  \n\377"], lines.append)
+
+    assert lines == ["one", "two", "\N{REPLACEMENT CHARACTER}"]
+    assert finished.code == 0
+
+
+def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:
+    ended = tmp_path / "ended"
+    program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; while :; do sleep 0.05; done"]
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(program, _interrupt)
+
+    assert ended.exists()
+
+
+def test_a_terminals_interrupt_reaches_a_program_only_through_labctl() -> None:
+    group = int(check([sys.executable, "-c", "import os; print(os.getpgrp())"]))
+
+    assert group != os.getpgrp()
+
+
+def _interrupt(_line: str) -> None:
+    signal.raise_signal(signal.SIGINT)
+
+
+def _lives(pid: int) -> bool:
+    """Whether the process still runs; one that ended and that nobody asked for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
