@@ -9,12 +9,13 @@ import signal
 import sys
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from labctl import ui
-from labctl.errors import ExitCode, LabError
+from labctl.errors import ExitCode, LabError, UsageError
 
 
 class Output(StrEnum):
@@ -26,13 +27,12 @@ class Output(StrEnum):
 
 app = typer.Typer(
     help="A real bare-metal Kubernetes networking lab from one command.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-hosts_app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.", no_args_is_help=True)
-bundle_app = typer.Typer(help="Make, check and list bundles: all that labs boot from.", no_args_is_help=True)
+hosts_app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.")
+bundle_app = typer.Typer(help="Make, check and list bundles: all that labs boot from.")
 app.add_typer(hosts_app, name="hosts")
 app.add_typer(bundle_app, name="bundle")
 
@@ -246,18 +246,28 @@ def bundle_list(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line; a failure is one message and an exit code."""
-    arguments = hoisted(sys.argv[1:])
+    arguments = hoisted(sys.argv[1:]) or ["--help"]
     for signal_number in (signal.SIGINT, signal.SIGTERM):
         # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
         signal.signal(signal_number, signal.default_int_handler)
     try:
-        app(arguments, prog_name="labctl")
+        sys.exit(app(arguments, prog_name="labctl", standalone_mode=False))
+    except TyperException as error:
+        wrong = UsageError(
+            error.format_message(), id="usage", hint="`labctl --help`, also behind a command, says more."
+        )
+        fail(wrong, arguments)
     except LabError as error:
-        if wants_json(arguments):
-            ui.show_error_json(error, sys.stdout)
-        else:
-            ui.show_error(error, sys.stderr)
-        sys.exit(error.exit_code)
+        fail(error, arguments)
+
+
+def fail(error: LabError, arguments: list[str]) -> NoReturn:
+    """Tell of the error in the form that was asked for, and exit with its code."""
+    if wants_json(arguments):
+        ui.show_error_json(error, sys.stdout)
+    else:
+        ui.show_error(error, sys.stderr)
+    sys.exit(error.exit_code)
 
 
 def hoisted(arguments: list[str]) -> list[str]:

@@ -11,8 +11,9 @@ from typing import NoReturn
 import pytest
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 
-from labctl import labfiles
+from labctl import labfiles, preflight, steps, web
 from labctl.context import Context
+from labctl.process import Finished
 
 UNIT = Path(__file__).parent / "unit"
 
@@ -71,6 +72,25 @@ def context(
     carried = bundle(home / "bundle")
     made = Context(lab(hosts_file=str(hosts_file)), folder, home / "cache" / "labctl", carried.folder)
     return with_doors(made, provider, cluster, carried)
+
+
+@pytest.fixture
+def rendered(context: Context, watched: Watched) -> Context:
+    """The lab, with its files on disk."""
+    steps.render(context, watched.say)
+    watched.texts.clear()
+    return context
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
+    """A machine that has everything, and on which every name answers as said here, or well."""
+    answers: dict[str, web.Answer] = {}
+    monkeypatch.setattr(preflight, "missing", lambda _programs: ())
+    monkeypatch.setattr(preflight, "engine_answers", lambda: True)
+    monkeypatch.setattr(preflight, "run", lambda _line: Finished(0, "default via 10.0.0.1 dev eth0\n", ()))
+    monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
+    return answers
 
 
 @pytest.fixture

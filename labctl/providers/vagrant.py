@@ -68,7 +68,8 @@ class VagrantProvider:
         # Every boot makes new host keys, at addresses that other labs have as well.
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         line = ["ssh", *options, f"vagrant@{node.address}"]
-        return [*line, "--", shlex.join(command)] if command else line
+        # As with ssh itself, one word is a line for the node's shell; several are a program and its arguments.
+        return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)] if command else line
 
     def log(self, node: Node) -> tuple[str, ...]:
         """Return the last lines of the node's labctl-node unit, or why they cannot be had."""

@@ -21,6 +21,7 @@ from labctl.wait import until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
+pytestmark = pytest.mark.usefixtures("machine")
 
 
 @pytest.fixture(autouse=True)
@@ -29,24 +30,6 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
     monkeypatch.setattr(steps, "until", partial(until, clock=lambda: sum(pauses), sleep=pauses.append, interval=1.0))
     return pauses
-
-
-@pytest.fixture(autouse=True)
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
-    """A machine that has everything, and on which every name answers as said here, or well."""
-    answers: dict[str, web.Answer] = {}
-    monkeypatch.setattr(preflight, "missing", lambda _programs: ())
-    monkeypatch.setattr(preflight, "engine_answers", lambda: True)
-    monkeypatch.setattr(preflight, "run", lambda _line: Finished(0, "default via 10.0.0.1 dev eth0\n", ()))
-    monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
-    return answers
-
-
-@pytest.fixture
-def rendered(context: Context, watched: Watched) -> Context:
-    """The lab, with its files on disk."""
-    steps.render(context, watched.say)
-    return context
 
 
 # The whole of `up`

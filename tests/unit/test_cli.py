@@ -1,0 +1,381 @@
+"""Options in, exit codes and answers out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from fakes import ADDRESS
+
+from labctl import cli, inventory, session
+from labctl.context import Context
+from labctl.errors import (
+    BrokenError,
+    HostsError,
+    LabError,
+    MissingError,
+    NotReadyError,
+    ProviderError,
+    RefusedError,
+    UsageError,
+)
+
+Run = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("home", "machine")
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
+    """Runs a command line in this process and returns its exit code."""
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
+        try:
+            cli.main()
+        except SystemExit as end:
+            return int(end.code or 0)
+        return 0
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.fixture
+def lab_is(monkeypatch: pytest.MonkeyPatch, context: Context) -> Context:
+    """Every command is about this lab."""
+    for name in ("asked", "existing", "entered", "entered_if_up"):
+        monkeypatch.setattr(session, name, lambda *_arguments, **_options: context)
+    return context
+
+
+@pytest.fixture
+def replaced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
+    """The programs, and their environment, that labctl would have become."""
+    calls: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(session, "replace_process", lambda _context, line, added: calls.append((line, added)))
+    return calls
+
+
+def _raise(error: BaseException) -> Callable[[], NoReturn]:
+    def run() -> NoReturn:
+        raise error
+
+    return run
+
+
+# Errors and exit codes
+
+
+@pytest.mark.parametrize(
+    ("kind", "code"),
+    [
+        (LabError, 1),
+        (UsageError, 2),
+        (MissingError, 3),
+        (ProviderError, 4),
+        (RefusedError, 5),
+        (NotReadyError, 6),
+        (HostsError, 7),
+        (BrokenError, 8),
+    ],
+)
+def test_every_kind_of_failure_has_its_exit_code_and_is_told_on_stderr(
+    kind: type[LabError], code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = kind("the disk sda is full", id="disk-full", hint="Make room.", details=("No space left",))
+    monkeypatch.setattr(inventory, "labs", _raise(error))
+
+    assert labctl("list") == code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "error: the disk sda is full\n  No space left\nhint: Make room.\n"
+
+
+@pytest.mark.parametrize("arguments", [("list", "-o", "json"), ("--output=json", "list"), ("-o", "json", "list")])
+def test_with_json_an_error_is_one_document_on_stdout(
+    arguments: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inventory, "labs", _raise(MissingError("no disk", id="disk-missing", hint="Buy one.")))
+
+    assert labctl(*arguments) == 3
+    out, err = capsys.readouterr()
+    assert json.loads(out) == {"error": {"id": "disk-missing", "message": "no disk", "hint": "Buy one."}}
+    assert err == ""
+
+
+@pytest.mark.parametrize("arguments", [("fly",), ("up", "--fly"), ("up", "--workers", "many"), ("-o", "xml", "list")])
+def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[str, ...]) -> None:
+    assert labctl(*arguments) == 2
+
+
+def test_an_interruption_has_the_exit_code_that_shells_know(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "labs", _raise(KeyboardInterrupt()))
+
+    assert labctl("list") == 130
+
+
+def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    (home / "labctl.yaml").write_text("workers: many\ncolour: red\n")
+
+    assert labctl("status") == 2
+    err = capsys.readouterr().err
+    assert "workers" in err
+    assert "colour" in err
+
+
+def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("--name", "nowhere", "status") == 3
+    assert "there is no lab nowhere" in capsys.readouterr().err
+
+
+# Options before and behind the command
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        (["status", "-o", "json"], ["-o", "json", "status"]),
+        (["-o", "json", "status"], ["-o", "json", "status"]),
+        (["status", "--output=json", "-v"], ["--output=json", "-v", "status"]),
+        (["up", "--name", "two", "--workers", "2"], ["--name", "two", "up", "--workers", "2"]),
+        (["hosts", "show", "--name=two"], ["--name=two", "hosts", "show"]),
+        (["exec", "--", "curl", "-v", "-o", "json"], ["exec", "--", "curl", "-v", "-o", "json"]),
+        (["-q", "exec", "curl", "-v"], ["-q", "exec", "curl", "-v"]),
+        (["--name", "exec", "status", "-q"], ["--name", "exec", "-q", "status"]),
+        (["ssh", "worker-1", "--", "ls", "--name", "x"], ["ssh", "worker-1", "--", "ls", "--name", "x"]),
+        (["status", "-o"], ["-o", "", "status"]),
+    ],
+)
+def test_global_options_may_stand_behind_the_command_but_not_in_another_programs_line(
+    typed: list[str], meant: list[str]
+) -> None:
+    assert cli.hoisted(typed) == meant
+
+
+@pytest.mark.parametrize(
+    ("arguments", "wanted"),
+    [
+        (["-o", "json", "status"], True),
+        (["--output=json", "status"], True),
+        (["--name", "two", "-o", "json", "exec", "true"], True),
+        (["-o", "text", "status"], False),
+        (["status"], False),
+        (["exec", "--", "curl", "-o", "json"], False),
+        (["exec", "curl", "--output=json"], False),
+    ],
+)
+def test_an_error_is_json_if_labctl_was_asked_for_json_not_the_program_it_runs(
+    arguments: list[str],
+    wanted: bool,  # noqa: FBT001 - what is expected
+) -> None:
+    assert cli.wants_json(arguments) is wanted
+
+
+# up and destroy
+
+
+def test_up_tells_every_step_and_the_result_as_json_lines(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("up", "-o", "json") == 0
+
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0] == {"event": "step", "step": "preflight", "state": "started", "text": ""}
+    assert lines[-1].pop("seconds") >= 0
+    urls = ["http://my-app.local"]
+    assert lines[-1] == {"event": "result", "ok": True, "changed": True, "urls": urls, "error": None}
+    assert {line["step"] for line in lines if line.get("state") == "done"} >= {"boot", "verify"}
+    assert ADDRESS in lab_is.lab.hosts_file.read_text()
+
+
+def test_a_failed_up_ends_with_its_error_as_json(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lab_is.lab.hosts_file.write_text("# BEGIN labctl demo\n")
+
+    assert labctl("-o", "json", "up") == 7
+    *_, failed, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (failed["step"], failed["state"]) == ("hosts", "failed")
+    assert result["ok"] is False
+    assert result["error"]["id"]
+
+
+def test_a_dry_run_shows_the_steps_and_does_nothing(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("up", "--dry-run", "--from", "apps", "-o", "json") == 0
+
+    assert [step["step"] for step in json.loads(capsys.readouterr().out)] == ["apps", "hosts", "verify"]
+    assert not any(lab_is.folder.iterdir())
+
+
+@pytest.mark.usefixtures("lab_is")
+def test_a_step_that_there_is_not_is_wrong_usage(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("up", "--only", "fly") == 2
+    assert "Steps: preflight, bundle" in capsys.readouterr().err
+
+
+def test_destroy_asks_and_does_nothing_where_nobody_answers(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labctl("-q", "up")
+
+    assert labctl("destroy") == 2
+    assert "not confirmed" in capsys.readouterr().err
+    assert lab_is.provider.running()
+
+
+def test_destroy_with_leave_removes_the_lab(labctl: Run, lab_is: Context) -> None:
+    labctl("-q", "up")
+
+    assert labctl("destroy", "--yes", "--purge") == 0
+    assert not lab_is.folder.exists()
+
+
+# Answers
+
+
+def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
+    labctl: Run, rendered: Context, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("-o", "json", "status") == 8
+
+    report = json.loads(capsys.readouterr().out)
+    assert list(report) == ["lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"]
+    assert report["nodes"][0] == {
+        "name": "demo-control-plane",
+        "role": "control-plane",
+        "address": "192.168.56.10",
+        "ready": False,
+    }
+    assert "node demo-control-plane does not run" in report["problems"][0]
+
+
+def test_status_of_a_lab_that_is_well_has_no_problem(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labctl("-q", "up")
+    capsys.readouterr()
+    _announce(lab_is)
+
+    assert labctl("-o", "json", "status") == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["ok"]
+    assert report["problems"] == []
+    assert report["apps"] == [{"name": "my-app", "url": "http://my-app.local", "http": 200}]
+
+
+def test_the_hosts_lines_can_be_shown_removed_and_written_again(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labctl("-q", "up")
+    shown: dict[str, Any] = {}
+    for command in ("show", "remove", "sync"):
+        capsys.readouterr()
+        assert labctl("hosts", command, "-o", "json") == 0
+        shown[command] = json.loads(capsys.readouterr().out)["lines"]
+
+    assert shown == {"show": [f"{ADDRESS} my-app.local"], "remove": [], "sync": [f"{ADDRESS} my-app.local"]}
+
+
+def test_the_kubeconfig_is_printed_or_merged(
+    labctl: Run, rendered: Context, lab_is: Context, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    assert labctl("kubeconfig") == 0
+    assert capsys.readouterr().out == (lab_is.folder / "kubeconfig").read_text()
+
+    assert labctl("kubeconfig", "--merge") == 0
+    assert capsys.readouterr().out == f"file: {home / '.kube' / 'config'}\n"
+
+
+@pytest.mark.usefixtures("lab_is")
+def test_render_writes_into_another_folder_and_starts_nothing(
+    labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("render", "--out", "out", "-o", "json") == 0
+    assert json.loads(capsys.readouterr().out) == {"folder": str(home / "out")}
+    assert (home / "out" / "Vagrantfile").exists()
+
+
+def test_init_writes_a_configuration_that_labctl_reads_and_never_over_another(
+    labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("init") == 0
+    assert capsys.readouterr().out == "file: labctl.yaml\n"
+    assert labctl("status") == 3  # it was read: the lab that it describes is not there
+
+    before = (home / "labctl.yaml").read_text()
+    assert labctl("init") == 2
+    assert (home / "labctl.yaml").read_text() == before
+
+
+def test_labs_and_bundles_that_there_are_not_are_empty_lists(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (("list",), ("bundle", "list"), ("bundle", "verify")):
+        assert labctl(*command, "-o", "json") == 0
+        assert json.loads(capsys.readouterr().out) == []
+
+
+# Programs in the lab
+
+
+def test_exec_hands_a_program_its_own_options(
+    labctl: Run, lab_is: Context, replaced: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    assert labctl("exec", "--", "curl", "-v", "-o", "json", "--name", "x") == 0
+
+    line, environment = replaced[0]
+    assert line == ["curl", "-v", "-o", "json", "--name", "x"]
+    assert environment["KUBECONFIG"] == str(lab_is.folder / "kubeconfig")
+    assert environment["PATH"].startswith(str(lab_is.bundle.folder / "bin"))
+
+
+@pytest.mark.usefixtures("lab_is")
+@pytest.mark.parametrize("name", ["worker-1", "demo-worker-1"])
+def test_ssh_knows_a_node_by_its_name_with_or_without_the_labs(
+    labctl: Run, name: str, replaced: list[tuple[list[str], dict[str, str]]]
+) -> None:
+    assert labctl("ssh", name, "--", "uname", "-a") == 0
+
+    assert replaced[0][0] == ["ssh", "demo-worker-1", "uname", "-a"]
+
+
+@pytest.mark.usefixtures("lab_is", "replaced")
+def test_ssh_to_a_node_that_there_is_not_names_those_there_are(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("ssh", "worker-9") == 2
+    assert "demo-control-plane, demo-worker-1" in capsys.readouterr().err
+
+
+def test_help_names_every_command(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("--help") == 0
+
+    out = capsys.readouterr().out
+    for command in (
+        "up",
+        "destroy",
+        "status",
+        "list",
+        "init",
+        "render",
+        "kubeconfig",
+        "ssh",
+        "exec",
+        "hosts",
+        "bundle",
+    ):
+        assert f"\n  {command} " in out
+
+
+def _announce(context: Context) -> None:
+    """MetalLB says which node answers for the address, and from which pool it is."""
+    service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
+    cluster: Any = context.cluster
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-1", "metallb-system", status={"node": "w", **service})
