@@ -8,6 +8,7 @@ from __future__ import annotations
 import signal
 import sys
 from enum import StrEnum
+from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -288,6 +289,11 @@ def hoisted(arguments: list[str]) -> list[str]:
 
 
 def wants_json(arguments: list[str]) -> bool:
-    """Whether the answer, and so an error, should be JSON."""
-    pairs = zip(arguments, [*arguments[1:], ""], strict=True)
-    return any(pair in {("-o", "json"), ("--output", "json")} or pair[0] == "--output=json" for pair in pairs)
+    """Whether the answer to these hoisted arguments, and so an error, should be JSON."""
+    output = ""
+    words = iter(arguments)
+    for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):
+        name, _, joined = word.partition("=")
+        value = joined or (next(words, "") if GLOBAL_OPTIONS[name] else "")
+        output = value if name in {"-o", "--output"} else output
+    return output == "json"

@@ -244,8 +244,9 @@ def test_destroy_with_leave_removes_the_lab(labctl: Run, lab_is: Context) -> Non
 # Answers
 
 
+@pytest.mark.usefixtures("rendered", "lab_is")
 def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
-    labctl: Run, rendered: Context, lab_is: Context, capsys: pytest.CaptureFixture[str]
+    labctl: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert labctl("-o", "json", "status") == 8
 
@@ -274,8 +275,9 @@ def test_status_of_a_lab_that_is_well_has_no_problem(
     assert report["apps"] == [{"name": "my-app", "url": "http://my-app.local", "http": 200}]
 
 
+@pytest.mark.usefixtures("lab_is")
 def test_the_hosts_lines_can_be_shown_removed_and_written_again(
-    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+    labctl: Run, capsys: pytest.CaptureFixture[str]
 ) -> None:
     labctl("-q", "up")
     shown: dict[str, Any] = {}
@@ -287,8 +289,9 @@ def test_the_hosts_lines_can_be_shown_removed_and_written_again(
     assert shown == {"show": [f"{ADDRESS} my-app.local"], "remove": [], "sync": [f"{ADDRESS} my-app.local"]}
 
 
+@pytest.mark.usefixtures("rendered")
 def test_the_kubeconfig_is_printed_or_merged(
-    labctl: Run, rendered: Context, lab_is: Context, capsys: pytest.CaptureFixture[str], home: Path
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str], home: Path
 ) -> None:
     assert labctl("kubeconfig") == 0
     assert capsys.readouterr().out == (lab_is.folder / "kubeconfig").read_text()
