@@ -23,6 +23,7 @@ Manifest = Mapping[str, Any]
 FIELD_MANAGER = "labctl"
 ANSWER_SECONDS = 10.0
 NOT_FOUND = 404
+BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
 """How the API server says that a fail-closed webhook does not answer (yet)."""
 
@@ -112,8 +113,7 @@ class Cluster:
                 force_conflicts=True,
                 _request_timeout=ANSWER_SECONDS,
             )
-        # The API server stores nothing, and keeps the version, when an apply changes nothing.
-        return before is None or before["metadata"]["resourceVersion"] != _plain(after)["metadata"]["resourceVersion"]
+        return before is None or _content(before) != _content(_plain(after))
 
     def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client's own untyped object
         return self._client().resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
@@ -164,3 +164,12 @@ def _name(manifest: Manifest) -> str:
 def _plain(found: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own untyped object
     plain: dict[str, Any] = found.to_dict()
     return plain
+
+
+def _content(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object is meant to be: not its status, which others write at any time, nor the API server's own notes.
+
+    Even its resourceVersion says too much: a first apply to an object that others own notes who they are.
+    """
+    metadata = {key: value for key, value in found["metadata"].items() if key not in BOOKKEEPING}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}

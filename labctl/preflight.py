@@ -6,7 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Network
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.errors import MissingError
@@ -23,22 +23,21 @@ PACKAGES = {
     "iptables": "iptables",
     "nsenter": "util-linux",
     "ssh": "openssh-client",
-    "mmdebstrap": "mmdebstrap",
+    "mmdebstrap": "mmdebstrap debian-archive-keyring",
     "go": "golang-go",
 }
-"""Which package of Debian and Ubuntu brings a program."""
+"""Which packages of Debian and Ubuntu bring a program."""
 BOOTABLE = ("auto", "docker")
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("go", "mmdebstrap")
-SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
-"""Where a user's PATH may not lead, and some of these programs are."""
+ROUTES = Path("/proc/net/route")
+"""The kernel's IPv4 routes: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
 
 
 def missing(programs: Sequence[str]) -> tuple[str, ...]:
     """Return those of the programs that are not on this machine."""
-    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *SYSTEM_FOLDERS])
-    return tuple(program for program in programs if shutil.which(program, path=path) is None)
+    return tuple(program for program in programs if shutil.which(program) is None)
 
 
 def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
@@ -49,7 +48,7 @@ def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
     absent = missing(programs)
     if not absent:
         return False
-    packages = sorted({PACKAGES[program] for program in absent})
+    packages = sorted({package for program in absent for package in PACKAGES[program].split()})
     if may_install and shutil.which("apt-get") and os.geteuid() == 0:
         say(f"installing {' '.join(packages)}")
         _install(packages)
@@ -101,15 +100,14 @@ def require_engine() -> None:
 
 def require_free_network(network: IPv4Network) -> None:
     """No interface or route of this machine has the lab's network for something else. Raises MissingError."""
-    for line in run(["ip", "-4", "route", "show"]).out.splitlines():
-        words = line.removeprefix("unreachable ").split()
-        if words[0] == "default":
-            continue
-        if IPv4Network(words[0], strict=False).overlaps(network):
+    for line in ROUTES.read_text(encoding="ascii").splitlines()[1:] if ROUTES.exists() else ():
+        interface, destination, _gateway, _flags, _count, _use, _metric, mask, *_ = line.split()
+        routed = IPv4Network((_address(destination), str(_address(mask))))
+        if routed.prefixlen and routed.overlaps(network):
             raise MissingError(
-                f"network {network}: this machine already routes {words[0]} ({line.strip()})",
+                f"network {network}: this machine already routes {routed} by {interface}",
                 id="network-taken",
-                hint="Choose another `network` in labctl.yaml, or run isolated: `labctl up --isolated`.",
+                hint="Choose another `network` in labctl.yaml, or run as root with `--isolated`.",
             )
 
 
@@ -121,6 +119,10 @@ def require_writable(hosts_file: Path) -> None:
             id="hosts-not-writable",
             hint="Run labctl with the rights to write it, or set `hosts_file` to another file.",
         )
+
+
+def _address(hexadecimal: str) -> IPv4Address:
+    return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
 
 
 def _install(packages: Sequence[str]) -> None:
