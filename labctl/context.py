@@ -85,7 +85,7 @@ class Context:
         from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
         environment = self.isolation.environment if self.isolated else {}
-        return DockerProvider(self.folder, self.log, environment, self.node_image, self.bundle.path(NODE_SYSTEM))
+        return DockerProvider(self.folder, self.log, environment)
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -25,7 +25,7 @@ class Record:
     lab: Lab
     isolated: bool
     bundle: Path | None = None
-    """The folder of the bundle that the user chose, if one was chosen."""
+    """The folder of the bundle it boots from, once one was chosen or made: a newer labctl does not change it."""
 
 
 def read(folder: Path) -> Record | None:

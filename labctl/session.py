@@ -55,6 +55,8 @@ def asked(
         isolated = isolated or made.isolated
     elif not isolated:
         isolated = is_inside(lab.name) or (may_isolate() and not engine_answers())
+    if bundle is None and made is not None:
+        bundle = made.bundle
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated)
 
 

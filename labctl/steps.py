@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from labctl import bundle, hosts, observe, preflight, record, web
 from labctl.bundle.build import build
-from labctl.context import Context
+from labctl.context import NODE_SYSTEM, Context
 from labctl.errors import NotReadyError
 from labctl.events import Say
 from labctl.lab import Node
@@ -75,6 +75,9 @@ def check_machine(context: Context, say: Say) -> Outcome:
         preflight.require_writable(lab.hosts_file)
         if made is None:
             preflight.require_free_network(lab.network)
+    if made is None:
+        # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
+        record.write(context.folder, asked)
     return Outcome(installed)
 
 
@@ -102,7 +105,7 @@ def isolate(context: Context, _say: Say) -> Outcome:
 
 def render(context: Context, _say: Say) -> Outcome:
     """Every file of the lab is in its folder, and what it is made from is on record."""
-    recorded = record.write(context.folder, record.Record(context.lab, context.isolated, context.bundle_folder))
+    recorded = record.write(context.folder, record.Record(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)
     return Outcome(recorded or written, str(context.folder))
 
@@ -112,6 +115,7 @@ def boot(context: Context, say: Say) -> Outcome:
     running = context.provider.running()
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
+        context.provider.take_system(context.node_image, context.bundle.path(NODE_SYSTEM), say)
         context.provider.up(absent, say)
     return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -21,10 +21,8 @@ SYS_RESOURCE = 24
 class DockerProvider(VagrantProvider):
     """Nodes that are containers of the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
-    def __init__(self, folder: Path, log: Path, environment: Mapping[str, str], image: str, system: Path) -> None:
+    def __init__(self, folder: Path, log: Path, environment: Mapping[str, str]) -> None:
         super().__init__(folder, "docker", log, environment)
-        self.image = image
-        self.system = system
 
     def running(self) -> frozenset[str]:
         """Return the names of the containers that run in the Engine and belong to this lab."""
@@ -34,13 +32,12 @@ class DockerProvider(VagrantProvider):
         )
         return frozenset(name for line in listing.splitlines() if (pair := line.split())[0] in ids for name in pair[1:])
 
-    def up(self, nodes: Sequence[Node], say: Say) -> None:
-        """Run `vagrant up` for these nodes, from an image the Engine is given first."""
-        if run(["docker", "image", "inspect", "--format", "{{.Id}}", self.image], env=self.environment).code != 0:
-            say(f"giving Docker the node's system, {self.image}")
+    def take_system(self, image: str, system: Path, say: Say) -> None:
+        """The Engine has the node's root filesystem, a tar archive, as an image of this name."""
+        if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code != 0:
+            say(f"giving Docker the node's system, {image}")
             start = ["--change", 'CMD ["/sbin/init"]']
-            check(["docker", "import", *start, self.system, self.image], env=self.environment, log=self.log_file)
-        super().up(nodes, say)
+            check(["docker", "import", *start, system, image], env=self.environment, log=self.log_file)
 
     def destroy(self, say: Say) -> bool:
         """Remove the containers, without the ten seconds that they would take to end in good order."""
