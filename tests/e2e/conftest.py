@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import sys
@@ -9,12 +10,11 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from . import footprint
-from .reallab import RealLab, Ran, isolated
+from .reallab import LABCTL, Ran, RealLab, isolated, run
 
 BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -36,27 +36,24 @@ def machine() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def state_home(machine: None) -> Iterator[Path]:  # noqa: ARG001 - first of all, is this a machine for labs?
+def state_home() -> Iterator[Path]:
     """A folder for labs' state on a real disk: an Engine's data can live neither in memory nor on an overlay."""
-    folder = Path(tempfile.mkdtemp(prefix="labctl-e2e-", dir="/var/tmp"))  # noqa: S108 - made for its owner alone
+    folder = Path(tempfile.mkdtemp(prefix="labctl-e2e-", dir="/var/tmp"))
     yield folder
     shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
-def bundle(state_home: Path) -> dict[str, Any]:
-    """The bundle that labctl builds, in the user's own cache, described in labctl's words."""
-    lab = isolated("e2e", state_home)
-    described: dict[str, Any] = lab.labctl(
-        "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS
-    ).document()
-    return described
+def bundle() -> Path:
+    """The folder of the bundle that labctl builds, in the user's own cache; a finished one is used as it is."""
+    built = run(str(LABCTL), "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS)
+    return Path(json.loads(built)["folder"])
 
 
 @pytest.fixture(scope="session")
-def first_up(bundle: dict[str, Any], state_home: Path) -> Iterator[tuple[RealLab, Ran]]:  # noqa: ARG001 - built first, so that `up` is as quick as it is
+def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
     """A lab that is up, and what the `up` said that made it from nothing."""
-    with destroyed_afterwards(isolated("e2e", state_home)) as lab:
+    with destroyed_afterwards(isolated("e2e", state_home, bundle)) as lab:
         yield lab, lab.up()
 
 

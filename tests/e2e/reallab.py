@@ -47,6 +47,8 @@ class RealLab:
     name: str
     state_home: Path
     way_in: tuple[str, ...]
+    programs: Path
+    """The folder of the bundle's own programs."""
     up_options: tuple[str, ...] = ("--isolated", "--yes")
     launcher: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -82,8 +84,12 @@ class RealLab:
 
     def kubectl(self, *words: str) -> str:
         """What the bundle's kubectl says, with the lab's kubeconfig."""
-        kubectl = self.labctl("exec", "--", "sh", "-c", "command -v kubectl").out.strip()
-        return self.inside(kubectl, "--request-timeout=30s", f"--kubeconfig={self.folder / 'kubeconfig'}", *words)
+        kubectl = (
+            str(self.programs / "kubectl"),
+            "--request-timeout=30s",
+            f"--kubeconfig={self.folder / 'kubeconfig'}",
+        )
+        return self.inside(*kubectl, *words)
 
     def objects(self, *words: str) -> Any:  # noqa: ANN401 - Kubernetes' own JSON
         return json.loads(self.kubectl("get", *words, "-o", "json"))
@@ -106,8 +112,9 @@ class RealLab:
         return f"{said}\n--- the end of {log}\n" + "\n".join(lines[-LOG_LINES:])
 
 
-def isolated(name: str, state_home: Path) -> RealLab:
-    return RealLab(name, state_home, ("ip", "netns", "exec", f"labctl-{name}"))
+def isolated(name: str, state_home: Path, bundle: Path) -> RealLab:
+    """A lab with a network namespace of its own, which need not be there yet."""
+    return RealLab(name, state_home, ("ip", "netns", "exec", f"labctl-{name}"), bundle / "bin")
 
 
 def eventually(ask: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 60.0) -> T:
