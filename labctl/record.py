@@ -33,21 +33,21 @@ def read(folder: Path) -> Record | None:
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    values = json.loads(path.read_text(encoding="utf-8"))
-    chosen = values["bundle"]
-    return Record(from_values(values["lab"]), values["isolated"], Path(chosen) if chosen else None)
+    described = json.loads(path.read_text(encoding="utf-8"))
+    chosen = described["bundle"]
+    return Record(from_values(described["lab"]), described["isolated"], Path(chosen) if chosen else None)
 
 
 def write(folder: Path, record: Record) -> bool:
     """The folder holds this record; True if it held another, or none."""
     chosen = str(record.bundle) if record.bundle else None
-    values = {"lab": _values(record.lab), "isolated": record.isolated, "bundle": chosen}
-    return write_files(folder, {FILE_NAME: json.dumps(values, indent=2) + "\n"})
+    described = {"lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
+    return write_files(folder, {FILE_NAME: json.dumps(described, indent=2) + "\n"})
 
 
 def refuse_differences(made: Record, asked: Record) -> None:
     """Return if `up` can turn the lab that was made into the one asked for. Raises UsageError with what differs."""
-    before, after = _values(made.lab), _values(asked.lab)
+    before, after = values(made.lab), values(asked.lab)
     differences = [f"{key}: it has {before[key]}, asked is {after[key]}" for key in FIXED if before[key] != after[key]]
     if asked.lab.workers < made.lab.workers:
         differences.append(f"workers: it has {made.lab.workers}, asked is {asked.lab.workers}")
@@ -61,7 +61,7 @@ def refuse_differences(made: Record, asked: Record) -> None:
         )
 
 
-def _values(lab: Lab) -> Mapping[str, Any]:
+def values(lab: Lab) -> Mapping[str, Any]:
     """The lab in the words of labctl.yaml."""
     return {
         **asdict(lab),

@@ -49,8 +49,11 @@ def asked(
     may_install: bool = False,
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
-    lab = config.load(config.find(session.config_file), replace(overrides, name=session.lab_name))
+    file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
+    lab = config.load(file, overrides)
     folder, made = paths.state(lab.name), record.read(paths.state(lab.name))
+    if made is not None and file is None:
+        lab = config.load(None, overrides, record.values(made.lab))
     if made is not None:
         isolated = isolated or made.isolated
     elif not isolated:

@@ -34,13 +34,13 @@ def find(explicit: Path | None) -> Path | None:
     return explicit or (default if default.exists() else None)
 
 
-def load(path: Path | None, overrides: Overrides) -> Lab:
-    """The lab that the file (none: the defaults) and the options describe.
+def load(path: Path | None, overrides: Overrides, made: Mapping[str, Any] | None = None) -> Lab:
+    """The lab that the file and the options describe; without a file, what a lab was `made` from, or the defaults.
 
     Raises UsageError: `config-not-found`, `config-unreadable`, or `config-invalid` with every problem,
     one a line, each with its key and value.
     """
-    written, problems = read(path) if path else ({}, [])
+    written, problems = read(path) if path else (made or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
     lab, found = check({**written, **options})
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in found)
