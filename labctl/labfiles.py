@@ -9,15 +9,28 @@ from pathlib import Path
 from labctl import ingress, manifests, pki
 from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
+from labctl.errors import MissingError
 from labctl.lab import Role
-from labctl.providers.docker import can_be_privileged, cgroup_version, proxy_mode
+from labctl.providers.docker import can_be_privileged, kernel, proxy_mode
 from labctl.render import documents, text, write, yaml_stream
+
+RENDERED = ("docker", "libvirt", "virtualbox")
+"""The providers that the Vagrantfile has a branch for."""
+VIRTUAL_MACHINE = (2, "6.12")
+"""The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
 
 
 def write_lab(context: Context, folder: Path) -> bool:
     """The folder holds all of the lab's files, keys included; True if one of them changed."""
+    provider = "docker" if context.lab.provider == "auto" else context.lab.provider
+    if provider not in RENDERED:
+        raise MissingError(
+            f"provider: {provider}: this version of labctl has no files for it",
+            id="provider-not-rendered",
+            hint=f"Choose one of: {', '.join(RENDERED)}.",
+        )
     made = pki.ensure(folder, context.lab)
-    files = lab_files(context.lab, "docker", machine(), supplies(context), credentials(folder))
+    files = lab_files(context.lab, provider, machine(provider), supplies(context), credentials(folder))
     written = write(
         folder, files | {f"manifests/{name}": content for name, content in cluster_files(context, folder).items()}
     )
@@ -39,11 +52,12 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     return files
 
 
-def machine() -> Machine:
-    """What this machine, and the Engine in use, mean for the nodes."""
+def machine(provider: str) -> Machine:
+    """What this machine means for the nodes: containers share its kernel, virtual machines bring Debian's own."""
+    cgroup_version, release = kernel() if provider == "docker" else VIRTUAL_MACHINE
     return Machine(
-        cgroup_version=cgroup_version(),
-        proxy_mode=proxy_mode(),
+        cgroup_version=cgroup_version,
+        proxy_mode=proxy_mode(release),
         full_privileges=can_be_privileged(_text(Path("/proc/self/status"))),
         kvm=Path("/dev/kvm").exists(),
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -59,15 +59,18 @@ def engine_answers() -> bool:
         return False
 
 
-def cgroup_version() -> int:
-    """The version of the control groups that the Engine's containers live in."""
-    return int(json.loads(check(["docker", "info", "--format", "{{json .CgroupVersion}}"])))
+def kernel() -> tuple[int, str]:
+    """The version of the control groups, and the kernel's, that containers have: the Engine's, or else this machine's."""
+    answer = run(["docker", "info", "--format", "{{.CgroupVersion}} {{.KernelVersion}}"], timeout=10).out.split()
+    if len(answer) == len(("cgroups", "kernel")) and answer[0].isdecimal():
+        return int(answer[0]), answer[1]
+    has_unified_groups = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    return 2 if has_unified_groups else 1, os.uname().release
 
 
-def proxy_mode() -> str:
-    """How kube-proxy should work on the Engine's kernel: by nftables where it is new enough."""
-    kernel = check(["docker", "info", "--format", "{{.KernelVersion}}"])
-    found = re.match(r"(\d+)\.(\d+)", kernel)
+def proxy_mode(release: str) -> str:
+    """How kube-proxy should work on a kernel: by nftables where it is new enough."""
+    found = re.match(r"(\d+)\.(\d+)", release)
     version = (int(found[1]), int(found[2])) if found else (0, 0)
     return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
 
