@@ -13,7 +13,6 @@ from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, read
 
 from labctl import labfiles, preflight, steps, web
 from labctl.context import Context
-from labctl.process import Finished
 
 UNIT = Path(__file__).parent / "unit"
 
@@ -83,12 +82,12 @@ def rendered(context: Context, watched: Watched) -> Context:
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
+def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     """A machine that has everything, and on which every name answers as said here, or well."""
     answers: dict[str, web.Answer] = {}
     monkeypatch.setattr(preflight, "missing", lambda _programs: ())
     monkeypatch.setattr(preflight, "engine_answers", lambda: True)
-    monkeypatch.setattr(preflight, "run", lambda _line: Finished(0, "default via 10.0.0.1 dev eth0\n", ()))
+    monkeypatch.setattr(preflight, "ROUTES", tmp_path / "routes")
     monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
     return answers
 

@@ -50,6 +50,11 @@ class FakeProvider:
         self.nodes: set[str] = set()
         self.booted: list[list[str]] = []
         self.lines: tuple[str, ...] = ()
+        self.systems: list[str] = []
+
+    def take_system(self, image: str, system: Path, say: Say) -> None:
+        say(f"giving {image}, which is {system.name}")
+        self.systems.append(image)
 
     def running(self) -> frozenset[str]:
         return frozenset(self.nodes)

@@ -60,7 +60,7 @@ def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG00
 
 @pytest.fixture
 def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - it runs them
-    return DockerProvider(folder, folder / "log", {"DOCKER_HOST": "unix:///lab.sock"}, IMAGE, folder / "node.tar")
+    return DockerProvider(folder, folder / "log", {"DOCKER_HOST": "unix:///lab.sock"})
 
 
 def _machine(folder: Path, name: str, identity: str, hypervisor: str = "docker") -> None:
@@ -219,11 +219,11 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
         f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {given} ];; import) touch {given};; esac',
     )
 
-    docker.up(NODES, watched.say)
-    docker.up(NODES, watched.say)
+    docker.take_system(IMAGE, Path("node.tar"), watched.say)
+    docker.take_system(IMAGE, Path("node.tar"), watched.say)
 
     imports = [call for call in programs.calls if call.startswith("docker import")]
-    assert imports == [f'docker import --change CMD ["/sbin/init"] {docker.system} {IMAGE}']
+    assert imports == [f'docker import --change CMD ["/sbin/init"] node.tar {IMAGE}']
     assert watched.texts == [f"giving Docker the node's system, {IMAGE}"]
 
 

@@ -16,7 +16,6 @@ from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
 from labctl.isolation import Isolation
 from labctl.plan import execute
-from labctl.process import Finished
 from labctl.wait import until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
@@ -113,12 +112,12 @@ def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_don
 
 
 def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_is_its_owner(
-    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+    context: Context, watched: Watched
 ) -> None:
-    route = Finished(0, "192.168.56.0/24 dev vboxnet0 proto kernel scope link\n", ())
-    monkeypatch.setattr(preflight, "run", lambda _line: route)
+    line = "vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0"
+    preflight.ROUTES.write_text(f"Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n{line}\n")
 
-    with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 dev vboxnet0"):
+    with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 by vboxnet0"):
         steps.check_machine(context, watched.say)
 
     record.write(context.folder, record.Record(context.lab, isolated=False))
@@ -175,6 +174,7 @@ def test_only_absent_nodes_are_booted(
     outcome = steps.boot(context, watched.say)
 
     assert provider.booted == booted
+    assert provider.systems == [context.node_image] * len(booted)
     assert outcome.changed == bool(booted)
     assert outcome.text == "2 nodes running"
 

@@ -1,0 +1,104 @@
+"""What reviewers may cite, held by machines: style, types, import directions and budgets."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.context import Context
+from labctl.kube import Cluster
+from labctl.process import run
+from labctl.providers import Provider
+
+CHECKOUT = Path(__file__).parent.parent
+PROGRAMS = Path(sys.executable).parent
+PRODUCT = sorted([*CHECKOUT.glob("labctl/**/*.py"), *CHECKOUT.glob("templates/**/*"), CHECKOUT / "Vagrantfile.j2"])
+MODULES = [path for path in PRODUCT if path.suffix == ".py"]
+
+FILE_LINES = 300
+FUNCTION_LINES = 40
+COMMAND_STATEMENTS = 6
+PROVIDER_METHODS = 7
+CLUSTER_METHODS = 9
+CONTEXT_FIELDS = 8
+
+
+@pytest.mark.parametrize(
+    "line",
+    [("ruff", "check"), ("ruff", "format", "--check"), ("mypy",), ("lint-imports",)],
+    ids=" ".join,
+)
+def test_the_tools_find_nothing(line: tuple[str, ...]) -> None:
+    finished = run([PROGRAMS / line[0], *line[1:]], cwd=CHECKOUT)
+
+    assert finished.code == 0, f"`{' '.join(line)}` says:\n{finished.out}" + "\n".join(finished.last_lines)
+
+
+def test_no_file_is_longer_than_its_budget() -> None:
+    lengths = {path: len(path.read_text(encoding="utf-8").splitlines()) for path in PRODUCT if path.is_file()}
+
+    assert _over({_shown(path): length for path, length in lengths.items()}, FILE_LINES) == {}, "split these files"
+
+
+def test_no_function_is_longer_than_its_budget() -> None:
+    lengths = {
+        f"{_shown(path)}:{function.lineno} {function.name}": (function.end_lineno or 0) - function.lineno + 1
+        for path in MODULES
+        for function in _functions(path)
+    }
+
+    assert _over(lengths, FUNCTION_LINES) == {}, "split these functions"
+
+
+def test_no_command_does_more_than_turn_options_into_calls() -> None:
+    commands = {
+        function.name: sum(isinstance(node, ast.stmt) for each in _body(function) for node in ast.walk(each))
+        for function in _functions(CHECKOUT / "labctl" / "cli.py")
+        if any("command" in ast.unparse(decorator) for decorator in function.decorator_list)
+    }
+
+    assert len(commands) > 10
+    assert _over(commands, COMMAND_STATEMENTS) == {}, "move the work of these commands inward"
+
+
+@pytest.mark.parametrize(("door", "budget"), [(Provider, PROVIDER_METHODS), (Cluster, CLUSTER_METHODS)])
+def test_the_doors_stay_narrow(door: type, budget: int) -> None:
+    methods = [name for name, _ in inspect.getmembers(door, inspect.isfunction) if not name.startswith("_")]
+
+    assert len(methods) <= budget, f"{door.__name__} has {methods}"
+
+
+def test_a_step_can_touch_only_so_much() -> None:
+    fields = [field.name for field in dataclasses.fields(Context)]
+
+    assert len(fields) <= CONTEXT_FIELDS, f"Context has {fields}"
+
+
+def _functions(path: Path) -> Iterator[ast.FunctionDef]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef))
+
+
+def _body(function: ast.FunctionDef) -> list[ast.stmt]:
+    """The statements that do something: neither the docstring nor the late imports."""
+    return [
+        each for each in function.body if not isinstance(each, ast.Import | ast.ImportFrom | ast.Expr) or _acts(each)
+    ]
+
+
+def _acts(statement: ast.stmt) -> bool:
+    return isinstance(statement, ast.Expr) and not isinstance(statement.value, ast.Constant)
+
+
+def _over(sizes: dict[str, int], budget: int) -> dict[str, int]:
+    return {name: size for name, size in sizes.items() if size > budget}
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))

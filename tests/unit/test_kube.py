@@ -1,0 +1,200 @@
+"""The door to the API: what is asked of the client, and what its answers and failures become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import MaxRetryError
+
+from labctl.errors import LabError, NotReadyError, RefusedError
+from labctl.kube import Cluster
+
+POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "demo", "namespace": "m"}}
+
+
+class Answer:
+    """What the client returns: an object that can become a mapping."""
+
+    def __init__(self, **fields: object) -> None:
+        self.fields = fields
+
+    def to_dict(self) -> dict[str, object]:
+        return self.fields
+
+
+class Client:
+    """Plays the client and its only kind of resource; notes every call, and fails when it is told to."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, dict[str, Any]]] = []
+        self.answers: dict[str, object] = {}
+        self.resources = self
+
+    def get(self, **asked: object) -> Any:  # noqa: ANN401 - a resource, when it is asked for a kind; else an object
+        return self._answer("kind" if "kind" in asked else "get", asked)
+
+    def server_side_apply(self, **asked: object) -> object:
+        return self._answer("apply", asked)
+
+    def delete(self, **asked: object) -> object:
+        return self._answer("delete", asked)
+
+    def request(self, method: str, path: str, **asked: object) -> object:
+        return self._answer(f"{method} {path}", asked)
+
+    def _answer(self, act: str, asked: dict[str, Any]) -> object:
+        self.calls.append((act, asked))
+        answer = self.answers.get(act, self)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@pytest.fixture
+def client() -> Client:
+    return Client()
+
+
+@pytest.fixture
+def cluster(client: Client) -> Cluster:
+    made = Cluster(Path("/nowhere/kubeconfig"))
+    made._cached_client = client
+    return made
+
+
+def _pool(address: str, version: str) -> Answer:
+    metadata = {"name": "demo", "resourceVersion": version, "managedFields": [version]}
+    return Answer(metadata=metadata, spec={"addresses": [address]}, status={"seen": version})
+
+
+def _refused(status: int, message: str) -> ApiException:
+    error = ApiException(status=status, reason="Internal Server Error")
+    error.body = json.dumps({"message": message})
+    return error
+
+
+def _not_found() -> NotFoundError:
+    return NotFoundError(ApiException(status=404, reason="Not Found"))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        (_pool("a", "7"), _pool("a", "7"), []),
+        (_pool("a", "7"), _pool("a", "8"), []),
+        (_pool("a", "7"), _pool("b", "8"), ["IPAddressPool demo"]),
+        (_not_found(), _pool("a", "1"), ["IPAddressPool demo"]),
+    ],
+)
+def test_an_apply_tells_which_objects_changed_and_bookkeeping_is_no_change(
+    cluster: Cluster, client: Client, before: object, after: object, changed: list[str]
+) -> None:
+    client.answers = {"get": before, "apply": after}
+
+    assert cluster.apply([POOL]) == changed
+
+
+def test_an_apply_is_labctls_and_takes_back_what_others_changed(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get": _pool("a", "1"), "apply": _pool("a", "1")}
+
+    cluster.apply([POOL])
+
+    asked = next(asked for act, asked in client.calls if act == "apply")
+    assert (asked["field_manager"], asked["force_conflicts"]) == ("labctl", True)
+    assert (asked["name"], asked["namespace"], asked["body"]) == ("demo", "m", POOL)
+    assert "dry_run" not in asked
+
+
+def test_asking_if_an_object_is_accepted_writes_nothing(cluster: Cluster, client: Client) -> None:
+    cluster.accepts(POOL)
+
+    assert [asked["dry_run"] for act, asked in client.calls if act == "apply"] == ["All"]
+
+
+def test_readiness_is_asked_for_where_the_api_tells_it(cluster: Cluster, client: Client) -> None:
+    cluster.is_up()
+
+    assert client.calls[0][0] == "get /readyz"
+
+
+def test_an_object_is_a_mapping_and_an_absent_one_or_an_unknown_kind_is_none(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get": Answer(kind="Node")}
+    assert cluster.get("v1", "Node", "demo") == {"kind": "Node"}
+
+    client.answers = {"get": _not_found()}
+    assert cluster.get("v1", "Node", "demo") is None
+
+    client.answers = {"kind": ResourceNotFoundError("no such kind")}
+    assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo") is None
+
+
+def test_a_list_is_chosen_by_labels_and_of_an_unknown_kind_it_is_empty(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get": Answer(items=[{"kind": "Pod"}])}
+    assert cluster.list("v1", "Pod", "default", "app=x") == [{"kind": "Pod"}]
+    assert client.calls[-1][1]["label_selector"] == "app=x"
+
+    client.answers = {"kind": ResourceNotFoundError("no such kind")}
+    assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == []
+
+
+def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Client) -> None:
+    assert cluster.delete("v1", "Service", "x", "default")
+
+    client.answers = {"delete": _not_found()}
+    assert not cluster.delete("v1", "Service", "x", "default")
+
+
+@pytest.mark.parametrize(
+    ("failure", "kind", "identity", "told"),
+    [
+        (
+            _refused(500, 'failed calling webhook "x": refused'),
+            NotReadyError,
+            "webhook-not-ready",
+            "IPAddressPool demo",
+        ),
+        (_refused(422, "spec.addresses: Required"), RefusedError, "kubernetes-refused", "spec.addresses: Required"),
+        (ApiException(status=403, reason="Forbidden"), RefusedError, "kubernetes-refused", "403 Forbidden"),
+        (ConflictError(_refused(409, "it changed")), RefusedError, "kubernetes-refused", "it changed"),
+        (ResourceNotFoundError("no such kind"), NotReadyError, "kind-unknown", "IPAddressPool demo"),
+        (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # no pool is at hand
+    ],
+)
+def test_the_clients_failures_become_labctls(
+    cluster: Cluster, client: Client, failure: Exception, kind: type[LabError], identity: str, told: str
+) -> None:
+    client.answers = {"apply": failure, "get": _not_found()}
+
+    acts: tuple[Callable[[], object], ...] = (lambda: cluster.accepts(POOL), lambda: cluster.apply([POOL]))
+    for act in acts:
+        with pytest.raises(kind, match=told) as raised:
+            act()
+        assert raised.value.id == identity
+
+
+def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
+
+    for act in (lambda: cluster.get("v1", "Node", "demo"), lambda: cluster.list("v1", "Node")):
+        with pytest.raises(NotReadyError) as raised:
+            act()
+        assert raised.value.id == "api-unreachable"
+
+
+def test_the_proxy_of_this_machine_and_retries_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
+    cluster = {"name": "c", "cluster": {"server": "https://192.168.56.10:6443"}}
+    user = {"name": "u", "user": {"token": "t"}}
+    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
+    document = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "x"}
+    (tmp_path / "kubeconfig").write_text(json.dumps(document))
+
+    settings = Cluster(tmp_path / "kubeconfig")._api().configuration
+
+    assert (settings.host, settings.proxy, settings.retries) == ("https://192.168.56.10:6443", None, False)

@@ -1,0 +1,287 @@
+"""Which lab is meant, where its steps happen, and how a run ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+from fakes import lab
+from filelock import FileLock
+
+from labctl import config, paths, record, session
+from labctl.context import Context
+from labctl.errors import MissingError, NotReadyError, UsageError
+from labctl.events import Say
+from labctl.isolation import Isolation
+from labctl.plan import Outcome, Plan, Step
+from labctl.session import Session
+
+SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
+pytestmark = pytest.mark.usefixtures("home")
+
+
+class ReplacedError(Exception):
+    """Another program is in this process's place from here on."""
+
+
+@pytest.fixture
+def entered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What was run in the lab's namespace, which is there."""
+    seen: dict[str, Any] = {}
+
+    def enter(_isolation: Isolation, line: list[str], environment: dict[str, str]) -> NoReturn:
+        seen.update(line=line, environment=environment)
+        raise ReplacedError
+
+    monkeypatch.setattr(Isolation, "exists", lambda _isolation: True)
+    monkeypatch.setattr(Isolation, "enter", enter)
+    monkeypatch.setattr(sys, "argv", ["labctl", "up", "-o", "json"])
+    return seen
+
+
+def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
+    monkeypatch.setattr(session, "engine_answers", lambda: engine)
+    monkeypatch.setattr(session, "may_isolate", lambda: root)
+
+
+def _plan(acts: list[str], *, fails: BaseException | None = None) -> Plan[Context]:
+    def run(name: str, *, changed: bool) -> Outcome:
+        acts.append(name)
+        if fails and name == "inside":
+            raise fails
+        return Outcome(changed)
+
+    def outer(_context: Context, _say: Say) -> Outcome:
+        return run("outside", changed=True)
+
+    def inner(_context: Context, _say: Say) -> Outcome:
+        return run("inside", changed=False)
+
+    return (
+        Step("outside", "is done on this machine", outer, inside=False),
+        Step("inside", "is done in the lab", inner),
+    )
+
+
+def _results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return [line for line in lines if line["event"] == "result"]
+
+
+# Which lab
+
+
+@pytest.mark.parametrize(
+    ("engine", "root", "asked", "isolated"),
+    [
+        (True, True, False, False),
+        (False, True, False, True),
+        (False, False, False, False),
+        (True, True, True, True),
+    ],
+)
+def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
+    monkeypatch: pytest.MonkeyPatch,
+    engine: bool,  # noqa: FBT001 - a column of the table
+    root: bool,  # noqa: FBT001 - the same
+    asked: bool,  # noqa: FBT001 - the same
+    isolated: bool,  # noqa: FBT001 - the same
+) -> None:
+    _machine(monkeypatch, engine=engine, root=root)
+
+    assert session.asked(SESSION, config.Overrides(), isolated=asked).isolated is isolated
+
+
+@pytest.mark.parametrize("isolated", [False, True])
+def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, *, isolated: bool) -> None:
+    _machine(monkeypatch, engine=isolated, root=True)
+    record.write(paths.state("demo"), record.Record(lab(), isolated))
+
+    assert session.asked(SESSION, config.Overrides()).isolated is isolated
+
+
+def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+
+    assert session.asked(SESSION, config.Overrides()).isolated
+
+
+def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
+    monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    (home / "labctl.yaml").write_text("name: file\nworkers: 3\n")
+
+    context = session.asked(
+        replace(SESSION, lab_name="option"), config.Overrides(workers=2), bundle=Path("stick"), may_install=True
+    )
+
+    assert (context.lab.name, context.lab.workers) == ("option", 2)
+    assert context.folder == home / "state" / "labctl" / "option"
+    assert context.bundle_folder == home / "stick"
+    assert context.may_install
+
+
+def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    record.write(paths.state("demo"), record.Record(lab(), isolated=False, bundle=Path("/stick")))
+
+    assert session.asked(SESSION, config.Overrides()).bundle_folder == Path("/stick")
+    assert session.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+
+
+def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
+    record.write(paths.state("demo"), record.Record(lab(workers=2), isolated=True, bundle=Path("/stick")))
+    (home / "labctl.yaml").write_text("workers: 5\n")
+
+    context = session.existing(SESSION)
+
+    assert (context.lab.workers, context.isolated, context.bundle_folder) == (2, True, Path("/stick"))
+
+
+def test_a_lab_that_was_never_made_is_not_found() -> None:
+    with pytest.raises(MissingError, match="no lab demo") as raised:
+        session.existing(SESSION)
+
+    assert raised.value.id == "lab-not-found"
+
+
+# Where steps happen
+
+
+def test_every_step_of_a_lab_on_this_machines_network_happens_here(
+    context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acts: list[str] = []
+
+    session.run(SESSION, context, _plan(acts))
+
+    assert acts == ["outside", "inside"]
+    (result,) = _results(capsys)
+    assert (result["ok"], result["changed"], result["urls"]) == (True, True, ["http://my-app.local"])
+
+
+def test_an_isolated_lab_goes_on_inside_and_says_its_result_once(
+    context: Context, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acts: list[str] = []
+    isolated = replace(context, isolated=True)
+    with pytest.raises(ReplacedError):
+        session.run(SESSION, isolated, _plan(acts))
+    assert acts == ["outside"]
+    assert _results(capsys) == []
+    assert entered["line"] == [sys.executable, "-m", "labctl", "up", "-o", "json"]
+
+    for name, value in {**entered["environment"], "LABCTL_INSIDE": "demo"}.items():
+        monkeypatch.setenv(name, value)
+    session.run(SESSION, isolated, _plan(acts))
+
+    assert acts == ["outside", "inside"]
+    (result,) = _results(capsys)
+    assert result["changed"]  # by the step outside
+
+
+def test_a_plan_without_a_step_inside_ends_here_without_urls(
+    context: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    acts: list[str] = []
+
+    session.run(SESSION, replace(context, isolated=True), _plan(acts)[:1])
+
+    (result,) = _results(capsys)
+    assert (result["ok"], result["urls"]) == (True, [])
+
+
+@pytest.mark.usefixtures("entered")
+def test_an_isolated_lab_whose_network_is_gone_does_not_run(
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _isolation: False)
+
+    with pytest.raises(SystemExit) as end:
+        session.run(SESSION, replace(context, isolated=True), _plan([]))
+
+    assert end.value.code == 3
+    assert _results(capsys)[0]["error"]["id"] == "lab-not-running"
+
+
+# How a run ends
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "identity"),
+    [
+        (NotReadyError("no node", id="not-ready", hint="Wait."), 6, "not-ready"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_failure_is_the_result_and_the_exit_code(
+    context: Context, capsys: pytest.CaptureFixture[str], failure: BaseException, code: int, identity: str
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        session.run(SESSION, context, _plan([], fails=failure))
+
+    assert end.value.code == code
+    (result,) = _results(capsys)
+    assert result["ok"] is False
+    assert result["error"]["id"] == identity
+
+
+def test_a_bug_is_not_taken_for_a_failure(context: Context) -> None:
+    with pytest.raises(ZeroDivisionError):
+        session.run(SESSION, context, _plan([], fails=ZeroDivisionError()))
+
+
+def test_two_runs_do_not_work_on_one_lab_at_once(
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "LOCK_SECONDS", 0.01)
+    acts: list[str] = []
+
+    with FileLock(context.folder / "lock"), pytest.raises(SystemExit) as end:
+        session.run(SESSION, context, _plan(acts))
+
+    assert end.value.code == 6
+    assert acts == []
+    assert _results(capsys)[0]["error"]["id"] == "lab-locked"
+
+
+# Other programs
+
+
+def test_a_program_takes_labctls_place_with_what_it_needs(
+    context: Context, monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    program = home / "kubectl"
+    program.touch(mode=0o755)
+    seen: list[tuple[str, list[str], dict[str, str]]] = []
+
+    def become(*call: Any) -> NoReturn:  # noqa: ANN401 - whatever it is called with
+        seen.append(call)
+        raise ReplacedError
+
+    monkeypatch.setattr(os, "execve", become)
+
+    with pytest.raises(ReplacedError):
+        session.replace_process(context, ["kubectl", "get"], {"PATH": str(home), "KUBECONFIG": "x"})
+
+    path, line, environment = seen[0]
+    assert (path, line) == (str(program), ["kubectl", "get"])
+    assert environment["KUBECONFIG"] == "x"
+    assert environment["HOME"] == str(home)
+
+
+def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:
+    with pytest.raises(MissingError, match="no program kubectl on PATH"):
+        session.replace_process(context, ["kubectl"], {"PATH": str(home)})
+
+
+def test_a_question_that_nobody_answers_is_a_no() -> None:
+    with pytest.raises(UsageError, match="not confirmed"):
+        session.confirm("Destroy?")
