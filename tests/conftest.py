@@ -65,7 +65,7 @@ def context(
     home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Context:
     """The default lab behind three fake doors: provider, cluster and hosts file."""
-    monkeypatch.setattr(labfiles, "machine", lambda: MACHINE)
+    monkeypatch.setattr(labfiles, "machine", lambda *_provider: MACHINE)
     folder = home / "state" / "labctl" / "demo"
     folder.mkdir(parents=True)
     carried = bundle(home / "bundle")

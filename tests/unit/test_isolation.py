@@ -1,0 +1,184 @@
+"""What an isolated lab is called, which addresses it takes, and what is asked of the system for it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+
+from labctl import isolation
+from labctl.errors import ProviderError
+from labctl.isolation import UPLINKS, Isolation
+from labctl.process import Finished
+
+NETWORK = IPv4Network("192.168.56.0/24")
+LONGEST = "a" * 32
+
+
+class System:
+    """Plays the programs of the system: notes what is asked, and answers by the longest beginning of the line."""
+
+    def __init__(self) -> None:
+        self.lines: list[str] = []
+        self.answers: dict[str, str] = {}
+
+    def run(self, line: Sequence[str]) -> Finished:
+        return Finished(0, self.check(line), ())
+
+    def check(self, line: Sequence[str], *, hint: str = "") -> str:  # noqa: ARG002 - hints are for people
+        self.lines.append(" ".join(line))
+        known = [beginning for beginning in self.answers if self.lines[-1].startswith(beginning)]
+        return self.answers[max(known, key=len)] if known else ""
+
+
+@pytest.fixture
+def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
+    """A system without a namespace and without forwarding, whose files are below a folder of the test's own."""
+    fake = System()
+    monkeypatch.setattr(isolation, "run", fake.run)
+    monkeypatch.setattr(isolation, "check", fake.check)
+    monkeypatch.setattr(isolation, "NAMESPACES", tmp_path / "netns")
+    monkeypatch.setattr(isolation, "SETTINGS", tmp_path / "etc-netns")
+    monkeypatch.setattr(isolation, "IP_FORWARD", tmp_path / "ip_forward")
+    monkeypatch.setattr(isolation, "FORWARDING_BEFORE", tmp_path / "run" / "ip_forward")
+    (tmp_path / "netns").mkdir()
+    (tmp_path / "ip_forward").write_text("0\n")
+    return fake
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Isolation:
+    return Isolation("demo", NETWORK, tmp_path / "state")
+
+
+@pytest.mark.parametrize("lab", ["demo", "a", LONGEST])
+def test_the_name_of_the_uplink_fits_the_kernel(demo: Isolation, lab: str) -> None:
+    assert len(replace(demo, lab=lab).link) <= 15
+
+
+def test_every_lab_has_names_of_its_own(demo: Isolation) -> None:
+    other = replace(demo, lab="demo-2")
+
+    for name in ("namespace", "tag", "link", "runtime", "engine"):
+        assert getattr(demo, name) != getattr(other, name)
+
+
+def test_processes_inside_know_where_they_are_and_which_engine_is_theirs(demo: Isolation) -> None:
+    assert demo.environment == {"LABCTL_INSIDE": "demo", "DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
+
+
+def test_the_lab_exists_when_its_namespace_does(demo: Isolation, system: System, tmp_path: Path) -> None:
+    assert not demo.exists()
+
+    (tmp_path / "netns" / "labctl-demo").touch()
+    assert demo.exists()
+    assert not system.lines
+
+
+# The uplink
+
+
+@pytest.mark.usefixtures("system")
+def test_an_uplink_has_two_ends_in_one_small_network_and_always_the_same(demo: Isolation) -> None:
+    outer, inner = demo._uplink()
+
+    assert inner == outer + 1
+    assert IPv4Network(f"{outer}/30", strict=False).subnet_of(UPLINKS)
+    assert demo._uplink() == (outer, inner)
+
+
+def test_an_uplink_in_use_is_left_to_its_owner(demo: Isolation, system: System) -> None:
+    outer, _ = demo._uplink()
+    system.answers = {"ip -4 -o address show": f"7: other    inet {outer}/30 scope global other"}
+
+    assert demo._uplink()[0] not in {outer, outer + 1}
+
+
+def test_when_every_uplink_is_taken_nothing_is_guessed(demo: Isolation, system: System) -> None:
+    system.answers = {
+        "ip -4 -o address show": "".join(f" {next(each.hosts())}/30" for each in UPLINKS.subnets(new_prefix=30))
+    }
+
+    with pytest.raises(ProviderError, match=str(UPLINKS)) as raised:
+        demo._uplink()
+
+    assert raised.value.id == "uplinks-taken"
+
+
+# The namespace
+
+
+def test_what_the_lab_uses_is_unreachable_before_there_is_a_way_out(demo: Isolation, system: System) -> None:
+    assert demo._ensure_namespace()
+
+    (way_out,) = (number for number, line in enumerate(system.lines) if "route add default" in line)
+    assert way_out == len(system.lines) - 1
+    for network in ("192.168.56.0/24", "10.244.0.0/16", "10.96.0.0/12"):
+        assert f"ip -n labctl-demo route add unreachable {network} metric 4294967295" in system.lines[:way_out]
+
+
+def test_a_namespace_with_a_way_out_is_finished(demo: Isolation, system: System, tmp_path: Path) -> None:
+    (tmp_path / "netns" / "labctl-demo").touch()
+    system.answers = {"ip -n labctl-demo route show default": "default via 100.126.0.1 dev uplink"}
+
+    assert not demo._ensure_namespace()
+    assert not any("netns add" in line for line in system.lines)
+
+
+def test_a_half_made_namespace_is_made_again(demo: Isolation, system: System, tmp_path: Path) -> None:
+    (tmp_path / "netns" / "labctl-demo").touch()
+
+    assert demo._ensure_namespace()
+    assert system.lines.index("ip netns delete labctl-demo") < system.lines.index("ip netns add labctl-demo")
+
+
+def test_the_labs_hosts_file_begins_as_a_copy_of_the_machines(demo: Isolation, system: System, tmp_path: Path) -> None:
+    demo._ensure_namespace()
+
+    copied = tmp_path / "etc-netns" / "labctl-demo" / "hosts"
+    assert copied.read_bytes() == Path("/etc/hosts").read_bytes()
+    assert system.lines
+
+
+# The rule and the setting outside
+
+
+def test_one_rule_is_added_for_the_uplink_and_bears_the_labs_name(demo: Isolation, system: System) -> None:
+    system.answers = {"ip -n labctl-demo -4 -o address show uplink": "2: uplink    inet 100.126.0.2/30 scope global"}
+
+    assert demo._ensure_forwarding()
+    assert system.lines[-1] == (
+        "iptables --wait -t nat -A POSTROUTING -s 100.126.0.2/30 -m comment --comment labctl:demo -j MASQUERADE"
+    )
+
+
+def test_a_rule_that_is_there_is_not_added_again_and_other_rules_are_not_ours(demo: Isolation, system: System) -> None:
+    mine = '-A POSTROUTING -s 100.126.0.0/30 -m comment --comment "labctl:demo" -j MASQUERADE'
+    others = [mine.replace("labctl:demo", "labctl:demo-2"), "-P POSTROUTING ACCEPT", "-A POSTROUTING -j DOCKER"]
+    system.answers = {"iptables --wait -t nat -S": "\n".join([*others, mine])}
+
+    assert demo._rules() == [
+        ["POSTROUTING", "-s", "100.126.0.0/30", "-m", "comment", "--comment", "labctl:demo", "-j", "MASQUERADE"]
+    ]
+    assert not demo._ensure_forwarding()
+
+
+@pytest.mark.parametrize("before", ["0\n", "1\n"])
+def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
+    demo: Isolation, system: System, tmp_path: Path, before: str
+) -> None:
+    (tmp_path / "ip_forward").write_text(before)
+    system.answers = {"ip -n labctl-demo -4 -o address show uplink": "2: uplink inet 100.126.0.2/30"}
+    demo._ensure_forwarding()
+    assert (tmp_path / "ip_forward").read_text().strip() == "1"
+
+    (tmp_path / "netns" / "labctl-other").touch()
+    isolation._restore_forwarding()
+    assert (tmp_path / "ip_forward").read_text().strip() == "1"
+
+    (tmp_path / "netns" / "labctl-other").unlink()
+    isolation._restore_forwarding()
+    assert (tmp_path / "ip_forward").read_text() == before

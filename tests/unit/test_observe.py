@@ -1,0 +1,141 @@
+"""What the live cluster says, in the words of the lab."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, FakeCluster, lab
+
+from labctl import observe
+from labctl.errors import NotReadyError
+from labctl.wait import Pending
+
+LABELS = {"app": "x"}
+
+
+def _deployment(cluster: FakeCluster, *, wanted: int = 2, generation: int = 1, **status: int) -> None:
+    spec = {"replicas": wanted, "selector": {"matchLabels": LABELS}}
+    metadata = {"generation": generation}
+    cluster.put("apps/v1", "Deployment", "x", "default", metadata=metadata, spec=spec, status=status)
+
+
+def _pod(cluster: FakeCluster, name: str, **waiting: str) -> None:
+    status = {"containerStatuses": [{"image": "shop:9", "state": {"waiting": waiting} if waiting else {}}]}
+    cluster.put("v1", "Pod", name, "default", metadata={"labels": LABELS}, status=status)
+
+
+@pytest.mark.parametrize(
+    ("conditions", "reason"),
+    [
+        ([{"type": "Ready", "status": "True"}], None),
+        ([{"type": "Ready", "status": "False", "message": "no CNI"}], "no CNI"),
+        ([{"type": "MemoryPressure", "status": "False"}], "its kubelet has not reported"),
+        ([], "its kubelet has not reported"),
+    ],
+)
+def test_a_node_is_ready_or_says_why_not(
+    cluster: FakeCluster, conditions: list[dict[str, str]], reason: str | None
+) -> None:
+    cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
+
+    assert observe.unready_nodes(cluster, lab()).get("demo-worker-1") == reason
+
+
+def test_a_node_that_is_absent_has_not_joined_and_foreign_nodes_do_not_matter(cluster: FakeCluster) -> None:
+    cluster.put("v1", "Node", "foreign", status={})
+
+    assert observe.unready_nodes(cluster, lab(workers=2)) == {"demo-worker-2": "it has not joined"}
+
+
+@pytest.mark.parametrize(
+    ("status", "address"),
+    [
+        ({"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}, IPv4Address(ADDRESS)),
+        ({"loadBalancer": {"ingress": [{"hostname": "x.example"}, {"ip": ADDRESS}]}}, IPv4Address(ADDRESS)),
+        ({"loadBalancer": {}}, None),
+        ({}, None),
+    ],
+)
+def test_a_service_has_an_address_or_none(status: dict[str, Any], address: IPv4Address | None) -> None:
+    assert observe.address_of({"status": status}) == address
+
+
+def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(cluster: FakeCluster) -> None:
+    cluster.put("v1", "Service", "x", "default")
+
+    assert observe.load_balancer_address(cluster, "default", "x") == Pending("MetalLB has not given it an address")
+
+
+def test_the_last_event_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
+    cluster.put("v1", "Service", "x", "default")
+    about = {"name": "x"}
+    cluster.put("v1", "Event", "a", "default", involvedObject=about, message="first", lastTimestamp=None)
+    cluster.put("v1", "Event", "b", "default", involvedObject=about, message="last", lastTimestamp="2026-01-02")
+    later = "2026-01-03"
+    cluster.put("v1", "Event", "c", "default", involvedObject={"name": "y"}, message="other", lastTimestamp=later)
+
+    assert observe.load_balancer_address(cluster, "default", "x") == Pending("last")
+
+
+def test_metallb_says_which_node_announces_a_service(cluster: FakeCluster) -> None:
+    told = {"node": "demo-worker-1", "serviceNamespace": "web", "serviceName": "x"}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status={})
+
+    assert observe.announcing_nodes(cluster) == {("web", "x"): "demo-worker-1"}
+
+
+def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:
+    _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
+
+    assert observe.rollout(cluster, "default", "x") is None
+
+
+@pytest.mark.parametrize(
+    "status",
+    [
+        {"observedGeneration": 1, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 1},
+        {"observedGeneration": 1, "replicas": 3, "updatedReplicas": 2, "readyReplicas": 3},
+        {"observedGeneration": 0, "replicas": 2, "updatedReplicas": 2, "readyReplicas": 2},
+        {},
+    ],
+)
+def test_a_rollout_is_not_over_before(cluster: FakeCluster, status: dict[str, int]) -> None:
+    _deployment(cluster, **status)
+
+    assert isinstance(observe.rollout(cluster, "default", "x"), Pending)
+
+
+def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> None:
+    _deployment(cluster, wanted=0, observedGeneration=1)
+
+    assert observe.rollout(cluster, "default", "x") is None
+
+
+def test_a_rollout_says_what_its_pods_wait_for(cluster: FakeCluster) -> None:
+    _deployment(cluster, observedGeneration=1)
+    _pod(cluster, "x-1", reason="ContainerCreating")
+    _pod(cluster, "x-2", reason="CrashLoopBackOff", message="back-off 10s")
+    _pod(cluster, "x-3")
+
+    pending = observe.rollout(cluster, "default", "x")
+
+    assert pending == Pending("default/x has 0 of 2 ready; pod x-1: ContainerCreating; pod x-2: back-off 10s")
+
+
+def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> None:
+    assert observe.rollout(cluster, "default", "x") == Pending("there is no Deployment default/x")
+
+
+@pytest.mark.parametrize("reason", observe.UNPULLABLE)
+def test_an_image_that_cannot_be_had_is_an_error_with_the_image_and_the_pod(cluster: FakeCluster, reason: str) -> None:
+    _deployment(cluster, observedGeneration=1)
+    _pod(cluster, "x-1", reason=reason)
+
+    with pytest.raises(NotReadyError, match="image shop:9 of default/x-1") as raised:
+        observe.rollout(cluster, "default", "x")
+
+    assert raised.value.id == "image-not-pullable"
+    assert "labctl bundle list" in raised.value.hint

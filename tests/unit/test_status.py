@@ -1,0 +1,154 @@
+"""What `labctl status` finds, and what it calls a problem."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, FakeCluster, FakeProvider, Watched
+
+from labctl import steps, web
+from labctl.context import Context
+from labctl.errors import NotReadyError
+from labctl.isolation import Isolation
+from labctl.plan import execute
+from labctl.status import report_on
+
+SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
+
+
+@pytest.fixture
+def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, web.Answer]) -> Context:  # noqa: ARG001 - it answers
+    """A lab that was brought up, and whose address a node announces."""
+    execute(steps.up(isolated=False), context, watched)
+    told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[2], "serviceName": SERVICE[3]}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
+    cluster.objects[SERVICE]["metadata"]["annotations"] = {"metallb.io/ip-allocated-from-pool": "demo"}
+    return context
+
+
+def _problem(context: Context) -> str:
+    """The only problem of the lab."""
+    report = report_on(context)
+    assert not report["ok"]
+    (problem,) = report["problems"]
+    return problem
+
+
+def test_a_lab_that_is_well_is_told_of_in_full(well: Context) -> None:
+    assert report_on(well) == {
+        "lab": "demo",
+        "ok": True,
+        "nodes": [
+            {"name": "demo-control-plane", "role": "control-plane", "address": "192.168.56.10", "ready": True},
+            {"name": "demo-worker-1", "role": "worker", "address": "192.168.56.11", "ready": True},
+        ],
+        "addresses": [
+            {
+                "address": ADDRESS,
+                "service": "ingress-nginx/ingress-nginx-controller",
+                "pool": "demo",
+                "node": "demo-worker-1",
+            }
+        ],
+        "ingress": {
+            "controller": "traefik",
+            "namespace": "ingress-nginx",
+            "service": "ingress-nginx-controller",
+            "address": ADDRESS,
+            "ready": True,
+        },
+        "apps": [{"name": "my-app", "url": "http://my-app.local", "http": 200}],
+        "problems": [],
+    }
+
+
+def test_a_node_that_is_not_ready_is_a_problem(well: Context, cluster: FakeCluster) -> None:
+    conditions = [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting"}]
+    cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
+
+    assert _problem(well) == "node demo-worker-1 is not Ready: Kubelet stopped posting"
+
+
+def test_an_app_that_does_not_answer_is_a_problem(well: Context, machine: dict[str, web.Answer]) -> None:
+    machine["my-app.local"] = web.Answer(None, failure="no answer: timed out")
+
+    assert _problem(well) == "http://my-app.local is not answered by its app: no answer: timed out"
+    assert report_on(well)["apps"][0]["http"] is None
+
+
+def test_an_address_that_nobody_announces_is_a_problem(well: Context, cluster: FakeCluster) -> None:
+    cluster.delete("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system")
+
+    assert _problem(well).startswith(f"no node announces {ADDRESS}")
+
+
+def test_an_address_from_elsewhere_is_a_problem(well: Context, cluster: FakeCluster) -> None:
+    status: dict[str, Any] = {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}
+    cluster.put("v1", "Service", "odd", "default", status=status)
+    told = {"node": "demo-worker-1", "serviceNamespace": "default", "serviceName": "odd"}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status=told)
+
+    assert "10.0.0.7, which is not in the pool 192.168.56.100-192.168.56.110" in _problem(well)
+
+
+def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
+    well: Context, cluster: FakeCluster
+) -> None:
+    del cluster.objects[SERVICE]["status"]
+    deployment = cluster.objects["apps/v1", "Deployment", "ingress-nginx", "ingress-nginx-controller"]
+    deployment["status"]["readyReplicas"] = 0
+
+    report = report_on(well)
+
+    assert (report["ingress"]["address"], report["ingress"]["ready"]) == (None, False)
+    problems = " ".join(report["problems"])
+    assert "ingress-nginx/ingress-nginx-controller has no address" in problems
+    assert "ingress-nginx/ingress-nginx-controller has 0 of 1 ready" in problems
+
+
+def test_a_hosts_file_without_the_line_is_a_problem(well: Context) -> None:
+    well.lab.hosts_file.write_text("127.0.0.1 localhost\n")
+
+    assert _problem(well).endswith(f"lacks the line {ADDRESS} my-app.local; `labctl hosts sync` writes it")
+
+
+def test_a_stopped_worker_is_a_problem_even_while_kubernetes_has_not_noticed(
+    well: Context, provider: FakeProvider
+) -> None:
+    provider.nodes.remove("demo-worker-1")
+
+    assert _problem(well) == "node demo-worker-1 does not run; `labctl up` boots it"
+
+
+def test_nothing_is_asked_for_while_the_control_plane_does_not_run(
+    well: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider.nodes.clear()
+    monkeypatch.setattr(web, "get", lambda hostname: pytest.fail(f"{hostname} was asked for"))
+
+    report = report_on(well)
+
+    assert len(report["problems"]) == 2
+    assert not any(node["ready"] for node in report["nodes"])
+    assert report["apps"] == [{"name": "my-app", "url": "http://my-app.local", "http": None}]
+
+
+def test_an_api_that_does_not_answer_is_the_problem(
+    well: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise NotReadyError("the API server does not answer: refused", id="api-unreachable")
+
+    monkeypatch.setattr(cluster, "list", fail)
+
+    assert _problem(well) == "the API server does not answer: refused"
+
+
+def test_an_isolated_lab_whose_network_is_gone_says_so(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _isolation: False)
+    isolated = replace(well, isolated=True)
+    vars(isolated).update(bundle=well.bundle)
+
+    assert "the network namespace labctl-demo is gone" in _problem(isolated)
