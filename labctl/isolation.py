@@ -10,9 +10,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import signal
-import socket
-import subprocess
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,11 +17,11 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NoReturn
 
+from labctl.daemon import Daemon
 from labctl.errors import ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
 from labctl.paths import private_folder
-from labctl.process import check, last_lines, run
-from labctl.wait import Pending, until
+from labctl.process import check, run
 
 INSIDE = "LABCTL_INSIDE"
 """Set, to the lab's name, in every process that runs in the lab's namespace."""
@@ -32,7 +29,6 @@ UPLINKS = IPv4Network("100.126.0.0/16")
 """Of the carrier-grade NAT range, which no private network should use: a /30 for each namespace."""
 FARTHEST = "4294967295"
 """The metric of the unreachable routes: any other route is closer."""
-DAEMON_SECONDS = 30.0
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
@@ -180,121 +176,35 @@ class Isolation:
         started = [daemon.start() for daemon in self._daemons()]
         return any(started)
 
-    def _daemons(self) -> tuple[_Daemon, ...]:
+    def _daemons(self) -> tuple[Daemon, ...]:
         """Both daemons, in order; a dockerd left to itself would take the containerd of the machine, if one runs."""
         containerd = self.runtime / "containerd.sock"
         engine = self.folder / "engine"
         return (
-            _Daemon(
-                namespace=self.namespace,
+            Daemon(
+                namespace=NAMESPACES / self.namespace,
+                line=(
+                    *("containerd", "--config", f"{self.runtime}/containerd.toml", "--address", str(containerd)),
+                    *("--root", f"{engine}/containerd", "--state", f"{self.runtime}/containerd"),
+                    *("--log-level", "warn"),
+                ),
+                socket=containerd,
                 pidfile=self.runtime / "containerd.pid",
                 log=self.folder / "containerd.log",
-                socket=containerd,
-                line=(
-                    "containerd",
-                    "--config",
-                    f"{self.runtime}/containerd.toml",
-                    "--address",
-                    str(containerd),
-                    "--root",
-                    f"{engine}/containerd",
-                    "--state",
-                    f"{self.runtime}/containerd",
-                    "--log-level",
-                    "warn",
-                ),
             ),
-            _Daemon(
-                namespace=self.namespace,
-                pidfile=self.runtime / "dockerd.pid",
-                log=self.folder / "dockerd.log",
-                socket=self.runtime / "docker.sock",
+            Daemon(
+                namespace=NAMESPACES / self.namespace,
                 line=(
-                    "dockerd",
-                    "--host",
-                    self.engine,
-                    "--containerd",
-                    str(containerd),
-                    "--data-root",
-                    f"{engine}/docker",
-                    "--exec-root",
-                    f"{self.runtime}/docker",
-                    "--config-file",
-                    f"{self.runtime}/daemon.json",
-                    "--pidfile",
-                    f"{self.runtime}/docker.pid",
-                    "--log-level",
-                    "warn",
+                    *("dockerd", "--host", self.engine, "--containerd", str(containerd)),
+                    *("--data-root", f"{engine}/docker", "--exec-root", f"{self.runtime}/docker"),
+                    *("--config-file", f"{self.runtime}/daemon.json", "--pidfile", f"{self.runtime}/docker.pid"),
+                    *("--log-level", "warn"),
                 ),
+                socket=self.runtime / "docker.sock",
+                pidfile=self.runtime / "docker.pid",
+                log=self.folder / "dockerd.log",
             ),
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Daemon:
-    """A program that stays: started in the namespace, known by its pid and by the socket it is told to serve."""
-
-    namespace: str
-    pidfile: Path
-    log: Path
-    socket: Path
-    line: tuple[str, ...]
-
-    def start(self) -> bool:
-        """The daemon runs and its socket answers; True if it was started now."""
-        if self._pid() is not None and self._answers():
-            return False
-        self.stop()
-        with self.log.open("ab") as log:
-            # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
-            child = subprocess.Popen(
-                ["nsenter", f"--net={NAMESPACES / self.namespace}", *self.line],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-        self.pidfile.write_text(str(child.pid))
-        until(lambda: self._state(child), what=self.line[0], timeout=DAEMON_SECONDS, hint=f"See {self.log}.")
-        return True
-
-    def stop(self) -> None:
-        """The daemon has ended."""
-        pid = self._pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
-            until(
-                lambda: Pending("it still runs") if self._pid() is not None else None,
-                what=f"the end of {self.line[0]} (pid {pid})",
-                timeout=DAEMON_SECONDS,
-                hint=f"See {self.log}.",
-            )
-        self.pidfile.unlink(missing_ok=True)
-        self.socket.unlink(missing_ok=True)
-
-    def _state(self, child: subprocess.Popen[bytes]) -> Pending | None:
-        if child.poll() is not None:
-            raise ProviderError(
-                f"{self.line[0]} ended with exit code {child.returncode}",
-                id="engine-failed",
-                hint=f"The whole log is {self.log}.",
-                details=last_lines(self.log.read_text(encoding="utf-8", errors="replace")),
-            )
-        return None if self._answers() else Pending(f"{self.socket} does not answer")
-
-    def _answers(self) -> bool:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-            return connection.connect_ex(str(self.socket)) == 0
-
-    def _pid(self) -> int | None:
-        """The daemon's pid, if it lives: a pid that now belongs to another program is not it."""
-        try:
-            pid = int(self.pidfile.read_text())
-            line = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
-        return pid if str(self.socket).encode() in b" ".join(line) and state != "Z" else None
 
 
 def _switch_forwarding_on() -> None:
