@@ -40,6 +40,6 @@ def get(hostname: str, address: str | None = None) -> Answer:
     except socket.gaierror as error:
         return Answer(None, failure=f"{hostname} has no address: {error.strerror}")
     except (OSError, http.client.HTTPException) as error:
-        return Answer(None, failure=f"no answer: {error or type(error).__name__}")
+        return Answer(None, failure=f"no answer: {str(error) or type(error).__name__}")
     finally:
         connection.close()

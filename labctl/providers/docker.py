@@ -61,7 +61,10 @@ def engine_answers() -> bool:
 
 def kernel() -> tuple[int, str]:
     """The version of the control groups, and the kernel's, that containers have: the Engine's, or else this machine's."""
-    answer = run(["docker", "info", "--format", "{{.CgroupVersion}} {{.KernelVersion}}"], timeout=10).out.split()
+    try:
+        answer = run(["docker", "info", "--format", "{{.CgroupVersion}} {{.KernelVersion}}"], timeout=10).out.split()
+    except ProviderError:
+        answer = []
     if len(answer) == len(("cgroups", "kernel")) and answer[0].isdecimal():
         return int(answer[0]), answer[1]
     has_unified_groups = Path("/sys/fs/cgroup/cgroup.controllers").exists()

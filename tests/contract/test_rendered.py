@@ -76,5 +76,5 @@ def test_the_wheel_carries_the_templates_and_renders_outside_the_checkout(tmp_pa
 def _fake_docker(folder: Path) -> None:
     """An Engine on a machine of today."""
     folder.mkdir()
-    (folder / "docker").write_text('#!/bin/sh\ncase "$*" in *Cgroup*) echo \'"2"\';; *) echo 6.1.0;; esac\n')
+    (folder / "docker").write_text('#!/bin/sh\necho "2 6.1.0"\n')
     (folder / "docker").chmod(0o755)

@@ -10,7 +10,7 @@ from fakes import Watched, lab
 
 from labctl.errors import ProviderError
 from labctl.providers import Provider
-from labctl.providers.docker import DockerProvider, cgroup_version, engine_answers, proxy_mode
+from labctl.providers.docker import DockerProvider, engine_answers, kernel
 from labctl.providers.vagrant import VagrantProvider
 
 NODES = lab().nodes
@@ -244,17 +244,22 @@ def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, progra
     assert programs.calls[0].startswith(f"docker exec {CONTROL_PLANE.name} journalctl --unit=labctl-node")
 
 
-@pytest.mark.parametrize(("kernel", "mode"), [("6.1.0-18-amd64", "nftables"), ("5.10.0", "iptables"), ("", "iptables")])
-def test_kube_proxy_uses_nftables_where_the_kernel_is_new_enough(programs: Programs, kernel: str, mode: str) -> None:
-    programs.put("docker", f"echo '{kernel}'")
+def test_the_engine_says_which_kernel_its_containers_have(programs: Programs) -> None:
+    programs.put("docker", "echo '1 5.10.0-28-amd64'")
 
-    assert proxy_mode() == mode
+    assert kernel() == (1, "5.10.0-28-amd64")
 
 
-def test_the_engine_says_which_control_groups_its_containers_live_in(programs: Programs) -> None:
-    programs.put("docker", "echo '\"2\"'")
+def test_the_kernel_is_this_machines_where_no_engine_answers(programs: Programs) -> None:
+    programs.put("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
 
-    assert cgroup_version() == 2
+    assert kernel()[1] == os.uname().release
+
+
+def test_the_kernel_is_this_machines_where_there_is_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+
+    assert kernel()[1] == os.uname().release
 
 
 @pytest.mark.parametrize("code", [0, 1])

@@ -13,7 +13,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
-from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -200,12 +199,6 @@ def test_nodes_know_the_way_to_the_pods_of_every_node_that_may_join_later() -> N
 
     assert "10.244.20.0/24 via 192.168.56.30" in script
     assert "10.244.0.0/24 via" not in script
-
-
-def test_the_nameservers_of_this_machines_loopback_are_not_given_to_nodes() -> None:
-    resolv_conf = "# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.53\nnameserver fe80::1\nsearch example.test\n"
-
-    assert labfiles.nameservers(resolv_conf) == (IPv4Address("10.0.0.53"),)
 
 
 def _app(context: Context, name: str) -> str:

@@ -1,0 +1,108 @@
+"""The table of controllers, and what makes upstream's objects a load balancer's."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from labctl.errors import MissingError
+from labctl.ingress import CONTROLLERS, IngressController, choose, objects
+
+NGINX = choose("ingress-nginx", ())
+NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"
+TRAEFIK_IMAGE = "docker.io/library/traefik:v3.7.15"
+SERVICE = {"kind": "Service", "metadata": {"name": NGINX.service}, "spec": {"type": "NodePort"}}
+
+
+def _deployment(name: str = NGINX.deployment, image: str = f"{NGINX_IMAGE}@sha256:12") -> dict[str, Any]:
+    container = {"name": "controller", "image": image, "args": ["/controller"]}
+    return {
+        "kind": "Deployment",
+        "metadata": {"name": name},
+        "spec": {"template": {"spec": {"containers": [container]}}},
+    }
+
+
+def _container(adapted: dict[str, Any]) -> dict[str, Any]:
+    container: dict[str, Any] = adapted["spec"]["template"]["spec"]["containers"][0]
+    return container
+
+
+@pytest.mark.parametrize(
+    ("name", "carried", "chosen"),
+    [
+        ("auto", [TRAEFIK_IMAGE], "traefik"),
+        ("auto", [TRAEFIK_IMAGE, NGINX_IMAGE], "ingress-nginx"),
+        ("traefik", [NGINX_IMAGE], "traefik"),
+        ("ingress-nginx", [], "ingress-nginx"),
+    ],
+)
+def test_the_controller_is_the_one_asked_for_or_the_first_that_the_bundle_carries(
+    name: str, carried: list[str], chosen: str
+) -> None:
+    assert choose(name, carried).name == chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "told"), [("auto", "the bundle carries none"), ("contour", "contour: labctl has no such row")]
+)
+def test_a_controller_that_cannot_be_had_is_missing(name: str, told: str) -> None:
+    with pytest.raises(MissingError, match=told) as raised:
+        choose(name, ["labctl.local/nginx:1.26.3"])
+
+    assert raised.value.id == "ingress-not-carried"
+    assert "ingress-nginx, traefik" in raised.value.hint
+
+
+def test_the_retired_controller_says_so() -> None:
+    assert "retired" in NGINX.notice
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS, ids=lambda controller: controller.name)
+def test_every_controller_is_found_under_the_same_names(controller: IngressController) -> None:
+    found = (controller.namespace, controller.service, controller.ingress_class)
+
+    assert found == ("ingress-nginx", "ingress-nginx-controller", "nginx")
+    assert bool(controller.manifest) != bool(controller.template)
+
+
+def test_the_service_is_a_load_balancers_and_the_controller_publishes_its_address() -> None:
+    service, deployment = objects(NGINX, [SERVICE, _deployment()], [])
+
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert _container(deployment)["args"] == [
+        "/controller",
+        "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
+    ]
+
+
+def test_adapting_twice_changes_no_more() -> None:
+    once = objects(NGINX, [SERVICE, _deployment()], [NGINX_IMAGE])
+
+    assert objects(NGINX, once, [NGINX_IMAGE]) == once
+
+
+def test_what_was_read_stays_as_it_was() -> None:
+    documents = [SERVICE, _deployment()]
+    before = copy.deepcopy(documents)
+
+    objects(NGINX, documents, [NGINX_IMAGE])
+
+    assert documents == before
+
+
+def test_other_objects_of_the_same_kind_stay_as_upstream_wrote_them() -> None:
+    admission = {"kind": "Service", "metadata": {"name": "admission"}, "spec": {"type": "ClusterIP"}}
+    namespace = {"kind": "Namespace", "metadata": {"name": "ingress-nginx"}}
+    others = [namespace, admission, _deployment("other", "example.com/other:1@sha256:34")]
+
+    assert objects(NGINX, others, [NGINX_IMAGE]) == others
+
+
+@pytest.mark.parametrize(("carried", "image"), [([NGINX_IMAGE], NGINX_IMAGE), ([], f"{NGINX_IMAGE}@sha256:12")])
+def test_only_an_image_that_the_bundle_carries_loses_its_digest(carried: list[str], image: str) -> None:
+    (deployment,) = objects(NGINX, [_deployment()], carried)
+
+    assert _container(deployment)["image"] == image

@@ -1,0 +1,73 @@
+"""The small answers: labs, bundles and hosts lines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from fakes import Watched, bundle, lab
+
+from labctl import config, inventory, paths, record
+from labctl.bundle.format import write
+from labctl.context import Context
+from labctl.errors import MissingError, UsageError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
+    record.write(paths.state("two"), record.Record(lab(name="two", workers=0), isolated=True))
+    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    paths.state("destroyed").mkdir()
+
+    assert inventory.labs() == [
+        {
+            "lab": "demo",
+            "nodes": 2,
+            "network": "192.168.56.0/24",
+            "pool": "192.168.56.100-192.168.56.110",
+            "isolated": "no",
+            "urls": "http://my-app.local",
+        },
+        {
+            "lab": "two",
+            "nodes": 1,
+            "network": "192.168.56.0/24",
+            "pool": "192.168.56.100-192.168.56.110",
+            "isolated": "yes",
+            "urls": "http://my-app.local",
+        },
+    ]
+
+
+def test_bundles_are_those_in_the_cache(home: Path) -> None:
+    made = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
+    write(made)
+
+    (described,) = inventory.bundles()
+
+    assert (described["id"], described["kubernetes"], described["traefik"]) == ("kubernetes-1.37.2", "1.37.2", None)
+    assert described["folder"] == str(made.folder)
+
+
+def test_a_bundle_is_verified_wherever_it_is(tmp_path: Path, watched: Watched) -> None:
+    made = bundle(tmp_path / "stick")
+    write(made)
+    assert [found["id"] for found in inventory.verified(made.folder, watched.say)] == [made.id]
+
+    made.path("base/node.tar").write_bytes(b"x")
+    with pytest.raises(MissingError, match=r"base/node\.tar"):
+        inventory.verified(made.folder, watched.say)
+
+
+def test_a_hosts_file_without_the_labs_lines_has_none(context: Context) -> None:
+    assert inventory.hosts_lines(context) == {"file": str(context.lab.hosts_file), "lines": ()}
+
+
+def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "labctl.yaml"
+
+    assert inventory.write_example(path) == {"file": str(path)}
+    assert config.load(path, config.Overrides()) == lab()
+    with pytest.raises(UsageError, match=r"labctl\.yaml exists already"):
+        inventory.write_example(path)

@@ -1,0 +1,90 @@
+"""The files of a lab, gathered from the machine, the bundle and the keys."""
+
+from __future__ import annotations
+
+import stat
+from dataclasses import replace
+from ipaddress import IPv4Address
+
+import pytest
+from fakes import METALLB, lab
+
+from labctl import labfiles, pki
+from labctl.context import Context
+from labctl.errors import MissingError
+from labctl.render import documents
+
+
+def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
+    assert labfiles.write_lab(context, context.folder)
+
+    files = {str(path.relative_to(context.folder)) for path in context.folder.rglob("*") if path.is_file()}
+    manifests = {f"manifests/{name}.yaml" for name in ("metallb", "memberlist", "pool", "ingress", "app-my-app")}
+    nodes = {f"nodes/{node.name}/bootstrap.sh" for node in context.lab.nodes}
+    assert {"Vagrantfile", "kubeconfig", "pki/ssh", *manifests, *nodes} <= files
+    assert not labfiles.write_lab(context, context.folder)
+
+
+def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
+    labfiles.write_lab(context, context.folder)
+
+    for path in context.folder.rglob("*"):
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
+
+
+def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(context: Context) -> None:
+    labfiles.write_lab(context, context.folder)
+
+    control_plane, worker = (context.folder / "nodes" / node.name for node in context.lab.nodes)
+    assert (worker / "ca.crt").read_text() == (context.folder / pki.CA_CERTIFICATE).read_text()
+    assert (control_plane / "ca.key").read_text() == (context.folder / pki.CA_KEY).read_text()
+    assert not (worker / "ca.key").exists()
+    assert pki.token(context.folder) in (worker / "kubeadm.yaml").read_text()
+    assert pki.ca_hash(context.folder) in (worker / "kubeadm.yaml").read_text()
+
+
+def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another_as_the_user_called_it(
+    context: Context,
+) -> None:
+    apps = [{"name": "carried", "image": "nginx"}, {"name": "foreign", "image": "ghcr.io/me/shop:2"}]
+    several = replace(context, lab=lab(apps=apps))
+    vars(several).update(bundle=context.bundle)
+    pki.ensure(context.folder, several.lab)
+
+    files = labfiles.cluster_files(several, context.folder)
+
+    assert documents(files["metallb.yaml"]) == documents(METALLB)
+    images = {
+        name: documents(files[f"app-{name}.yaml"])[0]["spec"]["template"]["spec"]["containers"][0]["image"]
+        for name in ("carried", "foreign")
+    }
+    assert images == {"carried": "labctl.local/nginx:1.26.3", "foreign": "ghcr.io/me/shop:2"}
+
+
+def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
+    pki.ensure(context.folder, context.lab)
+
+    (secret,) = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+
+    assert secret["stringData"]["secretkey"] == pki.memberlist(context.folder)
+
+
+def test_a_provider_without_files_is_refused_before_anything_is_written(context: Context) -> None:
+    with pytest.raises(MissingError, match="existing"):
+        labfiles.write_lab(replace(context, lab=lab(provider="existing")), context.folder)
+
+    assert not any(context.folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("resolv_conf", "servers"),
+    [
+        ("nameserver 10.0.0.53\n", ("10.0.0.53",)),
+        ("# by hand\nnameserver 127.0.0.53\nnameserver 10.0.0.53\nsearch example.test\n", ("10.0.0.53",)),
+        ("nameserver fe80::1\nnameserver 127.0.0.1\n", ()),
+        ("nameserver\t10.0.0.53 \nnameserver 10.0.0.54", ("10.0.0.53", "10.0.0.54")),
+        ("", ()),
+    ],
+)
+def test_nodes_ask_the_servers_that_can_be_reached_from_elsewhere(resolv_conf: str, servers: tuple[str, ...]) -> None:
+    assert labfiles.nameservers(resolv_conf) == tuple(IPv4Address(server) for server in servers)

@@ -1,0 +1,93 @@
+"""HTTP by name: what is asked, and what counts as an answer of the app."""
+
+from __future__ import annotations
+
+import http.client
+import socket
+
+import pytest
+
+from labctl import web
+from labctl.web import Answer, get
+
+
+class Connection:
+    """Plays a connection: notes where it leads and what is asked; answers, or fails."""
+
+    made: list[Connection]
+    status = 200
+    failure: Exception | None = None
+
+    def __init__(self, host: str, port: int, timeout: float) -> None:
+        self.target = (host, port)
+        self.timeout = timeout
+        self.headers: dict[str, str] = {}
+        self.closed = False
+        self.made.append(self)
+
+    def request(self, method: str, path: str, headers: dict[str, str]) -> None:
+        assert (method, path) == ("GET", "/")
+        self.headers = headers
+        if self.failure:
+            raise self.failure
+
+    def getresponse(self) -> Connection:
+        return self
+
+    def getheader(self, name: str) -> str | None:
+        return {"X-Pod-Name": "my-app-1"}.get(name)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture(autouse=True)
+def connection(monkeypatch: pytest.MonkeyPatch) -> type[Connection]:
+    monkeypatch.setattr(http.client, "HTTPConnection", Connection)
+    monkeypatch.setattr(Connection, "made", [], raising=False)
+    return Connection
+
+
+def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: type[Connection]) -> None:
+    assert get("my-app.local") == Answer(200, "my-app-1")
+
+    (made,) = connection.made
+    assert made.target == ("my-app.local", 80)
+    assert made.headers["Host"] == "my-app.local"
+    assert made.timeout == web.ANSWER_SECONDS
+    assert made.closed
+
+
+def test_a_name_can_be_asked_for_at_an_address(connection: type[Connection]) -> None:
+    get("my-app.local", "192.168.56.100")
+
+    assert connection.made[0].target == ("192.168.56.100", 80)
+    assert connection.made[0].headers["Host"] == "my-app.local"
+
+
+@pytest.mark.parametrize(
+    ("failure", "told"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "my-app.local has no address: Name or service not known"),
+        (ConnectionRefusedError(111, "Connection refused"), "no answer: [Errno 111] Connection refused"),
+        (TimeoutError(), "no answer: TimeoutError"),
+        (http.client.RemoteDisconnected("closed"), "no answer: closed"),
+    ],
+)
+def test_no_answer_says_why(
+    connection: type[Connection], monkeypatch: pytest.MonkeyPatch, failure: Exception, told: str
+) -> None:
+    monkeypatch.setattr(connection, "failure", failure)
+
+    answer = get("my-app.local")
+
+    assert (answer.status, str(answer), answer.is_good) == (None, told, False)
+    assert connection.made[0].closed
+
+
+@pytest.mark.parametrize(
+    ("status", "good"),
+    [(200, True), (301, True), (401, True), (403, True), (404, False), (500, False), (502, False), (503, False)],
+)
+def test_an_answer_is_good_when_the_app_itself_gave_it(status: int, *, good: bool) -> None:
+    assert Answer(status).is_good is good
