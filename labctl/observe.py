@@ -11,6 +11,7 @@ from labctl.lab import Lab
 from labctl.wait import Pending
 
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
+LOAD_BALANCER = "LoadBalancer"
 APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
 
 
@@ -26,7 +27,9 @@ def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv
     found = cluster.get("v1", "Service", service, namespace)
     if found is None:
         return Pending(f"there is no Service {namespace}/{service}")
-    address = address_of(found)
+    address, kind = address_of(found), found.get("spec", {}).get("type", LOAD_BALANCER)
+    if kind != LOAD_BALANCER:
+        return Pending(f"its type is {kind}, not {LOAD_BALANCER}; `labctl up` changes it back")
     return address or Pending(_last_event(cluster, namespace, service) or "MetalLB has not given it an address")
 
 

@@ -35,10 +35,13 @@ def _live(context: Context, problems: list[str]) -> StatusReport:
     lab, cluster = context.lab, context.cluster
     reasons = observe.unready_nodes(cluster, lab)
     problems += [f"node {name} is not Ready: {reason}" for name, reason in reasons.items()]
+    if cluster.get("metallb.io/v1beta1", "IPAddressPool", lab.name, "metallb-system") is None:
+        problems.append(f"MetalLB has no pool {lab.name}; `labctl up` applies it")
     addresses = _addresses(cluster, lab, problems)
     ingress = _ingress(context, problems)
     apps = [_app(app.name, app.url, app.hostname, problems) for app in lab.apps]
-    problems += _hosts_problems(context, ingress["address"])
+    if ingress["address"] is not None:
+        problems += _hosts_problems(context, ingress["address"])
     return {
         "lab": lab.name,
         "ok": not problems,
@@ -126,7 +129,7 @@ def _app(name: str, url: str, hostname: str, problems: list[str]) -> AppReport:
     return {"name": name, "url": url, "http": answer.status}
 
 
-def _hosts_problems(context: Context, address: str | None) -> list[str]:
+def _hosts_problems(context: Context, address: str) -> list[str]:
     lab = context.lab
     wanted = {f"{address} {app.hostname}" for app in lab.apps}
     lines = set(hosts.show(lab.hosts_file, lab.name) or ())

@@ -48,7 +48,7 @@ def up(*, isolated: bool) -> Plan[Context]:
 def destroy(*, purge: bool) -> Plan[Context]:
     """How everything of a lab goes away."""
     return (
-        Step("hosts", "removes the lab's block from the hosts file", remove_hosts, inside=False),
+        Step("hosts", "removes the lab's block from the hosts file", leave_hosts, inside=False),
         Step("nodes", "runs `vagrant destroy`", remove_nodes, inside=False),
         Step("isolation", "removes the lab's own network and Engine", remove_isolation, inside=False),
         Step("state", "removes the lab's folder", remove_folder if purge else remove_state, inside=False),
@@ -216,10 +216,13 @@ def verify(context: Context, say: Say) -> Outcome:
 
 
 def remove_hosts(context: Context, _say: Say) -> Outcome:
-    """The hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
-    if context.isolated:
-        return Outcome(changed=False)
+    """The hosts file has no block of this lab."""
     return Outcome(hosts.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP))
+
+
+def leave_hosts(context: Context, say: Say) -> Outcome:
+    """The machine's hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
+    return Outcome(changed=False) if context.isolated else remove_hosts(context, say)
 
 
 def remove_nodes(context: Context, say: Say) -> Outcome:
