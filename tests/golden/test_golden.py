@@ -113,6 +113,41 @@ spec:
         - name: create
           image: registry.k8s.io/ingress-nginx/kube-webhook-certgen:v1.6.6@sha256:5678
 """
+LIKE_METALLB = """\
+apiVersion: v1
+kind: Secret
+metadata:
+  name: metallb-webhook-cert
+  namespace: metallb-system
+---
+apiVersion: apps/v1
+kind: Deployment
+metadata:
+  name: controller
+  namespace: metallb-system
+spec:
+  template:
+    spec:
+      containers:
+        - name: controller
+          readinessProbe:
+            failureThreshold: 3
+            httpGet: {path: /metrics, port: monitoring}
+            initialDelaySeconds: 10
+            periodSeconds: 10
+---
+apiVersion: apps/v1
+kind: DaemonSet
+metadata:
+  name: speaker
+  namespace: metallb-system
+spec:
+  template:
+    spec:
+      containers:
+        - name: speaker
+          readinessProbe: {initialDelaySeconds: 10}
+"""
 NGINX_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
 INGRESS_NGINX = ingress.choose("ingress-nginx", ())
 
@@ -142,6 +177,18 @@ def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed() -> None:
     adapted = ingress.objects(INGRESS_NGINX, documents(LIKE_UPSTREAM), [NGINX_IMAGE])
 
     _hold("ingress-nginx", {"adapted.yaml": yaml_stream(adapted)})
+
+
+def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed() -> None:
+    _hold("metallb", {"adapted.yaml": manifests.metallb(LIKE_METALLB, "certificate", "key")})
+
+
+def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
+    upstream = _upstream("metallb-native-v0.16.1.yaml")
+    pairs = zip(documents(upstream), documents(manifests.metallb(upstream, "certificate", "key")), strict=True)
+
+    changed = [f"{before['kind']} {before['metadata']['name']}" for before, after in pairs if before != after]
+    assert sorted(changed) == ["Deployment controller", "Secret metallb-webhook-cert"]
 
 
 def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -> None:

@@ -11,10 +11,12 @@ import pytest
 
 from labctl import isolation
 from labctl.errors import ProviderError
-from labctl.isolation import UPLINKS, Isolation
+from labctl.isolation import Isolation
 from labctl.process import Finished
 
 NETWORK = IPv4Network("192.168.56.0/24")
+UPLINKS = IPv4Network("100.126.0.0/28")
+"""Four of the uplink networks that there really are."""
 LONGEST = "a" * 32
 
 
@@ -40,6 +42,7 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     fake = System()
     monkeypatch.setattr(isolation, "run", fake.run)
     monkeypatch.setattr(isolation, "check", fake.check)
+    monkeypatch.setattr(isolation, "UPLINKS", UPLINKS)
     monkeypatch.setattr(isolation, "NAMESPACES", tmp_path / "netns")
     monkeypatch.setattr(isolation, "SETTINGS", tmp_path / "etc-netns")
     monkeypatch.setattr(isolation, "IP_FORWARD", tmp_path / "ip_forward")

@@ -106,5 +106,17 @@ def test_a_step_that_there_is_not_is_refused_with_those_there_are(first: str | N
     assert "first, second, third" in raised.value.hint
 
 
+def test_what_a_waiting_step_says_again_and_again_is_told_once(watched: Watched) -> None:
+    def run(_world: World, say: Say) -> Outcome:
+        for text in ("waiting", "waiting", "applying", "waiting"):
+            say(text)
+        return Outcome(changed=False)
+
+    execute((Step("first", "waits", run),), [], watched)
+
+    texts = [event.text for event in watched.events if event.state == "progress"]
+    assert texts == ["waiting", "applying", "waiting"]
+
+
 def test_a_plan_can_be_described_without_being_carried_out() -> None:
     assert described(THREE)[1] == {"step": "second", "does": "does second"}

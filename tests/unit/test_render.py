@@ -26,9 +26,9 @@ def test_any_text_stays_the_same_text_in_yaml(value: str) -> None:
     assert documents(f"value: {_yaml(value)}") == [{"value": value}]
 
 
-@given(st.integers() | st.floats(allow_nan=False, allow_infinity=False))
-def test_a_number_stays_a_number_in_yaml(value: float) -> None:
-    assert documents(f"value: {_yaml(value)}")[0]["value"] == pytest.approx(value)
+@given(st.integers())
+def test_a_number_stays_a_number_in_yaml(value: int) -> None:
+    assert documents(f"value: {_yaml(value)}") == [{"value": value}]
 
 
 def test_objects_are_read_from_a_stream_as_they_were_written_and_empty_documents_are_none() -> None:

@@ -218,7 +218,7 @@ def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
         steps.await_cluster(context, watched.say)
 
     assert raised.value.details == ("demo-worker-1: demo-worker-1 gave up waiting",)
-    assert "waiting for demo-worker-1: it has not joined" in watched.texts
+    assert any(text.startswith("waiting for demo-worker-1") for text in watched.texts)
 
 
 def test_a_refusal_of_the_api_is_not_waited_out(

@@ -5,6 +5,7 @@ set -euo pipefail
 settings=/etc/labctl
 bundle=/opt/labctl/bundle
 state=/var/lib/labctl
+pod_network=/etc/cni/net.d/10-labctl.conflist
 
 say() { echo "labctl: $*"; }
 
@@ -72,14 +73,23 @@ connect() {
   ip route replace 10.244.18.0/24 via 192.168.56.28 dev "$interface"
   ip route replace 10.244.19.0/24 via 192.168.56.29 dev "$interface"
   ip route replace 10.244.20.0/24 via 192.168.56.30 dev "$interface"
-  # Pods reach the outside by the node's address; among pods the sender's own address is kept.
   nft --file - <<'RULES'
 add table ip labctl
 delete table ip labctl
 table ip labctl {
+  # Pods reach the outside by the node's address; among pods the sender's own address is kept.
   chain postrouting {
-    type nat hook postrouting priority srcnat;
+    type nat hook postrouting priority srcnat
     ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade
+  }
+  # What kube-proxy has not given another destination is refused at once: a sender that waits would do so for minutes.
+  chain forward {
+    type filter hook forward priority filter
+    ip daddr 10.96.0.0/12 reject
+  }
+  chain output {
+    type filter hook output priority filter
+    ip daddr 10.96.0.0/12 reject
   }
 }
 RULES
@@ -90,7 +100,7 @@ install_programs() {
   for program in kubeadm kubelet kubectl; do
     ln -sfn "$bundle/bin/$program" "/usr/local/bin/$program"
   done
-  install -D -m 644 "$settings/cni.conflist" /etc/cni/net.d/10-labctl.conflist
+  rm -f "$pod_network" # until services work, this node is not Ready and gets no pods that would look for them in vain
   install -D -m 644 "$settings/containerd.toml" /etc/containerd/config.toml
   systemctl start containerd
   until_true 60 containerd ctr version
@@ -132,5 +142,7 @@ else
   become_member
   touch "$state/member"
 fi
+until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+install -D -m 644 "$settings/cni.conflist" "$pod_network"
 wait "$others"
 say "demo-control-plane is assembled"
