@@ -1,0 +1,89 @@
+"""Programs that stay: started once, known again, and ended."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from labctl.daemon import Daemon
+from labctl.errors import ProviderError
+
+SERVER = """
+import os, signal, socket, sys
+signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+server = socket.socket(socket.AF_UNIX)
+server.bind(sys.argv[1])
+server.listen()
+open(sys.argv[2], "w").write(str(os.getpid()))
+while True:
+    server.accept()
+"""
+Make = Callable[[str], Daemon]
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("nsenter") is None,
+    reason="entering a network namespace takes Linux, root and nsenter",
+)
+
+
+@pytest.fixture
+def daemon(tmp_path: Path) -> Iterator[Make]:
+    """Makes daemons that run a Python program in this process's own network; they have ended afterwards."""
+    made: list[Daemon] = []
+
+    def make(program: str) -> Daemon:
+        socket, pidfile = tmp_path / "socket", tmp_path / "pid"
+        line = (sys.executable, "-c", program, str(socket), str(pidfile))
+        made.append(Daemon(Path("/proc/self/ns/net"), line, socket, pidfile, tmp_path / "log"))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.stop()
+
+
+def test_a_daemon_is_started_once_and_serves_from_then_on(daemon: Make) -> None:
+    served = daemon(SERVER)
+
+    assert served.start()
+    assert served._answers()
+    assert not served.start()
+
+
+def test_a_daemon_that_was_killed_is_started_again(daemon: Make) -> None:
+    served = daemon(SERVER)
+    served.start()
+    pid = served._pid()
+    assert pid is not None
+    os.kill(pid, 9)
+    os.waitpid(pid, 0)
+
+    assert served.start()
+    assert served._pid() not in {None, pid}
+
+
+def test_a_stopped_daemon_leaves_nothing(daemon: Make, tmp_path: Path) -> None:
+    served = daemon(SERVER)
+    served.start()
+
+    served.stop()
+
+    assert served._pid() is None
+    assert {path.name for path in tmp_path.iterdir()} == {"log"}
+
+
+def test_what_never_ran_can_be_stopped(daemon: Make) -> None:
+    daemon(SERVER).stop()
+
+
+def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_lines(daemon: Make) -> None:
+    with pytest.raises(ProviderError, match="exit code 3") as raised:
+        daemon("print('no space left'); raise SystemExit(3)").start()
+
+    assert raised.value.id == "engine-failed"
+    assert raised.value.details == ("no space left",)
