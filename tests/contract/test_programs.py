@@ -11,6 +11,7 @@ import pytest
 
 from labctl.errors import MissingError, ProviderError
 from labctl.process import check, run, stream
+from labctl.wait import Pending, until
 
 
 def test_what_a_program_said_on_either_stream_ends_up_in_the_last_lines_and_the_log(tmp_path: Path) -> None:
@@ -38,7 +39,8 @@ def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Pa
         run(["sh", "-c", f"sleep 60 & echo $! >{pid}; wait"], timeout=1)
 
     assert raised.value.id == "tool-timeout"
-    assert not _lives(int(pid.read_text()))
+    child = int(pid.read_text())
+    until(lambda: Pending("it lives") if _lives(child) else None, what=f"the end of {child}", timeout=10)
 
 
 def test_a_program_that_is_not_there_is_named() -> None:
