@@ -88,6 +88,7 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
         "api_server": lab.api_server,
         "pod_network": POD_NETWORK,
         "service_network": SERVICE_NETWORK,
+        "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
         "bundle_id": supplies.id,
         "versions": supplies.versions,
         "pause_image": supplies.pause_image,

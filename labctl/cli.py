@@ -8,7 +8,6 @@ from __future__ import annotations
 import signal
 import sys
 from enum import StrEnum
-from itertools import takewhile
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -16,6 +15,7 @@ import typer
 from typer.exceptions import TyperException
 
 from labctl import ui
+from labctl.arguments import hoisted, wants_json
 from labctl.errors import ExitCode, LabError, UsageError
 
 
@@ -37,10 +37,6 @@ bundle_app = typer.Typer(help="Make, check and list bundles: all that labs boot 
 app.add_typer(hosts_app, name="hosts")
 app.add_typer(bundle_app, name="bundle")
 
-GLOBAL_OPTIONS = {"--config": 1, "--name": 1, "-o": 1, "--output": 1, "-v": 0, "--verbose": 0, "-q": 0, "--quiet": 0}
-"""How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
-COMMAND_FOLLOWS = ("exec", "ssh")
-"""What comes after these is for the program they run."""
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 BundleFolder = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in DIR.")]
@@ -269,31 +265,3 @@ def fail(error: LabError, arguments: list[str]) -> NoReturn:
     else:
         ui.show_error(error, sys.stderr)
     sys.exit(error.exit_code)
-
-
-def hoisted(arguments: list[str]) -> list[str]:
-    """The arguments, with the options that every command has moved before the command."""
-    ours: list[str] = []
-    rest: list[str] = []
-    words = iter(arguments)
-    for word in words:
-        if word == "--" or any(command in rest for command in COMMAND_FOLLOWS):
-            return [*ours, *rest, word, *words]
-        name, is_joined = word.partition("=")[0], "=" in word
-        if name in GLOBAL_OPTIONS:
-            ours.append(word)
-            ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
-        else:
-            rest.append(word)
-    return ours + rest
-
-
-def wants_json(arguments: list[str]) -> bool:
-    """Whether the answer to these hoisted arguments, and so an error, should be JSON."""
-    output = ""
-    words = iter(arguments)
-    for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):
-        name, _, joined = word.partition("=")
-        value = joined or (next(words, "") if GLOBAL_OPTIONS[name] else "")
-        output = value if name in {"-o", "--output"} else output
-    return output == "json"

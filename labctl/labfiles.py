@@ -16,6 +16,7 @@ from labctl.render import documents, text, write, yaml_stream
 
 RENDERED = ("docker", "libvirt", "virtualbox")
 """The providers that the Vagrantfile has a branch for."""
+MAX_BYTE = 255
 VIRTUAL_MACHINE = (2, "6.12")
 """The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
 
@@ -41,7 +42,11 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     """Return the manifests that are applied to the lab's cluster, by file name."""
     lab, controller = context.lab, context.controller
     files = {
-        "metallb.yaml": manifests.metallb(_text(context.bundle.path("manifests/metallb-native.yaml"))),
+        "metallb.yaml": manifests.metallb(
+            upstream=_text(context.bundle.path("manifests/metallb-native.yaml")),
+            webhook_certificate=_text(folder / pki.WEBHOOK_CERTIFICATE),
+            webhook_key=_text(folder / pki.WEBHOOK_KEY),
+        ),
         "memberlist.yaml": manifests.memberlist(pki.memberlist(folder)),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(ingress.objects(controller, documents(_controller_text(context)), context.images)),
@@ -67,8 +72,9 @@ def machine(provider: str) -> Machine:
 
 def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
     """Return the servers that can be asked from elsewhere than this machine itself."""
-    found = [IPv4Address(address) for address in re.findall(r"^nameserver\s+([\d.]+)\s*$", resolv_conf, re.MULTILINE)]
-    return tuple(address for address in found if not address.is_loopback)
+    found = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", resolv_conf, re.MULTILINE)
+    valid = [IPv4Address(address) for address in found if all(int(part) <= MAX_BYTE for part in address.split("."))]
+    return tuple(address for address in valid if not address.is_loopback)
 
 
 def supplies(context: Context) -> Supplies:

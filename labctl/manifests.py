@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 from labctl.lab import App, Lab
 from labctl.render import documents, text, yaml_stream
 
 
-def metallb(upstream: str) -> str:
-    """Upstream's objects, with a controller that is asked for its readiness from its first second on.
+def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
+    """Upstream's objects, with two waits taken out that every address pool would go through.
 
-    Upstream waits for ten. Its webhook is reached only through a ready pod, and every pool waits for its webhook.
+    MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
+    controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
+    as a file, which may take a minute.
     """
     objects = documents(upstream)
     for found in objects:
-        if found["kind"] == "Deployment" and found["metadata"]["name"] == "controller":
-            probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
-            probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+        match found["kind"], found["metadata"]["name"]:
+            case "Deployment", "controller":
+                probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+                probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+            case "Secret", "metallb-webhook-cert":
+                pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
+                found["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}
     return yaml_stream(objects)
 
 

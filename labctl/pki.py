@@ -10,7 +10,7 @@ import secrets
 import string
 import tempfile
 from base64 import b64decode, b64encode
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,7 @@ from typing import Any
 import yaml
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -28,8 +27,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
     load_ssh_private_key,
 )
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from labctl import certificates
+from labctl.certificates import PairKey
 from labctl.errors import MissingError
 from labctl.lab import Lab
 from labctl.paths import private_folder
@@ -40,12 +40,13 @@ CA_CERTIFICATE = Path("pki/ca.crt")
 CA_KEY = Path("pki/ca.key")
 TOKEN = Path("pki/token")
 MEMBERLIST = Path("pki/memberlist")
+WEBHOOK_CERTIFICATE = Path("pki/metallb-webhook.crt")
+WEBHOOK_KEY = Path("pki/metallb-webhook.key")
 SSH_KEY = Path("pki/ssh")
 SSH_PUBLIC_KEY = Path("pki/ssh.pub")
 
-LIFETIME = timedelta(days=3650)
-CLOCK_SKEW = timedelta(hours=1)
-"""How far a node's clock may be behind this machine's."""
+WEBHOOK_NAMES = ("cert", "metallb-webhook-service.metallb-system.svc")
+"""What MetalLB's certificate rotator expects in a CA, and in a server's certificate: one that has both serves as both."""
 MEMBERLIST_BYTES = 128
 """As many as MetalLB's controller makes itself."""
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits
@@ -64,7 +65,9 @@ def ensure(folder: Path, lab: Lab) -> bool:
     private_folder(folder / "pki")
     try:
         made = (
-            _ensure_ca(folder),
+            _ensure_pair(folder / CA_KEY, folder / CA_CERTIFICATE, ("kubernetes",), certificates.new_key),
+            # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
+            _ensure_pair(folder / WEBHOOK_KEY, folder / WEBHOOK_CERTIFICATE, WEBHOOK_NAMES, certificates.new_rsa_key),
             _ensure_secret(folder / TOKEN, _new_token()),
             _ensure_secret(folder / MEMBERLIST, b64encode(secrets.token_bytes(MEMBERLIST_BYTES)).decode()),
             _ensure_ssh_keys(folder),
@@ -101,18 +104,19 @@ def ssh_public_key(folder: Path) -> str:
     return (folder / SSH_PUBLIC_KEY).read_text(encoding="ascii")
 
 
-def _ensure_ca(folder: Path) -> bool:
-    key_path, certificate_path = folder / CA_KEY, folder / CA_CERTIFICATE
+def _ensure_pair(
+    key_path: Path, certificate_path: Path, names: tuple[str, ...], new_key: Callable[[], PairKey]
+) -> bool:
     if certificate_path.exists():
-        _load_ca(folder)
+        _load_pair(key_path, certificate_path)
         return False
     # The key is written first: a run that is cut off in between leaves a key that the next run certifies.
     if key_path.exists():
-        key = _load_ca_key(key_path)
+        key = _load_key(key_path)
     else:
-        key = ec.generate_private_key(ec.SECP256R1())
-        _write(key_path, _pem(key))
-    _write(certificate_path, _ca_certificate(key).public_bytes(Encoding.PEM))
+        key = new_key()
+        _write(key_path, certificates.pem(key))
+    _write(certificate_path, certificates.self_signed(key, names).public_bytes(Encoding.PEM))
     return True
 
 
@@ -142,7 +146,7 @@ def _ensure_ssh_keys(folder: Path) -> bool:
 
 def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     path = folder / KUBECONFIG
-    certificate, key = _load_ca(folder)
+    certificate, key = _load_pair(folder / CA_KEY, folder / CA_CERTIFICATE)
     if path.exists() and _fits(path.read_bytes(), certificate, lab):
         return False
     kubeconfig = _kubeconfig(lab, certificate, key)
@@ -150,27 +154,26 @@ def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     return True
 
 
-def _load_ca(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    path = folder / CA_CERTIFICATE
+def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate, PairKey]:
     try:
-        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
     except ValueError as error:
-        raise _damaged(path, "it is not a PEM certificate") from error
-    key = _load_ca_key(folder / CA_KEY)
+        raise _damaged(certificate_path, "it is not a PEM certificate") from error
+    key = _load_key(key_path)
     if certificate.public_key() != key.public_key():
-        raise _damaged(folder / CA_KEY, f"it is not the key of {path}")
+        raise _damaged(key_path, f"it is not the key of {certificate_path}")
     return certificate, key
 
 
-def _load_ca_key(path: Path) -> ec.EllipticCurvePrivateKey:
+def _load_key(path: Path) -> PairKey:
     try:
         key = load_pem_private_key(path.read_bytes(), password=None)
     except FileNotFoundError as error:
         raise _damaged(path, "it is gone") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise _damaged(path, "it is not a PEM private key") from error
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise _damaged(path, "it is not an elliptic curve key")
+    if not isinstance(key, PairKey):
+        raise _damaged(path, "it is neither an elliptic curve key nor an RSA key")
     return key
 
 
@@ -197,13 +200,13 @@ def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
         return False
 
 
-def _kubeconfig(lab: Lab, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey) -> dict[str, Any]:
-    key = ec.generate_private_key(ec.SECP256R1())
-    client = _client_certificate(key.public_key(), ca, ca_key)
+def _kubeconfig(lab: Lab, ca: x509.Certificate, ca_key: PairKey) -> dict[str, Any]:
+    key = certificates.new_key()
+    client = certificates.for_administrator(key.public_key(), ca, ca_key)
     cluster = {"server": lab.api_server, "certificate-authority-data": _base64(ca.public_bytes(Encoding.PEM))}
     user = {
         "client-certificate-data": _base64(client.public_bytes(Encoding.PEM)),
-        "client-key-data": _base64(_pem(key)),
+        "client-key-data": _base64(certificates.pem(key)),
     }
     return {
         "apiVersion": "v1",
@@ -219,62 +222,8 @@ def _user_name(lab: Lab) -> str:
     return f"{lab.name}-admin"
 
 
-def _ca_certificate(key: ec.EllipticCurvePrivateKey) -> x509.Certificate:
-    """The certificate kubeadm would have made itself."""
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "kubernetes")])
-    now = datetime.now(UTC)
-    return (
-        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
-        .not_valid_before(now - CLOCK_SKEW)
-        .not_valid_after(now + LIFETIME)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_key_usage(key_cert_sign=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("kubernetes")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-
-
-def _client_certificate(
-    public_key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey
-) -> x509.Certificate:
-    """A certificate of the cluster's administrator, valid as long as its CA."""
-    subject = [
-        x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"),
-        x509.NameAttribute(NameOID.COMMON_NAME, "labctl-admin"),
-    ]
-    return (
-        x509.CertificateBuilder(ca.subject, x509.Name(subject), public_key, x509.random_serial_number())
-        .not_valid_before(ca.not_valid_before_utc)
-        .not_valid_after(ca.not_valid_after_utc)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_key_usage(key_cert_sign=False), critical=True)
-        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
-        .sign(ca_key, hashes.SHA256())
-    )
-
-
-def _key_usage(*, key_cert_sign: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=True,
-        key_cert_sign=key_cert_sign,
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-
-
 def _new_token() -> str:
     return ".".join("".join(secrets.choice(TOKEN_ALPHABET) for _ in range(length)) for length in (6, 16))
-
-
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
 
 
 def _base64(content: bytes) -> str:

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Generic, TypeVar
 
 from labctl.errors import UsageError
@@ -47,7 +46,7 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
     for step in plan:
         with _told(step.name, emit):
             started = clock()
-            outcome = step.run(context, partial(_say, emit, step.name))
+            outcome = step.run(context, _Progress(step.name, emit))
             emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started))
         changed = changed or outcome.changed
     return changed
@@ -69,8 +68,18 @@ def described(plan: Plan[C]) -> list[dict[str, str]]:
     return [{"step": step.name, "does": step.does} for step in plan]
 
 
-def _say(emit: Emit, step: str, text: str) -> None:
-    emit(Event(step, "progress", text))
+class _Progress:
+    """What a step says while it runs, once: steps that wait say the same at every look."""
+
+    def __init__(self, step: str, emit: Emit) -> None:
+        self._step = step
+        self._emit = emit
+        self._last = ""
+
+    def __call__(self, text: str) -> None:
+        if text != self._last:
+            self._emit(Event(self._step, "progress", text))
+        self._last = text
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.config import from_values
-from labctl.errors import UsageError
+from labctl.errors import MissingError, UsageError
 from labctl.lab import Lab
 from labctl.render import write as write_files
 
@@ -29,13 +29,20 @@ class Record:
 
 
 def read(folder: Path) -> Record | None:
-    """Return the record in a lab's folder, or None where no lab was made there."""
+    """Return the record in a lab's folder, or None where no lab was made there. Raises MissingError `record-damaged`."""
     path = folder / FILE_NAME
     if not path.is_file():
         return None
-    described = json.loads(path.read_text(encoding="utf-8"))
-    chosen = described["bundle"]
-    return Record(from_values(described["lab"]), described["isolated"], Path(chosen) if chosen else None)
+    try:
+        described = json.loads(path.read_text(encoding="utf-8"))
+        chosen = described["bundle"]
+        return Record(from_values(described["lab"]), described["isolated"], Path(chosen) if chosen else None)
+    except (ValueError, LookupError, TypeError, UsageError) as error:
+        raise MissingError(
+            f"{path} does not describe a lab: {error}",
+            id="record-damaged",
+            hint=f"Put the file right, or remove the lab's remains by hand, {folder} last.",
+        ) from error
 
 
 def write(folder: Path, record: Record) -> bool:

@@ -84,7 +84,7 @@ def _ruby(value: object) -> str:
 
 def _yaml(value: object) -> str:
     """A YAML scalar: JSON's strings and numbers are YAML's."""
-    return json.dumps(value if isinstance(value, int | float) else str(value))
+    return json.dumps(value if isinstance(value, int) else str(value))
 
 
 def _write(path: Path, content: bytes) -> bool:

@@ -18,6 +18,7 @@ from labctl import config, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
 from labctl.errors import ExitCode, LabError, MissingError, NotReadyError, UsageError
+from labctl.events import Event
 from labctl.isolation import INSIDE
 from labctl.lab import Node
 from labctl.plan import Plan, Step, execute
@@ -121,9 +122,15 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
     goes_on_inside = context.isolated and not is_inside(context.lab.name) and any(step.inside for step in plan)
     here = [step for step in plan if step.inside == is_inside(context.lab.name) or not context.isolated]
     with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
+
+        def tell(event: Event) -> None:
+            nonlocal changed  # a run that fails has changed what the steps before changed
+            changed = changed or bool(event.changed)
+            watch(event)
+
         try:
             with _alone(context):
-                changed = execute(tuple(here), context, watch) or changed
+                execute(tuple(here), context, tell)
             if goes_on_inside:
                 _require_network(context)
         except (LabError, KeyboardInterrupt) as reason:

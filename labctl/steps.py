@@ -283,9 +283,8 @@ def _nodes_ready(context: Context, say: Say) -> Pending | None:
         return reasons
     if not reasons:
         return None
-    waiting = "; ".join(f"{name}: {reason}" for name, reason in reasons.items())
-    say(f"waiting for {waiting}")
-    return Pending(waiting)
+    say(f"waiting for {', '.join(reasons)}")
+    return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 
 def _with_log(context: Context, node: Node, error: NotReadyError) -> NotReadyError:

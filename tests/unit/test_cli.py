@@ -13,6 +13,7 @@ import pytest
 from fakes import ADDRESS
 
 from labctl import cli, inventory, session
+from labctl.arguments import hoisted, wants_json
 from labctl.context import Context
 from labctl.errors import (
     BrokenError,
@@ -145,6 +146,7 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
     [
         (["status", "-o", "json"], ["-o", "json", "status"]),
         (["-o", "json", "status"], ["-o", "json", "status"]),
+        (["status", "-ojson"], ["-o", "json", "status"]),
         (["status", "--output=json", "-v"], ["--output=json", "-v", "status"]),
         (["up", "--name", "two", "--workers", "2"], ["--name", "two", "up", "--workers", "2"]),
         (["hosts", "show", "--name=two"], ["--name=two", "hosts", "show"]),
@@ -158,7 +160,7 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
 def test_global_options_may_stand_behind_the_command_but_not_in_another_programs_line(
     typed: list[str], meant: list[str]
 ) -> None:
-    assert cli.hoisted(typed) == meant
+    assert hoisted(typed) == meant
 
 
 @pytest.mark.parametrize(
@@ -177,7 +179,7 @@ def test_an_error_is_json_if_labctl_was_asked_for_json_not_the_program_it_runs(
     arguments: list[str],
     wanted: bool,  # noqa: FBT001 - what is expected
 ) -> None:
-    assert cli.wants_json(arguments) is wanted
+    assert wants_json(arguments) is wanted
 
 
 # up and destroy

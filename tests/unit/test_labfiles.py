@@ -88,3 +88,9 @@ def test_a_provider_without_files_is_refused_before_anything_is_written(context:
 )
 def test_nodes_ask_the_servers_that_can_be_reached_from_elsewhere(resolv_conf: str, servers: tuple[str, ...]) -> None:
     assert labfiles.nameservers(resolv_conf) == tuple(IPv4Address(server) for server in servers)
+
+
+def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
+    resolv_conf = "nameserver 1.2.3\nnameserver 999.1.1.1\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n"
+
+    assert labfiles.nameservers(resolv_conf) == (IPv4Address("10.0.0.2"),)

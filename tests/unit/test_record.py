@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from fakes import lab
 
-from labctl.errors import UsageError
-from labctl.record import Record, read, refuse_differences, write
+from labctl.errors import MissingError, UsageError
+from labctl.record import FILE_NAME, Record, read, refuse_differences, write
 
 APPS = [{"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "port": 8080, "replicas": 3}]
 ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", workers=2, apps=APPS, hosts_file="/tmp/h")  # noqa: S108 - never written
@@ -79,3 +79,15 @@ def test_every_difference_is_told_at_once() -> None:
         "  memory: it has 2048, asked is 4096",
         "  isolation: it is isolated",
     ]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"lab": {}}', '{"lab": {"name": "No"}, "isolated": false, "bundle": null}']
+)
+def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
+    (tmp_path / FILE_NAME).write_text(content)
+
+    with pytest.raises(MissingError, match="lab.json does not describe a lab") as caught:
+        read(tmp_path)
+
+    assert caught.value.id == "record-damaged"

@@ -1,0 +1,40 @@
+"""The words of a command line, before typer reads them."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+GLOBAL_OPTIONS = {"--config": 1, "--name": 1, "-o": 1, "--output": 1, "-v": 0, "--verbose": 0, "-q": 0, "--quiet": 0}
+"""How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
+COMMAND_FOLLOWS = ("exec", "ssh")
+"""What comes after these is for the program they run."""
+
+
+def hoisted(arguments: list[str]) -> list[str]:
+    """The arguments, with the options that every command has moved before the command."""
+    ours: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--" or any(command in rest for command in COMMAND_FOLLOWS):
+            return [*ours, *rest, word, *words]
+        name, is_joined = word.partition("=")[0], "=" in word
+        if name in GLOBAL_OPTIONS:
+            ours.append(word)
+            ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
+        elif word.startswith("-o"):
+            ours += ["-o", word.removeprefix("-o")]
+        else:
+            rest.append(word)
+    return ours + rest
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Whether the answer to these hoisted arguments, and so an error, should be JSON."""
+    output = ""
+    words = iter(arguments)
+    for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):
+        name, _, joined = word.partition("=")
+        value = joined or (next(words, "") if GLOBAL_OPTIONS[name] else "")
+        output = value if name in {"-o", "--output"} else output
+    return output == "json"
