@@ -87,7 +87,7 @@ def test_every_difference_is_told_at_once() -> None:
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
     (tmp_path / FILE_NAME).write_text(content)
 
-    with pytest.raises(MissingError, match="lab.json does not describe a lab") as caught:
+    with pytest.raises(MissingError, match=r"lab\.json does not describe a lab") as caught:
         read(tmp_path)
 
     assert caught.value.id == "record-damaged"

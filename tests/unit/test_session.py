@@ -230,6 +230,7 @@ def test_a_failure_is_the_result_and_the_exit_code(
     assert end.value.code == code
     (result,) = _results(capsys)
     assert result["ok"] is False
+    assert result["changed"] is True, "the step before the failure changed something"
     assert result["error"]["id"] == identity
 
 
