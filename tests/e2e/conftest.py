@@ -65,10 +65,15 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
 
 @contextmanager
 def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
-    """The lab, however far it gets; afterwards nothing of it is left."""
+    """The lab, however far it gets; afterwards it is destroyed, and nothing of it is left."""
     try:
         yield lab
     finally:
         if lab.folder.exists():
-            lab.labctl("destroy", "--yes", "--purge", seconds=120)
-    assert not Path("/run/netns", f"labctl-{lab.name}").exists()
+            seen = footprint.of(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
+            try:
+                lab.labctl("destroy", "--yes", "--purge", seconds=120)
+                assert seen is None or seen.left() == []
+            finally:
+                if seen:
+                    seen.sweep()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,20 +33,44 @@ class Footprint:
     """The uplink's outer end."""
     processes: frozenset[Process]
 
+    def sweep(self) -> None:
+        """What a failed `destroy` has left running, or in the way of the machine's own network, is gone."""
+        for process in self._living():
+            with suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGKILL)
+        for rule in self._rules():
+            run("iptables", "--wait", "-t", "nat", "-D", *shlex.split(rule)[1:])
+        if Path("/run/netns", self.namespace).exists():
+            run("ip", "netns", "delete", self.namespace)
+
     def left(self) -> list[str]:
         """What of it is still there, each in words."""
-        namespace, tag = f"labctl-{self.lab.name}", f"labctl:{self.lab.name}"
         links = {link["ifname"] for link in json.loads(run("ip", "-j", "link", "show"))}
-        living = {(process.pid, process.started) for process in processes()}
         state = [path for path in self.lab.folder.glob("*") if path.name != "log"] if self.lab.folder.exists() else []
-        folders = [Path("/run/netns", namespace), Path("/etc/netns", namespace), Path("/run/labctl", self.lab.name)]
-        return [
-            *(f"process {gone.pid}: {gone.command}" for gone in self.processes if (gone.pid, gone.started) in living),
-            *(f"link {name}" for name in links & {self.uplink}),
-            *(f"NAT rule {rule}" for rule in nat_rules() if f'"{tag}"' in rule or f" {tag} " in rule),
-            *(f"mount {line}" for line in _mounts() if str(self.lab.folder) in line or namespace in line),
-            *(f"{path}" for path in [*folders, *state] if path.exists()),
+        named = [
+            Path("/run/netns", self.namespace),
+            Path("/etc/netns", self.namespace),
+            Path("/run/labctl", self.lab.name),
         ]
+        return [
+            *(f"process {process.pid}: {process.command}" for process in self._living()),
+            *(f"link {name}" for name in links & {self.uplink}),
+            *(f"NAT rule {rule}" for rule in self._rules()),
+            *(f"mount {line}" for line in _mounts() if f"{self.lab.folder}/" in line or f"{self.namespace} " in line),
+            *(str(path) for path in [*named, *state] if path.exists()),
+        ]
+
+    @property
+    def namespace(self) -> str:
+        return f"labctl-{self.lab.name}"
+
+    def _living(self) -> list[Process]:
+        living = {(process.pid, process.started) for process in processes()}
+        return [process for process in self.processes if (process.pid, process.started) in living]
+
+    def _rules(self) -> list[str]:
+        rules = run("iptables", "--wait", "-t", "nat", "-S").splitlines()
+        return [rule for rule in rules if f"labctl:{self.lab.name}" in shlex.split(rule)]
 
 
 def of(lab: RealLab) -> Footprint:
@@ -56,18 +84,15 @@ def of(lab: RealLab) -> Footprint:
 
 
 def processes() -> Iterator[Process]:
-    """Every process of the machine."""
+    """Every process of the machine that has not ended; one whose parent has yet to notice its end has."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "stat").read_text().rpartition(")")[2].split()
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
         except (FileNotFoundError, ProcessLookupError):
             continue  # it has ended since it was listed
-        yield Process(int(folder.name), int(words[1]), words[19], command)
-
-
-def nat_rules() -> list[str]:
-    return run("iptables", "--wait", "-t", "nat", "-S").splitlines()
+        if words[0] != "Z":
+            yield Process(int(folder.name), int(words[1]), words[19], command)
 
 
 def other_labs_run(*ours: str) -> bool:

@@ -100,10 +100,10 @@ class RealLab:
         body, _, status = shown.rpartition("\n")
         return int(status), body
 
-    def docker(self, *words: str) -> str:
+    def docker(self, *words: str, code: int | None = 0) -> str:
         """What the docker command says of the Engine that the lab's nodes run in."""
         engine = self.labctl("exec", "--", "printenv", "DOCKER_HOST").out.strip()
-        return self.inside("docker", "--host", engine, *words)
+        return self.inside("docker", "--host", engine, *words, code=code)
 
     def explained(self, ran: Ran) -> str:
         log = self.folder / "log"

@@ -1,0 +1,77 @@
+"""What somebody breaks by hand, `status` names, and `up` repairs."""
+
+from __future__ import annotations
+
+import pytest
+
+from .reallab import RealLab, eventually
+
+pytestmark = pytest.mark.e2e
+
+URL = "http://my-app.local"
+SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
+WRONG_TYPE = "Service ingress-nginx/ingress-nginx-controller has no address: its type is ClusterIP"
+
+
+def test_a_deleted_pod_is_another_one_after_up(lab: RealLab) -> None:
+    before = _app_pods(lab)
+    lab.kubectl("delete", "pod", "--wait=false", "-l", "app.kubernetes.io/name=my-app")
+    lab.up()
+
+    assert not before & _app_pods(lab)
+    assert lab.page(URL)[0] == 200
+    assert lab.status()["ok"]
+
+
+def test_a_deleted_deployment_is_there_after_up(lab: RealLab) -> None:
+    lab.kubectl("delete", "deployment", "my-app")
+    broken = eventually(
+        lambda: lab.labctl("status", "-o", "json", code=8).document(), lambda status: status["problems"]
+    )
+
+    assert any("my-app" in problem for problem in broken["problems"])
+    assert _changed(lab) == ["apps"]
+    assert lab.status()["ok"]
+
+
+def test_a_service_of_another_type_is_a_load_balancer_after_up(lab: RealLab) -> None:
+    lab.kubectl("patch", *SERVICE, "--type=merge", "-p", '{"spec": {"type": "ClusterIP"}}')
+    broken, text = lab.status(code=8), lab.labctl("status", code=8).out
+
+    assert not broken["ok"]
+    assert broken["ingress"]["address"] is None
+    assert any(problem.startswith(WRONG_TYPE) for problem in broken["problems"])
+    assert WRONG_TYPE in text
+    assert _changed(lab) == ["ingress"]
+    assert lab.status()["ingress"]["address"] == "192.168.56.100"
+    assert lab.page(URL)[0] == 200
+
+
+def test_a_deleted_pool_is_there_after_up(lab: RealLab) -> None:
+    lab.kubectl("delete", "ipaddresspools", "--all", "-n", "metallb-system")
+    broken = lab.status(code=8)
+
+    assert any(problem.startswith("MetalLB has no pool e2e") for problem in broken["problems"])
+    assert "metallb" in _changed(lab)
+    assert len(lab.objects("ipaddresspools", "-n", "metallb-system")["items"]) == 1
+    assert lab.status()["ok"]
+    assert lab.page(URL)[0] == 200
+
+
+def test_a_missing_line_of_the_hosts_file_is_there_after_hosts_sync(lab: RealLab) -> None:
+    lab.labctl("hosts", "remove")
+    broken = lab.status(code=8)
+
+    assert any("192.168.56.100 my-app.local" in problem for problem in broken["problems"])
+    assert lab.labctl("hosts", "sync").out.split() == ["192.168.56.100", "my-app.local"]
+    assert lab.status()["ok"]
+
+
+def _changed(lab: RealLab) -> list[str]:
+    return [event["step"] for event in lab.up().events() if event["event"] == "step" and event.get("changed")]
+
+
+def _app_pods(lab: RealLab) -> set[str]:
+    """The pods of the app that are to stay."""
+    pods = lab.objects("pods", "-l", "app.kubernetes.io/name=my-app")["items"]
+    return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}

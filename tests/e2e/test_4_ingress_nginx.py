@@ -1,0 +1,61 @@
+"""The row of ingress-nginx, applied to a real cluster from upstream's own file; its image is not in the bundle."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from . import bundles
+from .reallab import RealLab
+
+pytestmark = pytest.mark.e2e
+
+FILE = "ingress-nginx-baremetal.yaml"
+UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", Path(__file__).parents[3] / "shared" / "upstream"))
+SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
+DEPLOYMENT = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
+
+
+@pytest.fixture
+def bundle_with_ingress_nginx(bundle: Path, tmp_path: Path) -> Path:
+    """The folder of a bundle that carries upstream's manifest as well."""
+    if not (UPSTREAM / FILE).exists():
+        pytest.skip(f"{UPSTREAM / FILE} is not there; LABCTL_UPSTREAM names the folder of upstream's manifests")
+    content = (UPSTREAM / FILE).read_bytes()
+    assert f"{hashlib.sha256(content).hexdigest()}  {FILE}" in (UPSTREAM / "SHA256SUMS").read_text(encoding="utf-8")
+    described = bundles.linked(bundle, tmp_path)
+    described["files"].append(bundles.entry(f"manifests/{FILE}", content))
+    (tmp_path / "manifests" / FILE).write_bytes(content)
+    return bundles.write(tmp_path, described)
+
+
+def test_ingress_nginx_is_accepted_gets_an_address_and_gives_way_to_traefik(
+    lab: RealLab, bundle: Path, bundle_with_ingress_nginx: Path
+) -> None:
+    chosen = ("--ingress", "ingress-nginx", "--bundle", str(bundle_with_ingress_nginx))
+    lab.up("--only", "render", *chosen)
+    applied = lab.up("--only", "ingress", *chosen).events()
+
+    assert any("retired" in event["text"] for event in applied if event.get("state") == "progress")
+    service = lab.objects(*SERVICE)
+    assert service["spec"]["type"] == "LoadBalancer"
+    assert [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]] == ["192.168.56.100"]
+    assert "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller" in _container(lab)["args"]
+    assert _container(lab)["image"].startswith("registry.k8s.io/ingress-nginx/controller:")
+    assert lab.objects("validatingwebhookconfigurations", "ingress-nginx-admission")["webhooks"]
+
+    lab.up("--ingress", "traefik", "--bundle", str(bundle))
+
+    assert _container(lab)["image"].startswith("docker.io/library/traefik:")
+    assert lab.page("http://my-app.local")[0] == 200
+    assert lab.status()["ok"]
+    assert not lab.up().result()["changed"]
+
+
+def _container(lab: RealLab) -> dict[str, str]:
+    [container] = lab.objects(*DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
+    found: dict[str, str] = container
+    return found

@@ -1,0 +1,149 @@
+"""The life of a second lab with the same addresses: cut off, interrupted, up beside the first one, and gone.
+
+Each stage is a fixture that begins where the one before it ended.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import footprint
+from .conftest import destroyed_afterwards
+from .reallab import UP_SECONDS, Ran, RealLab, isolated
+from .uplink import UplinkWatch, watched
+
+pytestmark = pytest.mark.e2e
+
+URL = "http://my-app.local"
+UNASSIGNED = ("192.168.56.200", "10.244.99.9", "10.96.200.200")
+"""An address of the lab's network, of pods and of services that nothing has."""
+
+
+@pytest.fixture(scope="module")
+def cut_off(bundle: Path, state_home: Path) -> Iterator[RealLab]:
+    """A lab that has its network, and nothing in it yet."""
+    with destroyed_afterwards(isolated("e2e-b", state_home, bundle)) as lab:
+        lab.up("--only", "isolation")
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def watch(cut_off: RealLab) -> Iterator[UplinkWatch]:
+    """What leaves by the second lab's uplink is counted, from before its first node on."""
+    with watched(footprint.of(cut_off).uplink) as watch:
+        yield watch
+
+
+@pytest.fixture(scope="module")
+def interrupted(cut_off: RealLab, watch: UplinkWatch) -> Ran:  # noqa: ARG001 - from here on, it counts
+    """What an `up` said that got Ctrl-C while its nodes booted."""
+    line = cut_off.arguments("-o", "json", "up", *cut_off.up_options)
+    with subprocess.Popen(
+        line,
+        env=cut_off.full_environment(),
+        cwd=cut_off.state_home,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        too_late = threading.Timer(UP_SECONDS, child.kill)
+        too_late.start()
+        lines = []
+        for said in child.stdout or ():
+            lines.append(said)
+            if _tells_of_a_booting_node(json.loads(said)):
+                child.send_signal(signal.SIGINT)
+                break
+        rest, complaints = child.communicate()
+        too_late.cancel()
+    return Ran(child.returncode, "".join(lines) + rest, complaints)
+
+
+@pytest.fixture(scope="module")
+def neighbour(cut_off: RealLab, interrupted: Ran) -> RealLab:  # noqa: ARG001 - what was interrupted goes on
+    """The second lab, up."""
+    cut_off.up()
+    return cut_off
+
+
+@pytest.mark.parametrize("address", UNASSIGNED)
+def test_no_address_of_a_lab_can_be_reached_from_a_network_without_nodes(
+    cut_off: RealLab, watch: UplinkWatch, address: str
+) -> None:
+    _knock(cut_off, address)
+
+    assert cut_off.inside("ip", "route", "get", address, code=2) == ""
+    assert watch.leaked() == 0
+
+
+def test_the_way_out_is_open_for_everything_else(cut_off: RealLab, watch: UplinkWatch) -> None:
+    [default] = json.loads(cut_off.inside("ip", "-j", "route", "show", "default"))
+    before = watch.packets()
+    cut_off.inside("curl", "-s", "-m", "5", f"http://{default['gateway']}:9", code=None)
+
+    assert watch.packets() > before
+
+
+def test_an_interrupted_up_ends_with_130_and_says_so(interrupted: Ran) -> None:
+    result = interrupted.result()
+
+    assert interrupted.code == 130
+    assert (result["ok"], result["error"]["id"]) == (False, "interrupted")
+    assert "Traceback" not in interrupted.err
+
+
+def test_two_labs_have_the_same_addresses_side_by_side(lab: RealLab, neighbour: RealLab) -> None:
+    for each in (lab, neighbour):
+        assert each.page(URL)[0] == 200
+        assert each.status()["ingress"]["address"] == "192.168.56.100"
+        nodes = [node["metadata"]["name"] for node in each.objects("nodes")["items"]]
+        assert nodes == [f"{each.name}-control-plane", f"{each.name}-worker-1"]
+
+
+@pytest.mark.parametrize("address", UNASSIGNED)
+def test_nothing_for_a_lab_leaves_by_the_uplink_of_one_that_is_up(
+    neighbour: RealLab, watch: UplinkWatch, address: str
+) -> None:
+    _knock(neighbour, address)
+    neighbour.docker("exec", "e2e-b-worker-1", "curl", "-s", "-m", "2", f"http://{address}:81", code=None)
+
+    assert watch.packets() > 0
+    assert watch.leaked() == 0
+
+
+def test_destroy_leaves_nothing_and_the_other_lab_answers(lab: RealLab, neighbour: RealLab) -> None:
+    seen = footprint.of(neighbour)
+    assert len(seen.left()) > len(seen.processes) > 2
+
+    events = neighbour.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120).events()
+
+    assert [event["step"] for event in events if event.get("state") == "done"] == [
+        "hosts",
+        "nodes",
+        "isolation",
+        "state",
+    ]
+    assert (events[-1]["ok"], events[-1]["changed"], events[-1]["urls"]) == (True, True, [])
+    assert seen.left() == []
+    assert "e2e-b" not in {listed["lab"] for listed in lab.labctl("list", "-o", "json").document()}
+    assert lab.page(URL)[0] == 200
+    assert lab.status()["ok"]
+
+
+def _tells_of_a_booting_node(event: dict[str, Any]) -> bool:
+    return event.get("step") == "boot" and event["text"].startswith("e2e-b-control-plane:")
+
+
+def _knock(lab: RealLab, address: str) -> None:
+    """Packets for the address are sent from the lab's network, by TCP and by UDP."""
+    lab.inside("curl", "-s", "-m", "2", f"http://{address}:81", code=None)
+    lab.inside("bash", "-c", f"echo knock > /dev/udp/{address}/53", code=None)

@@ -1,0 +1,118 @@
+"""A lab in a Docker Engine that is simply there: no isolation, the hosts file of the place, and no trace of it later.
+
+The Engine runs in a network namespace that has no way out, so the lab is not on the machine's own network after all.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .reallab import RealLab, eventually, run
+
+pytestmark = pytest.mark.e2e
+
+NAMESPACE = "e2e-plain"
+WAY_IN = ("ip", "netns", "exec", NAMESPACE)
+THEIR_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
+
+
+@dataclass(frozen=True, slots=True)
+class PlainEngine:
+    """A place with a Docker Engine: its address, and the hosts file that is in force there."""
+
+    address: str
+    hosts: Path
+
+    def docker(self, *words: str) -> list[str]:
+        return run(*WAY_IN, "docker", "--host", self.address, *words).split()
+
+    def holds(self) -> dict[str, list[str]]:
+        """Everything in it that a lab could leave behind, and the links of the network it is in."""
+        links = json.loads(run("ip", "-n", NAMESPACE, "-j", "link", "show"))
+        return {
+            "containers": self.docker("ps", "--all", "--quiet"),
+            "volumes": self.docker("volume", "ls", "--quiet"),
+            "networks": self.docker("network", "ls", "--format", "{{.Name}}"),
+            "links": [link["ifname"] for link in links],
+        }
+
+
+@pytest.fixture(scope="module")
+def engine(state_home: Path) -> Iterator[PlainEngine]:
+    """A Docker Engine, alone in a network of its own."""
+    settings = Path("/etc/netns", NAMESPACE)
+    run("ip", "netns", "add", NAMESPACE)
+    try:
+        run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
+        settings.mkdir(parents=True)
+        (settings / "hosts").write_bytes(THEIR_HOSTS)
+        with _dockerd(state_home / "plain-engine") as address:
+            yield PlainEngine(address, settings / "hosts")
+    finally:
+        run("ip", "netns", "delete", NAMESPACE)
+        shutil.rmtree(settings, ignore_errors=True)
+
+
+@contextmanager
+def _dockerd(folder: Path) -> Iterator[str]:
+    """A dockerd runs meanwhile; yields its address."""
+    folder.mkdir()
+    (folder / "daemon.json").write_text("{}", encoding="utf-8")
+    address = f"unix://{folder}/docker.sock"
+    files = ("data-root", "exec-root")
+    line = ["nsenter", f"--net=/run/netns/{NAMESPACE}", "dockerd", "--host", address, "--pidfile", f"{folder}/pid"]
+    line += ["--config-file", f"{folder}/daemon.json", *(f"--{name}={folder}/{name}" for name in files)]
+    with (folder / "log").open("wb") as log, subprocess.Popen(line, stdout=log, stderr=log) as child:
+        try:
+            eventually(lambda: (folder / "docker.sock").exists() or child.poll() is not None, bool, seconds=30)
+            run(*WAY_IN, "docker", "--host", address, "version")
+            yield address
+        finally:
+            child.terminate()
+            child.wait(timeout=60)
+
+
+@pytest.fixture(scope="module")
+def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab]:
+    """A lab of which nobody said that it should be isolated."""
+    lab = RealLab(
+        name="e2e-plain",
+        state_home=state_home,
+        way_in=WAY_IN,
+        programs=bundle / "bin",
+        up_options=("--yes",),
+        launcher=WAY_IN,
+        environment={"DOCKER_HOST": engine.address},
+    )
+    yield lab
+    if lab.folder.exists():
+        lab.labctl("destroy", "--yes", "--purge", seconds=120)
+
+
+def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> None:
+    before = engine.holds()
+    *steps, result = lab.up().events()
+
+    assert "isolation" not in {event["step"] for event in steps}
+    assert result["urls"] == ["http://my-app.local"]
+    status, body = lab.page("http://my-app.local")
+    assert (status, "Welcome to nginx!" in body) == (200, True)
+    assert lab.labctl("exec", "--", "curl", "-s", "http://my-app.local").out == body
+    assert lab.status()["ok"]
+    assert sorted(engine.docker("ps", "--format", "{{.Names}}")) == ["e2e-plain-control-plane", "e2e-plain-worker-1"]
+    assert engine.hosts.read_bytes().startswith(THEIR_HOSTS)
+    assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
+
+    lab.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120)
+
+    assert engine.holds() == before
+    assert engine.hosts.read_bytes() == THEIR_HOSTS
+    assert not lab.folder.exists()

@@ -1,0 +1,76 @@
+"""Worlds in which labctl must stop: one clear error, its exit code, and nothing half-done."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from . import bundles
+from .reallab import RealLab, isolated, run
+
+pytestmark = pytest.mark.e2e
+
+DAMAGED = "images/nginx.packages"
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A folder with room for 16 MiB."""
+    run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path))
+    yield tmp_path
+    run("umount", str(tmp_path))
+
+
+@pytest.fixture
+def nobody(state_home: Path, bundle: Path) -> RealLab:
+    """A lab that was never made."""
+    return isolated("e2e-none", state_home, bundle)
+
+
+def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, bundle: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "bundle"
+    described = bundles.linked(bundle, folder)
+    content = bytearray((folder / DAMAGED).read_bytes())
+    content[0] ^= 1
+    (folder / DAMAGED).unlink()
+    (folder / DAMAGED).write_bytes(content)
+    # Big files would only take their time; a cache of its own keeps the real bundle's checks out of it.
+    described["files"] = [file for file in described["files"] if file["size"] < 2**20]
+    bundles.write(folder, described)
+
+    lab = replace(nobody, environment={"XDG_CACHE_HOME": str(tmp_path / "cache")})
+    error = lab.up("--bundle", str(folder), code=3).result()["error"]
+
+    assert error["id"] == "bundle-damaged"
+    assert DAMAGED in error["message"]
+    assert not Path("/run/netns/labctl-e2e-none").exists()
+
+
+def test_another_network_for_a_lab_that_is_up_is_refused_with_what_differs(lab: RealLab, tmp_path: Path) -> None:
+    config = tmp_path / "labctl.yaml"
+    config.write_text(json.dumps({"network": "192.168.57.0/24"}), encoding="utf-8")
+    error = lab.up("--config", str(config), code=2).result()["error"]
+
+    assert error["id"] == "lab-differs"
+    assert "network: it has 192.168.56.0/24, asked is 192.168.57.0/24" in error["message"]
+    assert lab.status()["ok"]
+
+
+def test_a_lab_that_is_not_there_cannot_be_destroyed(nobody: RealLab) -> None:
+    lab = replace(nobody, name="e2e-never")
+    error = lab.labctl("-o", "json", "destroy", "--yes", code=3).document()["error"]
+
+    assert error["id"] == "lab-not-found"
+    assert "e2e-never" in error["message"]
+
+
+def test_a_bundle_that_does_not_fit_on_the_disk_is_refused(nobody: RealLab, small_disk: Path) -> None:
+    lab = replace(nobody, environment={"XDG_CACHE_HOME": str(small_disk)})
+    error = lab.labctl("bundle", "build", "--yes", "-o", "json", code=3).document()["error"]
+
+    assert error["id"] == "disk-full"
+    assert str(small_disk) in error["message"]
