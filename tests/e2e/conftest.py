@@ -1,4 +1,7 @@
-"""Two real labs, booted once; and the machine around them, which must be afterwards what it was before."""
+"""A real lab, booted once for all tests; and the machine around it, which must be afterwards what it was before.
+
+The numbers in the names of the test files are their order: what breaks the lab comes after what looks at it.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -53,7 +55,7 @@ def bundle() -> Path:
 @pytest.fixture(scope="session")
 def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
     """A lab that is up, and what the `up` said that made it from nothing."""
-    with destroyed_afterwards(isolated("e2e", state_home, bundle)) as lab:
+    with footprint.destroyed_afterwards(isolated("e2e", state_home, bundle)) as lab:
         yield lab, lab.up()
 
 
@@ -61,19 +63,3 @@ def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
 def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
     """A lab that is up. Whoever breaks it repairs it."""
     return first_up[0]
-
-
-@contextmanager
-def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
-    """The lab, however far it gets; afterwards it is destroyed, and nothing of it is left."""
-    try:
-        yield lab
-    finally:
-        if lab.folder.exists():
-            seen = footprint.of(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
-            try:
-                lab.labctl("destroy", "--yes", "--purge", seconds=120)
-                assert seen is None or seen.left() == []
-            finally:
-                if seen:
-                    seen.sweep()

@@ -7,7 +7,7 @@ import os
 import shlex
 import signal
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,13 +74,31 @@ class Footprint:
 
 
 def of(lab: RealLab) -> Footprint:
-    """The footprint of an isolated lab that is up."""
+    """The footprint of an isolated lab that has a namespace, however far it got."""
     namespace = f"labctl-{lab.name}"
-    inner = json.loads(run("ip", "-n", namespace, "-j", "link", "show", "uplink"))[0]
-    links = json.loads(run("ip", "-j", "link", "show"))
-    outer = next(link["ifname"] for link in links if link["ifindex"] == inner["link_index"])
+    inner = json.loads(run("ip", "-n", namespace, "-j", "link", "show", "uplink", code=None) or "[]")
+    peers = {link["link_index"] for link in inner}
+    outer = next(
+        (link["ifname"] for link in json.loads(run("ip", "-j", "link", "show")) if link["ifindex"] in peers), ""
+    )
     roots = {int(pid) for pid in run("ip", "netns", "pids", namespace).split()}
     return Footprint(lab, outer, _with_descendants(roots, f"/run/labctl/{lab.name}/"))
+
+
+@contextmanager
+def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
+    """The lab, however far it gets; afterwards it is destroyed, and nothing of it is left."""
+    try:
+        yield lab
+    finally:
+        if lab.folder.exists():
+            seen = of(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
+            try:
+                lab.labctl("destroy", "--yes", "--purge", seconds=120)
+                assert seen is None or seen.left() == []
+            finally:
+                if seen:
+                    seen.sweep()
 
 
 def processes() -> Iterator[Process]:

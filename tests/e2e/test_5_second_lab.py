@@ -16,7 +16,6 @@ from typing import Any
 import pytest
 
 from . import footprint
-from .conftest import destroyed_afterwards
 from .reallab import UP_SECONDS, Ran, RealLab, isolated
 from .uplink import UplinkWatch, watched
 
@@ -30,7 +29,7 @@ UNASSIGNED = ("192.168.56.200", "10.244.99.9", "10.96.200.200")
 @pytest.fixture(scope="module")
 def cut_off(bundle: Path, state_home: Path) -> Iterator[RealLab]:
     """A lab that has its network, and nothing in it yet."""
-    with destroyed_afterwards(isolated("e2e-b", state_home, bundle)) as lab:
+    with footprint.destroyed_afterwards(isolated("e2e-b", state_home, bundle)) as lab:
         lab.up("--only", "isolation")
         yield lab
 
