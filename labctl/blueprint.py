@@ -10,8 +10,8 @@ from pathlib import Path
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Role
 from labctl.render import static, text
 
-FIRST_ARCHIVES = 5
-"""pause, etcd and the three programs of a control plane: kubeadm needs these, and nothing else, to begin."""
+PAUSE, CONTROL_PLANE, ADDONS = 1, 5, 7
+"""How far into a bundle's archives are pause; etcd and the three programs of a control plane; kube-proxy and CoreDNS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,6 @@ class Credentials:
 
     ca_certificate: str
     ca_key: str
-    ca_hash: str
     token: str
     ssh_public_key: str
 
@@ -77,30 +76,8 @@ def _vagrantfile(lab: Lab, provider: str, machine: Machine, supplies: Supplies) 
 
 
 def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, credentials: Credentials) -> dict[str, str]:
+    values = {**_values(lab, node, machine, supplies), "token": credentials.token}
     is_control_plane = node.role is Role.CONTROL_PLANE
-    archives = supplies.archives[node.role]
-    first = FIRST_ARCHIVES if is_control_plane else 1
-    values: dict[str, object] = {
-        "lab": lab,
-        "node": node,
-        "alone": not lab.workers,
-        "peers": [peer for peer in lab.possible_nodes if peer != node],
-        "api_server": lab.api_server,
-        "pod_network": POD_NETWORK,
-        "service_network": SERVICE_NETWORK,
-        "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
-        "bundle_id": supplies.id,
-        "versions": supplies.versions,
-        "pause_image": supplies.pause_image,
-        "first_archives": archives[:first],
-        "other_archives": archives[first:],
-        "cgroup_version": machine.cgroup_version,
-        "proxy_mode": machine.proxy_mode,
-        # CoreDNS ends at once when it is given no server at all; the gateway answers nothing, and does no harm.
-        "nameservers": machine.nameservers or (lab.gateway,),
-        "token": credentials.token,
-        "ca_hash": credentials.ca_hash,
-    }
     kubeadm = "kubeadm-init.yaml.j2" if is_control_plane else "kubeadm-join.yaml.j2"
     contents = {
         "bootstrap.sh": text("node/bootstrap.sh.j2", **values),
@@ -115,4 +92,39 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
     }
     if is_control_plane:
         contents["ca.key"] = credentials.ca_key
+    else:
+        contents["discovery.kubeconfig"] = text("node/discovery.kubeconfig.j2", **values)
     return contents
+
+
+def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[str, object]:
+    before, beside, after = _imports(lab, node, supplies.archives[node.role])
+    return {
+        "lab": lab,
+        "node": node,
+        "alone": not lab.workers,
+        "peers": [peer for peer in lab.possible_nodes if peer != node],
+        "api_server": lab.api_server,
+        "pod_network": POD_NETWORK,
+        "service_network": SERVICE_NETWORK,
+        "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
+        "bundle_id": supplies.id,
+        "versions": supplies.versions,
+        "pause_image": supplies.pause_image,
+        "archives_before": before,
+        "archives_beside": beside,
+        "archives_after": after,
+        "cgroup_version": machine.cgroup_version,
+        "proxy_mode": machine.proxy_mode,
+        # CoreDNS ends at once when it is given no server at all; the gateway answers nothing, and does no harm.
+        "nameservers": machine.nameservers or (lab.gateway,),
+    }
+
+
+def _imports(lab: Lab, node: Node, archives: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The archives that a node imports before kubeadm begins, while it works, and when its pods can do without."""
+    if node.role is Role.WORKER:
+        return archives[:PAUSE], archives[PAUSE:], ()
+    if not lab.workers:
+        return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:], ()
+    return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:ADDONS], archives[ADDONS:]

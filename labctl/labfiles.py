@@ -95,7 +95,6 @@ def credentials(folder: Path) -> Credentials:
     return Credentials(
         ca_certificate=(folder / pki.CA_CERTIFICATE).read_text(encoding="ascii"),
         ca_key=(folder / pki.CA_KEY).read_text(encoding="ascii"),
-        ca_hash=pki.ca_hash(folder),
         token=pki.token(folder),
         ssh_public_key=pki.ssh_public_key(folder),
     )

@@ -11,7 +11,6 @@ import string
 import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -80,13 +79,6 @@ def ensure(folder: Path, lab: Lab) -> bool:
             hint=f"Make {folder} and what is in it yours to read and write, on a disk with space left.",
         ) from error
     return any(made)
-
-
-def ca_hash(folder: Path) -> str:
-    """What a joining node checks the cluster's CA against, in the form of kubeadm's `caCertHashes`."""
-    certificate = x509.load_pem_x509_certificate((folder / CA_CERTIFICATE).read_bytes())
-    public_key = certificate.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    return f"sha256:{sha256(public_key).hexdigest()}"
 
 
 def token(folder: Path) -> str:

@@ -49,7 +49,6 @@ SUPPLIES = Supplies(
 CREDENTIALS = Credentials(
     ca_certificate="the CA's certificate\n",
     ca_key="the CA's key\n",
-    ca_hash=f"sha256:{'0' * 64}",
     token="abcdef.0123456789abcdef",  # noqa: S106 - an example
     ssh_public_key="ssh-ed25519 AAAA labctl\n",
 )
@@ -234,7 +233,7 @@ def test_a_token_of_digits_and_a_numeric_cluster_name_stay_text_for_kubeadm() ->
     join = documents(files["nodes/1e3-worker-1/kubeadm.yaml"])
     assert init[0]["bootstrapTokens"][0]["token"] == credentials.token
     assert init[1]["clusterName"] == "1e3"
-    assert join[0]["discovery"]["bootstrapToken"]["token"] == credentials.token
+    assert join[0]["discovery"]["tlsBootstrapToken"] == credentials.token
 
 
 def test_keys_do_not_show_where_credentials_are_printed() -> None:

@@ -40,7 +40,7 @@ def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(co
     assert (control_plane / "ca.key").read_text() == (context.folder / pki.CA_KEY).read_text()
     assert not (worker / "ca.key").exists()
     assert pki.token(context.folder) in (worker / "kubeadm.yaml").read_text()
-    assert pki.ca_hash(context.folder) in (worker / "kubeadm.yaml").read_text()
+    assert "certificate-authority: /etc/labctl/ca.crt" in (worker / "discovery.kubeconfig").read_text()
 
 
 def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another_as_the_user_called_it(

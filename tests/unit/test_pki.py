@@ -4,7 +4,6 @@ import base64
 import re
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from hashlib import sha256
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any, TypeVar
@@ -17,7 +16,6 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
-    PublicFormat,
     load_pem_private_key,
     load_ssh_private_key,
     load_ssh_public_key,
@@ -90,13 +88,6 @@ def test_the_ca_is_valid_on_a_node_whose_clock_is_behind(tmp_path: Path) -> None
 
     assert ca.not_valid_before_utc < now - timedelta(minutes=59)
     assert ca.not_valid_after_utc > now + timedelta(days=3649)
-
-
-def test_the_ca_hash_is_that_of_its_public_key(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    public_key = ca_of(tmp_path).public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-
-    assert pki.ca_hash(tmp_path) == "sha256:" + sha256(public_key).hexdigest()
 
 
 def test_the_token_has_kubeadms_form_and_differs_between_labs(tmp_path: Path) -> None:
@@ -205,12 +196,12 @@ def test_a_kubeconfig_of_another_server_is_made_anew(tmp_path: Path) -> None:
 
 def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(tmp_path: Path) -> None:
     pki.ensure(tmp_path, LAB)
-    key, ca_hash = (tmp_path / "pki/ca.key").read_bytes(), pki.ca_hash(tmp_path)
+    key, public_key = (tmp_path / "pki/ca.key").read_bytes(), ca_of(tmp_path).public_key()
     (tmp_path / "pki/ca.crt").unlink()
 
     assert pki.ensure(tmp_path, LAB) is True
     assert (tmp_path / "pki/ca.key").read_bytes() == key
-    assert pki.ca_hash(tmp_path) == ca_hash
+    assert ca_of(tmp_path).public_key() == public_key
 
 
 @pytest.mark.parametrize(

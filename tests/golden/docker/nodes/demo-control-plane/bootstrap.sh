@@ -130,8 +130,8 @@ connect
 install_programs
 say "importing images"
 import_images images/pause.tar images/etcd.tar images/kube-apiserver.tar images/kube-controller-manager.tar images/kube-scheduler.tar
-import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
-others=$!
+import_images images/kube-proxy.tar images/traefik.tar &
+beside=$!
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
@@ -142,7 +142,11 @@ else
   become_member
   touch "$state/member"
 fi
+wait "$beside"
+import_images images/nginx.tar &
+after=$!
+say "waiting for services to work"
 until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
-wait "$others"
+wait "$after"
 say "demo-control-plane is assembled"

@@ -116,14 +116,15 @@ import_images() { # ARCHIVE...
   done
 }
 
-token_is_published() {
-  curl --silent --max-time 2 --cacert "$settings/ca.crt" \
-    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info | grep jws-kubeconfig
+control_plane_lets_nodes_in() {
+  # The last thing that kubeadm makes for those who join.
+  curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" \
+    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
 }
 
 become_member() {
   say "waiting for the control plane at https://192.168.56.10:6443"
-  until_true 600 "the control plane at https://192.168.56.10:6443" token_is_published
+  until_true 600 "the control plane at https://192.168.56.10:6443" control_plane_lets_nodes_in
   say "joining the cluster"
   kubeadm join --config "$settings/kubeadm.yaml"
 }
@@ -135,7 +136,7 @@ install_programs
 say "importing images"
 import_images images/pause.tar
 import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
-others=$!
+beside=$!
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
@@ -146,7 +147,11 @@ else
   become_member
   touch "$state/member"
 fi
+wait "$beside"
+import_images &
+after=$!
+say "waiting for services to work"
 until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
-wait "$others"
+wait "$after"
 say "demo-worker-1 is assembled"
