@@ -100,7 +100,8 @@ def is_inside(lab_name: str) -> bool:
 def enter(context: Context, environment: Mapping[str, str]) -> None:
     """Go on in the lab's network: at once, or, for an isolated lab, as a new process with the same arguments."""
     if context.isolated and not is_inside(context.lab.name):
-        replace_process(context, [sys.executable, "-m", "labctl", *sys.argv[1:]], environment)
+        # -P: what lies in the current folder is not to be imported, by root least of all.
+        replace_process(context, [sys.executable, "-P", "-m", "labctl", *sys.argv[1:]], environment)
 
 
 def replace_process(context: Context, line: Sequence[str], environment: Mapping[str, str]) -> NoReturn:

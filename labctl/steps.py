@@ -75,9 +75,6 @@ def check_machine(context: Context, say: Say) -> Outcome:
         preflight.require_writable(lab.hosts_file)
         if made is None:
             preflight.require_free_network(lab.network)
-    if made is None:
-        # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
-        record.write(context.folder, asked)
     return Outcome(installed)
 
 
@@ -99,6 +96,9 @@ def build_bundle(context: Context, say: Say) -> Outcome:
 
 def isolate(context: Context, _say: Say) -> Outcome:
     """The lab's namespace and its Engine run."""
+    if record.read(context.folder) is None:
+        # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
+        record.write(context.folder, record.Record(context.lab, context.isolated))
     isolation = context.isolation
     return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
 

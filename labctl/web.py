@@ -31,11 +31,11 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
-def get(hostname: str, address: str | None = None) -> Answer:
-    """GET / of `hostname`, at the address that the system's resolver has for it, or at `address`."""
-    connection = http.client.HTTPConnection(address or hostname, 80, timeout=ANSWER_SECONDS)
+def get(hostname: str) -> Answer:
+    """GET / of `hostname`, at the address that the system's resolver has for it."""
+    connection = http.client.HTTPConnection(hostname, 80, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", "/", headers={"Host": hostname, "User-Agent": "labctl", "Connection": "close"})
+        connection.request("GET", "/", headers={"User-Agent": "labctl", "Connection": "close"})
         response = connection.getresponse()
         return Answer(response.status, response.getheader(POD_HEADER))
     except socket.gaierror as error:

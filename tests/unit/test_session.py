@@ -176,7 +176,7 @@ def test_an_isolated_lab_goes_on_inside_and_says_its_result_once(
         session.run(SESSION, isolated, _plan(acts))
     assert acts == ["outside"]
     assert _results(capsys) == []
-    assert entered["line"] == [sys.executable, "-m", "labctl", "up", "-o", "json"]
+    assert entered["line"] == [sys.executable, "-P", "-m", "labctl", "up", "-o", "json"]
 
     for name, value in {**entered["environment"], "LABCTL_INSIDE": "demo"}.items():
         monkeypatch.setenv(name, value)

@@ -15,6 +15,7 @@ from labctl.config import from_values
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
 from labctl.isolation import Isolation
+from labctl.isolation import Isolation
 from labctl.plan import execute
 from labctl.wait import until
 
@@ -122,6 +123,21 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
 
     record.write(context.folder, record.Record(context.lab, isolated=False))
     assert not steps.check_machine(context, watched.say).changed
+
+
+def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(_isolation: Isolation) -> bool:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Isolation, "ensure", interrupted)
+    isolated = replace(context, isolated=True)
+
+    with pytest.raises(KeyboardInterrupt):
+        steps.isolate(isolated, watched.say)
+
+    assert record.read(context.folder) == record.Record(context.lab, isolated=True)
 
 
 # bundle and render

@@ -53,16 +53,8 @@ def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: t
 
     (made,) = connection.made
     assert made.target == ("my-app.local", 80)
-    assert made.headers["Host"] == "my-app.local"
     assert made.timeout == web.ANSWER_SECONDS
     assert made.closed
-
-
-def test_a_name_can_be_asked_for_at_an_address(connection: type[Connection]) -> None:
-    get("my-app.local", "192.168.56.100")
-
-    assert connection.made[0].target == ("192.168.56.100", 80)
-    assert connection.made[0].headers["Host"] == "my-app.local"
 
 
 @pytest.mark.parametrize(
