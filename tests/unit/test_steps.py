@@ -15,7 +15,6 @@ from labctl.config import from_values
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
 from labctl.isolation import Isolation
-from labctl.isolation import Isolation
 from labctl.plan import execute
 from labctl.wait import until
 
