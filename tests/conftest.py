@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -14,6 +15,8 @@ from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, read
 from labctl import labfiles, preflight, steps, web
 from labctl.context import Context
 
+# A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 UNIT = Path(__file__).parent / "unit"
 
 
