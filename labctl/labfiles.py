@@ -11,7 +11,7 @@ from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
 from labctl.errors import MissingError
 from labctl.lab import Role
-from labctl.providers.docker import can_be_privileged, kernel, proxy_mode
+from labctl.providers.engine import can_be_privileged, kernel, proxy_mode
 from labctl.render import documents, text, write, yaml_stream
 
 RENDERED = ("docker", "libvirt", "virtualbox")

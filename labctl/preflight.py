@@ -12,7 +12,7 @@ from pathlib import Path
 from labctl.errors import MissingError
 from labctl.events import Say
 from labctl.process import check, run
-from labctl.providers.docker import engine_answers
+from labctl.providers.engine import engine_answers
 
 PACKAGES = {
     "vagrant": "vagrant",

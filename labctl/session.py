@@ -23,7 +23,7 @@ from labctl.isolation import INSIDE
 from labctl.lab import Node
 from labctl.plan import Plan, Step, execute
 from labctl.preflight import may_isolate
-from labctl.providers.docker import engine_answers
+from labctl.providers.engine import engine_answers
 
 STARTED = "LABCTL_STARTED"
 CHANGED = "LABCTL_CHANGED"

@@ -10,7 +10,8 @@ from fakes import Watched, lab
 
 from labctl.errors import ProviderError
 from labctl.providers import Provider
-from labctl.providers.docker import DockerProvider, engine_answers, kernel
+from labctl.providers.docker import DockerProvider
+from labctl.providers.engine import engine_answers, kernel
 from labctl.providers.vagrant import VagrantProvider
 
 NODES = lab().nodes

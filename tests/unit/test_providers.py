@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.providers.docker import can_be_privileged, proxy_mode
+from labctl.providers.engine import can_be_privileged, proxy_mode
 from labctl.providers.vagrant import PASSING
 
 
