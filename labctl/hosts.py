@@ -6,20 +6,21 @@ Everything outside the block is somebody else's: it is never decoded, and stays 
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import BinaryIO
 
 from labctl.errors import HostsError
+from labctl.faults import reached
+from labctl.locks import try_lock
 from labctl.paths import PRIVATE
-from labctl.wait import Pending, until
+from labctl.wait import until
 
 LOCK_SECONDS = 10.0
 
@@ -172,23 +173,9 @@ def _real(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     """The file, opened for reading, with every other labctl kept out. The lock leaves nothing behind."""
-    file = until(lambda: _try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
+    file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
     with file:
         yield file
-
-
-def _try_lock(path: Path) -> BinaryIO | Pending:
-    with ExitStack() as stack:
-        file = stack.enter_context(path.open("rb"))
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return Pending("another process holds it")
-        # Whoever held the lock may have renamed a new file into place: then this lock guards nothing.
-        if not os.path.samestat(os.fstat(file.fileno()), path.stat()):
-            return Pending("the file was replaced")
-        stack.pop_all()
-        return file
 
 
 def _write(path: Path, old: bytes, new: bytes) -> None:
@@ -202,7 +189,10 @@ def _write(path: Path, old: bytes, new: bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Readers see the old file or the new one, never a part; mode, owner and extended attributes stay."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    prefix = f".{path.name}.labctl-"
+    for leftover in path.parent.glob(f"{prefix}*"):
+        leftover.unlink()  # of a run that was killed: the lock keeps all others out
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
     temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
@@ -212,6 +202,7 @@ def _replace(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
+        reached("hosts.rename")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

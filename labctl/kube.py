@@ -16,6 +16,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, Resour
 from urllib3.exceptions import HTTPError
 
 from labctl.errors import NotReadyError, RefusedError
+from labctl.faults import reached
 
 Manifest = Mapping[str, Any]
 """One Kubernetes object, as a mapping."""
@@ -113,6 +114,7 @@ class Cluster:
                 force_conflicts=True,
                 _request_timeout=ANSWER_SECONDS,
             )
+        reached("apply")
         return before is None or _content(before) != _content(_plain(after))
 
     def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client's own untyped object

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 
 from labctl.errors import UsageError
 from labctl.events import Emit, Event, Say
+from labctl.faults import reached
 
 C = TypeVar("C")
 
@@ -46,7 +47,9 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
     for step in plan:
         with _told(step.name, emit):
             started = clock()
-            outcome = step.run(context, _Progress(step.name, emit))
+            reached(f"{step.name}.begin")
+            outcome = step.run(context, Progress(step.name, emit))
+            reached(f"{step.name}.end")
             emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started))
         changed = changed or outcome.changed
     return changed
@@ -68,7 +71,7 @@ def described(plan: Plan[C]) -> list[dict[str, str]]:
     return [{"step": step.name, "does": step.does} for step in plan]
 
 
-class _Progress:
+class Progress:
     """What a step says while it runs, once: steps that wait say the same at every look."""
 
     def __init__(self, step: str, emit: Emit) -> None:
@@ -77,8 +80,10 @@ class _Progress:
         self._last = ""
 
     def __call__(self, text: str) -> None:
+        """Tell of the text, unless it is the last one again."""
         if text != self._last:
             self._emit(Event(self._step, "progress", text))
+            reached(f"{self._step}.progress")
         self._last = text
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import LabError, ProviderError
+from labctl.faults import reached
 
 LAST_LINES = 12
 STOP_SECONDS = 20.0
@@ -126,6 +127,7 @@ def _started(
             hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
         ) from error
     with child:
+        reached(f"run.{Path(args[0]).name}")
         try:
             yield child
         except KeyboardInterrupt:

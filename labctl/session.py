@@ -6,22 +6,19 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from filelock import FileLock, Timeout
-
-from labctl import config, paths, record, steps, ui
+from labctl import config, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
-from labctl.errors import ExitCode, LabError, MissingError, NotReadyError, UsageError
+from labctl.errors import ExitCode, LabError, MissingError, UsageError
 from labctl.events import Event
 from labctl.isolation import INSIDE
 from labctl.lab import Node
-from labctl.plan import Plan, Step, execute
+from labctl.plan import Plan, Progress, Step, execute
 from labctl.preflight import may_isolate
 from labctl.providers.engine import engine_answers
 
@@ -130,7 +127,7 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
             watch(event)
 
         try:
-            with _alone(context):
+            with locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS):
                 execute(tuple(here), context, tell)
             if goes_on_inside:
                 _require_network(context)
@@ -198,19 +195,3 @@ def _require_network(context: Context) -> None:
             id="lab-not-running",
             hint="`labctl up` brings it back.",
         )
-
-
-@contextmanager
-def _alone(context: Context) -> Iterator[None]:
-    """No other labctl works on this lab meanwhile."""
-    paths.private_folder(context.folder)
-    lock = FileLock(context.folder / "lock")
-    try:
-        with lock.acquire(timeout=LOCK_SECONDS):
-            yield
-    except Timeout as error:
-        raise NotReadyError(
-            f"another labctl has been working on the lab {context.lab.name} for {LOCK_SECONDS:.0f} s",
-            id="lab-locked",
-            hint=f"Wait for it to end, or see who holds {context.folder / 'lock'}.",
-        ) from error

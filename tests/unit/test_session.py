@@ -11,9 +11,8 @@ from typing import Any, NoReturn
 
 import pytest
 from fakes import lab
-from filelock import FileLock
 
-from labctl import config, paths, record, session
+from labctl import config, locks, paths, record, session
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, UsageError
 from labctl.events import Say
@@ -245,12 +244,16 @@ def test_two_runs_do_not_work_on_one_lab_at_once(
     monkeypatch.setattr(session, "LOCK_SECONDS", 0.01)
     acts: list[str] = []
 
-    with FileLock(context.folder / "lock"), pytest.raises(SystemExit) as end:
+    with locks.alone(context.folder / "lock", session.silent, timeout=0), pytest.raises(SystemExit) as end:
         session.run(SESSION, context, _plan(acts))
 
     assert end.value.code == 6
     assert acts == []
-    assert _results(capsys)[0]["error"]["id"] == "lab-locked"
+    waiting, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (waiting["step"], waiting["state"]) == ("outside", "progress")
+    assert f"(pid {os.getpid()})" in waiting["text"]
+    assert result["error"]["id"] == "locked"
+    assert f"(pid {os.getpid()})" in result["error"]["message"]
 
 
 # Other programs

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import NotReadyError
+from labctl.locks import alone, try_lock
+from labctl.wait import Pending
+
+
+def test_whoever_waits_is_told_who_holds_the_lock(tmp_path: Path) -> None:
+    said: list[str] = []
+
+    with (
+        alone(tmp_path / "lab" / "lock", said.append, timeout=0),
+        pytest.raises(NotReadyError, match=rf"held by .*\(pid {os.getpid()}\)") as refused,
+        alone(tmp_path / "lab" / "lock", said.append, timeout=0),
+    ):
+        pytest.fail("two were alone")
+
+    assert refused.value.id == "locked"
+    assert said == [f"waiting for {_holder(tmp_path / 'lab' / 'lock')}"]
+
+
+def test_a_lock_is_free_again_afterwards_whatever_is_written_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.write_text("`labctl up` (pid 1), killed long ago")
+
+    for _ in range(2):
+        with alone(path, pytest.fail, timeout=0):
+            assert f"(pid {os.getpid()})" in _holder(path)
+
+
+def test_a_lock_on_a_file_that_was_removed_meanwhile_guards_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+
+    with alone(path, pytest.fail, timeout=0):
+        path.unlink()
+        with alone(path, pytest.fail, timeout=0):
+            assert isinstance(try_lock(path), Pending)
+
+
+def test_a_lock_in_a_folder_that_is_gone_makes_the_folder_again(tmp_path: Path) -> None:
+    with alone(tmp_path / "gone" / "lock", pytest.fail, timeout=0):
+        assert (tmp_path / "gone").stat().st_mode & 0o777 == 0o700
+
+
+def _holder(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
