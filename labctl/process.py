@@ -65,10 +65,14 @@ def stream(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     log: Path | None = None,
+    keep_open: tuple[int, ...] = (),
 ) -> Finished:
-    """Run a program to its end, telling `on_line` each line of both its streams as it comes."""
+    """Run a program to its end, telling `on_line` each line of both its streams as it comes.
+
+    It inherits the file descriptors `keep_open`.
+    """
     lines = []
-    with _started(args, env, cwd, stderr=subprocess.STDOUT) as child:
+    with _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open) as child:
         for raw in child.stdout or ():
             lines.append(raw.decode(errors="replace"))
             on_line(lines[-1].rstrip())
@@ -108,7 +112,13 @@ def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
 
 @contextmanager
 def _started(
-    args: Sequence[Argument], env: Mapping[str, str] | None, cwd: Path | None, *, stderr: int, stdin: bool = False
+    args: Sequence[Argument],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    *,
+    stderr: int,
+    stdin: bool = False,
+    keep_open: tuple[int, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
     try:
         child = subprocess.Popen(
@@ -118,6 +128,7 @@ def _started(
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            pass_fds=keep_open,
             process_group=0,
         )
     except OSError as error:

@@ -18,6 +18,9 @@ class Provider(Protocol):
     def up(self, nodes: Sequence[Node], say: Say) -> None:
         """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
 
+    def halt(self, say: Say) -> None:
+        """Stop every node of the lab; `up` starts them as they were."""
+
     def destroy(self, say: Say) -> bool:
         """Remove every node of the lab and what was made for them; True if there was something."""
 

@@ -6,17 +6,21 @@ import os
 import re
 import shlex
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import vagrant
 
+from labctl import locks
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
 from labctl.process import run, stream
 
 ATTEMPTS = 2
+BUSY_SECONDS = 300.0
+"""How long a Vagrant that works on the lab already may take."""
 PASSING = re.compile(r"No such (object|container)")
 """Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
@@ -36,7 +40,7 @@ class VagrantProvider:
     def running(self) -> frozenset[str]:
         """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
         try:
-            machines = self._vagrant(_silent).status()
+            machines = _Vagrant(self.folder, self.log_file, self.environment, _silent).status()
         except (subprocess.CalledProcessError, ValueError) as error:
             raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
         return frozenset(machine.name for machine in machines if machine.state == "running")
@@ -45,22 +49,26 @@ class VagrantProvider:
         """Run `vagrant up` for these nodes; a passing failure is tried once more."""
         for attempt in range(1, ATTEMPTS + 1):
             try:
-                self._vagrant(say).up_all([node.name for node in nodes], self.hypervisor)
-            except _VagrantFailed as failure:
-                if attempt == ATTEMPTS or not any(PASSING.search(line) for line in failure.last_lines):
-                    raise self._error(failure) from failure
+                with self._acting(say) as program:
+                    program.up_all([node.name for node in nodes], self.hypervisor)
+            except ProviderError as error:
+                if attempt == ATTEMPTS or not any(PASSING.search(line) for line in error.details):
+                    raise
             else:
                 return
 
+    def halt(self, say: Say) -> None:
+        """Run `vagrant halt`: no node runs, each keeps its disk."""
+        with self._acting(say) as program:
+            program.halt()
+
     def destroy(self, say: Say) -> bool:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
-        if not any(self.folder.glob(".vagrant/machines/*/*/id")):
-            return False
-        try:
-            self._vagrant(say).destroy()
-        except _VagrantFailed as failure:
-            raise self._error(failure) from failure
-        return True
+        with self._acting(say) as program:
+            made = any(self.folder.glob(".vagrant/machines/*/*/id"))
+            if made:
+                program.destroy()
+        return made
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
@@ -75,16 +83,19 @@ class VagrantProvider:
         """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
         return run(self.command(node, ASSEMBLY_LOG), timeout=20).last_lines
 
-    def _vagrant(self, say: Say) -> _Vagrant:
-        return _Vagrant(self.folder, self.log_file, self.environment, say)
-
-    def _error(self, failure: _VagrantFailed) -> ProviderError:
-        return ProviderError(
-            f"`{failure.line}` failed",
-            id="vagrant-failed",
-            hint=f"The whole output is in {self.log_file}. `labctl up` goes on from here.",
-            details=failure.last_lines,
-        )
+    @contextmanager
+    def _acting(self, say: Say) -> Iterator[_Vagrant]:
+        """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
+        with locks.alone(self.folder / "vagrant.lock", say, timeout=BUSY_SECONDS) as lock:
+            try:
+                yield _Vagrant(self.folder, self.log_file, self.environment, say, (lock.fileno(),))
+            except _VagrantFailed as failure:
+                raise ProviderError(
+                    f"`{failure.line}` failed",
+                    id="vagrant-failed",
+                    hint=f"The whole output is in {self.log_file}. `labctl up` goes on from here.",
+                    details=failure.last_lines,
+                ) from failure
 
 
 class _VagrantFailed(Exception):  # noqa: N818 - told apart from python-vagrant's own errors
@@ -97,12 +108,16 @@ class _VagrantFailed(Exception):  # noqa: N818 - told apart from python-vagrant'
 class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     """python-vagrant, with the output of acts kept: by itself it sends stderr, and so every reason, to null."""
 
-    def __init__(self, folder: Path, log: Path, environment: Mapping[str, str], say: Say) -> None:
+    def __init__(
+        self, folder: Path, log: Path, environment: Mapping[str, str], say: Say, locks_held: tuple[int, ...] = ()
+    ) -> None:
         # One machine after the other: the docker provider's parallel `up` fails more often than not.
         ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
         super().__init__(root=folder, env={**os.environ, **environment, **ours})
         self.say = say
         self.log_file = log
+        self.locks_held = locks_held
+        """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
 
     def up_all(self, names: Sequence[str], provider: str) -> None:
         """Like `up`, which takes one name, or none for all: a second call would cost Vagrant's 1.3 s again."""
@@ -112,7 +127,9 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
         keep = ["--no-destroy-on-error"] if args[0] == "up" else []
         command = self._make_vagrant_command([*args, *keep])
-        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), log=self.log_file)
+        finished = stream(
+            command, self._tell, env=self.env, cwd=Path(self.root), log=self.log_file, keep_open=self.locks_held
+        )
         if finished.code != 0:
             raise _VagrantFailed(" ".join(command), finished.last_lines)
 
