@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import socket
@@ -10,9 +11,10 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 
-from labctl import labfiles, preflight, steps, web
+from labctl import certificates, labfiles, preflight, steps, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
@@ -28,6 +30,14 @@ def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(socket.socket, "__init__", _refuse)
         for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
             monkeypatch.setattr(os, name, _refuse)
+
+
+@pytest.fixture(autouse=True)
+def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unit test waits for the disk, and all share one small RSA key: to make or check a real one takes 0.1 s."""
+    if request.path.is_relative_to(UNIT):
+        monkeypatch.setattr(os, "fsync", lambda _file: None)
+        monkeypatch.setattr(certificates, "new_rsa_key", _small_rsa_key)
 
 
 @pytest.fixture
@@ -98,6 +108,11 @@ def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, web.An
 @pytest.fixture
 def watched() -> Watched:
     return Watched()
+
+
+@functools.cache
+def _small_rsa_key() -> rsa.RSAPrivateKey:
+    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it protects nothing
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:
