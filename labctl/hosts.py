@@ -133,6 +133,7 @@ def _change(path: Path, backup: Path, edit: Callable[[bytes], bytes], by_hand: s
     with _explained(path, "read", by_hand):
         real = _real(path)
         with _locked(real) as file:
+            _remove_leftovers(real)
             content = file.read()
             changed = edit(content)
             if changed == content:
@@ -189,10 +190,7 @@ def _write(path: Path, old: bytes, new: bytes) -> None:
 
 def _replace(path: Path, content: bytes) -> None:
     """Readers see the old file or the new one, never a part; mode, owner and extended attributes stay."""
-    prefix = f".{path.name}.labctl-"
-    for leftover in path.parent.glob(f"{prefix}*"):
-        leftover.unlink()  # of a run that was killed: the lock keeps all others out
-    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
+    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=path.parent)
     temporary = Path(name)
     try:
         with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
@@ -209,6 +207,17 @@ def _replace(path: Path, content: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def _remove_leftovers(path: Path) -> None:
+    """Nothing is beside the file that a killed run wrote: the lock keeps all that live out."""
+    for entry in path.parent.iterdir():
+        if entry.name.startswith(_temporary_prefix(path)):
+            entry.unlink()
+
+
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}.labctl-"
+
+
 def _sync_folder(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
@@ -218,12 +227,19 @@ def _sync_folder(path: Path) -> None:
 
 
 def _overwrite(path: Path, old: bytes, new: bytes) -> None:
-    """The file itself holds `new`; if that fails on the way, `old` again."""
+    """The file itself holds `new`; if that fails on the way, `old` again.
+
+    If this process is killed on the way, the file is old, or new, or new with empty lines behind it: what is shorter
+    is written as long as the old file, in one call, and cut then. A kill in the middle of that call can leave the
+    beginning of the new file before the rest of the old one; the copy that was kept is the old file then.
+    """
     descriptor = os.open(path, os.O_WRONLY)
     try:
-        _fill(descriptor, new)
+        _fill(descriptor, new.ljust(len(old), b"\n"))
+        _cut(descriptor, len(new))
     except BaseException:
         _fill(descriptor, old)
+        _cut(descriptor, len(old))
         raise
     finally:
         os.close(descriptor)
@@ -233,5 +249,8 @@ def _fill(descriptor: int, content: bytes) -> None:
     written = 0
     while written < len(content):
         written += os.pwrite(descriptor, content[written:], written)
-    os.ftruncate(descriptor, len(content))
+
+
+def _cut(descriptor: int, length: int) -> None:
+    os.ftruncate(descriptor, length)
     os.fsync(descriptor)

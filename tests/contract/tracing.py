@@ -1,0 +1,89 @@
+"""Processes of a test's own: forked, given mounts that nobody else sees, and killed at a system call of one's choice."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+_LIBC.ptrace.restype = ctypes.c_long
+_TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
+_TRACESYSGOOD, _EXITKILL = 1, 1 << 20
+_AT_SYSTEM_CALL = signal.SIGTRAP | 0x80
+_NEWNS = 0x00020000
+READ_ONLY, REMOUNT, BIND, RECURSIVE = 1, 32, 4096, 16384
+_PRIVATE = 1 << 18
+
+
+def start(act: Callable[[], object]) -> int:
+    """Return the pid of a new process that does this, and ends with 0, or with 1 and a traceback where it raises."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if pid := os.fork():
+        return pid
+    code = 1
+    try:
+        act()
+        code = 0
+    except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second pytest
+        traceback.print_exc()
+        sys.stderr.flush()
+    finally:
+        os._exit(code)
+
+
+def ended(pid: int) -> int:
+    """Wait for a process; return its exit code, or the negative number of the signal that killed it."""
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def killed_at(stop: int, act: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> bool:
+    """A new process did `prepare`, began `act`, and was killed where it stopped for the `stop`th time; False if it was
+    done before, and well.
+
+    It stops at the entry of each system call, which is then never carried out, and again before the call returns.
+    """
+
+    def traced() -> None:
+        prepare()
+        _checked(_LIBC.ptrace(_TRACEME, 0, None, None))
+        os.kill(os.getpid(), signal.SIGSTOP)
+        act()
+
+    pid = start(traced)
+    _, status = os.waitpid(pid, 0)
+    assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} before it began"
+    _checked(_LIBC.ptrace(_SETOPTIONS, pid, None, _TRACESYSGOOD | _EXITKILL))
+    for _ in range(stop):
+        _checked(_LIBC.ptrace(_SYSCALL, pid, None, None))
+        _, status = os.waitpid(pid, 0)
+        if os.WIFEXITED(status):
+            assert os.WEXITSTATUS(status) == 0
+            return False
+        assert os.WSTOPSIG(status) == _AT_SYSTEM_CALL
+    os.kill(pid, signal.SIGKILL)
+    assert ended(pid) == -signal.SIGKILL
+    return True
+
+
+def own_mounts() -> None:
+    """From here on this process mounts things for itself alone, until it ends. Takes root."""
+    _checked(_LIBC.unshare(_NEWNS))
+    mount("none", Path("/"), flags=_PRIVATE | RECURSIVE)
+
+
+def mount(source: Path | str, target: Path, kind: str = "", flags: int = 0) -> None:
+    """Mount, as mount(2) does."""
+    _checked(_LIBC.mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, None))
+
+
+def _checked(result: int) -> None:
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
