@@ -87,6 +87,23 @@ def up(
 
 
 @app.command()
+def halt(context: typer.Context) -> None:
+    """Stop the nodes and keep everything: `labctl resume` brings the lab back."""
+    from labctl import session, steps
+
+    session.run(context.obj, session.existing(context.obj), steps.halt())
+
+
+@app.command()
+def resume(context: typer.Context) -> None:
+    """Bring a halted lab back as it was."""
+    from labctl import session, steps
+
+    made = session.existing(context.obj)
+    session.run(context.obj, made, steps.up(isolated=made.isolated))
+
+
+@app.command()
 def destroy(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
@@ -200,10 +217,10 @@ def hosts_sync(context: typer.Context) -> None:
 @hosts_app.command("remove")
 def hosts_remove(context: typer.Context) -> None:
     """Remove the lab's block from the hosts file."""
-    from labctl import inventory, session, steps
+    from labctl import inventory, session, teardown
 
     made = session.entered(context.obj)
-    steps.remove_hosts(made, session.silent)
+    teardown.remove_hosts(made, session.silent)
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
 
 

@@ -30,7 +30,7 @@ class Daemon:
 
     def start(self) -> bool:
         """The daemon runs and its socket answers; True if it was started now."""
-        if self._pid() is not None and self._answers():
+        if self.runs():
             return False
         self.stop()
         with self.log.open("ab") as log:
@@ -45,8 +45,12 @@ class Daemon:
         until(lambda: self._state(child), what=self.line[0], timeout=START_SECONDS, hint=f"See {self.log}.")
         return True
 
-    def stop(self) -> None:
-        """The daemon has ended."""
+    def runs(self) -> bool:
+        """Whether the daemon runs and its socket answers."""
+        return self._pid() is not None and self._answers()
+
+    def stop(self) -> bool:
+        """The daemon has ended; True if it ran."""
         pid = self._pid()
         if pid is not None:
             os.kill(pid, signal.SIGTERM)
@@ -58,6 +62,7 @@ class Daemon:
             )
         self.pidfile.unlink(missing_ok=True)
         self.socket.unlink(missing_ok=True)
+        return pid is not None
 
     def _state(self, child: subprocess.Popen[bytes]) -> Pending | None:
         if child.poll() is not None:

@@ -87,11 +87,23 @@ class Isolation:
         line = ["ip", "netns", "exec", self.namespace, *arguments]
         os.execvpe(line[0], line, {**os.environ, **self.environment, **environment})  # noqa: S606 - no shell is the point
 
+    def engine_runs(self) -> bool:
+        """Whether both of the Engine's daemons serve."""
+        return all(daemon.runs() for daemon in self._daemons())
+
+    def halt(self) -> bool:
+        """Neither the Engine nor a container runs; the namespace is there, if it was. True if something ran."""
+        if self.engine_runs():
+            docker = ["docker", "--host", self.engine]
+            if running := check([*docker, "ps", "--quiet"]).split():
+                check([*docker, "kill", *running])  # the Engine itself would leave them running
+        ended = [daemon.stop() for daemon in reversed(self._daemons())]
+        return any(ended)
+
     def remove(self) -> bool:
         """Nothing of the lab's namespace is left: processes, interfaces, rule and folders; True if something was."""
         was_there = self.exists() or self.runtime.exists()
-        for daemon in reversed(self._daemons()):
-            daemon.stop()
+        self.halt()
         for rule in self._rules():
             check(["iptables", "--wait", "-t", "nat", "-D", *rule])
         self._remove_namespace()
@@ -171,7 +183,8 @@ class Isolation:
         private_folder(self.runtime)
         private_folder(self.folder / "engine")
         # These take the place of the files in /etc, which are about the machine's own daemons.
-        (self.runtime / "daemon.json").write_text("{}")
+        # live-restore: an Engine that died and is started again finds its nodes running.
+        (self.runtime / "daemon.json").write_text('{"live-restore": true}')
         (self.runtime / "containerd.toml").write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         started = [daemon.start() for daemon in self._daemons()]
         return any(started)

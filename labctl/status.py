@@ -18,17 +18,22 @@ def report_on(context: Context) -> StatusReport:
     """
     if context.isolated and not context.isolation.exists():
         gone = f"the network namespace {context.isolation.namespace} is gone; `labctl up` makes it again"
-        return _nothing_lives(context, [gone])
+        return _without_api(context, [gone], apps=_unasked(context.lab))
+    if context.isolated and not context.isolation.engine_runs():
+        stopped = "the lab's Docker Engine does not run: halted, or ended; `labctl resume` starts it"
+        return _without_api(context, [stopped], apps=_unasked(context.lab))
     running = context.provider.running()
     problems = [
         f"node {node.name} does not run; `labctl up` boots it" for node in context.lab.nodes if node.name not in running
     ]
-    if context.lab.control_plane.name not in running:
-        return _nothing_lives(context, problems)
+    if not running:
+        return _without_api(context, problems, apps=_unasked(context.lab))
     try:
-        return _live(context, problems)
+        if context.lab.control_plane.name in running:
+            return _live(context, list(problems))
     except LabError as error:
-        return _nothing_lives(context, [*problems, error.message])
+        problems.append(error.message)
+    return _without_api(context, problems, apps=_apps(context.lab, problems))
 
 
 def _live(context: Context, problems: list[str]) -> StatusReport:
@@ -39,7 +44,7 @@ def _live(context: Context, problems: list[str]) -> StatusReport:
         problems.append(f"MetalLB has no pool {lab.name}; `labctl up` applies it")
     addresses = _addresses(cluster, lab, problems)
     ingress = _ingress(context, problems)
-    apps = [_app(app.name, app.url, app.hostname, problems) for app in lab.apps]
+    apps = _apps(lab, problems)
     if ingress["address"] is not None:
         problems += _hosts_problems(context, ingress["address"])
     return {
@@ -53,7 +58,7 @@ def _live(context: Context, problems: list[str]) -> StatusReport:
     }
 
 
-def _nothing_lives(context: Context, problems: list[str]) -> StatusReport:
+def _without_api(context: Context, problems: list[str], apps: list[AppReport]) -> StatusReport:
     lab, controller = context.lab, context.controller
     return {
         "lab": lab.name,
@@ -67,7 +72,7 @@ def _nothing_lives(context: Context, problems: list[str]) -> StatusReport:
             "address": None,
             "ready": False,
         },
-        "apps": [{"name": app.name, "url": app.url, "http": None} for app in lab.apps],
+        "apps": apps,
         "problems": problems,
     }
 
@@ -122,11 +127,14 @@ def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems
     return waiting is not None
 
 
-def _app(name: str, url: str, hostname: str, problems: list[str]) -> AppReport:
-    answer = web.get(hostname)
-    if not answer.is_good:
-        problems.append(f"{url} is not answered by its app: {answer}")
-    return {"name": name, "url": url, "http": answer.status}
+def _apps(lab: Lab, problems: list[str]) -> list[AppReport]:
+    answers = [(app, web.get(app.hostname)) for app in lab.apps]
+    problems += [f"{app.url} is not answered by its app: {answer}" for app, answer in answers if not answer.is_good]
+    return [{"name": app.name, "url": app.url, "http": answer.status} for app, answer in answers]
+
+
+def _unasked(lab: Lab) -> list[AppReport]:
+    return [{"name": app.name, "url": app.url, "http": None} for app in lab.apps]
 
 
 def _hosts_problems(context: Context, address: str) -> list[str]:

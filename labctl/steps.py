@@ -1,13 +1,12 @@
-"""Every step of a lab's life, and the plans they make up: `up` and `destroy`."""
+"""Every step of a lab's life, and the plans they make up: `up` (and `resume`), `halt` and `destroy`."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from functools import partial
 from typing import Any, TypeVar
 
-from labctl import bundle, hosts, observe, preflight, record, web
+from labctl import bundle, hosts, observe, preflight, record, teardown, web
 from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
 from labctl.errors import NotReadyError
@@ -23,9 +22,6 @@ T = TypeVar("T")
 API_SECONDS = 180.0
 NODES_SECONDS = 180.0
 READY_SECONDS = 120.0
-HOSTS_BACKUP = "hosts.before"
-KEPT = ("log", HOSTS_BACKUP)
-"""What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
 
 
 def up(*, isolated: bool) -> Plan[Context]:
@@ -45,13 +41,26 @@ def up(*, isolated: bool) -> Plan[Context]:
     )
 
 
+def halt() -> Plan[Context]:
+    """How a lab gives back processors and memory, and keeps everything else."""
+    return (
+        Step("nodes", "runs `vagrant halt`", teardown.halt_nodes, inside=False),
+        Step("isolation", "stops the lab's own Engine", teardown.halt_isolation, inside=False),
+    )
+
+
 def destroy(*, purge: bool) -> Plan[Context]:
     """How everything of a lab goes away."""
     return (
-        Step("hosts", "removes the lab's block from the hosts file", leave_hosts, inside=False),
-        Step("nodes", "runs `vagrant destroy`", remove_nodes, inside=False),
-        Step("isolation", "removes the lab's own network and Engine", remove_isolation, inside=False),
-        Step("state", "removes the lab's folder", remove_folder if purge else remove_state, inside=False),
+        Step("hosts", "removes the lab's block from the hosts file", teardown.leave_hosts, inside=False),
+        Step("nodes", "runs `vagrant destroy`", teardown.remove_nodes, inside=False),
+        Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
+        Step(
+            "state",
+            "removes the lab's folder",
+            teardown.remove_folder if purge else teardown.remove_state,
+            inside=False,
+        ),
     )
 
 
@@ -193,7 +202,7 @@ def sync_hosts(context: Context, _say: Say) -> Outcome:
             f"no address for the hosts file: {address.reason}", id="no-address", hint="`labctl up` makes the rest."
         )
     names = {app.hostname: address for app in context.lab.apps}
-    changed = hosts.sync(context.lab.hosts_file, context.lab.name, names, backup=context.folder / HOSTS_BACKUP)
+    changed = hosts.sync(context.lab.hosts_file, context.lab.name, names, backup=context.folder / teardown.HOSTS_BACKUP)
     return Outcome(changed, f"{address} {' '.join(names)}")
 
 
@@ -213,44 +222,6 @@ def verify(context: Context, say: Say) -> Outcome:
         )
         say(f"{answer} from {app.url}")
     return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer by name")
-
-
-def remove_hosts(context: Context, _say: Say) -> Outcome:
-    """The hosts file has no block of this lab."""
-    return Outcome(hosts.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP))
-
-
-def leave_hosts(context: Context, say: Say) -> Outcome:
-    """The machine's hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
-    return Outcome(changed=False) if context.isolated else remove_hosts(context, say)
-
-
-def remove_nodes(context: Context, say: Say) -> Outcome:
-    """No node, volume or network of the lab is left."""
-    if context.isolated:
-        if not context.isolation.exists():
-            return Outcome(changed=False, text="they went with the namespace")
-        context.isolation.ensure()  # whoever stopped the Engine, only it can remove its containers in good order
-    return Outcome(context.provider.destroy(say))
-
-
-def remove_isolation(context: Context, _say: Say) -> Outcome:
-    """No namespace, process, interface or rule of the lab is left."""
-    return Outcome(context.isolated and context.isolation.remove())
-
-
-def remove_state(context: Context, _say: Say) -> Outcome:
-    """The lab's folder holds its log and the copy of the hosts file, or is gone where there is neither."""
-    for path in context.folder.iterdir():
-        if path.name not in KEPT:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return Outcome(changed=True)
-
-
-def remove_folder(context: Context, _say: Say) -> Outcome:
-    """The lab's folder is gone, log and all."""
-    shutil.rmtree(context.folder)
-    return Outcome(changed=True)
 
 
 def _manifest(context: Context, name: str) -> list[dict[str, Any]]:

@@ -64,6 +64,10 @@ class FakeProvider:
         self.booted.append([node.name for node in nodes])
         self.nodes |= {node.name for node in nodes}
 
+    def halt(self, say: Say) -> None:
+        say("halting machines")
+        self.nodes.clear()
+
     def destroy(self, say: Say) -> bool:
         say("destroying machines")
         was_there, self.nodes = bool(self.nodes), set()

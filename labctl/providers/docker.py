@@ -12,6 +12,9 @@ from labctl.process import check, run
 from labctl.providers.vagrant import VagrantProvider
 
 
+STOP_SECONDS = "10"
+
+
 class DockerProvider(VagrantProvider):
     """Nodes that are containers of the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
@@ -32,6 +35,13 @@ class DockerProvider(VagrantProvider):
             say(f"giving Docker the node's system, {image}")
             start = ["--change", 'CMD ["/sbin/init"]']
             check(["docker", "import", *start, system, image], env=self.environment, log=self.log_file)
+
+    def halt(self, say: Say) -> None:
+        """Stop the containers, all at once, in good order."""
+        running = self.running()
+        with self._acting(say):
+            say(f"stopping {', '.join(sorted(running))}")
+            check(["docker", "stop", "--time", STOP_SECONDS, *running], env=self.environment, log=self.log_file)
 
     def destroy(self, say: Say) -> bool:
         """Remove the containers, without the ten seconds that they would take to end in good order."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
 
-from labctl import preflight, record, steps, web
+from labctl import preflight, record, steps, teardown, web
 from labctl.config import from_values
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
@@ -421,7 +421,7 @@ def test_the_nodes_of_an_isolated_lab_went_with_its_network(
     monkeypatch.setattr(Isolation, "exists", lambda _self: False)
     provider.nodes = {"demo-control-plane"}
 
-    assert not steps.remove_nodes(_isolated(context), watched.say).changed
+    assert not teardown.remove_nodes(_isolated(context), watched.say).changed
     assert provider.nodes
 
 

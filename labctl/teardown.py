@@ -1,0 +1,74 @@
+"""The steps by which a lab goes: halted, with everything kept, or destroyed."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from labctl import hosts, record
+from labctl.context import Context
+from labctl.events import Say
+from labctl.plan import Outcome
+
+HOSTS_BACKUP = "hosts.before"
+KEPT = ("log", HOSTS_BACKUP)
+"""What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
+
+
+def halt_nodes(context: Context, say: Say) -> Outcome:
+    """No node runs. Its disk stays, and so does the lab's block in the hosts file, which `resume` finds right."""
+    if context.isolated and not context.isolation.engine_runs():
+        return Outcome(changed=False, text="the lab's Engine does not run")
+    running = context.provider.running()
+    if running:
+        context.provider.halt(say)
+    return Outcome(bool(running), f"{len(running)} nodes halted")
+
+
+def halt_isolation(context: Context, _say: Say) -> Outcome:
+    """The Engine of an isolated lab does not run; its network is there."""
+    return Outcome(context.isolated and context.isolation.halt())
+
+
+def remove_hosts(context: Context, _say: Say) -> Outcome:
+    """The hosts file has no block of this lab."""
+    return Outcome(hosts.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP))
+
+
+def leave_hosts(context: Context, say: Say) -> Outcome:
+    """The machine's hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
+    return Outcome(changed=False) if context.isolated else remove_hosts(context, say)
+
+
+def remove_nodes(context: Context, say: Say) -> Outcome:
+    """No node, volume or network of the lab is left."""
+    if context.isolated:
+        if not context.isolation.exists():
+            return Outcome(changed=False, text="they went with the namespace")
+        context.isolation.ensure()  # whoever stopped the Engine, only it can remove its containers in good order
+    return Outcome(context.provider.destroy(say))
+
+
+def remove_isolation(context: Context, _say: Say) -> Outcome:
+    """No namespace, process, interface or rule of the lab is left."""
+    return Outcome(context.isolated and context.isolation.remove())
+
+
+def remove_state(context: Context, _say: Say) -> Outcome:
+    """The lab's folder holds its log and the copy of the hosts file, or is gone where there is neither."""
+    _empty(context.folder, keep=KEPT)
+    return Outcome(changed=True)
+
+
+def remove_folder(context: Context, _say: Say) -> Outcome:
+    """The lab's folder is gone, log and all."""
+    _empty(context.folder, keep=())
+    context.folder.rmdir()
+    return Outcome(changed=True)
+
+
+def _empty(folder: Path, keep: tuple[str, ...]) -> None:
+    """The folder holds nothing but what is to be kept; the record goes last, or a cut-off run could not be repeated."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == record.FILE_NAME):
+        if path.name not in keep:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
