@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import ProviderError
+from labctl.failures import recognised
 from labctl.process import last_lines
 from labctl.wait import Pending, until
 
@@ -34,6 +35,7 @@ class Daemon:
             return False
         self.stop()
         with self.log.open("ab") as log:
+            before = log.tell()
             # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
             child = subprocess.Popen(
                 ["nsenter", f"--net={self.namespace}", *self.line],
@@ -42,7 +44,7 @@ class Daemon:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: self._state(child), what=self.line[0], timeout=START_SECONDS, hint=f"See {self.log}.")
+        until(lambda: self._state(child, before), what=self.line[0], timeout=START_SECONDS, hint=f"See {self.log}.")
         return True
 
     def runs(self) -> bool:
@@ -64,14 +66,17 @@ class Daemon:
         self.socket.unlink(missing_ok=True)
         return pid is not None
 
-    def _state(self, child: subprocess.Popen[bytes]) -> Pending | None:
+    def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
+        """None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""
         if child.poll() is not None:
-            raise ProviderError(
+            said = self.log.read_bytes()[before:].decode(errors="replace")
+            error = ProviderError(
                 f"{self.line[0]} ended with exit code {child.returncode}",
                 id="engine-failed",
                 hint=f"The whole log is {self.log}.",
-                details=last_lines(self.log.read_text(encoding="utf-8", errors="replace")),
+                details=last_lines(said),
             )
+            raise recognised(error, said)
         return None if self._answers() else Pending(f"{self.socket} does not answer")
 
     def _answers(self) -> bool:

@@ -1,4 +1,4 @@
-"""Running other programs: argument lists only, output kept in the log, failures with their last lines.
+"""Running other programs: argument lists only, all they say in the log, failures in the user's words where known.
 
 Every program runs in a process group of its own: a terminal's Ctrl-C reaches it once, from here, and it is waited for.
 """
@@ -9,11 +9,14 @@ import os
 import shlex
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
+from labctl import failures, log
 from labctl.errors import LabError, ProviderError
 from labctl.faults import reached
 
@@ -22,6 +25,7 @@ STOP_SECONDS = 20.0
 """How long an interrupted program may take to end in good order."""
 
 Argument = str | os.PathLike[str]
+E = TypeVar("E", bound=LabError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,6 @@ def run(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
-    log: Path | None = None,
     stdin: bytes | None = None,
 ) -> Finished:
     """Run a program to its end and return what it said; any exit code is an answer.
@@ -47,15 +50,8 @@ def run(
     `env` adds to this process's environment. Raises ProviderError when the program cannot be started or takes more
     than `timeout` seconds.
     """
-    with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
-        try:
-            out, err = (stream.decode(errors="replace") for stream in child.communicate(stdin, timeout))
-        except subprocess.TimeoutExpired as error:
-            os.killpg(child.pid, signal.SIGKILL)
-            raise ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout") from error
-    if log is not None:
-        _append(log, args, child.returncode, out + err)
-    return Finished(child.returncode, out, last_lines(out + err))
+    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    return Finished(code, out, last_lines(out + err))
 
 
 def stream(
@@ -64,7 +60,6 @@ def stream(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
-    log: Path | None = None,
     keep_open: tuple[int, ...] = (),
 ) -> Finished:
     """Run a program to its end, telling `on_line` each line of both its streams as it comes.
@@ -75,10 +70,9 @@ def stream(
     with _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open) as child:
         for raw in child.stdout or ():
             lines.append(raw.decode(errors="replace"))
+            log.write(child.pid, lines[-1])
             on_line(lines[-1].rstrip())
     output = "".join(lines)
-    if log is not None:
-        _append(log, args, child.returncode, output)
     return Finished(child.returncode, output, last_lines(output))
 
 
@@ -88,26 +82,61 @@ def check(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     timeout: float | None = None,
-    log: Path | None = None,
     stdin: bytes | None = None,
     error: type[LabError] = ProviderError,
     hint: str = "",
 ) -> str:
-    """Run a program that must succeed and return its standard output; else raise `error` with its last lines."""
-    finished = run(args, env=env, cwd=cwd, timeout=timeout, log=log, stdin=stdin)
-    if finished.code != 0:
-        raise error(
-            f"`{_shown(args)}` ended with exit code {finished.code}",
-            id="tool-failed",
-            hint=hint,
-            details=finished.last_lines,
-        )
-    return finished.out
+    """Run a program that must succeed and return its standard output; else raise `error`, as `failure` words it."""
+    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    if code != 0:
+        what = f"`{_shown(args)}` ended with exit code {code}"
+        raise failure(error(what, id="tool-failed", hint=hint), out + err)
+    return out
+
+
+def failure(error: E, output: str) -> E:
+    """What a program's failure means to the user, with the last lines of all it said.
+
+    A known failure has an id, a message and a hint of its own; any other is the `error` given here, whose hint then
+    also says where the log is.
+    """
+    place = f"The whole output is in {path}." if (path := log.location()) else ""
+    hint = " ".join(part for part in (error.hint, place) if part)
+    unknown = type(error)(error.message, id=error.id, hint=hint, details=last_lines(output))
+    return failures.recognised(unknown, output)
 
 
 def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
     """The last non-empty lines of a tool's output."""
     return tuple([line.rstrip() for line in output.splitlines() if line.strip()][-count:])
+
+
+def _ended(
+    args: Sequence[Argument],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    timeout: float | None,
+    stdin: bytes | None,
+) -> tuple[int, str, str]:
+    """The exit code of a program that ran to its end, its standard output, and what it said beside."""
+    with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
+        try:
+            out, err = _logged(child, stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            os.killpg(child.pid, signal.SIGKILL)
+            _logged(child)
+            raise ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout") from error
+    return child.returncode, out, err
+
+
+def _logged(
+    child: subprocess.Popen[bytes], stdin: bytes | None = None, timeout: float | None = None
+) -> tuple[str, str]:
+    """All that the program goes on to say on its two streams; it has ended then, and all of it is in the log."""
+    out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
+    log.write(child.pid, out)
+    log.write(child.pid, err)
+    return out, err
 
 
 @contextmanager
@@ -137,30 +166,29 @@ def _started(
             id="tool-not-started",
             hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
         ) from error
-    with child:
-        reached(f"run.{Path(args[0]).name}")
-        try:
-            yield child
-        except KeyboardInterrupt:
-            _interrupt(child)
-            raise
-        child.wait()
+    started = time.monotonic()
+    log.write(child.pid, f"$ {_shown(args)}")
+    try:
+        with child:
+            reached(f"run.{Path(args[0]).name}")
+            try:
+                yield child
+            except KeyboardInterrupt:
+                _interrupt(child)
+                raise
+            child.wait()
+    finally:
+        log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> None:
     os.killpg(child.pid, signal.SIGINT)  # its own children hold its pipes, and would be waited for in vain
     try:
-        child.communicate(timeout=STOP_SECONDS)
+        _logged(child, timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
         os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
+        _logged(child)
 
 
 def _shown(args: Sequence[Argument]) -> str:
     return shlex.join(os.fspath(arg) for arg in args)
-
-
-def _append(log: Path, args: Sequence[Argument], code: int | None, output: str) -> None:
-    end = "" if output.endswith("\n") or not output else "\n"
-    with log.open("a", encoding="utf-8") as file:
-        file.write(f"$ {_shown(args)}\n{output}{end}[exit {code}]\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 from labctl.bundle.ingredients import Artefact
 from labctl.bundle.recipe import GO_CACHE_SPACE, SPACE
 from labctl.errors import LabError, MissingError
+from labctl.process import LAST_LINES
 
 
 def check_space(folder: Path, made: int) -> None:
@@ -38,15 +39,15 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
     """What a failure while making an artefact means to the user: `disk-full`, `bundle-build-failed`, or as it was."""
-    if any("no space left on device" in line.casefold() for line in error.details):
+    if error.id == "disk-full":
         return _disk_full(folder)
     if error.id not in {"tool-failed", "tool-not-started"}:
         return error
     return MissingError(
         f"{artefact.path} of the bundle could not be made",
         id="bundle-build-failed",
-        hint="Type `labctl bundle build` to go on from here.",
-        details=(error.message, *error.details),
+        hint=f"{error.hint} `labctl bundle build` goes on from here.".lstrip(),
+        details=(error.message, *error.details[-LAST_LINES + 1 :]),
     )
 
 

@@ -11,7 +11,6 @@ from labctl.lab import Node
 from labctl.process import check, run
 from labctl.providers.vagrant import VagrantProvider
 
-
 STOP_SECONDS = "10"
 
 
@@ -34,14 +33,14 @@ class DockerProvider(VagrantProvider):
         if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code != 0:
             say(f"giving Docker the node's system, {image}")
             start = ["--change", 'CMD ["/sbin/init"]']
-            check(["docker", "import", *start, system, image], env=self.environment, log=self.log_file)
+            check(["docker", "import", *start, system, image], env=self.environment)
 
     def halt(self, say: Say) -> None:
         """Stop the containers, all at once, in good order."""
         running = self.running()
         with self._acting(say):
             say(f"stopping {', '.join(sorted(running))}")
-            check(["docker", "stop", "--time", STOP_SECONDS, *running], env=self.environment, log=self.log_file)
+            check(["docker", "stop", "--time", STOP_SECONDS, *running], env=self.environment)
 
     def destroy(self, say: Say) -> bool:
         """Remove the containers, without the ten seconds that they would take to end in good order."""

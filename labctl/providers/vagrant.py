@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,12 +15,12 @@ from labctl import locks
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
-from labctl.process import run, stream
+from labctl.process import check, failure, run, stream
 
 ATTEMPTS = 2
 BUSY_SECONDS = 300.0
 """How long a Vagrant that works on the lab already may take."""
-PASSING = re.compile(r"No such (object|container)")
+PASSING = "container-vanished"
 """Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
 """The lines of Vagrant's output that say what it does; the others say how."""
@@ -40,8 +39,8 @@ class VagrantProvider:
     def running(self) -> frozenset[str]:
         """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
         try:
-            machines = _Vagrant(self.folder, self.log_file, self.environment, _silent).status()
-        except (subprocess.CalledProcessError, ValueError) as error:
+            machines = _Vagrant(self.folder, self.environment, _silent).status()
+        except ValueError as error:
             raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
         return frozenset(machine.name for machine in machines if machine.state == "running")
 
@@ -52,7 +51,7 @@ class VagrantProvider:
                 with self._acting(say) as program:
                     program.up_all([node.name for node in nodes], self.hypervisor)
             except ProviderError as error:
-                if attempt == ATTEMPTS or not any(PASSING.search(line) for line in error.details):
+                if attempt == ATTEMPTS or error.id != PASSING:
                     raise
             else:
                 return
@@ -87,35 +86,19 @@ class VagrantProvider:
     def _acting(self, say: Say) -> Iterator[_Vagrant]:
         """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
         with locks.alone(self.folder / "vagrant.lock", say, timeout=BUSY_SECONDS) as lock:
-            try:
-                yield _Vagrant(self.folder, self.log_file, self.environment, say, (lock.fileno(),))
-            except _VagrantFailed as failure:
-                raise ProviderError(
-                    f"`{failure.line}` failed",
-                    id="vagrant-failed",
-                    hint=f"The whole output is in {self.log_file}. `labctl up` goes on from here.",
-                    details=failure.last_lines,
-                ) from failure
-
-
-class _VagrantFailed(Exception):  # noqa: N818 - told apart from python-vagrant's own errors
-    def __init__(self, line: str, last_lines: tuple[str, ...]) -> None:
-        super().__init__(line)
-        self.line = line
-        self.last_lines = last_lines
+            yield _Vagrant(self.folder, self.environment, say, (lock.fileno(),))
 
 
 class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
-    """python-vagrant, with the output of acts kept: by itself it sends stderr, and so every reason, to null."""
+    """python-vagrant, with all that Vagrant says kept: by itself it sends stderr, and so every reason, to null."""
 
     def __init__(
-        self, folder: Path, log: Path, environment: Mapping[str, str], say: Say, locks_held: tuple[int, ...] = ()
+        self, folder: Path, environment: Mapping[str, str], say: Say, locks_held: tuple[int, ...] = ()
     ) -> None:
         # One machine after the other: the docker provider's parallel `up` fails more often than not.
         ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
         super().__init__(root=folder, env={**os.environ, **environment, **ours})
         self.say = say
-        self.log_file = log
         self.locks_held = locks_held
         """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
 
@@ -127,11 +110,14 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
         keep = ["--no-destroy-on-error"] if args[0] == "up" else []
         command = self._make_vagrant_command([*args, *keep])
-        finished = stream(
-            command, self._tell, env=self.env, cwd=Path(self.root), log=self.log_file, keep_open=self.locks_held
-        )
+        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held)
         if finished.code != 0:
-            raise _VagrantFailed(" ".join(command), finished.last_lines)
+            hint = "Type the same command again: it goes on from here."
+            error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
+            raise failure(error, finished.out)
+
+    def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
+        return check(self._make_vagrant_command(args), env=self.env, cwd=Path(self.root))
 
     def _tell(self, line: str) -> None:
         if headline := HEADLINE.fullmatch(line):

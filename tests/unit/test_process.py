@@ -2,9 +2,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
+from labctl.errors import MissingError, ProviderError
+from labctl.log import logging_to
+from labctl.process import LAST_LINES, failure, last_lines
 
-from labctl.process import LAST_LINES, _append, last_lines
+FAILED = ProviderError("`tool` failed", id="tool-failed", hint="Look at it.")
 
 
 def test_the_last_lines_skip_empty_ones_and_keep_their_order() -> None:
@@ -15,23 +17,29 @@ def test_the_last_lines_of_nothing_are_none() -> None:
     assert last_lines("\n \n") == ()
 
 
-def test_an_error_shows_only_so_many_lines() -> None:
+def test_a_failure_shows_only_so_many_lines() -> None:
     output = "".join(f"{number}\n" for number in range(100))
 
-    assert last_lines(output) == tuple(str(number) for number in range(100 - LAST_LINES, 100))
+    assert failure(FAILED, output).details == tuple(str(number) for number in range(100 - LAST_LINES, 100))
 
 
-@pytest.mark.parametrize("output", ["up\n", "up"])
-def test_the_log_holds_the_command_as_typed_its_output_and_its_exit_code(tmp_path: Path, output: str) -> None:
-    log = tmp_path / "log"
-    log.write_text("before\n")
+def test_an_unknown_failure_says_where_the_whole_output_is(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "log"):
+        error = failure(FAILED, "odd\n")
 
-    _append(log, ["vagrant", "up", "two words"], 1, output)
-
-    assert log.read_text() == "before\n$ vagrant up 'two words'\nup\n[exit 1]\n"
+    assert (error.id, error.message) == ("tool-failed", "`tool` failed")
+    assert error.hint == f"Look at it. The whole output is in {tmp_path / 'log'}."
 
 
-def test_a_silent_program_leaves_no_empty_line_in_the_log(tmp_path: Path) -> None:
-    _append(tmp_path / "log", ["true"], 0, "")
+def test_where_nothing_is_logged_no_log_is_named() -> None:
+    assert failure(FAILED, "odd\n").hint == "Look at it."
 
-    assert (tmp_path / "log").read_text() == "$ true\n[exit 0]\n"
+
+def test_a_known_failure_is_of_the_same_kind_and_says_what_to_do_instead(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "log"):
+        error = failure(MissingError("`apt-get` failed", id="tool-failed"), "E: Unable to locate package vagrant\n")
+
+    assert isinstance(error, MissingError)
+    assert error.id == "package-unknown"
+    assert "apt-get update" in error.hint
+    assert error.details == ("E: Unable to locate package vagrant",)

@@ -1,0 +1,162 @@
+"""The log of a run: all that real programs say, as they say it, and for its owner alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from labctl import log
+from labctl.errors import MissingError, ProviderError
+from labctl.log import logging_to
+from labctl.process import check, run, stream
+
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?P<pid>\d+)\] (?P<text>.*)")
+STREAMING = """
+import sys
+from pathlib import Path
+from labctl.log import logging_to
+from labctl.process import stream
+with logging_to(Path(sys.argv[1])):
+    stream(["sh", "-c", "echo first; exec sleep 60"], lambda line: print(line, flush=True))
+"""
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Iterator[Path]:
+    """Where everything is logged to during the test."""
+    with logging_to(tmp_path / "log"):
+        yield tmp_path / "log"
+
+
+def test_an_entry_has_times_the_command_line_the_output_of_both_streams_the_exit_code_and_seconds(path: Path) -> None:
+    run(["sh", "-c", "echo out; echo err >&2; exit 3"])
+
+    assert _texts(path) == ["$ sh -c 'echo out; echo err >&2; exit 3'", "out", "err", "exit code 3 after 0.0 s"]
+
+
+def test_what_a_program_reads_is_not_logged(path: Path) -> None:
+    check(["wc", "-c"], stdin=b"secret")
+
+    assert "secret" not in path.read_text()
+
+
+def test_a_line_is_in_the_log_before_anyone_is_told_of_it(path: Path) -> None:
+    seen: list[str] = []
+    stream(["printf", r"one\ntwo\n"], lambda line: seen.append(f"{line}: {_texts(path)[-1]}"))
+
+    assert seen == ["one: one", "two: two"]
+
+
+def test_what_a_killed_labctl_heard_is_in_the_log(tmp_path: Path) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-c", STREAMING, tmp_path / "log"], stdout=subprocess.PIPE, text=True
+    ) as labctl:
+        assert labctl.stdout is not None
+        assert labctl.stdout.readline() == "first\n"
+        labctl.kill()
+    pid = int(_lines(tmp_path / "log")[0]["pid"])
+    os.kill(pid, signal.SIGKILL)
+
+    assert _texts(tmp_path / "log") == ["$ sh -c 'echo first; exec sleep 60'", "first"]
+
+
+def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
+    with pytest.raises(ProviderError, match="took more than"):
+        run(["sh", "-c", "echo said; exec sleep 60"], timeout=0.5)
+
+    assert _texts(path)[1] == "said"
+    assert _texts(path)[-1].startswith("exit code -9 after ")
+
+
+def test_the_last_words_of_an_interrupted_program_are_in_the_log(path: Path) -> None:
+    program = ["sh", "-c", "trap 'echo cleaning up; exit 1' INT; echo ready; while :; do sleep 0.05; done"]
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(program, lambda _line: signal.raise_signal(signal.SIGINT))
+
+    assert "cleaning up" in _texts(path)
+    assert _texts(path)[-1].startswith("exit code 1 after ")
+
+
+def test_programs_that_run_at_once_in_threads_can_be_told_apart(path: Path) -> None:
+    with ThreadPoolExecutor() as pool:
+        for number in range(8):
+            pool.submit(run, ["sh", "-c", f"echo {number}; echo {number}"])
+
+    by_pid: dict[str, list[str]] = {}
+    for line in _lines(path):
+        by_pid.setdefault(line["pid"], []).append(line["text"])
+    assert sorted(texts[1:3] for texts in by_pid.values()) == [[str(number)] * 2 for number in range(8)]
+
+
+def test_runs_go_on_with_a_log_until_it_is_too_long_and_three_are_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log, "MAX_BYTES", 100)
+    for number in range(8):
+        with logging_to(tmp_path / "log"):
+            log.write(number, "a line of sixty bytes, time and all")
+
+    kept = {file.name: [line["pid"] for line in _lines(file)] for file in sorted(tmp_path.iterdir())}
+    assert kept == {"log": ["6", "7"], "log.1": ["4", "5"], "log.2": ["2", "3"]}
+
+
+def test_only_the_owner_may_read_a_log_whoever_made_it(tmp_path: Path) -> None:
+    (tmp_path / "log").touch(mode=0o644)
+
+    with logging_to(tmp_path / "log"):
+        assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_is_logged_before_or_after(tmp_path: Path) -> None:
+    with logging_to(tmp_path / "log"):
+        assert log.location() == tmp_path / "log"
+    run(["true"])
+
+    assert log.location() is None
+    assert (tmp_path / "log").read_text() == ""
+
+
+def test_odd_bytes_are_no_obstacle(path: Path) -> None:
+    run(["printf", r"\377 %s\n", os.fsdecode(b"\xfe")])
+
+    assert _texts(path)[1] == "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+def test_a_log_that_the_disk_has_no_room_for_stops_nothing_and_is_not_referred_to(path: Path) -> None:
+    (file,) = (handler for handler in log._lines.handlers if isinstance(handler, log._LogFile))
+    with Path("/dev/full").open("w") as full:
+        assert file.stream is not None
+        os.dup2(full.fileno(), file.stream.fileno())
+
+    assert check(["echo", "out"]) == "out\n"
+    assert log.location() is None
+    assert path.read_text() == ""
+
+
+def test_a_log_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "log").mkdir()
+
+    with pytest.raises(MissingError, match="log cannot be written") as raised, logging_to(tmp_path / "log"):
+        pass
+
+    assert raised.value.id == "log-not-writable"
+
+
+def _lines(path: Path) -> list[re.Match[str]]:
+    lines = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    assert None not in lines, "a line without its time and pid"
+    return [line for line in lines if line]
+
+
+def _texts(path: Path) -> list[str]:
+    return [line["text"] for line in _lines(path)]

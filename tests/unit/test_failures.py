@@ -1,0 +1,76 @@
+"""The table of known failures, held against what the tools really print."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labctl.errors import MissingError, ProviderError
+from labctl.failures import Failure, recognised, table
+
+RECORDED = Path(__file__).parent / "recorded"
+HARMLESS = sorted((RECORDED / "harmless").glob("*.txt"))
+UNKNOWN = ProviderError("`tool` ended with exit code 1", id="tool-failed", hint="Look.", details=("last line",))
+
+
+@pytest.mark.parametrize("failure", table(), ids=lambda failure: failure.id)
+def test_a_failure_is_recognised_by_its_own_row_alone(failure: Failure) -> None:
+    output = _sample(failure).read_text()
+
+    assert [row.id for row in table() if row.pattern.search(output)] == [failure.id]
+    assert recognised(UNKNOWN, output).id == failure.id
+
+
+@pytest.mark.parametrize("failure", table(), ids=lambda failure: failure.id)
+def test_a_failure_is_one_line_in_the_users_words_and_says_what_to_do(failure: Failure) -> None:
+    error = recognised(UNKNOWN, _sample(failure).read_text())
+
+    assert "\n" not in error.message + error.hint
+    assert "{" not in error.message
+    assert "None" not in error.message
+    assert error.hint.endswith((".", "/"))
+
+
+def test_every_sample_has_its_row_and_every_id_is_one_rows() -> None:
+    assert {path.name for path in RECORDED.glob("*.txt")} == {_sample(failure).name for failure in table()}
+    assert len({failure.id for failure in table()}) == len(table())
+
+
+@pytest.mark.parametrize("sample", HARMLESS, ids=lambda sample: sample.stem)
+def test_warnings_of_a_tool_that_goes_on_are_no_failure(sample: Path) -> None:
+    assert recognised(UNKNOWN, sample.read_text()) is UNKNOWN
+
+
+def test_an_unknown_failure_stays_as_it_is() -> None:
+    assert recognised(UNKNOWN, "segmentation fault") is UNKNOWN
+
+
+def test_a_known_failure_keeps_the_exit_code_of_what_was_tried_and_the_tools_last_lines() -> None:
+    error = recognised(
+        MissingError("`go build` failed", id="tool-failed", details=("link: failed",)), "no space left on device"
+    )
+
+    assert isinstance(error, MissingError)
+    assert (error.id, error.details) == ("disk-full", ("link: failed",))
+
+
+def test_the_message_has_what_the_tool_named() -> None:
+    error = recognised(UNKNOWN, "ssh: connect to host 192.168.56.11 port 22: No route to host\r\n")
+
+    assert error.message == "the node at 192.168.56.11 cannot be reached: No route to host"
+
+
+def test_of_several_failures_the_one_told_of_last_counts() -> None:
+    survived = "Err:1 Temporary failure resolving 'deb.debian.org'\n"
+    reason = "The provider 'docker' that was requested to back the machine\n'a' is reporting that it isn't usable on this system.\n"
+
+    assert recognised(UNKNOWN, survived + "E: Unable to locate package vagrant").id == "package-unknown"
+    assert (
+        recognised(UNKNOWN, reason + "Stderr: Cannot connect to the Docker daemon at unix:///x. Is").id
+        == "engine-unreachable"
+    )
+
+
+def _sample(failure: Failure) -> Path:
+    return RECORDED / f"{failure.tool}-{failure.id}.txt"
