@@ -14,8 +14,9 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import HTTPError
+from yaml import YAMLError
 
-from labctl.errors import NotReadyError, RefusedError
+from labctl.errors import MissingError, NotReadyError, RefusedError
 from labctl.faults import reached
 
 Manifest = Mapping[str, Any]
@@ -28,12 +29,17 @@ BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
 """How the API server says that a fail-closed webhook does not answer (yet)."""
 
+NOT_TRUSTED = "api-not-trusted"
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""How Python's TLS says that a certificate is not the CA's, or not valid now: waiting does not help."""
+
 
 class Cluster:
     """A cluster, reached as its kubeconfig says.
 
     Every method raises NotReadyError `api-unreachable` when the API does not answer, `webhook-not-ready` when a
-    webhook that must agree does not answer yet, and RefusedError when the API says no.
+    webhook that must agree does not answer yet, RefusedError when the API says no or is not trusted, and MissingError
+    `kubeconfig-unusable`.
     """
 
     def __init__(self, kubeconfig: Path) -> None:
@@ -41,11 +47,16 @@ class Cluster:
         self._cached_client: DynamicClient | None = None
 
     def is_up(self) -> None:
-        """Return if the API server says that it is ready to serve; NotReadyError covers every other answer here."""
+        """Return if the API server says that it is ready to serve; every other answer here is NotReadyError.
+
+        But for RefusedError `api-not-trusted`: a wrong certificate does not become right by waiting.
+        """
         try:
             with _told("GET /readyz"):
                 self._client().request("get", "/readyz", _request_timeout=ANSWER_SECONDS)
         except RefusedError as error:
+            if error.id == NOT_TRUSTED:
+                raise
             raise NotReadyError(error.message, id="api-not-ready") from error
 
     def apply(self, manifests: Iterable[Manifest]) -> list[str]:
@@ -130,7 +141,14 @@ class Cluster:
 
     def _api(self) -> ApiClient:
         settings = Configuration()
-        config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
+        try:
+            config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
+        except (config.ConfigException, YAMLError, UnicodeDecodeError, TypeError) as error:
+            raise MissingError(
+                f"{self._kubeconfig} is not a usable kubeconfig: {error}",
+                id="kubeconfig-unusable",
+                hint="`labctl up` writes it anew.",
+            ) from error
         settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
         settings.retries = False  # waiting is the caller's business
         return ApiClient(settings)
@@ -143,6 +161,13 @@ def _told(what: str) -> Iterator[None]:
         yield
     except (ApiException, DynamicApiError) as error:
         message = _message(error)
+        if UNTRUSTED in message:
+            raise RefusedError(
+                f"{what}: what answers as the lab's API server is not trusted: {message}",
+                id=NOT_TRUSTED,
+                hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
+                "If not, `labctl destroy` and `labctl up`.",
+            ) from error
         if UNPROCESSABLE_WEBHOOK in message:
             raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
         raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
@@ -156,7 +181,7 @@ def _message(error: ApiException) -> str:
     try:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
-        return f"{error.status} {error.reason}"
+        return f"{error.status} {' '.join(str(error.reason).split())}"
 
 
 def _name(manifest: Manifest) -> str:

@@ -32,6 +32,12 @@ def merge(lab_kubeconfig: Path) -> Path:
     return target
 
 
+def text(lab_kubeconfig: Path) -> str:
+    """What is in the lab's own kubeconfig. Raises UsageError when it cannot be read."""
+    _read(lab_kubeconfig)
+    return lab_kubeconfig.read_text(encoding="utf-8")
+
+
 def _user_kubeconfig() -> Path:
     """Where kubectl writes: the first file of KUBECONFIG, or its default; links are followed to the file itself."""
     first = next((entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry), None)
@@ -42,10 +48,18 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise UsageError(f"{path} cannot be read as a kubeconfig: {error}", id="kubeconfig-unreadable") from error
+        raise _unreadable(path, str(error)) from error
     if not isinstance(document, dict):
-        raise UsageError(f"{path} is not a kubeconfig", id="kubeconfig-unreadable", hint="Move it away, or mend it.")
+        raise _unreadable(path, "it is not a mapping")
     return document
+
+
+def _unreadable(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{path} cannot be read as a kubeconfig: {why}",
+        id="kubeconfig-unreadable",
+        hint="Move it away, or mend it; a lab's own, `labctl up` writes anew.",
+    )
 
 
 def _replaced(entries: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -54,7 +54,8 @@ TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 def ensure(folder: Path, lab: Lab) -> bool:
     """Every key file of the lab is below `folder`, readable by its owner only; returns whether one was made.
 
-    What exists is kept. The kubeconfig is made anew when it does not fit the CA or the lab's API server; its user is
+    What exists is kept; except for a CA that is not the one the control plane was booted with, which is put back out of
+    the control plane's files. The kubeconfig is made anew when it does not fit the CA or the lab's API server; its user is
     in `system:masters`, the one group the API obeys before kubeadm has written the first RBAC object.
 
     Raises MissingError: `pki-damaged` when a key cannot be used, `state-not-usable` when a file cannot be read or
@@ -64,6 +65,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
     private_folder(folder / "pki")
     try:
         made = (
+            _restore_ca(folder, lab),
             _ensure_pair(folder / CA_KEY, folder / CA_CERTIFICATE, ("kubernetes",), certificates.new_key),
             # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
             _ensure_pair(folder / WEBHOOK_KEY, folder / WEBHOOK_CERTIFICATE, WEBHOOK_NAMES, certificates.new_rsa_key),
@@ -94,6 +96,22 @@ def memberlist(folder: Path) -> str:
 def ssh_public_key(folder: Path) -> str:
     """The line for a node's `authorized_keys`."""
     return (folder / SSH_PUBLIC_KEY).read_text(encoding="ascii")
+
+
+def _restore_ca(folder: Path, lab: Lab) -> bool:
+    """The CA, once the control plane has been made, is the one it was made with; True if another one was there, or none."""
+    node = lab.control_plane.name
+    if not any((folder / ".vagrant" / "machines" / node).glob("*/id")):
+        return False
+    copies = {path: folder / "nodes" / node / path.name for path in (CA_KEY, CA_CERTIFICATE)}
+    lost = [path for path, copy in copies.items() if copy.exists() and _content(folder / path) != _content(copy)]
+    for path in lost:
+        _write(folder / path, copies[path].read_bytes())
+    return bool(lost)
+
+
+def _content(path: Path) -> bytes:
+    return path.read_bytes() if path.exists() else b""
 
 
 def _ensure_pair(

@@ -12,7 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import MaxRetryError
 
-from labctl.errors import LabError, NotReadyError, RefusedError
+from labctl.errors import LabError, MissingError, NotReadyError, RefusedError
 from labctl.kube import Cluster
 
 POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "demo", "namespace": "m"}}
@@ -161,6 +161,12 @@ def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Cli
         ),
         (_refused(422, "spec.addresses: Required"), RefusedError, "kubernetes-refused", "spec.addresses: Required"),
         (ApiException(status=403, reason="Forbidden"), RefusedError, "kubernetes-refused", "403 Forbidden"),
+        (
+            ApiException(status=0, reason="SSLError\n[SSL: CERTIFICATE_VERIFY_FAILED] expired"),
+            RefusedError,
+            "api-not-trusted",
+            "VERIFY_FAILED. expired",
+        ),
         (ConflictError(_refused(409, "it changed")), RefusedError, "kubernetes-refused", "it changed"),
         (ResourceNotFoundError("no such kind"), NotReadyError, "kind-unknown", "IPAddressPool demo"),
         (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # no pool is at hand
@@ -185,6 +191,27 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"
+
+
+def test_an_api_with_a_foreign_certificate_is_not_waited_for(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get /readyz": ApiException(status=0, reason="SSLError: CERTIFICATE_VERIFY_FAILED")}
+
+    with pytest.raises(RefusedError) as raised:
+        cluster.is_up()
+
+    assert raised.value.id == "api-not-trusted"
+
+
+@pytest.mark.parametrize("content", [None, b"", b"clusters: [", b"[]", b"\xff\xfe", b"clusters: []\n"])
+def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "kubeconfig"
+    if content is not None:
+        path.write_bytes(content)
+
+    with pytest.raises(MissingError, match=str(path)) as raised:
+        Cluster(path).is_up()
+
+    assert raised.value.id == "kubeconfig-unusable"
 
 
 def test_the_proxy_of_this_machine_and_retries_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -177,6 +177,30 @@ def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(tmp_path: Path) -> None
     assert {**contents(tmp_path), "kubeconfig": b""} == {**before, "kubeconfig": b""}
 
 
+@pytest.mark.parametrize("lost", [["ca.crt", "ca.key"], ["ca.key"], ["ca.crt"]])
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_lab_that_was_booted_gets_its_own_ca_back(tmp_path: Path, lost: list[str], *, foreign: bool) -> None:
+    ours, theirs, node = tmp_path / "ours", tmp_path / "theirs", tmp_path / "ours" / "nodes" / LAB.control_plane.name
+    for folder in (ours, theirs):
+        pki.ensure(folder, LAB)
+    before = contents(ours)
+    node.mkdir(parents=True)
+    for name in ("ca.crt", "ca.key"):
+        (node / name).write_bytes((ours / "pki" / name).read_bytes())
+    machine = ours / ".vagrant" / "machines" / LAB.control_plane.name / "docker"
+    machine.mkdir(parents=True)
+    (machine / "id").write_text("0123456789ab")
+    for name in lost:
+        (ours / "pki" / name).unlink()
+        if foreign:
+            (ours / "pki" / name).write_bytes((theirs / "pki" / name).read_bytes())
+
+    assert pki.ensure(ours, LAB) is True
+
+    assert {path: contents(ours)[path] for path in before} == before
+    assert pki.ensure(ours, LAB) is False
+
+
 def test_a_kubeconfig_of_another_ca_is_made_anew(tmp_path: Path) -> None:
     pki.ensure(tmp_path / "one", LAB)
     pki.ensure(tmp_path / "two", LAB)
