@@ -138,6 +138,22 @@ def list_labs(context: typer.Context) -> None:
 
 
 @app.command()
+def doctor(
+    context: typer.Context,
+    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without harm.")] = False,
+) -> None:
+    """Look for whatever keeps the lab from coming up on this machine, and say what to do about it."""
+    from labctl import config, session
+    from labctl.doctor import Surroundings, examine, repair, report
+
+    asked = session.asked(context.obj, config.Overrides())
+    found = (repair if fix else examine)(asked, Surroundings())
+    answer = report(asked, found)
+    ui.document(answer, context.obj.output, sys.stdout, ui.findings)
+    raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
+
+
+@app.command()
 def init(context: typer.Context) -> None:
     """Write a labctl.yaml with every key explained."""
     from labctl import inventory

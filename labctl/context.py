@@ -34,6 +34,8 @@ class Context:
     may_install: bool = False
     isolated: bool = False
     """Whether the lab has a network namespace, and an Engine, of its own."""
+    pool_reason: str = ""
+    """Why the lab has this pool, where labctl chose it."""
 
     @property
     def log(self) -> Path:

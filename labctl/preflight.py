@@ -1,138 +1,75 @@
-"""Is everything here that a lab needs? What is missing, and the command that brings it."""
+"""Is everything here that this `up` needs? The doctor's checks that matter to it, and tools installed where allowed."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv4Network
-from pathlib import Path
 
+from labctl.context import Context
+from labctl.doctor import CHECKS, Examined, State, examine
+from labctl.doctor.surroundings import Surroundings
+from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed, packages_of
 from labctl.errors import MissingError
 from labctl.events import Say
 from labctl.process import check, run
-from labctl.providers.engine import engine_answers
 
-PACKAGES = {
-    "vagrant": "vagrant",
-    "docker": "docker.io",
-    "dockerd": "docker.io",
-    "containerd": "containerd",
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "nsenter": "util-linux",
-    "ssh": "openssh-client",
-    "mmdebstrap": "mmdebstrap debian-archive-keyring",
-    "go": "golang-go",
-}
-"""Which packages of Debian and Ubuntu bring a program."""
-BOOTABLE = ("auto", "docker")
-FOR_NODES = ("vagrant", "docker", "ssh")
-FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
-FOR_BUILDING = ("go", "mmdebstrap")
-ROUTES = Path("/proc/net/route")
-"""The kernel's IPv4 routes: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
+__all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
+
+DPKG_LOCK_SECONDS = 60
+"""How long apt waits for another apt, such as the one that runs after boot."""
 
 
-def missing(programs: Sequence[str]) -> tuple[str, ...]:
-    """Return those of the programs that are not on this machine."""
-    return tuple(program for program in programs if shutil.which(program) is None)
+def require_machine(context: Context, say: Say) -> bool:
+    """The machine can run the lab; True if a tool was installed, which is done only with leave and through apt.
+
+    Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
+    is one, else `machine-not-ready`.
+    """
+    seen = Surroundings()
+    installed = context.may_install and _install(needed(context), seen, say)
+    checks = [check for check in CHECKS if check.stops_up]
+    problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
+    if problems:
+        raise _error(context, problems)
+    return installed
 
 
 def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
-    """Every program is there; True if one was installed, which is done only with leave and through apt.
-
-    Raises MissingError `tools-missing`, naming all that is missing and the command that brings it.
-    """
-    absent = missing(programs)
-    if not absent:
-        return False
-    packages = sorted({package for program in absent for package in PACKAGES[program].split()})
-    if may_install and shutil.which("apt-get") and os.geteuid() == 0:
-        say(f"installing {' '.join(packages)}")
-        _install(packages)
-        absent = missing(programs)
-    if absent:
-        raise MissingError(
-            f"not on this machine: {', '.join(absent)}",
-            id="tools-missing",
-            hint=f"Install them: `{_command(packages)}`; as root, `labctl up --yes` does it for you on Debian and Ubuntu.",
-        )
-    return True
-
-
-def require_provider(provider: str) -> None:
-    """Nodes of this provider can be booted. Raises MissingError."""
-    if provider not in BOOTABLE:
-        raise MissingError(
-            f"provider: {provider}: this version of labctl renders its files and does not boot them",
-            id="provider-not-bootable",
-            hint="Set `provider: docker`; `labctl render --out DIR` writes the Vagrantfile for your own use.",
-        )
-
-
-def require_isolation_rights() -> None:
-    """The user may make network namespaces. Raises MissingError."""
-    if not may_isolate():
-        raise MissingError(
-            "only root on Linux can have a network and a Docker Engine of its own",
-            id="isolation-needs-root",
-            hint="Run labctl as root, or start Docker and run without `--isolated`.",
-        )
+    """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
+    seen = Surroundings()
+    installed = may_install and _install(programs, seen, say)
+    finding = absence(programs, seen)
+    if finding.state is State.BROKEN:
+        raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
+    return installed
 
 
 def may_isolate() -> bool:
     """Whether the user can have a lab with a network and an Engine of its own."""
-    return sys.platform == "linux" and os.geteuid() == 0
+    return Surroundings().may_isolate
 
 
-def require_engine() -> None:
-    """A Docker Engine answers. Raises MissingError."""
-    if not engine_answers():
-        raise MissingError(
-            "no Docker Engine answers",
-            id="no-engine",
-            hint="Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it "
-            "then gives the lab an Engine of its own.",
-        )
+def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
+    if len(problems) == 1:
+        (problem,) = problems
+        return MissingError(problem.finding.seen, id=problem.check.stops_up, hint=problem.finding.fix)
+    lines = [f"\n  {each.finding.seen}\n    {each.finding.fix}" for each in problems]
+    return MissingError(
+        f"this machine cannot run the lab {context.lab.name} yet: {len(problems)} problems{''.join(lines)}",
+        id="machine-not-ready",
+        hint="Do what stands below each, and run labctl again; `labctl doctor` says more.",
+    )
 
 
-def require_free_network(network: IPv4Network) -> None:
-    """No interface or route of this machine has the lab's network for something else. Raises MissingError."""
-    for line in ROUTES.read_text(encoding="ascii").splitlines()[1:] if ROUTES.exists() else ():
-        interface, destination, _gateway, _flags, _count, _use, _metric, mask, *_ = line.split()
-        routed = IPv4Network((_address(destination), str(_address(mask))))
-        if routed.prefixlen and routed.overlaps(network):
-            raise MissingError(
-                f"network {network}: this machine already routes {routed} by {interface}",
-                id="network-taken",
-                hint="Choose another `network` in labctl.yaml, or run as root with `--isolated`.",
-            )
-
-
-def require_writable(hosts_file: Path) -> None:
-    """The hosts file can be written by this user. Raises MissingError."""
-    if hosts_file.exists() and not os.access(hosts_file, os.W_OK):
-        raise MissingError(
-            f"{hosts_file}: this user may not write it, and names could not be found without it",
-            id="hosts-not-writable",
-            hint="Run labctl with the rights to write it, or set `hosts_file` to another file.",
-        )
-
-
-def _address(hexadecimal: str) -> IPv4Address:
-    return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
-
-
-def _install(packages: Sequence[str]) -> None:
+def _install(programs: Sequence[str], seen: Surroundings, say: Say) -> bool:
+    """Packages that bring the programs that are missing are installed, where there is apt and the right to use it."""
+    absent = missing(programs, seen)
+    if not absent or not seen.has("apt-get") or not seen.is_root:
+        return False
+    packages = packages_of(absent)
+    say(f"installing {' '.join(packages)}")
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
-    update = run(["apt-get", "update", "-q"], env=quiet)
+    apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
+    update = run([*apt, "update"], env=quiet)
     hint = "" if update.code == 0 else "`apt-get update` failed as well: " + " ".join(update.last_lines[-1:])
-    line = ["apt-get", "install", "-q", "-y", "--no-install-recommends", *packages]
-    check(line, env=quiet, error=MissingError, hint=hint)
-
-
-def _command(packages: Sequence[str]) -> str:
-    privilege = "" if os.geteuid() == 0 else "sudo "
-    return f"{privilege}apt-get install {' '.join(packages)}"
+    check([*apt, "install", "-y", "--no-install-recommends", *packages], env=quiet, error=MissingError, hint=hint)
+    return True

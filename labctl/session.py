@@ -14,6 +14,7 @@ from typing import NoReturn
 from labctl import config, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
+from labctl.doctor.pool import settled
 from labctl.errors import ExitCode, LabError, MissingError, UsageError
 from labctl.events import Event
 from labctl.isolation import INSIDE
@@ -58,7 +59,8 @@ def asked(
         isolated = is_inside(lab.name) or (may_isolate() and not engine_answers())
     if bundle is None and made is not None:
         bundle = made.bundle
-    return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated)
+    lab, reason = settled(lab, made.lab if made else None, isolated=isolated)
+    return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
 
 
 def existing(session: Session) -> Context:

@@ -66,25 +66,10 @@ def destroy(*, purge: bool) -> Plan[Context]:
 
 def check_machine(context: Context, say: Say) -> Outcome:
     """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
-    lab, made = context.lab, record.read(context.folder)
-    asked = record.Record(lab, context.isolated)
+    made = record.read(context.folder)
     if made is not None:
-        record.refuse_differences(made, asked)
-    programs = (
-        *preflight.FOR_NODES,
-        *(preflight.FOR_ISOLATION if context.isolated else ()),
-        *(preflight.FOR_BUILDING if not context.has_bundle else ()),
-    )
-    preflight.require_provider(lab.provider)
-    if context.isolated:
-        preflight.require_isolation_rights()
-    installed = preflight.require(programs, may_install=context.may_install, say=say)
-    if not context.isolated:
-        preflight.require_engine()
-        preflight.require_writable(lab.hosts_file)
-        if made is None:
-            preflight.require_free_network(lab.network)
-    return Outcome(installed)
+        record.refuse_differences(made, record.Record(context.lab, context.isolated))
+    return Outcome(preflight.require_machine(context, say), context.pool_reason)
 
 
 def choose_bundle(context: Context, say: Say) -> Outcome:

@@ -13,6 +13,7 @@ from typing import NoReturn
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
+from recorded import Recorded
 
 from labctl import certificates, labfiles, preflight, steps, web
 from labctl.context import Context
@@ -95,12 +96,10 @@ def rendered(context: Context, watched: Watched) -> Context:
 
 
 @pytest.fixture
-def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     """A machine that has everything, and on which every name answers as said here, or well."""
     answers: dict[str, web.Answer] = {}
-    monkeypatch.setattr(preflight, "missing", lambda _programs: ())
-    monkeypatch.setattr(preflight, "engine_answers", lambda: True)
-    monkeypatch.setattr(preflight, "ROUTES", tmp_path / "routes")
+    monkeypatch.setattr(preflight, "Surroundings", Recorded)
     monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
     return answers
 

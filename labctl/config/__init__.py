@@ -11,9 +11,11 @@ import yaml
 
 from labctl.config.check import check
 from labctl.config.document import read
-from labctl.config.model import Config
+from labctl.config.model import UNPLANNED, Config
 from labctl.config.problems import invalid
 from labctl.lab import Lab
+
+__all__ = ["FILE_NAME", "UNPLANNED", "Overrides", "example", "find", "from_values", "load", "schema"]
 
 FILE_NAME = "labctl.yaml"
 

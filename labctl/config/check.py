@@ -10,9 +10,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from labctl.config.model import MUST_BE, AppConfig, Config
+from labctl.config.model import MUST_BE, UNPLANNED, AppConfig, Config
 from labctl.config.problems import Problem, shown
 from labctl.lab import Lab
+from labctl.pools import conflicts, fixed
 
 _TEXTS = {
     "extra_forbidden": "is not a known key",
@@ -51,15 +52,11 @@ def _room_for_nodes(lab: Lab) -> Iterator[Problem]:
 
 
 def _free_pool(lab: Lab) -> Iterator[Problem]:
+    if lab.pool == UNPLANNED:
+        return
     if lab.pool.first not in lab.network or lab.pool.last not in lab.network:
         yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}")
-    taken = (
-        (lab.network.network_address, "the network address"),
-        (lab.gateway, "the gateway"),
-        *((node.address, f"node {node.name}") for node in lab.nodes),
-        (lab.network.broadcast_address, "the broadcast address"),
-    )
-    if overlaps := [f"{what} ({address})" for address, what in taken if address in lab.pool]:
+    if overlaps := conflicts(lab.pool, fixed(lab, lab.nodes)):
         yield Problem("pool", str(lab.pool), f"overlaps {', '.join(overlaps)}")
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from labctl.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
+from labctl.pools import usual
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox", "existing"]
 Ingress = Literal["auto", "ingress-nginx", "traefik", "contour"]
@@ -37,6 +38,8 @@ MUST_BE = {
 _MEBIBYTES = {"MiB": 1, "GiB": 1024}
 _PRIVATE = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _TAKEN = {"pods": POD_NETWORK, "services": SERVICE_NETWORK}
+UNPLANNED = AddressPool(IPv4Address(0), IPv4Address(0))
+"""What `pool: auto` is until it is known which addresses are free."""
 _LARGEST, _SMALLEST = 16, 28
 """Prefix lengths of a lab's network: what fits beside pods and services, and what holds nodes and a pool."""
 
@@ -66,6 +69,8 @@ def _network(value: object) -> IPv4Network:
 
 
 def _pool(value: object) -> AddressPool:
+    if value == "auto":
+        return UNPLANNED
     first, dash, last = str(value).partition("-")
     try:
         if not dash:
@@ -73,7 +78,7 @@ def _pool(value: object) -> AddressPool:
             return AddressPool(block.network_address, block.broadcast_address)
         pool = AddressPool(IPv4Address(first.strip()), IPv4Address(last.strip()))
     except ValueError as error:
-        raise ValueError("must be IPv4, such as 192.168.56.100-192.168.56.110 or 192.168.56.96/28") from error
+        raise ValueError("must be IPv4, such as 192.168.56.100-192.168.56.110 or 192.168.56.96/28, or auto") from error
     if pool.last < pool.first:
         raise ValueError("ends before it starts")
     return pool
@@ -129,7 +134,8 @@ class Config(BaseModel):
     ] = Field(default=2048, description="Memory of each node, in MiB, or text such as 2GiB.")
     pool: Annotated[AddressPool, BeforeValidator(_pool), WithJsonSchema({"type": "string"})] | None = Field(
         default=None,
-        description="Addresses MetalLB hands out: FIRST-LAST or a CIDR. By default .100 to .110 of the network.",
+        description="Addresses MetalLB hands out: FIRST-LAST or a CIDR, by default .100 to .110 of the network; auto is "
+        "those if they are free, else the largest range that is.",
     )
     kubernetes: Annotated[str, Field(pattern=_VERSION)] = Field(
         default="auto", description="Kubernetes version, such as 1.37.2; auto is the bundle's."
@@ -148,7 +154,6 @@ class Config(BaseModel):
 
     def lab(self) -> Lab:
         """The lab that this describes."""
-        start = self.network.network_address
         return Lab(
             name=self.name,
             provider=self.provider,
@@ -156,7 +161,7 @@ class Config(BaseModel):
             workers=self.workers,
             cpus=self.cpus,
             memory=self.memory,
-            pool=self.pool or AddressPool(start + 100, start + 110),
+            pool=self.pool or usual(self.network),
             kubernetes=self.kubernetes,
             ingress=self.ingress,
             apps=tuple(

@@ -1,6 +1,7 @@
 """What the user sees: progress on stderr, answers on stdout. The only importer of rich, which is imported late."""
 
 from labctl.ui.answers import confirm, document, hosts_lines, rows, show_error, show_error_json, status, table, values
+from labctl.ui.findings import findings
 from labctl.ui.progress import Result, Watcher, watcher
 from labctl.ui.screen import Output
 
@@ -10,6 +11,7 @@ __all__ = [
     "Watcher",
     "confirm",
     "document",
+    "findings",
     "hosts_lines",
     "rows",
     "show_error",

@@ -1,164 +1,201 @@
-"""What is missing on this machine, and the command that brings it."""
+"""What stops `up` on this machine: all of it at once, each with its fix; and tools that are installed with leave."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Sequence
-from ipaddress import IPv4Network
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
-from fakes import Watched
+from fakes import Watched, lab
+from recorded import Recorded
 
-from labctl import preflight
-from labctl.errors import LabError, MissingError
+from labctl import preflight, record
+from labctl.context import Context
+from labctl.doctor import CHECKS
+from labctl.errors import MissingError
 from labctl.process import Finished
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+TAKEN = {"/proc/net/route": f"{HEADER}vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"}
+NO_ENGINE = {"docker version --format {{.Server.Version}}": ("Cannot connect to the Docker daemon", 1)}
 
 
 class Packages:
-    """Plays a machine with apt: what is there, and what was typed."""
+    """Plays apt: what is absent until it was typed, and what was typed."""
 
     def __init__(self) -> None:
-        self.there = {"apt-get", "docker", "ssh"}
+        self.absent: set[str] = set()
         self.typed: list[str] = []
-        self.update_code = 0
         self.installs = True
-
-    def which(self, program: str) -> str | None:
-        return f"/usr/bin/{program}" if program in self.there else None
 
     def run(self, line: Sequence[str], **_options: object) -> Finished:
         self.typed.append(" ".join(line))
-        return Finished(self.update_code, "", ("no network",))
+        return Finished(0, "", ())
 
     def check(self, line: Sequence[str], **_options: object) -> str:
         self.typed.append(" ".join(line))
         if self.installs:
-            self.there |= set(preflight.PACKAGES)
+            self.absent.clear()
         return ""
 
 
+Machine = Callable[..., Packages]
+
+
 @pytest.fixture
-def packages(monkeypatch: pytest.MonkeyPatch) -> Packages:
-    """Debian, and root."""
-    fake = Packages()
-    monkeypatch.setattr(shutil, "which", fake.which)
-    monkeypatch.setattr(os, "geteuid", lambda: 0)
-    monkeypatch.setattr(preflight, "run", fake.run)
-    monkeypatch.setattr(preflight, "check", fake.check)
-    return fake
+def machine_with(monkeypatch: pytest.MonkeyPatch) -> Machine:
+    """Makes this machine a recorded one that differs from a good one in what is said, and can install."""
+
+    def differ(**differences: object) -> Packages:
+        packages = Packages()
+        packages.absent |= set(differences.pop("absent", ()))  # type: ignore[call-overload]
+        monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, absent=packages.absent, **differences))
+        monkeypatch.setattr(preflight, "run", packages.run)
+        monkeypatch.setattr(preflight, "check", packages.check)
+        return packages
+
+    return differ
 
 
-def test_nothing_is_done_where_nothing_is_missing(packages: Packages, watched: Watched) -> None:
-    assert not preflight.require(["docker", "ssh"], may_install=True, say=watched.say)
+def _problem(context: Context, watched: Watched) -> MissingError:
+    with pytest.raises(MissingError) as raised:
+        preflight.require_machine(context, watched.say)
+    return raised.value
+
+
+def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context: Context, watched: Watched) -> None:
+    packages = machine_with()
+
+    assert not preflight.require_machine(replace(context, may_install=True), watched.say)
     assert not packages.typed
 
 
-def test_all_that_is_missing_is_named_with_the_command_that_brings_it(packages: Packages, watched: Watched) -> None:
+@pytest.mark.parametrize(
+    ("differences", "values", "identity"),
+    [
+        ({"absent": {"vagrant", "docker"}}, {}, "tools-missing"),
+        ({"files": TAKEN}, {}, "network-taken"),
+        ({"said": NO_ENGINE}, {}, "no-engine"),
+        ({}, {"provider": "virtualbox"}, "provider-not-bootable"),
+        ({}, {"provider": "existing"}, "provider-not-bootable"),
+        ({"space": 1 << 30}, {}, "disk-full"),
+        ({"files": {"/proc/meminfo": "MemTotal: 500000 kB\nMemAvailable: 400000 kB\n"}}, {}, "memory-too-small"),
+        ({"said": {"ip -j -4 address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
+    ],
+)
+def test_one_problem_has_its_own_id_and_says_what_to_do(
+    machine_with: Machine,
+    context: Context,
+    watched: Watched,
+    differences: dict[str, object],
+    values: dict[str, str],
+    identity: str,
+) -> None:
+    machine_with(**differences)
+    asked = lab(hosts_file=str(context.lab.hosts_file), **values)
+
+    problem = _problem(replace(context, lab=asked), watched)
+
+    assert problem.id == identity
+    assert problem.hint
+
+
+@pytest.mark.parametrize("differences", [{"is_root": False}, {"platform": "darwin"}])
+def test_only_root_on_linux_can_isolate(
+    machine_with: Machine, context: Context, watched: Watched, differences: dict[str, object]
+) -> None:
+    machine_with(**differences)
+
+    assert not preflight.may_isolate()
+    assert _problem(replace(context, isolated=True), watched).id == "isolation-needs-root"
+
+
+def test_a_hosts_file_that_this_user_may_not_write_is_a_problem(
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    machine_with(readonly={str(hosts_file)})
+
+    problem = _problem(context, watched)
+
+    assert problem.id == "hosts-not-writable"
+    assert str(hosts_file) in problem.message
+
+
+def test_all_problems_are_told_at_once_each_with_its_fix(
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
+
+    problem = _problem(context, watched)
+
+    assert problem.id == "machine-not-ready"
+    assert "the lab demo yet: 4 problems\n" in problem.message
+    for told in ("not on this machine: vagrant", "apt-get install vagrant", "no Docker Engine answers", "vboxnet0"):
+        assert told in problem.message
+
+
+def test_a_lab_that_was_made_may_have_its_network(machine_with: Machine, context: Context, watched: Watched) -> None:
+    machine_with(files=TAKEN)
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+
+    assert not preflight.require_machine(context, watched.say)
+
+
+def test_an_isolated_lab_does_not_ask_for_what_it_does_not_use(
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    machine_with(files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
+
+    assert not preflight.require_machine(replace(context, isolated=True), watched.say)
+
+
+def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, started=started))
+
+    preflight.require_machine(context, watched.say)
+
+    assert set(started) == {"docker", "ip"}
+
+
+def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_with: Machine, watched: Watched) -> None:
+    packages = machine_with(absent={"vagrant", "go"}, is_root=False)
+
     with pytest.raises(MissingError, match="not on this machine: vagrant, go") as raised:
-        preflight.require(["vagrant", "docker", "go"], may_install=False, say=watched.say)
+        preflight.require(["vagrant", "docker", "go"], may_install=True, say=watched.say)
 
     assert raised.value.id == "tools-missing"
-    assert "`apt-get install golang-go vagrant`" in raised.value.hint
-    assert not packages.typed
+    assert "`sudo apt-get install golang-go vagrant`" in raised.value.hint
+    assert not packages.typed, "leave is no use without root"
 
 
-def test_with_leave_root_installs_what_is_missing_and_says_so(packages: Packages, watched: Watched) -> None:
+def test_with_leave_root_installs_what_is_missing_and_says_so(machine_with: Machine, watched: Watched) -> None:
+    packages = machine_with(absent={"vagrant", "mmdebstrap"})
+
     assert preflight.require(["vagrant", "mmdebstrap"], may_install=True, say=watched.say)
 
     names = "debian-archive-keyring mmdebstrap vagrant"
-    assert packages.typed == ["apt-get update -q", f"apt-get install -q -y --no-install-recommends {names}"]
+    apt = "apt-get -q -o DPkg::Lock::Timeout=60"
+    assert packages.typed == [f"{apt} update", f"{apt} install -y --no-install-recommends {names}"]
     assert watched.texts == [f"installing {names}"]
 
 
-def test_leave_is_no_use_without_root(packages: Packages, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+def test_what_was_installed_is_not_missed_any_more(machine_with: Machine, context: Context, watched: Watched) -> None:
+    machine_with(absent={"vagrant"})
 
-    with pytest.raises(MissingError) as raised:
-        preflight.require(["vagrant"], may_install=True, say=watched.say)
-
-    assert "`sudo apt-get install vagrant`" in raised.value.hint
-    assert not packages.typed
+    assert preflight.require_machine(replace(context, may_install=True), watched.say)
 
 
-def test_a_program_that_its_package_did_not_bring_is_still_missing(packages: Packages, watched: Watched) -> None:
-    packages.installs = False
+def test_a_program_that_its_package_did_not_bring_is_still_missing(machine_with: Machine, watched: Watched) -> None:
+    machine_with(absent={"vagrant"}).installs = False
 
     with pytest.raises(MissingError, match="vagrant"):
         preflight.require(["vagrant"], may_install=True, say=watched.say)
 
 
-def test_every_program_that_a_lab_needs_has_a_package() -> None:
-    programs = {*preflight.FOR_NODES, *preflight.FOR_ISOLATION, *preflight.FOR_BUILDING}
+def test_what_stops_up_has_an_id_of_its_own() -> None:
+    identities = [check.stops_up for check in CHECKS if check.stops_up]
 
-    assert programs == preflight.PACKAGES.keys()
-
-
-@pytest.mark.parametrize("provider", ["libvirt", "virtualbox", "existing"])
-def test_a_provider_that_cannot_be_booted_yet_is_refused(provider: str) -> None:
-    with pytest.raises(MissingError, match=f"provider: {provider}") as raised:
-        preflight.require_provider(provider)
-
-    assert "labctl render" in raised.value.hint
-
-
-@pytest.mark.parametrize(("platform", "user"), [("linux", 1000), ("darwin", 0)])
-def test_only_root_on_linux_can_isolate(platform: str, user: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.platform", platform)
-    monkeypatch.setattr(os, "geteuid", lambda: user)
-
-    with pytest.raises(MissingError) as raised:
-        preflight.require_isolation_rights()
-
-    assert raised.value.id == "isolation-needs-root"
-
-
-@pytest.mark.parametrize("answers", [True, False])
-def test_an_engine_must_answer(monkeypatch: pytest.MonkeyPatch, *, answers: bool) -> None:
-    monkeypatch.setattr(preflight, "engine_answers", lambda: answers)
-
-    assert _error(preflight.require_engine) == ("" if answers else "no-engine")
-
-
-@pytest.mark.parametrize(
-    ("routes", "taken"),
-    [
-        ("", False),
-        ("eth0 00000000 010011AC 0003 0 0 0 00000000 0 0 0\n", False),
-        ("eth0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n", False),
-        ("vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n", True),
-        ("vpn 0000A8C0 00000000 0001 0 0 0 0000FFFF 0 0 0\n", True),
-        ("vpn 6438A8C0 00000000 0005 0 0 0 FFFFFFFF 0 0 0\n", True),
-    ],
-)
-def test_a_network_that_overlaps_a_route_of_this_machine_is_taken(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routes: str, *, taken: bool
-) -> None:
-    monkeypatch.setattr(preflight, "ROUTES", tmp_path / "route")
-    (tmp_path / "route").write_text(HEADER + routes)
-
-    identity = _error(lambda: preflight.require_free_network(IPv4Network("192.168.56.0/24")))
-
-    assert identity == ("network-taken" if taken else "")
-
-
-def test_a_hosts_file_that_this_user_may_not_write_is_refused(
-    hosts_file: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    assert _error(lambda: preflight.require_writable(hosts_file)) == ""
-
-    monkeypatch.setattr(os, "access", lambda _path, _mode: False)
-    assert _error(lambda: preflight.require_writable(hosts_file)) == "hosts-not-writable"
-
-
-def _error(act: object) -> str:
-    """The id of the error that it raises, if it does."""
-    assert callable(act)
-    try:
-        act()
-    except LabError as error:
-        return error.id
-    return ""
+    assert len(identities) == len(set(identities)) > 5

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
+from recorded import Recorded
 
 from labctl import preflight, record, steps, teardown, web
 from labctl.config import from_values
@@ -77,29 +78,6 @@ def test_up_repairs_what_was_edited_or_deleted_by_hand(
 # preflight
 
 
-def test_the_machine_is_asked_for_what_this_lab_needs(
-    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(preflight, "missing", partial(_none_missing, asked))
-
-    assert not steps.check_machine(context, watched.say).changed
-
-    assert asked == list(preflight.FOR_NODES)
-
-
-def test_building_and_isolation_need_more_programs(
-    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    asked: list[str] = []
-    monkeypatch.setattr(preflight, "missing", partial(_none_missing, asked))
-    monkeypatch.setattr(preflight, "may_isolate", lambda: True)
-
-    steps.check_machine(replace(context, isolated=True, bundle_folder=None), watched.say)
-
-    assert {*preflight.FOR_ISOLATION, *preflight.FOR_BUILDING} <= set(asked)
-
-
 def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_done(
     context: Context, watched: Watched
 ) -> None:
@@ -112,16 +90,23 @@ def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_don
 
 
 def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_is_its_owner(
-    context: Context, watched: Watched
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    line = "vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0"
-    preflight.ROUTES.write_text(f"Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n{line}\n")
+    header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"
+    routes = f"{header}\nvboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"
+    monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, files={"/proc/net/route": routes}))
 
     with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 by vboxnet0"):
         steps.check_machine(context, watched.say)
 
     record.write(context.folder, record.Record(context.lab, isolated=False))
     assert not steps.check_machine(context, watched.say).changed
+
+
+def test_the_choice_of_a_pool_is_told(context: Context, watched: Watched) -> None:
+    told = steps.check_machine(replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free"), watched.say)
+
+    assert told.text == "pool 192.168.56.31-192.168.56.99: free"
 
 
 def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
@@ -446,11 +431,6 @@ def _isolated(context: Context) -> Context:
     isolated = replace(context, isolated=True)
     vars(isolated).update(provider=context.provider)
     return isolated
-
-
-def _none_missing(asked: list[str], programs: tuple[str, ...]) -> tuple[str, ...]:
-    asked += programs
-    return ()
 
 
 def _noting(acts: list[str], name: str) -> Callable[[Isolation], bool]:

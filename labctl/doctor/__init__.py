@@ -1,0 +1,99 @@
+"""Why the lab may not come up on this machine, or not stay up: a table of checks, and what each of them finds."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypedDict
+
+from labctl.context import Context
+from labctl.doctor.checks import CHECKS
+from labctl.doctor.finding import Check, Finding, State
+from labctl.doctor.surroundings import Surroundings
+from labctl.errors import LabError
+
+__all__ = [
+    "CHECKS",
+    "Check",
+    "CheckReport",
+    "DoctorReport",
+    "Examined",
+    "Finding",
+    "State",
+    "Surroundings",
+    "examine",
+    "repair",
+    "report",
+]
+
+NOT_WELL = (State.WARNING, State.BROKEN)
+
+
+class CheckReport(TypedDict):
+    """One check; `fix` is empty where nothing is wrong, `fixed` says that it was put right just now."""
+
+    id: str
+    state: str
+    seen: str
+    why: str
+    fix: str
+    fixed: bool
+
+
+class DoctorReport(TypedDict):
+    """All of them; `ok` where nothing is broken, whatever there is to be warned of."""
+
+    lab: str
+    ok: bool
+    checks: list[CheckReport]
+
+
+@dataclass(frozen=True, slots=True)
+class Examined:
+    """A check, what it found, and whether that was put right."""
+
+    check: Check
+    finding: Finding
+    fixed: bool = False
+
+
+def examine(context: Context, seen: Surroundings, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+    """Every check has looked, in order. Nothing is changed, and a tool that is missing is a finding."""
+    return [Examined(check, check.examine(context, seen)) for check in checks]
+
+
+def repair(context: Context, seen: Surroundings, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+    """Every check has looked; what can be put right without harm has been, and was looked at again."""
+    return [_repaired(each, context, seen) for each in examine(context, seen, checks)]
+
+
+def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
+    """The answer of `labctl doctor`."""
+    return {
+        "lab": context.lab.name,
+        "ok": not any(each.finding.state is State.BROKEN for each in examined),
+        "checks": [
+            {
+                "id": each.check.id,
+                "state": each.finding.state.value,
+                "seen": each.finding.seen,
+                "why": each.check.why,
+                "fix": each.finding.fix,
+                "fixed": each.fixed,
+            }
+            for each in examined
+        ],
+    }
+
+
+def _repaired(examined: Examined, context: Context, seen: Surroundings) -> Examined:
+    check = examined.check
+    if check.repair is None or examined.finding.state not in NOT_WELL:
+        return examined
+    try:
+        check.repair(context, seen)
+    except LabError as error:
+        finding = examined.finding
+        return replace(examined, finding=replace(finding, seen=f"{finding.seen}; the repair failed: {error.message}"))
+    finding = check.examine(context, seen)
+    return Examined(check, finding, fixed=finding.state not in NOT_WELL)

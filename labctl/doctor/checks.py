@@ -1,0 +1,189 @@
+"""The table: everything that is looked at, in the order in which it is told."""
+
+from __future__ import annotations
+
+from labctl.doctor import conditions, hypervisors, leftovers, machine, names, network, pool, registries, tools
+from labctl.doctor.finding import Check
+
+_POOL = "MetalLB hands these addresses out and does not notice that something else has one: both then fail by turns"
+
+CHECKS = (
+    # Programs, and who starts them.
+    Check(
+        "provider",
+        "it makes the nodes",
+        tools.look_at_provider,
+        stops_up="provider-not-bootable",
+    ),
+    Check(
+        "isolation",
+        "only root can make the network namespace that an isolated lab lives in",
+        tools.look_at_rights_to_isolate,
+        only=(conditions.isolated,),
+        stops_up="isolation-needs-root",
+    ),
+    Check(
+        "tools",
+        "labctl starts these programs",
+        tools.look_at_tools,
+        stops_up="tools-missing",
+    ),
+    Check(
+        "vagrant",
+        "it boots the nodes, and some of its versions do not work with some of Docker's",
+        tools.look_at_vagrant,
+    ),
+    Check(
+        "engine",
+        "nodes are containers of the Docker Engine",
+        tools.look_at_engine,
+        only=(conditions.shared, conditions.containers),
+        stops_up="no-engine",
+    ),
+    Check(
+        "virtualbox",
+        "it makes the nodes; Vagrant refuses versions that it does not know",
+        hypervisors.look_at_virtualbox,
+        only=(conditions.virtualbox,),
+    ),
+    Check(
+        "virtualbox-networks",
+        "VirtualBox refuses host-only networks elsewhere",
+        hypervisors.look_at_host_only_range,
+        only=(conditions.virtualbox,),
+    ),
+    Check(
+        "libvirt",
+        "it makes the nodes",
+        hypervisors.look_at_libvirt,
+        only=(conditions.libvirt,),
+    ),
+    # The machine.
+    Check(
+        "capabilities",
+        "nodes boot systemd and mount file systems; an isolated lab makes interfaces and routes",
+        machine.look_at_capabilities,
+        only=(conditions.containers,),
+    ),
+    Check(
+        "kvm",
+        "virtual machines without it are emulated",
+        machine.look_at_kvm,
+        only=(conditions.virtual_machines,),
+    ),
+    Check(
+        "cgroups",
+        "kubelet and containerd put every pod into control groups",
+        machine.look_at_cgroups,
+        only=(conditions.containers,),
+    ),
+    Check(
+        "kernel",
+        "nodes in containers have this machine's kernel: overlay for images, bridges and nftables for Services",
+        machine.look_at_kernel,
+        only=(conditions.containers,),
+    ),
+    Check(
+        "memory",
+        "with less, the kernel ends programs of the nodes",
+        machine.look_at_memory,
+        only=(conditions.unmade,),
+        stops_up="memory-too-small",
+    ),
+    Check(
+        "disk",
+        "nodes unpack images there, and kubelet evicts pods where it is nearly full",
+        machine.look_at_disk,
+        only=(conditions.unmade,),
+        stops_up="disk-full",
+    ),
+    # The network.
+    Check(
+        "network",
+        "packets for the lab would go there instead",
+        network.look_at_routes,
+        only=(conditions.shared, conditions.unmade),
+        stops_up="network-taken",
+    ),
+    Check(
+        "docker-networks",
+        "two networks of one Engine cannot have the same addresses",
+        network.look_at_docker_networks,
+        only=(conditions.shared, conditions.containers, conditions.unmade),
+    ),
+    Check(
+        "pool",
+        _POOL,
+        pool.look_at_pool,
+        only=(conditions.shared,),
+        stops_up="pool-taken",
+    ),
+    Check(
+        "pool-dhcp",
+        _POOL,
+        pool.look_at_dhcp,
+        only=(conditions.shared,),
+    ),
+    Check(
+        "pool-answers",
+        _POOL,
+        pool.look_at_answers,
+        only=(conditions.shared, conditions.unmade),
+    ),
+    # Names.
+    Check(
+        "hosts-file",
+        "browsers find the lab's hostnames there",
+        names.look_at_hosts_file,
+        only=(conditions.shared,),
+        stops_up="hosts-not-writable",
+    ),
+    Check(
+        "hosts-block",
+        "labctl changes nothing in a file where it cannot tell its own lines from others",
+        names.look_at_hosts_block,
+        only=(conditions.shared,),
+    ),
+    Check(
+        "hosts-shadows",
+        "whoever reads the file may take that address for the lab's",
+        names.look_at_shadows,
+        only=(conditions.shared,),
+    ),
+    Check(
+        "name-order",
+        "what is asked before the hosts file may answer something else, or late",
+        names.look_at_name_order,
+    ),
+    Check(
+        "local-names",
+        "names in .local belong to multicast DNS",
+        names.look_at_local_names,
+    ),
+    # Elsewhere.
+    Check(
+        "proxy",
+        "a proxy cannot reach the lab's addresses",
+        names.look_at_proxy,
+    ),
+    Check(
+        "registries",
+        "the bundle is yet to be built, from what they serve",
+        registries.look_at_registries,
+        only=(conditions.unbuilt,),
+    ),
+    # What was left.
+    Check(
+        "leftovers",
+        "they take memory, names and addresses, and nobody knows of them any more",
+        leftovers.look_at_leftovers,
+        repair=leftovers.remove_leftovers,
+    ),
+    Check(
+        "unfinished-bundles",
+        "they take space on the disk for nothing",
+        leftovers.look_at_unfinished_bundles,
+        repair=leftovers.remove_unfinished_bundles,
+    ),
+)
+"""Another check is one more row, one function that looks, and its test."""

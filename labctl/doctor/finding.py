@@ -1,0 +1,76 @@
+"""What a check is, and what it finds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from labctl.context import Context
+from labctl.doctor.surroundings import Surroundings
+
+
+class State(StrEnum):
+    """How it stands with one subject."""
+
+    OK = "ok"
+    WARNING = "warning"
+    BROKEN = "broken"
+    NOT_RELEVANT = "not relevant"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a check saw, with the values, and what to type or do where it is not well."""
+
+    state: State
+    seen: str
+    fix: str = ""
+
+
+def ok(seen: str) -> Finding:
+    """It is as it should be."""
+    return Finding(State.OK, seen)
+
+
+def warning(seen: str, fix: str) -> Finding:
+    """The lab can be brought up, and this may spoil it."""
+    return Finding(State.WARNING, seen, fix)
+
+
+def broken(seen: str, fix: str) -> Finding:
+    """The lab cannot work like this."""
+    return Finding(State.BROKEN, seen, fix)
+
+
+def not_relevant(reason: str) -> Finding:
+    """Neither the lab nor this machine has anything to do with it."""
+    return Finding(State.NOT_RELEVANT, reason)
+
+
+Look = Callable[[Context, Surroundings], Finding]
+Repair = Callable[[Context, Surroundings], None]
+Condition = Callable[[Context], str]
+"""Why a check has nothing to do with a lab; empty where it has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One row of the table: a subject, how it is looked at, and what follows."""
+
+    id: str
+    """Stable, for scripts."""
+    why: str
+    """Why it matters."""
+    look: Look
+    only: tuple[Condition, ...] = ()
+    stops_up: str = ""
+    """The id of the error that `up` begins with where this is broken; empty: `up` does not ask."""
+    repair: Repair | None = None
+    """Puts right what was found, and can harm nothing."""
+
+    def examine(self, context: Context, seen: Surroundings) -> Finding:
+        """What is found for this lab on this machine."""
+        reasons = (condition(context) for condition in self.only)
+        reason = next(filter(None, reasons), "")
+        return not_relevant(reason) if reason else self.look(context, seen)

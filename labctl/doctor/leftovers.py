@@ -1,0 +1,157 @@
+"""What labs that died have left on this machine, and bundles that were never finished."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from labctl import paths, record
+from labctl.bundle.build import recipe_id
+from labctl.context import Context
+from labctl.doctor.finding import Finding, ok, warning
+from labctl.doctor.surroundings import Surroundings
+from labctl.errors import MissingError
+from labctl.isolation import FORWARDING_BEFORE, NAMESPACES, SETTINGS, Isolation
+from labctl.process import check
+
+PROCESSES = Path("/proc")
+RUNTIME = Path("/run/labctl")
+PARTIAL, SCRATCH = ".partial", ".making-"
+"""What an unfinished bundle is called, and what in it is being made."""
+LOOPBACK = IPv4Network("127.0.0.0/8")
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+LINK = re.compile(r"labctl[0-9a-f]{8}")
+TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
+ENGINE_ROOT = re.compile(r"(/[^\0]+)/engine/(?:docker|containerd)\0")
+"""The state folder of the lab whose daemon has these arguments."""
+KEPT = re.compile(r"log.*|hosts\.before|lock")
+"""What stays in the folder of a lab that was destroyed."""
+REPAIR = "`labctl doctor --fix` removes them."
+
+
+def look_at_leftovers(_context: Context, seen: Surroundings) -> Finding:
+    """Nothing is there of a lab that is on no record."""
+    found = [*(f"{what} of lab {lab}" for lab, what in _traces(seen)), *(f"link {link}" for link in _links(seen))]
+    return warning(", ".join(found), REPAIR) if found else ok("no lab left anything behind")
+
+
+def remove_leftovers(context: Context, seen: Surroundings) -> None:
+    """Nothing of labs on no record is left but their logs; one that another labctl works on is left alone."""
+    for lab in sorted({lab for lab, _ in _traces(seen)}):
+        folder = paths.state(lab)
+        isolation = Isolation(lab, context.lab.network, folder)
+        with _unless_locked(folder / "lock") as is_free:
+            if is_free and seen.may_isolate:
+                isolation.remove()
+            if is_free:
+                _empty(folder)
+    for link in _links(seen):
+        check(["ip", "link", "delete", link])
+
+
+def look_at_unfinished_bundles(context: Context, seen: Surroundings) -> Finding:
+    """No build was cut off, but for the one that `labctl bundle build` goes on with."""
+    found = [str(path) for path in _unfinished(context.cache, seen)]
+    if found:
+        return warning(f"a cut-off build left {', '.join(found)}", REPAIR)
+    return ok("no build left anything that the next one does not use")
+
+
+def remove_unfinished_bundles(context: Context, seen: Surroundings) -> None:
+    """Such folders are gone, but for one that a build works in right now."""
+    for path in _unfinished(context.cache, seen):
+        bundle = path.relative_to(context.cache / "bundles").parts[0].removesuffix(PARTIAL)
+        with _unless_locked(context.cache / "bundles" / f"{bundle}.lock") as is_free:
+            if is_free:
+                shutil.rmtree(path)
+
+
+def _traces(seen: Surroundings) -> list[tuple[str, str]]:
+    """What is there of labs that no record tells of: the lab's name, and what it is."""
+    recorded = _recorded(seen)
+    found = [*_of_state(seen), *(_of_isolation(seen) if seen.may_isolate else ())]
+    return [(lab, what) for lab, what in found if NAME.fullmatch(lab) and lab not in recorded]
+
+
+def _recorded(seen: Surroundings) -> set[str]:
+    """The labs on record: of this user, and those, wherever their state is, whose daemons run."""
+    home = paths.state_home()
+    folders = [home / name for name in seen.names(home)]
+    for pid in seen.names(PROCESSES):
+        arguments = (seen.read(PROCESSES / pid / "cmdline") or "") if pid.isdecimal() else ""
+        folders += [Path(found) for found in ENGINE_ROOT.findall(arguments)]
+    return {folder.name for folder in folders if seen.read(folder / record.FILE_NAME) is not None}
+
+
+def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
+    for folder, what in ((NAMESPACES, "namespace"), (SETTINGS, "settings")):
+        names = (name for name in seen.names(folder) if name.startswith("labctl-"))
+        yield from ((name.removeprefix("labctl-"), f"{what} {folder / name}") for name in names)
+    for name in seen.names(RUNTIME):
+        if name != FORWARDING_BEFORE.name:
+            yield name, f"folder {RUNTIME / name}"
+    rules = seen.run("iptables", "--wait", "-t", "nat", "-S")
+    for tag in TAG.findall(rules.out) if rules is not None else ():
+        yield tag, f"NAT rule labctl:{tag}"
+
+
+def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:
+    home = paths.state_home()
+    for lab in seen.names(home):
+        if any(not KEPT.fullmatch(name) for name in seen.names(home / lab)):
+            yield lab, f"folder {home / lab}"
+
+
+def _links(seen: Surroundings) -> list[str]:
+    """Uplinks whose lab is nowhere else: the name of a link is a checksum of the lab's, which cannot be read back."""
+    said = seen.run("ip", "-j", "link", "show") if seen.may_isolate else None
+    links = [link["ifname"] for link in json.loads(said.out)] if said is not None and said.code == 0 else []
+    labs = _recorded(seen) | {lab for lab, _ in _traces(seen)}
+    known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
+    return [link for link in links if LINK.fullmatch(link) and link not in known]
+
+
+def _unfinished(cache: Path, seen: Surroundings) -> list[Path]:
+    """Folders of builds that were cut off; not the next build's own, but for what that would throw away."""
+    bundles = cache / "bundles"
+    own = f"{_own_bundle()}{PARTIAL}"
+    others = [bundles / name for name in seen.names(bundles) if name.endswith(PARTIAL) and name != own]
+    return others + [bundles / own / name for name in seen.names(bundles / own) if name.startswith(SCRATCH)]
+
+
+def _own_bundle() -> str:
+    try:
+        return recipe_id()
+    except MissingError:  # no bundle can be built for this machine
+        return ""
+
+
+def _empty(folder: Path) -> None:
+    for path in folder.iterdir() if folder.exists() else ():
+        if not KEPT.fullmatch(path.name):
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+@contextmanager
+def _unless_locked(path: Path) -> Iterator[bool]:
+    """Whether no other labctl holds this lock, which is kept meanwhile; where its folder is not, there is nothing to hold."""
+    if not path.parent.exists():
+        yield True
+        return
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        lock.release()

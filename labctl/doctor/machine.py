@@ -1,0 +1,135 @@
+"""What this machine is: rights, kernel, memory and disk."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from labctl.bundle.recipe import GO_CACHE_SPACE, SPACE
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.doctor.surroundings import Surroundings
+from labctl.providers.engine import can_be_privileged, proxy_mode
+
+STATUS = Path("/proc/self/status")
+MEMORY = Path("/proc/meminfo")
+MOUNTS = Path("/proc/mounts")
+FILESYSTEMS = Path("/proc/filesystems")
+RELEASE = Path("/proc/sys/kernel/osrelease")
+LOADED = Path("/proc/modules")
+MODULES = Path("/lib/modules")
+DEVICES = Path("/dev")
+ENGINE_DATA = Path("/var/lib/docker")
+
+NET_ADMIN, SYS_ADMIN = 12, 21
+"""Bits of the capabilities that a network namespace takes."""
+NEEDED_MODULES = ("br_netfilter", "nf_conntrack", "nf_nat", "nf_tables", "overlay", "veth")
+CONTAINER_NODE = 400
+"""MiB that a node in a container takes, measured; `memory` is only its limit."""
+LAB_SPACE = 2 << 30
+"""Bytes that a lab takes where its nodes live, measured with two nodes."""
+GIB = 1 << 30
+
+
+def look_at_capabilities(context: Context, seen: Surroundings) -> Finding:
+    """The process has the capabilities that the lab takes."""
+    status = seen.read(STATUS)
+    if status is None:
+        return not_relevant("this system has no capabilities")
+    who = "root" if seen.is_root else "an ordinary user"
+    held = int(_field(status, "CapEff") or "0", 16)
+    lacking = [
+        name for name, bit in (("CAP_NET_ADMIN", NET_ADMIN), ("CAP_SYS_ADMIN", SYS_ADMIN)) if not held >> bit & 1
+    ]
+    if context.isolated and lacking:
+        return broken(f"{who}, without {' and '.join(lacking)}", "Run labctl where root has all its rights.")
+    if not can_be_privileged(status):
+        return ok(f"{who}; CAP_SYS_RESOURCE is missing, so nodes get a set of rights of their own, not --privileged")
+    return ok(f"{who}; nodes run with --privileged")
+
+
+def look_at_kvm(_context: Context, seen: Surroundings) -> Finding:
+    """The processor's virtualisation can be used."""
+    if "kvm" not in seen.names(DEVICES):
+        fix = "Switch virtualisation on in the firmware, or let the hypervisor above this machine pass it on."
+        return warning("there is no /dev/kvm: machines are emulated, about 13 times slower", fix)
+    if not seen.may_write(DEVICES / "kvm"):
+        fix = "`sudo usermod -aG kvm $USER`, then log in again."
+        return warning("this user may not use /dev/kvm: machines are emulated, about 13 times slower", fix)
+    return ok("/dev/kvm can be used")
+
+
+def look_at_cgroups(_context: Context, seen: Surroundings) -> Finding:
+    """The control groups that containers need are mounted."""
+    mounts = seen.read(MOUNTS)
+    if mounts is None:
+        return not_relevant("nodes have the kernel of Docker's own machine")
+    types = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}  # noqa: PLR2004 - source, folder, type
+    if types.get("/sys/fs/cgroup") == "cgroup2":
+        return ok("version 2")
+    if types.get("/sys/fs/cgroup/memory") == "cgroup":
+        return ok("version 1; kubelet is told to accept it")
+    return broken(
+        "no control groups are mounted on /sys/fs/cgroup", "Mount them: `mount -t cgroup2 none /sys/fs/cgroup`."
+    )
+
+
+def look_at_kernel(_context: Context, seen: Surroundings) -> Finding:
+    """The kernel can do what nodes ask of it."""
+    release = (seen.read(RELEASE) or "").strip()
+    if not release:
+        return not_relevant("nodes have the kernel of Docker's own machine")
+    told = f"Linux {release}, kube-proxy by {proxy_mode(release)}"
+    listings = [seen.read(path) for path in _module_listings(release)]
+    known = " ".join(filter(None, listings))
+    if not any(listings[1:]):
+        return ok(f"{told}; it does not list its modules")
+    # A file is named with - or _ as its author liked; the kernel takes both for the same.
+    absent = [name for name in NEEDED_MODULES if not re.search(rf"\b{name.replace('_', '[-_]')}\b", known)]
+    if absent:
+        packages = (
+            "Install the kernel's modules (Debian: `linux-image-amd64`, Ubuntu: `linux-modules-extra-$(uname -r)`)"
+        )
+        return warning(
+            f"{told}; without {', '.join(absent)}", f"{packages}, or reboot into the kernel that was installed."
+        )
+    return ok(told)
+
+
+def look_at_memory(context: Context, seen: Surroundings) -> Finding:
+    """The memory that is free is enough for the lab's nodes."""
+    text = seen.read(MEMORY)
+    if text is None:
+        return not_relevant("this system does not tell its memory in /proc/meminfo")
+    is_vm = context.lab.provider in {"libvirt", "virtualbox"}
+    need = len(context.lab.nodes) * (context.lab.memory if is_vm else CONTAINER_NODE)
+    total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
+    told = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"
+    if total < need:
+        return broken(told, "Set fewer `workers`" + (", or less `memory`." if is_vm else "."))
+    return warning(told, "End other programs, or set fewer `workers`.") if free < need else ok(told)
+
+
+def look_at_disk(context: Context, seen: Surroundings) -> Finding:
+    """The disk has room for the lab, and for the bundle if that is yet to be built."""
+    home = context.folder if context.isolated or not seen.names(ENGINE_DATA.parent / "docker") else ENGINE_DATA
+    needs = {home: LAB_SPACE} if context.has_bundle else {home: LAB_SPACE, context.cache: SPACE + GO_CACHE_SPACE}
+    free = {path: seen.free_space(path) for path in needs}
+    told = "; ".join(
+        f"{path}: {free[path] / GIB:.1f} GiB free, up to {need / GIB:.0f} GiB needed" for path, need in needs.items()
+    )
+    if any(free[path] < need for path, need in needs.items()):
+        return broken(told, "Make space, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders on a larger disk.")
+    return ok(told)
+
+
+def _module_listings(release: str) -> tuple[Path, ...]:
+    """Where the kernel's modules are listed: what is loaded, what is built in, and what can be loaded."""
+    folder = MODULES / release
+    return LOADED, folder / "modules.builtin", folder / "modules.dep"
+
+
+def _field(text: str, key: str) -> str:
+    """The value of a `Key: value` line; empty where there is none."""
+    found = re.search(rf"^{key}:\s*(.+)$", text, re.MULTILINE)
+    return found[1] if found else ""

@@ -1,0 +1,123 @@
+"""How the lab's hostnames are found: the hosts file, and what is asked before it or instead of it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from ipaddress import IPv4Network
+from pathlib import Path
+
+from labctl import hosts
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.doctor.surroundings import Surroundings
+from labctl.lab import Lab
+
+NSSWITCH = Path("/etc/nsswitch.conf")
+NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
+"""What asks the network for a name. systemd's `resolve` reads the hosts file itself, first."""
+PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
+    """The hosts file can be written by this user."""
+    file = context.lab.hosts_file
+    if seen.read(file) is None:
+        fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
+        return broken(f"{file}: there is no such file, or this user may not read it", fix)
+    if not seen.may_write(file):
+        return broken(
+            f"{file}: this user may not write it, and names could not be found without it",
+            "Run labctl with the rights to write it, or set `hosts_file` to another file.",
+        )
+    return ok(f"{file} can be written")
+
+
+def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
+    """The markers of labctl in the hosts file pair up."""
+    file, lab = context.lab.hosts_file, context.lab.name
+    text = seen.read(file)
+    if text is None:
+        return not_relevant(f"{file} cannot be read; see `hosts-file`")
+    try:
+        lines = hosts.block(text.encode(), lab)
+    except hosts.DamagedMarkerError as error:
+        fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
+        return broken(f"{file}, {error}", fix)
+    return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
+
+
+def look_at_shadows(context: Context, seen: Surroundings) -> Finding:
+    """No other line of the hosts file gives a hostname of the lab another address."""
+    lab = context.lab
+    shadows = list(_shadows(seen.read(lab.hosts_file) or "", lab))
+    if shadows:
+        return broken(
+            f"{lab.hosts_file}: {'; '.join(shadows)}", f"Delete the name from there: `sudoedit {lab.hosts_file}`."
+        )
+    return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
+
+
+def look_at_name_order(_context: Context, seen: Surroundings) -> Finding:
+    """The hosts file is asked before the network is."""
+    text = seen.read(NSSWITCH)
+    found = re.search(r"^\s*hosts:\s*(.*?)\s*(#.*)?$", text or "", re.MULTILINE)
+    if found is None:
+        return ok("this system asks the hosts file first")
+    sources = re.sub(r"\[[^]]*\]", "", found[1]).split()
+    told = f"{NSSWITCH}: hosts: {found[1]}"
+    fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
+    if "files" not in sources:
+        return broken(f"{told}: the hosts file is never asked", fix)
+    before = [source for source in sources[: sources.index("files")] if source in NETWORK_SOURCES]
+    if before:
+        return broken(f"{told}: {', '.join(before)} comes before the hosts file", fix)
+    return ok(told)
+
+
+def look_at_local_names(context: Context, seen: Surroundings) -> Finding:
+    """No hostname belongs to multicast DNS where that takes its time."""
+    local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
+    if local and seen.platform == "darwin":
+        return warning(
+            f"{', '.join(local)}: macOS asks the network for names in .local first, and waits 5 s for an answer",
+            f"Give the app a `hostname` that ends in .test, such as {local[0].removesuffix('.local')}.test.",
+        )
+    return ok(f"{', '.join(local)}: the hosts file comes before multicast DNS here" if local else "no name in .local")
+
+
+def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
+    """Requests for the lab are not sent to a proxy, which cannot reach it."""
+    environment = {name.casefold(): value for name, value in seen.environment.items()}
+    proxies = [name.upper() for name in PROXIES if environment.get(name)]
+    if not proxies:
+        return ok("no proxy is set")
+    exceptions = [word.strip() for word in environment.get("no_proxy", "").split(",") if word.strip()]
+    lab = context.lab
+    wanted = [str(lab.network), *(app.hostname for app in lab.apps)]
+    uncovered = [name for name in wanted if not any(_covers(exception, name, lab) for exception in exceptions)]
+    told = f"{' and '.join(proxies)} set"
+    if uncovered:
+        added = ",".join(uncovered)
+        return warning(f"{told}; NO_PROXY lacks {added}", f'`export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{added}"`')
+    return ok(f"{told}; NO_PROXY covers the lab")
+
+
+def _shadows(text: str, lab: Lab) -> Iterator[str]:
+    """The lines, outside the lab's own block, that name one of its hosts."""
+    own, names = False, {app.hostname for app in lab.apps}
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.startswith(("# BEGIN labctl ", "# END labctl ")):
+            own = line.strip() == f"# BEGIN labctl {lab.name}"
+        words = line.partition("#")[0].casefold().split()
+        if not own and (found := names.intersection(words[1:])):
+            yield f"line {number} gives {', '.join(sorted(found))} the address {words[0]}"
+
+
+def _covers(exception: str, name: str, lab: Lab) -> bool:
+    """Whether this exception, as curl and Go read it, keeps requests for a hostname, or the whole network, from a proxy."""
+    if exception == "*":
+        return True
+    if name == str(lab.network):
+        return "/" in exception and lab.network.subnet_of(IPv4Network(exception, strict=False))
+    return f".{name}".endswith("." + exception.removeprefix("*").removeprefix(".").casefold())

@@ -1,0 +1,58 @@
+"""Whether the registries answer that a bundle is built from: those that this machine's own tools are set up for."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, not_relevant, ok, warning
+from labctl.doctor.surroundings import Surroundings
+
+
+def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
+    """One registry of each kind answers. Each is asked for a few seconds at most."""
+    urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(seen))}
+    if not urls:
+        return not_relevant("go, pip and apt name no registry of their own")
+    silent = {kind: reason for kind, url in urls.items() if (reason := seen.unreachable(url))}
+    # Not the URL itself: it may hold a password.
+    told = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
+    if not silent:
+        return ok(f"they answer: {told}")
+    return warning(
+        "; ".join(f"{kind} at {urlsplit(urls[kind]).hostname} does not answer: {why}" for kind, why in silent.items()),
+        "See that this machine reaches them, or boot from a bundle made elsewhere: `labctl up --bundle DIR`.",
+    )
+
+
+def _go(seen: Surroundings) -> str:
+    said = seen.run("go", "env", "GOPROXY")
+    return _first_url(said.out) if said is not None else ""
+
+
+def _pip(seen: Surroundings) -> str:
+    if url := seen.environment.get("PIP_INDEX_URL"):
+        return url
+    said = seen.run(sys.executable, "-m", "pip", "config", "get", "global.index-url")
+    return _first_url(said.out) if said is not None else ""
+
+
+def _apt(seen: Surroundings) -> str:
+    said = seen.run("apt-get", "indextargets", "--format", "$(SITE)")
+    return _first_url(said.out) if said is not None else ""
+
+
+def _first_url(text: str) -> str:
+    found = re.search(r"https?://[^\s,|]+", text)
+    return found[0] if found else ""
+
+
+_REGISTRIES: dict[str, Callable[[Surroundings], str]] = {
+    "Go modules": _go,
+    "Python packages": _pip,
+    "Debian packages": _apt,
+}
+"""What a bundle is built from, and who knows where it comes from."""

@@ -1,0 +1,24 @@
+"""Reading versions out of what tools say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+Version = tuple[int, ...]
+
+
+def version(pattern: str, text: str) -> Version:
+    """The numbers of what the first group of the pattern matches in one of the lines; empty where nothing does."""
+    found = re.search(pattern, text, re.MULTILINE)
+    return tuple(int(part) for part in found[1].split(".")) if found else ()
+
+
+def dotted(version: Version) -> str:
+    """The version as it is written."""
+    return ".".join(map(str, version))
+
+
+def last(lines: Sequence[str]) -> str:
+    """The last of the lines, where tools say why they failed; empty where there is none."""
+    return lines[-1].strip() if lines else ""

@@ -1,0 +1,57 @@
+"""How `labctl doctor` tells of what it found: a line for each check, then what is not well and what to do about it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from labctl.ui.screen import console, one_line
+
+STYLES = {"ok": "green", "warning": "yellow", "broken": "red"}
+NOT_RELEVANT = "not relevant"
+NOT_WELL = ("broken", "warning")
+
+
+def findings(report: Mapping[str, Any], stdout: TextIO) -> None:
+    """Every check that looked at something, then the details of those that are not well, the broken ones first, and the verdict."""
+    from rich.text import Text  # noqa: PLC0415 - see console()
+
+    screen = console(stdout)
+    checks: list[Mapping[str, Any]] = report["checks"]
+    width = max(len(check["id"]) for check in checks)
+    for check in (check for check in checks if check["state"] != NOT_RELEVANT):
+        state = ("fixed" if check["fixed"] else check["state"]).ljust(max(map(len, STYLES)))
+        line = Text.assemble(
+            (state, STYLES[check["state"]]), "  ", check["id"].ljust(width), "  ", _text(check["seen"])
+        )
+        screen.print(line, soft_wrap=True)
+    for reason, ids in _not_relevant(checks).items():
+        screen.print(Text.assemble((f"{NOT_RELEVANT}: {', '.join(ids)}: ", "dim"), _text(reason)), soft_wrap=True)
+    for state in NOT_WELL:
+        for check in (check for check in checks if check["state"] == state):
+            screen.print(Text.assemble("\n", (f"{state}: {check['id']}", STYLES[state])), soft_wrap=True)
+            for title in ("seen", "why", "fix"):
+                screen.print(Text.assemble((f"  {title}: ", "bold"), _text(check[title])), soft_wrap=True)
+    screen.print(Text(f"\n{_verdict(report['lab'], checks)}"), soft_wrap=True)
+
+
+def _not_relevant(checks: list[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """The ids of checks that have nothing to do with this lab, by the reason that they share."""
+    reasons: dict[str, list[str]] = {}
+    for check in checks:
+        if check["state"] == NOT_RELEVANT:
+            reasons.setdefault(check["seen"], []).append(check["id"])
+    return reasons
+
+
+def _verdict(lab: str, checks: list[Mapping[str, Any]]) -> str:
+    counts = {state: sum(check["state"] == state for check in checks) for state in NOT_WELL}
+    told = [
+        f"{counts['broken']} broken" if counts["broken"] else "",
+        f"{counts['warning']} to be warned of" if counts["warning"] else "",
+    ]
+    return f"Lab {lab}: {', '.join(filter(None, told)) or 'all is well'}."
+
+
+def _text(value: object) -> str:
+    return one_line(str(value))
