@@ -124,8 +124,8 @@ def _ended(
             out, err = _logged(child, stdin, timeout)
         except subprocess.TimeoutExpired as error:
             os.killpg(child.pid, signal.SIGKILL)
-            _logged(child)
-            raise ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout") from error
+            late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
+            raise failure(late, "".join(_logged(child))) from error
     return child.returncode, out, err
 
 

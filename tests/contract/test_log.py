@@ -69,9 +69,10 @@ def test_what_a_killed_labctl_heard_is_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
-    with pytest.raises(ProviderError, match="took more than"):
+    with pytest.raises(ProviderError, match="took more than") as raised:
         run(["sh", "-c", "echo said; exec sleep 60"], timeout=0.5)
 
+    assert raised.value.details == ("said",)
     assert _texts(path)[1] == "said"
     assert _texts(path)[-1].startswith("exit code -9 after ")
 
