@@ -32,6 +32,7 @@ from labctl.certificates import PairKey
 from labctl.errors import MissingError
 from labctl.lab import Lab
 from labctl.paths import private_folder
+from labctl.render import documents, yaml_stream
 
 # Where each file is, below the lab's state folder.
 KUBECONFIG = Path("kubeconfig")
@@ -160,7 +161,7 @@ def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     if path.exists() and _fits(path.read_bytes(), certificate, lab):
         return False
     kubeconfig = _kubeconfig(lab, certificate, key)
-    _write(path, yaml.safe_dump(kubeconfig, sort_keys=False).encode())
+    _write(path, yaml_stream([kubeconfig]).encode())
     return True
 
 
@@ -198,7 +199,7 @@ def _damaged(path: Path, reason: str) -> MissingError:
 def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
     """Whether a kubeconfig trusts this CA, bears a certificate from it, and names this lab's API server."""
     try:
-        content = yaml.safe_load(kubeconfig)
+        (content,) = documents(kubeconfig.decode())
         clusters = {entry["name"]: entry["cluster"] for entry in content["clusters"]}
         users = {entry["name"]: entry["user"] for entry in content["users"]}
         cluster, user = clusters[lab.name], users[_user_name(lab)]

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-import json
+import functools
 import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from labctl.errors import MissingError
+
+if TYPE_CHECKING:
+    from pydantic import TypeAdapter
 
 SCHEMA = 1
 DESCRIPTION = "bundle.yaml"
@@ -119,12 +122,10 @@ def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
     """The bundle is described by file `name` in its folder, which is replaced in one go."""
     import yaml  # noqa: PLC0415 - as in `read`
 
-    document: dict[str, object] = {"schema": SCHEMA, **asdict(bundle)}
-    del document["folder"]
+    document = {"schema": SCHEMA, **_fields().dump_python(bundle, mode="json", exclude={"folder"})}
     written = bundle.path(f"{name}.new")
     with written.open("w", encoding="utf-8") as file:
-        plain = json.loads(json.dumps(document))  # YAML would tag tuples as Python's
-        yaml.dump(plain, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=120)
+        yaml.dump(document, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=120)
         file.flush()
         os.fsync(file.fileno())
     written.replace(bundle.path(name))
@@ -137,13 +138,21 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
         found = document.get("schema") if isinstance(document, dict) else None
         raise _schema_error(path, f"schema is {found!r}, this labctl reads schema {SCHEMA}")
     try:
-        bundle = pydantic.TypeAdapter(Bundle).validate_python({**document, "folder": folder})
+        bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:
         raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
     outside = [file.path for file in bundle.files if not _stays_inside(file.path)]
     if outside:
         raise _schema_error(path, *(f"file {name!r} is not a path inside the bundle" for name in outside))
     return bundle
+
+
+@functools.cache
+def _fields() -> TypeAdapter[Bundle]:
+    """What reads and writes a description's fields; to make it takes longer than to use it."""
+    from pydantic import TypeAdapter  # noqa: PLC0415 - as yaml in `read`
+
+    return TypeAdapter(Bundle)
 
 
 def _schema_error(path: Path, *problems: str) -> MissingError:
