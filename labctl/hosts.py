@@ -25,7 +25,7 @@ from labctl.wait import until
 LOCK_SECONDS = 10.0
 
 _LINE = re.compile(r"[0-9A-Fa-f.:]+ [A-Za-z0-9.-]+")
-_MARKER = re.compile(rb"^# (BEGIN|END) labctl ([a-z0-9][-a-z0-9]*)(?=\r?\n|\Z)", re.MULTILINE)
+_MARKER = re.compile(rb"^# (BEGIN|END) labctl ([a-z0-9][-a-z0-9]*)(?=\r?(?:\n|\Z))", re.MULTILINE)
 _RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
 """A bind mount, a folder we may not write in, an owner we may not give: the file itself may still be writable."""
 
@@ -91,8 +91,10 @@ def without_block(content: bytes, lab: str) -> bytes:
 
 def block(content: bytes, lab: str) -> tuple[str, ...] | None:
     """The lines of the lab's block, without its markers; None if there is none. Raises DamagedMarkerError."""
-    found = _blocks(content).get(lab)
-    return tuple(content[found].decode(errors="replace").splitlines()[1:-1]) if found else None
+    if not (found := _blocks(content).get(lab)):
+        return None
+    # A line ends where the C library ends it; Python's splitlines knows many more ends.
+    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in content[found].split(b"\n")[1:-1])
 
 
 def _blocks(content: bytes) -> dict[str, slice]:
@@ -125,8 +127,9 @@ def _block(lab: str, lines: Sequence[str], end: bytes) -> bytes:
 
 
 def _line_end(content: bytes) -> bytes:
-    before, newline, _ = content.rpartition(b"\n")
-    return b"\r\n" if newline and before.endswith(b"\r") else b"\n"
+    """The line end that the content has last; of one that is cut off in its middle, the other half."""
+    before, newline, last = content.rpartition(b"\n")
+    return b"\r\n" if newline and before.endswith(b"\r") and not last.endswith(b"\r") else b"\n"
 
 
 def _change(path: Path, backup: Path, edit: Callable[[bytes], bytes], by_hand: str) -> bool:

@@ -116,6 +116,31 @@ def test_a_file_with_crlf_gets_a_block_with_crlf() -> None:
     assert block(content, "demo") == LINES
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"# BEGIN labctl two\r\n# END labctl two\r",
+        b"# BEGIN labctl two\n# END labctl two\r",
+        b"127.0.0.1 localhost\r\n10.0.0.1 cut off within its line end\r",
+    ],
+)
+def test_half_a_line_end_is_completed_by_a_block_and_comes_back_as_it_was(content: bytes) -> None:
+    changed = with_block(content, "demo", LINES)
+
+    assert changed.startswith(content + b"\n# BEGIN labctl demo\n")
+    assert block(changed, "two") == block(content, "two")
+    assert without_block(changed, "demo") == content
+
+
+def test_a_line_of_a_block_ends_where_the_c_library_ends_it() -> None:
+    inside = b"10.0.0.1 a\x0cb\r\n10.0.0.2 c\xc2\x85d"
+
+    assert block(b"# BEGIN labctl demo\r\n" + inside + b"\r\n# END labctl demo", "demo") == (
+        "10.0.0.1 a\x0cb",
+        "10.0.0.2 c\x85d",
+    )
+
+
 def test_a_lab_whose_name_begins_alike_is_another_lab() -> None:
     content = with_block(BEFORE, "demo-2", LINES)
 

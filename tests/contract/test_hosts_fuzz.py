@@ -1,0 +1,197 @@
+"""The hosts file with anything at all in it, for a minute of processor time.
+
+`LABCTL_FUZZ_SECONDS=3600 pytest tests/contract/test_hosts_fuzz.py` tries for longer. What is expected is worked out
+here by other means than the product's: line by line, without a regular expression.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from ipaddress import IPv4Address
+from itertools import count
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, seed, settings
+from hypothesis import strategies as st
+
+from labctl import hosts
+from labctl.errors import HostsError
+
+SECONDS = float(os.environ.get("LABCTL_FUZZ_SECONDS", "60"))
+BATCH = 500
+LABS = ("demo", "demo-2", "two", "a")
+NAME = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-")
+
+sound_blocks = st.builds(
+    lambda lab, lines, end: end.join([b"# BEGIN labctl " + lab, *lines, b"# END labctl " + lab]),
+    st.sampled_from([lab.encode() for lab in LABS]),
+    st.lists(
+        st.sampled_from([b"10.0.0.1 x", b"", b"\xff\x00", b"# by hand", b"a\x0cb", "a\u2028b".encode()]), max_size=3
+    ),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
+markers = st.builds(
+    lambda kind, lab, before, behind: before + b"# " + kind + b" labctl " + lab + behind,
+    st.sampled_from([b"BEGIN", b"END", b"END", b"begin", b"BEGIN ", b"END\t"]),
+    st.sampled_from([*(lab.encode() for lab in LABS), b"Demo", b"", b"-", b"d\xc3\xa9mo"]),
+    st.sampled_from([b"", b"", b"", b" ", b"\t", b"#", b"\xef\xbb\xbf", b"\0"]),
+    st.sampled_from([b"", b"", b"", b" ", b"\t", b"#", b"\r", b"\0", b"!"]),
+)
+foreign = st.one_of(
+    st.sampled_from([b"127.0.0.1\tlocalhost", b"fe80::1%lo0 localhost", b"", b"#", b"\0\0", b"\xff\xfe", b"\x85\x0b"]),
+    st.binary(max_size=30),
+)
+line_ends = st.sampled_from([b"\n", b"\n", b"\n", b"\r\n", b"\r\n", b"\r", b""])
+files = st.one_of(
+    st.lists(st.one_of(sound_blocks, foreign).flatmap(lambda text: line_ends.map(lambda end: text + end)), max_size=8),
+    st.lists(st.one_of(markers, foreign).flatmap(lambda text: line_ends.map(lambda end: text + end)), max_size=8),
+    st.lists(st.binary(max_size=200), max_size=1),
+).map(b"".join)
+names = st.dictionaries(
+    st.sampled_from(["my-app.local", "shop.test", "a", "x-1.y"]), st.integers(0, 2**32 - 1).map(IPv4Address), max_size=3
+)
+labs = st.sampled_from(LABS)
+
+
+class Parts(NamedTuple):
+    """A file around a lab's block; without one, all of it is `before`."""
+
+    before: bytes
+    block: bytes | None
+    after: bytes
+
+
+def test_whatever_is_in_the_file_foreign_bytes_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power is lost here, and inputs are what counts
+    tried: Counter[str] = Counter()
+    started, first = time.process_time(), time.time_ns()
+    for number in count(first):
+        if (spent := time.process_time() - started) > SECONDS:
+            break
+        seed(number)(_batch(tmp_path, tried))()
+
+    with capsys.disabled():
+        kinds = ", ".join(f"{number} {kind}" for kind, number in tried.most_common())
+        sys.stdout.write(f"\nhosts file: {tried.total()} inputs in {spent:.0f} s of processor time: {kinds}\n")
+    assert min(tried[kind] for kind in ("damaged", "without a block", "with a block")) > 0
+
+
+def _batch(folder: Path, tried: Counter[str]) -> Callable[[], None]:
+    @settings(
+        max_examples=BATCH,
+        deadline=None,
+        database=None,
+        phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(content=files, lab=labs, addresses=names)
+    def hold(content: bytes, lab: str, addresses: dict[str, IPv4Address]) -> None:
+        tried[_hold(folder, content, lab, addresses)] += 1
+
+    return hold
+
+
+def _hold(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Address]) -> str:
+    """All that must be true of one input is; returns what kind of input it was."""
+    path, backup = folder / "hosts", folder / "backup"
+    path.write_bytes(content)
+    backup.unlink(missing_ok=True)
+    parts = _parts(content, lab)
+    if parts is None:
+        _assert_refused(path, backup, lab, addresses)
+        assert path.read_bytes() == content
+        assert not backup.exists()
+        return "damaged"
+    others = {other: hosts.show(path, other) for other in LABS if other != lab}
+    assert hosts.show(path, lab) == (None if parts.block is None else _lines(parts.block))
+
+    changed = hosts.sync(path, lab, addresses, backup=backup)
+    once = path.read_bytes()
+    assert changed == (once != content)
+    assert not changed or backup.read_bytes() == content
+    assert hosts.show(path, lab) == tuple(f"{address} {name}" for name, address in addresses.items())
+    _assert_foreign_bytes_stayed(parts, once)
+    assert not hosts.sync(path, lab, addresses, backup=backup)
+    assert path.read_bytes() == once
+
+    assert hosts.remove(path, lab, backup=backup)
+    assert path.read_bytes() in _without(parts)
+    assert hosts.show(path, lab) is None
+    assert not hosts.remove(path, lab, backup=backup)
+    assert {other: hosts.show(path, other) for other in others} == others
+    return "without a block" if parts.block is None else "with a block"
+
+
+def _assert_refused(path: Path, backup: Path, lab: str, addresses: dict[str, IPv4Address]) -> None:
+    for act in (
+        lambda: hosts.show(path, lab),
+        lambda: hosts.sync(path, lab, addresses, backup=backup),
+        lambda: hosts.remove(path, lab, backup=backup),
+    ):
+        with pytest.raises(HostsError) as raised:
+            act()
+        assert raised.value.id == "hosts-damaged"
+
+
+def _assert_foreign_bytes_stayed(parts: Parts, once: bytes) -> None:
+    added = once.removeprefix(parts.before).removesuffix(parts.after)
+    assert once == parts.before + added + parts.after
+    if parts.block is None:
+        assert not parts.before or parts.before.endswith(b"\n") or added.startswith((b"\n", b"\r\n"))
+        added = added.strip(b"\r\n")
+    assert added.startswith(b"# BEGIN labctl ")
+    assert added.count(b"labctl") == len((b"BEGIN", b"END"))
+
+
+def _without(parts: Parts) -> set[bytes]:
+    """What may be left when the block goes, and with it the line end that it had, or that came before it."""
+    if parts.block is None:
+        return {parts.before}
+    if parts.after:
+        return {parts.before + parts.after.partition(b"\n")[2]}
+    return {parts.before, parts.before.removesuffix(b"\n"), parts.before.removesuffix(b"\r\n")}
+
+
+def _parts(content: bytes, lab: str) -> Parts | None:
+    """The file around the lab's block; None where some lab's markers do not pair up."""
+    found: dict[bytes, slice] = {}
+    begun: tuple[bytes, int] | None = None
+    offset = 0
+    for line in content.split(b"\n"):
+        text = line.removesuffix(b"\r")
+        kind, name = _marker(text)
+        if kind == b"BEGIN":
+            if begun or name in found:
+                return None
+            begun = name, offset
+        elif kind == b"END":
+            if not begun or begun[0] != name:
+                return None
+            found[name] = slice(begun[1], offset + len(text))
+            begun = None
+        offset += len(line) + 1
+    if begun:
+        return None
+    block = found.get(lab.encode())
+    return Parts(content[: block.start], content[block], content[block.stop :]) if block else Parts(content, None, b"")
+
+
+def _marker(line: bytes) -> tuple[bytes, bytes]:
+    """The kind of marker that the line is, and its lab; both empty for any other line."""
+    for kind in (b"BEGIN", b"END"):
+        name = line.removeprefix(b"# " + kind + b" labctl ")
+        if name not in {line, b""} and NAME.issuperset(name) and not name.startswith(b"-"):
+            return kind, name
+    return b"", b""
+
+
+def _lines(block: bytes) -> tuple[str, ...]:
+    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in block.split(b"\n")[1:-1])
