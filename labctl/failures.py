@@ -7,7 +7,6 @@ Vagrant what docker said, mmdebstrap what apt-get said.
 from __future__ import annotations
 
 import re
-import tomllib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -22,7 +21,7 @@ E = TypeVar("E", bound=LabError)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row of the table. The message may use the pattern's named groups, in braces."""
+    """A row of the table. The message has the pattern's named groups in braces."""
 
     tool: str
     id: str
@@ -48,6 +47,8 @@ def recognised(error: E, output: str) -> E:
 @cache
 def table() -> tuple[Failure, ...]:
     """Every known failure."""
+    import tomllib  # noqa: PLC0415 - only what fails needs it
+
     tools = tomllib.loads(TABLE.read_text(encoding="utf-8"))
     return tuple(
         Failure(tool, row["id"], re.compile(row["pattern"]), row["message"], row["hint"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from string import Formatter
 
 import pytest
 
@@ -27,7 +28,7 @@ def test_a_failure_is_one_line_in_the_users_words_and_says_what_to_do(failure: F
     error = recognised(UNKNOWN, _sample(failure).read_text())
 
     assert "\n" not in error.message + error.hint
-    assert "{" not in error.message
+    assert {name for _, name, _, _ in Formatter().parse(failure.message) if name} == set(failure.pattern.groupindex)
     assert "None" not in error.message
     assert error.hint.endswith((".", "/"))
 
