@@ -87,7 +87,7 @@ class Context:
         from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
         environment = self.isolation.environment if self.isolated else {}
-        return DockerProvider(self.folder, self.log, environment)
+        return DockerProvider(self.folder, environment)
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.faults import reached
+
 if TYPE_CHECKING:
     from jinja2 import Environment
 
@@ -95,6 +97,7 @@ def _write(path: Path, content: bytes) -> bool:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+        reached("write")
         Path(temporary).replace(path)
     except BaseException:
         Path(temporary).unlink()

@@ -19,6 +19,7 @@ from labctl.errors import ExitCode, LabError, MissingError, UsageError
 from labctl.events import Event
 from labctl.isolation import INSIDE
 from labctl.lab import Node
+from labctl.log import logging_to
 from labctl.plan import Plan, Progress, Step, execute
 from labctl.preflight import may_isolate
 from labctl.providers.engine import engine_answers
@@ -129,7 +130,8 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
             watch(event)
 
         try:
-            with locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS):
+            lock = locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
+            with lock, logging_to(context.log):
                 execute(tuple(here), context, tell)
             if goes_on_inside:
                 _require_network(context)
@@ -148,7 +150,8 @@ def build_bundle(session: Session, *, may_install: bool) -> Bundle:
     """The bundle that this labctl makes, complete in the cache; progress is told of as a step's."""
     lab = config.from_values({})
     context = Context(lab, paths.state(lab.name), paths.cache(), may_install=may_install)
-    with ui.watcher("text", session.verbosity, sys.stdout, sys.stderr) as watch:
+    context.cache.mkdir(parents=True, exist_ok=True)
+    with ui.watcher("text", session.verbosity, sys.stdout, sys.stderr) as watch, logging_to(context.cache / "log"):
         execute((Step("bundle", "makes the bundle", steps.build_bundle),), context, watch)
     return context.bundle
 

@@ -11,6 +11,7 @@ from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
 from labctl.errors import NotReadyError
 from labctl.events import Say
+from labctl.failures import recognised
 from labctl.lab import Node
 from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
@@ -244,10 +245,12 @@ def _nodes_ready(context: Context, say: Say) -> Pending | None:
 
 
 def _with_log(context: Context, node: Node, error: NotReadyError) -> NotReadyError:
-    """The error, with the last lines that the node wrote while it assembled itself."""
-    return NotReadyError(
+    """The error, with the last lines that the node wrote while it assembled itself, and what they tell of if known."""
+    lines = context.provider.log(node)
+    unready = NotReadyError(
         error.message,
         id="node-not-ready",
         hint=f"`labctl ssh {node.name}`, and there `sudo journalctl -u labctl-node -u kubelet`, says more.",
-        details=tuple(f"{node.name}: {line}" for line in context.provider.log(node)),
+        details=tuple(f"{node.name}: {line}" for line in lines),
     )
+    return recognised(unready, "\n".join(lines))

@@ -8,10 +8,11 @@ from pathlib import Path
 from labctl import hosts, record
 from labctl.context import Context
 from labctl.events import Say
+from labctl.faults import reached
 from labctl.plan import Outcome
 
 HOSTS_BACKUP = "hosts.before"
-KEPT = ("log", HOSTS_BACKUP)
+KEPT = ("log", "log.1", "log.2", HOSTS_BACKUP)
 """What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
 
 
@@ -71,4 +72,5 @@ def _empty(folder: Path, keep: tuple[str, ...]) -> None:
     """The folder holds nothing but what is to be kept; the record goes last, or a cut-off run could not be repeated."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == record.FILE_NAME):
         if path.name not in keep:
+            reached("remove")
             shutil.rmtree(path) if path.is_dir() else path.unlink()

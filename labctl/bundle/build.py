@@ -24,6 +24,7 @@ from labctl.bundle.ingredients import Artefact, ContainerImage
 from labctl.bundle.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.errors import LabError, MissingError
 from labctl.events import Say
+from labctl.faults import reached
 from labctl.wait import Pending
 
 _PROGRESS = "partial.yaml"
@@ -176,6 +177,7 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
         os.fsync(file.fileno())
     described = File(path, checksums.sha256(made), made.stat().st_size, source)
     bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
+    reached("artefact")
     made.replace(bundle.path(path))
     return described
 

@@ -17,8 +17,8 @@ STOP_SECONDS = "10"
 class DockerProvider(VagrantProvider):
     """Nodes that are containers of the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
-    def __init__(self, folder: Path, log: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(folder, "docker", log, environment)
+    def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, "docker", environment)
 
     def running(self) -> frozenset[str]:
         """Return the names of the containers that run in the Engine and belong to this lab."""

@@ -30,10 +30,9 @@ ASSEMBLY_LOG = ("sudo", "journalctl", "--unit=labctl-node", "--output=cat", "--l
 class VagrantProvider:
     """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
 
-    def __init__(self, folder: Path, hypervisor: str, log: Path, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, hypervisor: str, environment: Mapping[str, str]) -> None:
         self.folder = folder
         self.hypervisor = hypervisor
-        self.log_file = log
         self.environment = environment
 
     def running(self) -> frozenset[str]:

@@ -87,3 +87,21 @@ def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_lines(daemon: Make
 
     assert raised.value.id == "engine-failed"
     assert raised.value.details == ("no space left",)
+
+
+def test_what_an_earlier_start_wrote_is_not_taken_for_the_reason(daemon: Make, tmp_path: Path) -> None:
+    (tmp_path / "log").write_text("failed to start daemon: Devices cgroup isn't mounted\n")
+
+    with pytest.raises(ProviderError, match="exit code 3") as raised:
+        daemon("raise SystemExit(3)").start()
+
+    assert raised.value.details == ()
+    assert str(tmp_path / "log") in raised.value.hint
+
+
+def test_a_daemon_that_ends_for_a_known_reason_says_what_to_do(daemon: Make) -> None:
+    with pytest.raises(ProviderError) as raised:
+        daemon("raise SystemExit('failed to start daemon: Devices cgroup is' + 'n\\'t mounted')").start()
+
+    assert raised.value.id == "devices-cgroup-missing"
+    assert raised.value.details == ("failed to start daemon: Devices cgroup isn't mounted",)

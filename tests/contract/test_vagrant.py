@@ -9,6 +9,7 @@ import pytest
 from fakes import Watched, lab
 
 from labctl.errors import ProviderError
+from labctl.log import logging_to
 from labctl.providers import Provider
 from labctl.providers.docker import DockerProvider
 from labctl.providers.engine import engine_answers, kernel
@@ -56,12 +57,12 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG001 - it runs them
-    return VagrantProvider(folder, "libvirt", folder / "log", {"DOCKER_HOST": "unix:///lab.sock"})
+    return VagrantProvider(folder, "libvirt", {"DOCKER_HOST": "unix:///lab.sock"})
 
 
 @pytest.fixture
 def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - it runs them
-    return DockerProvider(folder, folder / "log", {"DOCKER_HOST": "unix:///lab.sock"})
+    return DockerProvider(folder, {"DOCKER_HOST": "unix:///lab.sock"})
 
 
 def _machine(folder: Path, name: str, identity: str, hypervisor: str = "docker") -> None:
@@ -98,12 +99,11 @@ def test_the_headlines_of_vagrant_are_progress_and_all_it_says_is_in_the_log(
         "echo 'Bringing machine up...'; echo '==> demo-worker-1: Booting'; echo '    demo-worker-1: detail' >&2",
     )
 
-    virtual.up([WORKER], watched.say)
+    with logging_to(virtual.folder / "log"):
+        virtual.up([WORKER], watched.say)
 
     assert watched.texts == ["demo-worker-1: Booting"]
-    log = virtual.log_file.read_text()
-    assert "    demo-worker-1: detail\n" in log
-    assert log.endswith("[exit 0]\n")
+    assert "    demo-worker-1: detail\n" in (virtual.folder / "log").read_text()
 
 
 def test_a_failure_carries_what_vagrant_said_on_either_stream(
@@ -111,12 +111,13 @@ def test_a_failure_carries_what_vagrant_said_on_either_stream(
 ) -> None:
     programs.put("vagrant", "echo 'The box could not be found.' >&2; echo 'Try another.'; exit 1")
 
-    with pytest.raises(ProviderError, match=r"vagrant up demo-worker-1 .*failed") as raised:
+    log = virtual.folder / "log"
+    with pytest.raises(ProviderError, match=r"vagrant up demo-worker-1 .*failed") as raised, logging_to(log):
         virtual.up([WORKER], watched.say)
 
     assert raised.value.id == "vagrant-failed"
     assert raised.value.details == ("The box could not be found.", "Try another.")
-    assert str(virtual.log_file) in raised.value.hint
+    assert str(log) in raised.value.hint
     assert len(programs.calls) == 1
 
 

@@ -21,7 +21,7 @@ from .reallab import LABCTL, Ran, RealLab, isolated, run
 BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
-LABS = ("e2e", "e2e-b")
+LABS = ("e2e", "e2e-b", "e2e-k")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -63,3 +63,17 @@ def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
 def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
     """A lab that is up. Whoever breaks it repairs it."""
     return first_up[0]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """How long the site was away in each test that measured it."""
+    lines = [
+        str(value)
+        for report in terminalreporter.getreports("passed")
+        for name, value in report.user_properties
+        if name == "away"
+    ]
+    if lines:
+        terminalreporter.section("faults")
+        for line in lines:
+            terminalreporter.write_line(line)

@@ -178,7 +178,7 @@ def test_progress_names_the_artefact_its_number_and_the_time_left(
     "error",
     [
         OSError(errno.ENOSPC, "No space left on device"),
-        MissingError("`go build` failed", id="tool-failed", details=("write /x: no space left on device",)),
+        MissingError("the disk is full", id="disk-full", details=("write /x: no space left on device",)),
     ],
 )
 def test_a_full_disk_is_said_and_the_next_build_goes_on(tmp_path: Path, error: Exception) -> None:

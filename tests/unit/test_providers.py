@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from labctl.errors import ProviderError
+from labctl.failures import recognised
 from labctl.providers.engine import can_be_privileged, proxy_mode
 from labctl.providers.vagrant import PASSING
 
@@ -42,10 +44,12 @@ def test_a_container_can_be_privileged_where_no_capability_that_it_asks_for_is_m
     ("line", "passes"),
     [
         ("Stderr: Error: No such object: 8f2e", True),
-        ("Error response from daemon: No such container: demo-worker-1", True),
+        ("Stderr: Error response from daemon: No such container: demo-worker-1", True),
         ("Error response from daemon: No such image: node", False),
         ("no space left on device", False),
     ],
 )
 def test_only_the_race_of_dockers_provider_is_worth_another_try(line: str, *, passes: bool) -> None:
-    assert bool(PASSING.search(line)) is passes
+    error = recognised(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
+
+    assert (error.id == PASSING) is passes

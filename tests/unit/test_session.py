@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from fakes import lab
 
-from labctl import config, locks, paths, record, session
+from labctl import config, locks, log, paths, record, session
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, UsageError
 from labctl.events import Say
@@ -164,6 +164,17 @@ def test_every_step_of_a_lab_on_this_machines_network_happens_here(
     assert acts == ["outside", "inside"]
     (result,) = _results(capsys)
     assert (result["ok"], result["changed"], result["urls"]) == (True, True, ["http://my-app.local"])
+
+
+def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> None:
+    def act(_context: Context, _say: Say) -> Outcome:
+        log.write(4711, "said")
+        return Outcome(changed=False)
+
+    session.run(SESSION, context, (Step("act", "says something", act),))
+
+    assert context.log.read_text().endswith(" [4711] said\n")
+    assert log.location() is None
 
 
 def test_an_isolated_lab_goes_on_inside_and_says_its_result_once(

@@ -122,7 +122,27 @@ def test_a_stopped_worker_is_a_problem_even_while_kubernetes_has_not_noticed(
     assert _problem(well) == "node demo-worker-1 does not run; `labctl up` boots it"
 
 
-def test_nothing_is_asked_for_while_the_control_plane_does_not_run(
+def test_apps_are_asked_for_while_a_worker_runs_without_the_control_plane(
+    well: Context, provider: FakeProvider
+) -> None:
+    provider.nodes.remove("demo-control-plane")
+
+    report = report_on(well)
+
+    assert report["problems"] == ["node demo-control-plane does not run; `labctl up` boots it"]
+    assert [app["http"] for app in report["apps"]] == [200]
+
+
+def test_an_isolated_lab_whose_engine_does_not_run_says_so(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _isolation: True)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _isolation: False)
+    isolated = replace(well, isolated=True)
+    vars(isolated).update(bundle=well.bundle)
+
+    assert "the lab's Docker Engine does not run" in _problem(isolated)
+
+
+def test_nothing_is_asked_for_while_no_node_runs(
     well: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.nodes.clear()

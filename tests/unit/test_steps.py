@@ -367,12 +367,13 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
     before = hosts_file.read_bytes()
     execute(steps.up(isolated=False), context, watched)
     context.log.write_text("what Vagrant said\n")
+    context.log.with_name("log.1").write_text("what it said before\n")
 
     assert execute(steps.destroy(purge=False), context, watched)
 
     assert not provider.nodes
     assert hosts_file.read_bytes() == before
-    assert {path.name for path in context.folder.iterdir()} == {"log", "hosts.before"}
+    assert {path.name for path in context.folder.iterdir()} == {"log", "log.1", "hosts.before"}
 
 
 def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
@@ -408,6 +409,46 @@ def test_the_nodes_of_an_isolated_lab_went_with_its_network(
 
     assert not teardown.remove_nodes(_isolated(context), watched.say).changed
     assert provider.nodes
+
+
+def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
+    context: Context, watched: Watched, provider: FakeProvider
+) -> None:
+    provider.nodes = {node.name for node in context.lab.nodes}
+
+    assert execute(steps.halt(), context, watched)
+    assert not provider.nodes
+    assert not execute(steps.halt(), context, watched)
+
+
+def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
+    context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    acts: list[str] = []
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: False)
+    monkeypatch.setattr(Isolation, "halt", _noting(acts, "halt"))
+    provider.nodes = {"demo-control-plane"}  # nobody can be asked about it
+
+    execute(steps.halt(), _isolated(context), watched)
+
+    assert acts == ["halt"]
+    assert provider.nodes
+
+
+@pytest.mark.parametrize("purge", [True, False])
+def test_the_record_is_the_last_file_of_a_lab_to_go(
+    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, purge: bool
+) -> None:
+    left: list[set[str]] = []
+    monkeypatch.setattr(
+        teardown, "reached", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
+    )
+
+    execute(steps.destroy(purge=purge), rendered, watched)
+
+    assert all(record.FILE_NAME in names for names in left)
+    assert left[-1] == {record.FILE_NAME}
+    assert rendered.folder.exists() != purge
 
 
 def test_a_lab_of_several_apps_and_no_worker_comes_up_too(

@@ -121,7 +121,7 @@ become_member() {
   install -m 644 "$settings/ca.crt" /etc/kubernetes/pki/ca.crt
   install -m 600 "$settings/ca.key" /etc/kubernetes/pki/ca.key
   say "starting the control plane"
-  kubeadm init --config "$settings/kubeadm.yaml"
+  kubeadm init --skip-token-print --config "$settings/kubeadm.yaml"
 }
 
 let_vagrant_in

@@ -1,0 +1,136 @@
+"""Parts of a living lab die or are damaged, while a client asks by name all along: `status` says what, `up` repairs it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from . import footprint
+from .client import asking
+from .reallab import RealLab
+
+pytestmark = pytest.mark.e2e
+
+HOSTNAME = "my-app.local"
+RUNTIME = Path("/run/labctl/e2e")
+HOSTS = Path("/etc/netns/labctl-e2e/hosts")
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What happens to the lab, what `status` then says, and which steps of `up` mend it."""
+
+    happens: Callable[[RealLab], object]
+    told: str
+    """Part of a problem; empty where Kubernetes itself may have mended it before anybody looks."""
+    mended_by: frozenset[str]
+
+
+def _kill_daemon(name: str) -> Callable[[RealLab], object]:
+    def kill(_lab: RealLab) -> None:
+        [daemon] = [
+            process
+            for process in footprint.processes()
+            if process.command.startswith(f"{name} ") and f"{RUNTIME}/" in process.command
+        ]
+        os.kill(daemon.pid, signal.SIGKILL)
+
+    return kill
+
+
+def _delete_pods(namespace: str) -> Callable[[RealLab], object]:
+    return lambda lab: lab.kubectl("delete", "pods", "--all", "-n", namespace, "--wait=false")
+
+
+def _put_foreign_keys(lab: RealLab) -> None:
+    """Another lab's CA and kubeconfig."""
+    lab.labctl("--name", "foreign", "render", "--out", str(lab.state_home / "foreign"))
+    for name in ("pki/ca.crt", "pki/ca.key", "kubeconfig"):
+        shutil.copyfile(lab.state_home / "foreign" / name, lab.folder / name)
+    shutil.rmtree(lab.state_home / "foreign")
+
+
+def _point_elsewhere(_lab: RealLab) -> None:
+    HOSTS.write_bytes(HOSTS.read_bytes().replace(b"192.168.56.100", b"192.168.56.99"))
+
+
+FAULTS = {
+    "a worker killed": Fault(
+        lambda lab: lab.docker("kill", "e2e-worker-1"), "node e2e-worker-1 does not run", frozenset({"boot"})
+    ),
+    "the control plane killed": Fault(
+        lambda lab: lab.docker("kill", "e2e-control-plane"), "node e2e-control-plane does not run", frozenset({"boot"})
+    ),
+    "the lab's dockerd killed": Fault(
+        _kill_daemon("dockerd"), "the lab's Docker Engine does not run", frozenset({"isolation"})
+    ),
+    "the lab's containerd killed": Fault(
+        _kill_daemon("containerd"), "the lab's Docker Engine does not run", frozenset({"isolation"})
+    ),
+    "the ingress pods deleted": Fault(_delete_pods("ingress-nginx"), "", frozenset()),
+    "MetalLB's pods deleted": Fault(_delete_pods("metallb-system"), "", frozenset()),
+    "the app's pods deleted": Fault(_delete_pods("default"), "", frozenset()),
+    "the hosts block removed": Fault(
+        lambda lab: lab.labctl("hosts", "remove"), "lacks the line 192.168.56.100 my-app.local", frozenset({"hosts"})
+    ),
+    "a wrong address in the hosts block": Fault(
+        _point_elsewhere, "lacks the line 192.168.56.100 my-app.local", frozenset({"hosts"})
+    ),
+    "the kubeconfig deleted": Fault(
+        lambda lab: (lab.folder / "kubeconfig").unlink(), "is not a usable kubeconfig", frozenset({"render"})
+    ),
+    "the certificates of another lab": Fault(_put_foreign_keys, "is not trusted", frozenset({"render"})),
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_by_status_and_mended_by_up(
+    lab: RealLab, name: str, record_property: Callable[[str, object], None]
+) -> None:
+    fault = FAULTS[name]
+    with asking(lab, HOSTNAME) as client:
+        fault.happens(lab)
+        if fault.told:
+            broken = lab.status(code=8)
+            assert not broken["ok"]
+            assert any(fault.told in problem for problem in broken["problems"]), broken["problems"]
+        steps = lab.up().events()
+
+    assert fault.mended_by <= {event["step"] for event in steps[:-1] if event.get("changed")}
+    assert lab.status()["ok"]
+    record_property("away", f"{name}: the site was away for {client.away:.1f} s")
+
+
+def test_a_block_whose_end_is_lost_is_refused_and_left_as_it_is(lab: RealLab) -> None:
+    before = HOSTS.read_bytes()
+    damaged = before.replace(b"# END labctl e2e\n", b"")
+    HOSTS.write_bytes(damaged)
+    try:
+        broken, refused = lab.status(code=8), lab.up(code=7).result()["error"]
+
+        assert any("damaged marker" in problem for problem in broken["problems"])
+        assert (refused["id"], "BEGIN to END" in refused["hint"]) == ("hosts-damaged", True)
+        assert HOSTS.read_bytes() == damaged
+    finally:
+        HOSTS.write_bytes(before)
+    assert lab.status()["ok"]
+
+
+def test_a_halted_lab_comes_back_as_it_was(lab: RealLab, record_property: Callable[[str, object], None]) -> None:
+    before = lab.status()
+    with asking(lab, HOSTNAME) as client:
+        halted = lab.labctl("-o", "json", "halt").result()
+        resumed = lab.labctl("-o", "json", "resume", seconds=300).result()
+
+    assert lab.status() == before
+    record_property(
+        "away",
+        f"halt took {halted['seconds']:.1f} s, resume {resumed['seconds']:.1f} s: "
+        f"the site was away for {client.away:.1f} s",
+    )

@@ -1,0 +1,197 @@
+"""A lab whose labctl is killed at every step of its life: whatever is left, the next command ends as if nothing had been.
+
+Each stage is a fixture that begins where the one before it ended. The points are those of labctl.faults; a kill that
+does not happen fails, so that a point which no longer exists is noticed.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from . import footprint
+from .reallab import UP_SECONDS, RealLab, eventually, isolated
+
+pytestmark = pytest.mark.e2e
+
+URL = "http://my-app.local"
+NEVER_UP = (
+    "preflight.end",
+    "bundle.end",
+    "isolation.begin",
+    "run.ip:5",
+    "run.iptables:2",
+    "isolation.end",
+    "render.begin",
+    "write:9",
+    "boot.begin",
+    "run.docker:2",
+    "run.vagrant",
+    "boot.progress:4",
+    "boot.end",
+    "cluster.progress",
+    "metallb.begin",
+    "apply:12",
+    "metallb.end",
+    "ingress.end",
+    "apps.end",
+    "hosts.rename",
+    "verify.begin",
+)
+"""In the order in which a first `up` reaches them."""
+DAMAGE = {
+    "boot.progress:2": ("docker", "rm", "--force", "--volumes", "e2e-k-worker-1"),
+    "metallb.progress": ("kubectl", "delete", "deployment", "controller", "-n", "metallb-system"),
+    "apply:3": ("kubectl", "delete", "namespace", "ingress-nginx", "--wait=true"),
+    "apps.progress:2": ("kubectl", "delete", "ingress", "my-app"),
+    "hosts.rename": ("labctl", "hosts", "remove"),
+}
+"""What is broken first, so that a later `up` reaches the point as well."""
+HALTING = ("nodes.begin", "run.docker:3", "nodes.end", "isolation.end")
+RESUMING = ("isolation.end", "boot.progress:2", "boot.end", "cluster.progress", "verify.begin")
+DESTROYING = (
+    "hosts.end",
+    "nodes.begin",
+    "run.vagrant",
+    "nodes.progress:2",
+    "nodes.end",
+    "run.iptables:2",
+    "isolation.end",
+    "remove:3",
+)
+
+
+@pytest.fixture(scope="module")
+def never_up(bundle: Path, state_home: Path) -> Iterator[RealLab]:
+    """A lab whose every `up` was killed, each a little later than the one before."""
+    with footprint.destroyed_afterwards(isolated("e2e-k", state_home, bundle)) as lab:
+        for point in NEVER_UP:
+            _killed(lab, point, "up", *lab.up_options)
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def survivor(never_up: RealLab) -> RealLab:
+    """The same lab, up at last."""
+    never_up.up()
+    return never_up
+
+
+def test_a_lab_whose_up_was_killed_in_every_step_comes_up(survivor: RealLab) -> None:
+    _check_from_outside(survivor)
+
+
+@pytest.mark.parametrize(("point", "damage"), DAMAGE.items(), ids=DAMAGE)
+def test_a_repair_that_was_killed_is_repaired(survivor: RealLab, point: str, damage: tuple[str, ...]) -> None:
+    program, *words = damage
+    getattr(survivor, program)(*words)
+
+    _killed(survivor, point, "up", *survivor.up_options)
+    survivor.up()
+
+    _check_from_outside(survivor)
+
+
+@pytest.mark.parametrize("point", HALTING)
+def test_a_halt_that_was_killed_can_be_repeated_and_undone(survivor: RealLab, point: str) -> None:
+    _killed(survivor, point, "halt")
+    survivor.labctl("halt")
+
+    assert any("does not run" in problem for problem in survivor.status(code=8)["problems"])
+    survivor.labctl("resume", seconds=UP_SECONDS)
+    _check_from_outside(survivor)
+
+
+def test_a_resume_that_was_killed_in_every_step_comes_to_its_end(survivor: RealLab) -> None:
+    survivor.labctl("halt")
+    for point in RESUMING:
+        _killed(survivor, point, "resume")
+
+    survivor.labctl("resume", seconds=UP_SECONDS)
+
+    _check_from_outside(survivor)
+
+
+def test_an_interrupted_halt_and_an_interrupted_resume_end_with_130(survivor: RealLab) -> None:
+    assert _interrupted(survivor, "halt", "nodes: stopping") == 130
+    assert _interrupted(survivor, "resume", "boot: e2e-k") == 130
+
+    survivor.up()
+
+    _check_from_outside(survivor)
+
+
+def test_a_second_labctl_waits_and_says_for_whom(survivor: RealLab) -> None:
+    with subprocess.Popen(
+        survivor.arguments("halt"), env=survivor.full_environment(), cwd=survivor.state_home, stderr=subprocess.DEVNULL
+    ) as first:
+        eventually(lambda: _holder(survivor), lambda holder: f"(pid {first.pid})" in holder, seconds=20)
+        second = survivor.labctl("up", *survivor.up_options, seconds=UP_SECONDS)
+
+    assert f"(pid {first.pid})" in second.err
+    assert "halt" in second.err
+    assert first.returncode == 0
+    _check_from_outside(survivor)
+
+
+def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end(survivor: RealLab) -> None:
+    seen = footprint.of(survivor)
+    for point in DESTROYING:
+        _killed(survivor, point, "destroy", "--yes")
+
+    survivor.labctl("destroy", "--yes", seconds=120)
+
+    assert seen.left() == []
+    assert "e2e-k" not in survivor.labctl("list").out
+
+
+def _killed(lab: RealLab, point: str, *words: str) -> None:
+    """labctl is killed when it reaches the point."""
+    told = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
+    told.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)
+
+
+def _interrupted(lab: RealLab, word: str, moment: str) -> int:
+    """How labctl ends when it gets Ctrl-C as soon as it has said something that begins with `moment`."""
+    with subprocess.Popen(
+        lab.arguments(word),
+        env=lab.full_environment(),
+        cwd=lab.state_home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        next(line for line in child.stderr or () if line.startswith(moment))
+        child.send_signal(signal.SIGINT)
+        child.communicate(timeout=UP_SECONDS)
+    return child.returncode
+
+
+def _holder(lab: RealLab) -> str:
+    lock = lab.folder / "lock"
+    return lock.read_text(encoding="utf-8") if lock.exists() else ""
+
+
+def _check_from_outside(lab: RealLab) -> None:
+    """The lab is what it always is, seen by programs that owe labctl nothing; and `up` finds nothing left to do."""
+    assert lab.page(URL)[0] == 200
+    assert _ready_nodes(lab) == {"e2e-k-control-plane", "e2e-k-worker-1"}
+    service = lab.objects("service", "ingress-nginx-controller", "-n", "ingress-nginx")
+    assert service["status"]["loadBalancer"]["ingress"][0]["ip"] == "192.168.56.100"
+    lines = lab.inside("cat", "/etc/hosts").splitlines()
+    assert [line for line in lines if "my-app.local" in line] == ["192.168.56.100 my-app.local"]
+    assert not lab.up().result()["changed"]
+
+
+def _ready_nodes(lab: RealLab) -> set[str]:
+    return {
+        node["metadata"]["name"]
+        for node in lab.objects("nodes")["items"]
+        for condition in node["status"]["conditions"]
+        if (condition["type"], condition["status"]) == ("Ready", "True")
+    }
