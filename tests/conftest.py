@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
 
@@ -23,22 +24,18 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 UNIT = Path(__file__).parent / "unit"
 
 
-@pytest.fixture(autouse=True)
-def _alone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No unit test starts a process or opens a socket."""
-    if request.path.is_relative_to(UNIT):
-        monkeypatch.setattr(subprocess.Popen, "__init__", _refuse)
-        monkeypatch.setattr(socket.socket, "__init__", _refuse)
-        for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
-            monkeypatch.setattr(os, name, _refuse)
-
-
-@pytest.fixture(autouse=True)
-def _at_once(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No unit test waits for the disk, and all share one small RSA key: to make or check a real one takes 0.1 s."""
-    if request.path.is_relative_to(UNIT):
-        monkeypatch.setattr(os, "fsync", lambda _file: None)
-        monkeypatch.setattr(certificates, "new_rsa_key", _small_rsa_key)
+@pytest.fixture(autouse=True, scope="module")
+def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
+    """No unit test starts a process or opens a socket, and none waits for the disk or for an RSA key of full size."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.is_relative_to(UNIT):
+            patch.setattr(subprocess.Popen, "__init__", _refuse)
+            patch.setattr(socket.socket, "__init__", _refuse)
+            for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
+                patch.setattr(os, name, _refuse)
+            patch.setattr(os, "fsync", lambda _file: None)
+            patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
+        yield
 
 
 @pytest.fixture

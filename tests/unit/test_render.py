@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,13 @@ def test_a_static_file_is_what_it_is() -> None:
     assert "ExecStart=/usr/local/bin/kubelet" in static("node/kubelet.service")
 
 
-@given(st.text(st.characters(codec="ascii")))
-def test_any_text_stays_the_same_text_in_yaml(value: str) -> None:
-    assert documents(f"value: {_yaml(value)}") == [{"value": value}]
+def test_any_text_stays_the_same_text_in_yaml() -> None:
+    characters = [chr(code) for code in range(128)]
+    every_two = "".join(map("".join, itertools.product(characters, repeat=2)))
+    plain = ["", "true", "null", "~", "1e3", "0x1f", "12:30", "- a", "a: b", "a #b", "|", "*a"]
+    values = {f"value{number}": value for number, value in enumerate([*characters, every_two, *plain])}
+
+    assert documents("".join(f"{key}: {_yaml(value)}\n" for key, value in values.items())) == [values]
 
 
 @given(st.integers())
