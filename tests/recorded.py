@@ -7,6 +7,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
+from labctl.context import Context
+from labctl.doctor import CHECKS, Finding
 from labctl.doctor.surroundings import Surroundings
 from labctl.process import Finished
 
@@ -79,3 +81,14 @@ class Recorded(Surroundings):
 
     def unreachable(self, url: str) -> str:
         return self.silent.get(url, "")
+
+
+def found(identity: str, context: Context, **differences: Any) -> Finding:  # noqa: ANN401 - what differs from a good machine
+    """What the check of that id finds on such a machine."""
+    (check,) = (check for check in CHECKS if check.id == identity)
+    return check.examine(context, Recorded(**differences))
+
+
+def text(name: str) -> str:
+    """A recorded output."""
+    return (RECORDED / name).read_text(encoding="utf-8")

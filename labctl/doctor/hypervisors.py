@@ -6,12 +6,12 @@ import re
 import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.doctor.surroundings import Surroundings
+from labctl.doctor.surroundings import Surroundings, ipv4_network
 from labctl.doctor.versions import Version, dotted, last, version
 
 NEWEST_VIRTUALBOX: Version = (7, 2)
@@ -56,12 +56,13 @@ def look_at_host_only_range(context: Context, seen: Surroundings) -> Finding:
     """VirtualBox lets a host-only network be where the lab's is."""
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
-    written = re.sub(r"#.*", "", seen.read(HOST_ONLY_FILE) or HOST_ONLY)
-    allowed = re.findall(r"\d+\.\d+\.\d+\.\d+/\d+", written)
-    if any(network.subnet_of(IPv4Network(each, strict=False)) for each in allowed):
-        return ok(f"{network} is in {' '.join(allowed)}")
+    written = re.sub(r"#.*|\*", "", seen.read(HOST_ONLY_FILE) or HOST_ONLY).split()
+    allowed = [found for each in written if (found := ipv4_network(each)) is not None]
+    told = " ".join(map(str, allowed))
+    if any(map(network.subnet_of, allowed)):
+        return ok(f"{network} is in {told}")
     return broken(
-        f"VirtualBox lets host-only networks be in {' '.join(allowed)} only; the lab's is {network}",
+        f"VirtualBox lets host-only networks be in {told} only; the lab's is {network}",
         f"Allow it: `echo '* {network}' | sudo tee -a {HOST_ONLY_FILE}`.",
     )
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from ipaddress import IPv4Network
 from pathlib import Path
 
 from labctl import hosts
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings
+from labctl.doctor.surroundings import Surroundings, ipv4_network
 from labctl.lab import Lab
 
 NSSWITCH = Path("/etc/nsswitch.conf")
@@ -119,5 +118,6 @@ def _covers(exception: str, name: str, lab: Lab) -> bool:
     if exception == "*":
         return True
     if name == str(lab.network):
-        return "/" in exception and lab.network.subnet_of(IPv4Network(exception, strict=False))
+        exempt = ipv4_network(exception)
+        return exempt is not None and lab.network.subnet_of(exempt)
     return f".{name}".endswith("." + exception.removeprefix("*").removeprefix(".").casefold())

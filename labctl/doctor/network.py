@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings
+from labctl.doctor.surroundings import Surroundings, ipv4_network
 
 ROUTES = Path("/proc/net/route")
 """The kernel's IPv4 routes: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
@@ -90,4 +90,5 @@ def _address(hexadecimal: str) -> IPv4Address:
 
 
 def _overlaps(subnet: str, network: IPv4Network) -> bool:
-    return "." in subnet and IPv4Network(subnet, strict=False).overlaps(network)
+    found = ipv4_network(subnet)
+    return found is not None and found.overlaps(network)

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -25,6 +25,14 @@ COMPLETE = 0x2
 """The flag, in the kernel's ARP table, of an address that was answered."""
 DISCARD = 9
 """A port that nobody serves: it is the question before the datagram that matters."""
+
+
+def ipv4_network(text: str) -> IPv4Network | None:
+    """The network that a tool or a setting names; None where it is none, or of IPv6."""
+    try:
+        return IPv4Network(text, strict=False)
+    except ValueError:
+        return None
 
 
 class Surroundings:
@@ -105,8 +113,8 @@ class Surroundings:
 
     def unreachable(self, url: str) -> str:
         """Why no server answers at this URL, through the proxies that are set; empty where one does, whatever it says."""
-        request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - the clients' own configuration, http(s) only
         try:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - http(s) out of the clients' configuration
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310 - the same
                 return ""
         except urllib.error.HTTPError:

@@ -112,6 +112,11 @@ def test_the_pool_follows_the_network(load: Load) -> None:
     assert str(load("network: 10.20.30.0/24").pool) == "10.20.30.100-10.20.30.110"
 
 
+@pytest.mark.parametrize("network", ["192.168.56.0/24", "192.168.56.0/28"])
+def test_a_pool_that_labctl_is_to_choose_is_open_until_then(load: Load, network: str) -> None:
+    assert load(f"pool: auto\nnetwork: {network}").pool == config.UNPLANNED
+
+
 def test_options_win_over_the_file(load: Load) -> None:
     lab = load("name: file\nworkers: 3\nprovider: docker", Overrides(name="option", workers=0, ingress="traefik"))
 

@@ -1,0 +1,179 @@
+"""The doctor on a machine that a test made: a network of its own with a neighbour on it, and what dead labs left.
+
+Everything is in namespaces of the test's own: a network, and mounts in the place of /run/netns, /run/labctl and
+/etc/netns, so that no lab on the real machine is seen, and none can be harmed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl import record
+from labctl.config import from_values
+from labctl.isolation import Isolation
+
+from .reallab import LABCTL, eventually
+
+pytestmark = pytest.mark.e2e
+
+OWN = ("/run/netns", "/run/labctl", "/etc/netns")
+NEIGHBOUR = "192.168.56.104"
+TABLE = ("iptables", "--wait", "-t", "nat")
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """A process that keeps the namespaces; commands are run in them."""
+
+    keeper: subprocess.Popen[bytes]
+    folder: Path
+    environment: Mapping[str, str]
+
+    def run(self, *command: str, code: int = 0) -> str:
+        line = ["nsenter", f"--target={self.keeper.pid}", "--net", "--mount", f"--wd={self.folder}", *command]
+        ended = subprocess.run(
+            line, env=dict(self.environment), capture_output=True, text=True, timeout=60, check=False
+        )
+        assert ended.returncode == code, f"{' '.join(command)}: {ended.returncode}\n{ended.stdout}\n{ended.stderr}"
+        return ended.stdout
+
+    def doctor(self, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
+        """What each check says, by its id."""
+        answer = json.loads(self.run(str(LABCTL), "-o", "json", "doctor", *words, code=code))
+        assert answer["ok"] == (code == 0)
+        return {check["id"]: check for check in answer["checks"]}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A machine with a Docker Engine that answers, so that labs are on its own network, and no connection anywhere."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "docker").write_text('#!/bin/sh\n[ "$1" = version ] && echo 20.10.24\nexit 0\n')
+    (programs / "docker").chmod(0o755)
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "LABCTL_"))},
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+    }
+    for path in OWN:
+        Path(path).mkdir(parents=True, exist_ok=True)
+    mounts = " && ".join(f"mount -t tmpfs tmpfs {path}" for path in OWN)
+    script = f"{mounts} && ip link set lo up && touch {tmp_path}/ready && exec sleep 600"
+    with subprocess.Popen(
+        ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script], stdin=subprocess.DEVNULL
+    ) as keeper:
+        try:
+            eventually((tmp_path / "ready").exists, bool, seconds=20)
+            yield World(keeper, tmp_path, environment)
+        finally:
+            keeper.kill()
+
+
+@pytest.fixture
+def neighbour(world: World) -> Iterator[str]:
+    """A machine on the lab's network that has an address of its pool."""
+    # A second network namespace, inside the first world's own /run/netns.
+    world.run("ip", "netns", "add", "neighbour")
+    world.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", "neighbour")
+    world.run("ip", "address", "add", "192.168.56.1/24", "dev", "lan0")
+    world.run("ip", "link", "set", "lan0", "up")
+    world.run("ip", "-n", "neighbour", "address", "add", f"{NEIGHBOUR}/24", "dev", "eth0")
+    world.run("ip", "-n", "neighbour", "link", "set", "eth0", "up")
+    yield NEIGHBOUR
+    world.run("ip", "netns", "delete", "neighbour")
+
+
+def test_an_address_of_the_pool_that_a_neighbour_has_is_named(world: World, neighbour: str) -> None:
+    checks = world.doctor(code=8)
+
+    assert checks["pool-answers"]["state"] == "broken"
+    assert checks["pool-answers"]["seen"].endswith(f"already answers for {neighbour}")
+    assert (checks["network"]["state"], "by lan0" in checks["network"]["seen"]) == ("broken", True)
+
+
+def test_a_pool_is_chosen_beside_the_neighbour(world: World, neighbour: str) -> None:
+    (world.folder / "labctl.yaml").write_text(f"pool: auto\nhosts_file: {world.folder}/hosts\n")
+    (world.folder / "hosts").write_text("127.0.0.1 localhost\n")
+
+    checks = world.doctor(code=8)
+
+    assert "192.168.56.105-192.168.56.254" in checks["pool"]["seen"], neighbour
+    assert checks["pool-answers"]["state"] == "ok"
+
+
+def test_nothing_leaves_where_no_interface_is_on_the_labs_network(world: World) -> None:
+    world.run("ip", "link", "add", "uplink", "type", "veth", "peer", "name", "far")
+    world.run("ip", "link", "set", "far", "up")
+    world.run("ip", "address", "add", "198.51.100.2/24", "dev", "uplink")
+    world.run("ip", "link", "set", "uplink", "up")
+    world.run("ip", "route", "add", "default", "via", "198.51.100.1")
+    world.run("sysctl", "-qw", "net.ipv6.conf.uplink.disable_ipv6=1")
+    before = _sent(world)
+
+    assert world.doctor()["pool-answers"]["state"] == "not relevant"
+    assert _sent(world) == before
+
+
+def test_what_dead_labs_left_is_removed_and_a_lab_on_record_keeps_everything(world: World) -> None:
+    kept = record.Record(from_values({"name": "kept"}), isolated=True)
+    record.write(world.folder / "state" / "labctl" / "kept", kept)
+    for lab in ("ghost", "kept"):
+        world.run("ip", "netns", "add", f"labctl-{lab}")
+        link = Isolation(lab, kept.lab.network, Path()).link
+        world.run("ip", "link", "add", link, "type", "veth", "peer", "name", "uplink", "netns", f"labctl-{lab}")
+        world.run(*TABLE, "-A", "POSTROUTING", "-s", "100.126.0.0/30", *_tagged(lab))
+        world.run("mkdir", f"/run/labctl/{lab}", f"/etc/netns/labctl-{lab}")
+    world.run("ip", "link", "add", "labctl00000000", "type", "veth", "peer", "name", "orphan")
+
+    found = world.doctor()["leftovers"]
+    assert found["state"] == "warning"
+    assert found["seen"].count(" of lab ghost") == 4
+    assert "kept" not in found["seen"]
+
+    fixed = world.doctor("--fix")["leftovers"]
+    assert (fixed["state"], fixed["fixed"]) == ("ok", True)
+
+    links = {link["ifname"] for link in json.loads(world.run("ip", "-j", "link", "show"))}
+    assert links == {"lo", Isolation("kept", kept.lab.network, Path()).link}
+    assert world.run("ls", "/run/netns").split() == ["labctl-kept"]
+    assert "labctl:kept" in world.run(*TABLE, "-S")
+    assert "labctl:ghost" not in world.run(*TABLE, "-S")
+    assert world.run("ls", "/run/labctl", "/etc/netns").split() == [
+        "/etc/netns:",
+        "labctl-kept",
+        "/run/labctl:",
+        "kept",
+    ]
+
+
+def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
+    hosts = world.folder / "hosts"
+    (world.folder / "labctl.yaml").write_text(f"hosts_file: {hosts}\n")
+    damaged = "10.0.0.9 my-app.local\n# BEGIN labctl demo\n192.168.56.100 my-app.local\n"
+    hosts.write_text(damaged)
+
+    checks = world.doctor("--fix", code=8)
+
+    assert checks["hosts-file"]["state"] == "ok"
+    assert "line 2: damaged marker" in checks["hosts-block"]["seen"]
+    assert "line 1 gives my-app.local the address 10.0.0.9" in checks["hosts-shadows"]["seen"]
+    assert hosts.read_text() == damaged
+
+
+def _tagged(lab: str) -> tuple[str, ...]:
+    return ("-m", "comment", "--comment", f"labctl:{lab}", "-j", "MASQUERADE")
+
+
+def _sent(world: World) -> int:
+    """How many packets the interface `uplink` has sent."""
+    [link] = json.loads(world.run("ip", "-j", "-s", "link", "show", "uplink"))
+    return int(link["stats64"]["tx"]["packets"])

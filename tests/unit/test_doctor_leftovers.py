@@ -1,0 +1,161 @@
+"""What labs that died left: found whatever it is, never confused with a lab on record, and removed exactly."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import lab
+from filelock import FileLock
+from recorded import Recorded, found
+
+from labctl import paths, record
+from labctl.bundle.build import recipe_id
+from labctl.context import Context
+from labctl.doctor import leftovers
+from labctl.isolation import Isolation
+
+RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
+DOCKERD = "dockerd\0--host\0unix:///run/labctl/{lab}/docker.sock\0--data-root\0{folder}/engine/docker\0--exec-root\0x\0"
+
+
+@pytest.fixture
+def recorded_demo(context: Context) -> Context:
+    """The lab demo is on record."""
+    record.write(context.folder, record.Record(context.lab, isolated=True))
+    return context
+
+
+@pytest.fixture
+def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of labs whose isolation, and of links that, were removed."""
+    names: list[str] = []
+    monkeypatch.setattr(Isolation, "remove", lambda isolation: names.append(isolation.lab))
+    monkeypatch.setattr(leftovers, "check", lambda line: names.append(line[-1]))
+    return names
+
+
+def _links(*names: str) -> dict[str, Any]:
+    return {"ip -j link show": (json.dumps([{"ifname": name} for name in ("lo", *names)]), 0)}
+
+
+def _link(name: str) -> str:
+    return Isolation(name, lab().network, Path("/")).link
+
+
+@pytest.mark.parametrize(
+    ("differences", "seen"),
+    [
+        ({"said": RULES}, "NAT rule labctl:ghost of lab ghost"),
+        (
+            {"folders": {"/run/netns": ["labctl-demo", "labctl-ghost", "vpn"]}},
+            "namespace /run/netns/labctl-ghost of lab ghost",
+        ),
+        ({"folders": {"/etc/netns": ["labctl-demo", "labctl-ghost"]}}, "settings /etc/netns/labctl-ghost of lab ghost"),
+        ({"folders": {"/run/labctl": ["demo", "ghost", "ip_forward"]}}, "folder /run/labctl/ghost of lab ghost"),
+        ({"said": _links(_link("demo"), "labctl00000000", "labctl0")}, "link labctl00000000"),
+    ],
+)
+def test_what_a_lab_on_no_record_left_is_found_and_what_a_lab_on_record_has_is_not(
+    recorded_demo: Context, differences: dict[str, Any], seen: str
+) -> None:
+    finding = found("leftovers", recorded_demo, **differences)
+
+    assert (finding.state, finding.seen) == ("warning", seen)
+    assert "doctor --fix" in finding.fix
+
+
+def test_a_clean_machine_has_nothing_to_tell(recorded_demo: Context) -> None:
+    assert found("leftovers", recorded_demo).state == "ok"
+
+
+def test_a_folder_without_a_record_is_a_leftover_but_for_the_log_that_destroy_keeps(recorded_demo: Context) -> None:
+    for name, files in {"gone": ["log", "log.1", "hosts.before", "lock"], "ghost": ["log", "Vagrantfile"]}.items():
+        paths.state(name).mkdir()
+        for file in files:
+            (paths.state(name) / file).touch()
+
+    assert found("leftovers", recorded_demo).seen == f"folder {paths.state('ghost')} of lab ghost"
+
+
+def test_a_lab_whose_engine_runs_is_known_wherever_its_record_is(recorded_demo: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere" / "ghost"
+    arguments = DOCKERD.format(lab="ghost", folder=folder)
+    machine = {
+        "folders": {"/proc": ["1", "4711", "meminfo"], "/run/netns": ["labctl-ghost"]},
+        "files": {"/proc/4711/cmdline": arguments},
+    }
+    assert found("leftovers", recorded_demo, **machine).state == "warning"
+
+    record.write(folder, record.Record(lab(name="ghost"), isolated=True))
+
+    assert found("leftovers", recorded_demo, **machine).state == "ok"
+
+
+def test_whoever_is_not_root_cannot_tell_whose_isolated_labs_are(recorded_demo: Context) -> None:
+    assert found("leftovers", recorded_demo, is_root=False, said=RULES).state == "ok"
+
+
+def test_a_name_that_is_no_labs_is_nobodys_leftover(recorded_demo: Context, removed: list[str]) -> None:
+    said = {"iptables --wait -t nat -S": ('-A POSTROUTING -m comment --comment "labctl:../../etc" -j MASQUERADE\n', 0)}
+    machine = Recorded(said=said, folders={"/run/netns": ["labctl-..", "labctl-"]})
+
+    leftovers.remove_leftovers(recorded_demo, machine)
+
+    assert removed == []
+
+
+def test_the_repair_removes_what_was_found_and_nothing_else(recorded_demo: Context, removed: list[str]) -> None:
+    ghost = paths.state("ghost")
+    (ghost / "engine" / "docker").mkdir(parents=True)
+    for name in ("log", "kubeconfig"):
+        (ghost / name).touch()
+    machine = Recorded(
+        said={**RULES, **_links(_link("demo"), _link("ghost"), "labctl00000000")},
+        folders={"/run/netns": ["labctl-demo", "labctl-ghost", "labctl-spook"]},
+    )
+
+    leftovers.remove_leftovers(recorded_demo, machine)
+
+    assert removed == ["ghost", "spook", "labctl00000000"]
+    assert {path.name for path in ghost.iterdir()} <= {"log", "lock"}
+    assert (recorded_demo.folder / record.FILE_NAME).exists()
+
+
+def test_a_lab_that_another_labctl_works_on_is_left_alone(recorded_demo: Context, removed: list[str]) -> None:
+    ghost = paths.state("ghost")
+    (ghost / "engine").mkdir(parents=True)
+
+    with FileLock(ghost / "lock"):
+        leftovers.remove_leftovers(recorded_demo, Recorded(folders={"/run/netns": ["labctl-ghost"]}))
+
+    assert removed == []
+    assert (ghost / "engine").exists()
+
+
+def test_builds_that_nobody_goes_on_with_are_found_and_removed(context: Context) -> None:
+    bundles = context.cache / "bundles"
+    own, other = bundles / f"{recipe_id()}.partial", bundles / "kubernetes-1.30.0-amd64-00000000.partial"
+    finished = bundles / "kubernetes-1.30.0-amd64-00000000"
+    for folder in (own / "bin", own / ".making-bin", other / "bin", finished):
+        folder.mkdir(parents=True)
+
+    finding = found("unfinished-bundles", context)
+    assert (finding.state, finding.seen) == ("warning", f"a cut-off build left {other}, {own / '.making-bin'}")
+
+    with FileLock(bundles / f"{recipe_id()}.lock"):
+        leftovers.remove_unfinished_bundles(context, Recorded())
+    assert (own / ".making-bin").exists(), "a build works there"
+
+    leftovers.remove_unfinished_bundles(context, Recorded())
+    assert not other.exists()
+    assert (own / "bin").exists()
+    assert finished.exists()
+    assert found("unfinished-bundles", context).state == "ok"
+
+
+def test_a_cache_that_is_not_there_has_no_unfinished_bundles(context: Context, tmp_path: Path) -> None:
+    assert found("unfinished-bundles", replace(context, cache=tmp_path / "none")).state == "ok"

@@ -1,0 +1,286 @@
+"""Networks and addresses that somebody else has, and the choice of a pool that nobody has."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes import lab
+from hypothesis import given
+from hypothesis import strategies as st
+from recorded import Recorded, found
+
+from labctl import pools, record
+from labctl.config import from_values
+from labctl.context import Context
+from labctl.doctor import pool as doctors_pool
+from labctl.errors import MissingError, UsageError
+from labctl.lab import AddressPool
+from labctl.record import values
+
+HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
+ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
+VIRSH = "virsh -c qemu:///system"
+VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
+STOCK = "VirtualBox's DHCP server of HostInterfaceNetworking-vboxnet0"
+LIBVIRT = {
+    f"{VIRSH} net-list --all --name": "virsh-net-list.txt",
+    f"{VIRSH} net-dumpxml default": "virsh-net-default.xml",
+    f"{VIRSH} net-dumpxml vagrant-libvirt": "virsh-net-lab.xml",
+}
+NETWORKS = {"docker network ls --quiet": ("5e1b\n0c0e\n9b8a\n", 0)}
+INSPECT = "docker network inspect 5e1b 0c0e 9b8a"
+
+
+def _routes(lines: str) -> dict[str, Any]:
+    return {"files": {"/proc/net/route": HEADER + lines}}
+
+
+@pytest.mark.parametrize(
+    ("identity", "values", "differences", "state", "seen", "fix"),
+    [
+        # Destination and mask are hexadecimal, in the machine's byte order.
+        ("network", {}, _routes(""), "ok", "no route or interface", ""),
+        ("network", {}, _routes("eth0 00000000 010011AC 0003 0 0 0 00000000 0 0 0\n"), "ok", "no route", ""),
+        ("network", {}, _routes("eth0 000011AC 00000000 0001 0 0 0 0000FFFF 0 0 0\n"), "ok", "no route", ""),
+        (
+            "network",
+            {},
+            _routes("vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"),
+            "broken",
+            "network 192.168.56.0/24: this machine already routes 192.168.56.0/24 by vboxnet0",
+            "--isolated",
+        ),
+        (
+            "network",
+            {},
+            _routes("vpn 0000A8C0 00000000 0001 0 0 0 0000FFFF 0 0 0\n"),
+            "broken",
+            "192.168.0.0/16 by vpn",
+            "",
+        ),
+        (
+            "network",
+            {},
+            _routes("vpn 6438A8C0 00000000 0005 0 0 0 FFFFFFFF 0 0 0\n"),
+            "broken",
+            "192.168.56.100/32",
+            "",
+        ),
+        (
+            "network",
+            {"network": "192.168.60.0/24"},
+            {**_routes(""), "said": ADDRESSES},
+            "warning",
+            "br0, which is down",
+            "",
+        ),
+        ("network", {}, {"platform": "darwin"}, "not relevant", "netstat -rn", ""),
+        ("docker-networks", {}, {"said": NETWORKS | {INSPECT: "docker-networks.json"}}, "broken", "shop_backend", ""),
+        (
+            "docker-networks",
+            {"network": "10.20.0.0/24"},
+            {"said": NETWORKS | {INSPECT: "docker-networks.json"}},
+            "ok",
+            "3 networks, none in 10.20.0.0/24",
+            "",
+        ),
+        ("docker-networks", {}, {"absent": {"docker"}}, "not relevant", "see `engine`", ""),
+        ("docker-networks", {}, {"said": {"docker network ls --quiet": ("no", 1)}}, "not relevant", "see `engine`", ""),
+        ("docker-networks", {}, {}, "ok", "no networks", ""),
+        ("pool", {}, {"said": ADDRESSES}, "ok", "192.168.56.100-192.168.56.110 is beside", ""),
+        (
+            "pool",
+            {"network": "192.168.60.0/24"},
+            {"said": ADDRESSES},
+            "broken",
+            "overlaps this machine's own address on br0 (192.168.60.108)",
+            "pool: auto",
+        ),
+        (
+            "pool-dhcp",
+            {},
+            {"said": VIRTUALBOX},
+            "broken",
+            f"{STOCK} (192.168.56.100), {STOCK} (192.168.56.101-192.168.56.254)",
+            "`VBoxManage dhcpserver remove --netname HostInterfaceNetworking-vboxnet0`",
+        ),
+        (
+            "pool-dhcp",
+            {},
+            {"said": {"VBoxManage list dhcpservers": "vbox-dhcpservers-5.txt"}},
+            "broken",
+            "(192.168.56.101-192.168.56.254)",
+            "",
+        ),
+        ("pool-dhcp", {"network": "10.10.10.0/24"}, {"said": VIRTUALBOX}, "ok", "no DHCP server", ""),
+        ("pool-dhcp", {"pool": "192.168.56.40-192.168.56.50"}, {"said": VIRTUALBOX}, "ok", "no DHCP server", ""),
+        ("pool-dhcp", {}, {"said": LIBVIRT}, "broken", "libvirt's DHCP server of network vagrant-libvirt", "net-edit"),
+        (
+            "pool-dhcp",
+            {"network": "192.168.122.0/24"},
+            {"said": LIBVIRT},
+            "broken",
+            "network default",
+            "net-edit default",
+        ),
+        (
+            "pool-dhcp",
+            {},
+            {"said": {"VBoxManage list hostonlyifs": "vbox-hostonlyifs.txt"}},
+            "broken",
+            "VirtualBox's vboxnet1 (192.168.56.105)",
+            "pool: auto",
+        ),
+        ("pool-dhcp", {}, {"absent": {"VBoxManage", "virsh"}}, "ok", "no DHCP server", ""),
+        ("pool-answers", {}, {}, "not relevant", "no interface of this machine is on 192.168.56.0/24", ""),
+        ("pool-answers", {}, {"said": ADDRESSES}, "ok", "nobody answers ARP for 11 addresses", ""),
+        (
+            "pool-answers",
+            {},
+            {"said": ADDRESSES, "neighbours": {"192.168.56.104", "192.168.56.200"}},
+            "broken",
+            "already answers for 192.168.56.104",
+            "ip neigh show 192.168.56.104",
+        ),
+    ],
+)
+def test_what_is_seen_of_the_network(
+    context: Context,
+    identity: str,
+    values: dict[str, Any],
+    differences: dict[str, Any],
+    state: str,
+    seen: str,
+    fix: str,
+) -> None:
+    finding = found(identity, replace(context, lab=lab(**values)), **differences)
+
+    assert (finding.state, seen in finding.seen, fix in finding.fix) == (state, True, True), finding
+    assert bool(finding.fix) == (state in {"broken", "warning"})
+
+
+@pytest.mark.parametrize("identity", ["network", "docker-networks", "pool", "pool-dhcp", "pool-answers"])
+def test_an_isolated_lab_has_a_network_of_its_own(context: Context, identity: str) -> None:
+    said = {**ADDRESSES, **VIRTUALBOX, **NETWORKS, INSPECT: "docker-networks.json"}
+    finding = found(identity, replace(context, isolated=True), said=said)
+
+    assert (finding.state, "isolated" in finding.seen) == ("not relevant", True)
+
+
+def test_nobody_is_asked_where_the_lab_itself_may_answer(context: Context) -> None:
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+
+    assert found("pool-answers", context, said=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"
+
+
+def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
+    machine = Recorded(said=ADDRESSES)
+    doctors_pool.free_pool(lab(network="192.168.60.0/24"), machine)
+    doctors_pool.free_pool(lab(network="10.20.0.0/24"), machine)
+
+    assert machine.asked == []
+
+
+# The choice of a pool
+
+
+@pytest.mark.parametrize(
+    ("network", "taken", "pool"),
+    [
+        ("192.168.56.0/24", [], "192.168.56.100-192.168.56.110"),
+        ("192.168.56.0/24", ["192.168.56.200-192.168.56.220"], "192.168.56.100-192.168.56.110"),
+        ("192.168.56.0/24", ["192.168.56.100-192.168.56.254"], "192.168.56.31-192.168.56.99"),
+        ("192.168.56.0/24", ["192.168.56.105-192.168.56.105"], "192.168.56.106-192.168.56.254"),
+        ("192.168.56.0/24", ["192.168.0.0-192.168.56.200"], "192.168.56.201-192.168.56.254"),
+        (
+            "192.168.56.0/24",
+            ["192.168.56.40-192.168.200.0", "192.168.57.0-192.168.57.9"],
+            "192.168.56.31-192.168.56.39",
+        ),
+        ("192.168.56.0/28", [], "192.168.56.2-192.168.56.9"),
+        # Where there is no other room, that of workers that are not wanted yet.
+        ("192.168.56.0/28", ["192.168.56.2-192.168.56.9"], "192.168.56.12-192.168.56.14"),
+    ],
+)
+def test_the_usual_range_if_it_is_free_else_the_largest(network: str, taken: list[str], pool: str) -> None:
+    who = {_range(each): "a neighbour" for each in taken}
+    chosen, reason = pools.plan(lab(network=network, pool="auto"), who)
+
+    assert str(chosen) == pool
+    assert reason.startswith(pool)
+
+
+def test_the_reason_names_who_takes_the_usual_range() -> None:
+    _, reason = pools.plan(lab(pool="auto"), {_range("192.168.56.105-192.168.56.105"): "a printer"})
+
+    assert "192.168.56.100-192.168.56.110 is not free: a printer (192.168.56.105)" in reason
+
+
+def test_no_room_at_all_is_one_error_that_names_who_takes_it() -> None:
+    with pytest.raises(
+        MissingError, match=r"network 192\.168\.56\.0/24: no address is free for a pool: a VPN"
+    ) as raised:
+        pools.plan(lab(pool="auto"), {_range("192.168.56.0-192.168.56.255"): "a VPN"})
+
+    assert raised.value.id == "no-free-pool"
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=8),
+    st.integers(0, 20),
+)
+def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
+    wanted = lab(pool="auto", workers=workers)
+    start = wanted.network.network_address
+    taken = {AddressPool(start + first, start + min(first + length, 255)): "x" for first, length in blocks}
+    try:
+        chosen, _ = pools.plan(wanted, taken)
+    except MissingError:
+        return
+    assert pools.conflicts(chosen, {**pools.fixed(wanted, wanted.nodes), **taken}) == []
+    assert from_values(values(replace(wanted, pool=chosen))).pool == chosen
+
+
+def test_the_choice_knows_what_the_doctor_knows() -> None:
+    neighbours = {"192.168.56.40"}
+    pool, reason = doctors_pool.free_pool(
+        lab(pool="auto"), Recorded(said={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
+    )
+
+    assert str(pool) == "192.168.56.41-192.168.56.99"
+    assert "is the largest free range; 192.168.56.100-192.168.56.110 is not free: VirtualBox's DHCP server" in reason
+
+
+def test_a_lab_that_was_made_keeps_its_pool() -> None:
+    made = lab(pool="192.168.56.40-192.168.56.50")
+    kept, reason = doctors_pool.settled(lab(pool="auto", workers=3), made, isolated=False)
+
+    assert (kept.pool, kept.workers) == (made.pool, 3)
+    assert "since it was made" in reason
+
+
+def test_workers_that_would_be_in_the_pool_that_was_made_are_refused() -> None:
+    made = lab(pool="192.168.56.12-192.168.56.14", workers=0)
+
+    with pytest.raises(UsageError, match=r"overlaps node demo-worker-2 \(192\.168\.56\.12\)"):
+        doctors_pool.settled(lab(pool="auto", workers=2), made, isolated=False)
+
+
+def test_an_isolated_lab_is_beside_its_own_nodes_alone() -> None:
+    settled, reason = doctors_pool.settled(lab(pool="auto"), None, isolated=True)
+
+    assert str(settled.pool) == "192.168.56.100-192.168.56.110"
+    assert reason == "pool 192.168.56.100-192.168.56.110 is free"
+
+
+def test_a_lab_that_names_its_pool_is_left_alone() -> None:
+    named = lab(pool="192.168.56.40-192.168.56.50")
+
+    assert doctors_pool.settled(named, None, isolated=False) == (named, "")
+
+
+def _range(written: str) -> AddressPool:
+    first, _, last = written.partition("-")
+    return AddressPool(type(lab().gateway)(first), type(lab().gateway)(last))
