@@ -7,19 +7,20 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
-from labctl import paths, record
+from labctl import paths, record, teardown
 from labctl.bundle.build import recipe_id
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.doctor.surroundings import Surroundings
 from labctl.errors import MissingError
 from labctl.isolation import FORWARDING_BEFORE, NAMESPACES, SETTINGS, Isolation
+from labctl.locks import try_lock
 from labctl.process import check
+from labctl.wait import Pending
 
 PROCESSES = Path("/proc")
 RUNTIME = Path("/run/labctl")
@@ -31,27 +32,27 @@ LINK = re.compile(r"labctl[0-9a-f]{8}")
 TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
 ENGINE_ROOT = re.compile(r"(/[^\0]+)/engine/(?:docker|containerd)\0")
 """The state folder of the lab whose daemon has these arguments."""
-KEPT = re.compile(r"log.*|hosts\.before|lock")
-"""What stays in the folder of a lab that was destroyed."""
+LOCK = "lock"
+"""What a labctl that works on a lab holds, in the lab's folder."""
 REPAIR = "`labctl doctor --fix` removes them."
 
 
 def look_at_leftovers(_context: Context, seen: Surroundings) -> Finding:
     """Nothing is there of a lab that is on no record."""
-    found = [*(f"{what} of lab {lab}" for lab, what in _traces(seen)), *(f"link {link}" for link in _links(seen))]
+    found = [*(f"{what} of lab {name}" for name, what in _traces(seen)), *(f"link {link}" for link in _links(seen))]
     return warning(", ".join(found), REPAIR) if found else ok("no lab left anything behind")
 
 
 def remove_leftovers(context: Context, seen: Surroundings) -> None:
     """Nothing of labs on no record is left but their logs; one that another labctl works on is left alone."""
-    for lab in sorted({lab for lab, _ in _traces(seen)}):
-        folder = paths.state(lab)
-        isolation = Isolation(lab, context.lab.network, folder)
-        with _unless_locked(folder / "lock") as is_free:
-            if is_free and seen.may_isolate:
-                isolation.remove()
+    for name in sorted({name for name, _ in _traces(seen)}):
+        folder = paths.state(name)
+        lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=seen.may_isolate)
+        with _unless_locked(folder / LOCK) as is_free:
             if is_free:
-                _empty(folder)
+                teardown.remove_isolation(lab, _silent)
+            if is_free and folder.exists():
+                teardown.remove_state(lab, _silent)
     for link in _links(seen):
         check(["ip", "link", "delete", link])
 
@@ -105,7 +106,7 @@ def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
 def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
     for lab in seen.names(home):
-        if any(not KEPT.fullmatch(name) for name in seen.names(home / lab)):
+        if set(seen.names(home / lab)) - {*teardown.KEPT, LOCK}:
             yield lab, f"folder {home / lab}"
 
 
@@ -133,25 +134,19 @@ def _own_bundle() -> str:
         return ""
 
 
-def _empty(folder: Path) -> None:
-    for path in folder.iterdir() if folder.exists() else ():
-        if not KEPT.fullmatch(path.name):
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+def _silent(_text: str) -> None:
+    """What is removed here was told of when it was found."""
 
 
 @contextmanager
 def _unless_locked(path: Path) -> Iterator[bool]:
-    """Whether no other labctl holds this lock, which is kept meanwhile; where its folder is not, there is nothing to hold."""
+    """Whether no other labctl holds this lock, which is held meanwhile; nobody does where its folder is not."""
     if not path.parent.exists():
         yield True
         return
-    lock = FileLock(path)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
+    file = try_lock(path, "a+b")
+    if isinstance(file, Pending):
         yield False
         return
-    try:
+    with file:
         yield True
-    finally:
-        lock.release()

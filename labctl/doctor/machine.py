@@ -112,7 +112,7 @@ def look_at_memory(context: Context, seen: Surroundings) -> Finding:
 
 def look_at_disk(context: Context, seen: Surroundings) -> Finding:
     """The disk has room for the lab, and for the bundle if that is yet to be built."""
-    home = context.folder if context.isolated or not seen.names(ENGINE_DATA.parent / "docker") else ENGINE_DATA
+    home = ENGINE_DATA if seen.names(ENGINE_DATA) and not context.isolated else context.folder
     needs = {home: LAB_SPACE} if context.has_bundle else {home: LAB_SPACE, context.cache: SPACE + GO_CACHE_SPACE}
     free = {path: seen.free_space(path) for path in needs}
     told = "; ".join(

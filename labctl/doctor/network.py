@@ -38,7 +38,10 @@ def look_at_routes(context: Context, seen: Surroundings) -> Finding:
     for interface in interfaces(seen):
         if interface.address.network.overlaps(network):
             told = f"network {network}: {interface.name}, which is down, has {interface.address}"
-            return warning(told, f"Choose another `network`, or remove it: `ip link delete {interface.name}`.")
+            return warning(
+                told,
+                f"{ELSEWHERE} Or take its address away: `ip address del {interface.address} dev {interface.name}`.",
+            )
     return ok(f"no route or interface has a part of {network}")
 
 

@@ -45,12 +45,9 @@ def _not_relevant(checks: list[Mapping[str, Any]]) -> dict[str, list[str]]:
 
 
 def _verdict(lab: str, checks: list[Mapping[str, Any]]) -> str:
-    counts = {state: sum(check["state"] == state for check in checks) for state in NOT_WELL}
-    told = [
-        f"{counts['broken']} broken" if counts["broken"] else "",
-        f"{counts['warning']} to be warned of" if counts["warning"] else "",
-    ]
-    return f"Lab {lab}: {', '.join(filter(None, told)) or 'all is well'}."
+    broken, warnings = (sum(check["state"] == state for check in checks) for state in NOT_WELL)
+    told = [f"{broken} broken"] * bool(broken) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
+    return f"Lab {lab}: {', '.join(told) or 'all is well'}."
 
 
 def _text(value: object) -> str:
