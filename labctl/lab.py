@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import IPv4Address, IPv4Network
+from itertools import islice
 from pathlib import Path
 
 POD_NETWORK = IPv4Network("10.244.0.0/16")
@@ -13,6 +14,8 @@ SERVICE_NETWORK = IPv4Network("10.96.0.0/12")
 CONTROL_PLANE_OFFSET = 10
 """The control plane is the network's .10, workers follow from .11."""
 MAX_WORKERS = 20
+NODE_POD_NETWORKS = tuple(islice(POD_NETWORK.subnets(new_prefix=24), MAX_WORKERS + 1))
+"""Where each node's pods live: the control plane's, then the workers' in order."""
 
 
 class Role(StrEnum):
@@ -123,5 +126,5 @@ def _node(lab: Lab, index: int) -> Node:
         name=f"{lab.name}-{role}-{index}" if index else f"{lab.name}-{role}",
         role=role,
         address=lab.network.network_address + CONTROL_PLANE_OFFSET + index,
-        pod_network=IPv4Network((int(POD_NETWORK.network_address) + (index << 8), 24)),
+        pod_network=NODE_POD_NETWORKS[index],
     )
