@@ -22,7 +22,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from labctl import pki
+from labctl import certificates, pki
+from labctl.certificates import new_rsa_key  # the real one: conftest has given the module a quicker one
 from labctl.errors import ExitCode, MissingError
 from labctl.lab import AddressPool, Lab
 
@@ -102,6 +103,13 @@ def test_the_memberlist_key_is_128_bytes_of_base64(tmp_path: Path) -> None:
     pki.ensure(tmp_path, LAB)
 
     assert len(base64.b64decode(pki.memberlist(tmp_path), validate=True)) == 128
+
+
+def test_metallbs_key_is_of_the_kind_and_form_that_metallb_reads() -> None:
+    key = new_rsa_key()
+
+    assert key.key_size == 2048
+    assert certificates.pem(key).startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
 def test_the_ssh_keys_are_a_pair(tmp_path: Path) -> None:
