@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from recorded import Recorded, found
 
@@ -231,6 +231,7 @@ def test_no_room_at_all_is_one_error_that_names_who_takes_it() -> None:
     st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=8),
     st.integers(0, 20),
 )
+@settings(deadline=None, max_examples=40)
 def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
     wanted = lab(pool="auto", workers=workers)
     start = wanted.network.network_address
