@@ -7,6 +7,8 @@ from labctl.context import Context
 
 CONTAINERS = ("auto", "docker")
 """The providers whose nodes are containers."""
+VIRTUAL_MACHINES = ("libvirt", "virtualbox")
+"""Those whose nodes have a kernel and memory of their own."""
 
 
 def shared(context: Context) -> str:
@@ -38,7 +40,7 @@ def containers(context: Context) -> str:
 def virtual_machines(context: Context) -> str:
     """For nodes that are virtual machines."""
     provider = context.lab.provider
-    return "" if provider in {"libvirt", "virtualbox"} else f"nodes of provider {provider} are no virtual machines"
+    return "" if provider in VIRTUAL_MACHINES else f"nodes of provider {provider} are no virtual machines"
 
 
 def libvirt(context: Context) -> str:

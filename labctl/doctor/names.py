@@ -9,7 +9,8 @@ from pathlib import Path
 from labctl import hosts
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings, ipv4_network
+from labctl.doctor.readings import ipv4_network
+from labctl.doctor.surroundings import Surroundings
 from labctl.lab import Lab
 
 NSSWITCH = Path("/etc/nsswitch.conf")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings, ipv4_network
+from labctl.doctor.readings import ipv4_network
+from labctl.doctor.surroundings import Surroundings
 
 ROUTES = Path("/proc/net/route")
 """The kernel's IPv4 routes: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""

@@ -10,7 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.errors import ProviderError
@@ -25,14 +25,6 @@ COMPLETE = 0x2
 """The flag, in the kernel's ARP table, of an address that was answered."""
 DISCARD = 9
 """A port that nobody serves: it is the question before the datagram that matters."""
-
-
-def ipv4_network(text: str) -> IPv4Network | None:
-    """The network that a tool or a setting names; None where it is none, or of IPv6."""
-    try:
-        return IPv4Network(text, strict=False)
-    except ValueError:
-        return None
 
 
 class Surroundings:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from labctl.context import Context
 from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
+from labctl.doctor.readings import Version, dotted, last, version
 from labctl.doctor.surroundings import Surroundings
-from labctl.doctor.versions import Version, dotted, last, version
 
 PACKAGES = {
     "vagrant": "vagrant",

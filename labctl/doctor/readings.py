@@ -1,9 +1,10 @@
-"""Reading versions out of what tools say."""
+"""Reading versions, networks and reasons out of what tools say."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from ipaddress import IPv4Network
 
 Version = tuple[int, ...]
 
@@ -22,3 +23,11 @@ def dotted(version: Version) -> str:
 def last(lines: Sequence[str]) -> str:
     """The last of the lines, where tools say why they failed; empty where there is none."""
     return lines[-1].strip() if lines else ""
+
+
+def ipv4_network(text: str) -> IPv4Network | None:
+    """The network that a tool or a setting names; None where it is none, or of IPv6."""
+    try:
+        return IPv4Network(text, strict=False)
+    except ValueError:
+        return None
