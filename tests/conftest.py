@@ -14,7 +14,7 @@ from typing import NoReturn
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
-from recorded import Recorded
+from recorded_machine import Recorded
 
 from labctl import certificates, labfiles, preflight, steps, web
 from labctl.context import Context

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from fakes import lab
 from filelock import FileLock
-from recorded import Recorded, found
+from recorded_machine import Recorded, found
 
 from labctl import paths, record
 from labctl.bundle.build import recipe_id

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from recorded import found, text
+from recorded_machine import found, text
 
 from labctl import record
 from labctl.context import Context

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from recorded import found
+from recorded_machine import found
 
 from labctl.context import Context
 

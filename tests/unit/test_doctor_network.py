@@ -9,7 +9,7 @@ import pytest
 from fakes import lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from recorded import Recorded, found
+from recorded_machine import Recorded, found
 
 from labctl import pools, record
 from labctl.config import from_values

@@ -8,7 +8,7 @@ import re
 from dataclasses import replace
 
 import pytest
-from recorded import Recorded
+from recorded_machine import Recorded
 
 from labctl import ui
 from labctl.context import Context

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import Watched, lab
-from recorded import Recorded
+from recorded_machine import Recorded
 
 from labctl import preflight, record
 from labctl.context import Context

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
-from recorded import Recorded
+from recorded_machine import Recorded
 
 from labctl import preflight, record, steps, teardown, web
 from labctl.config import from_values

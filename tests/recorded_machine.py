@@ -1,0 +1,94 @@
+"""A machine as its tools and files were recorded: what doctor and preflight see in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any
+
+from labctl.context import Context
+from labctl.doctor import CHECKS, Finding
+from labctl.doctor.surroundings import Surroundings
+from labctl.process import Finished
+
+RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
+SYSTEM = ("/dev", "/etc", "/lib", "/proc", "/run", "/sys", "/var")
+"""Where nothing of the real machine is seen."""
+WELL = {
+    "docker version --format {{.Server.Version}}": ("28.2.2\n", 0),
+    "ip -j -4 address show": ("[]", 0),
+    "ip -j link show": ("[]", 0),
+    "vagrant --version": ("Vagrant 2.4.9\n", 0),
+}
+"""What tools of a machine say that has everything, and no network but its own."""
+
+
+class Recorded(Surroundings):
+    """Debian with root, every program and a Docker Engine, but for what a test says.
+
+    `said` maps command lines to the names of recorded outputs, or to what the tool said and its exit code. `files`
+    maps paths to their text; a test's own files are seen as they are.
+    """
+
+    environment: Mapping[str, str] = {}
+    platform = "linux"
+    is_root = True
+
+    def __init__(self, **differences: Any) -> None:  # noqa: ANN401 - the attributes below
+        self.absent: Collection[str] = ()
+        self.said: Mapping[str, str | tuple[str, int]] = {}
+        self.files: Mapping[str, str] = {}
+        self.folders: Mapping[str, Collection[str]] = {}
+        self.readonly: Collection[str] = ()
+        self.space = 100 << 30
+        self.neighbours: Collection[str] = ()
+        self.asked: list[IPv4Address] = []
+        self.started: list[str] = []
+        self.silent: Mapping[str, str] = {}
+        vars(self).update(differences)
+
+    def has(self, program: str) -> bool:
+        return program not in self.absent
+
+    def run(self, *line: str) -> Finished | None:
+        if not self.has(line[0]):
+            return None
+        self.started.append(line[0])
+        said = {**WELL, **self.said}.get(" ".join(line), ("", 0))
+        out, code = ((RECORDED / said).read_text(encoding="utf-8"), 0) if isinstance(said, str) else said
+        return Finished(code, out if code == 0 else "", tuple(out.splitlines()))
+
+    def read(self, path: Path) -> str | None:
+        recorded = self.files.get(str(path))
+        return super().read(path) if recorded is None and not str(path).startswith(SYSTEM) else recorded
+
+    def names(self, folder: Path) -> tuple[str, ...]:
+        known = self.folders.get(str(folder))
+        if known is None:
+            return () if str(folder).startswith(SYSTEM) else super().names(folder)
+        return tuple(sorted(known))
+
+    def may_write(self, path: Path) -> bool:
+        return str(path) not in self.readonly
+
+    def free_space(self, path: Path) -> int:  # noqa: ARG002 - one disk
+        return self.space
+
+    def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
+        self.asked += addresses
+        return frozenset(address for address in addresses if str(address) in self.neighbours)
+
+    def unreachable(self, url: str) -> str:
+        return self.silent.get(url, "")
+
+
+def found(identity: str, context: Context, **differences: Any) -> Finding:  # noqa: ANN401 - what differs from a good machine
+    """What the check of that id finds on such a machine."""
+    (check,) = (check for check in CHECKS if check.id == identity)
+    return check.examine(context, Recorded(**differences))
+
+
+def text(name: str) -> str:
+    """A recorded output."""
+    return (RECORDED / name).read_text(encoding="utf-8")
