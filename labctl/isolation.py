@@ -8,6 +8,7 @@ that bears the lab's name, and net.ipv4.ip_forward, which goes back to what it w
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import zlib
@@ -32,6 +33,7 @@ FARTHEST = "4294967295"
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+MOUNTS = Path("/proc/self/mounts")
 FORWARDING_BEFORE = Path("/run/labctl/ip_forward")
 
 
@@ -108,6 +110,8 @@ class Isolation:
             check(["iptables", "--wait", "-t", "nat", "-D", *rule])
         self._remove_namespace()
         for folder in (SETTINGS / self.namespace, self.runtime, self.folder / "engine"):
+            for mounted in _mounts_below(folder):
+                check(["umount", mounted])  # an Engine that was killed leaves them, and the next one takes them as given
             if folder.exists():
                 shutil.rmtree(folder)
         _restore_forwarding()
@@ -218,6 +222,15 @@ class Isolation:
                 log=self.folder / "dockerd.log",
             ),
         )
+
+
+def _mounts_below(folder: Path) -> list[str]:
+    """Where something is mounted in the folder, the innermost first."""
+    paths = [
+        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
+        for line in MOUNTS.read_text(encoding="utf-8").splitlines()
+    ]
+    return [path for path in reversed(paths) if Path(path).is_relative_to(folder.resolve())]
 
 
 def _switch_forwarding_on() -> None:

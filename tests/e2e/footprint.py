@@ -56,9 +56,14 @@ class Footprint:
             *(f"process {process.pid}: {process.command}" for process in self._living()),
             *(f"link {name}" for name in links & {self.uplink}),
             *(f"NAT rule {rule}" for rule in self._rules()),
-            *(f"mount {line}" for line in _mounts() if f"{self.lab.folder}/" in line or f"{self.namespace} " in line),
+            *(f"mount {path}" for path in self.mounts()),
             *(str(path) for path in [*named, *state] if path.exists()),
         ]
+
+    def mounts(self) -> list[str]:
+        """Where file systems of the lab are mounted, the innermost first."""
+        ours = (f"{self.lab.folder}/", f"/run/labctl/{self.lab.name}/", f"/run/netns/{self.namespace}")
+        return [path for path in reversed(_mounts()) if path.startswith(ours)]
 
     @property
     def namespace(self) -> str:
@@ -136,4 +141,4 @@ def _namespaces() -> list[str]:
 
 
 def _mounts() -> list[str]:
-    return Path("/proc/mounts").read_text(encoding="utf-8").splitlines()
+    return [line.split()[1] for line in Path("/proc/mounts").read_text(encoding="utf-8").splitlines()]

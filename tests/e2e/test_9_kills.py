@@ -6,6 +6,7 @@ does not happen fails, so that a point which no longer exists is noticed.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from pathlib import Path
 import pytest
 
 from . import footprint
-from .reallab import UP_SECONDS, RealLab, eventually, isolated
+from .reallab import UP_SECONDS, RealLab, eventually, isolated, run
 
 pytestmark = pytest.mark.e2e
 
 URL = "http://my-app.local"
+RUNTIME = Path("/run/labctl/e2e-k")
 NEVER_UP = (
     "preflight.end",
     "bundle.end",
@@ -123,6 +125,18 @@ def test_an_interrupted_halt_and_an_interrupted_resume_end_with_130(survivor: Re
 
     survivor.up()
 
+    _check_from_outside(survivor)
+
+
+def test_a_lab_comes_back_after_its_machine_was_switched_off(survivor: RealLab) -> None:
+    seen = footprint.of(survivor)
+    seen.sweep()
+    for mount in seen.mounts():
+        run("umount", "--lazy", mount)
+    shutil.rmtree(RUNTIME)
+
+    assert any("is gone" in problem for problem in survivor.status(code=8)["problems"])
+    survivor.labctl("resume", seconds=UP_SECONDS)
     _check_from_outside(survivor)
 
 

@@ -185,3 +185,20 @@ def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
     (tmp_path / "netns" / "labctl-other").unlink()
     isolation._restore_forwarding()
     assert (tmp_path / "ip_forward").read_text() == before
+
+
+def test_what_a_killed_engine_left_mounted_is_unmounted_from_the_inside_out(
+    demo: Isolation, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = demo.folder / "engine"
+    engine.mkdir(parents=True)
+    mounts = ["/", "/etc/netns-of-others", f"{engine}/docker", f"{engine}/docker/a\\040layer/merged"]
+    (tmp_path / "mounts").write_text("".join(f"overlay {path} overlay rw 0 0\n" for path in mounts))
+    monkeypatch.setattr(isolation, "MOUNTS", tmp_path / "mounts")
+    monkeypatch.setattr(Isolation, "halt", lambda _self: False)
+
+    demo.remove()
+
+    unmounted = [line.removeprefix("umount ") for line in system.lines if line.startswith("umount ")]
+    assert unmounted == [f"{engine}/docker/a layer/merged", f"{engine}/docker"]
+    assert not engine.exists()
