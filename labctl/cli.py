@@ -182,20 +182,19 @@ def render(
     ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
 
 
-@app.command()
-def kubeconfig(
+@app.command("kubeconfig")
+def show_kubeconfig(
     context: typer.Context,
     merge: Annotated[bool, typer.Option("--merge", help="Add it to the user's own kubeconfig.")] = False,
 ) -> None:
     """Print the lab's kubeconfig."""
-    from labctl import session
-    from labctl.kubeconfig import merge as merge_kubeconfig
+    from labctl import kubeconfig, session
 
     path = session.existing(context.obj).folder / "kubeconfig"
     if merge:
-        ui.document({"file": str(merge_kubeconfig(path))}, context.obj.output, sys.stdout, ui.values)
+        ui.document({"file": str(kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
     else:
-        sys.stdout.write(path.read_text(encoding="utf-8"))
+        sys.stdout.write(kubeconfig.text(path))
 
 
 @app.command(context_settings=PASS_THROUGH)

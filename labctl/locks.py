@@ -14,7 +14,7 @@ from typing import BinaryIO, Literal
 
 from labctl.errors import NotReadyError
 from labctl.events import Say
-from labctl.paths import private_folder
+from labctl.paths import PRIVATE
 from labctl.wait import Pending, until
 
 INTERVAL = 0.1
@@ -54,7 +54,7 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pendin
 
 
 def _claim(path: Path, say: Say) -> BinaryIO | Pending:
-    private_folder(path.parent)
+    path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
     file = try_lock(path, "a+b")
     if isinstance(file, Pending):
         holder = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -130,6 +130,7 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
             watch(event)
 
         try:
+            paths.private_folder(context.folder)
             lock = locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
             with lock, logging_to(context.log):
                 execute(tuple(here), context, tell)

@@ -12,6 +12,8 @@ from typing import Any
 
 from labctl.blueprint import Machine
 from labctl.bundle import Bundle, File, Image
+from labctl.bundle.images import write_archive
+from labctl.bundle.ingredients import Artefact, ContainerImage
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
@@ -41,6 +43,38 @@ VERSIONS = {"kubernetes": "1.37.2", "etcd": "3.7.3", "coredns": "1.14.1", "metal
 MACHINE = Machine(
     cgroup_version=2, proxy_mode="nftables", full_privileges=True, kvm=True, nameservers=(IPv4Address("10.0.0.53"),)
 )
+
+
+class FakeMakers:
+    """Makes a small file for each file, and fails when it is told to, after having left something behind."""
+
+    def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
+        self.made: list[str] = []
+        self.checked = False
+        self._fails_at = fails_at
+        self._error = error or KeyboardInterrupt()
+
+    def check_tools(self) -> None:
+        self.checked = True
+
+    def compiler_version(self) -> str:
+        return "1.26.8"
+
+    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
+        if artefact.path == self._fails_at:
+            (scratch / Path(artefact.path).name).write_text("half", encoding="utf-8")
+            raise self._error
+        for path in artefact.files:
+            (scratch / Path(path).name).write_text(f"{path} for {architecture}", encoding="utf-8")
+        if isinstance(artefact.made_from, ContainerImage):
+            write_archive(
+                scratch / Path(artefact.path).name,
+                reference=artefact.made_from.reference.format(nginx="1.26.3"),
+                architecture=architecture,
+                config={},
+                layers=[],
+            )
+        self.made.append(artefact.path)
 
 
 class FakeProvider:

@@ -10,13 +10,12 @@ import platform
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from labctl import wait
+from labctl import locks, wait
 from labctl.bundle import checksums, images, makers
 from labctl.bundle.failures import build_error, check_space, disk_errors
 from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
@@ -31,6 +30,8 @@ _PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished build, the files that are made."""
 _PARTIAL = ".partial"
 _SCRATCH = ".making-"
+OTHER_SECONDS = 7200.0
+"""How long another labctl may take to build the same bundle."""
 _ORPHAN_SECONDS = 60.0
 """How long a tool of a killed build may take to notice that it is alone."""
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -57,7 +58,7 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
     `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`.
     """
     folder = cache / "bundles" / recipe_id()
-    with disk_errors(folder), _alone(folder, say):
+    with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), say, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = _described(folder, DESCRIPTION)
             problems = checksums.damage(bundle, cache, say)
@@ -206,21 +207,3 @@ def _partial(folder: Path) -> Path:
 def _duration(seconds: float) -> str:
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes > 1 else f"{max(seconds, 1):.0f} s"
-
-
-@contextmanager
-def _alone(folder: Path, say: Say) -> Iterator[None]:
-    """No other process builds this bundle meanwhile."""
-    from filelock import FileLock, Timeout  # noqa: PLC0415 - nothing but a build needs it
-
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder.with_name(f"{folder.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        say(f"bundle {folder.name} is being built by another labctl: waiting for it")
-        lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()

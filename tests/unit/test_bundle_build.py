@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import errno
+import os
 import platform
 import shutil
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
+from fakes import FakeMakers
 
+from labctl import locks
 from labctl.bundle import build as building
 from labctl.bundle import installed, load
 from labctl.bundle.build import build, recipe_id
-from labctl.bundle.images import write_archive
 from labctl.bundle.ingredients import Artefact, ContainerImage
 from labctl.bundle.recipe import RECIPE
 from labctl.errors import LabError, MissingError, ProviderError
@@ -25,38 +27,6 @@ SHORT = tuple(
     if not artefact.path.startswith(("images/kube", "images/metallb", "images/pause", "images/traefik", "bin/kubectl"))
 )
 """The recipe without most of those that are made like another: a build does with each the same."""
-
-
-class FakeMakers:
-    """Makes a small file for each file, and fails when it is told to, after having left something behind."""
-
-    def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
-        self.made: list[str] = []
-        self.checked = False
-        self._fails_at = fails_at
-        self._error = error or KeyboardInterrupt()
-
-    def check_tools(self) -> None:
-        self.checked = True
-
-    def compiler_version(self) -> str:
-        return "1.26.8"
-
-    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
-        if artefact.path == self._fails_at:
-            (scratch / Path(artefact.path).name).write_text("half", encoding="utf-8")
-            raise self._error
-        for path in artefact.files:
-            (scratch / Path(path).name).write_text(f"{path} for {architecture}", encoding="utf-8")
-        if isinstance(artefact.made_from, ContainerImage):
-            write_archive(
-                scratch / Path(artefact.path).name,
-                reference=artefact.made_from.reference.format(nginx="1.26.3"),
-                architecture=architecture,
-                config={},
-                layers=[],
-            )
-        self.made.append(artefact.path)
 
 
 @pytest.fixture(autouse=True)
@@ -225,18 +195,18 @@ def test_a_bug_in_a_maker_is_not_disguised(tmp_path: Path) -> None:
         build(tmp_path, _ignore, FakeMakers("images/etcd.tar", KeyError("x")))
 
 
-def test_a_build_waits_for_another_one_and_says_so(tmp_path: Path) -> None:
-    (tmp_path / "bundles").mkdir()
-    other = FileLock(tmp_path / "bundles" / f"{recipe_id()}.lock")
-    other.acquire()
+def test_a_build_waits_for_another_one_and_says_for_whom(tmp_path: Path) -> None:
     said: list[str] = []
+    with ExitStack() as other:
+        other.enter_context(locks.alone(tmp_path / "bundles" / f"{recipe_id()}.lock", _ignore, timeout=0))
 
-    def say(text: str) -> None:
-        said.append(text)
-        other.release()  # the other build ends as soon as this one has said that it waits
+        def say(text: str) -> None:
+            said.append(text)
+            other.close()  # the other build ends as soon as this one has said that it waits
 
-    build(tmp_path, say, FakeMakers())
-    assert "being built by another labctl" in said[0]
+        build(tmp_path, say, FakeMakers())
+
+    assert f"(pid {os.getpid()})" in said[0]
 
 
 def test_the_id_changes_with_any_pin(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,10 +9,9 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from filelock import FileLock
 from recorded_machine import Recorded, found
 
-from labctl import paths, record
+from labctl import locks, paths, record
 from labctl.bundle.build import recipe_id
 from labctl.context import Context
 from labctl.doctor import leftovers
@@ -129,7 +128,7 @@ def test_a_lab_that_another_labctl_works_on_is_left_alone(recorded_demo: Context
     ghost = paths.state("ghost")
     (ghost / "engine").mkdir(parents=True)
 
-    with FileLock(ghost / "lock"):
+    with locks.alone(ghost / "lock", pytest.fail, timeout=0):
         leftovers.remove_leftovers(recorded_demo, Recorded(folders={"/run/netns": ["labctl-ghost"]}))
 
     assert removed == []
@@ -146,7 +145,7 @@ def test_builds_that_nobody_goes_on_with_are_found_and_removed(context: Context)
     finding = found("unfinished-bundles", context)
     assert (finding.state, finding.seen) == ("warning", f"a cut-off build left {other}, {own / '.making-bin'}")
 
-    with FileLock(bundles / f"{recipe_id()}.lock"):
+    with locks.alone(bundles / f"{recipe_id()}.lock", pytest.fail, timeout=0):
         leftovers.remove_unfinished_bundles(context, Recorded())
     assert (own / ".making-bin").exists(), "a build works there"
 

@@ -1,0 +1,54 @@
+"""A build of a bundle that is killed while it puts what it made into its place goes on from there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+from fakes import FakeMakers
+
+from labctl import faults
+from labctl.bundle import load, verify
+from labctl.bundle.build import build
+from labctl.bundle.recipe import RECIPE
+
+FILES = sum(len(artefact.files) for artefact in RECIPE)
+
+
+@pytest.fixture(autouse=True)
+def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+
+
+def test_a_build_that_was_killed_at_every_file_ends_with_the_same_bundle(tmp_path: Path) -> None:
+    whole = build(tmp_path / "whole", _ignore, FakeMakers())
+    kills = 0
+
+    # An artefact has two files at most, and is on record when both are in their place: each build gets one further.
+    while _build_and_die(tmp_path / "killed", at=3) == -signal.SIGKILL:
+        kills += 1
+    killed = load(tmp_path / "killed" / "bundles" / whole.id)
+
+    assert kills >= FILES // 3
+    verify(killed, tmp_path / "killed", _ignore)
+    assert [(file.path, file.sha256) for file in killed.files] == [(file.path, file.sha256) for file in whole.files]
+    left = {path.name for path in killed.folder.rglob("*") if path.is_file()}
+    assert left == {"bundle.yaml", *(Path(file.path).name for file in killed.files)}
+
+
+def _build_and_die(cache: Path, at: int) -> int:
+    """How a process ends that builds and is killed when it puts the `at`th file into its place."""
+    pid = os.fork()
+    if pid == 0:
+        faults._POINT, faults._left = "artefact", at
+        build(cache, _ignore, FakeMakers())
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _ignore(_text: str) -> None:
+    pass
