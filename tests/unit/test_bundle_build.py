@@ -17,7 +17,7 @@ from labctl import locks
 from labctl.bundle import build as building
 from labctl.bundle import installed, load
 from labctl.bundle.build import build, recipe_id
-from labctl.bundle.ingredients import Artefact, ContainerImage
+from labctl.bundle.ingredients import Artefact
 from labctl.bundle.recipe import RECIPE
 from labctl.errors import LabError, MissingError, ProviderError
 
