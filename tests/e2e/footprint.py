@@ -9,9 +9,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from .reallab import RealLab, run
+from .reallab import RealLab, eventually, run
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,13 @@ class Footprint:
         ours = (f"{self.lab.folder}/", f"/run/labctl/{self.lab.name}/", f"/run/netns/{self.namespace}")
         return [path for path in reversed(_mounts()) if path.startswith(ours)]
 
+    def remove_control_groups(self) -> None:
+        """The control groups of the lab's nodes are gone, and whatever ran in them: a machine that starts has none."""
+        nodes = [path.read_text() for path in self.lab.folder.glob(".vagrant/machines/*/docker/id")]
+        groups = [group for node in nodes for group in CONTROL_GROUPS.rglob(f"*{node}*")]
+        for group in groups:
+            eventually(partial(_emptied, group), bool)
+
     @property
     def namespace(self) -> str:
         return f"labctl-{self.lab.name}"
@@ -76,6 +86,16 @@ class Footprint:
     def _rules(self) -> list[str]:
         rules = run("iptables", "--wait", "-t", "nat", "-S").splitlines()
         return [rule for rule in rules if f"labctl:{self.lab.name}" in shlex.split(rule)]
+
+
+def _emptied(group: Path) -> bool:
+    """Whether the control group is gone; what runs in it is told to end."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):  # it ends, or is ending
+            for pid in (Path(folder) / "cgroup.procs").read_text().split():
+                os.kill(int(pid), signal.SIGKILL)
+            Path(folder).rmdir()
+    return not group.exists()
 
 
 def of(lab: RealLab) -> Footprint:

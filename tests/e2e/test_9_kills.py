@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from . import footprint
-from .reallab import UP_SECONDS, RealLab, eventually, isolated, run
+from .reallab import UP_SECONDS, RealLab, isolated, run
 
 pytestmark = pytest.mark.e2e
 
@@ -60,7 +60,6 @@ DESTROYING = (
     "hosts.end",
     "nodes.begin",
     "run.vagrant",
-    "nodes.progress:2",
     "nodes.end",
     "run.iptables:2",
     "isolation.end",
@@ -121,6 +120,7 @@ def test_a_resume_that_was_killed_in_every_step_comes_to_its_end(survivor: RealL
 
 def test_an_interrupted_halt_and_an_interrupted_resume_end_with_130(survivor: RealLab) -> None:
     assert _interrupted(survivor, "halt", "nodes: stopping") == 130
+    survivor.labctl("halt")
     assert _interrupted(survivor, "resume", "boot: e2e-k") == 130
 
     survivor.up()
@@ -134,6 +134,7 @@ def test_a_lab_comes_back_after_its_machine_was_switched_off(survivor: RealLab) 
     for mount in seen.mounts():
         run("umount", "--lazy", mount)
     shutil.rmtree(RUNTIME)
+    seen.remove_control_groups()
 
     assert any("is gone" in problem for problem in survivor.status(code=8)["problems"])
     survivor.labctl("resume", seconds=UP_SECONDS)
@@ -141,15 +142,23 @@ def test_a_lab_comes_back_after_its_machine_was_switched_off(survivor: RealLab) 
 
 
 def test_a_second_labctl_waits_and_says_for_whom(survivor: RealLab) -> None:
+    survivor.labctl("halt")
     with subprocess.Popen(
-        survivor.arguments("halt"), env=survivor.full_environment(), cwd=survivor.state_home, stderr=subprocess.DEVNULL
+        survivor.arguments("resume"),
+        env=survivor.full_environment(),
+        cwd=survivor.state_home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as first:
-        eventually(lambda: _holder(survivor), lambda holder: f"(pid {first.pid})" in holder, seconds=20)
-        second = survivor.labctl("up", *survivor.up_options, seconds=UP_SECONDS)
+        next(line for line in first.stderr or () if line.startswith("boot: started"))
+        second = survivor.labctl("-o", "json", "up", *survivor.up_options, seconds=UP_SECONDS)
+        first.communicate(timeout=UP_SECONDS)
 
-    assert f"(pid {first.pid})" in second.err
-    assert "halt" in second.err
     assert first.returncode == 0
+    assert any(
+        f"waiting for `labctl --name e2e-k resume` (pid {first.pid})" == event.get("text") for event in second.events()
+    )
     _check_from_outside(survivor)
 
 
@@ -158,9 +167,10 @@ def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end(survi
     for point in DESTROYING:
         _killed(survivor, point, "destroy", "--yes")
 
-    survivor.labctl("destroy", "--yes", seconds=120)
+    survivor.labctl("destroy", "--yes", "--purge", seconds=120)
 
     assert seen.left() == []
+    assert not survivor.folder.exists()
     assert "e2e-k" not in survivor.labctl("list").out
 
 
@@ -184,11 +194,6 @@ def _interrupted(lab: RealLab, word: str, moment: str) -> int:
         child.send_signal(signal.SIGINT)
         child.communicate(timeout=UP_SECONDS)
     return child.returncode
-
-
-def _holder(lab: RealLab) -> str:
-    lock = lab.folder / "lock"
-    return lock.read_text(encoding="utf-8") if lock.exists() else ""
 
 
 def _check_from_outside(lab: RealLab) -> None:
