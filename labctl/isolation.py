@@ -1,8 +1,9 @@
 """A private network namespace with a Docker Engine of its own, for machines that have none to offer.
 
 What a lab does in there cannot reach the machine's network: every range the lab uses is unreachable from the
-namespace unless one of the lab's own interfaces has a closer route to it. Outside, two things change: one NAT rule
-that bears the lab's name, and net.ipv4.ip_forward, which goes back to what it was when the last such lab is gone.
+namespace unless one of the lab's own interfaces has a closer route to it. Outside, two things change: four rules that
+bear the lab's name, and net.ipv4.ip_forward. Where that was off, a rule keeps the machine from forwarding for anyone
+but its labs; both go back to what they were when the last such lab is gone.
 """
 
 from __future__ import annotations
@@ -34,7 +35,13 @@ NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 MOUNTS = Path("/proc/self/mounts")
-FORWARDING_BEFORE = Path("/run/labctl/ip_forward")
+RUNTIME = Path("/run/labctl")
+FORWARDING_BEFORE = RUNTIME / "ip_forward"
+OWNER = "state"
+"""The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
+CLOSED = "labctl"
+"""What the rule says that keeps a machine, which forwards only because labctl made it, from forwarding for others."""
+IPTABLES = ("iptables", "--wait", "-t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +70,7 @@ class Isolation:
     @property
     def runtime(self) -> Path:
         """Sockets and pid files: gone after a reboot, as the namespace is."""
-        return Path("/run/labctl") / self.lab
+        return RUNTIME / self.lab
 
     @property
     def engine(self) -> str:
@@ -81,6 +88,9 @@ class Isolation:
 
     def ensure(self) -> bool:
         """The namespace is there, cut off as the module says, and its Engine answers; True if something was made."""
+        private_folder(RUNTIME)
+        private_folder(self.runtime)
+        (self.runtime / OWNER).write_text(str(self.folder))
         made = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
         return any(made)
 
@@ -106,12 +116,12 @@ class Isolation:
         """Nothing of the lab's namespace is left: processes, interfaces, rule and folders; True if something was."""
         was_there = self.exists() or self.runtime.exists()
         self.halt()
-        for rule in self._rules():
-            check(["iptables", "--wait", "-t", "nat", "-D", *rule])
+        _delete_rules(self.tag)
         self._remove_namespace()
         for folder in (SETTINGS / self.namespace, self.runtime, self.folder / "engine"):
             for mounted in _mounts_below(folder):
-                check(["umount", mounted])  # an Engine that was killed leaves them, and the next one takes them as given
+                # An Engine that was killed leaves them, and the next one takes them as given.
+                check(["umount", mounted])
             if folder.exists():
                 shutil.rmtree(folder)
         _restore_forwarding()
@@ -169,22 +179,26 @@ class Isolation:
             check(["ip", "netns", "delete", self.namespace])
 
     def _ensure_forwarding(self) -> bool:
+        """The lab reaches out, and nobody reaches in: neither a neighbour of this machine nor another lab."""
         _switch_forwarding_on()
-        if self._rules():
-            return False
         source = run(["ip", "-n", self.namespace, "-4", "-o", "address", "show", "uplink"]).out.split()[3]
-        rule = ["POSTROUTING", "-s", source, "-m", "comment", "--comment", self.tag, "-j", "MASQUERADE"]
-        check(["iptables", "--wait", "-t", "nat", "-A", *rule], hint="Docker's packages bring iptables.")
+        comment = ["-m", "comment", "--comment", self.tag]
+        answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
+        # Each is inserted before the one above it.
+        rules = (
+            ["nat", "-I", "POSTROUTING", "-s", source, *comment, "-j", "MASQUERADE"],
+            ["filter", "-I", "FORWARD", "-o", self.link, *comment, "-j", "DROP"],
+            ["filter", "-I", "FORWARD", "-i", self.link, "!", "-o", "labctl+", *comment, "-j", "ACCEPT"],
+            ["filter", "-I", "FORWARD", "-o", self.link, *answers, *comment, "-j", "ACCEPT"],
+        )
+        if len(_rules(self.tag)) == len(rules):
+            return False
+        _delete_rules(self.tag)
+        for rule in rules:
+            check([*IPTABLES, *rule], hint="Docker's packages bring iptables.")
         return True
 
-    def _rules(self) -> list[list[str]]:
-        """The lab's NAT rules, each as the arguments that would add or delete it."""
-        rules = [shlex.split(line) for line in run(["iptables", "--wait", "-t", "nat", "-S"]).out.splitlines()]
-        return [rule[1:] for rule in rules if self.tag in rule]
-
     def _ensure_engine(self) -> bool:
-        private_folder(self.runtime.parent)
-        private_folder(self.runtime)
         private_folder(self.folder / "engine")
         # These take the place of the files in /etc, which are about the machine's own daemons.
         # live-restore: an Engine that died and is started again finds its nodes running.
@@ -237,6 +251,8 @@ def _switch_forwarding_on() -> None:
     if IP_FORWARD.read_text().strip() != "1":
         FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
         FORWARDING_BEFORE.write_text(IP_FORWARD.read_text())
+        if not _rules(CLOSED):
+            check([*IPTABLES, "filter", "-A", "FORWARD", "-m", "comment", "--comment", CLOSED, "-j", "DROP"])
         IP_FORWARD.write_text("1")
 
 
@@ -245,4 +261,20 @@ def _restore_forwarding() -> None:
     others = NAMESPACES.glob("labctl-*") if NAMESPACES.exists() else ()
     if FORWARDING_BEFORE.exists() and not any(others):
         IP_FORWARD.write_text(FORWARDING_BEFORE.read_text())
+        _delete_rules(CLOSED)
         FORWARDING_BEFORE.unlink()
+
+
+def _rules(tag: str) -> list[list[str]]:
+    """The rules that bear this tag: each with its table, then the arguments that would add or delete it."""
+    return [
+        [table, *rule[1:]]
+        for table in ("nat", "filter")
+        for line in run([*IPTABLES, table, "-S"]).out.splitlines()
+        if tag in (rule := shlex.split(line))
+    ]
+
+
+def _delete_rules(tag: str) -> None:
+    for table, *rule in _rules(tag):
+        check([*IPTABLES, table, "-D", *rule])

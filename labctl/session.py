@@ -66,7 +66,9 @@ def asked(
 
 def existing(session: Session) -> Context:
     """The context of a lab as it was last brought up. Raises MissingError where there is none of that name."""
-    name = session.lab_name or config.load(config.find(session.config_file), config.Overrides()).name
+    # A name that is given is checked as well: it becomes a folder's.
+    file = None if session.lab_name else config.find(session.config_file)
+    name = config.load(file, config.Overrides(name=session.lab_name)).name
     made = record.read(paths.state(name))
     if made is None:
         raise MissingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +21,9 @@ REBUILD = "Type `labctl bundle build`, which keeps what is intact; a bundle from
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
+
+_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@+]*")
+"""What stays one word in the files that nodes run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,9 +145,16 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
         bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:
         raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
-    outside = [file.path for file in bundle.files if not _stays_inside(file.path)]
-    if outside:
-        raise _schema_error(path, *(f"file {name!r} is not a path inside the bundle" for name in outside))
+    paths = [*(file.path for file in bundle.files), *(image.archive for image in bundle.images)]
+    words = [bundle.id, *bundle.versions.values(), *(image.reference for image in bundle.images), *paths]
+    problems = [f"file {name!r} is not a path inside the bundle" for name in paths if not _stays_inside(name)]
+    problems += [
+        f"{word!r} has characters that no id, version, reference or path has"
+        for word in words
+        if not _WORD.fullmatch(word)
+    ]
+    if problems:
+        raise _schema_error(path, *problems)
     return bundle
 
 

@@ -54,7 +54,7 @@ def copy_file(file: ModuleFile, target: Path) -> None:
 def compiler_version() -> str:
     """The version of the Go that compiles the programs, such as `1.26.8`."""
     version = process.check(["go", "env", "GOVERSION"], env=_PINNED, cwd=MODULES / "kubernetes", error=MissingError)
-    return version.strip().removeprefix("go")
+    return version.split()[0].removeprefix("go")  # experiments may follow
 
 
 def check_compiler() -> None:

@@ -17,21 +17,17 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.doctor.surroundings import Surroundings
 from labctl.errors import MissingError
-from labctl.isolation import FORWARDING_BEFORE, NAMESPACES, SETTINGS, Isolation
+from labctl.isolation import FORWARDING_BEFORE, NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
 from labctl.locks import try_lock
 from labctl.process import check
 from labctl.wait import Pending
 
-PROCESSES = Path("/proc")
-RUNTIME = Path("/run/labctl")
 PARTIAL, SCRATCH = ".partial", ".making-"
 """What an unfinished bundle is called, and what in it is being made."""
 LOOPBACK = IPv4Network("127.0.0.0/8")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LINK = re.compile(r"labctl[0-9a-f]{8}")
 TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
-ENGINE_ROOT = re.compile(r"(/[^\0]+)/engine/(?:docker|containerd)\0")
-"""The state folder of the lab whose daemon has these arguments."""
 LOCK = "lock"
 """What a labctl that works on a lab holds, in the lab's folder."""
 REPAIR = "`labctl doctor --fix` removes them."
@@ -82,12 +78,10 @@ def _traces(seen: Surroundings) -> list[tuple[str, str]]:
 
 
 def _recorded(seen: Surroundings) -> set[str]:
-    """The labs on record: of this user, and those, wherever their state is, whose daemons run."""
+    """The labs on record: of this user, and those, wherever their state is, whose isolation says where."""
     home = paths.state_home()
     folders = [home / name for name in seen.names(home)]
-    for pid in seen.names(PROCESSES):
-        arguments = (seen.read(PROCESSES / pid / "cmdline") or "") if pid.isdecimal() else ""
-        folders += [Path(found) for found in ENGINE_ROOT.findall(arguments)]
+    folders += [Path(owner) for name in seen.names(RUNTIME) if (owner := seen.read(RUNTIME / name / OWNER))]
     return {folder.name for folder in folders if seen.read(folder / record.FILE_NAME) is not None}
 
 
@@ -98,9 +92,10 @@ def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
     for name in seen.names(RUNTIME):
         if name != FORWARDING_BEFORE.name:
             yield name, f"folder {RUNTIME / name}"
-    rules = seen.run("iptables", "--wait", "-t", "nat", "-S")
-    for tag in TAG.findall(rules.out) if rules is not None else ():
-        yield tag, f"NAT rule labctl:{tag}"
+    for table in ("nat", "filter"):
+        rules = seen.run("iptables", "--wait", "-t", table, "-S")
+        for tag in dict.fromkeys(TAG.findall(rules.out) if rules is not None else ()):
+            yield tag, f"{table} rules labctl:{tag}"
 
 
 def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:

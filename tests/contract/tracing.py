@@ -16,7 +16,7 @@ _LIBC.ptrace.restype = ctypes.c_long
 _TRACEME, _SYSCALL, _SETOPTIONS = 0, 24, 0x4200
 _TRACESYSGOOD, _EXITKILL = 1, 1 << 20
 _AT_SYSTEM_CALL = signal.SIGTRAP | 0x80
-_NEWNS = 0x00020000
+_NEWNS, _NEWNET = 0x00020000, 0x40000000
 READ_ONLY, REMOUNT, BIND, RECURSIVE = 1, 32, 4096, 16384
 _PRIVATE = 1 << 18
 
@@ -76,6 +76,11 @@ def own_mounts() -> None:
     """From here on this process mounts things for itself alone, until it ends. Takes root."""
     _checked(_LIBC.unshare(_NEWNS))
     mount("none", Path("/"), flags=_PRIVATE | RECURSIVE)
+
+
+def own_network() -> None:
+    """From here on this process has a network without a way out, until it ends. Takes root."""
+    _checked(_LIBC.unshare(_NEWNET))
 
 
 def mount(source: Path | str, target: Path, kind: str = "", flags: int = 0) -> None:

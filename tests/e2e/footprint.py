@@ -42,7 +42,8 @@ class Footprint:
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
         for rule in self._rules():
-            run("iptables", "--wait", "-t", "nat", "-D", *shlex.split(rule)[1:])
+            table, _, *words = shlex.split(rule)
+            run("iptables", "--wait", "-t", table, "-D", *words)
         if Path("/run/netns", self.namespace).exists():
             run("ip", "netns", "delete", self.namespace)
 
@@ -58,7 +59,7 @@ class Footprint:
         return [
             *(f"process {process.pid}: {process.command}" for process in self._living()),
             *(f"link {name}" for name in links & {self.uplink}),
-            *(f"NAT rule {rule}" for rule in self._rules()),
+            *(f"rule {rule}" for rule in self._rules()),
             *(f"mount {path}" for path in self.mounts()),
             *(str(path) for path in [*named, *state] if path.exists()),
         ]
@@ -84,7 +85,12 @@ class Footprint:
         return [process for process in self.processes if (process.pid, process.started) in living]
 
     def _rules(self) -> list[str]:
-        rules = run("iptables", "--wait", "-t", "nat", "-S").splitlines()
+        """Each with its table."""
+        rules = [
+            f"{table} {rule}"
+            for table in ("nat", "filter")
+            for rule in run("iptables", "--wait", "-t", table, "-S").splitlines()
+        ]
         return [rule for rule in rules if f"labctl:{self.lab.name}" in shlex.split(rule)]
 
 

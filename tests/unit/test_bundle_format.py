@@ -75,6 +75,11 @@ def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: by
         ({"images": [{"reference": "a:1", "archive": "a.tar", "runs_on": "moon"}]}, "images.0.runs_on"),
         ({"files": [{"path": "bin/kubelet", "sha256": "00", "size": "big", "source": ""}]}, "files.0.size"),
         ({"files": [{"path": "../etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "../etc/passwd"),
+        ({"images": [{"reference": "a:1", "archive": "../a.tar", "runs_on": "node"}]}, "../a.tar"),
+        ({"images": [{"reference": "a:1", "archive": "a.tar; reboot", "runs_on": "node"}]}, "a.tar; reboot"),
+        ({"images": [{"reference": "$(reboot)", "archive": "a.tar", "runs_on": "node"}]}, "$(reboot)"),
+        ({"id": "demo\nreboot"}, "demo\\nreboot"),
+        ({"versions": {"kubernetes": "1.37.2\nevil: true"}}, "evil: true"),
         ({"files": [{"path": "/etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "/etc/passwd"),
     ],
 )

@@ -18,7 +18,6 @@ from labctl.doctor import leftovers
 from labctl.isolation import Isolation
 
 RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
-DOCKERD = "dockerd\0--host\0unix:///run/labctl/{lab}/docker.sock\0--data-root\0{folder}/engine/docker\0--exec-root\0x\0"
 
 
 @pytest.fixture
@@ -48,7 +47,11 @@ def _link(name: str) -> str:
 @pytest.mark.parametrize(
     ("differences", "seen"),
     [
-        ({"said": RULES}, "NAT rule labctl:ghost of lab ghost"),
+        (
+            {"said": {"iptables --wait -t filter -S": RULES["iptables --wait -t nat -S"]}},
+            "filter rules labctl:ghost of lab ghost",
+        ),
+        ({"said": RULES}, "nat rules labctl:ghost of lab ghost"),
         (
             {"folders": {"/run/netns": ["labctl-demo", "labctl-ghost", "vpn"]}},
             "namespace /run/netns/labctl-ghost of lab ghost",
@@ -80,12 +83,11 @@ def test_a_folder_without_a_record_is_a_leftover_but_for_the_log_that_destroy_ke
     assert found("leftovers", recorded_demo).seen == f"folder {paths.state('ghost')} of lab ghost"
 
 
-def test_a_lab_whose_engine_runs_is_known_wherever_its_record_is(recorded_demo: Context, tmp_path: Path) -> None:
+def test_an_isolated_lab_is_known_wherever_its_record_is(recorded_demo: Context, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere" / "ghost"
-    arguments = DOCKERD.format(lab="ghost", folder=folder)
     machine = {
-        "folders": {"/proc": ["1", "4711", "meminfo"], "/run/netns": ["labctl-ghost"]},
-        "files": {"/proc/4711/cmdline": arguments},
+        "folders": {"/run/labctl": ["ghost"], "/run/netns": ["labctl-ghost"]},
+        "files": {"/run/labctl/ghost/state": str(folder)},
     }
     assert found("leftovers", recorded_demo, **machine).state == "warning"
 

@@ -149,23 +149,39 @@ def test_the_labs_hosts_file_begins_as_a_copy_of_the_machines(demo: Isolation, s
 # The rule and the setting outside
 
 
-def test_one_rule_is_added_for_the_uplink_and_bears_the_labs_name(demo: Isolation, system: System) -> None:
-    system.answers = {"ip -n labctl-demo -4 -o address show uplink": "2: uplink    inet 100.126.0.2/30 scope global"}
+UPLINK = "2: uplink    inet 100.126.0.2/30 scope global"
+RULES = (
+    ("nat", "POSTROUTING -s 100.126.0.2/30 {mine} -j MASQUERADE"),
+    ("filter", "FORWARD -o {link} {mine} -j DROP"),
+    ("filter", "FORWARD -i {link} ! -o labctl+ {mine} -j ACCEPT"),
+    ("filter", "FORWARD -o {link} -m conntrack --ctstate RELATED,ESTABLISHED {mine} -j ACCEPT"),
+)
+"""What an isolated lab adds, from the last of the filter's to the first."""
+
+
+def _said(demo: Isolation, rule: str) -> str:
+    return rule.format(link=demo.link, mine=f"-m comment --comment {demo.tag}")
+
+
+def test_rules_let_the_lab_out_and_nobody_in_and_bear_the_labs_name(demo: Isolation, system: System) -> None:
+    system.answers = {"ip -n labctl-demo -4 -o address show uplink": UPLINK}
 
     assert demo._ensure_forwarding()
-    assert system.lines[-1] == (
-        "iptables --wait -t nat -A POSTROUTING -s 100.126.0.2/30 -m comment --comment labctl:demo -j MASQUERADE"
-    )
+    added = [f"iptables --wait -t {table} -I {_said(demo, rule)}" for table, rule in RULES]
+    assert system.lines[-len(added) :] == added
 
 
-def test_a_rule_that_is_there_is_not_added_again_and_other_rules_are_not_ours(demo: Isolation, system: System) -> None:
-    mine = '-A POSTROUTING -s 100.126.0.0/30 -m comment --comment "labctl:demo" -j MASQUERADE'
-    others = [mine.replace("labctl:demo", "labctl:demo-2"), "-P POSTROUTING ACCEPT", "-A POSTROUTING -j DOCKER"]
-    system.answers = {"iptables --wait -t nat -S": "\n".join([*others, mine])}
+def test_rules_that_are_there_are_not_added_again_and_other_rules_are_not_ours(demo: Isolation, system: System) -> None:
+    others = ["-P FORWARD ACCEPT", "-A FORWARD -j DOCKER", _said(replace(demo, lab="demo-2"), "-A FORWARD {mine}")]
+    listed = {
+        f"iptables --wait -t {chosen} -S": "\n".join(
+            [*others, *(f"-A {_said(demo, rule)}" for table, rule in RULES if table == chosen)]
+        )
+        for chosen in ("nat", "filter")
+    }
+    system.answers = {"ip -n labctl-demo -4 -o address show uplink": UPLINK, **listed}
 
-    assert demo._rules() == [
-        ["POSTROUTING", "-s", "100.126.0.0/30", "-m", "comment", "--comment", "labctl:demo", "-j", "MASQUERADE"]
-    ]
+    assert isolation._rules(demo.tag) == [[table, *_said(demo, rule).split()] for table, rule in RULES]
     assert not demo._ensure_forwarding()
 
 
@@ -185,20 +201,3 @@ def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
     (tmp_path / "netns" / "labctl-other").unlink()
     isolation._restore_forwarding()
     assert (tmp_path / "ip_forward").read_text() == before
-
-
-def test_what_a_killed_engine_left_mounted_is_unmounted_from_the_inside_out(
-    demo: Isolation, system: System, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    engine = demo.folder / "engine"
-    engine.mkdir(parents=True)
-    mounts = ["/", "/etc/netns-of-others", f"{engine}/docker", f"{engine}/docker/a\\040layer/merged"]
-    (tmp_path / "mounts").write_text("".join(f"overlay {path} overlay rw 0 0\n" for path in mounts))
-    monkeypatch.setattr(isolation, "MOUNTS", tmp_path / "mounts")
-    monkeypatch.setattr(Isolation, "halt", lambda _self: False)
-
-    demo.remove()
-
-    unmounted = [line.removeprefix("umount ") for line in system.lines if line.startswith("umount ")]
-    assert unmounted == [f"{engine}/docker/a layer/merged", f"{engine}/docker"]
-    assert not engine.exists()

@@ -151,6 +151,14 @@ def test_a_lab_that_was_never_made_is_not_found() -> None:
     assert raised.value.id == "lab-not-found"
 
 
+@pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
+def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
+    record.write(home / "demo", record.Record(lab(), isolated=False))
+
+    with pytest.raises(UsageError, match="name"):
+        session.existing(replace(SESSION, lab_name=name))
+
+
 # Where steps happen
 
 

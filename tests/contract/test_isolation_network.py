@@ -1,0 +1,131 @@
+"""What an isolated lab's way out opens, on a machine of the test's own: namespaces for it, its neighbour, and a network
+behind it that the neighbour has no business in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Network
+from pathlib import Path
+
+import pytest
+from tracing import ended, mount, own_mounts, own_network, start
+
+from labctl import isolation
+from labctl.isolation import Isolation
+from labctl.process import check, run
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
+)
+
+LAN, BEHIND = "192.0.2", "198.51.100"
+"""Networks for documentation: the neighbour is `.2` of one, a server behind the machine is `.2` of the other."""
+PORT = 8000
+WAIT_SECONDS = 1.0
+CONNECT = f"import socket, sys; socket.create_connection((sys.argv[1], {PORT}), {WAIT_SECONDS})"
+SERVE = f"""
+import socket
+server = socket.create_server(("", {PORT}))
+print("ready", flush=True)
+while True:
+    server.accept()
+"""
+
+
+def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> None:
+    def looked() -> None:
+        _a_machine(tmp_path)
+        demo, other = (Isolation(name, IPv4Network("192.168.56.0/24"), tmp_path / name) for name in ("demo", "other"))
+        for lab in (demo, other):
+            assert lab._ensure_namespace()
+            assert lab._ensure_forwarding()
+            assert not lab._ensure_forwarding()
+        inside = {lab: _address(lab) for lab in (demo, other)}
+
+        with _serving("lan"), _serving("behind"), _serving(demo.namespace), _serving(other.namespace):
+            assert _reaches(demo.namespace, f"{LAN}.2")
+            assert _reaches(other.namespace, f"{BEHIND}.2")
+            assert not _reaches("lan", inside[demo])
+            assert not _reaches("lan", f"{BEHIND}.2")
+            assert not _reaches(demo.namespace, inside[other])
+            assert not _reaches(other.namespace, inside[demo])
+
+        rules = run(["iptables-save"]).out
+        for lab in (demo, other):
+            assert lab.remove()
+        assert "labctl" in rules
+        assert "labctl" not in run(["iptables-save"]).out
+        assert isolation.IP_FORWARD.read_text() == "0\n"
+
+    assert ended(start(looked)) == 0
+
+
+def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> None:
+    def looked() -> None:
+        _a_machine(tmp_path)
+        isolation.IP_FORWARD.write_text("1")
+        demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path / "demo")
+        demo._ensure_namespace()
+        demo._ensure_forwarding()
+
+        with _serving("behind"), _serving(demo.namespace):
+            assert _reaches("lan", f"{BEHIND}.2")
+            assert not _reaches("lan", _address(demo))
+
+        demo.remove()
+        assert isolation.IP_FORWARD.read_text() == "1\n"
+        assert "labctl" not in run(["iptables-save"]).out
+
+    assert ended(start(looked)) == 0
+
+
+def _a_machine(folder: Path) -> None:
+    """From here on this process is on a machine of its own, with a neighbour, and a network behind it."""
+    own_mounts()
+    own_network()
+    mount("none", Path("/run"), "tmpfs")
+    mount("none", Path("/sys"), "sysfs")
+    isolation.SETTINGS = folder / "netns"
+    for line in (
+        "ip link set lo up",
+        "ip netns add lan",
+        "ip netns add behind",
+        *(
+            command
+            for name, network in (("lan", LAN), ("behind", BEHIND))
+            for command in (
+                f"ip link add {name}0 type veth peer name eth0 netns {name}",
+                f"ip address add {network}.1/24 dev {name}0",
+                f"ip link set {name}0 up",
+                f"ip -n {name} address add {network}.2/24 dev eth0",
+                f"ip -n {name} link set eth0 up",
+                f"ip -n {name} route add default via {network}.1",
+            )
+        ),
+    ):
+        check(line.split())
+    isolation.IP_FORWARD.write_text("0")  # a new namespace takes this from the machine's own
+
+
+@contextmanager
+def _serving(namespace: str) -> Iterator[None]:
+    line = ["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", SERVE]
+    with subprocess.Popen(line, stdout=subprocess.PIPE) as server:
+        assert server.stdout is not None
+        assert server.stdout.readline() == b"ready\n"
+        try:
+            yield
+        finally:
+            server.kill()
+
+
+def _reaches(namespace: str, address: str) -> bool:
+    return run(["nsenter", f"--net=/run/netns/{namespace}", sys.executable, "-c", CONNECT, address]).code == 0
+
+
+def _address(lab: Isolation) -> str:
+    return check(["ip", "-n", lab.namespace, "-4", "-o", "address", "show", "uplink"]).split()[3].partition("/")[0]

@@ -1,0 +1,169 @@
+"""What others on the machine could read, and what a build takes for the real thing, shown with real programs."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import stat
+import sys
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+from fakes import bundle
+
+from labctl.bundle import gomodules
+from labctl.bundle.format import write
+from labctl.bundle.ingredients import GoModule, GoProgram
+from labctl.errors import MissingError
+from labctl.process import Finished, run
+
+KEYS = ("pki/ca.key", "pki/metallb-webhook.key", "pki/ssh", "pki/token", "pki/memberlist")
+DOCKER = """\
+#!/bin/sh
+for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <"$each" 2>/dev/null; echo; done >>"$SEEN"
+echo "2 6.1.0"
+"""
+"""An Engine's client that notes the arguments of every process while it runs."""
+
+needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
+
+
+@pytest.fixture
+def rendered(tmp_path: Path) -> tuple[Path, Finished]:
+    """The folder of a lab whose files labctl wrote under a generous umask, and all that labctl said of it."""
+    write(bundle(tmp_path / "bundle"))
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "docker").write_text(DOCKER)
+    (tmp_path / "bin" / "docker").chmod(0o755)
+    environment = {
+        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(tmp_path / "state"),
+        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "SEEN": str(tmp_path / "seen"),
+    }
+    line = f'umask 0; exec "{sys.executable}" -m labctl -v render --bundle bundle 2>&1'
+    finished = run(["sh", "-c", line], env=environment, cwd=tmp_path)
+    assert finished.code == 0, finished.last_lines
+    return tmp_path / "state" / "labctl" / "demo", finished
+
+
+def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rendered: tuple[Path, Finished]) -> None:
+    folder, _ = rendered
+    files = [path for path in folder.rglob("*") if path.is_file()]
+
+    assert {str(path.relative_to(folder)) for path in files} >= {*KEYS, "kubeconfig", "manifests/memberlist.yaml"}
+    assert {stat.S_IMODE(path.stat().st_mode) for path in files} == {0o600}
+    private = {folder, folder / "pki", *folder.glob("nodes/*"), folder / "manifests"}
+    assert {str(path) for path in private if stat.S_IMODE(path.stat().st_mode) != 0o700} == set()
+
+
+def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: tuple[Path, Finished], tmp_path: Path) -> None:
+    folder, finished = rendered
+    said = finished.out + (tmp_path / "seen").read_text(errors="replace")
+    secrets = _secrets(folder)
+
+    assert "labctl" in said
+    assert len(secrets) >= len(KEYS) + 1
+    assert [name for name, secret in secrets.items() if secret in said] == []
+
+
+def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: tuple[Path, Finished]) -> None:
+    folder, _ = rendered
+    needed = {
+        "pki/ca.key": {"nodes/demo-control-plane/ca.key"},
+        "pki/metallb-webhook.key": set(),  # in manifests/metallb.yaml in base64
+        "pki/ssh": set(),
+        "pki/token": {f"nodes/demo-{node}/kubeadm.yaml" for node in ("control-plane", "worker-1")},
+        "pki/memberlist": {"manifests/memberlist.yaml"},
+        "kubeconfig": set(),
+    }
+    files = {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+    for name, secret in _secrets(folder).items():
+        assert {path for path, text in files.items() if secret in text} - {name} == needed[name], name
+
+
+def _secrets(folder: Path) -> dict[str, str]:
+    """By file, a line of it that is nobody else's business."""
+    secrets = {name: max((folder / name).read_text().splitlines(), key=len) for name in KEYS}
+    secrets["kubeconfig"] = yaml.safe_load((folder / "kubeconfig").read_text())["users"][0]["user"]["client-key-data"]
+    return secrets
+
+
+# Checksums
+
+
+@pytest.fixture
+def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A module proxy in a folder, with the one module that a program of ours is made from; nothing else is asked."""
+    versions = tmp_path / "proxy" / "example.test" / "program" / "@v"
+    versions.mkdir(parents=True)
+    go_mod = "module example.test/program\n\ngo 1.21\n"
+    (versions / "v1.0.0.info").write_text(json.dumps({"Version": "v1.0.0"}))
+    (versions / "v1.0.0.mod").write_text(go_mod)
+    with zipfile.ZipFile(versions / "v1.0.0.zip", "w") as archive:
+        archive.writestr("example.test/program@v1.0.0/go.mod", go_mod)
+        archive.writestr("example.test/program@v1.0.0/main.go", "package main\n\nfunc main() {}\n")
+    ours = tmp_path / "go" / "program"
+    ours.mkdir(parents=True)
+    (ours / "go.mod").write_text("module ours\n\ngo 1.21\n\nrequire example.test/program v1.0.0\n")
+    monkeypatch.setattr(gomodules, "MODULES", ours.parent)
+    for name, value in {
+        "GOPROXY": f"file://{tmp_path / 'proxy'}",
+        "GOMODCACHE": str(tmp_path / "modules"),
+        # All that could make Go take what it is given:
+        "GOFLAGS": "-mod=mod -modcacherw",
+        "GOSUMDB": "off",
+        "GONOSUMDB": "*",
+        "GONOSUMCHECK": "1",
+        "GOINSECURE": "*",
+        "GOPRIVATE": "*",
+        "GONOPROXY": "none",
+    }.items():
+        monkeypatch.setenv(name, value)
+    yield ours
+    run(["go", "clean", "-modcache"])  # its files are read-only
+
+
+@needs_go
+def test_a_module_with_another_checksum_is_refused_whatever_the_users_environment_says(
+    proxy: Path, tmp_path: Path
+) -> None:
+    wrong = "h1:" + "A" * 43 + "="
+    (proxy / "go.sum").write_text(f"example.test/program v1.0.0 {wrong}\nexample.test/program v1.0.0/go.mod {wrong}\n")
+
+    with pytest.raises(MissingError) as raised:
+        _compile(tmp_path)
+
+    assert "checksum mismatch" in "\n".join(raised.value.details)
+
+
+@needs_go
+def test_a_module_without_a_checksum_is_refused_whatever_the_users_environment_says(
+    proxy: Path, tmp_path: Path
+) -> None:
+    (proxy / "go.sum").touch()
+
+    with pytest.raises(MissingError) as raised:
+        _compile(tmp_path)
+
+    assert "missing go.sum entry" in "\n".join(raised.value.details)
+
+
+@needs_go
+def test_a_module_with_its_checksum_is_compiled(proxy: Path, tmp_path: Path) -> None:
+    assert run(["go", "get", "example.test/program@v1.0.0"], cwd=proxy).code == 0
+
+    _compile(tmp_path)
+
+    assert (tmp_path / "scratch" / "program").exists()
+
+
+def _compile(folder: Path) -> None:
+    (folder / "scratch").mkdir()
+    program = GoProgram(GoModule("program"), "example.test/program")
+    gomodules.compile_program(program, folder / "scratch" / "program", "amd64")
