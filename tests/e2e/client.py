@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from .reallab import RealLab, eventually
+import pytest
+
+from .reallab import RealLab
+
+OVERDUE_SECONDS = 300.0
 
 PROGRAM = """
 import http.client, sys, time
@@ -30,7 +35,7 @@ while True:
 
 @dataclass(slots=True)
 class Client:
-    """What the client has seen, once it has ended."""
+    """What the client has seen."""
 
     answered: list[float] = field(default_factory=list)
     """When each good answer came, in seconds."""
@@ -43,16 +48,28 @@ class Client:
 
 @contextmanager
 def asking(lab: RealLab, hostname: str) -> Iterator[Client]:
-    """Somebody asks in the lab's network meanwhile; it begins, and it ends, with the site there."""
+    """Somebody asks in the lab's network meanwhile, beginning and ending with a good answer."""
     client = Client()
-    eventually(lambda: lab.page(f"http://{hostname}")[0], lambda status: status == 200)
     with subprocess.Popen(
         [*lab.way_in, sys.executable, "-c", PROGRAM, hostname], stdout=subprocess.PIPE, text=True
     ) as child:
+        overdue = threading.Timer(OVERDUE_SECONDS, child.terminate)
+        overdue.start()
         try:
+            _listen(child, client, since=0)
             yield client
-            eventually(lambda: lab.page(f"http://{hostname}")[0], lambda status: status == 200)
+            _listen(child, client, since=time.monotonic())
         finally:
-            child.send_signal(signal.SIGTERM)
-            said, _ = child.communicate()
-    client.answered += [float(time) for time, status in map(str.split, said.splitlines()) if status == "200"]
+            overdue.cancel()
+            child.terminate()
+
+
+def _listen(child: subprocess.Popen[str], client: Client, since: float) -> None:
+    """The client has told of its answers up to a good one that came after `since`."""
+    for line in child.stdout or ():
+        answered, status = line.split()
+        if status == "200":
+            client.answered.append(float(answered))
+            if float(answered) > since:
+                return
+    pytest.fail(f"no good answer within {OVERDUE_SECONDS:.0f} s")
