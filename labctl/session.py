@@ -193,7 +193,7 @@ class InterruptedByUserError(LabError):
     exit_code = ExitCode.INTERRUPTED
 
     def __init__(self) -> None:
-        super().__init__("interrupted", id="interrupted", hint="`labctl up` goes on from here.")
+        super().__init__("interrupted", id="interrupted", hint="Type the same command again: it goes on from here.")
 
 
 def _require_network(context: Context) -> None:
