@@ -11,7 +11,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -123,7 +123,7 @@ def _ended(
         try:
             out, err = _logged(child, stdin, timeout)
         except subprocess.TimeoutExpired as error:
-            os.killpg(child.pid, signal.SIGKILL)
+            _signal(child, signal.SIGKILL)
             late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
             raise failure(late, "".join(_logged(child))) from error
     return child.returncode, out, err
@@ -182,12 +182,18 @@ def _started(
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> None:
-    os.killpg(child.pid, signal.SIGINT)  # its own children hold its pipes, and would be waited for in vain
+    _signal(child, signal.SIGINT)
     try:
         _logged(child, timeout=STOP_SECONDS)
     except (subprocess.TimeoutExpired, KeyboardInterrupt):
-        os.killpg(child.pid, signal.SIGKILL)
+        _signal(child, signal.SIGKILL)
         _logged(child)
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """The program is told, and its own children, who hold its pipes and would be waited for in vain."""
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(child.pid, number)
 
 
 def _shown(args: Sequence[Argument]) -> str:

@@ -77,6 +77,15 @@ def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> No
     assert ended.exists()
 
 
+def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
+    def interrupted(_line: str) -> None:
+        os.waitpid(-1, 0)  # it has ended, and nobody can be told any more
+        signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        stream(["echo", "done"], interrupted)
+
+
 def test_a_terminals_interrupt_reaches_a_program_only_through_labctl() -> None:
     group = int(check([sys.executable, "-c", "import os; print(os.getpgrp())"]))
 
