@@ -125,6 +125,8 @@ class FakeCluster(Cluster):
         """Raised, one a call, by `is_up` and `apply`."""
         self.dry_run_refusals: list[Exception] = []
         """The same, by `accepts`."""
+        self.logs: dict[tuple[str, str], str] = {}
+        """What each pod wrote, by its namespace and name."""
 
     def is_up(self) -> None:
         _raise_next(self.refusals)
@@ -150,6 +152,9 @@ class FakeCluster(Cluster):
             and namespace in {None, its_namespace}
             and wanted.items() <= found["metadata"].get("labels", {}).items()
         ]
+
+    def log(self, pod: str, namespace: str) -> str:
+        return self.logs.get((namespace, pod), "")
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         return self.objects.pop((api_version, kind, namespace or "", name), None) is not None

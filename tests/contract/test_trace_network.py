@@ -1,0 +1,174 @@
+"""What the client of a trace hears and sees, on a network of the test's own with two neighbours on it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from tracing import BIND, ended, mount, own_mounts, own_network, start
+
+from labctl.process import check
+from labctl.trace.client import Client, Route
+from labctl.web import POD_HEADER
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
+)
+
+HOST = "my-app.local"
+MACHINE, FIRST, SECOND, SHARED, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 11, 100, 200))
+"""On a network for documentation."""
+MACS = {FIRST: "02:00:00:00:00:10", SECOND: "02:00:00:00:00:11"}
+ASKED = (FIRST, SECOND, SHARED, NOBODY)
+ORDINARY_USER = 65534
+
+
+@pytest.mark.parametrize("owners", [[FIRST], [FIRST, SECOND]], ids=["one", "two"])
+def test_everyone_who_answers_for_an_address_is_heard(owners: list[IPv4Address]) -> None:
+    def looked() -> None:
+        _a_network(owners)
+
+        assert Client().ask_arp(ASKED, _way()) == {
+            FIRST: {MACS[FIRST]},
+            SECOND: {MACS[SECOND]},
+            SHARED: {MACS[owner] for owner in owners},
+            NOBODY: set(),
+        }
+
+    assert ended(start(looked)) == 0
+
+
+def test_who_may_send_no_frames_hears_what_the_kernel_hears() -> None:
+    def looked() -> None:
+        _a_network([SECOND])
+        os.setuid(ORDINARY_USER)
+
+        assert Client().ask_arp(ASKED, _way()) == {
+            FIRST: {MACS[FIRST]},
+            SECOND: {MACS[SECOND]},
+            SHARED: {MACS[SECOND]},
+            NOBODY: set(),
+        }
+
+    assert ended(start(looked)) == 0
+
+
+def test_the_way_is_the_kernels() -> None:
+    def looked() -> None:
+        _a_network([])
+        assert _way() == Route("lan", MACHINE, "")
+        assert Client().route(IPv4Address("198.51.100.1")) is None
+
+        check(["ip", "route", "add", "default", "via", str(FIRST)])
+        assert Client().route(IPv4Address("198.51.100.1")) == Route("lan", MACHINE, str(FIRST))
+
+    assert ended(start(looked)) == 0
+
+
+def test_the_line_named_is_that_of_the_address_which_the_resolver_prefers(tmp_path: Path) -> None:
+    def looked() -> None:
+        _a_network([])
+        file = tmp_path / "hosts"
+        file.write_text(f"{NOBODY} {HOST}\r\n{SHARED}\t{HOST}\n")
+        mount(file, Path("/etc/hosts"), flags=BIND)
+
+        [preferred, *_], seconds = Client().resolve(HOST)
+        line = Client().hosts_line(HOST, preferred)
+
+        assert line is not None
+        assert line.number == [NOBODY, SHARED].index(preferred) + 1
+        assert 0 < seconds < 1
+        assert Client().resolve("not-there.invalid")[0] == []
+
+    assert ended(start(looked)) == 0
+
+
+def test_a_request_is_timed_and_bears_a_mark_of_its_own() -> None:
+    seen: list[tuple[str | None, str | None]] = []
+
+    class App(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.append((self.headers["Host"], self.headers["User-Agent"]))
+            self.send_response(503)
+            self.send_header(POD_HEADER, "my-app-1")
+            self.end_headers()
+
+    def looked() -> None:
+        _a_network([])
+        with _serving(App):
+            first, second = (Client().fetch(HOST, MACHINE) for _ in range(2))
+
+        assert (first.status, first.pod, first.failure) == (503, "my-app-1", "")
+        assert first.client.startswith(f"{MACHINE}:")
+        assert all(part is not None and 0 < part < 1 for part in first.seconds.values())
+        assert seen == [(HOST, first.mark), (HOST, second.mark)]
+        assert first.mark != second.mark
+
+    assert ended(start(looked)) == 0
+
+
+def test_a_request_that_is_not_answered_says_how_far_it_came() -> None:
+    class Hangup(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.close_connection = True
+
+    def looked() -> None:
+        _a_network([])
+        with _serving(Hangup):
+            cut_off = Client().fetch(HOST, MACHINE)
+        refused = Client().fetch(HOST, MACHINE)
+
+        assert cut_off.status is None
+        assert "closed connection" in cut_off.failure
+        assert cut_off.seconds["connect"] is not None
+        assert cut_off.seconds["first_byte"] is None
+        assert refused.status is None
+        assert "refused" in refused.failure
+        assert refused.seconds == {"connect": None, "first_byte": None}
+
+    assert ended(start(looked)) == 0
+
+
+def _a_network(owners: list[IPv4Address]) -> None:
+    """From here on this process is on a network with two neighbours, of whom these have the shared address as well."""
+    own_mounts()
+    own_network()
+    mount("none", Path("/run"), "tmpfs")
+    mount("none", Path("/sys"), "sysfs")
+    check(["ip", "link", "set", "lo", "up"])
+    check(["ip", "link", "add", "lan", "type", "bridge"])
+    check(["ip", "address", "add", f"{MACHINE}/24", "dev", "lan"])
+    check(["ip", "link", "set", "lan", "up"])
+    for number, (address, mac) in enumerate(MACS.items()):
+        name = f"neighbour{number}"
+        check(["ip", "netns", "add", name])
+        check(["ip", "link", "add", name, "type", "veth", "peer", "name", "eth0", "address", mac, "netns", name])
+        check(["ip", "link", "set", name, "master", "lan", "up"])
+        for own in (address, *([SHARED] if address in owners else [])):
+            check(["ip", "-n", name, "address", "add", f"{own}/24", "dev", "eth0"])
+        check(["ip", "-n", name, "link", "set", "eth0", "up"])
+
+
+def _way() -> Route:
+    route = Client().route(SHARED)
+    assert route is not None
+    return route
+
+
+@contextmanager
+def _serving(handler: Callable[..., BaseHTTPRequestHandler]) -> Iterator[None]:
+    with ThreadingHTTPServer((str(MACHINE), 80), handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            thread.join()

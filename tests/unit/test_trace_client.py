@@ -1,0 +1,117 @@
+"""What this machine's own files and commands say of a name and of a way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from fakes import ADDRESS
+
+from labctl import hosts
+from labctl.process import Finished
+from labctl.trace import client
+from labctl.trace.client import Client, HostsLine, Route
+
+HOST = "my-app.local"
+OURS = IPv4Address(ADDRESS)
+LINE = f"{ADDRESS} {HOST}"
+BLOCK = f"# BEGIN labctl demo\n{LINE}\n# END labctl demo\n"
+SECOND = "# BEGIN labctl second\n10.0.0.1 shop.local\n# END labctl second\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (BLOCK, (2, LINE, "demo")),
+        (BLOCK.removesuffix("\n"), (2, LINE, "demo")),
+        (BLOCK.replace("\n", "\r\n"), (2, LINE, "demo")),
+        (f"127.0.0.1 localhost\n\n{BLOCK}", (4, LINE, "demo")),
+        (f"{LINE}\n{BLOCK}", (1, LINE, None)),
+        (f"{SECOND}{BLOCK}", (5, LINE, "demo")),
+        (f"{BLOCK}{SECOND}", (2, LINE, "demo")),
+        (f"{SECOND}{LINE}\n", (4, LINE, None)),
+        (SECOND.replace("shop.local", "a.local") + BLOCK.replace("demo", "third"), (5, LINE, "third")),
+        (f"192.168.56.77 {HOST}\n{BLOCK}", (3, LINE, "demo")),
+        (f"::1 {HOST}\n{BLOCK}", (3, LINE, "demo")),
+        (f"# {LINE}\n{BLOCK}", (3, LINE, "demo")),
+        (f"{ADDRESS} other # {HOST}\n{BLOCK}", (3, LINE, "demo")),
+        (f"{HOST}\nnonsense {HOST}\n{ADDRESS}\n{BLOCK}", (5, LINE, "demo")),
+        (f"  {ADDRESS}\tother\t{HOST}  # the lab\n", (1, f"{ADDRESS}\tother\t{HOST}  # the lab", None)),
+        (f"{ADDRESS} My-App.LOCAL\n", (1, f"{ADDRESS} My-App.LOCAL", None)),
+    ],
+)
+def test_the_line_that_gives_a_name_its_address_is_found(
+    hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str, found: tuple[int, str, str | None]
+) -> None:
+    number, text, block = found
+    hosts_file.write_bytes(content.encode())
+    monkeypatch.setattr(client, "HOSTS", hosts_file)
+
+    assert Client().hosts_line(HOST, OURS) == HostsLine(number, OURS, text, block)
+
+
+@pytest.mark.parametrize(
+    "content", ["", SECOND, f"192.168.56.77 {HOST}\n", f"{ADDRESS} not-{HOST}\n", f"{ADDRESS}0 {HOST}\n", f"#{LINE}\n"]
+)
+def test_a_file_without_such_a_line_has_none(hosts_file: Path, monkeypatch: pytest.MonkeyPatch, content: str) -> None:
+    hosts_file.write_text(content)
+    monkeypatch.setattr(client, "HOSTS", hosts_file)
+
+    assert Client().hosts_line(HOST, OURS) is None
+
+
+def test_a_file_that_is_not_there_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "HOSTS", tmp_path / "none")
+
+    assert Client().hosts_line(HOST, OURS) is None
+
+
+def test_bytes_that_are_no_text_do_not_hide_the_line_after_them(
+    hosts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hosts_file.write_bytes(b"10.0.0.1 caf\xe9\n" + BLOCK.encode())
+    monkeypatch.setattr(client, "HOSTS", hosts_file)
+
+    assert Client().hosts_line(HOST, OURS) == HostsLine(3, OURS, LINE, "demo")
+
+
+def test_what_sync_wrote_is_found(hosts_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts.sync(hosts_file, "demo", {"shop.local": OURS, HOST: OURS}, backup=tmp_path / "backup")
+    monkeypatch.setattr(client, "HOSTS", hosts_file)
+
+    assert Client().hosts_line(HOST, OURS) == HostsLine(4, OURS, LINE, "demo")
+
+
+@pytest.mark.parametrize(
+    ("said", "route"),
+    [
+        (
+            '[{"dst":"192.168.56.100","dev":"br-1","prefsrc":"192.168.56.1","flags":[],"uid":0,"cache":[]}]',
+            Route("br-1", IPv4Address("192.168.56.1"), ""),
+        ),
+        (
+            '[{"dst":"192.168.56.100","gateway":"10.0.0.1","dev":"eth0","prefsrc":"10.0.0.2","flags":[],"cache":[]}]',
+            Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1"),
+        ),
+    ],
+)
+def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, route: Route) -> None:
+    asked: list[Sequence[str]] = []
+
+    def answer(line: Sequence[str]) -> Finished:
+        asked.append(line)
+        return Finished(0, said, ())
+
+    monkeypatch.setattr(client, "run", answer)
+
+    assert Client().route(OURS) == route
+    assert asked == [["ip", "-j", "-4", "route", "get", ADDRESS]]
+
+
+def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
+    refusal = Finished(2, "", ("RTNETLINK answers: Network is unreachable",))
+    monkeypatch.setattr(client, "run", lambda _line: refusal)
+
+    assert Client().route(OURS) is None

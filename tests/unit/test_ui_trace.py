@@ -1,0 +1,180 @@
+"""How the path of a request is shown: whole, broken, in colour, and as JSON."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from labctl import ui
+from labctl.report import HopReport, TraceReport
+
+NAME = {"address": "192.168.56.100", "source": "/etc/hosts, line 3: 192.168.56.100 my-app.local", "milliseconds": 2.1}
+ADDRESS = {"address": "192.168.56.100", "service": "ingress-nginx/ingress-nginx-controller", "pool": "demo"}
+NODE = {
+    "announced_by": "demo-worker-1",
+    "answers_arp": [{"mac": "02:00:00:00:00:11", "node": "demo-worker-1"}],
+    "route": "dev br-demo src 192.168.56.1",
+}
+RULE = {
+    "ingress": "default/my-app",
+    "host": "my-app.local",
+    "path": "/",
+    "class": "nginx",
+    "backend": {"service": "my-app", "port": 80},
+    "controller_pods": [{"pod": "c-1", "node": "demo-worker-1"}, {"pod": "c-2", "node": "demo-worker-2"}],
+}
+POD = {
+    "namespace": "default",
+    "service": "my-app",
+    "endpoint_slices": ["my-app-s"],
+    "pods": [{"pod": "my-app-1", "address": "10.244.1.5", "node": "demo-worker-1"}],
+}
+RESPONSE = {
+    "status": 200,
+    "answered_by": "my-app-1",
+    "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
+    "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
+}
+EVIDENCE = {"name": NAME, "address": ADDRESS, "node": NODE, "rule": RULE, "pod": POD, "response": RESPONSE}
+SHOWN = """\
+GET http://my-app.local/
+  ✓ name      it is 192.168.56.100, found in 2.1 ms
+  │           /etc/hosts, line 3: 192.168.56.100 my-app.local
+  ✓ address   192.168.56.100 belongs to the Service ingress-nginx/ingress-nginx-controller, out of MetalLB's pool demo
+  ✓ node      MetalLB announces it from demo-worker-1
+  │           ARP is answered by 02:00:00:00:00:11 (demo-worker-1)
+  │           route: dev br-demo src 192.168.56.1
+  ✓ rule      the Ingress default/my-app, class nginx: host my-app.local, path /
+  │           leads to the Service my-app, port 80
+  │           taken by c-1 on demo-worker-1, c-2 on demo-worker-2
+  ✓ pod       the Service my-app, by my-app-s
+  │           my-app-1 (10.244.1.5 on demo-worker-1)
+  ✓ response  HTTP 200 from pod my-app-1; name 2.1 ms, connect 0.4 ms, first byte 1.6 ms
+  │           back from 192.168.56.100:80 to 192.168.56.1:40000
+"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "LANG": "C.UTF-8", "COLUMNS": "40"}.items():
+        monkeypatch.setenv(name, value)
+
+
+def test_a_whole_path_is_shown_with_its_evidence_however_narrow_the_terminal_is() -> None:
+    assert shown(EVIDENCE) == SHOWN
+
+
+def test_where_signs_are_plain_so_is_the_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C")
+
+    assert shown(EVIDENCE) == SHOWN.replace("✓", "+").replace("│", "|")
+
+
+def test_a_broken_hop_is_shown_with_cause_what_was_seen_and_fix() -> None:
+    stranger = NODE | {"announced_by": None, "answers_arp": [{"mac": "02:00:00:00:00:99", "node": None}]}
+
+    assert shown({"name": NAME, "address": ADDRESS}, "node", stranger).splitlines()[4:] == [
+        "  ✗ node      it is [not] right",
+        "  │           seen: MetalLB announces it from nowhere",
+        "  │           seen: ARP is answered by 02:00:00:00:00:99 (no node of the lab)",
+        "  │           seen: route: dev br-demo src 192.168.56.1",
+        "  │           fix: Type this.",
+        "  · rule      not reached",
+        "  · pod       not reached",
+        "  · response  not reached",
+    ]
+
+
+def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix() -> None:
+    assert shown({}, "name").splitlines()[1:4] == [
+        "  ✗ name      it is [not] right",
+        "  │           fix: Type this.",
+        "  · address   not reached",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("hop", "evidence", "line"),
+    [
+        (
+            "address",
+            ADDRESS | {"pool": None},
+            "belongs to the Service ingress-nginx/ingress-nginx-controller, out of no",
+        ),
+        ("node", NODE | {"answers_arp": []}, "ARP is answered by nobody"),
+        ("pod", POD | {"endpoint_slices": [], "pods": []}, "the Service my-app, by no EndpointSlice"),
+        ("pod", POD | {"endpoint_slices": [], "pods": []}, "seen: no pod that is ready"),
+        (
+            "response",
+            RESPONSE
+            | {"status": None, "answered_by": None, "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": None}},
+            "seen: no answer; name 2.1 ms, connect 0.4 ms\n",
+        ),
+        ("response", RESPONSE | {"status": 503, "answered_by": None}, "seen: HTTP 503; name 2.1 ms"),
+    ],
+)
+def test_what_is_not_there_is_said_in_words(hop: str, evidence: Mapping[str, Any], line: str) -> None:
+    assert line in shown({}, hop, evidence)
+
+
+def test_what_a_server_says_cannot_draw_on_the_terminal() -> None:
+    forged = NAME | {"source": "line 1: \x1b[2J10.0.0.1\nmy-app.local"}
+
+    assert "  │           line 1: 10.0.0.1 my-app.local\n" in shown(EVIDENCE | {"name": forged})
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_states_have_colours_on_a_terminal(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+    terminal = Terminal()
+
+    ui.trace(traced({"name": NAME}, "address"), terminal)
+    ok, broken, not_reached = (
+        next(line for line in terminal.getvalue().splitlines() if hop in line) for hop in ("name", "address", "rule")
+    )
+
+    assert ("\x1b[32m" in ok, "\x1b[1;31m" in broken, "\x1b[2m" in not_reached) == (coloured,) * 3
+
+
+def test_scripts_get_the_report_itself() -> None:
+    stdout = io.StringIO()
+    report = traced({"name": NAME}, "address")
+
+    ui.document(report, "json", stdout, ui.trace)
+
+    assert json.loads(stdout.getvalue()) == report
+
+
+def traced(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> TraceReport:
+    hops = [hop(name, seen, broken, evidence or {}) for name in EVIDENCE]
+    return {"hostname": "my-app.local", "ok": not broken, "hops": hops}
+
+
+def hop(name: str, seen: Mapping[str, Any], broken: str, evidence: Mapping[str, Any]) -> HopReport:
+    if name == broken:
+        return {
+            "hop": name,
+            "state": "broken",
+            "cause": "it is [not]\nright",
+            "fix": "Type this.",
+            "evidence": dict(evidence),
+        }
+    state = "ok" if name in seen else "not reached"
+    return {"hop": name, "state": state, "cause": "", "fix": "", "evidence": seen.get(name, {})}
+
+
+def shown(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> str:
+    stdout = io.StringIO()
+    ui.trace(traced(seen, broken, evidence), stdout)
+    return stdout.getvalue()
