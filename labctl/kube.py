@@ -24,7 +24,7 @@ Manifest = Mapping[str, Any]
 
 FIELD_MANAGER = "labctl"
 ANSWER_SECONDS = 10.0
-NOT_FOUND = 404
+LOG_LINES = 100
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
 """How the API server says that a fail-closed webhook does not answer (yet)."""
@@ -102,6 +102,22 @@ class Cluster:
             found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=ANSWER_SECONDS)
         items: list[dict[str, Any]] = _plain(found)["items"]
         return items
+
+    def log(self, pod: str, namespace: str) -> str:
+        """Return the last lines that a pod wrote; nothing for a pod that is gone."""
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        with _told(f"GET {path}"):
+            try:
+                answer = self._client().request(
+                    "get",
+                    path,
+                    query_params=[("tailLines", LOG_LINES)],
+                    serialize=False,
+                    _request_timeout=ANSWER_SECONDS,
+                )
+            except NotFoundError:
+                return ""
+        return bytes(answer.data).decode(errors="replace")
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         """Remove the object; True if there was one."""

@@ -107,7 +107,8 @@ def _unready(node: dict[str, Any] | None) -> str:
     return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
 
 
-def _last_event(cluster: Cluster, namespace: str, name: str) -> str:
-    events = [event for event in cluster.list("v1", "Event", namespace) if event["involvedObject"].get("name") == name]
+def _last_event(cluster: Cluster, namespace: str, service: str) -> str:
+    about = {"kind": "Service", "name": service}.items()
+    events = [event for event in cluster.list("v1", "Event", namespace) if about <= event["involvedObject"].items()]
     newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default={})
     return str(newest.get("message", ""))

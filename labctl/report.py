@@ -1,8 +1,8 @@
-"""What `labctl status` found, in the form scripts read it."""
+"""What `labctl status` and `labctl trace` found, in the form scripts read it."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
 
 class NodeReport(TypedDict):
@@ -51,3 +51,21 @@ class StatusReport(TypedDict):
     ingress: IngressReport
     apps: list[AppReport]
     problems: list[str]
+
+
+class HopReport(TypedDict):
+    """One hop; `state` is ok, broken or not reached, and cause and fix are empty but where it is broken."""
+
+    hop: str
+    state: str
+    cause: str
+    fix: str
+    evidence: dict[str, Any]
+
+
+class TraceReport(TypedDict):
+    """A request, from the name to the answer."""
+
+    hostname: str
+    ok: bool
+    hops: list[HopReport]

@@ -4,6 +4,7 @@ from labctl.ui.answers import confirm, document, hosts_lines, rows, show_error, 
 from labctl.ui.findings import findings
 from labctl.ui.progress import Result, Watcher, watcher
 from labctl.ui.screen import Output
+from labctl.ui.trace import trace
 
 __all__ = [
     "Output",
@@ -18,6 +19,7 @@ __all__ = [
     "show_error_json",
     "status",
     "table",
+    "trace",
     "values",
     "watcher",
 ]

@@ -26,6 +26,7 @@ def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO
         print(json.dumps(value, indent=2), file=stdout)
     else:
         text(value, stdout)
+    stdout.flush()  # whoever watches through a pipe wants each answer when it is there
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO) -> None:

@@ -17,17 +17,18 @@ ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)?")
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """The signs before a step's line, the frames of the spinner, and how rich ends a line that is too long."""
+    """The signs before a step's line, beside a path, the spinner's frames, and how rich ends a line that is too long."""
 
     changed: str
     unchanged: str
     failed: str
+    path: str
     spinner: str
     overflow: Literal["ellipsis", "crop"]
 
 
-UNICODE = Symbols("✓", "·", "✗", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "ellipsis")
-ASCII = Symbols("+", "-", "x", "|/-\\", "crop")
+UNICODE = Symbols("✓", "·", "✗", "│", "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏", "ellipsis")
+ASCII = Symbols("+", "-", "x", "|", "|/-\\", "crop")
 
 
 def console(stream: TextIO) -> Console:

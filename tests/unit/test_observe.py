@@ -70,7 +70,7 @@ def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(
 
 def test_the_last_event_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
     cluster.put("v1", "Service", "x", "default")
-    about = {"name": "x"}
+    about = {"kind": "Service", "name": "x"}
     cluster.put("v1", "Event", "a", "default", involvedObject=about, message="first", lastTimestamp=None)
     cluster.put("v1", "Event", "b", "default", involvedObject=about, message="last", lastTimestamp="2026-01-02")
     later = "2026-01-03"

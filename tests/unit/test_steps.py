@@ -268,7 +268,7 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
     cluster.address = None
-    about = {"name": "ingress-nginx-controller"}
+    about = {"kind": "Service", "name": "ingress-nginx-controller"}
     cluster.put("v1", "Event", "old", "ingress-nginx", involvedObject=about, message="old", lastTimestamp="2026-01-01")
     said = "Failed to allocate IP: no available IPs"
     cluster.put("v1", "Event", "new", "ingress-nginx", involvedObject=about, message=said, lastTimestamp="2026-01-02")

@@ -99,7 +99,7 @@ class World:
         return self
 
     def event(self, message: str) -> World:
-        about = {"name": SERVICE[3]}
+        about = {"kind": "Service", "name": SERVICE[3]}
         self.cluster.put("v1", "Event", "e", NAMESPACE, involvedObject=about, message=message, lastTimestamp="1")
         return self
 

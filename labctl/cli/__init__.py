@@ -16,6 +16,8 @@ from typer.exceptions import TyperException
 
 from labctl import ui
 from labctl.arguments import hoisted, wants_json
+from labctl.cli import bundles, hosts
+from labctl.cli.options import BundleFolder, Ingress, Provider, Workers, Yes
 from labctl.errors import ExitCode, LabError, UsageError
 
 
@@ -32,18 +34,10 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-hosts_app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.")
-bundle_app = typer.Typer(help="Make, check and list bundles: all that labs boot from.")
-app.add_typer(hosts_app, name="hosts")
-app.add_typer(bundle_app, name="bundle")
+app.add_typer(hosts.app, name="hosts")
+app.add_typer(bundles.app, name="bundle")
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
-
-BundleFolder = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in DIR.")]
-Ingress = Annotated[str | None, typer.Option(help="auto, ingress-nginx, traefik or contour.")]
-Provider = Annotated[str | None, typer.Option(help="auto, docker, libvirt, virtualbox or existing.")]
-Workers = Annotated[int | None, typer.Option(help="Nodes beside the control plane.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; install what is missing.")]
 
 
 @app.callback()
@@ -126,6 +120,21 @@ def status(context: typer.Context) -> None:
 
     report = report_on(session.entered_if_up(context.obj))
     ui.document(report, context.obj.output, sys.stdout, ui.status)
+    raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
+
+
+@app.command()
+def trace(
+    context: typer.Context,
+    hostname: Annotated[str | None, typer.Argument(metavar="[HOSTNAME]", help="By default the first app's.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, once a second.")] = False,
+) -> None:
+    """Follow a request from the name to the pod, with evidence for each hop, and name the first that is broken."""
+    from labctl import session
+    from labctl.trace import traces
+
+    for report in traces(session.entered(context.obj), hostname, watch=watch):
+        ui.document(report, context.obj.output, sys.stdout, ui.trace)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
 
 
@@ -217,60 +226,6 @@ def execute(context: typer.Context, command: Annotated[list[str], typer.Argument
 
     made = session.existing(context.obj)
     session.replace_process(made, command, session.environment(made))
-
-
-@hosts_app.command("sync")
-def hosts_sync(context: typer.Context) -> None:
-    """Write the live address of every hostname into the hosts file."""
-    from labctl import inventory, session, steps
-
-    made = session.entered(context.obj)
-    steps.sync_hosts(made, session.silent)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
-
-
-@hosts_app.command("remove")
-def hosts_remove(context: typer.Context) -> None:
-    """Remove the lab's block from the hosts file."""
-    from labctl import inventory, session, teardown
-
-    made = session.entered(context.obj)
-    teardown.remove_hosts(made, session.silent)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
-
-
-@hosts_app.command("show")
-def hosts_show(context: typer.Context) -> None:
-    """Show the lab's lines in the hosts file."""
-    from labctl import inventory, session
-
-    made = session.entered(context.obj)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
-
-
-@bundle_app.command("build")
-def bundle_build(context: typer.Context, yes: Yes = False) -> None:
-    """Make the bundle from package registries: about 12 minutes on two processors, once."""
-    from labctl import inventory, session
-
-    built = session.build_bundle(context.obj, may_install=yes)
-    ui.document(inventory.described(built), context.obj.output, sys.stdout, ui.values)
-
-
-@bundle_app.command("verify")
-def bundle_verify(context: typer.Context, bundle: BundleFolder = None) -> None:
-    """Check every file of a bundle, or of all in the cache, by its checksum."""
-    from labctl import inventory, session
-
-    ui.document(inventory.verified(bundle, session.silent), context.obj.output, sys.stdout, ui.rows)
-
-
-@bundle_app.command("list")
-def bundle_list(context: typer.Context) -> None:
-    """Show the bundles in the cache."""
-    from labctl import inventory
-
-    ui.document(inventory.bundles(), context.obj.output, sys.stdout, ui.rows)
 
 
 def main() -> None:

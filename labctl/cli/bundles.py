@@ -1,0 +1,37 @@
+"""`labctl bundle`: what labs boot from."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from labctl import ui
+from labctl.cli.options import BundleFolder, Yes
+
+app = typer.Typer(help="Make, check and list bundles: all that labs boot from.")
+
+
+@app.command("build")
+def build(context: typer.Context, yes: Yes = False) -> None:
+    """Make the bundle from package registries: about 12 minutes on two processors, once."""
+    from labctl import inventory, session
+
+    built = session.build_bundle(context.obj, may_install=yes)
+    ui.document(inventory.described(built), context.obj.output, sys.stdout, ui.values)
+
+
+@app.command("verify")
+def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
+    """Check every file of a bundle, or of all in the cache, by its checksum."""
+    from labctl import inventory, session
+
+    ui.document(inventory.verified(bundle, session.silent), context.obj.output, sys.stdout, ui.rows)
+
+
+@app.command("list")
+def list_bundles(context: typer.Context) -> None:
+    """Show the bundles in the cache."""
+    from labctl import inventory
+
+    ui.document(inventory.bundles(), context.obj.output, sys.stdout, ui.rows)

@@ -1,0 +1,40 @@
+"""`labctl hosts`: the lab's block in the hosts file."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from labctl import ui
+
+app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.")
+
+
+@app.command("sync")
+def sync(context: typer.Context) -> None:
+    """Write the live address of every hostname into the hosts file."""
+    from labctl import inventory, session, steps
+
+    made = session.entered(context.obj)
+    steps.sync_hosts(made, session.silent)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+
+
+@app.command("remove")
+def remove(context: typer.Context) -> None:
+    """Remove the lab's block from the hosts file."""
+    from labctl import inventory, session, teardown
+
+    made = session.entered(context.obj)
+    teardown.remove_hosts(made, session.silent)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+
+
+@app.command("show")
+def show(context: typer.Context) -> None:
+    """Show the lab's lines in the hosts file."""
+    from labctl import inventory, session
+
+    made = session.entered(context.obj)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
