@@ -12,6 +12,7 @@ from labctl.process import check, run
 from labctl.providers.vagrant import VagrantProvider
 
 STOP_SECONDS = "10"
+"""How long a node may take to stop what runs on it."""
 
 
 class DockerProvider(VagrantProvider):
@@ -37,9 +38,9 @@ class DockerProvider(VagrantProvider):
 
     def halt(self, say: Say) -> None:
         """Stop the containers, all at once, in good order."""
-        running = self.running()
         with self._acting(say):
-            say(f"stopping {', '.join(sorted(running))}")
+            running = sorted(self.running())
+            say(f"stopping {', '.join(running)}")
             check(["docker", "stop", "--time", STOP_SECONDS, *running], env=self.environment)
 
     def destroy(self, say: Say) -> bool:

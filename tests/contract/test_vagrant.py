@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
+from threading import Timer
 
 import pytest
 from fakes import Watched, lab
@@ -177,6 +179,41 @@ def test_a_failed_destroy_is_an_error(virtual: VagrantProvider, programs: Progra
         virtual.destroy(watched.say)
 
     assert raised.value.details == ("in use",)
+
+
+def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
+    virtual.halt(watched.say)
+
+    assert programs.calls == ["vagrant halt"]
+
+
+def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
+    for node, identity in ((CONTROL_PLANE, "aaaa"), (WORKER, "bbbb")):
+        _machine(docker.folder, node.name, identity)
+    programs.put("docker", f'[ "$1" = ps ] && echo "aaaa {CONTROL_PLANE.name}" && echo "bbbb {WORKER.name}"; true')
+
+    docker.halt(watched.say)
+
+    assert programs.calls[-1] == f"docker stop --time 10 {CONTROL_PLANE.name} {WORKER.name}"
+    assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}"]
+
+
+def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
+    virtual: VagrantProvider, programs: Programs, watched: Watched
+) -> None:
+    programs.put(
+        "vagrant", 'if [ "$1" = up ]; then sleep 1; echo "up ended" >>"$PWD/order"; else echo halt >>"$PWD/order"; fi'
+    )
+    pid = os.fork()
+    if pid == 0:
+        Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        virtual.up([WORKER], watched.say)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    virtual.halt(watched.say)
+
+    assert (virtual.folder / "order").read_text().split("\n") == ["up ended", "halt", ""]
+    assert f"(pid {pid})" in watched.texts[0]
 
 
 def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtual: VagrantProvider) -> None:
