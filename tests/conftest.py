@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NoReturn
@@ -22,6 +25,7 @@ from labctl.context import Context
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 UNIT = Path(__file__).parent / "unit"
+MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -36,6 +40,21 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
         yield
+
+
+@pytest.fixture(scope="session")
+def _memory() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="labctl-unit-", dir=MEMORY if MEMORY.is_dir() else None))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture
+def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _memory: Path) -> Path:
+    """A folder of the test's own; for unit tests it is in memory: a third of their time was the disk's."""
+    if request.path.is_relative_to(UNIT):
+        return Path(tempfile.mkdtemp(dir=_memory))
+    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from labctl.doctor.surroundings import Surroundings
 from labctl.process import Finished
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
-SYSTEM = ("/dev", "/etc", "/lib", "/proc", "/run", "/sys", "/var")
+SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/var")
 """Where nothing of the real machine is seen."""
 WELL = {
     "docker version --format {{.Server.Version}}": ("28.2.2\n", 0),
