@@ -32,6 +32,8 @@ _PARTIAL = ".partial"
 _SCRATCH = ".making-"
 OTHER_SECONDS = 7200.0
 """How long another labctl may take to build the same bundle."""
+_UNSURE_SECONDS = 120.0
+"""Of work, that it takes until a machine's own pace counts for as much as the recipe's: the first artefacts are small."""
 _ORPHAN_SECONDS = 60.0
 """How long a tool of a killed build may take to notice that it is alone."""
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
@@ -138,7 +140,8 @@ def _make_missing(bundle: Bundle, say: Say, using: Makers) -> Bundle:
     check_space(bundle.folder, sum(file.size for file in bundle.files))
     planned, spent = 0, 0.0
     for position, artefact in enumerate(missing):
-        left = sum(later.seconds for later in missing[position:]) * (spent / planned if planned else 1)
+        pace = (spent + _UNSURE_SECONDS) / (planned + _UNSURE_SECONDS)
+        left = pace * sum(later.seconds for later in missing[position:])
         number = RECIPE.index(artefact) + 1
         say(
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
