@@ -13,12 +13,11 @@ import re
 import shlex
 import shutil
 import zlib
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
-from typing import NoReturn
 
+from labctl import namespaces
 from labctl.daemon import Daemon
 from labctl.errors import ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
@@ -94,10 +93,20 @@ class Isolation:
         made = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
         return any(made)
 
-    def enter(self, arguments: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-        """Replace this process by one that runs in the namespace, with the lab's own /etc/hosts."""
-        line = ["ip", "netns", "exec", self.namespace, *arguments]
-        os.execvpe(line[0], line, {**os.environ, **self.environment, **environment})  # noqa: S606 - no shell is the point
+    def enter(self) -> None:
+        """This process, and what it starts from here on, is in the namespace, with the lab's own /etc/hosts.
+
+        Raises ProviderError `namespace-closed`.
+        """
+        try:
+            namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
+        except OSError as error:
+            raise ProviderError(
+                f"cannot enter the network namespace {self.namespace}: {error.filename}: {error.strerror}",
+                id="namespace-closed",
+                hint="An isolated lab needs root.",
+            ) from error
+        os.environ.update(self.environment)
 
     def engine_runs(self) -> bool:
         """Whether both of the Engine's daemons serve."""

@@ -24,9 +24,6 @@ from labctl.plan import Plan, Progress, Step, execute
 from labctl.preflight import may_isolate
 from labctl.providers.engine import engine_answers
 
-STARTED = "LABCTL_STARTED"
-CHANGED = "LABCTL_CHANGED"
-"""How a run that goes on in the lab's namespace knows when it began (seconds, monotonic) and if it changed something."""
 LOCK_SECONDS = 600.0
 
 
@@ -82,7 +79,7 @@ def existing(session: Session) -> Context:
 def entered(session: Session) -> Context:
     """The context of an existing lab; from here on, this process is in the lab's network."""
     context = existing(session)
-    enter(context, {})
+    enter(context)
     return context
 
 
@@ -90,7 +87,7 @@ def entered_if_up(session: Session) -> Context:
     """The same; but where the network of an isolated lab is gone, this process stays where it is."""
     context = existing(session)
     if context.isolation.exists():
-        enter(context, {})
+        enter(context)
     return context
 
 
@@ -99,11 +96,17 @@ def is_inside(lab_name: str) -> bool:
     return os.environ.get(INSIDE) == lab_name
 
 
-def enter(context: Context, environment: Mapping[str, str]) -> None:
-    """Go on in the lab's network: at once, or, for an isolated lab, as a new process with the same arguments."""
-    if context.isolated and not is_inside(context.lab.name):
-        # -P: what lies in the current folder is not to be imported, by root least of all.
-        replace_process(context, [sys.executable, "-P", "-m", "labctl", *sys.argv[1:]], environment)
+def enter(context: Context) -> None:
+    """This process, and what it starts from here on, is in the lab's network. Raises MissingError if there is none."""
+    if not context.isolated or is_inside(context.lab.name):
+        return
+    if not context.isolation.exists():
+        raise MissingError(
+            f"the lab {context.lab.name} does not run: its network namespace is gone",
+            id="lab-not-running",
+            hint="`labctl up` brings it back.",
+        )
+    context.isolation.enter()
 
 
 def replace_process(context: Context, line: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
@@ -111,19 +114,17 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
         raise MissingError(f"there is no program {line[0]} on PATH", id="program-not-found")
+    enter(context)
     sys.stdout.flush()
-    if not context.isolated or is_inside(context.lab.name):
-        os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
-    _require_network(context)
-    context.isolation.enter([program, *line[1:]], environment)
+    os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
 
 
 def run(session: Session, context: Context, plan: Plan[Context]) -> None:
     """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
-    started = float(os.environ.get(STARTED, time.monotonic()))
-    changed = os.environ.get(CHANGED) == "yes"
-    goes_on_inside = context.isolated and not is_inside(context.lab.name) and any(step.inside for step in plan)
-    here = [step for step in plan if step.inside == is_inside(context.lab.name) or not context.isolated]
+    started, changed = time.monotonic(), False
+    inside = tuple(step for step in plan if step.inside)
+    skips_outside = context.isolated and is_inside(context.lab.name)
+    outside = () if skips_outside else tuple(step for step in plan if not step.inside)
     with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
 
         def tell(event: Event) -> None:
@@ -132,21 +133,25 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
             watch(event)
 
         try:
+            if not (outside or inside):
+                raise UsageError(
+                    f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
+                    id="inside-lab",
+                    hint="Leave it first: `exit` ends what `labctl exec` began.",
+                )
             paths.private_folder(context.folder)
             lock = locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
             with lock, logging_to(context.log):
-                execute(tuple(here), context, tell)
-            if goes_on_inside:
-                _require_network(context)
+                execute(outside, context, tell)
+                if inside:
+                    enter(context)
+                    execute(inside, context, tell)
         except (LabError, KeyboardInterrupt) as reason:
             error = reason if isinstance(reason, LabError) else InterruptedByUserError()
             watch.result(ui.Result(changed, time.monotonic() - started, error=error))
             raise SystemExit(error.exit_code) from reason
-        if not goes_on_inside:
-            urls = context.lab.urls if any(step.inside for step in plan) else ()
-            watch.result(ui.Result(changed, time.monotonic() - started, urls))
-            return
-    enter(context, {STARTED: str(started), CHANGED: "yes" if changed else "no"})
+        answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
+        watch.result(ui.Result(changed, time.monotonic() - started, answering))
 
 
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:
@@ -195,11 +200,3 @@ class InterruptedByUserError(LabError):
     def __init__(self) -> None:
         super().__init__("interrupted", id="interrupted", hint="Type the same command again: it goes on from here.")
 
-
-def _require_network(context: Context) -> None:
-    if not context.isolation.exists():
-        raise MissingError(
-            f"the lab {context.lab.name} does not run: its network namespace is gone",
-            id="lab-not-running",
-            hint="`labctl up` brings it back.",
-        )

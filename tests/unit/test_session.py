@@ -29,18 +29,17 @@ class ReplacedError(Exception):
 
 
 @pytest.fixture
-def entered(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What was run in the lab's namespace, which is there."""
-    seen: dict[str, Any] = {}
+def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which labs' namespaces, which are all there, this process has entered; what happens in them is told here too."""
+    acts: list[str] = []
 
-    def enter(_isolation: Isolation, line: list[str], environment: dict[str, str]) -> NoReturn:
-        seen.update(line=line, environment=environment)
-        raise ReplacedError
+    def enter(isolation: Isolation) -> None:
+        acts.append(f"entered {isolation.namespace}")
+        monkeypatch.setenv("LABCTL_INSIDE", isolation.lab)
 
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: True)
     monkeypatch.setattr(Isolation, "enter", enter)
-    monkeypatch.setattr(sys, "argv", ["labctl", "up", "-o", "json"])
-    return seen
+    return acts
 
 
 def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
@@ -63,7 +62,7 @@ def _plan(acts: list[str], *, fails: BaseException | None = None) -> Plan[Contex
 
     return (
         Step("outside", "is done on this machine", outer, inside=False),
-        Step("inside", "is done in the lab", inner),
+        Step("verify", "is done in the lab", inner),
     )
 
 
@@ -185,24 +184,37 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
     assert log.location() is None
 
 
-def test_an_isolated_lab_goes_on_inside_and_says_its_result_once(
-    context: Context, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_an_isolated_lab_goes_on_inside(
+    context: Context, entered: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    acts: list[str] = []
-    isolated = replace(context, isolated=True)
-    with pytest.raises(ReplacedError):
-        session.run(SESSION, isolated, _plan(acts))
-    assert acts == ["outside"]
-    assert _results(capsys) == []
-    assert entered["line"] == [sys.executable, "-P", "-m", "labctl", "up", "-o", "json"]
+    session.run(SESSION, replace(context, isolated=True), _plan(entered))
 
-    for name, value in {**entered["environment"], "LABCTL_INSIDE": "demo"}.items():
-        monkeypatch.setenv(name, value)
-    session.run(SESSION, isolated, _plan(acts))
-
-    assert acts == ["outside", "inside"]
+    assert entered == ["outside", "entered labctl-demo", "inside"]
     (result,) = _results(capsys)
-    assert result["changed"]  # by the step outside
+    assert (result["ok"], result["changed"], result["urls"]) == (True, True, ["http://my-app.local"])
+
+
+def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
+    context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+
+    session.run(SESSION, replace(context, isolated=True), _plan(entered))
+
+    assert entered == ["inside"]
+    assert _results(capsys)[0]["changed"] is False
+
+
+def test_a_lab_cannot_be_taken_away_from_within(
+    context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+
+    with pytest.raises(SystemExit) as end:
+        session.run(SESSION, replace(context, isolated=True), _plan(entered)[:1])
+
+    assert (end.value.code, entered) == (2, [])
+    assert _results(capsys)[0]["error"]["id"] == "inside-lab"
 
 
 def test_a_plan_without_a_step_inside_ends_here_without_urls(

@@ -1,0 +1,60 @@
+"""Entering a network namespace from within a process, and what is then seen there and nowhere else."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tracing import ended, start
+
+from labctl import namespaces
+from labctl.process import check, run
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
+)
+
+
+@pytest.fixture
+def namespace() -> Iterator[Path]:
+    name = f"labctl-test-{os.getpid()}"
+    check(["ip", "netns", "add", name])
+    yield Path("/run/netns", name)
+    check(["ip", "netns", "delete", name])
+
+
+def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, tmp_path: Path) -> None:
+    (tmp_path / "hosts").write_text("192.0.2.1 only-inside.test\n")
+    before = Path("/etc/hosts").read_bytes(), os.listdir("/sys/class/net")
+
+    def looked() -> None:
+        namespaces.enter(namespace, tmp_path)
+
+        assert Path("/etc/hosts").read_text() == "192.0.2.1 only-inside.test\n"
+        assert os.listdir("/sys/class/net") == ["lo"]
+        assert run(["ip", "-o", "link"]).out.count("\n") == 1
+        assert run(["ip", "netns", "identify"]).out.strip() == namespace.name
+
+    assert ended(start(looked)) == 0
+    assert (Path("/etc/hosts").read_bytes(), os.listdir("/sys/class/net")) == before
+
+
+def test_a_namespace_without_settings_has_the_machines_files(namespace: Path, tmp_path: Path) -> None:
+    def looked() -> None:
+        hosts = Path("/etc/hosts").read_bytes()
+        namespaces.enter(namespace, tmp_path / "absent")
+        assert Path("/etc/hosts").read_bytes() == hosts
+
+    assert ended(start(looked)) == 0
+
+
+def test_where_there_is_no_namespace_the_reason_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        namespaces.enter(tmp_path / "absent", tmp_path)
+
+    (tmp_path / "no-namespace").touch()
+    with pytest.raises(OSError, match="Invalid argument"):
+        namespaces.enter(tmp_path / "no-namespace", tmp_path)
