@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any, TypeVar
 
@@ -42,12 +42,20 @@ def up(*, isolated: bool) -> Plan[Context]:
     )
 
 
-def halt() -> Plan[Context]:
+def halt(*, power_cut: bool = False) -> Plan[Context]:
     """How a lab gives back processors and memory, and keeps everything else."""
+    halt_nodes = partial(teardown.halt_nodes, power_cut=power_cut)
     return (
-        Step("nodes", "runs `vagrant halt`", teardown.halt_nodes, inside=False),
+        Step("nodes", "runs `vagrant halt`", halt_nodes, inside=False),
         Step("isolation", "stops the lab's own Engine", teardown.halt_isolation, inside=False),
     )
+
+
+def halt_some(nodes: Iterable[Node], *, power_cut: bool) -> Plan[Context]:
+    """How some nodes stop while the lab goes on without them."""
+    chosen = frozenset(node.name for node in nodes)
+    halt_nodes = partial(teardown.halt_nodes, chosen=chosen, power_cut=power_cut)
+    return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
 
 
 def destroy(*, purge: bool) -> Plan[Context]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from labctl import hosts, record
@@ -16,13 +17,17 @@ KEPT = ("log", "log.1", "log.2", HOSTS_BACKUP)
 """What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
 
 
-def halt_nodes(context: Context, say: Say) -> Outcome:
-    """No node runs. Its disk stays, and so does the lab's block in the hosts file, which `resume` finds right."""
+def halt_nodes(context: Context, say: Say, *, chosen: Collection[str] = (), power_cut: bool = False) -> Outcome:
+    """No node runs; or none of those chosen, if any are. Disks stay, and so does the lab's block in the hosts file.
+
+    A power cut lets nothing that runs on a node end in good order.
+    """
     if context.isolated and not context.isolation.engine_runs():
         return Outcome(changed=False, text="the lab's Engine does not run")
-    running = context.provider.running()
+    running = {name for name in context.provider.running() if name in chosen or not chosen}
     if running:
-        context.provider.halt(say)
+        stop = context.provider.power_off if power_cut else context.provider.halt
+        stop(running, say)
     return Outcome(bool(running), f"{len(running)} nodes halted")
 
 

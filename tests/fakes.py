@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -98,9 +98,13 @@ class FakeProvider:
         self.booted.append([node.name for node in nodes])
         self.nodes |= {node.name for node in nodes}
 
-    def halt(self, say: Say) -> None:
+    def halt(self, names: Collection[str], say: Say) -> None:
         say("halting machines")
-        self.nodes.clear()
+        self.nodes -= set(names)
+
+    def power_off(self, names: Collection[str], say: Say) -> None:
+        say("cutting the power of machines")
+        self.nodes -= set(names)
 
     def destroy(self, say: Say) -> bool:
         say("destroying machines")

@@ -81,11 +81,18 @@ def up(
 
 
 @app.command()
-def halt(context: typer.Context) -> None:
-    """Stop the nodes and keep everything: `labctl resume` brings the lab back."""
+def halt(
+    context: typer.Context,
+    nodes: Annotated[list[str] | None, typer.Argument(metavar="[NODE...]", help="By default the whole lab.")] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="As a power cut: nothing ends in good order.")] = False,
+) -> None:
+    """Stop the nodes, or some of them, and keep everything: `labctl resume` brings the lab back."""
     from labctl import session, steps
 
-    session.run(context.obj, session.existing(context.obj), steps.halt())
+    made = session.existing(context.obj)
+    chosen = [session.node(made, name) for name in nodes or ()]
+    plan = steps.halt_some(chosen, power_cut=force) if chosen else steps.halt(power_cut=force)
+    session.run(context.obj, made, plan)
 
 
 @app.command()

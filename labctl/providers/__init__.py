@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Protocol
 
 from labctl.events import Say
@@ -18,8 +18,11 @@ class Provider(Protocol):
     def up(self, nodes: Sequence[Node], say: Say) -> None:
         """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
 
-    def halt(self, say: Say) -> None:
-        """Stop every node of the lab; `up` starts them as they were."""
+    def halt(self, names: Collection[str], say: Say) -> None:
+        """Stop the nodes of these names in good order; `up` starts them as they were."""
+
+    def power_off(self, names: Collection[str], say: Say) -> None:
+        """Stop the nodes of these names as a power cut would; `up` starts them again."""
 
     def destroy(self, say: Say) -> bool:
         """Remove every node of the lab and what was made for them; True if there was something."""

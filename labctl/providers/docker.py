@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -36,12 +36,17 @@ class DockerProvider(VagrantProvider):
             start = ["--change", 'CMD ["/sbin/init"]']
             check(["docker", "import", *start, system, image], env=self.environment)
 
-    def halt(self, say: Say) -> None:
+    def halt(self, names: Collection[str], say: Say) -> None:
         """Stop the containers, all at once, in good order."""
         with self._acting(say):
-            running = sorted(self.running())
-            say(f"stopping {', '.join(running)}")
-            check(["docker", "stop", "--time", STOP_SECONDS, *running], env=self.environment)
+            say(f"stopping {', '.join(sorted(names))}")
+            check(["docker", "stop", "--time", STOP_SECONDS, *sorted(names)], env=self.environment)
+
+    def power_off(self, names: Collection[str], say: Say) -> None:
+        """Kill the containers, all at once."""
+        with self._acting(say):
+            say(f"cutting the power of {', '.join(sorted(names))}")
+            check(["docker", "kill", *sorted(names)], env=self.environment)
 
     def destroy(self, say: Say) -> bool:
         """Remove the containers, without the ten seconds that they would take to end in good order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -55,10 +55,15 @@ class VagrantProvider:
             else:
                 return
 
-    def halt(self, say: Say) -> None:
-        """Run `vagrant halt`: no node runs, each keeps its disk."""
+    def halt(self, names: Collection[str], say: Say) -> None:
+        """Run `vagrant halt`: these nodes do not run, each keeps its disk."""
         with self._acting(say) as program:
-            program.halt()
+            program.halt_all(names)
+
+    def power_off(self, names: Collection[str], say: Say) -> None:
+        """Run `vagrant halt --force`, which asks nothing of what runs on the nodes."""
+        with self._acting(say) as program:
+            program.halt_all(names, "--force")
 
     def destroy(self, say: Say) -> bool:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
@@ -104,6 +109,10 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     def up_all(self, names: Sequence[str], provider: str) -> None:
         """Like `up`, which takes one name, or none for all: a second call would cost Vagrant's 1.3 s again."""
         self._call_vagrant_command(["up", *names, f"--provider={provider}"])
+
+    def halt_all(self, names: Iterable[str], *options: str) -> None:
+        """Like `halt`, which takes one name, or none for all."""
+        self._call_vagrant_command(["halt", *sorted(names), *options])
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
         # A machine that failed to boot is the evidence of why; Vagrant would destroy it.

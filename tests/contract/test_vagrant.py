@@ -182,20 +182,24 @@ def test_a_failed_destroy_is_an_error(virtual: VagrantProvider, programs: Progra
 
 
 def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
-    virtual.halt(watched.say)
+    virtual.halt({WORKER.name, CONTROL_PLANE.name}, watched.say)
+    virtual.power_off({WORKER.name}, watched.say)
 
-    assert programs.calls == ["vagrant halt"]
+    assert programs.calls == [
+        f"vagrant halt {CONTROL_PLANE.name} {WORKER.name}",
+        f"vagrant halt {WORKER.name} --force",
+    ]
 
 
 def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
-    for node, identity in ((CONTROL_PLANE, "aaaa"), (WORKER, "bbbb")):
-        _machine(docker.folder, node.name, identity)
-    programs.put("docker", f'[ "$1" = ps ] && echo "aaaa {CONTROL_PLANE.name}" && echo "bbbb {WORKER.name}"; true')
+    docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.say)
+    docker.power_off({WORKER.name}, watched.say)
 
-    docker.halt(watched.say)
-
-    assert programs.calls[-1] == f"docker stop --time 10 {CONTROL_PLANE.name} {WORKER.name}"
-    assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}"]
+    assert programs.calls == [
+        f"docker stop --time 10 {CONTROL_PLANE.name} {WORKER.name}",
+        f"docker kill {WORKER.name}",
+    ]
+    assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}", f"cutting the power of {WORKER.name}"]
 
 
 def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
@@ -210,7 +214,7 @@ def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
         virtual.up([WORKER], watched.say)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
-    virtual.halt(watched.say)
+    virtual.halt({WORKER.name}, watched.say)
 
     assert (virtual.folder / "order").read_text().split("\n") == ["up ended", "halt", ""]
     assert f"(pid {pid})" in watched.texts[0]

@@ -421,6 +421,20 @@ def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
     assert not execute(steps.halt(), context, watched)
 
 
+@pytest.mark.parametrize("power_cut", [True, False])
+def test_one_node_stops_and_the_others_run_on(
+    context: Context, watched: Watched, provider: FakeProvider, *, power_cut: bool
+) -> None:
+    control_plane, worker = context.lab.nodes
+    provider.nodes = {control_plane.name, worker.name}
+    plan = steps.halt_some([worker], power_cut=power_cut)
+
+    assert execute(plan, context, watched)
+    assert provider.nodes == {control_plane.name}
+    assert any("power" in event.text for event in watched.events) is power_cut
+    assert not execute(plan, context, watched)
+
+
 def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
     context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
