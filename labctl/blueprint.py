@@ -102,7 +102,6 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
     return {
         "lab": lab,
         "node": node,
-        "alone": not lab.workers,
         "peers": [peer for peer in lab.possible_nodes if peer != node],
         "api_server": lab.api_server,
         "pod_network": POD_NETWORK,

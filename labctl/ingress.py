@@ -28,6 +28,8 @@ class IngressController:
     service: str = "ingress-nginx-controller"
     deployment: str = "ingress-nginx-controller"
     ingress_class: str = "nginx"
+    settings: tuple[tuple[str, str], ...] = ()
+    """What upstream's ConfigMap of the Deployment's name says besides."""
     obstacles: tuple[tuple[str, str, str], ...] = ()
     """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
 
@@ -38,6 +40,12 @@ CONTROLLERS = (
         repository="registry.k8s.io/ingress-nginx/controller",
         publish_argument="--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
         manifest="manifests/ingress-nginx-baremetal.yaml",
+        # Where a pod takes no connection the next one is tried; by default that costs five seconds, three times.
+        settings=(
+            ("proxy-connect-timeout", "1"),
+            ("proxy-next-upstream-tries", "10"),
+            ("proxy-next-upstream-timeout", "5"),
+        ),
         notice="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
     ),
     IngressController(
@@ -69,23 +77,31 @@ def choose(name: str, references: Iterable[str]) -> IngressController:
 
 
 def objects(
-    controller: IngressController, documents: Iterable[Mapping[str, Any]], references: Iterable[str]
+    controller: IngressController, documents: Iterable[Mapping[str, Any]], references: Iterable[str], replicas: int
 ) -> list[dict[str, Any]]:
     """The controller's objects as they go to the API, with its Service of type LoadBalancer from the first write on.
 
-    Applying first and patching then would flip the type, and with it the address, on every run. An image the bundle
-    carries loses its digest: an image loaded from an archive has a digest of its own.
+    Applying first and patching then would flip the type, and with it the address, on every run. The controller has
+    `replicas` pods, each on a node of its own. An image the bundle carries loses its digest: an image loaded from an
+    archive has a digest of its own.
     """
     carried = frozenset(references)
-    return [_adapted(controller, dict(document), carried) for document in documents]
+    return [_adapted(controller, dict(document), carried, replicas) for document in documents]
 
 
-def _adapted(controller: IngressController, document: dict[str, Any], carried: frozenset[str]) -> dict[str, Any]:
+def _adapted(
+    controller: IngressController, document: dict[str, Any], carried: frozenset[str], replicas: int
+) -> dict[str, Any]:
     adapted = copy.deepcopy(document)
     match adapted["kind"], adapted["metadata"]["name"]:
         case "Service", controller.service:
-            adapted["spec"]["type"] = "LoadBalancer"
+            # Local: the client's address is kept; and MetalLB announces from nodes with a ready pod only, so that the
+            # address moves as soon as Kubernetes, or MetalLB itself, notices that a node is dead.
+            adapted["spec"] |= {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
+        case "ConfigMap", controller.deployment:
+            adapted["data"] = {**(adapted.get("data") or {}), **dict(controller.settings)}
         case "Deployment", controller.deployment:
+            _spread(adapted["spec"], replicas)
             arguments = adapted["spec"]["template"]["spec"]["containers"][0]["args"]
             if controller.publish_argument not in arguments:
                 arguments.append(controller.publish_argument)
@@ -94,3 +110,13 @@ def _adapted(controller: IngressController, document: dict[str, Any], carried: f
         if without_digest in carried:
             container["image"] = without_digest
     return adapted
+
+
+def _spread(spec: dict[str, Any], replicas: int) -> None:
+    """The Deployment has a pod on each of as many nodes; an update replaces one after the other in its place."""
+    apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": copy.deepcopy(spec["selector"])}
+    spec["replicas"] = replicas
+    spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}
+    spec["template"]["spec"]["affinity"] = {
+        "podAntiAffinity": {"requiredDuringSchedulingIgnoredDuringExecution": [apart]}
+    }

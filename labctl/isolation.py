@@ -94,7 +94,7 @@ class Isolation:
         return any(made)
 
     def enter(self) -> None:
-        """This process, and what it starts from here on, is in the namespace, with the lab's own /etc/hosts.
+        """From here on, this process and what it starts is in the namespace, with the lab's own /etc/hosts.
 
         Raises ProviderError `namespace-closed`.
         """

@@ -100,6 +100,19 @@ class Lab:
         return self.nodes[0]
 
     @property
+    def has_dedicated_control_plane(self) -> bool:
+        """Whether the workers alone run apps and announce addresses, because any one of them can do without another.
+
+        With fewer than two workers the control plane takes part, so that the site outlives the death of a node.
+        """
+        return self.workers > 1
+
+    @property
+    def serving_nodes(self) -> tuple[Node, ...]:
+        """The nodes that run apps and the ingress controller, and announce addresses."""
+        return self.nodes[1:] if self.has_dedicated_control_plane else self.nodes
+
+    @property
     def possible_nodes(self) -> tuple[Node, ...]:
         """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
         return tuple(node for index in range(MAX_WORKERS + 1) if (node := _node(self, index)).address in self.network)

@@ -42,6 +42,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     """Return the manifests that are applied to the lab's cluster, by file name."""
     lab, controller = context.lab, context.controller
     files = {
+        "control-plane.yaml": manifests.control_plane(lab),
         "metallb.yaml": manifests.metallb(
             upstream=_text(context.bundle.path("manifests/metallb-native.yaml")),
             webhook_certificate=_text(folder / pki.WEBHOOK_CERTIFICATE),
@@ -49,7 +50,11 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
         ),
         "memberlist.yaml": manifests.memberlist(pki.memberlist(folder)),
         "pool.yaml": manifests.pool(lab),
-        "ingress.yaml": yaml_stream(ingress.objects(controller, documents(_controller_text(context)), context.images)),
+        "ingress.yaml": yaml_stream(
+            ingress.objects(
+                controller, documents(_controller_text(context)), context.images, replicas=len(lab.serving_nodes)
+            )
+        ),
     }
     for app in lab.apps:
         image = context.bundle.image(app.image) or app.image

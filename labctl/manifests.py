@@ -8,6 +8,11 @@ from labctl.lab import App, Lab
 from labctl.render import documents, text, yaml_stream
 
 
+def control_plane(lab: Lab) -> str:
+    """What marks the control plane as one, and keeps apps and addresses off it where workers have them."""
+    return text("node/control-plane.yaml.j2", node=lab.control_plane, dedicated=lab.has_dedicated_control_plane)
+
+
 def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
     """Upstream's objects, with two waits taken out that every address pool would go through.
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Address
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.errors import NotReadyError
-from labctl.kube import Cluster
 from labctl.lab import Lab
 from labctl.wait import Pending
 
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
+
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
 LOAD_BALANCER = "LoadBalancer"
+ANNOUNCED_BY = "metallb.io/node"
 APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
 
 
@@ -42,12 +45,18 @@ def address_of(service: dict[str, Any]) -> IPv4Address | None:
 
 
 def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
-    """Return, by (namespace, name) of a Service, the node that answers ARP for its address, as MetalLB records it."""
+    """Return, by (namespace, name) of a Service, the node that answers ARP for its address, as MetalLB records it.
+
+    Its status cannot be changed (metallb issue 2930): the node that takes over from one that died changes only the
+    record's label. A node may also have left its record behind; the newest one counts.
+    """
+    records = cluster.list("metallb.io/v1beta1", "ServiceL2Status")
     holders = {}
-    for status in cluster.list("metallb.io/v1beta1", "ServiceL2Status"):
-        told = status.get("status", {})
-        if "node" in told:
-            holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = told["node"]
+    for record in sorted(records, key=lambda record: record["metadata"].get("creationTimestamp") or ""):
+        told = record.get("status", {})
+        node = record["metadata"].get("labels", {}).get(ANNOUNCED_BY) or told.get("node")
+        if node:
+            holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = str(node)
     return holders
 
 
@@ -97,6 +106,26 @@ def remove_other_apps(cluster: Cluster, lab: Lab) -> list[str]:
             if name not in names and cluster.delete(api_version, kind, name, "default"):
                 removed.append(name)
     return removed
+
+
+def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
+    """No serving node runs two pods more of an app than another one; return those that were taken away for that.
+
+    Kubernetes looks at where pods are only when it starts them: they stay where the death of a node drove them.
+    """
+    pods: dict[str, list[dict[str, Any]]] = {node.name: [] for node in lab.serving_nodes}
+    for pod in cluster.list("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
+        node = pod["spec"].get("nodeName")
+        if node in pods and "deletionTimestamp" not in pod["metadata"]:
+            pods[node].append(pod)
+    crowded = []
+    counts = {node: len(found) for node, found in pods.items()}
+    while counts and max(counts.values()) > min(counts.values()) + 1:
+        fullest, emptiest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        counts[fullest] -= 1
+        counts[emptiest] += 1
+        crowded.append(pods[fullest].pop()["metadata"]["name"])
+    return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
 
 
 def _unready(node: dict[str, Any] | None) -> str:

@@ -97,7 +97,7 @@ def is_inside(lab_name: str) -> bool:
 
 
 def enter(context: Context) -> None:
-    """This process, and what it starts from here on, is in the lab's network. Raises MissingError if there is none."""
+    """From here on, this process and what it starts is in the lab's network. Raises MissingError if there is none."""
     if not context.isolated or is_inside(context.lab.name):
         return
     if not context.isolation.exists():
@@ -199,4 +199,3 @@ class InterruptedByUserError(LabError):
 
     def __init__(self) -> None:
         super().__init__("interrupted", id="interrupted", hint="Type the same command again: it goes on from here.")
-

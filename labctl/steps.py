@@ -124,7 +124,7 @@ def boot(context: Context, say: Say) -> Outcome:
 
 
 def await_cluster(context: Context, say: Say) -> Outcome:
-    """The API answers and every node is Ready."""
+    """The API answers, every node is Ready, and the control plane is marked as one."""
     say("waiting for the Kubernetes API")
     api, control_plane = f"the API server at {context.lab.api_server}", context.lab.control_plane
     try:
@@ -137,7 +137,8 @@ def await_cluster(context: Context, say: Say) -> Outcome:
         reasons = observe.unready_nodes(context.cluster, context.lab)
         node = next((node for node in context.lab.nodes if node.name in reasons), control_plane)
         raise _with_log(context, node, error) from error
-    return Outcome(changed=False, text=f"{len(context.lab.nodes)} nodes Ready")
+    marked = _apply(context, say, "control-plane.yaml")
+    return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
 
 
 def apply_metallb(context: Context, say: Say) -> Outcome:
@@ -173,7 +174,7 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
 
 
 def apply_apps(context: Context, say: Say) -> Outcome:
-    """Every app is applied, and those that the configuration no longer has are gone."""
+    """Every app is applied and spread over the nodes, and those that the configuration no longer has are gone."""
     changed: list[str] = []
     for app in context.lab.apps:
         say(f"applying {app.name}")
@@ -184,7 +185,10 @@ def apply_apps(context: Context, say: Say) -> Outcome:
             timeout=READY_SECONDS,
         )
     removed = observe.remove_other_apps(context.cluster, context.lab)
-    return Outcome(bool(changed or removed), ", ".join(app.name for app in context.lab.apps))
+    moved = [pod for app in context.lab.apps for pod in observe.spread(context.cluster, context.lab, app.name)]
+    if moved:
+        say(f"moving {', '.join(moved)} to nodes that have fewer")
+    return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
 def sync_hosts(context: Context, _say: Say) -> Outcome:

@@ -171,8 +171,10 @@ class FakeCluster(Cluster):
     def _store(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]
         key = (manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
-        stored = {**copy.deepcopy(dict(manifest)), **self._status(manifest)}
-        changed = self.objects.get(key) != stored
+        before = self.objects.get(key, {})
+        stored = {**before, **copy.deepcopy(dict(manifest)), **self._status(manifest)}
+        stored["metadata"] = {**before.get("metadata", {}), **stored["metadata"]}
+        changed = before != stored
         self.objects[key] = stored
         return changed
 

@@ -104,7 +104,7 @@ class AppConfig(BaseModel):
         default=None, description="By default the name with .local behind it."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 80
-    replicas: Annotated[int, Field(ge=0, le=50)] = 1
+    replicas: Annotated[int, Field(ge=0, le=50)] = 2
 
 
 class Config(BaseModel):
@@ -146,7 +146,7 @@ class Config(BaseModel):
     )
     apps: list[AppConfig] = Field(
         default=[AppConfig(name="my-app")],
-        description="Web applications. Only name is needed: image is nginx, hostname NAME.local, port 80, replicas 1.",
+        description="Web applications. Only name is needed: image is nginx, hostname NAME.local, port 80, replicas 2.",
     )
     hosts_file: Annotated[str, Field(pattern=_FILE)] = Field(
         default="/etc/hosts", description="Where hostnames are written, in a marked block."

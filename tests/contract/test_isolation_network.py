@@ -25,6 +25,8 @@ pytestmark = pytest.mark.skipif(
 LAN, BEHIND = "192.0.2", "198.51.100"
 """Networks for documentation: the neighbour is `.2` of one, a server behind the machine is `.2` of the other."""
 PORT = 8000
+LABS = ("contract-demo", "contract-other")
+"""Names that no lab on this machine has: what one has mounted stays in sight of the test's own mounts."""
 WAIT_SECONDS = 1.0
 CONNECT = f"import socket, sys; socket.create_connection((sys.argv[1], {PORT}), {WAIT_SECONDS})"
 SERVE = f"""
@@ -39,7 +41,7 @@ while True:
 def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> None:
     def looked() -> None:
         _a_machine(tmp_path)
-        demo, other = (Isolation(name, IPv4Network("192.168.56.0/24"), tmp_path / name) for name in ("demo", "other"))
+        demo, other = (Isolation(name, IPv4Network("192.168.56.0/24"), tmp_path / name) for name in LABS)
         for lab in (demo, other):
             assert lab._ensure_namespace()
             assert lab._ensure_forwarding()
@@ -68,7 +70,7 @@ def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> No
     def looked() -> None:
         _a_machine(tmp_path)
         isolation.IP_FORWARD.write_text("1")
-        demo = Isolation("demo", IPv4Network("192.168.56.0/24"), tmp_path / "demo")
+        demo = Isolation(LABS[0], IPv4Network("192.168.56.0/24"), tmp_path / "demo")
         demo._ensure_namespace()
         demo._ensure_forwarding()
 

@@ -28,18 +28,18 @@ def namespace() -> Iterator[Path]:
 
 def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("192.0.2.1 only-inside.test\n")
-    before = Path("/etc/hosts").read_bytes(), os.listdir("/sys/class/net")
+    before = Path("/etc/hosts").read_bytes(), _devices()
 
     def looked() -> None:
         namespaces.enter(namespace, tmp_path)
 
         assert Path("/etc/hosts").read_text() == "192.0.2.1 only-inside.test\n"
-        assert os.listdir("/sys/class/net") == ["lo"]
+        assert _devices() == ["lo"]
         assert run(["ip", "-o", "link"]).out.count("\n") == 1
         assert run(["ip", "netns", "identify"]).out.strip() == namespace.name
 
     assert ended(start(looked)) == 0
-    assert (Path("/etc/hosts").read_bytes(), os.listdir("/sys/class/net")) == before
+    assert (Path("/etc/hosts").read_bytes(), _devices()) == before
 
 
 def test_a_namespace_without_settings_has_the_machines_files(namespace: Path, tmp_path: Path) -> None:
@@ -58,3 +58,7 @@ def test_where_there_is_no_namespace_the_reason_is_told(tmp_path: Path) -> None:
     (tmp_path / "no-namespace").touch()
     with pytest.raises(OSError, match="Invalid argument"):
         namespaces.enter(tmp_path / "no-namespace", tmp_path)
+
+
+def _devices() -> list[str]:
+    return sorted(path.name for path in Path("/sys/class/net").iterdir())

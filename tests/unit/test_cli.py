@@ -248,6 +248,30 @@ def test_destroy_with_leave_removes_the_lab(labctl: Run, lab_is: Context) -> Non
     assert not lab_is.folder.exists()
 
 
+@pytest.mark.parametrize(("options", "told"), [((), "halting machines"), (("--force",), "cutting the power")])
+def test_halt_stops_the_nodes_named_and_no_other(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], told: str
+) -> None:
+    labctl("-q", "up")
+    capsys.readouterr()
+
+    assert labctl("-o", "json", "halt", "worker-1", *options) == 0
+    *steps, result = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert any(told in step["text"] for step in steps)
+    assert (result["changed"], result["urls"]) == (True, [])
+    assert lab_is.provider.running() == {"demo-control-plane"}
+
+
+def test_halt_refuses_a_node_that_there_is_not(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labctl("-q", "up")
+
+    assert labctl("halt", "worker-1", "worker-9") == 2
+    assert "has no node worker-9" in capsys.readouterr().err
+    assert len(lab_is.provider.running()) == 2
+
+
 # Answers
 
 

@@ -25,7 +25,7 @@ SEED = Lab(
     pool=AddressPool(IPv4Address("192.168.56.100"), IPv4Address("192.168.56.110")),
     kubernetes="auto",
     ingress="auto",
-    apps=(App("my-app", "my-app.local", "nginx", 80, 1),),
+    apps=(App("my-app", "my-app.local", "nginx", 80, 2),),
     hosts_file=Path("/etc/hosts"),
 )
 
@@ -102,7 +102,7 @@ def test_every_key_reaches_the_lab(load: Load) -> None:
         ingress="traefik",
         apps=(
             App("shop", "shop.test", "ghcr.io/me/shop:1.2", 8080, 3),
-            App("blog", "blog.local", "nginx", 80, 1),
+            App("blog", "blog.local", "nginx", 80, 2),
         ),
         hosts_file=Path("/tmp/my hosts"),  # noqa: S108 - only a value, nothing is written there
     )

@@ -21,7 +21,10 @@ def _deployment(name: str = NGINX.deployment, image: str = f"{NGINX_IMAGE}@sha25
     return {
         "kind": "Deployment",
         "metadata": {"name": name},
-        "spec": {"template": {"spec": {"containers": [container]}}},
+        "spec": {
+            "selector": {"matchLabels": {"app": name}},
+            "template": {"spec": {"containers": [container]}},
+        },
     }
 
 
@@ -69,26 +72,49 @@ def test_every_controller_is_found_under_the_same_names(controller: IngressContr
 
 
 def test_the_service_is_a_load_balancers_and_the_controller_publishes_its_address() -> None:
-    service, deployment = objects(NGINX, [SERVICE, _deployment()], [])
+    service, deployment = objects(NGINX, [SERVICE, _deployment()], [], replicas=2)
 
-    assert service["spec"]["type"] == "LoadBalancer"
+    assert service["spec"] == {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
     assert _container(deployment)["args"] == [
         "/controller",
         "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
     ]
 
 
-def test_adapting_twice_changes_no_more() -> None:
-    once = objects(NGINX, [SERVICE, _deployment()], [NGINX_IMAGE])
+def test_the_controller_has_a_pod_on_every_node_and_an_update_replaces_one_after_the_other() -> None:
+    (deployment,) = objects(NGINX, [_deployment()], [], replicas=3)
 
-    assert objects(NGINX, once, [NGINX_IMAGE]) == once
+    spec = deployment["spec"]
+    (apart,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+    assert spec["replicas"] == 3
+    assert apart == {
+        "topologyKey": "kubernetes.io/hostname",
+        "labelSelector": {"matchLabels": {"app": NGINX.deployment}},
+    }
+    assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+
+
+def test_upstreams_settings_stay_beside_labctls() -> None:
+    settings = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": {"theirs": "1"}}
+    empty = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": None}
+
+    with_theirs, without = objects(NGINX, [settings, empty], [], replicas=2)
+
+    assert with_theirs["data"] == {"theirs": "1", **dict(NGINX.settings)}
+    assert without["data"] == dict(NGINX.settings)
+
+
+def test_adapting_twice_changes_no_more() -> None:
+    once = objects(NGINX, [SERVICE, _deployment()], [NGINX_IMAGE], replicas=2)
+
+    assert objects(NGINX, once, [NGINX_IMAGE], replicas=2) == once
 
 
 def test_what_was_read_stays_as_it_was() -> None:
     documents = [SERVICE, _deployment()]
     before = copy.deepcopy(documents)
 
-    objects(NGINX, documents, [NGINX_IMAGE])
+    objects(NGINX, documents, [NGINX_IMAGE], replicas=2)
 
     assert documents == before
 
@@ -98,11 +124,11 @@ def test_other_objects_of_the_same_kind_stay_as_upstream_wrote_them() -> None:
     namespace = {"kind": "Namespace", "metadata": {"name": "ingress-nginx"}}
     others = [namespace, admission, _deployment("other", "example.com/other:1@sha256:34")]
 
-    assert objects(NGINX, others, [NGINX_IMAGE]) == others
+    assert objects(NGINX, others, [NGINX_IMAGE], replicas=2) == others
 
 
 @pytest.mark.parametrize(("carried", "image"), [([NGINX_IMAGE], NGINX_IMAGE), ([], f"{NGINX_IMAGE}@sha256:12")])
 def test_only_an_image_that_the_bundle_carries_loses_its_digest(carried: list[str], image: str) -> None:
-    (deployment,) = objects(NGINX, [_deployment()], carried)
+    (deployment,) = objects(NGINX, [_deployment()], carried, replicas=2)
 
     assert _container(deployment)["image"] == image

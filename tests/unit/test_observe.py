@@ -87,6 +87,16 @@ def test_metallb_says_which_node_announces_a_service(cluster: FakeCluster) -> No
     assert observe.announcing_nodes(cluster) == {("web", "x"): "demo-worker-1"}
 
 
+def test_the_node_that_took_over_from_a_dead_one_announces_whatever_the_old_record_says(cluster: FakeCluster) -> None:
+    told = {"node": "dead", "serviceNamespace": "ingress-nginx", "serviceName": "nginx"}
+    kind = ("metallb.io/v1beta1", "ServiceL2Status")
+    taken_over = {"creationTimestamp": "2026-11-24T11:00:01Z", "labels": {"metallb.io/node": "alive"}}
+    cluster.put(*kind, "l2-b", "metallb-system", status=told, metadata=taken_over)
+    cluster.put(*kind, "l2-c", "metallb-system", status=told, metadata={"creationTimestamp": "2026-11-24T11:00:00Z"})
+
+    assert observe.announcing_nodes(cluster) == {("ingress-nginx", "nginx"): "alive"}
+
+
 def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:
     _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
 
@@ -139,3 +149,48 @@ def test_an_image_that_cannot_be_had_is_an_error_with_the_image_and_the_pod(clus
 
     assert raised.value.id == "image-not-pullable"
     assert "labctl bundle list" in raised.value.hint
+
+
+# Where the pods of an app are
+
+
+@pytest.mark.parametrize(
+    ("workers", "where", "moved"),
+    [
+        (1, {"control-plane": 2, "worker-1": 0}, 1),
+        (1, {"control-plane": 1, "worker-1": 1}, 0),
+        (1, {"control-plane": 2, "worker-1": 1}, 0),
+        (1, {"control-plane": 1, "worker-1": 0}, 0),
+        (3, {"worker-1": 3, "worker-2": 0, "worker-3": 0}, 2),
+        (3, {"worker-1": 4, "worker-2": 1, "worker-3": 1}, 2),
+        (3, {"control-plane": 3, "worker-1": 1, "worker-2": 1, "worker-3": 1}, 0),
+    ],
+)
+def test_pods_that_crowd_a_node_are_taken_away_and_no_more_of_them(
+    cluster: FakeCluster, workers: int, where: dict[str, int], moved: int
+) -> None:
+    for node, count in where.items():
+        for number in range(count):
+            _app_pod(cluster, f"{node}-{number}", node)
+
+    taken = observe.spread(cluster, lab(workers=workers), "my-app")
+
+    assert len(taken) == moved
+    assert not set(taken) & {name for _, kind, _, name in cluster.objects if kind == "Pod"}
+    assert observe.spread(cluster, lab(workers=workers), "my-app") == []
+
+
+def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
+    _app_pod(cluster, "stays", "control-plane")
+    _app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
+    cluster.put("v1", "Pod", "waits", "default", metadata={"labels": APP}, spec={})
+
+    assert observe.spread(cluster, lab(), "my-app") == []
+
+
+APP = {"app.kubernetes.io/name": "my-app"}
+
+
+def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: str) -> None:
+    spec = {"nodeName": f"demo-{node}"}
+    cluster.put("v1", "Pod", name, "default", metadata={"labels": APP, **metadata}, spec=spec)

@@ -105,7 +105,7 @@ def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
     assert (report["ingress"]["address"], report["ingress"]["ready"]) == (None, False)
     problems = " ".join(report["problems"])
     assert "ingress-nginx/ingress-nginx-controller has no address" in problems
-    assert "ingress-nginx/ingress-nginx-controller has 0 of 1 ready" in problems
+    assert "ingress-nginx/ingress-nginx-controller has 0 of 2 ready" in problems
 
 
 def test_a_hosts_file_without_the_line_is_a_problem(well: Context) -> None:

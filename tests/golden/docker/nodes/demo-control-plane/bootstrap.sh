@@ -50,6 +50,11 @@ connect() {
   until_true 60 "the address 192.168.56.10" private_interface
   local interface
   interface=$(private_interface)
+  # A node that died is known to be gone after two seconds, and whoever asks for a pod there learns it at once. By
+  # default packets go where nobody is for half a minute, and then every connection waits for three seconds.
+  sysctl --quiet --write "net.ipv4.neigh.$interface.base_reachable_time_ms=1000" \
+    "net.ipv4.neigh.$interface.delay_first_probe_time=1" "net.ipv4.neigh.$interface.retrans_time_ms=100" \
+    net.ipv4.icmp_ratelimit=0 # or only one in a second would learn it
   # Nothing meant for a pod or a service may leave by the default route, not even before the cluster has its rules.
   ip route replace unreachable 10.244.0.0/16 metric 9999
   ip route replace 10.96.0.0/12 dev "$interface"
@@ -147,6 +152,6 @@ import_images images/nginx.tar &
 after=$!
 say "waiting for services to work"
 until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
-wait "$after"
 say "demo-control-plane is assembled"
