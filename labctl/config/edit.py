@@ -1,0 +1,133 @@
+"""Changing the apps of a `labctl.yaml`: what it will say is checked first, and then it is written whole or not at all."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from labctl.config import splice
+from labctl.config.check import check
+from labctl.config.document import read
+from labctl.config.model import Config
+from labctl.config.problems import Problem, invalid
+from labctl.errors import UsageError
+from labctl.faults import reached
+from labctl.lab import Lab
+
+App = Mapping[str, Any]
+"""An app in the words of labctl.yaml."""
+
+_UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A `labctl.yaml`: its text, and what that says. It may be one that is yet to be written."""
+
+    path: Path
+    text: str
+    values: Mapping[str, Any]
+    problems: tuple[Problem, ...] = ()
+    """The keys that it has twice."""
+    is_there: bool = True
+    encoding: str = "utf-8"
+
+    @property
+    def apps(self) -> list[Any]:
+        """Its apps as they are written, the default one where it does not speak of them. Not checked yet."""
+        if splice.KEY not in self.values:
+            return [app.model_dump(exclude_defaults=True) for app in Config().apps]
+        written = self.values[splice.KEY]
+        return written if isinstance(written, list) else []
+
+    def lab(self, apps: Sequence[Any], name: str | None, words: Mapping[str, str]) -> Lab:
+        """The lab that it describes with these apps, and with this name if there is one.
+
+        Raises UsageError `config-invalid` with every problem; `words` are keys that the user knows by another word.
+        """
+        is_list = isinstance(self.values.get(splice.KEY, []), list)  # what is none is a problem itself
+        listed = {splice.KEY: list(apps)} if is_list else {}
+        lab, found = check({**self.values, **listed, **({"name": name} if name else {})})
+        problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in found)]
+        if problems:
+            raise invalid(self.path if self.is_there else None, problems)
+        return lab
+
+    def with_app(self, app: App) -> Source:
+        """The same with this app behind the others. Raises UsageError `config-not-editable`."""
+        apps = [*self.apps, app]
+        added = [app] if splice.KEY in self.values else apps
+        return self._edited(apps, lambda: splice.with_apps(self.text, added))
+
+    def without_app(self, name: str) -> Source:
+        """The same without the app of this name, which it has. Raises UsageError `config-not-editable`."""
+        index = [app["name"] for app in self.apps].index(name)
+        apps = [*self.apps[:index], *self.apps[index + 1 :]]
+        if splice.KEY not in self.values:
+            return self._edited(apps, lambda: splice.with_apps(self.text, apps))
+        return self._edited(apps, lambda: splice.without_app(self.text, index))
+
+    def _edited(self, apps: Sequence[App], edit: Callable[[], str]) -> Source:
+        values = {**self.values, splice.KEY: apps}
+        try:
+            text = edit()
+            is_right = yaml.safe_load(text) == values
+        except (splice.UnclearError, yaml.YAMLError):
+            is_right = False
+        if not is_right:
+            raise UsageError(
+                f"{self.path}: its apps are written in a way that labctl cannot change without touching anything else",
+                id="config-not-editable",
+                hint="Change them in an editor; `labctl up` then deploys them.",
+            )
+        return replace(self, text=text, values=values)
+
+
+def opened(path: Path) -> Source:
+    """The file as it is. Raises UsageError as `config.load` does, but for values that are wrong."""
+    values, problems = read(path)
+    content = path.read_bytes()
+    encoding = _UTF16.get(content[:2], "utf-8")
+    return Source(path, content.decode(encoding), values, tuple(problems), encoding=encoding)
+
+
+def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
+    """A file that is not there yet, with these values and apps."""
+    text = yaml.safe_dump(dict(values), sort_keys=False) if values else ""
+    return Source(path, splice.with_apps(text, apps), {**values, splice.KEY: list(apps)}, is_there=False)
+
+
+def write(source: Source) -> None:
+    """The file has this text, whole or not at all; links are followed, mode and owner stay.
+
+    Raises UsageError `config-unwritable`, with the file as it was.
+    """
+    real = Path(os.path.realpath(source.path))
+    temporary = real.with_name(f".{real.name}.labctl-{secrets.token_hex(4)}")
+    try:
+        with temporary.open("xb") as file:
+            if real.exists():
+                owner = real.stat()
+                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
+                shutil.copymode(real, temporary)
+            file.write(source.text.encode(source.encoding))
+            file.flush()
+            os.fsync(file.fileno())
+        reached("config.rename")
+        temporary.replace(real)
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the configuration file {source.path}: {error.strerror}",
+            id="config-unwritable",
+            hint="Make it, and the folder it is in, writable.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)

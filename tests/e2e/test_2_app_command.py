@@ -1,0 +1,110 @@
+"""An app by hostname in one line: it comes into labctl.yaml and into the lab, is followed hop by hop, and goes again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .reallab import UP_SECONDS, RealLab
+
+pytestmark = pytest.mark.e2e
+
+URL = "http://shop.test"
+ADD = ("app", "add", "shop", "--image", "nginx", "--host", "shop.test")
+REMOVE = ("app", "remove", "shop")
+BEFORE = """\
+# The lab of the tests.
+workers:  1   # beside the control plane
+
+apps:
+  # what everybody looks at first
+  - name: my-app
+    hostname: my-app.local   # as ever
+
+# What is not said here is the default.
+"""
+SHOP = """\
+  - name: shop
+    image: nginx
+    hostname: shop.test
+"""
+AFTER = BEFORE.replace("# as ever\n", f"# as ever\n{SHOP}")
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("app") / "labctl.yaml"
+    path.write_text(BEFORE, encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def added(lab: RealLab, file: Path) -> Iterator[list[dict[str, Any]]]:
+    """What adding the app said; afterwards the lab has the apps that it had before, whatever a test found."""
+    try:
+        yield _labctl(lab, file, *ADD)
+    finally:
+        if file.read_text(encoding="utf-8") != BEFORE:
+            _labctl(lab, file, *REMOVE)
+
+
+def test_one_line_adds_an_app_and_follows_a_request_to_its_pod(
+    lab: RealLab, file: Path, added: list[dict[str, Any]]
+) -> None:
+    done = {event["step"]: event["text"] for event in added if event.get("state") == "done"}
+    hops = [event["text"] for event in added if (event.get("step"), event.get("state")) == ("trace", "progress")]
+
+    assert list(done) == ["config", "render", "apps", "hosts", "verify", "trace"]
+    assert done["trace"].startswith("6 hops to pod shop-")
+    assert [hop.partition(":")[0] for hop in hops] == ["name", "address", "node", "rule", "pod", "response"]
+    assert (added[-1]["ok"], added[-1]["urls"]) == (True, ["http://my-app.local", URL])
+    assert file.read_text(encoding="utf-8") == AFTER
+    assert [lab.page(url)[0] for url in added[-1]["urls"]] == [200, 200]
+
+
+@pytest.mark.usefixtures("added")
+def test_the_app_is_known_to_every_command(lab: RealLab, file: Path) -> None:
+    hosts = lab.labctl("hosts", "show").out.splitlines()
+    listed = lab.labctl("--config", str(file), "app", "list", "-o", "json").document()
+
+    assert hosts == ["192.168.56.100 my-app.local", "192.168.56.100 shop.test"]
+    assert [app["url"] for app in listed] == ["http://my-app.local", URL]
+    assert lab.labctl("trace", "shop.test", "-o", "json").document()["ok"]
+    assert [app["http"] for app in lab.status()["apps"]] == [200, 200]
+
+
+@pytest.mark.usefixtures("added")
+def test_the_same_line_again_changes_nothing(lab: RealLab, file: Path) -> None:
+    result = _labctl(lab, file, *ADD)[-1]
+
+    assert (result["ok"], result["changed"]) == (True, False)
+    assert file.read_text(encoding="utf-8") == AFTER
+
+
+@pytest.mark.usefixtures("added")
+def test_other_values_are_refused_and_nothing_changes(lab: RealLab, file: Path) -> None:
+    refused = lab.labctl("--config", str(file), "-o", "json", *ADD, "--port", "81", code=2).document()
+
+    assert refused["error"]["id"] == "app-exists"
+    assert file.read_text(encoding="utf-8") == AFTER
+    assert lab.page(URL)[0] == 200
+
+
+@pytest.mark.usefixtures("added")
+def test_the_app_goes_from_everywhere(lab: RealLab, file: Path) -> None:
+    result = _labctl(lab, file, *REMOVE)[-1]
+
+    assert (result["ok"], result["urls"]) == (True, ["http://my-app.local"])
+    assert file.read_text(encoding="utf-8") == BEFORE
+    assert [lab.page(url)[0] for url in ("http://my-app.local", URL)] == [200, 0]
+    assert lab.labctl("hosts", "show").out.splitlines() == ["192.168.56.100 my-app.local"]
+    found = lab.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/managed-by=labctl")["items"]
+    assert {item["metadata"]["name"] for item in found} == {"my-app"}
+    assert lab.status()["ok"]
+
+
+def _labctl(lab: RealLab, file: Path, *words: str) -> list[dict[str, Any]]:
+    return lab.labctl("--config", str(file), "-o", "json", *words, seconds=UP_SECONDS).events()

@@ -1,0 +1,381 @@
+"""Apps that come into labctl.yaml and leave it, and how the lab follows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import FakeProvider, Watched, lab
+
+from labctl import apps, config, paths, record, steps
+from labctl.context import Context
+from labctl.errors import BrokenError, UsageError
+from labctl.isolation import Isolation
+from labctl.lab import Lab
+from labctl.report import HopReport, TraceReport
+from labctl.session import Session
+
+SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
+SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
+FILE = """\
+# Our lab.
+workers: 1  # enough
+apps:
+  - name: my-app  # mine
+  # the shop
+  - name: shop
+    image: shop:1
+    hostname: shop.test
+"""
+PODS = [{"pod": "shop-abc", "address": "10.244.1.7", "node": "demo-worker-1"}]
+EVIDENCE: dict[str, dict[str, Any]] = {
+    "name": {"address": "192.168.56.100", "source": "/etc/hosts, line 3", "milliseconds": 0.4},
+    "address": {"address": "192.168.56.100", "service": "ingress-nginx/controller", "pool": "demo"},
+    "node": {"announced_by": "demo-worker-1", "answers_arp": [], "route": "dev br-demo"},
+    "rule": {
+        "ingress": "default/shop",
+        "class": "nginx",
+        "host": "shop.test",
+        "path": "/",
+        "backend": {"service": "shop", "port": 80},
+        "controller_pods": [],
+    },
+    "pod": {"namespace": "default", "service": "shop", "endpoint_slices": ["shop-s"], "pods": PODS},
+    "response": {
+        "status": 200,
+        "answered_by": "shop-abc",
+        "milliseconds": {"name": 0.4, "connect": 0.2, "first_byte": 1.1},
+        "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
+    },
+}
+
+
+@pytest.fixture
+def file(home: Path) -> Path:
+    path = home / "labctl.yaml"
+    path.write_text(FILE)
+    return path
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider) -> FakeProvider:
+    """The nodes of every lab, which all run."""
+    provider.nodes |= {node.name for node in lab().nodes}
+    monkeypatch.setattr(Context, "provider", provider)
+    return provider
+
+
+def _made(isolated: bool = False, **values: Any) -> Lab:  # noqa: ANN401, FBT001, FBT002 - the values of a labctl.yaml
+    made = lab(**values)
+    record.write(paths.state(made.name), record.Record(made, isolated, bundle=Path("/stick")))
+    return made
+
+
+def _names(change: apps.Change) -> list[str]:
+    return [step.name for step in change.plan]
+
+
+def _problem(act: Callable[[], object]) -> UsageError:
+    with pytest.raises(UsageError) as caught:
+        act()
+    return caught.value
+
+
+def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
+    hops: list[HopReport] = []
+    for hop, seen in {**EVIDENCE, **evidence}.items():
+        if hop == broken:
+            hops.append({"hop": hop, "state": "broken", "cause": "no pod is ready", "fix": "Wait.", "evidence": seen})
+            break
+        hops.append({"hop": hop, "state": "ok", "cause": "", "fix": "", "evidence": seen})
+    return {"hostname": "shop.test", "ok": not broken, "hops": hops}
+
+
+# What labctl.yaml says
+
+
+def test_the_apps_are_those_of_the_file(file: Path) -> None:
+    assert [app["name"] for app in apps.listed(replace(SESSION, config_file=file))] == ["my-app", "shop"]
+
+
+@pytest.mark.usefixtures("home")
+def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_default_one() -> None:
+    default = {
+        "name": "my-app",
+        "image": "nginx",
+        "hostname": "my-app.local",
+        "port": 80,
+        "replicas": lab().apps[0].replicas,
+        "url": "http://my-app.local",
+    }
+    assert apps.listed(SESSION) == [default]
+
+    _made(apps=[SHOP])
+    assert [app["url"] for app in apps.listed(SESSION)] == ["http://shop.test"]
+
+
+def test_what_is_left_out_is_not_written(file: Path) -> None:
+    change = apps.add(SESSION, {"name": "blog", "replicas": 3})
+
+    told = change.write()
+
+    assert told == {"file": "labctl.yaml", "app": "blog", "lab": "not up; `labctl up` deploys it"}
+    assert file.read_text() == f"{FILE}  - name: blog\n    replicas: 3\n"
+
+
+def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> None:
+    apps.add(SESSION, SHOP).write()
+
+    assert (home / "labctl.yaml").read_text() == (
+        "apps:\n  - name: my-app\n  - name: shop\n    image: shop:1\n    hostname: shop.test\n"
+    )
+
+
+def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
+    hosts_file = str(home / "hosts")
+    made = _made(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
+
+    apps.add(replace(SESSION, lab_name="class"), SHOP).write()
+
+    written = yaml.safe_load((home / "labctl.yaml").read_text())
+    assert list(written) == ["name", "workers", "memory", "hosts_file", "apps"]
+    assert written["apps"] == [{"name": "blog", "port": 81}, SHOP]
+    now = config.load(home / "labctl.yaml", config.Overrides())
+    assert replace(now, apps=made.apps) == made
+
+
+def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
+    change = apps.add(SESSION, {**SHOP, "port": 80})
+    file.unlink()
+
+    assert not change.is_new
+    assert change.write()["app"] == "shop"
+    assert not file.exists()
+
+
+def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home: Path) -> None:
+    assert apps.add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
+    assert (home / "labctl.yaml").read_text() == "apps:\n  - name: my-app\n"
+
+
+@pytest.mark.usefixtures("home", "runs")
+def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: Path, watched: Watched) -> None:
+    _made()
+    blog, shop = apps.add(SESSION, {"name": "blog"}), apps.add(SESSION, SHOP)
+    assert file.read_text() == FILE
+    assert blog.context
+    assert shop.context
+
+    outcomes = [change.plan[0].run(change.context, watched.say) for change in (blog, shop) if change.context]
+
+    assert [(outcome.changed, outcome.text) for outcome in outcomes] == [(True, "labctl.yaml"), (False, "labctl.yaml")]
+    assert file.read_text() == f"{FILE}  - name: blog\n"
+
+
+def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path) -> None:
+    error = _problem(partial(apps.add, SESSION, {"name": "shop", "port": 81}))
+
+    assert error.id == "app-exists"
+    assert error.message.splitlines()[1:] == [
+        "  image: it has shop:1, asked is nginx",
+        "  hostname: it has shop.test, asked is shop.local",
+        "  port: it has 80, asked is 81",
+    ]
+    assert "`labctl app remove shop`" in error.hint
+    assert file.read_text() == FILE
+
+
+def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> None:
+    file.write_text(FILE.replace("workers: 1", "workers: many"))
+
+    error = _problem(partial(apps.add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
+
+    assert error.id == "config-invalid"
+    keys = {line.split(":")[0].strip() for line in error.message.splitlines()[1:]}
+    assert keys == {"--name", "workers", "NAME", "--image", "--port"}
+
+
+@pytest.mark.parametrize(
+    ("given", "problem"),
+    [
+        ({"name": "blog", "hostname": "shop.test"}, "apps.hostname: shop.test: is in 2 apps"),
+        ({"name": "blog", "hostname": "demo-worker-1"}, "apps.hostname: demo-worker-1: is the name of a node"),
+    ],
+)
+def test_a_hostname_that_is_taken_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
+    assert problem in _problem(partial(apps.add, SESSION, given)).message
+    assert file.read_text() == FILE
+
+
+def test_an_app_that_the_file_has_twice_is_a_problem_of_the_file(file: Path) -> None:
+    file.write_text("apps:\n  - name: shop\n  - name: shop\n")
+
+    assert "apps.name: shop: is in 2 apps" in _problem(partial(apps.add, SESSION, {"name": "shop"})).message
+
+
+def test_a_file_that_is_named_must_be_there(home: Path) -> None:
+    missing = replace(SESSION, config_file=home / "missing.yaml")
+
+    assert _problem(partial(apps.add, missing, SHOP)).id == "config-not-found"
+
+
+def test_an_app_goes_and_comments_stay(file: Path) -> None:
+    told = apps.remove(SESSION, "shop").write()
+
+    assert told["lab"] == "not up; `labctl up` leaves it out"
+    assert file.read_text() == "# Our lab.\nworkers: 1  # enough\napps:\n  - name: my-app  # mine\n  # the shop\n"
+
+
+def test_an_app_that_there_is_not_cannot_go(file: Path) -> None:
+    error = _problem(partial(apps.remove, SESSION, "blog"))
+
+    assert (error.id, error.message) == ("app-unknown", "the lab demo has no app blog")
+    assert error.hint == "It has my-app, shop."
+    assert file.read_text() == FILE
+
+
+def test_a_lab_may_be_left_without_apps(home: Path) -> None:
+    change = apps.remove(SESSION, "my-app")
+    change.write()
+
+    assert (home / "labctl.yaml").read_text() == "apps: []\n"
+    assert apps.listed(SESSION) == []
+    assert "verify" not in _names(change)
+    assert _problem(partial(apps.remove, SESSION, "my-app")).hint == "It has none at all."
+
+
+# The lab
+
+
+@pytest.mark.usefixtures("file", "runs")
+def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows() -> None:
+    made = _made()
+
+    change = apps.add(SESSION, {"name": "blog"})
+
+    assert change.context
+    assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
+    assert _names(change) == ["config", "render", "apps", "hosts", "verify", "trace"]
+    assert set(change.plan[1:-1]) <= set(steps.up(isolated=False))
+    assert change.plan[-1].does == "follows a request for blog.local"
+
+
+@pytest.mark.usefixtures("file", "runs")
+def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
+    _made()
+
+    change = apps.remove(SESSION, "shop")
+
+    assert change.context
+    assert [app.name for app in change.context.lab.apps] == ["my-app"]
+    assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
+
+
+@pytest.mark.usefixtures("runs")
+def test_what_else_up_would_change_is_left_to_up(file: Path) -> None:
+    made = _made()
+    file.write_text(FILE.replace("workers: 1", "workers: 2\ningress: traefik\npool: auto"))
+
+    change = apps.add(SESSION, {"name": "blog"})
+
+    assert change.context
+    assert asdict(replace(change.context.lab, apps=made.apps)) == asdict(made)
+
+
+@pytest.mark.parametrize("act", [partial(apps.add, SESSION, {"name": "blog"}), partial(apps.remove, SESSION, "shop")])
+@pytest.mark.usefixtures("runs")
+def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
+    _made(memory=4096, workers=2)
+
+    error = _problem(act)
+
+    assert error.id == "lab-differs"
+    assert {line.split(":")[0].strip() for line in error.message.splitlines()[1:]} == {"memory", "workers"}
+    assert file.read_text() == FILE
+
+
+@pytest.mark.parametrize(
+    ("namespace", "engine", "nodes", "is_up"),
+    [
+        (False, False, True, False),
+        (True, False, True, False),
+        (True, True, False, False),
+        (True, True, True, True),
+    ],
+)
+@pytest.mark.usefixtures("file")
+def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
+    monkeypatch: pytest.MonkeyPatch,
+    runs: FakeProvider,
+    namespace: bool,  # noqa: FBT001 - a column of the table
+    engine: bool,  # noqa: FBT001 - the same
+    nodes: bool,  # noqa: FBT001 - the same
+    is_up: bool,  # noqa: FBT001 - the same
+) -> None:
+    _made(isolated=True)
+    monkeypatch.setattr(Isolation, "exists", lambda _isolation: namespace)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _isolation: engine)
+    if not nodes:
+        runs.nodes.clear()
+
+    change = apps.add(SESSION, {"name": "blog"})
+
+    assert (change.context is not None) is is_up
+    assert change.context is None or change.context.isolated
+
+
+# The request
+
+
+@pytest.mark.parametrize(
+    ("evidence", "text"),
+    [
+        ({}, "6 hops to pod shop-abc on demo-worker-1"),
+        ({"response": {**EVIDENCE["response"], "answered_by": None}}, "6 hops to one of 1 pods"),
+    ],
+)
+@pytest.mark.usefixtures("file", "runs")
+def test_the_last_step_says_each_hop_and_where_the_request_ended(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any], text: str
+) -> None:
+    _made()
+    asked: list[str | None] = []
+
+    def follow(_context: Context, hostname: str | None, _client: object) -> TraceReport:
+        asked.append(hostname)
+        return _report(**evidence)
+
+    monkeypatch.setattr(apps, "follow", follow)
+    change = apps.add(SESSION, SHOP)
+    assert change.context
+
+    outcome = change.plan[-1].run(change.context, watched.say)
+
+    assert asked == ["shop.test"]
+    assert (outcome.changed, outcome.text) == (False, text)
+    assert [line.split(":")[0] for line in watched.texts] == list(EVIDENCE)
+    assert watched.texts[0] == "name: it is 192.168.56.100, found in 0.4 ms; /etc/hosts, line 3"
+
+
+@pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["nothing seen", "something seen"])
+@pytest.mark.usefixtures("file", "runs")
+def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any]
+) -> None:
+    _made()
+    monkeypatch.setattr(apps, "follow", lambda *_arguments: _report("pod", pod=evidence))
+    change = apps.add(SESSION, SHOP)
+    assert change.context
+
+    with pytest.raises(BrokenError) as caught:
+        change.plan[-1].run(change.context, watched.say)
+
+    assert (caught.value.id, caught.value.message) == ("hop-broken", "shop.test, pod: no pod is ready")
+    assert caught.value.hint == "Wait."
+    assert len(caught.value.details) == (2 if evidence else 0)
+    assert [line.split(":")[0] for line in watched.texts] == ["name", "address", "node", "rule"]

@@ -1,0 +1,219 @@
+"""`labctl app`: options in, labctl.yaml, the lab and answers out."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, FakeCluster, FakeProvider, lab
+
+from labctl import apps, cli, record
+from labctl.context import Context
+from labctl.errors import BrokenError
+from labctl.plan import Outcome
+
+Run = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("home", "machine")
+FILE = """\
+hosts_file: {hosts_file}  # not the machine's
+apps:
+  - name: my-app
+
+# The end.
+"""
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command line in this process and returns its exit code."""
+    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+@pytest.fixture
+def up(
+    context: Context, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, cluster: FakeCluster, home: Path
+) -> Path:
+    """A lab that is up, behind fake doors, and its labctl.yaml."""
+    for door, fake in {"provider": provider, "cluster": cluster, "bundle": context.bundle}.items():
+        monkeypatch.setattr(Context, door, fake)
+    monkeypatch.setattr(apps, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
+    record.write(context.folder, record.Record(context.lab, isolated=False, bundle=context.bundle.folder))
+    provider.nodes |= {node.name for node in context.lab.nodes}
+    file = home / "labctl.yaml"
+    file.write_text(FILE.format(hosts_file=context.lab.hosts_file))
+    return file
+
+
+def _deployed(cluster: FakeCluster) -> list[str]:
+    return [name for _, kind, namespace, name in cluster.objects if (kind, namespace) == ("Deployment", "default")]
+
+
+def _events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def _done(events: list[dict[str, Any]]) -> dict[str, bool]:
+    return {event["step"]: event["changed"] for event in events if event.get("state") == "done"}
+
+
+@pytest.fixture
+def file(labctl: Run, up: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """The labctl.yaml of the same lab, whose ingress controller has an address by now."""
+    assert labctl("-q", "up", "--from", "render") == 0
+    capsys.readouterr()
+    return up
+
+
+def test_one_line_writes_deploys_names_and_traces_an_app(
+    labctl: Run, file: Path, context: Context, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file.read_text()
+
+    assert labctl("app", "add", "shop", "--image", "nginx", "--host", "shop.test", "--replicas", "2", "-o", "json") == 0
+
+    *events, result = _events(capsys)
+    written, changed, looked_at = ["config", "render"], ["apps", "hosts"], ["verify", "trace"]
+    assert _done(events) == {**dict.fromkeys(written + changed, True), **dict.fromkeys(looked_at, False)}
+    assert (result["ok"], result["changed"]) == (True, True)
+    assert result["urls"] == ["http://my-app.local", "http://shop.test"]
+    item = "  - name: shop\n    image: nginx\n    hostname: shop.test\n    replicas: 2\n"
+    assert file.read_text() == before.replace("my-app\n", f"my-app\n{item}")
+    assert f"{ADDRESS} shop.test" in context.lab.hosts_file.read_text()
+    assert _deployed(cluster) == ["my-app", "shop"]
+
+
+def test_the_same_line_again_changes_nothing(labctl: Run, file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labctl("-q", "app", "add", "shop")
+    before = file.read_text()
+    capsys.readouterr()
+
+    assert labctl("app", "add", "shop", "-o", "json") == 0
+
+    *events, result = _events(capsys)
+    assert not any(_done(events).values())
+    assert (result["ok"], result["changed"]) == (True, False)
+    assert file.read_text() == before
+
+
+def test_an_app_goes_from_everywhere(
+    labctl: Run, file: Path, context: Context, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = file.read_text()
+    labctl("-q", "app", "add", "shop", "--port", "8080")
+    capsys.readouterr()
+
+    assert labctl("app", "remove", "shop", "-o", "json") == 0
+
+    *events, result = _events(capsys)
+    assert list(_done(events)) == ["config", "render", "apps", "hosts", "verify"]
+    assert result["urls"] == ["http://my-app.local"]
+    assert file.read_text() == before
+    assert "shop" not in context.lab.hosts_file.read_text()
+    assert _deployed(cluster) == ["my-app"]
+
+
+def test_the_last_app_may_go_as_well(
+    labctl: Run, file: Path, cluster: FakeCluster, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl("app", "remove", "my-app", "-o", "json") == 0
+
+    *_, result = _events(capsys)
+    assert (result["ok"], result["urls"]) == (True, [])
+    assert "apps: []\n" in file.read_text()
+    assert _deployed(cluster) == []
+
+
+@pytest.mark.usefixtures("machine", "file")
+def test_an_app_that_a_request_does_not_reach_is_broken(
+    labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_arguments: object) -> Outcome:
+        raise BrokenError("shop.local, pod: none", id="hop-broken", hint="Wait.")
+
+    monkeypatch.setattr(apps, "_trace", fail)
+
+    assert labctl("app", "add", "shop", "-o", "json") == 8
+    *_, result = _events(capsys)
+    assert result["error"] == {"id": "hop-broken", "message": "shop.local, pod: none", "hint": "Wait."}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("add", "shop"), "file: labctl.yaml\napp: shop\nlab: not up; `labctl up` deploys it\n"),
+        (("remove", "my-app"), "file: labctl.yaml\napp: my-app\nlab: not up; `labctl up` leaves it out\n"),
+    ],
+)
+def test_where_no_lab_is_up_the_file_alone_is_written(
+    labctl: Run, home: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], text: str
+) -> None:
+    assert labctl("app", *arguments) == 0
+
+    assert capsys.readouterr().out == text
+    assert (home / "labctl.yaml").exists()
+
+
+def test_the_answer_of_a_lab_that_is_not_up_is_a_document(
+    labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = home / "class.yaml"
+    file.write_text("workers: 2  # two\n")
+
+    assert labctl("--config", str(file), "app", "add", "shop", "-o", "json") == 0
+
+    answer = {"file": str(file), "app": "shop", "lab": "not up; `labctl up` deploys it"}
+    assert json.loads(capsys.readouterr().out) == answer
+    assert file.read_text() == "workers: 2  # two\napps:\n  - name: my-app\n  - name: shop\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "identity"),
+    [
+        (("add", "my-app", "--port", "81"), "app-exists"),
+        (("add", "Shop", "--replicas", "99"), "config-invalid"),
+        (("remove", "shop"), "app-unknown"),
+        (("add", "shop", "--port", "many"), "usage"),
+        (("add",), "usage"),
+    ],
+)
+def test_what_is_refused_leaves_everything_as_it_was(
+    labctl: Run, home: Path, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], identity: str
+) -> None:
+    assert labctl("app", *arguments, "-o", "json") == 2
+
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == identity
+    assert not (home / "labctl.yaml").exists()
+
+
+def test_the_apps_are_a_table_or_a_list(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    replicas = lab().apps[0].replicas
+
+    assert labctl("app", "list") == 0
+    header, row = capsys.readouterr().out.splitlines()
+    assert header.split() == ["NAME", "IMAGE", "HOSTNAME", "PORT", "REPLICAS", "URL"]
+    assert row.split() == ["my-app", "nginx", "my-app.local", "80", str(replicas), "http://my-app.local"]
+
+    assert labctl("app", "list", "-o", "json") == 0
+    (listed,) = json.loads(capsys.readouterr().out)
+    assert (listed["name"], listed["replicas"], listed["url"]) == ("my-app", replicas, "http://my-app.local")
+
+
+def test_help_names_the_commands(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("app", "--help") == 0
+
+    out = capsys.readouterr().out
+    assert "Add, remove and list the lab's apps." in out
+    assert all(f"\n  {command} " in out for command in ("add", "remove", "list"))

@@ -1,0 +1,552 @@
+"""An app more or less in labctl.yaml: what the user wrote stays as it is, and what is written is whole."""
+
+from __future__ import annotations
+
+import codecs
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl import config
+from labctl.config import edit
+from labctl.errors import ExitCode, UsageError
+
+SHOP = {"name": "shop", "port": 8080}
+NOBODY: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """A file before and after, as `diff` shows it: what is gone is marked -, what is new +, and the rest not at all."""
+
+    diff: str
+
+    def text(self, mark: str, line_end: str, *, last: bool) -> str:
+        kept = (line[1:] for line in self.diff.strip("\n").splitlines() if line[:1] in {" ", mark, ""})
+        text = "".join(f"{line}{line_end}" for line in kept)
+        return text if last else text.removesuffix(line_end)
+
+
+ADDED = {
+    "behind the last one, with comments on and between the lines": """
+ # Our lab
+ workers: 2   # one is not enough
+
+ apps:        # what runs
+   # the first
+   - name: my-app   # mine
+     image: nginx
++  - name: shop
++    port: 8080
+ hosts_file: /etc/hosts
+""",
+    "before what is said about the next key": """
+ apps:
+   - name: my-app
++  - name: shop
++    port: 8080
+
+ # Where hostnames are written.
+ hosts_file: /etc/hosts
+""",
+    "before apps that are commented out": """
+ apps:
+   - name: my-app
++  - name: shop
++    port: 8080
+   # - name: old
+   #   image: old:1
+""",
+    "behind the keys of the last one that are commented out": """
+ apps:
+   - name: my-app
+     # replicas: 3
+     # port: 8080
++  - name: shop
++    port: 8080
+
+     # not about it
+""",
+    "not indented, as kubectl writes lists": """
+ apps:
+ - name: my-app
+ - name: other
+   image: "other:1"
++- name: shop
++  port: 8080
+ workers: 1
+""",
+    "with the space that the others have behind the dash": """
+ apps:
+     -   name: my-app
+         hostname: 'my-app.local'
++    -   name: shop
++        port: 8080
+ workers: 1
+""",
+    "with an empty line between, where all have one": """
+ apps:
+   - name: my-app
+
+   - name: other
+     port: 81
+
++  - name: shop
++    port: 8080
++
+ workers: 1
+""",
+    "beside values that stand in columns": """
+ name:      class
+ workers:   2      # for two
+ memory:    4GiB
+ pool:      auto
+ apps:
+   - name:  my-app
+     image: nginx
++  - name: shop
++    port: 8080
+""",
+    "behind a value of several lines": """
+ apps:
+   - name: my-app
+     image: >-
+       nginx
++  - name: shop
++    port: 8080
+
+
+ kubernetes:
+   "1.37.2"
+""",
+    "with a dash on a line of its own": """
+ apps:
+   -
+     name: my-app
++  - name: shop
++    port: 8080
+""",
+    "in braces, where the others are": """
+ apps:
+   - {name: my-app, port: 80}
++  - {name: shop, port: 8080}
+""",
+    "within brackets": """
+ workers: 1
+-apps: [ {name: my-app},  {name: other} ]  # two
++apps: [ {name: my-app},  {name: other}, {name: shop, port: 8080} ]  # two
+""",
+    "on a line of its own within brackets": """
+ apps: [
+   {name: my-app, image: "a,b"},
+-  {name: other}
++  {name: other},
++  {name: shop, port: 8080}
+ ]
+""",
+    "in a document with markers": """
+ %YAML 1.1
+ ---
+ # the lab
+ apps:
+   - name: my-app
++  - name: shop
++    port: 8080
+ ...
+""",
+    "in what is indented itself": """
+   workers: 1
+   apps:
+   - name: my-app
++  - name: shop
++    port: 8080
+   cpus: 2
+""",
+    "with letters of all kinds around it": """
+ # Größe: 大きい 🐳
+ apps:
+   - name: my-app  # → nginx
++  - name: shop
++    port: 8080
+ # — Ende
+""",
+    "in JSON": """
+ {
+   "apps": [
+-    {"name": "my-app"}
++    {"name": "my-app"},
++    {"name": "shop", "port": 8080}
+   ],
+   "workers": 2
+ }
+""",
+}
+"""Where an app stands that has come, by what it stands in; without it the file is what it was, to the letter."""
+
+MADE = {
+    "a list that was empty": """
+ workers: 1
+-apps: []  # none yet
++apps:  # none yet
++  - name: shop
++    port: 8080
+ # the end
+""",
+    "a list in JSON that was empty": """
+-{"workers": 2, "apps": []}
++{"workers": 2, "apps": [{"name": "shop", "port": 8080}]}
+""",
+    "a file without apps, which has the default one": """
+ # mine
+ workers: 2  # two
++apps:
++  - name: my-app
++  - name: shop
++    port: 8080
+
+ # cpus: 4
+""",
+    "a document without apps, between markers": """
+ ---
+ workers: 2
++apps:
++  - name: my-app
++  - name: shop
++    port: 8080
+ ...
+""",
+    "JSON without apps": """
+ {
+-  "workers": 2
++  "workers": 2,
++  "apps": [{"name": "my-app"}, {"name": "shop", "port": 8080}]
+ }
+""",
+    "an empty mapping": """
+-{}
++{"apps": [{"name": "my-app"}, {"name": "shop", "port": 8080}]}
+""",
+    "a file of comments": """
+ # Our lab.
+ # workers: 2
++apps:
++  - name: my-app
++  - name: shop
++    port: 8080
+""",
+}
+"""What becomes of a file that has no app to put another one behind."""
+
+REMOVED = {
+    "the first": """
+ apps:
+-  - name: shop
+-    port: 8080   # not 80
+-    # replicas: 3
+   # mine
+   - name: my-app
+""",
+    "the last, and not what is said about the next key": """
+ apps:
+   - name: my-app
+   # the shop
+-  - name: shop
+
+ # Where hostnames are written.
+ hosts_file: /etc/hosts
+""",
+    "one in the middle, with the empty line before it": """
+ apps:
+
+   - name: my-app
+
+-  - name: shop
+-
+   - name: other
+ workers: 1
+""",
+    "the first, with the empty line behind it": """
+ apps:
+-  - name: shop
+-
+   - name: other
+
+   - name: another
+""",
+    "the only one": """
+ # Apps.
+-apps:  # mine
++apps: []  # mine
+   # the shop
+-  - name: shop
+-    port: 8080
+ workers: 2
+""",
+    "the first within brackets": """
+-apps: [{name: shop}, {name: my-app}]  # two
++apps: [{name: my-app}]  # two
+""",
+    "the last within brackets": """
+-apps: [{name: my-app}, {name: shop}]
++apps: [{name: my-app}]
+""",
+    "the only one within brackets": """
+-apps: [{name: shop}]
++apps: []
+""",
+    "the last within brackets, and not a comment on another one": """
+ apps: [
+   {name: my-app},  # mine
+-  {name: shop}
+ ]
+""",
+    "the last in JSON": """
+ {
+   "apps": [
+-    {"name": "my-app"},
+-    {"name": "shop"}
++    {"name": "my-app"}
+   ]
+ }
+""",
+}
+
+EVERY_WAY = pytest.mark.parametrize(
+    ("line_end", "last"), [("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False)], ids=str
+)
+
+
+def _opened(folder: Path, text: str) -> edit.Source:
+    path = folder / "labctl.yaml"
+    path.write_bytes(text.encode())
+    return edit.opened(path)
+
+
+# Text
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("diff", [*ADDED.values(), *MADE.values()], ids=[*ADDED, *MADE])
+def test_an_app_comes_and_every_other_line_stays(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
+    before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
+
+    assert _opened(tmp_path, before).with_app(SHOP).text == after
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("diff", ADDED.values(), ids=ADDED)
+def test_an_app_that_came_and_went_has_left_nothing(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
+    before = Edit(diff).text("-", line_end, last=last)
+
+    assert _opened(tmp_path, before).with_app(SHOP).without_app("shop").text == before
+
+
+@EVERY_WAY
+@pytest.mark.parametrize("diff", REMOVED.values(), ids=REMOVED)
+def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
+    before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
+
+    assert _opened(tmp_path, before).without_app("shop").text == after
+
+
+COMMENTS = st.sampled_from(["", "# a comment\n", "\n", "  # deep: [\n", "\n# - name: x\n\n", "   \n"])
+KEYS = st.lists(
+    st.sampled_from(["workers: 2\n", "cpus:    3   # three\n", "hosts_file: '/etc/hosts'\n", "memory: >-\n  2GiB\n\n"]),
+    unique=True,
+)
+VALUES = {"image": '"a:1"', "port": "81", "hostname": "'{name}.test'  # ours"}
+
+
+@st.composite
+def _files(draw: st.DrawFn) -> str:
+    """A labctl.yaml in anybody's style, with one app or more."""
+    indent, gap = draw(st.sampled_from(["", "  ", "    "])), draw(st.sampled_from([" ", "   "]))
+    apps = ""
+    for number in range(draw(st.integers(1, 3))):
+        apps += f"{draw(COMMENTS)}{indent}-{gap}name: app-{number}\n"
+        for key in draw(st.lists(st.sampled_from(sorted(VALUES)), unique=True)):
+            apps += f"{indent} {gap}{key}: {VALUES[key].format(name=f'app-{number}')}\n"
+    keys = draw(KEYS)
+    place = draw(st.integers(0, len(keys)))
+    parts = [*keys[:place], f"apps:\n{apps}", *keys[place:]]
+    text = "".join(draw(COMMENTS) + part for part in parts) + draw(COMMENTS)
+    text = text if draw(st.booleans()) else text.removesuffix("\n")
+    return text.replace("\n", "\r\n") if draw(st.booleans()) else text
+
+
+@given(text=_files(), which=st.integers(0, 2))
+@settings(max_examples=150, deadline=None)
+def test_in_whatever_style_a_file_is_nothing_but_the_app_comes_and_goes(text: str, which: int) -> None:
+    values = yaml.safe_load(text)
+    source = edit.Source(Path("labctl.yaml"), text, values)
+
+    added = source.with_app(SHOP)
+    same = next(
+        (index for index, (old, new) in enumerate(zip(text, added.text, strict=False)) if old != new), len(text)
+    )
+    assert added.text.endswith(text[same:])
+    assert yaml.safe_load(added.text) == {**values, "apps": [*values["apps"], SHOP]}
+    assert added.without_app("shop").text == text
+
+    gone = values["apps"][which % len(values["apps"])]["name"]
+    left = [app for app in values["apps"] if app["name"] != gone]
+    assert yaml.safe_load(source.without_app(gone).text) == {**values, "apps": left}
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        {"name": "on"},
+        {"name": "null", "hostname": "2026-01-01"},
+        {"name": "x", "image": "1:30", "hostname": "0x1f"},
+        {"name": "x", "image": "a" * 200, "hostname": "1e3"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("text", ["apps:\n  - name: a\n", "apps: [{name: a}]\n", '{"apps": [{"name": "a"}]}'])
+def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str, app: dict[str, str]) -> None:
+    source = _opened(tmp_path, text).with_app(app)
+
+    edit.write(source)
+
+    assert edit.opened(source.path).values == {"apps": [{"name": "a"}, app]}
+    assert config.load(source.path, config.Overrides()).apps[1].name == app["name"]
+
+
+def test_the_example_takes_another_app_before_what_it_says_of_the_hosts_file(tmp_path: Path) -> None:
+    before = config.example()
+
+    after = _opened(tmp_path, before).with_app(SHOP).text
+
+    assert after == before.replace("\n\n# Where hostnames", "\n- name: shop\n  port: 8080\n\n# Where hostnames")
+
+
+def test_an_app_that_others_lean_on_is_not_taken_away(tmp_path: Path) -> None:
+    source = _opened(tmp_path, "apps:\n  - &a\n    name: a\n    port: 81\n  - <<: *a\n    name: b\n")
+
+    with pytest.raises(UsageError, match="without touching anything else"):
+        source.without_app("a")
+
+    assert source.without_app("b").text == "apps:\n  - &a\n    name: a\n    port: 81\n"
+
+
+def test_what_cannot_be_changed_alone_is_refused(tmp_path: Path) -> None:
+    source = _opened(tmp_path, "? apps\n: - name: a\n")
+
+    with pytest.raises(UsageError) as caught:
+        source.with_app(SHOP)
+
+    assert (caught.value.id, caught.value.exit_code) == ("config-not-editable", ExitCode.USAGE)
+    assert source.path.read_text() == source.text
+
+
+# Files
+
+
+def test_a_new_file_says_what_it_is_given_and_nothing_else(tmp_path: Path) -> None:
+    source = edit.new(tmp_path / "labctl.yaml", {"name": "class", "workers": 2}, [{"name": "my-app"}])
+
+    edit.write(source.with_app(SHOP))
+
+    written = (tmp_path / "labctl.yaml").read_text()
+    assert written == "name: class\nworkers: 2\napps:\n  - name: my-app\n  - name: shop\n    port: 8080\n"
+
+
+def test_a_new_file_may_be_without_apps(tmp_path: Path) -> None:
+    assert edit.new(tmp_path / "labctl.yaml", {}, []).text == "apps: []\n"
+    assert edit.new(tmp_path / "labctl.yaml", {}, [SHOP]).without_app("shop").text == "apps: []\n"
+
+
+def test_a_new_file_is_one_that_others_may_read(tmp_path: Path) -> None:
+    edit.write(edit.new(tmp_path / "labctl.yaml", {}, [SHOP]))
+    (tmp_path / "other").touch()
+
+    assert (tmp_path / "labctl.yaml").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
+def test_a_file_keeps_its_mode_and_a_link_stays_a_link(tmp_path: Path) -> None:
+    real, link = tmp_path / "lab" / "real.yaml", tmp_path / "labctl.yaml"
+    real.parent.mkdir()
+    real.write_text("workers: 2\n")
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    edit.write(edit.opened(link).with_app(SHOP))
+
+    assert link.is_symlink()
+    assert real.read_text().startswith("workers: 2\napps:\n")
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in real.parent.iterdir()] == ["real.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("mark", "encoding"),
+    [
+        (codecs.BOM_UTF8, "utf-8"),
+        (codecs.BOM_UTF16_LE, "utf-16-le"),
+        (codecs.BOM_UTF16_BE, "utf-16-be"),
+    ],
+    ids=["utf-8", "utf-16-le", "utf-16-be"],
+)
+def test_a_file_keeps_its_encoding(tmp_path: Path, mark: bytes, encoding: str) -> None:
+    path = tmp_path / "labctl.yaml"
+    path.write_bytes(mark + "apps: # größer\n- name: a\n".encode(encoding))
+
+    edit.write(edit.opened(path).with_app(SHOP))
+
+    assert path.read_bytes() == mark + "apps: # größer\n- name: a\n- name: shop\n  port: 8080\n".encode(encoding)
+
+
+def test_what_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = _opened(tmp_path, "workers: 2\n")
+
+    def refuse(_path: Path, _target: Path) -> NoReturn:
+        raise OSError(30, os.strerror(30))
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+    with pytest.raises(UsageError, match="Read-only file system") as caught:
+        edit.write(source.with_app(SHOP))
+
+    assert (caught.value.id, caught.value.exit_code) == ("config-unwritable", ExitCode.USAGE)
+    assert [path.name for path in tmp_path.iterdir()] == ["labctl.yaml"]
+    assert source.path.read_text() == "workers: 2\n"
+
+
+# Checks
+
+
+def test_every_problem_is_told_at_once_in_the_words_of_the_user(tmp_path: Path) -> None:
+    source = _opened(tmp_path, "workers: many\nworkers: 2\ncolour: red\n")
+    words = {"apps[1].port": "--port", "name": "--name"}
+
+    with pytest.raises(UsageError) as caught:
+        source.lab([*source.apps, {"name": "shop", "port": 0}], "No", words)
+
+    assert caught.value.id == "config-invalid"
+    problems = [line.strip() for line in caught.value.message.splitlines()[1:]]
+    assert [problem.split(":")[0] for problem in problems] == ["workers", "--name", "--port", "colour"]
+
+
+@pytest.mark.parametrize("apps", ["none", "{name: a}", "", "3"])
+def test_apps_that_are_no_list_are_a_problem(tmp_path: Path, apps: str) -> None:
+    source = _opened(tmp_path, f"apps: {apps}\n")
+
+    with pytest.raises(UsageError, match=r"apps: .*must be a list"):
+        source.lab([*source.apps, SHOP], None, NOBODY)
+
+
+def test_a_file_that_does_not_speak_of_apps_has_the_default_one(tmp_path: Path) -> None:
+    source = _opened(tmp_path, "workers: 2\n")
+
+    assert source.apps == [{"name": "my-app"}]
+    assert source.lab(source.apps, None, NOBODY) == config.load(source.path, config.Overrides())
