@@ -22,6 +22,8 @@ BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
 LABS = ("e2e", "e2e-b", "e2e-k")
+SUMMARY = {"away": "faults", "kept": "kept"}
+"""What tests record of themselves, and under which title it is told."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -66,14 +68,15 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How long the site was away in each test that measured it."""
-    lines = [
-        str(value)
-        for report in terminalreporter.getreports("passed")
-        for name, value in report.user_properties
-        if name == "away"
-    ]
-    if lines:
-        terminalreporter.section("faults")
-        for line in lines:
-            terminalreporter.write_line(line)
+    """How long the site was away in each test that measured it, and what the tests have left to be looked at."""
+    for kind, title in SUMMARY.items():
+        lines = [
+            str(value)
+            for report in terminalreporter.getreports("passed")
+            for name, value in report.user_properties
+            if name == kind
+        ]
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)

@@ -1,0 +1,93 @@
+"""What the user is promised: the app's name in a real browser's address bar, and the app's page in its window."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import mkdtemp
+
+import pytest
+
+from . import png
+from .reallab import RealLab, run
+
+pytestmark = pytest.mark.e2e
+
+ADDRESS = "192.168.56.100"
+WIDTH, HEIGHT = 1024, 768
+WHITE = b"\xff\xff\xff"
+PAGE_MILLISECONDS = 20_000
+INSTALL_SECONDS = 600.0
+KEPT = Path(os.environ.get("LABCTL_TEST_ARTEFACTS") or Path(__file__).parents[2] / ".artefacts")
+"""Where the screenshot can be looked at after the tests."""
+OPTIONS = (
+    "--headless",
+    "--no-sandbox",  # which root cannot have
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",  # small in containers
+    "--no-proxy-server",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--hide-scrollbars",
+    f"--timeout={PAGE_MILLISECONDS}",
+    f"--window-size={WIDTH},{HEIGHT}",
+    # Served by the lab's ingress controller, as every name that leads there; only no Ingress has it.
+    f"--host-resolver-rules=MAP nobody.local {ADDRESS}",
+)
+
+
+@pytest.fixture(scope="module")
+def chromium() -> str:
+    """Debian's Chromium, which is installed where it is not."""
+    if found := shutil.which("chromium"):
+        return found
+    if not shutil.which("apt-get"):
+        stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
+        stop("there is no chromium, and no apt-get to install it")
+    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120")
+    run(*apt, "update", seconds=INSTALL_SECONDS)
+    run(*apt, "install", "-y", "--no-install-recommends", "chromium", seconds=INSTALL_SECONDS)
+    return "chromium"
+
+
+def test_a_browser_in_the_labs_network_shows_the_app_at_its_name(
+    lab: RealLab, chromium: str, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    KEPT.mkdir(parents=True, exist_ok=True)
+    shown = _screenshot(lab, chromium, "http://my-app.local", KEPT.resolve() / "my-app.png")
+    record_property("kept", f"{shown}: http://my-app.local in Chromium")
+    other = _screenshot(lab, chromium, "http://nobody.local", tmp_path / "nobody.png")
+    picture = png.read(shown.read_bytes())
+    [(background, _), *marks] = picture.colours.most_common()
+
+    assert (picture.width, picture.height) == (WIDTH, HEIGHT)
+    assert background[:3] == WHITE
+    assert marks
+    assert picture.colours != png.read(other.read_bytes()).colours
+
+
+def test_a_browser_in_the_labs_network_reads_the_apps_page_at_its_name_alone(lab: RealLab, chromium: str) -> None:
+    assert "Welcome to nginx!" in _browse(lab, chromium, "http://my-app.local", "--dump-dom")
+    assert "404" in (other := _browse(lab, chromium, "http://nobody.local", "--dump-dom"))
+    assert "Welcome to nginx!" not in other
+
+
+def _screenshot(lab: RealLab, chromium: str, url: str, path: Path) -> Path:
+    path.unlink(missing_ok=True)
+    _browse(lab, chromium, url, f"--screenshot={path}")
+    assert path.exists(), f"{url} could not be loaded"  # Chromium ends with 0 all the same
+    return path
+
+
+def _browse(lab: RealLab, chromium: str, url: str, what: str) -> str:
+    """What Chromium says of the page, in a profile that nothing was ever kept in."""
+    profile = mkdtemp()
+    try:
+        return lab.inside(chromium, *OPTIONS, f"--user-data-dir={profile}", what, url)
+    finally:
+        shutil.rmtree(profile)
