@@ -26,6 +26,11 @@ def cache() -> Path:
     return Unix("labctl").user_cache_path
 
 
+def configuration() -> Path:
+    """The folder of what the user writes: `$XDG_CONFIG_HOME/labctl`, else `~/.config/labctl`; it may not exist."""
+    return Unix("labctl").user_config_path
+
+
 def private_folder(path: Path) -> Path:
     """The folder exists and only its owner may enter it; returns `path`.
 

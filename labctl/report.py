@@ -1,8 +1,8 @@
-"""What `labctl status` and `labctl trace` found, in the form scripts read it."""
+"""What `labctl status`, `labctl trace` and demos found, in the form scripts read it."""
 
 from __future__ import annotations
 
-from typing import Any, TypedDict
+from typing import Any, NotRequired, TypedDict
 
 
 class NodeReport(TypedDict):
@@ -69,3 +69,66 @@ class TraceReport(TypedDict):
     hostname: str
     ok: bool
     hops: list[HopReport]
+
+
+class CommandReport(TypedDict):
+    """A command that a demo ran; `code` is None where it did not end by itself."""
+
+    command: str
+    code: int | None
+    seconds: float
+
+
+class ExpectationReport(TypedDict):
+    """What a demo expected, and what it measured."""
+
+    text: str
+    ok: bool
+    measured: str
+    seconds: float
+
+
+class LoadReport(TypedDict):
+    """Answers to a client that went on asking, from a good answer to a good one; `gap` is the longest time without.
+
+    `first_command` is how many seconds after the beginning the scene's first command was run.
+    """
+
+    hostname: str
+    seconds: float
+    answers: int
+    failures: int
+    gap: float
+    per_second: list[int]
+    first_command: float | None
+
+
+class SceneReport(TypedDict):
+    """A scene of a demo."""
+
+    title: str
+    ok: bool
+    seconds: float
+    commands: list[CommandReport]
+    expectations: list[ExpectationReport]
+    load: LoadReport | None
+
+
+class ErrorReport(TypedDict):
+    """An error as scripts read it."""
+
+    id: str
+    message: str
+    hint: str
+
+
+class DemoReport(TypedDict):
+    """A demo that was played; it has an `error` where it is not `ok`."""
+
+    demo: str
+    lab: str
+    ok: bool
+    seconds: float
+    scenes: list[SceneReport]
+    cleanup: list[CommandReport]
+    error: NotRequired[ErrorReport]

@@ -16,7 +16,7 @@ from typer.exceptions import TyperException
 
 from labctl import ui
 from labctl.arguments import hoisted, wants_json
-from labctl.cli import bundles, hosts
+from labctl.cli import apps, bundles, demos, hosts
 from labctl.cli.options import BundleFolder, Ingress, Provider, Workers, Yes
 from labctl.errors import ExitCode, LabError, UsageError
 
@@ -36,6 +36,8 @@ app = typer.Typer(
 )
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(bundles.app, name="bundle")
+app.add_typer(apps.app, name="app")
+app.add_typer(demos.app, name="demo")
 
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
@@ -143,6 +145,17 @@ def trace(
     for report in traces(session.entered(context.obj), hostname, watch=watch):
         ui.document(report, context.obj.output, sys.stdout, ui.trace)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
+
+
+@app.command("open")
+def open_page(
+    context: typer.Context,
+    hostname: Annotated[str | None, typer.Argument(metavar="[HOSTNAME]", help="By default the first app's.")] = None,
+) -> None:
+    """Open an app's page in the browser; that of an isolated lab, in a browser that runs in the lab's network."""
+    from labctl import browser, session
+
+    ui.document(browser.opened(session.entered(context.obj), hostname), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("list")

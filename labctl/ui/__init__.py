@@ -1,19 +1,47 @@
 """What the user sees: progress on stderr, answers on stdout. The only importer of rich, which is imported late."""
 
-from labctl.ui.answers import confirm, document, hosts_lines, rows, show_error, show_error_json, status, table, values
+from labctl.ui.answers import (
+    confirm,
+    document,
+    error_document,
+    hosts_lines,
+    rows,
+    show_error,
+    show_error_json,
+    status,
+    table,
+    values,
+)
+from labctl.ui.demo import (
+    RECORDED_HEIGHT,
+    RECORDED_TERMINAL,
+    RECORDED_WIDTH,
+    Stage,
+    chart,
+    demo_result,
+    load_text,
+)
 from labctl.ui.findings import findings
 from labctl.ui.progress import Result, Watcher, watcher
 from labctl.ui.screen import Output
 from labctl.ui.trace import trace
 
 __all__ = [
+    "RECORDED_HEIGHT",
+    "RECORDED_TERMINAL",
+    "RECORDED_WIDTH",
     "Output",
     "Result",
+    "Stage",
     "Watcher",
+    "chart",
     "confirm",
+    "demo_result",
     "document",
+    "error_document",
     "findings",
     "hosts_lines",
+    "load_text",
     "rows",
     "show_error",
     "show_error_json",

@@ -1,0 +1,55 @@
+"""The commands of a demo: argument lists, never a shell, in the network of this process."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl import process
+from labctl.demo.placeholders import Values, filled
+from labctl.demo.script import Command
+from labctl.process import Finished
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A command of a demo with everything filled in."""
+
+    arguments: tuple[str, ...]
+    shown: str
+    """As the user would type it."""
+    input: str | None
+    code: int
+    """The exit code that it must have."""
+
+
+Start = Callable[[Line, Mapping[str, str], Callable[[str], None]], Finished]
+"""Runs a command to its end, with this added to the environment, and tells each line that it says."""
+
+
+def line(command: Command, values: Values, config_file: Path | None) -> Line:
+    """The command as it is run in this lab. A value is never split into words, whatever it holds."""
+    program, *words = (filled(word, values) for word in shlex.split(command.command))
+    arguments = [program, *words]
+    if program == "labctl":
+        of_the_file = ["--config", str(config_file)] if config_file else []
+        arguments = [sys.executable, "-P", "-m", "labctl", "--name", values["lab"], *of_the_file, *words]
+    text = None if command.input is None else filled(command.input, values)
+    return Line(tuple(arguments), filled(command.command, values), text, command.code)
+
+
+def start(command: Line, environment: Mapping[str, str], on_line: Callable[[str], None]) -> Finished:
+    """The command has ended, and every line of it was told as it came; one that reads something, when it had ended.
+
+    Raises ProviderError `tool-not-started`.
+    """
+    arguments: Sequence[str] = command.arguments
+    if command.input is None:
+        return process.stream(arguments, on_line, env=environment)
+    finished = process.run(arguments, env=environment, stdin=command.input.encode())
+    for each in finished.out.splitlines() if finished.code == 0 else finished.last_lines:
+        on_line(each)
+    return finished

@@ -1,0 +1,148 @@
+"""Playing a demo: scene by scene until one fails, and then cleaning up, whatever happened."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.demo import placeholders
+from labctl.demo.cast import Cast
+from labctl.demo.library import Script
+from labctl.demo.placeholders import Values
+from labctl.demo.player import Doors, Player
+from labctl.demo.report import markdown, versions
+from labctl.errors import ExitCode, LabError
+from labctl.report import DemoReport
+from labctl.ui import Output, Stage, error_document, show_error
+
+
+class InterruptedDemoError(LabError):
+    """The user ended the demo."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A demo that was played, and how it ended."""
+
+    report: DemoReport
+    exit_code: ExitCode
+
+
+@dataclass
+class Play:
+    """One performance of a demo. Raises UsageError `no-app` where it is about an app and the lab has none."""
+
+    script: Script
+    context: Context
+    stage: Stage
+    doors: Doors
+    cast: Cast | None = None
+    report: DemoReport = field(init=False)
+    error: LabError | None = field(init=False, default=None)
+    _player: Player = field(init=False)
+    _at_first: Values | None = field(init=False, default=None)
+    """What the cleanup's names stand for; none while that is not known, and nothing was done yet."""
+
+    def __post_init__(self) -> None:
+        name, lab = self.script.name, self.context.lab
+        fixed = placeholders.fixed(lab, placeholders.used(self.script.demo.model_dump()))
+        self._player = Player(name, self.context, self.stage, self.doors, fixed)
+        self.report = {"demo": name, "lab": lab.name, "ok": True, "seconds": 0.0, "scenes": [], "cleanup": []}
+
+    def perform(self) -> None:
+        """The scenes were played up to the first that failed, and all was cleaned up; see `report` and `error`."""
+        began, waited = self.doors.clock(), 0.0
+        demo = self.script.demo
+        failed: list[LabError] = []
+        unclean: list[LabError] = []
+        try:
+            names = placeholders.used([command.model_dump() for command in demo.cleanup])
+            self._at_first = self._player.values(names, "before its first scene")
+            for number, scene in enumerate(demo.scenes, start=1):
+                waited += self._wait_for_the_user() if number > 1 else 0.0
+                self._player.play(scene, number, len(demo.scenes), self.report["scenes"])
+        except LabError as error:
+            failed.append(error)
+        except KeyboardInterrupt:
+            failed.append(InterruptedDemoError(f"the demo {self.script.name} was interrupted", id="interrupted"))
+        finally:
+            unclean += self._clean_up()
+        self.report["seconds"] = round(self.doors.clock() - began - waited, 2)
+        if failed or unclean:
+            self._fail(_joined([*failed, *unclean], self._about_cleanup(unclean)))
+
+    def _wait_for_the_user(self) -> float:
+        waited = self.stage.wait_for_enter()
+        if self.cast is not None:
+            self.cast.skip(waited)
+        return waited
+
+    def _clean_up(self) -> list[LabError]:
+        """Every command for that was run, but for those after another Ctrl-C; returns what went wrong."""
+        problems: list[LabError] = []
+        if self._at_first is None or not self.script.demo.cleanup:
+            return problems
+        self.stage.clean_up()
+        try:
+            for command in self.script.demo.cleanup:
+                try:
+                    self._player.command(command, self._at_first, self.report["cleanup"], "cleaning up")
+                except LabError as error:
+                    problems.append(error)
+        except KeyboardInterrupt:
+            what = f"cleaning up after the demo {self.script.name} was interrupted"
+            problems.append(InterruptedDemoError(what, id="interrupted"))
+        return problems
+
+    def _about_cleanup(self, unclean: list[LabError]) -> str:
+        if unclean:
+            return "Something that the demo made may be left."
+        return "The demo has cleaned up." if self.report["cleanup"] else ""
+
+    def _fail(self, error: LabError) -> None:
+        self.error = error
+        self.report["ok"] = False
+        told = error_document(error)
+        self.report["error"] = {"id": told["id"], "message": told["message"], "hint": told["hint"]}
+        self.stage.error(error)
+
+
+def play(script: Script, context: Context, doors: Doors, output: Output, verbosity: int, record: Path | None) -> Ended:
+    """The demo was played in the lab that this process has entered, and shown, and recorded if that was asked for.
+
+    Its error was told on stderr, or is in the report if that is what was asked for. Raises UsageError `no-app` and
+    `record-not-written`.
+    """
+    is_text, is_quiet = output == "text", verbosity < 0
+    cast = None if record is None else Cast(record, script.demo.about, doors.clock)
+    stream = None if is_quiet else sys.stdout if is_text else sys.stderr
+    asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
+    stage = Stage(stream, cast, sys.stdin if asks else None)
+    performance = Play(script, context, stage, doors, cast)
+    try:
+        performance.perform()
+    finally:
+        if cast is not None:
+            when = datetime.now().astimezone()
+            cast.save(markdown(script, performance.report, versions(context), when))
+            stage.recorded([str(cast.path), str(cast.report_path)])
+    if performance.error is not None and is_text:
+        show_error(performance.error, sys.stderr)
+    return Ended(performance.report, ExitCode.OK if performance.error is None else performance.error.exit_code)
+
+
+def _joined(problems: list[LabError], about_cleanup: str) -> LabError:
+    """All that went wrong as one error, of the kind of the first; but an interruption is the user's will."""
+    interrupted = [problem for problem in problems if isinstance(problem, InterruptedDemoError)]
+    first = (interrupted or problems)[0]
+    return type(first)(
+        "\n".join(problem.message for problem in problems),
+        id=first.id,
+        hint=" ".join(part for part in (first.hint, about_cleanup) if part),
+        details=first.details,
+    )

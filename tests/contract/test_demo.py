@@ -1,0 +1,210 @@
+"""Demos with real programs, a real web server, and what reads recordings."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from http.client import HTTPConnection, HTTPException
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+import yaml
+from fakes import FakeCluster, FakeProvider, bundle, with_doors
+
+from labctl.config import from_values
+from labctl.context import Context
+from labctl.demo.library import find
+from labctl.demo.load import Load
+from labctl.demo.play import play
+from labctl.demo.player import Doors
+from labctl.errors import ExitCode
+from labctl.process import STOP_SECONDS
+from labctl.web import Answer
+
+KUBECTL = """\
+#!/bin/sh
+case "$1" in
+  read) cat ;;
+  colours) printf 'one\\033[32m two\\033[0m\\n'; echo three >&2; exit 3 ;;
+  environment) echo "$KUBECONFIG $FORCE_COLOR" ;;
+  interrupt) trap 'echo ended in order; exit 0' INT; kill -INT "$2"; while :; do sleep 0.1; done ;;
+  *) echo "$@" ;;
+esac
+"""
+
+
+@pytest.fixture
+def lab(home: Path) -> Context:
+    """A lab with a kubectl that plays one."""
+    programs = home / "bin"
+    programs.mkdir()
+    (programs / "kubectl").write_text(KUBECTL)
+    (programs / "kubectl").chmod(0o755)
+    made = Context(from_values({}), home / "state", home / "cache")
+    return with_doors(made, FakeProvider(), FakeCluster(), bundle(home / "bundle"))
+
+
+@pytest.fixture
+def doors(lab: Context, home: Path) -> Doors:
+    path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+    return Doors({"PATH": path, "KUBECONFIG": str(lab.folder / "kubeconfig")})
+
+
+class Page(BaseHTTPRequestHandler):
+    """Answers 200, and says who it is; while the server is away, it does not answer at all."""
+
+    away = threading.Event()
+    back = threading.Event()
+
+    def do_GET(self) -> None:
+        if self.away.is_set():
+            self.back.wait(10)
+            self.close_connection = True
+            return
+        self.send_response(200)
+        self.send_header("X-Pod-Name", "page-1")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+        """Say nothing."""
+
+
+@pytest.fixture
+def site() -> Iterator[ThreadingHTTPServer]:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Page)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    Page.away.clear()
+    Page.back.clear()
+    yield server
+    Page.back.set()
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_real_commands_are_run_as_they_are_written(
+    lab: Context, doors: Doors, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = {
+        "title": "Commands",
+        "run": [
+            "kubectl $app 'a  b' '$$HOME' *",
+            {"command": "kubectl read", "input": "kind: $app\nname: x\n"},
+            {"command": "kubectl colours", "code": 3},
+            "kubectl environment",
+            "labctl demo list",
+        ],
+    }
+    demo(home, scene)
+
+    ended = play(find("./tour.yaml"), lab, doors, "text", 0, home / "a.cast")
+
+    assert ended.exit_code is ExitCode.OK
+    out = capsys.readouterr().out
+    assert "$ kubectl my-app 'a  b' '$HOME' *\nmy-app a  b $HOME *\n" in out
+    assert "$ kubectl read\n  kind: my-app\n  name: x\nkind: my-app\nname: x\n" in out
+    assert "\none two\nthree\n" in out
+    assert f"{lab.folder / 'kubeconfig'} 1\n" in out
+    recorded = "".join(text for _, _, text in events(home / "a.cast"))
+    assert "one\x1b[32m two\x1b[0m\r\nthree\r\n" in recorded
+
+
+def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
+    lab: Context, doors: Doors, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    demo(home, {"title": "Fails", "run": [{"command": "kubectl colours", "input": "x"}]})
+
+    assert play(find("./tour.yaml"), lab, doors, "text", 0, None).exit_code is ExitCode.BROKEN
+
+    out, err = capsys.readouterr()
+    assert "three\n" in out
+    assert "`kubectl colours` ended with exit code 3, expected was 0" in err
+
+
+def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo(home, {"title": "Fails", "run": ["kubectl get pods"]})
+
+    assert play(find("./tour.yaml"), lab, Doors({"PATH": str(home)}), "text", 0, None).exit_code is ExitCode.PROVIDER
+
+    assert "cannot run kubectl: No such file or directory" in capsys.readouterr().err
+
+
+def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
+    lab: Context, doors: Doors, home: Path
+) -> None:
+    demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = play(find("./tour.yaml"), lab, doors, "json", -1, None)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+    assert ended.exit_code is ExitCode.INTERRUPTED
+    assert ended.report["scenes"][0]["seconds"] < STOP_SECONDS
+    assert [(each["command"], each["code"]) for each in ended.report["cleanup"]] == [("kubectl cleaned up", 0)]
+
+
+def test_a_client_sees_when_a_real_server_is_away_and_when_it_is_back(site: ThreadingHTTPServer) -> None:
+    port = site.server_address[1]
+    asking = Load("my-app.local", lambda _name: ask(port))
+    asking.begin(0.3)
+    Page.away.set()
+    threading.Event().wait(0.8)
+    Page.away.clear()
+    asking.finish(0.3)
+    Page.back.set()
+    asking.stop()
+
+    seen = asking.report()
+    assert 0.7 <= seen["gap"] < 1.5
+    assert seen["answers"] >= 5
+    assert seen["failures"] == 0  # those that hang had not ended
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
+
+
+def test_listing_demos_needs_no_kubernetes_client() -> None:
+    line = "import sys; from labctl import ui; from labctl.demo import library; library.listed(); print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True).stdout.split()
+
+    assert "labctl.demo.library" in loaded
+    assert not {"kubernetes", "rich", "vagrant"} & set(loaded)
+
+
+@pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")
+def test_asciinema_takes_the_recording(lab: Context, doors: Doors, home: Path) -> None:
+    demo(home, {"title": "One", "run": ["kubectl hello"]})
+    play(find("./tour.yaml"), lab, doors, "json", -1, home / "a.cast")
+
+    said = subprocess.run(["asciinema", "cat", str(home / "a.cast")], check=True, capture_output=True, text=True).stdout
+
+    assert "hello" in said
+
+
+def ask(port: int) -> Answer:
+    connection = HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        response = connection.getresponse()
+        return Answer(response.status, response.getheader("X-Pod-Name"))
+    except (OSError, HTTPException) as error:
+        return Answer(None, failure=str(error))
+    finally:
+        connection.close()
+
+
+def demo(home: Path, scene: Mapping[str, object], *cleanup: str) -> None:
+    text = yaml.safe_dump({"about": "The tour", "scenes": [scene], "cleanup": list(cleanup)})
+    (home / "tour.yaml").write_text(text)
+
+
+def events(path: Path) -> list[tuple[float, str, str]]:
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[1:]]

@@ -1,0 +1,349 @@
+"""What demos expect: met, met late, and not met, with what was measured."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, FakeCluster, ready_node
+
+from labctl.context import Context
+from labctl.demo import expect, live
+from labctl.demo.expect import Eyes
+from labctl.demo.script import (
+    AddressExpected,
+    AnnouncerExpected,
+    GapExpected,
+    HttpExpected,
+    NodeExpected,
+    Polled,
+    SecondsExpected,
+)
+from labctl.errors import NotReadyError
+from labctl.report import ExpectationReport, LoadReport
+from labctl.wait import Pending
+from labctl.web import Answer
+
+CONTROLLER = "ingress-nginx/ingress-nginx-controller"
+GOOD = Answer(200, "my-app-1")
+LOAD: LoadReport = {
+    "hostname": "my-app.local",
+    "seconds": 3.0,
+    "answers": 20,
+    "failures": 1,
+    "gap": 1.04,
+    "per_second": [10, 0, 10],
+    "first_command": None,
+}
+
+
+@dataclass
+class World:
+    """A lab, who asks it, and a clock that stands still but when somebody waits."""
+
+    context: Context
+    cluster: FakeCluster
+    now: float = 0.0
+    answers: list[Answer] = field(default_factory=lambda: [GOOD])
+    """One a request; the last one again and again."""
+    then: dict[float, Callable[[], object]] = field(default_factory=dict)
+    """What happens when."""
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        for moment in [each for each in self.then if each <= self.now]:
+            self.then.pop(moment)()
+
+    def ask(self, hostname: str) -> Answer:
+        assert hostname == "my-app.local"
+        return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+
+    def look(self, expected: Polled, **values: str) -> ExpectationReport:
+        return expect.held(expected, Eyes(self.context, values, self.ask, lambda: self.now, self.sleep))
+
+    def service(self, name: str, address: str | None, kind: str = "LoadBalancer") -> None:
+        namespace, _, name = name.partition("/")
+        status = {"loadBalancer": {"ingress": [{"ip": address}] if address else []}}
+        self.cluster.put("v1", "Service", name, namespace, spec={"type": kind}, status=status)
+
+    def event(self, namespace: str, service: str, message: str) -> None:
+        about = {"kind": "Service", "name": service}
+        self.cluster.put("v1", "Event", "e", namespace, involvedObject=about, message=message, lastTimestamp="1")
+
+    def announced(self, node: str, record: str = "l2-1", *, label: str = "", made: str = "") -> None:
+        metadata = {"creationTimestamp": made, "labels": {"metallb.io/node": label or node}}
+        service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
+        self.cluster.put(
+            "metallb.io/v1beta1",
+            "ServiceL2Status",
+            record,
+            "metallb-system",
+            metadata=metadata,
+            status={"node": node, **service},
+        )
+
+
+@pytest.fixture
+def world(context: Context, cluster: FakeCluster) -> World:
+    return World(context, cluster)
+
+
+# HTTP
+
+
+def test_an_answer_with_the_status_is_met_at_once(world: World) -> None:
+    assert world.look(HttpExpected(http="$url"), url="http://my-app.local") == {
+        "text": "http://my-app.local answers 200 within 30 s",
+        "ok": True,
+        "measured": "HTTP 200 from pod my-app-1",
+        "seconds": 0.0,
+    }
+
+
+def test_an_answer_is_asked_for_until_it_has_the_status(world: World) -> None:
+    world.answers = [Answer(None, failure="no answer: timed out"), Answer(503), Answer(503), Answer(404)]
+
+    seen = world.look(HttpExpected(http="http://my-app.local", status=404, within=10))
+
+    assert (seen["ok"], seen["measured"], seen["seconds"]) == (True, "HTTP 404", 0.6)
+
+
+def test_an_answer_that_never_comes_is_told_with_what_came_instead(world: World) -> None:
+    world.answers = [Answer(503), Answer(None, failure="no answer: timed out")]
+
+    seen = world.look(HttpExpected(http="http://my-app.local", within=2))
+
+    assert (seen["ok"], seen["measured"]) == (False, "no answer: timed out")
+    assert 2 <= seen["seconds"] < 2.5
+
+
+def test_an_answer_that_comes_too_late_is_none(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def slow(hostname: str) -> Answer:
+        world.now += 2.5
+        return Answer(200) if hostname == "my-app.local" else Answer(404)
+
+    monkeypatch.setattr(world, "ask", slow)
+
+    seen = world.look(HttpExpected(http="http://my-app.local", within=2))
+
+    assert (seen["ok"], seen["measured"]) == (False, "HTTP 200, but only after 2.5 s")
+
+
+def test_several_pods_answer(world: World) -> None:
+    world.answers = [Answer(200, pod) for pod in "aabac"]
+
+    seen = world.look(HttpExpected(http="http://my-app.local", answered_by=3))
+
+    assert seen["text"] == "3 different pods answer 200 for http://my-app.local within 30 s"
+    assert (seen["ok"], seen["measured"]) == (True, "3 pods: a, b, c")
+
+
+@pytest.mark.parametrize(
+    ("answer", "measured"),
+    [
+        (Answer(200, "a"), "1 pod: a"),
+        (Answer(200), "HTTP 200, which does not say from which pod"),
+        (Answer(502), "HTTP 502"),
+    ],
+)
+def test_fewer_pods_are_not_enough(world: World, answer: Answer, measured: str) -> None:
+    world.answers = [answer]
+
+    seen = world.look(HttpExpected(http="http://my-app.local", answered_by=2, within=1))
+
+    assert (seen["ok"], seen["measured"]) == (False, measured)
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("owned", "address", "met", "text"),
+    [
+        ("any", ADDRESS, True, "default/x has an address"),
+        ("any", None, False, "default/x has an address"),
+        (ADDRESS, ADDRESS, True, f"default/x has the address {ADDRESS}"),
+        ("$pool_last", ADDRESS, False, "default/x has the address 192.168.56.110"),
+        ("web/y", ADDRESS, True, "default/x has the address of web/y"),
+        ("web/y", "192.168.56.101", False, "default/x has the address of web/y"),
+    ],
+)
+def test_a_service_has_an_address(
+    world: World,
+    owned: str,
+    address: str | None,
+    met: bool,  # noqa: FBT001 - what is expected
+    text: str,
+) -> None:
+    world.service("default/x", address)
+    world.service("web/y", ADDRESS)
+
+    seen = world.look(
+        AddressExpected.model_validate({"address": "default/x", "is": owned, "within": 1}), pool_last="192.168.56.110"
+    )
+
+    assert (seen["ok"], seen["text"]) == (met, f"{text} within 1 s")
+    assert seen["measured"] == (address or "MetalLB has not given it an address")
+
+
+def test_an_address_may_come_later(world: World) -> None:
+    world.service("default/x", None)
+    world.then[1.0] = lambda: world.service("default/x", ADDRESS)
+
+    seen = world.look(AddressExpected(address="default/x"))
+
+    assert (seen["ok"], seen["measured"]) == (True, ADDRESS)
+    assert 1 <= seen["seconds"] < 1.5
+
+
+def test_the_other_service_must_have_one_to_share(world: World) -> None:
+    world.service("default/x", ADDRESS)
+
+    seen = world.look(AddressExpected.model_validate({"address": "default/x", "is": "web/y", "within": 1}))
+
+    assert (seen["ok"], seen["measured"]) == (False, "web/y: there is no Service web/y")
+
+
+def test_that_there_is_no_address_is_known_when_metallb_has_said_why(world: World) -> None:
+    reason = 'Failed to allocate IP for "default/x": no available IPs'
+    world.service("default/x", None)
+    world.then[1.0] = lambda: world.event("default", "x", reason)
+
+    seen = world.look(AddressExpected.model_validate({"address": "default/x", "is": "none"}))
+
+    assert (seen["ok"], seen["text"]) == (True, "default/x has no address within 30 s")
+    assert seen["measured"] == reason
+    assert 1 <= seen["seconds"] < 1.5
+
+
+@pytest.mark.parametrize(("address", "measured"), [(ADDRESS, ADDRESS), (None, "there is no Service default/x")])
+def test_an_address_and_a_service_that_is_not_there_are_not_none(
+    world: World, address: str | None, measured: str
+) -> None:
+    if address:
+        world.service("default/x", address)
+
+    seen = world.look(AddressExpected.model_validate({"address": "default/x", "is": "none", "within": 1}))
+
+    assert (seen["ok"], seen["measured"]) == (False, measured)
+
+
+# Announcers and nodes
+
+
+def test_the_node_that_announces_is_named(world: World) -> None:
+    world.announced("demo-worker-1")
+
+    seen = world.look(AnnouncerExpected(announcer="$standby", within=1), standby="demo-worker-1")
+
+    assert (seen["ok"], seen["text"]) == (True, "demo-worker-1 announces the address within 1 s")
+    assert not world.look(AnnouncerExpected(announcer="demo-worker-9", within=1))["ok"]
+
+
+def test_another_node_announces_than_when_the_scene_began(world: World) -> None:
+    world.announced("demo-worker-1")
+    world.then[2.0] = lambda: world.announced("demo-control-plane")
+
+    seen = world.look(AnnouncerExpected(announcer="changed"), announcer="demo-worker-1")
+
+    assert (seen["ok"], seen["measured"]) == (True, "demo-control-plane")
+    assert seen["text"] == "another node than demo-worker-1 announces the address within 30 s"
+    assert not world.look(AnnouncerExpected(announcer="changed", within=1), announcer="demo-control-plane")["ok"]
+
+
+def test_what_a_dead_node_left_behind_does_not_count(world: World) -> None:
+    world.announced("demo-worker-1", made="2026-01-02T00:00:00Z")
+    world.announced("demo-worker-2", "l2-0", made="2026-01-01T00:00:00Z")
+    assert live.announcer(world.context) == "demo-worker-1"
+
+    world.announced("demo-worker-1", made="2026-01-02T00:00:00Z", label="demo-worker-2")
+    assert live.announcer(world.context) == "demo-worker-2"
+
+
+def test_nobody_announces(world: World) -> None:
+    seen = world.look(AnnouncerExpected(announcer="x", within=1))
+
+    assert (seen["ok"], seen["measured"]) == (False, f"MetalLB names no node that announces {CONTROLLER}")
+
+
+@pytest.mark.parametrize("name", ["worker-1", "demo-worker-1"])
+def test_a_node_is_ready_or_not(world: World, name: str) -> None:
+    assert world.look(NodeExpected(node=name))["measured"] == "Ready"
+    assert not world.look(NodeExpected(node=name, ready=False, within=1))["ok"]
+
+    condition = {"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting node status."}
+    world.cluster.put("v1", "Node", "demo-worker-1", status={"conditions": [condition]})
+
+    seen = world.look(NodeExpected(node=name, ready=False))
+    assert (seen["ok"], seen["text"]) == (True, f"node {name} is not Ready within 30 s")
+    assert seen["measured"] == "not Ready: Kubelet stopped posting node status."
+
+
+def test_a_node_that_there_is_not_is_neither(world: World) -> None:
+    for ready in (True, False):
+        seen = world.look(NodeExpected(node="worker-9", ready=ready, within=1))
+        assert (seen["ok"], seen["measured"]) == (False, "the lab demo has no node worker-9")
+
+
+def test_an_api_that_does_not_answer_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    failures = [NotReadyError("the API server does not answer", id="api-unreachable")] * 3
+    answers = world.cluster.list
+
+    def listed(*arguments: str) -> list[dict[str, Any]]:
+        if failures:
+            raise failures.pop()
+        return answers(*arguments)
+
+    monkeypatch.setattr(world.cluster, "list", listed)
+
+    seen = world.look(NodeExpected(node="worker-1"))
+
+    assert (seen["ok"], seen["seconds"]) == (True, 0.6)
+
+
+# What is only compared
+
+
+@pytest.mark.parametrize(("most", "met"), [(1.04, True), (1, False)])
+def test_a_gap_is_compared(most: float, met: bool) -> None:  # noqa: FBT001 - what is expected
+    seen = expect.gap(GapExpected(gap=most), LOAD)
+
+    assert (seen["ok"], seen["measured"]) == (met, "1.0 s")
+    assert seen["text"] == f"http://my-app.local is never without a good answer for more than {most:g} s"
+
+
+@pytest.mark.parametrize(("taken", "met"), [(30.0, True), (30.1, False)])
+def test_seconds_are_compared(taken: float, met: bool) -> None:  # noqa: FBT001 - what is expected
+    seen = expect.seconds(SecondsExpected(seconds=30), taken)
+
+    assert (seen["ok"], seen["text"]) == (met, "the commands take at most 30 s")
+
+
+# What names stand for now
+
+
+def test_live_names_are_looked_up(world: World) -> None:
+    world.service(CONTROLLER, ADDRESS)
+    world.announced("demo-worker-1")
+
+    found = live.values(world.context, frozenset({"address", "announcer", "standby", "lab"}))
+
+    assert found == {"address": ADDRESS, "announcer": "demo-worker-1", "standby": "demo-control-plane"}
+
+
+@pytest.mark.parametrize("name", ["address", "announcer", "standby"])
+def test_what_nobody_can_say_yet_is_pending(world: World, name: str) -> None:
+    assert isinstance(live.values(world.context, frozenset({name})), Pending)
+
+
+def test_a_standby_is_another_node_that_is_ready(world: World) -> None:
+    world.announced("demo-control-plane")
+    assert live.values(world.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}
+
+    world.cluster.put("v1", "Node", "demo-worker-1", status={})
+    assert live.values(world.context, frozenset({"standby"})) == Pending("no node but demo-control-plane is Ready")
+    worker = world.context.lab.nodes[1]
+    world.cluster.put("v1", "Node", worker.name, **ready_node(worker))
+    assert live.values(world.context, frozenset({"standby"})) == {"standby": "demo-worker-1"}

@@ -1,0 +1,231 @@
+"""A client that goes on asking: what it counts, and that a request that hangs hides nothing."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.demo import load
+from labctl.demo.load import Load, Sample
+from labctl.errors import NotReadyError
+from labctl.report import LoadReport
+from labctl.ui import chart, load_text
+from labctl.ui.demo import ASCII_BARS, BARS
+from labctl.web import Answer
+
+GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
+HOST = "my-app.local"
+SAMPLES = st.lists(
+    st.builds(Sample, st.floats(min_value=0, max_value=30), st.sampled_from([GOOD, BAD, Answer(503)])), max_size=60
+)
+
+
+@dataclass
+class Site:
+    """Answers as it is told to; or leaves requests hanging until it is let go."""
+
+    answer: Answer = GOOD
+    hangs: bool = False
+    hanging: threading.Event = field(default_factory=threading.Event)
+    free: threading.Event = field(default_factory=threading.Event)
+    asked: int = 0
+
+    def get(self, hostname: str) -> Answer:
+        assert hostname == HOST
+        self.asked += 1
+        if self.hangs:
+            self.hanging.set()
+            self.free.wait(10)
+            return BAD
+        return self.answer
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
+    monkeypatch.setattr(load, "LOOK_SECONDS", 0.002)
+
+
+@pytest.fixture
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "GOOD_SECONDS", 0.3)
+
+
+@pytest.fixture
+def site() -> Iterator[Site]:
+    made = Site()
+    yield made
+    made.free.set()
+
+
+# Arithmetic
+
+
+def test_the_gap_is_the_longest_time_between_two_good_answers_by_when_they_ended() -> None:
+    good = [Sample(at, GOOD) for at in (10.0, 10.4, 12.5, 12.6)]
+    bad = [Sample(11.0, BAD), Sample(11.5, Answer(503))]
+
+    assert load.report(HOST, [*bad, *reversed(good)], 10.0, 12.6, 10.45) == {
+        "hostname": HOST,
+        "seconds": 2.6,
+        "answers": 4,
+        "failures": 2,
+        "gap": 2.1,
+        "per_second": [2, 0, 2],
+        "first_command": 0.45,
+    }
+
+
+def test_an_app_that_never_came_back_was_away_until_the_end() -> None:
+    seen = load.report(HOST, [Sample(0.0, GOOD), Sample(1.0, GOOD), Sample(4.0, BAD)], 0.0, 9.0, None)
+
+    assert (seen["gap"], seen["first_command"]) == (8.0, None)
+
+
+def test_what_was_answered_before_the_beginning_and_after_the_end_does_not_count() -> None:
+    seen = load.report(HOST, [Sample(at, GOOD) for at in (0.0, 1.0, 2.0, 9.0)], 1.0, 2.0, None)
+
+    assert (seen["answers"], seen["per_second"]) == (2, [2])
+
+
+@given(samples=SAMPLES, began=st.floats(0, 15), length=st.floats(0, 15))
+def test_the_numbers_agree_with_each_other(samples: list[Sample], began: float, length: float) -> None:
+    seen = load.report(HOST, samples, began, began + length, None)
+
+    assert sum(seen["per_second"]) == seen["answers"]
+    assert seen["answers"] + seen["failures"] <= len(samples)
+    assert 0 <= seen["gap"] <= seen["seconds"] + 0.01
+    assert length - 1e-9 <= len(seen["per_second"]) <= length + 1
+    # As many answers as there are cannot leave shorter gaps than if they came evenly.
+    assert seen["gap"] >= length / (seen["answers"] + 1) - 0.01
+
+
+@given(
+    per_second=st.lists(st.integers(0, 40), min_size=1, max_size=60),
+    first_command=st.one_of(st.none(), st.floats(0, 60)),
+    bars=st.sampled_from([BARS, ASCII_BARS]),
+)
+def test_a_chart_has_a_bar_for_each_whole_second(per_second: list[int], first_command: float | None, bars: str) -> None:
+    shown, *mark = chart(_seen(per_second, first_command), bars)
+
+    assert len(shown) == len(per_second)
+    assert [bar == " " for bar in shown] == [count == 0 for count in per_second]
+    heights = [bars.index(bar) for bar in shown]
+    ranked = sorted(zip(per_second, heights, strict=True))
+    assert [height for _, height in ranked] == sorted(heights)
+    assert (mark == []) is (first_command is None)
+    if first_command is not None:
+        assert mark[0].index("^") == int(first_command)
+
+
+def test_a_chart_shows_an_outage_and_the_command_that_made_it() -> None:
+    seen = _seen([10, 10, 10, 1, 0, 0, 5, 10, 3], 3.2)
+    seen["seconds"] = 8.4
+
+    assert chart(seen) == ["███▁  ▄█", "   ^ the first command"]
+    assert chart(seen, ASCII_BARS) == ["@@@.  =@", "   ^ the first command"]
+    assert load_text(seen) == "http://my-app.local: 49 good answers and 1 failure in 8.4 s, the longest gap 2.0 s"
+
+
+def test_the_bars_have_nine_heights() -> None:
+    assert len(BARS) == len(set(BARS)) == len(ASCII_BARS) == len(set(ASCII_BARS)) == 9
+    assert ASCII_BARS.isascii()
+
+
+# Asking
+
+
+def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
+    asking = Load(HOST, site.get)
+    asking.begin(0.02)
+    asking.finish(0.02)
+    asking.stop()
+
+    seen = asking.report()
+    assert seen["answers"] >= 3
+    assert seen["failures"] == 0
+    assert seen["seconds"] >= 0.04
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
+
+
+def test_it_begins_when_all_has_been_good_for_a_while(site: Site) -> None:
+    answers = iter([BAD, GOOD, BAD])
+    asking = Load(HOST, lambda hostname: next(answers, site.get(hostname)))
+    asking.begin(0.02)
+    asking.finish(0)
+    asking.stop()
+
+    assert asking.report()["failures"] == 0
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_site_that_never_answers_ends_the_waiting(site: Site) -> None:
+    site.answer = BAD
+    asking = Load(HOST, site.get)
+
+    with pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
+        asking.begin(0)
+    asking.stop()
+
+    assert asking.report()["answers"] == 0
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(site: Site) -> None:
+    asking = Load(HOST, site.get)
+    asking.begin(0)
+    site.answer = Answer(503)
+
+    with pytest.raises(NotReadyError, match="HTTP 503"):
+        asking.finish(0)
+    asking.stop()
+
+    seen = asking.report()
+    assert seen["failures"] > 0
+    assert seen["gap"] >= 0.25
+
+
+def test_requests_that_hang_do_not_hide_that_the_site_answers_again(site: Site) -> None:
+    asking = Load(HOST, site.get)
+    asking.begin(0)
+    site.hangs = True
+    assert site.hanging.wait(10)
+    site.hangs = False
+    asking.finish(0)  # while some still hang
+    site.free.set()
+    asking.stop()
+
+    assert asking.report()["answers"] >= 2
+
+
+@pytest.mark.usefixtures("_impatient")
+def test_more_requests_than_there_are_workers_do_not_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "WORKERS", 2)
+    site.hangs = True
+    asking = Load(HOST, site.get)
+    with pytest.raises(NotReadyError, match="no answer yet"):
+        asking.begin(0)
+    asked = site.asked
+    site.hangs = False
+    site.free.set()
+    asking.finish(0)
+    asking.stop()
+
+    assert asked == 2
+
+
+def _seen(per_second: list[int], first_command: float | None) -> LoadReport:
+    return {
+        "hostname": HOST,
+        "seconds": float(len(per_second)),
+        "answers": sum(per_second),
+        "failures": 1,
+        "gap": 2.0,
+        "per_second": per_second,
+        "first_command": first_command,
+    }

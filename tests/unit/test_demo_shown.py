@@ -1,0 +1,337 @@
+"""How a demo is shown: on a terminal, in plain text, in a recording, and as a page of Markdown."""
+
+from __future__ import annotations
+
+import io
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from labctl import __version__
+from labctl.context import Context
+from labctl.demo.cast import Cast
+from labctl.demo.library import Script
+from labctl.demo.report import markdown, versions
+from labctl.demo.script import Demo
+from labctl.errors import BrokenError, UsageError
+from labctl.report import DemoReport, ExpectationReport, LoadReport
+from labctl.ui import Stage
+
+GREEN = "\x1b[32m"
+MET: ExpectationReport = {"text": "it answers 200", "ok": True, "measured": "HTTP 200", "seconds": 0.25}
+UNMET: ExpectationReport = {"text": "it | answers", "ok": False, "measured": "HTTP 503", "seconds": 30.0}
+LOAD: LoadReport = {
+    "hostname": "my-app.local",
+    "seconds": 4.5,
+    "answers": 35,
+    "failures": 2,
+    "gap": 1.2,
+    "per_second": [10, 0, 10, 10, 5],
+    "first_command": 1.1,
+}
+ERROR = BrokenError("demo tour, scene 1: it broke\nand more", id="demo-failed", hint="Look at it.")
+SHOWN = """\
+
+1/2 The site
+
+It is there, and so are we.
+
+A second paragraph.
+
+$ kubectl get nodes
+  kind: Pod
+NAME   STATUS
+✓ it answers 200: HTTP 200 (0.2 s)
+✗ it | answers: HTTP 503 (30.0 s)
+http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.2 s
+  █ ██
+   ^ the first command
+
+Cleaning up
+"""
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NO_COLOR", "FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in {"TERM": "xterm", "LANG": "C.UTF-8", "COLUMNS": "40", "SHELL": "/bin/sh"}.items():
+        monkeypatch.setenv(name, value)
+
+
+# The stage
+
+
+def test_everything_is_shown_as_plain_text_where_there_is_no_terminal() -> None:
+    assert shown(io.StringIO()) == SHOWN
+
+
+def test_where_signs_are_plain_so_are_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LANG", "C")
+
+    assert shown(io.StringIO()) == SHOWN.replace("✓", "+").replace("✗", "x").replace("█", "@")
+
+
+@pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
+def test_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch, no_color: str, *, coloured: bool) -> None:
+    monkeypatch.setenv("NO_COLOR", no_color)
+
+    said = shown(Terminal())
+
+    assert ("\x1b[" in said) is coloured
+    assert (f"{GREEN}STATUS" in said) is coloured
+
+
+def test_long_text_is_wrapped_and_long_lines_of_commands_are_not() -> None:
+    stream = io.StringIO()
+    stage = Stage(stream, None, None)
+    stage.scene(1, 1, "Long", "word " * 20)
+    stage.output("word " * 20)
+
+    lines = stream.getvalue().splitlines()
+    assert max(map(len, lines[:-1])) <= 40
+    assert lines[-1] == "word " * 20
+
+
+def test_what_a_command_says_cannot_draw_on_the_terminal() -> None:
+    terminal = Terminal()
+    stage = Stage(terminal, None, None)
+
+    stage.output("\x1b[2J\x1b[32mgreen\x1b[0m\x07 \x1b]0;title\x07plain\rback [bold]")
+
+    said = terminal.getvalue()
+    assert "green" in said
+    assert "plainback [bold]" in said
+    assert not [each for each in ("\x1b[2J", "\x07", "\r", "\x1b]") if each in said]
+
+
+def test_programs_are_told_of_colours_only_where_there_are_any(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Stage(io.StringIO(), None, None).environment == {}
+    assert Stage(Terminal(), None, None).environment == {"FORCE_COLOR": "1", "TERM": "xterm"}
+    monkeypatch.setenv("TERM", "dumb")
+    assert Stage(Terminal(), None, None).environment == {}
+    assert Stage(io.StringIO(), io.StringIO(), None).environment == {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert Stage(Terminal(), io.StringIO(), None).environment == {}
+
+
+def test_enter_is_waited_for_on_the_terminal_alone() -> None:
+    terminal, recorded, stdin = Terminal(), io.StringIO(), io.StringIO("\nmore")
+
+    assert Stage(terminal, recorded, stdin).wait_for_enter() >= 0
+    assert terminal.getvalue() == "\nEnter goes on, Ctrl-C ends "
+    assert recorded.getvalue() == ""
+    assert stdin.read() == "more"
+
+
+@pytest.mark.parametrize(("stream", "stdin"), [(Terminal(), None), (None, io.StringIO("\n"))])
+def test_nobody_is_waited_for_where_nobody_would_know(stream: Terminal | None, stdin: io.StringIO | None) -> None:
+    assert Stage(stream, None, stdin).wait_for_enter() == 0
+    assert stream is None or stream.getvalue() == ""
+
+
+def test_a_stage_may_be_nowhere() -> None:
+    stage = Stage(None, None, None)
+
+    played(stage)
+
+    assert stage.environment == {}
+
+
+# The recording
+
+
+def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Path) -> None:
+    clock = iter([100.0, *(100.5 + number / 4 for number in range(100))])
+    cast = Cast(tmp_path / "a.cast", "The tour", lambda: next(clock), lambda: 1700000000.9)
+    stdout = io.StringIO()
+    stage = Stage(stdout, cast, None)
+    played(stage)
+    stage.error(ERROR)
+    cast.save("report")
+
+    header, *events = map(json.loads, (tmp_path / "a.cast").read_text(encoding="utf-8").splitlines())
+    assert header == {
+        "version": 2,
+        "width": 100,
+        "height": 30,
+        "timestamp": 1700000000,
+        "idle_time_limit": 2,
+        "title": "The tour",
+        "env": {"TERM": "xterm-256color", "SHELL": "/bin/sh"},
+    }
+    assert events[0][0] == 0.5
+    assert [kind for _, kind, _ in events] == ["o"] * len(events)
+    text = "".join(said for _, _, said in events)
+    assert f"{GREEN}STATUS" in text
+    assert text.endswith("Look at it.\r\n")
+    assert "\n" not in text.replace("\r\n", "")
+    assert stdout.getvalue() == SHOWN
+    assert (tmp_path / "a.md").read_text() == "report"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(said=st.lists(st.tuples(st.text(), st.floats(0, 10), st.floats(0, 10))))
+def test_a_recordings_times_never_decrease_and_its_text_comes_back(
+    tmp_path: Path, said: list[tuple[str, float, float]]
+) -> None:
+    now = 50.0
+    cast = Cast(tmp_path / "a.cast", "", lambda: now)
+    for text, pause, waited in said:
+        now += pause + waited
+        cast.skip(waited)
+        cast.write(text)
+    cast.save("")
+
+    events = [json.loads(line) for line in (tmp_path / "a.cast").read_text(encoding="utf-8").splitlines()[1:]]
+    moments = [moment for moment, *_ in events]
+    assert moments == sorted(moments)
+    assert all(0 <= moment <= sum(pause for _, pause, _ in said) + 1e-5 for moment in moments)
+    assert "".join(text for *_, text in events) == "".join(text for text, *_ in said).replace("\n", "\r\n")
+
+
+def test_the_time_that_the_user_took_is_not_in_it(tmp_path: Path) -> None:
+    clock = iter([0.0, 1.0, 101.5])
+    cast = Cast(tmp_path / "a.cast", "", lambda: next(clock))
+    cast.write("one")
+    cast.skip(100)
+    cast.write("two")
+    cast.save("")
+
+    assert [json.loads(line)[0] for line in (tmp_path / "a.cast").read_text().splitlines()[1:]] == [1.0, 1.5]
+
+
+@pytest.mark.parametrize("name", ["x", "x.md", "missing/x.cast", "folder.cast", "taken.cast"])
+def test_a_recording_that_cannot_be_written_is_refused_at_once(tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.cast").mkdir()
+    (tmp_path / "taken.md").mkdir()
+
+    with pytest.raises(UsageError) as caught:
+        Cast(tmp_path / name, "")
+
+    assert caught.value.id == "record-not-written"
+
+
+def test_a_recording_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
+    for text in ("older and longer", "new"):
+        cast = Cast(tmp_path / "a.cast", "")
+        cast.write(text)
+        cast.save(text)
+
+    assert len((tmp_path / "a.cast").read_text().splitlines()) == 2
+    assert (tmp_path / "a.md").read_text() == "new"
+
+
+# The page
+
+PAGE = """\
+# The tour
+
+- demo: tour: failed in 42.0 s
+- lab: demo
+- date: 2026-01-02 03:04:05+00:00
+- versions: labctl 1.0, MetalLB 0.15.2
+- error: it broke
+
+| scene | result | seconds |
+|---|---|---|
+| The \\| site | ok | 10.0 |
+| Later | failed | 32.0 |
+
+## The \\| site
+
+- `kubectl get nodes`: exit code 0 after 0.5 s
+
+| expected | result | measured | seconds |
+|---|---|---|---|
+| it answers 200 | ok | HTTP 200 | 0.2 |
+
+http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.2 s.
+
+```
+█ ██
+ ^ the first command
+```
+
+## Later
+
+- `labctl halt`: was interrupted after 1.0 s
+
+| expected | result | measured | seconds |
+|---|---|---|---|
+| it \\| answers | failed | HTTP 503 | 30.0 |
+
+## Cleaning up
+
+- `labctl up`: exit code 0 after 9.0 s
+"""
+
+
+def test_the_page_has_every_number() -> None:
+    report: DemoReport = {
+        "demo": "tour",
+        "lab": "demo",
+        "ok": False,
+        "seconds": 42.0,
+        "scenes": [
+            {
+                "title": "The | site",
+                "ok": True,
+                "seconds": 10.0,
+                "commands": [{"command": "kubectl get nodes", "code": 0, "seconds": 0.5}],
+                "expectations": [MET],
+                "load": LOAD,
+            },
+            {
+                "title": "Later",
+                "ok": False,
+                "seconds": 32.0,
+                "commands": [{"command": "labctl halt", "code": None, "seconds": 1.0}],
+                "expectations": [UNMET],
+                "load": None,
+            },
+        ],
+        "cleanup": [{"command": "labctl up", "code": 0, "seconds": 9.0}],
+        "error": {"id": "demo-failed", "message": "it\nbroke", "hint": ""},
+    }
+    demo = Demo.model_validate({"about": "The tour", "scenes": [{"title": "x"}]})
+    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+    page = markdown(Script("tour", Path("tour.yaml"), demo), report, {"labctl": "1.0", "MetalLB": "0.15.2"}, when)
+
+    assert page == PAGE
+
+
+def test_the_page_names_the_versions_of_what_was_seen(context: Context) -> None:
+    assert versions(context) == {
+        "labctl": __version__,
+        "Kubernetes": "1.37.2",
+        "MetalLB": "0.15.2",
+        "traefik": "3.7.15",
+    }
+
+
+def played(stage: Stage) -> None:
+    stage.scene(1, 2, "The site", "It is there,\nand so are we.\n\nA second paragraph.\n")
+    stage.command("kubectl get nodes", "kind: Pod\n")
+    stage.output(f"NAME   {GREEN}STATUS\x1b[0m")
+    stage.expectation(MET)
+    stage.expectation(UNMET)
+    stage.load(LOAD)
+    stage.clean_up()
+
+
+def shown(stream: io.StringIO) -> str:
+    stage = Stage(stream, None, None)
+    played(stage)
+    stage.error(ERROR)
+    return stream.getvalue()
