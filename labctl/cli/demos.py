@@ -34,7 +34,7 @@ def run(
     from labctl.demo import library, play, player
 
     script, made = library.find(name), session.entered(context.obj)
-    doors = player.Doors(session.environment(made), context.obj.config_file)
+    doors = player.Doors(session.environment(made))
     ended = play.play(script, made, doors, context.obj.output, context.obj.verbosity, record)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

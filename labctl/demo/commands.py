@@ -24,21 +24,22 @@ class Line:
     input: str | None
     code: int
     """The exit code that it must have."""
+    folder: Path
+    """Where it runs."""
 
 
 Start = Callable[[Line, Mapping[str, str], Callable[[str], None]], Finished]
 """Runs a command to its end, with this added to the environment, and tells each line that it says."""
 
 
-def line(command: Command, values: Values, config_file: Path | None) -> Line:
-    """The command as it is run in this lab. A value is never split into words, whatever it holds."""
+def line(command: Command, values: Values, folder: Path) -> Line:
+    """The command as it is run for this lab, in a folder. A value is never split into words, whatever it holds."""
     program, *words = (filled(word, values) for word in shlex.split(command.command))
     arguments = [program, *words]
     if program == "labctl":
-        of_the_file = ["--config", str(config_file)] if config_file else []
-        arguments = [sys.executable, "-P", "-m", "labctl", "--name", values["lab"], *of_the_file, *words]
+        arguments = [sys.executable, "-P", "-m", "labctl", "--name", values["lab"], *words]
     text = None if command.input is None else filled(command.input, values)
-    return Line(tuple(arguments), filled(command.command, values), text, command.code)
+    return Line(tuple(arguments), filled(command.command, values), text, command.code, folder)
 
 
 def start(command: Line, environment: Mapping[str, str], on_line: Callable[[str], None]) -> Finished:
@@ -48,8 +49,8 @@ def start(command: Line, environment: Mapping[str, str], on_line: Callable[[str]
     """
     arguments: Sequence[str] = command.arguments
     if command.input is None:
-        return process.stream(arguments, on_line, env=environment)
-    finished = process.run(arguments, env=environment, stdin=command.input.encode())
+        return process.stream(arguments, on_line, env=environment, cwd=command.folder)
+    finished = process.run(arguments, env=environment, cwd=command.folder, stdin=command.input.encode())
     for each in finished.out.splitlines() if finished.code == 0 else finished.last_lines:
         on_line(each)
     return finished

@@ -113,7 +113,9 @@ def _http(expected: HttpExpected, eyes: Eyes) -> tuple[str, Look]:
     if expected.answered_by is None:
         return f"{url} answers {expected.status}", look
     pods: set[str] = set()
-    text = f"{expected.answered_by} different pods answer {expected.status} for {url}"
+    count = expected.answered_by
+    who = f"{count} different pods answer" if count > 1 else "a pod answers"
+    text = f"{who} {expected.status} for {url}"
     return text, partial(_different, eyes, host(url), expected.status, expected.answered_by, pods)
 
 

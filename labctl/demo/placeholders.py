@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from string import Template
 
 from labctl.errors import UsageError
-from labctl.lab import Lab
+from labctl.lab import AddressPool, Lab
 
 Values = Mapping[str, str]
 
@@ -22,6 +22,7 @@ SAMPLES: Values = {
     "pool": "192.0.2.100-192.0.2.110",
     "pool_first": "192.0.2.100",
     "pool_last": "192.0.2.110",
+    "pool_of_three": "192.0.2.100-192.0.2.102",
 }
 """Every name, with what it may stand for: a demo is checked before there is a lab to ask."""
 LIVE = frozenset({"address", "announcer", "standby"})
@@ -67,6 +68,7 @@ def fixed(lab: Lab, names: frozenset[str]) -> dict[str, str]:
         "pool": str(lab.pool),
         "pool_first": str(lab.pool.first),
         "pool_last": str(lab.pool.last),
+        "pool_of_three": str(AddressPool(lab.pool.first, min(lab.pool.first + 2, lab.pool.last))),
         **({"app": app.name, "hostname": app.hostname, "url": app.url} if app else {}),
     }
 

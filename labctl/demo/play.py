@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import tempfile
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -41,6 +42,7 @@ class Play:
     context: Context
     stage: Stage
     doors: Doors
+    folder: Path
     cast: Cast | None = None
     report: DemoReport = field(init=False)
     error: LabError | None = field(init=False, default=None)
@@ -51,7 +53,7 @@ class Play:
     def __post_init__(self) -> None:
         name, lab = self.script.name, self.context.lab
         fixed = placeholders.fixed(lab, placeholders.used(self.script.demo.model_dump()))
-        self._player = Player(name, self.context, self.stage, self.doors, fixed)
+        self._player = Player(name, self.context, self.stage, self.doors, fixed, self.folder)
         self.report = {"demo": name, "lab": lab.name, "ok": True, "seconds": 0.0, "scenes": [], "cleanup": []}
 
     def perform(self) -> None:
@@ -123,10 +125,13 @@ def play(script: Script, context: Context, doors: Doors, output: Output, verbosi
     stream = None if is_quiet else sys.stdout if is_text else sys.stderr
     asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
     stage = Stage(stream, cast, sys.stdin if asks else None)
-    performance = Play(script, context, stage, doors, cast)
+    # The user's labctl.yaml is not the demo's to change or to go by: it is about the lab as it is.
+    folder = tempfile.TemporaryDirectory(prefix="labctl-demo-")
+    performance = Play(script, context, stage, doors, Path(folder.name), cast)
     try:
         performance.perform()
     finally:
+        folder.cleanup()
         if cast is not None:
             when = datetime.now().astimezone()
             cast.save(markdown(script, performance.report, versions(context), when))

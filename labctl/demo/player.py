@@ -32,8 +32,6 @@ class Doors:
 
     environment: Mapping[str, str]
     """What its commands find in their environment."""
-    config_file: Path | None = None
-    """The configuration that `labctl` was told to use."""
     start: Start = commands.start
     ask: Ask = web.get
     clock: Callable[[], float] = time.monotonic
@@ -49,6 +47,8 @@ class Player:
     stage: Stage
     doors: Doors
     fixed: Values
+    folder: Path
+    """Where commands run: what they write there is the demo's own."""
 
     def values(self, names: frozenset[str], where: str) -> Values:
         """What names stand for now; those that are asked for were waited for."""
@@ -84,7 +84,7 @@ class Player:
 
     def command(self, command: Command, values: Values, reports: list[CommandReport], where: str) -> None:
         """The command ended with the exit code that it must have; the last report tells more."""
-        line = commands.line(command, values, self.doors.config_file)
+        line = commands.line(command, values, self.folder)
         self.stage.command(line.shown, line.input)
         report: CommandReport = {"command": line.shown, "code": None, "seconds": 0.0}
         reports.append(report)

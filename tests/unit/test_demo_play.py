@@ -60,8 +60,8 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def doors(self, environment: Mapping[str, str], config_file: Path | None) -> Doors:
-        return Doors(environment, config_file, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
+    def doors(self, environment: Mapping[str, str]) -> Doors:
+        return Doors(environment, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
 
     def announced(self, node: str) -> None:
         service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
@@ -573,5 +573,5 @@ def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(load, "LOOK_SECONDS", 0.002)
     monkeypatch.setattr(
-        player, "Doors", lambda environment, file: Doors(environment, file, world.start, lambda _name: world.answer)
+        player, "Doors", lambda environment: Doors(environment, world.start, lambda _name: world.answer)
     )

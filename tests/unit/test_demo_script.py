@@ -218,15 +218,13 @@ def test_a_text_that_passes_the_check_can_be_filled_in(text: str) -> None:
 def test_a_command_is_words_and_a_value_is_never_more_than_one() -> None:
     values = {"lab": "demo", "app": "a b; rm 'c"}
 
-    made = line(Command(command="kubectl get 'pod x' $app"), values, None)
-    ours = line(Command(command="labctl app add $app", input="$app", code=8), values, Path("other.yaml"))
+    made = line(Command(command="kubectl get 'pod x' $app"), values, Path("own"))
+    ours = line(Command(command="labctl app add $app", input="$app", code=8), values, Path("own"))
 
     assert made.arguments == ("kubectl", "get", "pod x", "a b; rm 'c")
     assert (made.input, made.code) == (None, 0)
-    assert ours.arguments[1:] == (
-        *("-P", "-m", "labctl", "--name", "demo", "--config", "other.yaml"),
-        *("app", "add", "a b; rm 'c"),
-    )
+    assert ours.arguments[1:] == ("-P", "-m", "labctl", "--name", "demo", "app", "add", "a b; rm 'c")
+    assert made.folder == ours.folder == Path("own")
     assert (ours.shown, ours.input, ours.code) == ("labctl app add a b; rm 'c", "a b; rm 'c", 8)
 
 

@@ -1,0 +1,90 @@
+"""Every demo that labctl ships, played in a real lab, which is afterwards what it was before."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from .reallab import Ran, RealLab
+
+pytestmark = pytest.mark.e2e
+
+DEMOS = {"traffic-flow": 6, "pool": 5, "scale": 3, "two-apps": 3, "failover": 4}
+"""And how many scenes each has."""
+DEMO_SECONDS = 240.0
+FAILING = """
+about: Expects what is not so.
+scenes:
+  - title: Everything is as it should be
+    expect: [{http: $url}]
+  - title: A teapot
+    expect: [{http: $url, status: 418, within: 1}]
+  - title: Nobody gets here
+    run: [labctl status]
+cleanup:
+  - kubectl get nodes
+"""
+
+
+def test_all_of_them_are_listed(lab: RealLab) -> None:
+    listed = lab.labctl("demo", "list", "-o", "json").document()
+
+    assert {demo["demo"] for demo in listed} == set(DEMOS)
+
+
+@pytest.mark.parametrize("name", DEMOS)
+def test_a_demo_is_played_to_its_end_and_leaves_the_lab_as_it_was(lab: RealLab, name: str, tmp_path: Path) -> None:
+    before = lab.labctl("app", "list", "-o", "json").document()
+    cast = tmp_path / f"{name}.cast"
+    played = _play(lab, name, "--record", str(cast)).document()
+
+    assert (played["demo"], played["ok"], len(played["scenes"])) == (name, True, DEMOS[name])
+    assert all(scene["ok"] and scene["expectations"] for scene in played["scenes"])
+    assert lab.status()["ok"]
+    assert not lab.up().result()["changed"]
+    assert lab.labctl("app", "list", "-o", "json").document() == before
+    header, *events = cast.read_text(encoding="utf-8").splitlines()
+    assert json.loads(header)["version"] == 2
+    assert len(events) > len(played["scenes"])
+    report = cast.with_suffix(".md").read_text(encoding="utf-8")
+    assert all(expected["measured"] in report for scene in played["scenes"] for expected in scene["expectations"])
+
+
+def test_what_was_recorded_can_be_played_by_asciinema(lab: RealLab, tmp_path: Path) -> None:
+    cast = tmp_path / "traffic-flow.cast"
+    _play(lab, "traffic-flow", "--record", str(cast))
+    shown = lab.inside(str(Path(sys.executable).with_name("asciinema")), "cat", str(cast))
+
+    assert "A name becomes an address" in shown
+
+
+def test_an_expectation_that_does_not_hold_fails_the_demo(lab: RealLab, tmp_path: Path) -> None:
+    file = tmp_path / "teapot.yaml"
+    file.write_text(FAILING, encoding="utf-8")
+    played = _play(lab, str(file), code=8).document()
+
+    assert [scene["ok"] for scene in played["scenes"]] == [True, False]
+    assert "418" in played["error"]["message"]
+    assert [command["command"] for command in played["cleanup"]] == ["kubectl get nodes"]
+
+
+def test_the_failover_demo_shows_the_gap_second_by_second(lab: RealLab) -> None:
+    scene = _scene(_play(lab, "failover").document(), "loses its power")
+
+    assert scene["load"]["failures"] > 0
+    assert scene["load"]["gap"] > 1
+    assert min(scene["load"]["per_second"]) == 0
+
+
+def _play(lab: RealLab, *words: str, code: int = 0) -> Ran:
+    return lab.labctl("-o", "json", "demo", "run", *words, code=code, seconds=DEMO_SECONDS)
+
+
+def _scene(played: dict[str, Any], title: str) -> dict[str, Any]:
+    [scene] = [scene for scene in played["scenes"] if title in scene["title"]]
+    found: dict[str, Any] = scene
+    return found
