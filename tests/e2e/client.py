@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import pytest
 
@@ -17,19 +18,25 @@ from .reallab import RealLab
 OVERDUE_SECONDS = 300.0
 
 PROGRAM = """
-import http.client, sys, time
+import http.client, sys, threading, time
 
-while True:
-    began = time.monotonic()
+def ask():
     try:
-        asked = http.client.HTTPConnection(sys.argv[1], timeout=1)
+        asked = http.client.HTTPConnection(sys.argv[1], timeout=2)
         asked.request("GET", "/")
         status = asked.getresponse().status
         asked.close()
     except (OSError, http.client.HTTPException):
         status = 0
-    print(time.monotonic(), status, flush=True)
-    time.sleep(max(0, began + 0.1 - time.monotonic()))
+    sys.stdout.write(f"{time.monotonic()} {status}\\n")
+    sys.stdout.flush()
+
+due = time.monotonic()
+while True:
+    # Each on its own: one that waits for an answer must not hide that the next one gets it at once.
+    threading.Thread(target=ask, daemon=True).start()
+    due += 0.1
+    time.sleep(max(0, due - time.monotonic()))
 """
 
 
@@ -43,12 +50,12 @@ class Client:
     @property
     def away(self) -> float:
         """The longest time between two good answers, in seconds."""
-        return max(later - earlier for earlier, later in zip(self.answered, self.answered[1:], strict=False))
+        return max(later - earlier for earlier, later in pairwise(sorted(self.answered)))
 
 
 @contextmanager
-def asking(lab: RealLab, hostname: str) -> Iterator[Client]:
-    """Somebody asks in the lab's network meanwhile, beginning and ending with a good answer."""
+def asking(lab: RealLab, hostname: str, *, and_then: float = 0.0) -> Iterator[Client]:
+    """Somebody asks in the lab's network meanwhile and for some seconds more, from a good answer to a good answer."""
     client = Client()
     with subprocess.Popen(
         [*lab.way_in, sys.executable, "-c", PROGRAM, hostname], stdout=subprocess.PIPE, text=True
@@ -58,7 +65,7 @@ def asking(lab: RealLab, hostname: str) -> Iterator[Client]:
         try:
             _listen(child, client, since=0)
             yield client
-            _listen(child, client, since=time.monotonic())
+            _listen(child, client, since=time.monotonic() + and_then)
         finally:
             overdue.cancel()
             child.terminate()

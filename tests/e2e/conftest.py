@@ -21,7 +21,7 @@ from .reallab import LABCTL, Ran, RealLab, isolated, run
 BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
-LABS = ("e2e", "e2e-b", "e2e-k")
+LABS = ("e2e", "e2e-b", "e2e-f", "e2e-k")
 SUMMARY = {"away": "faults", "kept": "kept"}
 """What tests record of themselves, and under which title it is told."""
 

@@ -1,0 +1,85 @@
+"""How long the site is away when a node loses its power: the gaps of ten kills, for labs of one and of two workers.
+
+Usage, as root, with a bundle in the cache: python bench/failover.py [KILLS]
+
+Nodes die in turn: each that serves, whether it announces the address or not. The client asks ten times a second.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from typing import Any
+
+LAB = "bench"
+LABCTL = [sys.executable, "-m", "labctl", "--name", LAB]
+COMMAND_SECONDS = 600
+DEMO = """
+about: A node loses its power under load.
+scenes:
+  - title: The whole lab answers
+    expect:
+      - http: $url
+        answered_by: 2
+  - title: A node loses its power
+    load: {{hostname: $hostname, before: 2, after: 8}}
+    run:
+      - labctl halt --force {node}
+    expect:
+      - http: $url
+cleanup:
+  - labctl up -q
+"""
+
+
+def main() -> None:
+    """Measure, and print one table a lab."""
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 10
+    for workers in (1, 2):
+        labctl("up", "--isolated", "--workers", str(workers))
+        try:
+            report(workers, [kill(number) for number in range(kills)])
+        finally:
+            labctl("destroy", "--yes", "--purge")
+
+
+def kill(number: int) -> tuple[str, bool, float]:
+    """Cut the power of one node that serves; return its name, whether it announced the address, and the gap."""
+    status = json.loads(labctl("status", "-o", "json"))
+    workers = [node["name"] for node in status["nodes"] if node["role"] == "worker"]
+    serving = workers if len(workers) > 1 else [node["name"] for node in status["nodes"]]
+    node = serving[number % len(serving)]
+    [address] = [each for each in status["addresses"] if each["address"] == status["ingress"]["address"]]
+    with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+        file.write(DEMO.format(node=node))
+        file.flush()
+        played: dict[str, Any] = json.loads(labctl("-q", "-o", "json", "demo", "run", file.name))
+    return node, node == address["node"], played["scenes"][-1]["load"]["gap"]
+
+
+def report(workers: int, kills: list[tuple[str, bool, float]]) -> None:
+    """Print every gap, and of those nodes that announced and those that did not the least, middle and largest."""
+    print(f"\ncontrol plane and {workers} worker{'s' * (workers > 1)}:")
+    for node, announced, gap in kills:
+        print(f"  {node:24}{'announced' if announced else '':12}{gap:6.2f} s")
+    for announced, what in ((True, "announced"), (False, "did not announce")):
+        gaps = [gap for _, did, gap in kills if did is announced]
+        if gaps:
+            figures = f"min {min(gaps):.2f}, median {statistics.median(gaps):.2f}, max {max(gaps):.2f} s"
+            print(f"  {what}: {figures} ({len(gaps)} kills)")
+
+
+def labctl(*words: str) -> str:
+    """Return what a command that must succeed wrote to stdout."""
+    line = [*LABCTL, *words]
+    finished = subprocess.run(line, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
+    if finished.returncode != 0:
+        sys.exit(f"{' '.join(line)} ended with {finished.returncode}:\n{finished.stderr}{finished.stdout}")
+    return finished.stdout
+
+
+if __name__ == "__main__":
+    main()
