@@ -133,14 +133,16 @@ def pod(trail: Trail) -> Evidence:
 
 
 def response(trail: Trail) -> Evidence:
-    """The app answered a request by name just now."""
+    """The app answered a request by name just now; the logs say which of the controller's pods took it, and which pod."""
     asked = IPv4Address(trail.seen["name"]["address"])
     exchange = trail.client.fetch(trail.hostname, asked)
     namespace, candidates = trail.seen["pod"]["namespace"], trail.seen["pod"]["pods"]
     answered = exchange.pod or backend.logged(trail.cluster, namespace, candidates, exchange.mark)
+    controllers = trail.seen["rule"]["controller_pods"]
     timings = {part: None if each is None else round(each * MILLI, 1) for part, each in exchange.seconds.items()}
     evidence: Evidence = {
         "status": exchange.status,
+        "taken_by": backend.logged(trail.cluster, trail.controller.namespace, controllers, exchange.mark),
         "answered_by": answered,
         "milliseconds": {"name": trail.seen["name"]["milliseconds"], **timings},
         "way_back": f"{asked}:80 to {exchange.client}",

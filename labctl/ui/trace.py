@@ -63,7 +63,7 @@ def _rule(evidence: Evidence) -> list[str]:
     return [
         f"the Ingress {evidence['ingress']}, class {evidence['class']}: host {evidence['host']}, path {evidence['path']}",
         f"leads to the Service {backend['service']}, port {backend['port']}",
-        "taken by " + ", ".join(f"{each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
+        "ready to take it: " + ", ".join(f"{each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
     ]
 
 
@@ -77,10 +77,9 @@ def _response(evidence: Evidence) -> list[str]:
     parts = {"name": "name", "connect": "connect", "first_byte": "first byte"}
     timings = [f"{parts[part]} {each} ms" for part, each in evidence["milliseconds"].items() if each is not None]
     status = f"HTTP {evidence['status']}" if evidence["status"] else "no answer"
-    return [
-        f"{status}{' from pod ' + evidence['answered_by'] if evidence['answered_by'] else ''}; {', '.join(timings)}",
-        f"back from {evidence['way_back']}",
-    ]
+    from_pod = f" from pod {evidence['answered_by']}" if evidence["answered_by"] else ""
+    through = f" through {evidence['taken_by']}" if evidence["taken_by"] else ""
+    return [f"{status}{from_pod}; {', '.join(timings)}", f"back{through} from {evidence['way_back']}"]
 
 
 TOLD: Mapping[str, Callable[[Evidence], list[str]]] = {

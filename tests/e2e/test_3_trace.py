@@ -57,7 +57,7 @@ def _edit_hosts(old: bytes, new: bytes) -> Callable[[RealLab], object]:
 
 
 def _run_instead(lab: RealLab, *command: str, config: str = "") -> None:
-    """The app's one pod runs another command, with a configuration at /cfg/nginx.conf."""
+    """The app's pods run another command, with a configuration at /cfg/nginx.conf."""
     lab.kubectl("create", "configmap", "e2e-broken", f"--from-literal=nginx.conf={config}")
     volume = {"name": "cfg", "configMap": {"name": "e2e-broken"}}
     container = {
@@ -136,12 +136,12 @@ BREAKAGES = {
         _kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="),
         "node",
         "every node has the label",
-        _kubectl("label", "node", "e2e-worker-1", f"{EXCLUDED}-"),
+        _kubectl("label", "nodes", "--all", f"{EXCLUDED}-"),
     ),
     "no speaker": Breakage(
         _kubectl("delete", "daemonset", "speaker", "-n", "metallb-system"),
         "node",
-        "speaker is not ready on e2e-worker-1",
+        "speaker is not ready on e2e-control-plane or e2e-worker-1",
     ),
     "the address at a foreign MAC": Breakage(
         _let_a_stranger_in, "node", "is no node of the lab", lambda _lab: run("ip", "netns", "delete", "e2e-stranger")
@@ -150,7 +150,7 @@ BREAKAGES = {
         _kubectl("scale", "deployment", "ingress-nginx-controller", "-n", "ingress-nginx", "--replicas=0"),
         "node",
         "no pod of the ingress controller traefik is ready",
-        _kubectl("scale", "deployment", "ingress-nginx-controller", "-n", "ingress-nginx", "--replicas=1"),
+        _kubectl("scale", "deployment", "ingress-nginx-controller", "-n", "ingress-nginx", "--replicas=2"),
     ),
     "a wrong IngressClass": Breakage(
         _patch("ingress", "my-app", merge={"spec": {"ingressClassName": "other"}}), "rule", "has the class other"
@@ -196,8 +196,19 @@ def test_every_hop_of_a_healthy_lab_has_its_evidence(lab: RealLab) -> None:
     assert (address["service"], address["pool"]) == ("ingress-nginx/ingress-nginx-controller", "e2e")
     assert node["answers_arp"] == [{"mac": neighbours.split()[4], "node": node["announced_by"]}]
     assert rule["ingress"] == "default/my-app"
-    assert [each["pod"] for each in pod["pods"]] == [response["answered_by"]]
+    assert {each["node"] for each in pod["pods"]} == {"e2e-control-plane", "e2e-worker-1"}
+    assert response["answered_by"] in {each["pod"] for each in pod["pods"]}
+    [taken_by] = [each for each in rule["controller_pods"] if each["pod"] == response["taken_by"]]
+    assert taken_by["node"] == node["announced_by"]
     assert response["status"] == 200
+
+
+def test_the_controller_sees_the_clients_own_address(lab: RealLab) -> None:
+    assert lab.page("http://my-app.local/my-own-address")[0] == 404
+    logs = lab.kubectl("-n", "ingress-nginx", "logs", "-l", "app.kubernetes.io/component=controller", "--tail=20")
+    [line] = [line for line in logs.splitlines() if "/my-own-address" in line]
+
+    assert line.split()[0] == "192.168.56.1"
 
 
 def test_the_path_is_shown_as_text(lab: RealLab) -> None:

@@ -48,6 +48,7 @@ EVIDENCE: dict[str, dict[str, Any]] = {
     "pod": {"namespace": "default", "service": "shop", "endpoint_slices": ["shop-s"], "pods": PODS},
     "response": {
         "status": 200,
+        "taken_by": None,
         "answered_by": "shop-abc",
         "milliseconds": {"name": 0.4, "connect": 0.2, "first_byte": 1.1},
         "way_back": "192.168.56.100:80 to 192.168.56.1:40000",

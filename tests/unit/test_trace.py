@@ -399,6 +399,7 @@ def world(context: Context, cluster: FakeCluster) -> World:
         APP_POD: {"metadata": {"labels": app}, "spec": on_worker, "status": READY},
         SLICE: {"metadata": of_app, "endpoints": [endpoint]},
     }
+    cluster.logs[NAMESPACE, "controller-1"] = 'GET / "mark" to my-app'
     for (api_version, kind, namespace, name), fields in objects.items():
         cluster.put(api_version, kind, name, namespace, **fields)
     return World(context, cluster, FakeClient())
@@ -429,6 +430,7 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
         },
         "response": {
             "status": 200,
+            "taken_by": "controller-1",
             "answered_by": "my-app-1",
             "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
             "way_back": f"{ADDRESS}:80 to 192.168.56.1:40000",
@@ -494,8 +496,10 @@ def test_an_app_that_wants_a_login_answers_as_well_as_any(world: World, status: 
 def test_nobody_says_which_pod_answered(world: World) -> None:
     world.answers(200)
     world.cluster.logs["default", "my-app-1"] = "GET / of-somebody-else"
+    world.cluster.logs[NAMESPACE, "controller-1"] = ""
+    response = world.follow()["hops"][5]["evidence"]
 
-    assert world.follow()["hops"][5]["evidence"]["answered_by"] is None
+    assert (response["answered_by"], response["taken_by"]) == (None, None)
 
 
 def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:

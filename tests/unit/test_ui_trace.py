@@ -35,6 +35,7 @@ POD = {
 }
 RESPONSE = {
     "status": 200,
+    "taken_by": "c-1",
     "answered_by": "my-app-1",
     "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
     "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
@@ -50,11 +51,11 @@ GET http://my-app.local/
   │           route: dev br-demo src 192.168.56.1
   ✓ rule      the Ingress default/my-app, class nginx: host my-app.local, path /
   │           leads to the Service my-app, port 80
-  │           taken by c-1 on demo-worker-1, c-2 on demo-worker-2
+  │           ready to take it: c-1 on demo-worker-1, c-2 on demo-worker-2
   ✓ pod       the Service my-app, by my-app-s
   │           my-app-1 (10.244.1.5 on demo-worker-1)
   ✓ response  HTTP 200 from pod my-app-1; name 2.1 ms, connect 0.4 ms, first byte 1.6 ms
-  │           back from 192.168.56.100:80 to 192.168.56.1:40000
+  │           back through c-1 from 192.168.56.100:80 to 192.168.56.1:40000
 """
 
 
