@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
+from labctl import neighbours
 from labctl.errors import NotReadyError
 from labctl.lab import Lab
 from labctl.wait import Pending
@@ -58,6 +60,25 @@ def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
         if node:
             holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = str(node)
     return holders
+
+
+def announcers(
+    cluster: Cluster, lab: Lab, addresses: Mapping[tuple[str, str], IPv4Address]
+) -> dict[tuple[str, str], str]:
+    """Return, by (namespace, name) of a Service, the node that announces its address.
+
+    That is whom MetalLB has on record, or else whose MAC answers ARP: where a node came back and took an address over
+    from one that had announced it without an API server, MetalLB 0.15 has no record at all.
+    """
+    recorded = announcing_nodes(cluster)
+    unrecorded = {service: address for service, address in addresses.items() if service not in recorded}
+    way = neighbours.route(next(iter(unrecorded.values()))) if unrecorded else None
+    if way is None or way.gateway:
+        return recorded
+    heard = neighbours.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way)
+    owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
+    answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
+    return recorded | {service: node for service, node in answering.items() if node}
 
 
 def rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:

@@ -85,10 +85,15 @@ def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
 
 
 def _addresses(cluster: Cluster, lab: Lab, problems: list[str]) -> list[AddressReport]:
-    announced = observe.announcing_nodes(cluster)
+    services = [(service, observe.address_of(service)) for service in cluster.list("v1", "Service")]
+    owned = {
+        (service["metadata"]["namespace"], service["metadata"]["name"]): address
+        for service, address in services
+        if address is not None
+    }
+    announced = observe.announcers(cluster, lab, owned)
     held: list[AddressReport] = []
-    for service in cluster.list("v1", "Service"):
-        address = observe.address_of(service)
+    for service, address in services:
         if address is None:
             continue
         name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]

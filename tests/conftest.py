@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import certificates, labfiles, preflight, steps, web
+from labctl import certificates, labfiles, neighbours, preflight, steps, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
@@ -116,6 +116,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     """A machine that has everything, and on which every name answers as said here, or well."""
     answers: dict[str, web.Answer] = {}
     monkeypatch.setattr(preflight, "Surroundings", Recorded)
+    monkeypatch.setattr(neighbours, "route", lambda _address: None)
     monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
     return answers
 

@@ -24,10 +24,13 @@ def values(context: Context, names: frozenset[str]) -> dict[str, str] | Pending:
 
 
 def announcer(context: Context) -> str | Pending:
-    """The node that announces the ingress controller's address, as MetalLB records it. Raises as Cluster does."""
+    """The node that announces the ingress controller's address. Raises as Cluster does."""
     controller = context.controller
-    node = observe.announcing_nodes(context.cluster).get((controller.namespace, controller.service))
-    return node or Pending(f"MetalLB names no node that announces {controller.namespace}/{controller.service}")
+    service = (controller.namespace, controller.service)
+    address = observe.load_balancer_address(context.cluster, *service)
+    owned = {} if isinstance(address, Pending) else {service: address}
+    node = observe.announcers(context.cluster, context.lab, owned).get(service)
+    return node or Pending(f"no node announces {controller.namespace}/{controller.service}")
 
 
 def _address(context: Context) -> str | Pending:

@@ -81,7 +81,7 @@ def address(trail: Trail) -> Evidence:
 
 
 def node(trail: Trail) -> Evidence:
-    """The node that MetalLB names announces the address, and answers ARP for it with a MAC of its own."""
+    """A node answers ARP for the address with a MAC of its own: the one that MetalLB names, if it has a record of it."""
     asked, service = IPv4Address(trail.seen["address"]["address"]), trail.seen["address"]["service"]
     route = trail.client.route(asked)
     if route is None or route.gateway:
@@ -102,9 +102,9 @@ def node(trail: Trail) -> Evidence:
             f"Find it by its MAC (`ip neigh`) and give it another address, or choose another pool than {trail.lab.pool}.",
             evidence,
         )
-    if not macs or announced is None:
+    if not macs:
         raise metallb.unannounced(trail.cluster, trail.controller, asked, evidence)
-    if announced not in {owners[mac] for mac in macs}:
+    if announced is not None and announced not in {owners[mac] for mac in macs}:
         answering = ", ".join(owners[mac] for mac in macs)
         raise BrokenHopError(
             f"MetalLB says that {announced} announces {asked}, and {answering} answers ARP for it",

@@ -52,7 +52,9 @@ def _address(evidence: Evidence) -> list[str]:
 def _node(evidence: Evidence) -> list[str]:
     answers = ", ".join(f"{each['mac']} ({each['node'] or 'no node of the lab'})" for each in evidence["answers_arp"])
     return [
-        f"MetalLB announces it from {evidence['announced_by'] or 'nowhere'}",
+        f"MetalLB announces it from {evidence['announced_by']}"
+        if evidence["announced_by"]
+        else "MetalLB has no record of who announces it",
         f"ARP is answered by {answers or 'nobody'}",
         f"route: {evidence['route']}",
     ]

@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from tracing import BIND, ended, mount, own_mounts, own_network, start
 
+from labctl.neighbours import Route
 from labctl.process import check
-from labctl.trace.client import Client, Route
+from labctl.trace.client import Client
 from labctl.web import POD_HEADER
 
 pytestmark = pytest.mark.skipif(

@@ -265,7 +265,7 @@ def test_what_a_dead_node_left_behind_does_not_count(world: World) -> None:
 def test_nobody_announces(world: World) -> None:
     seen = world.look(AnnouncerExpected(announcer="x", within=1))
 
-    assert (seen["ok"], seen["measured"]) == (False, f"MetalLB names no node that announces {CONTROLLER}")
+    assert (seen["ok"], seen["measured"]) == (False, f"no node announces {CONTROLLER}")
 
 
 @pytest.mark.parametrize("name", ["worker-1", "demo-worker-1"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from string import Template
 
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from labctl.demo import library, placeholders
 from labctl.demo.commands import line
-from labctl.demo.script import AddressExpected, Command, HttpExpected, NodeExpected, host
+from labctl.demo.script import KINDS, AddressExpected, Command, HttpExpected, NodeExpected, host
 from labctl.errors import UsageError
 
 WRONG = """\
@@ -273,8 +274,19 @@ def test_a_demo_that_there_is_not_names_those_there_are(name: str) -> None:
 
 
 def test_every_demo_of_labctl_itself_is_right() -> None:
-    for path in library.OWN.glob("*"):
+    paths = list(library.OWN.glob("*"))
+
+    assert len(paths) >= 5
+    for path in paths:
         assert library.read(path).name == path.stem
+
+
+def test_the_readmes_demo_is_right(tmp_path: Path) -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "scenes:" in block]
+    (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
+
+    assert len(library.read(tmp_path / "example.yaml").demo.scenes[0].expect) == len(KINDS)
 
 
 def _write(path: Path, about: str) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
 from fakes import ADDRESS, FakeCluster, lab
 
-from labctl import observe
+from labctl import neighbours, observe
 from labctl.errors import NotReadyError
+from labctl.neighbours import Route
 from labctl.wait import Pending
 
 LABELS = {"app": "x"}
@@ -95,6 +97,39 @@ def test_the_node_that_took_over_from_a_dead_one_announces_whatever_the_old_reco
     cluster.put(*kind, "l2-c", "metallb-system", status=told, metadata={"creationTimestamp": "2026-11-24T11:00:00Z"})
 
     assert observe.announcing_nodes(cluster) == {("ingress-nginx", "nginx"): "alive"}
+
+
+SERVICE = ("ingress-nginx", "nginx")
+WAY = Route("br-1", IPv4Address("192.168.56.1"), "")
+MACS = {IPv4Address("192.168.56.10"): {"02:10"}, IPv4Address("192.168.56.11"): {"02:11"}}
+
+
+@pytest.mark.parametrize(
+    ("macs", "way", "announcer"),
+    [
+        ({"02:11"}, WAY, {SERVICE: "demo-worker-1"}),
+        ({"02:99"}, WAY, {}),
+        (set(), WAY, {}),
+        ({"02:11"}, None, {}),
+        ({"02:11"}, replace(WAY, gateway="10.0.0.1"), {}),
+    ],
+)
+def test_without_a_record_the_node_that_answers_arp_announces(
+    cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, macs: set[str], way: Route | None, announcer: dict[Any, str]
+) -> None:
+    heard = {**MACS, IPv4Address(ADDRESS): macs}
+    monkeypatch.setattr(neighbours, "route", lambda _address: way)
+    monkeypatch.setattr(neighbours, "ask", lambda addresses, _way: {each: heard[each] for each in addresses})
+
+    assert observe.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
+
+
+def test_where_there_is_a_record_nobody_is_asked(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[0], "serviceName": SERVICE[1]}
+    cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
+    monkeypatch.setattr(neighbours, "route", lambda _address: pytest.fail("asked"))
+
+    assert observe.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == {SERVICE: "demo-worker-1"}
 
 
 def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:

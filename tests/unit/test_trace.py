@@ -15,8 +15,9 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 from labctl import trace
 from labctl.context import Context
 from labctl.errors import NotReadyError, UsageError
+from labctl.neighbours import Route
 from labctl.report import HopReport, TraceReport
-from labctl.trace.client import Client, Exchange, HostsLine, Route
+from labctl.trace.client import Client, Exchange, HostsLine
 
 Key = tuple[str, str, str, str]
 """apiVersion, kind, namespace and name."""

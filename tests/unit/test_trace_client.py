@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS
 
-from labctl import hosts
+from labctl import hosts, neighbours
+from labctl.neighbours import Route
 from labctl.process import Finished
 from labctl.trace import client
-from labctl.trace.client import Client, HostsLine, Route
+from labctl.trace.client import Client, HostsLine
 
 HOST = "my-app.local"
 OURS = IPv4Address(ADDRESS)
@@ -104,7 +105,7 @@ def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, r
         asked.append(line)
         return Finished(0, said, ())
 
-    monkeypatch.setattr(client, "run", answer)
+    monkeypatch.setattr(neighbours, "run", answer)
 
     assert Client().route(OURS) == route
     assert asked == [["ip", "-j", "-4", "route", "get", ADDRESS]]
@@ -112,6 +113,6 @@ def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, r
 
 def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = Finished(2, "", ("RTNETLINK answers: Network is unreachable",))
-    monkeypatch.setattr(client, "run", lambda _line: refusal)
+    monkeypatch.setattr(neighbours, "run", lambda _line: refusal)
 
     assert Client().route(OURS) is None

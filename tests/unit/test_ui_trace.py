@@ -87,7 +87,7 @@ def test_a_broken_hop_is_shown_with_cause_what_was_seen_and_fix() -> None:
 
     assert shown({"name": NAME, "address": ADDRESS}, "node", stranger).splitlines()[4:] == [
         "  ✗ node      it is [not] right",
-        "  │           seen: MetalLB announces it from nowhere",
+        "  │           seen: MetalLB has no record of who announces it",
         "  │           seen: ARP is answered by 02:00:00:00:00:99 (no node of the lab)",
         "  │           seen: route: dev br-demo src 192.168.56.1",
         "  │           fix: Type this.",
