@@ -27,7 +27,7 @@ from rich.text import Text
 FOLDER = Path(__file__).parent
 COMMANDS = {"up": ("up", "--isolated"), "status": ("status",), "trace": ("trace",)}
 """What each picture shows, as typed where a lab is isolated anyway; and what is run, so that it is here as well."""
-ROWS, COLUMNS = 50, 110
+ROWS, COLUMNS = 50, 125
 TERMINAL = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
 NOT_THE_TERMINALS = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "LC_ALL", "COLUMNS", "LINES")
 USUAL_FOLDERS = {"XDG_STATE_HOME": "~/.local/state", "XDG_CACHE_HOME": "~/.cache", "HOME": "~"}

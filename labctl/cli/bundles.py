@@ -14,7 +14,7 @@ app = typer.Typer(help="Make, check and list bundles: all that labs boot from.")
 
 @app.command("build")
 def build(context: typer.Context, yes: Yes = False) -> None:
-    """Make the bundle from package registries: about 20 minutes on two processors, once."""
+    """Make the bundle from package registries: 12 to 20 minutes on two processors, once."""
     from labctl import inventory, session
 
     built = session.build_bundle(context.obj, may_install=yes)

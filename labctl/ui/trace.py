@@ -65,14 +65,14 @@ def _rule(evidence: Evidence) -> list[str]:
     return [
         f"the Ingress {evidence['ingress']}, class {evidence['class']}: host {evidence['host']}, path {evidence['path']}",
         f"leads to the Service {backend['service']}, port {backend['port']}",
-        "ready to take it: " + ", ".join(f"{each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
+        *(f"ready to take it: {each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
     ]
 
 
 def _pod(evidence: Evidence) -> list[str]:
     slices = ", ".join(evidence["endpoint_slices"]) or "no EndpointSlice"
-    pods = ", ".join(f"{each['pod']} ({each['address']} on {each['node']})" for each in evidence["pods"])
-    return [f"the Service {evidence['service']}, by {slices}", pods or "no pod that is ready"]
+    pods = [f"{each['pod']} ({each['address']} on {each['node']})" for each in evidence["pods"]]
+    return [f"the Service {evidence['service']}, by {slices}", *(pods or ["no pod that is ready"])]
 
 
 def _response(evidence: Evidence) -> list[str]:

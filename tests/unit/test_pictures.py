@@ -119,6 +119,6 @@ def test_a_picture_shows_what_was_typed_and_what_came_and_is_the_same_each_time(
 
 def test_a_line_that_is_too_long_goes_on_in_the_next_one_as_terminals_do() -> None:
     assert _words(pictures.picture("labctl up", ["word " * 30])).splitlines()[2:] == [
-        ("word " * 22).rstrip(),
-        ("word " * 8).rstrip(),
+        ("word " * 25).rstrip(),
+        ("word " * 5).rstrip(),
     ]

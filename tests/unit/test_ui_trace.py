@@ -51,7 +51,8 @@ GET http://my-app.local/
   │           route: dev br-demo src 192.168.56.1
   ✓ rule      the Ingress default/my-app, class nginx: host my-app.local, path /
   │           leads to the Service my-app, port 80
-  │           ready to take it: c-1 on demo-worker-1, c-2 on demo-worker-2
+  │           ready to take it: c-1 on demo-worker-1
+  │           ready to take it: c-2 on demo-worker-2
   ✓ pod       the Service my-app, by my-app-s
   │           my-app-1 (10.244.1.5 on demo-worker-1)
   ✓ response  HTTP 200 from pod my-app-1; name 2.1 ms, connect 0.4 ms, first byte 1.6 ms
