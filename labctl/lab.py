@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache
 from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from pathlib import Path
@@ -92,7 +93,7 @@ class Lab:
     @property
     def nodes(self) -> tuple[Node, ...]:
         """The control plane, then the workers."""
-        return tuple(_node(self, index) for index in range(self.workers + 1))
+        return _nodes(self.name, self.network)[: self.workers + 1]
 
     @property
     def control_plane(self) -> Node:
@@ -115,7 +116,7 @@ class Lab:
     @property
     def possible_nodes(self) -> tuple[Node, ...]:
         """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
-        return tuple(node for index in range(MAX_WORKERS + 1) if (node := _node(self, index)).address in self.network)
+        return tuple(node for node in _nodes(self.name, self.network) if node.address in self.network)
 
     @property
     def gateway(self) -> IPv4Address:
@@ -133,11 +134,17 @@ class Lab:
         return tuple(app.url for app in self.apps)
 
 
-def _node(lab: Lab, index: int) -> Node:
+@cache
+def _nodes(lab: str, network: IPv4Network) -> tuple[Node, ...]:
+    """As many nodes as a lab of this name may have; where its network is small, not all of them are inside."""
+    return tuple(_node(lab, network, index) for index in range(MAX_WORKERS + 1))
+
+
+def _node(lab: str, network: IPv4Network, index: int) -> Node:
     role = Role.WORKER if index else Role.CONTROL_PLANE
     return Node(
-        name=f"{lab.name}-{role}-{index}" if index else f"{lab.name}-{role}",
+        name=f"{lab}-{role}-{index}" if index else f"{lab}-{role}",
         role=role,
-        address=lab.network.network_address + CONTROL_PLANE_OFFSET + index,
+        address=network.network_address + CONTROL_PLANE_OFFSET + index,
         pod_network=NODE_POD_NETWORKS[index],
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import gc
 import os
 import re
 import shutil
@@ -15,17 +16,30 @@ from pathlib import Path
 from typing import NoReturn
 
 import pytest
+import typer.main
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import certificates, labfiles, neighbours, preflight, steps, web
+from labctl import certificates, labfiles, neighbours, pki, preflight, steps, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 UNIT = Path(__file__).parent / "unit"
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
+
+# A process needs each of these once and keeps none; the unit tests are many runs in one process.
+built_once = functools.cache(typer.main.get_command)
+read_once = functools.cache(pki.load_pem_private_key)
+
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: garbage is looked for in what the tests make only."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -39,6 +53,8 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
                 patch.setattr(os, name, _refuse)
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
+            patch.setattr(pki, "load_pem_private_key", read_once)
+            patch.setattr(typer.main, "get_command", built_once)
         yield
 
 

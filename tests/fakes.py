@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
@@ -212,7 +213,7 @@ class Watched:
 
 def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
     """The lab that labctl.yaml describes with these values, and its defaults for the others."""
-    return from_values(values)
+    return from_values(values) if values else _default_lab()
 
 
 def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
@@ -236,6 +237,11 @@ def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: 
 def ready_node(node: Node) -> dict[str, Any]:
     """The fields of a live node that is Ready."""
     return {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"name": node.name}}
+
+
+@cache
+def _default_lab() -> Lab:
+    return from_values({})
 
 
 def _raise_next(errors: list[Exception]) -> None:

@@ -54,8 +54,8 @@ class Client:
 
 
 @contextmanager
-def asking(lab: RealLab, hostname: str, *, and_then: float = 0.0) -> Iterator[Client]:
-    """Somebody asks in the lab's network meanwhile and for some seconds more, from a good answer to a good answer."""
+def asking(lab: RealLab, hostname: str, *, before: float = 0.0, after: float = 0.0) -> Iterator[Client]:
+    """Somebody asks in the lab's network meanwhile, from a good answer to a good answer, and some seconds longer."""
     client = Client()
     with subprocess.Popen(
         [*lab.way_in, sys.executable, "-c", PROGRAM, hostname], stdout=subprocess.PIPE, text=True
@@ -63,9 +63,9 @@ def asking(lab: RealLab, hostname: str, *, and_then: float = 0.0) -> Iterator[Cl
         overdue = threading.Timer(OVERDUE_SECONDS, child.terminate)
         overdue.start()
         try:
-            _listen(child, client, since=0)
+            _listen(child, client, since=time.monotonic() + before)
             yield client
-            _listen(child, client, since=time.monotonic() + and_then)
+            _listen(child, client, since=time.monotonic() + after)
         finally:
             overdue.cancel()
             child.terminate()

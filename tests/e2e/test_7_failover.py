@@ -22,8 +22,9 @@ CONTROLLER = ("-n", "ingress-nginx", "-l", "app.kubernetes.io/component=controll
 APP = ("-l", "app.kubernetes.io/name=my-app")
 Away = Callable[[str, object], None]
 SETTLED_SECONDS = 60.0
-WATCHED_SECONDS = 8.0
-"""How long the client goes on after a kill: longer than anybody takes to notice it."""
+WATCHED = {"before": 8.0, "after": 8.0}
+"""Seconds of traffic before a kill: MetalLB's speakers, which doubt themselves after a death, trust themselves again
+after some; and after it, longer than anybody takes to notice it."""
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +53,7 @@ def test_the_site_outlives_either_of_two_nodes(
     pair: RealLab, node: str, round_number: int, record_property: Away
 ) -> None:
     announcing = _settled(pair)
-    with asking(pair, HOSTNAME, and_then=WATCHED_SECONDS) as client:
+    with asking(pair, HOSTNAME, **WATCHED) as client:
         pair.docker("kill", node)
     pages = [pair.page(f"http://{HOSTNAME}")[0] for _ in range(20)]
 
@@ -84,7 +85,7 @@ def test_workers_leave_the_control_plane_alone(three_workers: RealLab) -> None:
 
 def test_the_site_does_without_the_only_control_plane(three_workers: RealLab, record_property: Away) -> None:
     _settled(three_workers)
-    with asking(three_workers, HOSTNAME, and_then=WATCHED_SECONDS) as client:
+    with asking(three_workers, HOSTNAME, **WATCHED) as client:
         three_workers.docker("kill", "e2e-f-control-plane")
         pages = [three_workers.page(f"http://{HOSTNAME}")[0] for _ in range(50)]
 
@@ -100,7 +101,7 @@ def test_the_site_outlives_two_of_three_workers_one_after_the_other(
     gaps: list[float] = []
     for _ in range(2):
         announcing = _settled(three_workers, *killed)
-        with asking(three_workers, HOSTNAME, and_then=WATCHED_SECONDS) as client:
+        with asking(three_workers, HOSTNAME, **WATCHED) as client:
             three_workers.docker("kill", announcing)
         killed.append(announcing)
         gaps.append(client.away)
@@ -124,7 +125,7 @@ def test_the_site_outlives_a_worker(
         _nodes_of(three_workers, *CONTROLLER) - {announcing}
     )
     node = announcing if role == "the announcing" else others[0]
-    with asking(three_workers, HOSTNAME, and_then=WATCHED_SECONDS) as client:
+    with asking(three_workers, HOSTNAME, **WATCHED) as client:
         three_workers.docker("kill", node)
     pages = [three_workers.page(f"http://{HOSTNAME}")[0] for _ in range(20)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import signal
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import typer.main
 from fakes import ADDRESS
 
 from labctl import cli, inventory, session
@@ -29,15 +27,12 @@ from labctl.errors import (
 )
 
 Run = Callable[..., int]
-built_once = functools.cache(typer.main.get_command)
-"""The command line of an app. A process needs it once and typer keeps none; these tests are many runs in one process."""
 pytestmark = pytest.mark.usefixtures("home", "machine")
 
 
 @pytest.fixture
 def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
     """Runs a command line in this process and returns its exit code."""
-    monkeypatch.setattr(typer.main, "get_command", built_once)
 
     def run(*arguments: str) -> int:
         monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
