@@ -9,20 +9,22 @@ but its labs; both go back to what they were when the last such lab is gone.
 from __future__ import annotations
 
 import os
-import re
 import shlex
 import shutil
+import signal
 import zlib
+from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl import namespaces
 from labctl.daemon import Daemon
-from labctl.errors import ProviderError
+from labctl.errors import NotReadyError, ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
 from labctl.paths import private_folder
 from labctl.process import check, run
+from labctl.wait import Pending, until
 
 INSIDE = "LABCTL_INSIDE"
 """Set, to the lab's name, in every process that runs in the lab's namespace."""
@@ -33,13 +35,14 @@ FARTHEST = "4294967295"
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-MOUNTS = Path("/proc/self/mounts")
 RUNTIME = Path("/run/labctl")
 FORWARDING_BEFORE = RUNTIME / "ip_forward"
 OWNER = "state"
 """The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
 CLOSED = "labctl"
 """What the rule says that keeps a machine, which forwards only because labctl made it, from forwarding for others."""
+END_SECONDS = 5.0
+"""How long a program in the namespace may take to end in good order."""
 IPTABLES = ("iptables", "--wait", "-t")
 
 
@@ -125,16 +128,30 @@ class Isolation:
         """Nothing of the lab's namespace is left: processes, interfaces, rule and folders; True if something was."""
         was_there = self.exists() or self.runtime.exists()
         self.halt()
+        self._end_processes()
         _delete_rules(self.tag)
         self._remove_namespace()
         for folder in (SETTINGS / self.namespace, self.runtime, self.folder / "engine"):
-            for mounted in _mounts_below(folder):
+            for mounted in namespaces.mounts_below(folder):
                 # An Engine that was killed leaves them, and the next one takes them as given.
                 check(["umount", mounted])
             if folder.exists():
                 shutil.rmtree(folder)
         _restore_forwarding()
         return was_there
+
+    def _end_processes(self) -> None:
+        """Whatever `exec` and `open` have started in the namespace has ended: its network goes away."""
+        for number in (signal.SIGTERM, signal.SIGKILL):
+            for pid in self._pids():
+                with suppress(ProcessLookupError):
+                    os.kill(pid, number)
+            with suppress(NotReadyError):  # then it is told more firmly
+                until(lambda: Pending("it runs") if self._pids() else None, what="its end", timeout=END_SECONDS)
+
+    def _pids(self) -> list[int]:
+        pids = map(int, run(["ip", "netns", "pids", self.namespace]).out.split())
+        return [pid for pid in pids if pid != os.getpid()]
 
     def _ensure_namespace(self) -> bool:
         # The default route comes last: a namespace that has one is finished.
@@ -245,15 +262,6 @@ class Isolation:
                 log=self.folder / "dockerd.log",
             ),
         )
-
-
-def _mounts_below(folder: Path) -> list[str]:
-    """Where something is mounted in the folder, the innermost first."""
-    paths = [
-        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
-        for line in MOUNTS.read_text(encoding="utf-8").splitlines()
-    ]
-    return [path for path in reversed(paths) if Path(path).is_relative_to(folder.resolve())]
 
 
 def _switch_forwarding_on() -> None:

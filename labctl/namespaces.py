@@ -1,9 +1,10 @@
-"""Entering a network namespace as `ip netns exec` does, but in this process: to start Python anew would take longer."""
+"""The namespaces of this process: it enters those of a lab as `ip netns exec` does, without starting Python anew."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import re
 from pathlib import Path
 
 # The kernel's numbers, from linux/sched.h and linux/mount.h; Python has them, and setns, from 3.12 on.
@@ -15,6 +16,7 @@ MS_SLAVE = 1 << 19
 MNT_DETACH = 2
 
 ETC = Path("/etc")
+MOUNTS = Path("/proc/self/mounts")
 
 
 def enter(namespace: Path, settings: Path) -> None:
@@ -35,6 +37,15 @@ def enter(namespace: Path, settings: Path) -> None:
     _mount(libc, namespace.name, Path("/sys"), kind="sysfs")
     for file in settings.iterdir() if settings.is_dir() else ():
         _mount(libc, str(file), ETC / file.name, flags=MS_BIND)
+
+
+def mounts_below(folder: Path) -> list[str]:
+    """Where something is mounted in the folder, the innermost first."""
+    paths = [
+        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
+        for line in MOUNTS.read_text(encoding="utf-8").splitlines()
+    ]
+    return [path for path in reversed(paths) if Path(path).is_relative_to(folder.resolve())]
 
 
 def _mount(libc: ctypes.CDLL, source: str, target: Path, kind: str = "none", flags: int = 0) -> None:

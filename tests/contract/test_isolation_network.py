@@ -4,6 +4,7 @@ behind it that the neighbour has no business in."""
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,31 @@ def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> No
         demo.remove()
         assert isolation.IP_FORWARD.read_text() == "1\n"
         assert "labctl" not in run(["iptables-save"]).out
+
+    assert ended(start(looked)) == 0
+
+
+def test_what_runs_in_a_lab_ends_with_it_however_stubborn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(isolation, "END_SECONDS", 0.5)
+
+    def looked() -> None:
+        _a_machine(tmp_path)
+        demo = Isolation(LABS[0], IPv4Network("192.168.56.0/24"), tmp_path / "demo")
+        demo._ensure_namespace()
+        inside = ["ip", "netns", "exec", demo.namespace]
+        stubborn = (
+            "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True); signal.pause()"
+        )
+        with (
+            subprocess.Popen([*inside, "sleep", "60"]) as willing,
+            subprocess.Popen([*inside, sys.executable, "-c", stubborn], stdout=subprocess.PIPE) as unwilling,
+        ):
+            assert unwilling.stdout is not None
+            assert unwilling.stdout.readline() == b"ready\n"
+
+            assert demo.remove()
+
+            assert (willing.wait(1), unwilling.wait(1)) == (-signal.SIGTERM, -signal.SIGKILL)
 
     assert ended(start(looked)) == 0
 
