@@ -89,7 +89,7 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
 
 
 def _in_words(detail: ErrorDetails) -> Problem:
-    key, *rest = detail["loc"]
+    key, *rest = (part if isinstance(part, int) else shown(part) for part in detail["loc"])
     path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
     context = detail.get("ctx", {})
     text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]

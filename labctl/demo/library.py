@@ -127,7 +127,7 @@ def _items(values: Mapping[str, Any], key: str) -> list[Any]:
 def _in_words(detail: ErrorDetails) -> Problem:
     # In brackets is which kind of expectation it is, which is no key.
     parts = [part for part in detail["loc"] if not str(part).startswith("(")]
-    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in parts).removeprefix(".")
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in parts).removeprefix(".")
     kind = detail["type"]
     text = _TEXTS[kind].format(**detail.get("ctx", {})) if kind in _TEXTS else detail["msg"]
     return Problem(path, "" if kind == "missing" else shown(detail["input"]), text)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from labctl import config
@@ -332,6 +332,7 @@ syntax = st.text(alphabet="a1:-[]{}&*!|>'\"#%@ \n\t\x00", max_size=12)
 
 
 @given(document=st.dictionaries(keys, values, max_size=3).map(yaml.safe_dump) | syntax)
+@example(document='"\\t": a tab for a key')
 @settings(deadline=None, max_examples=40)
 def test_any_document_is_a_lab_or_one_usage_error(tmp_path_factory: pytest.TempPathFactory, document: str) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
