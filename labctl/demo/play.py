@@ -126,7 +126,7 @@ def play(script: Script, context: Context, doors: Doors, output: Output, verbosi
     asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
     stage = Stage(stream, cast, sys.stdin if asks else None)
     # The user's labctl.yaml is not the demo's to change or to go by: it is about the lab as it is.
-    folder = tempfile.TemporaryDirectory(prefix="labctl-demo-")
+    folder = tempfile.TemporaryDirectory(prefix="demo-", dir=context.folder)
     performance = Play(script, context, stage, doors, Path(folder.name), cast)
     try:
         performance.perform()
