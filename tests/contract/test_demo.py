@@ -48,6 +48,7 @@ def lab(home: Path) -> Context:
     (programs / "kubectl").write_text(KUBECTL)
     (programs / "kubectl").chmod(0o755)
     made = Context(from_values({}), home / "state", home / "cache")
+    made.folder.mkdir()
     return with_doors(made, FakeProvider(), FakeCluster(), bundle(home / "bundle"))
 
 
