@@ -18,20 +18,20 @@ from typing import NoReturn
 import pytest
 import typer.main
 from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import certificates, labfiles, neighbours, pki, preflight, steps, web
+from labctl import certificates, labfiles, locks, neighbours, pki, preflight, steps, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 UNIT = Path(__file__).parent / "unit"
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
-
 # A process needs each of these once and keeps none; the unit tests are many runs in one process.
 built_once = functools.cache(typer.main.get_command)
-read_once = functools.cache(pki.load_pem_private_key)
+read_once = functools.cache(load_pem_private_key)
 
 gc.disable()
 
@@ -53,6 +53,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
                 patch.setattr(os, name, _refuse)
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
+            patch.setattr(locks, "INTERVAL", 0.01)
             patch.setattr(pki, "load_pem_private_key", read_once)
             patch.setattr(typer.main, "get_command", built_once)
         yield

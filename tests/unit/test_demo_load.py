@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
@@ -11,12 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from labctl import wait
 from labctl.demo import load
 from labctl.demo.load import Load, Sample
 from labctl.errors import NotReadyError
 from labctl.report import LoadReport
 from labctl.ui import chart, load_text
 from labctl.ui.demo import ASCII_BARS, BARS
+from labctl.wait import Pending
 from labctl.web import Answer
 
 GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
@@ -175,7 +178,7 @@ def test_it_begins_when_all_has_been_good_for_a_while(site: Site) -> None:
 
 def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impatient) -> None:
     site.answer = BAD
-    asking = Load(HOST, site.get)
+    asking = Load(HOST, site.get, sleep=_not_before(lambda: bool(asking._samples)))
 
     with impatient(), pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
         asking.begin(0)
@@ -190,6 +193,7 @@ def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then
     asking = Load(HOST, site.get)
     asking.begin(0)
     site.answer = Answer(503)
+    _not_before(lambda: not asking._samples[-1].is_good)(0.002)
 
     with impatient(), pytest.raises(NotReadyError, match="HTTP 503"):
         asking.finish(0)
@@ -218,7 +222,7 @@ def test_more_requests_than_there_are_workers_do_not_queue(
 ) -> None:
     monkeypatch.setattr(load, "WORKERS", 2)
     site.hangs = True
-    asking = Load(HOST, site.get)
+    asking = Load(HOST, site.get, sleep=_not_before(lambda: site.asked >= 2))
     with impatient(), pytest.raises(NotReadyError, match="no answer yet"):
         asking.begin(0)
     asked = site.asked
@@ -228,6 +232,16 @@ def test_more_requests_than_there_are_workers_do_not_queue(
     asking.stop()
 
     assert asked == 2
+
+
+def _not_before(is_there: Callable[[], bool]) -> Callable[[float], None]:
+    """A sleep that is not over before this is so: how soon a thread starts is the machine's affair."""
+
+    def sleep(seconds: float) -> None:
+        time.sleep(seconds)
+        wait.until(lambda: is_there() or Pending("not yet"), what="the client", timeout=10, interval=seconds)
+
+    return sleep
 
 
 def _seen(per_second: list[int], first_command: float | None) -> LoadReport:

@@ -404,7 +404,7 @@ def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
     play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _in_real_time(monkeypatch, world)
-    monkeypatch.setattr(load, "GOOD_SECONDS", 0.05)
+    monkeypatch.setattr(load, "GOOD_SECONDS", 0.15)
     world.answer = Answer(503)
 
     assert play(scenes({"load": {"hostname": "$hostname", "before": 0.05}, "run": ["labctl up"]})) == 8
