@@ -1,4 +1,4 @@
-"""What all tests share: unit tests touch nothing outside their own folder, and time in them passes at once."""
+"""What all tests share. Unit tests and properties touch nothing outside their own folder, and wait for nothing."""
 
 from __future__ import annotations
 
@@ -27,9 +27,10 @@ from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-UNIT = Path(__file__).parent / "unit"
+ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
+"""The tests that have no process, no socket and no disk."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
-# A process needs each of these once and keeps none; the unit tests are many runs in one process.
+# A process needs each of these once and keeps none; these tests are many runs in one process.
 built_once = functools.cache(typer.main.get_command)
 read_once = functools.cache(load_pem_private_key)
 
@@ -44,9 +45,9 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No unit test starts a process or opens a socket, and none waits for the disk or for an RSA key of full size."""
+    """No such test starts a process or opens a socket, and none waits for the disk or for an RSA key of full size."""
     with pytest.MonkeyPatch.context() as patch:
-        if request.path.is_relative_to(UNIT):
+        if _is_alone(request.path):
             patch.setattr(subprocess.Popen, "__init__", _refuse)
             patch.setattr(socket.socket, "__init__", _refuse)
             for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
@@ -68,8 +69,8 @@ def _memory() -> Iterator[Path]:
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _memory: Path) -> Path:
-    """A folder of the test's own; for unit tests it is in memory: a third of their time was the disk's."""
-    if request.path.is_relative_to(UNIT):
+    """A folder of the test's own; in memory where it can be: a third of the unit tests' time is the disk's otherwise."""
+    if _is_alone(request.path):
         return Path(tempfile.mkdtemp(dir=_memory))
     return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
 
@@ -143,10 +144,14 @@ def watched() -> Watched:
     return Watched()
 
 
+def _is_alone(path: Path) -> bool:
+    return any(path.is_relative_to(folder) for folder in ALONE)
+
+
 @functools.cache
 def _small_rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it protects nothing
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:
-    pytest.fail(f"a unit test reached for the world outside: {arguments}")
+    pytest.fail(f"a test that is to be alone reached for the world outside: {arguments}")

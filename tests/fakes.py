@@ -21,6 +21,7 @@ from labctl.events import Event, Say
 from labctl.kube import Cluster, Manifest
 from labctl.lab import Lab, Node
 from labctl.providers import Provider
+from labctl.report import LoadReport
 from labctl.ui import Result
 
 ADDRESS = "192.168.56.100"
@@ -237,6 +238,19 @@ def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: 
 def ready_node(node: Node) -> dict[str, Any]:
     """The fields of a live node that is Ready."""
     return {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"name": node.name}}
+
+
+def load_report(per_second: list[int], first_command: float | None) -> LoadReport:
+    """What a client tells that had so many good answers in each second."""
+    return {
+        "hostname": "my-app.local",
+        "seconds": float(len(per_second)),
+        "answers": sum(per_second),
+        "failures": 1,
+        "gap": 2.0,
+        "per_second": per_second,
+        "first_command": first_command,
+    }
 
 
 @cache

@@ -7,12 +7,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import pytest
-import yaml
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labctl import config
 from labctl.config import edit
@@ -354,56 +351,6 @@ def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str, line_
     before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
 
     assert _opened(tmp_path, before).without_app("shop").text == after
-
-
-COMMENTS = st.sampled_from(["", "# a comment\n", "\n", "  # deep: [\n", "\n# - name: x\n\n", "   \n"])
-KEYS = st.lists(
-    st.sampled_from(["workers: 2\n", "cpus:    3   # three\n", "hosts_file: '/etc/hosts'\n", "memory: >-\n  2GiB\n\n"]),
-    unique=True,
-)
-VALUES = {"image": '"a:1"', "port": "81", "hostname": "'{name}.test'  # ours"}
-
-
-@st.composite
-def _files(draw: st.DrawFn) -> str:
-    """A labctl.yaml in anybody's style, with one app or more."""
-    indent, gap = draw(st.sampled_from(["", "  ", "    "])), draw(st.sampled_from([" ", "   "]))
-    apps = ""
-    for number in range(draw(st.integers(1, 3))):
-        apps += f"{draw(COMMENTS)}{indent}-{gap}name: app-{number}\n"
-        for key in draw(st.lists(st.sampled_from(sorted(VALUES)), unique=True)):
-            apps += f"{indent} {gap}{key}: {VALUES[key].format(name=f'app-{number}')}\n"
-    keys = draw(KEYS)
-    place = draw(st.integers(0, len(keys)))
-    parts = [*keys[:place], f"apps:\n{apps}", *keys[place:]]
-    text = "".join(draw(COMMENTS) + part for part in parts) + draw(COMMENTS)
-    text = text if draw(st.booleans()) else text.removesuffix("\n")
-    return text.replace("\n", "\r\n") if draw(st.booleans()) else text
-
-
-def _meaning(text: str) -> dict[str, Any]:
-    """What another reader than labctl's own finds in it."""
-    found: dict[str, Any] = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
-    return found
-
-
-@given(text=_files(), which=st.integers(0, 2))
-@settings(max_examples=150, deadline=None)
-def test_in_whatever_style_a_file_is_nothing_but_the_app_comes_and_goes(text: str, which: int) -> None:
-    values = _meaning(text)
-    source = edit.Source(Path("labctl.yaml"), text, values)
-
-    added = source.with_app(SHOP)
-    same = next(
-        (index for index, (old, new) in enumerate(zip(text, added.text, strict=False)) if old != new), len(text)
-    )
-    assert added.text.endswith(text[same:])
-    assert _meaning(added.text) == {**values, "apps": [*values["apps"], SHOP]}
-    assert added.without_app("shop").text == text
-
-    gone = values["apps"][which % len(values["apps"])]["name"]
-    left = [app for app in values["apps"] if app["name"] != gone]
-    assert _meaning(source.without_app(gone).text) == {**values, "apps": left}
 
 
 @pytest.mark.parametrize(

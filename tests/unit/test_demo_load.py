@@ -9,14 +9,12 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from fakes import load_report
 
 from labctl import wait
 from labctl.demo import load
 from labctl.demo.load import Load, Sample
 from labctl.errors import NotReadyError
-from labctl.report import LoadReport
 from labctl.ui import chart, load_text
 from labctl.ui.demo import ASCII_BARS, BARS
 from labctl.wait import Pending
@@ -25,9 +23,6 @@ from labctl.web import Answer
 GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
 HOST = "my-app.local"
 Impatient = Callable[[], AbstractContextManager[None]]
-SAMPLES = st.lists(
-    st.builds(Sample, st.floats(min_value=0, max_value=30), st.sampled_from([GOOD, BAD, Answer(503)])), max_size=60
-)
 
 
 @dataclass
@@ -106,38 +101,8 @@ def test_what_was_answered_before_the_beginning_and_after_the_end_does_not_count
     assert (seen["answers"], seen["per_second"]) == (2, [2])
 
 
-@given(samples=SAMPLES, began=st.floats(0, 15), length=st.floats(0, 15))
-def test_the_numbers_agree_with_each_other(samples: list[Sample], began: float, length: float) -> None:
-    seen = load.report(HOST, samples, began, began + length, None)
-
-    assert sum(seen["per_second"]) == seen["answers"]
-    assert seen["answers"] + seen["failures"] <= len(samples)
-    assert 0 <= seen["gap"] <= seen["seconds"] + 0.01
-    assert length - 1e-9 <= len(seen["per_second"]) <= length + 1
-    # As many answers as there are cannot leave shorter gaps than if they came evenly.
-    assert seen["gap"] >= length / (seen["answers"] + 1) - 0.01
-
-
-@given(
-    per_second=st.lists(st.integers(0, 40), min_size=1, max_size=60),
-    first_command=st.one_of(st.none(), st.floats(0, 60)),
-    bars=st.sampled_from([BARS, ASCII_BARS]),
-)
-def test_a_chart_has_a_bar_for_each_whole_second(per_second: list[int], first_command: float | None, bars: str) -> None:
-    shown, *mark = chart(_seen(per_second, first_command), bars)
-
-    assert len(shown) == len(per_second)
-    assert [bar == " " for bar in shown] == [count == 0 for count in per_second]
-    heights = [bars.index(bar) for bar in shown]
-    ranked = sorted(zip(per_second, heights, strict=True))
-    assert [height for _, height in ranked] == sorted(heights)
-    assert (mark == []) is (first_command is None)
-    if first_command is not None:
-        assert mark[0].index("^") == int(first_command)
-
-
 def test_a_chart_shows_an_outage_and_the_command_that_made_it() -> None:
-    seen = _seen([10, 10, 10, 1, 0, 0, 5, 10, 3], 3.2)
+    seen = load_report([10, 10, 10, 1, 0, 0, 5, 10, 3], 3.2)
     seen["seconds"] = 8.4
 
     assert chart(seen) == ["███▁  ▄█", "   ^ the first command"]
@@ -242,15 +207,3 @@ def _not_before(is_there: Callable[[], bool]) -> Callable[[float], None]:
         wait.until(lambda: is_there() or Pending("not yet"), what="the client", timeout=10, interval=seconds)
 
     return sleep
-
-
-def _seen(per_second: list[int], first_command: float | None) -> LoadReport:
-    return {
-        "hostname": HOST,
-        "seconds": float(len(per_second)),
-        "answers": sum(per_second),
-        "failures": 1,
-        "gap": 2.0,
-        "per_second": per_second,
-        "first_command": first_command,
-    }

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from string import Template
 
 import pytest
 from fakes import lab
-from hypothesis import given
-from hypothesis import strategies as st
 
 from labctl.demo import library, placeholders
 from labctl.demo.commands import line
@@ -203,17 +200,6 @@ def test_a_demo_about_an_app_needs_one_and_others_do_not() -> None:
     with pytest.raises(UsageError) as caught:
         placeholders.fixed(empty, frozenset({"url"}))
     assert caught.value.id == "no-app"
-
-
-@given(st.text())
-def test_a_text_that_passes_the_check_can_be_filled_in(text: str) -> None:
-    try:
-        placeholders.checked(text)
-    except ValueError:
-        template = Template(text)
-        assert not template.is_valid() or set(template.get_identifiers()) - set(placeholders.SAMPLES)
-    else:
-        placeholders.filled(text, placeholders.SAMPLES)
 
 
 def test_a_command_is_words_and_a_value_is_never_more_than_one() -> None:

@@ -7,17 +7,13 @@ from typing import Any
 
 import pytest
 from fakes import lab
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from recorded_machine import Recorded, found
 
 from labctl import pools, record
-from labctl.config import from_values
 from labctl.context import Context
 from labctl.doctor import pool as doctors_pool
 from labctl.errors import MissingError, UsageError
 from labctl.lab import AddressPool
-from labctl.record import values
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
 ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
@@ -225,23 +221,6 @@ def test_no_room_at_all_is_one_error_that_names_who_takes_it() -> None:
         pools.plan(lab(pool="auto"), {_range("192.168.56.0-192.168.56.255"): "a VPN"})
 
     assert raised.value.id == "no-free-pool"
-
-
-@given(
-    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=8),
-    st.integers(0, 20),
-)
-@settings(deadline=None, max_examples=40)
-def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
-    wanted = lab(pool="auto", workers=workers)
-    start = wanted.network.network_address
-    taken = {AddressPool(start + first, start + min(first + length, 255)): "x" for first, length in blocks}
-    try:
-        chosen, _ = pools.plan(wanted, taken)
-    except MissingError:
-        return
-    assert pools.conflicts(chosen, {**pools.fixed(wanted, wanted.nodes), **taken}) == []
-    assert from_values(values(replace(wanted, pool=chosen))).pool == chosen
 
 
 def test_the_choice_knows_what_the_doctor_knows() -> None:

@@ -10,95 +10,16 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from labctl import hosts
 from labctl.errors import HostsError, NotReadyError
-from labctl.hosts import DamagedMarkerError, block, with_block, without_block
+from labctl.hosts import block, with_block, without_block
 
 ADDRESS = IPv4Address("192.168.56.100")
 ADDRESSES = {"my-app.local": ADDRESS}
 LINES = ("192.168.56.100 my-app.local",)
 BLOCK = b"# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo"
 BEFORE = b"127.0.0.1\tlocalhost\nfe80::1%lo0 localhost # odd\n"
-
-quick = settings(deadline=None, max_examples=40)
-pieces = st.sampled_from(
-    [
-        b"127.0.0.1 localhost",
-        b"\n",
-        b"\r\n",
-        b"\r",
-        b"\xff\x00 odd",
-        b"# BEGIN labctl other\n10.0.0.1 x\n# END labctl other\n",
-        b"# BEGIN labctl demo-2\r\n# END labctl demo-2",
-        b" # BEGIN labctl demo",
-        b"# END labctl demo!",
-    ]
-)
-foreign = st.one_of(st.binary(max_size=60), st.lists(pieces, max_size=8).map(b"".join)).filter(
-    lambda content: _is_sound(content) and block(content, "demo") is None
-)
-lines = st.lists(st.sampled_from(["192.168.56.100 a.local", "192.168.56.101 b.local", "10.0.0.1 c"]), max_size=3)
-
-
-def _is_sound(content: bytes) -> bool:
-    try:
-        block(content, "demo")
-    except DamagedMarkerError:
-        return False
-    return True
-
-
-@given(content=foreign, lines=lines)
-@quick
-def test_removing_a_block_gives_back_what_was_there_byte_for_byte(content: bytes, lines: list[str]) -> None:
-    assert without_block(with_block(content, "demo", lines), "demo") == content
-
-
-@given(content=foreign, first=lines, second=lines)
-@quick
-def test_writing_a_block_leaves_only_the_last_one_written(content: bytes, first: list[str], second: list[str]) -> None:
-    once = with_block(content, "demo", second)
-
-    assert with_block(once, "demo", second) == once
-    assert with_block(with_block(content, "demo", first), "demo", second) == once
-    assert block(once, "demo") == tuple(second)
-
-
-@given(content=foreign, lines=lines)
-@quick
-def test_foreign_bytes_stay_and_the_block_starts_on_a_line_of_its_own(content: bytes, lines: list[str]) -> None:
-    before, marker, _ = with_block(content, "demo", lines).rpartition(b"# BEGIN labctl demo")
-
-    assert marker
-    assert before.startswith(content)
-    assert before[len(content) :] in (b"", b"\n", b"\r\n")
-    assert not before or before.endswith(b"\n")
-
-
-@given(content=foreign.filter(lambda content: block(content, "two") is None), lines=lines, last=st.booleans())
-@quick
-def test_the_blocks_of_two_labs_do_not_touch_each_other(content: bytes, lines: list[str], *, last: bool) -> None:
-    both = with_block(with_block(content, "demo", lines), "two", ["10.0.0.2 two.local"])
-    first, second = ("two", "demo") if last else ("demo", "two")
-
-    left = without_block(both, first)
-
-    assert block(left, second) == block(both, second)
-    assert without_block(left, second) == content
-
-
-@given(content=st.binary(max_size=40), after=st.binary(max_size=40), lines=lines)
-@quick
-def test_a_block_in_the_middle_is_replaced_where_it_is(content: bytes, after: bytes, lines: list[str]) -> None:
-    start, end = (content + b"\n", b"\n" + after) if content else (b"", b"\n" + after)
-
-    changed = with_block(start + BLOCK + end, "demo", lines)
-
-    assert changed.startswith(start + b"# BEGIN labctl demo\n")
-    assert changed.endswith(b"\n# END labctl demo" + end)
 
 
 def test_a_block_is_appended_between_its_markers() -> None:

@@ -6,8 +6,6 @@ import itertools
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from jinja2 import UndefinedError
 
 from labctl.render import _yaml, documents, static, text, write, yaml_stream
@@ -29,11 +27,6 @@ def test_any_text_stays_the_same_text_in_yaml() -> None:
     values = {f"value{number}": value for number, value in enumerate([*characters, every_two, *plain])}
 
     assert documents("".join(f"{key}: {_yaml(value)}\n" for key, value in values.items())) == [values]
-
-
-@given(st.integers())
-def test_a_number_stays_a_number_in_yaml(value: int) -> None:
-    assert documents(f"value: {_yaml(value)}") == [{"value": value}]
 
 
 def test_objects_are_read_from_a_stream_as_they_were_written_and_empty_documents_are_none() -> None:

@@ -1,0 +1,46 @@
+"""The numbers and the chart of a client that goes on asking, whatever it saw."""
+
+from __future__ import annotations
+
+from fakes import load_report
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labctl.demo import load
+from labctl.demo.load import Sample
+from labctl.ui import chart
+from labctl.ui.demo import ASCII_BARS, BARS
+from labctl.web import Answer
+
+ANSWERS = [Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out"), Answer(503)]
+SAMPLES = st.lists(st.builds(Sample, st.floats(min_value=0, max_value=30), st.sampled_from(ANSWERS)), max_size=60)
+
+
+@given(samples=SAMPLES, began=st.floats(0, 15), length=st.floats(0, 15))
+def test_the_numbers_agree_with_each_other(samples: list[Sample], began: float, length: float) -> None:
+    seen = load.report("my-app.local", samples, began, began + length, None)
+
+    assert sum(seen["per_second"]) == seen["answers"]
+    assert seen["answers"] + seen["failures"] <= len(samples)
+    assert 0 <= seen["gap"] <= seen["seconds"] + 0.01
+    assert length - 1e-9 <= len(seen["per_second"]) <= length + 1
+    # As many answers as there are cannot leave shorter gaps than if they came evenly.
+    assert seen["gap"] >= length / (seen["answers"] + 1) - 0.01
+
+
+@given(
+    per_second=st.lists(st.integers(0, 40), min_size=1, max_size=60),
+    first_command=st.one_of(st.none(), st.floats(0, 60)),
+    bars=st.sampled_from([BARS, ASCII_BARS]),
+)
+def test_a_chart_has_a_bar_for_each_whole_second(per_second: list[int], first_command: float | None, bars: str) -> None:
+    shown, *mark = chart(load_report(per_second, first_command), bars)
+
+    assert len(shown) == len(per_second)
+    assert [bar == " " for bar in shown] == [count == 0 for count in per_second]
+    heights = [bars.index(bar) for bar in shown]
+    ranked = sorted(zip(per_second, heights, strict=True))
+    assert [height for _, height in ranked] == sorted(heights)
+    assert (mark == []) is (first_command is None)
+    if first_command is not None:
+        assert mark[0].index("^") == int(first_command)

@@ -1,0 +1,32 @@
+"""The choice of a pool that nobody has, whatever is taken."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from fakes import lab
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from labctl import pools
+from labctl.config import from_values
+from labctl.errors import MissingError
+from labctl.lab import AddressPool
+from labctl.record import values
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 255), st.integers(0, 40)), max_size=8),
+    st.integers(0, 20),
+)
+@settings(deadline=None, max_examples=40)
+def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, int]], workers: int) -> None:
+    wanted = lab(pool="auto", workers=workers)
+    start = wanted.network.network_address
+    taken = {AddressPool(start + first, start + min(first + length, 255)): "x" for first, length in blocks}
+    try:
+        chosen, _ = pools.plan(wanted, taken)
+    except MissingError:
+        return
+    assert pools.conflicts(chosen, {**pools.fixed(wanted, wanted.nodes), **taken}) == []
+    assert from_values(values(replace(wanted, pool=chosen))).pool == chosen
