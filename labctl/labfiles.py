@@ -48,7 +48,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
             webhook_certificate=_text(folder / pki.WEBHOOK_CERTIFICATE),
             webhook_key=_text(folder / pki.WEBHOOK_KEY),
         ),
-        "memberlist.yaml": manifests.memberlist(pki.memberlist(folder)),
+        "memberlist.yaml": manifests.memberlist(pki.memberlist(folder), context.bundle.image("failure-detector")),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(
             ingress.objects(

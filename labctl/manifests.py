@@ -32,9 +32,13 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
     return yaml_stream(objects)
 
 
-def memberlist(key: str) -> str:
-    """The secret that MetalLB's speakers find each other by."""
-    return text("metallb/memberlist.yaml.j2", memberlist=key)
+def memberlist(key: str, failure_detector: str | None) -> str:
+    """The secret that MetalLB's speakers find each other by, and the failure detector beside each, if there is an image.
+
+    Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
+    anybody change; where the API server died with it, nothing else tells them.
+    """
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=failure_detector)
 
 
 def pool(lab: Lab) -> str:

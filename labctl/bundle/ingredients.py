@@ -31,9 +31,14 @@ class GoProgram:
     variables: tuple[str, ...] = ()
 
     @property
+    def is_upstreams(self) -> bool:
+        """Whether the program is upstream's own; one of labctl's may be made from what its module requires, too."""
+        return bool(self.module.upstream) and self.package.startswith(self.module.upstream)
+
+    @property
     def source(self) -> str:
         """What the program is made from, for people."""
-        return f"Go package {self.package} {self.module.version}" if self.module.upstream else "labctl's own program"
+        return f"Go package {self.package} {self.module.version}" if self.is_upstreams else "labctl's own program"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ VERSIONS = {
     "coredns": "1.14.7",
     "metallb": "0.15.2",
     "traefik": "3.7.15",
+    "failure-detector": "1.0",
     "pause": "1.0",
     "debian": "trixie",
 }
@@ -186,6 +187,14 @@ RECIPE: tuple[Artefact, ...] = (
     ),
     _metallb_image("controller", 60),
     _metallb_image("speaker", 20),
+    _static_image(
+        "failure-detector",
+        f"labctl.local/failure-detector:{VERSIONS['failure-detector']}",
+        "node",
+        5,
+        # Of MetalLB's module: it has to speak the same memberlist as the speakers.
+        Placed("failure-detector", GoProgram(_METALLB_MODULE, "labctl.local/metallb/failure-detector")),
+    ),
     _static_image(
         "traefik",
         f"docker.io/library/traefik:v{VERSIONS['traefik']}",

@@ -178,7 +178,7 @@ def test_the_manifests_are_as_they_were_reviewed() -> None:
     files["pool.yaml"] = manifests.pool(described)
     files["control-plane.yaml"] = manifests.control_plane(described)
     files["dedicated-control-plane.yaml"] = manifests.control_plane(lab(workers=2))
-    files["memberlist.yaml"] = manifests.memberlist("c2VjcmV0")
+    files["memberlist.yaml"] = manifests.memberlist("c2VjcmV0", "labctl.local/failure-detector:1.0")
     files["traefik.yaml"] = _controller(context)
     _hold("manifests", files)
 

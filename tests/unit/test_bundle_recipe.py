@@ -65,7 +65,7 @@ def test_the_recipes_versions_are_those_of_the_go_mod_files(program: GoProgram |
     go_mod = (MODULES / program.module.folder / "go.mod").read_text(encoding="utf-8")
     if program.module.upstream:
         assert f"\t{program.module.upstream} {program.module.version} " in go_mod
-    if isinstance(program, GoProgram) and program.module.upstream:
+    if isinstance(program, GoProgram) and program.is_upstreams:
         assert re.search(rf"^(tool |\t){re.escape(program.package)}$", go_mod, re.MULTILINE)
 
 
@@ -94,7 +94,7 @@ def test_only_upstreams_programs_bear_upstreams_names() -> None:
             for entry in image.contents
             if isinstance(entry, Placed) and isinstance(entry.content, (GoProgram, WheelProgram))
         ]
-        upstreams = any(isinstance(program, WheelProgram) or program.module.upstream for program in programs)
+        upstreams = any(isinstance(program, WheelProgram) or program.is_upstreams for program in programs)
         assert upstreams != image.reference.startswith("labctl.local/"), image.reference
 
 

@@ -10,6 +10,7 @@ import pytest
 from fakes import METALLB, lab
 
 from labctl import labfiles, pki
+from labctl.bundle import Image
 from labctl.context import Context
 from labctl.errors import MissingError
 from labctl.render import documents
@@ -67,6 +68,19 @@ def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
     (secret,) = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
 
     assert secret["stringData"]["secretkey"] == pki.memberlist(context.folder)
+
+
+def test_failure_detectors_are_there_where_the_bundle_carries_their_image(context: Context) -> None:
+    pki.ensure(context.folder, context.lab)
+    without = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+    reference = "labctl.local/failure-detector:1.0"
+    image = Image(reference, "images/failure-detector.tar", "node")
+    vars(context).update(bundle=replace(context.bundle, images=(*context.bundle.images, image)))
+    _, detectors = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+
+    assert [found["kind"] for found in without] == ["Secret"]
+    assert detectors["kind"] == "DaemonSet"
+    assert [each["image"] for each in detectors["spec"]["template"]["spec"]["containers"]] == [reference]
 
 
 def test_a_provider_without_files_is_refused_before_anything_is_written(context: Context) -> None:
