@@ -45,6 +45,22 @@ class Site:
         return self.answer
 
 
+@dataclass
+class Clock:
+    """Runs four times as fast as the machine's, while somebody sleeps; no sleep is over before something is there.
+
+    How soon a thread starts is the machine's affair.
+    """
+
+    is_there: Callable[[], bool]
+    now: float = 0.0
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds / 4)
+        wait.until(lambda: self.is_there() or Pending("not yet"), what="the client", timeout=10, interval=seconds)
+        self.now += seconds
+
+
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
@@ -143,7 +159,8 @@ def test_it_begins_when_all_has_been_good_for_a_while(site: Site) -> None:
 
 def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impatient) -> None:
     site.answer = BAD
-    asking = Load(HOST, site.get, sleep=_not_before(lambda: bool(asking._samples)))
+    clock = Clock(lambda: bool(asking._samples))
+    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
 
     with impatient(), pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
         asking.begin(0)
@@ -155,10 +172,12 @@ def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impat
 def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(
     site: Site, impatient: Impatient
 ) -> None:
-    asking = Load(HOST, site.get)
+    clock = Clock(lambda: bool(asking._samples))
+    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     asking.begin(0)
     site.answer = Answer(503)
-    _not_before(lambda: not asking._samples[-1].is_good)(0.002)
+    clock.is_there = lambda: not asking._samples[-1].is_good
+    clock.sleep(0.002)
 
     with impatient(), pytest.raises(NotReadyError, match="HTTP 503"):
         asking.finish(0)
@@ -187,23 +206,15 @@ def test_more_requests_than_there_are_workers_do_not_queue(
 ) -> None:
     monkeypatch.setattr(load, "WORKERS", 2)
     site.hangs = True
-    asking = Load(HOST, site.get, sleep=_not_before(lambda: site.asked >= 2))
+    clock = Clock(lambda: site.asked >= 2)
+    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     with impatient(), pytest.raises(NotReadyError, match="no answer yet"):
         asking.begin(0)
     asked = site.asked
     site.hangs = False
     site.free.set()
+    clock.is_there = lambda: any(each.is_good for each in asking._samples)
     asking.finish(0)
     asking.stop()
 
     assert asked == 2
-
-
-def _not_before(is_there: Callable[[], bool]) -> Callable[[float], None]:
-    """A sleep that is not over before this is so: how soon a thread starts is the machine's affair."""
-
-    def sleep(seconds: float) -> None:
-        time.sleep(seconds)
-        wait.until(lambda: is_there() or Pending("not yet"), what="the client", timeout=10, interval=seconds)
-
-    return sleep
