@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import gc
+import itertools
 import os
 import re
 import shutil
@@ -12,6 +13,7 @@ import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -33,14 +35,10 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nob
 # A process needs each of these once and keeps none; these tests are many runs in one process.
 built_once = functools.cache(typer.main.get_command)
 read_once = functools.cache(load_pem_private_key)
+numbers = itertools.count()
 
-gc.disable()
-
-
-def pytest_collection_finish() -> None:
-    """What is imported and collected stays to the end: garbage is looked for in what the tests make only."""
-    gc.freeze()
-    gc.enable()
+# What is imported and collected stays to the end, and tests leave little in cycles: garbage is looked for less often.
+gc.set_threshold(100_000)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -71,7 +69,9 @@ def _memory() -> Iterator[Path]:
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _memory: Path) -> Path:
     """A folder of the test's own; in memory where it can be: a third of the unit tests' time is the disk's otherwise."""
     if _is_alone(request.path):
-        return Path(tempfile.mkdtemp(dir=_memory))
+        folder = _memory / str(next(numbers))
+        folder.mkdir(mode=0o700)
+        return folder
     return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
 
 
@@ -117,7 +117,7 @@ def context(
     folder = home / "state" / "labctl" / "demo"
     folder.mkdir(parents=True)
     carried = bundle(home / "bundle")
-    made = Context(lab(hosts_file=str(hosts_file)), folder, home / "cache" / "labctl", carried.folder)
+    made = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
     return with_doors(made, provider, cluster, carried)
 
 
