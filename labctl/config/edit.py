@@ -37,8 +37,14 @@ class Source:
     values: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
     """The keys that it has twice."""
-    is_there: bool = True
+    original: bytes | None = None
+    """What the file held when it was read; none where there was no file."""
     encoding: str = "utf-8"
+
+    @property
+    def is_there(self) -> bool:
+        """Whether it is more than a file that is yet to be written."""
+        return self.original is not None
 
     @property
     def apps(self) -> list[Any]:
@@ -96,23 +102,30 @@ def opened(path: Path) -> Source:
     values, problems = read(path)
     content = path.read_bytes()
     encoding = _UTF16.get(content[:2], "utf-8")
-    return Source(path, content.decode(encoding), values, tuple(problems), encoding=encoding)
+    return Source(path, content.decode(encoding), values, tuple(problems), content, encoding)
 
 
 def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
     """A file that is not there yet, with these values and apps."""
     text = yaml.safe_dump(dict(values), sort_keys=False) if values else ""
-    return Source(path, splice.with_apps(text, apps), {**values, splice.KEY: list(apps)}, is_there=False)
+    return Source(path, splice.with_apps(text, apps), {**values, splice.KEY: list(apps)})
 
 
 def write(source: Source) -> None:
     """The file has this text, whole or not at all; links are followed, mode and owner stay.
 
-    Raises UsageError `config-unwritable`, with the file as it was.
+    Raises UsageError, with the file as it was: `config-changed` where somebody else wrote to it since it was read,
+    `config-unwritable`.
     """
     real = Path(os.path.realpath(source.path))
     temporary = real.with_name(f".{real.name}.labctl-{secrets.token_hex(4)}")
     try:
+        if (real.read_bytes() if real.exists() else None) != source.original:
+            raise UsageError(
+                f"{source.path} was changed by somebody else before labctl could write it",
+                id="config-changed",
+                hint="Type the same command again: it starts from what the file says now.",
+            )
         with temporary.open("xb") as file:
             if real.exists():
                 owner = real.stat()

@@ -503,3 +503,25 @@ def test_a_file_that_does_not_speak_of_apps_has_the_default_one(tmp_path: Path) 
 
     assert source.apps == [{"name": "my-app"}]
     assert source.lab(source.apps, None, NOBODY) == config.load(source.path, config.Overrides())
+
+
+@pytest.mark.parametrize("theirs", ["workers: 3\n", None], ids=["changed", "removed"])
+def test_a_file_that_somebody_else_wrote_to_meanwhile_is_left_to_them(tmp_path: Path, theirs: str | None) -> None:
+    changed = _opened(tmp_path, "workers: 2\n").with_app(SHOP)
+    changed.path.write_text(theirs) if theirs else changed.path.unlink()
+
+    with pytest.raises(UsageError, match="by somebody else") as caught:
+        edit.write(changed)
+
+    assert caught.value.id == "config-changed"
+    assert (changed.path.read_text() if changed.path.exists() else None) == theirs
+
+
+def test_a_file_that_appears_where_there_was_none_is_not_written_over(tmp_path: Path) -> None:
+    changed = edit.new(tmp_path / "labctl.yaml", {}, [SHOP])
+    changed.path.write_text("workers: 3\n")
+
+    with pytest.raises(UsageError, match="by somebody else"):
+        edit.write(changed)
+
+    assert changed.path.read_text() == "workers: 3\n"
