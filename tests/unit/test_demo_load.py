@@ -135,7 +135,8 @@ def test_the_bars_have_nine_heights() -> None:
 
 
 def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
-    asking = Load(HOST, site.get)
+    clock = Clock(lambda: len(asking._samples) > 2)
+    asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     asking.begin(0.02)
     asking.finish(0.02)
     asking.stop()
@@ -147,9 +148,16 @@ def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
     assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
 
 
-def test_it_begins_when_all_has_been_good_for_a_while(site: Site) -> None:
+def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "WORKERS", 1)  # answers come in the order of the requests
     answers = iter([BAD, GOOD, BAD])
-    asking = Load(HOST, lambda hostname: next(answers, site.get(hostname)))
+
+    def ask(_hostname: str) -> Answer:
+        clock.now += 0.001
+        return next(answers, GOOD)
+
+    clock = Clock(lambda: len(asking._samples) > 3)
+    asking = Load(HOST, ask, lambda: clock.now, clock.sleep)
     asking.begin(0.02)
     asking.finish(0)
     asking.stop()
