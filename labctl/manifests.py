@@ -33,7 +33,7 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
 
 
 def memberlist(key: str, failure_detector: str | None) -> str:
-    """The secret that MetalLB's speakers find each other by, and the failure detector beside each, if there is an image.
+    """The secret that MetalLB's speakers find each other by, and failure detectors, if there is an image of them.
 
     Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
     anybody change; where the API server died with it, nothing else tells them.

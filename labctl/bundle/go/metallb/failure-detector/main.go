@@ -1,14 +1,16 @@
 // Command failure-detector lets MetalLB's speakers know of a dead node sooner than they find out by themselves.
 //
 // Speakers watch each other over memberlist, at the pace of its LAN settings: a node that dies is dead to them after
-// five to six seconds. This is one more member on each node. It asks the others more often, and memberlist passes on
-// what it finds: speakers take a member's word for it, unless the one said to be dead denies it.
+// five to six seconds. This is one more member beside a speaker. It asks the others more often, and memberlist passes
+// on what it finds: speakers take a member's word for it, unless the one said to be dead denies it.
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"log"
 	"net"
 	"os"
@@ -54,11 +56,10 @@ func run() error {
 	}
 	speaker := net.JoinHostPort(address.String(), strconv.Itoa(speakerPort))
 	for {
-		// It knows the other members; this also brings a speaker that started anew back to them.
-		if !has(list, speaker) {
-			if _, err := list.Join([]string{speaker}); err != nil {
-				log.Printf("the speaker at %s cannot be joined yet: %v", speaker, err)
-			}
+		// Each time, the two tell each other all they know. A death that one of them knows more recent news of is
+		// none to it: what this member finds must not be about an older incarnation than the speaker's.
+		if _, err := list.Join([]string{speaker}); err != nil {
+			log.Printf("the speaker at %s cannot be joined yet: %v", speaker, err)
 		}
 		select {
 		case <-stopped.Done():
@@ -74,6 +75,8 @@ func settings(node string, address net.IP, secret []byte) *memberlist.Config {
 	config.Name = "failure-detector/" + node
 	config.BindAddr, config.BindPort, config.AdvertisePort = address.String(), ownPort, ownPort
 	config.TCPTimeout = time.Second
+	// What it writes for each exchange with the speaker would hide the rest.
+	config.Logger = log.New(withoutDebugging{os.Stderr}, "", log.LstdFlags)
 	config.ProbeInterval, config.ProbeTimeout = probeInterval, probeInterval/2
 	config.GossipInterval = probeInterval / 2
 	// One member's word has to do: where two nodes are, the second has nobody to confirm it.
@@ -84,11 +87,12 @@ func settings(node string, address net.IP, secret []byte) *memberlist.Config {
 	return config
 }
 
-func has(list *memberlist.Memberlist, address string) bool {
-	for _, member := range list.Members() {
-		if member.Address() == address {
-			return true
-		}
+// withoutDebugging leaves out the lines that memberlist marks as such.
+type withoutDebugging struct{ io.Writer }
+
+func (w withoutDebugging) Write(line []byte) (int, error) {
+	if bytes.Contains(line, []byte("[DEBUG]")) {
+		return len(line), nil
 	}
-	return false
+	return w.Writer.Write(line)
 }
