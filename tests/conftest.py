@@ -37,8 +37,13 @@ built_once = functools.cache(typer.main.get_command)
 read_once = functools.cache(load_pem_private_key)
 numbers = itertools.count()
 
-# What is imported and collected stays to the end, and tests leave little in cycles: garbage is looked for less often.
-gc.set_threshold(100_000)
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    """What is imported and collected stays to the end: garbage is looked for in what the tests make only."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True, scope="module")
