@@ -86,7 +86,9 @@ def without_block(content: bytes, lab: str) -> bytes:
     before, after = content[: found.start], content[found.stop :]
     if after:
         return before + after.partition(b"\n")[2]
-    return before.removesuffix(_line_end(content[found]))
+    left = before.removesuffix(_line_end(content[found]))
+    # At the end of a file, a line that is nearly a marker would become one that pairs with nothing.
+    return left if len(_MARKER.findall(left)) == len(_MARKER.findall(before)) else before
 
 
 def block(content: bytes, lab: str) -> tuple[str, ...] | None:

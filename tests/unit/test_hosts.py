@@ -138,6 +138,15 @@ def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -
     assert (tmp_path / "backup").read_bytes() == BEFORE
 
 
+def test_what_is_left_when_a_block_goes_is_no_damaged_marker() -> None:
+    nearly = b"# END labctl demo\r\r\n"
+
+    left = without_block(nearly + b"# BEGIN labctl demo\r\n# END labctl demo", "demo")
+
+    assert left == nearly
+    assert block(left, "demo") is None
+
+
 def test_remove_gives_back_the_file_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
     hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
