@@ -43,9 +43,10 @@ class Change:
     """What `labctl up` does about it in one that is not."""
 
     @property
-    def plan(self) -> Plan[Context]:
+    def plan(self) -> Plan[Any]:
         """The file is written first: what a run that fails leaves undone, `up` does."""
-        return (Step("config", "writes labctl.yaml", lambda _context, _say: self._written()), *self.then)
+        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._written())
+        return (write,) if self.context is None else (write, *self.then)
 
     def write(self) -> dict[str, str]:
         """The file is written; returns what there is to know of it. Raises UsageError as `edit.write` does."""

@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     HOSTS = 7
     BROKEN = 8
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class LabError(Exception):
@@ -77,3 +78,23 @@ class BrokenError(LabError):
     """A check of a lab that exists found something broken."""
 
     exit_code = ExitCode.BROKEN
+
+
+class BugError(LabError):
+    """Something happened that labctl does not expect."""
+
+
+class InterruptedByUserError(LabError):
+    """The user stopped the run."""
+
+    exit_code = ExitCode.INTERRUPTED
+
+
+class TerminatedError(LabError):
+    """SIGTERM stopped the run."""
+
+    exit_code = ExitCode.TERMINATED
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived. What ends in order after Ctrl-C does so now."""

@@ -11,7 +11,7 @@ State = Literal["started", "progress", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened in a step. `changed` and `seconds` are set when the step is done."""
+    """One thing that happened in a step. `changed` is set when the step is done, `seconds` also when it failed."""
 
     step: str
     state: State

@@ -66,6 +66,6 @@ def _lab(made: record.Record) -> dict[str, Any]:
         "nodes": len(lab.nodes),
         "network": str(lab.network),
         "pool": str(lab.pool),
-        "isolated": "yes" if made.isolated else "no",
-        "urls": " ".join(lab.urls),
+        "isolated": made.isolated,
+        "urls": list(lab.urls),
     }

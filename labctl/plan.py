@@ -45,8 +45,7 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
     """
     changed = False
     for step in plan:
-        with _told(step.name, emit):
-            started = clock()
+        with _told(step.name, emit, clock) as started:
             reached(f"{step.name}.begin")
             outcome = step.run(context, Progress(step.name, emit))
             reached(f"{step.name}.end")
@@ -88,10 +87,11 @@ class Progress:
 
 
 @contextmanager
-def _told(step: str, emit: Emit) -> Iterator[None]:
+def _told(step: str, emit: Emit, clock: Callable[[], float]) -> Iterator[float]:
     emit(Event(step, "started"))
+    started = clock()
     try:
-        yield
+        yield started
     except BaseException as error:
-        emit(Event(step, "failed", str(error) or "interrupted"))
+        emit(Event(step, "failed", str(error) or "interrupted", seconds=clock() - started))
         raise

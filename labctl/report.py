@@ -115,11 +115,12 @@ class SceneReport(TypedDict):
 
 
 class ErrorReport(TypedDict):
-    """An error as scripts read it."""
+    """An error as scripts read it; `details` are the last lines of the tool that failed, where there is one."""
 
     id: str
     message: str
     hint: str
+    details: list[str]
 
 
 class DemoReport(TypedDict):

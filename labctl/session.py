@@ -6,17 +6,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from labctl import config, locks, paths, record, steps, ui
+from labctl import config, endings, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
 from labctl.doctor.pool import settled
-from labctl.errors import ExitCode, LabError, MissingError, UsageError
-from labctl.events import Event
+from labctl.errors import MissingError, UsageError
+from labctl.events import Emit, Event
 from labctl.isolation import INSIDE
 from labctl.lab import Node
 from labctl.log import logging_to
@@ -121,10 +122,30 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
 
 def run(session: Session, context: Context, plan: Plan[Context]) -> None:
     """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
-    started, changed = time.monotonic(), False
     inside = tuple(step for step in plan if step.inside)
     skips_outside = context.isolated and is_inside(context.lab.name)
     outside = () if skips_outside else tuple(step for step in plan if not step.inside)
+    answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
+    with reported(session, context.log, answering) as tell:
+        if not (outside or inside):
+            raise UsageError(
+                f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
+                id="inside-lab",
+                hint="Leave it first: `exit` ends what `labctl exec` began.",
+            )
+        paths.private_folder(context.folder)
+        lock = locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
+        with lock, logging_to(context.log):
+            execute(outside, context, tell)
+            if inside:
+                enter(context)
+                execute(inside, context, tell)
+
+
+@contextmanager
+def reported(session: Session, log: Path, urls: tuple[str, ...] = ()) -> Iterator[Emit]:
+    """Show the events that are emitted and, last, how it ended. Raises SystemExit if it failed, also by a bug."""
+    started, changed = time.monotonic(), False
     with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
 
         def tell(event: Event) -> None:
@@ -133,34 +154,23 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
             watch(event)
 
         try:
-            if not (outside or inside):
-                raise UsageError(
-                    f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
-                    id="inside-lab",
-                    hint="Leave it first: `exit` ends what `labctl exec` began.",
-                )
-            paths.private_folder(context.folder)
-            lock = locks.alone(context.folder / "lock", Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
-            with lock, logging_to(context.log):
-                execute(outside, context, tell)
-                if inside:
-                    enter(context)
-                    execute(inside, context, tell)
-        except (LabError, KeyboardInterrupt) as reason:
-            error = reason if isinstance(reason, LabError) else InterruptedByUserError()
+            yield tell
+        except (Exception, KeyboardInterrupt) as reason:
+            error = endings.as_error(reason, log, verbose=session.verbosity > 0)
             watch.result(ui.Result(changed, time.monotonic() - started, error=error))
             raise SystemExit(error.exit_code) from reason
-        answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
-        watch.result(ui.Result(changed, time.monotonic() - started, answering))
+        watch.result(ui.Result(changed, time.monotonic() - started, urls))
 
 
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:
-    """The bundle that this labctl makes, complete in the cache; progress is told of as a step's."""
+    """Make the bundle of this labctl complete in the cache, reported as a run of one step."""
     lab = config.from_values({})
     context = Context(lab, paths.state(lab.name), paths.cache(), may_install=may_install)
-    context.cache.mkdir(parents=True, exist_ok=True)
-    with ui.watcher("text", session.verbosity, sys.stdout, sys.stderr) as watch, logging_to(context.cache / "log"):
-        execute((Step("bundle", "makes the bundle", steps.build_bundle),), context, watch)
+    log = context.cache / "log"
+    with reported(session, log) as tell:
+        context.cache.mkdir(parents=True, exist_ok=True)
+        with logging_to(log):
+            execute((Step("bundle", "makes the bundle", steps.build_bundle),), context, tell)
     return context.bundle
 
 
@@ -190,12 +200,3 @@ def environment(context: Context) -> dict[str, str]:
         "KUBECONFIG": str(context.folder / "kubeconfig"),
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
-
-
-class InterruptedByUserError(LabError):
-    """The user stopped the run."""
-
-    exit_code = ExitCode.INTERRUPTED
-
-    def __init__(self) -> None:
-        super().__init__("interrupted", id="interrupted", hint="Type the same command again: it goes on from here.")

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
+import typer.main
 from typer.exceptions import TyperException
 
-from labctl import ui
-from labctl.arguments import hoisted, wants_json
+from labctl import endings, ui
+from labctl.arguments import hoisted, is_verbose, wants_json, writes_events
 from labctl.cli import apps, bundles, demos, hosts
 from labctl.cli.options import BundleFolder, Ingress, Provider, Workers, Yes
 from labctl.errors import ExitCode, LabError, UsageError
@@ -39,6 +40,7 @@ app.add_typer(bundles.app, name="bundle")
 app.add_typer(apps.app, name="app")
 app.add_typer(demos.app, name="demo")
 
+STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 
@@ -77,7 +79,7 @@ def up(
     asked = session.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes)
     chosen = plan.select(steps.up(isolated=asked.isolated), first, only)
     if dry_run:
-        ui.document(plan.described(chosen), context.obj.output, sys.stdout, ui.rows)
+        ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
     else:
         session.run(context.obj, asked, chosen)
 
@@ -163,7 +165,7 @@ def list_labs(context: typer.Context) -> None:
     """Show every lab on this machine."""
     from labctl import inventory
 
-    ui.document(inventory.labs(), context.obj.output, sys.stdout, ui.rows)
+    ui.document({"labs": inventory.labs()}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command()
@@ -248,26 +250,33 @@ def execute(context: typer.Context, command: Annotated[list[str], typer.Argument
     session.replace_process(made, command, session.environment(made))
 
 
-def main() -> None:
+def main() -> NoReturn:
     """Run the command line; a failure is one message and an exit code."""
     arguments = hoisted(sys.argv[1:]) or ["--help"]
-    for signal_number in (signal.SIGINT, signal.SIGTERM):
-        # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
-        signal.signal(signal_number, signal.default_int_handler)
+    # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, endings.terminate)
+    command = typer.main.get_command(app)
     try:
-        sys.exit(app(arguments, prog_name="labctl", standalone_mode=False))
+        with command.make_context("labctl", [*arguments]) as context:
+            command.invoke(context)
+        sys.exit(ExitCode.OK)
+    except typer.Exit as end:
+        sys.exit(end.exit_code)
     except TyperException as error:
-        wrong = UsageError(
-            error.format_message(), id="usage", hint="`labctl --help`, also behind a command, says more."
-        )
-        fail(wrong, arguments)
-    except LabError as error:
-        fail(error, arguments)
+        fail(UsageError(error.format_message(), id="usage", hint="For details, add `--help`."), arguments)
+    except (Exception, KeyboardInterrupt) as reason:  # noqa: BLE001 - the last one who can tell of it
+        fail(endings.as_error(reason, endings.common_log(), verbose=is_verbose(arguments)), arguments)
 
 
 def fail(error: LabError, arguments: list[str]) -> NoReturn:
     """Tell of the error in the form that was asked for, and exit with its code."""
-    if wants_json(arguments):
+    is_run, is_json = writes_events(arguments), wants_json(arguments)
+    if is_run and is_json:
+        ui.JsonWatcher(sys.stdout).result(ui.Result(changed=False, seconds=0.0, error=error))
+    elif error.exit_code in STOPPED and not is_run:
+        pass  # whoever stops a command that only answers knows why it ends
+    elif is_json:
         ui.show_error_json(error, sys.stdout)
     else:
         ui.show_error(error, sys.stderr)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl import ui
+from labctl import endings, ui
 
 if TYPE_CHECKING:
     from labctl.apps import Change
@@ -47,13 +47,16 @@ def list_apps(context: typer.Context) -> None:
     """Show the apps of the configuration."""
     from labctl import apps
 
-    ui.document(apps.listed(context.obj), context.obj.output, sys.stdout, ui.rows)
+    ui.document({"apps": apps.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)
 
 
 def _carry_out(options: Session, change: Change) -> None:
-    from labctl import session
+    from labctl import plan, session
 
-    if change.context is None:
-        ui.document(change.write(), options.output, sys.stdout, ui.values)
-    else:
+    if change.context is not None:
         session.run(options, change.context, change.plan)
+    elif options.output == "json":
+        with session.reported(options, endings.common_log()) as tell:
+            plan.execute(change.plan, None, tell)
+    else:
+        ui.values(change.write(), sys.stdout)

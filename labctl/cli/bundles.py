@@ -18,7 +18,8 @@ def build(context: typer.Context, yes: Yes = False) -> None:
     from labctl import inventory, session
 
     built = session.build_bundle(context.obj, may_install=yes)
-    ui.document(inventory.described(built), context.obj.output, sys.stdout, ui.values)
+    if context.obj.output == "text":
+        ui.values(inventory.described(built), sys.stdout)
 
 
 @app.command("verify")
@@ -26,7 +27,8 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
     """Check every file of a bundle, or of all in the cache, by its checksum."""
     from labctl import inventory, session
 
-    ui.document(inventory.verified(bundle, session.silent), context.obj.output, sys.stdout, ui.rows)
+    verified = inventory.verified(bundle, session.silent)
+    ui.document({"bundles": verified}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("list")
@@ -34,4 +36,4 @@ def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache."""
     from labctl import inventory
 
-    ui.document(inventory.bundles(), context.obj.output, sys.stdout, ui.rows)
+    ui.document({"bundles": inventory.bundles()}, context.obj.output, sys.stdout, ui.rows)

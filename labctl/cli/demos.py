@@ -18,7 +18,7 @@ def list_demos(context: typer.Context) -> None:
     """Show the demos there are: labctl's own, and those in $XDG_CONFIG_HOME/labctl/demos."""
     from labctl.demo import library
 
-    ui.document(library.listed(), context.obj.output, sys.stdout, ui.rows)
+    ui.document({"demos": library.listed()}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("run")

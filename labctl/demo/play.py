@@ -15,15 +15,21 @@ from labctl.demo.library import Script
 from labctl.demo.placeholders import Values
 from labctl.demo.player import Doors, Player
 from labctl.demo.report import markdown, versions
-from labctl.errors import ExitCode, LabError
+from labctl.errors import ExitCode, LabError, Terminated
 from labctl.report import DemoReport
 from labctl.ui import Output, Stage, error_document, show_error
 
 
-class InterruptedDemoError(LabError):
+class StoppedDemoError(LabError):
     """The user ended the demo."""
 
     exit_code = ExitCode.INTERRUPTED
+
+
+class TerminatedDemoError(StoppedDemoError):
+    """SIGTERM ended the demo."""
+
+    exit_code = ExitCode.TERMINATED
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,8 +76,8 @@ class Play:
                 self._player.play(scene, number, len(demo.scenes), self.report["scenes"])
         except LabError as error:
             failed.append(error)
-        except KeyboardInterrupt:
-            failed.append(InterruptedDemoError(f"the demo {self.script.name} was interrupted", id="interrupted"))
+        except KeyboardInterrupt as stop:
+            failed.append(_stopped(stop, f"the demo {self.script.name}"))
         finally:
             unclean += self._clean_up()
         self.report["seconds"] = round(self.doors.clock() - began - waited, 2)
@@ -96,9 +102,8 @@ class Play:
                     self._player.command(command, self._at_first, self.report["cleanup"], "cleaning up")
                 except LabError as error:
                     problems.append(error)
-        except KeyboardInterrupt:
-            what = f"cleaning up after the demo {self.script.name} was interrupted"
-            problems.append(InterruptedDemoError(what, id="interrupted"))
+        except KeyboardInterrupt as stop:
+            problems.append(_stopped(stop, f"cleaning up after the demo {self.script.name}"))
         return problems
 
     def _about_cleanup(self, unclean: list[LabError]) -> str:
@@ -109,8 +114,7 @@ class Play:
     def _fail(self, error: LabError) -> None:
         self.error = error
         self.report["ok"] = False
-        told = error_document(error)
-        self.report["error"] = {"id": told["id"], "message": told["message"], "hint": told["hint"]}
+        self.report["error"] = error_document(error)
         self.stage.error(error)
 
 
@@ -141,9 +145,15 @@ def play(script: Script, context: Context, doors: Doors, output: Output, verbosi
     return Ended(performance.report, ExitCode.OK if performance.error is None else performance.error.exit_code)
 
 
+def _stopped(stop: KeyboardInterrupt, what: str) -> StoppedDemoError:
+    if isinstance(stop, Terminated):
+        return TerminatedDemoError(f"{what} was terminated", id="terminated")
+    return StoppedDemoError(f"{what} was interrupted", id="interrupted")
+
+
 def _joined(problems: list[LabError], about_cleanup: str) -> LabError:
     """All that went wrong as one error, of the kind of the first; but an interruption is the user's will."""
-    interrupted = [problem for problem in problems if isinstance(problem, InterruptedDemoError)]
+    interrupted = [problem for problem in problems if isinstance(problem, StoppedDemoError)]
     first = (interrupted or problems)[0]
     return type(first)(
         "\n".join(problem.message for problem in problems),

@@ -22,7 +22,7 @@ from labctl.ui.demo import (
     load_text,
 )
 from labctl.ui.findings import findings
-from labctl.ui.progress import Result, Watcher, watcher
+from labctl.ui.progress import JsonWatcher, Result, Watcher, watcher
 from labctl.ui.screen import Output
 from labctl.ui.trace import trace
 
@@ -30,6 +30,7 @@ __all__ = [
     "RECORDED_HEIGHT",
     "RECORDED_TERMINAL",
     "RECORDED_WIDTH",
+    "JsonWatcher",
     "Output",
     "Result",
     "Stage",

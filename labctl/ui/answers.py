@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 from labctl.errors import LabError
-from labctl.report import StatusReport
+from labctl.report import ErrorReport, StatusReport
 from labctl.ui.screen import Output, console, one_line, printable
 
-T = TypeVar("T")
+T = TypeVar("T", bound=Mapping[str, Any])
+VERSION: Mapping[str, int] = {"version": 1}
+"""The first key of every JSON document. It grows when a key changes its meaning or goes; new keys may come without."""
 Line = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 
@@ -21,9 +23,9 @@ GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
 
 
 def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO], None]) -> None:
-    """The answer of a command: one JSON document, or what `text` makes of it."""
+    """Print the answer of a command: one JSON document with its version, or what `text` makes of it."""
     if output == "json":
-        print(json.dumps(value, indent=2), file=stdout)
+        print(json.dumps({**VERSION, **value}, indent=2), file=stdout)
     else:
         text(value, stdout)
     stdout.flush()  # whoever watches through a pipe wants each answer when it is there
@@ -34,10 +36,11 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO)
     _show_lines(_table_lines(headers, rows), stdout)
 
 
-def rows(records: Sequence[Mapping[str, object]], stdout: TextIO) -> None:
-    """A table of records that have the same keys; nothing where there are none."""
+def rows(answer: Mapping[str, Sequence[Mapping[str, object]]], stdout: TextIO) -> None:
+    """Print the one list of the answer as a table of records that have the same keys; nothing where there are none."""
+    (records,) = answer.values()
     if records:
-        cells = [[NOTHING if value is None else str(value) for value in record.values()] for record in records]
+        cells = [[_cell(value) for value in record.values()] for record in records]
         table([key.upper() for key in records[0]], cells, stdout)
 
 
@@ -88,13 +91,13 @@ def show_error(error: LabError, stderr: TextIO) -> None:
 
 
 def show_error_json(error: LabError, stdout: TextIO) -> None:
-    """The error as the one JSON document of a command."""
-    print(json.dumps({"error": error_document(error)}, indent=2), file=stdout)
+    """Print the error as the one JSON document of a command."""
+    print(json.dumps({**VERSION, "error": error_document(error)}, indent=2), file=stdout)
 
 
-def error_document(error: LabError) -> Mapping[str, str]:
-    """The error in the form scripts read it."""
-    return {"id": error.id, "message": error.message, "hint": error.hint}
+def error_document(error: LabError) -> ErrorReport:
+    """Return the error in the form scripts read it."""
+    return {"id": error.id, "message": error.message, "hint": error.hint, "details": list(error.details)}
 
 
 def confirm(question: str, stdin: TextIO, stderr: TextIO) -> bool:
@@ -116,6 +119,15 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
         ]
         for row in shown
     ]
+
+
+def _cell(value: object) -> str:
+    """The words of a value that a program reads as it is."""
+    if isinstance(value, bool):
+        return _yes(value)
+    if isinstance(value, list | tuple):
+        return " ".join(map(str, value)) or NOTHING
+    return NOTHING if value is None else str(value)
 
 
 def _cell_style(header: str, cell: str) -> str:

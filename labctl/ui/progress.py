@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from labctl.errors import LabError
 from labctl.events import Event
-from labctl.ui.answers import error_document, show_error
+from labctl.ui.answers import VERSION, error_document, show_error
 from labctl.ui.screen import Output, Symbols, console, is_live, one_line, symbols
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ REFRESHES_PER_SECOND = 10
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """How an `up` or a `destroy` ended."""
+    """How a run ended."""
 
     changed: bool
     seconds: float
@@ -83,6 +83,7 @@ class JsonWatcher:
         self._write(
             {
                 "event": "result",
+                **VERSION,
                 "ok": result.ok,
                 "changed": result.changed,
                 "seconds": round(result.seconds, 2),

@@ -50,8 +50,10 @@ def state_home() -> Iterator[Path]:
 @pytest.fixture(scope="session")
 def bundle() -> Path:
     """The folder of the bundle that labctl builds, in the user's own cache; a finished one is used as it is."""
-    built = run(str(LABCTL), "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS)
-    return Path(json.loads(built)["folder"])
+    *_, done, _ = run(str(LABCTL), "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS).splitlines()
+    identity = json.loads(done)["text"]
+    listed = json.loads(run(str(LABCTL), "bundle", "list", "-o", "json"))["bundles"]
+    return next(Path(each["folder"]) for each in listed if each["id"] == identity)
 
 
 @pytest.fixture(scope="session")

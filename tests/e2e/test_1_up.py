@@ -42,7 +42,7 @@ def test_up_says_in_json_what_the_contract_says(first_up: tuple[RealLab, Ran]) -
     changed = {event["step"] for event in steps if event.get("changed")}
     assert {"isolation", "render", "boot", "metallb", "ingress", "apps", "hosts"} <= changed
     assert result.pop("seconds") >= max(event.get("seconds", 0) for event in steps)
-    assert result == {"event": "result", "ok": True, "changed": True, "urls": [URL], "error": None}
+    assert result == {"event": "result", "version": 1, "ok": True, "changed": True, "urls": [URL], "error": None}
 
 
 def test_the_app_answers_by_name(lab: RealLab) -> None:
@@ -138,7 +138,7 @@ def test_the_labs_own_hosts_file_has_its_line(lab: RealLab) -> None:
 
 
 def test_the_lab_is_listed(lab: RealLab) -> None:
-    assert "e2e" in [listed["lab"] for listed in lab.labctl("list", "-o", "json").document()]
+    assert "e2e" in [listed["lab"] for listed in lab.labctl("list", "-o", "json").document()["labs"]]
 
 
 def _load_balancer_addresses(found: dict[str, Any]) -> list[str]:

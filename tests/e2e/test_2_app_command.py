@@ -68,7 +68,7 @@ def test_one_line_adds_an_app_and_follows_a_request_to_its_pod(
 @pytest.mark.usefixtures("added")
 def test_the_app_is_known_to_every_command(lab: RealLab, file: Path) -> None:
     hosts = lab.labctl("hosts", "show").out.splitlines()
-    listed = lab.labctl("--config", str(file), "app", "list", "-o", "json").document()
+    listed = lab.labctl("--config", str(file), "app", "list", "-o", "json").document()["apps"]
 
     assert hosts == ["192.168.56.100 my-app.local", "192.168.56.100 shop.test"]
     assert [app["url"] for app in listed] == ["http://my-app.local", URL]

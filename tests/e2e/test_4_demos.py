@@ -32,7 +32,7 @@ cleanup:
 
 
 def test_all_of_them_are_listed(lab: RealLab) -> None:
-    listed = lab.labctl("demo", "list", "-o", "json").document()
+    listed = lab.labctl("demo", "list", "-o", "json").document()["demos"]
 
     assert {demo["demo"] for demo in listed} == set(DEMOS)
 

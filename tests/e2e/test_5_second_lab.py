@@ -133,7 +133,7 @@ def test_destroy_leaves_nothing_and_the_other_lab_answers(lab: RealLab, neighbou
     ]
     assert (events[-1]["ok"], events[-1]["changed"], events[-1]["urls"]) == (True, True, [])
     assert seen.left() == []
-    assert "e2e-b" not in {listed["lab"] for listed in lab.labctl("list", "-o", "json").document()}
+    assert "e2e-b" not in {listed["lab"] for listed in lab.labctl("list", "-o", "json").document()["labs"]}
     assert lab.page(URL)[0] == 200
     assert lab.status()["ok"]
 

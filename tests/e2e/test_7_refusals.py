@@ -62,7 +62,7 @@ def test_another_network_for_a_lab_that_is_up_is_refused_with_what_differs(lab: 
 
 def test_a_lab_that_is_not_there_cannot_be_destroyed(nobody: RealLab) -> None:
     lab = replace(nobody, name="e2e-never")
-    error = lab.labctl("-o", "json", "destroy", "--yes", code=3).document()["error"]
+    error = lab.labctl("-o", "json", "destroy", "--yes", code=3).result()["error"]
 
     assert error["id"] == "lab-not-found"
     assert "e2e-never" in error["message"]
@@ -70,7 +70,7 @@ def test_a_lab_that_is_not_there_cannot_be_destroyed(nobody: RealLab) -> None:
 
 def test_a_bundle_that_does_not_fit_on_the_disk_is_refused(nobody: RealLab, small_disk: Path) -> None:
     lab = replace(nobody, environment={"XDG_CACHE_HOME": str(small_disk)})
-    error = lab.labctl("bundle", "build", "--yes", "-o", "json", code=3).document()["error"]
+    error = lab.labctl("bundle", "build", "--yes", "-o", "json", code=3).result()["error"]
 
     assert error["id"] == "disk-full"
     assert str(small_disk) in error["message"]

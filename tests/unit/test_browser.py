@@ -315,4 +315,4 @@ def test_the_command_enters_the_labs_network_and_says_what_was_opened_where(
     monkeypatch.setattr(browser, "opened", opened)
 
     cli.app(["-o", "json", *typed], standalone_mode=False)
-    assert json.loads(capsys.readouterr().out) == {"url": URL, "browser": "firefox"}
+    assert json.loads(capsys.readouterr().out) == {"version": 1, "url": URL, "browser": "firefox"}

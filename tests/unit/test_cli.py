@@ -12,7 +12,7 @@ from typing import Any, NoReturn
 import pytest
 from fakes import ADDRESS
 
-from labctl import cli, inventory, session
+from labctl import cli, endings, inventory, session
 from labctl.arguments import hoisted, wants_json
 from labctl.context import Context
 from labctl.errors import (
@@ -23,6 +23,7 @@ from labctl.errors import (
     NotReadyError,
     ProviderError,
     RefusedError,
+    Terminated,
     UsageError,
 )
 
@@ -64,8 +65,8 @@ def replaced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str,
     return calls
 
 
-def _raise(error: BaseException) -> Callable[[], NoReturn]:
-    def run() -> NoReturn:
+def _raise(error: BaseException) -> Callable[..., NoReturn]:
+    def run(*_arguments: object) -> NoReturn:
         raise error
 
     return run
@@ -107,7 +108,8 @@ def test_with_json_an_error_is_one_document_on_stdout(
 
     assert labctl(*arguments) == 3
     out, err = capsys.readouterr()
-    assert json.loads(out) == {"error": {"id": "disk-missing", "message": "no disk", "hint": "Buy one."}}
+    error = {"id": "disk-missing", "message": "no disk", "hint": "Buy one.", "details": []}
+    assert json.loads(out) == {"version": 1, "error": error}
     assert err == ""
 
 
@@ -116,10 +118,67 @@ def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[
     assert labctl(*arguments) == 2
 
 
-def test_an_interruption_has_the_exit_code_that_shells_know(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "labs", _raise(KeyboardInterrupt()))
+@pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated("terminated"), 143)])
+def test_what_stops_a_command_has_the_exit_code_that_shells_know(
+    stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inventory, "labs", _raise(stop))
 
-    assert labctl("list") == 130
+    assert labctl("list") == code
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "identity"),
+    [
+        (MissingError("no disk", id="disk-missing"), 3, "disk-missing"),
+        (Terminated("terminated"), 143, "terminated"),
+        (KeyError("node"), 1, "bug"),
+    ],
+)
+def test_a_run_that_never_began_ends_with_a_result_as_well(
+    failure: BaseException,
+    code: int,
+    identity: str,
+    labctl: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(session, "existing", _raise(failure))
+
+    assert labctl("halt", "-o", "json") == code
+    (result,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert (result["event"], result["ok"], result["error"]["id"]) == ("result", False, identity)
+
+
+def test_sigterm_is_told_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inventory, "labs", lambda: signal.raise_signal(signal.SIGTERM))
+
+    assert labctl("list") == 143
+
+
+@pytest.mark.parametrize("options", [(), ("-v",)])
+def test_a_bug_is_one_message_and_its_traceback_is_in_a_log(
+    options: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(inventory, "labs", _raise(KeyError("node")))
+
+    assert labctl("list", *options) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert str(endings.common_log()) in err.splitlines()[0]
+    assert ("Traceback" in err) is bool(options)
+    assert "KeyError: 'node'" in endings.common_log().read_text()
+
+
+def test_a_bug_is_told_where_no_log_can_be_written(
+    labctl: Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (home / "state").write_text("no folder")
+    monkeypatch.setattr(inventory, "labs", _raise(KeyError("node")))
+
+    assert labctl("list", "-o", "json") == 1
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "bug"
 
 
 def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
@@ -194,7 +253,7 @@ def test_up_tells_every_step_and_the_result_as_json_lines(
     assert lines[0] == {"event": "step", "step": "preflight", "state": "started", "text": ""}
     assert lines[-1].pop("seconds") >= 0
     urls = ["http://my-app.local"]
-    assert lines[-1] == {"event": "result", "ok": True, "changed": True, "urls": urls, "error": None}
+    assert lines[-1] == {"event": "result", "version": 1, "ok": True, "changed": True, "urls": urls, "error": None}
     assert {line["step"] for line in lines if line.get("state") == "done"} >= {"boot", "verify"}
     assert ADDRESS in lab_is.lab.hosts_file.read_text()
 
@@ -216,7 +275,7 @@ def test_a_dry_run_shows_the_steps_and_does_nothing(
 ) -> None:
     assert labctl("up", "--dry-run", "--from", "apps", "-o", "json") == 0
 
-    assert [step["step"] for step in json.loads(capsys.readouterr().out)] == ["apps", "hosts", "verify"]
+    assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["apps", "hosts", "verify"]
     assert not any(lab_is.folder.iterdir())
 
 
@@ -277,7 +336,7 @@ def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
     assert labctl("-o", "json", "status") == 8
 
     report = json.loads(capsys.readouterr().out)
-    assert list(report) == ["lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"]
+    assert list(report) == ["version", "lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"]
     assert report["nodes"][0] == {
         "name": "demo-control-plane",
         "role": "control-plane",
@@ -331,7 +390,7 @@ def test_render_writes_into_another_folder_and_starts_nothing(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert labctl("render", "--out", "out", "-o", "json") == 0
-    assert json.loads(capsys.readouterr().out) == {"folder": str(home / "out")}
+    assert json.loads(capsys.readouterr().out) == {"version": 1, "folder": str(home / "out")}
     assert (home / "out" / "Vagrantfile").exists()
 
 
@@ -348,9 +407,9 @@ def test_init_writes_a_configuration_that_labctl_reads_and_never_over_another(
 
 
 def test_labs_and_bundles_that_there_are_not_are_empty_lists(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (("list",), ("bundle", "list"), ("bundle", "verify")):
+    for command, key in ((("list",), "labs"), (("bundle", "list"), "bundles"), (("bundle", "verify"), "bundles")):
         assert labctl(*command, "-o", "json") == 0
-        assert json.loads(capsys.readouterr().out) == []
+        assert json.loads(capsys.readouterr().out) == {"version": 1, key: []}
 
 
 # Programs in the lab

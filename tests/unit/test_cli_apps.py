@@ -147,7 +147,7 @@ def test_an_app_that_a_request_does_not_reach_is_broken(
 
     assert labctl("app", "add", "shop", "-o", "json") == 8
     *_, result = _events(capsys)
-    assert result["error"] == {"id": "hop-broken", "message": "shop.local, pod: none", "hint": "Wait."}
+    assert result["error"] == {"id": "hop-broken", "message": "shop.local, pod: none", "hint": "Wait.", "details": []}
 
 
 @pytest.mark.parametrize(
@@ -166,7 +166,7 @@ def test_where_no_lab_is_up_the_file_alone_is_written(
     assert (home / "labctl.yaml").exists()
 
 
-def test_the_answer_of_a_lab_that_is_not_up_is_a_document(
+def test_where_no_lab_is_up_the_file_is_the_one_step_of_the_run(
     labctl: Run, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = home / "class.yaml"
@@ -174,8 +174,9 @@ def test_the_answer_of_a_lab_that_is_not_up_is_a_document(
 
     assert labctl("--config", str(file), "app", "add", "shop", "-o", "json") == 0
 
-    answer = {"file": str(file), "app": "shop", "lab": "not up; `labctl up` deploys it"}
-    assert json.loads(capsys.readouterr().out) == answer
+    *events, result = _events(capsys)
+    assert _done(events) == {"config": True}
+    assert (result["ok"], result["changed"], result["urls"]) == (True, True, [])
     assert file.read_text() == "workers: 2  # two\napps:\n  - name: my-app\n  - name: shop\n"
 
 
@@ -207,7 +208,7 @@ def test_the_apps_are_a_table_or_a_list(labctl: Run, capsys: pytest.CaptureFixtu
     assert row.split() == ["my-app", "nginx", "my-app.local", "80", str(replicas), "http://my-app.local"]
 
     assert labctl("app", "list", "-o", "json") == 0
-    (listed,) = json.loads(capsys.readouterr().out)
+    (listed,) = json.loads(capsys.readouterr().out)["apps"]
     assert (listed["name"], listed["replicas"], listed["url"]) == ("my-app", replicas, "http://my-app.local")
 
 

@@ -22,7 +22,7 @@ from labctl.context import Context
 from labctl.demo import load, player
 from labctl.demo.commands import Line
 from labctl.demo.player import Doors
-from labctl.errors import ProviderError
+from labctl.errors import ProviderError, Terminated
 from labctl.process import Finished
 from labctl.web import Answer
 
@@ -277,12 +277,20 @@ def test_another_ctrl_c_ends_cleaning_up(play: Run, world: World, capsys: pytest
     )
 
 
+def test_a_terminated_demo_cleans_up_as_well(play: Run, world: World) -> None:
+    def terminate() -> None:
+        raise Terminated
+
+    world.during["labctl trace"] = terminate
+
+    assert play(scenes({"run": ["labctl trace"]}, cleanup=("labctl up",))) == 143
+    assert world.ran == ["labctl trace", "labctl up"]
+
+
 def test_an_error_of_labctls_own_does_not_keep_it_from_cleaning_up(play: Run, world: World) -> None:
     world.during["labctl trace"] = partial(int, "x")
 
-    with pytest.raises(ValueError, match="invalid literal"):
-        play(scenes({"run": ["labctl trace"]}, cleanup=("labctl up",)))
-
+    assert play(scenes({"run": ["labctl trace"]}, cleanup=("labctl up",))) == 1
     assert world.ran == ["labctl trace", "labctl up"]
 
 
@@ -425,6 +433,7 @@ def test_json_is_one_document_and_progress_is_plain_text_beside_it(
 
     out, err = capsys.readouterr()
     assert json.loads(out) == {
+        "version": 1,
         "demo": "tour",
         "lab": "demo",
         "ok": True,
@@ -461,6 +470,7 @@ def test_a_demo_that_failed_has_its_error_in_the_document(
         "id": "demo-failed",
         "message": "demo tour, scene 1, Scene 1: `labctl up` ended with exit code 6, expected was 0",
         "hint": "`labctl trace` and `labctl status` say what is wrong with the lab.",
+        "details": ["said by labctl up"],
     }
     assert err == ""
 
@@ -550,7 +560,7 @@ def test_demos_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], conte
     (folder / "mine.yaml").write_text("about: Mine\nscenes: [{title: One}]\n")
 
     assert labctl("demo", "list", "-o", "json") == 0
-    rows = json.loads(capsys.readouterr().out)
+    rows = json.loads(capsys.readouterr().out)["demos"]
     assert {"demo": "mine", "about": "Mine", "file": str(folder / "mine.yaml")} in rows
 
     assert labctl("demo", "list") == 0

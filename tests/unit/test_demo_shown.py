@@ -279,7 +279,7 @@ def test_the_page_has_every_number() -> None:
             },
         ],
         "cleanup": [{"command": "labctl up", "code": 0, "seconds": 9.0}],
-        "error": {"id": "demo-failed", "message": "it\nbroke", "hint": ""},
+        "error": {"id": "demo-failed", "message": "it\nbroke", "hint": "", "details": []},
     }
     demo = Demo.model_validate({"about": "The tour", "scenes": [{"title": "x"}]})
     when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)

@@ -26,16 +26,16 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
             "nodes": 2,
             "network": "192.168.56.0/24",
             "pool": "192.168.56.100-192.168.56.110",
-            "isolated": "no",
-            "urls": "http://my-app.local",
+            "isolated": False,
+            "urls": ["http://my-app.local"],
         },
         {
             "lab": "two",
             "nodes": 1,
             "network": "192.168.56.0/24",
             "pool": "192.168.56.100-192.168.56.110",
-            "isolated": "yes",
-            "urls": "http://my-app.local",
+            "isolated": True,
+            "urls": ["http://my-app.local"],
         },
     ]
 

@@ -63,25 +63,25 @@ def test_a_failure_is_told_of_and_raised_and_ends_the_run(watched: Watched) -> N
     error = MissingError("no disk", id="disk-missing")
 
     with pytest.raises(MissingError) as raised:
-        execute((_step("first", fails=error), _step("second")), world, watched)
+        execute((_step("first", fails=error), _step("second")), world, watched, count().__next__)
 
     assert raised.value is error
     assert world == ["first"]
-    assert watched.events[-1] == Event("first", "failed", "no disk")
+    assert watched.events[-1] == Event("first", "failed", "no disk", seconds=1)
 
 
 def test_a_bug_is_told_of_too(watched: Watched) -> None:
     with pytest.raises(ZeroDivisionError):
-        execute((_step("first", fails=ZeroDivisionError("by nought")),), [], watched)
+        execute((_step("first", fails=ZeroDivisionError("by nought")),), [], watched, count().__next__)
 
-    assert watched.events[-1] == Event("first", "failed", "by nought")
+    assert watched.events[-1] == Event("first", "failed", "by nought", seconds=1)
 
 
 def test_an_interruption_is_told_of_and_goes_on_up(watched: Watched) -> None:
     with pytest.raises(KeyboardInterrupt):
-        execute((_step("first", fails=KeyboardInterrupt()), _step("second")), [], watched)
+        execute((_step("first", fails=KeyboardInterrupt()), _step("second")), [], watched, count().__next__)
 
-    assert watched.events[-1] == Event("first", "failed", "interrupted")
+    assert watched.events[-1] == Event("first", "failed", "interrupted", seconds=1)
 
 
 @pytest.mark.parametrize(

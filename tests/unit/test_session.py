@@ -13,7 +13,7 @@ from fakes import lab
 
 from labctl import config, locks, log, paths, record, session
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, UsageError
+from labctl.errors import MissingError, NotReadyError, Terminated, UsageError
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, Plan, Step
@@ -248,6 +248,8 @@ def test_an_isolated_lab_whose_network_is_gone_does_not_run(
     [
         (NotReadyError("no node", id="not-ready", hint="Wait."), 6, "not-ready"),
         (KeyboardInterrupt(), 130, "interrupted"),
+        (Terminated("terminated"), 143, "terminated"),
+        (ZeroDivisionError("by nought"), 1, "bug"),
     ],
 )
 def test_a_failure_is_the_result_and_the_exit_code(
@@ -263,9 +265,17 @@ def test_a_failure_is_the_result_and_the_exit_code(
     assert result["error"]["id"] == identity
 
 
-def test_a_bug_is_not_taken_for_a_failure(context: Context) -> None:
-    with pytest.raises(ZeroDivisionError):
-        session.run(SESSION, context, _plan([], fails=ZeroDivisionError()))
+@pytest.mark.parametrize("verbosity", [0, 1])
+def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
+    context: Context, capsys: pytest.CaptureFixture[str], verbosity: int
+) -> None:
+    with pytest.raises(SystemExit):
+        session.run(replace(SESSION, verbosity=verbosity), context, _plan([], fails=ZeroDivisionError("by nought")))
+
+    error = _results(capsys)[0]["error"]
+    assert str(context.log) in error["message"]
+    assert "Traceback (most recent call last):" in context.log.read_text()
+    assert ("Traceback (most recent call last):" in error["details"]) is (verbosity > 0)
 
 
 def test_two_runs_do_not_work_on_one_lab_at_once(

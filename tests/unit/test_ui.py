@@ -89,7 +89,7 @@ def test_json_lines_are_those_of_the_contract() -> None:
         '{"event": "step", "step": "boot", "state": "started", "text": ""}',
         '{"event": "step", "step": "boot", "state": "progress", "text": "vagrant up\\ndemo-worker-1"}',
         '{"event": "step", "step": "boot", "state": "done", "changed": true, "seconds": 11.2, "text": "2 nodes running"}',
-        '{"event": "result", "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "error": null}',
+        '{"event": "result", "version": 1, "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "error": null}',
     ]
     assert stderr.getvalue() == ""
 
@@ -101,6 +101,7 @@ def test_a_failed_run_ends_in_json_with_its_error() -> None:
         "id": "tool-failed",
         "message": "`vagrant up` of [demo-worker-1] failed\nsee the log",
         "hint": "`labctl up` resumes",
+        "details": list(ERROR.details),
     }
     assert stderr.getvalue() == ""
 
@@ -297,7 +298,13 @@ def test_the_columns_of_a_tools_output_are_kept() -> None:
 
 def test_an_error_as_json_is_one_document() -> None:
     assert json.loads(shown(lambda stream: ui.show_error_json(ERROR, stream))) == {
-        "error": {"id": "tool-failed", "message": ERROR.message, "hint": "`labctl up` resumes"}
+        "version": 1,
+        "error": {
+            "id": "tool-failed",
+            "message": ERROR.message,
+            "hint": "`labctl up` resumes",
+            "details": list(ERROR.details),
+        },
     }
 
 
@@ -325,11 +332,12 @@ def test_a_table_without_rows_is_its_headers() -> None:
 
 
 def test_a_document_is_json_or_text() -> None:
-    def text(value: list[str], stdout: TextIO) -> None:
-        stdout.write(" and ".join(value))
+    def text(value: dict[str, str], stdout: TextIO) -> None:
+        stdout.write(" and ".join(value.values()))
 
-    assert shown(lambda stream: ui.document(["a", "b"], "json", stream, text)) == '[\n  "a",\n  "b"\n]\n'
-    assert shown(lambda stream: ui.document(["a", "b"], "text", stream, text)) == "a and b"
+    value = {"a": "one", "b": "two"}
+    assert json.loads(shown(lambda stream: ui.document(value, "json", stream, text))) == {"version": 1, **value}
+    assert shown(lambda stream: ui.document(value, "text", stream, text)) == "one and two"
 
 
 def test_status_shows_the_whole_lab() -> None:

@@ -155,7 +155,7 @@ def test_scripts_get_the_report_itself() -> None:
 
     ui.document(report, "json", stdout, ui.trace)
 
-    assert json.loads(stdout.getvalue()) == report
+    assert json.loads(stdout.getvalue()) == {"version": 1, **report}
 
 
 def traced(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> TraceReport:
