@@ -13,6 +13,7 @@ from labctl.bundle.build import recipe_id
 from labctl.errors import MissingError
 from labctl.isolation import Isolation
 from labctl.lab import Lab
+from labctl.providers.docker_network import DockerNetwork
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
@@ -87,7 +88,7 @@ class Context:
         from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
         environment = self.isolation.environment if self.isolated else {}
-        return DockerProvider(self.folder, environment)
+        return DockerProvider(DockerNetwork(self.lab.name, self.lab.network, self.folder, environment))
 
     @cached_property
     def cluster(self) -> Cluster:

@@ -6,12 +6,14 @@ import os
 import signal
 import socket
 import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import ProviderError
+from labctl.errors import NotReadyError, ProviderError
 from labctl.failures import recognised
 from labctl.process import last_lines
+from labctl.tool_environment import environment
 from labctl.wait import Pending, until
 
 START_SECONDS = 30.0
@@ -39,6 +41,7 @@ class Daemon:
             # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
             child = subprocess.Popen(
                 ["nsenter", f"--net={self.namespace}", *self.line],
+                env=environment(self.line[0], {}),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -52,19 +55,29 @@ class Daemon:
         return self._pid() is not None and self._answers()
 
     def stop(self) -> bool:
-        """The daemon has ended; True if it ran."""
+        """End the daemon, by force if it does not end in good order; True if it ran."""
         pid = self._pid()
-        if pid is not None:
-            os.kill(pid, signal.SIGTERM)
+        if pid is not None and not self._ended_by(pid, signal.SIGTERM):
+            self._ended_by(pid, signal.SIGKILL)
+        self.pidfile.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
+        return pid is not None
+
+    def _ended_by(self, pid: int, number: signal.Signals) -> bool:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, number)
+        try:
             until(
-                lambda: Pending("it still runs") if self._pid() is not None else None,
+                lambda: Pending("it still runs") if self._pid() == pid else None,
                 what=f"the end of {self.line[0]} (pid {pid})",
                 timeout=START_SECONDS,
                 hint=f"See {self.log}.",
             )
-        self.pidfile.unlink(missing_ok=True)
-        self.socket.unlink(missing_ok=True)
-        return pid is not None
+        except NotReadyError:
+            if number is signal.SIGKILL:
+                raise
+            return False
+        return True
 
     def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
         """None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""

@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from labctl import namespaces
+from labctl import containers, forwarding, namespaces
 from labctl.daemon import Daemon
 from labctl.errors import NotReadyError, ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
 from labctl.paths import private_folder
 from labctl.process import check, run
+from labctl.tool_environment import forget_engine
 from labctl.wait import Pending, until
 
 INSIDE = "LABCTL_INSIDE"
@@ -34,16 +35,13 @@ FARTHEST = "4294967295"
 """The metric of the unreachable routes: any other route is closer."""
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
-IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 RUNTIME = Path("/run/labctl")
-FORWARDING_BEFORE = RUNTIME / "ip_forward"
+RECORD = "lab.json"
+"""What tells of a lab that was brought up, in its state folder."""
 OWNER = "state"
 """The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
-CLOSED = "labctl"
-"""What the rule says that keeps a machine, which forwards only because labctl made it, from forwarding for others."""
 END_SECONDS = 5.0
 """How long a program in the namespace may take to end in good order."""
-IPTABLES = ("iptables", "--wait", "-t")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +73,11 @@ class Isolation:
         return RUNTIME / self.lab
 
     @property
+    def containerd(self) -> Path:
+        """The socket of the Engine's containerd."""
+        return self.runtime / "containerd.sock"
+
+    @property
     def engine(self) -> str:
         """The Engine's address, as DOCKER_HOST has it."""
         return f"unix://{self.runtime / 'docker.sock'}"
@@ -89,7 +92,11 @@ class Isolation:
         return (NAMESPACES / self.namespace).exists()
 
     def ensure(self) -> bool:
-        """The namespace is there, cut off as the module says, and its Engine answers; True if something was made."""
+        """Make the namespace, cut off as the module says, and its Engine; True if something was made.
+
+        Raises ProviderError `owned-elsewhere` where they belong to a lab in another state folder.
+        """
+        self.refuse_another_owner()
         private_folder(RUNTIME)
         private_folder(self.runtime)
         (self.runtime / OWNER).write_text(str(self.folder))
@@ -109,6 +116,7 @@ class Isolation:
                 id="namespace-closed",
                 hint="An isolated lab needs root.",
             ) from error
+        forget_engine(os.environ)
         os.environ.update(self.environment)
 
     def engine_runs(self) -> bool:
@@ -116,29 +124,50 @@ class Isolation:
         return all(daemon.runs() for daemon in self._daemons())
 
     def halt(self) -> bool:
-        """Neither the Engine nor a container runs; the namespace is there, if it was. True if something ran."""
+        """End the Engine and its containers, whatever state they are in, and keep the namespace; True if something ran."""
         if self.engine_runs():
             docker = ["docker", "--host", self.engine]
-            if running := check([*docker, "ps", "--quiet"]).split():
-                check([*docker, "kill", *running])  # the Engine itself would leave them running
+            if running := run([*docker, "ps", "--quiet"]).out.split():
+                run([*docker, "kill", *running])  # in better order than what follows, which needs no Engine
         ended = [daemon.stop() for daemon in reversed(self._daemons())]
-        return any(ended)
+        return any([*ended, containers.end(self.containerd)])
 
     def remove(self) -> bool:
-        """Nothing of the lab's namespace is left: processes, interfaces, rule and folders; True if something was."""
+        """Remove processes, interfaces, rules and folders of the lab's namespace; True if there were any.
+
+        Raises ProviderError `owned-elsewhere` where they belong to a lab in another state folder.
+        """
+        self.refuse_another_owner()
         was_there = self.exists() or self.runtime.exists()
         self.halt()
         self._end_processes()
-        _delete_rules(self.tag)
+        forwarding.delete_rules(self.tag)
         self._remove_namespace()
         for folder in (SETTINGS / self.namespace, self.runtime, self.folder / "engine"):
             for mounted in namespaces.mounts_below(folder):
                 # An Engine that was killed leaves them, and the next one takes them as given.
-                check(["umount", mounted])
+                check(["umount", "--lazy", mounted])
             if folder.exists():
                 shutil.rmtree(folder)
         _restore_forwarding()
         return was_there
+
+    def other_owner(self) -> Path | None:
+        """Return the state folder of another lab of the same name that this namespace belongs to, or None."""
+        file = self.runtime / OWNER
+        owner = Path(file.read_text(encoding="utf-8")) if file.exists() else self.folder
+        is_other = owner.resolve() != self.folder.resolve() and (owner / RECORD).exists()
+        return owner if is_other else None
+
+    def refuse_another_owner(self) -> None:
+        """Return if the namespace, if there is one, is this lab's. Raises ProviderError `owned-elsewhere`."""
+        if owner := self.other_owner():
+            raise ProviderError(
+                f"the isolated lab {self.lab} on this machine belongs to {owner}, not to {self.folder}",
+                id="owned-elsewhere",
+                hint=f"Reach it with `XDG_STATE_HOME={shlex.quote(str(owner.parent.parent))} labctl --name {self.lab} …`, "
+                "or give this lab another --name.",
+            )
 
     def _end_processes(self) -> None:
         """Whatever `exec` and `open` have started in the namespace has ended: its network goes away."""
@@ -205,24 +234,8 @@ class Isolation:
             check(["ip", "netns", "delete", self.namespace])
 
     def _ensure_forwarding(self) -> bool:
-        """The lab reaches out, and nobody reaches in: neither a neighbour of this machine nor another lab."""
-        _switch_forwarding_on()
         source = run(["ip", "-n", self.namespace, "-4", "-o", "address", "show", "uplink"]).out.split()[3]
-        comment = ["-m", "comment", "--comment", self.tag]
-        answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
-        # Each is inserted before the one above it.
-        rules = (
-            ["nat", "-I", "POSTROUTING", "-s", source, *comment, "-j", "MASQUERADE"],
-            ["filter", "-I", "FORWARD", "-o", self.link, *comment, "-j", "DROP"],
-            ["filter", "-I", "FORWARD", "-i", self.link, "!", "-o", "labctl+", *comment, "-j", "ACCEPT"],
-            ["filter", "-I", "FORWARD", "-o", self.link, *answers, *comment, "-j", "ACCEPT"],
-        )
-        if len(_rules(self.tag)) == len(rules):
-            return False
-        _delete_rules(self.tag)
-        for rule in rules:
-            check([*IPTABLES, *rule], hint="Docker's packages bring iptables.")
-        return True
+        return forwarding.ensure(self.tag, self.link, source)
 
     def _ensure_engine(self) -> bool:
         private_folder(self.folder / "engine")
@@ -235,8 +248,7 @@ class Isolation:
 
     def _daemons(self) -> tuple[Daemon, ...]:
         """Both daemons, in order; a dockerd left to itself would take the containerd of the machine, if one runs."""
-        containerd = self.runtime / "containerd.sock"
-        engine = self.folder / "engine"
+        containerd, engine = self.containerd, self.folder / "engine"
         return (
             Daemon(
                 namespace=NAMESPACES / self.namespace,
@@ -264,34 +276,6 @@ class Isolation:
         )
 
 
-def _switch_forwarding_on() -> None:
-    if IP_FORWARD.read_text().strip() != "1":
-        FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
-        FORWARDING_BEFORE.write_text(IP_FORWARD.read_text())
-        if not _rules(CLOSED):
-            check([*IPTABLES, "filter", "-A", "FORWARD", "-m", "comment", "--comment", CLOSED, "-j", "DROP"])
-        IP_FORWARD.write_text("1")
-
-
 def _restore_forwarding() -> None:
-    """net.ipv4.ip_forward is what it was before the first isolated lab, if this was the last one."""
-    others = NAMESPACES.glob("labctl-*") if NAMESPACES.exists() else ()
-    if FORWARDING_BEFORE.exists() and not any(others):
-        IP_FORWARD.write_text(FORWARDING_BEFORE.read_text())
-        _delete_rules(CLOSED)
-        FORWARDING_BEFORE.unlink()
-
-
-def _rules(tag: str) -> list[list[str]]:
-    """The rules that bear this tag: each with its table, then the arguments that would add or delete it."""
-    return [
-        [table, *rule[1:]]
-        for table in ("nat", "filter")
-        for line in run([*IPTABLES, table, "-S"]).out.splitlines()
-        if tag in (rule := shlex.split(line))
-    ]
-
-
-def _delete_rules(tag: str) -> None:
-    for table, *rule in _rules(tag):
-        check([*IPTABLES, table, "-D", *rule])
+    if not any(NAMESPACES.glob("labctl-*")):
+        forwarding.restore()

@@ -11,13 +11,13 @@ from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
 from labctl.errors import MissingError
 from labctl.lab import Role
-from labctl.providers.engine import can_be_privileged, kernel, proxy_mode
+from labctl.providers.engine import Engine, engine, proxy_mode, takes_privileged
 from labctl.render import documents, text, write, yaml_stream
 
 RENDERED = ("docker", "libvirt", "virtualbox")
 """The providers that the Vagrantfile has a branch for."""
 MAX_BYTE = 255
-VIRTUAL_MACHINE = (2, "6.12")
+VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
 """The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
 
 
@@ -64,11 +64,11 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
 
 def machine(provider: str) -> Machine:
     """What this machine means for the nodes: containers share its kernel, virtual machines bring Debian's own."""
-    cgroup_version, release = kernel() if provider == "docker" else VIRTUAL_MACHINE
+    host = engine() if provider == "docker" else VIRTUAL_MACHINE
     return Machine(
-        cgroup_version=cgroup_version,
-        proxy_mode=proxy_mode(release),
-        full_privileges=can_be_privileged(_text(Path("/proc/self/status"))),
+        cgroup_version=host.cgroup_version,
+        proxy_mode=proxy_mode(host.kernel),
+        full_privileges=takes_privileged(host.version, _text(Path("/proc/self/status"))),
         kvm=Path("/dev/kvm").exists(),
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))
         or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),

@@ -19,6 +19,7 @@ from typing import TypeVar
 from labctl import failures, log
 from labctl.errors import LabError, ProviderError
 from labctl.faults import reached
+from labctl.tool_environment import environment
 
 LAST_LINES = 12
 STOP_SECONDS = 20.0
@@ -47,7 +48,7 @@ def run(
 ) -> Finished:
     """Run a program to its end and return what it said; any exit code is an answer.
 
-    `env` adds to this process's environment. Raises ProviderError when the program cannot be started or takes more
+    `env` adds to what the program gets of this process's environment. Raises ProviderError when the program cannot be started or takes more
     than `timeout` seconds.
     """
     code, out, err = _ended(args, env, cwd, timeout, stdin)
@@ -152,7 +153,7 @@ def _started(
     try:
         child = subprocess.Popen(
             [os.fspath(arg) for arg in args],
-            env={**os.environ, **env} if env else None,
+            env=environment(Path(args[0]).name, env or {}),
             cwd=cwd,
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from labctl import hosts, record
 from labctl.context import Context
+from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.faults import reached
 from labctl.plan import Outcome
@@ -32,7 +33,9 @@ def halt_nodes(context: Context, say: Say, *, chosen: Collection[str] = (), powe
 
 
 def halt_isolation(context: Context, _say: Say) -> Outcome:
-    """The Engine of an isolated lab does not run; its network is there."""
+    """Stop the Engine of an isolated lab, and keep its network."""
+    if context.isolated and (owner := context.isolation.other_owner()):
+        return Outcome(changed=False, text=f"nothing of it runs: the namespace belongs to the lab in {owner}")
     return Outcome(context.isolated and context.isolation.halt())
 
 
@@ -47,17 +50,25 @@ def leave_hosts(context: Context, say: Say) -> Outcome:
 
 
 def remove_nodes(context: Context, say: Say) -> Outcome:
-    """No node, volume or network of the lab is left."""
-    if context.isolated:
-        if not context.isolation.exists():
-            return Outcome(changed=False, text="they went with the namespace")
-        context.isolation.ensure()  # whoever stopped the Engine, only it can remove its containers in good order
-    return Outcome(context.provider.destroy(say))
+    """Remove the lab's nodes, volumes and network. Those of an isolated lab can also go with its Engine."""
+    if context.isolated and not context.isolation.engine_runs():
+        return Outcome(changed=False, text="they go with the lab's own Engine")
+    try:
+        removed = context.provider.destroy(say)
+    except ProviderError as error:
+        if not context.isolated:
+            raise
+        return Outcome(changed=False, text=f"they go with the lab's own Engine, which cannot remove them: {error}")
+    return Outcome(removed.changed, removed.left)
 
 
 def remove_isolation(context: Context, _say: Say) -> Outcome:
-    """No namespace, process, interface or rule of the lab is left."""
-    return Outcome(context.isolated and context.isolation.remove())
+    """Remove the namespace, processes, interfaces and rules of the lab; those of another lab of its name stay."""
+    if not context.isolated:
+        return Outcome(changed=False)
+    if owner := context.isolation.other_owner():
+        return Outcome(changed=False, text=f"the namespace was left: it belongs to the lab in {owner}")
+    return Outcome(context.isolation.remove())
 
 
 def remove_state(context: Context, _say: Say) -> Outcome:

@@ -20,7 +20,7 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
 from labctl.kube import Cluster, Manifest
 from labctl.lab import Lab, Node
-from labctl.providers import Provider
+from labctl.providers import Provider, Removed
 from labctl.report import LoadReport
 from labctl.ui import Result
 
@@ -108,10 +108,10 @@ class FakeProvider:
         say("cutting the power of machines")
         self.nodes -= set(names)
 
-    def destroy(self, say: Say) -> bool:
+    def destroy(self, say: Say) -> Removed:
         say("destroying machines")
         was_there, self.nodes = bool(self.nodes), set()
-        return was_there
+        return Removed(was_there)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         return ["ssh", node.name, *command]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -48,6 +49,7 @@ def start(command: Line, environment: Mapping[str, str], on_line: Callable[[str]
     Raises ProviderError `tool-not-started`.
     """
     arguments: Sequence[str] = command.arguments
+    environment = {**os.environ, **environment}  # as if the user typed it
     if command.input is None:
         return process.stream(arguments, on_line, env=environment, cwd=command.folder)
     finished = process.run(arguments, env=environment, cwd=command.folder, stdin=command.input.encode())

@@ -17,7 +17,8 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.doctor.surroundings import Surroundings
 from labctl.errors import MissingError
-from labctl.isolation import FORWARDING_BEFORE, NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
+from labctl.forwarding import FORWARDING_BEFORE
+from labctl.isolation import NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
 from labctl.locks import try_lock
 from labctl.process import check
 from labctl.wait import Pending

@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from labctl.events import Say
 from labctl.lab import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Removed:
+    """What became of a lab's nodes: whether there was something to remove, and what had to be left, with the reason."""
+
+    changed: bool
+    left: str = ""
 
 
 class Provider(Protocol):
@@ -24,8 +33,8 @@ class Provider(Protocol):
     def power_off(self, names: Collection[str], say: Say) -> None:
         """Stop the nodes of these names as a power cut would; `up` starts them again."""
 
-    def destroy(self, say: Say) -> bool:
-        """Remove every node of the lab and what was made for them; True if there was something."""
+    def destroy(self, say: Say) -> Removed:
+        """Remove every node of the lab and what was made for them."""
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return the arguments of a program that runs `command`, or a login shell, on the node."""

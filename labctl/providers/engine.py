@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.errors import ProviderError
 from labctl.process import run
 
 FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
+FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES = (23,)
 SYS_RESOURCE = 24
-"""The capability's bit; where it is missing, as in many sandboxes, `docker run --privileged` fails."""
+"""The capability's bit, which is missing in many sandboxes."""
 
 
 def engine_answers() -> bool:
@@ -25,16 +27,27 @@ def engine_answers() -> bool:
         return False
 
 
-def kernel() -> tuple[int, str]:
-    """The version of the control groups, and the kernel's, that containers have: the Engine's, or else this machine's."""
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What nodes must know of the Engine that runs them: version of its control groups, kernel, and its own version."""
+
+    cgroup_version: int
+    kernel: str
+    version: tuple[int, ...]
+    """Empty where no Engine answers."""
+
+
+def engine() -> Engine:
+    """Ask the Engine about itself; where none answers, control groups and kernel are this machine's."""
+    fields = ("{{.CgroupVersion}}", "{{.KernelVersion}}", "{{.ServerVersion}}")
     try:
-        answer = run(["docker", "info", "--format", "{{.CgroupVersion}} {{.KernelVersion}}"], timeout=10).out.split()
+        answer = run(["docker", "info", "--format", " ".join(fields)], timeout=10).out.split()
     except ProviderError:
         answer = []
-    if len(answer) == len(("cgroups", "kernel")) and answer[0].isdecimal():
-        return int(answer[0]), answer[1]
+    if len(answer) == len(fields) and answer[0].isdecimal():
+        return Engine(int(answer[0]), answer[1], _version(answer[2]))
     has_unified_groups = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    return 2 if has_unified_groups else 1, os.uname().release
+    return Engine(2 if has_unified_groups else 1, os.uname().release, ())
 
 
 def proxy_mode(release: str) -> str:
@@ -44,7 +57,21 @@ def proxy_mode(release: str) -> str:
     return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
 
 
+def takes_privileged(version: tuple[int, ...], status: str) -> bool:
+    """Return whether `docker run --privileged` works with this Engine.
+
+    Engine 23 and newer leaves out capabilities that the machine lacks, and refuses to drop them by name. An older one
+    fails where one is missing by the CapBnd line of `status`, the text of /proc/self/status.
+    """
+    return version >= FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES or can_be_privileged(status)
+
+
 def can_be_privileged(status: str) -> bool:
-    """Whether `docker run --privileged` can work, by the CapBnd line of /proc/self/status; true where there is none."""
+    """Whether no capability of `docker run --privileged` is missing, by the CapBnd line; true where there is none."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return bounding is None or bool(int(bounding[1], 16) >> SYS_RESOURCE & 1)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else ()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -11,11 +10,12 @@ from pathlib import Path
 
 import vagrant
 
-from labctl import locks
+from labctl import locks, tool_environment
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
 from labctl.process import check, failure, run, stream
+from labctl.providers import Removed
 
 ATTEMPTS = 2
 BUSY_SECONDS = 300.0
@@ -65,13 +65,13 @@ class VagrantProvider:
         with self._acting(say) as program:
             program.halt_all(names, "--force")
 
-    def destroy(self, say: Say) -> bool:
+    def destroy(self, say: Say) -> Removed:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
         with self._acting(say) as program:
             made = any(self.folder.glob(".vagrant/machines/*/*/id"))
             if made:
                 program.destroy()
-        return made
+        return Removed(made)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
@@ -101,7 +101,7 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     ) -> None:
         # One machine after the other: the docker provider's parallel `up` fails more often than not.
         ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
-        super().__init__(root=folder, env={**os.environ, **environment, **ours})
+        super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
         self.say = say
         self.locks_held = locks_held
         """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""

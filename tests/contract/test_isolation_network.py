@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from tracing import ended, mount, own_mounts, own_network, start
 
-from labctl import isolation
+from labctl import forwarding, isolation
 from labctl.isolation import Isolation
 from labctl.process import check, run
 
@@ -62,7 +62,7 @@ def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> N
             assert lab.remove()
         assert "labctl" in rules
         assert "labctl" not in run(["iptables-save"]).out
-        assert isolation.IP_FORWARD.read_text() == "0\n"
+        assert forwarding.IP_FORWARD.read_text() == "0\n"
 
     assert ended(start(looked)) == 0
 
@@ -70,7 +70,7 @@ def test_a_lab_reaches_out_and_nobody_reaches_in_or_through(tmp_path: Path) -> N
 def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> None:
     def looked() -> None:
         _a_machine(tmp_path)
-        isolation.IP_FORWARD.write_text("1")
+        forwarding.IP_FORWARD.write_text("1")
         demo = Isolation(LABS[0], IPv4Network("192.168.56.0/24"), tmp_path / "demo")
         demo._ensure_namespace()
         demo._ensure_forwarding()
@@ -80,7 +80,7 @@ def test_a_machine_that_forwards_already_goes_on_as_it_did(tmp_path: Path) -> No
             assert not _reaches("lan", _address(demo))
 
         demo.remove()
-        assert isolation.IP_FORWARD.read_text() == "1\n"
+        assert forwarding.IP_FORWARD.read_text() == "1\n"
         assert "labctl" not in run(["iptables-save"]).out
 
     assert ended(start(looked)) == 0
@@ -136,7 +136,7 @@ def _a_machine(folder: Path) -> None:
         ),
     ):
         check(line.split())
-    isolation.IP_FORWARD.write_text("0")  # a new namespace takes this from the machine's own
+    forwarding.IP_FORWARD.write_text("0")  # a new namespace takes this from the machine's own
 
 
 @contextmanager

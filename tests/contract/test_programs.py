@@ -20,10 +20,13 @@ def test_what_a_program_said_on_either_stream_ends_up_in_the_last_lines() -> Non
     assert (finished.code, finished.out, finished.last_lines) == (3, "out\n", ("out", "err"))
 
 
-def test_a_program_gets_the_environment_as_it_is_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("KEPT", "kept")
+def test_a_program_gets_an_environment_made_for_it_and_what_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VAGRANT_CWD", "/elsewhere")
+    monkeypatch.setenv("HOME", "/home/user")
 
-    assert check(["sh", "-c", 'echo "$KEPT $ADDED"'], env={"ADDED": "added"}) == "kept added\n"
+    said = check(["sh", "-c", 'echo "$HOME $ADDED $LC_ALL $VAGRANT_CWD"'], env={"ADDED": "added"})
+
+    assert said == "/home/user added C.UTF-8 \n"
 
 
 def test_a_program_reads_what_it_is_given_or_nothing() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from pathlib import Path
@@ -12,9 +13,10 @@ from fakes import Watched, lab
 
 from labctl.errors import ProviderError
 from labctl.log import logging_to
-from labctl.providers import Provider
+from labctl.providers import Provider, Removed
 from labctl.providers.docker import DockerProvider
-from labctl.providers.engine import engine_answers, kernel
+from labctl.providers.docker_network import DockerNetwork
+from labctl.providers.engine import Engine, engine, engine_answers
 from labctl.providers.vagrant import VagrantProvider
 
 NODES = lab().nodes
@@ -64,7 +66,7 @@ def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG00
 
 @pytest.fixture
 def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - it runs them
-    return DockerProvider(folder, {"DOCKER_HOST": "unix:///lab.sock"})
+    return DockerProvider(DockerNetwork("demo", lab().network, folder, {"DOCKER_HOST": "unix:///lab.sock"}))
 
 
 def _machine(folder: Path, name: str, identity: str, hypervisor: str = "docker") -> None:
@@ -158,7 +160,7 @@ def test_a_status_that_cannot_be_had_is_an_error(virtual: VagrantProvider, progr
 def test_nothing_is_destroyed_where_nothing_was_made(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
-    assert not virtual.destroy(watched.say)
+    assert virtual.destroy(watched.say) == Removed(changed=False)
     assert not programs.calls
 
 
@@ -167,7 +169,7 @@ def test_machines_are_destroyed_without_a_question(
 ) -> None:
     _machine(virtual.folder, WORKER.name, "1", "libvirt")
 
-    assert virtual.destroy(watched.say)
+    assert virtual.destroy(watched.say) == Removed(changed=True)
     assert programs.calls == ["vagrant destroy --force"]
 
 
@@ -196,7 +198,7 @@ def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Pr
     docker.power_off({WORKER.name}, watched.say)
 
     assert programs.calls == [
-        f"docker stop --time 10 {CONTROL_PLANE.name} {WORKER.name}",
+        f"docker stop -t 10 {CONTROL_PLANE.name} {WORKER.name}",
         f"docker kill {WORKER.name}",
     ]
     assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}", f"cutting the power of {WORKER.name}"]
@@ -242,17 +244,153 @@ def test_a_log_that_cannot_be_had_says_why(virtual: VagrantProvider, programs: P
     assert virtual.log(WORKER) == ("ssh: no route to host",)
 
 
+def _listing(docker: DockerProvider, *rows: tuple[str, str, str, str, str]) -> str:
+    """The script of a docker that lists these containers: id, name, status, networks, and the lab they say they are of."""
+    (docker.folder / "Vagrantfile").touch()
+    listing = docker.folder / "listing"
+    listing.write_text("".join("\t".join(row) + "\n" for row in rows))
+    return f'[ "$1" = ps ] && cat {listing}'
+
+
+OURS = "bridge,labctl-demo"
+
+
 def test_running_containers_are_those_of_this_lab(docker: DockerProvider, programs: Programs) -> None:
     _machine(docker.folder, CONTROL_PLANE.name, "aaaa")
     _machine(docker.folder, WORKER.name, "bbbb")
-    programs.put("docker", f"echo 'aaaa {CONTROL_PLANE.name}'; echo 'cccc another-lab'")
+    rows = (
+        ("aaaa", CONTROL_PLANE.name, "Up 3 seconds", OURS, ""),
+        ("bbbb", WORKER.name, "Exited (137) 2 seconds ago", OURS, ""),
+        ("cccc", "another-lab", "Up 3 seconds", "bridge,labctl-another", "/elsewhere"),
+        ("dddd", "demo-worker-2", "Up 3 seconds", OURS, str(docker.folder)),
+        ("eeee", "demo-worker-3", "Up 1 second", "bridge", str(docker.folder)),
+    )
+    programs.put("docker", _listing(docker, *rows))
 
-    assert docker.running() == {CONTROL_PLANE.name}
+    assert docker.running() == {CONTROL_PLANE.name, "demo-worker-2"}
 
 
 def test_docker_is_not_asked_about_a_lab_that_has_no_machine(docker: DockerProvider, programs: Programs) -> None:
     assert docker.running() == frozenset()
     assert not programs.calls
+
+
+def test_a_lab_gets_a_network_of_its_own_before_its_first_node(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    docker.up(NODES, watched.say)
+
+    assert programs.calls[:3] == [
+        "docker network ls --format {{.Name}}",
+        (
+            "docker network create --driver=bridge --subnet=192.168.56.0/24 --gateway=192.168.56.1 --label=labctl.lab=demo "
+            f"--label=labctl.state={docker.folder} labctl-demo"
+        ),
+        f"vagrant up {CONTROL_PLANE.name} {WORKER.name} --provider=docker --no-destroy-on-error",
+    ]
+
+
+def _network(docker: DockerProvider, owner: str, *users: str) -> str:
+    """The script of a docker that has the network labctl-demo, of this lab folder, used by these containers."""
+    used = {str(index): {"Name": user} for index, user in enumerate(users)}
+    described = [{"Name": "labctl-demo", "Labels": {"labctl.state": owner}, "Containers": used}]
+    file = docker.folder / "network"
+    file.write_text(json.dumps(described))
+    return f'case "$1 $2" in "network ls") echo labctl-demo;; "network inspect") cat {file};; esac'
+
+
+def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    programs.put("docker", _network(docker, "/elsewhere"))
+
+    with pytest.raises(ProviderError, match="/elsewhere") as raised:
+        docker.up(NODES, watched.say)
+
+    assert raised.value.id == "network-not-ours"
+
+
+@pytest.mark.parametrize(
+    ("row", "removed"),
+    [
+        (("bbbb", WORKER.name, "Up 1 second", "bridge", "{folder}"), True),
+        (("bbbb", WORKER.name, "Exited (0) 1 second ago", OURS, ""), False),
+        (("ffff", WORKER.name, "Up 1 second", OURS, "{folder}"), True),
+    ],
+    ids=["without the lab's network", "whole", "which Vagrant never heard of"],
+)
+def test_what_an_interrupted_run_left_of_a_node_is_made_anew(
+    docker: DockerProvider, programs: Programs, watched: Watched, row: tuple[str, str, str, str, str], *, removed: bool
+) -> None:
+    _machine(docker.folder, WORKER.name, "bbbb")
+    ours = (row[0], row[1], row[2], row[3], row[4].format(folder=docker.folder))
+    programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
+
+    docker.up([WORKER], watched.say)
+
+    assert (f"docker rm --force --volumes {row[0]}" in programs.calls) is removed
+
+
+def test_a_halted_lab_of_an_earlier_version_is_not_booted(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    _machine(docker.folder, WORKER.name, "bbbb")
+    network = "bridge,vagrant_network_192.168.56.0/24"
+    programs.put("docker", _listing(docker, ("bbbb", WORKER.name, "Exited (0) 1 second ago", network, "")))
+
+    with pytest.raises(ProviderError) as raised:
+        docker.up([WORKER], watched.say)
+
+    assert raised.value.id == "lab-outdated"
+
+
+def test_containers_and_network_are_removed_and_nothing_else(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    _machine(docker.folder, WORKER.name, "bbbb")
+    rows = (("bbbb", WORKER.name, "Up 3 seconds", OURS, ""), ("cccc", "theirs", "Up 3 seconds", "bridge", ""))
+    programs.put("docker", f"{_listing(docker, *rows)}\n{_network(docker, str(docker.folder))}")
+
+    assert docker.destroy(watched.say) == Removed(changed=True)
+    assert [call for call in programs.calls if "ps" not in call and "inspect" not in call and "ls" not in call] == [
+        "docker kill bbbb",
+        "docker rm --force --volumes bbbb",
+        "docker network rm labctl-demo",
+    ]
+    assert not (docker.folder / ".vagrant").exists()
+
+
+@pytest.mark.parametrize(
+    ("owner", "users"), [("{folder}", ("mine",)), ("/elsewhere", ())], ids=["in use", "somebody else's"]
+)
+def test_a_network_that_cannot_be_removed_is_left_and_told_of(
+    docker: DockerProvider, programs: Programs, watched: Watched, owner: str, users: tuple[str, ...]
+) -> None:
+    (docker.folder / "Vagrantfile").touch()
+    programs.put("docker", _network(docker, owner.format(folder=docker.folder), *users))
+
+    removed = docker.destroy(watched.say)
+
+    assert "labctl-demo" in removed.left
+    assert all(user in removed.left for user in users)
+    assert not [call for call in programs.calls if call.startswith("docker network rm")]
+
+
+def test_the_network_that_vagrant_made_for_a_lab_of_an_earlier_version_goes_with_it(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    _machine(docker.folder, WORKER.name, "bbbb")
+    ours, theirs = "vagrant_network_192.168.56.0/24", "vagrant_network_172.31.0.0/24"
+    file = docker.folder / "network"
+    file.write_text(json.dumps([{"Name": ours, "Containers": {}}]))
+    listing = _listing(docker, ("bbbb", WORKER.name, "Up 3 seconds", f"bridge,{ours}", ""))
+    networks = f"echo {ours}; echo {theirs}"
+    programs.put(
+        "docker", f'{listing}\ncase "$1 $2" in "network ls") {networks};; "network inspect") cat {file};; esac'
+    )
+
+    assert docker.destroy(watched.say) == Removed(changed=True)
+    assert [call for call in programs.calls if "network rm" in call] == [f"docker network rm {ours}"]
 
 
 def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
@@ -270,16 +408,6 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
     assert watched.texts == [f"giving Docker the node's system, {IMAGE}"]
 
 
-def test_running_containers_are_killed_while_vagrant_begins_to_remove_them(
-    docker: DockerProvider, programs: Programs, watched: Watched
-) -> None:
-    _machine(docker.folder, WORKER.name, "bbbb")
-    programs.put("docker", f'[ "$1" = ps ] && echo "bbbb {WORKER.name}"; true')
-
-    assert docker.destroy(watched.say)
-    assert sorted(programs.calls[1:]) == [f"docker kill {WORKER.name}", "vagrant destroy --force"]
-
-
 def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, programs: Programs) -> None:
     programs.put("docker", "echo 'labctl: starting the control plane'")
 
@@ -288,21 +416,21 @@ def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, progra
 
 
 def test_the_engine_says_which_kernel_its_containers_have(programs: Programs) -> None:
-    programs.put("docker", "echo '1 5.10.0-28-amd64'")
+    programs.put("docker", "echo '1 5.10.0-28-amd64 26.1.5+dfsg1'")
 
-    assert kernel() == (1, "5.10.0-28-amd64")
+    assert engine() == Engine(1, "5.10.0-28-amd64", (26, 1))
 
 
 def test_the_kernel_is_this_machines_where_no_engine_answers(programs: Programs) -> None:
     programs.put("docker", "echo 'Cannot connect to the Docker daemon' >&2; exit 1")
 
-    assert kernel()[1] == os.uname().release
+    assert engine().kernel == os.uname().release
 
 
 def test_the_kernel_is_this_machines_where_there_is_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
-    assert kernel()[1] == os.uname().release
+    assert engine().kernel == os.uname().release
 
 
 @pytest.mark.parametrize("code", [0, 1])

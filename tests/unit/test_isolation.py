@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import isolation
+from labctl import forwarding, isolation
 from labctl.errors import ProviderError
 from labctl.isolation import Isolation
 from labctl.process import Finished
@@ -42,11 +42,13 @@ def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
     fake = System()
     monkeypatch.setattr(isolation, "run", fake.run)
     monkeypatch.setattr(isolation, "check", fake.check)
+    monkeypatch.setattr(forwarding, "run", fake.run)
+    monkeypatch.setattr(forwarding, "check", fake.check)
     monkeypatch.setattr(isolation, "UPLINKS", UPLINKS)
     monkeypatch.setattr(isolation, "NAMESPACES", tmp_path / "netns")
     monkeypatch.setattr(isolation, "SETTINGS", tmp_path / "etc-netns")
-    monkeypatch.setattr(isolation, "IP_FORWARD", tmp_path / "ip_forward")
-    monkeypatch.setattr(isolation, "FORWARDING_BEFORE", tmp_path / "run" / "ip_forward")
+    monkeypatch.setattr(forwarding, "IP_FORWARD", tmp_path / "ip_forward")
+    monkeypatch.setattr(forwarding, "FORWARDING_BEFORE", tmp_path / "run" / "ip_forward")
     (tmp_path / "netns").mkdir()
     (tmp_path / "ip_forward").write_text("0\n")
     return fake
@@ -181,7 +183,7 @@ def test_rules_that_are_there_are_not_added_again_and_other_rules_are_not_ours(d
     }
     system.answers = {"ip -n labctl-demo -4 -o address show uplink": UPLINK, **listed}
 
-    assert isolation._rules(demo.tag) == [[table, *_said(demo, rule).split()] for table, rule in RULES]
+    assert forwarding.rules(demo.tag) == [[table, *_said(demo, rule).split()] for table, rule in RULES]
     assert not demo._ensure_forwarding()
 
 

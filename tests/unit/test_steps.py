@@ -14,9 +14,11 @@ from recorded_machine import Recorded
 from labctl import preflight, record, steps, teardown, web
 from labctl.config import from_values
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
+from labctl.errors import MissingError, NotReadyError, ProviderError, RefusedError, UsageError
+from labctl.events import Say
 from labctl.isolation import Isolation
-from labctl.plan import execute
+from labctl.plan import Outcome, execute
+from labctl.providers import Removed
 from labctl.wait import until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
@@ -391,25 +393,54 @@ def test_an_isolated_lab_is_destroyed_by_its_own_engine_and_then_its_network_goe
     acts: list[str] = []
     before = hosts_file.read_bytes()
     isolated = _isolated(context)
-    for name in ("exists", "ensure", "remove"):
+    for name in ("engine_runs", "remove"):
         monkeypatch.setattr(Isolation, name, _noting(acts, name))
     provider.nodes = {"demo-control-plane"}
 
     execute(steps.destroy(purge=True), isolated, watched)
 
-    assert acts == ["exists", "ensure", "remove"]
+    assert acts == ["engine_runs", "remove"]
     assert not provider.nodes
     assert hosts_file.read_bytes() == before
 
 
-def test_the_nodes_of_an_isolated_lab_went_with_its_network(
+def test_the_nodes_of_an_isolated_lab_go_with_an_engine_that_does_not_run(
     context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Isolation, "exists", lambda _self: False)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: False)
     provider.nodes = {"demo-control-plane"}
 
     assert not teardown.remove_nodes(_isolated(context), watched.say).changed
     assert provider.nodes
+
+
+def test_an_engine_that_fails_keeps_an_isolated_lab_from_nothing_and_a_shared_one_from_its_end(
+    context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(_say: object) -> Removed:
+        raise ProviderError("the Engine is damaged", id="engine-failed")
+
+    monkeypatch.setattr(provider, "destroy", fails)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: True)
+
+    assert not teardown.remove_nodes(_isolated(context), watched.say).changed
+    with pytest.raises(ProviderError):
+        teardown.remove_nodes(context, watched.say)
+
+
+@pytest.mark.parametrize("act", [teardown.halt_isolation, teardown.remove_isolation])
+def test_the_namespace_of_another_lab_of_the_same_name_stays(
+    context: Context,
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    act: Callable[[Context, Say], Outcome],
+) -> None:
+    monkeypatch.setattr(Isolation, "other_owner", lambda _self: Path("/elsewhere/labctl/demo"))
+
+    outcome = act(_isolated(context), watched.say)
+
+    assert not outcome.changed
+    assert "/elsewhere/labctl/demo" in outcome.text
 
 
 def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(

@@ -1,0 +1,97 @@
+"""The lab's own network in a Docker Engine: made by labctl, named and labelled as the lab's, and removed with it.
+
+Vagrant would take any network of the same subnet, and its `destroy` removes every idle network that is named as its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
+from typing import Any
+
+from labctl.errors import ProviderError
+from labctl.process import check, run
+
+LAB_LABEL = "labctl.lab"
+STATE_LABEL = "labctl.state"
+"""The label that names the state folder of the lab that a container or a network belongs to."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerNetwork:
+    """A bridge network with the lab's subnet, in the Engine that `environment` leads to."""
+
+    lab: str
+    subnet: IPv4Network
+    state: Path
+    environment: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        """Return what the network is called in the Engine; the Vagrantfile names it as well."""
+        return f"labctl-{self.lab}"
+
+    @property
+    def owner(self) -> str:
+        """Return the value of STATE_LABEL on what is this lab's: the Vagrantfile sees its folder without links."""
+        return str(self.state.resolve())
+
+    def ensure(self) -> bool:
+        """Make the network if it is not there; True if it was made.
+
+        Raises ProviderError `network-not-ours` if a network of that name is not this lab's, and `network-overlap` if
+        another network has the subnet.
+        """
+        found = inspect(self.name, self.environment)
+        if found is None:
+            given = [f"--label={LAB_LABEL}={self.lab}", f"--label={STATE_LABEL}={self.owner}"]
+            gateway = f"--gateway={self.subnet.network_address + 1}"
+            line = ["docker", "network", "create", "--driver=bridge", f"--subnet={self.subnet}", gateway, *given]
+            check([*line, self.name], env=self.environment)
+            return True
+        if not self._is_ours(found):
+            raise ProviderError(
+                f"Docker network {self.name}: it is not this lab's (label {STATE_LABEL}: "
+                f"{_labels(found).get(STATE_LABEL, 'none')})",
+                id="network-not-ours",
+                hint=f"Give this lab another --name, or remove the network: `docker network rm {self.name}`.",
+            )
+        return False
+
+    def remove(self) -> str:
+        """Remove the network; return why it had to be left, or an empty text."""
+        found = inspect(self.name, self.environment)
+        if found is None:
+            return ""
+        if not self._is_ours(found):
+            return f"Docker network {self.name} is not this lab's and was left"
+        return remove_idle(found, self.environment)
+
+    def _is_ours(self, found: Mapping[str, Any]) -> bool:
+        return _labels(found).get(STATE_LABEL) == self.owner
+
+
+def inspect(name: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
+    """Return what the Engine says about a network, or None if it has none of that name."""
+    listed = check(["docker", "network", "ls", "--format", "{{.Name}}"], env=environment).splitlines()
+    if name not in listed:
+        return None
+    described: list[dict[str, Any]] = json.loads(check(["docker", "network", "inspect", name], env=environment))
+    return described[0]
+
+
+def remove_idle(network: Mapping[str, Any], environment: Mapping[str, str]) -> str:
+    """Remove a network that no container uses; return why it had to be left, or an empty text."""
+    name = network["Name"]
+    if users := sorted(each["Name"] for each in (network.get("Containers") or {}).values()):
+        return f"Docker network {name} was left: {', '.join(users)} uses it. Remove it later with `docker network rm {name}`"
+    removed = run(["docker", "network", "rm", name], env=environment)
+    return "" if removed.code == 0 else f"Docker network {name} was left: {' '.join(removed.last_lines[-1:])}"
+
+
+def _labels(network: Mapping[str, Any]) -> Mapping[str, str]:
+    found: Mapping[str, str] = network.get("Labels") or {}
+    return found

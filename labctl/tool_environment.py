@@ -1,0 +1,60 @@
+"""The environment of each program that labctl starts for itself.
+
+A program gets the variables that it needs from the user's environment, and no other: VAGRANT_CWD, DOCKER_TLS_VERIFY,
+RUBYOPT or GOFLAGS would point it at something else than the lab. Programs that the user starts by labctl (`exec`,
+`ssh`, a browser, a demo's commands) keep the user's environment.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatchcase
+from types import MappingProxyType
+
+DOCKER_HOST = "DOCKER_HOST"
+COMMON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "XDG_RUNTIME_DIR", "SSL_CERT_*")
+_PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper()))
+_ENGINE = (DOCKER_HOST, "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
+"""What chooses a Docker Engine, and how to reach it."""
+_GO = tuple(f"GO{name}" for name in ("PROXY", "PRIVATE", "NOPROXY", "INSECURE", "SUMDB", "NOSUMDB", "AUTH"))
+TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "vagrant": _ENGINE,
+        "docker": _ENGINE,
+        "go": (*_GO, "GOPATH", "GOMODCACHE", "GOCACHE", "GOTMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *_PROXIES),
+        "python": ("PIP_*", "REQUESTS_CA_BUNDLE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", *_PROXIES),
+        "apt-get": ("APT_CONFIG", *_PROXIES),
+        "apt-cache": ("APT_CONFIG",),
+        "mmdebstrap": ("APT_CONFIG", *_PROXIES),
+        "virsh": ("LIBVIRT_DEFAULT_URI", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
+        "VBoxManage": ("VBOX_USER_HOME", "XDG_CONFIG_HOME"),
+        "sudo": ("SUDO_ASKPASS", "DISPLAY", "WAYLAND_DISPLAY", "TERM"),
+    }
+)
+"""What each program is given beside COMMON: names, or patterns of them."""
+FIXED: Mapping[str, str] = MappingProxyType({"LC_ALL": "C.UTF-8"})
+"""Messages in English: known failures are recognised by them."""
+
+
+def environment(program: str, ours: Mapping[str, str], users: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """Return the whole environment of a program: what it may have of the user's, and `ours` over that.
+
+    An Engine that labctl names in `ours` is reached as labctl says, whatever the user's variables say of another one.
+    """
+    name = "python" if program.startswith("python") else program
+    given = _chosen(users, (*COMMON, *TOOLS.get(name, ())))
+    if DOCKER_HOST in ours:
+        given = {name: value for name, value in given.items() if name not in _ENGINE}
+    return {**given, **FIXED, **ours}
+
+
+def forget_engine(environment: dict[str, str] | os._Environ[str]) -> None:
+    """Remove what would lead to another Docker Engine, or to the same one in a way that it does not take."""
+    for name in _ENGINE:
+        environment.pop(name, None)
+
+
+def _chosen(users: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
+    wanted = tuple(patterns)
+    return {name: value for name, value in users.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}

@@ -1,0 +1,93 @@
+"""What each program that labctl starts gets of the user's environment, and what stays away from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl.tool_environment import environment, forget_engine
+
+LEAKS = {
+    "VAGRANT_CWD": "/home/user/project",
+    "VAGRANT_DOTFILE_PATH": "/home/user/.dot",
+    "VAGRANT_VAGRANTFILE": "Other",
+    "VAGRANT_HOME": "/home/user/.vagrant.d",
+    "VAGRANT_DEFAULT_PROVIDER": "libvirt",
+    "VAGRANT_EXPERIMENTAL": "typed_triggers",
+    "DOCKER_DEFAULT_PLATFORM": "linux/arm64",
+    "DOCKER_CONTENT_TRUST": "1",
+    "COMPOSE_PROJECT_NAME": "mine",
+    "KUBECONFIG": "/home/user/.kube/config",
+    "RUBYOPT": "-rbundler/setup",
+    "RUBYLIB": "/home/user/lib",
+    "GEM_HOME": "/home/user/gems",
+    "BUNDLE_GEMFILE": "/home/user/Gemfile",
+    "PYTHONPATH": "/home/user/python",
+    "PYTHONHOME": "/home/user/python",
+    "GOFLAGS": "-mod=vendor",
+    "GOROOT": "/home/user/go1.19",
+    "GOOS": "windows",
+    "GOWORK": "/home/user/go.work",
+    "CGO_ENABLED": "1",
+    "LD_LIBRARY_PATH": "/home/user/conda/lib",
+    "LD_PRELOAD": "/home/user/lib.so",
+    "LC_ALL": "de_DE.UTF-8",
+    "LANGUAGE": "de",
+    "IFS": ":",
+    "BASH_ENV": "/home/user/.bashenv",
+    "IPTABLES_LIB_DIR": "/home/user",
+    "TAR_OPTIONS": "--verbose",
+}
+ENGINE = {
+    "DOCKER_HOST": "tcp://192.0.2.1:2376",
+    "DOCKER_CONTEXT": "minikube",
+    "DOCKER_TLS": "1",
+    "DOCKER_TLS_VERIFY": "1",
+    "DOCKER_CERT_PATH": "/nonexistent",
+    "DOCKER_CONFIG": "/home/user/.docker",
+}
+PROXIES = {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "example"}
+REGISTRIES = {"GOPROXY": "https://go.example", "PIP_INDEX_URL": "https://pip.example"}
+KEPT = {"PATH": "/usr/bin", "HOME": "/home/user", "TMPDIR": "/tmp/user"}  # noqa: S108 - a value, not a place
+EVERYTHING = {**LEAKS, **ENGINE, **PROXIES, **REGISTRIES, **KEPT}
+IN_ENGLISH = {"LC_ALL": "C.UTF-8"}
+
+
+@pytest.mark.parametrize(
+    ("program", "given"),
+    [
+        ("vagrant", ENGINE),
+        ("docker", ENGINE),
+        ("dockerd", {}),
+        ("containerd", {}),
+        ("ip", {}),
+        ("iptables", {}),
+        ("ssh", {}),
+        ("go", {**PROXIES, "GOPROXY": "https://go.example"}),
+        ("python3.13", {**PROXIES, "PIP_INDEX_URL": "https://pip.example"}),
+        ("apt-get", PROXIES),
+        ("mmdebstrap", PROXIES),
+    ],
+)
+def test_a_program_gets_what_it_needs_of_the_users_environment_and_no_more(program: str, given: dict[str, str]) -> None:
+    assert environment(program, {}, EVERYTHING) == {**KEPT, **given, **IN_ENGLISH}
+
+
+@pytest.mark.parametrize("program", ["vagrant", "docker"])
+def test_the_engine_of_an_isolated_lab_is_reached_whatever_the_user_says_of_another(program: str) -> None:
+    ours = {"DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
+
+    assert environment(program, ours, EVERYTHING) == {**KEPT, **ours, **IN_ENGLISH}
+
+
+def test_what_labctl_says_counts() -> None:
+    assert environment("vagrant", {"VAGRANT_HOME": "/state/demo/vagrant"}, EVERYTHING)["VAGRANT_HOME"] == (
+        "/state/demo/vagrant"
+    )
+
+
+def test_nothing_leads_to_another_engine_once_it_is_forgotten() -> None:
+    users = dict(EVERYTHING)
+
+    forget_engine(users)
+
+    assert users.keys() == EVERYTHING.keys() - ENGINE.keys()
