@@ -91,27 +91,33 @@ class Cluster:
         return _plain(found)
 
     def list(
-        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
-        """Return the objects of a kind, in one namespace or in all, that a label selector chooses."""
+        """Return the objects of a kind, in one namespace or in all, that a label and a field selector choose."""
         with _told(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
             except ResourceNotFoundError:
                 return []
-            found = resource.get(namespace=namespace, label_selector=selector, _request_timeout=ANSWER_SECONDS)
+            found = resource.get(
+                namespace=namespace, label_selector=selector, field_selector=fields, _request_timeout=ANSWER_SECONDS
+            )
         items: list[dict[str, Any]] = _plain(found)["items"]
         return items
 
-    def log(self, pod: str, namespace: str) -> str:
-        """Return the last lines that a pod wrote; nothing for a pod that is gone."""
+    def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
+        """Return the last lines that a pod wrote; nothing for a pod that is gone.
+
+        A pod of several containers is asked for one of them. `previous` means the run of it that ended last.
+        """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        asked = {"tailLines": LOG_LINES, "container": container, "previous": "true" if previous else ""}
         with _told(f"GET {path}"):
             try:
                 answer = self._client().request(
                     "get",
                     path,
-                    query_params=[("tailLines", LOG_LINES)],
+                    query_params=[(name, value) for name, value in asked.items() if value],
                     serialize=False,
                     _request_timeout=ANSWER_SECONDS,
                 )

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
-from labctl import neighbours
-from labctl.errors import NotReadyError
+from labctl import neighbours, unready
 from labctl.lab import Lab
 from labctl.wait import Pending
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
 
-UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName")
 LOAD_BALANCER = "LoadBalancer"
 ANNOUNCED_BY = "metallb.io/node"
 APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
@@ -81,10 +81,11 @@ def announcers(
     return recorded | {service: node for service, node in answering.items() if node}
 
 
-def rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
-    """Return None once every replica of a Deployment's newest version is ready, else what is not.
+def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
+    """Return None once every replica of a Deployment's newest version is ready, else what is not, and why.
 
-    Raises NotReadyError `image-not-pullable` when a pod waits for an image that cannot be had: it would wait forever.
+    A part of the lab itself is known to listen where it is asked, so it is only slow where that is refused; an app may
+    listen elsewhere.
     """
     found = cluster.get("apps/v1", "Deployment", deployment, namespace)
     if found is None:
@@ -94,27 +95,14 @@ def rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")]
     if is_current and counts == [wanted] * 3:
         return None
-    problems = pod_problems(cluster, namespace, found["spec"]["selector"]["matchLabels"])
-    return Pending(f"{namespace}/{deployment} has {counts[2]} of {wanted} ready" + "".join(f"; {p}" for p in problems))
-
-
-def pod_problems(cluster: Cluster, namespace: str, labels: dict[str, str]) -> list[str]:
-    """Return why pods with these labels wait, one reason a container. Raises as `rollout` does."""
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    problems = []
-    for pod in cluster.list("v1", "Pod", namespace, selector):
-        for container in pod.get("status", {}).get("containerStatuses", []):
-            waiting = container.get("state", {}).get("waiting", {})
-            if waiting.get("reason") in UNPULLABLE:
-                raise NotReadyError(
-                    f"image {container['image']} of {namespace}/{pod['metadata']['name']} is neither in the bundle "
-                    f"nor could it be pulled: {waiting.get('message', waiting['reason'])}",
-                    id="image-not-pullable",
-                    hint="`labctl bundle list` shows which images the bundle carries.",
-                )
-            if waiting:
-                problems.append(f"pod {pod['metadata']['name']}: {waiting.get('message', waiting.get('reason'))}")
-    return problems
+    problems = unready.problems(cluster, found)
+    reason = f"{namespace}/{deployment} has {counts[2]} of {wanted} ready" + "".join(f"; {each}" for each in problems)
+    if not problems:
+        return Pending(reason)
+    worst = problems[0]
+    lines = partial(unready.last_lines, cluster, namespace, worst)
+    patience = worst.patience if is_app or worst.id != "probe-fails" else math.inf
+    return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 
 def remove_other_apps(cluster: Cluster, lab: Lab) -> list[str]:

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from labctl import bundle, hosts, observe, preflight, record, teardown, web
+from labctl import assembly, bundle, hosts, observe, preflight, record, teardown, web
 from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
 from labctl.errors import NotReadyError
 from labctl.events import Say
-from labctl.failures import recognised
 from labctl.lab import Node
 from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
-from labctl.wait import Pending, until
+from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 
 T = TypeVar("T")
 
-API_SECONDS = 180.0
-NODES_SECONDS = 180.0
 READY_SECONDS = 120.0
+WHY_SECONDS = 2.0
+"""How often to look for the reason why something does not become ready."""
+METALLB = ("metallb-system", "controller")
 
 
 def up(*, isolated: bool) -> Plan[Context]:
@@ -125,18 +126,7 @@ def boot(context: Context, say: Say) -> Outcome:
 
 def await_cluster(context: Context, say: Say) -> Outcome:
     """The API answers, every node is Ready, and the control plane is marked as one."""
-    say("waiting for the Kubernetes API")
-    api, control_plane = f"the API server at {context.lab.api_server}", context.lab.control_plane
-    try:
-        until(lambda: _pending_while_unready(context.cluster.is_up), what=api, timeout=API_SECONDS)
-    except NotReadyError as error:
-        raise _with_log(context, control_plane, error) from error
-    try:
-        until(partial(_nodes_ready, context, say), what="the cluster", timeout=NODES_SECONDS)
-    except NotReadyError as error:
-        reasons = observe.unready_nodes(context.cluster, context.lab)
-        node = next((node for node in context.lab.nodes if node.name in reasons), control_plane)
-        raise _with_log(context, node, error) from error
+    assembly.await_nodes(context, say)
     marked = _apply(context, say, "control-plane.yaml")
     return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
 
@@ -147,8 +137,9 @@ def apply_metallb(context: Context, say: Say) -> Outcome:
     pool = _manifest(context, "pool.yaml")
     say("waiting until MetalLB's webhook answers")
     # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
+    accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
     until(
-        lambda: _pending_while_unready(lambda: context.cluster.accepts(pool[0])),
+        _or_why(context, accepted, METALLB),
         what="MetalLB's webhook",
         timeout=READY_SECONDS,
         hint="`labctl exec -- kubectl -n metallb-system get pods` says more.",
@@ -164,8 +155,9 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
         say(controller.notice)
     removed = [cluster.delete(*obstacle) for obstacle in controller.obstacles]
     changed = _apply(context, say, "ingress.yaml")
+    given = partial(observe.load_balancer_address, cluster, controller.namespace, controller.service)
     address = until(
-        partial(observe.load_balancer_address, cluster, controller.namespace, controller.service),
+        _or_why(context, given, METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
         timeout=READY_SECONDS,
         hint="`labctl exec -- kubectl -n metallb-system get ipaddresspools,pods` says more.",
@@ -176,11 +168,13 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
 def apply_apps(context: Context, say: Say) -> Outcome:
     """Every app is applied and spread over the nodes, and those that the configuration no longer has are gone."""
     changed: list[str] = []
+    controller = context.controller.namespace, context.controller.deployment
     for app in context.lab.apps:
         say(f"applying {app.name}")
         # An ingress controller's webhook refuses Ingresses until its pod serves it.
+        applied = partial(_apply, context, say, f"app-{app.name}.yaml")
         changed += until(
-            partial(_pending_while_unready, partial(_apply, context, say, f"app-{app.name}.yaml")),
+            _or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=READY_SECONDS,
         )
@@ -207,12 +201,12 @@ def sync_hosts(context: Context, _say: Say) -> Outcome:
 def verify(context: Context, say: Say) -> Outcome:
     """Every app answers by name."""
     controller = context.controller
-    deployments = [(controller.namespace, controller.deployment)]
-    deployments += [("default", app.name) for app in context.lab.apps]
-    for namespace, name in deployments:
+    deployments = [(controller.namespace, controller.deployment, False)]
+    deployments += [("default", app.name, True) for app in context.lab.apps]
+    for namespace, name, is_app in deployments:
         say(f"waiting for the pods of {name}")
-        rollout = partial(observe.rollout, context.cluster, namespace, name)
-        until(rollout, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
+        rolled_out = partial(_rolled_out, context, namespace, name, is_app=is_app)
+        until(rolled_out, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
     for app in context.lab.apps:
         say(f"asking for {app.url}")
         answer = until(
@@ -233,36 +227,26 @@ def _apply(context: Context, say: Say, name: str) -> list[str]:
     return changed
 
 
-def _pending_while_unready(act: Callable[[], T]) -> T | Pending:
-    """What `act` returns; a passing failure, of an API or a webhook that does not answer yet, is no answer yet."""
-    try:
-        return act()
-    except NotReadyError as error:
-        return Pending(error.message)
+def _or_why(
+    context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
+) -> Callable[[], T | Pending]:
+    """Return a look that says, while it sees nothing, why the part of the lab that it waits for is not ready."""
+    why = seldom(partial(_rolled_out, context, *deployment, is_app=False), WHY_SECONDS)
+
+    def looked() -> T | Pending:
+        seen = look()
+        reason = why() if isinstance(seen, Pending) else None
+        if not isinstance(seen, Pending) or reason is None or reason.id == NOT_READY:
+            return seen
+        return replace(reason, reason=f"{seen.reason}; {reason.reason}")
+
+    return looked
+
+
+def _rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
+    return pending_while_unready(partial(observe.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
 def _answer(hostname: str) -> web.Answer | Pending:
     answer = web.get(hostname)
     return answer if answer.is_good else Pending(str(answer))
-
-
-def _nodes_ready(context: Context, say: Say) -> Pending | None:
-    reasons = _pending_while_unready(lambda: observe.unready_nodes(context.cluster, context.lab))
-    if isinstance(reasons, Pending):
-        return reasons
-    if not reasons:
-        return None
-    say(f"waiting for {', '.join(reasons)}")
-    return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
-
-
-def _with_log(context: Context, node: Node, error: NotReadyError) -> NotReadyError:
-    """The error, with the last lines that the node wrote while it assembled itself, and what they tell of if known."""
-    lines = context.provider.log(node)
-    unready = NotReadyError(
-        error.message,
-        id="node-not-ready",
-        hint=f"`labctl ssh {node.name}`, and there `sudo journalctl -u labctl-node -u kubelet`, says more.",
-        details=tuple(f"{node.name}: {line}" for line in lines),
-    )
-    return recognised(unready, "\n".join(lines))

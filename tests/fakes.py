@@ -20,7 +20,7 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
 from labctl.kube import Cluster, Manifest
 from labctl.lab import Lab, Node
-from labctl.providers import Provider, Removed
+from labctl.providers import Provider, Removed, Trouble
 from labctl.report import LoadReport
 from labctl.ui import Result
 
@@ -87,6 +87,8 @@ class FakeProvider:
         self.booted: list[list[str]] = []
         self.lines: tuple[str, ...] = ()
         self.systems: list[str] = []
+        self.troubles: dict[str, Trouble] = {}
+        """Why nodes have given up, by their names."""
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
         say(f"giving {image}, which is {system.name}")
@@ -119,6 +121,9 @@ class FakeProvider:
     def log(self, node: Node) -> tuple[str, ...]:
         return tuple(line.format(node=node.name) for line in self.lines)
 
+    def trouble(self, node: Node) -> Trouble | None:
+        return self.troubles.get(node.name)
+
 
 class FakeCluster(Cluster):
     """Objects in a mapping; every Service of type LoadBalancer gets `address`, every Deployment its ready pods."""
@@ -131,8 +136,8 @@ class FakeCluster(Cluster):
         """Raised, one a call, by `is_up` and `apply`."""
         self.dry_run_refusals: list[Exception] = []
         """The same, by `accepts`."""
-        self.logs: dict[tuple[str, str], str] = {}
-        """What each pod wrote, by its namespace and name."""
+        self.logs: dict[tuple[str, ...], str] = {}
+        """What each pod wrote, by its namespace and name; a run that ended, by the container and "previous" besides."""
 
     def is_up(self) -> None:
         _raise_next(self.refusals)
@@ -148,19 +153,21 @@ class FakeCluster(Cluster):
         return self.objects.get((api_version, kind, namespace or "", name))
 
     def list(
-        self, api_version: str, kind: str, namespace: str | None = None, selector: str = ""
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
+        same = dict(pair.split("=") for pair in fields.split(",") if pair)
         return [
             found
             for (its_version, its_kind, its_namespace, _), found in self.objects.items()
             if (its_version, its_kind) == (api_version, kind)
             and namespace in {None, its_namespace}
             and wanted.items() <= found["metadata"].get("labels", {}).items()
+            and all(found.get(field) == value for field, value in same.items())
         ]
 
-    def log(self, pod: str, namespace: str) -> str:
-        return self.logs.get((namespace, pod), "")
+    def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
+        return self.logs.get((namespace, pod, container, "previous") if previous else (namespace, pod), "")
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         return self.objects.pop((api_version, kind, namespace or "", name), None) is not None

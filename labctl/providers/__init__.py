@@ -18,6 +18,14 @@ class Removed:
     left: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Trouble:
+    """Why a node does not become Ready by itself any more."""
+
+    is_running: bool
+    text: str
+
+
 class Provider(Protocol):
     """A lab's nodes, seen from outside: they are made, run, and are removed."""
 
@@ -41,3 +49,6 @@ class Provider(Protocol):
 
     def log(self, node: Node) -> tuple[str, ...]:
         """Return the last lines that the node wrote while it assembled itself."""
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return why the node, which was made to run, has given up; None while it may still become Ready."""

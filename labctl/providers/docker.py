@@ -11,9 +11,9 @@ from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
 from labctl.process import check, run
-from labctl.providers import Removed
+from labctl.providers import Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
-from labctl.providers.vagrant import VagrantProvider
+from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
@@ -106,9 +106,20 @@ class DockerProvider(VagrantProvider):
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
     def log(self, node: Node) -> tuple[str, ...]:
-        """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
+        """Return the last lines of the node's labctl-node unit; of a container that does not run, its own last lines."""
         line = ["journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager"]
-        return run(["docker", "exec", node.name, *line], env=self.environment, timeout=20).last_lines
+        written = run(["docker", "exec", node.name, *line], env=self.environment, timeout=20)
+        if written.code != 0:
+            written = run(["docker", "logs", "--tail=12", node.name], env=self.environment, timeout=20)
+        return written.last_lines
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return whether the node's container has ended, or its labctl-node unit has given up."""
+        only = ["--all", "--filter", f"name=^/?{node.name}$", "--format", "{{.Status}}"]
+        status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
+        if not status.startswith("Up"):
+            return Trouble(is_running=False, text=f"the container of node {node.name} does not run: {status or 'gone'}")
+        return assembly_trouble(node, run(["docker", "exec", node.name, *UNIT_STATE], env=self.environment, timeout=20))
 
     def _remove_networks(self, names: Collection[str]) -> Iterator[str]:
         for name in sorted(names):

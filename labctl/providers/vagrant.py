@@ -14,8 +14,8 @@ from labctl import locks, tool_environment
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
-from labctl.process import check, failure, run, stream
-from labctl.providers import Removed
+from labctl.process import Finished, check, failure, run, stream
+from labctl.providers import Removed, Trouble
 
 ATTEMPTS = 2
 BUSY_SECONDS = 300.0
@@ -25,6 +25,12 @@ PASSING = "container-vanished"
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
 """The lines of Vagrant's output that say what it does; the others say how."""
 ASSEMBLY_LOG = ("sudo", "journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager")
+
+
+UNIT_STATE = ("systemctl", "show", "labctl-node", "--property=ActiveState,NRestarts")
+RESTARTS = 3
+"""How often systemd may start the assembly again, every two seconds, before the node counts as failed."""
+LOOK_SECONDS = 5.0
 
 
 class VagrantProvider:
@@ -86,6 +92,14 @@ class VagrantProvider:
         """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
         return run(self.command(node, ASSEMBLY_LOG), timeout=20).last_lines
 
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
+        try:
+            finished = run(self.command(node, ("sudo", *UNIT_STATE)), timeout=LOOK_SECONDS)
+        except ProviderError:
+            return None  # it boots, or hangs: `up` waits for it as long as for any other
+        return assembly_trouble(node, finished)
+
     @contextmanager
     def _acting(self, say: Say) -> Iterator[_Vagrant]:
         """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
@@ -130,6 +144,15 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     def _tell(self, line: str) -> None:
         if headline := HEADLINE.fullmatch(line):
             self.say(f"{headline['machine']}: {headline['text']}")
+
+
+def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
+    """Return what the state of a node's labctl-node unit means for those who wait for the node."""
+    state = dict(line.partition("=")[::2] for line in unit.out.splitlines())
+    restarts = int(state.get("NRestarts") or 0)
+    if unit.code == 0 and (state.get("ActiveState") == "failed" or restarts >= RESTARTS):
+        return Trouble(is_running=True, text=f"node {node.name} cannot assemble itself, in {restarts + 1} attempts")
+    return None
 
 
 def _silent(_line: str) -> None:

@@ -415,6 +415,60 @@ def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, progra
     assert programs.calls[0].startswith(f"docker exec {CONTROL_PLANE.name} journalctl --unit=labctl-node")
 
 
+def test_the_log_of_a_container_that_does_not_run_is_what_it_wrote_itself(
+    docker: DockerProvider, programs: Programs
+) -> None:
+    programs.put(
+        "docker", "case $1 in exec) echo 'is not running' >&2; exit 1;; logs) echo 'Too many open files';; esac"
+    )
+
+    assert docker.log(WORKER) == ("Too many open files",)
+
+
+@pytest.mark.parametrize(
+    ("status", "unit", "trouble"),
+    [
+        ("Up 3 seconds", "NRestarts=0\nActiveState=activating", None),
+        ("Up 3 seconds", "NRestarts=2\nActiveState=activating", None),
+        ("Up 3 seconds", "NRestarts=0\nActiveState=active", None),
+        ("Up 3 seconds", "", None),
+        ("Up 3 seconds", "NRestarts=3\nActiveState=activating", (True, "in 4 attempts")),
+        ("Up 3 seconds", "NRestarts=1\nActiveState=failed", (True, "in 2 attempts")),
+        ("Exited (255) 1 second ago", "", (False, "Exited (255)")),
+        ("Created", "", (False, "Created")),
+        ("", "", (False, "gone")),
+    ],
+)
+def test_a_container_that_has_ended_or_cannot_assemble_itself_is_in_trouble(
+    docker: DockerProvider, programs: Programs, status: str, unit: str, trouble: tuple[bool, str] | None
+) -> None:
+    programs.put("docker", f"case $1 in ps) echo '{status}';; exec) printf '{unit}\\n';; esac")
+
+    seen = docker.trouble(WORKER)
+
+    assert (seen is None) == (trouble is None)
+    if seen and trouble:
+        assert seen.is_running == trouble[0]
+        assert trouble[1] in seen.text
+        assert WORKER.name in seen.text
+
+
+@pytest.mark.parametrize(
+    ("script", "is_in_trouble"),
+    [
+        ("echo ActiveState=failed; echo NRestarts=4", True),
+        ("echo ActiveState=activating; echo NRestarts=0", False),
+        ("echo 'ssh: no route to host' >&2; exit 255", False),
+    ],
+)
+def test_a_machine_is_asked_by_ssh_whether_it_can_assemble_itself(
+    virtual: VagrantProvider, programs: Programs, script: str, *, is_in_trouble: bool
+) -> None:
+    programs.put("ssh", script)
+
+    assert (virtual.trouble(WORKER) is not None) == is_in_trouble
+
+
 def test_the_engine_says_which_kernel_its_containers_have(programs: Programs) -> None:
     programs.put("docker", "echo '1 5.10.0-28-amd64 26.1.5+dfsg1'")
 

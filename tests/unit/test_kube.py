@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -141,6 +142,35 @@ def test_a_list_is_chosen_by_labels_and_of_an_unknown_kind_it_is_empty(cluster: 
 
     client.answers = {"kind": ResourceNotFoundError("no such kind")}
     assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == []
+
+
+def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> None:
+    client.answers = {"get": Answer(items=[])}
+
+    assert cluster.list("v1", "Event", "default", fields="type=Warning") == []
+    assert client.calls[-1][1]["field_selector"] == "type=Warning"
+
+
+@pytest.mark.parametrize(
+    ("asked", "parameters"),
+    [
+        ({}, [("tailLines", 100)]),
+        ({"container": "web"}, [("tailLines", 100), ("container", "web")]),
+        ({"container": "web", "previous": True}, [("tailLines", 100), ("container", "web"), ("previous", "true")]),
+    ],
+)
+def test_a_log_is_that_of_a_pod_or_of_one_of_its_containers_or_of_its_last_run(
+    cluster: Cluster, client: Client, asked: dict[str, Any], parameters: list[tuple[str, object]]
+) -> None:
+    path = "get /api/v1/namespaces/default/pods/shop-1/log"
+    client.answers = {path: SimpleNamespace(data=b"said \xff\n")}
+
+    assert cluster.log("shop-1", "default", **asked) == "said \N{REPLACEMENT CHARACTER}\n"
+    assert client.calls == [(path, client.calls[0][1])]
+    assert client.calls[0][1]["query_params"] == parameters
+
+    client.answers = {path: _not_found()}
+    assert cluster.log("shop-1", "default", **asked) == ""
 
 
 def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Client) -> None:

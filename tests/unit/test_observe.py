@@ -10,7 +10,6 @@ import pytest
 from fakes import ADDRESS, FakeCluster, lab
 
 from labctl import neighbours, observe
-from labctl.errors import NotReadyError
 from labctl.neighbours import Route
 from labctl.wait import Pending
 
@@ -21,11 +20,6 @@ def _deployment(cluster: FakeCluster, *, wanted: int = 2, generation: int = 1, *
     spec = {"replicas": wanted, "selector": {"matchLabels": LABELS}}
     metadata = {"generation": generation}
     cluster.put("apps/v1", "Deployment", "x", "default", metadata=metadata, spec=spec, status=status)
-
-
-def _pod(cluster: FakeCluster, name: str, **waiting: str) -> None:
-    status = {"containerStatuses": [{"image": "shop:9", "state": {"waiting": waiting} if waiting else {}}]}
-    cluster.put("v1", "Pod", name, "default", metadata={"labels": LABELS}, status=status)
 
 
 @pytest.mark.parametrize(
@@ -159,31 +153,8 @@ def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> No
     assert observe.rollout(cluster, "default", "x") is None
 
 
-def test_a_rollout_says_what_its_pods_wait_for(cluster: FakeCluster) -> None:
-    _deployment(cluster, observedGeneration=1)
-    _pod(cluster, "x-1", reason="ContainerCreating")
-    _pod(cluster, "x-2", reason="CrashLoopBackOff", message="back-off 10s")
-    _pod(cluster, "x-3")
-
-    pending = observe.rollout(cluster, "default", "x")
-
-    assert pending == Pending("default/x has 0 of 2 ready; pod x-1: ContainerCreating; pod x-2: back-off 10s")
-
-
 def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> None:
     assert observe.rollout(cluster, "default", "x") == Pending("there is no Deployment default/x")
-
-
-@pytest.mark.parametrize("reason", observe.UNPULLABLE)
-def test_an_image_that_cannot_be_had_is_an_error_with_the_image_and_the_pod(cluster: FakeCluster, reason: str) -> None:
-    _deployment(cluster, observedGeneration=1)
-    _pod(cluster, "x-1", reason=reason)
-
-    with pytest.raises(NotReadyError, match="image shop:9 of default/x-1") as raised:
-        observe.rollout(cluster, "default", "x")
-
-    assert raised.value.id == "image-not-pullable"
-    assert "labctl bundle list" in raised.value.hint
 
 
 # Where the pods of an app are

@@ -11,15 +11,15 @@ import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
 from recorded_machine import Recorded
 
-from labctl import preflight, record, steps, teardown, web
+from labctl import assembly, preflight, record, steps, teardown, web
 from labctl.config import from_values
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, ProviderError, RefusedError, UsageError
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
-from labctl.providers import Removed
-from labctl.wait import until
+from labctl.providers import Removed, Trouble
+from labctl.wait import seldom, until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
@@ -30,7 +30,10 @@ pytestmark = pytest.mark.usefixtures("machine")
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits take no time; returns how long each pause would have been."""
     pauses: list[float] = []
-    monkeypatch.setattr(steps, "until", partial(until, clock=lambda: sum(pauses), sleep=pauses.append, interval=1.0))
+    for module in (steps, assembly):
+        clock = partial(sum, pauses)
+        monkeypatch.setattr(module, "until", partial(until, clock=clock, sleep=pauses.append, interval=1.0))
+        monkeypatch.setattr(module, "seldom", partial(seldom, clock=clock))
     return pauses
 
 
@@ -224,6 +227,52 @@ def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
     assert any(text.startswith("waiting for demo-worker-1") for text in watched.texts)
 
 
+def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, instant: list[float]
+) -> None:
+    cluster.refusals = [UNREACHABLE] * 1000
+    exited = "the container of node demo-control-plane does not run: Exited (255) 2 seconds ago"
+    provider.troubles = {"demo-control-plane": Trouble(is_running=False, text=exited)}
+    provider.lines = ("Failed to allocate manager object",)
+
+    with pytest.raises(ProviderError, match=r"demo-control-plane.*Exited \(255\)") as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.id == "node-exited"
+    assert raised.value.details == ("demo-control-plane: Failed to allocate manager object",)
+    assert len(instant) <= 5
+
+
+def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+) -> None:
+    cluster.refusals = [UNREACHABLE] * 1000
+    provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="the container of demo-worker-1 has ended")}
+    provider.lines = ("write /var/lib/x: no space left on device",)
+
+    with pytest.raises(ProviderError, match=r"demo-worker-1 has ended: the disk is full") as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.id == "node-exited"
+    assert "df -h" in raised.value.hint
+
+
+def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_why(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, instant: list[float]
+) -> None:
+    cluster.delete("v1", "Node", "demo-worker-1")
+    provider.troubles = {"demo-worker-1": Trouble(is_running=True, text="node demo-worker-1 cannot assemble itself")}
+    provider.lines = ("{node}: kubeadm: unheard of",)
+
+    with pytest.raises(NotReadyError, match="demo-worker-1 cannot assemble itself") as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.id == "node-not-assembled"
+    assert raised.value.details == ("demo-worker-1: demo-worker-1: kubeadm: unheard of",)
+    assert "labctl ssh demo-worker-1" in raised.value.hint
+    assert len(instant) <= 5
+
+
 def test_a_refusal_of_the_api_is_not_waited_out(
     context: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
 ) -> None:
@@ -260,6 +309,24 @@ def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
         steps.apply_metallb(rendered, watched.say)
 
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
+
+
+def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+) -> None:
+    cluster.dry_run_refusals = [WEBHOOK] * 1000
+    spec = {"replicas": 1, "selector": {"matchLabels": {"app": "metallb"}}}
+    cluster.put("apps/v1", "Deployment", "controller", "metallb-system", metadata={"generation": 1}, spec=spec)
+    waiting = {"name": "controller", "image": "metallb:1", "state": {"waiting": {"reason": "ErrImagePull"}}}
+    labels = {"labels": {"app": "metallb"}}
+    status = {"containerStatuses": [waiting]}
+    cluster.put("v1", "Pod", "controller-1", "metallb-system", metadata=labels, status=status)
+
+    with pytest.raises(NotReadyError, match="image metallb:1") as raised:
+        steps.apply_metallb(rendered, watched.say)
+
+    assert raised.value.id == "image-not-pullable"
+    assert len(instant) <= 3
 
 
 def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
@@ -343,7 +410,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
     cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=status)
 
-    with pytest.raises(NotReadyError, match=r"image example\.com/shop:9 of default/my-app-1") as raised:
+    with pytest.raises(NotReadyError, match=r"pod my-app-1: image example\.com/shop:9") as raised:
         steps.verify(rendered, watched.say)
 
     assert raised.value.id == "image-not-pullable"

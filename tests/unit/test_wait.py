@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from labctl.errors import ExitCode, NotReadyError
-from labctl.wait import Pending, until
+from labctl.wait import Pending, pending_while_unready, seldom, until
 
 
 class FakeClock:
@@ -51,6 +51,58 @@ def test_after_the_time_is_up_the_error_names_what_was_waited_for_and_the_last_r
         until(look, what="node demo-worker-1", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
 
     assert (caught.value.id, caught.value.hint, caught.value.exit_code) == ("not-ready", "look", ExitCode.NOT_READY)
+
+
+def test_what_lasts_longer_than_its_patience_ends_the_wait_with_its_id_hint_and_details() -> None:
+    clock = FakeClock()
+    refused = Pending("refused", "probe-fails", "describe", 3, lambda: ("the log",))
+    look = _answers(Pending("starting"), refused, Pending("restarting"), *[refused] * 9)
+
+    with pytest.raises(NotReadyError, match=r"^the app does not become ready: refused$") as caught:
+        until(look, what="the app", timeout=60, interval=1, clock=clock, sleep=clock.sleep)
+
+    assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "describe", ("the log",))
+    assert len(clock.sleeps) == 6, "three seconds of it without a break"
+
+
+def test_what_cannot_pass_is_not_waited_for() -> None:
+    clock = FakeClock()
+
+    with pytest.raises(NotReadyError) as caught:
+        until(lambda: Pending("no image", "image", patience=0), what="it", timeout=60, clock=clock, sleep=clock.sleep)
+
+    assert caught.value.id == "image"
+    assert clock.sleeps == []
+
+
+def test_at_the_end_of_its_time_the_last_reason_gives_id_and_details() -> None:
+    clock = FakeClock()
+    slow = Pending("slow", "probe-fails", details=lambda: ("the log",))
+
+    with pytest.raises(NotReadyError, match="after 2 s: slow") as caught:
+        until(lambda: slow, what="it", timeout=2, hint="look", interval=1, clock=clock, sleep=clock.sleep)
+
+    assert (caught.value.id, caught.value.hint, caught.value.details) == ("probe-fails", "look", ("the log",))
+
+
+def test_a_passing_failure_is_no_answer_yet() -> None:
+    def unready() -> str:
+        raise NotReadyError("the API server does not answer", id="api-unreachable")
+
+    assert pending_while_unready(unready) == Pending("the API server does not answer")
+    assert pending_while_unready(lambda: "ready") == "ready"
+
+
+def test_what_is_looked_at_seldom_is_remembered_meanwhile() -> None:
+    clock = FakeClock()
+    look = seldom(_answers("first", "second"), 2, clock=clock)
+
+    seen = []
+    for _ in range(5):
+        seen.append(look())
+        clock.sleep(1)
+
+    assert seen == [None, None, "first", "first", "second"]
 
 
 def test_a_failure_of_the_look_itself_is_not_waited_out() -> None:

@@ -1,0 +1,102 @@
+"""Waiting for the nodes to assemble themselves into a cluster; one that has given up is not waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+from labctl import observe
+from labctl.context import Context
+from labctl.errors import NotReadyError, ProviderError
+from labctl.events import Say
+from labctl.failures import recognised
+from labctl.lab import Node
+from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
+
+API_SECONDS = 180.0
+NODES_SECONDS = 180.0
+LOOK_SECONDS = 3.0
+"""How often to see that every node still runs and has not given up; each look starts programs."""
+
+
+def await_nodes(context: Context, say: Say) -> None:
+    """Return once the API answers and every node is Ready.
+
+    Raises ProviderError `node-exited` as soon as a node does not run any more, NotReadyError `node-not-assembled` as
+    soon as one has failed to assemble itself, and `node-not-ready` when the time is up; each with the node's last lines.
+    """
+    control_plane = context.lab.control_plane
+
+    def unready_node() -> Node:
+        reasons = observe.unready_nodes(context.cluster, context.lab)
+        return next((node for node in context.lab.nodes if node.name in reasons), control_plane)
+
+    say("waiting for the Kubernetes API")
+    api = partial(pending_while_unready, context.cluster.is_up)
+    _await(context, api, f"the API server at {context.lab.api_server}", API_SECONDS, lambda: control_plane)
+    _await(context, partial(_nodes_ready, context, say), "the cluster", NODES_SECONDS, unready_node)
+
+
+def _await(
+    context: Context, look: Callable[[], Pending | None], what: str, timeout: float, late: Callable[[], Node]
+) -> None:
+    """Return once `look` sees nothing pending. `late` says whose last lines to show when the time is up."""
+    refuse = seldom(partial(_refuse_to_wait, context), LOOK_SECONDS)
+
+    def looked() -> Pending | None:
+        refuse()
+        return look()
+
+    try:
+        until(looked, what=what, timeout=timeout)
+    except NotReadyError as error:
+        if error.id != NOT_READY:
+            raise
+        raise _with_log(context, late(), "node-not-ready", error) from error
+
+
+def _refuse_to_wait(context: Context) -> None:
+    """Return if every node may still become Ready by itself."""
+    for node in context.lab.nodes:
+        trouble = context.provider.trouble(node)
+        if trouble is None:
+            continue
+        if trouble.is_running:
+            raise _with_log(context, node, "node-not-assembled", NotReadyError(trouble.text, id=NOT_READY))
+        lines = context.provider.log(node)
+        exited = ProviderError(
+            trouble.text,
+            id="node-exited",
+            hint="`labctl up` starts it again; `labctl destroy`, then `labctl up`, makes it anew.",
+            details=tuple(f"{node.name}: {line}" for line in lines),
+        )
+        known = recognised(exited, "\n".join(lines))
+        raise (
+            known
+            if known is exited
+            else ProviderError(
+                f"{exited.message}: {known.message}", id=exited.id, hint=known.hint, details=exited.details
+            )
+        )
+
+
+def _nodes_ready(context: Context, say: Say) -> Pending | None:
+    reasons = pending_while_unready(lambda: observe.unready_nodes(context.cluster, context.lab))
+    if isinstance(reasons, Pending):
+        return reasons
+    if not reasons:
+        return None
+    say(f"waiting for {', '.join(reasons)}")
+    return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:
+    """Return the error with the last lines that the node wrote while it assembled itself, and what is known of them."""
+    lines = context.provider.log(node)
+    unready = NotReadyError(
+        error.message,
+        id=identity,
+        hint=f"`labctl ssh {node.name}`, and there `sudo journalctl -u labctl-node -u kubelet`, says more.",
+        details=tuple(f"{node.name}: {line}" for line in lines),
+    )
+    return recognised(unready, "\n".join(lines))

@@ -1,0 +1,164 @@
+"""Why pods are not ready, in the words of their containers, of their probes and of the scheduler."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labctl.errors import LabError
+from labctl.wait import NOT_READY
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
+
+UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
+UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
+UNSTARTABLE = ("StartError", "ContainerCannotRun")
+"""How the end of a container is called whose program is not in its image, or cannot be run."""
+BACK_OFF = re.compile(r"back-off (?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)? restarting")
+SHORT_BACK_OFF = 20
+"""Seconds. The kubelet doubles its pause at each end: a longer one means that the container has ended four times."""
+REFUSED = "connection refused"
+REFUSED_SECONDS = 30.0
+"""How long an app's container may run before it has to listen on its port."""
+SETTLING_SECONDS = 15.0
+"""How long a pod may lack a node, or what its containers are made from, while other objects are still applied."""
+MOUNT_SECONDS = 30.0
+LAST_LINES = 12
+
+LOOK = "`labctl exec -- kubectl -n {namespace} describe pod {pod}` shows more."
+HINTS = {
+    "image-not-pullable": "`labctl bundle list` shows which images the bundle carries.",
+    "container-exits": "`labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous` shows its whole log.",
+    "probe-fails": "Does it listen on the port that the configuration names, and on every address? " + LOOK,
+    "pods-refused": "`labctl exec -- kubectl -n {namespace} get resourcequotas,limitranges` shows what limits them.",
+    "pod-unschedulable": "`labctl exec -- kubectl describe nodes` shows what the nodes have left.",
+}
+"""What to do about a problem; for all others, LOOK."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a pod is not ready."""
+
+    id: str
+    pod: str
+    text: str
+    container: str = ""
+    patience: float = math.inf
+    """How many seconds it may last before waiting for its end is pointless."""
+
+    def __str__(self) -> str:
+        return f"pod {self.pod}: {self.text}" if self.pod else self.text
+
+    def hint(self, namespace: str) -> str:
+        """Return what to do about it."""
+        return HINTS.get(self.id, LOOK).format(namespace=namespace, pod=self.pod, container=self.container)
+
+
+def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
+    """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
+    namespace, labels = deployment["metadata"]["namespace"], deployment["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    pods = [pod for pod in cluster.list("v1", "Pod", namespace, selector) if not _is_settled(pod)]
+    events = sorted(cluster.list("v1", "Event", namespace, fields="type=Warning") if pods else [], key=_time)
+    found = [
+        _problem(pod, [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]])
+        for pod in pods
+    ]
+    refused = _condition(deployment.get("status", {}), "ReplicaFailure")
+    if refused.get("status") == "True":
+        found.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=SETTLING_SECONDS))
+    return sorted(found, key=lambda problem: problem.patience)
+
+
+def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str, ...]:
+    """Return the last lines that the container of this problem wrote, each behind the pod's name."""
+    if not problem.container:
+        return ()
+    try:
+        written = cluster.log(
+            problem.pod, namespace, problem.container, previous=problem.id == "container-exits"
+        ).splitlines()
+    except LabError as error:
+        written = [f"its log cannot be read: {error.message}"]
+    return tuple(f"{problem.pod}: {line}" for line in written[-LAST_LINES:])
+
+
+def _is_settled(pod: dict[str, Any]) -> bool:
+    """Whether the pod is ready, or is going, or has gone and waits for nothing more."""
+    status = pod.get("status", {})
+    is_over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in pod["metadata"]
+    return is_over or _condition(status, "Ready").get("status") == "True"
+
+
+def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
+    name, status = pod["metadata"]["name"], pod.get("status", {})
+    scheduled = _condition(status, "PodScheduled")
+    if scheduled.get("status") == "False":
+        text = scheduled.get("message") or "no node has been chosen for it"
+        return Problem("pod-unschedulable", name, text, patience=SETTLING_SECONDS)
+    containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
+    found = [problem for each in containers if (problem := _container_problem(name, each, warnings))]
+    return min(found, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, "it has not started"))
+
+
+def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem | None:
+    state, name = status.get("state", {}), status.get("name", "")
+    if waiting := state.get("waiting"):
+        return _waiting_problem(pod, status, waiting, warnings)
+    if (ended := state.get("terminated")) is not None:
+        # An init container that has done its work stays behind like this.
+        return _exit_problem(pod, name, ended) if ended.get("exitCode") or status.get("restartCount") else None
+    if status.get("ready"):
+        return None
+    started = (state.get("running", {}).get("startedAt") or "").rstrip("Z")
+    unhealthy = [event for event in warnings if event.get("reason") == "Unhealthy" and _time(event) >= started]
+    if unhealthy:
+        text = str(unhealthy[-1].get("message", "")).strip()
+        is_refused = REFUSED in text and text.startswith("Readiness")
+        return Problem("probe-fails", pod, text, name, REFUSED_SECONDS if is_refused else math.inf)
+    if ended := status.get("lastState", {}).get("terminated"):
+        return _exit_problem(pod, name, ended)
+    return Problem(NOT_READY, pod, f"container {name} runs, and is not ready yet", name)
+
+
+def _waiting_problem(
+    pod: str, status: dict[str, Any], waiting: dict[str, Any], warnings: list[dict[str, Any]]
+) -> Problem:
+    name, reason = status.get("name", ""), waiting.get("reason", "")
+    message = waiting.get("message") or reason
+    if reason in UNPULLABLE:
+        text = f"image {status['image']} is neither in the bundle nor could it be pulled: {message}"
+        return Problem("image-not-pullable", pod, text, patience=0)
+    if reason in UNMAKEABLE:
+        return Problem("container-not-made", pod, f"container {name}: {message}", patience=SETTLING_SECONDS)
+    if ended := status.get("lastState", {}).get("terminated"):
+        return _exit_problem(pod, name, ended, message)
+    if warnings:
+        return Problem("pod-not-started", pod, str(warnings[-1].get("message", "")), patience=MOUNT_SECONDS)
+    return Problem(NOT_READY, pod, message)
+
+
+def _exit_problem(pod: str, container: str, ended: dict[str, Any], waiting: str = "") -> Problem:
+    """Return what is known of a container that ended, and how long the kubelet waits by now until it starts again."""
+    reason, message = ended.get("reason", ""), " ".join(str(ended.get("message") or "").split())
+    text = f"container {container} ends with exit code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
+    pause = BACK_OFF.search(waiting)
+    back_off = int(pause["minutes"] or 0) * 60 + int(pause["seconds"] or 0) if pause else 0
+    is_final = back_off > SHORT_BACK_OFF or (back_off > 0 and reason in UNSTARTABLE)
+    text += f": {message}" if message else ""
+    return Problem("container-exits", pod, text, container, 0 if is_final else math.inf)
+
+
+def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+    conditions: list[dict[str, Any]] = status.get("conditions", [])
+    return next((condition for condition in conditions if condition["type"] == kind), {})
+
+
+def _time(event: dict[str, Any]) -> str:
+    """Return when an event was last seen: by whom it was written decides where that stands."""
+    when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
+    return str(when).rstrip("Z")  # some have fractions of a second, and order as they are without it

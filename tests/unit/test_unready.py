@@ -1,0 +1,267 @@
+"""Why the pods of a Deployment are not ready: a table of what Kubernetes says, and what labctl makes of it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from fakes import FakeCluster
+
+from labctl import observe, unready
+from labctl.errors import RefusedError
+from labctl.wait import Pending
+
+LABELS = {"app": "shop"}
+STARTED = "2026-11-25T10:00:00Z"
+LATER = "2026-11-25T10:00:04Z"
+BEFORE = "2026-11-25T09:00:00Z"
+REFUSED = "Readiness probe failed: dial tcp 10.244.1.5:80: connect: connection refused"
+CRASHED = {"terminated": {"exitCode": 3, "reason": "Error"}}
+NOT_FOUND = {"terminated": {"exitCode": 128, "reason": "StartError", "message": 'exec: "serve":\n not found'}}
+
+
+@pytest.fixture
+def cluster() -> FakeCluster:
+    """A cluster with a Deployment of two pods, none of which is ready."""
+    fake = FakeCluster()
+    _deployment(fake)
+    return fake
+
+
+def _deployment(cluster: FakeCluster, **status: Any) -> None:  # noqa: ANN401 - fields of a status
+    spec = {"replicas": 2, "selector": {"matchLabels": LABELS}}
+    cluster.put("apps/v1", "Deployment", "shop", "default", metadata={"generation": 1}, spec=spec, status=status)
+
+
+def _pod(cluster: FakeCluster, name: str = "shop-1", *, metadata: dict[str, str] | None = None, **status: Any) -> None:  # noqa: ANN401 - fields of a status
+    cluster.put("v1", "Pod", name, "default", metadata={"labels": LABELS, **(metadata or {})}, status=status)
+
+
+def _container(name: str = "web", restarts: int = 0, **state: Any) -> dict[str, Any]:  # noqa: ANN401 - a state
+    last = state.pop("last", {})
+    return {"name": name, "image": "shop:9", "restartCount": restarts, "lastState": last, "state": state}
+
+
+def _event(cluster: FakeCluster, reason: str, message: str, pod: str = "shop-1", **when: str) -> None:
+    about = {"kind": "Pod", "name": pod}
+    name = f"{pod}.{len(cluster.objects)}"
+    times = when or {"lastTimestamp": LATER}
+    cluster.put(
+        "v1", "Event", name, "default", type="Warning", reason=reason, message=message, involvedObject=about, **times
+    )
+
+
+def _seen(cluster: FakeCluster) -> Pending:
+    pending = observe.rollout(cluster, "default", "shop")
+    assert pending is not None
+    return pending
+
+
+def _back_off(pause: str) -> dict[str, str]:
+    message = f"back-off {pause} restarting failed container=web pod=shop-1_default(0)"
+    return {"reason": "CrashLoopBackOff", "message": message}
+
+
+@pytest.mark.parametrize("reason", unready.UNPULLABLE)
+def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, reason: str) -> None:
+    _pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])
+
+    seen = _seen(cluster)
+
+    assert (seen.id, seen.patience) == ("image-not-pullable", 0)
+    assert "pod shop-1: image shop:9" in seen.reason
+    assert "403 Forbidden" in seen.reason
+    assert "labctl bundle list" in seen.hint
+
+
+@pytest.mark.parametrize(
+    ("container", "patience"),
+    [
+        (_container(terminated=CRASHED["terminated"]), math.inf),
+        (_container(waiting=_back_off("10s"), last=CRASHED, restarts=1), math.inf),
+        (_container(waiting=_back_off("20s"), last=CRASHED, restarts=9), math.inf),
+        (_container(waiting=_back_off("16s"), last=CRASHED, restarts=5), math.inf),
+        (_container(waiting=_back_off("40s"), last=CRASHED, restarts=3), 0),
+        (_container(waiting=_back_off("1m20s"), last=CRASHED, restarts=4), 0),
+        (_container(waiting=_back_off("5m0s"), last=CRASHED, restarts=7), 0),
+        (_container(waiting=_back_off("10s"), last=NOT_FOUND, restarts=1), 0),
+        (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), math.inf),
+    ],
+)
+def test_a_container_that_ends_again_and_again_is_given_up_once_the_kubelet_makes_long_pauses(
+    cluster: FakeCluster, container: dict[str, Any], patience: float
+) -> None:
+    _pod(cluster, containerStatuses=[container])
+
+    seen = _seen(cluster)
+
+    assert (seen.id, seen.patience) == ("container-exits", patience)
+    assert "pod shop-1: container web ends with exit code" in seen.reason
+    assert "kubectl -n default logs shop-1 -c web --previous" in seen.hint
+
+
+def test_what_ended_a_container_and_its_last_lines_are_told(cluster: FakeCluster) -> None:
+    _pod(cluster, containerStatuses=[_container(waiting=_back_off("10s"), last=NOT_FOUND, restarts=1)])
+    cluster.logs["default", "shop-1", "web", "previous"] = "".join(f"line {number}\n" for number in range(40))
+
+    seen = _seen(cluster)
+
+    assert '(StartError): exec: "serve": not found' in seen.reason
+    assert seen.details()[0] == "shop-1: line 28"
+    assert seen.details()[-1] == "shop-1: line 39"
+
+
+def test_a_log_that_cannot_be_read_is_no_obstacle(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    def log(*_arguments: object, **_options: object) -> str:
+        raise RefusedError("the pod is gone", id="kubernetes-refused")
+
+    _pod(cluster, containerStatuses=[_container(terminated=CRASHED["terminated"])])
+    monkeypatch.setattr(cluster, "log", log)
+
+    assert _seen(cluster).details() == ("shop-1: its log cannot be read: the pod is gone",)
+
+
+@pytest.mark.parametrize(
+    ("message", "when", "identity", "patience"),
+    [
+        (REFUSED, {"lastTimestamp": LATER}, "probe-fails", unready.REFUSED_SECONDS),
+        (REFUSED, {"eventTime": "2026-11-25T10:00:00.120000Z"}, "probe-fails", unready.REFUSED_SECONDS),
+        (REFUSED, {"lastTimestamp": BEFORE}, "not-ready", math.inf),
+        ("Readiness probe failed: HTTP probe failed with statuscode: 500", {}, "probe-fails", math.inf),
+        ("Liveness probe failed: connection refused", {}, "probe-fails", math.inf),
+    ],
+)
+def test_a_probe_that_fails_is_told_in_its_own_words(
+    cluster: FakeCluster, message: str, when: dict[str, str], identity: str, patience: float
+) -> None:
+    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
+    _event(cluster, "Unhealthy", message, **when)
+    _event(cluster, "Unhealthy", "of another pod", pod="other")
+    cluster.logs["default", "shop-1"] = "listening on 8080\n"
+
+    seen = _seen(cluster)
+
+    assert (seen.id, seen.patience) == (identity, patience)
+    assert (message in seen.reason) == (identity == "probe-fails")
+    assert seen.details() == ("shop-1: listening on 8080",)
+
+
+def test_a_part_of_the_lab_whose_probe_is_refused_is_only_slow(cluster: FakeCluster) -> None:
+    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
+    _event(cluster, "Unhealthy", REFUSED)
+
+    pending = observe.rollout(cluster, "default", "shop", is_app=False)
+
+    assert pending is not None
+    assert (pending.id, pending.patience) == ("probe-fails", math.inf)
+
+
+UNSCHEDULABLE = {
+    "type": "PodScheduled",
+    "status": "False",
+    "reason": "Unschedulable",
+    "message": "0/2 nodes are available: 2 Insufficient memory.",
+}
+
+
+@pytest.mark.parametrize(
+    ("status", "events", "identity", "patience", "told"),
+    [
+        ({"conditions": [UNSCHEDULABLE]}, {}, "pod-unschedulable", unready.SETTLING_SECONDS, "2 Insufficient memory"),
+        ({"conditions": [{"type": "PodScheduled", "status": "False"}]}, {}, "pod-unschedulable", 15, "no node"),
+        (
+            {
+                "containerStatuses": [
+                    _container(waiting={"reason": "CreateContainerConfigError", "message": 'secret "key" not found'})
+                ]
+            },
+            {},
+            "container-not-made",
+            unready.SETTLING_SECONDS,
+            'secret "key" not found',
+        ),
+        (
+            {"containerStatuses": [_container(waiting={"reason": "ContainerCreating"})]},
+            {"FailedMount": 'configmap "page" not found'},
+            "pod-not-started",
+            unready.MOUNT_SECONDS,
+            'configmap "page" not found',
+        ),
+        (
+            {"containerStatuses": [_container(waiting={"reason": "ContainerCreating"})]},
+            {},
+            "not-ready",
+            math.inf,
+            "ContainerCreating",
+        ),
+        (
+            {
+                "initContainerStatuses": [
+                    _container("done", terminated={"exitCode": 0, "reason": "Completed"}),
+                    _container("migrate", waiting=_back_off("40s"), last=CRASHED),
+                ],
+                "containerStatuses": [_container(waiting={"reason": "PodInitializing"})],
+            },
+            {},
+            "container-exits",
+            0,
+            "container migrate ends",
+        ),
+        (
+            {
+                "containerStatuses": [
+                    {**_container("sidecar", running={"startedAt": STARTED}), "ready": True},
+                    _container(running={"startedAt": STARTED}),
+                ]
+            },
+            {},
+            "not-ready",
+            math.inf,
+            "container web runs",
+        ),
+        ({}, {}, "not-ready", math.inf, "has not started"),
+    ],
+)
+def test_a_pod_that_does_not_run_says_what_it_lacks(
+    cluster: FakeCluster, status: dict[str, Any], events: dict[str, str], identity: str, patience: float, told: str
+) -> None:
+    _pod(cluster, **status)
+    for reason, message in events.items():
+        _event(cluster, reason, message)
+
+    seen = _seen(cluster)
+
+    assert (seen.id, seen.patience) == (identity, patience)
+    assert told in seen.reason
+    assert "shop-1" in seen.reason
+
+
+def test_pods_that_may_not_be_made_are_told_of_with_the_quota(cluster: FakeCluster) -> None:
+    message = 'pods "shop-1" is forbidden: exceeded quota: small'
+    _deployment(cluster, conditions=[{"type": "ReplicaFailure", "status": "True", "message": message}])
+
+    seen = _seen(cluster)
+
+    assert (seen.id, seen.patience) == ("pods-refused", unready.SETTLING_SECONDS)
+    assert "exceeded quota: small" in seen.reason
+    assert "resourcequotas" in seen.hint
+    assert seen.details() == ()
+
+
+def test_what_cannot_pass_comes_first_and_every_pod_is_told_of(cluster: FakeCluster) -> None:
+    _pod(cluster, "shop-1", containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
+    _pod(cluster, "shop-2", containerStatuses=[_container(waiting={"reason": "InvalidImageName"})])
+
+    seen = _seen(cluster)
+
+    assert seen.id == "image-not-pullable"
+    assert seen.reason.index("shop-2") < seen.reason.index("shop-1")
+
+
+def test_pods_that_are_ready_or_going_or_over_are_no_reason(cluster: FakeCluster) -> None:
+    _pod(cluster, "ready", conditions=[{"type": "Ready", "status": "True"}])
+    _pod(cluster, "going", metadata={"deletionTimestamp": LATER}, conditions=[UNSCHEDULABLE])
+    _pod(cluster, "evicted", phase="Failed", conditions=[UNSCHEDULABLE])
+
+    assert _seen(cluster) == Pending("default/shop has 0 of 2 ready")
