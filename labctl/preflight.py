@@ -51,7 +51,8 @@ def may_isolate() -> bool:
 def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     if len(problems) == 1:
         (problem,) = problems
-        return MissingError(problem.finding.seen, id=problem.check.stops_up, hint=problem.finding.fix)
+        found = problem.finding
+        return MissingError(found.seen, id=found.cause or problem.check.stops_up, hint=found.fix)
     lines = [f"\n  {each.finding.seen}\n    {each.finding.fix}" for each in problems]
     return MissingError(
         f"this machine cannot run the lab {context.lab.name} yet: {len(problems)} problems{''.join(lines)}",

@@ -16,7 +16,8 @@ RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
 SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/var")
 """Where nothing of the real machine is seen."""
 WELL = {
-    "docker version --format {{.Server.Version}}": ("28.2.2\n", 0),
+    "docker --version": ("Docker version 28.2.2, build e6534b4\n", 0),
+    "docker version --format {{json .}}": ('{"Server": {"Version": "28.2.2"}}\n', 0),
     "ip -j -4 address show": ("[]", 0),
     "ip -j link show": ("[]", 0),
     "vagrant --version": ("Vagrant 2.4.9\n", 0),
@@ -46,10 +47,14 @@ class Recorded(Surroundings):
         self.asked: list[IPv4Address] = []
         self.started: list[str] = []
         self.silent: Mapping[str, str] = {}
+        self.paths: Mapping[str, str] = {}
         vars(self).update(differences)
 
     def has(self, program: str) -> bool:
         return program not in self.absent
+
+    def where(self, program: str) -> str:
+        return self.paths.get(program, f"/usr/bin/{program}") if self.has(program) else ""
 
     def run(self, *line: str) -> Finished | None:
         if not self.has(line[0]):

@@ -30,10 +30,14 @@ NOT_WELL = (State.WARNING, State.BROKEN)
 
 
 class CheckReport(TypedDict):
-    """One check; `fix` is empty where nothing is wrong, `fixed` says that it was put right just now."""
+    """One check; `fix` is empty where nothing is wrong, `fixed` says that it was put right just now.
+
+    `cause` is a stable id of what was found, where there is a more exact one than the check's; else it is empty.
+    """
 
     id: str
     state: str
+    cause: str
     seen: str
     why: str
     fix: str
@@ -76,6 +80,7 @@ def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
             {
                 "id": each.check.id,
                 "state": each.finding.state.value,
+                "cause": each.finding.cause,
                 "seen": each.finding.seen,
                 "why": each.check.why,
                 "fix": each.finding.fix,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl.doctor import conditions, hypervisors, leftovers, machine, names, network, pool, registries, tools
+from labctl.doctor import conditions, engines, hypervisors, leftovers, machine, names, network, pool, registries, tools
 from labctl.doctor.finding import Check
 
 _POOL = "MetalLB hands these addresses out and does not notice that something else has one: both then fail by turns"
@@ -34,9 +34,16 @@ CHECKS = (
         tools.look_at_vagrant,
     ),
     Check(
+        "docker-command",
+        "labctl and Vagrant make and remove nodes with it",
+        engines.look_at_command,
+        only=(conditions.containers,),
+        stops_up="docker-command",
+    ),
+    Check(
         "engine",
         "nodes are containers of the Docker Engine",
-        tools.look_at_engine,
+        engines.look_at_engine,
         only=(conditions.shared, conditions.containers),
         stops_up="no-engine",
     ),

@@ -26,6 +26,8 @@ class Finding:
     state: State
     seen: str
     fix: str = ""
+    cause: str = ""
+    """A stable id, where there is a more exact one than the check's."""
 
 
 def ok(seen: str) -> Finding:
@@ -33,14 +35,14 @@ def ok(seen: str) -> Finding:
     return Finding(State.OK, seen)
 
 
-def warning(seen: str, fix: str) -> Finding:
+def warning(seen: str, fix: str, cause: str = "") -> Finding:
     """The lab can be brought up, and this may spoil it."""
-    return Finding(State.WARNING, seen, fix)
+    return Finding(State.WARNING, seen, fix, cause)
 
 
-def broken(seen: str, fix: str) -> Finding:
+def broken(seen: str, fix: str, cause: str = "") -> Finding:
     """The lab cannot work like this."""
-    return Finding(State.BROKEN, seen, fix)
+    return Finding(State.BROKEN, seen, fix, cause)
 
 
 def not_relevant(reason: str) -> Finding:

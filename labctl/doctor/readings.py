@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network
+from typing import Any, TypeVar
 
 Version = tuple[int, ...]
+T = TypeVar("T", dict[str, Any], list[Any])
 
 
 def version(pattern: str, text: str) -> Version:
@@ -31,3 +34,12 @@ def ipv4_network(text: str) -> IPv4Network | None:
         return IPv4Network(text, strict=False)
     except ValueError:
         return None
+
+
+def document(text: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
+    """Return the JSON document of that kind that a tool wrote; an empty one where it wrote something else."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return kind()
+    return found if isinstance(found, kind) else kind()

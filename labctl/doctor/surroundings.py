@@ -54,6 +54,10 @@ class Surroundings:
         """Whether the program is on PATH."""
         return shutil.which(program) is not None
 
+    def where(self, program: str) -> str:
+        """Return the path of the program; empty where it is not on PATH."""
+        return shutil.which(program) or ""
+
     def run(self, *line: str) -> Finished | None:
         """What a tool said, None where it is not on this machine; one that takes too long has failed."""
         if not self.has(line[0]):

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from labctl.context import Context
 from labctl.doctor.conditions import CONTAINERS
+from labctl.doctor.engines import engine_version
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.readings import Version, dotted, last, version
 from labctl.doctor.surroundings import Surroundings
@@ -23,7 +24,6 @@ PACKAGES = {
     "go": "golang-go",
 }
 """Which packages of Debian and Ubuntu bring a program."""
-ENGINE_VERSION = ("docker", "version", "--format", "{{.Server.Version}}")
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("go", "mmdebstrap")
@@ -86,28 +86,13 @@ def look_at_vagrant(context: Context, seen: Surroundings) -> Finding:
     found = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not found:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
-    engine = _engine_of(context, seen)
+    engine = engine_version(context, seen)
     if engine >= (25,) and found < VAGRANT_FOR_ENGINE_25 and context.lab.provider in CONTAINERS:
         return broken(
             f"Vagrant {dotted(found)} with Docker Engine {dotted(engine)}",
             f"Install Vagrant {dotted(VAGRANT_FOR_ENGINE_25)} or newer; older ones crash on Docker Engine 25 and newer.",
         )
     return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
-
-
-def look_at_engine(_context: Context, seen: Surroundings) -> Finding:
-    """A Docker Engine answers this user."""
-    said = seen.run(*ENGINE_VERSION)
-    if said is None:
-        return not_relevant("there is no docker; see `tools`")
-    engine = version(r"^(\d+\.\d+\.\d+)", said.out)
-    if said.code == 0:
-        return ok(f"Docker Engine {dotted(engine)}" if engine else "a Docker Engine answers")
-    return broken(
-        f"no Docker Engine answers: {last(said.last_lines)}",
-        "Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it then gives "
-        "the lab an Engine of its own.",
-    )
 
 
 def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
@@ -118,10 +103,3 @@ def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
         "only root on Linux can have a network and a Docker Engine of its own",
         "Run labctl as root, or start Docker and run without `--isolated`.",
     )
-
-
-def _engine_of(context: Context, seen: Surroundings) -> Version:
-    """The version of the Engine that the lab's nodes run in, or will; empty where it cannot be told."""
-    line = ("dockerd", "--version") if context.isolated else ENGINE_VERSION
-    said = seen.run(*line)
-    return version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()

@@ -23,7 +23,8 @@ VBOXMANAGE = """case "$*" in
 "list hostonlyifs") cat {recorded}/vbox-hostonlyifs.txt ;;
 esac"""
 DOCKER = """case "$1" in
-version) echo 28.2.2 ;;
+--version) echo Docker version 28.2.2, build e6534b4 ;;
+version) echo '{{"Server": {{"Version": "28.2.2"}}}}' ;;
 network) [ "$2" = ls ] && echo 5e1b || cat {recorded}/docker-networks.json ;;
 esac"""
 

@@ -57,7 +57,9 @@ def test_a_good_machine_is_ok_and_its_answer_is_json(context: Context) -> None:
 
     assert answer["ok"], [check for check in answer["checks"] if check["state"] == "broken"]
     assert answer["lab"] == "demo"
-    assert set(json.loads(json.dumps(answer))["checks"][0]) == {"id", "state", "seen", "why", "fix", "fixed"}
+    assert set(json.loads(json.dumps(answer))["checks"][0]) == {
+        *("id", "state", "cause", "seen", "why", "fix", "fixed"),
+    }
 
 
 @pytest.mark.parametrize(

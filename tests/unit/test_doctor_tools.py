@@ -12,7 +12,7 @@ from recorded_machine import found
 from labctl.context import Context
 from labctl.doctor import tools
 
-ENGINE = "docker version --format {{.Server.Version}}"
+ENGINE = "docker version --format {{json .}}"
 VIRSH = "virsh -c qemu:///system"
 VIRTUALBOX = {"provider": "virtualbox"}
 LIBVIRT = {"provider": "libvirt"}
@@ -49,7 +49,12 @@ LIBVIRT_WELL = {f"{VIRSH} version --daemon": "virsh-version.txt", "vagrant plugi
         (
             "vagrant",
             {},
-            {"said": {"vagrant --version": ("Vagrant 2.3.4\n", 0), ENGINE: ("20.10.24+dfsg1\n", 0)}},
+            {
+                "said": {
+                    "vagrant --version": ("Vagrant 2.3.4\n", 0),
+                    ENGINE: ('{"Server": {"Version": "20.10.24+dfsg1"}}', 0),
+                }
+            },
             "ok",
             "Vagrant 2.3.4 with Docker Engine 20.10.24",
             "",

@@ -19,7 +19,7 @@ from labctl.process import Finished
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
 TAKEN = {"/proc/net/route": f"{HEADER}vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"}
-NO_ENGINE = {"docker version --format {{.Server.Version}}": ("Cannot connect to the Docker daemon", 1)}
+NO_ENGINE = {"docker version --format {{json .}}": ("Cannot connect to the Docker daemon", 1)}
 
 
 class Packages:

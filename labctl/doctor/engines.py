@@ -1,0 +1,220 @@
+"""What answers the docker command: an Engine of this machine, or something that is none or is elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, State, broken, not_relevant, ok, warning
+from labctl.doctor.readings import Version, document, dotted, last, version
+from labctl.doctor.surroundings import Surroundings
+
+COMMAND = ("docker", "--version")
+VERSION = ("docker", "version", "--format", "{{json .}}")
+INFO = ("docker", "info", "--format", "{{json .}}")
+ENDPOINT = ("docker", "context", "inspect")
+RELEASE = Path("/proc/sys/kernel/osrelease")
+HOSTNAME = Path("/proc/sys/kernel/hostname")
+SNAP_PROGRAMS = "/snap/"
+SNAP_DATA = "/var/snap/"
+LOCAL_SCHEMES = ("", "unix", "npipe", "fd")
+
+OWN_ENGINE = (
+    "Use a Docker Engine of this machine: install docker.io (or Docker's own docker-ce), then `unset DOCKER_HOST` and "
+    "`docker context use default`; or, on Linux as root, `labctl up --isolated`."
+)
+ON_LINUX = "Run labctl on a Linux machine, or in a virtual machine with Linux: nodes need its kernel and its network."
+NO_PODMAN = "Remove the package podman-docker and install docker.io: both bring a `docker` command."
+NO_SNAP = "Remove the snap (`sudo snap remove docker`) and install the package docker.io, which is not confined."
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What the Engine says of itself, and where the docker command reaches it."""
+
+    address: str
+    product: str
+    components: tuple[str, ...]
+    version: Version
+    system: str
+    kernel: str
+    host: str
+    data: str
+    security: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """An Engine that no lab works in: how it is recognised, what it is, and what works instead."""
+
+    cause: str
+    matches: Callable[[Engine, Surroundings], bool]
+    seen: str
+    """With the fields of Engine in braces."""
+    fix: str
+
+
+def look_at_command(_context: Context, seen: Surroundings) -> Finding:
+    """The `docker` command is Docker's own, and may read the lab's files."""
+    said = seen.run(*COMMAND)
+    if said is None:
+        return not_relevant("there is no docker; see `tools`")
+    path = seen.where(COMMAND[0])
+    if "podman" in said.out.casefold():
+        return broken(f"{path} is podman's: {last(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
+    if path.startswith(SNAP_PROGRAMS):
+        return broken(f"{path} is a snap, which may not read the lab's files", NO_SNAP, cause="engine-snap")
+    return ok(f"{path}: {last(said.out.splitlines()) or 'it does not tell its version'}")
+
+
+def look_at_engine(context: Context, seen: Surroundings) -> Finding:
+    """A Docker Engine of this machine answers this user."""
+    if not seen.has(COMMAND[0]):
+        return not_relevant("there is no docker; see `tools`")
+    if look_at_command(context, seen).state is State.BROKEN:
+        return not_relevant("the docker command is not Docker's own; see `docker-command`")
+    address = _address(seen)
+    if _is_elsewhere(address):
+        return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), seen)
+    said = seen.run(*VERSION)
+    server = document(said.out).get("Server") if said is not None and said.code == 0 else None
+    if server is None:
+        return broken(
+            f"no Docker Engine answers{f' at {address}' if address else ''}: {last(said.last_lines) if said else ''}",
+            "Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it then "
+            "gives the lab an Engine of its own.",
+        )
+    engine = _engine(address, server, seen)
+    kind = next((kind for kind in KINDS if kind.matches(engine, seen)), None)
+    return _well(engine, seen) if kind is None else _finding(kind, engine, seen)
+
+
+def engine_version(context: Context, seen: Surroundings) -> Version:
+    """Return the version of the Engine that the lab's nodes run in, or will; empty where it cannot be told."""
+    if context.isolated:
+        said = seen.run("dockerd", "--version")
+        return version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
+    said = seen.run(*VERSION)
+    server = document(said.out).get("Server") if said is not None and said.code == 0 else None
+    return _version(server) if server else ()
+
+
+def _finding(kind: Kind, engine: Engine, seen: Surroundings) -> Finding:
+    fields = {name: getattr(engine, name) for name in ("address", "product", "system", "kernel", "host", "data")}
+    fix = ON_LINUX if seen.platform != "linux" and kind.fix == OWN_ENGINE else kind.fix
+    return broken(kind.seen.format_map(fields), fix, cause=kind.cause)
+
+
+def _well(engine: Engine, seen: Surroundings) -> Finding:
+    told = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
+    if "microsoft" in engine.kernel.casefold():
+        fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
+        return warning(f"{told} in WSL 2: programs of Windows do not reach the lab", fix, cause="engine-wsl")
+    here = _line(seen, HOSTNAME)
+    if engine.host and here and engine.host != here:
+        return warning(
+            f"{told} runs on {engine.host}, and labctl on {here}: labctl seems to be in a container",
+            "Run labctl where the Engine runs: nodes are given folders of that machine.",
+            cause="engine-other-host",
+        )
+    return ok(told)
+
+
+def _address(seen: Surroundings) -> str:
+    if host := seen.environment.get("DOCKER_HOST"):
+        return host
+    said = seen.run(*ENDPOINT)
+    described = document(said.out, list) if said is not None and said.code == 0 else []
+    return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""
+
+
+def _engine(address: str, server: dict[str, Any], seen: Surroundings) -> Engine:
+    said = seen.run(*INFO)
+    info = document(said.out) if said is not None and said.code == 0 else {}
+    return Engine(
+        address=address,
+        product=(server.get("Platform") or {}).get("Name", ""),
+        components=tuple(each.get("Name", "") for each in server.get("Components") or ()),
+        version=_version(server),
+        system=info.get("OperatingSystem", ""),
+        kernel=info.get("KernelVersion") or server.get("KernelVersion", ""),
+        host=info.get("Name", ""),
+        data=info.get("DockerRootDir", ""),
+        security=tuple(info.get("SecurityOptions") or ()),
+    )
+
+
+def _version(server: dict[str, Any]) -> Version:
+    return version(r"^(\d+\.\d+\.\d+)", server.get("Version", ""))
+
+
+def _is_elsewhere(address: str) -> bool:
+    """Whether the address is of another machine; one of this machine's own may still be a tunnel."""
+    parts = urlsplit(address)
+    if parts.scheme in LOCAL_SCHEMES:
+        return False
+    try:
+        return not ip_address(parts.hostname or "").is_loopback
+    except ValueError:
+        return parts.hostname != "localhost"
+
+
+def _is_virtual(engine: Engine, seen: Surroundings) -> bool:
+    """Whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
+    if seen.platform != "linux":
+        return True
+    kernel, host = _line(seen, RELEASE), _line(seen, HOSTNAME)
+    if urlsplit(engine.address).scheme in LOCAL_SCHEMES:
+        return bool(kernel and engine.kernel) and engine.kernel != kernel
+    return bool(kernel) and (engine.kernel, engine.host) != (kernel, host)
+
+
+def _line(seen: Surroundings, path: Path) -> str:
+    return (seen.read(path) or "").strip()
+
+
+REMOTE = Kind(
+    "engine-remote",
+    lambda engine, _seen: _is_elsewhere(engine.address),
+    "the Engine at {address} is on another machine: its nodes cannot have this machine's files, nor be reached from here",
+    f"Run labctl on that machine. Or: {OWN_ENGINE}",
+)
+KINDS = (
+    REMOTE,
+    Kind(
+        "engine-podman",
+        lambda engine, _seen: any("podman" in name.casefold() for name in engine.components),
+        "podman answers at {address}, and Vagrant's docker provider does not work with it",
+        OWN_ENGINE,
+    ),
+    Kind(
+        "engine-desktop",
+        lambda engine, _seen: "docker desktop" in f"{engine.product} {engine.system}".casefold(),
+        "the Engine is Docker Desktop's: it runs in a virtual machine, whose networks cannot be reached from here",
+        OWN_ENGINE,
+    ),
+    Kind(
+        "engine-rootless",
+        lambda engine, _seen: any(option.startswith("name=rootless") for option in engine.security),
+        "the Engine at {address} is rootless: its networks cannot be reached from here, and nodes lack rights",
+        OWN_ENGINE,
+    ),
+    Kind(
+        "engine-snap",
+        lambda engine, _seen: engine.data.startswith(SNAP_DATA),
+        "the Engine is a snap (its data is in {data}), which may not read the lab's files",
+        NO_SNAP,
+    ),
+    Kind(
+        "engine-virtual",
+        _is_virtual,
+        "the Engine runs on {host} with the kernel {kernel}, not on this one: its networks cannot be reached from here",
+        OWN_ENGINE,
+    ),
+)
+"""In this order: what comes first is the more exact."""

@@ -1,0 +1,86 @@
+"""Engines that are none, or are elsewhere, as recorded samples tell of them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from recorded_machine import RECORDED, found
+
+from labctl.context import Context
+from labctl.doctor import CHECKS
+from labctl.doctor.engines import KINDS
+
+SAMPLES = sorted((RECORDED / "engines").glob("*.json"))
+DOCUMENT = Path(__file__).parents[2] / "docs" / "engines.md"
+HERE = {"kernel": "/proc/sys/kernel/osrelease", "host": "/proc/sys/kernel/hostname"}
+
+
+def _read(sample: Path) -> dict[str, Any]:
+    read: dict[str, Any] = json.loads(sample.read_text(encoding="utf-8"))
+    return read
+
+
+def _machine(sample: dict[str, Any]) -> dict[str, Any]:
+    said = {
+        line: (answer if isinstance(answer, str) else json.dumps(answer), 0) for line, answer in sample["said"].items()
+    }
+    return {
+        "said": {"docker version --format {{json .}}": ("Cannot connect", 1), **said},
+        "files": {HERE[name]: f"{value}\n" for name, value in sample["machine"].items()},
+        "environment": sample["environment"],
+        "platform": sample["platform"],
+        "paths": {"docker": sample["path"]},
+    }
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_each_sample_is_recognised_and_has_something_that_works_instead(context: Context, path: Path) -> None:
+    sample = _read(path)
+    finding = found(sample["check"], context, **_machine(sample))
+
+    assert (finding.state, finding.cause) == (sample["state"], sample["cause"]), finding
+    assert bool(finding.fix) == (sample["state"] != "ok")
+    assert sample["source"]
+
+
+@pytest.mark.parametrize("path", SAMPLES, ids=lambda path: path.stem)
+def test_one_engine_stops_up_with_one_id(context: Context, path: Path) -> None:
+    sample = _read(path)
+    found_broken = [
+        check.id
+        for check in CHECKS
+        if check.id in {"docker-command", "engine"}
+        and found(check.id, context, **_machine(sample)).state == "broken"
+        and check.stops_up
+    ]
+
+    assert found_broken == ([sample["check"]] if sample["state"] == "broken" else [])
+
+
+def test_every_kind_has_a_sample_and_is_in_the_documents() -> None:
+    causes = {_read(path)["cause"] for path in SAMPLES} - {""}
+
+    assert {kind.cause for kind in KINDS} <= causes
+    text = DOCUMENT.read_text(encoding="utf-8")
+    assert [cause for cause in sorted(causes) if f"`{cause}`" not in text] == []
+
+
+def test_an_isolated_lab_asks_about_the_command_and_not_about_the_machines_engine(context: Context) -> None:
+    isolated = replace(context, isolated=True)
+    command = _machine(_read(RECORDED / "engines" / "podman-command.json"))
+    engine = _machine(_read(RECORDED / "engines" / "desktop-linux.json"))
+
+    assert found("docker-command", isolated, **command).cause == "engine-podman"
+    assert found("docker-command", isolated, **engine).state == "ok"
+    assert found("engine", isolated, **engine).state == "not relevant"
+
+
+@pytest.mark.parametrize("text", ["28.2.2\n", "", "null", "[]", '{"Server": null}', '{"Server": {}}'])
+def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> None:
+    said = {"docker version --format {{json .}}": (text, 0), "docker context inspect": ("[{}]", 0)}
+
+    assert found("engine", context, said=said).state in {"ok", "broken"}
