@@ -117,6 +117,7 @@ CHECKS = (
         "two networks of one Engine cannot have the same addresses",
         network.look_at_docker_networks,
         only=(conditions.shared, conditions.containers, conditions.unmade),
+        stops_up="docker-network-taken",
     ),
     Check(
         "pool",

@@ -111,14 +111,23 @@ def _of_virtualbox(seen: Surroundings) -> Iterator[DhcpServer]:
             )
 
 
-def _of_libvirt(seen: Surroundings) -> Iterator[DhcpServer]:
+def libvirt_bridges(seen: Surroundings) -> dict[str, str]:
+    """Return the names of libvirt's networks, by the names of their bridges."""
+    found = {name: network.find("bridge") for name, network in _networks_of_libvirt(seen)}
+    return {bridge.get("name", ""): name for name, bridge in found.items() if bridge is not None}
+
+
+def _networks_of_libvirt(seen: Surroundings) -> Iterator[tuple[str, ET.Element]]:
     listed = seen.run(*LIBVIRT, "net-list", "--all", "--name")
     for name in listed.out.split() if listed is not None and listed.code == 0 else ():
         described = seen.run(*LIBVIRT, "net-dumpxml", name)
-        if described is None or described.code != 0:
-            continue  # it went away between the two questions
-        addresses = ET.fromstring(described.out).findall("ip")  # noqa: S314 - libvirt's own daemon wrote it
-        for ip in (ip for ip in addresses if ip.get("family") != "ipv6"):
+        if described is not None and described.code == 0:  # else it went away between the two questions
+            yield name, ET.fromstring(described.out)  # noqa: S314 - libvirt's own daemon wrote it
+
+
+def _of_libvirt(seen: Surroundings) -> Iterator[DhcpServer]:
+    for name, network in _networks_of_libvirt(seen):
+        for ip in (ip for ip in network.findall("ip") if ip.get("family") != "ipv6"):
             for leased in ip.findall("dhcp/range"):
                 yield DhcpServer(
                     f"libvirt's DHCP server of network {name}",

@@ -1,21 +1,25 @@
-"""The networks that this machine has already."""
+"""The networks that this machine has already, and whose they are."""
 
 from __future__ import annotations
 
 import json
-import sys
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Interface, IPv4Network
-from pathlib import Path
+from ipaddress import IPv4Interface, IPv4Network
+from typing import Any
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.readings import ipv4_network
+from labctl.doctor.hypervisors import libvirt_bridges
+from labctl.doctor.readings import document, ipv4_network
+from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
 from labctl.doctor.surroundings import Surroundings
 
-ROUTES = Path("/proc/net/route")
-"""The kernel's IPv4 routes: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
 ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."
+BRIDGE_NAME = "com.docker.network.bridge.name"
+LAB_LABEL = "labctl.lab"
+ID_LETTERS = 12
+"""How much of a network's id Docker puts into the name of its bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,45 +31,76 @@ class Interface:
     is_up: bool
 
 
+@dataclass(frozen=True, slots=True)
+class DockerNetwork:
+    """A network of the Docker Engine, with those of its subnets that are of IPv4."""
+
+    name: str
+    driver: str
+    bridge: str
+    subnets: tuple[IPv4Network, ...]
+    lab: str
+
+    def __str__(self) -> str:
+        return f"the Docker network {self.name} ({self.driver})" + (f" of the lab {self.lab}" if self.lab else "")
+
+
 def look_at_routes(context: Context, seen: Surroundings) -> Finding:
-    """No route or interface of this machine has the lab's network for something else."""
+    """No route, rule or interface of this machine takes packets for the lab's network."""
     network = context.lab.network
-    text = seen.read(ROUTES)
-    if text is None:
-        return not_relevant(f"this system does not tell its routes in {ROUTES}; compare `netstat -rn` with {network}")
-    for routed, name in _routes(text):
-        if routed.prefixlen and routed.overlaps(network):
-            return broken(f"network {network}: this machine already routes {routed} by {name}", ELSEWHERE)
+    known = routes(seen)
+    if known is None:
+        return not_relevant(
+            f"this system does not tell its routes in {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
+        )
+    if taken := conflict(network, known, rules(seen)):
+        return broken(f"network {network}: {_told(taken, seen)}", _cure(taken, network))
     for interface in interfaces(seen):
-        if interface.address.network.overlaps(network):
+        own = interface.address.ip in network
+        if interface.is_up and own:
+            told = f"network {network}: {_whose(interface.name, seen)} has {interface.address}"
+            return broken(told, ELSEWHERE)
+        if own or interface.address.network.subnet_of(network):
             told = f"network {network}: {interface.name}, which is down, has {interface.address}"
             return warning(
                 told,
                 f"{ELSEWHERE} Or take its address away: `ip address del {interface.address} dev {interface.name}`.",
             )
-    return ok(f"no route or interface has a part of {network}")
+    if wider := hidden(network, known):
+        return warning(
+            f"network {network}: {wider.network} is routed by {_whose(wider.device, seen)}, and the lab takes its part of it",
+            f"Go on if nothing that you need is in {network} there; else choose another `network` in labctl.yaml.",
+        )
+    return ok(f"no route or interface takes a part of {network}")
 
 
 def look_at_docker_networks(context: Context, seen: Surroundings) -> Finding:
     """No network of the Docker Engine has a part of the lab's network."""
+    found = docker_networks(seen)
+    if found is None:
+        return not_relevant("no Docker Engine answers; see `engine`")
+    network = context.lab.network
+    overlapping = [each for each in found if any(map(network.overlaps, each.subnets))]
+    routed = {route.device for route in routes(seen) or () if route.network.subnet_of(network)}
+    if overlapping and all(each.bridge in routed for each in overlapping):
+        return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
+    if overlapping:
+        told = ", ".join(f"{each}, {' '.join(map(str, each.subnets))}" for each in overlapping)
+        fix = f"Remove it, `docker network rm {overlapping[0].name}`; or choose another `network` in labctl.yaml."
+        return broken(f"network {network}: taken by {told}", fix)
+    return ok(f"{len(found)} networks, none in {network}" if found else "the Engine has no networks to tell of")
+
+
+def docker_networks(seen: Surroundings) -> tuple[DockerNetwork, ...] | None:
+    """Return the networks of the Docker Engine, but for those of a swarm; None where no Engine answers."""
     listed = seen.run("docker", "network", "ls", "--quiet")
     if listed is None or listed.code != 0:
-        return not_relevant("no Docker Engine answers; see `engine`")
+        return None
     ids = listed.out.split()
     described = seen.run("docker", "network", "inspect", *ids) if ids else None
     if described is None or described.code != 0:
-        return ok("the Engine has no networks to tell of")
-    network = context.lab.network
-    overlapping = [
-        f"{found['Name']} ({config['Subnet']})"
-        for found in json.loads(described.out)
-        for config in (found.get("IPAM") or {}).get("Config") or ()
-        if _overlaps(config.get("Subnet", ""), network)
-    ]
-    if overlapping:
-        fix = f"Choose another `network`, or remove it: `docker network rm {overlapping[0].split()[0]}`."
-        return broken(f"network {network}: Docker has {', '.join(overlapping)}", fix)
-    return ok(f"{len(ids)} networks, none in {network}")
+        return ()
+    return tuple(_of_docker(document(described.out, list)))
 
 
 def interfaces(seen: Surroundings) -> tuple[Interface, ...]:
@@ -81,18 +116,46 @@ def interfaces(seen: Surroundings) -> tuple[Interface, ...]:
     )
 
 
-def _routes(text: str) -> list[tuple[IPv4Network, str]]:
-    routes = []
-    for line in text.splitlines()[1:]:
-        interface, destination, _gateway, _flags, _count, _use, _metric, mask, *_ = line.split()
-        routes.append((IPv4Network((_address(destination), str(_address(mask)))), interface))
-    return routes
+def _told(taken: Route, seen: Surroundings) -> str:
+    """What the machine does with packets for the lab, in words."""
+    by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
+    if taken.rejects:
+        return f"this machine has {taken.network} {taken.kind}{by}"
+    table = f" (table {taken.table})" if taken.rule is not None else ""
+    return f"this machine already routes {taken.network} by {_whose(taken.device, seen)}{table}{by}"
 
 
-def _address(hexadecimal: str) -> IPv4Address:
-    return IPv4Address(int(hexadecimal, 16).to_bytes(4, sys.byteorder))
+def _cure(taken: Route, network: IPv4Network) -> str:
+    if taken.rule:
+        first = f"`sudo ip rule add to {network} lookup main priority {taken.rule - 1}`"
+        return f"{ELSEWHERE} Or let the lab's routes go first: {first}."
+    if taken.rejects:
+        return f"{ELSEWHERE} Or remove it: `sudo ip route del {taken.kind} {taken.network}`."
+    return ELSEWHERE
 
 
-def _overlaps(subnet: str, network: IPv4Network) -> bool:
-    found = ipv4_network(subnet)
-    return found is not None and found.overlaps(network)
+def _whose(device: str, seen: Surroundings) -> str:
+    """Return what an interface belongs to, with its name; a bridge's own name says nothing to anybody."""
+    for network in docker_networks(seen) or ():
+        if network.bridge == device:
+            return f"{device}, {network}"
+    if device.startswith("vboxnet"):
+        return f"{device}, a host-only network of VirtualBox"
+    name = libvirt_bridges(seen).get(device)
+    return f"{device}, libvirt's network {name}" if name else device
+
+
+def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
+    for found in described:
+        if found.get("Scope", "local") != "local":
+            continue  # addresses of a swarm are its own
+        configs = (found.get("IPAM") or {}).get("Config") or ()
+        subnets = [ipv4_network(config.get("Subnet", "")) for config in configs]
+        options, labels = found.get("Options") or {}, found.get("Labels") or {}
+        yield DockerNetwork(
+            found["Name"],
+            found.get("Driver", "bridge"),
+            options.get(BRIDGE_NAME) or f"br-{found.get('Id', '')[:ID_LETTERS]}",
+            tuple(subnet for subnet in subnets if subnet is not None),
+            labels.get(LAB_LABEL, ""),
+        )

@@ -52,9 +52,9 @@ def _routes(lines: str) -> dict[str, Any]:
             "network",
             {},
             _routes("vpn 0000A8C0 00000000 0001 0 0 0 0000FFFF 0 0 0\n"),
-            "broken",
-            "192.168.0.0/16 by vpn",
-            "",
+            "warning",
+            "192.168.0.0/16 is routed by vpn",
+            "nothing that you need",
         ),
         (
             "network",

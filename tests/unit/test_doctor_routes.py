@@ -1,0 +1,179 @@
+"""Which routes of a machine take packets from a lab, and whose they are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from ipaddress import IPv4Network
+from typing import Any
+
+import pytest
+from fakes import lab
+from recorded_machine import Recorded, found, text
+
+from labctl.context import Context
+from labctl.doctor.routes import DEFAULT_RULES, Route, conflict, hidden, routes, rules
+
+NETWORK = IPv4Network("192.168.56.0/24")
+ROUTES, RULES = "ip -j -4 route show table all", "ip -j -4 rule show"
+VPN = {ROUTES: "ip-routes-vpn.json"}
+DOCKER = {
+    "docker network ls --quiet": ("5e1b\na58c\n0c0e\n9b8a\n", 0),
+    "docker network inspect 5e1b a58c 0c0e 9b8a": "docker-networks-ipvlan.json",
+}
+OTHERS_BRIDGE = {
+    ROUTES: ('[{"dst":"192.168.60.0/24","dev":"br-0c0e1c2d3f40","protocol":"kernel","scope":"link","flags":[]}]', 0)
+}
+LIBVIRT = {
+    ROUTES: ('[{"dst":"192.168.56.0/24","dev":"virbr1","protocol":"kernel","scope":"link","flags":[]}]', 0),
+    "virsh -c qemu:///system net-list --all --name": ("vagrant-libvirt\n", 0),
+    "virsh -c qemu:///system net-dumpxml vagrant-libvirt": "virsh-net-lab.xml",
+}
+
+
+def _route(network: str, **fields: Any) -> Route:  # noqa: ANN401 - the fields of a route
+    return Route(IPv4Network(network), fields.pop("device", "tun0"), **fields)
+
+
+@pytest.mark.parametrize(
+    ("route", "takes"),
+    [
+        (_route("0.0.0.0/0"), False),
+        (_route("0.0.0.0/1"), False),
+        (_route("128.0.0.0/1"), False),
+        (_route("192.0.0.0/2"), False),
+        (_route("192.168.0.0/16"), False),
+        (_route("192.168.56.0/23"), False),
+        (_route("192.168.57.0/24"), False),
+        (_route("192.168.56.0/24"), True),
+        (_route("192.168.56.0/24", metric=600), True),
+        (_route("192.168.56.128/25"), True),
+        (_route("192.168.56.100/32"), True),
+        (_route("192.168.56.0/24", kind="unreachable", metric=4294967295), False),
+        (_route("192.168.56.0/24", kind="blackhole", metric=1), False),
+        (_route("192.168.56.0/24", kind="prohibit", metric=0), True),
+        (_route("192.168.0.0/16", kind="blackhole"), False),
+        (_route("192.168.56.128/25", kind="unreachable", metric=4294967295), True),
+        (_route("192.168.56.10/32", kind="throw"), True),
+        (_route("192.168.56.1/32", kind="local", table="local"), False),
+        (_route("192.168.56.0/24", table="52"), False),
+    ],
+)
+def test_only_what_is_closer_than_the_labs_own_route_takes_its_packets(route: Route, *, takes: bool) -> None:
+    assert conflict(NETWORK, [route], DEFAULT_RULES) == (route if takes else None)
+
+
+@pytest.mark.parametrize(
+    ("rule", "takes"),
+    [
+        ({"src": "all", "table": "52"}, True),
+        ({"src": "all", "table": "53"}, False),
+        ({"src": "10.0.0.1", "table": "52"}, False),
+        ({"src": "all", "fwmark": "0x1", "table": "52"}, False),
+        ({"src": "all", "not": None, "fwmark": "0x1", "table": "52"}, True),
+        ({"src": "all", "iif": "eth0", "table": "52"}, False),
+        ({"src": "all", "dst": "10.0.0.0", "dstlen": 8, "table": "52"}, False),
+        ({"src": "all", "dst": "192.168.56.10", "table": "52"}, True),
+        ({"src": "all", "not": None, "dst": "10.0.0.0", "dstlen": 8, "table": "52"}, True),
+        ({"src": "all", "table": "52", "suppress_prefixlen": 16}, False),
+        ({"src": "all", "action": "unreachable"}, True),
+        ({"src": "all", "dst": "10.0.0.0", "dstlen": 8, "action": "prohibit"}, False),
+        # The main table, with the lab's route in it, comes first.
+        ({"src": "all", "table": "52", "priority": 40000}, False),
+    ],
+)
+def test_a_rule_before_the_main_table_may_take_them_by_any_route(rule: dict[str, Any], *, takes: bool) -> None:
+    ordered = sorted([{"priority": 100, **rule}, *DEFAULT_RULES], key=lambda each: each["priority"])
+    taken = conflict(NETWORK, [_route("192.168.0.0/16", table="52")], ordered)
+
+    assert (taken is not None) == takes
+    assert taken is None or taken.rule == 100
+
+
+def test_a_table_that_throws_packets_back_does_not_take_them() -> None:
+    known = [_route("192.168.0.0/16", table="52"), _route("192.168.56.0/24", table="52", kind="throw")]
+
+    assert conflict(NETWORK, known, [{"priority": 1, "src": "all", "table": "52"}, *DEFAULT_RULES]) is None
+
+
+@pytest.mark.parametrize(
+    ("said", "state"),
+    [
+        ({RULES: "ip-rules-wireguard.json"}, "ok"),
+        ({RULES: "ip-rules-unreachable.json"}, "ok"),
+        ({RULES: "ip-rules-tailscale.json"}, "broken"),
+    ],
+    ids=["wireguard", "unreachable rule behind the main table", "tailscale with 192.168.0.0/16"],
+)
+def test_a_full_tunnel_stops_no_lab_and_a_table_before_the_main_one_does(
+    context: Context, said: dict[str, Any], state: str
+) -> None:
+    finding = found("network", context, said=VPN | said)
+
+    assert finding.state == state
+    assert ("ip rule add to 192.168.56.0/24 lookup main priority 5269" in finding.fix) == (state == "broken")
+
+
+def test_without_ip_the_kernel_tells_the_routes_of_the_main_table(context: Context) -> None:
+    machine = {"absent": {"ip"}, "files": {"/proc/net/route": text("proc-route-vpn.txt")}}
+
+    assert found("network", context, **machine).state == "ok"
+    assert found("network", replace(context, lab=lab(network="192.168.60.0/24")), **machine).state == "broken"
+    assert found("network", replace(context, lab=lab(network="10.8.0.0/24")), **machine).state == "broken"
+    kernel = routes(Recorded(**machine))
+    assert kernel is not None
+    assert [(str(each.network), each.rejects, each.metric) for each in kernel[-2:]] == [
+        ("192.168.56.0/24", True, 4294967295),
+        ("192.168.60.0/24", True, 0),
+    ]
+    assert list(rules(Recorded(**machine))) == list(DEFAULT_RULES)
+
+
+@pytest.mark.parametrize(
+    ("network", "wider"),
+    [
+        ("192.168.0.0/16", True),
+        ("192.0.0.0/8", True),
+        ("128.0.0.0/1", False),
+        ("0.0.0.0/0", False),
+        ("192.168.56.0/24", False),
+        ("10.0.0.0/8", False),
+    ],
+)
+def test_a_wider_route_of_which_the_lab_takes_a_part_is_told_of(network: str, *, wider: bool) -> None:
+    assert (hidden(NETWORK, [_route(network)]) is not None) == wider
+    assert hidden(NETWORK, [_route(network, kind="blackhole")]) is None
+
+
+@pytest.mark.parametrize(
+    ("identity", "network", "said", "named"),
+    [
+        ("docker-networks", "192.168.56.0/24", DOCKER, "the Docker network lan (ipvlan), 192.168.56.0/24"),
+        ("network", "192.168.60.0/24", DOCKER | OTHERS_BRIDGE, "network labctl-other (bridge) of the lab other"),
+        ("network", "192.168.56.0/24", LIBVIRT, "virbr1, libvirt's network vagrant-libvirt"),
+    ],
+)
+def test_who_has_the_network_is_named(
+    context: Context, identity: str, network: str, said: dict[str, Any], named: str
+) -> None:
+    finding = found(identity, replace(context, lab=lab(network=network)), said=said)
+
+    assert (finding.state, named in finding.seen) == ("broken", True), finding
+
+
+def test_a_docker_network_that_is_routed_is_told_of_once(context: Context) -> None:
+    asked = replace(context, lab=lab(network="192.168.60.0/24"))
+
+    assert found("docker-networks", asked, said=DOCKER | OTHERS_BRIDGE).state == "not relevant"
+    assert found("docker-networks", asked, said=DOCKER).state == "broken"
+
+
+def test_addresses_of_a_swarm_are_its_own(context: Context) -> None:
+    assert found("docker-networks", replace(context, lab=lab(network="192.168.70.0/24")), said=DOCKER).state == "ok"
+
+
+def test_an_address_in_the_labs_network_is_a_conflict_whatever_its_mask(context: Context) -> None:
+    link = '[{"ifname":"eth0","flags":["UP"],"addr_info":[{"family":"inet","local":"192.168.56.20","prefixlen":16}]}]'
+    said = {ROUTES: ('[{"dst":"192.168.0.0/16","dev":"eth0","flags":[]}]', 0), "ip -j -4 address show": (link, 0)}
+
+    assert found("network", context, said=said).state == "broken"
+    assert found("network", context, said={**said, "ip -j -4 address show": ("[]", 0)}).state == "warning"
