@@ -13,6 +13,7 @@ from labctl.context import Context
 from labctl.errors import MissingError, UsageError
 from labctl.paths import private_folder
 from labctl.process import last_lines
+from labctl.proxies import without_proxy
 
 START_SECONDS = 3.0
 """A browser with a window that cannot start has ended by then; one that still runs shows the page."""
@@ -70,7 +71,8 @@ def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
 
 def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
     """The browser runs, or has ended well. Python's own `webbrowser.open` looks too early to know of one that refuses."""
-    environment = {**os.environ, **(_home(context.folder) if context.isolated else {})}
+    home = _home(context.folder) if context.isolated else {}
+    environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
     said = context.folder / "browser.log"
     try:
         if in_terminal:

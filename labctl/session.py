@@ -24,6 +24,7 @@ from labctl.log import logging_to
 from labctl.plan import Plan, Progress, Step, execute
 from labctl.preflight import may_isolate
 from labctl.providers.engine import engine_answers
+from labctl.proxies import without_proxy
 
 LOCK_SECONDS = 600.0
 
@@ -197,6 +198,7 @@ def environment(context: Context) -> dict[str, str]:
     """What a command that works with the lab finds in its environment."""
     programs = context.bundle.path("bin")
     return {
+        **without_proxy(context.lab, os.environ),
         "KUBECONFIG": str(context.folder / "kubeconfig"),
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }

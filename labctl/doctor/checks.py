@@ -171,8 +171,9 @@ CHECKS = (
     # Elsewhere.
     Check(
         "proxy",
-        "a proxy cannot reach the lab's addresses",
+        "your own shell and browser may ask a proxy, which cannot reach the lab's addresses; what labctl starts does not",
         names.look_at_proxy,
+        only=(conditions.shared,),
     ),
     Check(
         "registries",

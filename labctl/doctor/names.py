@@ -87,19 +87,23 @@ def look_at_local_names(context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
-    """Requests for the lab are not sent to a proxy, which cannot reach it."""
+    """Requests that the user makes without labctl are not sent to a proxy, which cannot reach the lab."""
     environment = {name.casefold(): value for name, value in seen.environment.items()}
     proxies = [name.upper() for name in PROXIES if environment.get(name)]
     if not proxies:
         return ok("no proxy is set")
     exceptions = [word.strip() for word in environment.get("no_proxy", "").split(",") if word.strip()]
     lab = context.lab
-    wanted = [str(lab.network), *(app.hostname for app in lab.apps)]
+    wanted = [str(lab.network), *(app.hostname for app in lab.apps)]  # what can be reached from outside the cluster
     uncovered = [name for name in wanted if not any(_covers(exception, name, lab) for exception in exceptions)]
     told = f"{' and '.join(proxies)} set"
     if uncovered:
         added = ",".join(uncovered)
-        return warning(f"{told}; NO_PROXY lacks {added}", f'`export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{added}"`')
+        return warning(
+            f"{told}; NO_PROXY of your own shell lacks {added}",
+            f'For programs that labctl does not start: `export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{added}"`, and the same '
+            "in your browser's settings. `labctl exec`, `labctl open` and demos go round the proxy as it is.",
+        )
     return ok(f"{told}; NO_PROXY covers the lab")
 
 

@@ -18,6 +18,7 @@ from fakes import lab
 from labctl import browser, cli, session
 from labctl.context import Context
 from labctl.errors import MissingError, UsageError
+from labctl.proxies import without_proxy
 
 URL = "http://my-app.local"
 DESKTOP = webbrowser.BackgroundBrowser("xdg-open")
@@ -181,7 +182,7 @@ def test_a_lab_on_this_machines_network_is_shown_by_the_users_own_browser(
     _offers(monkeypatch, DESKTOP)
     browser.opened(context, None)
 
-    assert programs.environments == [dict(os.environ)]
+    assert programs.environments == [{**os.environ, **without_proxy(context.lab, os.environ)}]
 
 
 def test_an_isolated_labs_browser_shares_nothing_with_one_that_runs_elsewhere_but_the_desktop(

@@ -58,7 +58,7 @@ def _nsswitch(line: str) -> dict[str, Any]:
             {},
             {"environment": {"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}},
             "warning",
-            "HTTPS_PROXY set; NO_PROXY lacks 192.168.56.0/24,my-app.local",
+            "HTTPS_PROXY set; NO_PROXY of your own shell lacks 192.168.56.0/24,my-app.local",
             'export NO_PROXY="${NO_PROXY:+$NO_PROXY,}192.168.56.0/24,my-app.local"',
         ),
         (
@@ -66,7 +66,7 @@ def _nsswitch(line: str) -> dict[str, Any]:
             {},
             {"environment": {"http_proxy": "http://proxy.example", "no_proxy": "localhost, .local"}},
             "warning",
-            "HTTP_PROXY set; NO_PROXY lacks 192.168.56.0/24",
+            "HTTP_PROXY set; NO_PROXY of your own shell lacks 192.168.56.0/24",
             "192.168.56.0/24",
         ),
         (
