@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from labctl import bundle, config, hosts, paths, record
+from labctl import __version__, bundle, config, hosts, paths, record
 from labctl.context import Context
-from labctl.errors import UsageError
+from labctl.errors import LabError, UsageError
 from labctl.events import Say
+from labctl.process import run
+from labctl.render import write
+from labctl.report import VersionReport
+
+TOOL_SECONDS = 20.0
+SCHEMA_FILE = "labctl.schema.json"
 
 
 def labs() -> list[dict[str, Any]]:
@@ -43,6 +51,24 @@ def verified(folder: Path | None, say: Say) -> list[dict[str, Any]]:
     return [described(each) for each in found]
 
 
+def versions(context: Context) -> VersionReport:
+    """Return the versions of labctl, of what the lab boots from and of its tools; None for what is not there."""
+    try:
+        carried = {"bundle": context.bundle.id, **context.bundle.versions}
+    except LabError:
+        carried = {}
+    engine = context.isolation.environment if context.isolated else {}
+    vagrant = _answer(["vagrant", "--version"], {})
+    return {
+        "labctl": __version__,
+        "bundle": carried.get("bundle"),
+        "kubernetes": carried.get("kubernetes"),
+        "metallb": carried.get("metallb"),
+        "vagrant": vagrant and vagrant.removeprefix("Vagrant "),
+        "engine": _answer(["docker", "version", "--format", "{{.Server.Version}}"], engine),
+    }
+
+
 def hosts_lines(context: Context) -> dict[str, Any]:
     """The hosts file of a lab, and the lab's lines in it."""
     file = context.lab.hosts_file
@@ -50,13 +76,27 @@ def hosts_lines(context: Context) -> dict[str, Any]:
 
 
 def write_example(path: Path) -> dict[str, str]:
-    """The file is a labctl.yaml with every key explained. Raises UsageError where there is one already."""
+    """Write a labctl.yaml with every key explained, and the schema that its first line names to editors.
+
+    Raises UsageError where there is such a file already.
+    """
+    schema = paths.data() / SCHEMA_FILE
+    write(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(config.example())
+            file.write(f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}")
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
-    return {"file": str(path)}
+    return {"file": str(path), "schema": str(schema)}
+
+
+def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
+    """The first line that a program prints; None where it is not there or fails."""
+    try:
+        finished = run(line, env=environment, timeout=TOOL_SECONDS)
+    except LabError:
+        return None
+    return next(iter(finished.out.split("\n")), None) if finished.code == 0 else None
 
 
 def _lab(made: record.Record) -> dict[str, Any]:

@@ -31,6 +31,11 @@ def configuration() -> Path:
     return Unix("labctl").user_config_path
 
 
+def data() -> Path:
+    """The folder of what other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
+    return Unix("labctl").user_data_path
+
+
 def private_folder(path: Path) -> Path:
     """The folder exists and only its owner may enter it; returns `path`.
 

@@ -114,6 +114,17 @@ class SceneReport(TypedDict):
     load: LoadReport | None
 
 
+class VersionReport(TypedDict):
+    """What is installed, and what the lab boots from; None for what is not there."""
+
+    labctl: str
+    bundle: str | None
+    kubernetes: str | None
+    metallb: str | None
+    vagrant: str | None
+    engine: str | None
+
+
 class ErrorReport(TypedDict):
     """An error as scripts read it; `details` are the last lines of the tool that failed, where there is one."""
 

@@ -16,7 +16,7 @@ from labctl import config, endings, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
 from labctl.doctor.pool import settled
-from labctl.errors import MissingError, UsageError
+from labctl.errors import LabError, MissingError, UsageError
 from labctl.events import Emit, Event
 from labctl.isolation import INSIDE
 from labctl.lab import Node
@@ -76,6 +76,15 @@ def existing(session: Session) -> Context:
             hint="`labctl up` makes it; `labctl list` shows those there are.",
         )
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
+
+
+def existing_or_default(session: Session) -> Context:
+    """Return the context of the lab as it was last brought up, or of the default lab where there is none."""
+    try:
+        return existing(session)
+    except LabError:
+        lab = config.from_values({})
+        return Context(lab, paths.state(lab.name), paths.cache())
 
 
 def entered(session: Session) -> Context:

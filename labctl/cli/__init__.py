@@ -5,6 +5,7 @@ Every command imports what it needs itself: `labctl --help` must not wait for th
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from enum import StrEnum
@@ -12,13 +13,13 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-import typer.main
 from typer.exceptions import TyperException
 
-from labctl import endings, ui
+from labctl import __version__, endings, ui
 from labctl.arguments import hoisted, is_verbose, wants_json, writes_events
-from labctl.cli import apps, bundles, demos, hosts
-from labctl.cli.options import BundleFolder, Ingress, Provider, Workers, Yes
+from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
+from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Workers, Yes
+from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.errors import ExitCode, LabError, UsageError
 
 
@@ -31,6 +32,8 @@ class Output(StrEnum):
 
 app = typer.Typer(
     help="A real bare-metal Kubernetes networking lab from one command.",
+    cls=Root,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -39,21 +42,41 @@ app.add_typer(hosts.app, name="hosts")
 app.add_typer(bundles.app, name="bundle")
 app.add_typer(apps.app, name="app")
 app.add_typer(demos.app, name="demo")
+app.add_typer(reach.app)
+app.add_typer(settings.app)
 
 STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
-PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+
+def show_version(wanted: bool) -> None:
+    """Print labctl's own version, and end."""
+    if wanted:
+        sys.stdout.write(f"{PROGRAM} {__version__}\n")
+        raise typer.Exit
 
 
 @app.callback()
 def global_options(
     context: typer.Context,
-    config: Annotated[Path | None, typer.Option(metavar="FILE", help="Not ./labctl.yaml.")] = None,
-    name: Annotated[str | None, typer.Option(metavar="LAB", help="The lab's name.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o")] = Output.TEXT,
+    config: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Configuration file.  [default: ./labctl.yaml]")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="LAB", autocompletion=complete.labs, help="The lab's name.")
+    ] = None,
+    output: Annotated[
+        Output, typer.Option("--output", "-o", metavar="FORMAT", help="How to print answers: text or json.")
+    ] = Output.TEXT,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Show every line of progress.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+    _version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=show_version, help="Show labctl's version and exit.")
+    ] = False,
 ) -> None:
-    """A real bare-metal Kubernetes networking lab from one command."""
+    """Make a real bare-metal Kubernetes networking lab with one command.
+
+    These options can be given before or after the command. Answers go to stdout, progress and errors to stderr.
+    """
     from labctl.session import Session
 
     context.obj = Session(config, name, output.value, verbosity=int(verbose) - int(quiet))
@@ -66,13 +89,20 @@ def up(
     bundle: BundleFolder = None,
     ingress: Ingress = None,
     workers: Workers = None,
-    isolated: Annotated[bool, typer.Option("--isolated", help="Use a network and a Docker Engine of its own.")] = False,
-    first: Annotated[str | None, typer.Option("--from", metavar="STEP", help="Begin with this step.")] = None,
-    only: Annotated[str | None, typer.Option(metavar="STEP", help="Do this step alone.")] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps, and do nothing.")] = False,
+    isolated: Annotated[
+        bool, typer.Option("--isolated", help="Give the lab a network and a Docker Engine of its own.")
+    ] = False,
+    first: Annotated[
+        str | None,
+        typer.Option("--from", metavar="STEP", autocompletion=complete.steps, help="Begin with this step."),
+    ] = None,
+    only: Annotated[
+        str | None, typer.Option(metavar="STEP", autocompletion=complete.steps, help="Run this step alone.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and change nothing.")] = False,
     yes: Yes = False,
 ) -> None:
-    """Bring the lab up, or repair it, or go on where an earlier run ended."""
+    """Bring the lab up, repair it, or resume an interrupted run."""
     from labctl import config, plan, session, steps
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
@@ -87,10 +117,16 @@ def up(
 @app.command()
 def halt(
     context: typer.Context,
-    nodes: Annotated[list[str] | None, typer.Argument(metavar="[NODE...]", help="By default the whole lab.")] = None,
-    force: Annotated[bool, typer.Option("--force", "-f", help="As a power cut: nothing ends in good order.")] = False,
+    nodes: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NODE", autocompletion=complete.nodes, help="Nodes to stop.  [default: all]"),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", "-f", help="Power off at once, without a clean shutdown.")] = False,
 ) -> None:
-    """Stop the nodes, or some of them, and keep everything: `labctl resume` brings the lab back."""
+    """Stop the nodes, or some of them, and keep their disks.
+
+    `labctl resume` brings the lab back.
+    """
     from labctl import session, steps
 
     made = session.existing(context.obj)
@@ -111,10 +147,13 @@ def resume(context: typer.Context) -> None:
 @app.command()
 def destroy(
     context: typer.Context,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
-    purge: Annotated[bool, typer.Option("--purge", help="Remove the lab's log and copies as well.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the log and saved copies too.")] = False,
 ) -> None:
-    """Remove everything of the lab: nodes, network, Engine and hosts lines."""
+    """Remove the lab: nodes, network, Engine and hosts lines.
+
+    The lab's log and the previous hosts file stay, unless --purge is given.
+    """
     from labctl import session, steps
 
     made = session.existing(context.obj)
@@ -125,7 +164,10 @@ def destroy(
 
 @app.command()
 def status(context: typer.Context) -> None:
-    """Show nodes, addresses, the ingress controller and the apps, and what is wrong with them."""
+    """Show nodes, addresses, ingress, apps, and their problems.
+
+    The exit code is 8 where there is a problem.
+    """
     from labctl import session
     from labctl.status import report_on
 
@@ -137,10 +179,13 @@ def status(context: typer.Context) -> None:
 @app.command()
 def trace(
     context: typer.Context,
-    hostname: Annotated[str | None, typer.Argument(metavar="[HOSTNAME]", help="By default the first app's.")] = None,
-    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C, once a second.")] = False,
+    hostname: Hostname = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
 ) -> None:
-    """Follow a request from the name to the pod, with evidence for each hop, and name the first that is broken."""
+    """Follow a request hop by hop, from the name to the pod.
+
+    Each hop is shown with evidence; the first that is broken, with its cause and fix. The exit code is 8 then.
+    """
     from labctl import session
     from labctl.trace import traces
 
@@ -152,9 +197,12 @@ def trace(
 @app.command("open")
 def open_page(
     context: typer.Context,
-    hostname: Annotated[str | None, typer.Argument(metavar="[HOSTNAME]", help="By default the first app's.")] = None,
+    hostname: Hostname = None,
 ) -> None:
-    """Open an app's page in the browser; that of an isolated lab, in a browser that runs in the lab's network."""
+    """Open an app's page in the browser.
+
+    For an isolated lab, the browser runs in the lab's network. BROWSER names another browser.
+    """
     from labctl import browser, session
 
     ui.document(browser.opened(session.entered(context.obj), hostname), context.obj.output, sys.stdout, ui.values)
@@ -171,9 +219,12 @@ def list_labs(context: typer.Context) -> None:
 @app.command()
 def doctor(
     context: typer.Context,
-    fix: Annotated[bool, typer.Option("--fix", help="Put right what can be without harm.")] = False,
+    fix: Annotated[bool, typer.Option("--fix", help="Fix what can be fixed safely.")] = False,
 ) -> None:
-    """Look for whatever keeps the lab from coming up on this machine, and say what to do about it."""
+    """Check whether this machine can run the lab.
+
+    Each problem is shown with its fix. The exit code is 8 where something is broken.
+    """
     from labctl import config, session
     from labctl.doctor import Surroundings, examine, repair, report
 
@@ -184,82 +235,18 @@ def doctor(
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
 
 
-@app.command()
-def init(context: typer.Context) -> None:
-    """Write a labctl.yaml with every key explained."""
-    from labctl import inventory
-    from labctl.config import FILE_NAME
-
-    path = context.obj.config_file or Path(FILE_NAME)
-    ui.document(inventory.write_example(path), context.obj.output, sys.stdout, ui.values)
-
-
-@app.command()
-def render(
-    context: typer.Context,
-    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Not the lab's own folder.")] = None,
-    provider: Provider = None,
-    bundle: BundleFolder = None,
-    ingress: Ingress = None,
-    workers: Workers = None,
-) -> None:
-    """Write the Vagrantfile, keys, node files and manifests, and start nothing."""
-    from labctl import config, labfiles, session
-
-    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = session.asked(context.obj, overrides, bundle=bundle)
-    folder = (out or asked.folder).absolute()
-    labfiles.write_lab(asked, folder)
-    ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
-
-
-@app.command("kubeconfig")
-def show_kubeconfig(
-    context: typer.Context,
-    merge: Annotated[bool, typer.Option("--merge", help="Add it to the user's own kubeconfig.")] = False,
-) -> None:
-    """Print the lab's kubeconfig."""
-    from labctl import kubeconfig, session
-
-    path = session.existing(context.obj).folder / "kubeconfig"
-    if merge:
-        ui.document({"file": str(kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
-    else:
-        sys.stdout.write(kubeconfig.text(path))
-
-
-@app.command(context_settings=PASS_THROUGH)
-def ssh(
-    context: typer.Context,
-    node: Annotated[str, typer.Argument(metavar="NODE", help="A node's name, with or without the lab's.")],
-    command: Annotated[list[str] | None, typer.Argument(metavar="[-- CMD...]")] = None,
-) -> None:
-    """Log in to a node, or run a command on it."""
-    from labctl import session
-
-    made = session.existing(context.obj)
-    session.replace_process(made, made.provider.command(session.node(made, node), command or []), {})
-
-
-@app.command("exec", context_settings=PASS_THROUGH)
-def execute(context: typer.Context, command: Annotated[list[str], typer.Argument(metavar="-- CMD...")]) -> None:
-    """Run a command in the lab's network, with KUBECONFIG set and the bundle's kubectl on PATH."""
-    from labctl import session
-
-    made = session.existing(context.obj)
-    session.replace_process(made, command, session.environment(made))
-
-
 def main() -> NoReturn:
     """Run the command line; a failure is one message and an exit code."""
     arguments = hoisted(sys.argv[1:]) or ["--help"]
     # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, endings.terminate)
-    command = typer.main.get_command(app)
+    root = tree(app)
+    if COMPLETE in os.environ:
+        answer_shell(root)
     try:
-        with command.make_context("labctl", [*arguments]) as context:
-            command.invoke(context)
+        with root.make_context(PROGRAM, [*arguments]) as context:
+            root.invoke(context)
         sys.exit(ExitCode.OK)
     except typer.Exit as end:
         sys.exit(end.exit_code)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from labctl import endings, ui
+from labctl.cli import complete
 
 if TYPE_CHECKING:
     from labctl.apps import Change
@@ -15,18 +16,26 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Add, remove and list the lab's apps.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The app's name.")]
+KnownName = Annotated[
+    str, typer.Argument(metavar="NAME", autocompletion=complete.apps, help="Name of the app to remove.")
+]
 
 
 @app.command("add")
 def add(
     context: typer.Context,
     name: Name,
-    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="By default nginx.")] = None,
-    host: Annotated[str | None, typer.Option(metavar="HOSTNAME", help="By default NAME.local.")] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", help="The port it listens on.")] = None,
-    replicas: Annotated[int | None, typer.Option(metavar="N", help="How many pods it has.")] = None,
+    image: Annotated[str | None, typer.Option(metavar="IMAGE", help="Container image.  [default: nginx]")] = None,
+    host: Annotated[
+        str | None, typer.Option(metavar="HOSTNAME", help="Hostname it answers at.  [default: NAME.local]")
+    ] = None,
+    port: Annotated[int | None, typer.Option(metavar="N", help="Port it listens on.  [default: 80]")] = None,
+    replicas: Annotated[int | None, typer.Option(metavar="N", help="Number of pods.  [default: 2]")] = None,
 ) -> None:
-    """Write an app into labctl.yaml; if the lab is up, deploy it and follow a request to it."""
+    """Add an app to labctl.yaml and, if the lab is up, deploy it.
+
+    The hosts file gets its hostname, and a request is followed to its pod.
+    """
     from labctl import apps
 
     asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas}
@@ -35,8 +44,8 @@ def add(
 
 
 @app.command("remove")
-def remove(context: typer.Context, name: Name) -> None:
-    """Take an app out of labctl.yaml, and out of the lab if it is up."""
+def remove(context: typer.Context, name: KnownName) -> None:
+    """Remove an app from labctl.yaml and, if it is up, the lab."""
     from labctl import apps
 
     _carry_out(context.obj, apps.remove(context.obj, name))
@@ -44,7 +53,7 @@ def remove(context: typer.Context, name: Name) -> None:
 
 @app.command("list")
 def list_apps(context: typer.Context) -> None:
-    """Show the apps of the configuration."""
+    """Show the apps in the configuration."""
     from labctl import apps
 
     ui.document({"apps": apps.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)

@@ -9,12 +9,15 @@ import typer
 from labctl import ui
 from labctl.cli.options import BundleFolder, Yes
 
-app = typer.Typer(help="Make, check and list bundles: all that labs boot from.")
+app = typer.Typer(help="Build, verify and list bundles: everything that labs boot from.")
 
 
 @app.command("build")
 def build(context: typer.Context, yes: Yes = False) -> None:
-    """Make the bundle from package registries: 12 to 20 minutes on two processors, once."""
+    """Build the bundle from package registries.
+
+    This takes 12 to 20 minutes on two processors, once; a finished bundle is used as it is.
+    """
     from labctl import inventory, session
 
     built = session.build_bundle(context.obj, may_install=yes)
@@ -24,7 +27,10 @@ def build(context: typer.Context, yes: Yes = False) -> None:
 
 @app.command("verify")
 def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
-    """Check every file of a bundle, or of all in the cache, by its checksum."""
+    """Check the checksum of every file of a bundle.
+
+    [default: all bundles in the cache]
+    """
     from labctl import inventory, session
 
     verified = inventory.verified(bundle, session.silent)

@@ -9,13 +9,17 @@ from typing import Annotated
 import typer
 
 from labctl import ui
+from labctl.cli import complete
 
 app = typer.Typer(help="Play scripted demos in the lab, and record them.")
 
 
 @app.command("list")
 def list_demos(context: typer.Context) -> None:
-    """Show the demos there are: labctl's own, and those in $XDG_CONFIG_HOME/labctl/demos."""
+    """Show labctl's demos and your own.
+
+    Yours are in $XDG_CONFIG_HOME/labctl/demos.
+    """
     from labctl.demo import library
 
     ui.document({"demos": library.listed()}, context.obj.output, sys.stdout, ui.rows)
@@ -24,12 +28,18 @@ def list_demos(context: typer.Context) -> None:
 @app.command("run")
 def run(
     context: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A demo's name, or its file: ./NAME.yaml.")],
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", autocompletion=complete.demos, help="Name of a demo, or a file: ./NAME.yaml."),
+    ],
     record: Annotated[
         Path | None, typer.Option(metavar="FILE.cast", help="Record it for asciinema, with a report in FILE.md.")
     ] = None,
 ) -> None:
-    """Play a demo: its text, its commands, and whether what it expects is so; then clean up."""
+    """Play a demo, check what it expects, and clean up.
+
+    On a terminal it waits between scenes. The exit code is 8 where something it expects does not hold.
+    """
     from labctl import session
     from labctl.demo import library, play, player
 

@@ -13,7 +13,7 @@ app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.
 
 @app.command("sync")
 def sync(context: typer.Context) -> None:
-    """Write the live address of every hostname into the hosts file."""
+    """Write every hostname with its live address."""
     from labctl import inventory, session, steps
 
     made = session.entered(context.obj)

@@ -7,8 +7,18 @@ from typing import Annotated
 
 import typer
 
-BundleFolder = Annotated[Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in DIR.")]
-Ingress = Annotated[str | None, typer.Option(help="auto, ingress-nginx, traefik or contour.")]
-Provider = Annotated[str | None, typer.Option(help="auto, docker, libvirt, virtualbox or existing.")]
-Workers = Annotated[int | None, typer.Option(help="Nodes beside the control plane.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask; install what is missing.")]
+from labctl.cli import complete
+
+BundleFolder = Annotated[
+    Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in this folder.")
+]
+Hostname = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="HOSTNAME", autocompletion=complete.hostnames, help="Hostname of an app.  [default: the first app's]"
+    ),
+]
+Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx, traefik or contour.")]
+Provider = Annotated[str | None, typer.Option(metavar="NAME", help="auto, docker, libvirt, virtualbox or existing.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", help="How many worker nodes there are.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]

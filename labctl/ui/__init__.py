@@ -10,6 +10,7 @@ from labctl.ui.answers import (
     show_error_json,
     status,
     table,
+    text,
     values,
 )
 from labctl.ui.demo import (
@@ -48,6 +49,7 @@ __all__ = [
     "show_error_json",
     "status",
     "table",
+    "text",
     "trace",
     "values",
     "watcher",

@@ -47,7 +47,16 @@ def rows(answer: Mapping[str, Sequence[Mapping[str, object]]], stdout: TextIO) -
 def values(record: Mapping[str, object], stdout: TextIO) -> None:
     """One line a value, behind its key."""
     for key, value in record.items():
-        print(f"{key}: {value}", file=stdout)
+        print(f"{key}: {_cell(value)}", file=stdout)
+
+
+def text(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:
+    """Return a function that prints the text at the key as it is."""
+
+    def show(answer: Mapping[str, Any], stdout: TextIO) -> None:
+        stdout.write(answer[key])
+
+    return show
 
 
 def hosts_lines(answer: Mapping[str, Any], stdout: TextIO) -> None:

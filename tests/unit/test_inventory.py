@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from fakes import Watched, bundle, lab
 
-from labctl import config, inventory, paths, record
+from labctl import __version__, config, inventory, paths, record
 from labctl.bundle.format import write
 from labctl.context import Context
-from labctl.errors import MissingError, UsageError
+from labctl.errors import MissingError, ProviderError, UsageError
+from labctl.process import Finished
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -60,6 +62,34 @@ def test_a_bundle_is_verified_wherever_it_is(tmp_path: Path, watched: Watched) -
         inventory.verified(made.folder, watched.say)
 
 
+def test_versions_are_those_of_labctl_the_bundle_and_the_tools(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"vagrant": Finished(0, "Vagrant 2.4.3\n", ()), "docker": Finished(1, "", ("no Engine",))}
+    monkeypatch.setattr(inventory, "run", lambda line, **_options: said[line[0]])
+
+    versions = inventory.versions(context)
+
+    assert versions == {
+        "labctl": __version__,
+        "bundle": context.bundle.id,
+        "kubernetes": "1.37.2",
+        "metallb": "0.15.2",
+        "vagrant": "2.4.3",
+        "engine": None,
+    }
+
+
+def test_what_is_not_there_has_no_version(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_arguments: object, **_options: object) -> None:
+        raise ProviderError("cannot run vagrant", id="tool-not-started")
+
+    monkeypatch.setattr(inventory, "run", absent)
+    versions = inventory.versions(Context(context.lab, context.folder, context.cache / "empty"))
+
+    assert {name for name, version in versions.items() if version is not None} == {"labctl"}
+
+
 def test_a_hosts_file_without_the_labs_lines_has_none(context: Context) -> None:
     assert inventory.hosts_lines(context) == {"file": str(context.lab.hosts_file), "lines": ()}
 
@@ -67,7 +97,11 @@ def test_a_hosts_file_without_the_labs_lines_has_none(context: Context) -> None:
 def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_over(tmp_path: Path) -> None:
     path = tmp_path / "labctl.yaml"
 
-    assert inventory.write_example(path) == {"file": str(path)}
+    answer = inventory.write_example(path)
+
+    assert answer["file"] == str(path)
+    assert f"$schema={Path(answer['schema']).as_uri()}\n" in path.read_text()
+    assert json.loads(Path(answer["schema"]).read_text()) == config.schema()
     assert config.load(path, config.Overrides()) == lab()
     with pytest.raises(UsageError, match=r"labctl\.yaml exists already"):
         inventory.write_example(path)

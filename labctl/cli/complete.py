@@ -1,0 +1,94 @@
+"""What completion proposes: names that are on this machine, looked up without the cluster and without a message."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from labctl.lab import Lab
+
+Names = Callable[[typer.Context], Iterable[str]]
+Propose = Callable[[typer.Context, list[str], str], list[str]]
+STEPS = (
+    "preflight",
+    "bundle",
+    "isolation",
+    "render",
+    "boot",
+    "cluster",
+    "metallb",
+    "ingress",
+    "apps",
+    "hosts",
+    "verify",
+)
+"""The steps of `up`: importing them takes longer than a user waits for a proposal."""
+
+
+def _proposed(names: Names) -> Propose:
+    """Return what typer asks for names that begin as the word does; there are none where they cannot be found."""
+
+    def propose(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:  # noqa: ARG001 - typer names them
+        try:
+            return sorted(name for name in names(ctx) if name.startswith(incomplete))
+        except Exception:  # noqa: BLE001 - a configuration that is wrong is told of by the command itself
+            return []
+
+    return propose
+
+
+def _lab(context: typer.Context) -> Lab:
+    """The lab that the line is about, as it was made or as it is configured."""
+    from labctl import config, paths, record
+
+    options = context.find_root().params
+    name, file = options["name"], options["config"]
+    lab = config.load(None if name else config.find(file and Path(file)), config.Overrides(name=name))
+    made = record.read(paths.state(lab.name))
+    return made.lab if made else lab
+
+
+@_proposed
+def labs(_context: typer.Context) -> Iterable[str]:
+    """The labs on this machine."""
+    from labctl import paths
+
+    return (path.parent.name for path in paths.state_home().glob("*/lab.json"))
+
+
+@_proposed
+def nodes(context: typer.Context) -> Iterable[str]:
+    """The lab's nodes, without the lab's name before theirs."""
+    lab = _lab(context)
+    return (node.name.removeprefix(f"{lab.name}-") for node in lab.nodes)
+
+
+@_proposed
+def hostnames(context: typer.Context) -> Iterable[str]:
+    """The hostnames of the lab's apps."""
+    return (app.hostname for app in _lab(context).apps)
+
+
+@_proposed
+def apps(context: typer.Context) -> Iterable[str]:
+    """The lab's apps."""
+    return (app.name for app in _lab(context).apps)
+
+
+@_proposed
+def demos(_context: typer.Context) -> Iterable[str]:
+    """The demos that have a name."""
+    from labctl import paths
+
+    folders = (Path(__file__).parent.parent / "demos", paths.configuration() / "demos")
+    return {path.stem for folder in folders for path in folder.glob("*.yaml")}
+
+
+@_proposed
+def steps(_context: typer.Context) -> Iterable[str]:
+    """The steps of `up`."""
+    return STEPS

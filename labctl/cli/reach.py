@@ -1,0 +1,63 @@
+"""`labctl kubeconfig`, `ssh` and `exec`: ways into the lab."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from labctl import ui
+from labctl.cli import complete
+
+app = typer.Typer()
+PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
+NodeName = Annotated[
+    str, typer.Argument(metavar="NODE", autocompletion=complete.nodes, help="A node's name, with or without the lab's.")
+]
+
+
+@app.command("kubeconfig")
+def show_kubeconfig(
+    context: typer.Context,
+    merge: Annotated[bool, typer.Option("--merge", help="Add it to your own kubeconfig instead.")] = False,
+) -> None:
+    """Print the lab's kubeconfig."""
+    from labctl import kubeconfig, session
+
+    path = session.existing(context.obj).folder / "kubeconfig"
+    if merge:
+        ui.document({"file": str(kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
+    else:
+        answer = {"file": str(path), "kubeconfig": kubeconfig.text(path)}
+        ui.document(answer, context.obj.output, sys.stdout, ui.text("kubeconfig"))
+
+
+@app.command(context_settings=PASS_THROUGH)
+def ssh(
+    context: typer.Context,
+    node: NodeName,
+    command: Annotated[
+        list[str] | None, typer.Argument(metavar="CMD", help="What to run.  [default: a login shell]")
+    ] = None,
+) -> None:
+    """Log in to a node, or run a command on it."""
+    from labctl import session
+
+    made = session.existing(context.obj)
+    session.replace_process(made, made.provider.command(session.node(made, node), command or []), {})
+
+
+@app.command("exec", context_settings=PASS_THROUGH)
+def execute(
+    context: typer.Context,
+    command: Annotated[list[str], typer.Argument(metavar="CMD", help="The command and its arguments.")],
+) -> None:
+    """Run a command in the lab's network.
+
+    KUBECONFIG is set, and the bundle's kubectl is first on PATH. The exit code is the command's.
+    """
+    from labctl import session
+
+    made = session.existing(context.obj)
+    session.replace_process(made, command, session.environment(made))

@@ -1,0 +1,89 @@
+"""`labctl init`, `render`, `schema`, `completion` and `version`: files of the user's, and what labctl tells of itself."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from labctl import ui
+from labctl.cli.options import BundleFolder, Ingress, Provider, Workers
+from labctl.cli.tree import Root, script
+
+app = typer.Typer()
+
+
+class Shell(StrEnum):
+    """The shells that labctl can complete in."""
+
+    BASH = "bash"
+    ZSH = "zsh"
+    FISH = "fish"
+
+
+@app.command()
+def init(context: typer.Context) -> None:
+    """Write a labctl.yaml with every key explained.
+
+    Its first line names the JSON Schema, with which editors check the file.
+    """
+    from labctl import inventory
+    from labctl.config import FILE_NAME
+
+    path = context.obj.config_file or Path(FILE_NAME)
+    ui.document(inventory.write_example(path), context.obj.output, sys.stdout, ui.values)
+
+
+@app.command()
+def render(
+    context: typer.Context,
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to.  [default: the lab's]")] = None,
+    provider: Provider = None,
+    bundle: BundleFolder = None,
+    ingress: Ingress = None,
+    workers: Workers = None,
+) -> None:
+    """Write the lab's files without starting anything.
+
+    These are the Vagrantfile, keys, node files and manifests.
+    """
+    from labctl import config, labfiles, session
+
+    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
+    asked = session.asked(context.obj, overrides, bundle=bundle)
+    folder = (out or asked.folder).absolute()
+    labfiles.write_lab(asked, folder)
+    ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
+
+
+@app.command("version")
+def version(context: typer.Context) -> None:
+    """Show the versions of labctl, of the lab and of its tools."""
+    from labctl import inventory, session
+
+    ui.document(inventory.versions(session.existing_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
+
+
+@app.command("schema")
+def schema() -> None:
+    """Print the JSON Schema of labctl.yaml, for editors."""
+    from labctl import config
+
+    sys.stdout.write(json.dumps(config.schema(), indent=2) + "\n")
+
+
+@app.command("completion")
+def completion(
+    context: typer.Context, shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
+) -> None:
+    """Print the script that completes labctl's words in a shell.
+
+    It proposes commands and options, and the labs, nodes, hostnames, apps, demos and steps that there are.
+    """
+    root = context.find_root().command
+    if isinstance(root, Root):
+        script(root, shell)

@@ -1,0 +1,123 @@
+"""The tree of commands: how `--help` groups them, an example or two of each, and completion by the shell."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, NoReturn
+
+import typer
+import typer.main
+from typer.completion import get_completion_inspect_parameters, shell_complete
+from typer.core import TyperCommand, TyperGroup
+
+from labctl.arguments import hoisted
+
+if TYPE_CHECKING:
+    from typer._click import Context, HelpFormatter
+
+PROGRAM = "labctl"
+COMPLETE = "_LABCTL_COMPLETE"
+"""Set by the shells' scripts; with it, labctl answers what can follow on the command line."""
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "Lab": ("up", "halt", "resume", "destroy", "list"),
+    "Look": ("status", "trace", "open", "doctor"),
+    "Reach": ("exec", "ssh", "kubeconfig", "hosts"),
+    "Apps and demos": ("app", "demo"),
+    "Bundles": ("bundle",),
+    "Settings": ("init", "schema", "render", "completion", "version"),
+}
+EXAMPLES: Mapping[str, tuple[str, ...]] = {
+    "": ("labctl up --yes", "labctl status", "labctl exec -- curl http://my-app.local", "labctl destroy"),
+    "up": ("labctl up", "labctl --name two up --isolated --workers 2", "labctl up --dry-run"),
+    "halt": ("labctl halt", "labctl halt worker-1 --force"),
+    "resume": ("labctl resume",),
+    "destroy": ("labctl destroy", "labctl --name two destroy --yes --purge"),
+    "list": ("labctl list", "labctl list -o json"),
+    "status": ("labctl status", "labctl status -o json"),
+    "trace": ("labctl trace", "labctl trace my-app.local --watch"),
+    "open": ("labctl open", "BROWSER=firefox labctl open my-app.local"),
+    "doctor": ("labctl doctor", "labctl doctor --fix"),
+    "exec": ("labctl exec -- kubectl get pods -A", "labctl exec -- curl http://my-app.local"),
+    "ssh": ("labctl ssh worker-1", "labctl ssh control-plane -- ip route"),
+    "kubeconfig": ("labctl kubeconfig > demo.kubeconfig", "labctl kubeconfig --merge"),
+    "hosts": ("labctl hosts show",),
+    "hosts sync": ("labctl hosts sync",),
+    "hosts remove": ("labctl hosts remove",),
+    "hosts show": ("labctl hosts show",),
+    "app": ("labctl app add shop",),
+    "app add": ("labctl app add shop", "labctl app add api --image nginx --host api.test --replicas 3"),
+    "app remove": ("labctl app remove shop",),
+    "app list": ("labctl app list",),
+    "demo": ("labctl demo run failover",),
+    "demo list": ("labctl demo list",),
+    "demo run": ("labctl demo run failover", "labctl demo run ./mine.yaml --record mine.cast"),
+    "bundle": ("labctl bundle list",),
+    "bundle build": ("labctl bundle build --yes",),
+    "bundle verify": ("labctl bundle verify", "labctl bundle verify --bundle /media/stick/bundle"),
+    "bundle list": ("labctl bundle list",),
+    "init": ("labctl init", "labctl --config class.yaml init"),
+    "schema": ("labctl schema > labctl.schema.json",),
+    "render": ("labctl render --out demo", "labctl render --out demo --provider libvirt"),
+    "completion": ("source <(labctl completion bash)", "labctl completion fish | source"),
+    "version": ("labctl version", "labctl version -o json"),
+}
+"""By a command's words; those of the program itself have none."""
+
+
+class Root(TyperGroup):
+    """The program itself: its options can be given before or after the command, and its commands have groups."""
+
+    def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
+        """Move the options of every command to the front."""
+        moved = hoisted(args)
+        # A shell asks for the value that the last option lacks, which is this command's own to propose.
+        lacks_value = ctx.resilient_parsing and moved.count("") > args.count("")
+        return super().parse_args(ctx, [] if lacks_value else moved)
+
+    def format_commands(self, ctx: Context, formatter: HelpFormatter) -> None:  # noqa: ARG002 - typer's signature
+        """Write a section for each group of commands, with the same columns in all."""
+        width = max(map(len, self.commands))
+        for title, names in GROUPS.items():
+            with formatter.section(title):
+                summaries = (self.commands[name].get_short_help_str(formatter.width - width - 4) for name in names)
+                formatter.write_dl([(name.ljust(width), text) for name, text in zip(names, summaries, strict=True)])
+
+
+def tree(app: typer.Typer) -> Root:
+    """Return the program's commands, each with its examples."""
+    root = typer.main.get_command(app)
+    assert isinstance(root, Root)  # noqa: S101 - what `app` was made with
+    for words, command in commands(root):
+        command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in EXAMPLES.get(words, ()))))
+    return root
+
+
+def commands(group: TyperGroup, words: str = "") -> Iterator[tuple[str, TyperCommand | TyperGroup]]:
+    """Yield the group and every command below it, by the words that name it."""
+    yield words, group
+    for name, command in group.commands.items():
+        below = f"{words} {name}".strip()
+        if isinstance(command, TyperGroup):
+            yield from commands(command, below)
+        elif isinstance(command, TyperCommand):
+            yield below, command
+
+
+def answer_shell(root: Root) -> NoReturn:
+    """Print what can follow on the command line, for the script that a shell runs. Whatever fails prints nothing."""
+    try:
+        _run_completion(root, os.environ[COMPLETE])
+    except Exception:  # noqa: BLE001 - a message in the middle of somebody's line helps nobody
+        raise SystemExit(1) from None
+    raise SystemExit(0)
+
+
+def script(root: Root, shell: str) -> None:
+    """Print the shell's script for completion."""
+    _run_completion(root, f"source_{shell}")
+
+
+def _run_completion(root: Root, instruction: str) -> None:
+    get_completion_inspect_parameters()  # it registers the shells
+    shell_complete(root, {}, PROGRAM, COMPLETE, instruction)

@@ -1,0 +1,210 @@
+"""The commands as a tree: their help, their examples, and what a shell completes."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import lab
+
+from labctl import __version__, cli, config, paths, record, steps
+from labctl.cli import complete
+from labctl.cli.tree import COMPLETE, EXAMPLES, GROUPS, Root, commands, tree
+from labctl.demo import library
+
+Run = Callable[..., int]
+pytestmark = pytest.mark.usefixtures("home")
+COMMANDS = dict(commands(tree(cli.app)))
+REDIRECTIONS = (">", "|")
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs a command line in this process and returns its exit code."""
+    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return run
+
+
+# Help
+
+
+def test_every_command_has_a_group_and_examples() -> None:
+    root: Any = COMMANDS[""]
+
+    assert sorted(name for names in GROUPS.values() for name in names) == sorted(root.commands)
+    assert set(EXAMPLES) == set(COMMANDS)
+    assert all(EXAMPLES.values())
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_help_fits_a_terminal_of_80_columns_and_explains_every_parameter(
+    words: str, labctl: Run, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert labctl(*words.split(), "--help") == 0
+    out = capsys.readouterr().out
+
+    assert all(len(line) <= 80 for line in out.splitlines())
+    assert "\x1b" not in out
+    assert not any(line.endswith("...") for line in out.splitlines()[2:]), "a summary is cut"
+    assert all(example in out for example in EXAMPLES[words])
+    unexplained = [parameter.name for parameter in COMMANDS[words].params if not getattr(parameter, "help", None)]
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("words", COMMANDS)
+def test_h_is_help(words: str, labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl(*words.split(), "--help") == 0
+    expected = capsys.readouterr().out
+
+    assert labctl(*words.split(), "-h") == 0
+    assert capsys.readouterr().out == expected
+
+
+@pytest.mark.parametrize("line", [line for lines in EXAMPLES.values() for line in lines])
+def test_every_example_is_a_command_line_that_labctl_takes(line: str) -> None:
+    words = shlex.split(line.removeprefix("source <(").removesuffix(")"))
+    words = words[words.index("labctl") + 1 :]
+    ends = [index for index, word in enumerate(words) if word in REDIRECTIONS]
+    root: Any = COMMANDS[""]
+
+    context = root.make_context("labctl", words[: ends[0]] if ends else words)
+    rest = [*context._protected_args, *context.args]
+    while rest:
+        name, command, rest = context.command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+        rest = [*context._protected_args, *context.args] if hasattr(command, "commands") else []
+
+    assert not hasattr(context.command, "commands"), f"{line} names no command"
+
+
+# What labctl tells of itself
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("status", "--version"), ("--version", "-o", "json")])
+def test_the_version_is_one_line(arguments: tuple[str, ...], labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl(*arguments) == 0
+    assert capsys.readouterr().out == f"labctl {__version__}\n"
+
+
+def test_the_schema_is_the_configurations(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("schema") == 0
+    assert json.loads(capsys.readouterr().out) == config.schema()
+
+
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_a_shells_script_asks_labctl(shell: str, labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    assert labctl("completion", shell) == 0
+    assert f"{COMPLETE}=complete_{shell}" in capsys.readouterr().out
+
+
+def test_another_shell_is_wrong_usage(labctl: Run) -> None:
+    assert labctl("completion", "tcsh") == 2
+
+
+# Completion
+
+
+@pytest.fixture
+def proposed(
+    labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], list[str]]:
+    """What bash would propose at the end of a line; nothing may be said beside."""
+
+    def propose(line: str) -> list[str]:
+        words = line.split(" ")
+        monkeypatch.setenv(COMPLETE, "complete_bash")
+        monkeypatch.setenv("COMP_WORDS", " ".join(words))
+        monkeypatch.setenv("COMP_CWORD", str(len(words) - 1))
+        capsys.readouterr()
+        labctl()
+        out, err = capsys.readouterr()
+        assert err == ""
+        return out.split()
+
+    return propose
+
+
+@pytest.fixture
+def two_labs(home: Path) -> None:
+    """The default lab is not up, but configured; another one is up."""
+    record.write(paths.state("two"), record.Record(lab(name="two", workers=2), isolated=True))
+    (home / "labctl.yaml").write_text("name: class\nworkers: 0\napps: [{name: shop, hostname: shop.test}]\n")
+
+
+@pytest.mark.usefixtures("two_labs")
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("labctl st", ["status"]),
+        ("labctl --name two st", ["status"]),
+        ("labctl app ", ["add", "list", "remove"]),
+        ("labctl --name ", ["two"]),
+        ("labctl halt --name ", ["two"]),
+        ("labctl exec -- curl -o ", []),
+        ("labctl -o ", ["json", "text"]),
+        ("labctl status -o j", ["json"]),
+        ("labctl ssh ", ["control-plane"]),
+        ("labctl --name two ssh ", ["control-plane", "worker-1", "worker-2"]),
+        ("labctl halt --name two w", ["worker-1", "worker-2"]),
+        ("labctl --name two halt worker-1 w", ["worker-1", "worker-2"]),
+        ("labctl trace ", ["shop.test"]),
+        ("labctl --name two open ", ["my-app.local"]),
+        ("labctl app remove ", ["shop"]),
+        ("labctl up --only b", ["boot", "bundle"]),
+        ("labctl up --from met", ["metallb"]),
+        ("labctl demo run fail", ["failover"]),
+        ("labctl completion f", ["fish"]),
+        ("labctl trace --wa", ["--watch"]),
+    ],
+)
+def test_names_that_are_there_are_proposed(
+    line: str, expected: list[str], proposed: Callable[[str], list[str]]
+) -> None:
+    assert sorted(proposed(line)) == expected
+
+
+@pytest.mark.parametrize(
+    "line", ["labctl ssh ", "labctl trace ", "labctl app remove ", "labctl --config /nowhere ssh "]
+)
+def test_where_the_configuration_is_wrong_nothing_is_proposed_and_nothing_is_said(
+    line: str, home: Path, proposed: Callable[[str], list[str]]
+) -> None:
+    (home / "labctl.yaml").write_text("workers: [\n")
+
+    assert proposed(line) == []
+
+
+def test_what_a_shell_asks_wrongly_is_no_bug(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(COMPLETE, "complete_bash")
+    monkeypatch.delenv("COMP_WORDS", raising=False)
+
+    assert labctl() == 1
+
+
+def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(home / "config"))
+    folder = home / "config" / "labctl" / "demos"
+    folder.mkdir(parents=True)
+    (folder / "mine.yaml").write_text("about: Mine\nscenes: [{title: One}]\n")
+    context: Any = None
+
+    assert list(complete.STEPS) == [step.name for step in steps.up(isolated=True)]
+    assert complete.demos(context, [], "") == [each["demo"] for each in library.listed()]
+
+
+def test_the_root_is_where_the_examples_of_the_program_are() -> None:
+    assert isinstance(COMMANDS[""], Root)
