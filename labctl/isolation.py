@@ -125,10 +125,6 @@ class Isolation:
 
     def halt(self) -> bool:
         """End the Engine and its containers, whatever state they are in, and keep the namespace; True if something ran."""
-        if self.engine_runs():
-            docker = ["docker", "--host", self.engine]
-            if running := run([*docker, "ps", "--quiet"]).out.split():
-                run([*docker, "kill", *running])  # in better order than what follows, which needs no Engine
         ended = [daemon.stop() for daemon in reversed(self._daemons())]
         return any([*ended, containers.end(self.containerd)])
 

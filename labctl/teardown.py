@@ -8,7 +8,6 @@ from pathlib import Path
 
 from labctl import hosts, record
 from labctl.context import Context
-from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.faults import reached
 from labctl.plan import Outcome
@@ -50,15 +49,10 @@ def leave_hosts(context: Context, say: Say) -> Outcome:
 
 
 def remove_nodes(context: Context, say: Say) -> Outcome:
-    """Remove the lab's nodes, volumes and network. Those of an isolated lab can also go with its Engine."""
-    if context.isolated and not context.isolation.engine_runs():
+    """Remove the lab's nodes, volumes and network. Those of an isolated lab go with its Engine, in any state of it."""
+    if context.isolated:
         return Outcome(changed=False, text="they go with the lab's own Engine")
-    try:
-        removed = context.provider.destroy(say)
-    except ProviderError as error:
-        if not context.isolated:
-            raise
-        return Outcome(changed=False, text=f"they go with the lab's own Engine, which cannot remove them: {error}")
+    removed = context.provider.destroy(say)
     return Outcome(removed.changed, removed.left)
 
 

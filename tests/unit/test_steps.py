@@ -14,11 +14,11 @@ from recorded_machine import Recorded
 from labctl import assembly, preflight, record, steps, teardown, web
 from labctl.config import from_values
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, ProviderError, RefusedError, UsageError
+from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
-from labctl.providers import Removed, Trouble
+from labctl.providers import Trouble
 from labctl.wait import seldom, until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
@@ -454,45 +454,19 @@ def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> Non
     assert not context.folder.exists()
 
 
-def test_an_isolated_lab_is_destroyed_by_its_own_engine_and_then_its_network_goes(
+def test_the_nodes_of_an_isolated_lab_go_with_its_engine_which_need_not_run(
     context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     acts: list[str] = []
     before = hosts_file.read_bytes()
-    isolated = _isolated(context)
-    for name in ("engine_runs", "remove"):
-        monkeypatch.setattr(Isolation, name, _noting(acts, name))
+    monkeypatch.setattr(Isolation, "remove", _noting(acts, "remove"))
     provider.nodes = {"demo-control-plane"}
 
-    execute(steps.destroy(purge=True), isolated, watched)
+    execute(steps.destroy(purge=True), _isolated(context), watched)
 
-    assert acts == ["engine_runs", "remove"]
-    assert not provider.nodes
-    assert hosts_file.read_bytes() == before
-
-
-def test_the_nodes_of_an_isolated_lab_go_with_an_engine_that_does_not_run(
-    context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: False)
-    provider.nodes = {"demo-control-plane"}
-
-    assert not teardown.remove_nodes(_isolated(context), watched.say).changed
+    assert acts == ["remove"]
     assert provider.nodes
-
-
-def test_an_engine_that_fails_keeps_an_isolated_lab_from_nothing_and_a_shared_one_from_its_end(
-    context: Context, watched: Watched, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def fails(_say: object) -> Removed:
-        raise ProviderError("the Engine is damaged", id="engine-failed")
-
-    monkeypatch.setattr(provider, "destroy", fails)
-    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: True)
-
-    assert not teardown.remove_nodes(_isolated(context), watched.say).changed
-    with pytest.raises(ProviderError):
-        teardown.remove_nodes(context, watched.say)
+    assert hosts_file.read_bytes() == before
 
 
 @pytest.mark.parametrize("act", [teardown.halt_isolation, teardown.remove_isolation])
