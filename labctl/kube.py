@@ -18,11 +18,11 @@ from yaml import YAMLError
 
 from labctl.errors import MissingError, NotReadyError, RefusedError
 from labctl.faults import reached
+from labctl.lab import FIELD_MANAGER
 
 Manifest = Mapping[str, Any]
 """One Kubernetes object, as a mapping."""
 
-FIELD_MANAGER = "labctl"
 ANSWER_SECONDS = 10.0
 LOG_LINES = 100
 BOOKKEEPING = ("managedFields", "resourceVersion")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 POD_NETWORK = IPv4Network("10.244.0.0/16")
 SERVICE_NETWORK = IPv4Network("10.96.0.0/12")
+FIELD_MANAGER = "labctl"
+"""Under this name labctl applies objects; the API server's record of it tells them from others'."""
 CONTROL_PLANE_OFFSET = 10
 """The control plane is the network's .10, workers follow from .11."""
 MAX_WORKERS = 20

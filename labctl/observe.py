@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 LOAD_BALANCER = "LoadBalancer"
 ANNOUNCED_BY = "metallb.io/node"
-APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
 
 
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
@@ -103,18 +102,6 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     lines = partial(unready.last_lines, cluster, namespace, worst)
     patience = worst.patience if is_app or worst.id != "probe-fails" else math.inf
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
-
-
-def remove_other_apps(cluster: Cluster, lab: Lab) -> list[str]:
-    """Remove what labctl applied for apps that the lab does not have; return their names."""
-    names = {app.name for app in lab.apps}
-    removed = []
-    for api_version, kind in APP_KINDS:
-        for found in cluster.list(api_version, kind, "default", "app.kubernetes.io/managed-by=labctl"):
-            name = found["metadata"]["name"]
-            if name not in names and cluster.delete(api_version, kind, name, "default"):
-                removed.append(name)
-    return removed
 
 
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:

@@ -7,12 +7,12 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from labctl import assembly, bundle, hosts, observe, preflight, record, teardown, web
+from labctl import app_objects, assembly, bundle, hosts, observe, preflight, record, teardown, web
 from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
 from labctl.errors import NotReadyError
 from labctl.events import Say
-from labctl.lab import Node
+from labctl.lab import App, Node
 from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
@@ -153,7 +153,14 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
     controller, cluster = context.controller, context.cluster
     if controller.notice:
         say(controller.notice)
-    removed = [cluster.delete(*obstacle) for obstacle in controller.obstacles]
+    removed = [
+        name
+        for api_version, kind, name in controller.obstacles
+        if (found := cluster.get(api_version, kind, name)) and app_objects.is_labctls(found)
+        if cluster.delete(api_version, kind, name)
+    ]
+    if removed:
+        say(f"removed {', '.join(removed)}")
     changed = _apply(context, say, "ingress.yaml")
     given = partial(observe.load_balancer_address, cluster, controller.namespace, controller.service)
     address = until(
@@ -162,7 +169,7 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
         timeout=READY_SECONDS,
         hint="`labctl exec -- kubectl -n metallb-system get ipaddresspools,pods` says more.",
     )
-    return Outcome(bool(changed) or any(removed), f"{controller.name} at {address}")
+    return Outcome(bool(changed or removed), f"{controller.name} at {address}")
 
 
 def apply_apps(context: Context, say: Say) -> Outcome:
@@ -172,13 +179,14 @@ def apply_apps(context: Context, say: Say) -> Outcome:
     for app in context.lab.apps:
         say(f"applying {app.name}")
         # An ingress controller's webhook refuses Ingresses until its pod serves it.
-        applied = partial(_apply, context, say, f"app-{app.name}.yaml")
+        applied = partial(_apply_app, context, say, app)
         changed += until(
             _or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=READY_SECONDS,
         )
-    removed = observe.remove_other_apps(context.cluster, context.lab)
+    if removed := app_objects.remove_others(context.cluster, context.lab):
+        say(f"removed {', '.join(removed)}")
     moved = [pod for app in context.lab.apps for pod in observe.spread(context.cluster, context.lab, app.name)]
     if moved:
         say(f"moving {', '.join(moved)} to nodes that have fewer")
@@ -214,6 +222,12 @@ def verify(context: Context, say: Say) -> Outcome:
         )
         say(f"{answer} from {app.url}")
     return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer by name")
+
+
+def _apply_app(context: Context, say: Say, app: App) -> list[str]:
+    file = f"app-{app.name}.yaml"
+    app_objects.refuse_others(context.cluster, _manifest(context, file))
+    return _apply(context, say, file)
 
 
 def _manifest(context: Context, name: str) -> list[dict[str, Any]]:

@@ -47,6 +47,10 @@ MACHINE = Machine(
 )
 
 
+APPLIED = [{"manager": "labctl", "operation": "Apply"}]
+"""The API server's record of an object that labctl applied."""
+
+
 class FakeMakers:
     """Makes a small file for each file, and fails when it is told to, after having left something behind."""
 
@@ -182,7 +186,7 @@ class FakeCluster(Cluster):
         key = (manifest["apiVersion"], manifest["kind"], metadata.get("namespace", ""), metadata["name"])
         before = self.objects.get(key, {})
         stored = {**before, **copy.deepcopy(dict(manifest)), **self._status(manifest)}
-        stored["metadata"] = {**before.get("metadata", {}), **stored["metadata"]}
+        stored["metadata"] = {**before.get("metadata", {}), **stored["metadata"], "managedFields": APPLIED}
         changed = before != stored
         self.objects[key] = stored
         return changed

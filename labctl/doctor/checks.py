@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from labctl.doctor import conditions, engines, hypervisors, leftovers, machine, names, network, pool, registries, tools
+from labctl.doctor import (
+    conditions,
+    engines,
+    hypervisors,
+    leftovers,
+    machine,
+    names,
+    network,
+    owner,
+    pool,
+    registries,
+    tools,
+)
 from labctl.doctor.finding import Check
 
 _POOL = "MetalLB hands these addresses out and does not notice that something else has one: both then fail by turns"
@@ -64,6 +76,13 @@ CHECKS = (
         "it makes the nodes",
         hypervisors.look_at_libvirt,
         only=(conditions.libvirt,),
+    ),
+    Check(
+        "owner",
+        "two labs of one name would end each other's nodes",
+        owner.look_at_owner,
+        only=(conditions.containers,),
+        stops_up="owned-elsewhere",
     ),
     # The machine.
     Check(

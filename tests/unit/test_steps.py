@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, lab, ready_node
+from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node
 from recorded_machine import Recorded
 
 from labctl import assembly, preflight, record, steps, teardown, web
 from labctl.config import from_values
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, RefusedError, UsageError
+from labctl.errors import MissingError, NotReadyError, ProviderError, RefusedError, UsageError
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
@@ -23,6 +24,7 @@ from labctl.wait import seldom, until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
+COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
 pytestmark = pytest.mark.usefixtures("machine")
 
 
@@ -347,16 +349,6 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
         steps.apply_ingress(rendered, watched.say)
 
 
-def test_another_controllers_fail_closed_webhook_is_removed(
-    rendered: Context, watched: Watched, cluster: FakeCluster
-) -> None:
-    webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
-    cluster.put(*webhook)
-
-    assert steps.apply_ingress(rendered, watched.say).changed
-    assert cluster.get(*webhook) is None
-
-
 # apps
 
 
@@ -370,18 +362,49 @@ def test_an_app_is_applied_once_the_webhook_of_its_ingress_lets_it_in(
     assert not steps.apply_apps(rendered, watched.say).changed
 
 
-def test_apps_that_the_configuration_no_longer_has_are_removed_and_only_labctls(
+def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_only_labctls(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    ours = {"labels": {"app.kubernetes.io/managed-by": "labctl"}}
-    for api_version, kind in (("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "Ingress")):
-        cluster.put(api_version, kind, "old-app", "default", metadata=ours)
+    labels = {"app.kubernetes.io/managed-by": "labctl"}
+    kinds = (("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "Ingress"))
+    for api_version, kind in kinds:
+        cluster.put(api_version, kind, "old-app", "default", metadata={"labels": labels, "managedFields": APPLIED})
         cluster.put(api_version, kind, "the-users", "default")
+        cluster.put(api_version, kind, "a-copy", "default", metadata={"labels": labels, "managedFields": COPIED})
     steps.apply_apps(rendered, watched.say)
 
     names = {name for _, kind, namespace, name in cluster.objects if namespace == "default"}
-    assert names == {"my-app", "the-users"}
+    assert names == {"my-app", "the-users", "a-copy"}
+    assert "removed Ingress/old-app, Service/old-app, Deployment/old-app" in watched.texts
     assert not steps.apply_apps(rendered, watched.say).changed
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind"), [("apps/v1", "Deployment"), ("v1", "Service"), ("networking.k8s.io/v1", "Ingress")]
+)
+def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_written(
+    rendered: Context, watched: Watched, cluster: FakeCluster, api_version: str, kind: str
+) -> None:
+    cluster.put(api_version, kind, "my-app", "default", metadata={"managedFields": COPIED})
+    before = copy.deepcopy(cluster.objects)
+
+    with pytest.raises(RefusedError, match=f"{kind} default/my-app") as raised:
+        steps.apply_apps(rendered, watched.say)
+
+    assert raised.value.id == "object-not-ours"
+    assert cluster.objects == before
+
+
+@pytest.mark.parametrize(("managers", "left"), [("APPLIED", False), ("COPIED", True)])
+def test_a_webhook_of_another_controller_is_removed_if_labctl_made_it(
+    rendered: Context, watched: Watched, cluster: FakeCluster, managers: str, *, left: bool
+) -> None:
+    webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
+    cluster.put(*webhook, metadata={"managedFields": globals()[managers]})
+
+    steps.apply_ingress(rendered, watched.say)
+
+    assert (cluster.get(*webhook) is not None) is left
 
 
 # hosts and verify

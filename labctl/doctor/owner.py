@@ -1,0 +1,48 @@
+"""Whose lab this is: names of labs are taken once on a machine, whoever took them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, not_relevant, ok
+from labctl.doctor.surroundings import Surroundings
+from labctl.providers.docker_network import STATE_LABEL
+
+FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
+LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
+
+
+def look_at_owner(context: Context, seen: Surroundings) -> Finding:
+    """Return ok if no other lab, and nothing else, has the names of this lab's namespace or containers."""
+    if context.isolated:
+        owner = context.isolation.other_owner()
+        return _elsewhere(context, owner) if owner else ok(f"no other state folder has a lab {context.lab.name}")
+    listed = seen.run(*LISTING)
+    if listed is None or listed.code != 0:
+        return not_relevant("no Docker Engine answers; see `engine`")
+    names = {node.name for node in context.lab.nodes}
+    known = {path.read_text() for path in context.folder.glob(".vagrant/machines/*/docker/id")}
+    rows = (line.split("\t") for line in listed.out.splitlines())
+    others = [
+        (name, state)
+        for identity, name, state in rows
+        if name in names and identity not in known and state != str(context.folder.resolve())
+    ]
+    if not others:
+        return ok("no other container has the name of a node")
+    name, state = others[0]
+    if state:
+        return _elsewhere(context, Path(state))
+    return broken(
+        f"container {name} in this Docker Engine is not of this lab, and a node has that name",
+        f"Give this lab another --name; or, if nobody needs the container: `docker rm --force {name}`.",
+    )
+
+
+def _elsewhere(context: Context, owner: Path) -> Finding:
+    command = f"XDG_STATE_HOME={owner.parent.parent} labctl --name {context.lab.name} …"
+    return broken(
+        f"the lab {context.lab.name} on this machine belongs to {owner}, not to {context.folder}",
+        f"Reach it with `{command}` (as the user whose it is), or give this lab another --name.",
+    )

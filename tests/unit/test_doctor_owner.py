@@ -1,0 +1,75 @@
+"""Two labs of one name: whose containers and whose namespace these are is asked before anything is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from recorded_machine import found
+
+from labctl import isolation
+from labctl.context import Context
+from labctl.doctor.owner import LISTING
+
+CONTROL_PLANE, WORKER = "demo-control-plane", "demo-worker-1"
+Row = tuple[str, str, str]
+
+
+@pytest.mark.parametrize(
+    ("rows", "state", "names"),
+    [
+        ([], "ok", ()),
+        ([("aaaa", CONTROL_PLANE, "{folder}"), ("bbbb", WORKER, "")], "ok", ()),
+        ([("cccc", "web", "")], "ok", ()),
+        ([("cccc", "other-worker-1", "/b/labctl/other")], "ok", ()),
+        ([("cccc", WORKER, "/b/labctl/demo")], "broken", ("/b/labctl/demo", "XDG_STATE_HOME=/b ")),
+        ([("cccc", WORKER, "")], "broken", (WORKER, f"docker rm --force {WORKER}")),
+    ],
+    ids=["no container", "its own", "another container", "another lab", "another state folder", "nobody's node"],
+)
+def test_the_containers_of_a_node_belong_to_one_state_folder(
+    context: Context, rows: list[Row], state: str, names: tuple[str, ...]
+) -> None:
+    known = context.folder / ".vagrant" / "machines" / WORKER / "docker" / "id"
+    known.parent.mkdir(parents=True)
+    known.write_text("bbbb")
+    listing = "".join("\t".join(row).format(folder=context.folder) + "\n" for row in rows)
+
+    finding = found("owner", context, said={" ".join(LISTING): (listing, 0)})
+
+    assert finding.state == state
+    assert all(name in finding.seen + finding.fix for name in names)
+
+
+def test_nobody_can_be_asked_about_containers_where_no_engine_answers(context: Context) -> None:
+    finding = found("owner", context, said={" ".join(LISTING): ("Cannot connect", 1)})
+
+    assert finding.state == "not relevant"
+
+
+@pytest.mark.parametrize(
+    ("owner", "record", "state"),
+    [
+        (None, None, "ok"),
+        ("elsewhere/labctl/demo", "lab.json", "broken"),
+        ("elsewhere/labctl/demo", "log", "ok"),
+        ("{folder}", "lab.json", "ok"),
+    ],
+    ids=["no namespace", "another state folder", "a lab that is gone", "its own"],
+)
+def test_the_namespace_of_an_isolated_lab_belongs_to_one_state_folder(
+    context: Context, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: str | None, record: str | None, state: str
+) -> None:
+    monkeypatch.setattr(isolation, "RUNTIME", tmp_path / "run")
+    folder = tmp_path / (owner or "nowhere").format(folder=context.folder)
+    if owner and record:
+        (tmp_path / "run" / "demo").mkdir(parents=True)
+        (tmp_path / "run" / "demo" / "state").write_text(str(folder))
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / record).write_text("{}")
+
+    finding = found("owner", replace(context, isolated=True))
+
+    assert finding.state == state
+    assert state == "ok" or str(folder) in finding.seen
