@@ -9,13 +9,10 @@ from pathlib import Path
 from labctl import ingress, manifests, pki
 from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
-from labctl.errors import MissingError
 from labctl.lab import Role
 from labctl.providers.engine import Engine, engine, proxy_mode, takes_privileged
 from labctl.render import documents, text, write, yaml_stream
 
-RENDERED = ("docker", "libvirt", "virtualbox")
-"""The providers that the Vagrantfile has a branch for."""
 MAX_BYTE = 255
 VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
 """The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
@@ -24,12 +21,6 @@ VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
 def write_lab(context: Context, folder: Path) -> bool:
     """The folder holds all of the lab's files, keys included; True if one of them changed."""
     provider = "docker" if context.lab.provider == "auto" else context.lab.provider
-    if provider not in RENDERED:
-        raise MissingError(
-            f"provider: {provider}: this version of labctl has no files for it",
-            id="provider-not-rendered",
-            hint=f"Choose one of: {', '.join(RENDERED)}.",
-        )
     made = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, provider, machine(provider), supplies(context), credentials(folder))
     written = write(

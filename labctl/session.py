@@ -46,13 +46,14 @@ def asked(
     isolated: bool = False,
     bundle: Path | None = None,
     may_install: bool = False,
+    to_boot: bool = False,
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
     file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
-    lab = config.load(file, overrides)
+    lab = config.load(file, overrides, to_boot=to_boot)
     folder, made = paths.state(lab.name), record.read(paths.state(lab.name))
     if made is not None and file is None:
-        lab = config.load(None, overrides, record.values(made.lab))
+        lab = config.load(None, overrides, record.values(made.lab), to_boot=to_boot)
     if made is not None:
         isolated = isolated or made.isolated
     elif not isolated:
@@ -64,10 +65,13 @@ def asked(
 
 
 def existing(session: Session) -> Context:
-    """The context of a lab as it was last brought up. Raises MissingError where there is none of that name."""
+    """The context of a lab as it was last brought up. Raises MissingError where there is none of that name.
+
+    Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
+    """
     # A name that is given is checked as well: it becomes a folder's.
-    file = None if session.lab_name else config.find(session.config_file)
-    name = config.load(file, config.Overrides(name=session.lab_name)).name
+    file = None if session.lab_name is not None else config.find(session.config_file)
+    name = config.name_of(file, session.lab_name)
     made = record.read(paths.state(name))
     if made is None:
         raise MissingError(

@@ -106,7 +106,7 @@ def up(
     from labctl import config, plan, session, steps
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = session.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes)
+    asked = session.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
     chosen = plan.select(steps.up(isolated=asked.isolated), first, only)
     if dry_run:
         ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)

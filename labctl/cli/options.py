@@ -18,7 +18,7 @@ Hostname = Annotated[
         metavar="HOSTNAME", autocompletion=complete.hostnames, help="Hostname of an app.  [default: the first app's]"
     ),
 ]
-Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx, traefik or contour.")]
-Provider = Annotated[str | None, typer.Option(metavar="NAME", help="auto, docker, libvirt, virtualbox or existing.")]
+Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx or traefik.")]
+Provider = Annotated[str | None, typer.Option(metavar="NAME", help="auto or docker; to render, also libvirt or virtualbox.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", help="How many worker nodes there are.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,14 +11,27 @@ from typing import Any
 import yaml
 
 from labctl.config.check import check
-from labctl.config.document import read
-from labctl.config.model import UNPLANNED, Config
-from labctl.config.problems import invalid
+from labctl.config.document import before_it_breaks, content, parsed, read
+from labctl.config.model import BOOTED, UNPLANNED, Config
+from labctl.config.problems import Problem, invalid
+from labctl.errors import UsageError
 from labctl.lab import Lab
 
-__all__ = ["FILE_NAME", "UNPLANNED", "Overrides", "example", "find", "from_values", "load", "schema"]
+__all__ = [
+    "BOOTED",
+    "FILE_NAME",
+    "UNPLANNED",
+    "Overrides",
+    "example",
+    "find",
+    "from_values",
+    "load",
+    "name_of",
+    "schema",
+]
 
 FILE_NAME = "labctl.yaml"
+MISNAMED = "labctl.yml"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +45,56 @@ class Overrides:
 
 
 def find(explicit: Path | None) -> Path | None:
-    """The file to load: the one asked for, else `labctl.yaml` in the current folder if it is there, else none."""
-    default = Path(FILE_NAME)
-    return explicit or (default if default.exists() else None)
+    """Return the file to load: the one asked for, else `labctl.yaml` in the current folder if it is there, else none.
+
+    Raises UsageError `config-misnamed` where `labctl.yml` is there instead.
+    """
+    if explicit or _is_there(Path(FILE_NAME)):
+        return explicit or Path(FILE_NAME)
+    if _is_there(Path(MISNAMED)):
+        raise UsageError(
+            f"this folder has a {MISNAMED}, and labctl reads {FILE_NAME}",
+            id="config-misnamed",
+            hint=f"`mv {MISNAMED} {FILE_NAME}`, or name it: `labctl --config {MISNAMED}`.",
+        )
+    return None
 
 
-def load(path: Path | None, overrides: Overrides, made: Mapping[str, Any] | None = None) -> Lab:
-    """The lab that the file and the options describe; without a file, what a lab was `made` from, or the defaults.
+def load(
+    path: Path | None, overrides: Overrides, made: Mapping[str, Any] | None = None, *, to_boot: bool = False
+) -> Lab:
+    """Return the lab of the file and the options; without a file, of what a lab was `made` from, or the defaults.
 
-    Raises UsageError: `config-not-found`, `config-unreadable`, or `config-invalid` with every problem,
-    one a line, each with its key and value.
+    Raises UsageError: as `document.read`, and `config-invalid` with every problem, one a line, each with its key and
+    value. A lab that is to boot has a provider whose nodes labctl boots; others can be rendered.
     """
     written, problems = read(path) if path else (made or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
     lab, found = check({**written, **options})
+    if to_boot and lab.provider not in BOOTED:
+        found.append(Problem("provider", lab.provider, f"is rendered and not booted; to boot, choose {BOOTED[1]}"))
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in found)
     if problems:
         raise invalid(path, problems)
     return lab
+
+
+def name_of(path: Path | None, option: str | None) -> str:
+    """Return which lab is meant: the one of the option, else of the file, whatever else is wrong with that.
+
+    Raises UsageError as `load` does, but for what is wrong with other keys than `name`.
+    """
+    if option is not None or path is None:
+        return load(None, Overrides(name=option)).name
+    try:
+        values, twice = _in_part(path)
+        lab, found = check({key: value for key, value in values.items() if key == "name"})
+        if problems := [*(problem for problem in twice if problem.key == "name"), *found]:
+            raise invalid(path, problems)
+    except UsageError as error:
+        error.hint = f"{error.hint} Or say which lab is meant: `--name LAB`."
+        raise
+    return lab.name
 
 
 def from_values(values: Mapping[str, Any]) -> Lab:
@@ -65,11 +111,36 @@ def schema() -> dict[str, Any]:
 
 
 def example() -> str:
-    """A `labctl.yaml` with every key explained and at its default."""
+    """Return a `labctl.yaml` with every key explained and at its default; what follows from other keys is a comment."""
     lab = Config().lab()
     derived = {"pool": str(lab.pool), "apps": [asdict(app) for app in lab.apps]}
     defaults = {**Config().model_dump(mode="json"), **derived}
-    return "\n".join(
-        f"# {field.description}\n{yaml.safe_dump({key: defaults[key]}, sort_keys=False)}"
+    shown = (
+        (field.description, yaml.safe_dump({key: defaults[key]}, sort_keys=False))
         for key, field in Config.model_fields.items()
     )
+    text = "\n".join(f"# {description}\n{lines}" for description, lines in shown)
+    return re.sub(r"^( *)(?=(?:pool|hostname):)", r"\1# ", text, flags=re.MULTILINE)
+
+
+def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
+    """Return the file's values, and keys that it holds twice; of one that is not valid YAML, the name if it can be read."""
+    text = content(path)
+    try:
+        return parsed(path, text)
+    except UsageError:
+        name = before_it_breaks(text, "name")
+        if name is None:
+            raise
+        return {"name": name}, []
+
+
+def _is_there(path: Path) -> bool:
+    """Return whether the folder has an entry of that name, be it a link that leads nowhere."""
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True  # whoever reads it says why it cannot be read
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
@@ -30,6 +30,8 @@ _TEXTS = {
     "value_error": "{error}",
 }
 
+_UNITS = {"memory": " MiB"}
+
 
 def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
     """The lab and all that is wrong: values that are wrong by themselves, then rules about the others."""
@@ -42,7 +44,7 @@ def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
     lab = config.lab()
     keys = {detail["loc"][0] for detail in wrong}
     broken = [problem for needed, rule in _RULES if not needed & keys for problem in rule(lab)]
-    return lab, [*map(_in_words, wrong), *broken]
+    return lab, [*(_in_words(detail, values) for detail in wrong), *broken]
 
 
 def _room_for_nodes(lab: Lab) -> Iterator[Problem]:
@@ -55,7 +57,7 @@ def _free_pool(lab: Lab) -> Iterator[Problem]:
     if lab.pool == UNPLANNED:
         return
     if lab.pool.first not in lab.network or lab.pool.last not in lab.network:
-        yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}")
+        yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}, which it follows if left out")
     if overlaps := conflicts(lab.pool, fixed(lab, lab.nodes)):
         yield Problem("pool", str(lab.pool), f"overlaps {', '.join(overlaps)}")
 
@@ -88,14 +90,27 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
     return sound
 
 
-def _in_words(detail: ErrorDetails) -> Problem:
+def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - what the file says
+    """Return the value at this place before any of it was converted."""
+    for part in place:
+        try:
+            values = values[part]
+        except (LookupError, TypeError):
+            return otherwise
+    return values
+
+
+def _in_words(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
     key, *rest = (part if isinstance(part, int) else shown(part) for part in detail["loc"])
     path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
     context = detail.get("ctx", {})
     text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]
     if "pattern" in context:
         text = f"must be {MUST_BE[context['pattern']]}"
+    if context.keys() & {"ge", "le"}:
+        text += _UNITS.get(path, "")
     if detail["type"] == "extra_forbidden":
         known = AppConfig.model_fields if rest else Config.model_fields
         text += "".join(f'; did you mean "{close}"?' for close in get_close_matches(str(detail["loc"][-1]), known, 1))
-    return Problem(path, "" if detail["type"] == "missing" else shown(detail["input"]), text)
+    value = _written(values, detail["loc"], detail["input"])
+    return Problem(path, "" if detail["type"] == "missing" else shown(value), text)

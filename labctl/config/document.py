@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+import errno
+import os
+import re
+import stat
+from collections.abc import Callable, Hashable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from labctl.config.problems import Problem, invalid, shown
+from labctl.config.scalars import BOOL, FLOAT, FORMS, INT, WrittenFloat
 from labctl.errors import UsageError
+
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
@@ -17,12 +25,18 @@ def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 
     Raises UsageError: `config-not-found`, `config-unreadable`, or `config-invalid` when it is not a YAML mapping.
     """
+    return parsed(path, content(path))
+
+
+def content(path: Path) -> bytes:
+    """Return what the file holds. Raises UsageError `config-not-found` or `config-unreadable`; never waits for a writer."""
     try:
-        loader = _Loader(path.read_bytes())
-        values = loader.get_single_data()
+        with open(path, "rb", opener=_open) as file:
+            return file.read()
     except FileNotFoundError as error:
+        missing = f"the link {path} leads to {path.readlink()}, which is not there" if path.is_symlink() else ""
         raise UsageError(
-            f"there is no configuration file {path}", id="config-not-found", hint="`labctl init` writes one."
+            missing or f"there is no configuration file {path}", id="config-not-found", hint="`labctl init` writes one."
         ) from error
     except OSError as error:
         raise UsageError(
@@ -30,6 +44,13 @@ def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
             id="config-unreadable",
             hint="Make it a readable file, or name another with --config.",
         ) from error
+
+
+def parsed(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]]:
+    """Return the keys and values of this text of the file, and the keys that it holds twice. Raises `config-invalid`."""
+    try:
+        loader = _Loader(text)
+        values = loader.get_single_data()
     except (yaml.YAMLError, RecursionError) as error:
         raise invalid(path, [Problem("", "", f"is not valid YAML: {_where(error)}")]) from error
     if values is None:
@@ -39,10 +60,46 @@ def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
     return values, loader.duplicates
 
 
+def before_it_breaks(text: bytes, key: str) -> str | None:
+    """Return the text of a top-level key of a file that is not valid YAML, if it stands before what is wrong with it."""
+    depth, scalars = 0, []
+    with suppress(yaml.YAMLError):
+        for event in yaml.parse(text, Loader=_Loader):
+            if depth == 1 and isinstance(event, (yaml.ScalarEvent, yaml.AliasEvent, yaml.CollectionStartEvent)):
+                scalars.append(event.value if isinstance(event, yaml.ScalarEvent) else None)
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+    values = [value for its_key, value in zip(scalars[::2], scalars[1::2], strict=False) if its_key == key]
+    return values[0] if len(values) == 1 else None
+
+
+def _open(path: str, flags: int) -> int:
+    """Open a file. Raises OSError for what is none, such as a pipe, whose writer would be waited for; but for /dev/null."""
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    opened = os.fstat(descriptor)
+    if stat.S_ISREG(opened.st_mode) or os.path.samestat(opened, Path(os.devnull).stat()):
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(opened.st_mode), 'a device')}, not a file")
+
+
+def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
+    """Return what makes a value of a scalar that bears the tag, `!!int` say, and is written in its form."""
+    form = next(form for its_tag, form, _ in FORMS if its_tag == tag)
+
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - what the file says
+        if not form.match(text := loader.construct_scalar(node)):
+            raise ValueError(text)
+        return convert(text)
+
+    return construct
+
+
 class _Loader(yaml.SafeLoader):
     """Safe YAML that notices keys written twice, and says where a value cannot be read."""
 
-    def __init__(self, content: bytes) -> None:
+    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own, which is YAML 1.1's
+
+    def __init__(self, content: bytes | str) -> None:
         super().__init__(content)
         self.duplicates: list[Problem] = []
 
@@ -61,11 +118,21 @@ class _Loader(yaml.SafeLoader):
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # 2026-13-45, !!int x: PyYAML lets these through
             raise yaml.constructor.ConstructorError(
-                None, None, f"{node.value!r} cannot be read", node.start_mark
+                None, None, f"{shown(node.value)} cannot be read", node.start_mark
             ) from error
+
+
+for _tag, _form, _first in FORMS:
+    _Loader.add_implicit_resolver(_tag, _form, _first)
+_Loader.add_implicit_resolver("tag:yaml.org,2002:merge", re.compile("^<<$"), ["<"])
+_Loader.add_constructor(INT, _only(int, INT))
+_Loader.add_constructor(FLOAT, _only(WrittenFloat, FLOAT))
+_Loader.add_constructor(BOOL, _only("true".__eq__, BOOL))
 
 
 def _where(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and (mark := error.problem_mark):
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    if isinstance(error, yaml.reader.ReaderError) and isinstance(error.character, int):
+        return f"byte {error.position + 1}, 0x{error.character:02x}, is not {error.encoding.upper()}"
     return " ".join(str(error).split())

@@ -15,7 +15,7 @@ import yaml
 
 from labctl.config import splice
 from labctl.config.check import check
-from labctl.config.document import read
+from labctl.config.document import content, parsed
 from labctl.config.model import Config
 from labctl.config.problems import Problem, invalid
 from labctl.errors import UsageError
@@ -85,8 +85,8 @@ class Source:
         values = {**self.values, splice.KEY: apps}
         try:
             text = edit()
-            is_right = yaml.safe_load(text) == values
-        except (splice.UnclearError, yaml.YAMLError):
+            is_right = parsed(self.path, text)[0] == values
+        except (splice.UnclearError, yaml.YAMLError, UsageError):
             is_right = False
         if not is_right:
             raise UsageError(
@@ -99,10 +99,10 @@ class Source:
 
 def opened(path: Path) -> Source:
     """The file as it is. Raises UsageError as `config.load` does, but for values that are wrong."""
-    values, problems = read(path)
-    content = path.read_bytes()
-    encoding = _UTF16.get(content[:2], "utf-8")
-    return Source(path, content.decode(encoding), values, tuple(problems), content, encoding)
+    original = content(path)
+    values, problems = parsed(path, original)
+    encoding = _UTF16.get(original[:2], "utf-8")
+    return Source(path, original.decode(encoding), values, tuple(problems), original, encoding)
 
 
 def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:

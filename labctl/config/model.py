@@ -12,8 +12,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from labctl.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
 from labctl.pools import usual
 
-Provider = Literal["auto", "docker", "libvirt", "virtualbox", "existing"]
-Ingress = Literal["auto", "ingress-nginx", "traefik", "contour"]
+Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
+BOOTED = ("auto", "docker")
+"""The providers whose nodes `up` boots. Of the others `render` writes the Vagrantfile, and that is all."""
+Ingress = Literal["auto", "ingress-nginx", "traefik"]
 
 # The grammar of values. Each pattern keeps quotes, control characters and line ends from travelling inward.
 
@@ -93,12 +95,25 @@ def _public_name(hostname: str) -> str:
     return hostname
 
 
+_OTHERS_OBJECTS = {
+    "kubernetes": "the Kubernetes API's own Service",
+    **dict.fromkeys(("demo-first", "demo-second", "demo-third"), "a Service of the demo `pool`"),
+}
+"""Names in the namespace of apps, each with whose object has it."""
+
+
+def _free_name(name: str) -> str:
+    if name in _OTHERS_OBJECTS:
+        raise ValueError(f"is the name of {_OTHERS_OBJECTS[name]}, which the app's would take the place of")
+    return name
+
+
 class AppConfig(BaseModel):
     """A web application."""
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=_SERVICE, max_length=50)]
+    name: Annotated[str, Field(pattern=_SERVICE, max_length=50), AfterValidator(_free_name)]
     image: Annotated[str, Field(pattern=_IMAGE, max_length=255)] = "nginx"
     hostname: Annotated[str, Field(pattern=_HOSTNAME, max_length=253), AfterValidator(_public_name)] | None = Field(
         default=None, description="By default the name with .local behind it."
@@ -116,7 +131,9 @@ class Config(BaseModel):
         default="demo", description="The lab's name; its nodes are named after it."
     )
     provider: Provider = Field(
-        default="auto", description="What makes the nodes: auto, docker, libvirt, virtualbox or existing."
+        default="auto",
+        description="What makes the nodes: docker, which auto means as well. For libvirt and virtualbox, `labctl render` "
+        "writes the Vagrantfile.",
     )
     network: Annotated[IPv4Network, BeforeValidator(_network)] = Field(
         default=IPv4Network("192.168.56.0/24"),
@@ -142,7 +159,7 @@ class Config(BaseModel):
     )
     ingress: Ingress = Field(
         default="auto",
-        description="Ingress controller: ingress-nginx, traefik or contour; auto is the first the bundle carries.",
+        description="Ingress controller: ingress-nginx or traefik; auto is the first the bundle carries.",
     )
     apps: list[AppConfig] = Field(
         default=[AppConfig(name="my-app")],

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from labctl.config.scalars import is_text
 from labctl.errors import UsageError
 
 LONGEST_SHOWN = 80
@@ -34,6 +35,14 @@ def invalid(path: Path | None, problems: Sequence[Problem]) -> UsageError:
 
 
 def shown(value: object) -> str:
-    """The value on one line of limited length, without anything a terminal would act upon."""
-    text = value if isinstance(value, str) and value.isprintable() and value.strip() else repr(value)
+    """Return the value as `labctl.yaml` has it: on one line of limited length, with nothing a terminal would act upon.
+
+    Text that would be something else without its quotes has them.
+    """
+    if isinstance(value, bool) or value is None:
+        text = {True: "true", False: "false", None: "null"}[value]
+    elif isinstance(value, str) and value.isprintable() and value.strip():
+        text = value if is_text(value) else f'"{value}"'
+    else:
+        text = repr(value)
     return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"

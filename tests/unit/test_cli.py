@@ -186,7 +186,7 @@ def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
 ) -> None:
     (home / "labctl.yaml").write_text("workers: many\ncolour: red\n")
 
-    assert labctl("status") == 2
+    assert labctl("up", "--dry-run") == 2
     err = capsys.readouterr().err
     assert "workers" in err
     assert "colour" in err

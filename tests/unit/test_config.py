@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import errno
+import os
+import re
 from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 import yaml
@@ -67,8 +71,28 @@ def test_an_empty_file_is_the_default_lab(load: Load, text: str) -> None:
 
 def test_the_example_is_the_default_lab_and_explains_every_key(load: Load) -> None:
     assert load(config.example()) == SEED
-    assert list(yaml.safe_load(config.example())) == list(config.schema()["properties"])
-    assert config.example().count("\n# ") + 1 == len(config.schema()["properties"])
+    uncommented = re.sub(r"^( *)# (?=\w+: )", r"\1", config.example(), flags=re.MULTILINE)
+    assert load(uncommented) == SEED
+    assert list(yaml.safe_load(uncommented)) == list(config.schema()["properties"])
+    assert set(yaml.safe_load(uncommented)["apps"][0]) == set(config.schema()["$defs"]["AppConfig"]["properties"])
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "changed"),
+    [
+        ("network: 192.168.56.0/24", "network: 10.20.0.0/24", {"pool": "10.20.0.100-10.20.0.110"}),
+        ("name: my-app", "name: shop", {"apps": "shop.local"}),
+        ("name: demo", "name: class", {"name": "class"}),
+        ("workers: 1", "workers: 20", {"workers": "20"}),
+    ],
+)
+def test_a_key_of_the_example_can_be_changed_and_what_follows_from_it_follows(
+    load: Load, before: str, after: str, changed: dict[str, str]
+) -> None:
+    lab = load(config.example().replace(before, after))
+
+    for key, text in changed.items():
+        assert text in str(getattr(lab, key))
 
 
 def test_every_key_reaches_the_lab(load: Load) -> None:
@@ -146,6 +170,125 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert caught.value.id == "config-unreadable"
 
 
+def _link(path: Path) -> None:
+    path.symlink_to("gone.yaml")
+
+
+def _loop(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def _below_a_file(path: Path) -> None:
+    (path.parent / "file").touch()
+    path.symlink_to("file/labctl.yaml")
+
+
+@pytest.mark.parametrize(
+    ("make", "identity", "said"),
+    [
+        (_link, "config-not-found", "gone.yaml"),
+        (_loop, "config-unreadable", "labctl.yaml"),
+        (_below_a_file, "config-unreadable", "labctl.yaml"),
+        (Path.mkdir, "config-unreadable", "a folder"),
+        (os.mkfifo, "config-unreadable", "a pipe"),
+        (lambda path: path.symlink_to("/dev/zero"), "config-unreadable", "a device"),
+        (lambda path: path.write_bytes(b"name: sch\xf6n\n"), "config-invalid", "byte 10, 0xf6, is not UTF-8"),
+        (lambda path: path.write_bytes(b"name: a\0b\n"), "config-invalid", "is not valid YAML"),
+    ],
+)
+def test_what_cannot_be_read_is_an_error_and_never_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], object], identity: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make(tmp_path / "labctl.yaml")
+    file = config.find(None)
+
+    for act in (lambda: config.load(file, Overrides()), lambda: config.name_of(file, None)):
+        with pytest.raises(UsageError) as caught:
+            act()
+        assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.USAGE)
+        assert said in caught.value.message
+    assert config.name_of(file, "class") == "class"
+
+
+def test_a_file_that_may_not_be_read_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object, **_options: object) -> NoReturn:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+
+    with pytest.raises(UsageError, match="Permission denied") as caught:
+        config.load(tmp_path / "labctl.yaml", Overrides())
+
+    assert caught.value.id == "config-unreadable"
+
+
+def test_no_file_at_all_can_be_asked_for() -> None:
+    assert config.load(Path(os.devnull), Overrides()) == SEED
+
+
+def test_a_file_of_the_other_ending_is_not_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "labctl.yml").symlink_to("anywhere")
+
+    with pytest.raises(UsageError, match=r"labctl\.yml") as caught:
+        config.find(None)
+    assert (caught.value.id, caught.value.exit_code) == ("config-misnamed", ExitCode.USAGE)
+
+    assert config.find(Path("labctl.yml")) == Path("labctl.yml")
+    (tmp_path / "labctl.yaml").touch()
+    assert config.find(None) == Path("labctl.yaml")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("name: class\nworker: 2", "class"),
+        ("name: class\nworkers: many\ncpus: 1\ncpus: 2", "class"),
+        ("worker: 2", "demo"),
+        ("", "demo"),
+        ("apps: [{name: kubernetes}]", "demo"),
+        ("provider: existing\ningress: contour\nname: class", "class"),
+        ("name: class\napps: [", "class"),
+        ("apps: {name: other}\nname: class\n\tcpus: 1", "class"),
+        ("apps: [name]\nname: class\nworkers: !!int x", "class"),
+    ],
+)
+def test_the_name_is_known_whatever_else_is_wrong_with_the_file(tmp_path: Path, text: str, name: str) -> None:
+    path = tmp_path / "labctl.yaml"
+    path.write_text(text)
+
+    assert config.name_of(path, None) == name
+    assert config.name_of(path, "option") == "option"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "name: Demo",
+        "name: 12",
+        "name: a\nname: b",
+        "name: a\nname: b\napps: [",
+        "name: a\n---\nname: b",
+        "apps: [\nname: class",
+        "- a",
+        "workers: [",
+        "x: [}",
+        "name: [",
+        "name:",
+    ],
+)
+def test_a_name_that_cannot_be_known_is_no_default(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labctl.yaml"
+    path.write_text(text)
+
+    with pytest.raises(UsageError) as caught:
+        config.name_of(path, None)
+
+    assert caught.value.id == "config-invalid"
+    assert "--name" in caught.value.hint
+
+
 def test_every_problem_is_reported_at_once_with_its_key_and_value(problems: Problems) -> None:
     found = problems(
         """
@@ -183,9 +326,11 @@ ONE_PROBLEM = {
     "name: ''": "name: '': must be lower-case letters",
     f"name: {'a' * 33}": "must not be longer than 32 characters",
     "name: 12": "name: 12: must be text, in quotes",
-    "name: no": "name: False: must be text, in quotes",
-    "provider: dockr": "provider: dockr: must be 'auto', 'docker', 'libvirt', 'virtualbox' or 'existing'",
-    "ingress: haproxy": "ingress: haproxy: must be 'auto', 'ingress-nginx', 'traefik' or 'contour'",
+    "name: true": "name: true: must be text, in quotes",
+    "provider: dockr": "provider: dockr: must be 'auto', 'docker', 'libvirt' or 'virtualbox'",
+    "provider: existing": "provider: existing: must be 'auto', 'docker', 'libvirt' or 'virtualbox'",
+    "ingress: haproxy": "ingress: haproxy: must be 'auto', 'ingress-nginx' or 'traefik'",
+    "ingress: contour": "ingress: contour: must be 'auto', 'ingress-nginx' or 'traefik'",
     # the network
     "network: 192.168.56.1/24": "network: 192.168.56.1/24: must be written 192.168.56.0/24",
     "network: fd00::/64": "network: fd00::/64: must be an IPv4 network",
@@ -210,11 +355,11 @@ ONE_PROBLEM = {
     "workers: -1": "workers: -1: must be at least 0",
     "workers: 21": "workers: 21: must be at most 20",
     "workers: 1.5": "workers: 1.5: must be a whole number",
-    "workers: true": "workers: True: must be a whole number",
-    "workers:": "workers: None: must be a whole number",
+    "workers: true": "workers: true: must be a whole number",
+    "workers:": "workers: null: must be a whole number",
     "cpus: 0": "cpus: 0: must be at least 1",
     "memory: 511": "memory: 511: must be at least 512",
-    "memory: 256MiB": "memory: 256: must be at least 512",
+    "memory: 256MiB": "memory: 256MiB: must be at least 512 MiB",
     "memory: 2G": "memory: 2G: must be a number of MiB",
     # the version
     "kubernetes: 1.37": "kubernetes: 1.37: must be text, in quotes",
@@ -248,7 +393,9 @@ ONE_PROBLEM = {
     'apps: [{name: a, image: "nginx\\n"}]': "apps[0].image: 'nginx\\n': must be an image reference",
     "apps: [{name: a, port: 0}]": "apps[0].port: 0: must be at least 1",
     "apps: [{name: a, port: 65536}]": "apps[0].port: 65536: must be at most 65535",
-    'apps: [{name: a, port: "80"}]': "apps[0].port: 80: must be a whole number",
+    'apps: [{name: a, port: "80"}]': 'apps[0].port: "80": must be a whole number',
+    "apps: [{name: kubernetes}]": "apps[0].name: kubernetes: is the name of the Kubernetes API's own Service",
+    "apps: [{name: demo-second}]": "apps[0].name: demo-second: is the name of a Service of the demo `pool`",
     "apps: [{name: a, replicas: -1}]": "apps[0].replicas: -1: must be at least 0",
     "apps: [{name: a, replicas: 51}]": "apps[0].replicas: 51: must be at most 50",
     # the document
@@ -260,8 +407,11 @@ ONE_PROBLEM = {
     "apps: [": "is not valid YAML: line 1, column 8: ",
     "name: demo\n\tcpus: 1": "is not valid YAML: line 2, column 1: ",
     "name: a\n---\nname: b": "is not valid YAML: line 2, column 1: ",
-    "name: 2026-13-45": "is not valid YAML: line 1, column 7: '2026-13-45' cannot be read",
-    "cpus: !!int x": "is not valid YAML: line 1, column 7: 'x' cannot be read",
+    "cpus: !!int x": "is not valid YAML: line 1, column 7: x cannot be read",
+    'cpus: !!int "010"': "is not valid YAML: line 1, column 7: 010 cannot be read",
+    "cpus: !!int 1_0": "is not valid YAML: line 1, column 7: 1_0 cannot be read",
+    "cpus: !!float 1_0.5": "is not valid YAML: line 1, column 7: 1_0.5 cannot be read",
+    "name: !!bool yes": "is not valid YAML: line 1, column 7: yes cannot be read",
     "name: !!python/name:os.system x": "is not valid YAML: line 1, column 7: ",
     "[" * 500: "is not valid YAML: ",
     "name: \x01": "is not valid YAML: ",
@@ -273,6 +423,79 @@ def test_a_wrong_value_is_one_problem(problems: Problems, text: str, problem: st
     (found,) = problems(text)
 
     assert problem in found
+
+
+WHOLE_NUMBERS = {"workers", "cpus", "memory", "apps[0].port", "apps[0].replicas"}
+NUMBERS_OF_YAML_1_1 = (
+    *("010", "0o10", "0o80", "0x10", "0b10", "1_000", "+5", "-0", "00", "12:30", "1:00:00"),
+    *("1e3", "1.5e3", "1e+3", ".5", "5.", "1_0.5", "12:30.5", ".inf", "-.INF", ".nan"),
+    *("yes", "no", "on", "off", "Yes", "NO", "On", "OFF", "True", "TRUE", "y", "n", "Null", "NULL"),
+    *("2026-11-25", "2026-11-25T10:00:00Z", "2026-13-45", "=", "\uff12"),
+)
+"""Written as YAML 1.1 reads something else into them: a number in another base, true, false, nothing or a date."""
+
+
+def _with(key: str, value: str) -> str:
+    return f"apps: [{{name: a, {key.rpartition('.')[2]}: {value}}}]" if "." in key else f"{key}: {value}"
+
+
+@pytest.mark.parametrize("key", sorted(WHOLE_NUMBERS))
+@pytest.mark.parametrize("written", [*NUMBERS_OF_YAML_1_1, "1.5", "1.50", "-0.0", "true", "false", "two"])
+def test_a_number_is_refused_as_it_is_written_where_it_is_written_in_another_way(
+    problems: Problems, key: str, written: str
+) -> None:
+    (found,) = problems(_with(key, written))
+
+    assert found.startswith(f"{key}: {written}: must be a ")
+
+
+@pytest.mark.parametrize("key", sorted(WHOLE_NUMBERS))
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_number_in_quotes_is_shown_with_them(problems: Problems, key: str, quote: str) -> None:
+    (found,) = problems(_with(key, f"{quote}7{quote}"))
+
+    assert found.startswith(f'{key}: "7": must be a ')
+
+
+@pytest.mark.parametrize("written", ["12", "0", "-3", "1.37", "1.30", "1.0", "true", "false"])
+@pytest.mark.parametrize("key", ["name", "kubernetes", "hosts_file", "apps[0].image", "apps[0].hostname"])
+def test_what_is_no_text_is_refused_as_it_is_written_where_text_must_be(
+    problems: Problems, key: str, written: str
+) -> None:
+    (found,) = problems(_with(key, written))
+
+    assert found.startswith(f"{key}: {written}: must be text")
+
+
+@pytest.mark.parametrize(
+    "name", ["no", "on", "off", "yes", "y", "010", "0o80", "0x10", "1e3", "2026-11-25", "2026-13-45"]
+)
+def test_text_stays_the_text_that_is_written(load: Load, name: str) -> None:
+    assert load(f"name: {name}").name == name
+    assert load(f'name: "{name}"').name == name
+
+
+def test_every_problem_of_a_number_is_told_with_those_of_others(problems: Problems) -> None:
+    assert len(problems("cpus: 0o2\nmemory: 2_048\nname: 1.0\napps: [{name: kubernetes, port: 0x50}]")) == 5
+
+
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+def test_a_provider_that_is_rendered_only_is_refused_where_the_lab_is_to_boot(
+    load: Load, tmp_path: Path, provider: str
+) -> None:
+    assert load(f"provider: {provider}").provider == provider
+    for path, overrides, key in (
+        (tmp_path / "labctl.yaml", Overrides(), "provider"),
+        (None, Overrides(provider=provider), "--provider"),
+    ):
+        with pytest.raises(UsageError, match=f"\n  {key}: {provider}: .*docker") as caught:
+            config.load(path, overrides, to_boot=True)
+        assert (caught.value.id, caught.value.exit_code) == ("config-invalid", ExitCode.USAGE)
+
+
+@pytest.mark.parametrize("provider", ["auto", "docker"])
+def test_a_provider_that_is_carried_out_is_accepted_where_the_lab_is_to_boot(provider: str) -> None:
+    assert config.load(None, Overrides(provider=provider), to_boot=True).provider == provider
 
 
 def test_more_workers_than_the_network_has_room_for_are_refused(problems: Problems) -> None:
@@ -306,7 +529,7 @@ def test_an_unusual_value_is_accepted(load: Load, text: str) -> None:
 def test_an_option_is_named_as_one(problems: Problems) -> None:
     assert problems("", Overrides(name="No Good", provider="vmware")) == [
         "--name: No Good: must be lower-case letters, digits and hyphens, with a letter or digit at both ends",
-        "--provider: vmware: must be 'auto', 'docker', 'libvirt', 'virtualbox' or 'existing'",
+        "--provider: vmware: must be 'auto', 'docker', 'libvirt' or 'virtualbox'",
     ]
 
 

@@ -51,7 +51,7 @@ PROBLEMS = [
     "scenes[0].run[3]: 7: must be keys and values",
     "scenes[0].run[4].command: kubectl get $: has a $ that begins no name",
     "scenes[0].expect[1].http: ftp://x: must be http://HOSTNAME",
-    "scenes[0].expect[1].status: 200: must be a whole number",
+    'scenes[0].expect[1].status: "200": must be a whole number',
     "scenes[0].expect[2].address: foo: must be NAMESPACE/SERVICE",
     "scenes[0].expect[3].is: maybe: must be an IPv4 address, NAMESPACE/SERVICE, any, or none",
     "scenes[0].expect[4]: {'what': 3}: must have one of the keys http, address, announcer, node, gap, seconds",
@@ -151,7 +151,7 @@ def test_a_file_that_is_no_demo_is_told_of(text: str, told: str, tmp_path: Path)
 
 
 def test_a_file_that_cannot_be_read_is_told_of(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=f"cannot read the demo {tmp_path}: Is a directory") as caught:
+    with pytest.raises(UsageError, match=f"cannot read the demo {tmp_path}: it is a folder") as caught:
         library.read(tmp_path)
 
     assert caught.value.id == "demo-invalid"

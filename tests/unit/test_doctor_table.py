@@ -44,7 +44,7 @@ def test_a_machine_without_any_tool_is_examined_in_full(context: Context) -> Non
             return False
 
     for isolated in (False, True):
-        for provider in ("auto", "libvirt", "virtualbox", "existing"):
+        for provider in ("auto", "libvirt", "virtualbox"):
             asked = replace(context, isolated=isolated, lab=replace(context.lab, provider=provider), bundle_folder=None)
             answer = report(asked, examine(asked, Bare(platform="darwin", is_root=False)))
 

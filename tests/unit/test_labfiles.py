@@ -12,7 +12,6 @@ from fakes import METALLB, lab
 from labctl import labfiles, pki
 from labctl.bundle import Image
 from labctl.context import Context
-from labctl.errors import MissingError
 from labctl.render import documents
 
 
@@ -81,13 +80,6 @@ def test_failure_detectors_are_there_where_the_bundle_carries_their_image(contex
     assert [found["kind"] for found in without] == ["Secret"]
     assert detectors["kind"] == "DaemonSet"
     assert [each["image"] for each in detectors["spec"]["template"]["spec"]["containers"]] == [reference]
-
-
-def test_a_provider_without_files_is_refused_before_anything_is_written(context: Context) -> None:
-    with pytest.raises(MissingError, match="existing"):
-        labfiles.write_lab(replace(context, lab=lab(provider="existing")), context.folder)
-
-    assert not any(context.folder.iterdir())
 
 
 @pytest.mark.parametrize(
