@@ -9,6 +9,7 @@ import typer
 
 from labctl import endings, ui
 from labctl.cli import complete
+from labctl.cli.options import whole_number
 
 if TYPE_CHECKING:
     from labctl.apps import Change
@@ -29,8 +30,12 @@ def add(
     host: Annotated[
         str | None, typer.Option(metavar="HOSTNAME", help="Hostname it answers at.  [default: NAME.local]")
     ] = None,
-    port: Annotated[int | None, typer.Option(metavar="N", help="Port it listens on.  [default: 80]")] = None,
-    replicas: Annotated[int | None, typer.Option(metavar="N", help="Number of pods.  [default: 2]")] = None,
+    port: Annotated[
+        int | None, typer.Option(metavar="N", parser=whole_number, help="Port it listens on.  [default: 80]")
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", parser=whole_number, help="Number of pods.  [default: 2]")
+    ] = None,
 ) -> None:
     """Add an app to labctl.yaml and, if the lab is up, deploy it.
 

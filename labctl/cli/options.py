@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from labctl.cli import complete
+
+
+def whole_number(written: str) -> int:
+    """Return the number, written as labctl.yaml has it. Python's own reading takes 1_0 for 10."""
+    if not re.fullmatch("0|-?[1-9][0-9]*", written):
+        raise typer.BadParameter(f"{written}: must be a whole number")
+    return int(written)
+
 
 BundleFolder = Annotated[
     Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in this folder.")
@@ -19,6 +28,8 @@ Hostname = Annotated[
     ),
 ]
 Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx or traefik.")]
-Provider = Annotated[str | None, typer.Option(metavar="NAME", help="auto or docker; to render, also libvirt or virtualbox.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", help="How many worker nodes there are.")]
+Provider = Annotated[
+    str | None, typer.Option(metavar="NAME", help="auto or docker; to render, also libvirt or virtualbox.")
+]
+Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]

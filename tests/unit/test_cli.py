@@ -118,6 +118,17 @@ def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[
     assert labctl(*arguments) == 2
 
 
+@pytest.mark.parametrize("written", ["1_0", "010", "+1", " 1", "1.0", "1e1", "\uff11", ""])
+@pytest.mark.parametrize(
+    "line", [("up", "--dry-run", "--workers"), ("app", "add", "a", "--port"), ("app", "add", "a", "--replicas")]
+)
+def test_a_number_that_is_written_in_another_way_is_wrong_usage(
+    labctl: Run, capsys: pytest.CaptureFixture[str], line: tuple[str, ...], written: str
+) -> None:
+    assert labctl(*line, written) == 2
+    assert f"{written}: must be a whole number" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated("terminated"), 143)])
 def test_what_stops_a_command_has_the_exit_code_that_shells_know(
     stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
