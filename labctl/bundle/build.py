@@ -83,6 +83,17 @@ def recipe_id() -> str:
     return f"kubernetes-{VERSIONS['kubernetes']}-{_architecture()}-{digest.hexdigest()[:8]}"
 
 
+def made_images() -> tuple[str, ...]:
+    """Return the references of the images that `build` makes, their versions as far as they are known before."""
+    images = (artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
+    return tuple(image.reference for image in images)
+
+
+def made_files() -> tuple[str, ...]:
+    """Return the paths of the files that `build` makes."""
+    return tuple(path for artefact in RECIPE for path in artefact.files)
+
+
 def _architecture() -> str:
     machine = platform.machine()
     if machine not in _ARCHITECTURES:

@@ -13,6 +13,7 @@ from .reallab import RealLab
 
 pytestmark = pytest.mark.e2e
 
+IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
 FILE = "ingress-nginx-baremetal.yaml"
 UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", Path(__file__).parents[3] / "shared" / "upstream"))
 SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
@@ -21,13 +22,15 @@ DEPLOYMENT = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
 
 @pytest.fixture
 def bundle_with_ingress_nginx(bundle: Path, tmp_path: Path) -> Path:
-    """The folder of a bundle that carries upstream's manifest as well."""
+    """The folder of a bundle that carries upstream's manifest as well, and says that it has the image."""
     if not (UPSTREAM / FILE).exists():
         pytest.skip(f"{UPSTREAM / FILE} is not there; LABCTL_UPSTREAM names the folder of upstream's manifests")
     content = (UPSTREAM / FILE).read_bytes()
     assert f"{hashlib.sha256(content).hexdigest()}  {FILE}" in (UPSTREAM / "SHA256SUMS").read_text(encoding="utf-8")
     described = bundles.linked(bundle, tmp_path)
     described["files"].append(bundles.entry(f"manifests/{FILE}", content))
+    # Another image's archive in the place of its own: no node of this lab starts with it.
+    described["images"].append({"reference": IMAGE, "archive": "images/nginx.tar", "runs_on": "node"})
     (tmp_path / "manifests" / FILE).write_bytes(content)
     return bundles.write(tmp_path, described)
 
@@ -44,7 +47,7 @@ def test_ingress_nginx_is_accepted_gets_an_address_and_gives_way_to_traefik(
     assert service["spec"]["type"] == "LoadBalancer"
     assert [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]] == ["192.168.56.100"]
     assert "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller" in _container(lab)["args"]
-    assert _container(lab)["image"].startswith("registry.k8s.io/ingress-nginx/controller:")
+    assert _container(lab)["image"] == IMAGE
     assert lab.objects("validatingwebhookconfigurations", "ingress-nginx-admission")["webhooks"]
 
     lab.up("--ingress", "traefik", "--bundle", str(bundle))

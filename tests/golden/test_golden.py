@@ -157,7 +157,7 @@ spec:
           readinessProbe: {initialDelaySeconds: 10}
 """
 NGINX_IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
-INGRESS_NGINX = ingress.choose("ingress-nginx", ())
+INGRESS_NGINX = next(row for row in ingress.CONTROLLERS if row.name == "ingress-nginx")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from labctl.errors import MissingError
 from labctl.ingress import CONTROLLERS, IngressController, choose, objects
 
-NGINX = choose("ingress-nginx", ())
+NGINX, _TRAEFIK = CONTROLLERS
 NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"
 TRAEFIK_IMAGE = "docker.io/library/traefik:v3.7.15"
 SERVICE = {"kind": "Service", "metadata": {"name": NGINX.service}, "spec": {"type": "NodePort"}}
@@ -34,29 +35,44 @@ def _container(adapted: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "carried", "chosen"),
+    ("name", "images", "files", "chosen"),
     [
-        ("auto", [TRAEFIK_IMAGE], "traefik"),
-        ("auto", [TRAEFIK_IMAGE, NGINX_IMAGE], "ingress-nginx"),
-        ("traefik", [NGINX_IMAGE], "traefik"),
-        ("ingress-nginx", [], "ingress-nginx"),
+        ("auto", [TRAEFIK_IMAGE], [], "traefik"),
+        ("auto", [TRAEFIK_IMAGE, NGINX_IMAGE], [NGINX.manifest], "ingress-nginx"),
+        ("auto", [TRAEFIK_IMAGE, NGINX_IMAGE], [], "traefik"),
+        ("auto", [TRAEFIK_IMAGE], [NGINX.manifest], "traefik"),
+        ("traefik", [TRAEFIK_IMAGE, NGINX_IMAGE], [NGINX.manifest], "traefik"),
+        ("ingress-nginx", [NGINX_IMAGE], [NGINX.manifest], "ingress-nginx"),
     ],
 )
 def test_the_controller_is_the_one_asked_for_or_the_first_that_the_bundle_carries(
-    name: str, carried: list[str], chosen: str
+    name: str, images: list[str], files: list[str], chosen: str
 ) -> None:
-    assert choose(name, carried).name == chosen
+    assert choose(name, images, files).name == chosen
 
 
 @pytest.mark.parametrize(
-    ("name", "told"), [("auto", "the bundle carries none"), ("contour", "contour: labctl has no such row")]
+    ("name", "images", "files", "told", "others"),
+    [
+        ("auto", [], [NGINX.manifest], "auto", ""),
+        ("auto", [NGINX_IMAGE], [], "auto", ""),
+        ("contour", [TRAEFIK_IMAGE], [], "contour", "traefik"),
+        ("ingress-nginx", [TRAEFIK_IMAGE], [], f"{NGINX.repository} and {NGINX.manifest}", "traefik"),
+        ("ingress-nginx", [TRAEFIK_IMAGE], [NGINX.manifest], NGINX.repository, "traefik"),
+        ("ingress-nginx", [NGINX_IMAGE], [], NGINX.manifest, ""),
+        ("traefik", [NGINX_IMAGE], [NGINX.manifest], _TRAEFIK.repository, "ingress-nginx"),
+        ("traefik", ["docker.io/library/traefik-hub:v3.7.15"], [], _TRAEFIK.repository, ""),
+    ],
 )
-def test_a_controller_that_cannot_be_had_is_missing(name: str, told: str) -> None:
-    with pytest.raises(MissingError, match=told) as raised:
-        choose(name, ["labctl.local/nginx:1.26.3"])
+def test_a_controller_that_the_bundle_does_not_carry_is_missing_with_what_lacks_and_what_there_is(
+    name: str, images: list[str], files: list[str], told: str, others: str
+) -> None:
+    with pytest.raises(MissingError, match=re.escape(told)) as raised:
+        choose(name, ["labctl.local/nginx:1.26.3", *images], files)
 
     assert raised.value.id == "ingress-not-carried"
-    assert "ingress-nginx, traefik" in raised.value.hint
+    assert raised.value.hint.startswith(f"Choose what it carries: {others}." if others else "Name a bundle")
+    assert "--bundle" in raised.value.hint
 
 
 def test_the_retired_controller_says_so() -> None:

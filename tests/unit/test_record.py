@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from collections.abc import Callable
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import lab
+from fakes import bundle, lab
 
+from labctl.bundle.format import write as describe
 from labctl.errors import MissingError, UsageError
-from labctl.record import FILE_NAME, Record, read, refuse_differences, write
+from labctl.record import FILE_NAME, Record, read, refuse_differences, values, write
 
 APPS = [{"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "port": 8080, "replicas": 3}]
 ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", workers=2, apps=APPS, hosts_file="/tmp/h")  # noqa: S108 - never written
@@ -50,13 +54,79 @@ def test_up_can_bring_these_changes_about(values: dict[str, Any]) -> None:
     refuse_differences(Record(lab(), isolated=False), Record(lab(**values), isolated=False))
 
 
+@pytest.fixture
+def carries(tmp_path: Path) -> Callable[[str], Path]:
+    """Makes the description of a bundle that carries this version of Kubernetes."""
+
+    def write_bundle(version: str) -> Path:
+        made = bundle(tmp_path / version)
+        describe(dataclasses.replace(made, versions={**made.versions, "kubernetes": version}))
+        return made.folder
+
+    return write_bundle
+
+
+SAME = [
+    # What the lab was made with, and what is asked for.
+    ({}, {"kubernetes": "1.37.2"}),
+    ({"kubernetes": "1.37.2"}, {}),
+    ({}, {"provider": "docker"}),
+    ({"provider": "docker"}, {}),
+    ({}, {"ingress": "traefik"}),
+    ({"ingress": "traefik"}, {}),
+    ({}, {"pool": "192.168.56.100-192.168.56.110"}),
+    ({}, {"memory": "2GiB"}),
+    ({}, {"hosts_file": "/etc//hosts"}),
+]
+
+
+@pytest.mark.parametrize(("before", "after"), SAME)
+def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to_auto(
+    carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    made = Record(lab(**before), isolated=False, bundle=carries("1.37.2"))
+
+    refuse_differences(made, Record(lab(**after), isolated=False))
+    refuse_differences(made, Record(lab(**after), isolated=False, bundle=made.bundle))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "other_bundle", "told"),
+    [
+        ({}, {"kubernetes": "1.36.0"}, "", "kubernetes: it has 1.37.2, asked is 1.36.0"),
+        ({}, {"kubernetes": "1.36.0"}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
+        ({}, {}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
+        ({"kubernetes": "1.37.2"}, {}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
+        ({}, {"provider": "libvirt"}, "", "provider: it has docker, asked is libvirt"),
+        ({"provider": "libvirt"}, {}, "", "provider: it has libvirt, asked is docker"),
+    ],
+)
+def test_another_kubernetes_is_refused_wherever_it_is_asked_for(
+    carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any], other_bundle: str, told: str
+) -> None:
+    other = carries(other_bundle) if other_bundle else None
+
+    with pytest.raises(UsageError) as raised:
+        refuse_differences(Record(lab(**before), False, carries("1.37.2")), Record(lab(**after), False, other))
+
+    assert raised.value.id == "lab-differs"
+    assert raised.value.message.splitlines()[1:] == [f"  {told}"]
+
+
+def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_gone_may_get_another(
+    carries: Callable[[str], Path], tmp_path: Path
+) -> None:
+    refuse_differences(Record(lab(), isolated=True), Record(lab(kubernetes="1.36.0"), isolated=True))
+    gone = Record(lab(), isolated=True, bundle=tmp_path / "gone")
+    refuse_differences(gone, Record(lab(), isolated=True, bundle=carries("1.37.2")))
+
+
 @pytest.mark.parametrize(
     ("values", "told"),
     [
         ({"network": "192.168.60.0/24"}, "network: it has 192.168.56.0/24, asked is 192.168.60.0/24"),
         ({"cpus": 4}, "cpus: it has 2, asked is 4"),
         ({"memory": 4096}, "memory: it has 2048, asked is 4096"),
-        ({"kubernetes": "1.36.0"}, "kubernetes: it has auto, asked is 1.36.0"),
         ({"hosts_file": "/srv/hosts"}, "hosts_file: it has /etc/hosts, asked is /srv/hosts"),
         ({"workers": 0}, "workers: it has 1, asked is 0"),
     ],
@@ -81,13 +151,124 @@ def test_every_difference_is_told_at_once() -> None:
     ]
 
 
+WRONG: dict[str, tuple[object, ...]] = {
+    "name": ("No", "", "../up", 1, None),
+    "workers": (-1, 21, "many", None, 1.5),
+    "network": ("56", "192.168.56.0/33", None, []),
+    "pool": ("", "192.168.56.1", "a-b", "1.1.1.1-1.1.1.2-1.1.1.3", None),
+    "apps": ("a", [1], [{}], [{"hostname": "a"}], None),
+    "memory": ("much", None),
+    "hosts_file": (None, 1),
+}
+"""Values that no labctl ever wrote."""
+
+
 @pytest.mark.parametrize(
-    "content", ["", "{", "[]", '{"lab": {}}', '{"lab": {"name": "No"}, "isolated": false, "bundle": null}']
+    "content",
+    [
+        *("", "{", "[]", "null", '"lab"', '{"lab": []}', '{"lab": null}', "\xff"),
+        *(json.dumps({"lab": {"name": "demo", key: value}}) for key, values in WRONG.items() for value in values),
+    ],
 )
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE_NAME).write_text(content)
+    (tmp_path / FILE_NAME).write_text(content, encoding="latin-1")
 
     with pytest.raises(MissingError, match=r"lab\.json does not describe a lab") as caught:
         read(tmp_path)
 
     assert caught.value.id == "record-damaged"
+
+
+MADE_BY_2404CC3 = """\
+{
+  "lab": {
+    "name": "class",
+    "provider": "auto",
+    "network": "10.20.0.0/24",
+    "workers": 2,
+    "cpus": 2,
+    "memory": 2048,
+    "pool": "10.20.0.100-10.20.0.110",
+    "kubernetes": "auto",
+    "ingress": "contour",
+    "apps": [
+      {
+        "name": "kubernetes",
+        "hostname": "kubernetes.local",
+        "image": "nginx",
+        "port": 80,
+        "replicas": 2
+      }
+    ],
+    "hosts_file": "/etc/hosts"
+  },
+  "isolated": true,
+  "bundle": "/root/.cache/labctl/bundles/kubernetes-1.37.2-amd64-0f9e8d7c"
+}
+"""
+
+
+def test_a_lab_of_an_earlier_version_is_what_it_is_whatever_may_be_asked_for_today(tmp_path: Path) -> None:
+    (tmp_path / FILE_NAME).write_text(MADE_BY_2404CC3)
+
+    made = read(tmp_path)
+
+    assert made is not None
+    assert (made.lab.name, made.lab.ingress, str(made.lab.network)) == ("class", "contour", "10.20.0.0/24")
+    assert [(app.name, app.hostname, app.port) for app in made.lab.apps] == [("kubernetes", "kubernetes.local", 80)]
+    assert [node.name for node in made.lab.nodes] == ["class-control-plane", "class-worker-1", "class-worker-2"]
+    assert (made.isolated, made.bundle is not None) == (True, True)
+
+
+@pytest.mark.parametrize(
+    ("described", "changed"),
+    [
+        ({"lab": {"provider": "existing"}}, {"provider": "existing"}),
+        ({"lab": {"provider": "libvirt"}}, {"provider": "libvirt"}),
+        ({"lab": {"network": "8.8.8.0/24"}}, {"network": IPv4Network("8.8.8.0/24")}),
+        ({"lab": {"cpus": 0, "memory": 1}}, {"cpus": 0, "memory": 1}),
+        ({"lab": {"kubernetes": "v1.36"}}, {"kubernetes": "v1.36"}),
+        ({"lab": {"hosts_file": "hosts"}}, {"hosts_file": Path("hosts")}),
+        ({"lab": {"apps": [{"name": "a b", "port": 0, "later": 1}]}}, {}),
+        ({"lab": {"later": 1}, "schema": 2, "later": 1}, {}),
+        ({"lab": {}}, {}),
+        ({}, {}),
+    ],
+)
+def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_today(
+    tmp_path: Path, described: dict[str, Any], changed: dict[str, Any]
+) -> None:
+    folder = tmp_path / "demo"
+    folder.mkdir()
+    (folder / FILE_NAME).write_text(json.dumps(described))
+
+    made = read(folder)
+
+    assert made is not None
+    expected = dataclasses.replace(lab(), **changed)
+    assert dataclasses.replace(made.lab, apps=(), pool=expected.pool) == dataclasses.replace(expected, apps=())
+    assert (made.isolated, made.bundle) == (False, None)
+
+
+@pytest.mark.parametrize("key", [*values(lab()), "isolated", "bundle"])
+def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
+    folder = tmp_path / "demo"
+    write(folder, Record(lab(), isolated=False))
+    described = json.loads((folder / FILE_NAME).read_text())
+    described.pop(key, None)
+    described["lab"].pop(key, None)
+    (folder / FILE_NAME).write_text(json.dumps(described))
+
+    assert read(folder) == Record(lab(), isolated=False)
+
+
+def test_the_pool_of_a_record_without_one_follows_its_network_and_engine_data_tell_of_isolation(tmp_path: Path) -> None:
+    (tmp_path / "demo" / "engine").mkdir(parents=True)
+    (tmp_path / "demo" / FILE_NAME).write_text('{"lab": {"network": "10.20.0.0/24", "apps": [{"name": "shop"}]}}')
+
+    made = read(tmp_path / "demo")
+
+    assert made is not None
+    assert made.isolated
+    assert str(made.lab.pool) == "10.20.0.100-10.20.0.110"
+    assert made.lab.apps == lab(apps=[{"name": "shop"}]).apps

@@ -9,13 +9,15 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node
+from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
 from labctl import assembly, preflight, record, steps, teardown, web
+from labctl.bundle.build import recipe_id
+from labctl.bundle.format import write as describe
 from labctl.config import from_values
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, ProviderError, RefusedError, UsageError
+from labctl.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
@@ -111,9 +113,59 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
 
 
 def test_the_choice_of_a_pool_is_told(context: Context, watched: Watched) -> None:
-    told = steps.check_machine(replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free"), watched.say)
+    chosen = replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free")
+    told = steps.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.say)
 
     assert told.text == "pool 192.168.56.31-192.168.56.99: free"
+
+
+ABSENT = [
+    ({"kubernetes": "1.36.0"}, "bundle-version", "1.37.2"),
+    ({"ingress": "ingress-nginx"}, "ingress-not-carried", "traefik"),
+]
+"""What neither the tests' bundle nor the one that labctl builds carries, and what they do."""
+
+
+@pytest.mark.parametrize(("values", "identity", "instead"), ABSENT)
+@pytest.mark.parametrize("bundles", ["given", "cached", "none"])
+def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made(
+    context: Context,
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    values: dict[str, str],
+    identity: str,
+    instead: str,
+    bundles: str,
+) -> None:
+    monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
+    monkeypatch.setattr(steps, "build", lambda *_arguments: pytest.fail("built"))
+    bundle_folder = context.bundle_folder if bundles == "given" else None
+    if bundles != "none":
+        folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
+        folder.mkdir(parents=True, exist_ok=True)
+        describe(replace(context.bundle, folder=folder, id=folder.name))
+    asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
+
+    for step in (steps.check_machine, steps.choose_bundle, steps.render):
+        with pytest.raises(MissingError) as caught:
+            step(asked, watched.say)
+        assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
+        assert instead in caught.value.message + caught.value.hint
+        assert "--bundle" in caught.value.hint
+
+    assert record.read(context.folder) is None
+
+
+def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context: Context, watched: Watched) -> None:
+    folder = context.cache / "bundles" / "kubernetes-1.36.0"
+    folder.mkdir(parents=True)
+    older = {**context.bundle.versions, "kubernetes": "1.36.0"}
+    describe(replace(context.bundle, folder=folder, id=folder.name, versions=older))
+    asked = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
+
+    steps.check_machine(asked, watched.say)
+
+    assert asked.bundle.folder == folder
 
 
 def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
