@@ -10,6 +10,22 @@ State = Literal["started", "progress", "done", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
+class HostsEntry:
+    """How it stands with a lab's names in the hosts file, and what is left to the user where labctl may not write it."""
+
+    state: Literal["written", "pending", "not needed"]
+    note: str = ""
+    """Why it is pending, and what there is to do."""
+    lines: tuple[str, ...] = ()
+    """Lines of the file that are to be added, or deleted."""
+    commands: tuple[str, ...] = ()
+    """Lines for a shell that do it."""
+
+
+NO_HOSTS = HostsEntry("not needed")
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """One thing that happened in a step. `changed` is set when the step is done, `seconds` also when it failed."""
 
@@ -18,6 +34,8 @@ class Event:
     text: str = ""
     changed: bool | None = None
     seconds: float | None = None
+    hosts: HostsEntry | None = None
+    """Set when a step that looks after the hosts file is done."""
 
 
 Emit = Callable[[Event], None]

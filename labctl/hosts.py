@@ -6,52 +6,78 @@ Everything outside the block is somebody else's: it is never decoded, and stays 
 from __future__ import annotations
 
 import errno
+import json
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Literal
 
+from labctl import sudo
 from labctl.errors import HostsError
-from labctl.faults import reached
 from labctl.locks import try_lock
 from labctl.paths import PRIVATE
+from labctl.rewrite import remove_leftovers, rewrite
 from labctl.wait import until
 
 LOCK_SECONDS = 10.0
+NOT_CHANGED = "hosts-cannot-change"
+"""The id of the error where the file can be read, and not written."""
+FAULT = "hosts.rename"
+ROOT_PROGRAM = Path(__file__).resolve().with_name("hosts_as_root.py")
 
 _LINE = re.compile(r"[0-9A-Fa-f.:]+ [A-Za-z0-9.-]+")
 _MARKER = re.compile(rb"^# (BEGIN|END) labctl ([a-z0-9][-a-z0-9]*)(?=\r?(?:\n|\Z))", re.MULTILINE)
-_RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
-"""A bind mount, a folder we may not write in, an owner we may not give: the file itself may still be writable."""
 
 
 class DamagedMarkerError(ValueError):
     """The BEGIN and END lines of labctl do not pair up, so nobody can tell whose lines are whose."""
 
 
-def sync(path: Path, lab: str, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
-    """The file's block for this lab holds one line a hostname, in the order given; True if the file changed.
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """What a lab's block is to hold: these lines, each an address and a hostname. Without any there is no block."""
 
-    Before a change the file as it was is kept at `backup`. Raises HostsError, with the file untouched, when
+    lab: str
+    lines: tuple[str, ...] = ()
+
+    def apply(self, content: bytes) -> bytes:
+        """Return the content after the edit. Raises as `with_block` and `without_block` do."""
+        return with_block(content, self.lab, self.lines) if self.lines else without_block(content, self.lab)
+
+    @property
+    def by_hand(self) -> str:
+        """What a person can do instead."""
+        if self.lines:
+            return f"write by hand: {'; '.join(self.lines)}"
+        return f"delete by hand the block of labctl {self.lab}"
+
+
+def sync(path: Path, lab: str, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
+    """Make the file's block for this lab hold one line a hostname, in the order given; True if the file changed.
+
+    Without hostnames there is no block. Before a change the file as it was is kept at `backup`. Where this user may not
+    write the file, it is written through sudo, if sudo asks nothing. Raises HostsError, with the file untouched, when
     it is missing, cannot be read or written, or a marker in it is damaged.
     """
-    lines = tuple(f"{address} {hostname}" for hostname, address in addresses.items())
-    by_hand = f"write by hand: {'; '.join(lines)}"
-    return _change(path, backup, lambda content: with_block(content, lab, lines), by_hand)
+    return _change(path, backup, Edit(lab, lines_of(addresses)))
 
 
 def remove(path: Path, lab: str, *, backup: Path) -> bool:
-    """The file has no block for this lab, nor the line end `sync` may have added; True if the file changed.
+    """Remove this lab's block, and the line end `sync` may have added; True if the file changed.
 
-    A missing file has no block. Keeps a copy and refuses as `sync` does.
+    A missing file has no block. Keeps a copy, writes and refuses as `sync` does.
     """
-    by_hand = f"delete by hand the block of labctl {lab}"
-    return os.path.lexists(path) and _change(path, backup, lambda content: without_block(content, lab), by_hand)
+    return os.path.lexists(path) and _change(path, backup, Edit(lab))
+
+
+def lines_of(addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
+    """Return the lines that give each hostname its address."""
+    return tuple(f"{address} {hostname}" for hostname, address in addresses.items())
 
 
 def show(path: Path, lab: str) -> tuple[str, ...] | None:
@@ -60,6 +86,39 @@ def show(path: Path, lab: str) -> tuple[str, ...] | None:
         return None
     with _explained(path, "read", "look at it by hand"), _real(path).open("rb") as file:
         return block(file.read(), lab)
+
+
+def read(path: Path) -> bytes:
+    """Return the content of a hosts file. Refuses as `sync` does."""
+    with _explained(path, "read", "look at it by hand"):
+        return _real(path).read_bytes()
+
+
+def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:
+    """Make the edit, with the file's lock held by the caller; True if the file changed. Refuses as `sync` does.
+
+    A dry run changes nothing, and refuses all the same where the file cannot be written.
+    """
+    with _explained(path, "change", edit.by_hand):
+        real = _real(path)
+        content = real.read_bytes()
+        changed = edit.apply(content)
+        os.close(os.open(real, os.O_WRONLY))
+        if dry_run:
+            return False
+        remove_leftovers(real)
+        if changed != content:
+            rewrite(real, content, changed, FAULT)
+    return changed != content
+
+
+def root_command(act: Literal["check", "remove", "sync"], path: Path, edit: Edit) -> list[str]:
+    """Return the command that does this as root, while the lock is held here.
+
+    Python takes nothing from the user's environment, and leaves no bytecode of root's beside the user's.
+    """
+    words = [word for line in edit.lines for word in line.split()]
+    return [sys.executable, "-I", "-B", str(ROOT_PROGRAM), act, os.path.realpath(path), edit.lab, *words]
 
 
 def with_block(content: bytes, lab: str, lines: Sequence[str]) -> bytes:
@@ -134,20 +193,36 @@ def _line_end(content: bytes) -> bytes:
     return b"\r\n" if newline and before.endswith(b"\r") and not last.endswith(b"\r") else b"\n"
 
 
-def _change(path: Path, backup: Path, edit: Callable[[bytes], bytes], by_hand: str) -> bool:
-    with _explained(path, "read", by_hand):
+def _change(path: Path, backup: Path, edit: Edit) -> bool:
+    with _explained(path, "read", edit.by_hand):
         real = _real(path)
         with _locked(real) as file:
-            _remove_leftovers(real)
+            if os.access(real.parent, os.W_OK):
+                remove_leftovers(real)
             content = file.read()
-            changed = edit(content)
+            changed = edit.apply(content)
             if changed == content:
                 return False
-            with _explained(path, "change", by_hand):
+            with _explained(path, "change", edit.by_hand):
                 backup.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
                 backup.write_bytes(content)
-                _write(real, content, changed)
+                try:
+                    rewrite(real, content, changed, FAULT)
+                except PermissionError as error:
+                    if sudo.is_root():
+                        raise
+                    _write_as_root(real, edit, error)
     return True
+
+
+def _write_as_root(path: Path, edit: Edit, reason: PermissionError) -> None:
+    finished = sudo.try_run(root_command("sync" if edit.lines else "remove", path, edit))
+    if finished.code == HostsError.exit_code:
+        refused = json.loads(finished.out)
+        raise HostsError(refused["message"], id=refused["id"], hint=refused["hint"])
+    if finished.code != 0:
+        why = "; ".join((reason.strerror or "", *finished.last_lines[-1:]))
+        raise PermissionError(reason.errno, why, reason.filename)
 
 
 @contextmanager
@@ -182,80 +257,3 @@ def _locked(path: Path) -> Iterator[BinaryIO]:
     file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
     with file:
         yield file
-
-
-def _write(path: Path, old: bytes, new: bytes) -> None:
-    try:
-        _replace(path, new)
-    except OSError as error:
-        if error.errno not in _RENAME_REFUSED:
-            raise
-        _overwrite(path, old, new)
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Readers see the old file or the new one, never a part; mode, owner and extended attributes stay."""
-    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
-            owner = path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            shutil.copystat(path, temporary)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        reached("hosts.rename")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _remove_leftovers(path: Path) -> None:
-    """Nothing is beside the file that a killed run wrote: the lock keeps all that live out."""
-    for entry in path.parent.iterdir():
-        if entry.name.startswith(_temporary_prefix(path)):
-            entry.unlink()
-
-
-def _temporary_prefix(path: Path) -> str:
-    return f".{path.name}.labctl-"
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _overwrite(path: Path, old: bytes, new: bytes) -> None:
-    """The file itself holds `new`; if that fails on the way, `old` again.
-
-    If this process is killed on the way, the file is old, or new, or new with empty lines behind it: what is shorter
-    is written as long as the old file, in one call, and cut then. A kill in the middle of that call can leave the
-    beginning of the new file before the rest of the old one; the copy that was kept is the old file then.
-    """
-    descriptor = os.open(path, os.O_WRONLY)
-    try:
-        _fill(descriptor, new.ljust(len(old), b"\n"))
-        _cut(descriptor, len(new))
-    except BaseException:
-        _fill(descriptor, old)
-        _cut(descriptor, len(old))
-        raise
-    finally:
-        os.close(descriptor)
-
-
-def _fill(descriptor: int, content: bytes) -> None:
-    written = 0
-    while written < len(content):
-        written += os.pwrite(descriptor, content[written:], written)
-
-
-def _cut(descriptor: int, length: int) -> None:
-    os.ftruncate(descriptor, length)
-    os.fsync(descriptor)

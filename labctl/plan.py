@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from labctl.errors import UsageError
-from labctl.events import Emit, Event, Say
+from labctl.events import Emit, Event, HostsEntry, Say
 from labctl.faults import reached
 
 C = TypeVar("C")
@@ -21,6 +21,8 @@ class Outcome:
 
     changed: bool
     text: str = ""
+    hosts: HostsEntry | None = None
+    """Set by a step that looks after the hosts file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class Step(Generic[C]):
     run: Callable[[C, Say], Outcome]
     inside: bool = True
     """Whether it happens in the lab's network; before that there may be none."""
+    ask: Callable[[C], None] | None = None
+    """Asks the user for what it needs, before the first step: progress takes the terminal then."""
 
 
 Plan = tuple[Step[C], ...]
@@ -49,7 +53,7 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
             reached(f"{step.name}.begin")
             outcome = step.run(context, Progress(step.name, emit))
             reached(f"{step.name}.end")
-            emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started))
+            emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started, outcome.hosts))
         changed = changed or outcome.changed
     return changed
 

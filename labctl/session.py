@@ -6,18 +6,18 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NoReturn
 
-from labctl import config, endings, locks, paths, record, steps, ui
+from labctl import config, endings, hosts_entry, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
 from labctl.doctor.pool import settled
 from labctl.errors import LabError, MissingError, UsageError
-from labctl.events import Emit, Event
+from labctl.events import NO_HOSTS, Emit, Event, HostsEntry
 from labctl.isolation import INSIDE
 from labctl.lab import Node
 from labctl.log import logging_to
@@ -140,7 +140,10 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
     skips_outside = context.isolated and is_inside(context.lab.name)
     outside = () if skips_outside else tuple(step for step in plan if not step.inside)
     answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
-    with reported(session, context.log, answering) as tell:
+    for step in plan:
+        if step.ask and session.output == "text":
+            step.ask(context)
+    with reported(session, context.log, answering, _before(context, plan)) as tell:
         if not (outside or inside):
             raise UsageError(
                 f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
@@ -156,24 +159,44 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
                 execute(inside, context, tell)
 
 
+def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
+    """How it stands with the hosts file before the first step."""
+    is_due = bool(context.lab.apps) and any(step.name == "hosts" for step in plan)
+    return HostsEntry("pending") if is_due else NO_HOSTS
+
+
 @contextmanager
-def reported(session: Session, log: Path, urls: tuple[str, ...] = ()) -> Iterator[Emit]:
-    """Show the events that are emitted and, last, how it ended. Raises SystemExit if it failed, also by a bug."""
+def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS) -> Iterator[Emit]:
+    """Show the events that are emitted and, last, how it ended. Raises SystemExit if it failed, also by a bug.
+
+    `hosts` is how it stands with the hosts file if no step gets to it.
+    """
     started, changed = time.monotonic(), False
     with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
 
         def tell(event: Event) -> None:
-            nonlocal changed  # a run that fails has changed what the steps before changed
+            nonlocal changed, hosts  # a run that fails has changed what the steps before changed
             changed = changed or bool(event.changed)
+            hosts = event.hosts or hosts
             watch(event)
 
         try:
             yield tell
         except (Exception, KeyboardInterrupt) as reason:
             error = endings.as_error(reason, log, verbose=session.verbosity > 0)
-            watch.result(ui.Result(changed, time.monotonic() - started, error=error))
+            watch.result(ui.Result(changed, time.monotonic() - started, hosts=hosts, error=error))
             raise SystemExit(error.exit_code) from reason
-        watch.result(ui.Result(changed, time.monotonic() - started, urls))
+        watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts))
+
+
+def with_rights(session: Session, context: Context, act: Callable[[Context], object]) -> None:
+    """Change the hosts file; where only root may, once more after sudo has asked the user. Raises as `act` does."""
+    try:
+        act(context)
+    except hosts_entry.LeftToUserError:
+        if session.output == "json" or not hosts_entry.ask(context.lab):
+            raise
+        act(context)
 
 
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:

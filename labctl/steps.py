@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
-from labctl import app_objects, assembly, bundle, hosts, observe, preflight, record, teardown, web
+from labctl import app_objects, assembly, bundle, hosts_entry, observe, preflight, record, teardown, web
 from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
-from labctl.errors import NotReadyError
 from labctl.events import Say
+from labctl.hosts_steps import ask_to_remove, ask_to_write, live_addresses, sync_hosts
 from labctl.lab import App, Node
 from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
@@ -38,7 +39,7 @@ def up(*, isolated: bool) -> Plan[Context]:
         Step("metallb", "applies MetalLB, its pool and its advertisement", apply_metallb),
         Step("ingress", "applies the ingress controller behind a load-balancer address", apply_ingress),
         Step("apps", "applies each app", apply_apps),
-        Step("hosts", "writes the hostnames into the hosts file", sync_hosts),
+        Step("hosts", "writes the hostnames into the hosts file", sync_hosts, ask=ask_to_write),
         Step("verify", "asks for every app by name", verify),
     )
 
@@ -62,7 +63,13 @@ def halt_some(nodes: Iterable[Node], *, power_cut: bool) -> Plan[Context]:
 def destroy(*, purge: bool) -> Plan[Context]:
     """How everything of a lab goes away."""
     return (
-        Step("hosts", "removes the lab's block from the hosts file", teardown.leave_hosts, inside=False),
+        Step(
+            "hosts",
+            "removes the lab's block from the hosts file",
+            teardown.leave_hosts,
+            inside=False,
+            ask=ask_to_remove,
+        ),
         Step("nodes", "runs `vagrant destroy`", teardown.remove_nodes, inside=False),
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
@@ -196,19 +203,6 @@ def apply_apps(context: Context, say: Say) -> Outcome:
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
-def sync_hosts(context: Context, _say: Say) -> Outcome:
-    """The hosts file has the live address of every hostname."""
-    controller = context.controller
-    address = observe.load_balancer_address(context.cluster, controller.namespace, controller.service)
-    if isinstance(address, Pending):
-        raise NotReadyError(
-            f"no address for the hosts file: {address.reason}", id="no-address", hint="`labctl up` makes the rest."
-        )
-    names = {app.hostname: address for app in context.lab.apps}
-    changed = hosts.sync(context.lab.hosts_file, context.lab.name, names, backup=context.folder / teardown.HOSTS_BACKUP)
-    return Outcome(changed, f"{address} {' '.join(names)}")
-
-
 def verify(context: Context, say: Say) -> Outcome:
     """Every app answers by name."""
     controller = context.controller
@@ -218,13 +212,14 @@ def verify(context: Context, say: Say) -> Outcome:
         say(f"waiting for the pods of {name}")
         rolled_out = partial(_rolled_out, context, namespace, name, is_app=is_app)
         until(rolled_out, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
+    unnamed = hosts_entry.missing(context.lab.hosts_file, live_addresses(context)) if context.lab.apps else {}
     for app in context.lab.apps:
         say(f"asking for {app.url}")
-        answer = until(
-            partial(_answer, app.hostname), what=app.url, timeout=READY_SECONDS, hint="`labctl status` says more."
-        )
+        ask = partial(_answer, app.hostname, unnamed.get(app.hostname))
+        answer = until(ask, what=app.url, timeout=READY_SECONDS, hint="`labctl status` says more.")
         say(f"{answer} from {app.url}")
-    return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer by name")
+    way = "at the lab's address: the hosts file lacks their names" if unnamed else "by name"
+    return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer {way}")
 
 
 def _apply_app(context: Context, say: Say, app: App) -> list[str]:
@@ -264,6 +259,6 @@ def _rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) ->
     return pending_while_unready(partial(observe.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
-def _answer(hostname: str) -> web.Answer | Pending:
-    answer = web.get(hostname)
+def _answer(hostname: str, address: IPv4Address | None) -> web.Answer | Pending:
+    answer = web.get(hostname, address) if address else web.get(hostname)
     return answer if answer.is_good else Pending(str(answer))

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from labctl import hosts, record
+from labctl import hosts_entry, record
 from labctl.context import Context
-from labctl.events import Say
+from labctl.errors import HostsError
+from labctl.events import NO_HOSTS, HostsEntry, Say
 from labctl.faults import reached
 from labctl.plan import Outcome
 
+MACHINES_HOSTS = Path("/etc/hosts")
 HOSTS_BACKUP = "hosts.before"
 KEPT = ("log", "log.1", "log.2", HOSTS_BACKUP)
 """What `destroy` leaves in a lab's folder, for looking back; `--purge` removes it as well."""
@@ -38,14 +41,31 @@ def halt_isolation(context: Context, _say: Say) -> Outcome:
     return Outcome(context.isolated and context.isolation.halt())
 
 
-def remove_hosts(context: Context, _say: Say) -> Outcome:
-    """The hosts file has no block of this lab."""
-    return Outcome(hosts.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP))
+def remove_hosts(context: Context) -> bool:
+    """Remove the lab's block from its hosts file; True if the file changed."""
+    return hosts_entry.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / HOSTS_BACKUP)
 
 
-def leave_hosts(context: Context, say: Say) -> Outcome:
-    """The machine's hosts file has no block of this lab. An isolated lab's own hosts file goes with its namespace."""
-    return Outcome(changed=False) if context.isolated else remove_hosts(context, say)
+def has_own_hosts(context: Context) -> bool:
+    """Whether the lab's hosts file is that of its namespace, and goes with it."""
+    return context.isolated and os.path.realpath(context.lab.hosts_file) == os.path.realpath(MACHINES_HOSTS)
+
+
+def leave_hosts(context: Context, _say: Say) -> Outcome:
+    """Remove the lab's block from this machine's hosts file. Where that fails, the user learns what is left there.
+
+    The /etc/hosts of an isolated lab goes with its namespace; another file is this machine's, as any lab's.
+    """
+    if has_own_hosts(context):
+        return Outcome(changed=False, hosts=NO_HOSTS)
+    try:
+        removed = remove_hosts(context)
+    except hosts_entry.LeftToUserError as error:
+        return Outcome(changed=False, text=error.text, hosts=error.entry)
+    except HostsError as error:
+        entry = HostsEntry("pending", f"{error.message}. {error.hint}")
+        return Outcome(changed=False, text=f"pending: {error.message}", hosts=entry)
+    return Outcome(removed, hosts=HostsEntry("written") if removed else NO_HOSTS)
 
 
 def remove_nodes(context: Context, say: Say) -> Outcome:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import socket
 from dataclasses import dataclass
+from ipaddress import IPv4Address
 
 ANSWER_SECONDS = 2.0
 """Longer than any lab takes; a first packet that found nobody is sent again sooner by asking anew."""
@@ -31,11 +32,12 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
-def get(hostname: str) -> Answer:
-    """GET / of `hostname`, at the address that the system's resolver has for it."""
-    connection = http.client.HTTPConnection(hostname, 80, timeout=ANSWER_SECONDS)
+def get(hostname: str, address: IPv4Address | None = None) -> Answer:
+    """GET / of `hostname`, at this address, else at the one that the system's resolver has for it."""
+    connection = http.client.HTTPConnection(str(address or hostname), 80, timeout=ANSWER_SECONDS)
     try:
-        connection.request("GET", "/", headers={"User-Agent": "labctl", "Connection": "close"})
+        headers = {"Host": hostname, "User-Agent": "labctl", "Connection": "close"}
+        connection.request("GET", "/", headers=headers)
         response = connection.getresponse()
         return Answer(response.status, response.getheader(POD_HEADER))
     except socket.gaierror as error:

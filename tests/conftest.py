@@ -141,7 +141,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     answers: dict[str, web.Answer] = {}
     monkeypatch.setattr(preflight, "Surroundings", Recorded)
     monkeypatch.setattr(neighbours, "route", lambda _address: None)
-    monkeypatch.setattr(web, "get", lambda hostname: answers.get(hostname, web.Answer(200)))
+    monkeypatch.setattr(web, "get", lambda hostname, _address=None: answers.get(hostname, web.Answer(200)))
     return answers
 
 

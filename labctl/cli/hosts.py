@@ -14,10 +14,10 @@ app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.
 @app.command("sync")
 def sync(context: typer.Context) -> None:
     """Write every hostname with its live address."""
-    from labctl import inventory, session, steps
+    from labctl import hosts_steps, inventory, session
 
     made = session.entered(context.obj)
-    steps.sync_hosts(made, session.silent)
+    session.with_rights(context.obj, made, hosts_steps.write_hosts)
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
 
 
@@ -27,7 +27,7 @@ def remove(context: typer.Context) -> None:
     from labctl import inventory, session, teardown
 
     made = session.entered(context.obj)
-    teardown.remove_hosts(made, session.silent)
+    session.with_rights(context.obj, made, teardown.remove_hosts)
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
 
 

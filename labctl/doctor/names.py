@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from labctl import hosts
+from labctl import hosts, sudo
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.readings import ipv4_network
@@ -20,17 +20,21 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
-    """The hosts file can be written by this user."""
+    """The hosts file can be read, and written by this user, alone or through sudo."""
     file = context.lab.hosts_file
     if seen.read(file) is None:
         fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
         return broken(f"{file}: there is no such file, or this user may not read it", fix)
-    if not seen.may_write(file):
-        return broken(
-            f"{file}: this user may not write it, and names could not be found without it",
-            "Run labctl with the rights to write it, or set `hosts_file` to another file.",
-        )
-    return ok(f"{file} can be written")
+    if seen.may_write(file):
+        return ok(f"{file} can be written")
+    through_sudo = seen.run(*sudo.without_question(hosts.root_command("check", file, hosts.Edit(context.lab.name))))
+    if through_sudo is not None and through_sudo.code == 0:
+        return ok(f"{file} can be written through sudo")
+    why = "there is no sudo" if through_sudo is None else "; ".join(through_sudo.last_lines[-1:])
+    return warning(
+        f"{file}: this user may not write it, and sudo does not do so without a question: {why}",
+        "On a terminal labctl asks for the password; elsewhere the lab comes up, and `labctl up` ends with what to add.",
+    )
 
 
 def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:

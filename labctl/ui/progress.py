@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from labctl.errors import LabError
-from labctl.events import Event
+from labctl.events import NO_HOSTS, Event, HostsEntry
 from labctl.ui.answers import VERSION, error_document, show_error
 from labctl.ui.screen import Output, Symbols, console, is_live, one_line, symbols
 
@@ -27,6 +27,7 @@ class Result:
     changed: bool
     seconds: float
     urls: tuple[str, ...] = ()
+    hosts: HostsEntry = NO_HOSTS
     error: LabError | None = None
 
     @property
@@ -88,6 +89,7 @@ class JsonWatcher:
                 "changed": result.changed,
                 "seconds": round(result.seconds, 2),
                 "urls": result.urls,
+                "hosts": result.hosts.state,
                 "error": error_document(result.error) if result.error else None,
             }
         )
@@ -109,6 +111,7 @@ class QuietWatcher:
     def result(self, result: Result) -> None:
         """Print the URLs, or the error."""
         _show_answer(result, self._stdout, self._stderr)
+        _show_pending(result, self._stderr)
 
 
 class PlainWatcher:
@@ -126,6 +129,7 @@ class PlainWatcher:
         """Print the URLs and what to try next, or the error."""
         _show_answer(result, self._stdout, self._stderr)
         _show_closing(result, self._stderr)
+        _show_pending(result, self._stderr)
 
 
 class LiveWatcher:
@@ -165,6 +169,7 @@ class LiveWatcher:
         self.close()
         _show_answer(result, self._stdout, self._stderr)
         _show_closing(result, self._stderr)
+        _show_pending(result, self._stderr)
 
     def close(self) -> None:
         """The running line is gone and the cursor visible."""
@@ -230,9 +235,20 @@ def _show_answer(result: Result, stdout: TextIO, stderr: TextIO) -> None:
         print(url, file=stdout, flush=True)
 
 
+def _show_pending(result: Result, stderr: TextIO) -> None:
+    """Show what is left to the user: the lines, and then what to type."""
+    entry = result.hosts
+    if not result.ok or entry.state != "pending":
+        return
+    parts = [f"note: {entry.note}", *(f"  {line}" for line in entry.lines)]
+    if entry.commands:
+        parts += ["for example with:", *(f"  {command}" for command in entry.commands)]
+    print("\n".join(parts), file=stderr)
+
+
 def _show_closing(result: Result, stderr: TextIO) -> None:
     if not result.ok:
         return
     print(f"done in {result.seconds:.1f} s{'' if result.changed else ', nothing changed'}", file=stderr)
-    if result.urls:
+    if result.urls and result.hosts.state != "pending":
         print(f"next: labctl status, labctl exec -- curl {result.urls[0]}", file=stderr)

@@ -264,7 +264,15 @@ def test_up_tells_every_step_and_the_result_as_json_lines(
     assert lines[0] == {"event": "step", "step": "preflight", "state": "started", "text": ""}
     assert lines[-1].pop("seconds") >= 0
     urls = ["http://my-app.local"]
-    assert lines[-1] == {"event": "result", "version": 1, "ok": True, "changed": True, "urls": urls, "error": None}
+    assert lines[-1] == {
+        "event": "result",
+        "version": 1,
+        "ok": True,
+        "changed": True,
+        "urls": urls,
+        "hosts": "written",
+        "error": None,
+    }
     assert {line["step"] for line in lines if line.get("state") == "done"} >= {"boot", "verify"}
     assert ADDRESS in lab_is.lab.hosts_file.read_text()
 

@@ -11,6 +11,7 @@ import pytest
 from fakes import lab
 from recorded_machine import found
 
+from labctl import hosts, sudo
 from labctl.context import Context
 
 NSSWITCH = "/etc/nsswitch.conf"
@@ -146,8 +147,31 @@ def test_what_is_seen_of_the_hosts_file(
     assert hosts_file.read_text() == content
 
 
+@pytest.mark.parametrize(
+    ("differences", "state", "seen"),
+    [
+        ({}, "ok", "can be written"),
+        ({"code": 0}, "ok", "through sudo"),
+        ({"code": 1}, "warning", "a password is required"),
+        ({"absent": {"sudo"}}, "warning", "there is no sudo"),
+    ],
+    ids=["writable", "sudo asks nothing", "sudo asks", "no sudo"],
+)
+def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
+    context: Context, hosts_file: Path, differences: dict[str, Any], state: str, seen: str
+) -> None:
+    machine = dict(differences)
+    if machine:
+        line = sudo.without_question(hosts.root_command("check", hosts_file, hosts.Edit("demo")))
+        said = ("sudo: a password is required\n", machine.pop("code", 0))
+        machine |= {"readonly": {str(hosts_file)}, "said": {" ".join(line): said}}
+
+    finding = found("hosts-file", context, **machine)
+
+    assert (finding.state, seen in finding.seen) == (state, True)
+
+
 def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, hosts_file: Path) -> None:
-    assert found("hosts-file", context, readonly={str(hosts_file)}).state == "broken"
     hosts_file.unlink()
 
     missing = found("hosts-file", context)

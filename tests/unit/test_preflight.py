@@ -111,10 +111,19 @@ def test_only_root_on_linux_can_isolate(
     assert _problem(replace(context, isolated=True), watched).id == "isolation-needs-root"
 
 
-def test_a_hosts_file_that_this_user_may_not_write_is_a_problem(
+def test_a_hosts_file_that_this_user_may_not_write_is_no_problem(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
-    machine_with(readonly={str(hosts_file)})
+    machine_with(readonly={str(hosts_file)}, absent={"sudo"})
+
+    assert not preflight.require_machine(context, watched.say)
+
+
+def test_a_hosts_file_that_this_user_may_not_read_is_a_problem(
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    machine_with()
+    hosts_file.unlink()
 
     problem = _problem(context, watched)
 
@@ -125,7 +134,8 @@ def test_a_hosts_file_that_this_user_may_not_write_is_a_problem(
 def test_all_problems_are_told_at_once_each_with_its_fix(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
-    machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
+    machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE)
+    hosts_file.unlink()
 
     problem = _problem(context, watched)
 

@@ -6,7 +6,7 @@ import json
 import os
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pytest
 from fakes import lab
@@ -14,7 +14,7 @@ from fakes import lab
 from labctl import config, locks, log, paths, record, session
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, Terminated, UsageError
-from labctl.events import Say
+from labctl.events import HostsEntry, Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, Plan, Step
 from labctl.session import Session
@@ -214,6 +214,50 @@ def test_a_lab_cannot_be_taken_away_from_within(
 
     assert (end.value.code, entered) == (2, [])
     assert _results(capsys)[0]["error"]["id"] == "inside-lab"
+
+
+@pytest.mark.parametrize("state", ["written", "pending", "not needed"])
+def test_the_result_says_what_a_step_made_of_the_hosts_file(
+    context: Context, capsys: pytest.CaptureFixture[str], state: Literal["written", "pending", "not needed"]
+) -> None:
+    step: Step[Context] = Step("hosts", "", lambda _context, _say: Outcome(changed=False, hosts=HostsEntry(state)))
+
+    session.run(SESSION, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
+
+    assert _results(capsys)[0]["hosts"] == state
+
+
+@pytest.mark.parametrize(
+    ("apps", "names", "state"),
+    [(1, ["boot", "hosts"], "pending"), (0, ["boot", "hosts"], "not needed"), (1, ["boot"], "not needed")],
+)
+def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
+    context: Context, capsys: pytest.CaptureFixture[str], apps: int, names: list[str], state: str
+) -> None:
+    def fail(_context: Context, _say: Say) -> Outcome:
+        raise MissingError("no", id="no")
+
+    changed = replace(context, lab=replace(context.lab, apps=context.lab.apps[:apps]))
+    with pytest.raises(SystemExit):
+        session.run(SESSION, changed, tuple(Step(name, "", fail) for name in names))
+
+    assert _results(capsys)[0]["hosts"] == state
+
+
+def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -> None:
+    acts: list[str] = []
+
+    def asking(name: str) -> Step[Context]:
+        def act(_context: Context, _say: Say) -> Outcome:
+            acts.append(name)
+            return Outcome(changed=False)
+
+        return Step(name, "", act, ask=lambda _context: acts.append(f"{name} asks"))
+
+    for output in ("text", "json"):
+        session.run(replace(SESSION, output=output), context, (asking("one"), asking("two")))
+
+    assert acts == ["one asks", "two asks", "one", "two", "one", "two"]
 
 
 def test_a_plan_without_a_step_inside_ends_here_without_urls(

@@ -12,7 +12,7 @@ import pytest
 from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import assembly, preflight, record, steps, teardown, web
+from labctl import assembly, hosts_steps, preflight, record, steps, teardown, web
 from labctl.bundle.build import recipe_id
 from labctl.bundle.format import write as describe
 from labctl.config import from_values
@@ -468,7 +468,7 @@ def test_hosts_refuses_without_an_address_and_leaves_the_file(
     before = hosts_file.read_bytes()
 
     with pytest.raises(NotReadyError, match="there is no Service ingress-nginx/ingress-nginx-controller") as raised:
-        steps.sync_hosts(rendered, watched.say)
+        hosts_steps.sync_hosts(rendered, watched.say)
 
     assert raised.value.id == "no-address"
     assert hosts_file.read_bytes() == before

@@ -11,7 +11,7 @@ import pytest
 
 from labctl import ui
 from labctl.errors import LabError, ProviderError
-from labctl.events import Event
+from labctl.events import Event, HostsEntry
 from labctl.report import StatusReport
 from labctl.ui.progress import _RunningStep
 from labctl.ui.screen import ASCII, UNICODE, Output, one_line
@@ -89,9 +89,31 @@ def test_json_lines_are_those_of_the_contract() -> None:
         '{"event": "step", "step": "boot", "state": "started", "text": ""}',
         '{"event": "step", "step": "boot", "state": "progress", "text": "vagrant up\\ndemo-worker-1"}',
         '{"event": "step", "step": "boot", "state": "done", "changed": true, "seconds": 11.2, "text": "2 nodes running"}',
-        '{"event": "result", "version": 1, "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "error": null}',
+        '{"event": "result", "version": 1, "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "hosts": "not needed", "error": null}',
     ]
     assert stderr.getvalue() == ""
+
+
+@pytest.mark.parametrize("verbosity", [-1, 0, 1])
+@pytest.mark.parametrize("terminal", [False, True])
+def test_a_run_ends_with_what_is_left_to_the_user(verbosity: int, *, terminal: bool) -> None:
+    pending = HostsEntry("pending", "Add to /etc/hosts", ("192.168.56.100 my-app.local",), ("echo … | sudo tee",))
+
+    stdout, stderr = watch("text", verbosity, EVENTS, replace(UP, hosts=pending), Terminal() if terminal else None)
+
+    assert stdout.getvalue().splitlines() == list(UP.urls)
+    assert stderr.getvalue().splitlines()[-4:] == [
+        "note: Add to /etc/hosts",
+        "  192.168.56.100 my-app.local",
+        "for example with:",
+        "  echo … | sudo tee",
+    ]
+
+
+def test_json_says_how_it_stands_with_the_hosts_file() -> None:
+    for state in ("written", "pending", "not needed"):
+        stdout, _ = watch("json", 0, [], replace(UP, hosts=HostsEntry(state)))
+        assert json.loads(stdout.getvalue())["hosts"] == state
 
 
 def test_a_failed_run_ends_in_json_with_its_error() -> None:

@@ -1,0 +1,356 @@
+"""The hosts file for a user who may not write it: through sudo, or left to the user with what to type."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+from collections.abc import Callable
+from dataclasses import replace
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from fakes import ADDRESS, Watched, lab
+
+from labctl import hosts, hosts_as_root, hosts_entry, hosts_steps, session, steps, sudo, teardown
+from labctl import rewrite as rewriting
+from labctl.context import Context
+from labctl.errors import HostsError
+from labctl.events import NO_HOSTS, Event, HostsEntry
+from labctl.plan import Outcome, execute
+from labctl.process import Finished
+
+NAMES = {"my-app.local": IPv4Address(ADDRESS), "shop.test": IPv4Address(ADDRESS)}
+LINES = (f"{ADDRESS} my-app.local", f"{ADDRESS} shop.test")
+PASSWORD_REQUIRED = Finished(1, "", ("sudo: a password is required",))
+Sudo = Callable[[Finished | None], list[list[str]]]
+
+
+@pytest.fixture
+def only_root_writes(monkeypatch: pytest.MonkeyPatch) -> Sudo:
+    """A user who may read the hosts file; sudo ends as the test says, or runs labctl's program. Returns what it ran."""
+
+    rewrite = rewriting.rewrite
+
+    def machine(answer: Finished | None) -> list[list[str]]:
+        started: list[list[str]] = []
+        rights = [False]
+
+        def guarded(path: Path, old: bytes, new: bytes, fault: str) -> None:
+            if not rights[0]:
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            rewrite(path, old, new, fault)
+
+        def try_run(line: list[str]) -> Finished:
+            started.append(line)
+            if answer is not None:
+                return answer
+            rights[0] = True
+            code = hosts_as_root.main(line[4:])
+            rights[0] = False
+            return Finished(code, "", ())
+
+        monkeypatch.setattr(hosts, "rewrite", guarded)
+        monkeypatch.setattr(sudo, "is_root", lambda: False)
+        monkeypatch.setattr(sudo, "try_run", try_run)
+        monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.R_OK)
+        return started
+
+    return machine
+
+
+@pytest.fixture
+def no_sudo(only_root_writes: Sudo) -> list[list[str]]:
+    return only_root_writes(PASSWORD_REQUIRED)
+
+
+# Through sudo
+
+
+def test_sudo_runs_one_program_that_takes_nothing_from_the_users_environment(
+    context: Context, hosts_file: Path, only_root_writes: Sudo
+) -> None:
+    started = only_root_writes(None)
+    before, backup = hosts_file.read_bytes(), context.folder / "hosts.before"
+
+    assert hosts.sync(hosts_file, "demo", NAMES, backup=backup)
+    assert (hosts.show(hosts_file, "demo"), backup.read_bytes()) == (LINES, before)
+    assert hosts.remove(hosts_file, "demo", backup=backup)
+    assert hosts_file.read_bytes() == before
+
+    assert [line[1:3] for line in started] == [["-I", "-B"]] * 2
+    assert [line[4:] for line in started] == [
+        ["sync", str(hosts_file), "demo", ADDRESS, "my-app.local", ADDRESS, "shop.test"],
+        ["remove", str(hosts_file), "demo"],
+    ]
+
+
+def test_what_root_refuses_is_told_as_its_own_error(context: Context, hosts_file: Path, only_root_writes: Sudo) -> None:
+    told = {"id": "hosts-damaged", "message": "line 1", "hint": "mend it"}
+    only_root_writes(Finished(7, json.dumps(told), ()))
+
+    with pytest.raises(HostsError) as raised:
+        hosts.sync(hosts_file, "demo", NAMES, backup=context.folder / "hosts.before")
+
+    assert {key: getattr(raised.value, key) for key in told} == told
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["sync"],
+        ["sync", "{file}"],
+        ["sync", "{file}", "demo"],
+        ["sync", "{file}", "demo", ADDRESS],
+        ["sync", "{file}", "demo", "my-app.local", ADDRESS],
+        ["sync", "{file}", "demo", "::1", "my-app.local"],
+        ["sync", "{file}", "demo", ADDRESS, "a b"],
+        ["sync", "{file}", "demo", ADDRESS, "a\n0.0.0.0 b"],
+        ["sync", "{file}", "demo\n0.0.0.0 b", ADDRESS, "a"],
+        ["sync", "{file}", "", ADDRESS, "a"],
+        ["sync", "hosts", "demo", ADDRESS, "a"],
+        ["sync", "{folder}/../{name}/hosts", "demo", ADDRESS, "a"],
+        ["sync", "{folder}/link", "demo", ADDRESS, "a"],
+        ["sync", "{folder}", "demo", ADDRESS, "a"],
+        ["sync", "{folder}/absent", "demo", ADDRESS, "a"],
+        ["remove", "{file}", "demo", ADDRESS, "a"],
+        ["remove", "{file}", "demo two"],
+        ["write", "{file}", "demo"],
+        ["--", "sync", "{file}", "demo", ADDRESS, "a"],
+    ],
+    ids=" ".join,
+)
+def test_root_does_nothing_that_labctl_would_not_ask_for(
+    tmp_path: Path, hosts_file: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    (tmp_path / "link").symlink_to(hosts_file)
+    before = hosts_file.read_bytes()
+    words = [word.format(file=hosts_file, folder=tmp_path, name=tmp_path.name) for word in arguments]
+
+    assert hosts_as_root.main(words) == 7
+
+    assert set(json.loads(capsys.readouterr().out)) == {"id", "message", "hint"}
+    assert hosts_file.read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hosts", "link"]
+
+
+def test_a_check_changes_nothing(hosts_file: Path) -> None:
+    before = hosts_file.stat()
+
+    assert hosts_as_root.main(["check", str(hosts_file), "demo"]) == 0
+
+    assert (hosts_file.stat().st_ino, hosts_file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+# Left to the user
+
+
+@pytest.mark.parametrize(
+    ("content", "absent"),
+    [
+        ("", ["my-app.local", "shop.test"]),
+        (f"{ADDRESS} my-app.local shop.test\n", []),
+        (f"{ADDRESS}\tMY-APP.local # mine\n{ADDRESS} shop.test", []),
+        (f"# BEGIN labctl demo\n{ADDRESS} my-app.local\n# END labctl demo\n", ["shop.test"]),
+        (f"127.0.0.1 my-app.local\n{ADDRESS} my-app.local shop.test\n", ["my-app.local"]),
+        (f"::1 my-app.local\n{ADDRESS} my-app.local shop.test\n", []),
+        (f"#{ADDRESS} my-app.local shop.test\n", ["my-app.local", "shop.test"]),
+        ("\n  \n192.168.56.100\n", ["my-app.local", "shop.test"]),
+    ],
+)
+def test_the_first_line_with_a_name_says_whether_it_is_missing(
+    hosts_file: Path, content: str, absent: list[str]
+) -> None:
+    hosts_file.write_text(content)
+
+    assert list(hosts_entry.missing(hosts_file, NAMES)) == absent
+
+
+@pytest.mark.parametrize("content", ["127.0.0.1 localhost\n", "127.0.0.1 localhost", "", "127.0.0.1 localhost\r\n"])
+def test_what_there_is_to_type_adds_the_names(hosts_file: Path, content: str) -> None:
+    hosts_file.write_bytes(content.encode())
+    left = content
+
+    for command in hosts_entry.commands_to_add(hosts_file, NAMES):
+        echo, *text, pipe, privileged, tee, append, file = shlex.split(command)
+        assert (echo, pipe, privileged, tee, append, file) == ("echo", "|", "sudo", "tee", "-a", str(hosts_file))
+        left += " ".join(text) + "\n"
+    hosts_file.write_bytes(left.encode())
+
+    assert left.startswith(content)
+    assert hosts_entry.missing(hosts_file, NAMES) == {}
+
+
+@pytest.mark.usefixtures("machine", "no_sudo")
+def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
+    context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    before = hosts_file.read_bytes()
+
+    execute(steps.up(isolated=False), context, watched)
+
+    entry = _entry(watched)
+    assert (entry.state, entry.lines) == ("pending", (f"{ADDRESS} my-app.local",))
+    assert entry.commands == (f"echo '{ADDRESS} my-app.local' | sudo tee -a {hosts_file}",)
+    assert hosts_file.read_bytes() == before
+    assert _done(watched, "verify").changed is False
+
+    hosts_file.write_bytes(hosts.with_block(before, "demo", entry.lines))
+    execute(steps.destroy(purge=False), context, watched)
+
+    entry = _entry(watched)
+    assert (entry.state, entry.lines[1:-1]) == ("pending", (f"{ADDRESS} my-app.local",))
+    assert "sed" in entry.commands[0]
+    assert not (context.folder / "lab.json").exists()
+
+
+@pytest.mark.usefixtures("no_sudo")
+def test_a_line_that_the_user_added_will_do(rendered: Context, watched: Watched, hosts_file: Path) -> None:
+    _apply(rendered, watched)
+    hosts_file.write_text(f"{ADDRESS} my-app.local\n")
+
+    outcome = hosts_steps.sync_hosts(rendered, watched.say)
+
+    assert (outcome.changed, outcome.hosts and outcome.hosts.state) == (False, "written")
+
+
+@pytest.mark.usefixtures("no_sudo")
+def test_a_name_that_an_app_has_left_is_left_to_the_user_too(
+    rendered: Context, watched: Watched, hosts_file: Path
+) -> None:
+    _apply(rendered, watched)
+    hosts_file.write_bytes(hosts.with_block(hosts_file.read_bytes(), "demo", LINES))
+
+    entry = hosts_steps.sync_hosts(rendered, watched.say).hosts
+
+    assert entry is not None
+    assert (entry.state, entry.lines[1:-1], len(entry.commands)) == ("pending", LINES, 2)
+
+
+@pytest.mark.usefixtures("no_sudo")
+def test_whoever_wants_the_hosts_file_alone_gets_an_error(
+    rendered: Context, watched: Watched, hosts_file: Path
+) -> None:
+    _apply(rendered, watched)
+
+    with pytest.raises(hosts_entry.LeftToUserError) as raised:
+        hosts_steps.write_hosts(rendered)
+
+    assert (raised.value.exit_code, raised.value.id) == (7, hosts.NOT_CHANGED)
+    assert f"echo '{ADDRESS} my-app.local' | sudo tee -a {hosts_file}" in raised.value.hint
+
+
+@pytest.mark.parametrize("content", ["# BEGIN labctl demo\n", None], ids=["damaged", "a folder"])
+def test_a_lab_goes_whatever_became_of_its_hosts_file(
+    rendered: Context, watched: Watched, hosts_file: Path, content: str | None
+) -> None:
+    hosts_file.unlink()
+    if content is None:
+        hosts_file.mkdir()
+    else:
+        hosts_file.write_text(content)
+
+    execute(steps.destroy(purge=True), rendered, watched)
+
+    assert _entry(watched).state == "pending"
+    assert not rendered.folder.exists()
+
+
+def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_block(
+    rendered: Context, watched: Watched, hosts_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _apply(rendered, watched)
+    before, isolated = hosts_file.read_bytes(), replace(rendered, isolated=True)
+    hosts_steps.sync_hosts(rendered, watched.say)
+
+    assert teardown.leave_hosts(isolated, watched.say).changed
+    assert hosts_file.read_bytes() == before
+
+    monkeypatch.setattr(teardown, "MACHINES_HOSTS", hosts_file)
+    hosts_steps.sync_hosts(rendered, watched.say)
+    assert teardown.leave_hosts(isolated, watched.say) == Outcome(changed=False, hosts=NO_HOSTS)
+
+
+# Asking
+
+
+@pytest.mark.parametrize(
+    ("names", "content", "is_asked"),
+    [
+        (["my-app.local"], "", True),
+        (["my-app.local"], f"{ADDRESS} my-app.local\n", False),
+        (["my-app.local"], "192.168.56.110 my-app.local\n", False),
+        (["my-app.local"], "127.0.0.1 my-app.local\n", True),
+        (["my-app.local"], f"# BEGIN labctl demo\n{ADDRESS} my-app.local\n{ADDRESS} b\n# END labctl demo\n", True),
+        ([], "", False),
+        ([], f"# BEGIN labctl demo\n{ADDRESS} my-app.local\n# END labctl demo\n", True),
+        ([], f"{ADDRESS} my-app.local\n", False),
+    ],
+)
+@pytest.mark.parametrize("answer", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo would ask", "sudo would not"])
+def test_a_password_is_asked_for_where_there_is_something_to_write(
+    hosts_file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    only_root_writes: Sudo,
+    names: list[str],
+    content: str,
+    *,
+    is_asked: bool,
+    answer: Finished,
+) -> None:
+    asked: list[Path] = []
+    hosts_file.write_text(content)
+    only_root_writes(answer)
+    monkeypatch.setattr(sudo, "can_ask", lambda: True)
+    monkeypatch.setattr(sudo, "ask_and_run", lambda _line, file: asked.append(file))
+
+    hosts_entry.ask_if_due(lab(hosts_file=str(hosts_file)), names)
+
+    assert asked == ([hosts_file] if is_asked and answer.code else [])
+
+
+@pytest.mark.parametrize(("knows", "error"), [(True, None), (False, hosts_entry.LeftToUserError)])
+def test_hosts_sync_asks_and_tries_again(
+    rendered: Context,
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    only_root_writes: Sudo,
+    *,
+    knows: bool,
+    error: type[HostsError] | None,
+) -> None:
+    _apply(rendered, watched)
+    only_root_writes(PASSWORD_REQUIRED)
+
+    def ask_and_run(_line: list[str], _file: Path) -> bool:
+        if knows:
+            only_root_writes(None)
+        return knows
+
+    monkeypatch.setattr(sudo, "can_ask", lambda: True)
+    monkeypatch.setattr(sudo, "ask_and_run", ask_and_run)
+    options = session.Session(None, None, "text", 0)
+    if error is None:
+        session.with_rights(options, rendered, hosts_steps.write_hosts)
+    else:
+        with pytest.raises(error):
+            session.with_rights(options, rendered, hosts_steps.write_hosts)
+
+    assert (hosts.show(rendered.lab.hosts_file, "demo") is not None) is knows
+
+
+def _apply(context: Context, watched: Watched) -> None:
+    steps.apply_ingress(context, watched.say)
+
+
+def _done(watched: Watched, step: str) -> Event:
+    return next(event for event in reversed(watched.events) if (event.step, event.state) == (step, "done"))
+
+
+def _entry(watched: Watched) -> HostsEntry:
+    entry = _done(watched, "hosts").hosts
+    assert entry is not None
+    return entry
