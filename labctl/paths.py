@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from platformdirs.unix import Unix
@@ -9,6 +10,8 @@ from platformdirs.unix import Unix
 from labctl.errors import MissingError
 
 PRIVATE = 0o700
+BUNDLE = "LABCTL_BUNDLE"
+"""The variable that names a bundle's folder, as `--bundle` does."""
 
 
 def state_home() -> Path:
@@ -34,6 +37,11 @@ def configuration() -> Path:
 def data() -> Path:
     """The folder of what other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
     return Unix("labctl").user_data_path
+
+
+def named_bundle() -> Path | None:
+    """Return the folder of the bundle that the environment names, if it names one."""
+    return Path(name) if (name := os.environ.get(BUNDLE)) else None
 
 
 def private_folder(path: Path) -> Path:

@@ -58,6 +58,7 @@ def asked(
         isolated = isolated or made.isolated
     elif not isolated:
         isolated = is_inside(lab.name) or (may_isolate() and not engine_answers())
+    bundle = bundle or paths.named_bundle()
     if bundle is None and made is not None:
         bundle = made.bundle
     lab, reason = settled(lab, made.lab if made else None, isolated=isolated)

@@ -15,6 +15,7 @@ from labctl.blueprint import Machine
 from labctl.bundle import Bundle, File, Image
 from labctl.bundle.images import write_archive
 from labctl.bundle.ingredients import Artefact, ContainerImage
+from labctl.bundle.toolchain import Go
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
@@ -51,6 +52,13 @@ APPLIED = [{"manager": "labctl", "operation": "Apply"}]
 """The API server's record of an object that labctl applied."""
 
 
+class FakeGo(Go):
+    """A Go that tells its version."""
+
+    def version(self) -> str:
+        return "1.26.8"
+
+
 class FakeMakers:
     """Makes a small file for each file, and fails when it is told to, after having left something behind."""
 
@@ -63,10 +71,10 @@ class FakeMakers:
     def check_tools(self) -> None:
         self.checked = True
 
-    def compiler_version(self) -> str:
-        return "1.26.8"
+    def find_go(self, cache: Path, architecture: str, say: Say) -> Go:  # noqa: ARG002 - there is one
+        return FakeGo()
 
-    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
+    def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:  # noqa: ARG002 - it compiles nothing
         if artefact.path == self._fails_at:
             (scratch / Path(artefact.path).name).write_text("half", encoding="utf-8")
             raise self._error

@@ -21,6 +21,7 @@ from labctl.bundle.failures import build_error, check_space, disk_errors
 from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
 from labctl.bundle.ingredients import Artefact, ContainerImage
 from labctl.bundle.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
+from labctl.bundle.toolchain import Go
 from labctl.errors import LabError, MissingError
 from labctl.events import Say
 from labctl.faults import reached
@@ -45,11 +46,11 @@ class Makers(Protocol):
     def check_tools(self) -> None:
         """Every tool that making needs is there."""
 
-    def make(self, artefact: Artefact, scratch: Path, architecture: str) -> None:
-        """Every file of the artefact is in folder `scratch`, under the last component of its path."""
+    def find_go(self, cache: Path, architecture: str, say: Say) -> Go:
+        """Return the Go that compiles; it may have been fetched, into `cache`."""
 
-    def compiler_version(self) -> str:
-        """The version of Go that compiles."""
+    def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
+        """Every file of the artefact is in folder `scratch`, under the last component of its path."""
 
 
 def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
@@ -57,7 +58,8 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
 
     What an earlier build made is kept, even if it was cut off; of a damaged bundle, what is intact. Another build of
     the same bundle is waited for. Raises MissingError: `tools-missing`, `disk-full`, `bundle-not-writable`,
-    `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`.
+    `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`; where a
+    package index does not serve a pinned wheel, as `fetch_wheel`.
     """
     folder = cache / "bundles" / recipe_id()
     with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), say, timeout=OTHER_SECONDS):
@@ -68,7 +70,8 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
                 return bundle
             _reopen(bundle, problems, say)
         using.check_tools()
-        bundle = _complete(_make_missing(_begun(folder), say, using), folder.name, using)
+        go = using.find_go(cache, _architecture(), say)
+        bundle = _complete(_make_missing(_begun(folder), say, using, go), folder.name, go)
         checksums.remember(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
@@ -145,7 +148,7 @@ def _described(folder: Path, name: str) -> Bundle:
         return Bundle(folder, folder.name.removesuffix(_PARTIAL), "build", _architecture(), {}, (), "", ())
 
 
-def _make_missing(bundle: Bundle, say: Say, using: Makers) -> Bundle:
+def _make_missing(bundle: Bundle, say: Say, using: Makers, go: Go) -> Bundle:
     """The bundle with every file of the recipe."""
     missing = [artefact for artefact in RECIPE if not all(_is_made(bundle, path) for path in artefact.files)]
     check_space(bundle.folder, sum(file.size for file in bundle.files))
@@ -158,7 +161,7 @@ def _make_missing(bundle: Bundle, say: Say, using: Makers) -> Bundle:
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
         )
         started = time.monotonic()
-        made = _made(artefact, bundle, using)
+        made = _made(artefact, bundle, using, go)
         spent, planned = spent + time.monotonic() - started, planned + artefact.seconds
         kept = tuple(file for file in bundle.files if file.path not in artefact.files)
         bundle = replace(bundle, files=(*kept, *made))
@@ -174,11 +177,11 @@ def _is_made(bundle: Bundle, path: str) -> bool:
     )
 
 
-def _made(artefact: Artefact, bundle: Bundle, using: Makers) -> tuple[File, ...]:
+def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[File, ...]:
     """The artefact's files, made and in their place."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=bundle.folder) as scratch:
         try:
-            using.make(artefact, Path(scratch), bundle.architecture)
+            using.make(artefact, Path(scratch), bundle.architecture, go)
         except LabError as error:
             raise build_error(artefact, error, bundle.folder) from error
         return tuple(
@@ -197,7 +200,7 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
     return described
 
 
-def _complete(bundle: Bundle, name: str, using: Makers) -> Bundle:
+def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
     """The bundle, no longer in progress: its bundle.yaml is written."""
     carried = tuple(
         Image(images.reference_of(bundle.path(artefact.path)), artefact.path, artefact.made_from.runs_on)
@@ -205,7 +208,7 @@ def _complete(bundle: Bundle, name: str, using: Makers) -> Bundle:
         if isinstance(artefact.made_from, ContainerImage)
     )
     web_image = next(image.reference for image in carried if image.archive == WEB_IMAGE)
-    versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": using.compiler_version()}
+    versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": go.version()}
     made = {file.path: file for file in bundle.files}
     files = tuple(made[path] for artefact in RECIPE for path in artefact.files)
     complete = replace(bundle, id=name, versions=versions, images=carried, web_image=web_image, files=files)

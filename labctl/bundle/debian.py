@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shlex
 import tarfile
 from pathlib import Path
 
@@ -18,6 +17,9 @@ ROOTFS = Path(__file__).parent / "rootfs"
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 """What Debian signs its packages with; other distributions have it in a package of its own."""
 
+HOOK = "LABCTL_HOOK"
+"""The variable that holds the text of mmdebstrap's hook."""
+
 _LISTING = "./usr/share/labctl/packages"
 """Where the hooks note the version of every package."""
 
@@ -28,12 +30,12 @@ def make_node(packages: DebianPackages, target: Path, architecture: str) -> None
     It has no identity: machine-id is empty, host name and SSH host keys are absent. Whoever boots it makes them.
     Raises MissingError `tool-failed` when mmdebstrap fails.
     """
-    _mmdebstrap(packages, target, architecture, "--variant=minbase", _hook("customize", "node.sh"))
+    _mmdebstrap(packages, target, architecture, "minbase", "customize", "node.sh")
 
 
 def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
     """Tar archive `target` is the packages' files, not configured: what an image of one program needs. Raises as above."""
-    _mmdebstrap(packages, target, architecture, "--variant=extract", _hook("extract", "image.sh"))
+    _mmdebstrap(packages, target, architecture, "extract", "extract", "image.sh")
 
 
 def write_listing(tar: Path, listing: Path) -> None:
@@ -51,8 +53,11 @@ def upstream_versions(listing: Path) -> dict[str, str]:
     return {package: re.sub(r"^\d+:|-[^-]*$", "", version) for package, version in versions.items()}
 
 
-def _mmdebstrap(packages: DebianPackages, target: Path, architecture: str, *options: str) -> None:
-    # Without root, mmdebstrap works as another user, who may not be able to reach our folder.
+def _mmdebstrap(
+    packages: DebianPackages, target: Path, architecture: str, variant: str, moment: str, hook: str
+) -> None:
+    # Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook
+    # gets the script's text.
     temporary = {"TMPDIR": str(target.parent)} if os.geteuid() == 0 else {}
     process.check(
         [
@@ -61,15 +66,11 @@ def _mmdebstrap(packages: DebianPackages, target: Path, architecture: str, *opti
             f"--include={','.join(packages.names)}",
             *(f"--dpkgopt={option}" for option in packages.left_out),
             "--skip=output/dev",
-            *options,
+            f"--variant={variant}",
+            f'--{moment}-hook=eval "${HOOK}"',
             packages.suite,
             target,
         ],
-        env={"SOURCE_DATE_EPOCH": str(EPOCH), **temporary},
+        env={"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: (ROOTFS / hook).read_text(encoding="utf-8"), **temporary},
         error=MissingError,
     )
-
-
-def _hook(moment: str, script: str) -> str:
-    # Given to sh by name: the files of an installed package need not be executable.
-    return f'--{moment}-hook=sh {shlex.quote(str(ROOTFS / script))} "$1"'

@@ -3,35 +3,26 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from pathlib import Path
 from typing import Any
 
-from labctl import process
 from labctl.bundle.ingredients import GoModule, GoProgram, ModuleFile
+from labctl.bundle.toolchain import MODULES, Go
 from labctl.errors import MissingError
 
-MODULES = Path(__file__).parent / "go"
 
-_SELF_UPDATING = (1, 21)
-"""The first Go that fetches the version a go.mod asks for."""
-_PINNED = {"GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GO111MODULE": "on"}
-"""The user's environment decides where modules come from, and not what is built."""
-
-
-def compile_program(program: GoProgram, target: Path, architecture: str) -> None:
+def compile_program(go: Go, program: GoProgram, target: Path, architecture: str) -> None:
     """File `target` is the static Linux program: the same bytes wherever the same version of Go compiles it.
 
     The user's Go caches and proxies are used, and files beside `target`. Raises MissingError `go-module-mismatch`
     as `check_pins`, `tool-failed` when it does not compile.
     """
-    folder = _module_folder(program.module, target.parent)
+    folder = _module_folder(go, program.module, target.parent)
     linker = ["-s", "-w", *(f"-X {variable}" for variable in program.variables)]
-    process.check(
-        ["go", "build", "-mod=readonly", "-trimpath", "-ldflags", " ".join(linker), "-o", target, program.package],
+    go.run(
+        *("build", "-mod=readonly", "-trimpath", "-ldflags", " ".join(linker), "-o", target, program.package),
         env={
-            **_PINNED,
             "CGO_ENABLED": "0",
             "GOOS": "linux",
             "GOARCH": architecture,
@@ -41,35 +32,13 @@ def compile_program(program: GoProgram, target: Path, architecture: str) -> None
             "GOTMPDIR": str(target.parent),
         },
         cwd=folder,
-        error=MissingError,
     )
 
 
-def copy_file(file: ModuleFile, target: Path) -> None:
+def copy_file(go: Go, file: ModuleFile, target: Path) -> None:
     """File `target` is upstream's file, out of the module whose checksum go.sum holds. Raises as `compile_program`."""
-    folder = _module_folder(file.module, target.parent)
-    shutil.copyfile(Path(_download(file.module, folder)["Dir"]) / file.path, target)
-
-
-def compiler_version() -> str:
-    """The version of the Go that compiles the programs, such as `1.26.8`."""
-    version = process.check(["go", "env", "GOVERSION"], env=_PINNED, cwd=MODULES / "kubernetes", error=MissingError)
-    return version.split()[0].removeprefix("go")  # experiments may follow
-
-
-def check_compiler() -> None:
-    """The installed Go can fetch the version that a go.mod asks for, if it is not that itself.
-
-    Raises MissingError `go-too-old`.
-    """
-    version = process.check(["go", "env", "GOVERSION"], env={"GOTOOLCHAIN": "local"}, cwd=Path("/"), error=MissingError)
-    found = re.match(r"go(\d+)\.(\d+)", version)
-    if found and (int(found[1]), int(found[2])) < _SELF_UPDATING:
-        raise MissingError(
-            f"Go {version.strip().removeprefix('go')} is too old to build a bundle",
-            id="go-too-old",
-            hint=f"Install Go {'.'.join(map(str, _SELF_UPDATING))} or newer: https://go.dev/dl/",
-        )
+    folder = _module_folder(go, file.module, target.parent)
+    shutil.copyfile(Path(_download(go, file.module, folder)["Dir"]) / file.path, target)
 
 
 def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
@@ -98,23 +67,23 @@ def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -
         )
 
 
-def _module_folder(module: GoModule, scratch: Path) -> Path:
+def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
     """A copy of the module's folder below `scratch`, since labctl's own files may be read-only; its pins are checked."""
     folder = scratch / f"go-{module.folder}"
     shutil.copytree(MODULES / module.folder, folder)
     if module.upstream:
-        check_pins(module, _parsed(Path(_download(module, folder)["GoMod"])), _parsed(folder / "go.mod"))
+        theirs = Path(_download(go, module, folder)["GoMod"])
+        check_pins(module, _parsed(go, theirs), _parsed(go, folder / "go.mod"))
     return folder
 
 
-def _download(module: GoModule, folder: Path) -> dict[str, str]:
+def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
     """What `go mod download` says about upstream's module, which is in Go's module cache afterwards."""
-    args = ["go", "mod", "download", "-json", f"{module.upstream}@{module.version}"]
-    found: dict[str, str] = json.loads(process.check(args, env=_PINNED, cwd=folder, error=MissingError))
+    said = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
+    found: dict[str, str] = json.loads(said)
     return found
 
 
-def _parsed(go_mod: Path) -> dict[str, Any]:
-    said = process.check(["go", "mod", "edit", "-json", go_mod], env=_PINNED, cwd=go_mod.parent, error=MissingError)
-    parsed: dict[str, Any] = json.loads(said)
+def _parsed(go: Go, go_mod: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(go.run("mod", "edit", "-json", go_mod, cwd=go_mod.parent))
     return parsed

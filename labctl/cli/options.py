@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from labctl import paths
 from labctl.cli import complete
 
 
@@ -19,7 +20,8 @@ def whole_number(written: str) -> int:
 
 
 BundleFolder = Annotated[
-    Path | None, typer.Option("--bundle", metavar="DIR", help="Boot from the bundle in this folder.")
+    Path | None,
+    typer.Option("--bundle", envvar=paths.BUNDLE, metavar="DIR", help="Boot from the bundle in this folder."),
 ]
 Hostname = Annotated[
     str | None,

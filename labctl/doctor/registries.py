@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from labctl.bundle.index_settings import index_settings
 from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
 from labctl.doctor.surroundings import Surroundings
@@ -16,7 +16,7 @@ def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
     """One registry of each kind answers. Each is asked for a few seconds at most."""
     urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(seen))}
     if not urls:
-        return not_relevant("go, pip and apt name no registry of their own")
+        return not_relevant("go, pip and apt are set up to use no registry")
     silent = {kind: reason for kind, url in urls.items() if (reason := seen.unreachable(url))}
     # Not the URL itself: it may hold a password.
     told = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
@@ -34,10 +34,8 @@ def _go(seen: Surroundings) -> str:
 
 
 def _pip(seen: Surroundings) -> str:
-    if url := seen.environment.get("PIP_INDEX_URL"):
-        return url
-    said = seen.run(sys.executable, "-m", "pip", "config", "get", "global.index-url")
-    return _first_url(said.out) if said is not None else ""
+    indexes = index_settings(seen.environment, seen.read).indexes
+    return _first_url(indexes[0]) if indexes else ""
 
 
 def _apt(seen: Surroundings) -> str:

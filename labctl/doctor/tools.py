@@ -21,12 +21,11 @@ PACKAGES = {
     "nsenter": "util-linux",
     "ssh": "openssh-client",
     "mmdebstrap": "mmdebstrap debian-archive-keyring",
-    "go": "golang-go",
 }
 """Which packages of Debian and Ubuntu bring a program."""
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
-FOR_BUILDING = ("go", "mmdebstrap")
+FOR_BUILDING = ("mmdebstrap",)
 
 VAGRANT_FOR_ENGINE_25: Version = (2, 4, 2)
 """Vagrant before it crashes on Docker Engine 25 and newer [upstream]."""

@@ -18,13 +18,14 @@ from fakes import bundle
 from labctl.bundle import gomodules
 from labctl.bundle.format import write
 from labctl.bundle.ingredients import GoModule, GoProgram
+from labctl.bundle.toolchain import Go
 from labctl.errors import MissingError
 from labctl.process import Finished, run
 
 KEYS = ("pki/ca.key", "pki/metallb-webhook.key", "pki/ssh", "pki/token", "pki/memberlist")
 DOCKER = """\
 #!/bin/sh
-for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <"$each" 2>/dev/null; echo; done >>"$SEEN"
+for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <"$each" 2>/dev/null; echo; done >>"$0.seen"
 echo "2 6.1.0"
 """
 """An Engine's client that notes the arguments of every process while it runs."""
@@ -43,7 +44,6 @@ def rendered(tmp_path: Path) -> tuple[Path, Finished]:
         "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
         "XDG_STATE_HOME": str(tmp_path / "state"),
         "XDG_CACHE_HOME": str(tmp_path / "cache"),
-        "SEEN": str(tmp_path / "seen"),
     }
     line = f'umask 0; exec "{sys.executable}" -m labctl -v render --bundle bundle 2>&1'
     finished = run(["sh", "-c", line], env=environment, cwd=tmp_path)
@@ -63,7 +63,7 @@ def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rende
 
 def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: tuple[Path, Finished], tmp_path: Path) -> None:
     folder, finished = rendered
-    said = finished.out + (tmp_path / "seen").read_text(errors="replace")
+    said = finished.out + (tmp_path / "bin" / "docker.seen").read_text(errors="replace")
     secrets = _secrets(folder)
 
     assert "labctl" in said
@@ -166,4 +166,4 @@ def test_a_module_with_its_checksum_is_compiled(proxy: Path, tmp_path: Path) -> 
 def _compile(folder: Path) -> None:
     (folder / "scratch").mkdir()
     program = GoProgram(GoModule("program"), "example.test/program")
-    gomodules.compile_program(program, folder / "scratch" / "program", "amd64")
+    gomodules.compile_program(Go(), program, folder / "scratch" / "program", "amd64")

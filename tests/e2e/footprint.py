@@ -77,7 +77,7 @@ class Footprint:
             folder for folder, _, _ in os.walk(CONTROL_GROUPS) if any(node in Path(folder).name for node in nodes)
         ]
         for group in groups:
-            eventually(partial(_emptied, Path(group)), bool)
+            eventually(partial(emptied, Path(group)), bool)
 
     @property
     def namespace(self) -> str:
@@ -97,7 +97,7 @@ class Footprint:
         return [rule for rule in rules if f"labctl:{self.lab.name}" in shlex.split(rule)]
 
 
-def _emptied(group: Path) -> bool:
+def emptied(group: Path) -> bool:
     """Whether the control group is gone; what runs in it is told to end."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):  # it ends, or is ending

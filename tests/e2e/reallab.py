@@ -18,7 +18,7 @@ LABCTL = Path(sys.executable).with_name("labctl")
 COMMAND_SECONDS = 60.0
 UP_SECONDS = 300.0
 LOG_LINES = 40
-NOT_THE_USERS = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG")
+NOT_THE_USERS = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG", "LABCTL_BUNDLE")
 """What a developer may have set, and a lab of the tests must not see."""
 
 
@@ -66,7 +66,7 @@ class RealLab:
 
     def labctl(self, *words: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> Ran:
         """Run labctl, which must end with this exit code; None is any."""
-        ran = _run(self.arguments(*words), seconds, self.full_environment(), self.state_home)
+        ran = finished(self.arguments(*words), seconds, self.full_environment(), self.state_home)
         assert code in {None, ran.code}, f"labctl {' '.join(words)}: {self.explained(ran)}"
         return ran
 
@@ -78,7 +78,7 @@ class RealLab:
 
     def inside(self, *command: str, code: int | None = 0) -> str:
         """What a command says in the lab's network, which it enters without labctl."""
-        ran = _run([*self.way_in, *command], COMMAND_SECONDS, self.full_environment(), self.state_home)
+        ran = finished([*self.way_in, *command], COMMAND_SECONDS, self.full_environment(), self.state_home)
         assert code in {None, ran.code}, f"{' '.join(command)}: {self.explained(ran)}"
         return ran.out
 
@@ -128,12 +128,12 @@ def eventually(ask: Callable[[], T], wanted: Callable[[T], bool], seconds: float
 
 def run(*command: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> str:
     """What a command on this machine says; it must end with this exit code."""
-    ran = _run(list(command), seconds)
+    ran = finished(list(command), seconds)
     assert code in {None, ran.code}, f"{' '.join(command)}: exit code {ran.code}\n{ran.out}\n{ran.err}"
     return ran.out
 
 
-def _run(
+def finished(
     line: list[str], seconds: float, environment: Mapping[str, str] | None = None, folder: Path | None = None
 ) -> Ran:
     ended = subprocess.run(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import os
 import re
 import shutil
 from pathlib import Path
@@ -11,10 +11,12 @@ from typing import Any
 import pytest
 
 from labctl.bundle import debian, makers
+from labctl.bundle.build import recipe_id
 from labctl.bundle.debian import ROOTFS, upstream_versions
-from labctl.bundle.gomodules import MODULES, check_pins
+from labctl.bundle.gomodules import check_pins
 from labctl.bundle.ingredients import ContainerImage, GoModule, GoProgram, ModuleFile, OwnFile, Placed, WheelProgram
 from labctl.bundle.recipe import RECIPE, WEB_IMAGE
+from labctl.bundle.toolchain import MODULES
 from labctl.errors import MissingError
 
 MODULE = GoModule("kubernetes", "k8s.io/kubernetes", "v1.37.2", siblings="v0.37.2")
@@ -104,12 +106,20 @@ def test_an_upstream_version_is_debians_without_epoch_and_revision(tmp_path: Pat
     assert upstream_versions(listing) == {"nginx": "1.26.3", "libgmp10": "6.3.0+dfsg", "tzdata": "2026a"}
 
 
-def test_all_missing_tools_are_named_with_what_to_type(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("uid", "command"), [(0, "apt-get"), (1000, "sudo apt-get")])
+def test_all_missing_tools_are_named_with_what_to_type(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, uid: int, command: str
+) -> None:
     monkeypatch.setattr(shutil, "which", lambda _tool: None)
+    monkeypatch.setattr(os, "geteuid", lambda: uid)
     monkeypatch.setattr(debian, "KEYRING", tmp_path / "absent")
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _module: None)
-    with pytest.raises(MissingError, match="golang-go, mmdebstrap, debian-archive-keyring, pip") as raised:
+    packages = ["mmdebstrap", "debian-archive-keyring", *(["uidmap"] if uid else [])]
+    with pytest.raises(MissingError, match=f": {', '.join(packages)}$") as raised:
         makers.check_tools()
     assert raised.value.id == "tools-missing"
-    assert "apt-get install golang-go mmdebstrap debian-archive-keyring" in raised.value.hint
-    assert "-m ensurepip" in raised.value.hint
+    assert f"`{command} install {' '.join(packages)}`" in raised.value.hint
+
+
+def test_the_recipes_id_is_known() -> None:
+    """Another id makes everybody build for a quarter of an hour: it changes with what is built, and on purpose."""
+    assert recipe_id().endswith("-e67446f6")

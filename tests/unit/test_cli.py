@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+import typer
 from fakes import ADDRESS
 
-from labctl import cli, endings, inventory, session
+from labctl import cli, endings, inventory, paths, session
 from labctl.arguments import hoisted, wants_json
 from labctl.context import Context
 from labctl.errors import (
@@ -423,6 +424,27 @@ def test_init_writes_a_configuration_that_labctl_reads_and_never_over_another(
     before = (home / "labctl.yaml").read_text()
     assert labctl("init") == 2
     assert (home / "labctl.yaml").read_text() == before
+
+
+def test_a_bundle_may_be_named_by_the_environment(
+    labctl: Run, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(paths.BUNDLE, "named")
+
+    assert labctl("bundle", "verify", "-o", "json") == 3
+    assert "bundle-not-found" in capsys.readouterr().out
+
+
+def test_every_command_that_takes_a_bundle_takes_the_one_that_the_environment_names() -> None:
+    pending: list[Any] = [typer.main.get_command(cli.app)]
+    variables = []
+    while pending:
+        command = pending.pop()
+        pending += getattr(command, "commands", {}).values()
+        variables += [parameter.envvar for parameter in command.params if "--bundle" in parameter.opts]
+
+    assert len(variables) > 2
+    assert {*variables} == {paths.BUNDLE}
 
 
 def test_labs_and_bundles_that_there_are_not_are_empty_lists(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:

