@@ -4,16 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labctl import record
 from labctl.context import Context
-from labctl.doctor import CHECKS, Examined, State, examine
+from labctl.doctor import CHECKS, Examined, State, examine, packages
 from labctl.doctor.surroundings import Surroundings
-from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed, packages_of
+from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
 from labctl.errors import MissingError
 from labctl.events import Say
 from labctl.process import check, run
 
 __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
 
+SLOW = ("vagrant",)
+"""Checks that take time, for labs that are yet to be made."""
 DPKG_LOCK_SECONDS = 60
 """How long apt waits for another apt, such as the one that runs after boot."""
 
@@ -24,9 +27,9 @@ def require_machine(context: Context, say: Say) -> bool:
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.
     """
-    seen = Surroundings()
+    seen, unmade = Surroundings(), record.read(context.folder) is None
     installed = context.may_install and _install(needed(context), seen, say)
-    checks = [check for check in CHECKS if check.stops_up]
+    checks = [check for check in CHECKS if check.stops_up and (check.id not in SLOW or unmade)]
     problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)
@@ -53,7 +56,10 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
         (problem,) = problems
         found = problem.finding
         return MissingError(found.seen, id=found.cause or problem.check.stops_up, hint=found.fix)
-    lines = [f"\n  {each.finding.seen}\n    {each.finding.fix}" for each in problems]
+    lines = [
+        f"\n  {each.finding.seen}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
+        for each in problems
+    ]
     return MissingError(
         f"this machine cannot run the lab {context.lab.name} yet: {len(problems)} problems{''.join(lines)}",
         id="machine-not-ready",
@@ -62,15 +68,19 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
 
 
 def _install(programs: Sequence[str], seen: Surroundings, say: Say) -> bool:
-    """Packages that bring the programs that are missing are installed, where there is apt and the right to use it."""
+    """Install what brings the programs that are missing, where apt has all of it and this is root."""
     absent = missing(programs, seen)
     if not absent or not seen.has("apt-get") or not seen.is_root:
         return False
-    packages = packages_of(absent)
-    say(f"installing {' '.join(packages)}")
+    if packages.apt_has_lists(seen) and not packages.installation(absent, seen).by_apt:
+        return False
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
     apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
     update = run([*apt, "update"], env=quiet)
+    found = packages.installation(absent, seen)
+    if not found.by_apt:
+        return False
+    say(f"installing {' '.join(found.packages)}")
     hint = "" if update.code == 0 else "`apt-get update` failed as well: " + " ".join(update.last_lines[-1:])
-    check([*apt, "install", "-y", "--no-install-recommends", *packages], env=quiet, error=MissingError, hint=hint)
+    check([*apt, "install", "-y", "--no-install-recommends", *found.packages], env=quiet, error=MissingError, hint=hint)
     return True

@@ -13,6 +13,9 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, State, broken, not_relevant, ok, warning
 from labctl.doctor.readings import Version, document, dotted, last, version
 from labctl.doctor.surroundings import Surroundings
+from labctl.errors import MissingError
+from labctl.failures import recognised
+from labctl.process import Finished
 
 COMMAND = ("docker", "--version")
 VERSION = ("docker", "version", "--format", "{{json .}}")
@@ -22,6 +25,10 @@ RELEASE = Path("/proc/sys/kernel/osrelease")
 HOSTNAME = Path("/proc/sys/kernel/hostname")
 SNAP_PROGRAMS = "/snap/"
 SNAP_DATA = "/var/snap/"
+NOT_STARTED = "engine-unreachable"
+"""The known failure that says no more than that."""
+OLDEST: Version = (20, 10)
+"""The first Engine that gives a container control groups of its own."""
 LOCAL_SCHEMES = ("", "unix", "npipe", "fd")
 
 OWN_ENGINE = (
@@ -84,14 +91,24 @@ def look_at_engine(context: Context, seen: Surroundings) -> Finding:
     said = seen.run(*VERSION)
     server = document(said.out).get("Server") if said is not None and said.code == 0 else None
     if server is None:
-        return broken(
-            f"no Docker Engine answers{f' at {address}' if address else ''}: {last(said.last_lines) if said else ''}",
-            "Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it then "
-            "gives the lab an Engine of its own.",
-        )
+        return _silent(address, said)
     engine = _engine(address, server, seen)
     kind = next((kind for kind in KINDS if kind.matches(engine, seen)), None)
     return _well(engine, seen) if kind is None else _finding(kind, engine, seen)
+
+
+def _silent(address: str, said: Finished | None) -> Finding:
+    """No Engine answers; why, where the docker command's own words are known."""
+    lines = said.last_lines if said is not None else ()
+    unknown = MissingError(
+        f"no Docker Engine answers{f' at {address}' if address else ''}: {last(lines)}",
+        id="",
+        hint="Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it then "
+        "gives the lab an Engine of its own.",
+    )
+    known = recognised(unknown, "\n".join(lines))
+    why = unknown if known.id == NOT_STARTED else known
+    return broken(why.message, why.hint, cause=why.id)
 
 
 def engine_version(context: Context, seen: Surroundings) -> Version:
@@ -209,6 +226,12 @@ KINDS = (
         lambda engine, _seen: engine.data.startswith(SNAP_DATA),
         "the Engine is a snap (its data is in {data}), which may not read the lab's files",
         NO_SNAP,
+    ),
+    Kind(
+        "engine-too-old",
+        lambda engine, _seen: bool(engine.version) and engine.version < OLDEST,
+        "the Engine at {address} is older than 20.10: nodes cannot have control groups of their own",
+        "Install a newer one: the package docker.io, or docker-ce by Docker.",
     ),
     Kind(
         "engine-virtual",

@@ -8,27 +8,15 @@ from labctl.context import Context
 from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.engines import engine_version
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
-from labctl.doctor.readings import Version, dotted, last, version
+from labctl.doctor.packages import Installation, installation
+from labctl.doctor.readings import dotted, last, version
 from labctl.doctor.surroundings import Surroundings
 
-PACKAGES = {
-    "vagrant": "vagrant",
-    "docker": "docker.io",
-    "dockerd": "docker.io",
-    "containerd": "containerd",
-    "ip": "iproute2",
-    "iptables": "iptables",
-    "nsenter": "util-linux",
-    "ssh": "openssh-client",
-    "mmdebstrap": "mmdebstrap debian-archive-keyring",
-}
-"""Which packages of Debian and Ubuntu bring a program."""
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("mmdebstrap",)
-
-VAGRANT_FOR_ENGINE_25: Version = (2, 4, 2)
-"""Vagrant before it crashes on Docker Engine 25 and newer [upstream]."""
+COMPANIONS = {"mmdebstrap": "newuidmap"}
+"""What a program starts where it is not root's."""
 
 
 def needed(context: Context) -> tuple[str, ...]:
@@ -41,25 +29,17 @@ def needed(context: Context) -> tuple[str, ...]:
 
 
 def missing(programs: Sequence[str], seen: Surroundings) -> tuple[str, ...]:
-    """Those of the programs that are not on this machine."""
-    return tuple(program for program in programs if not seen.has(program))
-
-
-def packages_of(programs: Sequence[str]) -> list[str]:
-    """The packages of Debian and Ubuntu that bring these programs."""
-    return sorted({package for program in programs for package in PACKAGES[program].split()})
+    """Return those of the programs that are not on this machine, and what they need themselves where this is no root."""
+    companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not seen.is_root]
+    return tuple(program for program in (*programs, *companions) if not seen.has(program))
 
 
 def absence(programs: Sequence[str], seen: Surroundings) -> Finding:
-    """Whether the programs are there; where one is not, the command that brings all that are missing."""
+    """Return whether the programs are there; where one is not, the commands that bring all that are missing."""
     absent = missing(programs, seen)
     if not absent:
         return ok(", ".join(programs))
-    command = ("" if seen.is_root else "sudo ") + f"apt-get install {' '.join(packages_of(absent))}"
-    return broken(
-        f"not on this machine: {', '.join(absent)}",
-        f"Install them: `{command}`; as root, `labctl up --yes` does it for you on Debian and Ubuntu.",
-    )
+    return broken(f"not on this machine: {', '.join(absent)}", _cure(installation(absent, seen)))
 
 
 def look_at_tools(context: Context, seen: Surroundings) -> Finding:
@@ -78,19 +58,14 @@ def look_at_provider(context: Context, _seen: Surroundings) -> Finding:
 
 
 def look_at_vagrant(context: Context, seen: Surroundings) -> Finding:
-    """Vagrant tells its version, and it is one that works with the Engine."""
+    """Vagrant starts and tells its version."""
     said = seen.run("vagrant", "--version")
     if said is None:
         return not_relevant("there is no vagrant; see `tools`")
     found = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not found:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
-    engine = engine_version(context, seen)
-    if engine >= (25,) and found < VAGRANT_FOR_ENGINE_25 and context.lab.provider in CONTAINERS:
-        return broken(
-            f"Vagrant {dotted(found)} with Docker Engine {dotted(engine)}",
-            f"Install Vagrant {dotted(VAGRANT_FOR_ENGINE_25)} or newer; older ones crash on Docker Engine 25 and newer.",
-        )
+    engine = engine_version(context, seen) if context.lab.provider in CONTAINERS else ()
     return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
 
 
@@ -102,3 +77,21 @@ def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
         "only root on Linux can have a network and a Docker Engine of its own",
         "Run labctl as root, or start Docker and run without `--isolated`.",
     )
+
+
+def _cure(found: Installation) -> str:
+    """What to type: a line where one is enough, else one below the other."""
+    told = (
+        [f"There is no package of {', '.join(found.without)} for this system; install it by hand."]
+        if found.without
+        else []
+    )
+    if "mmdebstrap" in found.without:
+        told += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
+    if len(found.lines) == 1:
+        told += [f"Install: `{found.lines[0]}`."]
+    elif found.lines:
+        told += ["Type:"]
+    if found.by_apt:
+        told += ["As root, `labctl up --yes` does it for you."]
+    return "\n".join([" ".join(told), *(found.lines if len(found.lines) > 1 else ())])

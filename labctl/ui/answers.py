@@ -95,7 +95,9 @@ def show_error(error: LabError, stderr: TextIO) -> None:
         *([(f"  {printable(detail)}", "dim")] for detail in error.details),
     ]
     if error.hint:
-        lines.append([("hint: ", "bold"), (one_line(error.hint), "")])
+        advice, *commands = error.hint.splitlines()
+        lines.append([("hint: ", "bold"), (one_line(advice), "")])
+        lines += [[(f"  {one_line(command)}", "")] for command in commands]
     _show_lines(lines, stderr)
 
 

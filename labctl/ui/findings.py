@@ -31,7 +31,10 @@ def findings(report: Mapping[str, Any], stdout: TextIO) -> None:
         for check in (check for check in checks if check["state"] == state):
             screen.print(Text.assemble("\n", (f"{state}: {check['id']}", STYLES[state])), soft_wrap=True)
             for title in ("seen", "why", "fix"):
-                screen.print(Text.assemble((f"  {title}: ", "bold"), _text(check[title])), soft_wrap=True)
+                first, *others = str(check[title]).splitlines() or [""]
+                screen.print(Text.assemble((f"  {title}: ", "bold"), _text(first)), soft_wrap=True)
+                for other in others:
+                    screen.print(Text(f"    {_text(other)}"), soft_wrap=True)
     screen.print(Text(f"\n{_verdict(report['lab'], checks)}"), soft_wrap=True)
 
 

@@ -84,3 +84,18 @@ def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> 
     said = {"docker version --format {{json .}}": (text, 0), "docker context inspect": ("[{}]", 0)}
 
     assert found("engine", context, said=said).state in {"ok", "broken"}
+
+
+@pytest.mark.parametrize(
+    ("said", "cause"),
+    [
+        ("docker-engine-permission.txt", "engine-permission"),
+        ("docker-engine-api-mismatch.txt", "engine-api-mismatch"),
+        ("docker-engine-unreachable.txt", ""),
+    ],
+)
+def test_why_no_engine_answers_is_told_where_it_is_known(context: Context, said: str, cause: str) -> None:
+    words = (RECORDED.parents[1] / "recorded" / said).read_text(encoding="utf-8")
+    finding = found("engine", context, said={"docker version --format {{json .}}": (words, 1)})
+
+    assert (finding.state, finding.cause) == ("broken", cause)

@@ -165,8 +165,39 @@ def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch:
     monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, started=started))
 
     preflight.require_machine(context, watched.say)
+    at_first, started[:] = set(started), []
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+    preflight.require_machine(context, watched.say)
 
+    assert at_first == {"docker", "ip", "vagrant"}
     assert set(started) == {"docker", "ip"}
+
+
+def test_with_leave_nothing_is_installed_where_apt_lacks_a_package(
+    machine_with: Machine, context: Context, watched: Watched
+) -> None:
+    packages = machine_with(absent={"vagrant", "docker"}, without_packages={"vagrant", "docker-cli"})
+
+    problem = _problem(replace(context, may_install=True), watched)
+
+    assert (problem.id, packages.typed) == ("tools-missing", [])
+    assert "apt.releases.hashicorp.com" in problem.hint
+
+
+def test_a_new_machines_apt_is_updated_before_it_is_asked(machine_with: Machine, watched: Watched) -> None:
+    packages = machine_with(absent={"vagrant"}, apt_lists=())
+
+    assert preflight.require(["vagrant"], may_install=True, say=watched.say)
+    assert [line.split()[4] for line in packages.typed] == ["update", "install"]
+
+
+@pytest.mark.parametrize("said", [("cannot load such file -- vagrant/bundler (LoadError)", 1), ("", 0)])
+def test_a_vagrant_that_does_not_start_stops_up_before_anything_is_built(
+    machine_with: Machine, context: Context, watched: Watched, said: tuple[str, int]
+) -> None:
+    machine_with(said={"vagrant --version": said})
+
+    assert _problem(context, watched).id == "vagrant-unusable"
 
 
 def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_with: Machine, watched: Watched) -> None:

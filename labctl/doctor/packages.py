@@ -1,0 +1,175 @@
+"""Which packages bring the programs that a lab needs, and what to type where a distribution does not have them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import MappingProxyType
+
+from labctl.doctor.readings import Version, version
+from labctl.doctor.surroundings import Surroundings
+
+OS_RELEASE = Path("/etc/os-release")
+APT_LISTS = Path("/var/lib/apt/lists")
+HASHICORP = "https://apt.releases.hashicorp.com"
+KEY = "/etc/apt/keyrings/hashicorp.asc"
+OPTIONAL = "?"
+"""Behind a package that is taken where the distribution has it, and else is a part of another one."""
+UBUNTU_WITHOUT_VAGRANT: Version = (24, 4)
+DEBIAN_WITH_DOCKER_CLI: Version = (13,)
+
+APT: Mapping[str, str] = MappingProxyType(
+    {
+        "vagrant": "vagrant",
+        "docker": "docker.io docker-cli?",
+        "dockerd": "docker.io",
+        "containerd": "containerd",
+        "ip": "iproute2",
+        "iptables": "iptables",
+        "nsenter": "util-linux",
+        "ssh": "openssh-client",
+        "mmdebstrap": "mmdebstrap debian-archive-keyring",
+        "newuidmap": "uidmap",
+    }
+)
+"""Which packages of Debian and Ubuntu bring a program."""
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """A package manager that labctl does not use itself: how it is called, and which of its packages differ from APT."""
+
+    command: str
+    packages: Mapping[str, str]
+    """An empty text: it has none."""
+    repositories: Mapping[str, str] = field(default_factory=dict)
+    """Files of repositories that are missing from it, by the program that comes from there."""
+
+
+_RPM = {
+    "docker": "moby-engine docker-cli",
+    "dockerd": "moby-engine",
+    "ip": "iproute",
+    "iptables": "iptables-nft",
+    "ssh": "openssh-clients",
+    "mmdebstrap": "mmdebstrap debian-keyring",
+    "newuidmap": "shadow-utils",
+}
+_DOCKER = {"docker": "docker", "dockerd": "docker", "mmdebstrap": "", "newuidmap": "shadow"}
+FEDORA = System("dnf install", _RPM, {"vagrant": "https://rpm.releases.hashicorp.com/fedora/hashicorp.repo"})
+RED_HAT = System(
+    "dnf install",
+    {
+        **_RPM,
+        "docker": "docker-ce docker-ce-cli",
+        "dockerd": "docker-ce",
+        "containerd": "containerd.io",
+        "mmdebstrap": "",
+    },
+    {
+        "vagrant": "https://rpm.releases.hashicorp.com/RHEL/hashicorp.repo",
+        "docker": "https://download.docker.com/linux/rhel/docker-ce.repo",
+        "dockerd": "https://download.docker.com/linux/rhel/docker-ce.repo",
+    },
+)
+SYSTEMS: Mapping[str, System] = MappingProxyType(
+    {
+        "dnf": FEDORA,
+        "pacman": System("pacman -S --needed", {**_DOCKER, "ssh": "openssh"}),
+        "zypper": System("zypper install", {**_DOCKER, "ssh": "openssh-clients"}),
+    }
+)
+"""By the program that installs packages. Nobody has tried these."""
+
+
+@dataclass(frozen=True, slots=True)
+class Installation:
+    """How the programs that are missing come to this machine."""
+
+    packages: tuple[str, ...] = ()
+    lines: tuple[str, ...] = ()
+    """What to type, in order; empty where labctl does not know this system."""
+    without: tuple[str, ...] = ()
+    """Programs that the distribution has no package of."""
+    by_apt: bool = False
+    """Whether apt brings all of them by itself."""
+
+
+def installation(programs: Sequence[str], seen: Surroundings) -> Installation:
+    """Return how these programs are brought to this machine."""
+    if seen.has("apt-get"):
+        return _by_apt(programs, seen)
+    manager = next((name for name in SYSTEMS if seen.has(name)), None)
+    if manager is None:
+        return Installation(without=tuple(programs))
+    release = _release(seen)
+    is_red_hat = "rhel" in f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
+    return _by_another(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], seen)
+
+
+def apt_has_lists(seen: Surroundings) -> bool:
+    """Whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
+    return any("_Packages" in name for name in seen.names(APT_LISTS))
+
+
+def _by_apt(programs: Sequence[str], seen: Surroundings) -> Installation:
+    sudo, release = _sudo(seen), _release(seen)
+    words = [word for program in programs for word in APT[program].split()]
+    wanted = {word.removesuffix(OPTIONAL): word.endswith(OPTIONAL) for word in words}
+    known = _known_to_apt(wanted, seen, release)
+    packages = sorted(name for name, optional in wanted.items() if name in known or not optional)
+    unknown = [name for name in packages if name not in known]
+    lines = [f"{sudo}apt-get update"] if not apt_has_lists(seen) else []
+    if release.get("ID") == "ubuntu" and set(unknown) - {"vagrant"}:
+        lines += [f"{sudo}add-apt-repository universe"]
+    if "vagrant" in unknown:
+        lines += _hashicorp_by_apt(release, sudo)
+    lines += [f"{sudo}apt-get install {' '.join(packages)}"]
+    return Installation(tuple(packages), tuple(lines), by_apt=not unknown)
+
+
+def _known_to_apt(names: Iterable[str], seen: Surroundings, release: Mapping[str, str]) -> frozenset[str]:
+    """Return those packages that apt could fetch; what is known of the release where apt has no lists yet."""
+    if apt_has_lists(seen):
+        said = seen.run("apt-cache", "madison", *sorted(names))
+        return frozenset(re.findall(r"^\s*(\S+) \|", said.out, re.MULTILINE)) if said is not None else frozenset()
+    number, lacking = version(r"^(\d+(?:\.\d+)?)", release.get("VERSION_ID", "")), set()
+    if release.get("ID") == "ubuntu" and number >= UBUNTU_WITHOUT_VAGRANT:
+        lacking.add("vagrant")
+    if release.get("ID") != "debian" or number < DEBIAN_WITH_DOCKER_CLI:
+        lacking.add("docker-cli")
+    return frozenset(names) - lacking
+
+
+def _hashicorp_by_apt(release: Mapping[str, str], sudo: str) -> list[str]:
+    codename = release.get("UBUNTU_CODENAME") or release.get("VERSION_CODENAME", "noble")
+    source = f"deb [signed-by={KEY}] {HASHICORP} {codename} main"
+    return [
+        f"{sudo}apt-get install ca-certificates curl",
+        f"{sudo}curl -fsSL -o {KEY} {HASHICORP}/gpg",
+        f"echo '{source}' | {sudo}tee /etc/apt/sources.list.d/hashicorp.list",
+        f"{sudo}apt-get update",
+    ]
+
+
+def _by_another(programs: Sequence[str], system: System, seen: Surroundings) -> Installation:
+    sudo = _sudo(seen)
+    brought = {program: system.packages.get(program, APT[program]).split() for program in programs}
+    packages = sorted({package for each in brought.values() for package in each})
+    files = dict.fromkeys(system.repositories[program] for program in programs if program in system.repositories)
+    lines = [f"{sudo}curl -fsSL -o /etc/yum.repos.d/{Path(url).name} {url}" for url in files]
+    lines += [f"{sudo}{system.command} {' '.join(packages)}"] if packages else []
+    lines += [f"{sudo}systemctl enable --now docker"] if "docker" in programs else []
+    return Installation(tuple(packages), tuple(lines), tuple(name for name, each in brought.items() if not each))
+
+
+def _sudo(seen: Surroundings) -> str:
+    return "" if seen.is_root else "sudo "
+
+
+def _release(seen: Surroundings) -> dict[str, str]:
+    """What the distribution calls itself."""
+    pairs = re.findall(r"^([A-Z_]+)=(.*)$", seen.read(OS_RELEASE) or "", re.MULTILINE)
+    return {key: value.strip().strip("\"'") for key, value in pairs}

@@ -1,0 +1,136 @@
+"""What brings the programs that are missing, on each distribution."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from recorded_machine import Recorded, found
+
+from labctl.context import Context
+from labctl.doctor.packages import APT, SYSTEMS, installation
+
+DEBIAN_12 = {"/etc/os-release": 'ID=debian\nVERSION_ID="12"\nVERSION_CODENAME=bookworm\n'}
+DEBIAN_13 = {"/etc/os-release": 'ID=debian\nVERSION_ID="13"\nVERSION_CODENAME=trixie\n'}
+UBUNTU_22 = {"/etc/os-release": "ID=ubuntu\nID_LIKE=debian\nVERSION_ID='22.04'\nVERSION_CODENAME=jammy\n"}
+UBUNTU_24 = {"/etc/os-release": 'ID=ubuntu\nID_LIKE=debian\nVERSION_ID="24.04"\nVERSION_CODENAME=noble\n'}
+MINT_22 = {"/etc/os-release": 'ID=linuxmint\nID_LIKE="ubuntu debian"\nVERSION_CODENAME=wilma\nUBUNTU_CODENAME=noble\n'}
+ROCKY = {"/etc/os-release": 'ID="rocky"\nID_LIKE="rhel centos fedora"\nVERSION_ID="9.4"\n'}
+NO_LISTS: dict[str, Any] = {"apt_lists": ()}
+NO_VAGRANT = {"without_packages": ("vagrant", "docker-cli")}
+HASHICORP = (
+    "apt-get install ca-certificates curl",
+    "curl -fsSL -o /etc/apt/keyrings/hashicorp.asc https://apt.releases.hashicorp.com/gpg",
+    (
+        "echo 'deb [signed-by=/etc/apt/keyrings/hashicorp.asc] https://apt.releases.hashicorp.com noble main'"
+        " | tee /etc/apt/sources.list.d/hashicorp.list"
+    ),
+    "apt-get update",
+)
+
+
+def _without(*managers: str) -> dict[str, Any]:
+    return {"absent": {"apt-get", *(name for name in SYSTEMS if name not in managers)}}
+
+
+@pytest.mark.parametrize(
+    ("programs", "machine", "lines", "by_apt"),
+    [
+        ("vagrant docker", {"files": DEBIAN_12}, ["apt-get install docker.io vagrant"], True),
+        (
+            "vagrant docker dockerd",
+            {"files": DEBIAN_13, "without_packages": ()},
+            ["apt-get install docker-cli docker.io vagrant"],
+            True,
+        ),
+        ("docker", {"files": DEBIAN_12, **NO_LISTS}, ["apt-get update", "apt-get install docker.io"], True),
+        ("docker", {"files": DEBIAN_13, **NO_LISTS}, ["apt-get update", "apt-get install docker-cli docker.io"], True),
+        ("vagrant", {"files": UBUNTU_22, **NO_LISTS}, ["apt-get update", "apt-get install vagrant"], True),
+        ("vagrant", {"files": UBUNTU_24, **NO_LISTS}, ["apt-get update", *HASHICORP, "apt-get install vagrant"], False),
+        (
+            "vagrant docker",
+            {"files": UBUNTU_24, **NO_VAGRANT},
+            [*HASHICORP, "apt-get install docker.io vagrant"],
+            False,
+        ),
+        ("vagrant", {"files": MINT_22, **NO_VAGRANT}, [*HASHICORP, "apt-get install vagrant"], False),
+        # Where somebody has set HashiCorp's repository up, apt knows the package.
+        ("vagrant", {"files": UBUNTU_24}, ["apt-get install vagrant"], True),
+        (
+            "mmdebstrap",
+            {"files": UBUNTU_24, "without_packages": ("mmdebstrap",)},
+            ["add-apt-repository universe", "apt-get install debian-archive-keyring mmdebstrap"],
+            False,
+        ),
+        (
+            "vagrant docker",
+            _without("dnf"),
+            [
+                "curl -fsSL -o /etc/yum.repos.d/hashicorp.repo https://rpm.releases.hashicorp.com/fedora/hashicorp.repo",
+                "dnf install docker-cli moby-engine vagrant",
+                "systemctl enable --now docker",
+            ],
+            False,
+        ),
+        (
+            "docker dockerd",
+            {**_without("dnf"), "files": ROCKY},
+            [
+                "curl -fsSL -o /etc/yum.repos.d/docker-ce.repo https://download.docker.com/linux/rhel/docker-ce.repo",
+                "dnf install docker-ce docker-ce-cli",
+                "systemctl enable --now docker",
+            ],
+            False,
+        ),
+        (
+            "vagrant docker",
+            _without("pacman"),
+            ["pacman -S --needed docker vagrant", "systemctl enable --now docker"],
+            False,
+        ),
+        ("ssh ip", _without("zypper"), ["zypper install iproute2 openssh-clients"], False),
+        ("mmdebstrap", _without("pacman"), [], False),
+        ("vagrant", _without(), [], False),
+    ],
+)
+def test_what_is_typed_is_by_the_distribution_and_what_apt_knows(
+    programs: str, machine: dict[str, Any], lines: list[str], *, by_apt: bool
+) -> None:
+    way = installation(programs.split(), Recorded(**machine))
+
+    assert (list(way.lines), way.by_apt) == (lines, by_apt)
+    assert bool(way.without) == (not lines)
+
+
+def test_every_program_has_a_package_or_is_told_to_have_none_everywhere() -> None:
+    for manager in SYSTEMS:
+        way = installation(tuple(APT), Recorded(**_without(manager)))
+        assert set(way.without) <= {"mmdebstrap"}
+        assert way.packages
+
+
+@pytest.mark.parametrize(
+    ("differences", "seen", "fix"),
+    [
+        ({"absent": {"vagrant"}}, "vagrant", "`sudo apt-get install vagrant`"),
+        ({"absent": {"vagrant"}, "files": UBUNTU_24, **NO_VAGRANT}, "vagrant", "\nsudo curl -fsSL"),
+        ({"absent": {"vagrant", "apt-get", *SYSTEMS}}, "vagrant", "by hand"),
+    ],
+)
+def test_a_user_types_one_line_where_one_is_enough(
+    context: Context, differences: dict[str, Any], seen: str, fix: str
+) -> None:
+    finding = found("tools", context, is_root=False, **differences)
+
+    assert finding.state == "broken"
+    assert seen in finding.seen
+    assert fix in finding.fix
+
+
+def test_only_a_user_needs_subordinate_ids_to_build(context: Context) -> None:
+    unbuilt = {"absent": {"newuidmap"}}
+
+    assert found("tools", context, is_root=False, **unbuilt).state == "ok"
+    vars(context)["bundle_folder"] = None
+    assert found("tools", context, is_root=True, **unbuilt).state == "ok"
+    assert "install uidmap" in found("tools", context, is_root=False, **unbuilt).fix
