@@ -114,6 +114,29 @@ class SceneReport(TypedDict):
     load: LoadReport | None
 
 
+class LinesReport(TypedDict):
+    """Lines of a log."""
+
+    lab: str
+    lines: list[str]
+
+
+class AbsentFile(TypedDict):
+    """What could not be collected, and why."""
+
+    file: str
+    reason: str
+
+
+class ExportReport(TypedDict):
+    """What was collected for a bug report: the files that were written below the folder."""
+
+    lab: str
+    folder: str
+    files: list[str]
+    missing: list[AbsentFile]
+
+
 class VersionReport(TypedDict):
     """What is installed, and what the lab boots from; None for what is not there."""
 

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -83,13 +84,18 @@ def existing(session: Session) -> Context:
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
 
 
-def existing_or_default(session: Session) -> Context:
-    """Return the context of the lab as it was last brought up, or of the default lab where there is none."""
-    try:
-        return existing(session)
-    except LabError:
-        lab = config.from_values({})
-        return Context(lab, paths.state(lab.name), paths.cache())
+def known(session: Session) -> Context:
+    """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
+
+    It is for those who report on a lab, in whatever state it is.
+    """
+    for read in (existing, partial(asked, overrides=config.Overrides())):
+        try:
+            return read(session)
+        except LabError:
+            continue
+    lab = config.from_values({"name": session.lab_name} if session.lab_name else {})
+    return Context(lab, paths.state(lab.name), paths.cache())
 
 
 def entered(session: Session) -> Context:
@@ -102,6 +108,14 @@ def entered(session: Session) -> Context:
 def entered_if_up(session: Session) -> Context:
     """The same; but where the network of an isolated lab is gone, this process stays where it is."""
     context = existing(session)
+    if context.isolation.exists():
+        enter(context)
+    return context
+
+
+def known_and_entered(session: Session) -> Context:
+    """The same; from here on, this process is in the lab's network if there is one."""
+    context = known(session)
     if context.isolation.exists():
         enter(context)
     return context

@@ -21,7 +21,8 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
 from labctl.kube import Cluster, Manifest
 from labctl.lab import Lab, Node
-from labctl.providers import Provider, Removed, Trouble
+from labctl.process import LAST_LINES
+from labctl.providers import ASSEMBLY, Provider, Removed, Trouble
 from labctl.report import LoadReport
 from labctl.ui import Result
 
@@ -130,8 +131,8 @@ class FakeProvider:
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         return ["ssh", node.name, *command]
 
-    def log(self, node: Node) -> tuple[str, ...]:
-        return tuple(line.format(node=node.name) for line in self.lines)
+    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
+        return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])
 
     def trouble(self, node: Node) -> Trouble | None:
         return self.troubles.get(node.name)

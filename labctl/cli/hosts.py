@@ -18,7 +18,7 @@ def sync(context: typer.Context) -> None:
 
     made = session.entered(context.obj)
     session.with_rights(context.obj, made, hosts_steps.write_hosts)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
 
 @app.command("remove")
@@ -28,7 +28,7 @@ def remove(context: typer.Context) -> None:
 
     made = session.entered(context.obj)
     session.with_rights(context.obj, made, teardown.remove_hosts)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
 
 @app.command("show")
@@ -37,4 +37,4 @@ def show(context: typer.Context) -> None:
     from labctl import inventory, session
 
     made = session.entered(context.obj)
-    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.hosts_lines)
+    ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)

@@ -1,8 +1,9 @@
-"""`labctl kubeconfig`, `ssh` and `exec`: ways into the lab."""
+"""`labctl kubeconfig`, `ssh`, `exec` and `logs`: ways into the lab, and what comes out of it."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -61,3 +62,30 @@ def execute(
 
     made = session.existing(context.obj)
     session.replace_process(made, command, session.environment(made))
+
+
+@app.command("logs")
+def show_logs(
+    context: typer.Context,
+    node: Annotated[
+        str | None,
+        typer.Argument(metavar="NODE", autocompletion=complete.nodes, help="Print the journal of this node instead."),
+    ] = None,
+    export: Annotated[
+        Path | None, typer.Option("--export", metavar="DIR", help="Collect everything in a new folder instead.")
+    ] = None,
+) -> None:
+    """Print the lab's log, or collect all logs for a bug report.
+
+    An export has the logs of every tool and node, what doctor and status say, and versions. It works in whatever state
+    the lab is, and says what could not be had. Keys, tokens and passwords are removed from all of it.
+    """
+    from labctl import logs, session
+
+    made = session.known_and_entered(context.obj)
+    nodes = (session.node(made, node),) if node else made.lab.nodes
+    if export:
+        ui.document(logs.export(made, export, nodes), context.obj.output, sys.stdout, ui.exported)
+    else:
+        lines = logs.of_node(made, nodes[0]) if node else logs.of_lab(made)
+        ui.document(lines, context.obj.output, sys.stdout, ui.lines)

@@ -21,7 +21,7 @@ COMPLETE = "_LABCTL_COMPLETE"
 """Set by the shells' scripts; with it, labctl answers what can follow on the command line."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Lab": ("up", "halt", "resume", "destroy", "list"),
-    "Look": ("status", "trace", "open", "doctor"),
+    "Look": ("status", "trace", "open", "doctor", "logs"),
     "Reach": ("exec", "ssh", "kubeconfig", "hosts"),
     "Apps and demos": ("app", "demo"),
     "Bundles": ("bundle",),
@@ -38,6 +38,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "trace": ("labctl trace", "labctl trace my-app.local --watch"),
     "open": ("labctl open", "BROWSER=firefox labctl open my-app.local"),
     "doctor": ("labctl doctor", "labctl doctor --fix"),
+    "logs": ("labctl logs", "labctl logs worker-1", "labctl logs --export labctl-logs"),
     "exec": ("labctl exec -- kubectl get pods -A", "labctl exec -- curl http://my-app.local"),
     "ssh": ("labctl ssh worker-1", "labctl ssh control-plane -- ip route"),
     "kubeconfig": ("labctl kubeconfig > demo.kubeconfig", "labctl kubeconfig --merge"),

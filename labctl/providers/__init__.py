@@ -8,6 +8,10 @@ from typing import Protocol
 
 from labctl.events import Say
 from labctl.lab import Node
+from labctl.process import LAST_LINES
+
+ASSEMBLY = "labctl-node"
+"""The unit in which a node assembles itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +51,8 @@ class Provider(Protocol):
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return the arguments of a program that runs `command`, or a login shell, on the node."""
 
-    def log(self, node: Node) -> tuple[str, ...]:
-        """Return the last lines that the node wrote while it assembled itself."""
+    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
+        """Return the last lines of a unit on the node, or why they cannot be had."""
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return why the node, which was made to run, has given up; None while it may still become Ready."""

@@ -10,10 +10,10 @@ from pathlib import Path
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
-from labctl.process import check, run
-from labctl.providers import Removed, Trouble
+from labctl.process import LAST_LINES, check, run
+from labctl.providers import ASSEMBLY, Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
-from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble
+from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
@@ -105,13 +105,13 @@ class DockerProvider(VagrantProvider):
             shutil.rmtree(self.folder / ".vagrant", ignore_errors=True)
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
-    def log(self, node: Node) -> tuple[str, ...]:
-        """Return the last lines of the node's labctl-node unit; of a container that does not run, its own last lines."""
-        line = ["journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager"]
-        written = run(["docker", "exec", node.name, *line], env=self.environment, timeout=20)
+    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
+        """Return the last lines of a unit on the node; of a container that does not run, its own last lines."""
+        written = run(["docker", "exec", node.name, *journal(unit, lines)], env=self.environment, timeout=LOG_SECONDS)
         if written.code != 0:
-            written = run(["docker", "logs", "--tail=12", node.name], env=self.environment, timeout=20)
-        return written.last_lines
+            own = ["docker", "logs", f"--tail={lines}", node.name]
+            written = run(own, env=self.environment, timeout=LOG_SECONDS)
+        return tail(written, lines)
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's container has ended, or its labctl-node unit has given up."""

@@ -14,8 +14,8 @@ from labctl import locks, tool_environment
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
-from labctl.process import Finished, check, failure, run, stream
-from labctl.providers import Removed, Trouble
+from labctl.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
+from labctl.providers import ASSEMBLY, Removed, Trouble
 
 ATTEMPTS = 2
 BUSY_SECONDS = 300.0
@@ -24,7 +24,7 @@ PASSING = "container-vanished"
 """Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
 """The lines of Vagrant's output that say what it does; the others say how."""
-ASSEMBLY_LOG = ("sudo", "journalctl", "--unit=labctl-node", "--output=cat", "--lines=12", "--no-pager")
+LOG_SECONDS = 20.0
 
 
 UNIT_STATE = ("systemctl", "show", "labctl-node", "--property=ActiveState,NRestarts")
@@ -88,9 +88,10 @@ class VagrantProvider:
         # As with ssh itself, one word is a line for the node's shell; several are a program and its arguments.
         return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)] if command else line
 
-    def log(self, node: Node) -> tuple[str, ...]:
-        """Return the last lines of the node's labctl-node unit, or why they cannot be had."""
-        return run(self.command(node, ASSEMBLY_LOG), timeout=20).last_lines
+    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
+        """Return the last lines of a unit on the node, or why they cannot be had."""
+        written = run(self.command(node, ("sudo", *journal(unit, lines))), timeout=LOG_SECONDS)
+        return tail(written, lines)
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
@@ -144,6 +145,17 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     def _tell(self, line: str) -> None:
         if headline := HEADLINE.fullmatch(line):
             self.say(f"{headline['machine']}: {headline['text']}")
+
+
+def journal(unit: str, lines: int) -> tuple[str, ...]:
+    """Return the command that prints a unit's last lines on a node; with their times, where they are many."""
+    output = "cat" if lines <= LAST_LINES else "short-iso"
+    return ("journalctl", f"--unit={unit}", f"--output={output}", f"--lines={lines}", "--no-pager")
+
+
+def tail(written: Finished, lines: int) -> tuple[str, ...]:
+    """Return the last lines of what a program printed; or of all that it said, where it failed."""
+    return last_lines(written.out, lines) if written.code == 0 else written.last_lines
 
 
 def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:

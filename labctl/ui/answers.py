@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 from labctl.errors import LabError
-from labctl.report import ErrorReport, StatusReport
+from labctl.report import ErrorReport, ExportReport, StatusReport
 from labctl.ui.screen import Output, console, one_line, printable
 
 T = TypeVar("T", bound=Mapping[str, Any])
@@ -59,10 +59,17 @@ def text(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:
     return show
 
 
-def hosts_lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
-    """The lines as they stand in the file."""
+def lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
+    """Print the lines as they stand in the file."""
     for line in answer["lines"]:
         print(line, file=stdout)
+
+
+def exported(report: ExportReport, stdout: TextIO) -> None:
+    """Print where a bug report's files are, and which could not be had."""
+    values({"folder": report["folder"], "files": len(report["files"])}, stdout)
+    for absent in report["missing"]:
+        print(f"not there: {absent['file']}: {one_line(absent['reason'])}", file=stdout)
 
 
 def status(report: StatusReport, stdout: TextIO) -> None:

@@ -244,6 +244,19 @@ def test_a_log_that_cannot_be_had_says_why(virtual: VagrantProvider, programs: P
     assert virtual.log(WORKER) == ("ssh: no route to host",)
 
 
+@pytest.mark.parametrize("kind", ["virtual", "docker"])
+def test_the_journal_of_any_unit_is_read_as_far_back_as_was_asked(
+    kind: str, programs: Programs, request: pytest.FixtureRequest
+) -> None:
+    provider: Provider = request.getfixturevalue(kind)
+    for program in ("ssh", "docker"):
+        programs.put(program, "seq 100")
+
+    assert provider.log(WORKER, "kubelet", 50) == tuple(map(str, range(51, 101)))
+    assert "--unit=kubelet" in programs.calls[0]
+    assert "--lines=50" in programs.calls[0]
+
+
 def _listing(docker: DockerProvider, *rows: tuple[str, str, str, str, str]) -> str:
     """The script of a docker that lists these containers: id, name, status, networks, and the lab they say they are of."""
     (docker.folder / "Vagrantfile").touch()

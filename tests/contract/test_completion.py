@@ -1,0 +1,57 @@
+"""What a real shell makes of labctl's script for completion."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from fakes import lab
+
+from labctl import record
+from labctl.process import Finished, run
+
+PROGRAMS = Path(sys.executable).parent
+BASH = """\
+source <(labctl completion bash)
+COMP_WORDS=(labctl {words} '')
+COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+_labctl_completion labctl
+printf '%s\\n' "${{COMPREPLY[@]}}"
+"""
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+
+
+def _bash(home: Path, script: str) -> Finished:
+    """What bash does that has read no file of the user's."""
+    environment = {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
+    line = ["env", f"XDG_STATE_HOME={home / 'state'}", "bash", "--norc", "--noprofile", "-c", script]
+    return run(line, env=environment, cwd=home, timeout=60)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("ssh", ["control-plane", "worker-1"]),
+        ("--name", ["demo"]),
+        ("app", ["add", "list", "remove"]),
+        ("trace", ["my-app.local"]),
+    ],
+)
+def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list[str]) -> None:
+    record.write(tmp_path / "state" / "labctl" / "demo", record.Record(lab(), isolated=False))
+
+    finished = _bash(tmp_path, BASH.format(words=words))
+
+    assert sorted(finished.out.split()) == expected
+    assert list(finished.last_lines) == finished.out.splitlines(), "something was said beside"
+
+
+def test_bash_is_told_nothing_where_the_configuration_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "labctl.yaml").write_text("workers: [\n")
+
+    finished = _bash(tmp_path, BASH.format(words="ssh"))
+
+    assert (finished.code, finished.last_lines) == (0, ())
