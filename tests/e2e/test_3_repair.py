@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from .reallab import RealLab, eventually
@@ -32,6 +34,19 @@ def test_a_deleted_deployment_is_there_after_up(lab: RealLab) -> None:
     assert any("my-app" in problem for problem in broken["problems"])
     assert _changed(lab) == ["apps"]
     assert lab.status()["ok"]
+
+
+def test_objects_that_the_user_copied_from_an_app_with_their_labels_stay(lab: RealLab, tmp_path: Path) -> None:
+    kinds = ["deployment/my-app", "ingress/my-app"]
+    copies = tmp_path / "mine.yaml"
+    originals = [lab.kubectl("get", each, "-o", "yaml") for each in kinds]
+    copies.write_text("---\n".join(originals).replace("my-app", "mine"), encoding="utf-8")
+    lab.kubectl("apply", "-f", str(copies))
+    before = {each["metadata"]["uid"] for each in lab.objects("deployments,ingresses")["items"]}
+
+    assert _changed(lab) == []
+    assert {each["metadata"]["uid"] for each in lab.objects("deployments,ingresses")["items"]} == before
+    lab.kubectl("delete", "--wait", "-f", str(copies))
 
 
 def test_a_service_of_another_type_is_a_load_balancer_after_up(lab: RealLab) -> None:

@@ -21,6 +21,8 @@ pytestmark = pytest.mark.e2e
 
 NAMESPACE = "e2e-plain"
 WAY_IN = ("ip", "netns", "exec", NAMESPACE)
+FOREIGN_NETWORK = "vagrant_network_172.31.0.0/24"
+"""Idle, and of another Vagrant project: Vagrant's own `destroy` would remove it."""
 THEIR_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
 
 
@@ -98,6 +100,7 @@ def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab
 
 
 def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> None:
+    engine.docker("network", "create", "--subnet=172.31.0.0/24", FOREIGN_NETWORK)
     before = engine.holds()
     *steps, result = lab.up().events()
 
@@ -111,8 +114,16 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert engine.hosts.read_bytes().startswith(THEIR_HOSTS)
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
-    lab.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120)
+    [image] = engine.docker("inspect", "--format", "{{.Config.Image}}", "e2e-plain-worker-1")
+    engine.docker("run", "--detach", "--name=theirs", "--network=labctl-e2e-plain", image, "sleep", "600")
+    events = lab.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120).events()
 
+    [left] = [event["text"] for event in events if event.get("step") == "nodes" and event["state"] == "done"]
+    assert "labctl-e2e-plain" in left
+    assert "theirs" in left
+    assert engine.docker("ps", "--all", "--format", "{{.Names}}") == ["theirs"]
+    engine.docker("rm", "--force", "--volumes", "theirs")
+    engine.docker("network", "rm", "labctl-e2e-plain")
     assert engine.holds() == before
     assert engine.hosts.read_bytes() == THEIR_HOSTS
     assert not lab.folder.exists()

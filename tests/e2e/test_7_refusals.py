@@ -60,6 +60,16 @@ def test_another_network_for_a_lab_that_is_up_is_refused_with_what_differs(lab: 
     assert lab.status()["ok"]
 
 
+def test_another_state_folder_cannot_take_a_lab_that_is_up(lab: RealLab, tmp_path: Path) -> None:
+    elsewhere = replace(lab, state_home=tmp_path)
+    error = elsewhere.up(code=3).result()["error"]
+
+    assert error["id"] == "owned-elsewhere"
+    assert str(lab.folder) in error["message"]
+    assert not (elsewhere.folder / "lab.json").exists()
+    assert lab.status()["ok"]
+
+
 def test_a_lab_that_is_not_there_cannot_be_destroyed(nobody: RealLab) -> None:
     lab = replace(nobody, name="e2e-never")
     error = lab.labctl("-o", "json", "destroy", "--yes", code=3).result()["error"]

@@ -6,6 +6,7 @@ does not happen fails, so that a point which no longer exists is noticed.
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
 import subprocess
@@ -54,13 +55,13 @@ DAMAGE = {
     "hosts.rename": ("labctl", "hosts", "remove"),
 }
 """What is broken first, so that a later `up` reaches the point as well."""
-HALTING = ("nodes.begin", "run.docker:3", "nodes.end", "isolation.end")
+HALTING = ("nodes.begin", "run.docker:2", "nodes.end", "isolation.end")
 RESUMING = ("isolation.end", "boot.progress:2", "boot.end", "cluster.progress", "verify.begin")
 DESTROYING = (
     "hosts.end",
     "nodes.begin",
-    "run.vagrant",
     "nodes.end",
+    "run.ip:1",
     "run.iptables:2",
     "isolation.end",
     "remove:3",
@@ -162,8 +163,13 @@ def test_a_second_labctl_waits_and_says_for_whom(survivor: RealLab) -> None:
     _check_from_outside(survivor)
 
 
-def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end(survivor: RealLab) -> None:
+def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end_without_an_engine(survivor: RealLab) -> None:
     seen = footprint.of(survivor)
+    for process in seen.processes:
+        if process.command.startswith(("dockerd ", "containerd ")):
+            os.kill(process.pid, signal.SIGKILL)
+    for damaged in ("containers", "network", "overlay2"):
+        shutil.rmtree(survivor.folder / "engine" / "docker" / damaged, ignore_errors=True)
     for point in DESTROYING:
         _killed(survivor, point, "destroy", "--yes")
 
