@@ -83,10 +83,8 @@ def add(session: Session, given: Mapping[str, Any]) -> Change:
         lab = _lab(session, source, source.apps)
         _refuse_another(lab, wanted)
     context = _context(session, lab)
-    then = (
-        *_steps(context, "render", "apps", "hosts", "verify"),
-        Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname)),
-    )
+    trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname))
+    then = (*_steps(context, "render", "apps", "hosts", "verify"), *(() if wanted.is_scaled_to_zero else (trace,)))
     is_new = not (same and source.is_there)
     return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
 

@@ -73,6 +73,11 @@ class App:
         """Where the user's browser finds the app."""
         return f"http://{self.hostname}"
 
+    @property
+    def is_scaled_to_zero(self) -> bool:
+        """Whether the app is meant to have no pods, so that nothing answers at its hostname."""
+        return self.replicas == 0
+
 
 @dataclass(frozen=True, slots=True)
 class Lab:
@@ -132,8 +137,8 @@ class Lab:
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The address of every app, in the order of the configuration."""
-        return tuple(app.url for app in self.apps)
+        """The address of every app that has pods, in the order of the configuration."""
+        return tuple(app.url for app in self.apps if not app.is_scaled_to_zero)
 
 
 @cache

@@ -105,11 +105,13 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
 
 
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
-    """No serving node runs two pods more of an app than another one; return those that were taken away for that.
+    """Delete pods of an app until no node that could take one has two more than another; return those pods.
 
     Kubernetes looks at where pods are only when it starts them: they stay where the death of a node drove them.
     """
-    pods: dict[str, list[dict[str, Any]]] = {node.name: [] for node in lab.serving_nodes}
+    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
+    pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     for pod in cluster.list("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
         node = pod["spec"].get("nodeName")
         if node in pods and "deletionTimestamp" not in pod["metadata"]:
@@ -122,6 +124,15 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
         counts[emptiest] += 1
         crowded.append(pods[fullest].pop()["metadata"]["name"])
     return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
+
+
+def _takes_pods(node: dict[str, Any] | None) -> bool:
+    """Return whether Kubernetes would start an app's pod on the node: Ready, not cordoned, and without such a taint."""
+    if node is None or _unready(node):
+        return False
+    spec = node.get("spec", {})
+    repels = {taint["effect"] for taint in spec.get("taints") or ()} & {"NoSchedule", "NoExecute"}
+    return not repels and not spec.get("unschedulable")
 
 
 def _unready(node: dict[str, Any] | None) -> str:

@@ -133,9 +133,14 @@ def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems
 
 
 def _apps(lab: Lab, problems: list[str]) -> list[AppReport]:
-    answers = [(app, web.get(app.hostname)) for app in lab.apps]
-    problems += [f"{app.url} is not answered by its app: {answer}" for app, answer in answers if not answer.is_good]
-    return [{"name": app.name, "url": app.url, "http": answer.status} for app, answer in answers]
+    answers = {app.name: web.get(app.hostname) for app in lab.apps if not app.is_scaled_to_zero}
+    problems += [
+        f"{app.url} is not answered by its app: {answers[app.name]}"
+        for app in lab.apps
+        if app.name in answers and not answers[app.name].is_good
+    ]
+    statuses = {name: answer.status for name, answer in answers.items()}
+    return [{"name": app.name, "url": app.url, "http": statuses.get(app.name)} for app in lab.apps]
 
 
 def _unasked(lab: Lab) -> list[AppReport]:

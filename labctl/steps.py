@@ -204,7 +204,7 @@ def apply_apps(context: Context, say: Say) -> Outcome:
 
 
 def verify(context: Context, say: Say) -> Outcome:
-    """Every app answers by name."""
+    """Wait until every app that is meant to have pods answers by name."""
     controller = context.controller
     deployments = [(controller.namespace, controller.deployment, False)]
     deployments += [("default", app.name, True) for app in context.lab.apps]
@@ -212,14 +212,16 @@ def verify(context: Context, say: Say) -> Outcome:
         say(f"waiting for the pods of {name}")
         rolled_out = partial(_rolled_out, context, namespace, name, is_app=is_app)
         until(rolled_out, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
-    unnamed = hosts_entry.missing(context.lab.hosts_file, live_addresses(context)) if context.lab.apps else {}
-    for app in context.lab.apps:
+    asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
+    unnamed = hosts_entry.missing(context.lab.hosts_file, live_addresses(context)) if asked else {}
+    for app in asked:
         say(f"asking for {app.url}")
         ask = partial(_answer, app.hostname, unnamed.get(app.hostname))
         answer = until(ask, what=app.url, timeout=READY_SECONDS, hint="`labctl status` says more.")
         say(f"{answer} from {app.url}")
     way = "at the lab's address: the hosts file lacks their names" if unnamed else "by name"
-    return Outcome(changed=False, text=f"{len(context.lab.apps)} of {len(context.lab.apps)} apps answer {way}")
+    resting = "".join(f"; {app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero)
+    return Outcome(changed=False, text=f"{len(asked)} of {len(context.lab.apps)} apps answer {way}{resting}")
 
 
 def _apply_app(context: Context, say: Say, app: App) -> list[str]:

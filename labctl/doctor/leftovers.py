@@ -31,6 +31,8 @@ LINK = re.compile(r"labctl[0-9a-f]{8}")
 TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
 LOCK = "lock"
 """What a labctl that works on a lab holds, in the lab's folder."""
+ENGINE = "engine"
+"""The data of an isolated lab's Engine, which no folder has that was only rendered."""
 REPAIR = "`labctl doctor --fix` removes them."
 
 
@@ -41,14 +43,18 @@ def look_at_leftovers(_context: Context, seen: Surroundings) -> Finding:
 
 
 def remove_leftovers(context: Context, seen: Surroundings) -> None:
-    """Nothing of labs on no record is left but their logs; one that another labctl works on is left alone."""
+    """Remove what is left of labs on no record, but for their logs. One that another labctl works on is left alone.
+
+    A folder without an Engine's data is not theirs: `labctl render` wrote it, and its keys are the user's.
+    """
     for name in sorted({name for name, _ in _traces(seen)}):
         folder = paths.state(name)
         lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=seen.may_isolate)
         with _unless_locked(folder / LOCK) as is_free:
+            had_engine = (folder / ENGINE).exists()
             if is_free:
                 teardown.remove_isolation(lab, _silent)
-            if is_free and folder.exists():
+            if is_free and had_engine:
                 teardown.remove_state(lab, _silent)
     for link in _links(seen):
         check(["ip", "link", "delete", link])
@@ -102,7 +108,7 @@ def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
 def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
     for lab in seen.names(home):
-        if set(seen.names(home / lab)) - {*teardown.KEPT, LOCK}:
+        if ENGINE in seen.names(home / lab):
             yield lab, f"folder {home / lab}"
 
 

@@ -267,6 +267,24 @@ def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows(
 
 
 @pytest.mark.usefixtures("file", "runs")
+def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
+    _made()
+
+    change = apps.add(SESSION, {"name": "blog", "replicas": 0})
+
+    assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
+
+
+@pytest.mark.parametrize("name", ["kubernetes", "demo-first"])
+def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) -> None:
+    error = _problem(partial(apps.add, SESSION, {"name": name}))
+
+    assert error.id == "config-invalid"
+    assert f"NAME: {name}: " in error.message
+    assert file.read_text() == FILE
+
+
+@pytest.mark.usefixtures("file", "runs")
 def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
     _made()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import lab
+from fakes import FakeCluster, FakeProvider, lab, with_doors
 from recorded_machine import Recorded, found
 
 from labctl import locks, paths, record
@@ -16,6 +16,7 @@ from labctl.bundle.build import recipe_id
 from labctl.context import Context
 from labctl.doctor import leftovers
 from labctl.isolation import Isolation
+from labctl.labfiles import write_lab
 
 RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
 
@@ -74,8 +75,13 @@ def test_a_clean_machine_has_nothing_to_tell(recorded_demo: Context) -> None:
     assert found("leftovers", recorded_demo).state == "ok"
 
 
-def test_a_folder_without_a_record_is_a_leftover_but_for_the_log_that_destroy_keeps(recorded_demo: Context) -> None:
-    for name, files in {"gone": ["log", "log.1", "hosts.before", "lock"], "ghost": ["log", "Vagrantfile"]}.items():
+def test_a_folder_without_a_record_is_a_leftover_if_it_has_an_engines_data(recorded_demo: Context) -> None:
+    folders = {
+        "gone": ["log", "log.1", "hosts.before", "lock"],
+        "rendered": ["Vagrantfile", "kubeconfig", "pki", ".vagrant", "lock"],
+        "ghost": ["log", "Vagrantfile", "engine"],
+    }
+    for name, files in folders.items():
         paths.state(name).mkdir()
         for file in files:
             (paths.state(name) / file).touch()
@@ -124,6 +130,22 @@ def test_the_repair_removes_what_was_found_and_nothing_else(recorded_demo: Conte
     assert removed == ["ghost", "spook", "labctl00000000"]
     assert {path.name for path in ghost.iterdir()} <= {"log", "lock"}
     assert (recorded_demo.folder / record.FILE_NAME).exists()
+
+
+def test_a_rendered_folder_keeps_its_keys_beside_whatever_is_removed(
+    recorded_demo: Context, removed: list[str]
+) -> None:
+    rendered = replace(recorded_demo, folder=paths.state("ghost"), lab=lab(name="ghost"))
+    write_lab(with_doors(rendered, FakeProvider(), FakeCluster(), recorded_demo.bundle), rendered.folder)
+    before = {path: path.read_bytes() for path in rendered.folder.rglob("*") if path.is_file()}
+    assert found("leftovers", recorded_demo).state == "ok"
+    machine = Recorded(folders={"/run/netns": ["labctl-ghost"]})
+
+    leftovers.remove_leftovers(recorded_demo, machine)
+
+    assert removed == ["ghost"]
+    assert before
+    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_a_lab_that_another_labctl_works_on_is_left_alone(recorded_demo: Context, removed: list[str]) -> None:

@@ -7,9 +7,10 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, lab
+from fakes import ADDRESS, FakeCluster, lab, ready_node
 
 from labctl import neighbours, observe
+from labctl.lab import Lab
 from labctl.neighbours import Route
 from labctl.wait import Pending
 
@@ -175,6 +176,7 @@ def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> N
 def test_pods_that_crowd_a_node_are_taken_away_and_no_more_of_them(
     cluster: FakeCluster, workers: int, where: dict[str, int], moved: int
 ) -> None:
+    _nodes_of(cluster, lab(workers=workers))
     for node, count in where.items():
         for number in range(count):
             _app_pod(cluster, f"{node}-{number}", node)
@@ -186,6 +188,56 @@ def test_pods_that_crowd_a_node_are_taken_away_and_no_more_of_them(
     assert observe.spread(cluster, lab(workers=workers), "my-app") == []
 
 
+def _unready_since_a_moment() -> dict[str, Any]:
+    return {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "gone"}]}}
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        _unready_since_a_moment(),
+        {"status": {}},
+        {"spec": {"unschedulable": True}},
+        {"spec": {"taints": [{"key": "mine", "effect": "NoSchedule"}]}},
+        {"spec": {"taints": [{"key": "node.kubernetes.io/unreachable", "effect": "NoExecute"}]}},
+        None,
+    ],
+)
+def test_nothing_is_taken_away_for_a_node_that_takes_no_pods(
+    cluster: FakeCluster, state: dict[str, Any] | None
+) -> None:
+    node = cluster.objects["v1", "Node", "", "demo-worker-1"]
+    if state is None:
+        del cluster.objects["v1", "Node", "", "demo-worker-1"]
+    else:
+        node |= state
+    for number in range(4):
+        _app_pod(cluster, f"pod-{number}", "control-plane")
+
+    assert observe.spread(cluster, lab(), "my-app") == []
+
+
+def test_pods_of_a_node_that_takes_none_are_left_where_they_are(cluster: FakeCluster) -> None:
+    _nodes_of(cluster, lab(workers=3))
+    cluster.objects["v1", "Node", "", "demo-worker-3"] |= _unready_since_a_moment()
+    for node, count in {"worker-1": 3, "worker-2": 0, "worker-3": 4}.items():
+        for number in range(count):
+            _app_pod(cluster, f"{node}-{number}", node)
+
+    (taken,) = observe.spread(cluster, lab(workers=3), "my-app")
+
+    assert taken.startswith("worker-1-")
+
+
+def test_a_taint_that_repels_nothing_is_none(cluster: FakeCluster) -> None:
+    taint = {"key": "mine", "effect": "PreferNoSchedule"}
+    cluster.objects["v1", "Node", "", "demo-worker-1"]["spec"] = {"taints": [taint]}
+    for number in range(2):
+        _app_pod(cluster, f"pod-{number}", "control-plane")
+
+    assert len(observe.spread(cluster, lab(), "my-app")) == 1
+
+
 def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
     _app_pod(cluster, "stays", "control-plane")
     _app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
@@ -195,6 +247,11 @@ def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeClust
 
 
 APP = {"app.kubernetes.io/name": "my-app"}
+
+
+def _nodes_of(cluster: FakeCluster, of: Lab) -> None:
+    for node in of.nodes:
+        cluster.put("v1", "Node", node.name, **ready_node(node))
 
 
 def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: str) -> None:

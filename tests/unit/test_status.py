@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, Watched
+from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, with_doors
 
 from labctl import steps, web
 from labctl.context import Context
@@ -76,6 +76,21 @@ def test_an_app_that_does_not_answer_is_a_problem(well: Context, machine: dict[s
 
     assert _problem(well) == "http://my-app.local is not answered by its app: no answer: timed out"
     assert report_on(well)["apps"][0]["http"] is None
+
+
+def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
+    context: Context, watched: Watched, machine: dict[str, web.Answer]
+) -> None:
+    resting = replace(context.lab, apps=(replace(context.lab.apps[0], replicas=0),))
+    asked = with_doors(replace(context, lab=resting), context.provider, context.cluster, context.bundle)
+    machine["my-app.local"] = web.Answer(503)
+    execute(steps.up(isolated=False), asked, watched)
+
+    report = report_on(asked)
+
+    assert report["apps"] == [{"name": "my-app", "url": "http://my-app.local", "http": None}]
+    assert not [problem for problem in report["problems"] if "my-app" in str(problem)]
+    assert resting.urls == ()
 
 
 def test_an_address_that_nobody_announces_is_a_problem(well: Context, cluster: FakeCluster) -> None:

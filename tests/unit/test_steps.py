@@ -503,6 +503,21 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
         steps.verify(rendered, watched.say)
 
 
+def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
+    context: Context, watched: Watched, machine: dict[str, web.Answer], cluster: FakeCluster, instant: list[float]
+) -> None:
+    app = context.lab.apps[0]
+    resting = replace(app, name="rests", hostname="rests.local", replicas=0)
+    asked = replace(context, lab=replace(context.lab, apps=(app, resting)))
+    machine["rests.local"] = web.Answer(503)
+
+    execute(steps.up(isolated=False), with_doors(asked, context.provider, cluster, context.bundle), watched)
+
+    assert cluster.objects["apps/v1", "Deployment", "default", "rests"]["spec"]["replicas"] == 0
+    assert watched.events[-1].text.startswith("1 of 2 apps answer by name; rests ")
+    assert not instant, "nothing was waited for"
+
+
 # The whole of `destroy`
 
 
