@@ -204,6 +204,75 @@ def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
     assert "colour" in err
 
 
+ABOUT_A_LAB = (
+    *(("halt",), ("halt", "worker-1"), ("resume",), ("destroy", "--yes"), ("status",), ("trace",), ("open",)),
+    *(("kubeconfig",), ("kubeconfig", "--merge"), ("ssh", "worker-1"), ("exec", "--", "true")),
+    *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
+)
+"""Commands about a lab that was made."""
+
+
+@pytest.mark.parametrize("line", ABOUT_A_LAB, ids=" ".join)
+def test_a_command_about_a_lab_needs_no_more_of_the_configuration_than_its_name(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
+) -> None:
+    (home / "labctl.yaml").write_text("name: class\nworker: 010\ningress: contour\ncpus: 1\ncpus: 2\n")
+
+    assert labctl(*line) == 3
+    assert "there is no lab class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [*ABOUT_A_LAB, ("up",), ("render",), ("doctor",), ("app", "list")], ids=" ".join)
+def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
+) -> None:
+    (home / "labctl.yaml").write_text("apps: [")
+
+    assert labctl(*line) == 2
+    assert "labctl.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("file", "target"), [("labctl.yml", "/dev/null"), ("labctl.yaml", "gone")])
+@pytest.mark.parametrize("line", [("destroy", "--yes"), ("up",), ("app", "add", "shop")])
+def test_a_file_that_is_not_read_is_no_reason_for_the_default_lab(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, file: str, target: str, line: tuple[str, ...]
+) -> None:
+    (home / file).symlink_to(target)
+
+    assert labctl(*line) == 2
+    assert file in capsys.readouterr().err
+    assert [path.name for path in home.iterdir()] == [file]
+
+
+def test_labs_are_listed_whatever_the_configuration_says(labctl: Run, home: Path) -> None:
+    (home / "labctl.yaml").write_text("apps: [")
+
+    assert labctl("list") == 0
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--provider", "libvirt"), ""),
+        (("--provider", "virtualbox"), ""),
+        (("--provider", "existing"), ""),
+        (("--ingress", "contour"), ""),
+        ((), "provider: libvirt"),
+        ((), "provider: existing"),
+        ((), "ingress: contour"),
+        ((), "apps: [{name: kubernetes}]"),
+    ],
+)
+def test_up_refuses_what_it_would_not_carry_out_before_anything_is_made(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, options: tuple[str, ...], text: str
+) -> None:
+    (home / "labctl.yaml").write_text(text)
+
+    assert labctl("up", *options, "-o", "json") == 2
+    assert '"config-invalid"' in capsys.readouterr().out
+    assert [path.name for path in home.iterdir()] == ["labctl.yaml"]
+
+
 def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureFixture[str]) -> None:
     assert labctl("--name", "nowhere", "status") == 3
     assert "there is no lab nowhere" in capsys.readouterr().err
