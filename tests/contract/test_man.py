@@ -1,0 +1,52 @@
+"""The manual pages as `man` and the build know them."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from labctl import cli
+from labctl.cli.man import pages
+from labctl.cli.tree import tree
+from labctl.process import check
+
+BUILD_REQUIRES = {"platformdirs", "typer", "annotated_doc", "shellingham"}
+"""What the build's environment has, by pyproject.toml, and what that needs."""
+LOADED = """\
+import sys
+before = set(sys.modules)
+import labctl.cli.man
+found = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(*sorted(found))
+"""
+
+
+@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man here")
+@pytest.mark.parametrize("name", ["labctl", "labctl-up", "labctl-app-add"])
+def test_man_shows_a_page_and_complains_of_nothing(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "man1"
+    folder.mkdir()
+    for file, page in pages(tree(cli.app)).items():
+        (folder / file).write_text(page)
+
+    shown = subprocess.run(  # its standard error has to be empty
+        ["man", "--warnings", "--manpath", tmp_path, name],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8", "MANWIDTH": "80"},
+    )
+
+    assert shown.stderr == ""
+    assert "EXAMPLES" in shown.stdout
+    assert "--help" in shown.stdout
+
+
+def test_the_build_has_all_that_the_pages_are_made_with() -> None:
+    loaded = set(check([sys.executable, "-c", LOADED]).split())
+
+    assert loaded - BUILD_REQUIRES - {"labctl"} == set()
