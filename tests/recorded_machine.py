@@ -51,6 +51,7 @@ class Recorded(Surroundings):
         self.started: list[str] = []
         self.silent: Mapping[str, str] = {}
         self.paths: Mapping[str, str] = {}
+        self.inotify: tuple[int, int] | None = (30, 200)
         self.without_packages: Collection[str] = ("docker-cli",)
         vars(self).update(differences)
 
@@ -86,6 +87,9 @@ class Recorded(Surroundings):
 
     def free_space(self, path: Path) -> int:  # noqa: ARG002 - one disk
         return self.space
+
+    def inotify_of_root(self) -> tuple[int, int] | None:
+        return self.inotify if self.is_root else None
 
     def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
         self.asked += addresses

@@ -7,6 +7,7 @@ from labctl.doctor import (
     engines,
     hypervisors,
     leftovers,
+    limits,
     machine,
     names,
     network,
@@ -14,6 +15,7 @@ from labctl.doctor import (
     pool,
     registries,
     tools,
+    variables,
 )
 from labctl.doctor.finding import Check
 
@@ -111,6 +113,13 @@ CHECKS = (
         only=(conditions.containers,),
     ),
     Check(
+        "inotify",
+        "past the limit, kubelet and containerd of the nodes fail with `too many open files`",
+        limits.look_at_inotify,
+        only=(conditions.containers,),
+        stops_up="inotify-exhausted",
+    ),
+    Check(
         "memory",
         "with less, the kernel ends programs of the nodes",
         machine.look_at_memory,
@@ -189,6 +198,11 @@ CHECKS = (
         names.look_at_local_names,
     ),
     # Elsewhere.
+    Check(
+        "environment",
+        "variables that other tools have set lead labctl's tools elsewhere",
+        variables.look_at_environment,
+    ),
     Check(
         "proxy",
         "your own shell and browser may ask a proxy, which cannot reach the lab's addresses; what labctl starts does not",

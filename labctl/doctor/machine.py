@@ -45,8 +45,8 @@ def look_at_capabilities(context: Context, seen: Surroundings) -> Finding:
     if context.isolated and lacking:
         return broken(f"{who}, without {' and '.join(lacking)}", "Run labctl where root has all its rights.")
     if not can_be_privileged(status):
-        return ok(f"{who}; CAP_SYS_RESOURCE is missing, so nodes get a set of rights of their own, not --privileged")
-    return ok(f"{who}; nodes run with --privileged")
+        return ok(f"{who}; CAP_SYS_RESOURCE is missing: an Engine before 23 gives nodes a set of rights of their own")
+    return ok(f"{who}; nodes get all rights, by the Engine")
 
 
 def look_at_kvm(_context: Context, seen: Surroundings) -> Finding:

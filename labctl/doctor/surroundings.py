@@ -9,7 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -21,6 +21,8 @@ ANSWER_SECONDS = 3.0
 ARP_SECONDS = 1.0
 """What answers ARP does so in milliseconds; a second is what the kernel itself waits before it asks again."""
 ARP_TABLE = Path("/proc/net/arp")
+PROCESSES = Path("/proc")
+INOTIFY = "anon_inode:inotify"
 COMPLETE = 0x2
 """The flag, in the kernel's ARP table, of an address that was answered."""
 DISCARD = 9
@@ -90,6 +92,13 @@ class Surroundings:
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         return shutil.disk_usage(existing).free
 
+    def inotify_of_root(self) -> tuple[int, int] | None:
+        """Return how many inotify instances and watches programs of root hold; None where this user may not see that."""
+        if not self.is_root:
+            return None
+        held = [watches for process in PROCESSES.glob("[0-9]*") for watches in _watches(process)]
+        return len(held), sum(held)
+
     def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
         """Those of these addresses, on a network that an interface is directly connected to, that answer ARP.
 
@@ -121,3 +130,15 @@ class Surroundings:
     def _resolved(self) -> frozenset[IPv4Address]:
         lines = (line.split() for line in (self.read(ARP_TABLE) or "").splitlines()[1:])
         return frozenset(IPv4Address(words[0]) for words in lines if int(words[2], 16) & COMPLETE)
+
+
+def _watches(process: Path) -> Iterator[int]:
+    """How many watches each inotify instance of a process has; none where it is not root's, or has ended meanwhile."""
+    try:
+        if process.stat().st_uid != 0:
+            return
+        for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 - thousands of them, of which names are enough
+            if os.readlink(f"{process}/fd/{descriptor}") == INOTIFY:  # noqa: PTH115 - the same
+                yield (process / "fdinfo" / descriptor).read_text(encoding="ascii").count("inotify wd:")
+    except OSError:
+        return

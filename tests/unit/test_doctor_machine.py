@@ -30,7 +30,14 @@ DEBIAN = {
 @pytest.mark.parametrize(
     ("identity", "values", "differences", "state", "seen", "fix"),
     [
-        ("capabilities", {}, {"files": {"/proc/self/status": text("status-root.txt")}}, "ok", "with --privileged", ""),
+        (
+            "capabilities",
+            {},
+            {"files": {"/proc/self/status": text("status-root.txt")}},
+            "ok",
+            "nodes get all rights",
+            "",
+        ),
         (
             "capabilities",
             {},

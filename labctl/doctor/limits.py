@@ -1,0 +1,73 @@
+"""The kernel's limits that the nodes share with everything else on this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl import record
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.doctor.surroundings import Surroundings
+from labctl.lab import Node, Role
+
+SETTINGS = Path("/proc/sys/fs/inotify")
+SYSCTL_FILE = "/etc/sysctl.d/60-labctl.conf"
+USUAL = 40
+"""Instances that root's own programs hold on a machine with a desktop, where nobody else may count them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit of the user root, whose programs run on the nodes: what each node takes of it, measured."""
+
+    name: str
+    control_plane: int
+    worker: int
+    raised: int
+    """What it is raised to at least."""
+
+    def need(self, nodes: Iterable[Node]) -> int:
+        """Return how much these nodes take."""
+        return sum(self.control_plane if node.role is Role.CONTROL_PLANE else self.worker for node in nodes)
+
+
+INSTANCES = Limit("max_user_instances", control_plane=27, worker=13, raised=512)
+WATCHES = Limit("max_user_watches", control_plane=250, worker=157, raised=524288)
+
+
+def look_at_inotify(context: Context, seen: Surroundings) -> Finding:
+    """The nodes that are yet to be made can watch their files, beside what watches files already."""
+    allowed = {limit: (seen.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
+    if not all(value.isdecimal() for value in allowed.values()):
+        return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
+    made = record.read(context.folder)
+    there = {node.name for node in made.lab.nodes} if made is not None else set()
+    nodes = [node for node in context.lab.nodes if node.name not in there]
+    if not nodes:
+        return ok("the lab's nodes hold what they need")
+    counted = seen.inotify_of_root()
+    used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))
+    short = [limit for limit, value in allowed.items() if used[limit] + limit.need(nodes) > int(value)]
+    known = "in use" if counted is not None else "usual, which this user may not count"
+    told = "; ".join(
+        f"fs.inotify.{limit.name} is {allowed[limit]}: {used[limit]} {known}, {limit.need(nodes)} for {len(nodes)} nodes"
+        for limit in short or [INSTANCES]
+    )
+    if not short:
+        return ok(told)
+    fix = _fix({limit: max(limit.raised, 2 * (used[limit] + limit.need(nodes))) for limit in short}, seen)
+    return broken(told, fix) if counted is not None else warning(told, fix)
+
+
+def _fix(values: dict[Limit, int], seen: Surroundings) -> str:
+    sudo = "" if seen.is_root else "sudo "
+    settings = [f"fs.inotify.{limit.name}={value}" for limit, value in values.items()]
+    return "\n".join(
+        [
+            "Raise it, now and after the next boot:",
+            f"{sudo}sysctl -w {' '.join(settings)}",
+            f"printf '%s\\n' {' '.join(settings)} | {sudo}tee {SYSCTL_FILE}",
+        ]
+    )

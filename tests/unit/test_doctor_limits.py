@@ -1,0 +1,85 @@
+"""inotify against the lab's size, and variables that lead elsewhere."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fakes import lab
+from recorded_machine import found
+
+from labctl import record
+from labctl.context import Context
+
+
+def _limits(instances: int, watches: int = 65536) -> dict[str, str]:
+    folder = "/proc/sys/fs/inotify"
+    return {f"{folder}/max_user_instances": f"{instances}\n", f"{folder}/max_user_watches": f"{watches}\n"}
+
+
+@pytest.mark.parametrize(
+    ("workers", "differences", "state", "fix"),
+    [
+        (1, {"files": _limits(128)}, "ok", ""),
+        (1, {"files": _limits(128), "inotify": (88, 200)}, "ok", ""),
+        (1, {"files": _limits(128), "inotify": (89, 200)}, "broken", "\nsysctl -w fs.inotify.max_user_instances=512\n"),
+        (6, {"files": _limits(128)}, "broken", "| tee /etc/sysctl.d/60-labctl.conf"),
+        (20, {"files": _limits(8192)}, "ok", ""),
+        (20, {"files": _limits(128), "inotify": (300, 0)}, "broken", "max_user_instances=1174"),
+        (1, {"files": _limits(128, 8192), "inotify": (30, 7786)}, "broken", "fs.inotify.max_user_watches=524288"),
+        (1, {"files": _limits(128, 8192), "inotify": (30, 7785)}, "ok", ""),
+        # A user may not count what root's programs hold.
+        (1, {"files": _limits(128), "is_root": False}, "ok", ""),
+        (5, {"files": _limits(128), "is_root": False}, "warning", "sudo sysctl -w"),
+        (1, {}, "not relevant", ""),
+    ],
+)
+def test_instances_and_watches_are_counted_against_the_labs_size(
+    context: Context, workers: int, differences: dict[str, Any], state: str, fix: str
+) -> None:
+    finding = found("inotify", replace(context, lab=lab(workers=workers)), **differences)
+
+    assert (finding.state, fix in finding.fix) == (state, True), finding
+    assert bool(finding.fix) == (state in {"broken", "warning"})
+
+
+def test_nodes_that_were_made_hold_theirs_and_new_ones_are_counted(context: Context) -> None:
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+    full = {"files": _limits(128), "inotify": (116, 500)}
+
+    assert found("inotify", context, **full).state == "ok"
+    assert found("inotify", replace(context, lab=lab(workers=2)), **full).state == "broken"
+
+
+def test_virtual_machines_have_a_kernel_of_their_own(context: Context) -> None:
+    machines = replace(context, lab=replace(context.lab, provider="libvirt"))
+
+    assert found("inotify", machines, files=_limits(1)).state == "not relevant"
+
+
+@pytest.mark.parametrize(
+    ("environment", "isolated", "state", "seen"),
+    [
+        ({}, False, "ok", "no variable"),
+        ({"DOCKER_HOST": ""}, False, "ok", "no variable"),
+        ({"DOCKER_HOST": "unix:///run/user/1/docker.sock"}, False, "warning", "DOCKER_HOST"),
+        ({"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/x"}, False, "warning", "DOCKER_CERT_PATH, DOCKER_TLS_VERIFY"),
+        ({"DOCKER_CONTEXT": "build"}, True, "ok", "whatever DOCKER_CONTEXT say"),
+        ({"VAGRANT_CWD": "/home/me/project"}, False, "ok", "do not get VAGRANT_CWD"),
+        ({"VAGRANT_DEFAULT_PROVIDER": "libvirt", "DOCKER_BUILDKIT": "0"}, False, "ok", "DOCKER_BUILDKIT, VAGRANT_"),
+        (
+            {"LABCTL_BUNDLE": "/mnt/bundle", "XDG_STATE_HOME": "/x"},
+            False,
+            "ok",
+            "follows LABCTL_BUNDLE, XDG_STATE_HOME",
+        ),
+    ],
+)
+def test_variables_that_matter_are_named(
+    context: Context, environment: dict[str, str], state: str, seen: str, *, isolated: bool
+) -> None:
+    finding = found("environment", replace(context, isolated=isolated), environment=environment)
+
+    assert (finding.state, seen in finding.seen) == (state, True), finding
+    assert not [value for value in environment.values() if value.startswith("/") and value in finding.seen]
