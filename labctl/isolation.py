@@ -28,7 +28,8 @@ from labctl.tool_environment import forget_engine
 from labctl.wait import Pending, until
 
 INSIDE = "LABCTL_INSIDE"
-"""Set, to the lab's name, in every process that runs in the lab's namespace."""
+"""Set, to the lab's name, for what runs in the lab's namespace. labctl itself asks the kernel: a variable may be stale."""
+OWN_NETWORK = Path("/proc/self/ns/net")
 UPLINKS = IPv4Network("100.126.0.0/16")
 """Of the carrier-grade NAT range, which no private network should use: a /30 for each namespace."""
 FARTHEST = "4294967295"
@@ -103,13 +104,18 @@ class Isolation:
         made = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
         return any(made)
 
+    def is_entered(self) -> bool:
+        """Return whether this process runs in the namespace already."""
+        return self.exists() and OWN_NETWORK.exists() and (NAMESPACES / self.namespace).samefile(OWN_NETWORK)
+
     def enter(self) -> None:
-        """From here on, this process and what it starts is in the namespace, with the lab's own /etc/hosts.
+        """Move this process, and what it starts, into the namespace, with the lab's own /etc/hosts.
 
         Raises ProviderError `namespace-closed`.
         """
         try:
-            namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
+            if not self.is_entered():
+                namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
         except OSError as error:
             raise ProviderError(
                 f"cannot enter the network namespace {self.namespace}: {error.filename}: {error.strerror}",

@@ -19,7 +19,7 @@ from labctl.context import Context
 from labctl.doctor.pool import settled
 from labctl.errors import LabError, MissingError, UsageError
 from labctl.events import NO_HOSTS, Emit, Event, HostsEntry
-from labctl.isolation import INSIDE
+from labctl.isolation import Isolation
 from labctl.lab import Node
 from labctl.log import logging_to
 from labctl.plan import Plan, Progress, Step, execute
@@ -58,7 +58,8 @@ def asked(
     if made is not None:
         isolated = isolated or made.isolated
     elif not isolated:
-        isolated = is_inside(lab.name) or (may_isolate() and not engine_answers())
+        inside = Isolation(lab.name, lab.network, folder).is_entered()
+        isolated = inside or (may_isolate() and not engine_answers())
     bundle = bundle or paths.named_bundle()
     if bundle is None and made is not None:
         bundle = made.bundle
@@ -121,14 +122,9 @@ def known_and_entered(session: Session) -> Context:
     return context
 
 
-def is_inside(lab_name: str) -> bool:
-    """Whether this process already runs in the network of that isolated lab."""
-    return os.environ.get(INSIDE) == lab_name
-
-
 def enter(context: Context) -> None:
     """From here on, this process and what it starts is in the lab's network. Raises MissingError if there is none."""
-    if not context.isolated or is_inside(context.lab.name):
+    if not context.isolated:
         return
     if not context.isolation.exists():
         raise MissingError(
@@ -152,7 +148,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
 def run(session: Session, context: Context, plan: Plan[Context]) -> None:
     """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
     inside = tuple(step for step in plan if step.inside)
-    skips_outside = context.isolated and is_inside(context.lab.name)
+    skips_outside = context.isolated and context.isolation.is_entered()
     outside = () if skips_outside else tuple(step for step in plan if not step.inside)
     answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
     for step in plan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from ipaddress import IPv4Network
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl import forwarding, isolation
+from labctl import forwarding, isolation, namespaces
 from labctl.errors import ProviderError
 from labctl.isolation import Isolation
 from labctl.process import Finished
@@ -73,6 +74,26 @@ def test_every_lab_has_names_of_its_own(demo: Isolation) -> None:
 
 def test_processes_inside_know_where_they_are_and_which_engine_is_theirs(demo: Isolation) -> None:
     assert demo.environment == {"LABCTL_INSIDE": "demo", "DOCKER_HOST": "unix:///run/labctl/demo/docker.sock"}
+
+
+@pytest.mark.usefixtures("system")
+@pytest.mark.parametrize("inside", [False, True])
+def test_a_namespace_is_entered_once_and_no_other_engine_is_known_in_there(
+    demo: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, inside: bool
+) -> None:
+    entered: list[Path] = []
+    own, namespace = tmp_path / "own", tmp_path / "netns" / "labctl-demo"
+    own.touch()
+    namespace.hardlink_to(own) if inside else namespace.touch()
+    monkeypatch.setattr(isolation, "OWN_NETWORK", own)
+    monkeypatch.setattr(namespaces, "enter", lambda namespace, _settings: entered.append(namespace))
+    monkeypatch.setattr(os, "environ", {"DOCKER_TLS_VERIFY": "1", "LABCTL_INSIDE": "another", "KEPT": "kept"})
+
+    assert demo.is_entered() is inside
+    demo.enter()
+
+    assert entered == ([] if inside else [namespace])
+    assert os.environ == {**demo.environment, "KEPT": "kept"}
 
 
 def test_the_lab_exists_when_its_namespace_does(demo: Isolation, system: System, tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     def enter(isolation: Isolation) -> None:
         acts.append(f"entered {isolation.namespace}")
-        monkeypatch.setenv("LABCTL_INSIDE", isolation.lab)
+        monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: True)
     monkeypatch.setattr(Isolation, "enter", enter)
@@ -104,7 +104,7 @@ def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, 
 
 def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+    monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     assert session.asked(SESSION, config.Overrides()).isolated
 
@@ -199,18 +199,18 @@ def test_an_isolated_lab_goes_on_inside(
 def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
     context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+    monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     session.run(SESSION, replace(context, isolated=True), _plan(entered))
 
-    assert entered == ["inside"]
+    assert entered == ["entered labctl-demo", "inside"]
     assert _results(capsys)[0]["changed"] is False
 
 
 def test_a_lab_cannot_be_taken_away_from_within(
     context: Context, entered: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("LABCTL_INSIDE", "demo")
+    monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     with pytest.raises(SystemExit) as end:
         session.run(SESSION, replace(context, isolated=True), _plan(entered)[:1])
