@@ -106,7 +106,10 @@ class Isolation:
 
     def is_entered(self) -> bool:
         """Return whether this process runs in the namespace already."""
-        return self.exists() and OWN_NETWORK.exists() and (NAMESPACES / self.namespace).samefile(OWN_NETWORK)
+        try:
+            return (NAMESPACES / self.namespace).samefile(OWN_NETWORK)
+        except FileNotFoundError:  # no namespace of the lab; or, elsewhere than on Linux, none at all
+            return False
 
     def enter(self) -> None:
         """Move this process, and what it starts, into the namespace, with the lab's own /etc/hosts.
