@@ -37,7 +37,8 @@ def without_question(line: Sequence[str]) -> list[str]:
 
 def can_ask() -> bool:
     """Whether a person can be asked for a password: sudo asks on the terminal, whatever the streams are."""
-    return shutil.which("sudo") is not None and sys.stdin.isatty() and sys.stderr.isatty()
+    streams = (sys.stdin, sys.stderr)  # None where the process began without them
+    return shutil.which("sudo") is not None and all(stream is not None and stream.isatty() for stream in streams)
 
 
 def ask_and_run(line: Sequence[str], file: Path) -> bool:

@@ -1,0 +1,163 @@
+"""The hosts file written by a normal user through the machine's own sudo, with sudoers that nobody else sees."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from tracing import BIND, ended, mount, own_mounts, start
+
+from labctl import hosts, hosts_entry, sudo
+from labctl.errors import HostsError
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("sudo") is None, reason="needs root, mounts and sudo"
+)
+
+NOBODY, GROUP = 65534, 65534
+NAMES = {"my-app.local": IPv4Address("192.168.56.100")}
+BEFORE = b"127.0.0.1 localhost\n"
+PASSWORDLESS = "nobody ALL=(ALL) NOPASSWD: ALL\n"
+ASKED = "nobody ALL=(ALL) ALL\n"
+ONE_PROGRAM = "nobody ALL=(root) NOPASSWD: {python} -I -B {program} *\n"
+ASK = """
+import sys
+from labctl import config, hosts_entry
+sys.exit(0 if hosts_entry.ask(config.from_values({"hosts_file": sys.argv[1]})) else 1)
+"""
+AsUser = Callable[[str, Callable[[Path], object]], int]
+
+
+@pytest.fixture
+def as_user(tmp_path: Path) -> Iterator[AsUser]:
+    """Do something as a user for whom sudo has these rules, with a folder that has etc/hosts and a home."""
+    (tmp_path / "etc").mkdir()
+    (tmp_path / "etc" / "hosts").write_bytes(BEFORE)
+    home = tmp_path / "home"
+    home.mkdir(mode=0o700)
+    os.chown(home, NOBODY, GROUP)
+    sudoers = tmp_path / "sudoers"
+
+    def act(rules: str, what: Callable[[Path], object]) -> int:
+        sudoers.write_text(rules)
+        sudoers.chmod(0o440)
+
+        def as_nobody() -> None:
+            own_mounts()
+            here = Path("/mnt")
+            tmp_path.chmod(0o755)
+            mount(sudoers, Path("/etc/sudoers"), flags=BIND)
+            mount(tmp_path, here, flags=BIND)  # the folders above it let nobody else in
+            os.setgroups([])
+            os.setgid(GROUP)
+            os.setuid(NOBODY)
+            what(here)
+
+        return ended(start(as_nobody))
+
+    yield act
+    assert {path.name for path in (tmp_path / "etc").iterdir()} == {"hosts"}
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [PASSWORDLESS, ONE_PROGRAM.format(python=sys.executable, program=hosts.ROOT_PROGRAM)],
+    ids=["any program", "one program"],
+)
+def test_the_block_comes_and_goes(tmp_path: Path, as_user: AsUser, rules: str) -> None:
+    path = tmp_path / "etc" / "hosts"
+    path.chmod(0o664)
+
+    def sync(here: Path) -> None:
+        assert hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
+        assert not hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
+
+    assert as_user(rules, sync) == 0
+    assert hosts.show(path, "demo") == ("192.168.56.100 my-app.local",)
+    assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (0, 0o664)
+    backup = tmp_path / "home/state/hosts.before"
+    assert (backup.read_bytes(), backup.stat().st_uid, backup.parent.stat().st_uid) == (BEFORE, NOBODY, NOBODY)
+
+    assert as_user(rules, lambda here: hosts.remove(here / "etc/hosts", "demo", backup=here / "home/backup")) == 0
+    assert path.read_bytes() == BEFORE
+
+
+@pytest.mark.parametrize("rules", ["", ASKED], ids=["not in sudoers", "a password"])
+def test_where_sudo_would_ask_or_refuse_the_file_stays_and_the_reason_is_told(
+    tmp_path: Path, as_user: AsUser, rules: str
+) -> None:
+    def refused(here: Path) -> None:
+        with pytest.raises(HostsError, match="Permission denied; sudo: ") as raised:
+            hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/backup")
+        assert raised.value.id == hosts.NOT_CHANGED
+        assert not hosts_entry.can_change(here / "etc/hosts", "demo")
+
+    assert as_user(rules, refused) == 0
+    assert (tmp_path / "etc/hosts").read_bytes() == BEFORE
+
+
+def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None:
+    """The file is damaged after the user read it, and before root does."""
+    path = tmp_path / "etc" / "hosts"
+
+    def refused(here: Path) -> None:
+        line = hosts.root_command("sync", here / "etc/hosts", hosts.Edit("demo", ("192.168.56.100 my-app.local",)))
+        finished = sudo.try_run(line)
+        assert (finished.code, json.loads(finished.out)["id"]) == (7, "hosts-damaged")
+
+    path.write_bytes(b"# BEGIN labctl demo\n")
+    assert as_user(PASSWORDLESS, refused) == 0
+    assert path.read_bytes() == b"# BEGIN labctl demo\n"
+
+
+def test_no_bytecode_of_roots_comes_to_lie_beside_the_program(tmp_path: Path, as_user: AsUser) -> None:
+    """As in a virtual environment whose installer compiled nothing."""
+    package = tmp_path / "home" / "labctl"
+    shutil.copytree(hosts.ROOT_PROGRAM.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "etc" / "hosts"
+
+    def sync(here: Path) -> None:
+        words = ["sync", str(here / "etc/hosts"), "demo", "192.168.56.100", "my-app.local"]
+        line = [sys.executable, "-I", "-B", str(here / "home/labctl" / hosts.ROOT_PROGRAM.name), *words]
+        assert sudo.try_run(line).code == 0
+
+    assert as_user(PASSWORDLESS, sync) == 0
+    assert hosts.show(path, "demo") is not None
+    assert not list(package.rglob("__pycache__"))
+
+
+@pytest.mark.parametrize("code", [0, 1], ids=["the right password", "a wrong one"])
+def test_on_a_terminal_sudo_asks_once_and_says_for_what(tmp_path: Path, code: int) -> None:
+    (tmp_path / "hosts").write_bytes(BEFORE)
+    fake = tmp_path / "sudo"
+    fake.write_text(f"""#!/bin/sh
+[ "$1" = --non-interactive ] && exit 1
+printf '%s' "$2" >/dev/tty
+read -r word </dev/tty
+printf '%s\\n' "$word" "$@" >{tmp_path}/asked
+exit {code}
+""")
+    fake.chmod(0o755)
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
+        os.execv(sys.executable, [sys.executable, "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - it is the child
+    said = b""
+    while b"password for" not in said:
+        said += os.read(terminal, 1000)
+    os.write(terminal, b"secret\n")
+
+    assert ended(pid) == code
+    assert str(tmp_path / "hosts").encode() in said
+    word, option, prompt, rest, *line = (tmp_path / "asked").read_text().splitlines()
+    assert (word, option, rest) == ("secret", "--prompt", "--")
+    assert str(tmp_path / "hosts") in prompt
+    assert line == hosts.root_command("check", tmp_path / "hosts", hosts.Edit("demo"))
