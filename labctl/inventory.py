@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import __version__, bundle, config, hosts, paths, record
+from labctl.caller import give
 from labctl.context import Context
 from labctl.errors import LabError, UsageError
 from labctl.events import Say
@@ -85,6 +86,7 @@ def write_example(path: Path) -> dict[str, str]:
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}")
+        give(path)
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
     return {"file": str(path), "schema": str(schema)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -9,17 +10,28 @@ from pathlib import Path
 from labctl import ingress, manifests, pki
 from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
+from labctl.errors import UsageError
 from labctl.lab import Role
 from labctl.providers.engine import Engine, engine, proxy_mode, takes_privileged
 from labctl.render import documents, text, write, yaml_stream
 
+HEADING = b"# Rendered by labctl "
+"""How each Vagrantfile of labctl's begins."""
+TOP = ("Vagrantfile", "kubeconfig", "pki", "nodes", "manifests")
+"""What a lab's files and folders are called."""
 MAX_BYTE = 255
 VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
 """The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
 
 
-def write_lab(context: Context, folder: Path) -> bool:
-    """The folder holds all of the lab's files, keys included; True if one of them changed."""
+def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
+    """Write all of the lab's files, keys included, to the folder; True if one of them changed.
+
+    One of the user's may hold other files too: its mode stays. Raises UsageError `files-in-the-way` where these would
+    take the place of files that labctl did not write.
+    """
+    if is_users:
+        _refuse_others(folder)
     provider = "docker" if context.lab.provider == "auto" else context.lab.provider
     made = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, provider, machine(provider), supplies(context), credentials(folder))
@@ -27,6 +39,19 @@ def write_lab(context: Context, folder: Path) -> bool:
         folder, files | {f"manifests/{name}": content for name, content in cluster_files(context, folder).items()}
     )
     return made or written
+
+
+def _refuse_others(folder: Path) -> None:
+    vagrantfile = folder / "Vagrantfile"
+    if vagrantfile.is_file() and vagrantfile.read_bytes().startswith(HEADING):
+        return
+    others = [str(folder / name) for name in TOP if os.path.lexists(folder / name)]
+    if others:
+        raise UsageError(
+            f"{', '.join(others)}: there already, and not of labctl",
+            id="files-in-the-way",
+            hint="Name another folder, or move them away.",
+        )
 
 
 def cluster_files(context: Context, folder: Path) -> dict[str, str]:

@@ -7,9 +7,11 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
+from labctl.caller import make_folder
 from labctl.errors import MissingError
 
 PRIVATE = 0o700
+OTHERS = 0o077
 BUNDLE = "LABCTL_BUNDLE"
 """The variable that names a bundle's folder, as `--bundle` does."""
 
@@ -45,13 +47,21 @@ def named_bundle() -> Path | None:
 
 
 def private_folder(path: Path) -> Path:
-    """The folder exists and only its owner may enter it; returns `path`.
+    """Make a folder of labctl's own that only its owner may enter; returns `path`. Raises MissingError if it cannot."""
+    new_folder(path)
+    there = path.stat()
+    if there.st_uid == os.geteuid() and there.st_mode & OTHERS:
+        path.chmod(PRIVATE)
+    return path
 
-    Raises MissingError when it cannot be made.
+
+def new_folder(path: Path) -> Path:
+    """Make the folder for its owner alone, where it is missing: one that is there may be the user's, and stays as it is.
+
+    Returns `path`. Raises MissingError if it cannot be made.
     """
     try:
-        path.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-        path.chmod(PRIVATE)
+        make_folder(path, PRIVATE)
     except OSError as error:
         raise MissingError(
             f"cannot make the folder {path}: {error.strerror}",

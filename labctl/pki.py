@@ -28,10 +28,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from labctl import certificates
+from labctl.caller import give
 from labctl.certificates import PairKey
 from labctl.errors import MissingError
 from labctl.lab import Lab
-from labctl.paths import private_folder
+from labctl.paths import new_folder
 from labctl.render import documents, yaml_stream
 
 # Where each file is, below the lab's state folder.
@@ -62,8 +63,8 @@ def ensure(folder: Path, lab: Lab) -> bool:
     Raises MissingError: `pki-damaged` when a key cannot be used, `state-not-usable` when a file cannot be read or
     written.
     """
-    private_folder(folder)
-    private_folder(folder / "pki")
+    new_folder(folder)
+    new_folder(folder / "pki")
     try:
         made = (
             _restore_ca(folder, lab),
@@ -249,5 +250,6 @@ def _write(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             temporary.rename(path)
+            give(path)
         finally:
             temporary.unlink(missing_ok=True)

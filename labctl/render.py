@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from labctl.caller import give, make_folder
 from labctl.faults import reached
 
 if TYPE_CHECKING:
@@ -92,13 +93,14 @@ def _yaml(value: object) -> str:
 def _write(path: Path, content: bytes) -> bool:
     if path.is_file() and path.read_bytes() == content:
         return False
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_folder(path.parent, 0o700)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         reached("write")
         Path(temporary).replace(path)
+        give(path)
     except BaseException:
         Path(temporary).unlink()
         raise

@@ -56,7 +56,7 @@ def render(
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
     asked = session.asked(context.obj, overrides, bundle=bundle)
     folder = (out or asked.folder).absolute()
-    labfiles.write_lab(asked, folder)
+    labfiles.write_lab(asked, folder, is_users=out is not None)
     ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import yaml
 
+from labctl.caller import give
 from labctl.config import splice
 from labctl.config.check import check
 from labctl.config.document import content, parsed
@@ -136,6 +137,8 @@ def write(source: Source) -> None:
             os.fsync(file.fileno())
         reached("config.rename")
         temporary.replace(real)
+        if source.original is None:
+            give(real)
     except OSError as error:
         raise UsageError(
             f"cannot write the configuration file {source.path}: {error.strerror}",

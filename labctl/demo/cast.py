@@ -5,22 +5,30 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+from labctl.caller import give
 from labctl.errors import UsageError
 from labctl.ui import RECORDED_HEIGHT, RECORDED_TERMINAL, RECORDED_WIDTH
 
 IDLE_SECONDS = 2
 """What players make of a longer silence."""
 SUFFIX = ".cast"
+COMMAND = "labctl demo run"
+"""What each recording says that it shows."""
+REPORT = re.compile(rb"# [^\n]*\n\n- demo: [^\n]*\n- lab: [^\n]*\n- date: [^\n]*\n- versions: labctl ")
+"""How each report begins."""
 
 
 class Cast(io.StringIO):
     """A stream that keeps what is written to it, and when.
 
-    Raises UsageError `record-not-written` where its file, or the report's beside it, cannot be written.
+    Raises UsageError `record-not-written` where its file, or the report's beside it, cannot be written, or is there
+    already and none that labctl recorded.
     """
 
     def __init__(
@@ -39,8 +47,10 @@ class Cast(io.StringIO):
             )
         self.path = path
         self.report_path = path.with_suffix(".md")
+        _refuse_others(self.path, self.report_path)
         for each in (self.path, self.report_path):
             _write(each, "", mode="a")
+            give(each)
         self._header = _header(title, int(now()))
         self._clock = clock
         self._began = clock()
@@ -64,6 +74,27 @@ class Cast(io.StringIO):
         _write(self.report_path, report)
 
 
+def _refuse_others(path: Path, report: Path) -> None:
+    """Raise UsageError `record-not-written` for files that labctl did not record: what they hold would be lost."""
+    looks = ((path, _is_recording), (report, REPORT.match))
+    others = [str(each) for each, is_ours in looks if each.is_file() and (text := _read(each)) and not is_ours(text)]
+    if others:
+        raise UsageError(
+            f"--record would overwrite {' and '.join(others)}, which labctl did not record",
+            id="record-not-written",
+            hint="Name another file, or move these away.",
+        )
+
+
+def _is_recording(content: bytes) -> bool:
+    """Whether it is a recording of a demo that labctl played."""
+    try:
+        header = json.loads(content.partition(b"\n")[0])
+    except ValueError:
+        return False
+    return isinstance(header, dict) and str(header.get("command", "")).startswith(COMMAND)
+
+
 def _header(title: str, timestamp: int) -> dict[str, object]:
     environment = {"TERM": RECORDED_TERMINAL, "SHELL": os.environ.get("SHELL")}
     return {
@@ -73,14 +104,25 @@ def _header(title: str, timestamp: int) -> dict[str, object]:
         "timestamp": timestamp,
         "idle_time_limit": IDLE_SECONDS,
         "title": title,
+        "command": COMMAND,
         "env": {key: value for key, value in environment.items() if value},
     }
 
 
 def _write(path: Path, text: str, mode: str = "w") -> None:
+    with _explained(path), path.open(mode, encoding="utf-8") as file:
+        file.write(text)
+
+
+def _read(path: Path) -> bytes:
+    with _explained(path):
+        return path.read_bytes()
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
     try:
-        with path.open(mode, encoding="utf-8") as file:
-            file.write(text)
+        yield
     except OSError as error:
         raise UsageError(
             f"--record: cannot write {path}: {error.strerror}",

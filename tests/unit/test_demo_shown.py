@@ -165,6 +165,7 @@ def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Pa
         "timestamp": 1700000000,
         "idle_time_limit": 2,
         "title": "The tour",
+        "command": "labctl demo run",
         "env": {"TERM": "xterm-256color", "SHELL": "/bin/sh"},
     }
     assert events[0][0] == 0.5
@@ -203,10 +204,38 @@ def test_a_recording_takes_the_place_of_an_older_one(tmp_path: Path) -> None:
     for text in ("older and longer", "new"):
         cast = Cast(tmp_path / "a.cast", "")
         cast.write(text)
-        cast.save(text)
+        cast.save(_report(text))
 
     assert len((tmp_path / "a.cast").read_text().splitlines()) == 2
-    assert (tmp_path / "a.md").read_text() == "new"
+    assert (tmp_path / "a.md").read_text() == _report("new")
+
+
+@pytest.mark.parametrize("content", ["# My project\n", "{", "[1]", '{"version": 2}', '{"command": "bash"}', "\ud800"])
+@pytest.mark.parametrize("name", ["README.md", "README.cast"])
+def test_a_recording_never_takes_the_place_of_a_file_that_is_none(tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_bytes(content.encode(errors="surrogatepass"))
+
+    with pytest.raises(UsageError) as caught:
+        Cast(tmp_path / "README.cast", "")
+
+    assert (caught.value.exit_code, caught.value.id) == (2, "record-not-written")
+    assert str(tmp_path / name) in caught.value.message
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    assert (tmp_path / name).read_bytes() == content.encode(errors="surrogatepass")
+
+
+def test_what_an_interrupted_recording_left_is_no_obstacle(tmp_path: Path) -> None:
+    Cast(tmp_path / "a.cast", "")
+
+    Cast(tmp_path / "a.cast", "").save(_report(""))
+
+    assert (tmp_path / "a.md").read_text() == _report("")
+
+
+def _report(text: str) -> str:
+    said: DemoReport = {"demo": "tour", "lab": "demo", "ok": True, "seconds": 1.0, "scenes": [], "cleanup": []}
+    demo = Demo.model_validate({"about": text or "x", "scenes": [{"title": "a", "say": "b"}]})
+    return markdown(Script("tour", Path("tour.yaml"), demo), said, {"labctl": "0"}, datetime(2026, 1, 1, tzinfo=UTC))
 
 
 # The page

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import stat
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
@@ -55,6 +58,57 @@ def test_other_entries_and_the_current_context_stay_and_the_file_is_kept(ours: P
     assert merged["current-context"] == "work"
     assert merged["preferences"] == {"colors": True}
     assert theirs.with_name("config.before-labctl").read_text() == before
+
+
+def test_the_users_file_and_its_copy_keep_mode_and_owner(
+    ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owners: list[object] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda _copy, *owner: owners.append(owner))
+    monkeypatch.setattr(os, "fchown", lambda _file, *owner: owners.append(owner))
+    theirs.parent.mkdir(mode=0o755)
+    theirs.write_text(yaml.safe_dump(_config("work")))
+    theirs.chmod(0o640)
+    owner = (theirs.stat().st_uid, theirs.stat().st_gid)
+
+    kubeconfig.merge(ours)
+
+    assert owners == [owner, owner]
+    for path in (theirs, theirs.with_name("config.before-labctl")):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640, path
+    assert stat.S_IMODE(theirs.parent.stat().st_mode) == 0o755
+
+
+def test_no_copy_takes_the_place_of_an_earlier_one_and_nothing_to_do_makes_none(ours: Path, theirs: Path) -> None:
+    theirs.parent.mkdir()
+    contents = []
+    for name in ("work", "home", "work"):
+        contents.append(yaml.safe_dump(_config(name)))
+        theirs.write_text(contents[-1])
+        for _ in range(2):
+            kubeconfig.merge(ours)
+
+    copies = {path.name: path.read_text() for path in theirs.parent.iterdir() if path != theirs}
+    assert copies == {"config.before-labctl": contents[0], "config.before-labctl-2": contents[1]}
+
+
+def test_a_file_that_cannot_be_written_is_an_error_and_stays(
+    ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text(yaml.safe_dump(_config("work")))
+    before = theirs.read_bytes()
+
+    def full(*_arguments: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UsageError) as raised:
+        kubeconfig.merge(ours)
+
+    assert raised.value.id == "kubeconfig-unwritable"
+    assert theirs.read_bytes() == before
 
 
 def test_the_entries_of_an_earlier_lab_of_that_name_are_replaced(ours: Path, theirs: Path) -> None:

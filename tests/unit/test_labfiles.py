@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from dataclasses import replace
 from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
 from fakes import METALLB, lab
@@ -12,6 +13,7 @@ from fakes import METALLB, lab
 from labctl import labfiles, pki
 from labctl.bundle import Image
 from labctl.context import Context
+from labctl.errors import UsageError
 from labctl.render import documents
 
 
@@ -30,6 +32,47 @@ def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
 
     for path in context.folder.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
+
+
+def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context, tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    folder.chmod(0o1777)
+    (folder / "README").write_text("mine")
+
+    assert labfiles.write_lab(context, folder, is_users=True)
+    assert not labfiles.write_lab(context, folder, is_users=True)
+
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
+    assert (folder / "README").read_text() == "mine"
+    for path in set(folder.rglob("*")) - {folder / "README", folder / "nodes"}:
+        assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
+
+
+@pytest.mark.parametrize("name", ["Vagrantfile", "kubeconfig", "pki", "nodes", "manifests"])
+@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Path, name: str, kind: str) -> None:
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    match kind:
+        case "file":
+            (folder / name).write_bytes(b"\xff mine")
+        case "folder":
+            (folder / name).mkdir(mode=0o755)
+        case _:
+            (folder / name).symlink_to("nowhere")
+    before = (folder / name).lstat()
+
+    with pytest.raises(UsageError) as caught:
+        labfiles.write_lab(context, folder, is_users=True)
+
+    assert (caught.value.exit_code, caught.value.id) == (2, "files-in-the-way")
+    assert str(folder / name) in caught.value.message
+    assert [path.name for path in folder.rglob("*")] == [name]
+    assert ((folder / name).lstat().st_mode, (folder / name).lstat().st_mtime_ns) == (
+        before.st_mode,
+        before.st_mtime_ns,
+    )
 
 
 def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(context: Context) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,6 +55,36 @@ def test_a_folder_that_others_could_enter_becomes_private(tmp_path: Path) -> Non
     paths.private_folder(folder)
 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+
+
+def test_a_folder_that_may_be_the_users_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "theirs").chmod(0o1777)
+
+    for folder in (tmp_path / "theirs", tmp_path / "theirs" / "ours"):
+        assert paths.new_folder(folder) == folder
+
+    assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o1777
+    assert stat.S_IMODE((tmp_path / "theirs" / "ours").stat().st_mode) == 0o700
+
+
+def test_a_folder_of_another_user_stays_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs").mkdir(mode=0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+
+    paths.private_folder(tmp_path / "theirs")
+
+    assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
+
+
+@pytest.mark.parametrize("make", [paths.private_folder, paths.new_folder])
+def test_a_file_is_no_folder(tmp_path: Path, make: Callable[[Path], Path]) -> None:
+    (tmp_path / "file").write_text("")
+
+    with pytest.raises(MissingError) as caught:
+        make(tmp_path / "file")
+
+    assert caught.value.id == "folder-not-made"
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,45 @@
+"""The user who called sudo: what labctl makes as root in that user's folders belongs to the user."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """A user who runs labctl as root."""
+
+    uid: int
+    gid: int
+
+
+def caller() -> Caller | None:
+    """Return who called sudo; None for a user's own process, and for root's."""
+    uid, gid = os.environ.get("SUDO_UID", ""), os.environ.get("SUDO_GID", "")
+    if os.geteuid() != 0 or not (uid.isdecimal() and gid.isdecimal()) or int(uid) == 0:
+        return None
+    return Caller(int(uid), int(gid))
+
+
+def owns(path: Path) -> bool:
+    """Whether the path, or the nearest folder above it that is there, belongs to a user who called sudo."""
+    user = caller()
+    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
+    return user is not None and there.stat().st_uid == user.uid
+
+
+def give(path: Path) -> None:
+    """Give what labctl has just made to the user who called sudo, if the folder that it is in is that user's."""
+    user = caller()
+    if user is not None and owns(path.parent):
+        os.chown(path, user.uid, user.gid, follow_symlinks=False)
+
+
+def make_folder(path: Path, mode: int) -> None:
+    """Make the folder, and those above it, where they are missing; those that are there stay as they are."""
+    for folder in reversed([each for each in (path, *path.parents) if not each.exists()]):
+        folder.mkdir(mode if folder == path else 0o777, exist_ok=True)
+        give(folder)
+    path.mkdir(exist_ok=True)  # an error where something else has its name

@@ -1,0 +1,76 @@
+"""What labctl makes as root for a user who called sudo."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from labctl import caller
+from labctl.caller import Caller
+
+CALLER = {"SUDO_UID": "1000", "SUDO_GID": "1001"}
+
+
+@pytest.fixture
+def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
+    """Root, called through sudo. Returns what was given to whom."""
+    changed: list[tuple[Path, int, int]] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_options: changed.append((path, uid, gid)))
+    for name, value in CALLER.items():
+        monkeypatch.setenv(name, value)
+    return changed
+
+
+@pytest.mark.usefixtures("given")
+@pytest.mark.parametrize(
+    ("differences", "is_called"),
+    [
+        ({}, True),
+        ({"SUDO_UID": "0"}, False),
+        ({"SUDO_UID": ""}, False),
+        ({"SUDO_UID": "-1"}, False),
+        ({"SUDO_UID": "me"}, False),
+        ({"SUDO_GID": ""}, False),
+    ],
+)
+def test_sudo_says_who_called_it(
+    monkeypatch: pytest.MonkeyPatch, differences: dict[str, str], *, is_called: bool
+) -> None:
+    for name, value in differences.items():
+        monkeypatch.setenv(name, value)
+
+    assert caller.caller() == (Caller(1000, 1001) if is_called else None)
+
+
+@pytest.mark.usefixtures("given")
+def test_nobody_is_called_by_what_the_environment_of_a_user_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+
+    assert caller.caller() is None
+
+
+def test_what_is_made_in_the_users_folder_is_the_users(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[tuple[Path, int, int]]
+) -> None:
+    monkeypatch.setenv("SUDO_UID", str(tmp_path.stat().st_uid or 1))
+    owner = tmp_path.stat().st_uid
+    if owner == 0:
+        monkeypatch.setattr(caller, "owns", lambda path: path in {tmp_path, tmp_path / "a"})
+
+    caller.make_folder(tmp_path / "a" / "b", 0o700)
+
+    assert [path for path, _, _ in given] == [tmp_path / "a", tmp_path / "a" / "b"]
+    assert ((tmp_path / "a" / "b").stat().st_mode & 0o777) == 0o700
+
+
+def test_what_is_made_in_anybody_elses_folder_stays_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: list[tuple[Path, int, int]]
+) -> None:
+    monkeypatch.setenv("SUDO_UID", str(tmp_path.stat().st_uid + 1))
+
+    caller.make_folder(tmp_path / "a", 0o700)
+
+    assert given == []
