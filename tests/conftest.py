@@ -24,7 +24,7 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import certificates, labfiles, locks, neighbours, pki, preflight, steps, web
+from labctl import certificates, isolation, labfiles, locks, neighbours, pki, preflight, steps, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
@@ -86,6 +86,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(isolation, "RUNTIME", tmp_path / "run")  # labs of this machine are no test's
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in ("KUBECONFIG", "DOCKER_HOST", "LABCTL_BUNDLE", "LABCTL_INSIDE"):
         monkeypatch.delenv(name, raising=False)
