@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -69,11 +68,11 @@ def version(context: typer.Context) -> None:
 
 
 @app.command("schema")
-def schema() -> None:
+def schema(context: typer.Context) -> None:
     """Print the JSON Schema of labctl.yaml, for editors."""
     from labctl import config
 
-    sys.stdout.write(json.dumps(config.schema(), indent=2) + "\n")
+    ui.document({"schema": config.schema()}, context.obj.output, sys.stdout, ui.indented("schema"))
 
 
 @app.command("completion")
@@ -85,5 +84,6 @@ def completion(
     It proposes commands and options, and the labs, nodes, hostnames, apps, demos and steps that there are.
     """
     root = context.find_root().command
-    if isinstance(root, Root):
-        script(root, shell)
+    assert isinstance(root, Root)  # noqa: S101 - `main` runs no other
+    answer = {"shell": shell.value, "script": script(root, shell)}
+    ui.document(answer, context.obj.output, sys.stdout, ui.text("script"))

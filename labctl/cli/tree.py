@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, NoReturn
 
 import typer
@@ -90,6 +92,7 @@ def tree(app: typer.Typer) -> Root:
     root = typer.main.get_command(app)
     assert isinstance(root, Root)  # noqa: S101 - what `app` was made with
     for words, command in commands(root):
+        command.short_help = (command.help or "").partition("\n\n")[0]  # whole: typer would cut it to fit
         command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in EXAMPLES.get(words, ()))))
     return root
 
@@ -114,9 +117,11 @@ def answer_shell(root: Root) -> NoReturn:
     raise SystemExit(0)
 
 
-def script(root: Root, shell: str) -> None:
-    """Print the shell's script for completion."""
-    _run_completion(root, f"source_{shell}")
+def script(root: Root, shell: str) -> str:
+    """Return the shell's script for completion."""
+    with redirect_stdout(io.StringIO()) as printed:
+        _run_completion(root, f"source_{shell}")
+    return printed.getvalue()
 
 
 def _run_completion(root: Root, instruction: str) -> None:

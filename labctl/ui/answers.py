@@ -59,6 +59,15 @@ def text(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:
     return show
 
 
+def indented(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:
+    """Return a function that prints the JSON at the key by itself."""
+
+    def show(answer: Mapping[str, Any], stdout: TextIO) -> None:
+        print(json.dumps(answer[key], indent=2), file=stdout)
+
+    return show
+
+
 def lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
     """Print the lines as they stand in the file."""
     for line in answer["lines"]:
