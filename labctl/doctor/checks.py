@@ -145,7 +145,7 @@ CHECKS = (
         "docker-networks",
         "two networks of one Engine cannot have the same addresses",
         network.look_at_docker_networks,
-        only=(conditions.shared, conditions.containers, conditions.unmade),
+        only=(conditions.containers, conditions.unmade_if_shared),
         stops_up="docker-network-taken",
     ),
     Check(

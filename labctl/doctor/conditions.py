@@ -27,6 +27,11 @@ def unmade(context: Context) -> str:
     return f"the lab {context.lab.name} has been made already" if made else ""
 
 
+def unmade_if_shared(context: Context) -> str:
+    """For labs that are yet to be made on the machine's own network, and for any with a network of their own."""
+    return "" if context.isolated else unmade(context)
+
+
 def unbuilt(context: Context) -> str:
     """For labs whose bundle is yet to be built."""
     return "the bundle is there: a lab needs nothing from elsewhere" if context.has_bundle else ""

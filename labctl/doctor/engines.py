@@ -83,13 +83,15 @@ def look_at_engine(context: Context, seen: Surroundings) -> Finding:
     """A Docker Engine of this machine answers this user."""
     if not seen.has(COMMAND[0]):
         return not_relevant("there is no docker; see `tools`")
-    if look_at_command(context, seen).state is State.BROKEN:
-        return not_relevant("the docker command is not Docker's own; see `docker-command`")
+    if seen.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
+        return not_relevant("the docker command is a snap; see `docker-command`")
     address = _address(seen)
     if _is_elsewhere(address):
         return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), seen)
     said = seen.run(*VERSION)
     server = document(said.out).get("Server") if said is not None and said.code == 0 else None
+    if server is None and look_at_command(context, seen).state is State.BROKEN:
+        return not_relevant("the docker command is not Docker's own; see `docker-command`")
     if server is None:
         return _silent(address, said)
     engine = _engine(address, server, seen)

@@ -40,6 +40,8 @@ class DockerNetwork:
     bridge: str
     subnets: tuple[IPv4Network, ...]
     lab: str
+    members: frozenset[str]
+    """The names of the containers that run in it."""
 
     def __str__(self) -> str:
         return f"the Docker network {self.name} ({self.driver})" + (f" of the lab {self.lab}" if self.lab else "")
@@ -75,29 +77,35 @@ def look_at_routes(context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_docker_networks(context: Context, seen: Surroundings) -> Finding:
-    """No network of the Docker Engine has a part of the lab's network."""
-    found = docker_networks(seen)
+    """No network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
+    found = docker_networks(seen, context.isolation.engine if context.isolated else "")
     if found is None:
-        return not_relevant("no Docker Engine answers; see `engine`")
+        return not_relevant("the lab's own Engine is not there yet" if context.isolated else "no Docker Engine answers")
     network = context.lab.network
+    nodes = {node.name for node in context.lab.nodes}
+    if context.isolated and any(each.name == context.isolation.namespace or each.members & nodes for each in found):
+        return ok("the lab has its network")
     overlapping = [each for each in found if any(map(network.overlaps, each.subnets))]
-    routed = {route.device for route in routes(seen) or () if route.network.subnet_of(network)}
+    known = () if context.isolated else routes(seen) or ()  # of the machine, which an isolated lab is not on
+    routed = {route.device for route in known if route.network.subnet_of(network)}
     if overlapping and all(each.bridge in routed for each in overlapping):
         return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
     if overlapping:
         told = ", ".join(f"{each}, {' '.join(map(str, each.subnets))}" for each in overlapping)
-        fix = f"Remove it, `docker network rm {overlapping[0].name}`; or choose another `network` in labctl.yaml."
+        remove = f"{'labctl exec -- ' * context.isolated}docker network rm {overlapping[0].name}"
+        fix = f"Remove it, `{remove}`; or choose another `network` in labctl.yaml."
         return broken(f"network {network}: taken by {told}", fix)
     return ok(f"{len(found)} networks, none in {network}" if found else "the Engine has no networks to tell of")
 
 
-def docker_networks(seen: Surroundings) -> tuple[DockerNetwork, ...] | None:
+def docker_networks(seen: Surroundings, engine: str = "") -> tuple[DockerNetwork, ...] | None:
     """Return the networks of the Docker Engine, but for those of a swarm; None where no Engine answers."""
-    listed = seen.run("docker", "network", "ls", "--quiet")
+    docker = ("docker", "--host", engine) if engine else ("docker",)
+    listed = seen.run(*docker, "network", "ls", "--quiet")
     if listed is None or listed.code != 0:
         return None
     ids = listed.out.split()
-    described = seen.run("docker", "network", "inspect", *ids) if ids else None
+    described = seen.run(*docker, "network", "inspect", *ids) if ids else None
     if described is None or described.code != 0:
         return ()
     return tuple(_of_docker(document(described.out, list)))
@@ -158,4 +166,5 @@ def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
             options.get(BRIDGE_NAME) or f"br-{found.get('Id', '')[:ID_LETTERS]}",
             tuple(subnet for subnet in subnets if subnet is not None),
             labels.get(LAB_LABEL, ""),
+            frozenset(each.get("Name", "") for each in (found.get("Containers") or {}).values()),
         )

@@ -177,3 +177,25 @@ def test_an_address_in_the_labs_network_is_a_conflict_whatever_its_mask(context:
 
     assert found("network", context, said=said).state == "broken"
     assert found("network", context, said={**said, "ip -j -4 address show": ("[]", 0)}).state == "warning"
+
+
+def test_an_isolated_lab_asks_its_own_engine(context: Context) -> None:
+    asked = replace(context, isolated=True)
+    docker = f"docker --host {asked.isolation.engine}"
+    inside = {
+        f"{docker} network ls --quiet": ("a58c\n", 0),
+        f"{docker} network inspect a58c": "docker-networks-ipvlan.json",
+    }
+    own = ('[{"Name": "labctl-demo", "Id": "1", "IPAM": {"Config": [{"Subnet": "192.168.56.0/24"}]}}]', 0)
+    older = (
+        own[0]
+        .replace("labctl-demo", "vagrant_network")
+        .replace('"1",', '"1", "Containers": {"c": {"Name": "demo-worker-1"}},')
+    )
+    absent = {f"{docker} network ls --quiet": ("failed to connect", 1)}
+
+    taken = found("docker-networks", asked, said={**DOCKER, **inside})
+    assert (taken.state, "`labctl exec -- docker network rm lan`" in taken.fix) == ("broken", True)
+    assert found("docker-networks", asked, said={**inside, f"{docker} network inspect a58c": own}).state == "ok"
+    assert found("docker-networks", asked, said={**inside, f"{docker} network inspect a58c": (older, 0)}).state == "ok"
+    assert found("docker-networks", asked, said={**DOCKER, **absent}).state == "not relevant"
