@@ -30,6 +30,8 @@ NAME = "e2e-debian13"
 LINK = "e2edebian13"
 UPLINK = ("100.127.13.1", "100.127.13.2")
 """Both ends of the way out: of the carrier-grade NAT range, beside labctl's own."""
+BUNDLE = "/srv/bundle"
+"""Where the machine has the bundle."""
 PACKAGES = (
     *("docker.io", "docker-cli", "vagrant", "openssh-client", "iproute2", "iptables", "mmdebstrap", "uidmap"),
     *("python3-venv", "sudo", "curl", "ca-certificates", "mount", "procps", "tini"),
@@ -114,7 +116,7 @@ class Debian13:
 
 @contextmanager
 def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
-    """The machine runs meanwhile, its disk in `folder`, the bundle at /srv/bundle; nothing of it is left then."""
+    """The machine runs meanwhile, its disk in `folder`, the bundle at BUNDLE; nothing of it is left then."""
     sweep()
     try:
         settings = _settings(folder / "upper")

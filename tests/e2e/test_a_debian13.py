@@ -1,0 +1,178 @@
+"""labctl on Debian 13 with its own Docker Engine and Vagrant: as root by the README's first command, and as a user."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from . import debian13
+from .debian13 import BUNDLE, PACKAGES, ROOT, Debian13, User
+from .reallab import Ran
+
+pytestmark = pytest.mark.e2e
+
+CHECKOUT = Path(__file__).parents[2]
+PACKAGE = ("labctl", "templates", "Vagrantfile.j2", "pyproject.toml", "README.md", "LICENSE")
+HOSTS = Path("/etc/hosts")
+FOREIGN = "vagrant_network_172.31.0.0/24"
+"""Of another project: Vagrant's own destroy removes whatever is idle and called so."""
+INSTALL_SECONDS = 180.0
+UP_SECONDS = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A user who has installed labctl."""
+
+    machine: Debian13
+    user: User
+    program: str
+
+    def labctl(self, *words: str, code: int = 0, seconds: float = 60.0) -> Ran:
+        return self.machine.run(self.user, self.program, *words, code=code, seconds=seconds, LABCTL_BUNDLE=BUNDLE)
+
+    def up(self) -> dict[str, Any]:
+        return self.labctl("-o", "json", "up", "--yes", seconds=UP_SECONDS).result()
+
+    def destroy(self) -> dict[str, Any]:
+        return self.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120).result()
+
+    def asked(self, command: str, code: int) -> Any:  # noqa: ANN401 - JSON
+        return self.labctl(command, "-o", "json", code=code).document()
+
+
+@pytest.fixture(scope="module")
+def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
+    """The machine; somebody else's network is in its Engine all the while."""
+    folder = state_home / debian13.NAME
+    folder.mkdir()
+    with debian13.running(folder, bundle) as running:
+        running.run(ROOT, "docker", "network", "create", "--subnet=172.31.0.0/24", FOREIGN)
+        yield running
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_is_left(machine: Debian13) -> Iterator[None]:
+    """Each test ends the lab that it makes: the Engine, the interfaces and the hosts file are what they were."""
+    before = _state(machine)
+    yield
+    assert _state(machine) == before
+
+
+def _state(machine: Debian13) -> dict[str, object]:
+    docker = {
+        what: machine.run(ROOT, "docker", *command).out.split()
+        for what, command in {
+            "containers": ("ps", "--all", "--quiet"),
+            "volumes": ("volume", "ls", "--quiet"),
+            "networks": ("network", "ls", "--format={{.Name}}"),
+        }.items()
+    }
+    links = [link["ifname"] for link in json.loads(machine.run(ROOT, "ip", "-j", "link", "show").out)]
+    return {**docker, "links": links, "hosts": machine.path(HOSTS).read_bytes()}
+
+
+def _checkout(machine: Debian13, user: User) -> str:
+    """The user has a copy of what labctl is made of, in this folder."""
+    folder = user.home / "checkout"
+    for name in PACKAGE:
+        source, target = CHECKOUT / name, machine.path(folder / name)
+        target.parent.mkdir(exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            shutil.copyfile(source, target)
+    machine.run(ROOT, "chown", "--recursive", f"{user.name}:", str(folder))
+    return str(folder)
+
+
+def _installed(machine: Debian13, user: User) -> Session:
+    """The user has installed labctl in a virtual environment."""
+    line = "python3 -m venv ~/lab && ~/lab/bin/pip install --quiet ."
+    machine.run(user, "sh", "-c", line, folder=_checkout(machine, user), seconds=INSTALL_SECONDS)
+    return Session(machine, user, f"{user.home}/lab/bin/labctl")
+
+
+def _page(session: Session, address: str) -> str:
+    return session.machine.run(
+        session.user, "curl", "-s", "-m", "10", "-H", "Host: my-app.local", f"http://{address}"
+    ).out
+
+
+def _readme() -> str:
+    return (CHECKOUT / "README.md").read_text(encoding="utf-8")
+
+
+def _first_command() -> str:
+    """The first command of the README."""
+    readme = _readme()
+    found = re.search(
+        r"^## Two commands$.*?^```sh\n([^\n]*pip install [^\n]*labctl up --yes)\n", readme, re.MULTILINE | re.DOTALL
+    )
+    assert found
+    return found[1]
+
+
+def test_the_machine_has_what_the_readme_asks_for() -> None:
+    (line,) = re.findall(r"^sudo apt-get install --no-install-recommends (.*)$", _readme(), re.MULTILINE)
+
+    assert {re.sub(r".*\(|\).*", "", word) for word in line.split()} <= {*PACKAGES}
+
+
+def test_the_readmes_first_command_brings_a_lab_up_as_root(machine: Debian13) -> None:
+    folder = _checkout(machine, ROOT)
+    line = ("sh", "-c", _first_command())
+
+    machine.run(ROOT, *line, folder=folder, seconds=INSTALL_SECONDS + UP_SECONDS, LABCTL_BUNDLE=BUNDLE)
+
+    session = Session(machine, ROOT, f"{folder}/.venv/bin/labctl")
+    assert "Welcome to nginx!" in _page(session, "my-app.local")
+    assert session.asked("status", 0)["ok"]
+    assert session.destroy()["ok"]
+
+
+def test_a_user_who_may_use_sudo_needs_nothing_else(machine: Debian13) -> None:
+    session = _installed(machine, machine.add_user("kim", sudo=True))
+
+    result = session.up()
+
+    assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "written")
+    owned = machine.path(HOSTS).stat()
+    assert (owned.st_uid, owned.st_gid, owned.st_mode & 0o7777) == (0, 0, 0o644)
+    assert "Welcome to nginx!" in _page(session, "my-app.local")
+    assert session.asked("status", 0)["ok"]
+    assert session.asked("trace", 0)["ok"]
+    machine.run(session.user, "sudo", session.program, "status", code=None)  # whatever it says, it may leave nothing
+    assert session.destroy()["hosts"] == "written"
+    assert machine.owned_by_root(session.user) == []
+
+
+def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(machine: Debian13) -> None:
+    session = _installed(machine, machine.add_user("alex", sudo=False))
+    hosts = machine.path(HOSTS).read_bytes()
+
+    result = session.up()
+
+    assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "pending")
+    assert machine.path(HOSTS).read_bytes() == hosts
+    assert "Welcome to nginx!" in _page(session, "192.168.56.100")
+    assert not session.asked("status", 8)["ok"]
+    name = session.asked("trace", 8)["hops"][0]
+    assert (name["hop"], name["state"]) == ("name", "broken")
+
+    with machine.path(HOSTS).open("a") as file:
+        file.write("192.168.56.100 my-app.local\n")  # as somebody would who may
+
+    assert session.asked("status", 0)["ok"]
+    assert "Welcome to nginx!" in _page(session, "my-app.local")
+    machine.path(HOSTS).write_bytes(hosts)
+    session.destroy()
+    assert machine.owned_by_root(session.user) == []
