@@ -1,0 +1,123 @@
+"""A lab whose folder labctl 0.1.0 left behind can be shown, halted and destroyed, whatever has become of that version.
+
+`made_by_0.1.0` is such a folder: a lab in a shared Docker Engine, without its logs, and without what keys hold.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MADE = Path(__file__).parent / "made_by_0.1.0"
+NODES = ("demo-control-plane", "demo-worker-1")
+THEIRS = "127.0.0.1 localhost\n"
+BLOCK = "# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo\n"
+NETWORK = "vagrant_network_192.168.56.0/24"
+DOCKER = """#!/bin/sh
+echo "$*" >>{notes}
+case "$1 $2" in
+  "ps --all") cat {listing} ;;
+  "version "*) echo 26.1.5 ;;
+  "network ls") printf '%s\\n' bridge {network} vagrant_network_172.31.0.0/24 ;;
+  "network inspect") echo '[{{"Name": "{network}", "Containers": {{}}}}]' ;;
+esac
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class OldLab:
+    """The folder in a home of the test's own, and a Docker Engine that has its containers."""
+
+    home: Path
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "state" / "labctl" / "demo"
+
+    @property
+    def hosts(self) -> Path:
+        return self.home / "hosts"
+
+    def labctl(self, *words: str) -> subprocess.CompletedProcess[str]:
+        path = f"{self.home / 'bin'}{os.pathsep}{os.environ['PATH']}"
+        folders = {f"XDG_{kind}_HOME": str(self.home / kind.lower()) for kind in ("STATE", "CACHE", "CONFIG")}
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "labctl", "-o", "json", *words],
+            env={**os.environ, **folders, "PATH": path, "HOME": str(self.home)},
+            cwd=self.home,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    def asked_of_docker(self) -> list[str]:
+        return (self.home / "notes").read_text().splitlines()
+
+
+@pytest.fixture
+def old_lab(tmp_path: Path) -> OldLab:
+    lab = OldLab(tmp_path)
+    shutil.copytree(MADE, lab.folder)
+    record = json.loads((lab.folder / "lab.json").read_text())
+    record["lab"]["hosts_file"] = str(lab.hosts)
+    (lab.folder / "lab.json").write_text(json.dumps(record))
+    lab.hosts.write_text(THEIRS + BLOCK)
+    rows = (
+        (
+            (lab.folder / ".vagrant" / "machines" / node / "docker" / "id").read_text(),
+            node,
+            "Up 1 hour",
+            f"bridge,{NETWORK}",
+            "",
+        )
+        for node in NODES
+    )
+    (tmp_path / "listing").write_text("".join("\t".join(row) + "\n" for row in rows))
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(DOCKER.format(notes=tmp_path / "notes", listing=tmp_path / "listing", network=NETWORK))
+    docker.chmod(0o755)
+    return lab
+
+
+def test_it_is_listed(old_lab: OldLab) -> None:
+    listed: list[dict[str, Any]] = json.loads(old_lab.labctl("list").stdout)["labs"]
+
+    assert [(each["lab"], each["isolated"], each["urls"]) for each in listed] == [
+        ("demo", False, ["http://my-app.local"])
+    ]
+
+
+def test_its_apps_are_shown(old_lab: OldLab) -> None:
+    shown = old_lab.labctl("app", "list")
+
+    assert [app["name"] for app in json.loads(shown.stdout)["apps"]] == ["my-app"]
+
+
+def test_it_is_halted(old_lab: OldLab) -> None:
+    ended = old_lab.labctl("halt")
+
+    assert ended.returncode == 0, ended.stderr
+    assert f"stop -t 10 {' '.join(NODES)}" in old_lab.asked_of_docker()
+    assert old_lab.hosts.read_text() == THEIRS + BLOCK
+
+
+def test_it_is_destroyed_with_its_own_network_and_no_other(old_lab: OldLab) -> None:
+    ended = old_lab.labctl("destroy", "--yes")
+
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout.splitlines()[-1])["ok"]
+    removals = [line for line in old_lab.asked_of_docker() if " rm " in f" {line}"]
+    assert [line.split()[:2] for line in removals] == [["rm", "--force"], ["network", "rm"]]
+    assert removals[1] == f"network rm {NETWORK}"
+    assert old_lab.hosts.read_text() == THEIRS
+    assert {path.name for path in old_lab.folder.iterdir()} <= {"log", "hosts.before"}
