@@ -18,6 +18,7 @@ from labctl.pools import usual
 from labctl.render import write as write_files
 
 FILE_NAME = "lab.json"
+DAMAGED = "record-damaged"
 FIXED = ("provider", "network", "cpus", "memory", "kubernetes", "hosts_file")
 """What a lab cannot change without being made again; everything else, `up` brings about."""
 
@@ -54,15 +55,19 @@ def read(folder: Path) -> Record | None:
     try:
         described = json.loads(path.read_text(encoding="utf-8"))
         chosen = described.get("bundle")
-        # Only labctl's own Engine has its data there.
-        isolated = described.get("isolated", (folder / "engine").exists())
+        isolated = described.get("isolated", has_own_engine(folder))
         return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
-            id="record-damaged",
-            hint=f"Put the file right, or remove the lab's remains by hand, {folder} last.",
+            id=DAMAGED,
+            hint=f"`labctl --name {folder.name} destroy` removes the lab without it.",
         ) from error
+
+
+def has_own_engine(folder: Path) -> bool:
+    """Return whether the lab in this folder is isolated: only an Engine of labctl's has its data there."""
+    return (folder / "engine").exists()
 
 
 def write(folder: Path, record: Record) -> bool:

@@ -85,6 +85,19 @@ def existing(session: Session) -> Context:
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
 
 
+def removable(session: Session) -> Context:
+    """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell."""
+    try:
+        return existing(session)
+    except MissingError as error:
+        if error.id != record.DAMAGED:
+            raise
+    file = None if session.lab_name is not None else config.find(session.config_file)
+    lab = config.from_values({"name": config.name_of(file, session.lab_name)})
+    folder = paths.state(lab.name)
+    return Context(lab, folder, paths.cache(), isolated=record.has_own_engine(folder))
+
+
 def known(session: Session) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 

@@ -156,7 +156,7 @@ def destroy(
     """
     from labctl import session, steps
 
-    made = session.existing(context.obj)
+    made = session.removable(context.obj)
     if not yes:
         session.confirm(f"Destroy the lab {made.lab.name}?")
     session.run(context.obj, made, steps.destroy(purge=purge))

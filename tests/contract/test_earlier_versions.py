@@ -121,3 +121,18 @@ def test_it_is_destroyed_with_its_own_network_and_no_other(old_lab: OldLab) -> N
     assert removals[1] == f"network rm {NETWORK}"
     assert old_lab.hosts.read_text() == THEIRS
     assert {path.name for path in old_lab.folder.iterdir()} <= {"log", "hosts.before"}
+
+
+@pytest.mark.parametrize("content", ["", '{"lab": {"na', "[]", "null"])
+def test_a_lab_whose_record_is_damaged_is_destroyed_by_its_name(old_lab: OldLab, content: str) -> None:
+    """The hosts file is then the machine's own, which the tests must not touch: this one has a block of no lab there."""
+    (old_lab.folder / "lab.json").write_text(content)
+
+    assert (
+        json.loads(old_lab.labctl("--name", "demo", "halt").stdout.splitlines()[-1])["error"]["id"] == "record-damaged"
+    )
+    ended = old_lab.labctl("--name", "demo", "destroy", "--yes")
+
+    assert ended.returncode == 0, ended.stdout
+    assert f"network rm {NETWORK}" in old_lab.asked_of_docker()
+    assert {path.name for path in old_lab.folder.iterdir()} <= {"log", "hosts.before"}
