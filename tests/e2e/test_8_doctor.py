@@ -26,6 +26,10 @@ pytestmark = pytest.mark.e2e
 
 OWN = ("/run/netns", "/run/labctl", "/etc/netns")
 NEIGHBOUR = "192.168.56.104"
+DOCKER = """#!/bin/sh
+[ "$1" = version ] && echo '{"Server": {"Version": "20.10.24"}}'
+exit 0
+"""
 TABLE = ("iptables", "--wait", "-t", "nat")
 
 
@@ -57,7 +61,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     """A machine with a Docker Engine that answers, so that labs are on its own network, and no connection anywhere."""
     programs = tmp_path / "bin"
     programs.mkdir()
-    (programs / "docker").write_text('#!/bin/sh\n[ "$1" = version ] && echo 20.10.24\nexit 0\n')
+    (programs / "docker").write_text(DOCKER)
     (programs / "docker").chmod(0o755)
     environment = {
         **{name: value for name, value in os.environ.items() if not name.startswith(("DOCKER_", "LABCTL_"))},
@@ -67,6 +71,9 @@ def world(tmp_path: Path) -> Iterator[World]:
     for path in OWN:
         Path(path).mkdir(parents=True, exist_ok=True)
     mounts = " && ".join(f"mount -t tmpfs tmpfs {path}" for path in OWN)
+    # What other labs hold of the real machine's limit is not this machine's.
+    (tmp_path / "instances").write_text("8192\n")
+    mounts += f" && mount --bind {tmp_path}/instances /proc/sys/fs/inotify/max_user_instances"
     script = f"{mounts} && ip link set lo up && touch {tmp_path}/ready && exec sleep 600"
     with subprocess.Popen(
         ["unshare", "--net", "--mount", "--propagation=private", "sh", "-c", script], stdin=subprocess.DEVNULL
