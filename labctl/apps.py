@@ -18,11 +18,17 @@ from labctl.plan import Outcome, Plan, Step
 from labctl.pools import usual
 from labctl.report import TraceReport
 from labctl.session import Session, existing
-from labctl.trace import follow
-from labctl.trace.client import Client
-from labctl.ui.trace import TOLD
+from labctl.trace import finding, follow
+from labctl.ui.trace import seen
 
-WORDS = {"name": "NAME", "image": "--image", "hostname": "--host", "port": "--port", "replicas": "--replicas"}
+WORDS = {
+    "name": "NAME",
+    "image": "--image",
+    "hostname": "--host",
+    "port": "--port",
+    "replicas": "--replicas",
+    "path": "--path",
+}
 """What the keys of an app are called on the command line."""
 NO_WORDS: Mapping[str, str] = {}
 
@@ -62,7 +68,7 @@ class Change:
 def listed(session: Session) -> list[dict[str, Any]]:
     """The apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
     source = _source(session)
-    keys = ("name", "image", "hostname", "port", "replicas", "url")
+    keys = ("name", "image", "hostname", "port", "replicas", "path", "url")
     return [{key: getattr(app, key) for key in keys} for app in _lab(session, source, source.apps).apps]
 
 
@@ -173,14 +179,14 @@ def _steps(context: Context | None, *names: str) -> Plan[Context]:
 
 def _trace(hostname: str, context: Context, say: Say) -> Outcome:
     """A request for the hostname reached a pod. Raises BrokenError with the first hop that is broken."""
-    report = follow(context, hostname, Client())
+    report = follow(context, hostname)
     for hop in report["hops"]:
-        told = TOLD[hop["hop"]](hop["evidence"]) if hop["evidence"] else []
+        told = seen(hop)
         if hop["state"] == "broken":
             raise BrokenError(
-                f"{hostname}, {hop['hop']}: {hop['cause']}",
+                f"{hostname}, {hop['hop']}: {finding(hop)}",
                 id="hop-broken",
-                hint=hop["fix"],
+                hint=hop["fix"] or "",
                 details=tuple(f"seen: {each}" for each in told),
             )
         say(f"{hop['hop']}: {'; '.join(told)}")
@@ -189,8 +195,8 @@ def _trace(hostname: str, context: Context, say: Say) -> Outcome:
 
 def _way(report: TraceReport) -> str:
     """How far the request came; not every app says which of its pods answered."""
-    seen = {hop["hop"]: hop["evidence"] for hop in report["hops"]}
-    pods = {pod["pod"]: pod["node"] for pod in seen["pod"]["pods"]}
-    answered = seen["response"]["answered_by"]
+    evidence = {hop["hop"]: hop["evidence"] for hop in report["hops"]}
+    pods = {pod["pod"]: pod["node"] for pod in evidence["pod"]["pods"]}
+    answered = evidence["response"]["answered_by"]
     where = f"pod {answered} on {pods[answered]}" if answered in pods else f"one of {len(pods)} pods"
     return f"{len(report['hops'])} hops to {where}"

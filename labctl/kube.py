@@ -24,7 +24,7 @@ Manifest = Mapping[str, Any]
 """One Kubernetes object, as a mapping."""
 
 ANSWER_SECONDS = 10.0
-LOG_LINES = 100
+LOG_LINES = 500
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
 """How the API server says that a fail-closed webhook does not answer (yet)."""

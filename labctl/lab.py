@@ -67,6 +67,8 @@ class App:
     image: str
     port: int
     replicas: int
+    path: str = "/"
+    """What `up`, `status` and `trace` ask for."""
 
     @property
     def url(self) -> str:

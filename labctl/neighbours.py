@@ -14,6 +14,11 @@ from labctl.process import run
 
 ARP_SECONDS = 0.3
 """Neighbours on one machine answer in less than a millisecond."""
+ARP_TRIES = 3
+"""How often an address is asked for that stays silent."""
+LOOK_SECONDS = 0.05
+KERNEL_SECONDS = 2.3
+"""The kernel asks again after one second, and after another one."""
 ETHERNET_ARP = 0x0806
 BROADCAST = b"\xff" * 6
 ARP_FORMAT = "!HHBBH6s4s6s4s"
@@ -40,9 +45,9 @@ def route(address: IPv4Address) -> Route | None:
 
 
 def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:
-    """Who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
+    """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
 
-    With the right to send frames, this asks anew and hears all who answer; without, it makes the kernel ask and
+    Those that are silent are asked for again, twice. With the right to send frames, this asks anew and hears all who answer; without, it makes the kernel ask and
     reads what that remembers, one MAC an address.
     """
     try:
@@ -57,33 +62,43 @@ def _asked(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address,
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
         wire.bind((route.device, ETHERNET_ARP))
         own = wire.getsockname()[4]
-        for address in addresses:
-            question = struct.pack(
-                ARP_FORMAT, ETHERNET, IPV4, 6, 4, REQUEST, own, route.source.packed, bytes(6), address.packed
-            )
-            wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + question)
-        end = time.monotonic() + ARP_SECONDS
-        while (left := end - time.monotonic()) > 0:
-            wire.settimeout(left)
-            try:
-                frame = wire.recv(2048)
-            except TimeoutError:
+        for _ in range(ARP_TRIES):
+            silent = [address for address, macs in heard.items() if not macs]
+            if not silent:
                 break
-            if len(frame) < ARP_FRAME:
-                continue
-            _, _, _, _, operation, mac, sender, _, _ = struct.unpack_from(ARP_FORMAT, frame, 14)
-            if operation == REPLY and IPv4Address(sender) in heard:
-                heard[IPv4Address(sender)].add(mac.hex(":"))
+            for address in silent:
+                question = struct.pack(
+                    ARP_FORMAT, ETHERNET, IPV4, 6, 4, REQUEST, own, route.source.packed, bytes(6), address.packed
+                )
+                wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + question)
+            _listen(wire, heard)
     return {address: frozenset(macs) for address, macs in heard.items()}
+
+
+def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]]) -> None:
+    """Note every ARP answer for one of the addresses, for as long as answers take."""
+    end = time.monotonic() + ARP_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        wire.settimeout(left)
+        try:
+            frame = wire.recv(2048)
+        except TimeoutError:
+            return
+        if len(frame) < ARP_FRAME:
+            continue
+        _, _, _, _, operation, mac, sender, _, _ = struct.unpack_from(ARP_FORMAT, frame, 14)
+        if operation == REPLY and IPv4Address(sender) in heard:
+            heard[IPv4Address(sender)].add(mac.hex(":"))
 
 
 def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
         for address in addresses:
             outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), 9))
-    end = time.monotonic() + ARP_SECONDS
+    end = time.monotonic() + KERNEL_SECONDS
     while True:
         said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", route.device]).out or "[]")
         known = {IPv4Address(entry["dst"]): entry["lladdr"] for entry in said if "lladdr" in entry}
         if addresses <= known.keys() or time.monotonic() > end:
             return {address: frozenset({known[address]} if address in known else ()) for address in addresses}
+        time.sleep(LOOK_SECONDS)

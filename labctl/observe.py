@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from labctl import neighbours, unready
@@ -38,10 +38,11 @@ def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv
 
 
 def address_of(service: dict[str, Any]) -> IPv4Address | None:
-    """Return the first load-balancer address in a Service's status."""
+    """Return the first IPv4 load-balancer address in a Service's status."""
     for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-        if "ip" in entry:
-            return IPv4Address(entry["ip"])
+        address = ip_address(entry["ip"]) if "ip" in entry else None
+        if isinstance(address, IPv4Address):
+            return address
     return None
 
 

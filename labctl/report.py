@@ -41,31 +41,46 @@ class AppReport(TypedDict):
     http: int | None
 
 
-class StatusReport(TypedDict):
-    """The whole lab; `ok` when there is no problem."""
+class ProblemReport(TypedDict):
+    """Something that is not well: a stable id, and the lines to type, if any do."""
 
+    id: str
+    text: str
+    fix: str | None
+    commands: list[str]
+
+
+class StatusReport(TypedDict):
+    """The whole lab; `ok` when there is no problem. `ingress` is None where the API cannot be asked."""
+
+    version: int
     lab: str
     ok: bool
     nodes: list[NodeReport]
     addresses: list[AddressReport]
-    ingress: IngressReport
+    ingress: IngressReport | None
     apps: list[AppReport]
-    problems: list[str]
+    problems: list[ProblemReport]
 
 
 class HopReport(TypedDict):
-    """One hop; `state` is ok, broken or not reached, and cause and fix are empty but where it is broken."""
+    """One hop; `state` is ok, warning, broken, unknown or not reached.
+
+    `cause` is an id of the table of causes. Where there is one, `finding` in the evidence says it in words.
+    """
 
     hop: str
     state: str
-    cause: str
-    fix: str
+    cause: str | None
+    fix: str | None
+    commands: list[str]
     evidence: dict[str, Any]
 
 
 class TraceReport(TypedDict):
-    """A request, from the name to the answer."""
+    """A request, from the name to the answer; `ok` where no hop is broken."""
 
+    version: int
     hostname: str
     ok: bool
     hops: list[HopReport]

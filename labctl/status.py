@@ -2,13 +2,35 @@
 
 from __future__ import annotations
 
-from labctl import hosts, observe, web
+from collections.abc import Sequence
+
+from labctl import observe, trace, web
 from labctl.context import Context
 from labctl.errors import LabError
 from labctl.kube import Cluster
-from labctl.lab import Lab
-from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, StatusReport
+from labctl.lab import App, Lab
+from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, ProblemReport, StatusReport
 from labctl.wait import Pending
+
+UP = "Run `labctl up` to fix it."
+
+
+class Problems:
+    """What is wrong, each cause once: the same one may be seen from several sides."""
+
+    def __init__(self, lab: str) -> None:
+        self.found: list[ProblemReport] = []
+        self._lab = lab
+
+    def add(self, cause: str, text: str, fix: str | None = UP, commands: Sequence[str] | None = None) -> None:
+        """Note a problem; by default it is one that `labctl up` fixes."""
+        if commands is None:
+            commands = (f"labctl --name {self._lab} up",) if fix == UP else ()
+        self.found.append({"id": cause, "text": text, "fix": fix, "commands": list(commands)})
+
+    def has(self, cause: str | None) -> bool:
+        """Whether this cause has been told of."""
+        return any(problem["id"] == cause for problem in self.found)
 
 
 def report_on(context: Context) -> StatusReport:
@@ -16,64 +38,60 @@ def report_on(context: Context) -> StatusReport:
 
     No lab address is asked for anything while none of the lab's nodes runs: there may be no route to it.
     """
+    lab, problems = context.lab, Problems(context.lab.name)
     if context.isolated and not context.isolation.exists():
-        gone = f"the network namespace {context.isolation.namespace} is gone; `labctl up` makes it again"
-        return _without_api(context, [gone], apps=_unasked(context.lab))
+        problems.add("namespace-gone", f"the network namespace {context.isolation.namespace} is gone")
+        return _without_api(context, problems, _unasked(lab))
     if context.isolated and not context.isolation.engine_runs():
-        stopped = "the lab's Docker Engine does not run: halted, or ended; `labctl resume` starts it"
-        return _without_api(context, [stopped], apps=_unasked(context.lab))
+        fix, resume = "`labctl resume` starts it.", f"labctl --name {lab.name} resume"
+        problems.add("engine-stopped", "the lab's Docker Engine does not run: halted, or ended", fix, (resume,))
+        return _without_api(context, problems, _unasked(lab))
     running = context.provider.running()
-    problems = [
-        f"node {node.name} does not run; `labctl up` boots it" for node in context.lab.nodes if node.name not in running
-    ]
+    for node in lab.nodes:
+        if node.name not in running:
+            problems.add("node-not-running", f"node {node.name} does not run")
     if not running:
-        return _without_api(context, problems, apps=_unasked(context.lab))
+        return _without_api(context, problems, _unasked(lab))
     try:
-        if context.lab.control_plane.name in running:
-            return _live(context, list(problems))
+        if lab.control_plane.name in running:
+            return _live(context, problems)
     except LabError as error:
-        problems.append(error.message)
-    return _without_api(context, problems, apps=_apps(context.lab, problems))
+        problems.add(error.id, error.message, error.hint or None)
+    return _without_api(context, problems, _by_name(lab))
 
 
-def _live(context: Context, problems: list[str]) -> StatusReport:
+def _live(context: Context, problems: Problems) -> StatusReport:
     lab, cluster = context.lab, context.cluster
     reasons = observe.unready_nodes(cluster, lab)
-    problems += [f"node {name} is not Ready: {reason}" for name, reason in reasons.items()]
+    for name, reason in reasons.items():
+        problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
     if cluster.get("metallb.io/v1beta1", "IPAddressPool", lab.name, "metallb-system") is None:
-        problems.append(f"MetalLB has no pool {lab.name}; `labctl up` applies it")
+        problems.add("pool-missing", f"MetalLB has no pool {lab.name}")
     addresses = _addresses(cluster, lab, problems)
     ingress = _ingress(context, problems)
-    apps = _apps(lab, problems)
-    if ingress["address"] is not None:
-        problems += _hosts_problems(context, ingress["address"])
+    apps = [_app(context, app, problems) for app in lab.apps]
     return {
+        "version": 1,
         "lab": lab.name,
-        "ok": not problems,
+        "ok": not problems.found,
         "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
         "addresses": addresses,
         "ingress": ingress,
         "apps": apps,
-        "problems": problems,
+        "problems": problems.found,
     }
 
 
-def _without_api(context: Context, problems: list[str], apps: list[AppReport]) -> StatusReport:
-    lab, controller = context.lab, context.controller
+def _without_api(context: Context, problems: Problems, apps: list[AppReport]) -> StatusReport:
     return {
-        "lab": lab.name,
+        "version": 1,
+        "lab": context.lab.name,
         "ok": False,
-        "nodes": _nodes(lab, ready=set()),
+        "nodes": _nodes(context.lab, ready=set()),
         "addresses": [],
-        "ingress": {
-            "controller": controller.name,
-            "namespace": controller.namespace,
-            "service": controller.service,
-            "address": None,
-            "ready": False,
-        },
+        "ingress": None,
         "apps": apps,
-        "problems": problems,
+        "problems": problems.found,
     }
 
 
@@ -84,7 +102,7 @@ def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
     ]
 
 
-def _addresses(cluster: Cluster, lab: Lab, problems: list[str]) -> list[AddressReport]:
+def _addresses(cluster: Cluster, lab: Lab, problems: Problems) -> list[AddressReport]:
     services = [(service, observe.address_of(service)) for service in cluster.list("v1", "Service")]
     owned = {
         (service["metadata"]["namespace"], service["metadata"]["name"]): address
@@ -101,17 +119,19 @@ def _addresses(cluster: Cluster, lab: Lab, problems: list[str]) -> list[AddressR
         pool = service["metadata"].get("annotations", {}).get("metallb.io/ip-allocated-from-pool", "")
         held.append({"address": str(address), "service": f"{namespace}/{name}", "pool": pool, "node": node})
         if address not in lab.pool:
-            problems.append(f"Service {namespace}/{name} has {address}, which is not in the pool {lab.pool}")
+            text = f"Service {namespace}/{name} has {address}, which is not in the pool {lab.pool}"
+            problems.add("address-not-in-pool", text)
         if node is None:
-            problems.append(f"no node announces {address} of Service {namespace}/{name}")
+            problems.add("address-not-announced", f"no node announces {address} of Service {namespace}/{name}")
     return held
 
 
-def _ingress(context: Context, problems: list[str]) -> IngressReport:
+def _ingress(context: Context, problems: Problems) -> IngressReport:
     controller, cluster = context.controller, context.cluster
     address = observe.load_balancer_address(cluster, controller.namespace, controller.service)
     if isinstance(address, Pending):
-        problems.append(f"Service {controller.namespace}/{controller.service} has no address: {address.reason}")
+        text = f"Service {controller.namespace}/{controller.service} has no address: {address.reason}"
+        problems.add("address-missing", text)
     waiting = _rollout_problem(cluster, controller.namespace, controller.deployment, problems)
     return {
         "controller": controller.name,
@@ -122,33 +142,32 @@ def _ingress(context: Context, problems: list[str]) -> IngressReport:
     }
 
 
-def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems: list[str]) -> bool:
+def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems: Problems) -> bool:
     try:
         waiting = observe.rollout(cluster, namespace, deployment)
     except LabError as error:
         waiting = Pending(error.message)
     if waiting is not None:
-        problems.append(waiting.reason)
+        problems.add("controller-not-ready", waiting.reason)
     return waiting is not None
 
 
-def _apps(lab: Lab, problems: list[str]) -> list[AppReport]:
-    answers = {app.name: web.get(app.hostname) for app in lab.apps if not app.is_scaled_to_zero}
-    problems += [
-        f"{app.url} is not answered by its app: {answers[app.name]}"
-        for app in lab.apps
-        if app.name in answers and not answers[app.name].is_good
-    ]
-    statuses = {name: answer.status for name, answer in answers.items()}
-    return [{"name": app.name, "url": app.url, "http": statuses.get(app.name)} for app in lab.apps]
+def _app(context: Context, app: App, problems: Problems) -> AppReport:
+    """Ask for an app as `trace` does; a name that leads nowhere is a problem, and the app is asked at its address."""
+    report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
+    for hop in report["hops"]:
+        if hop["state"] != "broken" or (problems.has(hop["cause"]) and hop["hop"] not in {"name", "response"}):
+            continue
+        text = f"{app.url}: {trace.finding(hop)}"
+        problems.add(str(hop["cause"]), text, hop["fix"], hop["commands"])
+    status = report["hops"][-1]["evidence"].get("status")
+    return {"name": app.name, "url": app.url, "http": status}
+
+
+def _by_name(lab: Lab) -> list[AppReport]:
+    """Return what answers by name, which nobody can say the owner of while the API is away."""
+    return [{"name": app.name, "url": app.url, "http": web.get(app.hostname).status} for app in lab.apps]
 
 
 def _unasked(lab: Lab) -> list[AppReport]:
     return [{"name": app.name, "url": app.url, "http": None} for app in lab.apps]
-
-
-def _hosts_problems(context: Context, address: str) -> list[str]:
-    lab = context.lab
-    wanted = {f"{address} {app.hostname}" for app in lab.apps}
-    lines = set(hosts.show(lab.hosts_file, lab.name) or ())
-    return [f"{lab.hosts_file} lacks the line {line}; `labctl hosts sync` writes it" for line in wanted - lines]

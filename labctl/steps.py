@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
-from ipaddress import IPv4Address
 from typing import Any, TypeVar
 
-from labctl import app_objects, assembly, bundle, hosts_entry, observe, preflight, record, teardown, web
+from labctl import app_objects, assembly, bundle, observe, preflight, record, teardown, trace
 from labctl.bundle.build import build
 from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Say
-from labctl.hosts_steps import ask_to_remove, ask_to_write, live_addresses, sync_hosts
+from labctl.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.lab import App, Node
 from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
+from labctl.report import TraceReport
 from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 
 T = TypeVar("T")
@@ -24,6 +25,8 @@ T = TypeVar("T")
 READY_SECONDS = 120.0
 WHY_SECONDS = 2.0
 """How often to look for the reason why something does not become ready."""
+LASTING_SECONDS = 2.0
+"""How long something has to be in the way that does not go by itself."""
 METALLB = ("metallb-system", "controller")
 
 
@@ -213,13 +216,9 @@ def verify(context: Context, say: Say) -> Outcome:
         rolled_out = partial(_rolled_out, context, namespace, name, is_app=is_app)
         until(rolled_out, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
     asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
-    unnamed = hosts_entry.missing(context.lab.hosts_file, live_addresses(context)) if asked else {}
-    for app in asked:
-        say(f"asking for {app.url}")
-        ask = partial(_answer, app.hostname, unnamed.get(app.hostname))
-        answer = until(ask, what=app.url, timeout=READY_SECONDS, hint="`labctl status` says more.")
-        say(f"{answer} from {app.url}")
-    way = "at the lab's address: the hosts file lacks their names" if unnamed else "by name"
+    reports = [_reached(context, app, say) for app in asked]
+    is_named = all(trace.broken_hop(report) is None for report in reports)
+    way = "by name" if is_named else "at the lab's address: this machine does not find their names"
     resting = "".join(f"; {app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero)
     return Outcome(changed=False, text=f"{len(asked)} of {len(context.lab.apps)} apps answer {way}{resting}")
 
@@ -261,6 +260,24 @@ def _rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) ->
     return pending_while_unready(partial(observe.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
-def _answer(hostname: str, address: IPv4Address | None) -> web.Answer | Pending:
-    answer = web.get(hostname, address) if address else web.get(hostname)
-    return answer if answer.is_good else Pending(str(answer))
+def _reached(context: Context, app: App, say: Say) -> TraceReport:
+    """Wait until a request reaches the app; return how it got there."""
+    say(f"asking for {app.url}")
+    report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
+    for hop in report["hops"]:
+        if hop["cause"]:
+            say(f"{app.url}: {trace.finding(hop)}")
+    say(f"HTTP {report['hops'][-1]['evidence']['status']} from {app.url}")
+    return report
+
+
+def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
+    """Return the trace of a request that reached the app, by name or, where the name is missing, at its address."""
+    report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
+    hop = trace.broken_hop(report, trace.MISSING_NAME)
+    if hop is None:
+        return report
+    cause = str(hop["cause"])
+    hint = " ".join(filter(None, [hop["fix"], *(f"`{command}`" for command in hop["commands"])]))
+    patience = LASTING_SECONDS if trace.CAUSES[cause].lasts else math.inf
+    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, patience)

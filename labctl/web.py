@@ -1,12 +1,18 @@
-"""HTTP by name, as a browser asks: through the system's resolver, and through no proxy."""
+"""HTTP as a browser asks, through no proxy: by name, or by name at an address."""
 
 from __future__ import annotations
 
 import http.client
+import secrets
 import socket
+import ssl
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 
+Address = IPv4Address | IPv6Address
+HTTP, HTTPS = 80, 443
 ANSWER_SECONDS = 2.0
 """Longer than any lab takes; a first packet that found nobody is sent again sooner by asking anew."""
 FIRST_FAILURE = 400
@@ -32,9 +38,25 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and what came back. Seconds are since the part before; None for a part that was not reached."""
+
+    status: int | None
+    pod: str | None
+    mark: str
+    """What the request bore in its User-Agent, and no other one did: a server's log shows it."""
+    failure: str
+    client: str
+    """The address and port that the answer came to."""
+    seconds: Mapping[str, float | None]
+    location: str = ""
+    """Where the answer redirects to."""
+
+
 def get(hostname: str, address: IPv4Address | None = None) -> Answer:
     """GET / of `hostname`, at this address, else at the one that the system's resolver has for it."""
-    connection = http.client.HTTPConnection(str(address or hostname), 80, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=ANSWER_SECONDS)
     try:
         headers = {"Host": hostname, "User-Agent": "labctl", "Connection": "close"}
         connection.request("GET", "/", headers=headers)
@@ -46,3 +68,34 @@ def get(hostname: str, address: IPv4Address | None = None) -> Answer:
         return Answer(None, failure=f"no answer: {str(error) or type(error).__name__}")
     finally:
         connection.close()
+
+
+def fetch(hostname: str, address: Address, path: str = "/", port: int = HTTP, *, tls: bool = False) -> Exchange:
+    """GET a path of a host at an address, timed part by part; whom a certificate is for is not looked at."""
+    mark = f"labctl-trace-{secrets.token_hex(4)}"
+    seconds: dict[str, float | None] = {"connect": None, "first_byte": None}
+    began, client = time.monotonic(), ""
+    connection = http.client.HTTPConnection(hostname, port, timeout=ANSWER_SECONDS)
+    try:
+        connection.sock = socket.create_connection((str(address), port), timeout=ANSWER_SECONDS)
+        client = "{}:{}".format(*connection.sock.getsockname())
+        connected = time.monotonic()
+        seconds["connect"] = connected - began
+        if tls:
+            connection.sock = _anyone().wrap_socket(connection.sock, server_hostname=hostname)
+        connection.request("GET", path, headers={"User-Agent": mark, "Connection": "close"})
+        answer = connection.getresponse()
+        seconds["first_byte"] = time.monotonic() - connected
+        location = answer.getheader("Location") or ""
+        return Exchange(answer.status, answer.getheader(POD_HEADER), mark, "", client, seconds, location)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Exchange(None, None, mark, str(error) or type(error).__name__, client, seconds)
+    finally:
+        connection.close()
+
+
+def _anyone() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 from labctl import __version__, endings, ui
 from labctl.arguments import hoisted, is_verbose, wants_json, writes_events
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
-from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Workers, Yes
+from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.errors import ExitCode, LabError, UsageError
 
@@ -179,8 +179,11 @@ def status(context: typer.Context) -> None:
 @app.command()
 def trace(
     context: typer.Context,
-    hostname: Hostname = None,
+    target: Target = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
+    wait: Annotated[
+        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Ask again until it is well.  [default: 0]")
+    ] = 0,
 ) -> None:
     """Follow a request hop by hop, from the name to the pod.
 
@@ -189,7 +192,7 @@ def trace(
     from labctl import session
     from labctl.trace import traces
 
-    for report in traces(session.entered(context.obj), hostname, watch=watch):
+    for report in traces(session.entered(context.obj), target, watch=watch, wait=wait):
         ui.document(report, context.obj.output, sys.stdout, ui.trace)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
 

@@ -36,6 +36,9 @@ def add(
     replicas: Annotated[
         int | None, typer.Option(metavar="N", parser=whole_number, help="Number of pods.  [default: 2]")
     ] = None,
+    path: Annotated[
+        str | None, typer.Option(metavar="PATH", help="Path that status and trace ask for.  [default: /]")
+    ] = None,
 ) -> None:
     """Add an app to labctl.yaml and, if the lab is up, deploy it.
 
@@ -43,7 +46,7 @@ def add(
     """
     from labctl import apps
 
-    asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas}
+    asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
     given = {key: value for key, value in asked.items() if value is not None}
     _carry_out(context.obj, apps.add(context.obj, given))
 

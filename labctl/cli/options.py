@@ -29,6 +29,14 @@ Hostname = Annotated[
         metavar="HOSTNAME", autocompletion=complete.hostnames, help="Hostname of an app.  [default: the first app's]"
     ),
 ]
+Target = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="HOSTNAME | URL",
+        autocompletion=complete.hostnames,
+        help="Hostname, or URL with a path.  [default: the first app's]",
+    ),
+]
 Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx or traefik.")]
 Provider = Annotated[
     str | None, typer.Option(metavar="NAME", help="auto or docker; to render, also libvirt or virtualbox.")

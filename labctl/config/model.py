@@ -29,6 +29,7 @@ _IMAGE = (
     rf"^([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?{_IMAGE_PART}(/{_IMAGE_PART})*"
     r"(:[A-Za-z0-9_][-.A-Za-z0-9_]{0,127})?(@sha256:[a-f0-9]{64})?$"
 )
+_PATH = r"^/[-A-Za-z0-9._~!$&()*+,;=:@%/]*(\?[-A-Za-z0-9._~!$&()*+,;=:@%/?]*)?$"
 MUST_BE = {
     _LABEL: "lower-case letters, digits and hyphens, with a letter or digit at both ends",
     _SERVICE: "lower-case letters, digits and hyphens, with a letter first and no hyphen last",
@@ -36,6 +37,7 @@ MUST_BE = {
     _VERSION: "auto, or a full version without a leading v, such as 1.37.2",
     _FILE: "an absolute path without quotes, backslashes or control characters",
     _IMAGE: "an image reference, such as nginx or ghcr.io/me/app:1.2",
+    _PATH: "a path as in a URL, such as / or /healthz",
 }
 _MEBIBYTES = {"MiB": 1, "GiB": 1024}
 _PRIVATE = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
@@ -120,6 +122,9 @@ class AppConfig(BaseModel):
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 80
     replicas: Annotated[int, Field(ge=0, le=50)] = 2
+    path: Annotated[str, Field(pattern=_PATH, max_length=1024)] = Field(
+        default="/", description="What `up`, `status` and `trace` ask for, to see that the app is reached."
+    )
 
 
 class Config(BaseModel):
@@ -163,7 +168,8 @@ class Config(BaseModel):
     )
     apps: list[AppConfig] = Field(
         default=[AppConfig(name="my-app")],
-        description="Web applications. Only name is needed: image is nginx, hostname NAME.local, port 80, replicas 2.",
+        description="Web applications. Only name is needed: image is nginx, hostname NAME.local, port 80, replicas 2, "
+        "path /.",
     )
     hosts_file: Annotated[str, Field(pattern=_FILE)] = Field(
         default="/etc/hosts", description="Where hostnames are written, in a marked block."
@@ -182,7 +188,7 @@ class Config(BaseModel):
             kubernetes=self.kubernetes,
             ingress=self.ingress,
             apps=tuple(
-                App(app.name, app.hostname or f"{app.name}.local", app.image, app.port, app.replicas)
+                App(app.name, app.hostname or f"{app.name}.local", app.image, app.port, app.replicas, app.path)
                 for app in self.apps
             ),
             hosts_file=Path(self.hosts_file),

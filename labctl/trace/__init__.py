@@ -3,73 +3,108 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping
 
 from labctl.context import Context
-from labctl.errors import LabError, UsageError
+from labctl.errors import LabError
 from labctl.report import HopReport, TraceReport
-from labctl.trace import hops
+from labctl.trace import hops, names, response, routing
+from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
-from labctl.trace.hops import BrokenHopError, Hop, Trail
+from labctl.trace.problem import BROKEN, Evidence, ProblemError, labctl
+from labctl.trace.trail import Hop, Trail, target
+
+__all__ = ["CAUSES", "HOPS", "MISSING_NAME", "QUICK", "Client", "broken_hop", "finding", "follow", "traces"]
 
 WATCH_SECONDS = 1.0
-HOPS: tuple[tuple[str, Hop], ...] = (
-    ("name", hops.name),
-    ("address", hops.address),
-    ("node", hops.node),
-    ("rule", hops.rule),
-    ("pod", hops.pod),
-    ("response", hops.response),
-)
+HOPS: Mapping[str, Hop] = {
+    "name": names.name,
+    "address": hops.address,
+    "node": hops.node,
+    "rule": routing.rule,
+    "pod": routing.pod,
+    "response": response.response,
+}
 """In the order in which a request passes them."""
+QUICK = tuple(name for name in HOPS if name != "node")
+"""Without the hop that takes its time."""
+MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-file-not-read"})
+"""The causes with which the lab can still be asked at its address, by the name in the Host header."""
 
 
 def follow(
-    context: Context, hostname: str | None, client: Client, path: Sequence[tuple[str, Hop]] = HOPS
+    context: Context,
+    wanted: str | None,
+    client: Client | None = None,
+    *,
+    only: Collection[str] = tuple(HOPS),
+    past: Collection[str] = (),
 ) -> TraceReport:
-    """Follow a request for a hostname, the first app's where none is given, up to the first hop that is broken.
+    """Follow a request for a hostname or URL, the first app's where none is given, up to the first hop that is broken.
 
-    Raises UsageError `no-app` where the lab has no app and no hostname is given.
+    `past` are causes for which the following hops are looked at nevertheless. Raises UsageError as `target` does.
     """
-    trail = Trail(context.lab, context.controller, context.cluster, client, hostname or _first(context))
+    hostname, path = target(context, wanted)
+    trail = Trail(context, client or Client(), hostname, path)
     reports: list[HopReport] = []
-    for name, look in path:
-        is_cut_off = any(report["state"] == "broken" for report in reports)
-        reports.append(_not_reached(name) if is_cut_off else _looked_at(name, look, trail))
-    return {"hostname": trail.hostname, "ok": all(report["state"] == "ok" for report in reports), "hops": reports}
+    for name in only:
+        is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports)
+        reports.append(_not_reached(name) if is_cut_off else _looked_at(name, trail))
+    ok = all(report["state"] not in {BROKEN, "not reached"} for report in reports)
+    return {"version": 1, "hostname": hostname, "ok": ok, "hops": reports}
 
 
-def traces(context: Context, hostname: str | None, *, watch: bool) -> Iterator[TraceReport]:
-    """One trace; or, to be watched, one after the other until nobody asks for more."""
-    yield follow(context, hostname, Client())
+def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:
+    """Yield one trace, asked again until it is well or `wait` seconds are over; or, watched, one after the other."""
+    end = time.monotonic() + wait
+    report = follow(context, wanted)
+    while not report["ok"] and time.monotonic() < end:
+        time.sleep(WATCH_SECONDS)
+        report = follow(context, wanted)
+    yield report
     while watch:
         time.sleep(WATCH_SECONDS)
-        yield follow(context, hostname, Client())
+        yield follow(context, wanted)
 
 
-def _first(context: Context) -> str:
-    if not context.lab.apps:
-        raise UsageError(
-            f"the lab {context.lab.name} has no app",
-            id="no-app",
-            hint="Name a hostname that one of its Ingresses serves: `labctl trace HOSTNAME`.",
-        )
-    return context.lab.apps[0].hostname
+def broken_hop(report: TraceReport, past: Collection[str] = ()) -> HopReport | None:
+    """Return the first hop that is broken, but for the causes given; None where there is none."""
+    return next((hop for hop in report["hops"] if hop["state"] == BROKEN and hop["cause"] not in past), None)
 
 
-def _looked_at(name: str, look: Hop, trail: Trail) -> HopReport:
+def finding(hop: HopReport) -> str:
+    """Return what is not well at a hop, in words."""
+    return str(hop["evidence"].get("finding", ""))
+
+
+def _looked_at(name: str, trail: Trail) -> HopReport:
     try:
-        evidence = look(trail)
-    except BrokenHopError as broken:
-        evidence = broken.evidence
-        return {"hop": name, "state": "broken", "cause": broken.cause, "fix": broken.fix, "evidence": evidence}
+        evidence = HOPS[name](trail)
+    except ProblemError as problem:
+        return _reported(name, trail, problem)
     except LabError as error:
-        # Nobody could be asked: the API does not answer, or the lab's keys do not fit.
-        fix = error.hint or "`labctl status` says what runs; `labctl up` puts it right."
-        return {"hop": name, "state": "broken", "cause": error.message, "fix": fix, "evidence": {}}
+        cause = error.id if error.id in CAUSES else "lab-not-asked"
+        fix = error.hint or "`labctl status` says what runs; `labctl up` fixes it."
+        return _reported(name, trail, ProblemError(cause, error.message, fix=fix))
     trail.seen[name] = evidence
-    return {"hop": name, "state": "ok", "cause": "", "fix": "", "evidence": evidence}
+    return {"hop": name, "state": "ok", "cause": None, "fix": None, "commands": [], "evidence": evidence}
+
+
+def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
+    evidence: Evidence = {**problem.evidence, "finding": problem.text}
+    trail.seen[name] = problem.evidence
+    if name == "name" and not evidence.get("address") and (address := trail.controllers_address()):
+        trail.seen[name] = {**problem.evidence, "address": str(address)}
+    up = (labctl(trail.lab.name, "up"),)
+    return {
+        "hop": name,
+        "state": problem.state,
+        "cause": problem.cause,
+        "fix": "Run `labctl up` to fix it." if problem.fix is None else problem.fix,
+        "commands": list(up if problem.commands is None else problem.commands),
+        "evidence": evidence,
+    }
 
 
 def _not_reached(name: str) -> HopReport:
-    return {"hop": name, "state": "not reached", "cause": "", "fix": "", "evidence": {}}
+    return {"hop": name, "state": "not reached", "cause": None, "fix": None, "commands": [], "evidence": {}}

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 from labctl.errors import LabError
-from labctl.report import ErrorReport, ExportReport, StatusReport
+from labctl.report import ErrorReport, ExportReport, ProblemReport, StatusReport
 from labctl.ui.screen import Output, console, one_line, printable
 
 T = TypeVar("T", bound=Mapping[str, Any])
@@ -88,15 +88,17 @@ def status(report: StatusReport, stdout: TextIO) -> None:
         (held["address"], held["service"], held["pool"], held["node"] or NOTHING) for held in report["addresses"]
     ]
     ingress = report["ingress"]
-    service = f"{ingress['namespace']}/{ingress['service']}"
-    controller = (ingress["controller"], service, ingress["address"] or NOTHING, _yes(ingress["ready"]))
+    controllers = []
+    if ingress is not None:
+        service = f"{ingress['namespace']}/{ingress['service']}"
+        controllers = [(ingress["controller"], service, ingress["address"] or NOTHING, _yes(ingress["ready"]))]
     apps = [(app["name"], app["url"], str(app["http"] or NOTHING)) for app in report["apps"]]
     sections = {
         "Nodes": _table_lines(("NAME", "ROLE", "ADDRESS", "READY"), nodes),
         "Addresses": _table_lines(("ADDRESS", "SERVICE", "POOL", "ANNOUNCED BY"), addresses),
-        "Ingress": _table_lines(("CONTROLLER", "SERVICE", "ADDRESS", "READY"), [controller]),
+        "Ingress": _table_lines(("CONTROLLER", "SERVICE", "ADDRESS", "READY"), controllers),
         "Apps": _table_lines(("NAME", "URL", "HTTP"), apps),
-        "Problems": [[(one_line(problem), "red")] for problem in report["problems"]] or [[("none", "")]],
+        "Problems": [line for problem in report["problems"] for line in _problem_lines(problem)] or [[("none", "")]],
     }
     for title, lines in sections.items():
         _show_lines([[(title, "bold")], *([("  ", ""), *line] for line in lines)], stdout)
@@ -155,6 +157,14 @@ def _cell(value: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or NOTHING
     return NOTHING if value is None else str(value)
+
+
+def _problem_lines(problem: ProblemReport) -> list[Line]:
+    """What is wrong, and below it the fix with the lines to type."""
+    lines: list[Line] = [[(one_line(problem["text"]), "red")]]
+    if problem["fix"]:
+        lines.append([("  fix: ", "dim"), (one_line(problem["fix"]), "")])
+    return lines + [[("  $ ", "dim"), (one_line(command), "")] for command in problem["commands"]]
 
 
 def _cell_style(header: str, cell: str) -> str:

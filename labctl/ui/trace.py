@@ -10,7 +10,7 @@ from labctl.ui.screen import console, one_line, symbols
 
 Evidence = Mapping[str, Any]
 HOP_WIDTH = max(map(len, ("name", "address", "node", "rule", "pod", "response")))
-STYLES = {"ok": "green", "broken": "bold red", "not reached": "dim"}
+STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "unknown": "yellow", "not reached": "dim"}
 
 
 def trace(report: TraceReport, stdout: TextIO) -> None:
@@ -18,8 +18,18 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen, signs = console(stdout), symbols(stdout)
-    marks = {"ok": signs.changed, "broken": signs.failed, "not reached": signs.unchanged}
-    screen.print(Text.assemble(("GET ", "dim"), (one_line(f"http://{report['hostname']}/"), "bold")), soft_wrap=True)
+    marks = {
+        "ok": signs.changed,
+        "warning": "!",
+        "broken": signs.failed,
+        "unknown": "?",
+        "not reached": signs.unchanged,
+    }
+    path = next(
+        (hop["evidence"]["path"] for hop in report["hops"] if hop["hop"] == "response" and hop["evidence"]), "/"
+    )
+    url = f"http://{report['hostname']}{path}"
+    screen.print(Text.assemble(("GET ", "dim"), (one_line(url), "bold")), soft_wrap=True)
     for hop in report["hops"]:
         style = STYLES[hop["state"]]
         first, *more = _sentences(hop)
@@ -34,13 +44,23 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
 def _sentences(hop: HopReport) -> Sequence[str]:
     if hop["state"] == "not reached":
         return ("not reached",)
-    told = TOLD[hop["hop"]](hop["evidence"]) if hop["evidence"] else []
-    if hop["state"] == "broken":
-        return (hop["cause"], *(f"seen: {each}" for each in told), f"fix: {hop['fix']}")
-    return told
+    told = seen(hop)
+    if hop["cause"] is None:
+        return told
+    found = str(hop["evidence"]["finding"])
+    fix = [f"fix: {hop['fix']}"] if hop["fix"] else []
+    return (found, *(f"seen: {each}" for each in told), *fix, *(f"$ {command}" for command in hop["commands"]))
+
+
+def seen(hop: HopReport) -> list[str]:
+    """Return what was seen at a hop, in sentences; nothing where it was not looked at in full."""
+    evidence = hop["evidence"]
+    return TOLD[hop["hop"]](evidence) if NEEDED[hop["hop"]] <= evidence.keys() else []
 
 
 def _name(evidence: Evidence) -> list[str]:
+    if evidence["address"] is None:
+        return []
     return [f"it is {evidence['address']}, found in {evidence['milliseconds']} ms", evidence["source"]]
 
 
@@ -61,10 +81,15 @@ def _node(evidence: Evidence) -> list[str]:
 
 
 def _rule(evidence: Evidence) -> list[str]:
-    backend = evidence["backend"]
+    backend, split = evidence["backend"], evidence["split"]
+    by = "".join(f", or by {name}" for name in split["by"]) if split else ""
+    part = f"{split['weight']} of {split['total']} requests{by} go to the canary's Service" if split else ""
+    others = ", ".join(evidence["other_ingresses"])
     return [
         f"the Ingress {evidence['ingress']}, class {evidence['class']}: host {evidence['host']}, path {evidence['path']}",
         f"leads to the Service {backend['service']}, port {backend['port']}",
+        *([f"{part} {split['service']}, by the Ingress {split['ingress']}"] if split else []),
+        *([f"these have rules for it as well: {others}"] if others else []),
         *(f"ready to take it: {each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
     ]
 
@@ -72,6 +97,8 @@ def _rule(evidence: Evidence) -> list[str]:
 def _pod(evidence: Evidence) -> list[str]:
     slices = ", ".join(evidence["endpoint_slices"]) or "no EndpointSlice"
     pods = [f"{each['pod']} ({each['address']} on {each['node']})" for each in evidence["pods"]]
+    if "external_name" in evidence:
+        return [f"the Service {evidence['service']} stands for {evidence['external_name']}, outside the cluster"]
     return [f"the Service {evidence['service']}, by {slices}", *(pods or ["no pod that is ready"])]
 
 
@@ -81,9 +108,24 @@ def _response(evidence: Evidence) -> list[str]:
     status = f"HTTP {evidence['status']}" if evidence["status"] else "no answer"
     from_pod = f" from pod {evidence['answered_by']}" if evidence["answered_by"] else ""
     through = f" through {evidence['taken_by']}" if evidence["taken_by"] else ""
-    return [f"{status}{from_pod}; {', '.join(timings)}", f"back{through} from {evidence['way_back']}"]
+    redirect = evidence["redirect"]
+    end = f"HTTP {redirect['status']}" if redirect and redirect["status"] else redirect and redirect["failure"]
+    return [
+        f"{status}{from_pod}; {', '.join(timings)}",
+        *([f"redirects to {redirect['location']}: {end}"] if redirect else []),
+        f"back{through} from {evidence['way_back']}",
+    ]
 
 
+NEEDED: Mapping[str, frozenset[str]] = {
+    "name": frozenset({"address", "source"}),
+    "address": frozenset({"service", "pool"}),
+    "node": frozenset({"announced_by", "answers_arp", "route"}),
+    "rule": frozenset({"host", "backend", "controller_pods"}),
+    "pod": frozenset({"service", "endpoint_slices", "pods"}),
+    "response": frozenset({"status", "way_back"}),
+}
+"""What each hop's sentences are made of."""
 TOLD: Mapping[str, Callable[[Evidence], list[str]]] = {
     "name": _name,
     "address": _address,

@@ -1,0 +1,72 @@
+"""Every cause that `trace`, `status` and `up` name: a stable id, what it means, and whether `up` may wait it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """A row of the table. Its id is also an anchor in docs/causes.md."""
+
+    hop: str
+    meaning: str
+    lasts: bool = False
+    """Nothing that `up` does or waits for changes it."""
+
+
+CAUSES: Mapping[str, Cause] = {
+    "hosts-entry-missing": Cause("name", "no line of the hosts file gives the hostname an address"),
+    "hosts-entry-outdated": Cause(
+        "name", "labctl's own line gives an address that the ingress controller does not have"
+    ),
+    "hosts-entry-shadowed": Cause(
+        "name", "another line of the hosts file gives the hostname another address", lasts=True
+    ),
+    "hosts-entry-of-another-lab": Cause("name", "the block of another lab has the same hostname", lasts=True),
+    "hosts-entry-doubled": Cause("name", "the right address comes first, and another line gives a second one"),
+    "hosts-file-not-read": Cause("name", "the line is in a file that this machine's resolver does not read"),
+    "name-resolves-elsewhere": Cause("name", "another name server than the hosts file gives another address"),
+    "hostname-not-served": Cause("name", "neither an app nor an Ingress of the lab has this hostname", lasts=True),
+    "pool-missing": Cause("address", "MetalLB has no IPAddressPool"),
+    "pool-exhausted": Cause("address", "every address of the pool is given out"),
+    "service-missing": Cause("address", "the ingress controller has no Service"),
+    "service-not-a-load-balancer": Cause("address", "the ingress controller's Service is not of type LoadBalancer"),
+    "address-missing": Cause("address", "MetalLB has given the ingress controller's Service no address"),
+    "address-not-in-pool": Cause("address", "no pool of MetalLB contains the address"),
+    "address-of-another-service": Cause("address", "another Service has the address"),
+    "route-missing": Cause("node", "this machine has no direct route to the address"),
+    "address-taken": Cause("node", "a machine that is no node of the lab answers ARP for the address"),
+    "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
+    "nodes-excluded": Cause("node", "every node has the label that keeps it from announcing"),
+    "speaker-not-ready": Cause("node", "MetalLB's speaker runs on no node that may announce"),
+    "address-not-announced": Cause("node", "no node answers ARP for the address"),
+    "announcer-differs": Cause("node", "another node answers ARP than the one that MetalLB names"),
+    "controller-not-ready": Cause("node, rule", "no pod of the ingress controller is ready"),
+    "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname"),
+    "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve"),
+    "ingress-path-missing": Cause("rule", "no rule for the hostname matches the path"),
+    "rule-not-found": Cause("rule", "the request was answered by a pod, and labctl cannot tell by which rule"),
+    "backend-service-missing": Cause("pod", "the rule names a Service that does not exist"),
+    "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have"),
+    "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod"),
+    "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
+    "no-answer": Cause("response", "nothing at the address answers HTTP"),
+    "answered-by-another": Cause(
+        "response", "an answer came, and neither the controller nor the app has seen the request"
+    ),
+    "answerer-unknown": Cause("response", "an answer came, and the logs that say from whom cannot be read"),
+    "controller-has-no-route": Cause("response", "the ingress controller itself answers 404"),
+    "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503"),
+    "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502"),
+    "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504"),
+    "controller-answers": Cause("response", "the ingress controller answers itself, and the app is not asked"),
+    "controller-asks-for-login": Cause("response", "the ingress controller asks for a login before it asks the app"),
+    "redirect-leads-nowhere": Cause("response", "the answer redirects to an address where nobody answers", lasts=True),
+    "app-answers-error": Cause("response", "every pod of the app answers with the same error"),
+    "pods-differ": Cause("response", "some pods of the app answer well, and others with an error"),
+    "pod-not-reached": Cause("response", "some pods that are ready did not get any of the requests"),
+    "api-unreachable": Cause("any", "the Kubernetes API does not answer"),
+    "lab-not-asked": Cause("any", "the Kubernetes API refuses, or the lab's keys do not fit"),
+}

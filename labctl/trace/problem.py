@@ -1,0 +1,47 @@
+"""What a hop says that is not well: which cause, in words, and what to type."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Any
+
+from labctl.trace.causes import CAUSES
+
+Evidence = dict[str, Any]
+"""What was seen at a hop, ready to be JSON."""
+BROKEN, WARNING, UNKNOWN = "broken", "warning", "unknown"
+
+
+class ProblemError(Exception):
+    """A hop is not well. Where it is `broken` the request does not get past it; otherwise it goes on."""
+
+    def __init__(
+        self,
+        cause: str,
+        text: str,
+        evidence: Evidence | None = None,
+        *,
+        fix: str | None = None,
+        commands: tuple[str, ...] | None = None,
+        state: str = BROKEN,
+    ) -> None:
+        super().__init__(text)
+        if cause not in CAUSES:
+            raise KeyError(cause)
+        self.cause = cause
+        self.text = text
+        self.evidence: Evidence = evidence or {}
+        self.fix = fix
+        """None: what `labctl up` does."""
+        self.commands = commands
+        self.state = state
+
+
+def labctl(lab: str, *words: str) -> str:
+    """Return a command line of labctl for this lab."""
+    return shlex.join(["labctl", "--name", lab, *words])
+
+
+def kubectl(lab: str, *words: str) -> str:
+    """Return a command line of kubectl for this lab."""
+    return labctl(lab, "exec", "--", "kubectl", *words)

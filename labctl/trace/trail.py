@@ -1,0 +1,151 @@
+"""A request that is followed: whom it is for, who can be asked about it, and what the hops before have seen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labctl import observe
+from labctl.context import Context
+from labctl.errors import LabError, UsageError
+from labctl.ingress import IngressController
+from labctl.isolation import SETTINGS
+from labctl.kube import Cluster
+from labctl.lab import Lab
+from labctl.trace import access_log, backend, rules
+from labctl.trace.access_log import LogSearch
+from labctl.trace.client import Client
+from labctl.trace.problem import Evidence
+from labctl.wait import Pending
+from labctl.web import HTTP, Exchange
+
+LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+LONGEST = 253
+
+
+@dataclass
+class Trail:
+    """A request to be followed, the doors to those who know of it, and what the hops before have seen."""
+
+    context: Context
+    client: Client
+    hostname: str
+    path: str
+    seen: dict[str, Evidence] = field(default_factory=dict)
+    match: rules.Match | None = None
+    """The rule that takes the request, once it is known."""
+    _asked: tuple[Exchange, LogSearch] | None = None
+    _rules: rules.Rules | None = None
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        return self.context.lab
+
+    @property
+    def controller(self) -> IngressController:
+        """Its ingress controller."""
+        return self.context.controller
+
+    @property
+    def cluster(self) -> Cluster:
+        """The door to its API."""
+        return self.context.cluster
+
+    @property
+    def is_app(self) -> bool:
+        """Whether the hostname is that of one of the lab's apps."""
+        return any(app.hostname == self.hostname for app in self.lab.apps)
+
+    @property
+    def hosts(self) -> Path:
+        """The hosts file as it is called outside the lab's network."""
+        return SETTINGS / self.context.isolation.namespace / "hosts" if self.context.isolated else self.client.hosts
+
+    @property
+    def address(self) -> IPv4Address:
+        """Where the request goes."""
+        return IPv4Address(self.seen["name"]["address"])
+
+    def controllers_address(self) -> IPv4Address | None:
+        """Return the address that names should lead to; None where nobody can say now, which the next hop tells of."""
+        try:
+            found = observe.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
+        except LabError:
+            return None
+        return None if isinstance(found, Pending) else found
+
+    def rules(self) -> rules.Rules:
+        """Return the Ingress rules for the hostname, read once."""
+        if self._rules is None:
+            self._rules = rules.read(self.cluster, self.controller, self.hostname)
+        return self._rules
+
+    def request(self) -> tuple[Exchange, LogSearch]:
+        """Return the request that was made, and what the controller's log says of it; it is made once."""
+        if self._asked is None:
+            self._asked = self.ask()
+        return self._asked
+
+    def ask(self) -> tuple[Exchange, LogSearch]:
+        """Make a request, and look for it in the controller's log."""
+        exchange = self.client.fetch(self.hostname, self.address, self.path)
+        if exchange.status is None:
+            return exchange, LogSearch(None)
+        pods = [backend.placed(pod) for pod in backend.controller_pods(self.cluster, self.controller)]
+        return exchange, access_log.search(self.cluster, self.controller.namespace, pods, exchange.mark)
+
+
+Hop = Callable[[Trail], Evidence]
+"""Looks at one hop and returns its evidence. Raises ProblemError where it is not well."""
+
+
+def target(context: Context, text: str | None) -> tuple[str, str]:
+    """Return the hostname and the path that are meant: of a hostname, a URL, or the lab's first app.
+
+    Raises UsageError `no-app`, `hostname-invalid` or `url-invalid`.
+    """
+    apps = {app.hostname: app for app in context.lab.apps}
+    if text is None:
+        if not apps:
+            raise UsageError(
+                f"the lab {context.lab.name} has no app",
+                id="no-app",
+                hint="Name a hostname that one of its Ingresses serves: `labctl trace HOSTNAME`.",
+            )
+        text = next(iter(apps))
+    hostname, path = _parts(text) if "://" in text else (text, "")
+    hostname = hostname.lower().removesuffix(".")
+    _check(hostname)
+    return hostname, path or (apps[hostname].path if hostname in apps else rules.ROOT)
+
+
+def _parts(url: str) -> tuple[str, str]:
+    try:
+        parts = urlsplit(url)
+        hostname, port = parts.hostname or "", parts.port or HTTP
+    except ValueError as error:
+        raise UsageError(f"{url!r}: {error}", id="url-invalid", hint="For example http://my-app.local/.") from error
+    if parts.scheme != "http" or port != HTTP or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
+        raise UsageError(
+            f"{url!r} cannot be traced: a request is followed over http, port {HTTP}",
+            id="url-invalid",
+            hint="For example http://my-app.local/.",
+        )
+    return hostname, (parts.path or rules.ROOT) + (f"?{parts.query}" if parts.query else "")
+
+
+def _check(hostname: str) -> None:
+    labels = hostname.split(".")
+    if len(hostname) <= LONGEST and all(map(LABEL.fullmatch, labels)) and not labels[-1].isdigit():
+        return
+    raise UsageError(
+        f"{hostname!r} is not a hostname: labels of letters, digits and hyphens, at most 63 characters each, "
+        f"{LONGEST} in all, without a port",
+        id="hostname-invalid",
+        hint="For example my-app.local; a name in another script is written in its xn-- form.",
+    )
