@@ -53,7 +53,6 @@ class ProblemReport(TypedDict):
 class StatusReport(TypedDict):
     """The whole lab; `ok` when there is no problem. `ingress` is None where the API cannot be asked."""
 
-    version: int
     lab: str
     ok: bool
     nodes: list[NodeReport]
@@ -80,7 +79,6 @@ class HopReport(TypedDict):
 class TraceReport(TypedDict):
     """A request, from the name to the answer; `ok` where no hop is broken."""
 
-    version: int
     hostname: str
     ok: bool
     hops: list[HopReport]

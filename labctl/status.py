@@ -56,7 +56,7 @@ def report_on(context: Context) -> StatusReport:
         if lab.control_plane.name in running:
             return _live(context, problems)
     except LabError as error:
-        problems.add(error.id, error.message, error.hint or None)
+        problems.add(error.id, error.message, error.hint or UP)
     return _without_api(context, problems, _by_name(lab))
 
 
@@ -71,7 +71,6 @@ def _live(context: Context, problems: Problems) -> StatusReport:
     ingress = _ingress(context, problems)
     apps = [_app(context, app, problems) for app in lab.apps]
     return {
-        "version": 1,
         "lab": lab.name,
         "ok": not problems.found,
         "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
@@ -84,7 +83,6 @@ def _live(context: Context, problems: Problems) -> StatusReport:
 
 def _without_api(context: Context, problems: Problems, apps: list[AppReport]) -> StatusReport:
     return {
-        "version": 1,
         "lab": context.lab.name,
         "ok": False,
         "nodes": _nodes(context.lab, ready=set()),
@@ -153,7 +151,12 @@ def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems
 
 
 def _app(context: Context, app: App, problems: Problems) -> AppReport:
-    """Ask for an app as `trace` does; a name that leads nowhere is a problem, and the app is asked at its address."""
+    """Ask for an app as `trace` does; a name that leads nowhere is a problem, and the app is asked at its address.
+
+    An app that is meant to have no pods is not asked for.
+    """
+    if app.is_scaled_to_zero:
+        return {"name": app.name, "url": app.url, "http": None}
     report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
     for hop in report["hops"]:
         if hop["state"] != "broken" or (problems.has(hop["cause"]) and hop["hop"] not in {"name", "response"}):
@@ -166,7 +169,8 @@ def _app(context: Context, app: App, problems: Problems) -> AppReport:
 
 def _by_name(lab: Lab) -> list[AppReport]:
     """Return what answers by name, which nobody can say the owner of while the API is away."""
-    return [{"name": app.name, "url": app.url, "http": web.get(app.hostname).status} for app in lab.apps]
+    asked = {app.name: web.get(app.hostname).status for app in lab.apps if not app.is_scaled_to_zero}
+    return [{"name": app.name, "url": app.url, "http": asked.get(app.name)} for app in lab.apps]
 
 
 def _unasked(lab: Lab) -> list[AppReport]:

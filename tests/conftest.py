@@ -21,10 +21,11 @@ import pytest
 import typer.main
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
+from fake_trace import FakeFollow
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import certificates, isolation, labfiles, locks, neighbours, pki, preflight, steps, web
+from labctl import certificates, isolation, labfiles, locks, neighbours, pki, preflight, steps, trace, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
@@ -142,6 +143,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     answers: dict[str, web.Answer] = {}
     monkeypatch.setattr(preflight, "Surroundings", Recorded)
     monkeypatch.setattr(neighbours, "route", lambda _address: None)
+    monkeypatch.setattr(trace, "follow", FakeFollow(answers))
     monkeypatch.setattr(web, "get", lambda hostname, _address=None: answers.get(hostname, web.Answer(200)))
     return answers
 

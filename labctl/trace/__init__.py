@@ -51,7 +51,7 @@ def follow(
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports)
         reports.append(_not_reached(name) if is_cut_off else _looked_at(name, trail))
     ok = all(report["state"] not in {BROKEN, "not reached"} for report in reports)
-    return {"version": 1, "hostname": hostname, "ok": ok, "hops": reports}
+    return {"hostname": hostname, "ok": ok, "hops": reports}
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:

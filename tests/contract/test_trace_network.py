@@ -84,7 +84,7 @@ def test_the_line_named_is_that_of_the_address_which_the_resolver_prefers(tmp_pa
         line = Client().hosts_line(HOST, preferred)
 
         assert line is not None
-        assert line.number == [NOBODY, SHARED].index(preferred) + 1
+        assert line.number == [NOBODY, SHARED].index(IPv4Address(str(preferred))) + 1
         assert 0 < seconds < 1
         assert Client().resolve("not-there.invalid")[0] == []
 

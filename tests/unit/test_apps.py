@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fake_trace import hop as told
 from fakes import FakeProvider, Watched, lab
 
 from labctl import apps, config, paths, record, steps
@@ -43,6 +44,8 @@ EVIDENCE: dict[str, dict[str, Any]] = {
         "host": "shop.test",
         "path": "/",
         "backend": {"service": "shop", "port": 80},
+        "split": None,
+        "other_ingresses": [],
         "controller_pods": [],
     },
     "pod": {"namespace": "default", "service": "shop", "endpoint_slices": ["shop-s"], "pods": PODS},
@@ -50,6 +53,8 @@ EVIDENCE: dict[str, dict[str, Any]] = {
         "status": 200,
         "taken_by": None,
         "answered_by": "shop-abc",
+        "redirect": None,
+        "path": "/",
         "milliseconds": {"name": 0.4, "connect": 0.2, "first_byte": 1.1},
         "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
     },
@@ -91,9 +96,9 @@ def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
     hops: list[HopReport] = []
     for hop, seen in {**EVIDENCE, **evidence}.items():
         if hop == broken:
-            hops.append({"hop": hop, "state": "broken", "cause": "no pod is ready", "fix": "Wait.", "evidence": seen})
+            hops.append(told(hop, "no-pod-ready", "no pod is ready", fix="Wait.", evidence=seen))
             break
-        hops.append({"hop": hop, "state": "ok", "cause": "", "fix": "", "evidence": seen})
+        hops.append(told(hop, evidence=seen))
     return {"hostname": "shop.test", "ok": not broken, "hops": hops}
 
 
@@ -112,6 +117,7 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
         "hostname": "my-app.local",
         "port": 80,
         "replicas": lab().apps[0].replicas,
+        "path": "/",
         "url": "http://my-app.local",
     }
     assert apps.listed(SESSION) == [default]
@@ -365,7 +371,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     _made()
     asked: list[str | None] = []
 
-    def follow(_context: Context, hostname: str | None, _client: object) -> TraceReport:
+    def follow(_context: Context, hostname: str | None) -> TraceReport:
         asked.append(hostname)
         return _report(**evidence)
 

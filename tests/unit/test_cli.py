@@ -432,7 +432,7 @@ def test_status_is_a_document_and_says_by_its_exit_code_if_something_is_broken(
         "address": "192.168.56.10",
         "ready": False,
     }
-    assert "node demo-control-plane does not run" in report["problems"][0]
+    assert report["problems"][0]["id"] == "node-not-running"
 
 
 def test_status_of_a_lab_that_is_well_has_no_problem(

@@ -204,8 +204,8 @@ def test_the_apps_are_a_table_or_a_list(labctl: Run, capsys: pytest.CaptureFixtu
 
     assert labctl("app", "list") == 0
     header, row = capsys.readouterr().out.splitlines()
-    assert header.split() == ["NAME", "IMAGE", "HOSTNAME", "PORT", "REPLICAS", "URL"]
-    assert row.split() == ["my-app", "nginx", "my-app.local", "80", str(replicas), "http://my-app.local"]
+    assert header.split() == ["NAME", "IMAGE", "HOSTNAME", "PORT", "REPLICAS", "PATH", "URL"]
+    assert row.split() == ["my-app", "nginx", "my-app.local", "80", str(replicas), "/", "http://my-app.local"]
 
     assert labctl("app", "list", "-o", "json") == 0
     (listed,) = json.loads(capsys.readouterr().out)["apps"]

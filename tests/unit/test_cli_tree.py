@@ -168,7 +168,7 @@ def two_labs(home: Path) -> None:
         ("labctl up --from met", ["metallb"]),
         ("labctl demo run fail", ["failover"]),
         ("labctl completion f", ["fish"]),
-        ("labctl trace --wa", ["--watch"]),
+        ("labctl trace --wat", ["--watch"]),
     ],
 )
 def test_names_that_are_there_are_proposed(

@@ -13,6 +13,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import MaxRetryError
 
+from labctl import kube
 from labctl.errors import LabError, MissingError, NotReadyError, RefusedError
 from labctl.kube import Cluster
 
@@ -154,9 +155,12 @@ def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> Non
 @pytest.mark.parametrize(
     ("asked", "parameters"),
     [
-        ({}, [("tailLines", 100)]),
-        ({"container": "web"}, [("tailLines", 100), ("container", "web")]),
-        ({"container": "web", "previous": True}, [("tailLines", 100), ("container", "web"), ("previous", "true")]),
+        ({}, [("tailLines", kube.LOG_LINES)]),
+        ({"container": "web"}, [("tailLines", kube.LOG_LINES), ("container", "web")]),
+        (
+            {"container": "web", "previous": True},
+            [("tailLines", kube.LOG_LINES), ("container", "web"), ("previous", "true")],
+        ),
     ],
 )
 def test_a_log_is_that_of_a_pod_or_of_one_of_its_containers_or_of_its_last_run(

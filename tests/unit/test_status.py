@@ -6,13 +6,15 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from fake_trace import hop
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, with_doors
 
-from labctl import steps, web
+from labctl import steps, trace, web
 from labctl.context import Context
 from labctl.errors import NotReadyError
 from labctl.isolation import Isolation
 from labctl.plan import execute
+from labctl.report import TraceReport
 from labctl.status import report_on
 
 SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
@@ -28,12 +30,13 @@ def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict
     return context
 
 
-def _problem(context: Context) -> str:
-    """The only problem of the lab."""
+def _problem(context: Context) -> tuple[str, str]:
+    """The id and the text of the only problem of the lab."""
     report = report_on(context)
     assert not report["ok"]
     (problem,) = report["problems"]
-    return problem
+    assert problem["fix"]
+    return problem["id"], problem["text"]
 
 
 def test_a_lab_that_is_well_is_told_of_in_full(well: Context) -> None:
@@ -68,13 +71,13 @@ def test_a_node_that_is_not_ready_is_a_problem(well: Context, cluster: FakeClust
     conditions = [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting"}]
     cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
 
-    assert _problem(well) == "node demo-worker-1 is not Ready: Kubelet stopped posting"
+    assert _problem(well) == ("node-not-ready", "node demo-worker-1 is not Ready: Kubelet stopped posting")
 
 
 def test_an_app_that_does_not_answer_is_a_problem(well: Context, machine: dict[str, web.Answer]) -> None:
     machine["my-app.local"] = web.Answer(None, failure="no answer: timed out")
 
-    assert _problem(well) == "http://my-app.local is not answered by its app: no answer: timed out"
+    assert _problem(well) == ("no-answer", "http://my-app.local: no answer: timed out")
     assert report_on(well)["apps"][0]["http"] is None
 
 
@@ -96,7 +99,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
 def test_an_address_that_nobody_announces_is_a_problem(well: Context, cluster: FakeCluster) -> None:
     cluster.delete("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system")
 
-    assert _problem(well).startswith(f"no node announces {ADDRESS}")
+    assert _problem(well)[0] == "address-not-announced"
 
 
 def test_an_address_from_elsewhere_is_a_problem(well: Context, cluster: FakeCluster) -> None:
@@ -105,7 +108,10 @@ def test_an_address_from_elsewhere_is_a_problem(well: Context, cluster: FakeClus
     told = {"node": "demo-worker-1", "serviceNamespace": "default", "serviceName": "odd"}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status=told)
 
-    assert "10.0.0.7, which is not in the pool 192.168.56.100-192.168.56.110" in _problem(well)
+    cause, text = _problem(well)
+
+    assert cause == "address-not-in-pool"
+    assert "10.0.0.7" in text
 
 
 def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
@@ -117,16 +123,28 @@ def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
 
     report = report_on(well)
 
+    assert report["ingress"]
     assert (report["ingress"]["address"], report["ingress"]["ready"]) == (None, False)
-    problems = " ".join(report["problems"])
-    assert "ingress-nginx/ingress-nginx-controller has no address" in problems
-    assert "ingress-nginx/ingress-nginx-controller has 0 of 2 ready" in problems
+    problems = {problem["id"]: problem["text"] for problem in report["problems"]}
+    assert "ingress-nginx/ingress-nginx-controller has no address" in problems["address-missing"]
+    assert "ingress-nginx/ingress-nginx-controller has 0 of 2 ready" in problems["controller-not-ready"]
 
 
-def test_a_hosts_file_without_the_line_is_a_problem(well: Context) -> None:
+def test_a_name_that_is_missing_is_a_problem_and_the_app_is_asked_at_its_address(well: Context) -> None:
     well.lab.hosts_file.write_text("127.0.0.1 localhost\n")
 
-    assert _problem(well).endswith(f"lacks the line {ADDRESS} my-app.local; `labctl hosts sync` writes it")
+    assert _problem(well)[0] == "hosts-entry-missing"
+    assert [app["http"] for app in report_on(well)["apps"]] == [200]
+
+
+def test_a_cause_that_was_told_of_is_not_told_of_again_for_every_app(
+    well: Context, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
+) -> None:
+    told: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("rule", "controller-not-ready", "no pod is ready")]}
+    monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: told)
+    cluster.objects["apps/v1", "Deployment", *SERVICE[2:]]["status"]["readyReplicas"] = 0
+
+    assert _problem(well)[0] == "controller-not-ready"
 
 
 def test_a_stopped_worker_is_a_problem_even_while_kubernetes_has_not_noticed(
@@ -134,7 +152,8 @@ def test_a_stopped_worker_is_a_problem_even_while_kubernetes_has_not_noticed(
 ) -> None:
     provider.nodes.remove("demo-worker-1")
 
-    assert _problem(well) == "node demo-worker-1 does not run; `labctl up` boots it"
+    assert _problem(well) == ("node-not-running", "node demo-worker-1 does not run")
+    assert report_on(well)["problems"][0]["commands"] == ["labctl --name demo up"]
 
 
 def test_apps_are_asked_for_while_a_worker_runs_without_the_control_plane(
@@ -144,7 +163,8 @@ def test_apps_are_asked_for_while_a_worker_runs_without_the_control_plane(
 
     report = report_on(well)
 
-    assert report["problems"] == ["node demo-control-plane does not run; `labctl up` boots it"]
+    assert [problem["id"] for problem in report["problems"]] == ["node-not-running"]
+    assert report["ingress"] is None
     assert [app["http"] for app in report["apps"]] == [200]
 
 
@@ -154,7 +174,7 @@ def test_an_isolated_lab_whose_engine_does_not_run_says_so(well: Context, monkey
     isolated = replace(well, isolated=True)
     vars(isolated).update(bundle=well.bundle)
 
-    assert "the lab's Docker Engine does not run" in _problem(isolated)
+    assert _problem(isolated)[0] == "engine-stopped"
 
 
 def test_nothing_is_asked_for_while_no_node_runs(
@@ -178,7 +198,7 @@ def test_an_api_that_does_not_answer_is_the_problem(
 
     monkeypatch.setattr(cluster, "list", fail)
 
-    assert _problem(well) == "the API server does not answer: refused"
+    assert _problem(well) == ("api-unreachable", "the API server does not answer: refused")
 
 
 def test_an_isolated_lab_whose_network_is_gone_says_so(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -186,4 +206,4 @@ def test_an_isolated_lab_whose_network_is_gone_says_so(well: Context, monkeypatc
     isolated = replace(well, isolated=True)
     vars(isolated).update(bundle=well.bundle)
 
-    assert "the network namespace labctl-demo is gone" in _problem(isolated)
+    assert _problem(isolated)[0] == "namespace-gone"

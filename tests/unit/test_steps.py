@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fake_trace import hop
 from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import assembly, hosts_steps, preflight, record, steps, teardown, web
+from labctl import assembly, hosts_steps, preflight, record, steps, teardown, trace, web
 from labctl.bundle.build import recipe_id
 from labctl.bundle.format import write as describe
 from labctl.config import from_values
@@ -22,6 +23,7 @@ from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
 from labctl.providers import Trouble
+from labctl.report import TraceReport
 from labctl.wait import seldom, until
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
@@ -499,8 +501,41 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     steps.apply_apps(rendered, watched.say)
     machine["my-app.local"] = web.Answer(503)
 
-    with pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready after 120 s: HTTP 503"):
+    with pytest.raises(
+        NotReadyError, match=r"http://my-app\.local was not ready after 120 s: response: HTTP 503"
+    ) as late:
         steps.verify(rendered, watched.say)
+
+    assert late.value.id == "controller-has-no-backend"
+    assert late.value.hint == "Mend it. `labctl --name demo up`"
+
+
+@pytest.mark.usefixtures("machine")
+def test_what_does_not_go_by_itself_ends_the_wait_soon(
+    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
+) -> None:
+    steps.apply_ingress(rendered, watched.say)
+    steps.apply_apps(rendered, watched.say)
+    shadowed: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("name", "hosts-entry-shadowed", "line 1")]}
+    monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: shadowed)
+
+    with pytest.raises(NotReadyError) as lasting:
+        steps.verify(rendered, watched.say)
+
+    assert lasting.value.id == "hosts-entry-shadowed"
+    assert sum(instant) < 10
+
+
+@pytest.mark.usefixtures("machine")
+def test_an_app_whose_name_is_missing_is_reached_at_its_address(
+    rendered: Context, watched: Watched, hosts_file: Path
+) -> None:
+    steps.apply_ingress(rendered, watched.say)
+    steps.apply_apps(rendered, watched.say)
+    hosts_file.write_text("127.0.0.1 localhost\n")
+
+    assert "at the lab's address" in steps.verify(rendered, watched.say).text
+    assert "my-app.local has no address" in " ".join(watched.texts)
 
 
 def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(

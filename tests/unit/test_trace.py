@@ -6,7 +6,8 @@ import json
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,23 +15,23 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
 from labctl import trace
 from labctl.context import Context
-from labctl.errors import NotReadyError, UsageError
+from labctl.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.neighbours import Route
 from labctl.report import HopReport, TraceReport
-from labctl.trace.client import Client, Exchange, HostsLine
+from labctl.trace import access_log
+from labctl.trace.client import Client, HostsLine
+from labctl.trace.trail import target
+from labctl.web import HTTP, Address, Exchange
 
 Key = tuple[str, str, str, str]
 """apiVersion, kind, namespace and name."""
 HOPS = ["name", "address", "node", "rule", "pod", "response"]
 HOST = "my-app.local"
-OURS, OTHER = IPv4Address(ADDRESS), IPv4Address("192.168.56.77")
+OURS, OTHER, LOOPBACK = IPv4Address(ADDRESS), IPv4Address("192.168.56.77"), IPv6Address("::1")
 CONTROL_PLANE, WORKER = IPv4Address("192.168.56.10"), IPv4Address("192.168.56.11")
 MAC, STRANGER = "02:00:00:00:00:11", "02:00:00:00:00:99"
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 EXCHANGE = Exchange(200, "my-app-1", "mark", "", "192.168.56.1:40000", {"connect": 0.0004, "first_byte": 0.0016})
-UP = "`labctl up` puts it right."
-SYNC = "`labctl hosts sync` writes it."
-CONTROLLER_LOGS = "`labctl exec -- kubectl -n ingress-nginx logs deploy/ingress-nginx-controller` says more."
 NAMESPACE = "ingress-nginx"
 SERVICE = ("v1", "Service", NAMESPACE, "ingress-nginx-controller")
 CONTROLLER_POD = ("v1", "Pod", NAMESPACE, "controller-1")
@@ -39,28 +40,45 @@ ADVERTISEMENT = ("metallb.io/v1beta1", "L2Advertisement", "metallb-system", "dem
 STATUS = ("metallb.io/v1beta1", "ServiceL2Status", "metallb-system", "l2-1")
 SPEAKER = ("v1", "Pod", "metallb-system", "speaker-1")
 INGRESS = ("networking.k8s.io/v1", "Ingress", "default", "my-app")
+CLASS = ("networking.k8s.io/v1", "IngressClass", "", "nginx")
 APP = ("v1", "Service", "default", "my-app")
 APP_POD = ("v1", "Pod", "default", "my-app-1")
 SLICE = ("discovery.k8s.io/v1", "EndpointSlice", "default", "my-app-s")
 CRASHING = {"containerStatuses": [{"restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
+LOG = (
+    '192.168.56.1 - - [26/Nov/2026:00:11:40 +0000] "GET / HTTP/1.1" {status} 615 "-" "{mark}" 3 '
+    '"default-my-app-rule-0-path-0@kubernetesingressnginx" "{server}" 1ms'
+)
+UNROUTED = LOG.replace("default-my-app-rule-0-path-0@kubernetesingressnginx", "-").replace("{server}", "-")
+SERVERS = {"my-app-2": "http://10.244.0.6:80", "canary-1": "http://10.244.0.9:80"}
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 
 
 @dataclass
 class FakeClient(Client):
-    """A machine that has labctl's line in its hosts file, and is on the lab's network."""
+    """A machine that has labctl's line in its hosts file, and is on the lab's network. A request leaves its log line."""
 
-    addresses: list[IPv4Address] = field(default_factory=lambda: [OURS])
+    cluster: FakeCluster
+    hosts: Path = Path()
+    addresses: list[Address] = field(default_factory=lambda: [OURS])
     line: HostsLine | None = field(default_factory=lambda: HostsLine(3, OURS, f"{ADDRESS} {HOST}", "demo"))
     way: Route | None = field(default_factory=lambda: Route("br-demo", IPv4Address("192.168.56.1"), ""))
     macs: dict[IPv4Address, set[str]] = field(default_factory=lambda: {OURS: {MAC}, WORKER: {MAC}})
-    exchange: Exchange = EXCHANGE
+    exchanges: list[Exchange] = field(default_factory=lambda: [EXCHANGE])
+    log: str = LOG
+    asked: list[tuple[str, str, int, bool]] = field(default_factory=list)
 
-    def resolve(self, hostname: str) -> tuple[list[IPv4Address], float]:
-        return (self.addresses if hostname == HOST else []), 0.0021
+    @property
+    def is_root(self) -> bool:
+        return False
 
-    def hosts_line(self, hostname: str, address: IPv4Address) -> HostsLine | None:
-        return self.line if self.line and (hostname, address) == (HOST, self.line.address) else None
+    def resolve(self, hostname: str) -> tuple[list[Address], float]:
+        return (list(self.addresses) if hostname == HOST else []), 0.0021
+
+    def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
+        if self.line and (hostname, address) == (HOST, self.line.address) and self.addresses:
+            return self.line
+        return super().hosts_line(hostname, address)
 
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
         return self.way
@@ -68,9 +86,17 @@ class FakeClient(Client):
     def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - there is one network
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
 
-    def fetch(self, hostname: str, address: IPv4Address) -> Exchange:
-        assert (hostname, address) == (HOST, OURS)
-        return self.exchange
+    def fetch(self, hostname: str, address: Address, path: str = "/", port: int = 80, *, tls: bool = False) -> Exchange:
+        assert address in self.addresses or address == OURS
+        self.asked.append((hostname, path, port, tls))
+        if port != HTTP:
+            return replace(EXCHANGE, status=None, failure="Connection refused")
+        exchange = self.exchanges[(len(self.asked) - 1) % len(self.exchanges)]
+        exchange = replace(exchange, mark=f"mark-{len(self.asked)}")
+        server = SERVERS.get(exchange.pod or "", "http://10.244.1.5:80")
+        line = self.log.format(status=exchange.status, mark=exchange.mark, server=server)
+        self.cluster.logs[NAMESPACE, "controller-1"] = line
+        return exchange
 
 
 @dataclass
@@ -104,20 +130,67 @@ class World:
         self.cluster.put("v1", "Event", "e", NAMESPACE, involvedObject=about, message=message, lastTimestamp="1")
         return self
 
-    def names_lead_to(self, address: IPv4Address, line: HostsLine | None) -> World:
+    def names_lead_to(self, address: Address, line: HostsLine | None) -> World:
         self.client.addresses, self.client.line = [address], line
+        return self
+
+    def nameless(self) -> World:
+        self.client.addresses.clear()
+        return self
+
+    def write_hosts(self, content: str) -> World:
+        self.client.hosts.write_text(content)
+        return self
+
+    def read_other_hosts(self) -> World:
+        """The resolver reads another file than the one that labctl writes."""
+        written = self.context.lab.hosts_file
+        written.write_text(f"# BEGIN labctl demo\n{ADDRESS} {HOST}\n# END labctl demo\n")
+        self.client.hosts = written.with_name("hosts-of-the-resolver")
+        return self
+
+    def put_first(self, key: Key, **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+        """The API lists this object before the others."""
+        self.set(key, **fields)
+        objects = self.cluster.objects
+        self.cluster.objects = {key: objects.pop(key), **objects}
         return self
 
     def silence(self) -> World:
         self.client.macs.clear()
         return self
 
-    def answers(self, status: int | None, pod: str | None = None, failure: str = "") -> World:
-        self.client.exchange = replace(EXCHANGE, status=status, pod=pod, failure=failure)
+    def unrouted(self) -> World:
+        """The controller answers 404 itself."""
+        return self.answers(404, None, log=UNROUTED)
+
+    def answers(
+        self,
+        status: int | None,
+        pod: str | None = "my-app-1",
+        failure: str = "",
+        *,
+        log: str | None = None,
+        server: str = "",
+        location: str = "",
+    ) -> World:
+        exchange = replace(EXCHANGE, status=status, pod=pod, failure=failure, location=location)
+        self.client.exchanges = [exchange]
+        self.client.log = (LOG if log is None else log).replace("{server}", server or "{server}")
         return self
 
-    def follow(self, hostname: str | None = None) -> TraceReport:
-        return trace.follow(self.context, hostname, self.client)
+    def answering(self, *answers: tuple[int, str]) -> World:
+        """The pods answer by turns, and say who they are."""
+        self.client.exchanges = [replace(EXCHANGE, status=status, pod=pod) for status, pod in answers]
+        return self
+
+    def with_second_pod(self) -> World:
+        endpoint = {**self.cluster.objects[SLICE]["endpoints"][0], "addresses": ["10.244.0.6"]}
+        self.cluster.objects[SLICE]["endpoints"].append(endpoint | {"targetRef": {"name": "my-app-2"}})
+        return self
+
+    def follow(self, hostname: str | None = None, **options: Any) -> TraceReport:  # noqa: ANN401 - those of the real one
+        return trace.follow(self.context, hostname, self.client, **options)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,252 +200,219 @@ class Breakage:
     breaks: Callable[[World], object]
     hop: str
     cause: str
-    fix: str = UP
+    commands: tuple[str, ...] = ("labctl --name demo up",)
 
 
-def _answer(status: int, cause: str) -> Breakage:
-    return Breakage(lambda world: world.answers(status), "response", cause, CONTROLLER_LOGS)
+UP = ("labctl --name demo up",)
+SYNC = ("labctl --name demo hosts sync",)
+KUBECTL = "labctl --name demo exec -- kubectl"
+PATCH = f"{KUBECTL} -n default patch ingress my-app --type=merge -p"
+CONTROLLER_LOG = ("labctl --name demo exec -- kubectl -n ingress-nginx logs deploy/ingress-nginx-controller --tail=50",)
+SPEAKER_LOG = ("labctl --name demo exec -- kubectl -n metallb-system logs -l component=speaker --tail=50",)
+APP_LOG = ("labctl --name demo exec -- kubectl -n default logs my-app-1 --all-containers",)
+
+
+def _own(status: int, cause: str) -> Breakage:
+    """The controller answers itself: its log has no server that it asked."""
+    return Breakage(lambda world: world.answers(status, None, server="-"), "response", cause, CONTROLLER_LOG)
 
 
 BREAKAGES = {
-    "no hosts line": Breakage(
-        lambda world: world.client.addresses.clear(),
-        "name",
-        f"{HOST} has no address: /etc/hosts does not name it, and no other resolver knows it",
-        SYNC,
-    ),
+    "no hosts line": Breakage(lambda world: world.client.addresses.clear(), "name", "hosts-entry-missing", SYNC),
     "a wrong address in labctl's block": Breakage(
         lambda world: world.names_lead_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo")),
         "name",
-        f"/etc/hosts, line 3, in labctl's block, says {OTHER}; the ingress controller has {ADDRESS}",
+        "hosts-entry-outdated",
         SYNC,
     ),
     "a shadowing line": Breakage(
         lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None)),
         "name",
-        f"/etc/hosts, line 1, says {OTHER} before labctl's own line comes; the ingress controller has {ADDRESS}",
-        f"Delete that line from /etc/hosts, or the name from it: {OTHER} {HOST}",
+        "hosts-entry-shadowed",
+        (r"sudo sed -i '1s/[[:space:]]\+my-app\.local\([[:space:]]\|$\)/\1/I' {hosts}",),
     ),
-    "a shadowing line of another lab": Breakage(
+    "a line of IPv6, which browsers try first": Breakage(
+        lambda world: world.names_lead_to(LOOPBACK, HostsLine(1, LOOPBACK, f"::1 {HOST}", None)),
+        "name",
+        "hosts-entry-shadowed",
+        (r"sudo sed -i '1s/[[:space:]]\+my-app\.local\([[:space:]]\|$\)/\1/I' {hosts}",),
+    ),
+    "a line of another lab": Breakage(
         lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", "second")),
         "name",
-        f"/etc/hosts, line 1, says {OTHER} before labctl's own line comes; the ingress controller has {ADDRESS}",
-        f"Delete that line from /etc/hosts, or the name from it: {OTHER} {HOST}",
+        "hosts-entry-of-another-lab",
+        (),
     ),
     "a resolver that says otherwise": Breakage(
-        lambda world: world.names_lead_to(OTHER, world.client.line),
+        lambda world: world.names_lead_to(OTHER, None), "name", "name-resolves-elsewhere", SYNC
+    ),
+    "a line that the resolver does not read": Breakage(
+        lambda world: world.nameless().write_hosts(f"{ADDRESS} {HOST}\n"),
         "name",
-        f"the system's resolver says that {HOST} is {OTHER}; the ingress controller has {ADDRESS}",
-        SYNC,
+        "hosts-file-not-read",
+        (),
     ),
-    "no pool": Breakage(
-        lambda world: world.lose(POOL).set(SERVICE, status={}),
-        "address",
-        "the Service ingress-nginx/ingress-nginx-controller has no address: MetalLB has no IPAddressPool",
+    "a block in a file that is not the resolver's": Breakage(
+        lambda world: world.nameless().read_other_hosts(),
+        "name",
+        "hosts-file-not-read",
+        ("echo '192.168.56.100 my-app.local' | sudo tee -a {hosts}",),
     ),
-    "a pool that went after it gave the address": Breakage(
-        lambda world: world.lose(POOL),
-        "address",
-        f"no pool of MetalLB contains {ADDRESS}: it has no IPAddressPool at all",
-    ),
+    "no pool": Breakage(lambda world: world.lose(POOL).set(SERVICE, status={}), "address", "pool-missing"),
+    "a pool that went after it gave the address": Breakage(lambda world: world.lose(POOL), "address", "pool-missing"),
     "another pool": Breakage(
-        lambda world: world.spec(POOL).update(addresses=["192.168.56.101-192.168.56.102", "10.0.0.0/30"]),
+        lambda world: world.spec(POOL).update(addresses=["192.168.56.101-192.168.56.102", "fd00::/64"]),
         "address",
-        f"no pool of MetalLB contains {ADDRESS}: it has demo 192.168.56.101/32 192.168.56.102/32 10.0.0.0/30",
+        "address-not-in-pool",
     ),
     "an exhausted pool": Breakage(
         lambda world: world.set(SERVICE, status={}).event("Failed to allocate IP: no available IPs"),
         "address",
-        (
-            "the Service ingress-nginx/ingress-nginx-controller has no address: the pool is exhausted "
-            "(Failed to allocate IP: no available IPs)"
-        ),
-        (
-            "Delete a Service of type LoadBalancer, or let the pool 192.168.56.100-192.168.56.110 grow in labctl.yaml "
-            "and type `labctl up`."
-        ),
+        "pool-exhausted",
+        ("labctl --name demo exec -- kubectl get services --all-namespaces",),
     ),
-    "an exhausted pool whose address another Service has": Breakage(
+    "an address that MetalLB has not given yet": Breakage(
+        lambda world: world.set(SERVICE, status={}).event("nothing of use"), "address", "address-missing"
+    ),
+    "an address that another Service has": Breakage(
         lambda world: (
-            world.set(SERVICE, status={})
-            .event("no available IPs")
-            .set(APP, status={"loadBalancer": {"ingress": [{"ip": ADDRESS}]}})
+            world.set(SERVICE, status={"loadBalancer": {"ingress": [{"ip": str(OTHER)}]}})
+            .names_lead_to(OTHER, None)
+            .put_first(APP, status={"loadBalancer": {"ingress": [{"ip": str(OTHER)}]}})
         ),
         "address",
-        "the Service ingress-nginx/ingress-nginx-controller has no address: the pool is exhausted (no available IPs)",
-        (
-            "Delete a Service of type LoadBalancer, or let the pool 192.168.56.100-192.168.56.110 grow in labctl.yaml "
-            "and type `labctl up`."
-        ),
+        "address-of-another-service",
     ),
     "a Service of type ClusterIP": Breakage(
         lambda world: world.set(SERVICE, spec={"type": "ClusterIP"}, status={"loadBalancer": {}}),
         "address",
-        (
-            "the Service ingress-nginx/ingress-nginx-controller does not own the address: its type is ClusterIP, "
-            "not LoadBalancer; `labctl up` changes it back"
-        ),
+        "service-not-a-load-balancer",
     ),
-    "no Service": Breakage(
-        lambda world: world.lose(SERVICE),
-        "address",
-        (
-            "the Service ingress-nginx/ingress-nginx-controller does not own the address: there is no Service "
-            "ingress-nginx/ingress-nginx-controller"
-        ),
-    ),
-    "no route": Breakage(
-        lambda world: setattr(world.client, "way", None),
-        "node",
-        f"the route from this machine to {ADDRESS} is missing: the lab's network is not there",
-    ),
+    "no Service": Breakage(lambda world: world.lose(SERVICE), "address", "service-missing"),
+    "no route": Breakage(lambda world: setattr(world.client, "way", None), "node", "route-missing"),
     "a route by a gateway": Breakage(
         lambda world: setattr(world.client, "way", Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1")),
         "node",
-        f"the route from this machine to {ADDRESS} leads to 10.0.0.1: the lab's network is not there",
+        "route-missing",
     ),
     "a foreign MAC": Breakage(
         lambda world: world.client.macs.update({OURS: {MAC, STRANGER}}),
         "node",
-        f"{STRANGER} answers ARP for {ADDRESS}, and is no node of the lab: something else has this address",
-        (
-            "Find it by its MAC (`ip neigh`) and give it another address, or choose another pool than "
-            "192.168.56.100-192.168.56.110."
-        ),
+        "address-taken",
+        (f"ip neigh show {ADDRESS}",),
     ),
     "no L2Advertisement": Breakage(
-        lambda world: world.silence().lose(STATUS, ADVERTISEMENT),
-        "node",
-        f"no node announces {ADDRESS}: MetalLB has no L2Advertisement",
+        lambda world: world.silence().lose(STATUS, ADVERTISEMENT), "node", "advertisement-missing"
     ),
     "no controller pod, which MetalLB has seen": Breakage(
-        lambda world: world.silence().lose(STATUS, CONTROLLER_POD),
-        "node",
-        (
-            f"no node announces {ADDRESS}: no pod of the ingress controller traefik is ready, and MetalLB announces "
-            "nothing for a Service without one"
-        ),
+        lambda world: world.silence().lose(STATUS, CONTROLLER_POD), "node", "controller-not-ready"
     ),
     "the exclude label on every node": Breakage(
         lambda world: world.silence().lose(STATUS).exclude("demo-control-plane", "demo-worker-1"),
         "node",
-        f"no node announces {ADDRESS}: every node has the label {EXCLUDED}",
-        f"Take it from one: `labctl exec -- kubectl label node demo-control-plane {EXCLUDED}-`.",
+        "nodes-excluded",
+        (f"labctl --name demo exec -- kubectl label node demo-control-plane {EXCLUDED}-",),
     ),
     "a speaker that is down": Breakage(
-        lambda world: world.silence().set(SPEAKER, status={}),
-        "node",
-        f"no node announces {ADDRESS}: MetalLB's speaker is not ready on demo-control-plane or demo-worker-1",
-        "`labctl up` applies it; `labctl exec -- kubectl -n metallb-system get pods` says more.",
+        lambda world: world.silence().set(SPEAKER, status={}), "node", "speaker-not-ready"
     ),
     "a speaker that may not announce": Breakage(
-        lambda world: world.silence().lose(STATUS).exclude("demo-worker-1"),
-        "node",
-        f"no node announces {ADDRESS}: MetalLB's speaker is not ready on demo-control-plane",
-        "`labctl up` applies it; `labctl exec -- kubectl -n metallb-system get pods` says more.",
+        lambda world: world.silence().lose(STATUS).exclude("demo-worker-1"), "node", "speaker-not-ready"
     ),
     "an announcement that nobody hears": Breakage(
-        lambda world: world.client.macs.pop(OURS),
-        "node",
-        f"no node announces {ADDRESS}, or it does not answer ARP yet",
-        "Try again; then `labctl exec -- kubectl -n metallb-system logs ds/speaker` says more.",
+        lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", SPEAKER_LOG
     ),
     "another node than MetalLB says": Breakage(
         lambda world: world.client.macs.update({OURS: {STRANGER}, CONTROL_PLANE: {STRANGER}}),
         "node",
-        f"MetalLB says that demo-worker-1 announces {ADDRESS}, and demo-control-plane answers ARP for it",
-        (
-            "Try again: the address may be moving. If it stays so, look at the speakers: "
-            "`labctl exec -- kubectl -n metallb-system logs ds/speaker`."
-        ),
+        "announcer-differs",
+        SPEAKER_LOG,
     ),
     "no controller pod that is ready": Breakage(
-        lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}),
-        "rule",
-        "no pod of the ingress controller traefik is ready: controller-1: Pending",
+        lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}), "rule", "controller-not-ready"
     ),
-    "no controller pod": Breakage(
-        lambda world: world.lose(CONTROLLER_POD),
-        "rule",
-        "no pod of the ingress controller traefik is ready: there is none",
-    ),
+    "no controller pod": Breakage(lambda world: world.lose(CONTROLLER_POD), "rule", "controller-not-ready"),
     "no controller": Breakage(
-        lambda world: world.lose(("apps/v1", "Deployment", NAMESPACE, SERVICE[3])),
-        "rule",
-        "no pod of the ingress controller traefik is ready: there is none",
+        lambda world: world.lose(("apps/v1", "Deployment", NAMESPACE, SERVICE[3])), "rule", "controller-not-ready"
     ),
     "a wrong IngressClass": Breakage(
-        lambda world: world.spec(INGRESS).update(ingressClassName="other"),
+        lambda world: world.unrouted().spec(INGRESS).update(ingressClassName="other"),
         "rule",
-        "the Ingress default/my-app has the class other; traefik serves the class nginx",
+        "ingress-class-other",
+        (f'{PATCH} \'{{"spec":{{"ingressClassName":"nginx"}}}}\'',),
     ),
     "a wrong host": Breakage(
-        lambda world: world.spec(INGRESS)["rules"][0].update(host="other.local"),
-        "rule",
-        f"no Ingress has a rule for {HOST}; there are rules for other.local",
+        lambda world: world.unrouted().spec(INGRESS)["rules"][0].update(host="other.local"), "rule", "ingress-missing"
     ),
-    "no Ingress": Breakage(
-        lambda world: world.lose(INGRESS), "rule", f"no Ingress has a rule for {HOST}; there are rules for no host"
-    ),
+    "no Ingress": Breakage(lambda world: world.unrouted().lose(INGRESS), "rule", "ingress-missing"),
     "a wrong path": Breakage(
-        lambda world: world.spec(INGRESS)["rules"][0]["http"]["paths"][0].update(path="/shop"),
+        lambda world: world.unrouted().spec(INGRESS)["rules"][0]["http"]["paths"][0].update(path="/shop"),
         "rule",
-        f"the Ingress default/my-app has no path / for {HOST}",
+        "ingress-path-missing",
     ),
-    "a wrong Service name": Breakage(
-        lambda world: world.lose(APP),
-        "pod",
-        "the Ingress default/my-app names the Service my-app, and there is none in default",
-    ),
+    "a wrong Service name": Breakage(lambda world: world.lose(APP), "pod", "backend-service-missing"),
     "a wrong port": Breakage(
         lambda world: world.spec(APP).update(ports=[{"name": "http", "port": 8080}, {"port": 81}]),
         "pod",
-        "the Ingress default/my-app names port 80 of the Service my-app, which has http, 81",
+        "backend-port-missing",
     ),
     "a selector without pods": Breakage(
         lambda world: world.set(SLICE, endpoints=None).spec(APP).update(selector={"app": "other"}),
         "pod",
-        "the selector of the Service my-app (app=other) chooses no pod",
+        "selector-matches-nothing",
     ),
     "no selector": Breakage(
-        lambda world: world.lose(SLICE).spec(APP).update(selector=None),
-        "pod",
-        "the selector of the Service my-app (none) chooses no pod",
+        lambda world: world.lose(SLICE).spec(APP).update(selector=None), "pod", "selector-matches-nothing"
     ),
     "an app that crashes": Breakage(
-        lambda world: world.set(APP_POD, status=CRASHING).set(SLICE, endpoints=[{"conditions": {"ready": False}}]),
+        lambda world: world.set(APP_POD, status=CRASHING).set(
+            SLICE, endpoints=[{"addresses": [], "conditions": {"ready": False}}]
+        ),
         "pod",
-        "no pod behind the Service my-app is ready: my-app-1: CrashLoopBackOff, restarted 4 times",
-        "`labctl exec -- kubectl -n default logs my-app-1` says why.",
+        "no-pod-ready",
+        APP_LOG,
     ),
     "no answer": Breakage(
-        lambda world: world.answers(None, failure="timed out"),
-        "response",
-        f"no answer from {ADDRESS}: timed out",
-        CONTROLLER_LOGS,
+        lambda world: world.answers(None, failure="timed out"), "response", "no-answer", CONTROLLER_LOG
     ),
-    "an app that answers 500, and says who it is": Breakage(
-        lambda world: world.answers(500, "my-app-1"),
+    "an answer of a stranger": Breakage(
+        lambda world: world.answers(200, None, log=""),
         "response",
-        "the app itself answers 500, in pod my-app-1",
-        "`labctl exec -- kubectl -n default logs my-app-1` says why.",
+        "answered-by-another",
+        (f"ip neigh show {ADDRESS}",),
     ),
-    "an app that answers 500, as its log shows": Breakage(
-        lambda world: world.answers(500).cluster.logs.update({("default", "my-app-1"): 'GET / "mark"'}),
+    "a stranger that says it is a pod": Breakage(
+        lambda world: world.answers(200, "my-app-of-another-lab", log=""),
         "response",
-        "the app itself answers 500, in pod my-app-1",
-        "`labctl exec -- kubectl -n default logs my-app-1` says why.",
+        "answered-by-another",
+        (f"ip neigh show {ADDRESS}",),
     ),
-    "a controller that knows no such name": _answer(404, "traefik answers 404: it knows no rule for this name"),
-    "a controller that the app refuses": _answer(502, "traefik answers 502: the app refused"),
-    "a controller that has no pod": _answer(503, "traefik answers 503: no pod is behind it"),
-    "a controller that waits too long": _answer(504, "traefik answers 504: the app was too slow"),
-    "an answer of nobody knows whom": _answer(500, "the answer is 500"),
+    "a controller that knows no such name": _own(404, "controller-has-no-route"),
+    "a controller that has no pod": _own(503, "controller-has-no-backend"),
+    "a controller that answers by itself": _own(200, "controller-answers"),
+    "a controller that the app refuses": Breakage(
+        lambda world: world.answers(502, None), "response", "backend-refused", CONTROLLER_LOG
+    ),
+    "a controller that waits too long": Breakage(
+        lambda world: world.answers(504, None), "response", "backend-too-slow", CONTROLLER_LOG
+    ),
+    "a redirect of the controller's to where nobody listens": Breakage(
+        lambda world: world.answers(308, None, server="-", location=f"https://{HOST}/"),
+        "response",
+        "redirect-leads-nowhere",
+        (f'{PATCH} \'{{"spec":{{"tls":null}}}}\'',),
+    ),
+    "a redirect of the app's to where nobody listens": Breakage(
+        lambda world: world.answers(302, location=f"http://{HOST}:8080/"), "response", "redirect-leads-nowhere", ()
+    ),
+    "a redirect to a name that nobody knows": Breakage(
+        lambda world: world.answers(302, location="http://www.my-app.local/"), "response", "redirect-leads-nowhere", ()
+    ),
 }
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster) -> World:
+def world(context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> World:
     """The default lab, with all that a request passes."""
     app, controller = {"app": "my-app"}, {"app": "controller"}
     on_worker = {"nodeName": "demo-worker-1"}
@@ -396,19 +436,25 @@ def world(context: Context, cluster: FakeCluster) -> World:
         STATUS: {"status": l2},
         SPEAKER: {"metadata": {"labels": {"component": "speaker"}}, "spec": on_worker, "status": READY},
         INGRESS: {"spec": {"ingressClassName": "nginx", "rules": [rule]}},
+        CLASS: {"spec": {"controller": "k8s.io/ingress-nginx"}},
         APP: {"spec": {"selector": app, "ports": [{"name": "http", "port": 80}]}},
         APP_POD: {"metadata": {"labels": app}, "spec": on_worker, "status": READY},
         SLICE: {"metadata": of_app, "endpoints": [endpoint]},
     }
-    cluster.logs[NAMESPACE, "controller-1"] = 'GET / "mark" to my-app'
     for (api_version, kind, namespace, name), fields in objects.items():
         cluster.put(api_version, kind, name, namespace, **fields)
-    return World(context, cluster, FakeClient())
+    monkeypatch.setattr(access_log, "LOG_SECONDS", 0.0)
+    return World(context, cluster, FakeClient(cluster, context.lab.hosts_file))
 
 
 def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
+    pods = [{"pod": "my-app-1", "address": "10.244.1.5", "node": "demo-worker-1"}]
     evidence = {
-        "name": {"address": ADDRESS, "source": f"/etc/hosts, line 3: {ADDRESS} {HOST}", "milliseconds": 2.1},
+        "name": {
+            "address": ADDRESS,
+            "source": f"{world.client.hosts}, line 3: {ADDRESS} {HOST}",
+            "milliseconds": 2.1,
+        },
         "address": {"address": ADDRESS, "service": "ingress-nginx/ingress-nginx-controller", "pool": "demo"},
         "node": {
             "announced_by": "demo-worker-1",
@@ -418,89 +464,200 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
         "rule": {
             "ingress": "default/my-app",
             "host": HOST,
+            "matched_by": "host",
             "path": "/",
+            "path_type": "Prefix",
             "class": "nginx",
-            "backend": {"service": "my-app", "port": 80},
+            "backend": {"namespace": "default", "service": "my-app", "port": 80},
+            "split": None,
+            "other_ingresses": [],
             "controller_pods": [{"pod": "controller-1", "node": "demo-worker-1"}],
         },
-        "pod": {
-            "namespace": "default",
-            "service": "my-app",
-            "endpoint_slices": ["my-app-s"],
-            "pods": [{"pod": "my-app-1", "address": "10.244.1.5", "node": "demo-worker-1"}],
-        },
+        "pod": {"namespace": "default", "service": "my-app", "endpoint_slices": ["my-app-s"], "pods": pods},
         "response": {
+            "path": "/",
             "status": 200,
             "taken_by": "controller-1",
+            "asked": "10.244.1.5",
             "answered_by": "my-app-1",
+            "redirect": None,
+            "pods": [{"pod": "my-app-1", "status": 200}],
             "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
             "way_back": f"{ADDRESS}:80 to 192.168.56.1:40000",
         },
     }
+    well: dict[str, Any] = {"state": "ok", "cause": None, "fix": None, "commands": []}
 
     assert json.loads(json.dumps(world.follow())) == {
         "hostname": HOST,
         "ok": True,
-        "hops": [{"hop": hop, "state": "ok", "cause": "", "fix": "", "evidence": evidence[hop]} for hop in HOPS],
+        "hops": [{"hop": hop, **well, "evidence": evidence[hop]} for hop in HOPS],
     }
 
 
 @pytest.mark.parametrize("name", BREAKAGES)
-def test_the_first_broken_hop_is_named_with_its_cause_and_its_fix(world: World, name: str) -> None:
+def test_the_first_broken_hop_is_named_with_its_cause_and_what_to_type(world: World, name: str) -> None:
     breakage = BREAKAGES[name]
     breakage.breaks(world)
     report = world.follow()
     where = HOPS.index(breakage.hop)
     broken = report["hops"][where]
 
-    assert (broken["state"], broken["cause"], broken["fix"]) == ("broken", breakage.cause, breakage.fix)
     assert not report["ok"]
-    assert [each["hop"] for each in report["hops"]] == HOPS
-    assert [each["state"] for each in report["hops"][:where]] == ["ok"] * where
-    assert report["hops"][where + 1 :] == [not_reached(each) for each in HOPS[where + 1 :]]
+    assert [hop["state"] for hop in report["hops"]] == ["ok"] * where + ["broken"] + ["not reached"] * (5 - where)
+    assert broken["cause"] == breakage.cause
+    assert broken["commands"] == [command.replace("{hosts}", str(world.client.hosts)) for command in breakage.commands]
+    assert broken["fix"]
+    assert trace.finding(broken)
+    assert report["hops"][where + 1 :] == [not_reached(hop) for hop in HOPS[where + 1 :]]
+
+
+def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
+    document = (Path(__file__).parents[2] / "docs" / "causes.md").read_text(encoding="utf-8")
+    headings = [line.removeprefix("### ") for line in document.splitlines() if line.startswith("### ")]
+
+    assert headings == list(trace.CAUSES)
+    assert all(cause.meaning in document for cause in trace.CAUSES.values())
+
+
+def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(world: World) -> None:
+    world.context = with_doors(
+        replace(world.context, isolated=True), FakeProvider(), world.cluster, world.context.bundle
+    )
+    world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None))
+
+    [command] = world.follow()["hops"][0]["commands"]
+
+    assert command.endswith(" /etc/netns/labctl-demo/hosts")
 
 
 def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
     world.client.macs[OURS] = {STRANGER}
+    evidence = world.follow()["hops"][2]["evidence"]
 
-    assert world.follow()["hops"][2]["evidence"] == {
-        "announced_by": "demo-worker-1",
-        "answers_arp": [{"mac": STRANGER, "node": None}],
-        "route": "dev br-demo src 192.168.56.1",
-    }
+    assert evidence["announced_by"] == "demo-worker-1"
+    assert evidence["answers_arp"] == [{"mac": STRANGER, "node": None}]
 
 
-@pytest.mark.parametrize("hint", ["", "Type this."])
-def test_an_api_that_does_not_answer_leaves_the_address_unexplained(world: World, hint: str) -> None:
-    class Silent(FakeCluster):
-        def get(self, *_asked: object) -> dict[str, Any] | None:
-            raise NotReadyError("the API server does not answer: refused", id="api-unreachable", hint=hint)
+@pytest.mark.parametrize(
+    ("error", "cause"),
+    [
+        (NotReadyError("refused", id="api-unreachable"), "api-unreachable"),
+        (RefusedError("no", id="kubernetes-refused", hint="Log in."), "lab-not-asked"),
+    ],
+)
+def test_an_api_that_does_not_answer_breaks_the_first_hop_that_needs_it(
+    world: World, monkeypatch: pytest.MonkeyPatch, error: LabError, cause: str
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise error
 
-        list = get  # type: ignore[assignment]  # it answers neither
-
-    vars(world.context).update(cluster=Silent())
+    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "get", refuse)
     name, address, *others = world.follow()["hops"]
 
     assert name["state"] == "ok"
-    assert (address["state"], address["cause"]) == ("broken", "the API server does not answer: refused")
-    assert address["fix"] == (hint or "`labctl status` says what runs; `labctl up` puts it right.")
+    assert (address["state"], address["cause"], address["fix"]) == ("broken", cause, error.hint or address["fix"])
     assert others == [not_reached(hop) for hop in HOPS[2:]]
 
 
-@pytest.mark.parametrize("status", [204, 301, 401, 403])
-def test_an_app_that_wants_a_login_answers_as_well_as_any(world: World, status: int) -> None:
-    world.answers(status)
+@pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429])
+@pytest.mark.parametrize("pod", ["my-app-1", None], ids=["the app says who it is", "the log says who it is"])
+def test_what_the_app_itself_answers_is_shown_and_is_well(world: World, status: int, pod: str | None) -> None:
+    response = world.answers(status, pod).follow()["hops"][5]
 
-    assert world.follow()["ok"]
+    assert (response["state"], response["evidence"]["status"]) == ("ok", status)
+    assert response["evidence"]["answered_by"] == "my-app-1"
 
 
-def test_nobody_says_which_pod_answered(world: World) -> None:
-    world.answers(200)
-    world.cluster.logs["default", "my-app-1"] = "GET / of-somebody-else"
-    world.cluster.logs[NAMESPACE, "controller-1"] = ""
-    response = world.follow()["hops"][5]["evidence"]
+@pytest.mark.parametrize(
+    ("location", "asked"),
+    [("/login", (HOST, "/login", 80, False)), (f"http://{HOST}/a?b=c", (HOST, "/a?b=c", 80, False))],
+)
+def test_a_redirect_is_followed_one_step(world: World, location: str, asked: tuple[str, str, int, bool]) -> None:
+    response = world.answers(302, location=location).follow()["hops"][5]
 
-    assert (response["answered_by"], response["taken_by"]) == (None, None)
+    assert response["state"] == "ok"
+    assert asked in world.client.asked
+    assert response["evidence"]["redirect"]["status"] == 302
+
+
+def test_a_redirect_to_somewhere_else_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(world.client, "resolve", lambda host: ([OURS if host == HOST else OTHER], 0.1))
+    response = world.answers(302, location="https://login.example.com/").follow()["hops"][5]
+
+    assert response["state"] == "ok"
+    assert {port for _, _, port, _ in world.client.asked} == {80}
+
+
+def test_an_app_that_answers_502_and_says_so_has_answered(world: World) -> None:
+    assert world.answers(502, "my-app-1").follow()["hops"][5]["cause"] == "app-answers-error"
+
+
+def test_the_same_error_of_every_pod_is_a_warning(world: World) -> None:
+    report = world.with_second_pod().answering((500, "my-app-1"), (500, "my-app-2")).follow()
+    response = report["hops"][5]
+
+    assert report["ok"]
+    assert (response["state"], response["cause"]) == ("warning", "app-answers-error")
+    assert response["evidence"]["pods"] == [{"pod": pod, "status": 500} for pod in ("my-app-1", "my-app-2")]
+
+
+@pytest.mark.parametrize("answers", [[(200, "my-app-1"), (500, "my-app-2")], [(500, "my-app-2"), (200, "my-app-1")]])
+def test_pods_that_differ_are_broken_whoever_is_asked_first(world: World, answers: list[tuple[int, str]]) -> None:
+    report = world.with_second_pod().answering(*answers).follow()
+
+    assert not report["ok"]
+    assert report["hops"][5]["cause"] == "pods-differ"
+    assert report["hops"][5]["commands"] == [f"{KUBECTL} -n default logs my-app-2 --all-containers --tail=50"]
+
+
+def test_a_pod_that_gets_no_request_is_unknown(world: World) -> None:
+    report = world.with_second_pod().answering((200, "my-app-1")).follow()
+
+    assert report["ok"]
+    assert (report["hops"][5]["state"], report["hops"][5]["cause"]) == ("unknown", "pod-not-reached")
+    assert len(world.client.asked) == 2 * 2 + 3
+
+
+def test_logs_that_cannot_be_read_leave_it_unknown_who_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> str:
+        raise RefusedError("no", id="kubernetes-refused")
+
+    monkeypatch.setattr(world.cluster, "log", refuse)
+    report = world.answers(200, None).follow()
+
+    assert report["ok"]
+    assert (report["hops"][5]["state"], report["hops"][5]["cause"]) == ("unknown", "answerer-unknown")
+
+
+def test_a_login_that_the_controller_asks_for_is_unknown(world: World) -> None:
+    response = world.answers(401, None, server="-").follow()["hops"][5]
+
+    assert (response["state"], response["cause"]) == ("unknown", "controller-asks-for-login")
+
+
+def test_the_log_of_any_container_of_a_pod_shows_who_answered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.set(APP_POD, spec={"containers": [{"name": "app"}, {"name": "sidecar"}]})
+    world.answers(200, None, log="")
+
+    def log(pod: str, _namespace: str, container: str = "") -> str:
+        if pod == "my-app-1" and not container:
+            raise RefusedError("a container name must be specified", id="kubernetes-refused")
+        return f"GET / mark-{len(world.client.asked)}" if container == "sidecar" else ""
+
+    monkeypatch.setattr(world.cluster, "log", log)
+
+    assert world.follow()["hops"][5]["evidence"]["answered_by"] == "my-app-1"
+
+
+def test_a_line_that_is_right_by_luck_is_a_warning(world: World) -> None:
+    world.client.addresses = [OURS, OTHER]
+    report = world.write_hosts(f"{OTHER} {HOST}\n").follow()
+
+    assert report["ok"]
+    assert (report["hops"][0]["state"], report["hops"][0]["cause"]) == ("warning", "hosts-entry-doubled")
+    assert all(hop["state"] == "ok" for hop in report["hops"][1:])
 
 
 def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:
@@ -511,74 +668,104 @@ def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:
     assert report["hops"][0]["evidence"]["source"] == "the system's resolver; no line of the hosts file says so"
 
 
-@pytest.mark.parametrize(
-    ("hosts", "chosen"),
-    [
-        ([None, "*.local", HOST], HOST),
-        ([None, "*.local"], "*.local"),
-        ([None, "local"], "*"),
-        (["*.my-app.local", "*.example", None], "*"),
-    ],
-)
-def test_the_rule_that_says_most_of_the_name_is_the_one(world: World, hosts: list[str | None], chosen: str) -> None:
-    [rule] = world.spec(INGRESS)["rules"]
-    nameless = {"http": rule["http"]}
-    world.spec(INGRESS)["rules"] = [nameless | ({} if host is None else {"host": host}) for host in hosts]
+def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world: World) -> None:
+    world.client.addresses.clear()
+    report = world.follow(only=trace.QUICK, past=trace.MISSING_NAME)
+    broken = trace.broken_hop(report)
 
-    assert world.follow()["hops"][3]["evidence"]["host"] == chosen
+    assert broken
+    assert broken["cause"] == "hosts-entry-missing"
+    assert broken["evidence"]["line"] == f"{ADDRESS} {HOST}"
+    assert trace.broken_hop(report, trace.MISSING_NAME) is None
+    assert [hop["state"] for hop in report["hops"]] == ["broken", "ok", "ok", "ok", "ok"]
+    assert report["hops"][-1]["evidence"]["status"] == 200
 
 
-def test_a_rule_may_name_its_port_and_lead_to_any_namespace(world: World) -> None:
-    backend = {"service": {"name": "shop", "port": {"name": "http"}}}
-    rule = {"host": HOST, "http": {"paths": [{"pathType": "Prefix", "backend": backend}]}}
-    endpoint = {"addresses": ["10.0.0.9"], "conditions": {"ready": True}}
-    labels = {"kubernetes.io/service-name": "shop"}
-    world.lose(INGRESS)
-    world.cluster.put(INGRESS[0], "Ingress", "shop", "shops", spec={"ingressClassName": "nginx", "rules": [rule]})
-    world.cluster.put("v1", "Service", "shop", "shops", spec={"ports": [{"name": "http", "port": 80}]})
-    world.cluster.put(SLICE[0], "EndpointSlice", "shop-s", "shops", metadata={"labels": labels}, endpoints=[endpoint])
-    world.client.exchange = replace(EXCHANGE, pod=None)
+@pytest.mark.parametrize("hostname", ["shop.local", "localhost"])
+def test_a_hostname_that_the_lab_does_not_serve_is_none_of_its_own(world: World, hostname: str) -> None:
+    name, *others = world.follow(hostname)["hops"]
 
-    report = world.follow()
-
-    assert report["ok"]
-    assert report["hops"][4]["evidence"]["pods"] == [{"pod": None, "address": "10.0.0.9", "node": None}]
+    assert (name["state"], name["cause"], name["commands"]) == ("broken", "hostname-not-served", [])
+    assert others == [not_reached(hop) for hop in HOPS[1:]]
 
 
-@pytest.mark.parametrize(
-    ("status", "reason"),
-    [
-        ({"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]}, ": my-app-1: Running"),
-        (
-            {"conditions": [{"type": "PodScheduled", "status": "False", "message": "0/2 nodes"}]},
-            ": my-app-1: 0/2 nodes",
-        ),
-        (
-            {"containerStatuses": [{"state": {"running": {}}, "lastState": {"terminated": {"reason": "OOMKilled"}}}]},
-            ": my-app-1: OOMKilled, restarted 0 times",
-        ),
-        ({}, ": my-app-1: unknown"),
-    ],
-)
-def test_a_pod_that_is_not_ready_says_why_as_well_as_it_can(world: World, status: dict[str, Any], reason: str) -> None:
-    world.set(APP_POD, status=status)
+def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_writes_none(world: World) -> None:
+    world.spec(INGRESS)["rules"].append({"host": "grafana.lab.test"})
+    world.spec(INGRESS)["rules"][1]["http"] = world.spec(INGRESS)["rules"][0]["http"]
+    name = world.follow("grafana.lab.test")["hops"][0]
+
+    assert name["cause"] == "hosts-entry-missing"
+    assert name["commands"] == [f"echo '{ADDRESS} grafana.lab.test' | sudo tee -a {world.client.hosts}"]
+
+
+def test_a_pod_that_is_not_ready_says_why(world: World) -> None:
+    world.set(APP_POD, status={"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]})
     world.set(SLICE, endpoints=[])
 
-    assert world.follow()["hops"][4]["cause"] == f"no pod behind the Service my-app is ready{reason}"
+    assert trace.finding(world.follow()["hops"][4]).endswith(": my-app-1: Running")
 
 
 def test_pods_that_go_are_not_ready_and_need_no_reason(world: World) -> None:
     world.cluster.objects[APP_POD]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     world.set(SLICE, endpoints=[])
 
-    assert world.follow()["hops"][4]["cause"] == "no pod behind the Service my-app is ready: they are going"
+    assert trace.finding(world.follow()["hops"][4]).endswith(": they are going")
 
 
-def test_a_hostname_that_the_lab_does_not_have_is_followed_as_far_as_it_goes(world: World) -> None:
-    report = world.follow("shop.local")
+def test_the_path_of_the_app_is_what_is_asked_for(world: World) -> None:
+    app = replace(world.context.lab.apps[0], path="/healthz?a=b")
+    lab = replace(world.context.lab, apps=(app,))
+    world.context = with_doors(replace(world.context, lab=lab), FakeProvider(), world.cluster, world.context.bundle)
 
-    assert report["hostname"] == "shop.local"
-    assert report["hops"][0]["cause"].startswith("shop.local has no address")
+    assert world.follow()["hops"][5]["evidence"]["path"] == "/healthz?a=b"
+    assert world.client.asked[0] == (HOST, "/healthz?a=b", 80, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "meant"),
+    [
+        (None, (HOST, "/")),
+        ("My-App.Local", (HOST, "/")),
+        ("my-app.local.", (HOST, "/")),
+        ("http://My-App.local", (HOST, "/")),
+        ("http://my-app.local:80/a/b?c=d", (HOST, "/a/b?c=d")),
+    ],
+)
+def test_a_target_is_a_hostname_or_a_url(context: Context, text: str | None, meant: tuple[str, str]) -> None:
+    assert target(context, text) == meant
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("a..b", "hostname-invalid"),
+        ("", "hostname-invalid"),
+        (".", "hostname-invalid"),
+        ("my-app.local:80", "hostname-invalid"),
+        ("192.168.56.100", "hostname-invalid"),
+        ("::1", "hostname-invalid"),
+        ("caf\u00e9.local", "hostname-invalid"),
+        ("-a.local", "hostname-invalid"),
+        ("a_b.local", "hostname-invalid"),
+        ("my app", "hostname-invalid"),
+        ("a\x00b", "hostname-invalid"),
+        ("my-app.local\n", "hostname-invalid"),
+        ("a" * 64 + ".local", "hostname-invalid"),
+        ("a." * 127 + "a", "hostname-invalid"),
+        ("http://", "hostname-invalid"),
+        ("https://my-app.local/", "url-invalid"),
+        ("http://my-app.local:8080/", "url-invalid"),
+        ("http://my-app.local:port/", "url-invalid"),
+        ("http://[::1/", "url-invalid"),
+        ("http://my-app.local/a b", "url-invalid"),
+        ("http://my-app.local/\u00e9", "url-invalid"),
+    ],
+)
+def test_what_is_no_hostname_is_a_message(context: Context, text: str, error: str) -> None:
+    with pytest.raises(UsageError) as refused:
+        target(context, text)
+
+    assert refused.value.id == error
 
 
 def test_a_lab_without_an_app_wants_a_hostname(world: World) -> None:
@@ -599,10 +786,18 @@ def test_a_trace_is_one_and_one_that_is_watched_goes_on(world: World, monkeypatc
 
     watched = trace.traces(world.context, HOST, watch=True)
     assert next(watched)["ok"]
-    world.answers(503)
+    world.answers(503, None, server="-")
     assert not next(watched)["ok"]
     assert slept == [trace.WATCH_SECONDS]
 
 
+def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: world.answers(200))
+    world.answers(503, None, server="-")
+
+    assert [report["ok"] for report in trace.traces(world.context, None, watch=False, wait=60)] == [True]
+
+
 def not_reached(hop: str) -> HopReport:
-    return {"hop": hop, "state": "not reached", "cause": "", "fix": "", "evidence": {}}
+    return {"hop": hop, "state": "not reached", "cause": None, "fix": None, "commands": [], "evidence": {}}

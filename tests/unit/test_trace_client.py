@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 
 import pytest
@@ -83,6 +83,14 @@ def test_what_sync_wrote_is_found(hosts_file: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(client, "HOSTS", hosts_file)
 
     assert Client().hosts_line(HOST, OURS) == HostsLine(4, OURS, LINE, "demo")
+
+
+def test_an_address_of_ipv6_is_found_however_it_is_written(hosts_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hosts_file.write_text(f"0:0:0:0:0:0:0:1 {HOST}\n{BLOCK}")
+    monkeypatch.setattr(client, "HOSTS", hosts_file)
+    loopback = IPv6Address("::1")
+
+    assert Client().hosts_line(HOST, loopback) == HostsLine(1, loopback, f"0:0:0:0:0:0:0:1 {HOST}", None)
 
 
 @pytest.mark.parametrize(

@@ -381,6 +381,8 @@ Apps
   my-app   http://my-app.local   200
 Problems
   node demo-worker-1 is not Ready: [kubelet] is silent
+    fix: Run `labctl up` to fix it.
+    $ labctl --name demo up
 """
     )
 
@@ -388,6 +390,7 @@ Problems
 def test_status_of_a_lab_that_has_nothing_yet_shows_dashes() -> None:
     empty = report()
     empty["nodes"], empty["addresses"], empty["problems"] = [], [], []
+    assert empty["ingress"]
     empty["ingress"]["address"], empty["ingress"]["ready"] = None, False
     empty["apps"][0]["http"] = None
     lines = shown(lambda stream: ui.status(empty, stream)).splitlines()
@@ -395,6 +398,15 @@ def test_status_of_a_lab_that_has_nothing_yet_shows_dashes() -> None:
     assert lines[lines.index("Ingress") + 2].split()[-2:] == ["-", "no"]
     assert lines[lines.index("Apps") + 2].split() == ["my-app", "http://my-app.local", "-"]
     assert lines[-2:] == ["Problems", "  none"]
+
+
+def test_status_of_a_lab_whose_api_is_away_knows_no_controller() -> None:
+    empty = report()
+    empty["ingress"] = None
+
+    lines = shown(lambda stream: ui.status(empty, stream)).splitlines()
+
+    assert lines[lines.index("Ingress") + 2] == "Apps"
 
 
 def test_status_colours_good_and_bad_on_a_terminal() -> None:
@@ -475,5 +487,12 @@ def report() -> StatusReport:
             "ready": True,
         },
         "apps": [{"name": "my-app", "url": "http://my-app.local", "http": 200}],
-        "problems": ["node demo-worker-1 is not Ready: [kubelet] is silent"],
+        "problems": [
+            {
+                "id": "node-not-ready",
+                "text": "node demo-worker-1 is not Ready: [kubelet] is silent",
+                "fix": "Run `labctl up` to fix it.",
+                "commands": ["labctl --name demo up"],
+            }
+        ],
     }

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from fake_trace import hop as told
 
 from labctl import ui
 from labctl.report import HopReport, TraceReport
@@ -25,6 +26,8 @@ RULE = {
     "path": "/",
     "class": "nginx",
     "backend": {"service": "my-app", "port": 80},
+    "split": None,
+    "other_ingresses": [],
     "controller_pods": [{"pod": "c-1", "node": "demo-worker-1"}, {"pod": "c-2", "node": "demo-worker-2"}],
 }
 POD = {
@@ -37,6 +40,8 @@ RESPONSE = {
     "status": 200,
     "taken_by": "c-1",
     "answered_by": "my-app-1",
+    "path": "/",
+    "redirect": None,
     "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
     "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
 }
@@ -92,16 +97,43 @@ def test_a_broken_hop_is_shown_with_cause_what_was_seen_and_fix() -> None:
         "  │           seen: ARP is answered by 02:00:00:00:00:99 (no node of the lab)",
         "  │           seen: route: dev br-demo src 192.168.56.1",
         "  │           fix: Type this.",
+        "  │           $ labctl --name demo up",
         "  · rule      not reached",
         "  · pod       not reached",
         "  · response  not reached",
     ]
 
 
+@pytest.mark.parametrize(("state", "sign"), [("warning", "!"), ("unknown", "?")])
+def test_a_hop_that_is_not_broken_and_not_well_has_a_sign_of_its_own(state: str, sign: str) -> None:
+    stdout = io.StringIO()
+    report = traced(EVIDENCE)
+    report["hops"][0] = told("name", "hosts-entry-doubled", "two lines", state=state, evidence=NAME)
+
+    ui.trace(report, stdout)
+
+    assert stdout.getvalue().splitlines()[1] == f"  {sign} name      two lines"
+
+
+def test_a_canary_a_redirect_and_a_name_outside_are_shown() -> None:
+    canary = {"ingress": "default/canary", "service": "canary", "weight": 10, "total": 100, "by": ["x-canary"]}
+    redirect = {"location": "/login", "status": 200, "failure": ""}
+    rule, response = RULE | {"split": canary, "other_ingresses": ["default/b"]}, RESPONSE | {"redirect": redirect}
+    pod = POD | {"external_name": "example.com"}
+
+    text = shown(EVIDENCE | {"rule": rule, "pod": pod, "response": response})
+
+    assert "10 of 100 requests, or by x-canary go to the canary's Service canary, by the Ingress default/canary" in text
+    assert "these have rules for it as well: default/b" in text
+    assert "the Service my-app stands for example.com" in text
+    assert "redirects to /login: HTTP 200" in text
+
+
 def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix() -> None:
-    assert shown({}, "name").splitlines()[1:4] == [
+    assert shown({}, "name").splitlines()[1:5] == [
         "  ✗ name      it is [not] right",
         "  │           fix: Type this.",
+        "  │           $ labctl --name demo up",
         "  · address   not reached",
     ]
 
@@ -165,15 +197,8 @@ def traced(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any
 
 def hop(name: str, seen: Mapping[str, Any], broken: str, evidence: Mapping[str, Any]) -> HopReport:
     if name == broken:
-        return {
-            "hop": name,
-            "state": "broken",
-            "cause": "it is [not]\nright",
-            "fix": "Type this.",
-            "evidence": dict(evidence),
-        }
-    state = "ok" if name in seen else "not reached"
-    return {"hop": name, "state": state, "cause": "", "fix": "", "evidence": seen.get(name, {})}
+        return told(name, "no-answer", "it is [not]\nright", fix="Type this.", evidence=evidence)
+    return told(name, evidence=seen[name]) if name in seen else told(name, state="not reached")
 
 
 def shown(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> str:

@@ -1,0 +1,64 @@
+"""A trace that finds what a test says: for the tests of those who ask for one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from labctl import trace, web
+from labctl.context import Context
+from labctl.report import HopReport, TraceReport
+
+CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controller-has-no-backend"}
+
+
+class FakeFollow:
+    """Follows requests of which it knows the answers; the name is found if a line of the lab's hosts file has it."""
+
+    def __init__(self, answers: Mapping[str, web.Answer]) -> None:
+        self.answers = answers
+
+    def __call__(
+        self,
+        context: Context,
+        wanted: str | None,
+        _client: object = None,
+        *,
+        only: Collection[str] = tuple(trace.HOPS),
+        past: Collection[str] = (),
+    ) -> TraceReport:
+        hostname = wanted or context.lab.apps[0].hostname
+        answer = self.answers.get(hostname, web.Answer(200))
+        hops = {name: hop(name) for name in only}
+        hops["response"] = hop("response", evidence={"status": answer.status, "path": "/", "pods": []})
+        if hostname not in context.lab.hosts_file.read_text():
+            hops["name"] = hop("name", "hosts-entry-missing", f"{hostname} has no address", fix="Add it.")
+        if answer.status is None or answer.status in CAUSES:
+            cause = CAUSES.get(answer.status or 0, "no-answer")
+            hops["response"] = hop("response", cause, str(answer), evidence={"status": answer.status})
+        ok = all(each["state"] == "ok" for each in hops.values())
+        if hops["name"]["cause"] not in {None, *past}:
+            hops = {name: hops[name] if name == "name" else hop(name, state="not reached") for name in only}
+        return {"hostname": hostname, "ok": ok, "hops": list(hops.values())}
+
+
+def hop(
+    name: str,
+    cause: str | None = None,
+    finding: str = "",
+    *,
+    state: str = "",
+    fix: str | None = None,
+    evidence: Mapping[str, Any] | None = None,
+) -> HopReport:
+    """Return the report of a hop: ok, or broken where it has a cause."""
+    seen = {**(evidence or {}), **({"finding": finding} if cause else {})}
+    commands = ["labctl --name demo up"] if cause else []
+    return {
+        "hop": name,
+        "state": state or ("broken" if cause else "ok"),
+        "cause": cause,
+        "fix": fix or ("Mend it." if cause else None),
+        "commands": commands,
+        "evidence": seen,
+    }
