@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl import observe, trace, web
+from labctl import hosts, observe, trace, web
 from labctl.context import Context
-from labctl.errors import LabError
+from labctl.errors import HostsError, LabError
 from labctl.kube import Cluster
 from labctl.lab import App, Lab
 from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, ProblemReport, StatusReport
@@ -70,6 +70,7 @@ def _live(context: Context, problems: Problems) -> StatusReport:
     addresses = _addresses(cluster, lab, problems)
     ingress = _ingress(context, problems)
     apps = [_app(context, app, problems) for app in lab.apps]
+    _check_block(lab, problems)
     return {
         "lab": lab.name,
         "ok": not problems.found,
@@ -165,6 +166,14 @@ def _app(context: Context, app: App, problems: Problems) -> AppReport:
         problems.add(str(hop["cause"]), text, hop["fix"], hop["commands"])
     status = report["hops"][-1]["evidence"].get("status")
     return {"name": app.name, "url": app.url, "http": status}
+
+
+def _check_block(lab: Lab, problems: Problems) -> None:
+    """Note a hosts file in which `up` could not tell the lab's block from the lines of others."""
+    try:
+        hosts.show(lab.hosts_file, lab.name)
+    except HostsError as error:
+        problems.add(error.id, error.message, error.hint, ())
 
 
 def _by_name(lab: Lab) -> list[AppReport]:

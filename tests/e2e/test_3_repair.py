@@ -31,7 +31,7 @@ def test_a_deleted_deployment_is_there_after_up(lab: RealLab) -> None:
         lambda: lab.labctl("status", "-o", "json", code=8).document(), lambda status: status["problems"]
     )
 
-    assert any("my-app" in problem for problem in broken["problems"])
+    assert any("my-app" in problem["text"] for problem in broken["problems"])
     assert _changed(lab) == ["apps"]
     assert lab.status()["ok"]
 
@@ -55,7 +55,7 @@ def test_a_service_of_another_type_is_a_load_balancer_after_up(lab: RealLab) -> 
 
     assert not broken["ok"]
     assert broken["ingress"]["address"] is None
-    assert any(problem.startswith(WRONG_TYPE) for problem in broken["problems"])
+    assert any(problem["text"].startswith(WRONG_TYPE) for problem in broken["problems"])
     assert WRONG_TYPE in text
     assert _changed(lab) == ["ingress"]
     assert lab.status()["ingress"]["address"] == "192.168.56.100"
@@ -66,7 +66,7 @@ def test_a_deleted_pool_is_there_after_up(lab: RealLab) -> None:
     lab.kubectl("delete", "ipaddresspools", "--all", "-n", "metallb-system")
     broken = lab.status(code=8)
 
-    assert any(problem.startswith("MetalLB has no pool e2e") for problem in broken["problems"])
+    assert "pool-missing" in {problem["id"] for problem in broken["problems"]}
     assert "metallb" in _changed(lab)
     assert len(lab.objects("ipaddresspools", "-n", "metallb-system")["items"]) == 1
     assert lab.status()["ok"]
@@ -77,7 +77,8 @@ def test_a_missing_line_of_the_hosts_file_is_there_after_hosts_sync(lab: RealLab
     lab.labctl("hosts", "remove")
     broken = lab.status(code=8)
 
-    assert any("192.168.56.100 my-app.local" in problem for problem in broken["problems"])
+    assert [problem["id"] for problem in broken["problems"]] == ["hosts-entry-missing"]
+    assert "192.168.56.100 my-app.local" in broken["problems"][0]["fix"]
     assert lab.labctl("hosts", "sync").out.split() == ["192.168.56.100", "my-app.local"]
     assert lab.status()["ok"]
 

@@ -112,73 +112,67 @@ def _let_a_stranger_in(lab: RealLab) -> None:
 
 
 BREAKAGES = {
-    "no hosts line": Breakage(lambda lab: lab.labctl("hosts", "remove"), "name", "has no address"),
+    "no hosts line": Breakage(lambda lab: lab.labctl("hosts", "remove"), "name", "hosts-entry-missing"),
     "a wrong address in the hosts line": Breakage(
-        _edit_hosts(b"192.168.56.100", b"192.168.56.99"), "name", "in labctl's block, says 192.168.56.99"
+        _edit_hosts(b"192.168.56.100", b"192.168.56.99"), "name", "hosts-entry-outdated"
     ),
     "a shadowing line": Breakage(
         _edit_hosts(b"", b"192.168.56.77 my-app.local\n"),
         "name",
-        "line 1, says 192.168.56.77 before labctl's own",
+        "hosts-entry-shadowed",
         _edit_hosts(b"192.168.56.77 my-app.local\n", b""),
     ),
     "no pool": Breakage(
-        _kubectl("delete", "ipaddresspools", "--all", "-n", "metallb-system"), "address", "IPAddressPool"
+        _kubectl("delete", "ipaddresspools", "--all", "-n", "metallb-system"), "address", "pool-missing"
     ),
-    "an exhausted pool": Breakage(_exhaust_the_pool, "address", "the pool is exhausted", _empty_the_pool),
+    "an exhausted pool": Breakage(_exhaust_the_pool, "address", "pool-exhausted", _empty_the_pool),
     "a Service of type ClusterIP": Breakage(
-        _patch(*CONTROLLER, merge={"spec": {"type": "ClusterIP"}}), "address", "its type is ClusterIP"
+        _patch(*CONTROLLER, merge={"spec": {"type": "ClusterIP"}}), "address", "service-not-a-load-balancer"
     ),
     "no L2Advertisement": Breakage(
-        _kubectl("delete", "l2advertisements", "--all", "-n", "metallb-system"), "node", "no L2Advertisement"
+        _kubectl("delete", "l2advertisements", "--all", "-n", "metallb-system"), "node", "advertisement-missing"
     ),
     "the exclude label on every node": Breakage(
         _kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="),
         "node",
-        "every node has the label",
+        "nodes-excluded",
         _kubectl("label", "nodes", "--all", f"{EXCLUDED}-"),
     ),
     "no speaker": Breakage(
         _kubectl("delete", "daemonset", "speaker", "-n", "metallb-system"),
         "node",
-        "speaker is not ready on e2e-control-plane or e2e-worker-1",
+        "speaker-not-ready",
     ),
     "the address at a foreign MAC": Breakage(
-        _let_a_stranger_in, "node", "is no node of the lab", lambda _lab: run("ip", "netns", "delete", "e2e-stranger")
+        _let_a_stranger_in, "node", "address-taken", lambda _lab: run("ip", "netns", "delete", "e2e-stranger")
     ),
     "no controller pod": Breakage(
         _kubectl("scale", "deployment", "ingress-nginx-controller", "-n", "ingress-nginx", "--replicas=0"),
         "node",
-        "no pod of the ingress controller traefik is ready",
+        "controller-not-ready",
         _kubectl("scale", "deployment", "ingress-nginx-controller", "-n", "ingress-nginx", "--replicas=2"),
     ),
     "a wrong IngressClass": Breakage(
-        _patch("ingress", "my-app", merge={"spec": {"ingressClassName": "other"}}), "rule", "has the class other"
+        _patch("ingress", "my-app", merge={"spec": {"ingressClassName": "other"}}), "rule", "ingress-class-other"
     ),
-    "a wrong host": Breakage(_set_rule("host", "other.local"), "rule", "no Ingress has a rule for my-app.local"),
+    "a wrong host": Breakage(_set_rule("host", "other.local"), "rule", "ingress-missing"),
     "a wrong Service name": Breakage(
-        _set_rule("http/paths/0/backend/service/name", "other"), "pod", "names the Service other, and there is none"
+        _set_rule("http/paths/0/backend/service/name", "other"), "pod", "backend-service-missing"
     ),
     "a wrong port": Breakage(
         _set_rule("http/paths/0/backend/service/port", {"name": "other"}),
         "pod",
-        "names port other of the Service my-app",
+        "backend-port-missing",
     ),
     "a selector without pods": Breakage(
         _patch("service", "my-app", merge={"spec": {"selector": {"app.kubernetes.io/name": "other"}}}),
         "pod",
-        "chooses no pod",
+        "selector-matches-nothing",
     ),
     "a crashing app": Breakage(
         lambda lab: _run_instead(lab, "nginx", "-t", "-c", "/nowhere"),
         "pod",
-        "no pod behind the Service my-app is ready",
-        _run_as_ever,
-    ),
-    "an app that answers 500": Breakage(
-        lambda lab: _run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=FAILING),
-        "response",
-        "the app itself answers 500, in pod my-app-",
+        "no-pod-ready",
         _run_as_ever,
     ),
 }
@@ -192,6 +186,7 @@ def test_every_hop_of_a_healthy_lab_has_its_evidence(lab: RealLab) -> None:
     assert (traced["hostname"], traced["ok"]) == ("my-app.local", True)
     assert [hop["hop"] for hop in traced["hops"]] == HOPS
     assert name["address"] == "192.168.56.100"
+    assert name["source"].startswith(f"{HOSTS}, line ")
     assert name["source"].endswith("192.168.56.100 my-app.local")
     assert (address["service"], address["pool"]) == ("ingress-nginx/ingress-nginx-controller", "e2e")
     assert node["answers_arp"] == [{"mac": neighbours.split()[4], "node": node["announced_by"]}]
@@ -223,12 +218,27 @@ def test_the_first_broken_hop_is_named_with_its_cause(lab: RealLab, name: str) -
     with _broken(lab, breakage):
         where = HOPS.index(breakage.hop)
         # A later hop may be broken by the same cause first: MetalLB withdraws an address a moment after its last pod.
-        traced = eventually(lambda: _traced(lab), lambda traced: breakage.cause in traced["hops"][where]["cause"])
+        traced = eventually(lambda: _traced(lab), lambda traced: traced["hops"][where]["cause"] == breakage.cause)
 
         states = [hop["state"] for hop in traced["hops"]]
         assert states == ["ok"] * where + ["broken"] + ["not reached"] * (len(HOPS) - where - 1)
         assert traced["hops"][where]["fix"]
         assert "fix: " in lab.labctl("trace", code=8).out
+
+
+def test_an_app_that_answers_500_from_every_pod_is_reached(lab: RealLab) -> None:
+    _run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=FAILING)
+    try:
+        traced = eventually(lambda: _traced(lab), lambda traced: traced["hops"][-1]["evidence"].get("status") == 500)
+        response = traced["hops"][-1]
+
+        assert traced["ok"]
+        assert (response["state"], response["cause"]) == ("warning", "app-answers-error")
+        assert {each["status"] for each in response["evidence"]["pods"]} == {500}
+        assert [app["http"] for app in lab.status()["apps"]] == [500]
+    finally:
+        _run_as_ever(lab)
+        lab.up()
 
 
 @contextmanager

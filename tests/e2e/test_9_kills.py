@@ -104,7 +104,7 @@ def test_a_halt_that_was_killed_can_be_repeated_and_undone(survivor: RealLab, po
     _killed(survivor, point, "halt")
     survivor.labctl("halt")
 
-    assert any("does not run" in problem for problem in survivor.status(code=8)["problems"])
+    assert any("does not run" in problem["text"] for problem in survivor.status(code=8)["problems"])
     survivor.labctl("resume", seconds=UP_SECONDS)
     _check_from_outside(survivor)
 
@@ -137,7 +137,7 @@ def test_a_lab_comes_back_after_its_machine_was_switched_off(survivor: RealLab) 
     shutil.rmtree(RUNTIME)
     seen.remove_control_groups()
 
-    assert any("is gone" in problem for problem in survivor.status(code=8)["problems"])
+    assert any("is gone" in problem["text"] for problem in survivor.status(code=8)["problems"])
     survivor.labctl("resume", seconds=UP_SECONDS)
     _check_from_outside(survivor)
 

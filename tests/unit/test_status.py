@@ -137,6 +137,12 @@ def test_a_name_that_is_missing_is_a_problem_and_the_app_is_asked_at_its_address
     assert [app["http"] for app in report_on(well)["apps"]] == [200]
 
 
+def test_a_block_that_up_would_refuse_is_a_problem_though_the_name_is_found(well: Context) -> None:
+    well.lab.hosts_file.write_text(f"# BEGIN labctl demo\n{ADDRESS} my-app.local\n")
+
+    assert _problem(well)[0] == "hosts-damaged"
+
+
 def test_a_cause_that_was_told_of_is_not_told_of_again_for_every_app(
     well: Context, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
 ) -> None:
