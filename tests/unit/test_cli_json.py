@@ -27,7 +27,7 @@ ROOT = tree(cli.app)
 COMMANDS = {words for words, command in commands(ROOT) if not hasattr(command, "commands")}
 OTHER_PROGRAMS = {"exec", "ssh"}
 """What these print is not labctl's."""
-APP = {"name", "image", "hostname", "port", "replicas", "url"}
+APP = {"name", "image", "hostname", "port", "replicas", "path", "url"}
 BUNDLE = {"id", "kubernetes", "metallb", "traefik", "nginx", "architecture", "MiB", "folder"}
 HOSTS = {"": {"version", "file", "lines"}}
 CHECK = {"id", "state", "cause", "seen", "why", "fix", "fixed"}
