@@ -27,6 +27,15 @@ def test_several_apps_answer_at_hostnames_of_their_own(lab: RealLab, tmp_path: P
     assert len(lab.objects("pods", "-l", "app.kubernetes.io/name=shop")["items"]) == 2
 
 
+def test_an_app_that_is_meant_to_have_no_pods_is_well(lab: RealLab, tmp_path: Path) -> None:
+    result = lab.up("--config", _config(tmp_path, MY_APP, {**SHOP, "replicas": 0})).result()
+
+    assert (result["ok"], result["urls"]) == (True, ["http://my-app.local"])
+    assert lab.objects("deployment", "shop")["status"].get("replicas", 0) == 0
+    assert [app["http"] for app in lab.status()["apps"]] == [200, None]
+    assert lab.page("http://shop.test")[0] != 200
+
+
 def test_an_image_that_cannot_be_had_is_named(lab: RealLab, tmp_path: Path) -> None:
     *steps, result = lab.up("--config", _config(tmp_path, MY_APP, NOT_PULLABLE), code=6).events()
 

@@ -25,6 +25,20 @@ def test_a_deleted_pod_is_another_one_after_up(lab: RealLab) -> None:
     assert lab.status()["ok"]
 
 
+def test_a_pod_is_moved_to_a_node_with_fewer_only_where_that_node_takes_pods(lab: RealLab) -> None:
+    worker = f"{lab.name}-worker-1"
+    lab.kubectl("cordon", worker)
+    [driven] = [pod for pod, node in _placed(lab).items() if node == worker]
+    lab.kubectl("delete", "pod", driven)
+    before = eventually(lambda: _placed(lab), lambda placed: len(placed) == 2 and worker not in placed.values())
+    assert _changed(lab) == []
+    assert _placed(lab) == before
+
+    lab.kubectl("uncordon", worker)
+    assert _changed(lab) == ["apps"]
+    assert worker in _placed(lab).values()
+
+
 def test_a_deleted_deployment_is_there_after_up(lab: RealLab) -> None:
     lab.kubectl("delete", "deployment", "my-app")
     broken = eventually(
@@ -91,3 +105,10 @@ def _app_pods(lab: RealLab) -> set[str]:
     """The pods of the app that are to stay."""
     pods = lab.objects("pods", "-l", "app.kubernetes.io/name=my-app")["items"]
     return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
+
+
+def _placed(lab: RealLab) -> dict[str, str]:
+    """The nodes of the app's pods that are to stay, by pod; a pod that has no node yet has none."""
+    pods = lab.objects("pods", "-l", "app.kubernetes.io/name=my-app")["items"]
+    staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    return {pod["metadata"]["name"]: pod["spec"].get("nodeName", "") for pod in staying}

@@ -206,7 +206,14 @@ def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
 
 ABOUT_A_LAB = (
     *(("halt",), ("halt", "worker-1"), ("resume",), ("destroy", "--yes"), ("status",), ("trace",), ("open",)),
-    *(("kubeconfig",), ("kubeconfig", "--merge"), ("ssh", "worker-1"), ("exec", "--", "true")),
+    *(
+        ("kubeconfig",),
+        ("kubeconfig", "--merge"),
+        ("ssh", "worker-1"),
+        ("exec", "--", "true"),
+        ("logs",),
+        ("logs", "worker-1"),
+    ),
     *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
 )
 """Commands about a lab that was made."""
