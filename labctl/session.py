@@ -67,14 +67,21 @@ def asked(
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
 
 
+def named(session: Session) -> str:
+    """Return the name of the lab that is meant. It becomes a folder's: one that is given is checked as well.
+
+    Raises UsageError where an option or labctl.yaml gives a name that none can have, or that cannot be read.
+    """
+    file = None if session.lab_name is not None else config.find(session.config_file)
+    return config.name_of(file, session.lab_name)
+
+
 def existing(session: Session) -> Context:
     """The context of a lab as it was last brought up. Raises MissingError where there is none of that name.
 
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
     """
-    # A name that is given is checked as well: it becomes a folder's.
-    file = None if session.lab_name is not None else config.find(session.config_file)
-    name = config.name_of(file, session.lab_name)
+    name = named(session)
     made = record.read(paths.state(name))
     if made is None:
         raise MissingError(
@@ -92,8 +99,7 @@ def removable(session: Session) -> Context:
     except MissingError as error:
         if error.id != record.DAMAGED:
             raise
-    file = None if session.lab_name is not None else config.find(session.config_file)
-    lab = config.from_values({"name": config.name_of(file, session.lab_name)})
+    lab = config.from_values({"name": named(session)})
     folder = paths.state(lab.name)
     return Context(lab, folder, paths.cache(), isolated=record.has_own_engine(folder))
 
@@ -101,15 +107,24 @@ def removable(session: Session) -> Context:
 def known(session: Session) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 
-    It is for those who report on a lab, in whatever state it is.
+    It is for those who report on a lab, in whatever state it is. Raises UsageError as `named` does.
     """
     for read in (existing, partial(asked, overrides=config.Overrides())):
         try:
             return read(session)
         except LabError:
             continue
-    lab = config.from_values({"name": session.lab_name} if session.lab_name else {})
+    lab = config.from_values({"name": named(session)})
     return Context(lab, paths.state(lab.name), paths.cache())
+
+
+def known_or_default(session: Session) -> Context:
+    """Return the same; where nobody can say which lab is meant, the context of the default lab."""
+    try:
+        return known(session)
+    except UsageError:
+        lab = config.from_values({})
+        return Context(lab, paths.state(lab.name), paths.cache())
 
 
 def entered(session: Session) -> Context:

@@ -64,7 +64,7 @@ def version(context: typer.Context) -> None:
     """Show the versions of labctl, of the lab and of its tools."""
     from labctl import inventory, session
 
-    ui.document(inventory.versions(session.known(context.obj)), context.obj.output, sys.stdout, ui.values)
+    ui.document(inventory.versions(session.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("schema")

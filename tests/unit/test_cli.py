@@ -211,8 +211,6 @@ ABOUT_A_LAB = (
         ("kubeconfig", "--merge"),
         ("ssh", "worker-1"),
         ("exec", "--", "true"),
-        ("logs",),
-        ("logs", "worker-1"),
     ),
     *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
 )
@@ -249,6 +247,24 @@ def test_a_file_that_is_not_read_is_no_reason_for_the_default_lab(
     assert labctl(*line) == 2
     assert file in capsys.readouterr().err
     assert [path.name for path in home.iterdir()] == [file]
+
+
+@pytest.mark.parametrize("line", [("logs",), ("logs", "worker-1")], ids=" ".join)
+@pytest.mark.parametrize(
+    ("text", "code", "told"),
+    [("name: class\nworker: 2", 3, "class"), ("apps: [", 2, "labctl.yaml"), ("name: Demo", 2, "Demo")],
+)
+@pytest.mark.usefixtures("context")
+def test_the_logs_are_those_of_the_lab_that_is_named_or_of_none(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...], text: str, code: int, told: str
+) -> None:
+    (home / "state" / "labctl" / "demo" / "log").write_text("of another lab")
+    (home / "labctl.yaml").write_text(text)
+
+    assert labctl(*line) == code
+    out, err = capsys.readouterr()
+    assert told in err
+    assert not out
 
 
 def test_labs_are_listed_whatever_the_configuration_says(labctl: Run, home: Path) -> None:

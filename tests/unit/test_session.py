@@ -376,3 +376,16 @@ def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) ->
 def test_a_question_that_nobody_answers_is_a_no() -> None:
     with pytest.raises(UsageError, match="not confirmed"):
         session.confirm("Destroy?")
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [("name: class\nworker: 2", "class"), ("apps: [", "demo"), ("name: Demo", "demo"), ("", "demo")]
+)
+def test_versions_are_those_of_the_lab_that_is_named_as_far_as_it_can_be_read(
+    monkeypatch: pytest.MonkeyPatch, home: Path, text: str, name: str
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    (home / "labctl.yaml").write_text(text)
+
+    assert session.known_or_default(SESSION).lab.name == name
+    assert session.known_or_default(replace(SESSION, lab_name="other")).lab.name == "other"
