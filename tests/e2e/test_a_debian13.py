@@ -19,7 +19,8 @@ from .reallab import Ran
 pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).parents[2]
-PACKAGE = ("labctl", "templates", "Vagrantfile.j2", "pyproject.toml", "README.md", "LICENSE")
+BUILT_FROM = ("labctl", "templates", "Vagrantfile.j2", "docs", "pyproject.toml", "README.md", "LICENSE")
+"""What of the checkout its package is made of."""
 HOSTS = Path("/etc/hosts")
 FOREIGN = "vagrant_network_172.31.0.0/24"
 """Of another project: Vagrant's own destroy removes whatever is idle and called so."""
@@ -83,7 +84,7 @@ def _state(machine: Debian13) -> dict[str, object]:
 def _checkout(machine: Debian13, user: User) -> str:
     """The user has a copy of what labctl is made of, in this folder."""
     folder = user.home / "checkout"
-    for name in PACKAGE:
+    for name in BUILT_FROM:
         source, target = CHECKOUT / name, machine.path(folder / name)
         target.parent.mkdir(exist_ok=True)
         if source.is_dir():
