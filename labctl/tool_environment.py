@@ -23,7 +23,6 @@ TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "vagrant": _ENGINE,
         "docker": _ENGINE,
         "go": (*_GO, "GOPATH", "GOMODCACHE", "GOCACHE", "GOTMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *_PROXIES),
-        "python": ("PIP_*", "REQUESTS_CA_BUNDLE", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", *_PROXIES),
         "apt-get": ("APT_CONFIG", *_PROXIES),
         "apt-cache": ("APT_CONFIG",),
         "mmdebstrap": ("APT_CONFIG", *_PROXIES),
@@ -42,8 +41,7 @@ def environment(program: str, ours: Mapping[str, str], users: Mapping[str, str] 
 
     An Engine that labctl names in `ours` is reached as labctl says, whatever the user's variables say of another one.
     """
-    name = "python" if program.startswith("python") else program
-    given = _chosen(users, (*COMMON, *TOOLS.get(name, ())))
+    given = _chosen(users, (*COMMON, *TOOLS.get(program, ())))
     if DOCKER_HOST in ours:
         given = {name: value for name, value in given.items() if name not in _ENGINE}
     return {**given, **FIXED, **ours}

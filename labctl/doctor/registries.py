@@ -11,6 +11,9 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
 from labctl.doctor.surroundings import Surroundings
 
+MODULE_PROXY = "https://proxy.golang.org"
+"""What a Go asks that is fetched with the bundle and told nothing else."""
+
 
 def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
     """One registry of each kind answers. Each is asked for a few seconds at most."""
@@ -30,7 +33,7 @@ def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
 
 def _go(seen: Surroundings) -> str:
     said = seen.run("go", "env", "GOPROXY")
-    return _first_url(said.out) if said is not None else ""
+    return _first_url(said.out if said is not None else seen.environment.get("GOPROXY", MODULE_PROXY))
 
 
 def _pip(seen: Surroundings) -> str:

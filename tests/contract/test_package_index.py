@@ -142,8 +142,9 @@ def test_the_password_in_an_address_is_used_on_its_own_host_and_told_to_nobody(t
         (b"{", WHEEL, "wheel-not-found"),
         (b'{"files": [{"url": 1}]}', WHEEL, "wheel-not-found"),
         (b"[]", WHEEL, "wheel-not-found"),
+        (b'{"files": [{"filename": "x", "url": "x", "hashes": 1}]}', WHEEL, "wheel-not-found"),
     ],
-    ids=["another file", "another checksum", "half a page", "an odd page", "no object"],
+    ids=["another file", "another checksum", "half a page", "an odd page", "no object", "odd checksums"],
 )
 def test_nothing_else_is_taken(tmp_path: Path, index: Index, page: bytes, served: bytes, expected: str) -> None:
     index.pages = {"/simple/some-tool/": (SIMPLE, page), f"/files/{NAME}": ("application/octet-stream", served)}

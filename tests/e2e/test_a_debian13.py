@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from labctl.bundle import toolchain
+
 from . import debian13
 from .debian13 import BUNDLE, PACKAGES, ROOT, Debian13, User
 from .reallab import Ran
@@ -24,6 +26,20 @@ BUILT_FROM = ("labctl", "templates", "Vagrantfile.j2", "docs", "pyproject.toml",
 HOSTS = Path("/etc/hosts")
 FOREIGN = "vagrant_network_172.31.0.0/24"
 """Of another project: Vagrant's own destroy removes whatever is idle and called so."""
+MAKING = """
+import subprocess
+from pathlib import Path
+from labctl.bundle import debian, toolchain
+from labctl.bundle.ingredients import DebianPackages
+
+architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
+cache = Path.home() / ".cache/labctl"
+cache.mkdir(parents=True, exist_ok=True)
+debian.extract(DebianPackages("trixie", ("base-files",), ()), cache / "image.tar", architecture)
+debian.write_listing(cache / "image.tar", cache / "image.packages")
+print((cache / "image.packages").read_text())
+print(toolchain.find_go(cache, architecture, lambda text: None).version())
+"""
 INSTALL_SECONDS = 180.0
 UP_SECONDS = 300.0
 
@@ -58,6 +74,12 @@ def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
         running.run(ROOT, "docker", "network", "create", "--subnet=172.31.0.0/24", FOREIGN)
         yield running
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def kim(machine: Debian13) -> Session:
+    """A user who may use sudo."""
+    return _installed(machine, machine.add_user("kim", sudo=True))
 
 
 @pytest.fixture(autouse=True)
@@ -140,40 +162,49 @@ def test_the_readmes_first_command_brings_a_lab_up_as_root(machine: Debian13) ->
     assert session.destroy()["ok"]
 
 
-def test_a_user_who_may_use_sudo_needs_nothing_else(machine: Debian13) -> None:
-    session = _installed(machine, machine.add_user("kim", sudo=True))
+def test_a_user_who_may_use_sudo_needs_nothing_else(kim: Session) -> None:
+    machine = kim.machine
 
-    result = session.up()
+    result = kim.up()
 
     assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "written")
     owned = machine.path(HOSTS).stat()
     assert (owned.st_uid, owned.st_gid, owned.st_mode & 0o7777) == (0, 0, 0o644)
-    assert "Welcome to nginx!" in _page(session, "my-app.local")
-    assert session.asked("status", 0)["ok"]
-    assert session.asked("trace", 0)["ok"]
-    machine.run(session.user, "sudo", session.program, "status", code=None)  # whatever it says, it may leave nothing
-    assert session.destroy()["hosts"] == "written"
-    assert machine.owned_by_root(session.user) == []
+    assert "Welcome to nginx!" in _page(kim, "my-app.local")
+    assert kim.asked("status", 0)["ok"]
+    assert kim.asked("trace", 0)["ok"]
+    machine.run(kim.user, "sudo", kim.program, "status", code=None)  # whatever it says, it may leave nothing
+    assert kim.destroy()["hosts"] == "written"
+    assert machine.owned_by_root(kim.user) == []
+
+
+def test_a_user_makes_what_a_bundle_is_made_of(kim: Session) -> None:
+    """Without a Go or a pip of the machine's, and below a home that lets nobody else in."""
+    python = kim.program.replace("labctl", "python")
+
+    said = kim.machine.run(kim.user, python, "-c", MAKING, seconds=INSTALL_SECONDS).out.split()
+
+    assert (said[0], said[-1]) == ("base-files", toolchain.GO.version)
 
 
 def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(machine: Debian13) -> None:
-    session = _installed(machine, machine.add_user("alex", sudo=False))
+    alex = _installed(machine, machine.add_user("alex", sudo=False))
     hosts = machine.path(HOSTS).read_bytes()
 
-    result = session.up()
+    result = alex.up()
 
     assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "pending")
     assert machine.path(HOSTS).read_bytes() == hosts
-    assert "Welcome to nginx!" in _page(session, "192.168.56.100")
-    assert not session.asked("status", 8)["ok"]
-    name = session.asked("trace", 8)["hops"][0]
+    assert "Welcome to nginx!" in _page(alex, "192.168.56.100")
+    assert not alex.asked("status", 8)["ok"]
+    name = alex.asked("trace", 8)["hops"][0]
     assert (name["hop"], name["state"]) == ("name", "broken")
 
     with machine.path(HOSTS).open("a") as file:
         file.write("192.168.56.100 my-app.local\n")  # as somebody would who may
 
-    assert session.asked("status", 0)["ok"]
-    assert "Welcome to nginx!" in _page(session, "my-app.local")
+    assert alex.asked("status", 0)["ok"]
+    assert "Welcome to nginx!" in _page(alex, "my-app.local")
     machine.path(HOSTS).write_bytes(hosts)
-    session.destroy()
-    assert machine.owned_by_root(session.user) == []
+    alex.destroy()
+    assert machine.owned_by_root(alex.user) == []

@@ -63,7 +63,6 @@ IN_ENGLISH = {"LC_ALL": "C.UTF-8"}
         ("iptables", {}),
         ("ssh", {}),
         ("go", {**PROXIES, "GOPROXY": "https://go.example"}),
-        ("python3.13", {**PROXIES, "PIP_INDEX_URL": "https://pip.example"}),
         ("apt-get", PROXIES),
         ("mmdebstrap", PROXIES),
     ],
