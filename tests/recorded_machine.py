@@ -13,8 +13,9 @@ from labctl.doctor.surroundings import Surroundings
 from labctl.process import Finished
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
-SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/var")
+SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/usr/share/keyrings", "/var")
 """Where nothing of the real machine is seen."""
+KEYRINGS = "/usr/share/keyrings"
 APT_LISTS = "/var/lib/apt/lists"
 MADISON = ("apt-cache", "madison")
 WELL = {
@@ -77,7 +78,7 @@ class Recorded(Surroundings):
         return super().read(path) if recorded is None and not str(path).startswith(SYSTEM) else recorded
 
     def names(self, folder: Path) -> tuple[str, ...]:
-        known = {APT_LISTS: self.apt_lists, **self.folders}.get(str(folder))
+        known = {APT_LISTS: self.apt_lists, KEYRINGS: ["debian-archive-keyring.gpg"], **self.folders}.get(str(folder))
         if known is None:
             return () if str(folder).startswith(SYSTEM) else super().names(folder)
         return tuple(sorted(known))

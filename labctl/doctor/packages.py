@@ -30,7 +30,8 @@ APT: Mapping[str, str] = MappingProxyType(
         "iptables": "iptables",
         "nsenter": "util-linux",
         "ssh": "openssh-client",
-        "mmdebstrap": "mmdebstrap debian-archive-keyring",
+        "mmdebstrap": "mmdebstrap",
+        "debian-archive-keyring": "debian-archive-keyring",
         "newuidmap": "uidmap",
     }
 )
@@ -54,7 +55,7 @@ _RPM = {
     "ip": "iproute",
     "iptables": "iptables-nft",
     "ssh": "openssh-clients",
-    "mmdebstrap": "mmdebstrap debian-keyring",
+    "debian-archive-keyring": "debian-keyring",
     "newuidmap": "shadow-utils",
 }
 _DOCKER = {"docker": "docker", "dockerd": "docker", "mmdebstrap": "", "newuidmap": "shadow"}

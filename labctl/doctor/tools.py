@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from labctl.bundle.debian import KEYRING
 from labctl.context import Context
 from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.engines import engine_version
@@ -14,7 +15,9 @@ from labctl.doctor.surroundings import Surroundings
 
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
-FOR_BUILDING = ("mmdebstrap",)
+FOR_BUILDING = ("mmdebstrap", "debian-archive-keyring")
+FILES = {"debian-archive-keyring": KEYRING}
+"""What is no program, and needed like one."""
 COMPANIONS = {"mmdebstrap": "newuidmap"}
 """What a program starts where it is not root's."""
 
@@ -29,9 +32,9 @@ def needed(context: Context) -> tuple[str, ...]:
 
 
 def missing(programs: Sequence[str], seen: Surroundings) -> tuple[str, ...]:
-    """Return those of the programs that are not on this machine, and what they need themselves where this is no root."""
+    """Return those of the programs and files that are not on this machine, and what they start where this is no root."""
     companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not seen.is_root]
-    return tuple(program for program in (*programs, *companions) if not seen.has(program))
+    return tuple(each for each in (*programs, *companions) if not _is_there(each, seen))
 
 
 def absence(programs: Sequence[str], seen: Surroundings) -> Finding:
@@ -77,6 +80,11 @@ def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
         "only root on Linux can have a network and a Docker Engine of its own",
         "Run labctl as root, or start Docker and run without `--isolated`.",
     )
+
+
+def _is_there(program: str, seen: Surroundings) -> bool:
+    file = FILES.get(program)
+    return seen.has(program) if file is None else file.name in seen.names(file.parent)
 
 
 def _cure(found: Installation) -> str:

@@ -57,7 +57,7 @@ def _without(*managers: str) -> dict[str, Any]:
         # Where somebody has set HashiCorp's repository up, apt knows the package.
         ("vagrant", {"files": UBUNTU_24}, ["apt-get install vagrant"], True),
         (
-            "mmdebstrap",
+            "mmdebstrap debian-archive-keyring",
             {"files": UBUNTU_24, "without_packages": ("mmdebstrap",)},
             ["add-apt-repository universe", "apt-get install debian-archive-keyring mmdebstrap"],
             False,
@@ -125,6 +125,13 @@ def test_a_user_types_one_line_where_one_is_enough(
     assert finding.state == "broken"
     assert seen in finding.seen
     assert fix in finding.fix
+
+
+def test_a_bundle_cannot_be_built_without_debians_keys(context: Context) -> None:
+    vars(context)["bundle_folder"] = None
+    finding = found("tools", context, folders={"/usr/share/keyrings": ["ubuntu-archive-keyring.gpg"]})
+
+    assert (finding.state, "install debian-archive-keyring" in finding.fix) == ("broken", True)
 
 
 def test_only_a_user_needs_subordinate_ids_to_build(context: Context) -> None:

@@ -216,7 +216,7 @@ def test_with_leave_root_installs_what_is_missing_and_says_so(machine_with: Mach
 
     assert preflight.require(["vagrant", "mmdebstrap"], may_install=True, say=watched.say)
 
-    names = "debian-archive-keyring mmdebstrap vagrant"
+    names = "mmdebstrap vagrant"
     apt = "apt-get -q -o DPkg::Lock::Timeout=60"
     assert packages.typed == [f"{apt} update", f"{apt} install -y --no-install-recommends {names}"]
     assert watched.texts == [f"installing {names}"]
