@@ -32,9 +32,10 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     """
     if is_users:
         _refuse_others(folder)
-    provider = "docker" if context.lab.provider == "auto" else context.lab.provider
+    context.require_carried()
+    provider, supplied = "docker" if context.lab.provider == "auto" else context.lab.provider, supplies(context)
     made = pki.ensure(folder, context.lab)
-    files = lab_files(context.lab, provider, machine(provider), supplies(context), credentials(folder))
+    files = lab_files(context.lab, provider, machine(provider), supplied, credentials(folder))
     written = write(
         folder, files | {f"manifests/{name}": content for name, content in cluster_files(context, folder).items()}
     )

@@ -34,10 +34,13 @@ def content(path: Path) -> bytes:
         with open(path, "rb", opener=_open) as file:
             return file.read()
     except FileNotFoundError as error:
-        missing = f"the link {path} leads to {path.readlink()}, which is not there" if path.is_symlink() else ""
-        raise UsageError(
-            missing or f"there is no configuration file {path}", id="config-not-found", hint="`labctl init` writes one."
-        ) from error
+        told, hint = f"there is no configuration file {path}", "`labctl init` writes one."
+        if path.is_symlink():
+            told, hint = (
+                f"the link {path} leads to {path.readlink()}, which is not there",
+                "Make that, or remove the link.",
+            )
+        raise UsageError(told, id="config-not-found", hint=hint) from error
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}",

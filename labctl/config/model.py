@@ -115,7 +115,11 @@ class AppConfig(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
-    name: Annotated[str, Field(pattern=_SERVICE, max_length=50), AfterValidator(_free_name)]
+    name: Annotated[
+        str,
+        Field(pattern=_SERVICE, max_length=50, json_schema_extra={"not": {"enum": [*_OTHERS_OBJECTS]}}),
+        AfterValidator(_free_name),
+    ]
     image: Annotated[str, Field(pattern=_IMAGE, max_length=255)] = "nginx"
     hostname: Annotated[str, Field(pattern=_HOSTNAME, max_length=253), AfterValidator(_public_name)] | None = Field(
         default=None, description="By default the name with .local behind it."
@@ -157,7 +161,7 @@ class Config(BaseModel):
     pool: Annotated[AddressPool, BeforeValidator(_pool), WithJsonSchema({"type": "string"})] | None = Field(
         default=None,
         description="Addresses MetalLB hands out: FIRST-LAST or a CIDR, by default .100 to .110 of the network; auto is "
-        "those if they are free, else the largest range that is.",
+        "those if they are free, else the largest range that is, and the default of a network that is too small.",
     )
     kubernetes: Annotated[str, Field(pattern=_VERSION)] = Field(
         default="auto", description="Kubernetes version, such as 1.37.2; auto is the bundle's."
@@ -184,7 +188,7 @@ class Config(BaseModel):
             workers=self.workers,
             cpus=self.cpus,
             memory=self.memory,
-            pool=self.pool or usual(self.network),
+            pool=self.pool or (usual(self.network) if usual(self.network).last in self.network else UNPLANNED),
             kubernetes=self.kubernetes,
             ingress=self.ingress,
             apps=tuple(

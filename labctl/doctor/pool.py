@@ -62,15 +62,16 @@ def look_at_answers(context: Context, seen: Surroundings) -> Finding:
 def settled(lab: Lab, made: Lab | None, *, isolated: bool) -> tuple[Lab, str]:
     """The lab with a pool in the place of `auto`, and why it is this one; a lab that names its pool is as it was.
 
-    A lab that was made keeps its pool; one yet to be made gets what is free. Raises MissingError `no-free-pool`,
-    and UsageError `config-invalid` where nodes that are asked for now are in the pool that was made.
+    A lab that was made keeps its pool, unless another network is asked for, which `up` refuses; one yet to be made gets
+    what is free. Raises MissingError `no-free-pool`, and UsageError `config-invalid` where nodes that are asked for now
+    are in the pool that was made.
     """
     if lab.pool != UNPLANNED:
         return lab, ""
-    if made is not None:
+    if made is not None and made.network == lab.network:
         kept = replace(lab, pool=made.pool)
         return from_values(record.values(kept)), f"pool {made.pool}: the lab has had it since it was made"
-    pool, reason = plan(lab, {}) if isolated else free_pool(lab, Surroundings())
+    pool, reason = plan(lab, {}) if isolated or made else free_pool(lab, Surroundings())
     return replace(lab, pool=pool), f"pool {reason}"
 
 

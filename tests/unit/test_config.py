@@ -134,6 +134,14 @@ def test_the_pool_follows_the_network(load: Load) -> None:
     assert str(load("network: 10.20.30.0/24").pool) == "10.20.30.100-10.20.30.110"
 
 
+@pytest.mark.parametrize("network", ["192.168.56.0/28", "192.168.56.0/26", "192.168.56.64/26", "192.168.56.128/25"])
+def test_a_network_that_is_too_small_for_the_usual_pool_has_one_that_labctl_chooses(load: Load, network: str) -> None:
+    follows = str(load(f"network: {network}").pool)
+
+    assert follows in {str(config.UNPLANNED), "192.168.56.228-192.168.56.238"}
+    assert load(config.example().replace("192.168.56.0/24", network)) == load(f"network: {network}")
+
+
 @pytest.mark.parametrize("network", ["192.168.56.0/24", "192.168.56.0/28"])
 def test_a_pool_that_labctl_is_to_choose_is_open_until_then(load: Load, network: str) -> None:
     assert load(f"pool: auto\nnetwork: {network}").pool == config.UNPLANNED
@@ -340,7 +348,7 @@ ONE_PROBLEM = {
     "network: 10.244.7.0/24": "overlaps the network of pods (10.244.0.0/16)",
     "network: 192.168.0.0/15": "must be between a /16 and a /28",
     "network: 192.168.56.0/29": "must be between a /16 and a /28",
-    "network: 192.168.56.0/28": "pool: 192.168.56.100-192.168.56.110: is not inside the network 192.168.56.0/28",
+    "network: 192.168.56.0/28\npool: 192.168.56.100/32": "pool: 192.168.56.100-192.168.56.100: is not inside the network",
     # the pool
     "pool: 192.168.57.100-192.168.57.110": "is not inside the network 192.168.56.0/24",
     "pool: 192.168.56.110-192.168.56.100": "pool: 192.168.56.110-192.168.56.100: ends before it starts",

@@ -262,6 +262,16 @@ def test_an_isolated_lab_is_beside_its_own_nodes_alone() -> None:
     assert reason == "pool 192.168.56.100-192.168.56.110 is free"
 
 
+@pytest.mark.parametrize("network", ["10.20.0.0/24", "192.168.56.0/28"])
+def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str) -> None:
+    settled, _ = doctors_pool.settled(lab(pool="auto", network=network), lab(), isolated=False)
+
+    assert settled.pool.first in settled.network
+    with pytest.raises(UsageError, match=f"network: .*{network}") as raised:
+        record.refuse_differences(record.Record(lab(), isolated=False), record.Record(settled, isolated=False))
+    assert raised.value.id == "lab-differs"
+
+
 def test_a_lab_that_names_its_pool_is_left_alone() -> None:
     named = lab(pool="192.168.56.40-192.168.56.50")
 

@@ -13,7 +13,7 @@ from fakes import METALLB, lab
 from labctl import labfiles, pki
 from labctl.bundle import Image
 from labctl.context import Context
-from labctl.errors import UsageError
+from labctl.errors import MissingError, UsageError
 from labctl.render import documents
 
 
@@ -123,6 +123,23 @@ def test_failure_detectors_are_there_where_the_bundle_carries_their_image(contex
     assert [found["kind"] for found in without] == ["Secret"]
     assert detectors["kind"] == "DaemonSet"
     assert [each["image"] for each in detectors["spec"]["template"]["spec"]["containers"]] == [reference]
+
+
+@pytest.mark.parametrize(
+    ("values", "identity"), [({"ingress": "ingress-nginx"}, "ingress-not-carried"), ({}, "bundle-not-found")]
+)
+def test_nothing_is_written_of_a_lab_that_the_bundle_cannot_make(
+    context: Context, values: dict[str, str], identity: str
+) -> None:
+    asked = replace(context, lab=lab(**values))
+    if identity == "ingress-not-carried":
+        vars(asked).update(bundle=context.bundle)
+
+    with pytest.raises(MissingError) as raised:
+        labfiles.write_lab(asked, context.folder)
+
+    assert raised.value.id == identity
+    assert not any(context.folder.iterdir())
 
 
 @pytest.mark.parametrize(
