@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,20 @@ def caller() -> Caller | None:
 def owns(path: Path) -> bool:
     """Whether the path, or the nearest folder above it that is there, belongs to a user who called sudo."""
     user = caller()
-    there = next(each for each in (path, *path.parents) if os.path.lexists(each))
-    return user is not None and there.stat().st_uid == user.uid
+    return user is not None and _nearest(path).stat().st_uid == user.uid
+
+
+def another_owner(path: Path) -> str:
+    """Return what to do about a path, or the nearest folder above it that is there, of another user; empty if there is none."""
+    there = _nearest(path)
+    if os.geteuid() == 0 or there.lstat().st_uid == os.geteuid():
+        return ""
+    return f'{there} belongs to another user, as sudo may have left it: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
+
+
+def _nearest(path: Path) -> Path:
+    """The path itself, or the nearest folder above it that is there and can be seen."""
+    return next(each for each in (path, *path.parents) if os.path.lexists(each))
 
 
 def give(path: Path) -> None:

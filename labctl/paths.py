@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 from platformdirs.unix import Unix
 
-from labctl.caller import make_folder
+from labctl.caller import another_owner, make_folder
 from labctl.errors import MissingError
 
 PRIVATE = 0o700
@@ -47,11 +48,16 @@ def named_bundle() -> Path | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder of labctl's own that only its owner may enter; returns `path`. Raises MissingError if it cannot."""
+    """Make a folder of labctl's own that only its owner may enter; returns `path`.
+
+    Raises MissingError if it cannot be made, or used by this user.
+    """
     new_folder(path)
     there = path.stat()
     if there.st_uid == os.geteuid() and there.st_mode & OTHERS:
         path.chmod(PRIVATE)
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise _not_made(path, os.strerror(errno.EACCES))
     return path
 
 
@@ -63,9 +69,13 @@ def new_folder(path: Path) -> Path:
     try:
         make_folder(path, PRIVATE)
     except OSError as error:
-        raise MissingError(
-            f"cannot make the folder {path}: {error.strerror}",
-            id="folder-not-made",
-            hint="Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are.",
-        ) from error
+        raise _not_made(path, error.strerror) from error
     return path
+
+
+def _not_made(path: Path, why: str | None) -> MissingError:
+    return MissingError(
+        f"cannot make the folder {path}: {why}",
+        id="folder-not-made",
+        hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are.",
+    )

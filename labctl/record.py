@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bundle import load
+from labctl.caller import another_owner
 from labctl.config import BOOTED, from_values
 from labctl.config.check import check
 from labctl.errors import MissingError, UsageError
@@ -48,12 +49,23 @@ class Record:
 
 
 def read(folder: Path) -> Record | None:
-    """Return the record in a lab's folder, or None where no lab was made there. Raises MissingError `record-damaged`."""
+    """Return the record in a lab's folder, or None where no lab was made there.
+
+    Raises MissingError `record-damaged`, `state-not-usable`.
+    """
     path = folder / FILE_NAME
-    if not path.is_file():
-        return None
     try:
-        described = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        raise MissingError(
+            f"{path} cannot be read: {error.strerror}",
+            id="state-not-usable",
+            hint=another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
+        ) from error
+    try:
+        described = json.loads(content)
         chosen = described.get("bundle")
         isolated = described.get("isolated", has_own_engine(folder))
         return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
@@ -68,6 +80,12 @@ def read(folder: Path) -> Record | None:
 def has_own_engine(folder: Path) -> bool:
     """Return whether the lab in this folder is isolated: only an Engine of labctl's has its data there."""
     return (folder / "engine").exists()
+
+
+def is_roots(folder: Path) -> bool:
+    """Whether there is a record, and it is root's."""
+    path = folder / FILE_NAME
+    return path.exists() and path.stat().st_uid == 0
 
 
 def write(folder: Path, record: Record) -> bool:

@@ -77,6 +77,19 @@ def test_a_folder_of_another_user_stays_as_it_is(tmp_path: Path, monkeypatch: py
     assert stat.S_IMODE((tmp_path / "theirs").stat().st_mode) == 0o755
 
 
+def test_a_folder_that_this_user_may_not_use_is_told_with_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
+    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+
+    with pytest.raises(MissingError) as caught:
+        paths.private_folder(tmp_path)
+
+    assert caught.value.id == "folder-not-made"
+    assert f'sudo chown -R "$USER": {tmp_path}' in caught.value.hint
+
+
 @pytest.mark.parametrize("make", [paths.private_folder, paths.new_folder])
 def test_a_file_is_no_folder(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     (tmp_path / "file").write_text("")

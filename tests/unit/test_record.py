@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 from collections.abc import Callable
 from ipaddress import IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fakes import bundle, lab
@@ -272,3 +274,28 @@ def test_the_pool_of_a_record_without_one_follows_its_network_and_engine_data_te
     assert made.isolated
     assert str(made.lab.pool) == "10.20.0.100-10.20.0.110"
     assert made.lab.apps == lab(apps=[{"name": "shop"}]).apps
+
+
+def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def denied(_path: Path) -> NoReturn:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    write(tmp_path, Record(lab(), isolated=False))
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)
+
+    with pytest.raises(MissingError) as raised:
+        read(tmp_path)
+
+    assert raised.value.id == "state-not-usable"
+    assert f'sudo chown -R "$USER": {tmp_path / "lab.json"}' in raised.value.hint
+
+
+@pytest.mark.parametrize("kind", ["nothing", "a file above it"])
+def test_where_there_is_no_record_there_is_no_lab(tmp_path: Path, kind: str) -> None:
+    if kind != "nothing":
+        (tmp_path / "demo").write_text("")
+
+    assert read(tmp_path / "demo") is None

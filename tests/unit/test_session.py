@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NoReturn
 
 import pytest
 from fakes import lab
 
-from labctl import config, locks, log, paths, record, session
+from labctl import caller, config, locks, log, paths, record, session
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, Terminated, UsageError
 from labctl.events import HostsEntry, Say
@@ -158,6 +160,55 @@ def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: P
 
     with pytest.raises(UsageError, match="name"):
         session.existing(replace(SESSION, lab_name=name))
+
+
+# Through sudo
+
+
+@pytest.fixture
+def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
+    """Root, called through sudo by the user 1000. Returns whose each path is, root's where it does not say."""
+    owners: dict[Path, int] = {}
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setenv("SUDO_UID", "1000")
+    monkeypatch.setenv("SUDO_GID", "1000")
+    monkeypatch.setattr(caller, "owns", lambda path: any(owners.get(each) for each in (path, *path.parents)))
+    monkeypatch.setattr(record, "is_roots", lambda folder: owners.get(folder / "lab.json") == 0)
+    return owners
+
+
+@pytest.mark.parametrize(
+    ("users", "is_refused"),
+    [([], False), ([""], True), (["state"], True), (["cache"], True), (["elsewhere"], False)],
+    ids=["root's own home", "the user's home", "its state", "its cache", "another folder of the user's"],
+)
+@pytest.mark.parametrize("find", [session.existing, partial(session.asked, overrides=config.Overrides())])
+def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
+    home: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    through_sudo: dict[Path, int],
+    find: Callable[[Session], Context],
+    users: list[str],
+    *,
+    is_refused: bool,
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    through_sudo.update({home / name: 1000 for name in users})
+
+    if is_refused:
+        with pytest.raises(UsageError) as raised:
+            find(SESSION)
+        assert (raised.value.exit_code, raised.value.id) == (2, "sudo-not-needed")
+    else:
+        assert find(SESSION).lab.name == "demo"
+
+
+def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
+    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    through_sudo.update({home: 1000, paths.state("demo") / "lab.json": 0})
+
+    assert session.existing(SESSION).lab.name == "demo"
 
 
 # Where steps happen
