@@ -14,14 +14,14 @@ from labctl.errors import LabError, UsageError
 from labctl.events import Say
 from labctl.process import run
 from labctl.render import write
-from labctl.report import VersionReport
+from labctl.report import HostsReport, LabEntry, VersionReport
 
 TOOL_SECONDS = 20.0
 SCHEMA_FILE = "labctl.schema.json"
 
 
-def labs() -> list[dict[str, Any]]:
-    """Every lab that was brought up and not destroyed."""
+def labs() -> list[LabEntry]:
+    """Return every lab that was brought up and not destroyed."""
     folders = sorted(paths.state_home().glob(f"*/{record.FILE_NAME}"))
     return [_lab(made) for path in folders if (made := record.read(path.parent)) is not None]
 
@@ -70,10 +70,10 @@ def versions(context: Context) -> VersionReport:
     }
 
 
-def hosts_lines(context: Context) -> dict[str, Any]:
-    """The hosts file of a lab, and the lab's lines in it."""
+def hosts_lines(context: Context) -> HostsReport:
+    """Return the hosts file of a lab, and the lab's lines in it."""
     file = context.lab.hosts_file
-    return {"file": str(file), "lines": hosts.show(file, context.lab.name) or ()}
+    return {"file": str(file), "lines": list(hosts.show(file, context.lab.name) or ())}
 
 
 def write_example(path: Path) -> dict[str, str]:
@@ -101,7 +101,7 @@ def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
     return next(iter(finished.out.split("\n")), None) if finished.code == 0 else None
 
 
-def _lab(made: record.Record) -> dict[str, Any]:
+def _lab(made: record.Record) -> LabEntry:
     lab = made.lab
     return {
         "lab": lab.name,

@@ -127,6 +127,24 @@ class SceneReport(TypedDict):
     load: LoadReport | None
 
 
+class LabEntry(TypedDict):
+    """A lab on this machine."""
+
+    lab: str
+    nodes: int
+    network: str
+    pool: str
+    isolated: bool
+    urls: list[str]
+
+
+class HostsReport(TypedDict):
+    """A hosts file, and the lab's lines in it."""
+
+    file: str
+    lines: list[str]
+
+
 class LinesReport(TypedDict):
     """Lines of a log."""
 

@@ -91,7 +91,7 @@ def test_what_is_not_there_has_no_version(context: Context, monkeypatch: pytest.
 
 
 def test_a_hosts_file_without_the_labs_lines_has_none(context: Context) -> None:
-    assert inventory.hosts_lines(context) == {"file": str(context.lab.hosts_file), "lines": ()}
+    assert inventory.hosts_lines(context) == {"file": str(context.lab.hosts_file), "lines": []}
 
 
 def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_over(tmp_path: Path) -> None:
