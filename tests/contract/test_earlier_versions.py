@@ -125,14 +125,15 @@ def test_it_is_destroyed_with_its_own_network_and_no_other(old_lab: OldLab) -> N
 
 @pytest.mark.parametrize("content", ["", '{"lab": {"na', "[]", "null"])
 def test_a_lab_whose_record_is_damaged_is_destroyed_by_its_name(old_lab: OldLab, content: str) -> None:
-    """The hosts file is then the machine's own, which the tests must not touch: this one has a block of no lab there."""
-    (old_lab.folder / "lab.json").write_text(content)
+    # The hosts file is then the machine's own: no lab of this name has a block there.
+    folder = old_lab.folder.rename(old_lab.folder.with_name("contract-damaged"))
+    (folder / "lab.json").write_text(content)
+    name = ("--name", "contract-damaged")
 
-    assert (
-        json.loads(old_lab.labctl("--name", "demo", "halt").stdout.splitlines()[-1])["error"]["id"] == "record-damaged"
-    )
-    ended = old_lab.labctl("--name", "demo", "destroy", "--yes")
+    refused = json.loads(old_lab.labctl(*name, "halt").stdout.splitlines()[-1])["error"]
+    ended = old_lab.labctl(*name, "destroy", "--yes")
 
+    assert refused["id"] == "record-damaged"
     assert ended.returncode == 0, ended.stdout
     assert f"network rm {NETWORK}" in old_lab.asked_of_docker()
-    assert {path.name for path in old_lab.folder.iterdir()} <= {"log", "hosts.before"}
+    assert {path.name for path in folder.iterdir()} <= {"log", "hosts.before"}
