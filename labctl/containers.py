@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.errors import NotReadyError
 from labctl.wait import Pending, until
 
 PROCESSES = Path("/proc")
@@ -38,8 +39,13 @@ def end(containerd: Path) -> bool:
         what=f"the end of the containers of {containerd}",
         timeout=END_SECONDS,
     )
-    for shim in shims:
-        _remove_groups(shim.container)
+    groups = _groups(shims)
+    with suppress(NotReadyError):  # an empty group that stays harms nobody
+        until(
+            lambda: Pending(f"in use: {left}") if (left := [group for group in groups if not _remove(group)]) else None,
+            what="the control groups of ended containers",
+            timeout=END_SECONDS,
+        )
     return bool(shims)
 
 
@@ -59,13 +65,19 @@ def _children(parent: int) -> Iterator[int]:
                 yield int(path.parent.name)
 
 
-def _remove_groups(container: str) -> None:
-    """Remove the control groups of a container, which no runtime removes any more; one that is in use stays."""
-    names = {container, f"docker-{container}.scope"}
-    found = [
-        Path(folder, name) for folder, names_there, _ in os.walk(CONTROL_GROUPS) for name in names & {*names_there}
+def _groups(shims: Iterable[Shim]) -> list[Path]:
+    """Return the control groups of containers, which no runtime removes any more, in every hierarchy."""
+    names = {name for shim in shims for name in (shim.container, f"docker-{shim.container}.scope")}
+    return [
+        Path(folder, name)
+        for folder, there, _ in (os.walk(CONTROL_GROUPS) if names else ())
+        for name in names.intersection(there)
     ]
-    for top in found:
-        for folder, _, _ in os.walk(top, topdown=False):
-            with suppress(OSError):
-                Path(folder).rmdir()
+
+
+def _remove(group: Path) -> bool:
+    """Remove a control group and those in it; False while a process of it has not quite ended."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
+    return not group.exists()
