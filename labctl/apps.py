@@ -18,7 +18,7 @@ from labctl.plan import Outcome, Plan, Step
 from labctl.pools import usual
 from labctl.report import TraceReport
 from labctl.session import Session, existing
-from labctl.trace import finding, follow
+from labctl.trace import MISSING_NAME, broken_hop, finding, follow
 from labctl.ui.trace import seen
 
 WORDS = {
@@ -178,11 +178,15 @@ def _steps(context: Context | None, *names: str) -> Plan[Context]:
 
 
 def _trace(hostname: str, context: Context, say: Say) -> Outcome:
-    """A request for the hostname reached a pod. Raises BrokenError with the first hop that is broken."""
-    report = follow(context, hostname)
+    """Follow a request to a pod, at the lab's address where the hosts file is left to the user.
+
+    Raises BrokenError with the first hop that is broken.
+    """
+    report = follow(context, hostname, past=MISSING_NAME)
+    broken = broken_hop(report, MISSING_NAME)
     for hop in report["hops"]:
         told = seen(hop)
-        if hop["state"] == "broken":
+        if hop is broken:
             raise BrokenError(
                 f"{hostname}, {hop['hop']}: {finding(hop)}",
                 id="hop-broken",

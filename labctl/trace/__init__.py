@@ -28,8 +28,8 @@ HOPS: Mapping[str, Hop] = {
 """In the order in which a request passes them."""
 QUICK = tuple(name for name in HOPS if name != "node")
 """Without the hop that takes its time."""
-MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-file-not-read"})
-"""The causes with which the lab can still be asked at its address, by the name in the Host header."""
+MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read"})
+"""The causes, left to users who may not write the file, with which the lab can still be asked at its address."""
 
 
 def follow(
@@ -93,7 +93,8 @@ def _looked_at(name: str, trail: Trail) -> HopReport:
 def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
     evidence: Evidence = {**problem.evidence, "finding": problem.text}
     trail.seen[name] = problem.evidence
-    if name == "name" and not evidence.get("address") and (address := trail.controllers_address()):
+    is_unknown = problem.cause in MISSING_NAME or not evidence.get("address")
+    if name == "name" and is_unknown and (address := trail.controllers_address()):
         trail.seen[name] = {**problem.evidence, "address": str(address)}
     up = (labctl(trail.lab.name, "up"),)
     return {

@@ -20,6 +20,7 @@ from labctl.isolation import Isolation
 from labctl.lab import Lab
 from labctl.report import HopReport, TraceReport
 from labctl.session import Session
+from labctl.trace import MISSING_NAME
 
 SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
@@ -371,7 +372,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     _made()
     asked: list[str | None] = []
 
-    def follow(_context: Context, hostname: str | None) -> TraceReport:
+    def follow(_context: Context, hostname: str | None, **_options: object) -> TraceReport:
         asked.append(hostname)
         return _report(**evidence)
 
@@ -387,13 +388,28 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     assert watched.texts[0] == "name: it is 192.168.56.100, found in 0.4 ms; /etc/hosts, line 3"
 
 
+@pytest.mark.parametrize("cause", sorted(MISSING_NAME))
+@pytest.mark.usefixtures("file", "runs")
+def test_a_name_that_is_left_to_the_user_is_no_failure(
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, cause: str
+) -> None:
+    _made()
+    report = _report()
+    report["hops"][0] |= {"state": "broken", "cause": cause}
+    monkeypatch.setattr(apps, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
+    change = apps.add(SESSION, SHOP)
+    assert change.context
+
+    assert change.plan[-1].run(change.context, watched.say).text == "6 hops to pod shop-abc on demo-worker-1"
+
+
 @pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["nothing seen", "something seen"])
 @pytest.mark.usefixtures("file", "runs")
 def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any]
 ) -> None:
     _made()
-    monkeypatch.setattr(apps, "follow", lambda *_arguments: _report("pod", pod=evidence))
+    monkeypatch.setattr(apps, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
     change = apps.add(SESSION, SHOP)
     assert change.context
 

@@ -668,14 +668,17 @@ def test_a_name_that_another_resolver_knows_is_as_good(world: World) -> None:
     assert report["hops"][0]["evidence"]["source"] == "the system's resolver; no line of the hosts file says so"
 
 
-def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world: World) -> None:
-    world.client.addresses.clear()
+@pytest.mark.parametrize("cause", ["hosts-entry-missing", "hosts-entry-outdated"])
+def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world: World, cause: str) -> None:
+    if cause == "hosts-entry-missing":
+        world.client.addresses.clear()
+    else:
+        world.names_lead_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo"))
     report = world.follow(only=trace.QUICK, past=trace.MISSING_NAME)
     broken = trace.broken_hop(report)
 
     assert broken
-    assert broken["cause"] == "hosts-entry-missing"
-    assert broken["evidence"]["line"] == f"{ADDRESS} {HOST}"
+    assert broken["cause"] == cause
     assert trace.broken_hop(report, trace.MISSING_NAME) is None
     assert [hop["state"] for hop in report["hops"]] == ["broken", "ok", "ok", "ok", "ok"]
     assert report["hops"][-1]["evidence"]["status"] == 200
