@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import yaml
 from labctl.config.check import check
 from labctl.config.document import before_it_breaks, content, parsed, read
 from labctl.config.model import BOOTED, UNPLANNED, Config
-from labctl.config.problems import Problem, invalid
+from labctl.config.problems import Problem, invalid, shown
 from labctl.errors import UsageError
 from labctl.lab import Lab
 
@@ -71,12 +71,22 @@ def load(
     written, problems = read(path) if path else (made or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
     lab, found = check({**written, **options})
-    if to_boot and lab.provider not in BOOTED:
-        found.append(Problem("provider", lab.provider, f"is rendered and not booted; to boot, choose {BOOTED[1]}"))
+    if to_boot:
+        found = [*(problem for problem in found if problem.key != "provider"), *_unbooted({**written, **options})]
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in found)
     if problems:
         raise invalid(path, problems)
     return lab
+
+
+def _unbooted(values: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield the problem with the provider of a lab that is to boot."""
+    provider = values.get("provider", BOOTED[0])
+    if provider not in BOOTED:
+        text = (
+            "must be 'auto' or 'docker' to boot; of 'libvirt' and 'virtualbox', `labctl render` writes the Vagrantfile"
+        )
+        yield Problem("provider", shown(provider), text)
 
 
 def name_of(path: Path | None, option: str | None) -> str:

@@ -20,7 +20,7 @@ _TEXTS = {
     "invalid_key": "is not a known key",
     "missing": "is missing",
     "int_type": "must be a whole number",
-    "string_type": "must be text, in quotes if it looks like a number, a date or yes/no",
+    "string_type": "must be text, in quotes if it looks like a number, true, false or null",
     "list_type": "must be a list",
     "model_type": "must be a mapping, such as `name: my-app`",
     "greater_than_equal": "must be at least {ge}",

@@ -488,15 +488,23 @@ def test_every_problem_of_a_number_is_told_with_those_of_others(problems: Proble
 
 
 @pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
-def test_a_provider_that_is_rendered_only_is_refused_where_the_lab_is_to_boot(
-    load: Load, tmp_path: Path, provider: str
-) -> None:
+def test_a_provider_can_be_rendered_that_cannot_be_booted(load: Load, provider: str) -> None:
     assert load(f"provider: {provider}").provider == provider
+
+
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox", "existing", "vmware", "1.0", "[a]", "null"])
+def test_a_provider_that_cannot_be_booted_is_one_problem_of_a_lab_that_is_to_boot(
+    tmp_path: Path, provider: str
+) -> None:
+    (tmp_path / "labctl.yaml").write_text(f"provider: {provider}")
     for path, overrides, key in (
         (tmp_path / "labctl.yaml", Overrides(), "provider"),
         (None, Overrides(provider=provider), "--provider"),
     ):
-        with pytest.raises(UsageError, match=f"\n  {key}: {provider}: .*docker") as caught:
+        with pytest.raises(
+            UsageError,
+            match=rf"1 problem\n  {key}: \W*{re.escape(provider.strip('[]'))}\W+must be 'auto' or 'docker' to boot",
+        ) as caught:
             config.load(path, overrides, to_boot=True)
         assert (caught.value.id, caught.value.exit_code) == ("config-invalid", ExitCode.USAGE)
 
