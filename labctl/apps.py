@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl import config, paths, record, steps
+from labctl import config, paths, preflight, record, steps
 from labctl.config import edit
 from labctl.context import Context
 from labctl.errors import BrokenError, UsageError
@@ -77,6 +77,7 @@ def add(session: Session, given: Mapping[str, Any]) -> Change:
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
     other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
+    Raises MissingError `hostname-taken` where another lab has the hostname.
     """
     source, name = _source(session), given["name"]
     same = [app for app in source.apps if isinstance(app, dict) and app.get("name") == name]
@@ -89,6 +90,8 @@ def add(session: Session, given: Mapping[str, Any]) -> Change:
         lab = _lab(session, source, source.apps)
         _refuse_another(lab, wanted)
     context = _context(session, lab)
+    if context is not None:
+        preflight.require_hostnames(context)
     trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname))
     then = (*_steps(context, "render", "apps", "hosts", "verify"), *(() if wanted.is_scaled_to_zero else (trace,)))
     is_new = not (same and source.is_there)

@@ -36,6 +36,14 @@ def require_machine(context: Context, say: Say) -> bool:
     return installed
 
 
+def require_hostnames(context: Context) -> None:
+    """Return if no other lab has a hostname of this one. Raises MissingError `hostname-taken`."""
+    checks = [check for check in CHECKS if check.id == "hosts-other-labs"]
+    problems = [each for each in examine(context, Surroundings(), checks) if each.finding.state is State.BROKEN]
+    if problems:
+        raise _error(context, problems)
+
+
 def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
     """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
     seen = Surroundings()

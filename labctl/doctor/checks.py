@@ -188,6 +188,13 @@ CHECKS = (
         only=(conditions.shared,),
     ),
     Check(
+        "hosts-other-labs",
+        "two labs with one hostname: whichever line comes first answers for both",
+        names.look_at_other_labs,
+        only=(conditions.shared,),
+        stops_up="hostname-taken",
+    ),
+    Check(
         "name-order",
         "what is asked before the hosts file may answer something else, or late",
         names.look_at_name_order,

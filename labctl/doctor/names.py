@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import dataclass
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl import hosts, sudo
@@ -16,7 +18,18 @@ from labctl.lab import Lab
 NSSWITCH = Path("/etc/nsswitch.conf")
 NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
 """What asks the network for a name. systemd's `resolve` reads the hosts file itself, first."""
+MARKER = re.compile(r"# (BEGIN|END) labctl (\S+)")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the hosts file that names hosts of the lab, and the lab in whose block it is, if any."""
+
+    number: int
+    address: str
+    names: tuple[str, ...]
+    block: str | None
 
 
 def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
@@ -52,14 +65,32 @@ def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_shadows(context: Context, seen: Surroundings) -> Finding:
-    """No other line of the hosts file gives a hostname of the lab another address."""
+    """Look for lines of no lab that give a hostname of this one an address that is not the lab's."""
     lab = context.lab
-    shadows = list(_shadows(seen.read(lab.hosts_file) or "", lab))
+    shadows = [
+        f"line {line.number} gives {', '.join(line.names)} the address {line.address}"
+        for line in _lines_naming(seen.read(lab.hosts_file) or "", lab)
+        if line.block is None and not _is_of_the_pool(line.address, lab)
+    ]
     if shadows:
         return broken(
             f"{lab.hosts_file}: {'; '.join(shadows)}", f"Delete the name from there: `sudoedit {lab.hosts_file}`."
         )
     return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
+
+
+def look_at_other_labs(context: Context, seen: Surroundings) -> Finding:
+    """Look for a hostname of the lab in the block of another one."""
+    lab = context.lab
+    lines = [line for line in _lines_naming(seen.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}]
+    if not lines:
+        return ok("no other lab has a hostname of this one")
+    told = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
+    others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
+    return broken(
+        f"{lab.hosts_file}, {told}: a browser can find one of the labs only",
+        f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}.",
+    )
 
 
 def look_at_name_order(_context: Context, seen: Surroundings) -> Finding:
@@ -111,15 +142,24 @@ def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{told}; NO_PROXY covers the lab")
 
 
-def _shadows(text: str, lab: Lab) -> Iterator[str]:
-    """The lines, outside the lab's own block, that name one of its hosts."""
-    own, names = False, {app.hostname for app in lab.apps}
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.startswith(("# BEGIN labctl ", "# END labctl ")):
-            own = line.strip() == f"# BEGIN labctl {lab.name}"
+def _lines_naming(text: str, lab: Lab) -> Iterator[Line]:
+    """Yield the lines, outside the lab's own block, that name one of its hosts."""
+    block: str | None = None
+    names = {app.hostname for app in lab.apps}
+    for number, line in enumerate(text.split("\n"), 1):
+        if marker := MARKER.fullmatch(line.rstrip("\r")):
+            block = marker[2] if marker[1] == "BEGIN" else None
         words = line.partition("#")[0].casefold().split()
-        if not own and (found := names.intersection(words[1:])):
-            yield f"line {number} gives {', '.join(sorted(found))} the address {words[0]}"
+        if block != lab.name and (found := names.intersection(words[1:])):
+            yield Line(number, words[0], tuple(sorted(found)), block)
+
+
+def _is_of_the_pool(address: str, lab: Lab) -> bool:
+    """Whether it may be the lab's own address, which a user who may not have the block written writes by hand."""
+    try:
+        return IPv4Address(address) in lab.pool
+    except ValueError:
+        return False
 
 
 def _covers(exception: str, name: str, lab: Lab) -> bool:

@@ -55,7 +55,9 @@ def _unserved(trail: Trail) -> ProblemError:
     return ProblemError(
         "hostname-not-served",
         f"neither an app nor an Ingress of the lab {lab.name} has the hostname {trail.hostname}; its apps have {known}",
-        fix=f"Give the lab an app with this hostname: `labctl app add NAME --host {trail.hostname}`.",
+        fix="That is this machine itself: ask for a hostname of the lab."
+        if trail.hostname.rpartition(".")[2] == "localhost"
+        else f"Give the lab an app with this hostname: `labctl app add NAME --host {trail.hostname}`.",
         commands=(),
     )
 

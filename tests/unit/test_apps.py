@@ -15,7 +15,7 @@ from fakes import FakeProvider, Watched, lab
 
 from labctl import apps, config, paths, record, steps
 from labctl.context import Context
-from labctl.errors import BrokenError, UsageError
+from labctl.errors import BrokenError, MissingError, UsageError
 from labctl.isolation import Isolation
 from labctl.lab import Lab
 from labctl.report import HopReport, TraceReport
@@ -323,6 +323,19 @@ def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, 
     assert error.id == "lab-differs"
     assert {line.split(":")[0].strip() for line in error.message.splitlines()[1:]} == {"memory", "workers"}
     assert file.read_text() == FILE
+
+
+@pytest.mark.usefixtures("runs", "machine")
+def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(file: Path, hosts_file: Path) -> None:
+    hosts_file.write_text("# BEGIN labctl other\n10.0.0.1 blog.local\n# END labctl other\n")
+    file.write_text(f"{FILE}hosts_file: {hosts_file}\n")
+    _made(hosts_file=str(hosts_file))
+
+    with pytest.raises(MissingError) as refused:
+        apps.add(SESSION, {"name": "blog"})
+
+    assert refused.value.id == "hostname-taken"
+    assert "blog" not in file.read_text()
 
 
 @pytest.mark.parametrize(

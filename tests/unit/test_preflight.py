@@ -131,6 +131,20 @@ def test_a_hosts_file_that_this_user_may_not_read_is_a_problem(
     assert str(hosts_file) in problem.message
 
 
+def test_a_hostname_that_another_lab_has_is_refused_and_the_lab_is_named(
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+) -> None:
+    machine_with()
+    hosts_file.write_text("# BEGIN labctl other\n10.0.0.1 my-app.local\n# END labctl other\n")
+
+    problem = _problem(context, watched)
+
+    assert problem.id == "hostname-taken"
+    assert "lab other" in problem.message
+    assert "`labctl --name other destroy`" in f"{problem.message}{problem.hint}"
+    assert "elete" not in problem.hint
+
+
 def test_all_problems_are_told_at_once_each_with_its_fix(
     machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
 ) -> None:
