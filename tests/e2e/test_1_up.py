@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -42,7 +43,8 @@ def test_up_says_in_json_what_the_contract_says(first_up: tuple[RealLab, Ran]) -
     changed = {event["step"] for event in steps if event.get("changed")}
     assert {"isolation", "render", "boot", "metallb", "ingress", "apps", "hosts"} <= changed
     assert result.pop("seconds") >= max(event.get("seconds", 0) for event in steps)
-    assert result == {"event": "result", "version": 1, "ok": True, "changed": True, "urls": [URL], "error": None}
+    told = {"version": 1, "ok": True, "changed": True, "urls": [URL], "hosts": "written", "error": None}
+    assert result == {"event": "result", **told}
 
 
 def test_the_app_answers_by_name(lab: RealLab) -> None:
@@ -135,6 +137,17 @@ def test_status_of_a_sound_lab_says_so(lab: RealLab) -> None:
 def test_the_labs_own_hosts_file_has_its_line(lab: RealLab) -> None:
     assert lab.labctl("hosts", "show").out.splitlines() == [f"{ADDRESS} my-app.local"]
     assert f"\n{ADDRESS} my-app.local\n" in lab.inside("cat", "/etc/hosts")
+
+
+def test_nobody_asks_a_proxy_for_the_lab(lab: RealLab) -> None:
+    nowhere = dict.fromkeys(("http_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"), "http://127.0.0.1:9")
+    behind = replace(lab, environment={**lab.environment, **nowhere, "NO_PROXY": "intra.example"})
+
+    assert "Welcome to nginx" in behind.labctl("exec", "--", "curl", "-fsS", URL).out
+    assert "e2e-worker-1" in behind.labctl("exec", "--", "kubectl", "get", "nodes").out
+    assert behind.status()["ok"]
+    asked_anyway = "unset NO_PROXY no_proxy; curl -fsS " + URL
+    behind.labctl("exec", "--", "sh", "-c", asked_anyway, code=7)
 
 
 def test_the_lab_is_listed(lab: RealLab) -> None:
