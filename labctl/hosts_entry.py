@@ -111,13 +111,7 @@ def ask_if_due(lab: Lab, names: Sequence[str]) -> None:
     Nobody is asked where the file gives each name an address of the pool, and the lab's block has no other: then there
     is most likely nothing to write. Whoever does not know the password goes on without.
     """
-    path = lab.hosts_file
-    if not sudo.can_ask() or not os.access(path, os.R_OK):
-        return
-    known, pool = _first_addresses(hosts.read(path)), {str(address) for address in lab.pool}
-    if all(known.get(name) in pool for name in names) and not stale_names(path, lab.name, names):
-        return
-    if not can_change(path, lab.name):
+    if sudo.can_ask() and _is_due(lab, names) and not can_change(lab.hosts_file, lab.name):
         ask(lab)
 
 
@@ -125,6 +119,16 @@ def ask(lab: Lab) -> bool:
     """Let sudo ask for the password, so that for a while it lets labctl write the file; True if it does."""
     line = hosts.root_command("check", lab.hosts_file, hosts.Edit(lab.name))
     return sudo.can_ask() and sudo.ask_and_run(line, lab.hosts_file)
+
+
+def _is_due(lab: Lab, names: Sequence[str]) -> bool:
+    """Whether there is most likely something to write. A file that cannot be read, or is damaged, will not be written."""
+    try:
+        known, stale = _first_addresses(hosts.read(lab.hosts_file)), stale_names(lab.hosts_file, lab.name, names)
+    except HostsError:
+        return False
+    pool = {str(address) for address in lab.pool}
+    return bool(stale) or any(known.get(name) not in pool for name in names)
 
 
 def _block(path: Path, lab: str) -> tuple[str, ...]:

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from labctl import doctor, endings, inventory, status
+from labctl.caller import give, make_folder
 from labctl.context import Context
 from labctl.errors import LabError, MissingError, UsageError
 from labctl.lab import Node
+from labctl.paths import PRIVATE
 from labctl.redaction import redacted, secrets_of
 from labctl.report import ExportReport, LinesReport
 
@@ -50,7 +52,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
     report: ExportReport = {"lab": context.lab.name, "folder": str(folder), "files": [], "missing": []}
     secrets = secrets_of(context.folder)
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        make_folder(folder, PRIVATE)
         if any(folder.iterdir()):
             raise UsageError(f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that is not there.")
         for name, read in _sources(context, nodes):
@@ -132,6 +134,7 @@ def _json(document: Mapping[str, Any]) -> str:
 
 
 def _write(path: Path, text: str) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True, parents=True)
+    make_folder(path.parent, PRIVATE)
     path.touch(mode=0o600)
+    give(path)
     path.write_text(text, encoding="utf-8")

@@ -29,6 +29,7 @@ COMMANDS = (
     ("status",),
     ("kubeconfig", "--merge"),
     ("render", "--out", "rendered/below", "--provider", "libvirt", "--bundle", "../../bundle"),
+    ("logs", "--export", "report/below"),
     ("doctor",),
     ("destroy", "--yes"),
 )

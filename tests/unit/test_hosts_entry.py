@@ -288,6 +288,8 @@ def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_bl
         ([], "", False),
         ([], f"# BEGIN labctl demo\n{ADDRESS} my-app.local\n# END labctl demo\n", True),
         ([], f"{ADDRESS} my-app.local\n", False),
+        (["my-app.local"], "# BEGIN labctl demo\n", False),
+        ([], "# BEGIN labctl demo\n", False),
     ],
 )
 @pytest.mark.parametrize("answer", [PASSWORD_REQUIRED, Finished(0, "", ())], ids=["sudo would ask", "sudo would not"])
