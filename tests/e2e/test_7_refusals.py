@@ -31,6 +31,22 @@ def nobody(state_home: Path, bundle: Path) -> RealLab:
     return isolated("e2e-none", state_home, bundle)
 
 
+@pytest.mark.parametrize(
+    ("values", "identity"),
+    [("ingress: ingress-nginx", "ingress-not-carried"), ("kubernetes: 1.36.0", "bundle-version")],
+)
+def test_what_the_bundle_does_not_carry_is_refused_before_anything_is_made(
+    nobody: RealLab, tmp_path: Path, values: str, identity: str
+) -> None:
+    (tmp_path / "labctl.yaml").write_text(values, encoding="utf-8")
+
+    error = nobody.up("--config", str(tmp_path / "labctl.yaml"), code=3).result()["error"]
+
+    assert error["id"] == identity
+    assert not Path("/run/netns/labctl-e2e-none").exists()
+    assert not (nobody.folder / "lab.json").exists()
+
+
 def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, bundle: Path, tmp_path: Path) -> None:
     folder = tmp_path / "bundle"
     described = bundles.linked(bundle, folder)
