@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from fakes import VERSIONS, bundle
 
+from labctl import cli
 from labctl.bundle.format import write
+from labctl.cli.man import pages
+from labctl.cli.tree import tree
 from labctl.process import check, run
 from labctl.render import _ruby
 
@@ -49,11 +52,12 @@ def test_no_value_breaks_out_of_a_ruby_string() -> None:
     assert check(["ruby", "-Ku", "-"], stdin=program.encode()).split("\1")[:-1] == values
 
 
-def test_the_wheel_carries_the_templates_and_renders_outside_the_checkout(tmp_path: Path) -> None:
+def test_the_wheel_carries_manual_pages_and_templates_and_renders_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     check([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, CHECKOUT])
     (wheel,) = tmp_path.glob("*.whl")
     check([*pip, "install", "--no-deps", "--target", tmp_path / "installed", wheel])
+    assert {page.name for page in (tmp_path / "installed/share/man/man1").iterdir()} == set(pages(tree(cli.app)))
     write(bundle(tmp_path / "bundle"))
     _fake_docker(tmp_path / "bin")
     environment = {
