@@ -67,6 +67,8 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
 }
 """By a command's words; those of the program itself have none."""
 
+OTHERS = ("", f"Options of every command: `{PROGRAM} -h`.")
+
 
 class Root(TyperGroup):
     """The program itself: its options can be given before or after the command, and its commands have groups."""
@@ -93,7 +95,8 @@ def tree(app: typer.Typer) -> Root:
     assert isinstance(root, Root)  # noqa: S101 - what `app` was made with
     for words, command in commands(root):
         command.short_help = (command.help or "").partition("\n\n")[0]  # whole: typer would cut it to fit
-        command.epilog = "\n".join(("\b", "Examples:", *(f"  {line}" for line in EXAMPLES.get(words, ()))))
+        examples = ("\b", "Examples:", *(f"  {line}" for line in EXAMPLES.get(words, ())))
+        command.epilog = "\n".join((*examples, *(OTHERS if words else ())))
     return root
 
 
