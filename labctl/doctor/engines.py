@@ -67,7 +67,7 @@ class Kind:
 
 
 def look_at_command(_context: Context, seen: Surroundings) -> Finding:
-    """The `docker` command is Docker's own, and may read the lab's files."""
+    """Check that the `docker` command is Docker's own, and may read the lab's files."""
     said = seen.run(*COMMAND)
     if said is None:
         return not_relevant("there is no docker; see `tools`")
@@ -80,7 +80,7 @@ def look_at_command(_context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_engine(context: Context, seen: Surroundings) -> Finding:
-    """A Docker Engine of this machine answers this user."""
+    """Check that a Docker Engine of this machine answers this user."""
     if not seen.has(COMMAND[0]):
         return not_relevant("there is no docker; see `tools`")
     if seen.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
@@ -100,7 +100,7 @@ def look_at_engine(context: Context, seen: Surroundings) -> Finding:
 
 
 def _silent(address: str, said: Finished | None) -> Finding:
-    """No Engine answers; why, where the docker command's own words are known."""
+    """Return why no Engine answers, where the docker command's own words are known."""
     lines = said.last_lines if said is not None else ()
     unknown = MissingError(
         f"no Docker Engine answers{f' at {address}' if address else ''}: {last(lines)}",
@@ -173,7 +173,7 @@ def _version(server: dict[str, Any]) -> Version:
 
 
 def _is_elsewhere(address: str) -> bool:
-    """Whether the address is of another machine; one of this machine's own may still be a tunnel."""
+    """Return whether the address is of another machine; one of this machine's own may still be a tunnel."""
     parts = urlsplit(address)
     if parts.scheme in LOCAL_SCHEMES:
         return False
@@ -184,7 +184,7 @@ def _is_elsewhere(address: str) -> bool:
 
 
 def _is_virtual(engine: Engine, seen: Surroundings) -> bool:
-    """Whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
+    """Return whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
     if seen.platform != "linux":
         return True
     kernel, host = _line(seen, RELEASE), _line(seen, HOSTNAME)

@@ -122,7 +122,7 @@ def look_at_local_names(context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
-    """Requests that the user makes without labctl are not sent to a proxy, which cannot reach the lab."""
+    """Check that requests which the user makes without labctl do not go to a proxy, which cannot reach the lab."""
     environment = {name.casefold(): value for name, value in seen.environment.items()}
     proxies = [name.upper() for name in PROXIES if environment.get(name)]
     if not proxies:
@@ -137,7 +137,7 @@ def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
         return warning(
             f"{told}; NO_PROXY of your own shell lacks {added}",
             f'For programs that labctl does not start: `export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{added}"`, and the same '
-            "in your browser's settings. `labctl exec`, `labctl open` and demos go round the proxy as it is.",
+            "in your browser's settings. `labctl exec`, `labctl open` and demos bypass the proxy already.",
         )
     return ok(f"{told}; NO_PROXY covers the lab")
 

@@ -48,7 +48,7 @@ class DockerNetwork:
 
 
 def look_at_routes(context: Context, seen: Surroundings) -> Finding:
-    """No route, rule or interface of this machine takes packets for the lab's network."""
+    """Check that no route, rule or interface of this machine takes packets for the lab's network."""
     network = context.lab.network
     known = routes(seen)
     if known is None:
@@ -77,7 +77,7 @@ def look_at_routes(context: Context, seen: Surroundings) -> Finding:
 
 
 def look_at_docker_networks(context: Context, seen: Surroundings) -> Finding:
-    """No network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
+    """Check that no network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
     found = docker_networks(seen, context.isolation.engine if context.isolated else "")
     if found is None:
         return not_relevant("the lab's own Engine is not there yet" if context.isolated else "no Docker Engine answers")
@@ -125,7 +125,7 @@ def interfaces(seen: Surroundings) -> tuple[Interface, ...]:
 
 
 def _told(taken: Route, seen: Surroundings) -> str:
-    """What the machine does with packets for the lab, in words."""
+    """Return what the machine does with packets for the lab, in words."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
         return f"this machine has {taken.network} {taken.kind}{by}"

@@ -111,7 +111,7 @@ def installation(programs: Sequence[str], seen: Surroundings) -> Installation:
 
 
 def apt_has_lists(seen: Surroundings) -> bool:
-    """Whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
+    """Return whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
     return any("_Packages" in name for name in seen.names(APT_LISTS))
 
 
@@ -171,6 +171,6 @@ def _sudo(seen: Surroundings) -> str:
 
 
 def _release(seen: Surroundings) -> dict[str, str]:
-    """What the distribution calls itself."""
+    """Return what the distribution calls itself."""
     pairs = re.findall(r"^([A-Z_]+)=(.*)$", seen.read(OS_RELEASE) or "", re.MULTILINE)
     return {key: value.strip().strip("\"'") for key, value in pairs}

@@ -43,7 +43,7 @@ class Route:
 
     @property
     def rejects(self) -> bool:
-        """Whether packets that take it go nowhere."""
+        """Return whether packets that take it go nowhere."""
         return self.kind in REJECTING
 
 
@@ -96,7 +96,7 @@ def hidden(network: IPv4Network, known: Sequence[Route]) -> Route | None:
 
 
 def _applies(rule: Mapping[str, Any], network: IPv4Network) -> bool:
-    """Whether the rule is about packets from this machine to the lab."""
+    """Return whether the rule is about packets from this machine to the lab."""
     if rule.get("src", "all") != "all":
         return False
     narrowed = any(selector in rule for selector in SELECTORS)
@@ -107,7 +107,7 @@ def _applies(rule: Mapping[str, Any], network: IPv4Network) -> bool:
 
 
 def _is_closer(route: Route, network: IPv4Network) -> bool:
-    """Whether the route takes packets although the lab has its own: it is narrower, or equal and was there before."""
+    """Return whether the route takes packets although the lab has its own: it is narrower, or equal and was there before."""
     if route.kind in OWN or not route.network.subnet_of(network):
         return False
     # The lab's own route has the metric 0, which is the best, and comes behind one that has it already.

@@ -133,7 +133,7 @@ class Surroundings:
 
 
 def _watches(process: Path) -> Iterator[int]:
-    """How many watches each inotify instance of a process has; none where it is not root's, or has ended meanwhile."""
+    """Return how many watches each inotify instance of a process has; none where it is not root's, or has ended meanwhile."""
     try:
         if process.stat().st_uid != 0:
             return

@@ -61,7 +61,7 @@ def look_at_provider(context: Context, _seen: Surroundings) -> Finding:
 
 
 def look_at_vagrant(context: Context, seen: Surroundings) -> Finding:
-    """Vagrant starts and tells its version."""
+    """Check that Vagrant starts and tells its version."""
     said = seen.run("vagrant", "--version")
     if said is None:
         return not_relevant("there is no vagrant; see `tools`")
@@ -88,7 +88,7 @@ def _is_there(program: str, seen: Surroundings) -> bool:
 
 
 def _cure(found: Installation) -> str:
-    """What to type: a line where one is enough, else one below the other."""
+    """Return what to type: a line where one is enough, else one below the other."""
     told = (
         [f"There is no package of {', '.join(found.without)} for this system; install it by hand."]
         if found.without

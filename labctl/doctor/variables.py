@@ -12,15 +12,15 @@ FOLLOWED = ("LABCTL_", "XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 
 def look_at_environment(context: Context, seen: Surroundings) -> Finding:
-    """No variable leads to another Docker Engine than this machine's own."""
+    """Check that no variable selects another Docker Engine than this machine's own."""
     names = sorted(name for name, value in seen.environment.items() if value)
     engine = [name for name in names if name in TOOLS["docker"]]
     left_out = [name for name in names if name.startswith(PREFIXES) and name not in engine]
     followed = [name for name in names if name.startswith(FOLLOWED)]
-    told = [f"labctl follows {', '.join(followed)}"] if followed else []
-    told += [f"tools that labctl starts do not get {', '.join(left_out)}"] if left_out else []
+    told = [f"used by labctl: {', '.join(followed)}"] if followed else []
+    told += [f"ignored: {', '.join(left_out)}"] if left_out else []
     if engine and not context.isolated:
-        told.insert(0, f"{', '.join(engine)} choose the Docker Engine")
+        told.insert(0, f"selecting the Docker Engine: {', '.join(engine)}")
         return warning("; ".join(told), f"If this machine's own Engine is meant: `unset {' '.join(engine)}`.")
-    told += [f"the lab's own Engine is used, whatever {', '.join(engine)} say"] if engine else []
+    told += [f"ignored, the lab has an Engine of its own: {', '.join(engine)}"] if engine else []
     return ok("; ".join(told) or "no variable leads elsewhere")
