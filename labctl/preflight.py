@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl import record
 from labctl.context import Context
 from labctl.doctor import CHECKS, Examined, State, examine, packages
 from labctl.doctor.surroundings import Surroundings
@@ -16,7 +15,7 @@ from labctl.process import check, run
 __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
 
 SLOW = ("vagrant",)
-"""Checks that take time, for labs that are yet to be made."""
+"""Checks that take time: only where a bundle is yet to be built, which takes far more."""
 DPKG_LOCK_SECONDS = 60
 """How long apt waits for another apt, such as the one that runs after boot."""
 
@@ -27,9 +26,9 @@ def require_machine(context: Context, say: Say) -> bool:
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.
     """
-    seen, unmade = Surroundings(), record.read(context.folder) is None
+    seen = Surroundings()
     installed = context.may_install and _install(needed(context), seen, say)
-    checks = [check for check in CHECKS if check.stops_up and (check.id not in SLOW or unmade)]
+    checks = [check for check in CHECKS if check.stops_up and not (check.id in SLOW and context.has_bundle)]
     problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)

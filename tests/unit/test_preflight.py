@@ -179,12 +179,11 @@ def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch:
     monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, started=started))
 
     preflight.require_machine(context, watched.say)
-    at_first, started[:] = set(started), []
-    record.write(context.folder, record.Record(context.lab, isolated=False))
-    preflight.require_machine(context, watched.say)
+    with_bundle, started[:] = set(started), []
+    preflight.require_machine(replace(context, bundle_folder=None), watched.say)
 
-    assert at_first == {"docker", "ip", "vagrant"}
-    assert set(started) == {"docker", "ip"}
+    assert with_bundle == {"docker", "ip"}
+    assert set(started) == {"docker", "ip", "vagrant"}
 
 
 def test_with_leave_nothing_is_installed_where_apt_lacks_a_package(
@@ -211,7 +210,7 @@ def test_a_vagrant_that_does_not_start_stops_up_before_anything_is_built(
 ) -> None:
     machine_with(said={"vagrant --version": said})
 
-    assert _problem(context, watched).id == "vagrant-unusable"
+    assert _problem(replace(context, bundle_folder=None), watched).id == "vagrant-unusable"
 
 
 def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_with: Machine, watched: Watched) -> None:
