@@ -32,7 +32,7 @@ OLDEST: Version = (20, 10)
 LOCAL_SCHEMES = ("", "unix", "npipe", "fd")
 
 OWN_ENGINE = (
-    "Use a Docker Engine of this machine: install docker.io (or Docker's own docker-ce), then `unset DOCKER_HOST` and "
+    "Use a Docker Engine of this machine: install docker.io (or Docker's own docker-ce), then `unset DOCKER_HOST DOCKER_CONTEXT` and "
     "`docker context use default`; or, on Linux as root, `labctl up --isolated`."
 )
 ON_LINUX = "Run labctl on a Linux machine, or in a virtual machine with Linux: nodes need its kernel and its network."

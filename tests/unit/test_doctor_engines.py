@@ -91,6 +91,8 @@ def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> 
     [
         ("docker-engine-permission.txt", "engine-permission"),
         ("docker-engine-api-mismatch.txt", "engine-api-mismatch"),
+        ("docker-engine-certificate-missing.txt", "engine-certificate-missing"),
+        ("docker-docker-context-unknown.txt", "docker-context-unknown"),
         ("docker-engine-unreachable.txt", ""),
     ],
 )
