@@ -28,6 +28,9 @@ STEPS = (
 )
 """The steps of `up`: importing them takes longer than a user waits for a proposal."""
 
+PROVIDERS = ("auto", "docker", "libvirt", "virtualbox")
+CONTROLLERS = ("auto", "ingress-nginx", "traefik")
+
 
 def _proposed(names: Names) -> Propose:
     """Return what typer asks for names that begin as the word does; there are none where they cannot be found."""
@@ -92,3 +95,15 @@ def demos(_context: typer.Context) -> Iterable[str]:
 def steps(_context: typer.Context) -> Iterable[str]:
     """The steps of `up`."""
     return STEPS
+
+
+@_proposed
+def providers(_context: typer.Context) -> Iterable[str]:
+    """The values of `provider`."""
+    return PROVIDERS
+
+
+@_proposed
+def controllers(_context: typer.Context) -> Iterable[str]:
+    """The values of `ingress`."""
+    return CONTROLLERS

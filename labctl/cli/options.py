@@ -37,9 +37,15 @@ Target = Annotated[
         help="Hostname, or URL with a path.  [default: the first app's]",
     ),
 ]
-Ingress = Annotated[str | None, typer.Option(metavar="NAME", help="auto, ingress-nginx or traefik.")]
+Ingress = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", autocompletion=complete.controllers, help="auto, ingress-nginx or traefik."),
+]
 Provider = Annotated[
-    str | None, typer.Option(metavar="NAME", help="auto or docker; to render, also libvirt or virtualbox.")
+    str | None,
+    typer.Option(
+        metavar="NAME", autocompletion=complete.providers, help="auto or docker; to render, also libvirt or virtualbox."
+    ),
 ]
 Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]

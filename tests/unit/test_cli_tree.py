@@ -166,6 +166,8 @@ def two_labs(home: Path) -> None:
         ("labctl app remove ", ["shop"]),
         ("labctl up --only b", ["boot", "bundle"]),
         ("labctl up --from met", ["metallb"]),
+        ("labctl up --provider l", ["libvirt"]),
+        ("labctl render --ingress t", ["traefik"]),
         ("labctl demo run fail", ["failover"]),
         ("labctl completion f", ["fish"]),
         ("labctl trace --wat", ["--watch"]),
@@ -193,6 +195,13 @@ def test_what_a_shell_asks_wrongly_is_no_bug(labctl: Run, monkeypatch: pytest.Mo
     monkeypatch.delenv("COMP_WORDS", raising=False)
 
     assert labctl() == 1
+
+
+def test_the_proposed_values_are_those_that_the_configuration_takes() -> None:
+    keys = config.schema()["properties"]
+
+    assert list(complete.PROVIDERS) == keys["provider"]["enum"]
+    assert list(complete.CONTROLLERS) == keys["ingress"]["enum"]
 
 
 def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
