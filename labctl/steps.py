@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -25,8 +24,6 @@ T = TypeVar("T")
 READY_SECONDS = 120.0
 WHY_SECONDS = 2.0
 """How often to look for the reason why something does not become ready."""
-LASTING_SECONDS = 2.0
-"""How long something has to be in the way that does not go by itself."""
 METALLB = ("metallb-system", "controller")
 
 
@@ -279,5 +276,4 @@ def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
         return report
     cause = str(hop["cause"])
     hint = " ".join(filter(None, [hop["fix"], *(f"`{command}`" for command in hop["commands"])]))
-    patience = LASTING_SECONDS if trace.CAUSES[cause].lasts else math.inf
-    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, patience)
+    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, trace.CAUSES[cause].patience)

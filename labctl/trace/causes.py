@@ -1,7 +1,8 @@
-"""Every cause that `trace`, `status` and `up` name: a stable id, what it means, and whether `up` may wait it out."""
+"""Every cause that `trace`, `status` and `up` name: a stable id, what it means, and how long `up` waits for it to go."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,8 +13,8 @@ class Cause:
 
     hop: str
     meaning: str
-    lasts: bool = False
-    """Nothing that `up` does or waits for changes it."""
+    patience: float = math.inf
+    """After how many seconds `up` no longer waits for it to go."""
 
 
 CAUSES: Mapping[str, Cause] = {
@@ -21,14 +22,12 @@ CAUSES: Mapping[str, Cause] = {
     "hosts-entry-outdated": Cause(
         "name", "labctl's own line gives an address that the ingress controller does not have"
     ),
-    "hosts-entry-shadowed": Cause(
-        "name", "another line of the hosts file gives the hostname another address", lasts=True
-    ),
-    "hosts-entry-of-another-lab": Cause("name", "the block of another lab has the same hostname", lasts=True),
+    "hosts-entry-shadowed": Cause("name", "another line of the hosts file gives the hostname another address", 2),
+    "hosts-entry-of-another-lab": Cause("name", "the block of another lab has the same hostname", 2),
     "hosts-entry-doubled": Cause("name", "the right address comes first, and another line gives a second one"),
     "hosts-file-not-read": Cause("name", "the line is in a file that this machine's resolver does not read"),
-    "name-resolves-elsewhere": Cause("name", "another name server than the hosts file gives another address"),
-    "hostname-not-served": Cause("name", "neither an app nor an Ingress of the lab has this hostname", lasts=True),
+    "name-resolves-elsewhere": Cause("name", "another name server than the hosts file gives another address", 10),
+    "hostname-not-served": Cause("name", "neither an app nor an Ingress of the lab has this hostname", 2),
     "pool-missing": Cause("address", "MetalLB has no IPAddressPool"),
     "pool-exhausted": Cause("address", "every address of the pool is given out"),
     "service-missing": Cause("address", "the ingress controller has no Service"),
@@ -44,13 +43,13 @@ CAUSES: Mapping[str, Cause] = {
     "address-not-announced": Cause("node", "no node answers ARP for the address"),
     "announcer-differs": Cause("node", "another node answers ARP than the one that MetalLB names"),
     "controller-not-ready": Cause("node, rule", "no pod of the ingress controller is ready"),
-    "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname"),
-    "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve"),
-    "ingress-path-missing": Cause("rule", "no rule for the hostname matches the path"),
+    "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname", 10),
+    "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve", 10),
+    "ingress-path-missing": Cause("rule", "no rule for the hostname matches the path", 10),
     "rule-not-found": Cause("rule", "the request was answered by a pod, and labctl cannot tell by which rule"),
-    "backend-service-missing": Cause("pod", "the rule names a Service that does not exist"),
-    "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have"),
-    "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod"),
+    "backend-service-missing": Cause("pod", "the rule names a Service that does not exist", 10),
+    "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have", 10),
+    "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod", 10),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "no-answer": Cause("response", "nothing at the address answers HTTP"),
     "answered-by-another": Cause(
@@ -61,11 +60,11 @@ CAUSES: Mapping[str, Cause] = {
     "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503"),
     "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502"),
     "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504"),
-    "controller-answers": Cause("response", "the ingress controller answers itself, and the app is not asked"),
+    "controller-answers": Cause("response", "the ingress controller answers itself, and the app is not asked", 30),
     "controller-asks-for-login": Cause("response", "the ingress controller asks for a login before it asks the app"),
-    "redirect-leads-nowhere": Cause("response", "the answer redirects to an address where nobody answers", lasts=True),
+    "redirect-leads-nowhere": Cause("response", "the answer redirects to an address where nobody answers", 2),
     "app-answers-error": Cause("response", "every pod of the app answers with the same error"),
-    "pods-differ": Cause("response", "some pods of the app answer well, and others with an error"),
+    "pods-differ": Cause("response", "some pods of the app answer well, and others with an error", 30),
     "pod-not-reached": Cause("response", "some pods that are ready did not get any of the requests"),
     "api-unreachable": Cause("any", "the Kubernetes API does not answer"),
     "lab-not-asked": Cause("any", "the Kubernetes API refuses, or the lab's keys do not fit"),

@@ -7,7 +7,7 @@ import shlex
 from ipaddress import IPv4Address
 
 from labctl import hosts
-from labctl.errors import LabError, NotReadyError
+from labctl.errors import LabError
 from labctl.trace.client import HostsLine
 from labctl.trace.problem import WARNING, Evidence, ProblemError, labctl
 from labctl.trace.trail import Trail
@@ -159,7 +159,7 @@ def _of_another_lab(trail: Trail, line: HostsLine, text: str, evidence: Evidence
 def _block(trail: Trail) -> tuple[str, ...]:
     try:
         return hosts.show(trail.lab.hosts_file, trail.lab.name) or ()
-    except (LabError, NotReadyError):
+    except LabError:
         return ()
 
 

@@ -46,6 +46,20 @@ def test_everyone_who_answers_for_an_address_is_heard(owners: list[IPv4Address])
     assert ended(start(looked)) == 0
 
 
+def test_an_address_that_was_silent_is_asked_for_again() -> None:
+    def looked() -> None:
+        _a_network([])
+        late = threading.Timer(
+            0.4, check, [["ip", "-n", "neighbour1", "address", "add", f"{SHARED}/24", "dev", "eth0"]]
+        )
+        late.start()
+
+        assert Client().ask_arp([SHARED], _way()) == {SHARED: {MACS[SECOND]}}
+        late.join()
+
+    assert ended(start(looked)) == 0
+
+
 def test_who_may_send_no_frames_hears_what_the_kernel_hears() -> None:
     def looked() -> None:
         _a_network([SECOND])

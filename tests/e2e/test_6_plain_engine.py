@@ -114,6 +114,8 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert engine.hosts.read_bytes().startswith(THEIR_HOSTS)
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
+    _assert_a_hostname_of_another_lab_is_refused(engine, lab)
+
     [image] = engine.docker("inspect", "--format", "{{.Config.Image}}", "e2e-plain-worker-1")
     engine.docker("run", "--detach", "--name=theirs", "--network=labctl-e2e-plain", image, "sleep", "600")
     events = lab.labctl("-o", "json", "destroy", "--yes", "--purge", seconds=120).events()
@@ -127,3 +129,16 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert engine.holds() == before
     assert engine.hosts.read_bytes() == THEIR_HOSTS
     assert not lab.folder.exists()
+
+
+def _assert_a_hostname_of_another_lab_is_refused(engine: PlainEngine, lab: RealLab) -> None:
+    before = engine.hosts.read_bytes()
+    engine.hosts.write_bytes(b"# BEGIN labctl other\n192.168.60.100 my-app.local\n# END labctl other\n" + before)
+    refused = lab.up(code=3).result()["error"]
+    doctor = {check["id"]: check for check in lab.labctl("doctor", "-o", "json", code=8).document()["checks"]}
+    engine.hosts.write_bytes(before)
+
+    assert refused["id"] == "hostname-taken"
+    assert "lab other" in refused["message"]
+    assert doctor["hosts-other-labs"]["state"] == "broken"
+    assert doctor["hosts-shadows"]["state"] == "ok"
