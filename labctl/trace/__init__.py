@@ -17,6 +17,9 @@ from labctl.trace.trail import Hop, Trail, target
 __all__ = ["CAUSES", "HOPS", "MISSING_NAME", "QUICK", "Client", "broken_hop", "finding", "follow", "traces"]
 
 WATCH_SECONDS = 1.0
+AGAIN_SECONDS = 1.5
+"""For how long a hop is looked at again where what is broken may pass."""
+LOOK_SECONDS = 0.3
 HOPS: Mapping[str, Hop] = {
     "name": names.name,
     "address": hops.address,
@@ -49,7 +52,7 @@ def follow(
     reports: list[HopReport] = []
     for name in only:
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports)
-        reports.append(_not_reached(name) if is_cut_off else _looked_at(name, trail))
+        reports.append(_not_reached(name) if is_cut_off else _settled(name, trail))
     ok = all(report["state"] not in {BROKEN, "not reached"} for report in reports)
     return {"hostname": hostname, "ok": ok, "hops": reports}
 
@@ -75,6 +78,17 @@ def broken_hop(report: TraceReport, past: Collection[str] = ()) -> HopReport | N
 def finding(hop: HopReport) -> str:
     """Return what is not well at a hop, in words."""
     return str(hop["evidence"].get("finding", ""))
+
+
+def _settled(name: str, trail: Trail) -> HopReport:
+    """Look at a hop, and look again where what is broken may pass."""
+    end = time.monotonic() + AGAIN_SECONDS
+    while True:
+        report = _looked_at(name, trail)
+        if report["state"] != BROKEN or not CAUSES[str(report["cause"])].passes or time.monotonic() >= end:
+            return report
+        time.sleep(LOOK_SECONDS)
+        trail.forget()
 
 
 def _looked_at(name: str, trail: Trail) -> HopReport:

@@ -15,6 +15,8 @@ class Cause:
     meaning: str
     patience: float = math.inf
     """After how many seconds `up` no longer waits for it to go."""
+    passes: bool = False
+    """Whether it is seen for a moment in a lab that is well, while something moves or starts: it is looked at again."""
 
 
 CAUSES: Mapping[str, Cause] = {
@@ -40,8 +42,8 @@ CAUSES: Mapping[str, Cause] = {
     "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
     "nodes-excluded": Cause("node", "every node has the label that keeps it from announcing"),
     "speaker-not-ready": Cause("node", "MetalLB's speaker runs on no node that may announce"),
-    "address-not-announced": Cause("node", "no node answers ARP for the address"),
-    "announcer-differs": Cause("node", "another node answers ARP than the one that MetalLB names"),
+    "address-not-announced": Cause("node", "no node answers ARP for the address", passes=True),
+    "announcer-differs": Cause("node", "another node answers ARP than the one that MetalLB names", passes=True),
     "controller-not-ready": Cause("node, rule", "no pod of the ingress controller is ready"),
     "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname", 10),
     "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve", 10),
@@ -51,18 +53,20 @@ CAUSES: Mapping[str, Cause] = {
     "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have", 10),
     "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod", 10),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
-    "no-answer": Cause("response", "nothing at the address answers HTTP"),
+    "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(
-        "response", "an answer came, and neither the controller nor the app has seen the request"
+        "response", "an answer came, and neither the controller nor the app has seen the request", passes=True
     ),
     "answerer-unknown": Cause("response", "an answer came, and the logs that say from whom cannot be read"),
-    "controller-has-no-route": Cause("response", "the ingress controller itself answers 404"),
-    "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503"),
-    "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502"),
+    "controller-has-no-route": Cause("response", "the ingress controller itself answers 404", passes=True),
+    "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503", passes=True),
+    "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502", passes=True),
     "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504"),
     "controller-answers": Cause("response", "the ingress controller answers itself, and the app is not asked", 30),
     "controller-asks-for-login": Cause("response", "the ingress controller asks for a login before it asks the app"),
-    "redirect-leads-nowhere": Cause("response", "the answer redirects to an address where nobody answers", 2),
+    "redirect-leads-nowhere": Cause(
+        "response", "the answer redirects to an address where nobody answers", 2, passes=True
+    ),
     "app-answers-error": Cause("response", "every pod of the app answers with the same error"),
     "pods-differ": Cause("response", "some pods of the app answer well, and others with an error", 30),
     "pod-not-reached": Cause("response", "some pods that are ready did not get any of the requests"),

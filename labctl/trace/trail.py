@@ -91,6 +91,10 @@ class Trail:
             self._asked = self.ask()
         return self._asked
 
+    def forget(self) -> None:
+        """Let the next hop that wants to know ask again."""
+        self._asked, self._rules = None, None
+
     def ask(self) -> tuple[Exchange, LogSearch]:
         """Make a request, and look for it in the controller's log."""
         exchange = self.client.fetch(self.hostname, self.address, self.path)

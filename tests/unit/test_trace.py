@@ -444,6 +444,7 @@ def world(context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatc
     for (api_version, kind, namespace, name), fields in objects.items():
         cluster.put(api_version, kind, name, namespace, **fields)
     monkeypatch.setattr(access_log, "LOG_SECONDS", 0.0)
+    monkeypatch.setattr(trace, "AGAIN_SECONDS", 0.0)
     return World(context, cluster, FakeClient(cluster, context.lab.hosts_file))
 
 
@@ -800,6 +801,28 @@ def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatc
     world.answers(503, None, server="-")
 
     assert [report["ok"] for report in trace.traces(world.context, None, watch=False, wait=60)] == [True]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "mends"),
+    [
+        (lambda world: world.answers(404, None, log=UNROUTED), lambda world: world.answers(200)),
+        (lambda world: world.answers(None, failure="refused"), lambda world: world.answers(200)),
+        (lambda world: world.silence(), lambda world: world.client.macs.update({OURS: {MAC}, WORKER: {MAC}})),
+    ],
+    ids=["no route yet", "no answer yet", "nobody announces it yet"],
+)
+def test_what_may_pass_is_looked_at_again(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    breaks: Callable[[World], object],
+    mends: Callable[[World], object],
+) -> None:
+    breaks(world)
+    monkeypatch.setattr(trace, "AGAIN_SECONDS", 60.0)
+    monkeypatch.setattr(time, "sleep", lambda _seconds: mends(world))
+
+    assert world.follow()["ok"]
 
 
 def not_reached(hop: str) -> HopReport:
