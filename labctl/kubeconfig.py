@@ -1,12 +1,15 @@
-"""The user's own kubeconfig: a lab's entries go in, and everything else in it stays."""
+"""The user's own kubeconfig: a lab's entries go in, and everything else in it stays.
+
+Nothing of it is read as a value: YAML 1.1 would turn a token 0123 into 83, and write that.
+"""
 
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -17,6 +20,9 @@ from labctl.rewrite import rewrite
 
 FAULT = "kubeconfig.rename"
 SECTIONS = ("clusters", "users", "contexts")
+CURRENT = "current-context"
+NEW = b"apiVersion: v1\nkind: Config\n"
+TEXT, LIST, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "null"))
 
 
 def merge(lab_kubeconfig: Path) -> Path:
@@ -28,13 +34,10 @@ def merge(lab_kubeconfig: Path) -> Path:
     """
     target = _user_kubeconfig()
     before = _content(target) if os.path.lexists(target) else None
-    theirs: dict[str, Any] = {"apiVersion": "v1", "kind": "Config"} if before is None else _parsed(target, before)
-    ours = _parsed(lab_kubeconfig, _content(lab_kubeconfig))
-    merged = {**theirs, **{section: _replaced(theirs.get(section) or [], ours[section]) for section in SECTIONS}}
-    merged.setdefault("current-context", ours["current-context"])
-    if merged == theirs:
+    theirs = _composed(target, NEW if before is None else before)
+    if not _take_in(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
         return target
-    content = yaml.safe_dump(merged, sort_keys=False).encode()
+    content = _written(theirs).encode()
     try:
         if before is None:
             make_folder(target.parent, PRIVATE)
@@ -55,7 +58,7 @@ def merge(lab_kubeconfig: Path) -> Path:
 def text(lab_kubeconfig: Path) -> str:
     """Return what is in the lab's own kubeconfig. Raises UsageError when it cannot be read."""
     content = _content(lab_kubeconfig)
-    _parsed(lab_kubeconfig, content)
+    _composed(lab_kubeconfig, content)
     return content.decode()
 
 
@@ -72,14 +75,63 @@ def _content(path: Path) -> bytes:
         raise _unreadable(path, str(error)) from error
 
 
-def _parsed(path: Path, content: bytes) -> dict[str, Any]:
+def _composed(path: Path, content: bytes) -> yaml.MappingNode:
+    """Return the kubeconfig as what it is written as, its sections lists of entries or nothing."""
     try:
-        document = yaml.safe_load(content.decode())
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
+    except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise _unreadable(path, str(error)) from error
-    if not isinstance(document, dict):
+    if not isinstance(root, yaml.MappingNode):
         raise _unreadable(path, "it is not a mapping")
-    return document
+    for section in SECTIONS:
+        value = _value(root, section)
+        is_list = isinstance(value, yaml.SequenceNode) and all(
+            isinstance(each, yaml.MappingNode) for each in value.value
+        )
+        if not is_list and value is not None and value.tag != NULL:
+            raise _unreadable(path, f"its {section} are not a list of entries")
+    return root
+
+
+def _value(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
+    return next((value for each, value in mapping.value if each.value == key), None)
+
+
+def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
+    """Give the key this value, in its place or behind the others."""
+    keys = [each.value for each, _ in mapping.value]
+    if key in keys:
+        place = keys.index(key)
+        mapping.value[place] = (mapping.value[place][0], value)
+    else:
+        mapping.value.append((yaml.ScalarNode(TEXT, key), value))
+
+
+def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
+    """Put our entries in the place of theirs of the same name, else behind them; return whether that changed anything."""
+    before = _written(theirs)
+    for section in SECTIONS:
+        added, had = _value(ours, section), _value(theirs, section)
+        if not isinstance(added, yaml.SequenceNode):
+            continue
+        entries = had.value if isinstance(had, yaml.SequenceNode) else []
+        new = {_name(entry): entry for entry in added.value}
+        merged = [new.pop(_name(entry), entry) for entry in entries]
+        style = had.flow_style if isinstance(had, yaml.SequenceNode) and entries else None
+        _set(theirs, section, yaml.SequenceNode(LIST, [*merged, *new.values()], flow_style=style))
+    current = _value(ours, CURRENT)
+    if current is not None and _value(theirs, CURRENT) is None:
+        _set(theirs, CURRENT, current)
+    return _written(theirs) != before
+
+
+def _name(entry: yaml.MappingNode) -> str:
+    name = _value(entry, "name")
+    return name.value if isinstance(name, yaml.ScalarNode) else ""
+
+
+def _written(node: yaml.Node) -> str:
+    return str(yaml.serialize(node, Dumper=yaml.SafeDumper, allow_unicode=True, width=math.inf))
 
 
 def _keep(path: Path, content: bytes) -> None:
@@ -110,8 +162,3 @@ def _unreadable(path: Path, why: str) -> UsageError:
         id="kubeconfig-unreadable",
         hint="Move it away, or mend it; a lab's own, `labctl up` writes anew.",
     )
-
-
-def _replaced(entries: list[dict[str, Any]], ours: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    names = {entry["name"] for entry in ours}
-    return [entry for entry in entries if entry.get("name") not in names] + ours

@@ -152,3 +152,80 @@ def test_a_file_that_is_no_kubeconfig_is_left_alone(ours: Path, theirs: Path, co
     assert raised.value.id == "kubeconfig-unreadable"
     assert str(theirs) in raised.value.message
     assert theirs.read_bytes() == content
+
+
+LITERAL = """\
+apiVersion: v1
+kind: Config
+clusters:
+- name: 010
+  cluster: {server: 'https://work:6443', insecure-skip-tls-verify: yes}
+users:
+- name: on
+  user:
+    token: 0123
+    password: 1_000
+    username: 12:30
+    expiry: 2026-13-45
+    other: "0123"
+    exec: {args: [--since, 2026-11-25, 1e3, ~, null, 0x1F, "yes"]}
+contexts: []
+current-context: ''
+unknown: !theirs {a: 1}
+"""
+
+
+def test_what_the_user_has_stays_as_it_is_written(ours: Path, theirs: Path) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text(LITERAL)
+
+    kubeconfig.merge(ours)
+
+    merged = theirs.read_text()
+    for line in LITERAL.splitlines():
+        assert line.strip() in {"contexts: []", *map(str.strip, merged.splitlines())}
+    assert merged.count("name: demo\n") == 2
+    once = theirs.read_bytes()
+    kubeconfig.merge(ours)
+    assert theirs.read_bytes() == once
+
+
+@pytest.mark.parametrize("section", kubeconfig.SECTIONS)
+@pytest.mark.parametrize("value", ["{a: b}", "text", "[text]", "[[a]]", "1"])
+def test_a_section_that_is_no_list_of_entries_is_refused(ours: Path, theirs: Path, section: str, value: str) -> None:
+    theirs.parent.mkdir()
+    before = f"apiVersion: v1\n{section}: {value}\n"
+    theirs.write_text(before)
+
+    with pytest.raises(UsageError, match=section) as raised:
+        kubeconfig.merge(ours)
+
+    assert raised.value.id == "kubeconfig-unreadable"
+    assert theirs.read_text() == before
+
+
+@pytest.mark.parametrize("empty", ["", "null", "~", "[]"])
+def test_an_empty_section_takes_the_entries(ours: Path, theirs: Path, empty: str) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text("".join(f"{section}: {empty}\n" for section in kubeconfig.SECTIONS))
+
+    kubeconfig.merge(ours)
+
+    merged = yaml.safe_load(theirs.read_text())
+    assert {section: merged[section] for section in kubeconfig.SECTIONS} == {
+        section: _config("demo")[section] for section in kubeconfig.SECTIONS
+    }
+
+
+def test_an_entry_of_the_same_name_is_replaced_in_its_place(ours: Path, theirs: Path) -> None:
+    theirs.parent.mkdir()
+    both = _config("demo", "https://old:6443")
+    for section in kubeconfig.SECTIONS:
+        both[section] += _config("work")[section]
+    theirs.write_text(yaml.safe_dump(both))
+
+    kubeconfig.merge(ours)
+
+    merged = yaml.safe_load(theirs.read_text())
+    assert [entry["name"] for entry in merged["clusters"]] == ["demo", "work"]
+    assert merged["clusters"][0]["cluster"]["server"] == "https://192.168.56.10:6443"
