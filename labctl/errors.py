@@ -18,6 +18,7 @@ class ExitCode(IntEnum):
     HOSTS = 7
     BROKEN = 8
     INTERRUPTED = 130
+    PIPE = 141
     TERMINATED = 143
 
 
@@ -78,6 +79,16 @@ class BrokenError(LabError):
     """A check of a lab that exists found something broken."""
 
     exit_code = ExitCode.BROKEN
+
+
+class OutputNotWrittenError(MissingError):
+    """The answer could not be written to standard output."""
+
+
+class OutputGoneError(LabError):
+    """Whoever read standard output has ended, as `head` does: this process ends as quietly as SIGPIPE ends others."""
+
+    exit_code = ExitCode.PIPE
 
 
 class BugError(LabError):

@@ -15,7 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from labctl import __version__, endings, ui
+from labctl import __version__, endings, streams, ui
 from labctl.arguments import hoisted, is_verbose, wants_json, writes_events
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
 from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Target, Workers, Yes
@@ -240,10 +240,23 @@ def doctor(
 
 def main() -> NoReturn:
     """Run the command line; a failure is one message and an exit code."""
-    arguments = hoisted(sys.argv[1:]) or ["--help"]
+    streams.prepare()
     # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, endings.terminate)
+    try:
+        _run(hoisted(sys.argv[1:]) or ["--help"])
+    except (SystemExit, OSError) as end:
+        error = streams.undelivered()
+        if error is None:
+            raise
+        streams.discard()
+        if error.exit_code != ExitCode.PIPE:
+            ui.show_error(error, sys.stderr)
+        raise SystemExit(error.exit_code) from end
+
+
+def _run(arguments: list[str]) -> NoReturn:
     root = tree(app)
     if COMPLETE in os.environ:
         answer_shell(root)
@@ -255,8 +268,10 @@ def main() -> NoReturn:
         sys.exit(end.exit_code)
     except TyperException as error:
         fail(UsageError(error.format_message(), id="usage", hint="For details, add `--help`."), arguments)
-    except (Exception, KeyboardInterrupt) as reason:  # noqa: BLE001 - the last one who can tell of it
-        fail(endings.as_error(reason, endings.common_log(), verbose=is_verbose(arguments)), arguments)
+    except (Exception, KeyboardInterrupt) as reason:
+        if streams.undelivered():
+            raise SystemExit(ExitCode.MISSING) from reason
+        fail(endings.as_error(reason, verbose=is_verbose(arguments)), arguments)
 
 
 def fail(error: LabError, arguments: list[str]) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from dataclasses import dataclass
@@ -35,7 +36,11 @@ def console(stream: TextIO) -> Console:
     """A console that shows every text as it is, and no colour or weight where NO_COLOR is set."""
     from rich.console import Console  # noqa: PLC0415 - takes longer than most commands; JSON never needs it
 
-    return Console(
+    class Screen(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # rich would end the process, with code 1
+
+    return Screen(
         file=stream,
         color_system=None if os.environ.get("NO_COLOR") else "auto",
         markup=False,

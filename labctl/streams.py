@@ -1,0 +1,65 @@
+"""The standard streams of this process: some may be closed, full, or read by nobody any more."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from contextlib import suppress
+
+from labctl.errors import LabError, OutputGoneError, OutputNotWrittenError
+
+CLOSED = {"stdin": (os.O_RDONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (os.O_WRONLY, "w")}
+"""What takes the place of a stream that is closed: nothing can be read, no answer be written, and no error be seen."""
+
+
+class Forgiving(io.TextIOWrapper):
+    """Standard error. Where it cannot be written nobody can be told, and the run goes on."""
+
+    def write(self, text: str, /) -> int:
+        """Write the text, if that is possible."""
+        with suppress(OSError):
+            return super().write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what was written, if that is possible."""
+        with suppress(OSError):
+            super().flush()
+
+
+def prepare() -> None:
+    """Give this process the streams that it was started without, and let those that it has show any character.
+
+    A file that is opened later would otherwise get the number of a closed stream, and what programs write there.
+    """
+    for name, (flags, mode) in CLOSED.items():
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    if type(sys.stderr) is io.TextIOWrapper:
+        sys.stderr = Forgiving(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+
+
+def undelivered() -> LabError | None:
+    """Return what keeps the answer from being written to standard output; None where all of it was written."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return OutputGoneError("nobody reads standard output any more", id="output-gone")
+    except OSError as error:
+        return OutputNotWrittenError(
+            f"standard output cannot be written: {error.strerror}",
+            id="output-not-written",
+            hint="Redirect it to a file or a pipe that can be; `labctl status` shows what the lab is like now.",
+        )
+    return None
+
+
+def discard() -> None:
+    """Let standard output end in nothing, so that Python does not try once more at its end, and complain."""
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, sys.stdout.fileno())
+    os.close(nothing)
+    sys.stdout.flush()
