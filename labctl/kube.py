@@ -16,6 +16,7 @@ from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, Resour
 from urllib3.exceptions import HTTPError
 from yaml import YAMLError
 
+from labctl import paths
 from labctl.errors import MissingError, NotReadyError, RefusedError
 from labctl.faults import reached
 from labctl.lab import FIELD_MANAGER
@@ -164,8 +165,9 @@ class Cluster:
     def _api(self) -> ApiClient:
         settings = Configuration()
         try:
+            paths.content(self._kubeconfig)  # the client itself would wait for a FIFO
             config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
-        except (config.ConfigException, YAMLError, UnicodeDecodeError, TypeError) as error:
+        except (config.ConfigException, OSError, YAMLError, UnicodeDecodeError, TypeError) as error:
             raise MissingError(
                 f"{self._kubeconfig} is not a usable kubeconfig: {error}",
                 id="kubeconfig-unusable",

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from pathlib import Path
 
 from platformdirs.unix import Unix
 
 from labctl.caller import another_owner, make_folder
-from labctl.errors import MissingError
+from labctl.errors import MissingError, UsageError
 
 PRIVATE = 0o700
 OTHERS = 0o077
@@ -19,7 +20,7 @@ BUNDLE = "LABCTL_BUNDLE"
 
 def state_home() -> Path:
     """The folder that holds one folder a lab: `$XDG_STATE_HOME/labctl`, else `~/.local/state/labctl`."""
-    return Unix("labctl").user_state_path
+    return _absolute(Unix("labctl").user_state_path)
 
 
 def state(lab_name: str) -> Path:
@@ -29,17 +30,37 @@ def state(lab_name: str) -> Path:
 
 def cache() -> Path:
     """The folder of what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
-    return Unix("labctl").user_cache_path
+    return _absolute(Unix("labctl").user_cache_path)
 
 
 def configuration() -> Path:
     """The folder of what the user writes: `$XDG_CONFIG_HOME/labctl`, else `~/.config/labctl`; it may not exist."""
-    return Unix("labctl").user_config_path
+    return _absolute(Unix("labctl").user_config_path)
 
 
 def data() -> Path:
     """The folder of what other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
-    return Unix("labctl").user_data_path
+    return _absolute(Unix("labctl").user_data_path)
+
+
+def home() -> Path:
+    """Return the user's home folder. Raises UsageError `home-unknown`."""
+    return _absolute(Path(os.path.expanduser("~")))  # noqa: PTH111 - Path's own raises what nobody expects
+
+
+def content(path: Path) -> bytes:
+    """Return what is in a file. Raises OSError, also for what is none: nobody may ever write to a FIFO."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if stat.S_ISDIR(mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        if not stat.S_ISREG(mode):
+            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read()
+    finally:
+        os.close(descriptor)
 
 
 def named_bundle() -> Path | None:
@@ -79,3 +100,14 @@ def _not_made(path: Path, why: str | None) -> MissingError:
         id="folder-not-made",
         hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are.",
     )
+
+
+def _absolute(path: Path) -> Path:
+    is_from_nowhere = os.environ.get("HOME") == "" and (path == Path("/") or path.parts[1].startswith("."))
+    if not path.is_absolute() or is_from_nowhere:
+        raise UsageError(
+            f"the user's home folder is not known: HOME is {os.environ.get('HOME', 'not set')!r}",
+            id="home-unknown",
+            hint="Set HOME to the whole path of a folder; or XDG_STATE_HOME and XDG_CACHE_HOME.",
+        )
+    return path

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
 from labctl.errors import MissingError
+from labctl.paths import content
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
@@ -112,7 +113,7 @@ def read(folder: Path, name: str) -> Bundle:
 
     path = folder / name
     try:
-        document = yaml.load(path.read_bytes(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+        document = yaml.load(content(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingError(
             f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=REBUILD
