@@ -11,6 +11,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.errors import MissingError, UsageError
+from labctl.paths import home as home_folder
 from labctl.paths import private_folder
 from labctl.process import last_lines
 from labctl.proxies import without_proxy
@@ -105,7 +106,7 @@ def _home(folder: Path) -> dict[str, str]:
     home = private_folder(folder / "browser")
     folders = {"HOME": home, "XDG_CONFIG_HOME": home / ".config", "XDG_CACHE_HOME": home / ".cache"}
     # A desktop lets in who knows the cookie, which is in the real home where nothing else is said.
-    authority = os.environ.get("XAUTHORITY") or Path.home() / ".Xauthority"
+    authority = os.environ.get("XAUTHORITY") or home_folder() / ".Xauthority"
     return {**{name: str(path) for name, path in folders.items()}, "XAUTHORITY": str(authority)}
 
 

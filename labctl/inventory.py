@@ -83,12 +83,24 @@ def write_example(path: Path) -> dict[str, str]:
     """
     schema = paths.data() / SCHEMA_FILE
     write(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
+    text = f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}"
     try:
         with path.open("x", encoding="utf-8") as file:
-            file.write(f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}")
+            try:
+                file.write(text)
+                file.flush()
+            except OSError:
+                path.unlink()
+                raise
         give(path)
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the configuration file {path}: {error.strerror}",
+            id="config-unwritable",
+            hint="Name a file in a folder that is there and that you may write to.",
+        ) from error
     return {"file": str(path), "schema": str(schema)}
 
 

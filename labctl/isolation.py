@@ -22,7 +22,7 @@ from labctl import containers, forwarding, namespaces
 from labctl.daemon import Daemon
 from labctl.errors import NotReadyError, ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
-from labctl.paths import private_folder
+from labctl.paths import private_folder, real
 from labctl.process import check, run
 from labctl.tool_environment import forget_engine
 from labctl.wait import Pending, until
@@ -36,6 +36,8 @@ FARTHEST = "4294967295"
 """The metric of the unreachable routes: any other route is closer."""
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
+RESOLV_CONF = Path("/etc/resolv.conf")
+UPSTREAM_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 RUNTIME = Path("/run/labctl")
 RECORD = "lab.json"
 """What tells of a lab that was brought up, in its state folder."""
@@ -161,7 +163,7 @@ class Isolation:
         """Return the state folder of another lab of the same name that this namespace belongs to, or None."""
         file = self.runtime / OWNER
         owner = Path(file.read_text(encoding="utf-8")) if file.exists() else self.folder
-        is_other = owner.resolve() != self.folder.resolve() and (owner / RECORD).exists()
+        is_other = real(owner) != real(self.folder) and (owner / RECORD).exists()
         return owner if is_other else None
 
     def refuse_another_owner(self) -> None:
@@ -216,9 +218,9 @@ class Isolation:
         folder.mkdir(parents=True, exist_ok=True)
         shutil.copyfile("/etc/hosts", folder / "hosts")
         # A resolver on this machine's loopback cannot be reached from the namespace; systemd's real servers can.
-        upstream = Path("/run/systemd/resolve/resolv.conf")
-        if "nameserver 127." in Path("/etc/resolv.conf").read_text(encoding="utf-8") and upstream.exists():
-            shutil.copyfile(upstream, folder / "resolv.conf")
+        ours = RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else b""
+        if b"nameserver 127." in ours and UPSTREAM_RESOLV_CONF.exists():
+            shutil.copyfile(UPSTREAM_RESOLV_CONF, folder / "resolv.conf")
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
         """Both ends of the uplink, in the first /30 from the lab's own place on that this machine does not use."""

@@ -15,7 +15,8 @@ import yaml
 
 from labctl.caller import give, make_folder
 from labctl.errors import UsageError
-from labctl.paths import PRIVATE
+from labctl.paths import PRIVATE, home, real
+from labctl.paths import content as content_of
 from labctl.rewrite import rewrite
 
 FAULT = "kubeconfig.rename"
@@ -65,12 +66,12 @@ def text(lab_kubeconfig: Path) -> str:
 def _user_kubeconfig() -> Path:
     """Where kubectl writes: the first file of KUBECONFIG, or its default; links are followed to the file itself."""
     first = next((entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry), None)
-    return (Path(first) if first else Path.home() / ".kube" / "config").resolve()
+    return real(Path(first) if first else home() / ".kube" / "config")
 
 
 def _content(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return content_of(path)
     except OSError as error:
         raise _unreadable(path, str(error)) from error
 

@@ -12,6 +12,7 @@ from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.context import Context
 from labctl.errors import UsageError
 from labctl.lab import Role
+from labctl.paths import real
 from labctl.providers.engine import Engine, engine, proxy_mode, takes_privileged
 from labctl.render import documents, text, write, yaml_stream
 
@@ -103,7 +104,7 @@ def supplies(context: Context) -> Supplies:
     """Return what the nodes take from the bundle."""
     bundle = context.bundle
     return Supplies(
-        folder=bundle.folder.resolve(),
+        folder=real(bundle.folder),
         id=bundle.id,
         versions=bundle.versions,
         pause_image=str(bundle.image("pause")),
@@ -131,4 +132,5 @@ def _controller_text(context: Context) -> str:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
+    """Return what is in a file; nothing where it, or what it links to, is not there."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -12,7 +12,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
 
-from labctl.errors import NotReadyError
+from labctl.errors import MissingError, NotReadyError
 from labctl.events import Say
 from labctl.paths import PRIVATE
 from labctl.wait import Pending, until
@@ -26,13 +26,19 @@ def alone(path: Path, say: Say, *, timeout: float) -> Iterator[BinaryIO]:
 
     Whoever holds it is named to `say` and waited for. A program that is started with the file's descriptor holds the
     lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,
-    after `timeout` seconds.
+    after `timeout` seconds, and MissingError `lock-not-usable`.
     """
     try:
         file = until(partial(_claim, path, say), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
     except NotReadyError as error:
         raise NotReadyError(
             error.message, id="locked", hint="Wait for that process, or end it; then try again."
+        ) from error
+    except OSError as error:
+        raise MissingError(
+            f"the lock {path} cannot be taken: {error.strerror or error}",
+            id="lock-not-usable",
+            hint="Remove it if it is no file, or give it and its folder to the user that runs labctl.",
         ) from error
     with file:
         yield file

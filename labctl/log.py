@@ -5,6 +5,7 @@ Each line has its time and, in brackets, the program's pid: several programs may
 
 from __future__ import annotations
 
+import errno
 import itertools
 import logging
 from collections.abc import Iterator
@@ -30,6 +31,8 @@ def logging_to(path: Path) -> Iterator[None]:
     A log that has grown too long is put away first. Raises MissingError `log-not-writable`.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise OSError(errno.EINVAL, "not a regular file", str(path))  # noqa: TRY301 - as what the system refuses
         _rotate(path)
         path.touch(mode=0o600)
         path.chmod(0o600)

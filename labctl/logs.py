@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labctl import doctor, endings, inventory, status
+from labctl import doctor, endings, inventory, paths, status
 from labctl.caller import give, make_folder
 from labctl.context import Context
 from labctl.errors import LabError, MissingError, UsageError
@@ -126,7 +126,7 @@ def _lines(context: Context, text: str) -> LinesReport:
 
 
 def _text(path: Path) -> str:
-    return path.read_text(encoding="utf-8", errors="replace")
+    return paths.content(path).decode(errors="replace")
 
 
 def _json(document: Mapping[str, Any]) -> str:

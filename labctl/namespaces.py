@@ -45,7 +45,7 @@ def mounts_below(folder: Path) -> list[str]:
         re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
         for line in MOUNTS.read_text(encoding="utf-8").splitlines()
     ]
-    return [path for path in reversed(paths) if Path(path).is_relative_to(folder.resolve())]
+    return [path for path in reversed(paths) if Path(path).is_relative_to(os.path.realpath(folder))]
 
 
 def _mount(libc: ctypes.CDLL, source: str, target: Path, kind: str = "none", flags: int = 0) -> None:

@@ -84,8 +84,7 @@ def announcers(
 def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
     """Return None once every replica of a Deployment's newest version is ready, else what is not, and why.
 
-    A part of the lab itself is known to listen where it is asked, so it is only slow where that is refused; an app may
-    listen elsewhere.
+    A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may never.
     """
     found = cluster.get("apps/v1", "Deployment", deployment, namespace)
     if found is None:
@@ -101,7 +100,7 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
         return Pending(reason)
     worst = problems[0]
     lines = partial(unready.last_lines, cluster, namespace, worst)
-    patience = worst.patience if is_app or worst.id != "probe-fails" else math.inf
+    patience = worst.patience if is_app or worst.id not in unready.PASSING else math.inf
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 

@@ -20,7 +20,7 @@ BUNDLE = "LABCTL_BUNDLE"
 
 def state_home() -> Path:
     """The folder that holds one folder a lab: `$XDG_STATE_HOME/labctl`, else `~/.local/state/labctl`."""
-    return _absolute(Unix("labctl").user_state_path)
+    return _folder("user_state_path")
 
 
 def state(lab_name: str) -> Path:
@@ -30,17 +30,17 @@ def state(lab_name: str) -> Path:
 
 def cache() -> Path:
     """The folder of what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
-    return _absolute(Unix("labctl").user_cache_path)
+    return _folder("user_cache_path")
 
 
 def configuration() -> Path:
     """The folder of what the user writes: `$XDG_CONFIG_HOME/labctl`, else `~/.config/labctl`; it may not exist."""
-    return _absolute(Unix("labctl").user_config_path)
+    return _folder("user_config_path")
 
 
 def data() -> Path:
     """The folder of what other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
-    return _absolute(Unix("labctl").user_data_path)
+    return _folder("user_data_path")
 
 
 def home() -> Path:
@@ -61,6 +61,11 @@ def content(path: Path) -> bytes:
             return file.read()
     finally:
         os.close(descriptor)
+
+
+def real(path: Path) -> Path:
+    """Return the path with its links followed. One that leads to itself stays; `Path.resolve` raises RuntimeError."""
+    return Path(os.path.realpath(path))
 
 
 def named_bundle() -> Path | None:
@@ -102,12 +107,24 @@ def _not_made(path: Path, why: str | None) -> MissingError:
     )
 
 
+def _folder(name: str) -> Path:
+    try:
+        found: Path = getattr(Unix("labctl"), name)
+    except RuntimeError as error:
+        raise _homeless() from error
+    return _absolute(found)
+
+
 def _absolute(path: Path) -> Path:
     is_from_nowhere = os.environ.get("HOME") == "" and (path == Path("/") or path.parts[1].startswith("."))
     if not path.is_absolute() or is_from_nowhere:
-        raise UsageError(
-            f"the user's home folder is not known: HOME is {os.environ.get('HOME', 'not set')!r}",
-            id="home-unknown",
-            hint="Set HOME to the whole path of a folder; or XDG_STATE_HOME and XDG_CACHE_HOME.",
-        )
+        raise _homeless()
     return path
+
+
+def _homeless() -> UsageError:
+    return UsageError(
+        f"the user's home folder is not known: HOME is {os.environ.get('HOME', 'not set')!r}",
+        id="home-unknown",
+        hint="Set HOME to the whole path of a folder; or XDG_STATE_HOME and XDG_CACHE_HOME.",
+    )

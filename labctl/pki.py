@@ -32,7 +32,7 @@ from labctl.caller import give
 from labctl.certificates import PairKey
 from labctl.errors import MissingError
 from labctl.lab import Lab
-from labctl.paths import new_folder
+from labctl.paths import content, new_folder
 from labctl.render import documents, yaml_stream
 
 # Where each file is, below the lab's state folder.
@@ -108,12 +108,12 @@ def _restore_ca(folder: Path, lab: Lab) -> bool:
     copies = {path: folder / "nodes" / node / path.name for path in (CA_KEY, CA_CERTIFICATE)}
     lost = [path for path, copy in copies.items() if copy.exists() and _content(folder / path) != _content(copy)]
     for path in lost:
-        _write(folder / path, copies[path].read_bytes())
+        _write(folder / path, content(copies[path]))
     return bool(lost)
 
 
 def _content(path: Path) -> bytes:
-    return path.read_bytes() if path.exists() else b""
+    return content(path) if path.exists() else b""
 
 
 def _ensure_pair(
@@ -145,7 +145,7 @@ def _ensure_ssh_keys(folder: Path) -> bool:
         return False
     if private_path.exists():
         try:
-            public_key = load_ssh_private_key(private_path.read_bytes(), password=None).public_key()
+            public_key = load_ssh_private_key(content(private_path), password=None).public_key()
         except (ValueError, TypeError, UnsupportedAlgorithm) as error:
             raise _damaged(private_path, "it is not an OpenSSH private key") from error
     else:
@@ -159,7 +159,7 @@ def _ensure_ssh_keys(folder: Path) -> bool:
 def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     path = folder / KUBECONFIG
     certificate, key = _load_pair(folder / CA_KEY, folder / CA_CERTIFICATE)
-    if path.exists() and _fits(path.read_bytes(), certificate, lab):
+    if path.exists() and _fits(content(path), certificate, lab):
         return False
     kubeconfig = _kubeconfig(lab, certificate, key)
     _write(path, yaml_stream([kubeconfig]).encode())
@@ -168,7 +168,7 @@ def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
 
 def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate, PairKey]:
     try:
-        certificate = x509.load_pem_x509_certificate(certificate_path.read_bytes())
+        certificate = x509.load_pem_x509_certificate(content(certificate_path))
     except ValueError as error:
         raise _damaged(certificate_path, "it is not a PEM certificate") from error
     key = _load_key(key_path)
@@ -179,7 +179,7 @@ def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate
 
 def _load_key(path: Path) -> PairKey:
     try:
-        key = load_pem_private_key(path.read_bytes(), password=None)
+        key = load_pem_private_key(content(path), password=None)
     except FileNotFoundError as error:
         raise _damaged(path, "it is gone") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

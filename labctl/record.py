@@ -69,7 +69,7 @@ def read(folder: Path) -> Record | None:
         chosen = described.get("bundle")
         isolated = described.get("isolated", has_own_engine(folder))
         return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
             id=DAMAGED,

@@ -101,7 +101,8 @@ def _write(path: Path, content: bytes) -> bool:
         reached("write")
         Path(temporary).replace(path)
         give(path)
-    except BaseException:
-        Path(temporary).unlink()
-        raise
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a write does not say to which file
+    finally:
+        Path(temporary).unlink(missing_ok=True)
     return True

@@ -16,6 +16,11 @@ CLOSED = {"stdin": (os.O_RDONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (
 class Forgiving(io.TextIOWrapper):
     """Standard error. Where it cannot be written nobody can be told, and the run goes on."""
 
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
+        self._stream = stream
+        """What would close the buffer, if it were not kept."""
+
     def write(self, text: str, /) -> int:
         """Write the text, if that is possible."""
         with suppress(OSError):
@@ -39,7 +44,7 @@ def prepare() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     if type(sys.stderr) is io.TextIOWrapper:
-        sys.stderr = Forgiving(sys.stderr.buffer, sys.stderr.encoding, "backslashreplace", line_buffering=True)
+        sys.stderr = Forgiving(sys.stderr)
 
 
 def undelivered() -> LabError | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
@@ -17,9 +17,10 @@ UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageN
 UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 UNSTARTABLE = ("StartError", "ContainerCannotRun")
 """How the end of a container is called whose program is not in its image, or cannot be run."""
-BACK_OFF = re.compile(r"back-off (?:(?P<minutes>\d+)m)?(?:(?P<seconds>\d+)s)? restarting")
-SHORT_BACK_OFF = 20
-"""Seconds. The kubelet doubles its pause at each end: a longer one means that the container has ended four times."""
+EXIT_SECONDS = 30.0
+"""How long a container may end again and again; the lab's kubelets start it anew every two seconds."""
+QUICK_SECONDS = 30.0
+"""A container that ran longer than that before it ended was stopped, by a halt of its node for instance."""
 REFUSED = "connection refused"
 REFUSED_SECONDS = 30.0
 """How long an app's container may run before it has to listen on its port."""
@@ -27,6 +28,8 @@ SETTLING_SECONDS = 15.0
 """How long a pod may lack a node, or what its containers are made from, while other objects are still applied."""
 MOUNT_SECONDS = 30.0
 LAST_LINES = 12
+PASSING = ("probe-fails", "container-exits")
+"""What passes by itself where a program only waits for another one, or the machine is slow."""
 
 LOOK = "`labctl exec -- kubectl -n {namespace} describe pod {pod}` shows more."
 HINTS = {
@@ -111,17 +114,21 @@ def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str
         return _waiting_problem(pod, status, waiting, warnings)
     if (ended := state.get("terminated")) is not None:
         # An init container that has done its work stays behind like this.
-        return _exit_problem(pod, name, ended) if ended.get("exitCode") or status.get("restartCount") else None
+        return (
+            _exit_problem(pod, status, ended, warnings) if ended.get("exitCode") or status.get("restartCount") else None
+        )
     if status.get("ready"):
         return None
-    started = (state.get("running", {}).get("startedAt") or "").rstrip("Z")
-    unhealthy = [event for event in warnings if event.get("reason") == "Unhealthy" and _time(event) >= started]
-    if unhealthy:
-        text = str(unhealthy[-1].get("message", "")).strip()
+    if (ended := _last_end(status)) and _seconds_between(
+        ended.get("startedAt"), ended.get("finishedAt")
+    ) < QUICK_SECONDS:
+        return _exit_problem(pod, status, ended, warnings)
+    started = state.get("running", {}).get("startedAt") or ""
+    if unhealthy := _unhealthy(warnings, "", started):
+        text = str(unhealthy.get("message", "")).strip()
         is_refused = REFUSED in text and text.startswith("Readiness")
-        return Problem("probe-fails", pod, text, name, REFUSED_SECONDS if is_refused else math.inf)
-    if ended := status.get("lastState", {}).get("terminated"):
-        return _exit_problem(pod, name, ended)
+        patience = 0.0 if _seconds_between(started, _time(unhealthy)) >= REFUSED_SECONDS else REFUSED_SECONDS
+        return Problem("probe-fails", pod, text, name, patience if is_refused else math.inf)
     return Problem(NOT_READY, pod, f"container {name} runs, and is not ready yet", name)
 
 
@@ -135,22 +142,38 @@ def _waiting_problem(
         return Problem("image-not-pullable", pod, text, patience=0)
     if reason in UNMAKEABLE:
         return Problem("container-not-made", pod, f"container {name}: {message}", patience=SETTLING_SECONDS)
-    if ended := status.get("lastState", {}).get("terminated"):
-        return _exit_problem(pod, name, ended, message)
+    if ended := _last_end(status):
+        return _exit_problem(pod, status, ended, warnings)
     if warnings:
         return Problem("pod-not-started", pod, str(warnings[-1].get("message", "")), patience=MOUNT_SECONDS)
     return Problem(NOT_READY, pod, message)
 
 
-def _exit_problem(pod: str, container: str, ended: dict[str, Any], waiting: str = "") -> Problem:
-    """Return what is known of a container that ended, and how long the kubelet waits by now until it starts again."""
-    reason, message = ended.get("reason", ""), " ".join(str(ended.get("message") or "").split())
-    text = f"container {container} ends with exit code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
-    pause = BACK_OFF.search(waiting)
-    back_off = int(pause["minutes"] or 0) * 60 + int(pause["seconds"] or 0) if pause else 0
-    is_final = back_off > SHORT_BACK_OFF or (back_off > 0 and reason in UNSTARTABLE)
-    text += f": {message}" if message else ""
-    return Problem("container-exits", pod, text, container, 0 if is_final else math.inf)
+def _exit_problem(pod: str, status: dict[str, Any], ended: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
+    """Return how a container ended, and the liveness probe's words if that is what ended it."""
+    name, reason = status.get("name", ""), ended.get("reason", "")
+    text = f"container {name} ends with exit code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
+    probe = _unhealthy(warnings, "Liveness", ended.get("startedAt") or "")
+    message = (probe or ended).get("message") or ""
+    text += f": {' '.join(str(message).split())}" if message else ""
+    return Problem("container-exits", pod, text, name, 0.0 if reason in UNSTARTABLE else EXIT_SECONDS)
+
+
+def _last_end(status: dict[str, Any]) -> dict[str, Any]:
+    ended: dict[str, Any] = status.get("lastState", {}).get("terminated") or {}
+    return ended
+
+
+def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[str, Any] | None:
+    """Return the newest event of a probe that failed, if one did in the container's present run."""
+    found = [
+        event
+        for event in warnings
+        if event.get("reason") == "Unhealthy"
+        and str(event.get("message", "")).startswith(probe)
+        and _time(event) >= since.rstrip("Z")
+    ]
+    return found[-1] if found else None
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
@@ -162,3 +185,10 @@ def _time(event: dict[str, Any]) -> str:
     """Return when an event was last seen: by whom it was written decides where that stands."""
     when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
     return str(when).rstrip("Z")  # some have fractions of a second, and order as they are without it
+
+
+def _seconds_between(begin: str | None, end: str | None) -> float:
+    """Return how much later the second time is; both are of the same node's clock."""
+    if not begin or not end:
+        return 0.0
+    return (datetime.fromisoformat(end.rstrip("Z")) - datetime.fromisoformat(begin.rstrip("Z"))).total_seconds()

@@ -7,6 +7,7 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.surroundings import Surroundings
+from labctl.paths import real
 from labctl.providers.docker_network import STATE_LABEL
 
 FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
@@ -27,7 +28,7 @@ def look_at_owner(context: Context, seen: Surroundings) -> Finding:
     others = [
         (name, state)
         for identity, name, state in rows
-        if name in names and identity not in known and state != str(context.folder.resolve())
+        if name in names and identity not in known and state != str(real(context.folder))
     ]
     if not others:
         return ok("no other container has the name of a node")

@@ -14,6 +14,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.errors import ProviderError
+from labctl.paths import content
 from labctl.process import Finished, run
 
 TOOL_SECONDS = 10.0
@@ -72,7 +73,7 @@ class Surroundings:
     def read(self, path: Path) -> str | None:
         """The text of a file, None where it cannot be read; bytes that are no UTF-8 are replaced."""
         try:
-            return path.read_text(encoding="utf-8", errors="replace")
+            return content(path).decode(errors="replace")
         except OSError:
             return None
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.errors import ProviderError
+from labctl.paths import real
 from labctl.process import check, run
 
 LAB_LABEL = "labctl.lab"
@@ -37,7 +38,7 @@ class DockerNetwork:
     @property
     def owner(self) -> str:
         """Return the value of STATE_LABEL on what is this lab's: the Vagrantfile sees its folder without links."""
-        return str(self.state.resolve())
+        return str(real(self.state))
 
     def ensure(self) -> bool:
         """Make the network if it is not there; True if it was made.

@@ -58,9 +58,7 @@ def _seen(cluster: FakeCluster) -> Pending:
     return pending
 
 
-def _back_off(pause: str) -> dict[str, str]:
-    message = f"back-off {pause} restarting failed container=web pod=shop-1_default(0)"
-    return {"reason": "CrashLoopBackOff", "message": message}
+BACK_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 2s restarting failed container=web pod=shop-1_default"}
 
 
 @pytest.mark.parametrize("reason", unready.UNPULLABLE)
@@ -78,18 +76,15 @@ def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, rea
 @pytest.mark.parametrize(
     ("container", "patience"),
     [
-        (_container(terminated=CRASHED["terminated"]), math.inf),
-        (_container(waiting=_back_off("10s"), last=CRASHED, restarts=1), math.inf),
-        (_container(waiting=_back_off("20s"), last=CRASHED, restarts=9), math.inf),
-        (_container(waiting=_back_off("16s"), last=CRASHED, restarts=5), math.inf),
-        (_container(waiting=_back_off("40s"), last=CRASHED, restarts=3), 0),
-        (_container(waiting=_back_off("1m20s"), last=CRASHED, restarts=4), 0),
-        (_container(waiting=_back_off("5m0s"), last=CRASHED, restarts=7), 0),
-        (_container(waiting=_back_off("10s"), last=NOT_FOUND, restarts=1), 0),
-        (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), math.inf),
+        (_container(terminated=CRASHED["terminated"]), unready.EXIT_SECONDS),
+        (_container(terminated={"exitCode": 0, "reason": "Completed"}, restarts=2), unready.EXIT_SECONDS),
+        (_container(waiting=BACK_OFF, last=CRASHED, restarts=1), unready.EXIT_SECONDS),
+        (_container(waiting=BACK_OFF, last=CRASHED, restarts=46), unready.EXIT_SECONDS),
+        (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), unready.EXIT_SECONDS),
+        (_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1), 0),
     ],
 )
-def test_a_container_that_ends_again_and_again_is_given_up_once_the_kubelet_makes_long_pauses(
+def test_a_container_that_ends_again_and_again_is_given_up_after_a_while(
     cluster: FakeCluster, container: dict[str, Any], patience: float
 ) -> None:
     _pod(cluster, containerStatuses=[container])
@@ -101,8 +96,22 @@ def test_a_container_that_ends_again_and_again_is_given_up_once_the_kubelet_make
     assert "kubectl -n default logs shop-1 -c web --previous" in seen.hint
 
 
+def test_a_container_that_was_stopped_after_a_long_run_is_only_starting(cluster: FakeCluster) -> None:
+    stopped = {"terminated": {"exitCode": 137, "startedAt": BEFORE, "finishedAt": "2026-11-25T09:59:00Z"}}
+    _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED}, last=stopped, restarts=9)])
+
+    assert _seen(cluster).id == "not-ready"
+
+
+def test_a_liveness_probe_that_ends_a_container_is_told_in_its_own_words(cluster: FakeCluster) -> None:
+    _pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last={"terminated": {"exitCode": 137}})])
+    _event(cluster, "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 500")
+
+    assert "exit code 137: Liveness probe failed: HTTP probe failed with statuscode: 500" in _seen(cluster).reason
+
+
 def test_what_ended_a_container_and_its_last_lines_are_told(cluster: FakeCluster) -> None:
-    _pod(cluster, containerStatuses=[_container(waiting=_back_off("10s"), last=NOT_FOUND, restarts=1)])
+    _pod(cluster, containerStatuses=[_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1)])
     cluster.logs["default", "shop-1", "web", "previous"] = "".join(f"line {number}\n" for number in range(40))
 
     seen = _seen(cluster)
@@ -127,6 +136,8 @@ def test_a_log_that_cannot_be_read_is_no_obstacle(cluster: FakeCluster, monkeypa
     [
         (REFUSED, {"lastTimestamp": LATER}, "probe-fails", unready.REFUSED_SECONDS),
         (REFUSED, {"eventTime": "2026-11-25T10:00:00.120000Z"}, "probe-fails", unready.REFUSED_SECONDS),
+        (REFUSED, {"lastTimestamp": "2026-11-25T10:00:29Z"}, "probe-fails", unready.REFUSED_SECONDS),
+        (REFUSED, {"lastTimestamp": "2026-11-25T10:00:30Z"}, "probe-fails", 0),
         (REFUSED, {"lastTimestamp": BEFORE}, "not-ready", math.inf),
         ("Readiness probe failed: HTTP probe failed with statuscode: 500", {}, "probe-fails", math.inf),
         ("Liveness probe failed: connection refused", {}, "probe-fails", math.inf),
@@ -199,13 +210,13 @@ UNSCHEDULABLE = {
             {
                 "initContainerStatuses": [
                     _container("done", terminated={"exitCode": 0, "reason": "Completed"}),
-                    _container("migrate", waiting=_back_off("40s"), last=CRASHED),
+                    _container("migrate", waiting=BACK_OFF, last=CRASHED),
                 ],
                 "containerStatuses": [_container(waiting={"reason": "PodInitializing"})],
             },
             {},
             "container-exits",
-            0,
+            unready.EXIT_SECONDS,
             "container migrate ends",
         ),
         (

@@ -1,0 +1,35 @@
+"""Every command with every fault that a machine, an environment or an argument can have, and both forms of output."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from machine_faults import FAULTS, ODD_WORDS, complaints, odd_lines
+
+from labctl import certificates
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keys are small."""
+    small = cache(lambda: rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505 - it protects nothing
+    monkeypatch.setattr(certificates, "new_rsa_key", small)
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("fault", FAULTS)
+def test_no_command_ends_in_a_traceback_whatever_is_wrong_with_the_machine(
+    fault: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert complaints(fault, form, tmp_path, monkeypatch) == {}
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize("word", ODD_WORDS, ids=ascii)
+def test_no_odd_word_in_the_place_of_any_argument_or_option_ends_in_a_traceback(
+    word: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert odd_lines(word, form, tmp_path, monkeypatch) == {}

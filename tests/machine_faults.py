@@ -1,0 +1,555 @@
+"""Machines where something is missing, full, closed or odd, and how each command of labctl ends there."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import io
+import itertools
+import json
+import os
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+from fakes import lab
+from typer.core import TyperArgument, TyperCommand, TyperOption
+
+from labctl import cli, paths, record
+from labctl.cli.tree import commands, tree
+from labctl.errors import ExitCode
+
+ROOT = tree(cli.app)
+COMMANDS = {words: command for words, command in commands(ROOT) if isinstance(command, TyperCommand)}
+NEEDED = {"shell": "bash"}
+"""What stands for arguments that are not free; for all others, a word."""
+NUMBERS = itertools.count()
+ODD_WORDS = ("", "x" * 5000, "a/" * 3000, "\udcff\udcfe", "a\x1b[2J\nb\r\t\x07", "-", "a..b", "*", "\N{SNOWMAN}", "1e9")
+
+
+@dataclass
+class Machine:
+    """The folders of a user, and what a fault has made of them."""
+
+    home: Path
+    monkeypatch: pytest.MonkeyPatch
+    options: tuple[str, ...] = ()
+    """What every command is given beside its own."""
+    stdout: io.TextIOWrapper | None = field(default_factory=lambda: _stream("utf-8"))
+    stderr: io.TextIOWrapper | None = field(default_factory=lambda: _stream("utf-8"))
+    stdin: io.TextIOWrapper | None = field(default_factory=lambda: io.TextIOWrapper(io.BytesIO()))
+    around: Callable[[], AbstractContextManager[None]] = nullcontext
+    """What holds while the command runs."""
+
+    @property
+    def folder(self) -> Path:
+        """The state folder of the lab that every command is about."""
+        return self.home / "state" / "labctl" / "demo"
+
+
+def _stream(encoding: str) -> io.TextIOWrapper:
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, write_through=True)
+
+
+FAULTS: dict[str, Callable[[Machine], object]] = {}
+
+
+def fault(make: Callable[[Machine], object]) -> Callable[[Machine], object]:
+    """It is one of the faults that every command is tried with."""
+    FAULTS[make.__name__] = make
+    return make
+
+
+# The configuration file
+
+
+@fault
+def nothing_at_all(_machine: Machine) -> None:
+    """There are no lab, no configuration and no tools."""
+
+
+@fault
+def configuration_in_a_folder_that_is_missing(machine: Machine) -> None:
+    machine.options = ("--config", "missing/labctl.yaml")
+
+
+@fault
+def configuration_below_a_file(machine: Machine) -> None:
+    (machine.home / "file").write_text("")
+    machine.options = ("--config", "file/labctl.yaml")
+
+
+@fault
+def configuration_is_a_folder(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").mkdir()
+
+
+@fault
+def configuration_is_a_fifo(machine: Machine) -> None:
+    os.mkfifo(machine.home / "labctl.yaml")
+
+
+@fault
+def configuration_is_a_device(machine: Machine) -> None:
+    machine.options = ("--config", "/dev/zero")
+
+
+@fault
+def configuration_is_a_link_to_itself(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").symlink_to("labctl.yaml")
+
+
+@fault
+def configuration_has_too_long_a_name(machine: Machine) -> None:
+    machine.options = ("--config", "x" * 5000)
+
+
+@fault
+def configuration_is_no_text(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").write_bytes(b"name: \xff\xfe\n\x00")
+
+
+@fault
+def configuration_is_deep(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").write_text("[" * 400)
+
+
+@fault
+def configuration_has_odd_values(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").write_text(
+        'name: "a\\0b"\nhosts_file: "/tmp/\\0"\nworkers: .inf\nmemory: 1e999\napps: [{name: "\\uD800"}, 3, null]\n'
+        "network: [1]\npool: {}\nkubernetes: 2026-01-01\n"
+    )
+
+
+@fault
+def configuration_is_somebody_elses(machine: Machine) -> None:
+    (machine.home / "labctl.yaml").write_text("workers: 1\n")
+    _forbid(machine, machine.home / "labctl.yaml")
+
+
+# The state folder and the cache
+
+
+@fault
+def state_is_a_file(machine: Machine) -> None:
+    (machine.home / "state").write_text("")
+
+
+@fault
+def state_is_somebody_elses(machine: Machine) -> None:
+    _a_lab(machine)
+    _forbid(machine, machine.home / "state")
+
+
+@fault
+def state_is_a_link_to_itself(machine: Machine) -> None:
+    (machine.home / "state").symlink_to("state")
+
+
+@fault
+def state_has_too_long_a_name(machine: Machine) -> None:
+    machine.monkeypatch.setenv("XDG_STATE_HOME", str(machine.home / ("x" * 300)))
+
+
+@fault
+def cache_is_a_file(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.home / "cache").write_text("")
+
+
+@fault
+def cache_is_somebody_elses(machine: Machine) -> None:
+    (machine.home / "cache" / "labctl" / "bundles" / "x").mkdir(parents=True)
+    _forbid(machine, machine.home / "cache")
+
+
+@fault
+def cache_has_a_broken_bundle(machine: Machine) -> None:
+    for name, content in {"a": "schema: 9\n", "b": "[" * 400, "c": "\0"}.items():
+        folder = machine.home / "cache" / "labctl" / "bundles" / name
+        folder.mkdir(parents=True)
+        (folder / "bundle.yaml").write_text(content)
+
+
+@fault
+def cache_has_a_bundle_that_is_a_fifo(machine: Machine) -> None:
+    folder = machine.home / "cache" / "labctl" / "bundles" / "a"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "bundle.yaml")
+
+
+@fault
+def a_lab_and_no_tools(machine: Machine) -> None:
+    _a_lab(machine)
+
+
+@fault
+def record_is_damaged(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.folder / record.FILE_NAME).write_text('{"lab": ')
+
+
+@fault
+def record_is_no_text(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.folder / record.FILE_NAME).write_bytes(b"\xff\xfe{")
+
+
+@fault
+def record_is_deep(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.folder / record.FILE_NAME).write_text("[" * 100_000)
+
+
+@fault
+def record_is_of_another_version(machine: Machine) -> None:
+    _a_lab(machine)
+    path = machine.folder / record.FILE_NAME
+    path.write_text(path.read_text().replace('"workers": 1', '"workers": {"count": 1}, "colour": "red"'))
+
+
+@fault
+def record_is_a_folder(machine: Machine) -> None:
+    (machine.folder / record.FILE_NAME).mkdir(parents=True)
+
+
+@fault
+def record_is_a_fifo(machine: Machine) -> None:
+    machine.folder.mkdir(parents=True)
+    os.mkfifo(machine.folder / record.FILE_NAME)
+
+
+@fault
+def record_is_somebody_elses(machine: Machine) -> None:
+    _a_lab(machine)
+    _forbid(machine, machine.folder / record.FILE_NAME)
+
+
+@fault
+def kubeconfigs_are_fifos(machine: Machine) -> None:
+    _a_lab(machine)
+    os.mkfifo(machine.folder / "kubeconfig")
+    os.mkfifo(machine.home / "theirs")
+    machine.monkeypatch.setenv("KUBECONFIG", str(machine.home / "theirs"))
+
+
+@fault
+def log_and_lock_are_folders(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.folder / "log").mkdir()
+    (machine.folder / "lock").mkdir()
+
+
+@fault
+def log_and_lock_are_fifos(machine: Machine) -> None:
+    _a_lab(machine)
+    os.mkfifo(machine.folder / "log")
+    os.mkfifo(machine.folder / "lock")
+
+
+@fault
+def hosts_file_is_a_fifo(machine: Machine) -> None:
+    os.mkfifo(machine.home / "hosts")
+    _a_lab(machine)
+
+
+@fault
+def hosts_file_is_missing(machine: Machine) -> None:
+    _a_lab(machine)
+    (machine.home / "hosts").unlink()
+
+
+# The disk, the current folder and the environment
+
+
+@fault
+def disk_is_full(machine: Machine) -> None:
+    _refuse_to_open_for_writing(machine, errno.ENOSPC)
+
+
+@fault
+def disk_fills_up_while_a_file_is_written(machine: Machine) -> None:
+    machine.around = _no_file_may_grow
+
+
+@fault
+def disk_is_read_only(machine: Machine) -> None:
+    _a_lab(machine)
+    _refuse_to_open_for_writing(machine, errno.EROFS)
+
+
+@fault
+def no_more_files_can_be_opened(machine: Machine) -> None:
+    _a_lab(machine)
+    _refuse_to_open_for_writing(machine, errno.EMFILE)
+
+
+@fault
+def current_folder_is_gone(machine: Machine) -> None:
+    gone = machine.home / "gone"
+    gone.mkdir()
+    machine.monkeypatch.chdir(gone)
+    gone.rmdir()
+
+
+@fault
+def home_is_not_set(machine: Machine) -> None:
+    for name in ("HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME"):
+        machine.monkeypatch.delenv(name, raising=False)
+    machine.monkeypatch.setattr("pwd.getpwuid", _no_such_user)
+
+
+@fault
+def home_is_empty(machine: Machine) -> None:
+    home_is_not_set(machine)
+    machine.monkeypatch.setenv("HOME", "")
+
+
+@fault
+def home_is_relative(machine: Machine) -> None:
+    home_is_not_set(machine)
+    machine.monkeypatch.setenv("HOME", "home")
+
+
+@fault
+def folders_of_the_environment_are_odd(machine: Machine) -> None:
+    for name, value in {"XDG_STATE_HOME": "relative", "XDG_CACHE_HOME": "", "XDG_CONFIG_HOME": "/dev/null"}.items():
+        machine.monkeypatch.setenv(name, value)
+
+
+@fault
+def folders_of_the_environment_are_no_text(machine: Machine) -> None:
+    machine.monkeypatch.setenv("XDG_STATE_HOME", str(machine.home / "st\udcffate"))
+    machine.monkeypatch.setenv("XDG_CACHE_HOME", str(machine.home / "ca\udcffche"))
+    _a_lab(machine)
+
+
+@fault
+def nothing_is_on_path(machine: Machine) -> None:
+    _a_lab(machine)
+    machine.monkeypatch.setenv("PATH", "")
+
+
+# The standard streams
+
+
+@fault
+def output_is_closed(machine: Machine) -> None:
+    machine.stdout = None
+
+
+@fault
+def every_stream_is_closed(machine: Machine) -> None:
+    machine.stdout = machine.stderr = machine.stdin = None
+
+
+@fault
+def errors_cannot_be_written(machine: Machine) -> None:
+    machine.stderr = Path("/dev/full").open("w")  # noqa: SIM115 - it is open as long as the machine is there
+
+
+@fault
+def output_is_full(machine: Machine) -> None:
+    machine.stdout = Path("/dev/full").open("w")  # noqa: SIM115 - it is open as long as the machine is there
+
+
+@fault
+def output_has_no_reader(machine: Machine) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    machine.stdout = os.fdopen(writer, "w")
+
+
+@fault
+def streams_are_ascii(machine: Machine) -> None:
+    machine.stdout, machine.stderr = _stream("ascii"), _stream("ascii")
+    machine.options = ("--name", "\N{SNOWMAN}\udcff")
+    machine.monkeypatch.setenv("LANG", "C")
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, and what it said where that could be read."""
+
+    code: int
+    out: str | None
+    err: str | None
+
+
+@contextmanager
+def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No program can be started meanwhile, and nobody be reached."""
+
+    def refuse(number: int) -> Callable[..., NoReturn]:
+        def refused(*_arguments: object, **_options: object) -> NoReturn:
+            raise OSError(number, os.strerror(number))
+
+        return refused
+
+    monkeypatch.setattr(subprocess.Popen, "__init__", refuse(errno.ENOENT))
+    monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
+    monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def complaints(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Run every command with the fault; return, by the command's words, what is wrong with how it ended."""
+    wrong = {}
+    for number, (words, command) in enumerate(COMMANDS.items()):
+        with monkeypatch.context() as patch, bare(patch):
+            machine = _machine(home / str(number), patch)
+            FAULTS[fault](machine)
+            ended = run(machine, [*machine.options, "-o", form, *words.split(), *_needed(command)])
+        if complaint := _complaint(ended, form):
+            wrong[words] = complaint
+    return wrong
+
+
+def odd_lines(word: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Run every command with the word as each of its arguments and options; return what is wrong with how it ended."""
+    wrong = {}
+    globally = [("--config", word), ("--name", word), ("-o", word)]
+    for words, command in COMMANDS.items():
+        needed = _needed(command)
+        lines = [[*option, *words.split(), *needed] for option in globally]
+        lines += [[*words.split(), *needed[:place], word, *needed[place + 1 :]] for place in range(len(needed) + 1)]
+        lines += [[*words.split(), *needed, option, word] for option in _valued(command)]
+        for line in lines:
+            with monkeypatch.context() as patch, bare(patch):
+                machine = _machine(home / str(next(NUMBERS)), patch)
+                _a_lab(machine)
+                ended = run(machine, ["-o", form, *line])
+            if complaint := _complaint(ended, "" if line[0] == "-o" else form):
+                wrong[repr(line)[:200]] = complaint
+    return wrong
+
+
+def _machine(home: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    home.mkdir()
+    monkeypatch.chdir(home)
+    monkeypatch.setenv("HOME", str(home))
+    for name in ("STATE", "CACHE", "CONFIG", "DATA"):
+        monkeypatch.setenv(f"XDG_{name}_HOME", str(home / name.lower()))
+    for name in ("KUBECONFIG", "DOCKER_HOST", "LABCTL_INSIDE", "LABCTL_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    return Machine(home, monkeypatch)
+
+
+def run(machine: Machine, arguments: list[str]) -> Ended:
+    for name in ("stdin", "stdout", "stderr"):
+        machine.monkeypatch.setattr(sys, name, getattr(machine, name))
+    machine.monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
+    with machine.around(), pytest.raises(SystemExit) as end:
+        cli.main()
+    return Ended(int(end.value.code or 0), _said(machine.stdout), _said(machine.stderr))
+
+
+def _said(stream: io.TextIOWrapper | None) -> str | None:
+    if stream is None or not isinstance(stream.buffer, io.BytesIO):
+        return None
+    return stream.buffer.getvalue().decode()
+
+
+def _complaint(ended: Ended, form: str) -> str:
+    """What is wrong with how a command ended; nothing where it kept to the contract."""
+    said = f"{ended.out or ''}\n{ended.err or ''}"
+    if ended.code not in set(ExitCode) - {ExitCode.BUG}:
+        return f"exit code {ended.code}: {said}"
+    if "Traceback" in said or "a bug in labctl" in said:
+        return said
+    if form == "json" and ended.out:
+        documents = ended.out.splitlines() if ended.out.startswith('{"event"') else [ended.out]
+        error = json.loads(documents[-1]).get("error")
+        failed = ended.code not in {ExitCode.OK, ExitCode.BROKEN}
+        return (
+            f"exit code {ended.code}, {ended.out}"
+            if failed and not (error and error["id"] and error["message"])
+            else ""
+        )
+    if form == "text" and ended.err is not None and ended.code not in {ExitCode.OK, ExitCode.BROKEN, ExitCode.PIPE}:
+        return "" if ended.err.count("error: ") == 1 else f"exit code {ended.code}, {ended.err}"
+    return ""
+
+
+def _valued(command: TyperCommand) -> list[str]:
+    """The options of the command that take a value."""
+    options = (parameter for parameter in command.params if isinstance(parameter, TyperOption))
+    return [option.opts[0] for option in options if not option.is_flag]
+
+
+def _needed(command: TyperCommand) -> list[str]:
+    """What the command cannot do without."""
+    return [
+        NEEDED.get(parameter.name or "", "word")
+        for parameter in command.params
+        if isinstance(parameter, TyperArgument) and parameter.required
+    ]
+
+
+def _a_lab(machine: Machine) -> None:
+    """The lab was made, and nothing of it runs."""
+    (machine.home / "hosts").touch()
+    made = lab(hosts_file=str(machine.home / "hosts"))
+    record.write(paths.state(made.name), record.Record(made, isolated=False))
+
+
+def _forbid(machine: Machine, folder: Path) -> None:
+    """Nobody here may look into this folder, or at this file; root may, and so the calls themselves refuse."""
+    _refuse(machine, errno.EACCES, lambda path, _mode: Path(path).is_relative_to(folder))
+
+
+def _refuse_to_open_for_writing(machine: Machine, number: int) -> None:
+    def is_for_writing(_path: str, mode: object) -> bool:
+        return bool(mode & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)) if isinstance(mode, int) else mode != "r"
+
+    _refuse(machine, number, is_for_writing)
+
+
+def _refuse(machine: Machine, number: int, chosen: Callable[[str, object], bool]) -> None:
+    """The system refuses to open, look at or make what is chosen by its path and how it is to be opened."""
+    for module, name in (
+        *((os, name) for name in ("open", "stat", "lstat", "mkdir", "chmod", "scandir", "listdir", "readlink")),
+        (io, "open"),
+        (builtins, "open"),
+    ):
+        machine.monkeypatch.setattr(module, name, _refusing(getattr(module, name), name, number, chosen))
+
+
+def _refusing(
+    act: Callable[..., object], name: str, number: int, chosen: Callable[[str, object], bool]
+) -> Callable[..., object]:
+    def refusing(path: object = ".", *arguments: object, **options: object) -> object:
+        mode = arguments[0] if arguments else options.get("mode", "r")
+        how = mode if name == "open" else ("w" if name == "mkdir" else "r")
+        name_of = os.fsdecode(path) if isinstance(path, str | bytes | os.PathLike) else ""
+        if name_of and name_of != os.devnull and chosen(os.path.normpath(Path.cwd() / name_of), how):
+            raise OSError(number, os.strerror(number), name_of)
+        return act(path, *arguments, **options)
+
+    return refusing
+
+
+@contextmanager
+def _no_file_may_grow() -> Iterator[None]:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def _no_such_user(number: int) -> NoReturn:
+    raise KeyError(number)
