@@ -15,6 +15,7 @@ from labctl.config import BOOTED, from_values
 from labctl.config.check import check
 from labctl.errors import MissingError, UsageError
 from labctl.lab import MAX_WORKERS, AddressPool, App, Lab
+from labctl.paths import content
 from labctl.pools import usual
 from labctl.render import write as write_files
 
@@ -55,7 +56,7 @@ def read(folder: Path) -> Record | None:
     """
     path = folder / FILE_NAME
     try:
-        content = path.read_bytes()
+        written = content(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -65,7 +66,7 @@ def read(folder: Path) -> Record | None:
             hint=another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
         ) from error
     try:
-        described = json.loads(content)
+        described = json.loads(written)
         chosen = described.get("bundle")
         isolated = described.get("isolated", has_own_engine(folder))
         return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)

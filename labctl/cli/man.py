@@ -27,6 +27,7 @@ EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.HOSTS: "The hosts file cannot be read or written, or is damaged.",
     ExitCode.BROKEN: "A check found something broken.",
     ExitCode.INTERRUPTED: "Interrupted; the same command resumes.",
+    ExitCode.PIPE: "Whoever read standard output has ended, as `head` does.",
     ExitCode.TERMINATED: "Terminated (SIGTERM); the same command resumes.",
 }
 ENVIRONMENT = {

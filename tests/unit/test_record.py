@@ -283,7 +283,7 @@ def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     write(tmp_path, Record(lab(), isolated=False))
-    monkeypatch.setattr(Path, "read_bytes", denied)
+    monkeypatch.setattr("labctl.record.content", denied)
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)
 
     with pytest.raises(MissingError) as raised:
