@@ -9,6 +9,7 @@ but its labs; both go back to what they were when the last such lab is gone.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -36,6 +37,7 @@ FARTHEST = "4294967295"
 """The metric of the unreachable routes: any other route is closer."""
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
+HOSTS = Path("/etc/hosts")
 RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 RUNTIME = Path("/run/labctl")
@@ -43,6 +45,8 @@ RECORD = "lab.json"
 """What tells of a lab that was brought up, in its state folder."""
 OWNER = "state"
 """The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
+BLOCK = re.compile(rb"^# BEGIN labctl (\S+)\r?\n.*?^# END labctl \1\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
+"""The lines of a lab in a hosts file."""
 END_SECONDS = 5.0
 """How long a program in the namespace may take to end in good order."""
 
@@ -216,7 +220,8 @@ class Isolation:
     def _write_settings(self) -> None:
         folder = SETTINGS / self.namespace
         folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile("/etc/hosts", folder / "hosts")
+        # Names of other labs would stand for addresses that are not here, and may be this lab's own.
+        (folder / "hosts").write_bytes(BLOCK.sub(b"", HOSTS.read_bytes() if HOSTS.exists() else b""))
         # A resolver on this machine's loopback cannot be reached from the namespace; systemd's real servers can.
         ours = RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else b""
         if b"nameserver 127." in ours and UPSTREAM_RESOLV_CONF.exists():

@@ -7,15 +7,18 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import urljoin, urlsplit
 
-from labctl.trace import backend
+from labctl.trace import backend, rules
 from labctl.trace.access_log import LogSearch, Record
 from labctl.trace.names import MILLI
 from labctl.trace.problem import UNKNOWN, WARNING, Evidence, ProblemError, kubectl
+from labctl.trace.rules import Match
 from labctl.trace.trail import Trail
 from labctl.web import HTTP, HTTPS, Exchange
 
 REDIRECTS = range(300, 400)
 ERRORS = range(500, 600)
+REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
+"""Annotations that make a controller redirect without asking the app."""
 GATEWAY: Mapping[int, tuple[str, str]] = {
     502: ("backend-refused", "no pod took its connection"),
     504: ("backend-too-slow", "the pod did not answer in time"),
@@ -189,20 +192,36 @@ def _followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
 
 def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str, evidence: Evidence) -> ProblemError:
     text = f"HTTP {exchange.status} redirects to {location}, where nobody answers: {failure}"
-    match = trail.match
-    if evidence["answered_by"] or match is None or not location.startswith("https:"):
-        return ProblemError(
-            "redirect-leads-nowhere", text, evidence, fix="Let the app redirect to where it is served.", commands=()
-        )
-    namespace, _, name = match.route.ingress.partition("/")
-    patch = '{"spec":{"tls":null}}'
+    reasons, commands = ([], []) if evidence["answered_by"] or not trail.match else _redirected_by(trail, trail.match)
+    if not reasons:
+        fix = "Let the app redirect to where it is served."
+        return ProblemError("redirect-leads-nowhere", text, evidence, fix=fix, commands=())
+    said = " and ".join(reasons)
     return ProblemError(
         "redirect-leads-nowhere",
-        f"{text}; the controller redirects because of `tls` in the Ingress {match.route.ingress} or its annotations",
+        f"{text}; the ingress controller redirects because of {said} in the Ingress {trail.seen['rule']['ingress']}",
         evidence,
-        fix="Take `tls` out of the Ingress: the lab serves port 80 only.",
-        commands=(kubectl(trail.lab.name, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", patch),),
+        fix=f"Take {said} out of the Ingress: the lab serves port {HTTP} only.",
+        commands=tuple(commands),
     )
+
+
+def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
+    """Return what in an Ingress makes its controller redirect, and the commands that take it out."""
+    namespace, _, name = match.route.ingress.partition("/")
+    found = trail.cluster.get(rules.API, "Ingress", name, namespace) or {"metadata": {}, "spec": {}}
+    annotations = found["metadata"].get("annotations") or {}
+    reasons, commands = [], []
+    if found["spec"].get("tls"):
+        reasons.append("`tls`")
+        patch = '{"spec":{"tls":null}}'
+        commands.append(kubectl(trail.lab.name, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", patch))
+    for each in REDIRECTING:
+        if rules.ANNOTATION + each in annotations:
+            reasons.append(f"the annotation {each}")
+            remove = f"{rules.ANNOTATION}{each}-"
+            commands.append(kubectl(trail.lab.name, "-n", namespace, "annotate", "ingress", name, remove))
+    return reasons, commands
 
 
 def _survey(trail: Trail, first: Answered, evidence: Evidence) -> None:

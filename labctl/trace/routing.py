@@ -40,6 +40,23 @@ def rule(trail: Trail) -> Evidence:
 
 def pod(trail: Trail) -> Evidence:
     """The rule's Service has the port, and pods that are ready behind it; so has the canary's beside it."""
+    try:
+        return _pods(trail)
+    except ProblemError as problem:
+        ingress = str(trail.seen["rule"]["ingress"])
+        if problem.fix is not None or ingress in {f"default/{app.name}" for app in trail.lab.apps}:
+            raise
+        namespace, _, name = ingress.partition("/")
+        raise ProblemError(
+            problem.cause,
+            problem.text,
+            problem.evidence,
+            fix=f"labctl did not make the Ingress {ingress}: correct it or its Service.",
+            commands=(_edit(trail.lab.name, namespace, name),),
+        ) from problem
+
+
+def _pods(trail: Trail) -> Evidence:
     seen = trail.seen["rule"]
     main = Backend(**seen["backend"])
     if not main.service:

@@ -169,6 +169,27 @@ def test_the_labs_hosts_file_begins_as_a_copy_of_the_machines(demo: Isolation, s
     assert system.lines
 
 
+@pytest.mark.parametrize(
+    ("content", "copied"),
+    [
+        (b"127.0.0.1 localhost\n", b"127.0.0.1 localhost\n"),
+        (b"a\n# BEGIN labctl x\n1.2.3.4 b.local\n# END labctl x\nc\n", b"a\nc\n"),
+        (b"a\r\n# BEGIN labctl x\r\n1.2.3.4 b\r\n# END labctl x\r\nc\xe9\r\n", b"a\r\nc\xe9\r\n"),
+        (b"# BEGIN labctl x\n1.2.3.4 b\n# END labctl x\n# BEGIN labctl y\n1.2.3.5 b\n# END labctl y", b""),
+        (b"# BEGIN labctl x\n1.2.3.4 b\n# END labctl y\n", b"# BEGIN labctl x\n1.2.3.4 b\n# END labctl y\n"),
+    ],
+)
+@pytest.mark.usefixtures("system")
+def test_the_copy_has_no_names_of_other_labs(
+    demo: Isolation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, copied: bytes
+) -> None:
+    (tmp_path / "hosts").write_bytes(content)
+    monkeypatch.setattr(isolation, "HOSTS", tmp_path / "hosts")
+    demo._ensure_namespace()
+
+    assert (tmp_path / "etc-netns" / "labctl-demo" / "hosts").read_bytes() == copied
+
+
 # The rule and the setting outside
 
 

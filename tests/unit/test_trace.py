@@ -184,6 +184,14 @@ class World:
         self.client.exchanges = [replace(EXCHANGE, status=status, pod=pod) for status, pod in answers]
         return self
 
+    def with_tls(self) -> World:
+        self.spec(INGRESS)["tls"] = [{"hosts": [HOST]}]
+        return self
+
+    def annotate(self, name: str, value: str) -> World:
+        self.cluster.objects[INGRESS]["metadata"]["annotations"] = {f"nginx.ingress.kubernetes.io/{name}": value}
+        return self
+
     def with_second_pod(self) -> World:
         endpoint = {**self.cluster.objects[SLICE]["endpoints"][0], "addresses": ["10.244.0.6"]}
         self.cluster.objects[SLICE]["endpoints"].append(endpoint | {"targetRef": {"name": "my-app-2"}})
@@ -397,10 +405,18 @@ BREAKAGES = {
         lambda world: world.answers(504, None), "response", "backend-too-slow", CONTROLLER_LOG
     ),
     "a redirect of the controller's to where nobody listens": Breakage(
-        lambda world: world.answers(308, None, server="-", location=f"https://{HOST}/"),
+        lambda world: world.with_tls().answers(308, None, server="-", location=f"https://{HOST}/"),
         "response",
         "redirect-leads-nowhere",
         (f'{PATCH} \'{{"spec":{{"tls":null}}}}\'',),
+    ),
+    "a redirect of an annotation's to where nobody listens": Breakage(
+        lambda world: world.annotate("force-ssl-redirect", "true").answers(
+            308, None, server="-", location=f"https://{HOST}/"
+        ),
+        "response",
+        "redirect-leads-nowhere",
+        (f"{KUBECTL} -n default annotate ingress my-app nginx.ingress.kubernetes.io/force-ssl-redirect-",),
     ),
     "a redirect of the app's to where nobody listens": Breakage(
         lambda world: world.answers(302, location=f"http://{HOST}:8080/"), "response", "redirect-leads-nowhere", ()
@@ -700,6 +716,18 @@ def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_write
 
     assert name["cause"] == "hosts-entry-missing"
     assert name["commands"] == [f"echo '{ADDRESS} grafana.lab.test' | sudo tee -a {world.client.hosts}"]
+
+
+@pytest.mark.parametrize("breaks", [lambda world: world.lose(APP), lambda world: world.spec(APP).update(ports=[])])
+def test_what_labctl_did_not_make_is_not_for_up_to_mend(world: World, breaks: Callable[[World], object]) -> None:
+    ingress = world.cluster.objects.pop(INGRESS)
+    world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
+    world.client.log = UNROUTED
+    breaks(world)
+    pod = world.answers(503, None, log=UNROUTED).follow()["hops"][4]
+
+    assert pod["state"] == "broken"
+    assert pod["commands"] == [f"{KUBECTL} -n default edit ingress theirs"]
 
 
 def test_a_pod_that_is_not_ready_says_why(world: World) -> None:
