@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.doctor import (
+    bundles,
     conditions,
     engines,
     hypervisors,
@@ -215,6 +216,11 @@ CHECKS = (
         "your own shell and browser may ask a proxy, which cannot reach the lab's addresses; what labctl starts does not",
         names.look_at_proxy,
         only=(conditions.shared,),
+    ),
+    Check(
+        "bundle",
+        "a lab boots from it, and pulls nothing that it lacks but images of apps",
+        bundles.look_at_bundle,
     ),
     Check(
         "registries",

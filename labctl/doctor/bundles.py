@@ -1,0 +1,21 @@
+"""Whether the bundle has what the lab asks for."""
+
+from __future__ import annotations
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, ok
+from labctl.doctor.surroundings import Surroundings
+from labctl.errors import MissingError
+
+
+def look_at_bundle(context: Context, _seen: Surroundings) -> Finding:
+    """Find the lab's Kubernetes and ingress controller in the bundle, or in what a bundle that is built will have."""
+    try:
+        context.require_carried()
+    except MissingError as error:
+        return broken(error.message, error.hint, error.id)
+    if not context.has_bundle:
+        return ok("it is yet to be built, and will have what the lab asks for")
+    return ok(
+        f"{context.bundle.id} has Kubernetes {context.bundle.versions['kubernetes']} and {context.controller.name}"
+    )
