@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from ipaddress import ip_address
@@ -145,8 +146,11 @@ def _well(engine: Engine, seen: Surroundings) -> Finding:
 
 
 def _address(seen: Surroundings) -> str:
-    if host := seen.environment.get("DOCKER_HOST"):
-        return host
+    """Return where the docker command looks for the Engine, without a password."""
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", seen.environment.get("DOCKER_HOST") or _endpoint(seen))
+
+
+def _endpoint(seen: Surroundings) -> str:
     said = seen.run(*ENDPOINT)
     described = document(said.out, list) if said is not None and said.code == 0 else []
     return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""

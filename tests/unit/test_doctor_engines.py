@@ -101,3 +101,11 @@ def test_why_no_engine_answers_is_told_where_it_is_known(context: Context, said:
     finding = found("engine", context, said={"docker version --format {{json .}}": (words, 1)})
 
     assert (finding.state, finding.cause) == ("broken", cause)
+
+
+def test_a_password_in_an_address_is_not_shown(context: Context) -> None:
+    finding = found("engine", context, environment={"DOCKER_HOST": "ssh://me:secret@build.example:22"})
+
+    assert finding.cause == "engine-remote"
+    assert "ssh://me@build.example:22" in finding.seen
+    assert "secret" not in f"{finding.seen}{finding.fix}"
