@@ -127,6 +127,16 @@ def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> No
     assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
 
 
+def test_without_hostnames_there_is_no_block(tmp_path: Path) -> None:
+    path = _hosts(tmp_path)
+
+    assert not hosts.sync(path, "demo", {}, backup=tmp_path / "backup")
+    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    assert hosts.sync(path, "demo", {}, backup=tmp_path / "backup")
+
+    assert path.read_bytes() == BEFORE
+
+
 def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
     hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
