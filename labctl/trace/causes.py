@@ -38,6 +38,7 @@ CAUSES: Mapping[str, Cause] = {
     "address-not-in-pool": Cause("address", "no pool of MetalLB contains the address"),
     "address-of-another-service": Cause("address", "another Service has the address"),
     "route-missing": Cause("node", "this machine has no direct route to the address"),
+    "arp-not-asked": Cause("node", "this machine's network cannot be asked who has the address"),
     "address-taken": Cause("node", "a machine that is no node of the lab answers ARP for the address"),
     "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
     "nodes-excluded": Cause("node", "every node has the label that keeps it from announcing"),

@@ -58,8 +58,7 @@ class Client:
         A name may have several lines, and the resolver sorts their addresses: the first line need not be the one that counts.
         """
         block = None
-        lines = self.hosts.read_bytes().split(b"\n") if self.hosts.exists() else []
-        for number, raw in enumerate(lines, 1):
+        for number, raw in enumerate(_lines(self.hosts), 1):
             text = raw.decode(errors="replace").strip()
             if marker := re.fullmatch(r"# (BEGIN|END) labctl (\S+)", text):
                 block = marker[2] if marker[1] == "BEGIN" else None
@@ -81,6 +80,14 @@ class Client:
     ) -> Exchange:
         """GET a path of a host at an address, timed part by part."""
         return web.fetch(hostname, address, path, port, tls=tls)
+
+
+def _lines(file: Path) -> list[bytes]:
+    """Return the lines of a file; none where the resolver cannot read them either."""
+    try:
+        return file.read_bytes().split(b"\n")
+    except OSError:
+        return []
 
 
 def _address(word: str) -> Address | None:

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
 
 from labctl import observe
+from labctl.neighbours import Route
 from labctl.trace import metallb
-from labctl.trace.problem import Evidence, ProblemError, kubectl
+from labctl.trace.problem import UNKNOWN, Evidence, ProblemError, kubectl
 from labctl.trace.rules import full_name
 from labctl.trace.trail import Trail
 
 
 def address(trail: Trail) -> Evidence:
     """A Service owns the address, out of a pool that MetalLB has."""
-    owned, controller = trail.address, trail.controller
+    controller = trail.controller
     services = trail.cluster.list("v1", "Service")
-    owner = next((service for service in services if observe.address_of(service) == owned), None)
     pools = metallb.pools(trail.cluster)
     if trail.controllers_address() is None:
         raise metallb.unowned(trail.cluster, controller, trail.lab, pools)
+    owned = trail.address
+    owner = next((service for service in services if observe.address_of(service) == owned), None)
     if owner is None or full_name(owner) != f"{controller.namespace}/{controller.service}":
         has = full_name(owner) if owner else "no Service"
         raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
@@ -40,7 +43,7 @@ def node(trail: Trail) -> Evidence:
         way = f"leads to {route.gateway}" if route else "is missing"
         text = f"the route from this machine to {asked} {way}: the lab's network is not there"
         raise ProblemError("route-missing", text)
-    heard = trail.client.ask_arp([asked, *(each.address for each in trail.lab.nodes)], route)
+    heard = _heard(trail, route)
     owners = {mac: each.name for each in trail.lab.nodes for mac in heard[each.address]}
     announced = observe.announcing_nodes(trail.cluster).get(tuple(service.split("/")))
     macs = sorted(heard[asked])
@@ -54,6 +57,20 @@ def node(trail: Trail) -> Evidence:
     if problem := _wrong_owner(trail, macs, owners, announced, evidence):
         raise problem
     return evidence
+
+
+def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
+    """Return who answers ARP for the address and for each node."""
+    try:
+        return trail.client.ask_arp([trail.address, *(each.address for each in trail.lab.nodes)], route)
+    except OSError as error:
+        raise ProblemError(
+            "arp-not-asked",
+            f"who has {trail.address} cannot be asked on {route.device}: {error}",
+            fix="A packet filter or the interface keeps this machine from asking.",
+            commands=(f"ip link show {route.device}",),
+            state=UNKNOWN,
+        ) from error
 
 
 def _wrong_owner(

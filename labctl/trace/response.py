@@ -63,7 +63,7 @@ def response(trail: Trail) -> Evidence:
     first = _answered(trail, *trail.request())
     evidence = _evidence(trail, first)
     _require_controller(trail, first, evidence)
-    if first.status in REDIRECTS:
+    if first.status in REDIRECTS and first.exchange.location:
         evidence["redirect"] = _followed(trail, first.exchange, evidence)
     if not first.is_the_apps:
         _refuse_own(trail, first, evidence)
@@ -164,15 +164,18 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
 def _followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
     """Return what is at the end of a redirect, one step on. Raises ProblemError where nobody answers there."""
     here = f"http://{trail.hostname}{trail.path}"
-    location = urljoin(here, exchange.location)
+    location = exchange.location
     followed: Evidence = {"location": location, "status": None, "failure": ""}
     evidence["redirect"] = followed
     try:
+        followed["location"] = location = urljoin(here, location)
         parts = urlsplit(location)
         host, tls = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (HTTPS if tls else HTTP)
     except ValueError as error:
         raise _leads_nowhere(trail, exchange, location, str(error), evidence) from error
+    if parts.scheme not in {"http", "https"}:
+        return {**followed, "failure": f"{parts.scheme}: not followed"}
     if host == trail.hostname:
         target = trail.address
     else:

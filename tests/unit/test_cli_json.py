@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_trace import hop
 from fakes import FakeProvider, bundle
 
 from labctl import browser, cli, doctor, hosts_steps, inventory, session, steps, trace
@@ -21,6 +22,7 @@ from labctl.demo import play
 from labctl.errors import ExitCode
 from labctl.plan import Outcome
 from labctl.report import DemoReport, TraceReport
+from labctl.trace import HOPS
 
 pytestmark = pytest.mark.usefixtures("home", "machine")
 ROOT = tree(cli.app)
@@ -32,9 +34,10 @@ BUNDLE = {"id", "kubernetes", "metallb", "traefik", "nginx", "architecture", "Mi
 HOSTS = {"": {"version", "file", "lines"}}
 CHECK = {"id", "state", "cause", "seen", "why", "fix", "fixed"}
 ERROR = {"id", "message", "hint", "details"}
+HOP = {"hop", "state", "cause", "fix", "commands", "evidence"}
 RESULT = {"event", "version", "ok", "changed", "seconds", "urls", "hosts", "error"}
 EVENT_OF = {"started": set(), "progress": set(), "done": {"changed", "seconds"}, "failed": {"seconds"}}
-TRACE: TraceReport = {"hostname": "my-app.local", "ok": True, "hops": []}
+TRACE: TraceReport = {"hostname": "my-app.local", "ok": True, "hops": [hop(name) for name in HOPS]}
 DEMO: DemoReport = {"demo": "tour", "lab": "demo", "ok": True, "seconds": 1.0, "scenes": [], "cleanup": []}
 
 
@@ -63,10 +66,11 @@ CASES = (
             "": {"version", "lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"},
             "nodes": {"name", "role", "address", "ready"},
             "apps": {"name", "url", "http"},
+            "problems": {"id", "text", "fix", "commands"},
         },
         8,
     ),
-    Case("trace", {"": {"version", "hostname", "ok", "hops"}}),
+    Case("trace", {"": {"version", "hostname", "ok", "hops"}, "hops": HOP}),
     Case("open", {"": {"version", "url", "browser"}}),
     Case("doctor", {"": {"version", "lab", "ok", "checks"}, "checks": CHECK}),
     Case("logs", {"": {"version", "lab", "lines"}}),

@@ -589,7 +589,11 @@ def test_what_the_app_itself_answers_is_shown_and_is_well(world: World, status: 
 
 @pytest.mark.parametrize(
     ("location", "asked"),
-    [("/login", (HOST, "/login", 80, False)), (f"http://{HOST}/a?b=c", (HOST, "/a?b=c", 80, False))],
+    [
+        ("", (HOST, "/", 80, False)),
+        ("/login", (HOST, "/login", 80, False)),
+        (f"http://{HOST}/a?b=c", (HOST, "/a?b=c", 80, False)),
+    ],
 )
 def test_a_redirect_is_followed_one_step(world: World, location: str, asked: tuple[str, str, int, bool]) -> None:
     response = world.answers(302, location=location).follow()["hops"][5]
@@ -699,6 +703,36 @@ def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world
     assert trace.broken_hop(report, trace.MISSING_NAME) is None
     assert [hop["state"] for hop in report["hops"]] == ["broken", "ok", "ok", "ok", "ok"]
     assert report["hops"][-1]["evidence"]["status"] == 200
+
+
+@pytest.mark.parametrize("addresses", [[], [LOOPBACK], [OTHER]], ids=["no name", "IPv6", "another"])
+def test_without_an_address_of_the_lab_the_next_hop_says_why_there_is_none(
+    world: World, addresses: list[Address]
+) -> None:
+    world.client.addresses = addresses
+    world.client.line = None
+    report = world.set(SERVICE, status={}).follow(only=trace.QUICK, past=trace.MISSING_NAME)
+
+    assert report["hops"][1]["cause"] == "address-missing"
+
+
+def test_a_network_that_cannot_be_asked_is_unknown_and_the_request_is_followed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    monkeypatch.setattr(world.client, "ask_arp", refuse)
+    report = world.follow()
+
+    assert report["ok"]
+    assert (report["hops"][2]["state"], report["hops"][2]["cause"]) == ("unknown", "arp-not-asked")
+    assert report["hops"][5]["evidence"]["status"] == 200
+
+
+@pytest.mark.parametrize("location", ["http://[", "http://my-app.local:port/", "http://my-app.local:8080/\u00e9"])
+def test_a_redirect_that_is_no_url_leads_nowhere(world: World, location: str) -> None:
+    assert world.answers(302, location=location).follow()["hops"][5]["cause"] == "redirect-leads-nowhere"
 
 
 @pytest.mark.parametrize("hostname", ["shop.local", "localhost"])

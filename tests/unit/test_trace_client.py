@@ -69,6 +69,12 @@ def test_a_file_that_is_not_there_has_no_line(tmp_path: Path, monkeypatch: pytes
     assert Client().hosts_line(HOST, OURS) is None
 
 
+def test_a_file_that_is_none_has_no_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "HOSTS", tmp_path)
+
+    assert Client().hosts_line(HOST, OURS) is None
+
+
 def test_bytes_that_are_no_text_do_not_hide_the_line_after_them(
     hosts_file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
