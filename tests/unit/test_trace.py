@@ -590,7 +590,6 @@ def test_what_the_app_itself_answers_is_shown_and_is_well(world: World, status: 
 @pytest.mark.parametrize(
     ("location", "asked"),
     [
-        ("", (HOST, "/", 80, False)),
         ("/login", (HOST, "/login", 80, False)),
         (f"http://{HOST}/a?b=c", (HOST, "/a?b=c", 80, False)),
     ],
