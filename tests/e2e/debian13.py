@@ -21,6 +21,8 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
+from labctl import locks
+
 from .footprint import CONTROL_GROUPS, emptied, other_labs_run
 from .reallab import Ran, eventually, finished, run
 from .uplink import LAB_RANGES
@@ -36,7 +38,10 @@ PACKAGES = (
     *("docker.io", "docker-cli", "vagrant", "openssh-client", "iproute2", "iptables", "mmdebstrap", "uidmap"),
     *("python3-venv", "sudo", "curl", "ca-certificates", "mount", "procps", "tini"),
 )
+CACHE = Unix("labctl-tests").user_cache_path
 SYSTEM_SECONDS = 600.0
+OTHER_SECONDS = 1200.0
+"""How long another run of these tests may have its machine, of which there is one at a time."""
 PASSED_ON = re.compile(
     r"(PIP|UV)_\w+|SSL_CERT_FILE|\w+_CA_BUNDLE|GOPROXY|GONOSUMDB|(https?|all|no)_proxy", re.IGNORECASE
 )
@@ -117,15 +122,16 @@ class Debian13:
 @contextmanager
 def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
     """The machine runs meanwhile, its disk in `folder`, the bundle at BUNDLE; nothing of it is left then."""
-    sweep()
-    try:
-        settings = _settings(folder / "upper")
-        with _forwarding(), _booted(folder, bundle) as init:
-            machine = Debian13(init, settings)
-            _start_engine(machine)
-            yield machine
-    finally:
+    with locks.alone(CACHE / "debian13.lock", print, timeout=OTHER_SECONDS):
         sweep()
+        try:
+            settings = _settings(folder / "upper")
+            with _forwarding(), _booted(folder, bundle) as init:
+                machine = Debian13(init, settings)
+                _start_engine(machine)
+                yield machine
+        finally:
+            sweep()
 
 
 def sweep() -> None:
@@ -151,7 +157,7 @@ def sweep() -> None:
 
 def system() -> Path:
     """The folder of the machine's root filesystem as mmdebstrap made it: once, for this list of packages."""
-    kept = Unix("labctl-tests").user_cache_path / f"debian13-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
+    kept = CACHE / f"debian13-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
     if not kept.exists():
         partial = kept.with_name(f"{kept.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)

@@ -40,6 +40,7 @@ debian.write_listing(cache / "image.tar", cache / "image.packages")
 print((cache / "image.packages").read_text())
 print(toolchain.find_go(cache, architecture, lambda text: None).version())
 """
+ENTRY = "192.168.56.100 my-app.local"
 INSTALL_SECONDS = 180.0
 UP_SECONDS = 300.0
 
@@ -196,12 +197,20 @@ def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(mach
     assert (result["urls"], result["hosts"]) == (["http://my-app.local"], "pending")
     assert machine.path(HOSTS).read_bytes() == hosts
     assert "Welcome to nginx!" in _page(alex, "192.168.56.100")
-    assert not alex.asked("status", 8)["ok"]
-    name = alex.asked("trace", 8)["hops"][0]
-    assert (name["hop"], name["state"]) == ("name", "broken")
+    status = alex.asked("status", 8)
+    assert [problem["id"] for problem in status["problems"]] == ["hosts-entry-missing"]
+    assert status["apps"][0]["http"] == 200
+    name, *others = alex.asked("trace", 8)["hops"]
+    assert (name["hop"], name["state"], name["cause"]) == ("name", "broken", "hosts-entry-missing")
+    assert ENTRY in name["fix"]
+    assert {hop["state"] for hop in others} == {"not reached"}
+    for line in (("add", "shop"), ("remove", "shop")):
+        assert alex.labctl("-o", "json", "app", *line, seconds=120).result()["hosts"] == "pending"
+    refused = alex.labctl("-o", "json", "hosts", "sync", code=7).document()["error"]
+    (command,) = re.findall(r"echo .*", refused["hint"])
+    assert machine.path(HOSTS).read_bytes() == hosts
 
-    with machine.path(HOSTS).open("a") as file:
-        file.write("192.168.56.100 my-app.local\n")  # as somebody would who may
+    machine.run(ROOT, "sh", "-c", command)  # somebody who may types it
 
     assert alex.asked("status", 0)["ok"]
     assert "Welcome to nginx!" in _page(alex, "my-app.local")
