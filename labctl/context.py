@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl import ingress
-from labctl.bundle import Bundle, installed, load
+from labctl.bundle import Bundle, carrying, load
 from labctl.bundle.build import made_files, made_images, recipe_id
 from labctl.bundle.recipe import VERSIONS
 from labctl.errors import MissingError
@@ -119,7 +119,5 @@ class Context:
 
     def _in_cache(self) -> Path:
         wanted = self.lab.kubernetes
-        for found in installed(self.cache) if wanted != "auto" else ():
-            if found.versions["kubernetes"] == wanted:
-                return found.folder
-        return self.cache / "bundles" / recipe_id()
+        found = None if wanted == "auto" else carrying(self.cache, wanted)
+        return found or self.cache / "bundles" / recipe_id()

@@ -6,6 +6,7 @@ import functools
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -102,9 +103,23 @@ def load(folder: Path) -> Bundle:
 
 def installed(cache: Path) -> tuple[Bundle, ...]:
     """The finished bundles below `cache`, newest first. Errors as `load`."""
-    found = sorted((cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    bundles = (load(path.parent) for path in found)
+    bundles = map(load, _folders(cache))
     return tuple(bundle for bundle in bundles if bundle.id == bundle.folder.name)  # under repair, it is named otherwise
+
+
+def carrying(cache: Path, kubernetes: str) -> Path | None:
+    """Return the folder of the newest finished bundle that carries this version; those that cannot be read do not."""
+    for folder in _folders(cache):
+        with suppress(MissingError):
+            bundle = load(folder)
+            if (bundle.id, bundle.versions.get("kubernetes")) == (folder.name, kubernetes):
+                return folder
+    return None
+
+
+def _folders(cache: Path) -> list[Path]:
+    found = sorted((cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
+    return [path.parent for path in found]
 
 
 def read(folder: Path, name: str) -> Bundle:

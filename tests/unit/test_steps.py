@@ -161,6 +161,9 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
 def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context: Context, watched: Watched) -> None:
     folder = context.cache / "bundles" / "kubernetes-1.36.0"
     folder.mkdir(parents=True)
+    for damaged in ("a", "z"):
+        folder.with_name(damaged).mkdir()
+        (folder.with_name(damaged) / "bundle.yaml").write_text("schema: 99")
     older = {**context.bundle.versions, "kubernetes": "1.36.0"}
     describe(replace(context.bundle, folder=folder, id=folder.name, versions=older))
     asked = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
