@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 
 from labctl import hosts_entry, observe, teardown
@@ -42,6 +42,16 @@ def write_hosts(context: Context) -> Outcome:
     changed = hosts_entry.sync(context.lab, names, backup=context.folder / teardown.HOSTS_BACKUP)
     text = " ".join(dict.fromkeys([*map(str, names.values()), *names])) or "no names"
     return Outcome(changed, text, HostsEntry("written") if names else NO_HOSTS)
+
+
+def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
+    """Change the hosts file; where only root may, once more after sudo has asked the user. Raises as `act` does."""
+    try:
+        act(context)
+    except hosts_entry.LeftToUserError:
+        if not (may_ask and hosts_entry.ask(context.lab)):
+            raise
+        act(context)
 
 
 def live_addresses(context: Context) -> dict[str, IPv4Address]:

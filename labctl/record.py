@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from labctl import caller, paths
 from labctl.bundle import load
-from labctl.caller import another_owner
 from labctl.config import BOOTED, from_values
 from labctl.config.check import check
 from labctl.errors import MissingError, UsageError
@@ -63,7 +63,7 @@ def read(folder: Path) -> Record | None:
         raise MissingError(
             f"{path} cannot be read: {error.strerror}",
             id="state-not-usable",
-            hint=another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
+            hint=caller.another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
         ) from error
     try:
         described = json.loads(written)
@@ -83,9 +83,24 @@ def has_own_engine(folder: Path) -> bool:
     return (folder / "engine").exists()
 
 
-def is_roots(folder: Path) -> bool:
-    """Whether there is a record, and it is root's."""
-    path = folder / FILE_NAME
+def folder_of(lab_name: str) -> Path:
+    """Return the lab's folder. Raises UsageError `sudo-not-needed` where root would leave files in the home of another.
+
+    A lab that root has made there, as earlier versions let it, can be looked at and destroyed.
+    """
+    folder = paths.state(lab_name)
+    others = [path for path in (folder, paths.cache(), Path.home()) if caller.owns(path)]
+    if others and not _is_roots(folder / FILE_NAME):
+        raise UsageError(
+            f"started through sudo, labctl would leave root's files in {others[0]}, which is another user's",
+            id="sudo-not-needed",
+            hint="Run it without sudo: what needs root, labctl does through sudo itself. "
+            "For an isolated lab, `sudo -H labctl up --isolated` keeps everything in root's own home.",
+        )
+    return folder
+
+
+def _is_roots(path: Path) -> bool:
     return path.exists() and path.stat().st_uid == 0
 
 

@@ -6,14 +6,14 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from labctl import caller, config, endings, hosts_entry, locks, paths, record, steps, ui
+from labctl import caller, config, endings, locks, paths, record, steps, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
 from labctl.doctor.pool import settled
@@ -52,7 +52,7 @@ def asked(
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
     file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
-    folder, made = _folder(lab.name), record.read(paths.state(lab.name))
+    folder, made = record.folder_of(lab.name), record.read(paths.state(lab.name))
     if made is not None and file is None:
         lab = config.load(None, overrides, record.values(made.lab), to_boot=to_boot)
     if made is not None:
@@ -82,12 +82,13 @@ def existing(session: Session) -> Context:
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
     """
     name = named(session)
-    made = record.read(_folder(name))
+    made = record.read(record.folder_of(name))
     if made is None:
         raise MissingError(
             f"there is no lab {name}",
             id="lab-not-found",
-            hint="`labctl up` makes it; `labctl list` shows those there are.",
+            hint="`labctl up` makes it; `labctl list` shows those there are."
+            + (" Those of the user who called sudo are seen without sudo." if caller.caller() else ""),
         )
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
 
@@ -102,23 +103,6 @@ def removable(session: Session) -> Context:
     lab = config.from_values({"name": named(session)})
     folder = paths.state(lab.name)
     return Context(lab, folder, paths.cache(), isolated=record.has_own_engine(folder))
-
-
-def _folder(lab_name: str) -> Path:
-    """The lab's folder. Raises UsageError `sudo-not-needed` where root would leave files in the home of another user.
-
-    A lab that root has made there, as earlier versions let it, can be looked at and destroyed.
-    """
-    folder = paths.state(lab_name)
-    others = [path for path in (folder, paths.cache(), Path.home()) if caller.owns(path)]
-    if others and not record.is_roots(folder):
-        raise UsageError(
-            f"started through sudo, labctl would leave root's files in {others[0]}, which is another user's",
-            id="sudo-not-needed",
-            hint="Run it without sudo: what needs root, labctl does through sudo itself. "
-            "For an isolated lab, `sudo -H labctl up --isolated` keeps everything in root's own home.",
-        )
-    return folder
 
 
 def known(session: Session) -> Context:
@@ -245,20 +229,10 @@ def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: Hos
         watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts))
 
 
-def with_rights(session: Session, context: Context, act: Callable[[Context], object]) -> None:
-    """Change the hosts file; where only root may, once more after sudo has asked the user. Raises as `act` does."""
-    try:
-        act(context)
-    except hosts_entry.LeftToUserError:
-        if session.output == "json" or not hosts_entry.ask(context.lab):
-            raise
-        act(context)
-
-
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:
     """Make the bundle of this labctl complete in the cache, reported as a run of one step."""
     lab = config.from_values({})
-    context = Context(lab, _folder(lab.name), paths.cache(), may_install=may_install)
+    context = Context(lab, record.folder_of(lab.name), paths.cache(), may_install=may_install)
     log = context.cache / "log"
     with reported(session, log) as tell:
         context.cache.mkdir(parents=True, exist_ok=True)

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from labctl import app_objects, assembly, bundle, observe, preflight, record, teardown, trace
 from labctl.bundle.build import build
+from labctl.caller import caller
 from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Say
 from labctl.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
@@ -87,7 +88,9 @@ def check_machine(context: Context, say: Say) -> Outcome:
     if made is not None:
         record.refuse_differences(made, record.Record(context.lab, context.isolated, context.bundle_folder))
     context.require_carried()
-    return Outcome(preflight.require_machine(context, say), context.pool_reason)
+    without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
+    installed = preflight.require_machine(context, say)
+    return Outcome(installed, "; ".join(filter(None, (context.pool_reason, without_sudo))))
 
 
 def choose_bundle(context: Context, say: Say) -> Outcome:

@@ -17,17 +17,17 @@ def sync(context: typer.Context) -> None:
     from labctl import hosts_steps, inventory, session
 
     made = session.entered(context.obj)
-    session.with_rights(context.obj, made, hosts_steps.write_hosts)
+    hosts_steps.with_rights(made, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
 
 @app.command("remove")
 def remove(context: typer.Context) -> None:
     """Remove the lab's block from the hosts file."""
-    from labctl import inventory, session, teardown
+    from labctl import hosts_steps, inventory, session, teardown
 
     made = session.entered(context.obj)
-    session.with_rights(context.obj, made, teardown.remove_hosts)
+    hosts_steps.with_rights(made, teardown.remove_hosts, may_ask=context.obj.output == "text")
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from labctl import hosts, sudo
+from labctl import hosts, hosts_entry, record, sudo
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.readings import ipv4_network
@@ -61,6 +61,11 @@ def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
     except hosts.DamagedMarkerError as error:
         fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
         return broken(f"{file}, {error}", fix)
+    if lines is not None and seen.read(context.folder / record.FILE_NAME) is None:
+        return warning(
+            f"{file} has lines of a lab {lab}, and this user has none: {'; '.join(lines)}",
+            f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
+        )
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 

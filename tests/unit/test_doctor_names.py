@@ -10,7 +10,7 @@ import pytest
 from fakes import lab
 from recorded_machine import found
 
-from labctl import hosts, sudo
+from labctl import hosts, record, sudo
 from labctl.context import Context
 
 NSSWITCH = "/etc/nsswitch.conf"
@@ -109,7 +109,7 @@ def test_what_is_seen_of_names(
     [
         ("hosts-file", "127.0.0.1 localhost\n", "ok", "can be written"),
         ("hosts-block", "127.0.0.1 localhost\n", "ok", "has no lines of demo"),
-        ("hosts-block", BLOCK, "ok", "192.168.56.100 my-app.local"),
+        ("hosts-block", BLOCK, "warning", "192.168.56.100 my-app.local"),
         ("hosts-block", "# BEGIN labctl demo\n192.168.56.100 my-app.local\n", "broken", "line 1: damaged marker"),
         ("hosts-block", f"{BLOCK}# END labctl other\n", "broken", "line 4: damaged marker"),
         ("hosts-shadows", BLOCK, "ok", "my-app.local"),
@@ -174,6 +174,15 @@ def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
     finding = found("hosts-file", context, **machine)
 
     assert (finding.state, seen in finding.seen) == (state, True)
+
+
+def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, hosts_file: Path) -> None:
+    hosts_file.write_text(BLOCK)
+    record.write(context.folder, record.Record(context.lab, isolated=False))
+
+    finding = found("hosts-block", context)
+
+    assert (finding.state, "192.168.56.100 my-app.local" in finding.seen) == ("ok", True)
 
 
 def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, hosts_file: Path) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS, Watched, lab
 
-from labctl import hosts, hosts_as_root, hosts_entry, hosts_steps, session, steps, sudo, teardown
+from labctl import hosts, hosts_as_root, hosts_entry, hosts_steps, steps, sudo, teardown
 from labctl import rewrite as rewriting
 from labctl.context import Context
 from labctl.errors import HostsError
@@ -334,12 +334,11 @@ def test_hosts_sync_asks_and_tries_again(
 
     monkeypatch.setattr(sudo, "can_ask", lambda: True)
     monkeypatch.setattr(sudo, "ask_and_run", ask_and_run)
-    options = session.Session(None, None, "text", 0)
     if error is None:
-        session.with_rights(options, rendered, hosts_steps.write_hosts)
+        hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
     else:
         with pytest.raises(error):
-            session.with_rights(options, rendered, hosts_steps.write_hosts)
+            hosts_steps.with_rights(rendered, hosts_steps.write_hosts, may_ask=True)
 
     assert (hosts.show(rendered.lab.hosts_file, "demo") is not None) is knows
 

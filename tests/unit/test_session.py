@@ -173,7 +173,7 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     monkeypatch.setenv("SUDO_UID", "1000")
     monkeypatch.setenv("SUDO_GID", "1000")
     monkeypatch.setattr(caller, "owns", lambda path: any(owners.get(each) for each in (path, *path.parents)))
-    monkeypatch.setattr(record, "is_roots", lambda folder: owners.get(folder / "lab.json") == 0)
+    monkeypatch.setattr(record, "_is_roots", lambda path: owners.get(path) == 0)
     return owners
 
 
