@@ -33,6 +33,39 @@ class Forgiving(io.TextIOWrapper):
             super().flush()
 
 
+class Remembering(io.TextIOWrapper):
+    """Standard output. It knows for good what kept it from being written: not every write leaves something to flush."""
+
+    failure: OSError | None = None
+
+    def __init__(self, stream: io.TextIOWrapper) -> None:
+        super().__init__(
+            stream.buffer,
+            stream.encoding,
+            "backslashreplace",
+            line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )
+        self._stream = stream
+        """What would close the buffer, if it were not kept."""
+
+    def write(self, text: str, /) -> int:
+        """Write the text, and remember why that failed."""
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    def flush(self) -> None:
+        """Flush what was written, and remember why that failed."""
+        try:
+            super().flush()
+        except OSError as error:
+            self.failure = error
+            raise
+
+
 def prepare() -> None:
     """Give this process the streams that it was started without, and let those that it has show any character.
 
@@ -41,8 +74,8 @@ def prepare() -> None:
     for name, (flags, mode) in CLOSED.items():
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(os.open(os.devnull, flags), mode, encoding="utf-8"))
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    if type(sys.stdout) is io.TextIOWrapper:
+        sys.stdout = Remembering(sys.stdout)
     if type(sys.stderr) is io.TextIOWrapper:
         sys.stderr = Forgiving(sys.stderr)
 
@@ -51,6 +84,8 @@ def undelivered() -> LabError | None:
     """Return what keeps the answer from being written to standard output; None where all of it was written."""
     try:
         sys.stdout.flush()
+        if isinstance(sys.stdout, Remembering) and sys.stdout.failure is not None:
+            raise sys.stdout.failure
     except BrokenPipeError:
         return OutputGoneError("nobody reads standard output any more", id="output-gone")
     except OSError as error:
