@@ -196,7 +196,7 @@ def _trace(hostname: str, context: Context, say: Say) -> Outcome:
                 hint=hop["fix"] or "",
                 details=tuple(f"seen: {each}" for each in told),
             )
-        say(f"{hop['hop']}: {'; '.join(told)}")
+        say(f"{hop['hop']}: {'; '.join(told) or finding(hop)}")
     return Outcome(changed=False, text=_way(report))
 
 

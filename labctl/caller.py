@@ -31,16 +31,20 @@ def owns(path: Path) -> bool:
 
 
 def another_owner(path: Path) -> str:
-    """Return what to do about a path, or the nearest folder above it that is there, of another user; empty if there is none."""
+    """Return what to do about a path in this user's home that is another user's, or in a folder that is.
+
+    Empty where there is none: what is outside of the home is not this user's to take.
+    """
     there = _nearest(path)
-    if os.geteuid() == 0 or there.lstat().st_uid == os.geteuid():
+    is_below_home = Path.home() in there.parents
+    if not is_below_home or os.geteuid() == 0 or there.stat().st_uid == os.geteuid():
         return ""
     return f'{there} belongs to another user, as sudo may have left it: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
 
 
 def _nearest(path: Path) -> Path:
     """The path itself, or the nearest folder above it that is there and can be seen."""
-    return next(each for each in (path, *path.parents) if os.path.lexists(each))
+    return next(each for each in (path, *path.parents) if os.access(each, os.F_OK))
 
 
 def give(path: Path) -> None:

@@ -38,7 +38,16 @@ def without_question(line: Sequence[str]) -> list[str]:
 def can_ask() -> bool:
     """Whether a person can be asked for a password: sudo asks on the terminal, whatever the streams are."""
     streams = (sys.stdin, sys.stderr)  # None where the process began without them
-    return shutil.which("sudo") is not None and all(stream is not None and stream.isatty() for stream in streams)
+    has_terminal = all(stream is not None and stream.isatty() for stream in streams)
+    return has_terminal and _is_in_foreground() and shutil.which("sudo") is not None
+
+
+def _is_in_foreground() -> bool:
+    """Whether the terminal's keys go to this process: one in the background would be stopped as it reads them."""
+    try:
+        return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
+    except OSError:
+        return False  # a terminal of another session
 
 
 def ask_and_run(line: Sequence[str], file: Path) -> bool:

@@ -414,6 +414,7 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     assert change.context
 
     assert change.plan[-1].run(change.context, watched.say).text == "6 hops to pod shop-abc on demo-worker-1"
+    assert all(text.partition(": ")[2] for text in watched.texts)
 
 
 @pytest.mark.parametrize("evidence", [{}, EVIDENCE["pod"]], ids=["nothing seen", "something seen"])

@@ -74,3 +74,16 @@ def test_what_is_made_in_anybody_elses_folder_stays_roots(
     caller.make_folder(tmp_path / "a", 0o700)
 
     assert given == []
+
+
+@pytest.mark.usefixtures("given")
+def test_a_link_belongs_to_whom_its_end_belongs_and_one_to_nothing_to_the_owner_of_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    owner = tmp_path.stat().st_uid + 1
+    monkeypatch.setenv("SUDO_UID", str(owner))
+    (tmp_path / "link").symlink_to("/")
+    (tmp_path / "dangling").symlink_to("nowhere")
+
+    assert not caller.owns(tmp_path / "link" / "below")
+    assert not caller.owns(tmp_path / "dangling" / "below")

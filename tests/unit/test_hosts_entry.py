@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
+import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address
@@ -355,3 +358,61 @@ def _entry(watched: Watched) -> HostsEntry:
     entry = _done(watched, "hosts").hosts
     assert entry is not None
     return entry
+
+
+@pytest.mark.parametrize(
+    ("terminals", "group", "program", "can_ask"),
+    [
+        ((True, True), 1, "/usr/bin/sudo", True),
+        ((False, True), 1, "/usr/bin/sudo", False),
+        ((True, False), 1, "/usr/bin/sudo", False),
+        ((True, True), 2, "/usr/bin/sudo", False),
+        ((True, True), None, "/usr/bin/sudo", False),
+        ((True, True), 1, None, False),
+        ((None, True), 1, "/usr/bin/sudo", False),
+        ((True, None), 1, "/usr/bin/sudo", False),
+    ],
+    ids=[
+        "all",
+        "no stdin",
+        "no stderr",
+        "in the background",
+        "another session",
+        "no sudo",
+        "closed stdin",
+        "closed stderr",
+    ],
+)
+def test_a_person_is_asked_on_a_terminal_in_its_foreground(
+    monkeypatch: pytest.MonkeyPatch,
+    terminals: tuple[bool | None, bool | None],
+    group: int | None,
+    program: str | None,
+    *,
+    can_ask: bool,
+) -> None:
+    def foreground(_terminal: int) -> int:
+        if group is None:
+            raise OSError(errno.ENOTTY, os.strerror(errno.ENOTTY))
+        return group
+
+    for name, is_terminal in zip(("stdin", "stderr"), terminals, strict=True):
+        stream = None if is_terminal is None else _Stream(is_terminal=is_terminal)
+        monkeypatch.setattr(sys, name, stream)
+    monkeypatch.setattr(os, "tcgetpgrp", foreground)
+    monkeypatch.setattr(os, "getpgrp", lambda: 1)
+    monkeypatch.setattr(shutil, "which", lambda _name: program)
+
+    assert sudo.can_ask() is can_ask
+
+
+class _Stream(io.StringIO):
+    def __init__(self, *, is_terminal: bool) -> None:
+        super().__init__()
+        self._is_terminal = is_terminal
+
+    def isatty(self) -> bool:
+        return self._is_terminal
+
+    def fileno(self) -> int:
+        return 0

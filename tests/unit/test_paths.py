@@ -81,13 +81,21 @@ def test_a_folder_that_this_user_may_not_use_is_told_with_whose_it_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: tmp_path.stat().st_uid + 1)
-    monkeypatch.setattr(os, "access", lambda *_arguments: False)
+    monkeypatch.setattr(os, "access", lambda _path, mode: mode == os.F_OK)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "demo").mkdir()
 
     with pytest.raises(MissingError) as caught:
-        paths.private_folder(tmp_path)
+        paths.private_folder(tmp_path / "demo")
 
     assert caught.value.id == "folder-not-made"
-    assert f'sudo chown -R "$USER": {tmp_path}' in caught.value.hint
+    assert f'sudo chown -R "$USER": {tmp_path / "demo"}' in caught.value.hint
+
+    monkeypatch.setenv("HOME", str(tmp_path / "demo"))
+    with pytest.raises(MissingError) as caught:
+        paths.private_folder(tmp_path / "demo")
+
+    assert "chown" not in caught.value.hint
 
 
 @pytest.mark.parametrize("make", [paths.private_folder, paths.new_folder])

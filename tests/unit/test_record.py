@@ -284,6 +284,7 @@ def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
 
     write(tmp_path, Record(lab(), isolated=False))
     monkeypatch.setattr("labctl.record.content", denied)
+    monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)
 
     with pytest.raises(MissingError) as raised:
