@@ -94,8 +94,8 @@ def folder_of(lab_name: str) -> Path:
         raise UsageError(
             f"started through sudo, labctl would leave root's files in {others[0]}, which is another user's",
             id="sudo-not-needed",
-            hint="Run it without sudo: what needs root, labctl does through sudo itself. "
-            "For an isolated lab, `sudo -H labctl up --isolated` keeps everything in root's own home.",
+            hint="Run it without sudo: what needs root, labctl does through sudo itself. For an isolated lab, "
+            '`sudo -H "$(command -v labctl)" up --isolated` keeps everything in root\'s own home.',
         )
     return folder
 
