@@ -234,9 +234,10 @@ def _survey(trail: Trail, first: Answered, evidence: Evidence) -> None:
     tries = 0 if trail.seen["rule"]["split"] else 2 * len(ready) + 2
     while tries and not set(ready) <= statuses.keys():
         tries -= 1
-        each = _answered(trail, *trail.ask())
-        if each.pod and each.status:
-            statuses[each.pod] = max(each.status, statuses.get(each.pod, 0))
+        exchange = trail.fetch()
+        pod = exchange.pod if exchange.pod in ready else _answered(trail, exchange, trail.search(exchange)).pod
+        if pod and exchange.status:
+            statuses[pod] = max(exchange.status, statuses.get(pod, 0))
     evidence["pods"] = [{"pod": pod, "status": statuses.get(pod)} for pod in ready]
     bad = {pod: status for pod, status in statuses.items() if status in ERRORS}
     if bad and len(bad) < len(statuses):

@@ -88,20 +88,24 @@ class Trail:
     def request(self) -> tuple[Exchange, LogSearch]:
         """Return the request that was made, and what the controller's log says of it; it is made once."""
         if self._asked is None:
-            self._asked = self.ask()
+            exchange = self.fetch()
+            self._asked = exchange, self.search(exchange)
         return self._asked
 
     def forget(self) -> None:
         """Let the next hop that wants to know ask again."""
         self._asked, self._rules = None, None
 
-    def ask(self) -> tuple[Exchange, LogSearch]:
-        """Make a request, and look for it in the controller's log."""
-        exchange = self.client.fetch(self.hostname, self.address, self.path)
+    def fetch(self) -> Exchange:
+        """Make a request."""
+        return self.client.fetch(self.hostname, self.address, self.path)
+
+    def search(self, exchange: Exchange) -> LogSearch:
+        """Look for a request in the controller's log."""
         if exchange.status is None:
-            return exchange, LogSearch(None)
+            return LogSearch(None)
         pods = [backend.placed(pod) for pod in backend.controller_pods(self.cluster, self.controller)]
-        return exchange, access_log.search(self.cluster, self.controller.namespace, pods, exchange.mark)
+        return access_log.search(self.cluster, self.controller.namespace, pods, exchange.mark)
 
 
 Hop = Callable[[Trail], Evidence]
