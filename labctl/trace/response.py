@@ -230,14 +230,7 @@ def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
 def _survey(trail: Trail, first: Answered, evidence: Evidence) -> None:
     """Ask until every ready pod has answered, or should have. Raises ProblemError where they differ, or all fail."""
     ready = [pod["pod"] for pod in trail.seen["pod"]["pods"] if pod["pod"]]
-    statuses: dict[str, int] = {first.pod: first.status} if first.pod else {}
-    tries = 0 if trail.seen["rule"]["split"] else 2 * len(ready) + 2
-    while tries and not set(ready) <= statuses.keys():
-        tries -= 1
-        exchange = trail.fetch()
-        pod = exchange.pod if exchange.pod in ready else _answered(trail, exchange, trail.search(exchange)).pod
-        if pod and exchange.status:
-            statuses[pod] = max(exchange.status, statuses.get(pod, 0))
+    statuses = _statuses(trail, first, ready)
     evidence["pods"] = [{"pod": pod, "status": statuses.get(pod)} for pod in ready]
     bad = {pod: status for pod, status in statuses.items() if status in ERRORS}
     if bad and len(bad) < len(statuses):
@@ -268,6 +261,19 @@ def _survey(trail: Trail, first: Answered, evidence: Evidence) -> None:
             commands=(),
             state=UNKNOWN,
         )
+
+
+def _statuses(trail: Trail, first: Answered, ready: Sequence[str]) -> dict[str, int]:
+    """Return what each pod answered, the worst of it; pods of a split are not asked for."""
+    statuses: dict[str, int] = {first.pod: first.status} if first.pod else {}
+    tries = 0 if trail.seen["rule"]["split"] else 2 * len(ready) + 2
+    while tries and not set(ready) <= statuses.keys():
+        tries -= 1
+        exchange = trail.fetch()
+        pod = exchange.pod if exchange.pod in ready else _answered(trail, exchange, trail.search(exchange)).pod
+        if pod and exchange.status:
+            statuses[pod] = max(exchange.status, statuses.get(pod, 0))
+    return statuses
 
 
 def _controller_log(trail: Trail) -> str:
