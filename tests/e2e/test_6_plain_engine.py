@@ -115,6 +115,12 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
     _assert_a_hostname_of_another_lab_is_refused(engine, lab)
+    # What `docker network prune` does to a halted lab: no running container is in its network.
+    lab.labctl("halt")
+    engine.docker("network", "rm", "labctl-e2e-plain")
+    assert "labctl-e2e-plain" not in engine.docker("network", "ls", "--format", "{{.Name}}")
+    assert lab.labctl("-o", "json", "resume", seconds=300).result()["ok"]
+    assert lab.page("http://my-app.local") == (200, body)
 
     [image] = engine.docker("inspect", "--format", "{{.Config.Image}}", "e2e-plain-worker-1")
     engine.docker("run", "--detach", "--name=theirs", "--network=labctl-e2e-plain", image, "sleep", "600")
