@@ -10,7 +10,7 @@ from typing import Any
 from labctl import __version__, bundle, config, hosts, paths, record
 from labctl.caller import give
 from labctl.context import Context
-from labctl.errors import LabError, UsageError
+from labctl.errors import LabError, MissingError, UsageError
 from labctl.events import Say
 from labctl.process import run
 from labctl.render import write
@@ -21,9 +21,9 @@ SCHEMA_FILE = "labctl.schema.json"
 
 
 def labs() -> list[LabEntry]:
-    """Return every lab that was brought up and not destroyed."""
-    folders = sorted(paths.state_home().glob(f"*/{record.FILE_NAME}"))
-    return [_lab(made) for path in folders if (made := record.read(path.parent)) is not None]
+    """Return every lab that was brought up and not destroyed; of one whose record is damaged, its name and why."""
+    folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{record.FILE_NAME}"))]
+    return [entry for folder in folders if (entry := _lab(folder)) is not None]
 
 
 def bundles() -> list[dict[str, Any]]:
@@ -113,13 +113,27 @@ def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
     return next(iter(finished.out.split("\n")), None) if finished.code == 0 else None
 
 
-def _lab(made: record.Record) -> LabEntry:
-    lab = made.lab
+def _lab(folder: Path) -> LabEntry | None:
+    try:
+        made = record.read(folder)
+    except MissingError as error:
+        return {
+            "lab": folder.name,
+            "nodes": None,
+            "network": None,
+            "pool": None,
+            "isolated": record.has_own_engine(folder),
+            "urls": [],
+            "problem": error.message,
+        }
+    if made is None:
+        return None
     return {
-        "lab": lab.name,
-        "nodes": len(lab.nodes),
-        "network": str(lab.network),
-        "pool": str(lab.pool),
+        "lab": made.lab.name,
+        "nodes": len(made.lab.nodes),
+        "network": str(made.lab.network),
+        "pool": str(made.lab.pool),
         "isolated": made.isolated,
-        "urls": list(lab.urls),
+        "urls": list(made.lab.urls),
+        "problem": None,
     }

@@ -128,14 +128,15 @@ class SceneReport(TypedDict):
 
 
 class LabEntry(TypedDict):
-    """A lab on this machine."""
+    """A lab on this machine. Of one whose record is damaged, `problem` says so, and what only the record tells is None."""
 
     lab: str
-    nodes: int
-    network: str
-    pool: str
+    nodes: int | None
+    network: str | None
+    pool: str | None
     isolated: bool
     urls: list[str]
+    problem: str | None
 
 
 class HostsReport(TypedDict):

@@ -59,7 +59,7 @@ CASES = (
     Case("app remove my-app"),
     Case("bundle build"),
     Case("up --dry-run", {"": {"version", "steps"}, "steps": {"step", "does"}}),
-    Case("list", {"": {"version", "labs"}, "labs": {"lab", "nodes", "network", "pool", "isolated", "urls"}}),
+    Case("list", {"": {"version", "labs"}, "labs": {"lab", "nodes", "network", "pool", "isolated", "urls", "problem"}}),
     Case(
         "status",
         {

@@ -30,6 +30,7 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
             "pool": "192.168.56.100-192.168.56.110",
             "isolated": False,
             "urls": ["http://my-app.local"],
+            "problem": None,
         },
         {
             "lab": "two",
@@ -38,8 +39,21 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
             "pool": "192.168.56.100-192.168.56.110",
             "isolated": True,
             "urls": ["http://my-app.local"],
+            "problem": None,
         },
     ]
+
+
+def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other() -> None:
+    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    (paths.state("broken") / "engine").mkdir(parents=True)
+    (paths.state("broken") / record.FILE_NAME).write_text('{"lab": ')
+
+    broken, demo = inventory.labs()
+
+    assert (broken["lab"], broken["nodes"], broken["isolated"], broken["urls"]) == ("broken", None, True, [])
+    assert str(paths.state("broken") / record.FILE_NAME) in str(broken["problem"])
+    assert (demo["lab"], demo["problem"]) == ("demo", None)
 
 
 def test_bundles_are_those_in_the_cache(home: Path) -> None:
