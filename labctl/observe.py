@@ -95,7 +95,9 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     if is_current and counts == [wanted] * 3:
         return None
     problems = unready.problems(cluster, found)
-    reason = f"{namespace}/{deployment} has {counts[2]} of {wanted} ready" + "".join(f"; {each}" for each in problems)
+    newest = f", {counts[1]} of the newest version" if counts[1] != wanted == counts[2] else ""
+    reason = f"{namespace}/{deployment} has {counts[2]} of {wanted} ready{newest}"
+    reason += "".join(f"; {each}" for each in problems)
     if not problems:
         return Pending(reason)
     worst = problems[0]
