@@ -10,7 +10,7 @@ from labctl.errors import HostsError, LabError
 from labctl.kube import Cluster
 from labctl.lab import App, Lab
 from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, ProblemReport, StatusReport
-from labctl.wait import Pending
+from labctl.wait import NOT_READY, Pending
 
 UP = "Run `labctl up` to fix it."
 
@@ -131,7 +131,7 @@ def _ingress(context: Context, problems: Problems) -> IngressReport:
     if isinstance(address, Pending):
         text = f"Service {controller.namespace}/{controller.service} has no address: {address.reason}"
         problems.add("address-missing", text)
-    waiting = _rollout_problem(cluster, controller.namespace, controller.deployment, problems)
+    waiting = _rollout_problem(cluster, controller.namespace, controller.deployment, "controller-not-ready", problems)
     return {
         "controller": controller.name,
         "namespace": controller.namespace,
@@ -141,13 +141,15 @@ def _ingress(context: Context, problems: Problems) -> IngressReport:
     }
 
 
-def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, problems: Problems) -> bool:
+def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, cause: str, problems: Problems) -> bool:
+    """Note why the pods of a Deployment are not ready, if they are not; an app's own reason is the cause."""
     try:
         waiting = observe.rollout(cluster, namespace, deployment)
     except LabError as error:
         waiting = Pending(error.message)
     if waiting is not None:
-        problems.add("controller-not-ready", waiting.reason)
+        is_known = waiting.id != NOT_READY and cause == "app-not-ready"
+        problems.add(waiting.id if is_known else cause, waiting.reason, waiting.hint or UP)
     return waiting is not None
 
 
@@ -158,8 +160,11 @@ def _app(context: Context, app: App, problems: Problems) -> AppReport:
     """
     if app.is_scaled_to_zero:
         return {"name": app.name, "url": app.url, "http": None}
+    is_waiting = _rollout_problem(context.cluster, "default", app.name, "app-not-ready", problems)
     report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
     for hop in report["hops"]:
+        if is_waiting and hop["hop"] == "pod":
+            continue  # the pods themselves have said why they are not ready
         if hop["state"] != "broken" or (problems.has(hop["cause"]) and hop["hop"] not in {"name", "response"}):
             continue
         text = f"{app.url}: {trace.finding(hop)}"

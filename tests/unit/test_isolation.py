@@ -245,3 +245,24 @@ def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
     (tmp_path / "netns" / "labctl-other").unlink()
     isolation._restore_forwarding()
     assert (tmp_path / "ip_forward").read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("content", "own"),
+    [(None, False), (b"nameserver 10.0.0.2\n", False), (b"nameserver 127.0.0.53\n", True), (b"# \xff\n", False)],
+)
+def test_a_namespace_has_name_servers_of_its_own_where_the_machines_are_on_its_loopback(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes | None, *, own: bool
+) -> None:
+    monkeypatch.setattr(isolation, "SETTINGS", tmp_path / "netns")
+    monkeypatch.setattr(isolation, "RESOLV_CONF", tmp_path / "resolv.conf")
+    monkeypatch.setattr(isolation, "UPSTREAM_RESOLV_CONF", tmp_path / "upstream")
+    (tmp_path / "upstream").write_text("nameserver 10.0.0.9\n")
+    if content is None:
+        (tmp_path / "resolv.conf").symlink_to("nowhere")
+    else:
+        (tmp_path / "resolv.conf").write_bytes(content)
+
+    Isolation("demo", NETWORK, tmp_path)._write_settings()
+
+    assert (tmp_path / "netns" / "labctl-demo" / "resolv.conf").exists() == own

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from labctl.errors import NotReadyError
+from labctl.errors import MissingError, NotReadyError
 from labctl.locks import alone, try_lock
 from labctl.wait import Pending
 
@@ -45,6 +46,19 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_guards_nothing(tmp_path: Pa
 def test_a_lock_in_a_folder_that_is_gone_makes_the_folder_again(tmp_path: Path) -> None:
     with alone(tmp_path / "gone" / "lock", pytest.fail, timeout=0):
         assert (tmp_path / "gone").stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_a_lock_that_is_no_file_is_named(tmp_path: Path, make: Callable[[Path], None]) -> None:
+    make(tmp_path / "lock")
+
+    with (
+        pytest.raises(MissingError, match="lock cannot be taken") as refused,
+        alone(tmp_path / "lock", print, timeout=0),
+    ):
+        pytest.fail("it was taken")
+
+    assert refused.value.id == "lock-not-usable"
 
 
 def _holder(path: Path) -> str:

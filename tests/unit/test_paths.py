@@ -4,11 +4,12 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from labctl import paths
-from labctl.errors import MissingError
+from labctl.errors import MissingError, UsageError
 
 
 def test_state_and_cache_follow_the_xdg_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -115,3 +116,41 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
         paths.private_folder(tmp_path / "file" / "demo")
 
     assert caught.value.id == "folder-not-made"
+
+
+@pytest.mark.parametrize("home", [None, "", "relative"])
+def test_a_home_that_is_not_known_is_named_where_the_xdg_variables_do_not_help(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str | None
+) -> None:
+    def unknown(number: int) -> NoReturn:
+        raise KeyError(number)
+
+    monkeypatch.setattr("pwd.getpwuid", unknown)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.delenv("HOME", raising=False)
+    if home is not None:
+        monkeypatch.setenv("HOME", home)
+
+    for act in (paths.cache, paths.home):
+        with pytest.raises(UsageError) as raised:
+            act()
+        assert raised.value.id == "home-unknown"
+    assert paths.state_home() == tmp_path / "labctl"
+
+
+def test_only_a_file_has_content(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"content")
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "loop").symlink_to("loop")
+
+    assert paths.content(tmp_path / "file") == b"content"
+    for other in ("fifo", "loop", "missing", "."):
+        with pytest.raises(OSError, match=str(tmp_path / other)):
+            paths.content(tmp_path / other)
+
+
+def test_a_link_to_itself_has_a_path(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    assert paths.real(tmp_path / "loop").name == "loop"

@@ -130,6 +130,23 @@ def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
     assert "ingress-nginx/ingress-nginx-controller has 0 of 2 ready" in problems["controller-not-ready"]
 
 
+@pytest.mark.parametrize(
+    ("waiting", "cause"),
+    [({"reason": "ErrImagePull"}, "image-not-pullable"), ({"reason": "ContainerCreating"}, "app-not-ready")],
+)
+def test_an_app_whose_pods_are_not_ready_is_a_problem_in_their_own_words(
+    well: Context, cluster: FakeCluster, waiting: dict[str, str], cause: str
+) -> None:
+    cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]["readyReplicas"] = 1
+    status = {"containerStatuses": [{"name": "my-app", "image": "shop:9", "state": {"waiting": waiting}}]}
+    labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
+    cluster.put("v1", "Pod", "my-app-7", "default", metadata=labels, status=status)
+
+    problems = {problem["id"]: problem for problem in report_on(well)["problems"]}
+
+    assert "default/my-app has 1 of 2 ready; pod my-app-7: " in problems[cause]["text"]
+
+
 def test_a_name_that_is_missing_is_a_problem_and_the_app_is_asked_at_its_address(well: Context) -> None:
     well.lab.hosts_file.write_text("127.0.0.1 localhost\n")
 

@@ -1,0 +1,76 @@
+"""What was raised, as the error that is shown: the operating system's refusals are told as such, and no bug."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+import pytest
+
+from labctl import endings
+from labctl.errors import ExitCode
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+@pytest.mark.parametrize(
+    ("number", "identity"),
+    [
+        (errno.ENOSPC, "disk-full"),
+        (errno.EDQUOT, "disk-full"),
+        (errno.EFBIG, "file-too-large"),
+        (errno.EACCES, "not-permitted"),
+        (errno.EPERM, "not-permitted"),
+        (errno.EROFS, "read-only"),
+        (errno.EMFILE, "too-many-files"),
+        (errno.ENOENT, "system-refused"),
+        (errno.ELOOP, "system-refused"),
+        (errno.ENAMETOOLONG, "system-refused"),
+    ],
+)
+def test_what_the_system_refused_is_told_with_the_file_and_the_reason(number: int, identity: str) -> None:
+    error = endings.as_error(OSError(number, os.strerror(number), "/srv/lab.json"))
+
+    assert (error.id, error.exit_code) == (identity, ExitCode.MISSING)
+    assert error.message == f"/srv/lab.json: {os.strerror(number)}"
+    assert error.hint
+    assert error.details == ()
+
+
+def test_both_files_of_a_rename_are_named() -> None:
+    error = endings.as_error(OSError(errno.EXDEV, "Invalid cross-device link", "/a", None, "/b"))
+
+    assert error.message == "/a and /b: Invalid cross-device link"
+
+
+def test_a_current_folder_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+
+    assert endings.as_error(FileNotFoundError(errno.ENOENT, "No such file or directory")).id == "folder-gone"
+
+
+def test_text_that_is_none_is_wrong_usage_and_shown() -> None:
+    with pytest.raises(UnicodeEncodeError) as raised:
+        "a\udcffb".encode()
+
+    error = endings.as_error(raised.value)
+
+    assert (error.id, error.exit_code) == ("not-text", ExitCode.USAGE)
+    assert r"'a\udcffb'" in error.message
+
+
+def test_where_it_happened_is_in_the_log_and_shown_if_asked_for() -> None:
+    error = endings.as_error(OSError(errno.EIO, "Input/output error", "/srv"), verbose=True)
+
+    assert error.details[-1].endswith("Input/output error: '/srv'")
+    assert "Input/output error" in endings.common_log().read_text()
+
+
+def test_a_log_that_cannot_be_written_hides_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", "/dev/null")
+
+    assert endings.as_error(ZeroDivisionError("x")).message == "a bug in labctl: ZeroDivisionError: x"
