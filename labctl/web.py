@@ -9,7 +9,9 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+
+from labctl.lab import AddressPool
 
 Address = IPv4Address | IPv6Address
 HTTP, HTTPS = 80, 443
@@ -68,6 +70,18 @@ def get(hostname: str, address: IPv4Address | None = None) -> Answer:
         return Answer(None, failure=f"no answer: {str(error) or type(error).__name__}")
     finally:
         connection.close()
+
+
+def get_within(pool: AddressPool, hostname: str) -> Answer:
+    """GET / of `hostname`, which has to stand for an address of the pool: what answers elsewhere is not the lab."""
+    try:
+        found = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
+    except (socket.gaierror, UnicodeError) as error:
+        return Answer(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
+    address = ip_address(str(found[0][4][0]).partition("%")[0])
+    if not isinstance(address, IPv4Address) or address not in pool:
+        return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {pool}")
+    return get(hostname, address)
 
 
 def fetch(hostname: str, address: Address, path: str = "/", port: int = HTTP, *, tls: bool = False) -> Exchange:

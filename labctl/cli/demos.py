@@ -40,11 +40,13 @@ def run(
 
     On a terminal it waits between scenes. The exit code is 8 where something it expects does not hold.
     """
-    from labctl import session
+    from functools import partial
+
+    from labctl import session, web
     from labctl.demo import library, play, player
 
     script, made = library.find(name), session.entered(context.obj)
-    doors = player.Doors(session.environment(made))
+    doors = player.Doors(session.environment(made), ask=partial(web.get_within, made.lab.pool))
     ended = play.play(script, made, doors, context.obj.output, context.obj.verbosity, record)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

@@ -87,7 +87,7 @@ def _absent(trail: Trail, wanted: IPv4Address | None) -> ProblemError:
             f"{trail.hostname} has no address: labctl writes {own} (`hosts_file`), and this machine's resolver reads "
             f"{read}",
             evidence,
-            fix=f"Add the line `{entry}` to {read}, or let the resolver read {own}.",
+            fix=f"Add the line `{entry}` to {trail.hosts}, or let the resolver read {own}.",
             commands=(_append(trail, entry),),
         )
     text = f"{trail.hostname} has no address: {trail.hosts} does not name it, and no other resolver knows it"

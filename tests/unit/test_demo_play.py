@@ -60,7 +60,7 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def doors(self, environment: Mapping[str, str]) -> Doors:
+    def doors(self, environment: Mapping[str, str], **_doors: object) -> Doors:
         return Doors(environment, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
 
     def announced(self, node: str) -> None:
@@ -583,5 +583,5 @@ def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(load, "LOOK_SECONDS", 0.002)
     monkeypatch.setattr(
-        player, "Doors", lambda environment: Doors(environment, world.start, lambda _name: world.answer)
+        player, "Doors", lambda environment, **_doors: Doors(environment, world.start, lambda _name: world.answer)
     )

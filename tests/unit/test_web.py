@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import http.client
 import socket
+from ipaddress import IPv4Address
 
 import pytest
 
 from labctl import web
-from labctl.web import Answer, get
+from labctl.lab import AddressPool
+from labctl.web import Answer, get, get_within
+
+POOL = AddressPool(IPv4Address("192.168.56.100"), IPv4Address("192.168.56.110"))
+OUTSIDE = f"which is outside the lab's pool {POOL}"
 
 
 class Connection:
@@ -83,3 +88,30 @@ def test_no_answer_says_why(
 )
 def test_an_answer_is_good_when_the_app_itself_gave_it(status: int, *, good: bool) -> None:
     assert Answer(status).is_good is good
+
+
+@pytest.mark.parametrize(
+    ("address", "answer"),
+    [
+        ("192.168.56.100", Answer(200, "my-app-1")),
+        ("127.0.0.1", Answer(None, failure=f"my-app.local stands for 127.0.0.1, {OUTSIDE}")),
+        ("::1", Answer(None, failure=f"my-app.local stands for ::1, {OUTSIDE}")),
+        ("fe80::1%eth0", Answer(None, failure=f"my-app.local stands for fe80::1, {OUTSIDE}")),
+    ],
+)
+def test_what_answers_outside_the_pool_is_not_the_lab(
+    monkeypatch: pytest.MonkeyPatch, connection: type[Connection], address: str, answer: Answer
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [(0, 0, 0, "", (address, 80))])
+
+    assert get_within(POOL, "my-app.local") == answer
+    assert [made.target[0] for made in connection.made] == ([address] if answer.status else [])
+
+
+def test_a_name_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(*_arguments: object, **_options: object) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+
+    assert str(get_within(POOL, "my-app.local")) == "my-app.local has no address: Name or service not known"
