@@ -53,6 +53,7 @@ CAUSES: Mapping[str, Cause] = {
     "backend-service-missing": Cause("pod", "the rule names a Service that does not exist", 10),
     "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have", 10),
     "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod", 10),
+    "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(

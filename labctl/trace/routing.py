@@ -43,6 +43,14 @@ def pod(trail: Trail) -> Evidence:
     try:
         return _pods(trail)
     except ProblemError as problem:
+        if any(app.is_scaled_to_zero and app.hostname == trail.hostname for app in trail.lab.apps):
+            raise ProblemError(
+                "no-pods-wanted",
+                f"the app at {trail.hostname} is meant to have no pods: `replicas: 0`",
+                problem.evidence,
+                fix="Give it `replicas` in labctl.yaml, and run `labctl up`.",
+                commands=(),
+            ) from problem
         ingress = str(trail.seen["rule"]["ingress"])
         if problem.fix is not None or ingress in {f"default/{app.name}" for app in trail.lab.apps}:
             raise

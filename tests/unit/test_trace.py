@@ -751,6 +751,14 @@ def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_write
     assert name["commands"] == [f"echo '{ADDRESS} grafana.lab.test' | sudo tee -a {world.client.hosts}"]
 
 
+def test_an_app_that_is_meant_to_have_no_pods_is_not_for_up_to_mend(world: World) -> None:
+    resting = replace(world.context.lab, apps=(replace(world.context.lab.apps[0], replicas=0),))
+    world.context = with_doors(replace(world.context, lab=resting), FakeProvider(), world.cluster, world.context.bundle)
+    pod = world.set(SLICE, endpoints=[]).lose(APP_POD).follow()["hops"][4]
+
+    assert (pod["state"], pod["cause"], pod["commands"]) == ("broken", "no-pods-wanted", [])
+
+
 @pytest.mark.parametrize("breaks", [lambda world: world.lose(APP), lambda world: world.spec(APP).update(ports=[])])
 def test_what_labctl_did_not_make_is_not_for_up_to_mend(world: World, breaks: Callable[[World], object]) -> None:
     ingress = world.cluster.objects.pop(INGRESS)
