@@ -484,9 +484,9 @@ def _complaint(ended: Ended, form: str) -> str:
 
 
 def _valued(command: TyperCommand) -> list[str]:
-    """The options of the command that take a value."""
+    """The options of the command that take a value, but for one that makes it wait."""
     options = (parameter for parameter in command.params if isinstance(parameter, TyperOption))
-    return [option.opts[0] for option in options if not option.is_flag]
+    return [option.opts[0] for option in options if not option.is_flag and option.name != "wait"]
 
 
 def _needed(command: TyperCommand) -> list[str]:

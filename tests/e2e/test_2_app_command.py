@@ -106,5 +106,28 @@ def test_the_app_goes_from_everywhere(lab: RealLab, file: Path) -> None:
     assert lab.status()["ok"]
 
 
+@pytest.mark.parametrize(
+    ("image", "cause", "told", "seconds"),
+    [
+        ("labctl.local/pause:1.0", "probe-fails", "connection refused", 60),
+        ("registry.invalid/shop:1", "image-not-pullable", "image registry.invalid/shop:1", 30),
+    ],
+)
+def test_an_app_that_cannot_become_ready_ends_the_run_soon_and_its_pods_say_why(
+    lab: RealLab, file: Path, image: str, cause: str, told: str, seconds: float
+) -> None:
+    add = ("--config", str(file), "-o", "json", "app", "add", "gone", "--image", image)
+    try:
+        result = lab.labctl(*add, code=6, seconds=UP_SECONDS).events()[-1]
+        problems = {problem["id"]: problem["text"] for problem in lab.status(code=8)["problems"]}
+    finally:
+        _labctl(lab, file, "app", "remove", "gone")
+
+    assert result["error"]["id"] == cause
+    assert told in result["error"]["message"]
+    assert result["seconds"] < seconds
+    assert told in problems[cause]
+
+
 def _labctl(lab: RealLab, file: Path, *words: str) -> list[dict[str, Any]]:
     return lab.labctl("--config", str(file), "-o", "json", *words, seconds=UP_SECONDS).events()
