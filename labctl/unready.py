@@ -119,9 +119,7 @@ def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str
         )
     if status.get("ready"):
         return None
-    if (ended := _last_end(status)) and _seconds_between(
-        ended.get("startedAt"), ended.get("finishedAt")
-    ) < QUICK_SECONDS:
+    if _is_quick(ended := _last_end(status)):
         return _exit_problem(pod, status, ended, warnings)
     started = state.get("running", {}).get("startedAt") or ""
     if unhealthy := _unhealthy(warnings, "", started):
@@ -162,6 +160,12 @@ def _exit_problem(pod: str, status: dict[str, Any], ended: dict[str, Any], warni
 def _last_end(status: dict[str, Any]) -> dict[str, Any]:
     ended: dict[str, Any] = status.get("lastState", {}).get("terminated") or {}
     return ended
+
+
+def _is_quick(ended: dict[str, Any]) -> bool:
+    """Return whether a container's run was short; of one that ended with its node not even that is known."""
+    began, end = ended.get("startedAt"), ended.get("finishedAt")
+    return bool(began and end) and _seconds_between(began, end) < QUICK_SECONDS
 
 
 def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[str, Any] | None:

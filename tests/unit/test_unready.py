@@ -17,7 +17,7 @@ STARTED = "2026-11-25T10:00:00Z"
 LATER = "2026-11-25T10:00:04Z"
 BEFORE = "2026-11-25T09:00:00Z"
 REFUSED = "Readiness probe failed: dial tcp 10.244.1.5:80: connect: connection refused"
-CRASHED = {"terminated": {"exitCode": 3, "reason": "Error"}}
+CRASHED = {"terminated": {"exitCode": 3, "reason": "Error", "startedAt": BEFORE, "finishedAt": BEFORE}}
 NOT_FOUND = {"terminated": {"exitCode": 128, "reason": "StartError", "message": 'exec: "serve":\n not found'}}
 
 
@@ -96,8 +96,13 @@ def test_a_container_that_ends_again_and_again_is_given_up_after_a_while(
     assert "kubectl -n default logs shop-1 -c web --previous" in seen.hint
 
 
-def test_a_container_that_was_stopped_after_a_long_run_is_only_starting(cluster: FakeCluster) -> None:
-    stopped = {"terminated": {"exitCode": 137, "startedAt": BEFORE, "finishedAt": "2026-11-25T09:59:00Z"}}
+@pytest.mark.parametrize(
+    "times", [{"startedAt": BEFORE, "finishedAt": "2026-11-25T09:59:00Z"}, {"startedAt": None, "finishedAt": None}]
+)
+def test_a_container_that_was_stopped_after_a_long_run_or_with_its_node_is_only_starting(
+    cluster: FakeCluster, times: dict[str, str | None]
+) -> None:
+    stopped = {"terminated": {"exitCode": 137, **times}}
     _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED}, last=stopped, restarts=9)])
 
     assert _seen(cluster).id == "not-ready"
