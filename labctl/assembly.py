@@ -18,6 +18,10 @@ NODES_SECONDS = 180.0
 LOOK_SECONDS = 3.0
 """How often to see that every node still runs and has not given up; each look starts programs."""
 
+SILENT = (
+    " It wrote nothing; `labctl doctor` says whether a limit such as fs.inotify.max_user_instances is too low for it."
+)
+
 
 def await_nodes(context: Context, say: Say) -> None:
     """Return once the API answers and every node is Ready.
@@ -67,7 +71,8 @@ def _refuse_to_wait(context: Context) -> None:
         exited = ProviderError(
             trouble.text,
             id="node-exited",
-            hint="`labctl up` starts it again; `labctl destroy`, then `labctl up`, makes it anew.",
+            hint="`labctl up` starts it again; `labctl destroy`, then `labctl up`, makes it anew."
+            + ("" if lines else SILENT),
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
         known = recognised(exited, "\n".join(lines))

@@ -1,6 +1,6 @@
 """Every command, on machines where something is missing, full, closed or odd: one message and an exit code, always.
 
-The other faults, and both forms of output, are in the contract tests.
+The other faults, and odd words, are in the contract tests.
 """
 
 from __future__ import annotations

@@ -302,6 +302,19 @@ def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
     assert len(instant) <= 5
 
 
+def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+) -> None:
+    cluster.refusals = [UNREACHABLE] * 1000
+    provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="demo-worker-1: Exited (255)")}
+
+    with pytest.raises(ProviderError) as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert (raised.value.id, raised.value.details) == ("node-exited", ())
+    assert "fs.inotify.max_user_instances" in raised.value.hint
+
+
 def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
 ) -> None:
