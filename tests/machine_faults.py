@@ -412,7 +412,7 @@ def complaints(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatc
             machine = _machine(home / str(number), patch)
             FAULTS[fault](machine)
             ended = run(machine, [*machine.options, "-o", form, *words.split(), *_needed(command)])
-        if complaint := _complaint(ended, form):
+        if complaint := _complaint(ended, form) or _half_written(machine.home):
             wrong[words] = complaint
     return wrong
 
@@ -481,6 +481,18 @@ def _complaint(ended: Ended, form: str) -> str:
     if form == "text" and ended.err is not None and ended.code not in {ExitCode.OK, ExitCode.BROKEN, ExitCode.PIPE}:
         return "" if ended.err.count("error: ") == 1 else f"exit code {ended.code}, {ended.err}"
     return ""
+
+
+def _half_written(home: Path) -> str:
+    """What a write that failed has left behind: a temporary file, or a file of labctl's with nothing in it."""
+    files = [Path(folder) / name for folder, _, names in os.walk(home) for name in names]
+    empty = {"labctl.yaml", "Vagrantfile", "kubeconfig", record.FILE_NAME}
+    left = [
+        path
+        for path in files
+        if path.is_file() and (path.name.startswith(".") or (path.name in empty and not path.stat().st_size))
+    ]
+    return f"left behind: {', '.join(map(str, left))}" if left else ""
 
 
 def _valued(command: TyperCommand) -> list[str]:
