@@ -134,6 +134,13 @@ CHECKS = (
         only=(conditions.unmade,),
         stops_up="disk-full",
     ),
+    Check(
+        "filesystem",
+        "nodes lay one over the other what their images are made of, which not every file system lets them",
+        machine.look_at_filesystem,
+        only=(conditions.containers, conditions.unmade),
+        stops_up="filesystem-unusable",
+    ),
     # The network.
     Check(
         "network",

@@ -30,6 +30,8 @@ CONTAINER_NODE = 400
 LAB_SPACE = 2 << 30
 """Bytes that a lab takes where its nodes live, measured with two nodes."""
 GIB = 1 << 30
+NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
+"""File systems that cannot take what is written to an overlay."""
 
 
 def look_at_capabilities(context: Context, seen: Surroundings) -> Finding:
@@ -111,9 +113,31 @@ def look_at_memory(context: Context, seen: Surroundings) -> Finding:
     return warning(told, "End other programs, or set fewer `workers`.") if free < need else ok(told)
 
 
+def look_at_filesystem(context: Context, seen: Surroundings) -> Finding:
+    """The file system that holds the Engine's data can hold containers whose images are overlays."""
+    mounts = seen.read(MOUNTS)
+    if mounts is None:
+        return not_relevant("the nodes' disk is that of Docker's own machine")
+    home = _engine_data(context, seen)
+    if home is None:
+        return not_relevant(f"the Engine's data is not in {ENGINE_DATA}")
+    found = [(words[1], words[2]) for line in mounts.splitlines() if len(words := line.split()) > 2]  # noqa: PLR2004 - as above
+    # Of several in one place, the last one mounted is what is seen.
+    holding = [(len(place), kind) for place, kind in found if home.is_relative_to(place)]
+    kind = max(reversed(holding), key=lambda pair: pair[0])[1] if holding else ""
+    if kind not in NO_OVERLAY:
+        return ok(f"{home} is on {kind}" if kind else f"{home}: nothing is said of its file system")
+    return broken(
+        f"{home} is on {kind}, and nodes that keep their images there cannot start a pod",
+        "Set XDG_STATE_HOME to a folder on a disk of its own, such as one with ext4 or xfs."
+        if context.isolated
+        else f"Give {ENGINE_DATA} a disk of its own, such as a volume.",
+    )
+
+
 def look_at_disk(context: Context, seen: Surroundings) -> Finding:
     """The disk has room for the lab, and for the bundle if that is yet to be built."""
-    home = ENGINE_DATA if seen.names(ENGINE_DATA) and not context.isolated else context.folder
+    home = _engine_data(context, seen) or context.folder
     free = seen.free_space(home)
     told = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
     if free < LAB_SPACE:
@@ -126,6 +150,13 @@ def look_at_disk(context: Context, seen: Surroundings) -> Finding:
         )
         return warning(told, "Make space there; or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
     return ok(told)
+
+
+def _engine_data(context: Context, seen: Surroundings) -> Path | None:
+    """Where the Engine of the lab's nodes keeps its data, as far as this user can see."""
+    if context.isolated:
+        return context.folder
+    return ENGINE_DATA if seen.names(ENGINE_DATA) else None
 
 
 def _module_listings(release: str) -> tuple[Path, ...]:

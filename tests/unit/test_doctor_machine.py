@@ -27,6 +27,13 @@ DEBIAN = {
 }
 
 
+DOCKER_DATA = {"folders": {"/var/lib/docker": ["overlay2"]}}
+
+
+def _mounts(*lines: str) -> dict[str, str]:
+    return {"/proc/mounts": "".join(f"source {line} rw 0 0\n" for line in lines)}
+
+
 @pytest.mark.parametrize(
     ("identity", "values", "differences", "state", "seen", "fix"),
     [
@@ -89,6 +96,20 @@ DEBIAN = {
         ("disk", {}, {}, "ok", "100.0 GiB free, 2 GiB needed", ""),
         ("disk", {}, {"space": 1 << 30}, "broken", "1.0 GiB free", "Make space"),
         ("disk", {}, {"folders": {"/var/lib/docker": ["overlay2"]}}, "ok", "/var/lib/docker: ", ""),
+        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ overlay", "/var/lib/docker ext4")}, "ok", "ext4", ""),
+        (
+            "filesystem",
+            {},
+            {**DOCKER_DATA, "files": _mounts("/ ext4", "/var/lib overlay")},
+            "broken",
+            "overlay",
+            "volume",
+        ),
+        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ ext4", "/var/lib/dock nfs")}, "ok", "ext4", ""),
+        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ ext4", "/ overlay")}, "broken", "overlay", "volume"),
+        ("filesystem", {}, {"files": _mounts("/ overlay")}, "not relevant", "/var/lib/docker", ""),
+        ("filesystem", {}, {"platform": "darwin"}, "not relevant", "own machine", ""),
+        ("filesystem", VM, {"files": _mounts("/ overlay")}, "not relevant", "no containers", ""),
     ],
 )
 def test_what_is_seen_of_the_machine(
@@ -128,3 +149,13 @@ def test_a_lab_that_was_made_has_its_memory_and_disk(context: Context) -> None:
 
     assert found("disk", context, space=0).state == "not relevant"
     assert found("memory", context, files={"/proc/meminfo": text("meminfo.txt")}).state == "not relevant"
+
+
+@pytest.mark.parametrize("kind", ["overlay", "9p", "nfs4"])
+def test_an_isolated_lab_needs_a_disk_below_its_state(context: Context, kind: str) -> None:
+    isolated = replace(context, isolated=True)
+
+    finding = found("filesystem", isolated, files=_mounts("/ ext4", f"{context.folder.parent} {kind}"))
+
+    assert (finding.state, kind in finding.seen, "XDG_STATE_HOME" in finding.fix) == ("broken", True, True)
+    assert found("filesystem", isolated, files=_mounts("/ overlay", f"{context.folder} xfs")).state == "ok"
