@@ -74,4 +74,9 @@ CAUSES: Mapping[str, Cause] = {
     "pod-not-reached": Cause("response", "some pods that are ready did not get any of the requests"),
     "api-unreachable": Cause("any", "the Kubernetes API does not answer"),
     "lab-not-asked": Cause("any", "the Kubernetes API refuses, or the lab's keys do not fit"),
+    "namespace-gone": Cause("status", "the network namespace of an isolated lab is gone"),
+    "engine-stopped": Cause("status", "the Docker Engine of an isolated lab does not run"),
+    "node-not-running": Cause("status", "a node does not run"),
+    "node-not-ready": Cause("status", "a node runs, and Kubernetes does not call it Ready"),
+    "app-not-ready": Cause("status", "not every pod of an app is ready"),
 }
