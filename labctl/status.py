@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from labctl import hosts, observe, trace, web
 from labctl.context import Context
 from labctl.errors import HostsError, LabError
-from labctl.kube import Cluster
 from labctl.lab import App, Lab
 from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, ProblemReport, StatusReport
 from labctl.wait import NOT_READY, Pending
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 UP = "Run `labctl up` to fix it."
 

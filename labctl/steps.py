@@ -14,7 +14,6 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Say
 from labctl.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.lab import App, Node
-from labctl.labfiles import write_lab
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
 from labctl.report import TraceReport
@@ -121,6 +120,8 @@ def isolate(context: Context, _say: Say) -> Outcome:
 
 def render(context: Context, _say: Say) -> Outcome:
     """Every file of the lab is in its folder, and what it is made from is on record."""
+    from labctl.labfiles import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
+
     context.require_carried()
     recorded = record.write(context.folder, record.Record(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from ipaddress import IPv4Address
+from typing import TYPE_CHECKING
 
 from labctl import observe, web
 from labctl.context import Context
@@ -24,10 +25,12 @@ from labctl.demo.script import (
     is_service,
 )
 from labctl.errors import LabError, NotReadyError
-from labctl.kube import Cluster
 from labctl.report import ExpectationReport, LoadReport
 from labctl.wait import Pending, until
 from labctl.web import Answer
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 Look = Callable[[], str | Pending]
 """What was measured, once it is what was expected; else what it is instead."""

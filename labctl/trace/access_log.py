@@ -6,10 +6,13 @@ import re
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from labctl.errors import LabError
-from labctl.kube import Cluster
 from labctl.trace.problem import Evidence
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 LOG_SECONDS = 1.0
 """A line may be written a moment after the answer came."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
 from labctl.ingress import IngressController
-from labctl.kube import Cluster
 from labctl.trace.problem import Evidence, ProblemError, kubectl
 from labctl.trace.rules import Backend
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 SLICE = "discovery.k8s.io/v1"
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address, IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
+from typing import TYPE_CHECKING
 
 from labctl import observe
 from labctl.ingress import IngressController
-from labctl.kube import Cluster
 from labctl.lab import Lab
 from labctl.trace import backend
 from labctl.trace.problem import Evidence, ProblemError, kubectl
 from labctl.wait import Pending
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 Network = IPv4Network | IPv6Network
 API = "metallb.io/v1beta1"

@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from labctl.ingress import IngressController
-from labctl.kube import Cluster
 from labctl.trace.access_log import Record
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 API = "networking.k8s.io/v1"
 CONTROLLER = "k8s.io/ingress-nginx"

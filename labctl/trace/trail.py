@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from labctl import observe
@@ -14,7 +15,6 @@ from labctl.context import Context
 from labctl.errors import LabError, UsageError
 from labctl.ingress import IngressController
 from labctl.isolation import SETTINGS
-from labctl.kube import Cluster
 from labctl.lab import Lab
 from labctl.trace import access_log, backend, rules
 from labctl.trace.access_log import LogSearch
@@ -22,6 +22,9 @@ from labctl.trace.client import Client
 from labctl.trace.problem import Evidence
 from labctl.wait import Pending
 from labctl.web import HTTP, Exchange
+
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253

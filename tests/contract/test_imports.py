@@ -1,0 +1,36 @@
+"""What a command imports on its way: whoever asks something small must not wait for what only others need."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SLOW = {"kubernetes", "cryptography", "requests", "vagrant"}
+"""Each takes more than 0.1 s to import."""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "others"),
+    [
+        (["--help"], {"pydantic", "yaml", "rich"}),
+        (["up", "--help"], set()),
+        (["list"], set()),
+        (["halt"], set()),
+        (["hosts", "show"], set()),
+        (["init"], set()),
+    ],
+    ids=" ".join,
+)
+def test_what_is_slow_is_imported_by_those_who_need_it(home: Path, arguments: list[str], others: set[str]) -> None:
+    line = "import sys; from labctl.cli import main; sys.argv = ['labctl', *sys.argv[1:]]\n"
+    line += "try: main()\nfinally: print('loaded', *sys.modules)"
+    said = subprocess.run(
+        [sys.executable, "-c", line, *arguments], cwd=home, capture_output=True, text=True, check=False
+    ).stdout
+
+    loaded = set(said.splitlines()[-1].split())
+    assert "labctl.cli" in loaded
+    assert not (SLOW | others) & loaded
