@@ -147,11 +147,11 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
     if has == wanted:
         return
     before, after = asdict(has), asdict(wanted)
-    lines = [f"{key}: it has {before[key]}, asked is {after[key]}" for key in WORDS if before[key] != after[key]]
+    lines = [f"{key}: currently {before[key]}, requested {after[key]}" for key in WORDS if before[key] != after[key]]
     raise UsageError(
         f"there is an app {has.name} already, with other values\n  " + "\n  ".join(lines),
         id="app-exists",
-        hint=f"`labctl app remove {has.name}` first, or change it in labctl.yaml and type `labctl up`.",
+        hint=f"`labctl app remove {has.name}` first, or change it in labctl.yaml and run `labctl up`.",
     )
 
 

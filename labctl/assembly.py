@@ -101,7 +101,7 @@ def _with_log(context: Context, node: Node, identity: str, error: NotReadyError)
     unready = NotReadyError(
         error.message,
         id=identity,
-        hint=f"`labctl ssh {node.name}`, and there `sudo journalctl -u labctl-node -u kubelet`, says more.",
+        hint=f"For details, run `labctl ssh {node.name} -- sudo journalctl -u labctl-node -u kubelet`.",
         details=tuple(f"{node.name}: {line}" for line in lines),
     )
     return recognised(unready, "\n".join(lines))

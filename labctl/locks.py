@@ -22,7 +22,7 @@ INTERVAL = 0.1
 
 @contextmanager
 def alone(path: Path, say: Say, *, timeout: float) -> Iterator[BinaryIO]:
-    """No other process is in here with the same lock file, which is made where it is missing.
+    """Hold an exclusive lock on the file, which is made where it is missing; wait for the current holder.
 
     Whoever holds it is named to `say` and waited for. A program that is started with the file's descriptor holds the
     lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,

@@ -70,7 +70,7 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     return MissingError(
         f"this machine cannot run the lab {context.lab.name} yet: {len(problems)} problems{''.join(lines)}",
         id="machine-not-ready",
-        hint="Do what stands below each, and run labctl again; `labctl doctor` says more.",
+        hint="Apply the fix listed under each problem, and run labctl again. For details, run `labctl doctor`.",
     )
 
 

@@ -118,14 +118,14 @@ def refuse_differences(made: Record, asked: Record) -> None:
     """
     before, after = _chosen(made.lab, made.bundle), _chosen(asked.lab, asked.bundle or made.bundle)
     differences = [
-        f"{key}: it has {before[key]}, asked is {after[key]}"
+        f"{key}: currently {before[key]}, requested {after[key]}"
         for key in FIXED
         if before[key] != after[key] and None not in {before[key], after[key]}
     ]
     if asked.lab.workers < made.lab.workers:
-        differences.append(f"workers: it has {made.lab.workers}, asked is {asked.lab.workers}")
+        differences.append(f"workers: currently {made.lab.workers}, requested {asked.lab.workers}")
     if made.isolated != asked.isolated:
-        differences.append("isolation: it is " + ("isolated" if made.isolated else "on this machine's own network"))
+        differences.append("isolation: currently " + ("isolated" if made.isolated else "on this machine's own network"))
     if differences:
         raise UsageError(
             f"the lab {made.lab.name} is already up with another configuration\n  " + "\n  ".join(differences),

@@ -70,7 +70,7 @@ def destroy(*, purge: bool) -> Plan[Context]:
             inside=False,
             ask=ask_to_remove,
         ),
-        Step("nodes", "runs `vagrant destroy`", teardown.remove_nodes, inside=False),
+        Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
             "state",
@@ -156,7 +156,7 @@ def apply_metallb(context: Context, say: Say) -> Outcome:
         _or_why(context, accepted, METALLB),
         what="MetalLB's webhook",
         timeout=READY_SECONDS,
-        hint="`labctl exec -- kubectl -n metallb-system get pods` says more.",
+        hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
     )
     changed += _apply(context, say, "pool.yaml")
     return Outcome(bool(changed), f"pool {context.lab.pool}")
@@ -181,7 +181,7 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
         _or_why(context, given, METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
         timeout=READY_SECONDS,
-        hint="`labctl exec -- kubectl -n metallb-system get ipaddresspools,pods` says more.",
+        hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
     )
     return Outcome(bool(changed or removed), f"{controller.name} at {address}")
 

@@ -56,7 +56,7 @@ def ask_and_run(line: Sequence[str], file: Path) -> bool:
     For a while afterwards, as the machine's sudoers say, `try_run` works as well.
     """
     sys.stderr.write(
-        f"Only root may write {file}. labctl does that through sudo; the rest goes on without it as well.\n"
+        f"Only root may write {file}. labctl does that through sudo; without the password, everything else still works.\n"
     )
     sys.stderr.flush()
     # In this process's own group: in the background, sudo could not read from the terminal.

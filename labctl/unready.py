@@ -31,7 +31,7 @@ LAST_LINES = 12
 PASSING = ("probe-fails", "container-exits")
 """What passes by itself where a program only waits for another one, or the machine is slow."""
 
-LOOK = "`labctl exec -- kubectl -n {namespace} describe pod {pod}` shows more."
+LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
     "image-not-pullable": "`labctl bundle list` shows which images the bundle carries.",
     "container-exits": "`labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous` shows its whole log.",

@@ -46,7 +46,7 @@ def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
     return MissingError(
         f"{artefact.path} of the bundle could not be made",
         id="bundle-build-failed",
-        hint=f"{error.hint} `labctl bundle build` goes on from here.".lstrip(),
+        hint=f"{error.hint} `labctl bundle build` resumes.".lstrip(),
         details=(error.message, *error.details[-LAST_LINES + 1 :]),
     )
 
@@ -56,5 +56,5 @@ def _disk_full(folder: Path) -> MissingError:
         f"the disk is too full to build a bundle in {folder.parent}: it takes {SPACE >> 30} GiB there,"
         f" and up to {GO_CACHE_SPACE >> 30} GiB in Go's caches",
         id="disk-full",
-        hint="Make space and type `labctl bundle build`: it goes on from here.",
+        hint="Make space, then run `labctl bundle build` to resume.",
     )

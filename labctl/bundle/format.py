@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 DESCRIPTION = "bundle.yaml"
-REBUILD = "Type `labctl bundle build`, which keeps what is intact; a bundle from elsewhere must be copied again."
+REBUILD = "Run `labctl bundle build`, which keeps what is intact; a bundle from elsewhere must be copied again."
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""

@@ -35,7 +35,7 @@ def check_tools() -> None:
         raise MissingError(
             f"building a bundle needs what this machine lacks: {', '.join(missing)}",
             id="tools-missing",
-            hint=f"Type `{'' if os.geteuid() == 0 else 'sudo '}apt-get install {' '.join(missing)}`.",
+            hint=f"Run `{'' if os.geteuid() == 0 else 'sudo '}apt-get install {' '.join(missing)}`.",
         )
 
 

@@ -125,7 +125,7 @@ def write(source: Source) -> None:
             raise UsageError(
                 f"{source.path} was changed by somebody else before labctl could write it",
                 id="config-changed",
-                hint="Type the same command again: it starts from what the file says now.",
+                hint="Run the same command again: it reads the file anew.",
             )
         with temporary.open("xb") as file:
             if real.exists():

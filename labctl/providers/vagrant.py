@@ -135,7 +135,7 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         command = self._make_vagrant_command([*args, *keep])
         finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held)
         if finished.code != 0:
-            hint = "Type the same command again: it goes on from here."
+            hint = "Run the same command again to resume."
             error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
             raise failure(error, finished.out)
 

@@ -112,7 +112,7 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
             "no-answer",
             f"no answer from {trail.address}: {answered.exchange.failure}",
             evidence,
-            fix="The ingress controller's log says more.",
+            fix="See the ingress controller's log.",
             commands=(_controller_log(trail),),
         )
     if answered.record or answered.pod:
@@ -156,7 +156,7 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
         cause,
         f"{controller} itself answers {status}{tried}: {why}",
         evidence,
-        fix="The ingress controller's log says more.",
+        fix="See the ingress controller's log.",
         commands=(_controller_log(trail),),
     )
 

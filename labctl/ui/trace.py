@@ -61,7 +61,7 @@ def seen(hop: HopReport) -> list[str]:
 def _name(evidence: Evidence) -> list[str]:
     if evidence["address"] is None:
         return []
-    return [f"it is {evidence['address']}, found in {evidence['milliseconds']} ms", evidence["source"]]
+    return [f"resolves to {evidence['address']} ({evidence['milliseconds']} ms)", evidence["source"]]
 
 
 def _address(evidence: Evidence) -> list[str]:

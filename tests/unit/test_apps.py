@@ -190,9 +190,9 @@ def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(fil
 
     assert error.id == "app-exists"
     assert error.message.splitlines()[1:] == [
-        "  image: it has shop:1, asked is nginx",
-        "  hostname: it has shop.test, asked is shop.local",
-        "  port: it has 80, asked is 81",
+        "  image: currently shop:1, requested nginx",
+        "  hostname: currently shop.test, requested shop.local",
+        "  port: currently 80, requested 81",
     ]
     assert "`labctl app remove shop`" in error.hint
     assert file.read_text() == FILE
@@ -398,7 +398,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     assert asked == ["shop.test"]
     assert (outcome.changed, outcome.text) == (False, text)
     assert [line.split(":")[0] for line in watched.texts] == list(EVIDENCE)
-    assert watched.texts[0] == "name: it is 192.168.56.100, found in 0.4 ms; /etc/hosts, line 3"
+    assert watched.texts[0] == "name: resolves to 192.168.56.100 (0.4 ms); /etc/hosts, line 3"
 
 
 @pytest.mark.parametrize("cause", sorted(MISSING_NAME))

@@ -95,12 +95,12 @@ def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to
 @pytest.mark.parametrize(
     ("before", "after", "other_bundle", "told"),
     [
-        ({}, {"kubernetes": "1.36.0"}, "", "kubernetes: it has 1.37.2, asked is 1.36.0"),
-        ({}, {"kubernetes": "1.36.0"}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
-        ({}, {}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
-        ({"kubernetes": "1.37.2"}, {}, "1.36.0", "kubernetes: it has 1.37.2, asked is 1.36.0"),
-        ({}, {"provider": "libvirt"}, "", "provider: it has docker, asked is libvirt"),
-        ({"provider": "libvirt"}, {}, "", "provider: it has libvirt, asked is docker"),
+        ({}, {"kubernetes": "1.36.0"}, "", "kubernetes: currently 1.37.2, requested 1.36.0"),
+        ({}, {"kubernetes": "1.36.0"}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
+        ({}, {}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
+        ({"kubernetes": "1.37.2"}, {}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
+        ({}, {"provider": "libvirt"}, "", "provider: currently docker, requested libvirt"),
+        ({"provider": "libvirt"}, {}, "", "provider: currently libvirt, requested docker"),
     ],
 )
 def test_another_kubernetes_is_refused_wherever_it_is_asked_for(
@@ -126,11 +126,11 @@ def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_go
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"network": "192.168.60.0/24"}, "network: it has 192.168.56.0/24, asked is 192.168.60.0/24"),
-        ({"cpus": 4}, "cpus: it has 2, asked is 4"),
-        ({"memory": 4096}, "memory: it has 2048, asked is 4096"),
-        ({"hosts_file": "/srv/hosts"}, "hosts_file: it has /etc/hosts, asked is /srv/hosts"),
-        ({"workers": 0}, "workers: it has 1, asked is 0"),
+        ({"network": "192.168.60.0/24"}, "network: currently 192.168.56.0/24, requested 192.168.60.0/24"),
+        ({"cpus": 4}, "cpus: currently 2, requested 4"),
+        ({"memory": 4096}, "memory: currently 2048, requested 4096"),
+        ({"hosts_file": "/srv/hosts"}, "hosts_file: currently /etc/hosts, requested /srv/hosts"),
+        ({"workers": 0}, "workers: currently 1, requested 0"),
     ],
 )
 def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: dict[str, Any], told: str) -> None:
@@ -147,9 +147,9 @@ def test_every_difference_is_told_at_once() -> None:
         refuse_differences(Record(lab(), isolated=True), Record(lab(cpus=4, memory=4096), isolated=False))
 
     assert raised.value.message.splitlines()[1:] == [
-        "  cpus: it has 2, asked is 4",
-        "  memory: it has 2048, asked is 4096",
-        "  isolation: it is isolated",
+        "  cpus: currently 2, requested 4",
+        "  memory: currently 2048, requested 4096",
+        "  isolation: currently isolated",
     ]
 
 

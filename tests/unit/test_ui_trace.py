@@ -48,7 +48,7 @@ RESPONSE = {
 EVIDENCE = {"name": NAME, "address": ADDRESS, "node": NODE, "rule": RULE, "pod": POD, "response": RESPONSE}
 SHOWN = """\
 GET http://my-app.local/
-  ✓ name      it is 192.168.56.100, found in 2.1 ms
+  ✓ name      resolves to 192.168.56.100 (2.1 ms)
   │           /etc/hosts, line 3: 192.168.56.100 my-app.local
   ✓ address   192.168.56.100 belongs to the Service ingress-nginx/ingress-nginx-controller, out of MetalLB's pool demo
   ✓ node      MetalLB announces it from demo-worker-1
