@@ -47,8 +47,8 @@ def route(address: IPv4Address) -> Route | None:
 def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:
     """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
 
-    Those that are silent are asked for again, twice. With the right to send frames, this asks anew and hears all who answer; without, it makes the kernel ask and
-    reads what that remembers, one MAC an address.
+    Those that are silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
+    answer; without, it makes the kernel ask and reads what that remembers, one MAC an address.
     """
     try:
         return _asked(frozenset(addresses), way)

@@ -48,8 +48,8 @@ def run(
 ) -> Finished:
     """Run a program to its end and return what it said; any exit code is an answer.
 
-    `env` adds to what the program gets of this process's environment. Raises ProviderError when the program cannot be started or takes more
-    than `timeout` seconds.
+    `env` adds to what the program gets of this process's environment. Raises ProviderError when the program cannot be
+    started or takes more than `timeout` seconds.
     """
     code, out, err = _ended(args, env, cwd, timeout, stdin)
     return Finished(code, out, last_lines(out + err))
@@ -168,11 +168,11 @@ def _started(
             hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
         ) from error
     started = time.monotonic()
-    log.write(child.pid, f"$ {_shown(args)}")
     try:
         with child:
-            reached(f"run.{Path(args[0]).name}")
-            try:
+            try:  # from here on: a terminal's interrupt does not reach the program, which has a group of its own
+                log.write(child.pid, f"$ {_shown(args)}")
+                reached(f"run.{Path(args[0]).name}")
                 yield child
             except KeyboardInterrupt:
                 _interrupt(child)

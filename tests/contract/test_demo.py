@@ -34,7 +34,11 @@ case "$1" in
   read) cat ;;
   colours) printf 'one\\033[32m two\\033[0m\\n'; echo three >&2; exit 3 ;;
   environment) echo "$KUBECONFIG $FORCE_COLOR" ;;
-  interrupt) trap 'echo ended in order; exit 0' INT; kill -INT "$2"; while :; do sleep 0.1; done ;;
+  interrupt)
+    trap 'echo ended in order; exit 0' INT
+    kill -INT "$2"
+    for _ in $(seq 300); do kill -0 "$2" || exit 1; sleep 0.1; done  # nobody has ended it: it ends by itself
+    exit 1 ;;
   *) echo "$@" ;;
 esac
 """

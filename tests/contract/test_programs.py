@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from labctl import log
 from labctl.errors import MissingError, ProviderError
 from labctl.process import check, run, stream
 from labctl.wait import Pending, until
@@ -72,12 +73,28 @@ def test_lines_are_told_as_they_come_whatever_their_bytes() -> None:
 
 def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
-    program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; while :; do sleep 0.05; done"]
+    program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
 
     with pytest.raises(KeyboardInterrupt):
         stream(program, _interrupt)
 
     assert ended.exists()
+
+
+def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[int] = []
+
+    def interrupted(pid: int, _text: str) -> None:
+        if pid not in started:
+            started.append(pid)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(log, "write", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(["sleep", "60"])
+
+    assert [_lives(pid) for pid in started] == [False]
 
 
 def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
