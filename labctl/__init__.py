@@ -2,6 +2,7 @@
 
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -14,9 +15,10 @@ def _leave_no_bytecode_of_roots() -> None:
         return
     sys.dont_write_bytecode = True
     cached = Path(__spec__.cached or __file__)  # this very file may be compiled already
-    for path in (cached.parent, cached):
-        if path.exists() and path.lstat().st_uid == 0:
-            os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
+    with suppress(OSError):  # a file system may let nobody give a file away
+        for path in (cached.parent, cached):
+            if path.exists() and path.lstat().st_uid == 0:
+                os.chown(path, owner.st_uid, owner.st_gid, follow_symlinks=False)
 
 
 _leave_no_bytecode_of_roots()

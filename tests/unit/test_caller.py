@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+import labctl
 from labctl import caller
 from labctl.caller import Caller
 
@@ -87,3 +90,30 @@ def test_a_link_belongs_to_whom_its_end_belongs_and_one_to_nothing_to_the_owner_
 
     assert not caller.owns(tmp_path / "link" / "below")
     assert not caller.owns(tmp_path / "dangling" / "below")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can leave files of root's")
+@pytest.mark.parametrize("refused", [None, PermissionError(), OSError(30, "Read-only file system")], ids=repr)
+def test_what_python_compiled_for_root_is_given_away_where_that_can_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: OSError | None
+) -> None:
+    package = tmp_path / "labctl"
+    package.mkdir()
+    os.chown(package, 65534, 65534)
+    (compiled := package / "__init__.pyc").touch()
+    given = []
+
+    def chown(path: Path, *_owner: int, follow_symlinks: bool) -> None:
+        given.append((path, follow_symlinks))
+        if refused:
+            raise refused
+
+    monkeypatch.setattr(labctl, "__file__", str(package / "__init__.py"))
+    monkeypatch.setattr(labctl, "__spec__", SimpleNamespace(cached=str(compiled)))
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr(os, "chown", chown)
+
+    labctl._leave_no_bytecode_of_roots()
+
+    assert sys.dont_write_bytecode
+    assert given == [(compiled, False)]
