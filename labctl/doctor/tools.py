@@ -98,8 +98,8 @@ def _cure(found: Installation) -> str:
         told += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
     if len(found.lines) == 1:
         told += [f"Install: `{found.lines[0]}`."]
-    elif found.lines:
-        told += ["Type:"]
     if found.by_apt:
         told += ["As root, `labctl up --yes` does it for you."]
+    if len(found.lines) > 1:
+        told += ["Type:"]
     return "\n".join([" ".join(told), *(found.lines if len(found.lines) > 1 else ())])
