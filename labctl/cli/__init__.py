@@ -181,9 +181,7 @@ def trace(
     context: typer.Context,
     target: Target = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
-    wait: Annotated[
-        float, typer.Option("--wait", metavar="SECONDS", min=0, help="Ask again until it is well.  [default: 0]")
-    ] = 0,
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Ask again until it is well.")] = 0,
 ) -> None:
     """Follow a request hop by hop, from the name to the pod.
 
