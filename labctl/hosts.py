@@ -39,6 +39,17 @@ class DamagedMarkerError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """A line that names hosts, in lower case as they are compared; and the lab in whose block it is, if any."""
+
+    number: int
+    address: str
+    names: tuple[str, ...]
+    text: str
+    block: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Edit:
     """What a lab's block is to hold: these lines, each an address and a hostname. Without any there is no block."""
 
@@ -92,6 +103,18 @@ def read(path: Path) -> bytes:
     """Return the content of a hosts file. Refuses as `sync` does."""
     with _explained(path, "read", "look at it by hand"):
         return _real(path).read_bytes()
+
+
+def entries(content: bytes) -> Iterator[Entry]:
+    """Yield every line of a hosts file that names hosts, whoever wrote it, and whether or not the markers pair up."""
+    block = None
+    for number, line in enumerate(content.split(b"\n"), 1):
+        if marker := _MARKER.match(line):
+            block = marker[2].decode() if marker[1] == b"BEGIN" else None
+        text = line.decode(errors="replace").strip()
+        address, *names = text.partition("#")[0].casefold().split() or [""]
+        if names:
+            yield Entry(number, address, tuple(names), text, block)
 
 
 def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -77,17 +77,24 @@ def missing(path: Path, addresses: Mapping[str, IPv4Address]) -> dict[str, IPv4A
 
 def stale_names(path: Path, lab: str, wanted: Collection[str]) -> list[str]:
     """Return the names in the lab's block that it should not have. Refuses as `hosts.show` does."""
-    block = dict(_names(hosts.show(path, lab) or ()))
+    block = _first_addresses("\n".join(hosts.show(path, lab) or ()).encode())
     return [name for name in block if name not in wanted]
 
 
 def commands_to_add(path: Path, addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
     """Return lines for a shell that add these hostnames to the file. Raises HostsError where it cannot be read."""
-    target = f"| sudo tee -a {shlex.quote(str(path))}"
+    return appending(path, hosts.read(path), addresses)
+
+
+def appending(
+    path: Path, content: bytes, addresses: Mapping[str, IPv4Address], *, sudo: str = "sudo "
+) -> tuple[str, ...]:
+    """Return lines for a shell that add these hostnames to a file of this content, be its last line cut off."""
+    target = f"| {sudo}tee -a {shlex.quote(str(path))}"
     names: dict[IPv4Address, list[str]] = {}
     for name, address in addresses.items():
         names.setdefault(address, []).append(name)
-    is_cut_off = hosts.read(path)[-1:] not in {b"", b"\n"}
+    is_cut_off = content[-1:] not in {b"", b"\n"}
     ends = [f"echo {target}"] if is_cut_off and names else []
     return (*ends, *(f"echo '{address} {' '.join(each)}' {target}" for address, each in names.items()))
 
@@ -138,12 +145,7 @@ def _block(path: Path, lab: str) -> tuple[str, ...]:
 def _first_addresses(content: bytes) -> dict[str, str]:
     """The address that each name of a hosts file has, which is that of the first line with the name."""
     known: dict[str, str] = {}
-    for name, address in _names(content.decode(errors="replace").split("\n")):
-        known.setdefault(name, address)
+    for entry in hosts.entries(content):
+        for name in entry.names if ":" not in entry.address else ():
+            known.setdefault(name, entry.address)
     return known
-
-
-def _names(lines: Iterable[str]) -> Iterator[tuple[str, str]]:
-    for line in lines:
-        address, *names = line.partition("#")[0].split() or [""]
-        yield from ((name.casefold(), address) for name in names if ":" not in address)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
@@ -18,18 +18,7 @@ from labctl.lab import Lab
 NSSWITCH = Path("/etc/nsswitch.conf")
 NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
 """What asks the network for a name. systemd's `resolve` reads the hosts file itself, first."""
-MARKER = re.compile(r"# (BEGIN|END) labctl (\S+)")
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """A line of the hosts file that names hosts of the lab, and the lab in whose block it is, if any."""
-
-    number: int
-    address: str
-    names: tuple[str, ...]
-    block: str | None
 
 
 def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
@@ -147,16 +136,12 @@ def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{told}; NO_PROXY covers the lab")
 
 
-def _lines_naming(text: str, lab: Lab) -> Iterator[Line]:
-    """Yield the lines, outside the lab's own block, that name one of its hosts."""
-    block: str | None = None
+def _lines_naming(text: str, lab: Lab) -> Iterator[hosts.Entry]:
+    """Yield the lines, outside the lab's own block, that name one of its hosts: without names of others."""
     names = {app.hostname for app in lab.apps}
-    for number, line in enumerate(text.split("\n"), 1):
-        if marker := MARKER.fullmatch(line.rstrip("\r")):
-            block = marker[2] if marker[1] == "BEGIN" else None
-        words = line.partition("#")[0].casefold().split()
-        if block != lab.name and (found := names.intersection(words[1:])):
-            yield Line(number, words[0], tuple(sorted(found)), block)
+    for entry in hosts.entries(text.encode()):
+        if entry.block != lab.name and (found := names.intersection(entry.names)):
+            yield replace(entry, names=tuple(sorted(found)))
 
 
 def _is_of_the_pool(address: str, lab: Lab) -> bool:

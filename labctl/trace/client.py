@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import socket
 import time
 from collections.abc import Collection
@@ -11,7 +10,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 
-from labctl import neighbours, web
+from labctl import hosts, neighbours, web
 from labctl.neighbours import Route
 from labctl.web import Address, Exchange
 
@@ -57,15 +56,17 @@ class Client:
 
         A name may have several lines, and the resolver sorts their addresses: the first line need not be the one that counts.
         """
-        block = None
-        for number, raw in enumerate(_lines(self.hosts), 1):
-            text = raw.decode(errors="replace").strip()
-            if marker := re.fullmatch(r"# (BEGIN|END) labctl (\S+)", text):
-                block = marker[2] if marker[1] == "BEGIN" else None
-            words = text.partition("#")[0].lower().split()
-            if hostname.lower() in words[1:] and _address(words[0]) == address:
-                return HostsLine(number, address, text, block)
+        for entry in hosts.entries(self.hosts_content()):
+            if hostname.casefold() in entry.names and _address(entry.address) == address:
+                return HostsLine(entry.number, address, entry.text, entry.block)
         return None
+
+    def hosts_content(self) -> bytes:
+        """Return what is in the hosts file; nothing where the resolver cannot read it either."""
+        try:
+            return self.hosts.read_bytes()
+        except OSError:
+            return b""
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None where it has none."""
@@ -80,14 +81,6 @@ class Client:
     ) -> Exchange:
         """GET a path of a host at an address, timed part by part."""
         return web.fetch(hostname, address, path, port, tls=tls)
-
-
-def _lines(file: Path) -> list[bytes]:
-    """Return the lines of a file; none where the resolver cannot read them either."""
-    try:
-        return file.read_bytes().split(b"\n")
-    except OSError:
-        return []
 
 
 def _address(word: str) -> Address | None:

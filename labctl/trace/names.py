@@ -6,7 +6,7 @@ import re
 import shlex
 from ipaddress import IPv4Address
 
-from labctl import hosts
+from labctl import hosts, hosts_entry
 from labctl.errors import LabError
 from labctl.trace.client import HostsLine
 from labctl.trace.problem import WARNING, Evidence, ProblemError, labctl
@@ -81,23 +81,21 @@ def _absent(trail: Trail, wanted: IPv4Address | None) -> ProblemError:
             fix="Write `files` first in the line `hosts:` of /etc/nsswitch.conf.",
             commands=(),
         )
-    if entry and own != read and entry in _block(trail):
+    if wanted and own != read and entry in _block(trail):
         return ProblemError(
             "hosts-file-not-read",
             f"{trail.hostname} has no address: labctl writes {own} (`hosts_file`), and this machine's resolver reads "
             f"{read}",
             evidence,
             fix=f"Add the line `{entry}` to {trail.hosts}, or let the resolver read {own}.",
-            commands=(_append(trail, entry),),
+            commands=_append(trail, wanted),
         )
     text = f"{trail.hostname} has no address: {trail.hosts} does not name it, and no other resolver knows it"
-    if not entry:  # the next hop tells why there is no address
+    if wanted is None:  # the next hop tells why there is no address
         return ProblemError("hosts-entry-missing", text, evidence)
-    if trail.is_app and own == read:
-        fix, command = f"`labctl hosts sync` adds the line `{entry}` to {trail.hosts}.", _sync(trail)
-    else:
-        fix, command = f"Add the line `{entry}` to {trail.hosts}.", _append(trail, entry)
-    return ProblemError("hosts-entry-missing", text, evidence, fix=fix, commands=(command,))
+    by = "`labctl hosts sync` adds" if trail.is_app and own == read else "Add"
+    fix = f"{by} the line `{entry}` to {trail.hosts}."
+    return ProblemError("hosts-entry-missing", text, evidence, fix=fix, commands=_write(trail, wanted))
 
 
 def _misled(
@@ -105,13 +103,13 @@ def _misled(
 ) -> ProblemError:
     right = f"the ingress controller has {wanted}"
     if line is None:
-        fix, command = f"A line `{wanted} {trail.hostname}` in {trail.hosts} comes before it.", _write(trail, wanted)
+        fix, commands = f"A line `{wanted} {trail.hostname}` in {trail.hosts} comes before it.", _write(trail, wanted)
         return ProblemError(
             "name-resolves-elsewhere",
             f"the system's resolver says that {trail.hostname} is {found}; {right}",
             evidence,
             fix=fix,
-            commands=(command,),
+            commands=commands,
         )
     where = f"{trail.hosts}, line {line.number}"
     if line.block == trail.lab.name:
@@ -163,19 +161,19 @@ def _block(trail: Trail) -> tuple[str, ...]:
         return ()
 
 
-def _write(trail: Trail, wanted: IPv4Address) -> str:
+def _write(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
     if trail.is_app and trail.lab.hosts_file == trail.client.hosts:
-        return _sync(trail)
-    return _append(trail, f"{wanted} {trail.hostname}")
+        return (_sync(trail),)
+    return _append(trail, wanted)
 
 
 def _sync(trail: Trail) -> str:
     return labctl(trail.lab.name, "hosts", "sync")
 
 
-def _append(trail: Trail, entry: str) -> str:
-    tee = "tee -a" if trail.client.is_root else "sudo tee -a"
-    return f"echo {shlex.quote(entry)} | {tee} {shlex.quote(str(trail.hosts))}"
+def _append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
+    content, sudo = trail.client.hosts_content(), "" if trail.client.is_root else "sudo "
+    return hosts_entry.appending(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo)
 
 
 def _without(trail: Trail, line: HostsLine) -> str:

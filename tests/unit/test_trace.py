@@ -750,6 +750,13 @@ def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_write
     assert name["cause"] == "hosts-entry-missing"
     assert name["commands"] == [f"echo '{ADDRESS} grafana.lab.test' | sudo tee -a {world.client.hosts}"]
 
+    world.client.hosts.write_bytes(b"127.0.0.1 localhost")
+    name = world.follow("grafana.lab.test")["hops"][0]
+    assert name["commands"] == [
+        f"echo | sudo tee -a {world.client.hosts}",
+        f"echo '{ADDRESS} grafana.lab.test' | sudo tee -a {world.client.hosts}",
+    ]
+
 
 def test_an_app_that_is_meant_to_have_no_pods_is_not_for_up_to_mend(world: World) -> None:
     resting = replace(world.context.lab, apps=(replace(world.context.lab.apps[0], replicas=0),))
