@@ -15,8 +15,6 @@ from labctl.wait import NOT_READY, Pending
 if TYPE_CHECKING:
     from labctl.kube import Cluster
 
-UP = "Run `labctl up` to fix it."
-
 
 class Problems:
     """What is wrong, each cause once: the same one may be seen from several sides."""
@@ -25,10 +23,10 @@ class Problems:
         self.found: list[ProblemReport] = []
         self._lab = lab
 
-    def add(self, cause: str, text: str, fix: str | None = UP, commands: Sequence[str] | None = None) -> None:
+    def add(self, cause: str, text: str, fix: str | None = trace.UP, commands: Sequence[str] | None = None) -> None:
         """Note a problem; by default it is one that `labctl up` fixes."""
         if commands is None:
-            commands = (f"labctl --name {self._lab} up",) if fix == UP else ()
+            commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
         self.found.append({"id": cause, "text": text, "fix": fix, "commands": list(commands)})
 
     def has(self, cause: str | None) -> bool:
@@ -59,7 +57,7 @@ def report_on(context: Context) -> StatusReport:
         if lab.control_plane.name in running:
             return _live(context, problems)
     except LabError as error:
-        problems.add(error.id, error.message, error.hint or UP)
+        problems.add(error.id, error.message, error.hint or trace.UP)
     return _without_api(context, problems, _by_name(lab))
 
 
@@ -152,7 +150,7 @@ def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, cause: s
         waiting = Pending(error.message)
     if waiting is not None:
         is_known = waiting.id != NOT_READY and cause == "app-not-ready"
-        problems.add(waiting.id if is_known else cause, waiting.reason, waiting.hint or UP)
+        problems.add(waiting.id if is_known else cause, waiting.reason, waiting.hint or trace.UP)
     return waiting is not None
 
 

@@ -14,10 +14,10 @@ from labctl.doctor.hypervisors import libvirt_bridges
 from labctl.doctor.readings import document, ipv4_network
 from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
 from labctl.doctor.surroundings import Surroundings
+from labctl.providers.docker_network import LAB_LABEL
 
 ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."
 BRIDGE_NAME = "com.docker.network.bridge.name"
-LAB_LABEL = "labctl.lab"
 ID_LETTERS = 12
 """How much of a network's id Docker puts into the name of its bridge."""
 

@@ -11,10 +11,10 @@ from labctl.report import HopReport, TraceReport
 from labctl.trace import hops, names, response, routing
 from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
-from labctl.trace.problem import BROKEN, Evidence, ProblemError, labctl
+from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, labctl
 from labctl.trace.trail import Hop, Trail, target
 
-__all__ = ["CAUSES", "HOPS", "MISSING_NAME", "QUICK", "Client", "broken_hop", "finding", "follow", "traces"]
+__all__ = ["CAUSES", "HOPS", "MISSING_NAME", "QUICK", "UP", "Client", "broken_hop", "finding", "follow", "traces"]
 
 WATCH_SECONDS = 1.0
 AGAIN_SECONDS = 1.5
@@ -115,7 +115,7 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
         "hop": name,
         "state": problem.state,
         "cause": problem.cause,
-        "fix": "Run `labctl up` to fix it." if problem.fix is None else problem.fix,
+        "fix": UP if problem.fix is None else problem.fix,
         "commands": list(up if problem.commands is None else problem.commands),
         "evidence": evidence,
     }

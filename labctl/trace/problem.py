@@ -10,6 +10,7 @@ from labctl.trace.causes import CAUSES
 Evidence = dict[str, Any]
 """What was seen at a hop, ready to be JSON."""
 BROKEN, WARNING, UNKNOWN = "broken", "warning", "unknown"
+UP = "Run `labctl up` to fix it."
 
 
 class ProblemError(Exception):
