@@ -14,6 +14,7 @@ from labctl.errors import MissingError, UsageError
 
 PRIVATE = 0o700
 OTHERS = 0o077
+_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 BUNDLE = "LABCTL_BUNDLE"
 """The variable that names a bundle's folder, as `--bundle` does."""
 
@@ -49,14 +50,14 @@ def home() -> Path:
 
 
 def content(path: Path) -> bytes:
-    """Return what is in a file. Raises OSError, also for what is none: nobody may ever write to a FIFO."""
+    """Return what is in a file, or in /dev/null. Raises OSError for what is none: nobody may ever write to a FIFO."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if stat.S_ISDIR(mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        if not stat.S_ISREG(mode):
-            raise OSError(errno.EINVAL, "Not a regular file", str(path))
+        opened = os.fstat(descriptor)
+        kind = stat.S_IFMT(opened.st_mode)
+        if kind != stat.S_IFREG and not os.path.samestat(opened, Path(os.devnull).stat()):
+            number = errno.EISDIR if kind == stat.S_IFDIR else errno.EINVAL
+            raise OSError(number, f"it is {_KINDS.get(kind, 'a device')}, not a file", str(path))
         with os.fdopen(descriptor, "rb", closefd=False) as file:
             return file.read()
     finally:

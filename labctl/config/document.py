@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import re
-import stat
 from collections.abc import Callable, Hashable
 from contextlib import suppress
 from pathlib import Path
@@ -13,11 +10,10 @@ from typing import Any
 
 import yaml
 
+from labctl import paths
 from labctl.config.problems import Problem, invalid, shown
 from labctl.config.scalars import BOOL, FLOAT, FORMS, INT, WrittenFloat
 from labctl.errors import UsageError
-
-_KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
@@ -31,8 +27,7 @@ def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
 def content(path: Path) -> bytes:
     """Return what the file holds. Raises UsageError `config-not-found` or `config-unreadable`; never waits for a writer."""
     try:
-        with open(path, "rb", opener=_open) as file:
-            return file.read()
+        return paths.content(path)
     except FileNotFoundError as error:
         told, hint = f"there is no configuration file {path}", "`labctl init` writes one."
         if path.is_symlink():
@@ -73,16 +68,6 @@ def before_it_breaks(text: bytes, key: str) -> str | None:
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
     values = [value for its_key, value in zip(scalars[::2], scalars[1::2], strict=False) if its_key == key]
     return values[0] if len(values) == 1 else None
-
-
-def _open(path: str, flags: int) -> int:
-    """Open a file. Raises OSError for what is none, such as a pipe, whose writer would be waited for; but for /dev/null."""
-    descriptor = os.open(path, flags | os.O_NONBLOCK)
-    opened = os.fstat(descriptor)
-    if stat.S_ISREG(opened.st_mode) or os.path.samestat(opened, Path(os.devnull).stat()):
-        return descriptor
-    os.close(descriptor)
-    raise OSError(errno.EINVAL, f"it is {_KINDS.get(stat.S_IFMT(opened.st_mode), 'a device')}, not a file")
 
 
 def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
