@@ -59,11 +59,15 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
 
 
 def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
-    """The steps from `first` on, or `only` that one. Raises UsageError for a name no step has."""
+    """Return the steps from `first` on, or `only` that one. Raises UsageError for both, and for a name no step has."""
     names = [step.name for step in plan]
     for name in (first, only):
         if name is not None and name not in names:
             raise UsageError(f"there is no step {name}", id="step-unknown", hint=f"Steps: {', '.join(names)}.")
+    if first is not None and only is not None:
+        raise UsageError(
+            f"--from {first} and --only {only} exclude each other", id="steps-contradict", hint="Leave one of them out."
+        )
     if only is not None:
         return tuple(step for step in plan if step.name == only)
     return plan[names.index(first) if first else 0 :]

@@ -90,11 +90,17 @@ def test_an_interruption_is_told_of_and_goes_on_up(watched: Watched) -> None:
         (None, None, ["first", "second", "third"]),
         ("second", None, ["second", "third"]),
         (None, "second", ["second"]),
-        ("second", "first", ["first"]),
     ],
 )
 def test_a_plan_can_begin_with_a_step_or_be_one_alone(first: str | None, only: str | None, names: list[str]) -> None:
     assert [step.name for step in select(THREE, first, only)] == names
+
+
+def test_a_first_step_and_one_alone_exclude_each_other() -> None:
+    with pytest.raises(UsageError) as raised:
+        select(THREE, "second", "first")
+
+    assert raised.value.id == "steps-contradict"
 
 
 @pytest.mark.parametrize(("first", "only"), [("fourth", None), (None, "fourth"), ("first", "fourth")])
