@@ -18,7 +18,7 @@ KERNEL_ROUTES = Path("/proc/net/route")
 """The routes of the main table: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
 MAIN = "main"
 UNICAST = "unicast"
-REJECTING = ("unreachable", "blackhole", "prohibit")
+REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
 OWN = ("local", "broadcast", "multicast", "anycast")
 """What the kernel has for the machine's own addresses."""
 NO_INTERFACE = "*"
@@ -43,7 +43,7 @@ class Route:
 
     @property
     def rejects(self) -> bool:
-        """Return whether packets that take it go nowhere."""
+        """Return whether packets that take it go nowhere in its table."""
         return self.kind in REJECTING
 
 

@@ -124,7 +124,7 @@ def _misled(
         return _of_another_lab(trail, line, f"{where}, says {found}, and is lab {line.block}'s; {right}", evidence)
     return ProblemError(
         "hosts-entry-shadowed",
-        f"{where}, says {found} before labctl's own line comes; {right}",
+        f"{where}, says {found}, which comes before the address of labctl's own line; {right}",
         evidence,
         fix=f"Take the name {trail.hostname} out of line {line.number} of {trail.hosts}: {line.text}",
         commands=(_without(trail, line),),

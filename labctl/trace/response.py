@@ -204,7 +204,7 @@ def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str
         "redirect-leads-nowhere",
         f"{text}; the ingress controller redirects because of {said} in the Ingress {trail.seen['rule']['ingress']}",
         evidence,
-        fix=f"Take {said} out of the Ingress: the ingress controller serves port {HTTP} only.",
+        fix=f"Take {said} out of the Ingress: nobody serves what it redirects to.",
         commands=tuple(commands),
     )
 

@@ -54,6 +54,8 @@ def _route(network: str, **fields: Any) -> Route:  # noqa: ANN401 - the fields o
         (_route("192.168.0.0/16", kind="blackhole"), False),
         (_route("192.168.56.128/25", kind="unreachable", metric=4294967295), True),
         (_route("192.168.56.10/32", kind="throw"), True),
+        (_route("192.168.56.0/24", kind="throw"), True),
+        (_route("192.168.56.0/24", kind="throw", metric=600), False),
         (_route("192.168.56.1/32", kind="local", table="local"), False),
         (_route("192.168.56.0/24", table="52"), False),
     ],
