@@ -126,11 +126,8 @@ class Isolation:
             if not self.is_entered():
                 namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
         except OSError as error:
-            raise ProviderError(
-                f"cannot enter the network namespace {self.namespace}: {error.filename}: {error.strerror}",
-                id="namespace-closed",
-                hint="An isolated lab needs root.",
-            ) from error
+            told = f"cannot enter the network namespace {self.namespace}: {error.filename}: {error.strerror}"
+            raise _closed(told) from error
         forget_engine(os.environ)
         os.environ.update(self.environment)
 
@@ -164,9 +161,15 @@ class Isolation:
         return was_there
 
     def other_owner(self) -> Path | None:
-        """Return the state folder of another lab of the same name that this namespace belongs to, or None."""
+        """Return the state folder of another lab of the same name that this namespace belongs to, or None.
+
+        Raises ProviderError `namespace-closed` for others than root.
+        """
         file = self.runtime / OWNER
-        owner = Path(file.read_text(encoding="utf-8")) if file.exists() else self.folder
+        try:
+            owner = Path(file.read_text(encoding="utf-8")) if file.exists() else self.folder
+        except PermissionError as error:
+            raise _closed(f"cannot read {error.filename}: {error.strerror}") from error
         is_other = real(owner) != real(self.folder) and (owner / RECORD).exists()
         return owner if is_other else None
 
@@ -286,6 +289,10 @@ class Isolation:
                 log=self.folder / "dockerd.log",
             ),
         )
+
+
+def _closed(told: str) -> ProviderError:
+    return ProviderError(told, id="namespace-closed", hint="An isolated lab needs root.")
 
 
 def _restore_forwarding() -> None:

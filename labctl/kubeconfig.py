@@ -73,7 +73,7 @@ def _content(path: Path) -> bytes:
     try:
         return content_of(path)
     except OSError as error:
-        raise _unreadable(path, str(error)) from error
+        raise _unreadable(path, error.strerror or str(error)) from error
 
 
 def _composed(path: Path, content: bytes) -> yaml.MappingNode:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from labctl.context import Context
@@ -16,6 +17,8 @@ LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
 
 def look_at_owner(context: Context, seen: Surroundings) -> Finding:
     """Return ok if no other lab, and nothing else, has the names of this lab's namespace or containers."""
+    if context.isolated and not seen.may_isolate:
+        return not_relevant("only root may look into the lab's runtime folder; see `isolation`")
     if context.isolated:
         owner = context.isolation.other_owner()
         return _elsewhere(context, owner) if owner else ok(f"no other state folder has a lab {context.lab.name}")
@@ -42,7 +45,7 @@ def look_at_owner(context: Context, seen: Surroundings) -> Finding:
 
 
 def _elsewhere(context: Context, owner: Path) -> Finding:
-    command = f"XDG_STATE_HOME={owner.parent.parent} labctl --name {context.lab.name} …"
+    command = f"XDG_STATE_HOME={shlex.quote(str(owner.parent.parent))} labctl --name {context.lab.name} …"
     return broken(
         f"the lab {context.lab.name} on this machine belongs to {owner}, not to {context.folder}",
         f"Reach it with `{command}` (as the user whose it is), or give this lab another --name.",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from recorded_machine import found
 from labctl import isolation
 from labctl.context import Context
 from labctl.doctor.owner import LISTING
+from labctl.errors import ProviderError
 
 CONTROL_PLANE, WORKER = "demo-control-plane", "demo-worker-1"
 Row = tuple[str, str, str]
@@ -73,3 +75,22 @@ def test_the_namespace_of_an_isolated_lab_belongs_to_one_state_folder(
 
     assert finding.state == state
     assert state == "ok" or str(folder) in finding.seen
+
+
+def test_who_is_not_root_is_told_so_by_another_check(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path, **_: object) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    isolated = replace(context, isolated=True)
+
+    assert found("owner", isolated, is_root=False).state == "not relevant"
+    with pytest.raises(ProviderError) as raised:
+        isolated.isolation.other_owner()
+    assert raised.value.id == "namespace-closed"
+
+
+def test_the_command_that_reaches_the_owner_can_be_typed_whatever_its_path_is(context: Context) -> None:
+    rows = f"cccc\t{WORKER}\t/my labs/labctl/demo\n"
+
+    assert "XDG_STATE_HOME='/my labs' labctl" in found("owner", context, said={" ".join(LISTING): (rows, 0)}).fix
