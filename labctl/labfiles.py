@@ -44,6 +44,9 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
 
 
 def _refuse_others(folder: Path) -> None:
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest}: not a folder", id="not-a-folder", hint="Name another one with --out.")
     vagrantfile = folder / "Vagrantfile"
     if vagrantfile.is_file() and vagrantfile.read_bytes().startswith(HEADING):
         return

@@ -19,9 +19,18 @@ def whole_number(written: str) -> int:
     return int(written)
 
 
+def folder(written: str) -> Path:
+    """Return the folder; a reference to a registry is none, though it would pass for a relative path."""
+    if "://" in written:
+        raise typer.BadParameter(f"{written}: must be a folder")
+    return Path(written)
+
+
 BundleFolder = Annotated[
     Path | None,
-    typer.Option("--bundle", envvar=paths.BUNDLE, metavar="DIR", help="Boot from the bundle in this folder."),
+    typer.Option(
+        "--bundle", envvar=paths.BUNDLE, metavar="DIR", parser=folder, help="Boot from the bundle in this folder."
+    ),
 ]
 Hostname = Annotated[
     str | None,

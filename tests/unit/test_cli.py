@@ -114,7 +114,16 @@ def test_with_json_an_error_is_one_document_on_stdout(
     assert err == ""
 
 
-@pytest.mark.parametrize("arguments", [("fly",), ("up", "--fly"), ("up", "--workers", "many"), ("-o", "xml", "list")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("fly",),
+        ("up", "--fly"),
+        ("up", "--workers", "many"),
+        ("up", "--bundle", "oci://ghcr.io/me/bundle:1", "--dry-run"),
+        ("-o", "xml", "list"),
+    ],
+)
 def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[str, ...]) -> None:
     assert labctl(*arguments) == 2
 

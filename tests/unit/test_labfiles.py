@@ -49,6 +49,21 @@ def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
+@pytest.mark.parametrize("out", ["file", "file/below", "link", "link/below/it"])
+def test_a_folder_cannot_be_where_something_else_is(context: Context, tmp_path: Path, out: str) -> None:
+    there = tmp_path / "there"
+    there.mkdir()
+    (there / "file").touch()
+    (there / "link").symlink_to("nowhere")
+
+    with pytest.raises(UsageError) as caught:
+        labfiles.write_lab(context, there / out, is_users=True)
+
+    assert (caught.value.exit_code, caught.value.id) == (2, "not-a-folder")
+    assert str(there / out.partition("/")[0]) in caught.value.message
+    assert sorted(path.name for path in there.iterdir()) == ["file", "link"]
+
+
 @pytest.mark.parametrize("name", ["Vagrantfile", "kubeconfig", "pki", "nodes", "manifests"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Path, name: str, kind: str) -> None:
