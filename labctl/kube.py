@@ -198,7 +198,11 @@ def _told(what: str) -> Iterator[None]:
     except ResourceNotFoundError as error:
         raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
     except HTTPError as error:
-        raise NotReadyError(f"the API server does not answer: {error}", id="api-unreachable") from error
+        raise NotReadyError(
+            f"the API server does not answer: {error}",
+            id="api-unreachable",
+            hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
+        ) from error
 
 
 def _message(error: ApiException) -> str:
