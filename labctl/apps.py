@@ -192,7 +192,7 @@ def _trace(hostname: str, context: Context, say: Say) -> Outcome:
         if hop is broken:
             raise BrokenError(
                 f"{hostname}, {hop['hop']}: {finding(hop)}",
-                id="hop-broken",
+                id=str(hop["cause"]),
                 hint=hop["fix"] or "",
                 details=tuple(f"seen: {each}" for each in told),
             )

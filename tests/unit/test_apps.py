@@ -430,7 +430,7 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
     with pytest.raises(BrokenError) as caught:
         change.plan[-1].run(change.context, watched.say)
 
-    assert (caught.value.id, caught.value.message) == ("hop-broken", "shop.test, pod: no pod is ready")
+    assert (caught.value.id, caught.value.message) == ("no-pod-ready", "shop.test, pod: no pod is ready")
     assert caught.value.hint == "Wait."
     assert len(caught.value.details) == (2 if evidence else 0)
     assert [line.split(":")[0] for line in watched.texts] == ["name", "address", "node", "rule"]

@@ -141,13 +141,13 @@ def test_an_app_that_a_request_does_not_reach_is_broken(
     labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_arguments: object) -> Outcome:
-        raise BrokenError("shop.local, pod: none", id="hop-broken", hint="Wait.")
+        raise BrokenError("shop.local, pod: none", id="no-pod-ready", hint="Wait.")
 
     monkeypatch.setattr(apps, "_trace", fail)
 
     assert labctl("app", "add", "shop", "-o", "json") == 8
     *_, result = _events(capsys)
-    assert result["error"] == {"id": "hop-broken", "message": "shop.local, pod: none", "hint": "Wait.", "details": []}
+    assert result["error"] == {"id": "no-pod-ready", "message": "shop.local, pod: none", "hint": "Wait.", "details": []}
 
 
 @pytest.mark.parametrize(
