@@ -23,7 +23,7 @@ from labctl import containers, forwarding, namespaces
 from labctl.daemon import Daemon
 from labctl.errors import NotReadyError, ProviderError
 from labctl.lab import POD_NETWORK, SERVICE_NETWORK
-from labctl.paths import private_folder, real
+from labctl.paths import private_folder, real, remove_tree
 from labctl.process import check, run
 from labctl.tool_environment import forget_engine
 from labctl.wait import Pending, until
@@ -155,8 +155,7 @@ class Isolation:
             for mounted in namespaces.mounts_below(folder):
                 # An Engine that was killed leaves them, and the next one takes them as given.
                 check(["umount", "--lazy", mounted])
-            if folder.exists():
-                shutil.rmtree(folder)
+            remove_tree(folder)
         _restore_forwarding()
         return was_there
 

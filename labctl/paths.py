@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import stat
 from pathlib import Path
 
@@ -67,6 +68,14 @@ def content(path: Path) -> bytes:
 def real(path: Path) -> Path:
     """Return the path with its links followed. One that leads to itself stays; `Path.resolve` raises RuntimeError."""
     return Path(os.path.realpath(path))
+
+
+def remove_tree(folder: Path) -> None:
+    """Remove a folder of labctl's with all that is in it, be it there by a link to another disk."""
+    if folder.exists():
+        shutil.rmtree(real(folder))
+    if folder.is_symlink():
+        folder.unlink()
 
 
 def named_bundle() -> Path | None:

@@ -103,4 +103,4 @@ def _empty(folder: Path, keep: tuple[str, ...]) -> None:
     for path in sorted(folder.iterdir(), key=lambda path: path.name == record.FILE_NAME):
         if path.name not in keep:
             reached("remove")
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from labctl.errors import ProviderError
 from labctl.events import Say
 from labctl.lab import Node
+from labctl.paths import remove_tree
 from labctl.process import LAST_LINES, check, run
 from labctl.providers import ASSEMBLY, Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
@@ -102,7 +102,7 @@ class DockerProvider(VagrantProvider):
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
                 check(["docker", "rm", "--force", "--volumes", *(each.id for each in containers)], env=self.environment)
             left = [self.network.remove(), *self._remove_networks(old)]
-            shutil.rmtree(self.folder / ".vagrant", ignore_errors=True)
+            remove_tree(self.folder / ".vagrant")
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:

@@ -154,3 +154,16 @@ def test_a_link_to_itself_has_a_path(tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
 
     assert paths.real(tmp_path / "loop").name == "loop"
+
+
+def test_a_folder_goes_with_what_is_in_it_also_where_a_link_leads_to_it(tmp_path: Path) -> None:
+    for folder in (tmp_path / "plain", tmp_path / "disk"):
+        (folder / "below").mkdir(parents=True)
+        (folder / "below" / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
+
+    for name in ("plain", "link", "dangling", "absent"):
+        paths.remove_tree(tmp_path / name)
+
+    assert list(tmp_path.iterdir()) == []

@@ -587,6 +587,17 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
     assert {path.name for path in context.folder.iterdir()} == {"log", "log.1", "hosts.before"}
 
 
+def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Watched, tmp_path: Path) -> None:
+    execute(steps.up(isolated=False), context, watched)
+    (tmp_path / "elsewhere").mkdir()
+    (context.folder / "link").symlink_to(tmp_path / "elsewhere")
+
+    execute(steps.destroy(purge=True), context, watched)
+
+    assert not context.folder.exists()
+    assert (tmp_path / "elsewhere").is_dir()
+
+
 def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
     execute(steps.up(isolated=False), context, watched)
 
