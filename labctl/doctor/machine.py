@@ -15,7 +15,6 @@ from labctl.providers.engine import can_be_privileged, proxy_mode
 STATUS = Path("/proc/self/status")
 MEMORY = Path("/proc/meminfo")
 MOUNTS = Path("/proc/mounts")
-FILESYSTEMS = Path("/proc/filesystems")
 RELEASE = Path("/proc/sys/kernel/osrelease")
 LOADED = Path("/proc/modules")
 MODULES = Path("/lib/modules")
