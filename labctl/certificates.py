@@ -22,7 +22,7 @@ def new_key() -> ec.EllipticCurvePrivateKey:
 
 
 def new_rsa_key() -> rsa.RSAPrivateKey:
-    """A key for those who read no other kind."""
+    """Return an RSA-2048 key: MetalLB's certificate rotator rejects EC keys."""
     return rsa.generate_private_key(public_exponent=65537, key_size=2048)
 
 

@@ -16,7 +16,7 @@ from labctl.lab import AddressPool
 Address = IPv4Address | IPv6Address
 HTTP, HTTPS = 80, 443
 ANSWER_SECONDS = 2.0
-"""Longer than any lab takes; a first packet that found nobody is sent again sooner by asking anew."""
+"""Longer than a lab takes to answer, and short: polling again is faster than waiting for TCP's SYN retransmission."""
 FIRST_FAILURE = 400
 NEEDS_LOGIN = (401, 403)
 POD_HEADER = "X-Pod-Name"

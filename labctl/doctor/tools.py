@@ -78,7 +78,7 @@ def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
         return ok("root on Linux")
     return broken(
         "only root on Linux can have a network and a Docker Engine of its own",
-        "Run labctl as root, or start Docker and run without `--isolated`.",
+        '`sudo -H "$(command -v labctl)" up --isolated`; or start Docker, and run labctl without `--isolated`.',
     )
 
 

@@ -88,7 +88,7 @@ def remove_idle(network: Mapping[str, Any], environment: Mapping[str, str]) -> s
     """Remove a network that no container uses; return why it had to be left, or an empty text."""
     name = network["Name"]
     if users := sorted(each["Name"] for each in (network.get("Containers") or {}).values()):
-        return f"Docker network {name} was left: {', '.join(users)} uses it. Remove it later with `docker network rm {name}`"
+        return f"Docker network {name} was left: in use by {', '.join(users)}. Remove it later with `docker network rm {name}`"
     removed = run(["docker", "network", "rm", name], env=environment)
     return "" if removed.code == 0 else f"Docker network {name} was left: {' '.join(removed.last_lines[-1:])}"
 
