@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from itertools import takewhile
 
 GLOBAL_OPTIONS = {
@@ -56,6 +57,22 @@ def wants_json(arguments: list[str]) -> bool:
 def is_verbose(arguments: list[str]) -> bool:
     """Whether these hoisted arguments ask for every detail."""
     return not {"-v", "--verbose"}.isdisjoint(_global(arguments))
+
+
+def lab_name(arguments: list[str]) -> str | None:
+    """Return the lab that these hoisted arguments name, or None."""
+    words = iter(_global(arguments))
+    name = None
+    for word in words:
+        option, is_joined, joined = word.partition("=")
+        value = joined if is_joined else next(words) if GLOBAL_OPTIONS[option] else ""
+        name = value if option == "--name" else name
+    return name
+
+
+def for_lab(text: str, name: str | None) -> str:
+    """Return the text with the lab's name in each command of labctl's that it quotes, if the user had to name it too."""
+    return re.sub(r"(?<=`)labctl (?!--name )", f"labctl --name {name} ", text) if name else text
 
 
 def writes_events(arguments: list[str]) -> bool:

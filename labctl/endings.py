@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from labctl import paths
+from labctl.arguments import for_lab
 from labctl.errors import (
     BugError,
     InterruptedByUserError,
@@ -35,12 +36,15 @@ KNOWN = {
 """The id and the hint of what the operating system refuses for a reason that is known."""
 
 
-def as_error(reason: BaseException, log: Path | None = None, *, verbose: bool = False) -> LabError:
-    """Return the error to show. The traceback of what nobody foresaw goes to the log and, if verbose, along.
+def as_error(
+    reason: BaseException, log: Path | None = None, *, lab: str | None = None, verbose: bool = False
+) -> LabError:
+    """Return the error to show; its hint names the lab, where the user named it. The traceback of what nobody foresaw goes to the log and, if verbose, along.
 
     What the operating system refused is told as that; everything else is a bug. Without a log it is the common one.
     """
     if isinstance(reason, LabError):
+        reason.hint = for_lab(reason.hint, lab)
         return reason
     if isinstance(reason, Terminated):
         return TerminatedError("terminated", id="terminated", hint="Run the same command again to resume.")

@@ -223,10 +223,10 @@ def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: Hos
         try:
             yield tell
         except (Exception, KeyboardInterrupt) as reason:
-            error = endings.as_error(reason, log, verbose=session.verbosity > 0)
+            error = endings.as_error(reason, log, lab=session.lab_name, verbose=session.verbosity > 0)
             watch.result(ui.Result(changed, time.monotonic() - started, hosts=hosts, error=error))
             raise SystemExit(error.exit_code) from reason
-        watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts))
+        watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts, lab=session.lab_name))
 
 
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:

@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from labctl import __version__, endings, streams, ui
-from labctl.arguments import hoisted, is_verbose, wants_json, writes_events
+from labctl.arguments import hoisted, is_verbose, lab_name, wants_json, writes_events
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
 from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
@@ -269,7 +269,7 @@ def _run(arguments: list[str]) -> NoReturn:
     except (Exception, KeyboardInterrupt) as reason:
         if streams.undelivered():
             raise SystemExit(ExitCode.MISSING) from reason
-        fail(endings.as_error(reason, verbose=is_verbose(arguments)), arguments)
+        fail(endings.as_error(reason, lab=lab_name(arguments), verbose=is_verbose(arguments)), arguments)
 
 
 def fail(error: LabError, arguments: list[str]) -> NoReturn:

@@ -29,6 +29,8 @@ class Result:
     urls: tuple[str, ...] = ()
     hosts: HostsEntry = NO_HOSTS
     error: LabError | None = None
+    lab: str | None = None
+    """The lab's name, if the user had to give it."""
 
     @property
     def ok(self) -> bool:
@@ -251,4 +253,5 @@ def _show_closing(result: Result, stderr: TextIO) -> None:
         return
     print(f"done in {result.seconds:.1f} s{'' if result.changed else ', nothing changed'}", file=stderr)
     if result.urls and result.hosts.state != "pending":
-        print(f"next: labctl status, labctl exec -- curl {result.urls[0]}", file=stderr)
+        labctl = f"labctl --name {result.lab}" if result.lab else "labctl"
+        print(f"next: {labctl} status, {labctl} exec -- curl {result.urls[0]}", file=stderr)

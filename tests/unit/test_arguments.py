@@ -1,0 +1,48 @@
+"""Which lab the words of a command line name, and commands in hints that are about that lab."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labctl import endings
+from labctl.arguments import for_lab, hoisted, lab_name
+from labctl.errors import MissingError
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("up", None),
+        ("--name two up", "two"),
+        ("up --name=two", "two"),
+        ("-o json status --name two", "two"),
+        ("--name one --name two list", "two"),
+        ("exec -- curl --name two", None),
+        ("--name", ""),
+    ],
+)
+def test_the_lab_that_a_command_line_names(line: str, name: str | None) -> None:
+    assert lab_name(hoisted(line.split())) == name
+
+
+@pytest.mark.parametrize(
+    ("hint", "named"),
+    [
+        ("Run `labctl up` to fix it.", "Run `labctl --name two up` to fix it."),
+        (
+            "`labctl exec -- kubectl get pods`, then `labctl up`.",
+            "`labctl --name two exec -- kubectl get pods`, then `labctl --name two up`.",
+        ),
+        ("`labctl --name one destroy` first.", "`labctl --name one destroy` first."),
+        ("labctl needs no sudo: `unset SUDO_UID`.", "labctl needs no sudo: `unset SUDO_UID`."),
+    ],
+)
+def test_commands_in_a_hint_are_about_the_lab_that_was_named(hint: str, named: str, tmp_path: Path) -> None:
+    assert for_lab(hint, "two") == named
+    assert for_lab(hint, None) == hint
+
+    error = endings.as_error(MissingError("gone", id="gone", hint=hint), tmp_path / "log", lab="two")
+
+    assert error.hint == named
