@@ -20,7 +20,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(certificates, "new_rsa_key", small)
 
 
-@pytest.mark.parametrize(("fault", "form"), zip(FAULTS, cycle(("text", "json")), strict=False))
+@pytest.mark.parametrize(("fault", "form"), list(zip(FAULTS, cycle(("text", "json")), strict=False)))
 def test_no_command_ends_in_a_traceback_whatever_is_wrong_with_the_machine(
     fault: str, form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -149,7 +149,7 @@ exit {code}
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
-        os.execv(sys.executable, [sys.executable, "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - it is the child
+        os.execv(sys.executable, [sys.executable, "-P", "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - it is the child
     said = b""
     while b"password for" not in said:
         said += os.read(terminal, 1000)

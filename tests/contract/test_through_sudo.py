@@ -43,8 +43,9 @@ def home(tmp_path: Path) -> Path:
         Path(labctl.__file__).parent, folder / "env" / "labctl", ignore=shutil.ignore_patterns("__pycache__")
     )
     for name in ("templates", "Vagrantfile.j2"):
-        source = Path(labctl.__file__).parent.parent / name
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "env" / name)
+        source = Path(labctl.__file__).parent.parent / name  # where labctl is installed, its package has them
+        if source.exists():
+            (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "env" / name)
     (folder / "project").mkdir()
     for path in (folder, *folder.rglob("*")):
         os.chown(path, USER, USER, follow_symlinks=False)
