@@ -38,9 +38,9 @@ COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 def main() -> None:
     """Bring the lab up, look at it, and write a picture of each command."""
-    lab = sys.argv[1] if len(sys.argv) > 1 else "demo"
+    named = ("--name", sys.argv[1]) if len(sys.argv) > 1 else ()
     for name, words in COMMANDS.items():
-        sent = sent_to_terminal([sys.executable, "-m", "labctl", "--name", lab, *words])
+        sent = sent_to_terminal([sys.executable, "-m", "labctl", *named, *words])
         path = FOLDER / f"{name}.svg"
         path.write_text(picture(f"labctl {name}", screen(with_usual_folders(sent, os.environ))), encoding="utf-8")
         print(path)
