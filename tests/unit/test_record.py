@@ -205,7 +205,7 @@ MADE_BY_2404CC3 = """\
     "hosts_file": "/etc/hosts"
   },
   "isolated": true,
-  "bundle": "/root/.cache/labctl/bundles/kubernetes-1.37.2-amd64-0f9e8d7c"
+  "bundle": "/home/user/.cache/labctl/bundles/kubernetes-1.37.2-amd64-0f9e8d7c"
 }
 """
 
