@@ -77,8 +77,8 @@ def test_a_stopped_daemon_leaves_nothing(daemon: Make, tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"log"}
 
 
-def test_what_never_ran_can_be_stopped(daemon: Make) -> None:
-    daemon(SERVER).stop()
+def test_what_never_ran_can_be_stopped_and_nothing_is_said_to_have_ended(daemon: Make) -> None:
+    assert not daemon(SERVER).stop()
 
 
 def test_a_daemon_that_ends_at_once_is_an_error_with_its_last_lines(daemon: Make) -> None:
