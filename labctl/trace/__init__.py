@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from labctl.context import Context
 from labctl.errors import LabError
 from labctl.report import HopReport, TraceReport
-from labctl.trace import hops, names, response, routing
+from labctl.trace import hops, names, node, response, routing
 from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
 from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, labctl
@@ -23,7 +23,7 @@ LOOK_SECONDS = 0.3
 HOPS: Mapping[str, Hop] = {
     "name": names.name,
     "address": hops.address,
-    "node": hops.node,
+    "node": node.node,
     "rule": routing.rule,
     "pod": routing.pod,
     "response": response.response,
