@@ -24,7 +24,7 @@ INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH_INSTANCES = 1024
 HOSTS = Path("/etc/hosts")
 LABS = ("e2e", "e2e-b", "e2e-f", "e2e-k")
-SUMMARY = {"away": "faults", "kept": "kept"}
+SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept"}
 """What tests record of themselves, and under which title it is told."""
 
 
@@ -78,7 +78,7 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """How long the site was away in each test that measured it, and what the tests have left to be looked at."""
+    """Tell how long the site was away, how long each broken lab took, and what the tests have left to be looked at."""
     for kind, title in SUMMARY.items():
         lines = [
             str(value)

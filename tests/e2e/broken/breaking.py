@@ -1,0 +1,113 @@
+"""What broken labs are made with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from e2e.reallab import RealLab, eventually
+
+from . import Act
+
+ADDRESS = "192.168.56.100"
+POOL_SIZE = 11
+CONTROLLER = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
+SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
+METALLB = ("-n", "metallb-system")
+CONFIG = "broken-config"
+"""The ConfigMap that an app's pods have at /cfg meanwhile."""
+
+
+def hosts_file(lab: RealLab) -> Path:
+    """The hosts file of the lab's own network."""
+    return Path("/etc/netns", f"labctl-{lab.name}", "hosts")
+
+
+def kubectl(*words: str) -> Act:
+    return lambda lab: lab.kubectl(*words)
+
+
+def patch(*what: str, merge: dict[str, Any]) -> Act:
+    return kubectl("patch", *what, "--type=merge", "-p", json.dumps(merge))
+
+
+def replace(path: str, value: object, *what: str) -> Act:
+    """Replace one value of an object."""
+    return kubectl("patch", *what, "--type=json", "-p", json.dumps([{"op": "replace", "path": path, "value": value}]))
+
+
+def set_rule(path: str, value: object) -> Act:
+    """Replace a value in the only rule of the app's Ingress."""
+    return replace(f"/spec/rules/0/{path}", value, "ingress", "my-app")
+
+
+def in_turn(*acts: Act) -> Act:
+    def act(lab: RealLab) -> None:
+        for each in acts:
+            each(lab)
+
+    return act
+
+
+def edit_hosts(old: bytes, new: bytes) -> Act:
+    """Replace the first occurrence in the hosts file; nothing where there is none."""
+
+    def edit(lab: RealLab) -> None:
+        file = hosts_file(lab)
+        file.write_bytes(file.read_bytes().replace(old, new, 1))
+
+    return edit
+
+
+def rolled_out(lab: RealLab, *what: str) -> None:
+    """Wait until every pod of the newest version is ready, and no other is left."""
+    lab.kubectl("rollout", "status", *what, "--timeout=50s")
+
+
+def run_instead(lab: RealLab, *command: str, config: str = "", comes_up: bool = True) -> None:
+    """Let the app's pods run another command, with a configuration at /cfg/nginx.conf."""
+    lab.kubectl("create", "configmap", CONFIG, f"--from-literal=nginx.conf={config}")
+    volume = {"name": "cfg", "configMap": {"name": CONFIG}}
+    container = {
+        "name": "my-app",
+        "command": list(command),
+        "volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}],
+    }
+    spec = {
+        "strategy": {"type": "Recreate", "rollingUpdate": None},
+        "template": {"spec": {"volumes": [volume], "containers": [container]}},
+    }
+    lab.kubectl("patch", "deployment", "my-app", "--type=strategic", "-p", json.dumps({"spec": spec}))
+    if comes_up:
+        rolled_out(lab, "deployment/my-app")
+
+
+def run_as_ever(lab: RealLab) -> None:
+    """Let the app's pods run what labctl made them for."""
+    if lab.kubectl("get", "configmap", CONFIG, "--ignore-not-found"):
+        lab.kubectl("delete", "deployment/my-app", f"configmap/{CONFIG}")
+        lab.up()
+
+
+def addresses(lab: RealLab) -> set[str]:
+    """Every address that MetalLB has given out."""
+    services = lab.objects("services", "--all-namespaces")["items"]
+    return {each["ip"] for service in services for each in service["status"]["loadBalancer"].get("ingress", [])}
+
+
+def exhaust_the_pool(lab: RealLab) -> None:
+    """Let other Services have every address of the pool, that of the ingress controller as well."""
+    fillers = [f"filler-{number}" for number in range(POOL_SIZE)]
+    for filler in fillers[1:]:
+        lab.kubectl("create", "service", "loadbalancer", filler, "--tcp=80")
+    eventually(lambda: addresses(lab), lambda given: len(given) == POOL_SIZE)
+    lab.kubectl("patch", *SERVICE, "--type=merge", "-p", '{"spec": {"type": "ClusterIP"}}')
+    lab.kubectl("create", "service", "loadbalancer", fillers[0], "--tcp=80")
+    eventually(lambda: addresses(lab), lambda given: len(given) == POOL_SIZE)
+    lab.kubectl("patch", *SERVICE, "--type=merge", "-p", '{"spec": {"type": "LoadBalancer"}}')
+
+
+def empty_the_pool(lab: RealLab) -> None:
+    """Take the Services away that have filled the pool, and let the ingress controller have the first address."""
+    lab.kubectl("delete", "service", "--ignore-not-found", *(f"filler-{number}" for number in range(POOL_SIZE)))

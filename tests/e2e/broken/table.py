@@ -1,0 +1,22 @@
+"""Every broken lab, and the causes that are not made, or not labctl's to mend, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from . import BrokenLab, address, names, node, pod, response, rule
+
+ROWS: tuple[BrokenLab, ...] = (
+    *names.ROWS,
+    *address.ROWS,
+    *node.ROWS,
+    *rule.ROWS,
+    *pod.ROWS,
+    *response.ROWS,
+)
+
+WITHOUT_COMMANDS: Mapping[str, str] = {
+    "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
+    "app-answers-error": "what an app answers is its own",
+}
+"""The causes for which a hop prints no command: what would mend them is not labctl's to change."""
