@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import ProviderError
+from labctl.errors import NotReadyError, ProviderError
 from labctl.events import Say
 from labctl.lab import Node
 from labctl.paths import remove_tree
-from labctl.process import LAST_LINES, check, run
+from labctl.process import LAST_LINES, check, failure, run, stream
 from labctl.providers import ASSEMBLY, Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
 from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
+from labctl.wait import Pending, until
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
-DEFAULT_NETWORK = "bridge"
-"""Docker's own network: every node is in it as well, and has its way out through it."""
 VAGRANT_NETWORK = "vagrant_network"
 """How Vagrant's name for a network begins: earlier versions of labctl left the network to Vagrant."""
+GOING = ("Removal", "Dead")
+"""How the status begins of a container that the Engine removes, or could not remove to the end."""
+ENGINE_SECONDS = 30.0
+"""How long the Engine may take to show a container that it makes, and to remove one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,52 +33,53 @@ class Container:
 
     id: str
     name: str
-    runs: bool
+    status: str
     networks: frozenset[str]
+    is_known: bool
+    """Whether Vagrant has written down that it made it."""
 
     @property
-    def is_whole(self) -> bool:
+    def runs(self) -> bool:
+        """Return whether it runs."""
+        return self.status.startswith("Up")
+
+    @property
+    def old_networks(self) -> frozenset[str]:
+        """Return the networks that Vagrant made for it."""
+        return frozenset(name for name in self.networks if name.startswith(VAGRANT_NETWORK))
+
+    def is_in(self, network: str) -> bool:
         """Return whether it has the lab's network: an interrupted `vagrant up` leaves it without."""
-        return bool(self.networks - {DEFAULT_NETWORK})
+        return network in self.networks or bool(self.old_networks)
+
+    def is_whole(self, network: str) -> bool:
+        """Return whether Vagrant finished it, and nobody began to remove it."""
+        return self.is_known and self.is_in(network) and not self.status.startswith(GOING)
 
 
 class DockerProvider(VagrantProvider):
     """Nodes that are containers of the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
     def __init__(self, network: DockerNetwork) -> None:
-        super().__init__(
-            network.state, "docker", {**network.environment, "VAGRANT_HOME": str(network.state / "vagrant")}
-        )
+        self.vagrant_home = network.state / "vagrant"
+        super().__init__(network.state, "docker", {**network.environment, "VAGRANT_HOME": str(self.vagrant_home)})
         self.network = network
 
     def running(self) -> frozenset[str]:
         """Return the names of the containers that run in the Engine, belong to this lab and have its network."""
-        return frozenset(each.name for each in self._containers() if each.runs and each.is_whole)
+        return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.network.name))
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
-        """The Engine has the node's root filesystem, a tar archive, as an image of this name."""
-        if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code != 0:
+        """Give the Engine the node's root filesystem, a tar archive, as an image of this name, unless it has it."""
+        with self._acting(say) as program:
+            if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
+                return
             say(f"giving Docker the node's system, {image}")
-            start = ["--change", 'CMD ["/sbin/init"]']
-            check(["docker", "import", *start, system, image], env=self.environment)
-
-    def up(self, nodes: Sequence[Node], say: Say) -> None:
-        """Run `vagrant up` for these nodes in the lab's network, without what an interrupted run left of them.
-
-        Raises ProviderError `lab-outdated` if an earlier version of labctl made the lab and it is halted.
-        """
-        wanted, known = {node.name for node in nodes}, self._known()
-        made = [each for each in self._containers() if each.name in wanted]
-        if old := [each.name for each in made if any(name.startswith(VAGRANT_NETWORK) for name in each.networks)]:
-            raise ProviderError(
-                f"an earlier version of labctl made {', '.join(old)}, in a network of Vagrant's",
-                id="lab-outdated",
-                hint=f"`labctl --name {self.network.lab} destroy`, then `labctl up`.",
-            )
-        if broken := [each.id for each in made if not each.is_whole or each.id not in known]:
-            check(["docker", "rm", "--force", "--volumes", *broken], env=self.environment)
-        self.network.ensure()
-        super().up(nodes, say)
+            line = ["docker", "import", "--change", 'CMD ["/sbin/init"]', str(system), image]
+            taken = stream(line, lambda _line: None, env=self.environment, keep_open=program.locks_held)
+            if taken.code != 0:
+                error = ProviderError(f"Docker did not take {system} as {image}", id="tool-failed")
+                raise failure(error, taken.out)
 
     def halt(self, names: Collection[str], say: Say) -> None:
         """Stop the containers, all at once, in good order."""
@@ -95,12 +100,12 @@ class DockerProvider(VagrantProvider):
         """
         with self._acting(say):
             containers = self._containers()
-            old = {name for each in containers for name in each.networks if name.startswith(VAGRANT_NETWORK)}
+            old = {name for each in containers for name in each.old_networks}
             if containers:
                 say(f"removing {', '.join(sorted(each.name for each in containers))}")
                 if running := [each.id for each in containers if each.runs]:
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
-                check(["docker", "rm", "--force", "--volumes", *(each.id for each in containers)], env=self.environment)
+                self._remove([each.id for each in containers])
             left = [self.network.remove(), *self._remove_networks(old)]
             remove_tree(self.folder / ".vagrant")
         return Removed(bool(containers), "; ".join(filter(None, left)))
@@ -121,6 +126,55 @@ class DockerProvider(VagrantProvider):
             return Trouble(is_running=False, text=f"the container of node {node.name} does not run: {status or 'gone'}")
         return assembly_trouble(node, run(["docker", "exec", node.name, *UNIT_STATE], env=self.environment, timeout=20))
 
+    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
+        """Remove these nodes' unfinished containers, and what Vagrant keeps for itself; make the lab's network.
+
+        Raises ProviderError `lab-outdated` if an earlier version of labctl made the lab and it is halted.
+        """
+        if is_taken:
+            with suppress(NotReadyError):  # whoever has the name, Vagrant says so once more
+                until(lambda: self._unseen(names), what="the container that the Engine makes", timeout=ENGINE_SECONDS)
+        made = [each for each in self._containers() if each.name in names]
+        if old := [each.name for each in made if each.old_networks]:
+            raise ProviderError(
+                f"an earlier version of labctl made {', '.join(old)}, in a network of Vagrant's",
+                id="lab-outdated",
+                hint=f"`labctl --name {self.network.lab} destroy`, then `labctl up`.",
+            )
+        if broken := [each.id for each in made if not each.is_whole(self.network.name)]:
+            self._remove(broken)
+        self._forget()
+        self.network.ensure()
+
+    def _forget(self) -> None:
+        """Remove what Vagrant keeps but the containers' ids: it cannot go on with a file that was cut off, and needs none."""
+        remove_tree(self.vagrant_home)
+        for path in self.folder.glob(".vagrant/**/*"):
+            if path.name != "id" and not path.is_dir():
+                path.unlink()
+
+    def _unseen(self, names: Collection[str]) -> Pending | None:
+        """Return None once the Engine shows a container of one of these names."""
+        listed = check(["docker", "ps", "--all", "--format", "{{.Names}}"], env=self.environment).split()
+        return None if set(names).intersection(listed) else Pending("the Engine does not show it yet")
+
+    def _remove(self, ids: Sequence[str]) -> None:
+        """Remove containers with their volumes; those that the Engine removes already are waited for."""
+        line = ["docker", "rm", "--force", "--volumes", *ids]
+        removed = run(line, env=self.environment)
+        if removed.code == 0:
+            return
+
+        def left() -> Pending | None:
+            listed = check(["docker", "ps", "--all", "--quiet", "--no-trunc"], env=self.environment).split()
+            return Pending(" ".join(there)) if (there := sorted(set(ids).intersection(listed))) else None
+
+        try:
+            until(left, what="the removal of containers", timeout=ENGINE_SECONDS)
+        except NotReadyError as error:
+            told = ProviderError(f"containers could not be removed: {', '.join(ids)}", id="tool-failed")
+            raise failure(told, "\n".join(removed.last_lines)) from error
+
     def _remove_networks(self, names: Collection[str]) -> Iterator[str]:
         for name in sorted(names):
             if (found := inspect(name, self.environment)) is not None:
@@ -139,7 +193,7 @@ class DockerProvider(VagrantProvider):
         listing = check(["docker", "ps", "--all", "--no-trunc", "--format", "\t".join(fields)], env=self.environment)
         rows = (line.split("\t") for line in listing.splitlines())
         return [
-            Container(id, names.split(",")[0], status.startswith("Up"), frozenset(networks.split(",")))
+            Container(id, names.split(",")[0], status, frozenset(networks.split(",")), id in known)
             for id, names, status, networks, state in rows  # noqa: A001 - Docker's own word
             if id in known or state == self.network.owner
         ]

@@ -17,11 +17,15 @@ from labctl.lab import Node
 from labctl.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
 from labctl.providers import ASSEMBLY, Removed, Trouble
 
-ATTEMPTS = 2
 BUSY_SECONDS = 300.0
 """How long a Vagrant that works on the lab already may take."""
-PASSING = "container-vanished"
-"""Vagrant's docker provider inspects every container of the Engine; one that goes away meanwhile ends the whole `up`."""
+NAME_TAKEN = "container-name-taken"
+PASSING = ("container-vanished", NAME_TAKEN)
+"""What ends a `vagrant up` and is over when it is repeated.
+
+Vagrant's docker provider inspects every container of the Engine, and one may go away meanwhile. The Engine finishes a
+container that it was asked for also when whoever asked was killed: its name is taken before it can be seen.
+"""
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
 """The lines of Vagrant's output that say what it does; the others say how."""
 LOG_SECONDS = 20.0
@@ -51,15 +55,16 @@ class VagrantProvider:
 
     def up(self, nodes: Sequence[Node], say: Say) -> None:
         """Run `vagrant up` for these nodes; a passing failure is tried once more."""
-        for attempt in range(1, ATTEMPTS + 1):
+        names = [node.name for node in nodes]
+        with self._acting(say) as program:
+            self._clear(names)
             try:
-                with self._acting(say) as program:
-                    program.up_all([node.name for node in nodes], self.hypervisor)
+                program.up_all(names, self.hypervisor)
             except ProviderError as error:
-                if attempt == ATTEMPTS or error.id != PASSING:
+                if error.id not in PASSING:
                     raise
-            else:
-                return
+                self._clear(names, is_taken=error.id == NAME_TAKEN)
+                program.up_all(names, self.hypervisor)
 
     def halt(self, names: Collection[str], say: Say) -> None:
         """Run `vagrant halt`: these nodes do not run, each keeps its disk."""
@@ -100,6 +105,12 @@ class VagrantProvider:
         except ProviderError:
             return None  # it boots, or hangs: `up` waits for it as long as for any other
         return assembly_trouble(node, finished)
+
+    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
+        """Remove what an interrupted run left of these nodes; no Vagrant works on the lab meanwhile.
+
+        `is_taken` says that a name of theirs was found taken.
+        """
 
     @contextmanager
     def _acting(self, say: Say) -> Iterator[_Vagrant]:

@@ -324,24 +324,132 @@ def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("row", "removed"),
+    ("identity", "status", "networks", "removed"),
     [
-        (("bbbb", WORKER.name, "Up 1 second", "bridge", "{folder}"), True),
-        (("bbbb", WORKER.name, "Exited (0) 1 second ago", OURS, ""), False),
-        (("ffff", WORKER.name, "Up 1 second", OURS, "{folder}"), True),
+        ("bbbb", "Up 1 second", "bridge", True),
+        ("bbbb", "Created", "bridge", True),
+        ("bbbb", "Created", "", True),
+        ("bbbb", "Up 1 second", "bridge,another", True),
+        ("bbbb", "Exited (0) 1 second ago", OURS, False),
+        ("bbbb", "Created", OURS, False),
+        ("bbbb", "Removal In Progress", OURS, True),
+        ("bbbb", "Dead", OURS, True),
+        ("ffff", "Up 1 second", OURS, True),
+        ("ffff", "Created", "bridge", True),
     ],
-    ids=["without the lab's network", "whole", "which Vagrant never heard of"],
 )
 def test_what_an_interrupted_run_left_of_a_node_is_made_anew(
-    docker: DockerProvider, programs: Programs, watched: Watched, row: tuple[str, str, str, str, str], *, removed: bool
+    docker: DockerProvider,
+    programs: Programs,
+    watched: Watched,
+    *,
+    identity: str,
+    status: str,
+    networks: str,
+    removed: bool,
 ) -> None:
     _machine(docker.folder, WORKER.name, "bbbb")
-    ours = (row[0], row[1], row[2], row[3], row[4].format(folder=docker.folder))
+    ours = (identity, WORKER.name, status, networks, str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
 
     docker.up([WORKER], watched.say)
 
-    assert (f"docker rm --force --volumes {row[0]}" in programs.calls) is removed
+    assert (f"docker rm --force --volumes {identity}" in programs.calls) is removed
+
+
+@pytest.mark.parametrize("content", ["", "preparing", "bb"])
+def test_a_node_whose_id_was_not_written_to_its_end_is_made_anew(
+    docker: DockerProvider, programs: Programs, watched: Watched, content: str
+) -> None:
+    _machine(docker.folder, WORKER.name, content)
+    ours = ("bbbb", WORKER.name, "Up 1 second", "bridge", str(docker.folder))
+    programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
+
+    docker.up([WORKER], watched.say)
+
+    assert "docker rm --force --volumes bbbb" in programs.calls
+
+
+def test_vagrant_finds_nothing_of_the_run_before_but_which_container_is_which_node(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    _machine(docker.folder, WORKER.name, "bbbb")
+    cut_off = ("vagrant/setup_version", "vagrant/data/machine-index/index", ".vagrant/rgloader/loader.rb")
+    for name in (*cut_off, f".vagrant/machines/{WORKER.name}/docker/synced_folders"):
+        file = docker.folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    programs.put("vagrant", f"find {docker.folder} -type f >{programs.notes}.found")
+
+    docker.up([WORKER], watched.say)
+
+    found = Path(f"{programs.notes}.found").read_text().splitlines()
+    assert set(found) == {
+        str(docker.folder / name) for name in ("vagrant.lock", f".vagrant/machines/{WORKER.name}/docker/id")
+    }
+
+
+def test_what_a_vagrant_left_at_work_makes_is_looked_at_when_it_has_ended(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    made = docker.folder / "made"
+    (docker.folder / "Vagrantfile").touch()
+    row = "\\t".join(("bbbb", WORKER.name, "Up 1 second", "bridge", str(docker.folder)))
+    programs.put("docker", f'[ "$1" = ps ] && [ -e {made} ] && printf "{row}\\n"; true')
+    programs.put("vagrant", f"sleep 0.6; touch {made}")
+    pid = os.fork()
+    if pid == 0:
+        Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
+        docker.up([WORKER], watched.say)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+
+    docker.up([WORKER], watched.say)
+
+    assert programs.calls.index("docker rm --force --volumes bbbb") > programs.calls.index(
+        f"vagrant up {WORKER.name} --provider=docker --no-destroy-on-error"
+    )
+
+
+def test_a_container_that_the_engine_still_makes_for_a_killed_run_is_removed_and_the_boot_repeated(
+    docker: DockerProvider, programs: Programs, watched: Watched
+) -> None:
+    """The Engine takes the name first, and shows the container last."""
+    tried, looked, gone = (docker.folder / name for name in ("tried", "looked", "gone"))
+    (docker.folder / "Vagrantfile").touch()
+    row = "\\t".join(("bbbb", WORKER.name, "Created", "bridge", str(docker.folder)))
+    shown = f'case "$*" in *State*|*state*) printf "{row}\\n";; *) echo {WORKER.name};; esac'
+    programs.put(
+        "docker",
+        f'[ "$1" = rm ] && touch {gone}\n[ "$1" = ps ] && [ -e {tried} ] && [ ! -e {gone} ] || exit 0\n'
+        f"[ -e {looked} ] && {{ {shown}; }}\ntouch {looked}",
+    )
+    conflict = f'Conflict. The container name \\"/{WORKER.name}\\" is already in use'
+    programs.put("vagrant", f'[ -e {tried} ] && exit 0; touch {tried}; echo "{conflict}"; exit 1')
+
+    docker.up([WORKER], watched.say)
+
+    boot = f"vagrant up {WORKER.name} --provider=docker --no-destroy-on-error"
+    acts = [call for call in programs.calls if call.startswith(("docker rm", "vagrant"))]
+    assert acts == [boot, "docker rm --force --volumes bbbb", boot]
+
+
+@pytest.mark.parametrize("stays", [False, True])
+def test_containers_that_the_engine_removes_already_are_waited_for(
+    docker: DockerProvider, programs: Programs, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, stays: bool
+) -> None:
+    monkeypatch.setattr("labctl.providers.docker.ENGINE_SECONDS", 0.5)
+    asked = docker.folder / "asked"
+    listing = _listing(docker, ("bbbb", WORKER.name, "Removal In Progress", OURS, str(docker.folder)))
+    quiet = "echo bbbb" if stays else f"[ -e {asked} ] || echo bbbb; touch {asked}"
+    busy = "echo 'Error response from daemon: removal of container bbbb is already in progress' >&2; exit 1"
+    programs.put("docker", f'case "$*" in *--quiet*) {quiet}; exit 0;; rm*) {busy};; ps*) {listing};; esac')
+
+    if stays:
+        with pytest.raises(ProviderError, match="bbbb") as raised:
+            docker.destroy(watched.say)
+        assert "already in progress" in " ".join(raised.value.details)
+    else:
+        assert docker.destroy(watched.say).changed
 
 
 def test_a_halted_lab_of_an_earlier_version_is_not_booted(
