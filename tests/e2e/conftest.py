@@ -24,7 +24,7 @@ INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH_INSTANCES = 1024
 HOSTS = Path("/etc/hosts")
 LABS = ("e2e", "e2e-b", "e2e-f", "e2e-k")
-SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept"}
+SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept", "seconds": "interruptions"}
 """What tests record of themselves, and under which title it is told."""
 
 
@@ -75,6 +75,14 @@ def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
 def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
     """A lab that is up. Whoever breaks it repairs it."""
     return first_up[0]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out the sweeps, which take an hour, unless they are asked for by their mark."""
+    if "sweep" not in config.option.markexpr:
+        left_out = [item for item in items if item.get_closest_marker("sweep")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

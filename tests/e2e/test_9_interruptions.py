@@ -1,0 +1,176 @@
+"""A boot that is interrupted at a line that Vagrant prints: the next `up` ends well, whatever was left.
+
+Continuous integration tries a sample of the moments. `pytest -m sweep tests/e2e` tries all of them, and
+`pytest -m sweep -k slice1 tests/e2e` a part of them that takes less than ten minutes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from .reallab import UP_SECONDS, RealLab
+
+pytestmark = pytest.mark.e2e
+
+URL = "http://my-app.local"
+CONTROL_PLANE, WORKER = "control-plane", "worker-1"
+LINES = (
+    "Bringing machine '{node}'",
+    "==> {node}: Creating and configuring docker networks",
+    "==> {node}: Creating the container",
+    "    {node}:   Name: ",
+    "    {node}:  Image: ",
+    "    {node}: Volume: /var",
+    "    {node}: Volume: /lib/modules",
+    "    {node}: Volume: {bundle}",
+    "    {node}: Volume: {lab}",
+    "    {node}: Container created",
+    "==> {node}: Enabling network interfaces",
+    "==> {node}: Starting container",
+)
+"""How the lines begin that Vagrant prints while it makes a node, in their order."""
+LAST_BEFORE_IT_IS_MADE = "    {node}: Volume: {lab}"
+MAKING = (0.2, 0.4, 0.6, 0.8)
+"""Seconds after that line: Vagrant prints nothing while Docker makes the container."""
+IMPORT = "$ docker import"
+"""How labctl's own line in the log begins when it gives the Engine the node's system."""
+CASES_A_SLICE = {WORKER: 30, CONTROL_PLANE: 12}
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> int:
+    """As a terminal does at Ctrl-C. Returns the exit code that labctl then has."""
+    os.killpg(child.pid, signal.SIGINT)
+    return 130
+
+
+def _kill(child: subprocess.Popen[bytes]) -> int:
+    """labctl alone: its Vagrant goes on."""
+    child.kill()
+    return -signal.SIGKILL
+
+
+def _kill_all(child: subprocess.Popen[bytes]) -> int:
+    """labctl and what it has started: each program has a process group of its own."""
+    groups = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
+    child.kill()
+    for group in groups:
+        os.killpg(int(group), signal.SIGKILL)
+    return -signal.SIGKILL
+
+
+ENDS = {"ctrl-c": _interrupt, "kill": _kill, "kill-all": _kill_all}
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When a boot is interrupted: so many seconds after a line that begins like this, and how."""
+
+    node: str
+    line: str
+    end: str
+    after: float = 0.0
+
+    def __str__(self) -> str:
+        words = self.line.replace("{node}", "").strip(" =>:'{}$")
+        return f"{self.node}-{self.end}-{words}" + (f"+{self.after}" if self.after else "")
+
+
+SAMPLE = (
+    Moment(WORKER, "==> {node}: Creating and configuring docker networks", "ctrl-c"),
+    Moment(WORKER, "==> {node}: Creating the container", "ctrl-c"),
+    Moment(WORKER, LAST_BEFORE_IT_IS_MADE, "kill-all", 0.4),
+    Moment(WORKER, "    {node}: Container created", "kill-all"),
+    Moment(WORKER, "==> {node}: Enabling network interfaces", "ctrl-c"),
+    Moment(CONTROL_PLANE, "==> {node}: Creating the container", "kill"),
+)
+
+
+def _sweep() -> Iterator[tuple[str, Moment]]:
+    """Every moment, with the slice that it is in."""
+    moments = [(line, 0.0) for line in LINES] + [(LAST_BEFORE_IT_IS_MADE, after) for after in MAKING]
+    number = itertools.count(1)
+    for node, ends in ((WORKER, tuple(ENDS)), (CONTROL_PLANE, ("ctrl-c", "kill-all"))):
+        cases = [Moment(node, line, end, after) for line, after in moments for end in ends]
+        if node == CONTROL_PLANE:
+            cases += [Moment(node, IMPORT, end) for end in ENDS]
+        for first in range(0, len(cases), CASES_A_SLICE[node]):
+            name = f"slice{next(number)}"
+            yield from ((name, case) for case in cases[first : first + CASES_A_SLICE[node]])
+
+
+@pytest.mark.parametrize("moment", SAMPLE, ids=str)
+def test_a_boot_that_is_interrupted_is_finished_by_the_next(
+    lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]
+) -> None:
+    _converges(lab, moment, record_property)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("moment", [pytest.param(case, id=f"{name}-{case}") for name, case in _sweep()])
+def test_a_boot_that_is_interrupted_at_any_line_is_finished_by_the_next(
+    lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]
+) -> None:
+    _converges(lab, moment, record_property)
+
+
+def _converges(lab: RealLab, moment: Moment, record_property: Callable[[str, object], None]) -> None:
+    _remove_nodes(lab, moment)
+    _interrupted(lab, moment)
+
+    started = time.monotonic()
+    lab.up()
+    seconds = time.monotonic() - started
+
+    assert lab.status()["ok"]
+    assert lab.page(URL)[0] == 200
+    record_property("seconds", f"{moment}: the next `up` took {seconds:.1f} s")
+
+
+def _remove_nodes(lab: RealLab, moment: Moment) -> None:
+    """Remove the container of the node; of a control plane those of all nodes, since they are another cluster's then."""
+    names = [f"{lab.name}-{node}" for node in ((WORKER,) if moment.node == WORKER else (CONTROL_PLANE, WORKER))]
+    lab.docker("rm", "--force", "--volumes", *names)
+    if moment.line == IMPORT:
+        lab.docker("rmi", lab.docker("images", "--quiet", "labctl.local/node").strip())
+
+
+def _interrupted(lab: RealLab, moment: Moment) -> None:
+    """`up` has been interrupted at the moment, and labctl has ended."""
+    node = f"{lab.name}-{moment.node}"
+    line = moment.line.format(node=node, bundle=lab.programs.parent, lab=lab.folder)
+    log = lab.folder / "log"
+    before = log.stat().st_size
+    with subprocess.Popen(
+        lab.arguments("up", *lab.up_options),
+        env=lab.full_environment(),
+        cwd=lab.state_home,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    ) as child:
+        _await_line(log, before, line, child)
+        time.sleep(moment.after)
+        code = ENDS[moment.end](child)
+        assert child.wait(timeout=UP_SECONDS) == code, lab.explained
+
+
+def _await_line(log: Path, position: int, line: str, child: subprocess.Popen[bytes]) -> None:
+    """Return when a line that begins like this is in the log, behind its time and the program's pid."""
+    with log.open(encoding="utf-8", errors="replace") as file:
+        file.seek(position)
+        rest = ""
+        while child.poll() is None:
+            *lines, rest = (rest + file.read()).split("\n")
+            if any(each.partition("] ")[2].startswith(line) for each in lines):
+                return
+            time.sleep(0.002)
+    pytest.fail(f"labctl ended with {child.returncode} before Vagrant said {line!r}")
