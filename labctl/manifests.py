@@ -18,7 +18,8 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
 
     MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
     controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
-    as a file, which may take a minute.
+    as a file, which may take a minute. Upstream leaves the number of controllers to the default, and so to whoever
+    changes it: `labctl up` takes it back.
     """
     objects = documents(upstream)
     for found in objects:
@@ -26,6 +27,7 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
             case "Deployment", "controller":
                 probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
                 probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+                found["spec"]["replicas"] = 1
             case "Secret", "metallb-webhook-cert":
                 pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
                 found["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from functools import partial
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
 
 from labctl import neighbours, unready
@@ -37,13 +37,15 @@ def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv
     return address or Pending(_last_event(cluster, namespace, service) or "MetalLB has not given it an address")
 
 
-def address_of(service: dict[str, Any]) -> IPv4Address | None:
+def address_of(service: Mapping[str, Any]) -> IPv4Address | None:
     """Return the first IPv4 load-balancer address in a Service's status."""
-    for entry in service.get("status", {}).get("loadBalancer", {}).get("ingress", []):
-        address = ip_address(entry["ip"]) if "ip" in entry else None
-        if isinstance(address, IPv4Address):
-            return address
-    return None
+    return next((address for address in addresses_of(service) if isinstance(address, IPv4Address)), None)
+
+
+def addresses_of(service: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
+    """Return the load-balancer addresses in a Service's status."""
+    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+    return [ip_address(entry["ip"]) for entry in entries if "ip" in entry]
 
 
 def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:

@@ -1,64 +1,92 @@
-"""What MetalLB has, and why an address is not given out."""
+"""MetalLB's own parts: whether its controller runs, and what it has said about a Service."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network, summarize_address_range
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from labctl import observe
-from labctl.ingress import IngressController
-from labctl.lab import Lab
-from labctl.trace.problem import ProblemError, kubectl
-from labctl.wait import Pending
+from labctl.trace.problem import Evidence
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
 
-Network = IPv4Network | IPv6Network
 API = "metallb.io/v1beta1"
 NAMESPACE = "metallb-system"
-EXHAUSTED = "no available IPs"
-"""What MetalLB's event on a Service says when every pool is given out."""
+CONTROLLER = "controller"
+CLASS_ARGUMENT = "--lb-class="
+KIND = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "ipaddresspools.metallb.io")
+EVENT_SOURCE = "metallb-controller"
 
 
-def pools(cluster: Cluster) -> dict[str, list[Network]]:
-    """Return MetalLB's address pools by name, each with the networks it consists of."""
-    return {
-        pool["metadata"]["name"]: [network for entry in pool["spec"]["addresses"] for network in _networks(entry)]
-        for pool in cluster.list(API, "IPAddressPool", NAMESPACE)
-    }
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """MetalLB's controller, which gives addresses out."""
+
+    trouble: str = ""
+    """Why none of its pods is ready."""
+    is_there: bool = True
+    load_balancer_class: str | None = None
+    """It serves only Services of this class; where it has none, only those without."""
 
 
-def unowned(
-    cluster: Cluster, controller: IngressController, lab: Lab, found: Mapping[str, Sequence[Network]]
-) -> ProblemError:
-    """Return why the ingress controller's Service has no address."""
-    service = f"{controller.namespace}/{controller.service}"
-    live = cluster.get("v1", "Service", controller.service, controller.namespace)
-    if live is None:
-        return ProblemError("service-missing", f"there is no Service {service}")
-    reason = observe.load_balancer_address(cluster, controller.namespace, controller.service)
-    told = reason.reason if isinstance(reason, Pending) else f"it has {reason}"
-    if isinstance(reason, Pending) and (kind := live["spec"].get("type", "ClusterIP")) != observe.LOAD_BALANCER:
-        return ProblemError("service-not-a-load-balancer", f"the Service {service} has no address: its type is {kind}")
-    if not found:
-        return ProblemError("pool-missing", f"the Service {service} has no address: MetalLB has no IPAddressPool")
-    if EXHAUSTED in told:
-        return ProblemError(
-            "pool-exhausted",
-            f"the Service {service} has no address: the pool is exhausted ({told})",
-            fix=f"Delete a Service of type LoadBalancer, or let the pool {lab.pool} grow in labctl.yaml and run "
-            "`labctl up`.",
-            commands=(kubectl(lab.name, "get", "services", "--all-namespaces"),),
-        )
-    return ProblemError("address-missing", f"the Service {service} does not own the address: {told}")
+def controller(cluster: Cluster) -> Controller:
+    """Look at MetalLB's controller."""
+    found = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
+    if found is None:
+        return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
+    arguments = [each for part in _containers(found) for each in part.get("args") or ()]
+    chosen = next((each.removeprefix(CLASS_ARGUMENT) for each in arguments if each.startswith(CLASS_ARGUMENT)), None)
+    return Controller(_trouble(cluster, found), load_balancer_class=chosen or None)
 
 
-def _networks(entry: str) -> list[Network]:
-    first, dash, last = (part.strip() for part in entry.partition("-"))
-    if not dash:
-        return [ip_network(first, strict=False)]
-    low, high = ip_address(first), ip_address(last)
-    networks: list[Network] = list(summarize_address_range(low, high))
-    return networks
+def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evidence | None:
+    """Return the newest warning of MetalLB's controller about the Service, if it is not older than the last change.
+
+    An older one is about what is no more: the API keeps events for an hour.
+    """
+    metadata = service["metadata"]
+    found = [
+        event
+        for event in cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+        if event["involvedObject"].get("kind") == "Service"
+        and event["involvedObject"].get("name") == metadata["name"]
+        and event["involvedObject"].get("uid") == metadata.get("uid")
+        and event.get("source", {}).get("component") == EVENT_SOURCE
+    ]
+    newest = max(found, key=_time, default=None)
+    if newest is None or _time(newest) < changed:
+        return None
+    return {"reason": newest.get("reason", ""), "message": newest.get("message", ""), "time": _time(newest)}
+
+
+def last_change(objects: Sequence[Mapping[str, Any]]) -> str:
+    """Return when somebody last changed what one of the objects is meant to be."""
+    times = [
+        str(each.get("time") or "")
+        for found in objects
+        for each in found["metadata"].get("managedFields") or ()
+        if each.get("subresource") != "status"
+    ]
+    return max((*times, *(str(found["metadata"].get("creationTimestamp") or "") for found in objects)), default="")
+
+
+def _trouble(cluster: Cluster, deployment: Mapping[str, Any]) -> str:
+    if deployment["spec"].get("replicas", 1) == 0:
+        return f"the Deployment {NAMESPACE}/{CONTROLLER} has `replicas: 0`"
+    if deployment.get("status", {}).get("readyReplicas"):
+        return ""
+    waiting = observe.rollout(cluster, NAMESPACE, CONTROLLER, is_app=False)
+    return waiting.reason if waiting else ""
+
+
+def _containers(deployment: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    containers: Sequence[Mapping[str, Any]] = (
+        deployment["spec"].get("template", {}).get("spec", {}).get("containers", ())
+    )
+    return containers
+
+
+def _time(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")

@@ -66,7 +66,22 @@ def _name(evidence: Evidence) -> list[str]:
 
 def _address(evidence: Evidence) -> list[str]:
     pool = f"out of MetalLB's pool {evidence['pool']}" if evidence["pool"] else "out of no pool"
-    return [f"{evidence['address']} belongs to the Service {evidence['service']}, {pool}"]
+    owned = f"{evidence['address']} belongs to the Service {evidence['service']}, {pool}"
+    asked, event = evidence["requested"], evidence["event"]
+    wanted = ", ".join(asked["addresses"] or [f"the pool {asked['pool']}"]) if asked else ""
+    others = ", ".join(evidence["shared_with"])
+    return [
+        *([owned] if evidence["address"] else [*map(_pool_of, evidence["pools"])]),
+        *([f"it asks for {wanted}, by {asked['by']}"] if asked else []),
+        *([f"these have the address as well: {others}"] if others else []),
+        *([f"MetalLB at {event['time']}: {event['reason']}: {event['message']}"] if event else []),
+    ]
+
+
+def _pool_of(pool: Evidence) -> str:
+    limits = {"autoAssign is off": not pool["auto_assign"], "not for this Service": not pool["allows_service"]}
+    told = "".join(f", {limit}" for limit, applies in limits.items() if applies)
+    return f"pool {pool['name']}: {', '.join(pool['addresses'])}, {pool['free']} free{told}"
 
 
 def _node(evidence: Evidence) -> list[str]:
@@ -119,7 +134,7 @@ def _response(evidence: Evidence) -> list[str]:
 
 NEEDED: Mapping[str, frozenset[str]] = {
     "name": frozenset({"address", "source"}),
-    "address": frozenset({"service", "pool"}),
+    "address": frozenset({"service", "pool", "pools", "requested", "shared_with", "event"}),
     "node": frozenset({"announced_by", "answers_arp", "route"}),
     "rule": frozenset({"host", "backend", "controller_pods"}),
     "pod": frozenset({"service", "endpoint_slices", "pods"}),

@@ -37,7 +37,15 @@ apps:
 PODS = [{"pod": "shop-abc", "address": "10.244.1.7", "node": "demo-worker-1"}]
 EVIDENCE: dict[str, dict[str, Any]] = {
     "name": {"address": "192.168.56.100", "source": "/etc/hosts, line 3", "milliseconds": 0.4},
-    "address": {"address": "192.168.56.100", "service": "ingress-nginx/controller", "pool": "demo"},
+    "address": {
+        "address": "192.168.56.100",
+        "service": "ingress-nginx/controller",
+        "pool": "demo",
+        "pools": [],
+        "requested": None,
+        "shared_with": [],
+        "event": None,
+    },
     "node": {"announced_by": "demo-worker-1", "answers_arp": [], "route": "dev br-demo"},
     "rule": {
         "ingress": "default/shop",

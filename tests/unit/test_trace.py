@@ -37,6 +37,8 @@ NAMESPACE = "ingress-nginx"
 SERVICE = ("v1", "Service", NAMESPACE, "ingress-nginx-controller")
 CONTROLLER_POD = ("v1", "Pod", NAMESPACE, "controller-1")
 POOL = ("metallb.io/v1beta1", "IPAddressPool", "metallb-system", "demo")
+METALLB = ("apps/v1", "Deployment", "metallb-system", "controller")
+POOLS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "ipaddresspools.metallb.io")
 ADVERTISEMENT = ("metallb.io/v1beta1", "L2Advertisement", "metallb-system", "demo")
 STATUS = ("metallb.io/v1beta1", "ServiceL2Status", "metallb-system", "l2-1")
 SPEAKER = ("v1", "Pod", "metallb-system", "speaker-1")
@@ -124,11 +126,6 @@ class World:
     def exclude(self, *nodes: str) -> World:
         for node in nodes:
             self.cluster.objects["v1", "Node", "", node]["metadata"]["labels"] = {EXCLUDED: ""}
-        return self
-
-    def event(self, message: str) -> World:
-        about = {"kind": "Service", "name": SERVICE[3]}
-        self.cluster.put("v1", "Event", "e", NAMESPACE, involvedObject=about, message=message, lastTimestamp="1")
         return self
 
     def names_lead_to(self, address: Address, line: HostsLine | None) -> World:
@@ -268,36 +265,12 @@ BREAKAGES = {
         ("echo '192.168.56.100 my-app.local' | sudo tee -a {hosts}",),
     ),
     "no pool": Breakage(lambda world: world.lose(POOL).set(SERVICE, status={}), "address", "pool-missing"),
-    "a pool that went after it gave the address": Breakage(lambda world: world.lose(POOL), "address", "pool-missing"),
-    "another pool": Breakage(
-        lambda world: world.spec(POOL).update(addresses=["192.168.56.101-192.168.56.102", "fd00::/64"]),
-        "address",
-        "address-not-in-pool",
-    ),
-    "an exhausted pool": Breakage(
-        lambda world: world.set(SERVICE, status={}).event("Failed to allocate IP: no available IPs"),
-        "address",
-        "pool-exhausted",
-        ("labctl --name demo exec -- kubectl get services --all-namespaces",),
-    ),
     "an address that MetalLB has not given yet": Breakage(
-        lambda world: world.set(SERVICE, status={}).event("nothing of use"), "address", "address-missing"
-    ),
-    "an address that another Service has": Breakage(
-        lambda world: (
-            world.set(SERVICE, status={"loadBalancer": {"ingress": [{"ip": str(OTHER)}]}})
-            .names_lead_to(OTHER, None)
-            .put_first(APP, status={"loadBalancer": {"ingress": [{"ip": str(OTHER)}]}})
-        ),
+        lambda world: world.set(SERVICE, status={}),
         "address",
-        "address-of-another-service",
+        "address-missing",
+        (f"{KUBECTL} -n metallb-system rollout restart deployment controller", *UP),
     ),
-    "a Service of type ClusterIP": Breakage(
-        lambda world: world.set(SERVICE, spec={"type": "ClusterIP"}, status={"loadBalancer": {}}),
-        "address",
-        "service-not-a-load-balancer",
-    ),
-    "no Service": Breakage(lambda world: world.lose(SERVICE), "address", "service-missing"),
     "no route": Breakage(lambda world: setattr(world.client, "way", None), "node", "route-missing"),
     "a route by a gateway": Breakage(
         lambda world: setattr(world.client, "way", Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1")),
@@ -447,6 +420,8 @@ def world(context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatc
     objects: Mapping[Key, Mapping[str, Any]] = {
         SERVICE: {"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}},
         ("apps/v1", "Deployment", NAMESPACE, SERVICE[3]): {"spec": {"selector": selector}},
+        METALLB: {"spec": {}, "status": {"readyReplicas": 1}},
+        POOLS: {},
         CONTROLLER_POD: {"metadata": {"labels": controller}, "spec": on_worker, "status": READY},
         POOL: {"spec": {"addresses": ["192.168.56.100-192.168.56.110"]}},
         ADVERTISEMENT: {},
@@ -473,7 +448,23 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
             "source": f"{world.client.hosts}, line 3: {ADDRESS} {HOST}",
             "milliseconds": 2.1,
         },
-        "address": {"address": ADDRESS, "service": "ingress-nginx/ingress-nginx-controller", "pool": "demo"},
+        "address": {
+            "address": ADDRESS,
+            "service": "ingress-nginx/ingress-nginx-controller",
+            "pool": "demo",
+            "requested": None,
+            "pools": [
+                {
+                    "name": "demo",
+                    "addresses": ["192.168.56.100-192.168.56.110"],
+                    "free": 10,
+                    "auto_assign": True,
+                    "allows_service": True,
+                }
+            ],
+            "shared_with": [],
+            "event": None,
+        },
         "node": {
             "announced_by": "demo-worker-1",
             "answers_arp": [{"mac": MAC, "node": "demo-worker-1"}],

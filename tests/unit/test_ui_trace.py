@@ -14,7 +14,22 @@ from labctl import ui
 from labctl.report import HopReport, TraceReport
 
 NAME = {"address": "192.168.56.100", "source": "/etc/hosts, line 3: 192.168.56.100 my-app.local", "milliseconds": 2.1}
-ADDRESS = {"address": "192.168.56.100", "service": "ingress-nginx/ingress-nginx-controller", "pool": "demo"}
+ADDRESS: dict[str, Any] = {
+    "address": "192.168.56.100",
+    "service": "ingress-nginx/ingress-nginx-controller",
+    "pool": "demo",
+    "pools": [],
+    "requested": None,
+    "shared_with": [],
+    "event": None,
+}
+POOL_EVIDENCE = {
+    "name": "demo",
+    "addresses": ["10.9.0.0/24"],
+    "free": 0,
+    "auto_assign": False,
+    "allows_service": False,
+}
 NODE = {
     "announced_by": "demo-worker-1",
     "answers_arp": [{"mac": "02:00:00:00:00:11", "node": "demo-worker-1"}],
@@ -145,6 +160,27 @@ def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix() -> None:
             "address",
             ADDRESS | {"pool": None},
             "belongs to the Service ingress-nginx/ingress-nginx-controller, out of no",
+        ),
+        (
+            "address",
+            ADDRESS | {"address": None, "pools": [POOL_EVIDENCE]},
+            "seen: pool demo: 10.9.0.0/24, 0 free, autoAssign is off, not for this Service",
+        ),
+        (
+            "address",
+            ADDRESS | {"requested": {"addresses": ["10.9.0.7"], "pool": None, "by": "metallb.io/loadBalancerIPs"}},
+            "seen: it asks for 10.9.0.7, by metallb.io/loadBalancerIPs",
+        ),
+        (
+            "address",
+            ADDRESS | {"requested": {"addresses": [], "pool": "b", "by": "metallb.io/address-pool"}},
+            "seen: it asks for the pool b, by metallb.io/address-pool",
+        ),
+        ("address", ADDRESS | {"shared_with": ["default/x"]}, "seen: these have the address as well: default/x"),
+        (
+            "address",
+            ADDRESS | {"event": {"reason": "AllocationFailed", "message": "no", "time": "12:00"}},
+            "seen: MetalLB at 12:00: AllocationFailed: no",
         ),
         ("node", NODE | {"answers_arp": []}, "ARP is answered by nobody"),
         ("pod", POD | {"endpoint_slices": [], "pods": []}, "the Service my-app, by no EndpointSlice"),
