@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -46,6 +47,8 @@ class Client:
 
     answered: list[float] = field(default_factory=list)
     """When each good answer came, in seconds."""
+    statuses: Counter[int] = field(default_factory=Counter)
+    """How many requests got each HTTP status; 0 is no answer."""
 
     @property
     def away(self) -> float:
@@ -75,6 +78,7 @@ def _listen(child: subprocess.Popen[str], client: Client, since: float) -> None:
     """The client has told of its answers up to a good one that came after `since`."""
     for line in child.stdout or ():
         answered, status = line.split()
+        client.statuses[int(status)] += 1
         if status == "200":
             client.answered.append(float(answered))
             if float(answered) > since:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from .client import asking
 from .reallab import RealLab, eventually
 
 pytestmark = pytest.mark.e2e
 
 URL = "http://my-app.local"
 SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
+NO_ANSWER = 0
 WRONG_TYPE = "Service ingress-nginx/ingress-nginx-controller has no address: its type is ClusterIP"
 
 
@@ -74,6 +76,14 @@ def test_a_service_of_another_type_is_a_load_balancer_after_up(lab: RealLab) -> 
     assert _changed(lab) == ["ingress"]
     assert lab.status()["ingress"]["address"] == "192.168.56.100"
     assert lab.page(URL)[0] == 200
+
+
+def test_no_controllers_pod_is_sent_requests_before_it_has_its_routes(lab: RealLab) -> None:
+    with asking(lab, "my-app.local", before=2.0, after=5.0) as client:
+        lab.kubectl("-n", "ingress-nginx", "delete", "pods", "--all", "--force", "--grace-period=0")
+
+    assert client.statuses[200] > 0
+    assert client.statuses.keys() <= {200, NO_ANSWER}
 
 
 def test_a_deleted_pool_is_there_after_up(lab: RealLab) -> None:
