@@ -203,7 +203,7 @@ def _trace(hostname: str, context: Context, say: Say) -> Outcome:
 def _way(report: TraceReport) -> str:
     """How far the request came; not every app says which of its pods answered."""
     evidence = {hop["hop"]: hop["evidence"] for hop in report["hops"]}
-    pods = {pod["pod"]: pod["node"] for pod in evidence["pod"]["pods"]}
-    answered = evidence["response"]["answered_by"]
+    pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}
+    answered = evidence["response"].get("answered_by")
     where = f"pod {answered} on {pods[answered]}" if answered in pods else f"one of {len(pods)} pods"
     return f"{len(report['hops'])} hops to {where}"

@@ -25,6 +25,8 @@ Manifest = Mapping[str, Any]
 """One Kubernetes object, as a mapping."""
 
 ANSWER_SECONDS = 10.0
+IMPATIENT_SECONDS = 1.5
+"""Far longer than an API server that is well takes to answer, and short enough for somebody who watches."""
 LOG_LINES = 500
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
@@ -35,6 +37,17 @@ UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """How Python's TLS says that a certificate is not the CA's, or not valid now: waiting does not help."""
 
 
+class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
+    """The client with a time limit for every request, those included that it makes to learn of the kinds there are."""
+
+    def __init__(self, client: ApiClient, cache: str, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(client, cache_file=cache)
+
+    def request(self, *words: Any, **asked: Any) -> Any:  # noqa: ANN401 - the client's own untyped method
+        return super().request(*words, _request_timeout=self._seconds, **asked)
+
+
 class Cluster:
     """A cluster, reached as its kubeconfig says.
 
@@ -43,9 +56,16 @@ class Cluster:
     `kubeconfig-unusable`.
     """
 
-    def __init__(self, kubeconfig: Path) -> None:
+    def __init__(self, kubeconfig: Path, *, is_patient: bool = True) -> None:
         self._kubeconfig = kubeconfig
+        self._is_patient = is_patient
         self._cached_client: DynamicClient | None = None
+        self._silence: NotReadyError | None = None
+        """Why an impatient door asks no more."""
+
+    def impatient(self) -> Cluster:
+        """Return a door to the same cluster for one look at it: an API that once gave no answer is asked no more."""
+        return Cluster(self._kubeconfig, is_patient=False)
 
     def is_up(self) -> None:
         """Return if the API server says that it is ready to serve; every other answer here is NotReadyError.
@@ -53,8 +73,8 @@ class Cluster:
         But for RefusedError `api-not-trusted`: a wrong certificate does not become right by waiting.
         """
         try:
-            with _told("GET /readyz"):
-                self._client().request("get", "/readyz", _request_timeout=ANSWER_SECONDS)
+            with self._told("GET /readyz"):
+                self._client().request("get", "/readyz")
         except RefusedError as error:
             if error.id == NOT_TRUSTED:
                 raise
@@ -70,7 +90,7 @@ class Cluster:
 
     def accepts(self, manifest: Manifest) -> None:
         """Return if the API, its webhooks included, would take the object now. Nothing is written."""
-        with _told(_name(manifest)):
+        with self._told(_name(manifest)):
             self._resource(manifest).server_side_apply(
                 body=manifest,
                 name=manifest["metadata"]["name"],
@@ -78,15 +98,14 @@ class Cluster:
                 field_manager=FIELD_MANAGER,
                 force_conflicts=True,
                 dry_run="All",
-                _request_timeout=ANSWER_SECONDS,
             )
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return the object, or None when there is none of that name."""
-        with _told(f"{kind} {name}"):
+        with self._told(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
-                found = resource.get(name=name, namespace=namespace, _request_timeout=ANSWER_SECONDS)
+                found = resource.get(name=name, namespace=namespace)
             except (NotFoundError, ResourceNotFoundError):
                 return None
         return _plain(found)
@@ -95,13 +114,15 @@ class Cluster:
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         """Return the objects of a kind, in one namespace or in all, that a label and a field selector choose."""
-        with _told(f"{kind} list"):
+        with self._told(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
             except ResourceNotFoundError:
                 return []
             found = resource.get(
-                namespace=namespace, label_selector=selector, field_selector=fields, _request_timeout=ANSWER_SECONDS
+                namespace=namespace,
+                label_selector=selector,
+                field_selector=fields,
             )
         items: list[dict[str, Any]] = _plain(found)["items"]
         return items
@@ -113,14 +134,13 @@ class Cluster:
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         asked = {"tailLines": LOG_LINES, "container": container, "previous": "true" if previous else ""}
-        with _told(f"GET {path}"):
+        with self._told(f"GET {path}", is_the_apis=False):
             try:
                 answer = self._client().request(
                     "get",
                     path,
                     query_params=[(name, value) for name, value in asked.items() if value],
                     serialize=False,
-                    _request_timeout=ANSWER_SECONDS,
                 )
             except NotFoundError:
                 return ""
@@ -128,10 +148,10 @@ class Cluster:
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         """Remove the object; True if there was one."""
-        with _told(f"{kind} {name}"):
+        with self._told(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
-                resource.delete(name=name, namespace=namespace, _request_timeout=ANSWER_SECONDS)
+                resource.delete(name=name, namespace=namespace)
             except (NotFoundError, ResourceNotFoundError):
                 return False
         return True
@@ -139,17 +159,46 @@ class Cluster:
     def _apply(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]
         before = self.get(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace"))
-        with _told(_name(manifest)):
+        with self._told(_name(manifest)):
             after = self._resource(manifest).server_side_apply(
                 body=manifest,
                 name=metadata["name"],
                 namespace=metadata.get("namespace"),
                 field_manager=FIELD_MANAGER,
                 force_conflicts=True,
-                _request_timeout=ANSWER_SECONDS,
             )
         reached("apply")
         return before is None or _content(before) != _content(_plain(after))
+
+    @contextmanager
+    def _told(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
+        """The client's exceptions, in labctl's words; a log comes from a kubelet, whose silence is not the API's."""
+        if self._silence:
+            raise self._silence
+        try:
+            yield
+        except (ApiException, DynamicApiError) as error:
+            message = _message(error)
+            if UNTRUSTED in message:
+                raise RefusedError(
+                    f"{what}: what answers as the lab's API server is not trusted: {message}",
+                    id=NOT_TRUSTED,
+                    hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
+                    "If not, `labctl destroy` and `labctl up`.",
+                ) from error
+            if UNPROCESSABLE_WEBHOOK in message:
+                raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
+            raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
+        except ResourceNotFoundError as error:
+            raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
+        except HTTPError as error:
+            silence = NotReadyError(
+                f"the API server does not answer: {error}",
+                id="api-unreachable",
+                hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
+            )
+            self._silence = silence if is_the_apis and not self._is_patient else None
+            raise silence from error
 
     def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client's own untyped object
         return self._client().resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
@@ -157,9 +206,8 @@ class Cluster:
     def _client(self) -> DynamicClient:
         if self._cached_client is None:
             # The default cache file is readable by all and keyed by the URL alone, which all labs share.
-            self._cached_client = DynamicClient(
-                self._api(), cache_file=str(self._kubeconfig.with_name("discovery.json"))
-            )
+            seconds = ANSWER_SECONDS if self._is_patient else IMPATIENT_SECONDS
+            self._cached_client = _Limited(self._api(), str(self._kubeconfig.with_name("discovery.json")), seconds)
         return self._cached_client
 
     def _api(self) -> ApiClient:
@@ -176,33 +224,6 @@ class Cluster:
         settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
         settings.retries = False  # waiting is the caller's business
         return ApiClient(settings)
-
-
-@contextmanager
-def _told(what: str) -> Iterator[None]:
-    """The client's exceptions, in labctl's words."""
-    try:
-        yield
-    except (ApiException, DynamicApiError) as error:
-        message = _message(error)
-        if UNTRUSTED in message:
-            raise RefusedError(
-                f"{what}: what answers as the lab's API server is not trusted: {message}",
-                id=NOT_TRUSTED,
-                hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
-                "If not, `labctl destroy` and `labctl up`.",
-            ) from error
-        if UNPROCESSABLE_WEBHOOK in message:
-            raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
-        raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
-    except ResourceNotFoundError as error:
-        raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
-    except HTTPError as error:
-        raise NotReadyError(
-            f"the API server does not answer: {error}",
-            id="api-unreachable",
-            hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
-        ) from error
 
 
 def _message(error: ApiException) -> str:

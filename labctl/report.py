@@ -42,16 +42,17 @@ class AppReport(TypedDict):
 
 
 class ProblemReport(TypedDict):
-    """Something that is not well: a stable id, and the lines to type, if any do."""
+    """Something that is not well: a stable id, the state as that of a hop, and the lines to type, if any do."""
 
     id: str
+    state: str
     text: str
     fix: str | None
     commands: list[str]
 
 
 class StatusReport(TypedDict):
-    """The whole lab; `ok` when there is no problem. `ingress` is None where the API cannot be asked."""
+    """The whole lab; `ok` when no problem is `broken`. `ingress` is None where the API cannot be asked."""
 
     lab: str
     ok: bool

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from labctl import hosts, observe, trace, web
+from labctl import hosts, observe, trace
 from labctl.context import Context
 from labctl.errors import HostsError, LabError
 from labctl.lab import App, Lab
-from labctl.report import AddressReport, AppReport, IngressReport, NodeReport, ProblemReport, StatusReport
+from labctl.report import AddressReport, AppReport, HopReport, IngressReport, NodeReport, ProblemReport, StatusReport
 from labctl.wait import NOT_READY, Pending
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
+
+
+OF_ONE_APP = frozenset({"name", "response"})
+"""The hops at which each app has a cause of its own."""
+NO_CONTROLLER = "controller-not-ready"
+API = "api-unreachable"
+"""At a hop, it is the consequence of a problem with a node or with the API, which is told of itself."""
 
 
 class Problems:
@@ -23,15 +30,34 @@ class Problems:
         self.found: list[ProblemReport] = []
         self._lab = lab
 
-    def add(self, cause: str, text: str, fix: str | None = trace.UP, commands: Sequence[str] | None = None) -> None:
-        """Note a problem; by default it is one that `labctl up` fixes."""
+    def add(
+        self,
+        cause: str,
+        text: str,
+        fix: str | None = trace.UP,
+        commands: Sequence[str] | None = None,
+        state: str = trace.BROKEN,
+    ) -> None:
+        """Note a problem; by default the lab is broken by it, and `labctl up` fixes it."""
         if commands is None:
             commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
-        self.found.append({"id": cause, "text": text, "fix": fix, "commands": list(commands)})
+        self.found.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
 
-    def has(self, cause: str | None) -> bool:
-        """Whether this cause has been told of."""
-        return any(problem["id"] == cause for problem in self.found)
+    def add_hop(self, hop: HopReport, about: str) -> None:
+        """Note what is not well at a hop, once for all apps but where each has its own."""
+        cause = hop["cause"]
+        if cause is None or cause == API:
+            return
+        told = next((problem for problem in self.found if problem["id"] == cause), None)
+        if told is None or hop["hop"] in OF_ONE_APP:
+            self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
+        elif hop["state"] == trace.BROKEN:
+            told["state"] = trace.BROKEN
+
+    @property
+    def are_bearable(self) -> bool:
+        """Whether nothing is broken."""
+        return all(problem["state"] != trace.BROKEN for problem in self.found)
 
 
 def report_on(context: Context) -> StatusReport:
@@ -53,28 +79,28 @@ def report_on(context: Context) -> StatusReport:
             problems.add("node-not-running", f"node {node.name} does not run")
     if not running:
         return _without_api(context, problems, _unasked(lab))
+    cluster = context.cluster.impatient()
     try:
         if lab.control_plane.name in running:
-            return _live(context, problems)
+            return _live(context, cluster, problems)
     except LabError as error:
         problems.add(error.id, error.message, error.hint or trace.UP)
-    return _without_api(context, problems, _by_name(lab))
+    return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)))
 
 
-def _live(context: Context, problems: Problems) -> StatusReport:
-    lab, cluster = context.lab, context.cluster
+def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusReport:
+    lab = context.lab
     reasons = observe.unready_nodes(cluster, lab)
     for name, reason in reasons.items():
         problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
-    if cluster.get("metallb.io/v1beta1", "IPAddressPool", lab.name, "metallb-system") is None:
-        problems.add("pool-missing", f"MetalLB has no pool {lab.name}")
-    addresses = _addresses(cluster, lab, problems)
-    ingress = _ingress(context, problems)
-    apps = [_app(context, app, problems) for app in lab.apps]
+    path = trace.shared(context, cluster)
+    addresses = _addresses(context, cluster, problems)
+    ingress = _ingress(context, cluster, problems)
+    apps = _traced(context, cluster, problems, path)
     _check_block(lab, problems)
     return {
         "lab": lab.name,
-        "ok": not problems.found,
+        "ok": problems.are_bearable,
         "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
         "addresses": addresses,
         "ingress": ingress,
@@ -102,7 +128,9 @@ def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
     ]
 
 
-def _addresses(cluster: Cluster, lab: Lab, problems: Problems) -> list[AddressReport]:
+def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[AddressReport]:
+    """Return who has which address; of Services that are not the lab's own, also what is not well with them."""
+    lab, controller = context.lab, context.controller
     services = [(service, observe.address_of(service)) for service in cluster.list("v1", "Service")]
     owned = {
         (service["metadata"]["namespace"], service["metadata"]["name"]): address
@@ -118,58 +146,65 @@ def _addresses(cluster: Cluster, lab: Lab, problems: Problems) -> list[AddressRe
         node = announced.get((namespace, name))
         pool = service["metadata"].get("annotations", {}).get("metallb.io/ip-allocated-from-pool", "")
         held.append({"address": str(address), "service": f"{namespace}/{name}", "pool": pool, "node": node})
+        if (namespace, name) == (controller.namespace, controller.service):
+            continue
+        about = f"Service {namespace}/{name}, which is not the lab's own"
         if address not in lab.pool:
-            text = f"Service {namespace}/{name} has {address}, which is not in the pool {lab.pool}"
-            problems.add("address-not-in-pool", text)
+            text = f"{about}, has {address}, which is not in the pool {lab.pool}"
+            problems.add("address-not-in-pool", text, "Take the address from it.", (), trace.WARNING)
         if node is None:
-            problems.add("address-not-announced", f"no node announces {address} of Service {namespace}/{name}")
+            text = f"{about}, has {address}, and no node announces it"
+            problems.add("address-not-announced", text, "Has it a pod that is ready?", (), trace.WARNING)
     return held
 
 
-def _ingress(context: Context, problems: Problems) -> IngressReport:
-    controller, cluster = context.controller, context.cluster
+def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressReport:
+    controller = context.controller
     address = observe.load_balancer_address(cluster, controller.namespace, controller.service)
-    if isinstance(address, Pending):
-        text = f"Service {controller.namespace}/{controller.service} has no address: {address.reason}"
-        problems.add("address-missing", text)
-    waiting = _rollout_problem(cluster, controller.namespace, controller.deployment, "controller-not-ready", problems)
+    waiting = _rollout(cluster, controller.namespace, controller.deployment)
+    if waiting is not None:  # a hop that is broken by it will say so
+        problems.add(NO_CONTROLLER, waiting.reason, waiting.hint or trace.UP, state=trace.WARNING)
     return {
         "controller": controller.name,
         "namespace": controller.namespace,
         "service": controller.service,
         "address": None if isinstance(address, Pending) else str(address),
-        "ready": not waiting,
+        "ready": waiting is None,
     }
 
 
-def _rollout_problem(cluster: Cluster, namespace: str, deployment: str, cause: str, problems: Problems) -> bool:
-    """Note why the pods of a Deployment are not ready, if they are not; an app's own reason is the cause."""
+def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
+    """Return why the pods of a Deployment are not ready; None where they are."""
     try:
-        waiting = observe.rollout(cluster, namespace, deployment)
+        return observe.rollout(cluster, namespace, deployment)
     except LabError as error:
-        waiting = Pending(error.message)
-    if waiting is not None:
-        is_known = waiting.id != NOT_READY and cause == "app-not-ready"
-        problems.add(waiting.id if is_known else cause, waiting.reason, waiting.hint or trace.UP)
-    return waiting is not None
+        return Pending(error.message)
 
 
-def _app(context: Context, app: App, problems: Problems) -> AppReport:
-    """Ask for an app as `trace` does; a name that leads nowhere is a problem, and the app is asked at its address.
+def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:
+    """Ask for each app as `trace` does; one that is meant to have no pods is not asked for."""
+    for hop in path.values():
+        problems.add_hop(hop, "")
+    return [
+        {"name": app.name, "url": app.url, "http": None}
+        if app.is_scaled_to_zero
+        else _app(context, cluster, app, problems, path)
+        for app in context.lab.apps
+    ]
 
-    An app that is meant to have no pods is not asked for.
-    """
-    if app.is_scaled_to_zero:
-        return {"name": app.name, "url": app.url, "http": None}
-    is_waiting = _rollout_problem(context.cluster, "default", app.name, "app-not-ready", problems)
-    report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
-    for hop in report["hops"]:
-        if is_waiting and hop["hop"] == "pod":
-            continue  # the pods themselves have said why they are not ready
-        if hop["state"] != "broken" or (problems.has(hop["cause"]) and hop["hop"] not in {"name", "response"}):
-            continue
-        text = f"{app.url}: {trace.finding(hop)}"
-        problems.add(str(hop["cause"]), text, hop["fix"], hop["commands"])
+
+def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path: Mapping[str, HopReport]) -> AppReport:
+    """Ask for an app; a name that leads nowhere is a problem, and the app is asked at its address."""
+    report = trace.follow(context, app.hostname, past=trace.MISSING_NAME, cluster=cluster, known=path)
+    waiting = _rollout(cluster, "default", app.name)
+    hops = {hop["hop"]: hop for hop in report["hops"]}
+    if waiting is not None and hops["pod"]["state"] != trace.UNKNOWN:
+        cause = waiting.id if waiting.id != NOT_READY else "app-not-ready"
+        state = trace.BROKEN if hops["pod"]["state"] == trace.BROKEN else trace.WARNING
+        problems.add(cause, waiting.reason, waiting.hint or trace.UP, state=state)
+        del hops["pod"]  # the pods themselves have said why they are not ready
+    for hop in hops.values():
+        problems.add_hop(hop, f"{app.url}: ")
     status = report["hops"][-1]["evidence"].get("status")
     return {"name": app.name, "url": app.url, "http": status}
 
@@ -180,12 +215,6 @@ def _check_block(lab: Lab, problems: Problems) -> None:
         hosts.show(lab.hosts_file, lab.name)
     except HostsError as error:
         problems.add(error.id, error.message, error.hint, ())
-
-
-def _by_name(lab: Lab) -> list[AppReport]:
-    """Return what answers by name, which nobody can say the owner of while the API is away."""
-    asked = {app.name: web.get(app.hostname).status for app in lab.apps if not app.is_scaled_to_zero}
-    return [{"name": app.name, "url": app.url, "http": asked.get(app.name)} for app in lab.apps]
 
 
 def _unasked(lab: Lab) -> list[AppReport]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from labctl import app_objects, assembly, bundle, observe, preflight, record, teardown, trace
+from labctl import app_objects, assembly, bundle, observe, preflight, record, teardown
 from labctl.bundle.build import build
 from labctl.caller import caller
 from labctl.context import NODE_SYSTEM, Context
@@ -16,12 +16,11 @@ from labctl.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.lab import App, Node
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
-from labctl.report import TraceReport
+from labctl.verify import READY_SECONDS, given_address, rolled_out, verify
 from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 
 T = TypeVar("T")
 
-READY_SECONDS = 120.0
 WHY_SECONDS = 2.0
 """How often to look for the reason why something does not become ready."""
 METALLB = ("metallb-system", "controller")
@@ -176,9 +175,8 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
     if removed:
         say(f"removed {', '.join(removed)}")
     changed = _apply(context, say, "ingress.yaml")
-    given = partial(observe.load_balancer_address, cluster, controller.namespace, controller.service)
     address = until(
-        _or_why(context, given, METALLB),
+        _or_why(context, partial(given_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
         timeout=READY_SECONDS,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
@@ -207,23 +205,6 @@ def apply_apps(context: Context, say: Say) -> Outcome:
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
-def verify(context: Context, say: Say) -> Outcome:
-    """Wait until every app that is meant to have pods answers by name."""
-    controller = context.controller
-    deployments = [(controller.namespace, controller.deployment, False)]
-    deployments += [("default", app.name, True) for app in context.lab.apps]
-    for namespace, name, is_app in deployments:
-        say(f"waiting for the pods of {name}")
-        rolled_out = partial(_rolled_out, context, namespace, name, is_app=is_app)
-        until(rolled_out, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
-    asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
-    reports = [_reached(context, app, say) for app in asked]
-    is_named = all(trace.broken_hop(report) is None for report in reports)
-    way = "by name" if is_named else "at the lab's address: this machine does not find their names"
-    resting = "".join(f"; {app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero)
-    return Outcome(changed=False, text=f"{len(asked)} of {len(context.lab.apps)} apps answer {way}{resting}")
-
-
 def _apply_app(context: Context, say: Say, app: App) -> list[str]:
     file = f"app-{app.name}.yaml"
     app_objects.refuse_others(context.cluster, _manifest(context, file))
@@ -245,7 +226,7 @@ def _or_why(
     context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
 ) -> Callable[[], T | Pending]:
     """Return a look that says, while it sees nothing, why the part of the lab that it waits for is not ready."""
-    why = seldom(partial(_rolled_out, context, *deployment, is_app=False), WHY_SECONDS)
+    why = seldom(partial(rolled_out, context, *deployment, is_app=False), WHY_SECONDS)
 
     def looked() -> T | Pending:
         seen = look()
@@ -255,29 +236,3 @@ def _or_why(
         return replace(reason, reason=f"{seen.reason}; {reason.reason}")
 
     return looked
-
-
-def _rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
-    return pending_while_unready(partial(observe.rollout, context.cluster, namespace, name, is_app=is_app))
-
-
-def _reached(context: Context, app: App, say: Say) -> TraceReport:
-    """Wait until a request reaches the app; return how it got there."""
-    say(f"asking for {app.url}")
-    report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
-    for hop in report["hops"]:
-        if hop["cause"]:
-            say(f"{app.url}: {trace.finding(hop)}")
-    say(f"HTTP {report['hops'][-1]['evidence']['status']} from {app.url}")
-    return report
-
-
-def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
-    """Return the trace of a request that reached the app, by name or, where the name is missing, at its address."""
-    report = trace.follow(context, app.hostname, only=trace.QUICK, past=trace.MISSING_NAME)
-    hop = trace.broken_hop(report, trace.MISSING_NAME)
-    if hop is None:
-        return report
-    cause = str(hop["cause"])
-    hint = " ".join(filter(None, [hop["fix"], *(f"`{command}`" for command in hop["commands"])]))
-    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, trace.CAUSES[cause].patience)

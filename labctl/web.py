@@ -84,26 +84,37 @@ def get_within(pool: AddressPool, hostname: str) -> Answer:
     return get(hostname, address)
 
 
-def fetch(hostname: str, address: Address, path: str = "/", port: int = HTTP, *, tls: bool = False) -> Exchange:
-    """GET a path of a host at an address, timed part by part; whom a certificate is for is not looked at."""
+def fetch(
+    hostname: str,
+    address: Address,
+    path: str = "/",
+    port: int = HTTP,
+    *,
+    tls: bool = False,
+    seconds: float = ANSWER_SECONDS,
+) -> Exchange:
+    """GET a path of a host at an address, timed part by part; whom a certificate is for is not looked at.
+
+    Each part, the connection and the answer, may take so many seconds.
+    """
     mark = f"labctl-trace-{secrets.token_hex(4)}"
-    seconds: dict[str, float | None] = {"connect": None, "first_byte": None}
+    taken: dict[str, float | None] = {"connect": None, "first_byte": None}
     began, client = time.monotonic(), ""
-    connection = http.client.HTTPConnection(hostname, port, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(hostname, port, timeout=seconds)
     try:
-        connection.sock = socket.create_connection((str(address), port), timeout=ANSWER_SECONDS)
+        connection.sock = socket.create_connection((str(address), port), timeout=seconds)
         client = "{}:{}".format(*connection.sock.getsockname())
         connected = time.monotonic()
-        seconds["connect"] = connected - began
+        taken["connect"] = connected - began
         if tls:
             connection.sock = _anyone().wrap_socket(connection.sock, server_hostname=hostname)
         connection.request("GET", path, headers={"User-Agent": mark, "Connection": "close"})
         answer = connection.getresponse()
-        seconds["first_byte"] = time.monotonic() - connected
+        taken["first_byte"] = time.monotonic() - connected
         location = answer.getheader("Location") or ""
-        return Exchange(answer.status, answer.getheader(POD_HEADER), mark, "", client, seconds, location)
+        return Exchange(answer.status, answer.getheader(POD_HEADER), mark, "", client, taken, location)
     except (OSError, http.client.HTTPException, ValueError) as error:
-        return Exchange(None, None, mark, str(error) or type(error).__name__, client, seconds)
+        return Exchange(None, None, mark, str(error) or type(error).__name__, client, taken)
     finally:
         connection.close()
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
+import fake_trace
 import pytest
 import typer.main
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -144,6 +145,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     monkeypatch.setattr(preflight, "Surroundings", Recorded)
     monkeypatch.setattr(neighbours, "route", lambda _address: None)
     monkeypatch.setattr(trace, "follow", FakeFollow(answers))
+    monkeypatch.setattr(trace, "shared", fake_trace.shared)
     monkeypatch.setattr(web, "get", lambda hostname, _address=None: answers.get(hostname, web.Answer(200)))
     return answers
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from labctl import trace, web
+from labctl import observe, trace, web
 from labctl.context import Context
+from labctl.errors import LabError
+from labctl.kube import Cluster
 from labctl.report import HopReport, TraceReport
+from labctl.wait import Pending
 
 CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controller-has-no-backend"}
 
@@ -24,12 +27,13 @@ class FakeFollow:
         wanted: str | None,
         _client: object = None,
         *,
-        only: Collection[str] = tuple(trace.HOPS),
         past: Collection[str] = (),
+        cluster: Cluster | None = None,  # noqa: ARG002 - it knows without asking
+        known: Mapping[str, HopReport] | None = None,
     ) -> TraceReport:
         hostname = wanted or context.lab.apps[0].hostname
         answer = self.answers.get(hostname, web.Answer(200))
-        hops = {name: hop(name) for name in only}
+        hops = {name: hop(name) for name in trace.HOPS} | dict(known or {})
         hops["response"] = hop("response", evidence={"status": answer.status, "path": "/", "pods": []})
         if hostname not in context.lab.hosts_file.read_text():
             hops["name"] = hop("name", "hosts-entry-missing", f"{hostname} has no address", fix="Add it.")
@@ -38,8 +42,21 @@ class FakeFollow:
             hops["response"] = hop("response", cause, str(answer), evidence={"status": answer.status})
         ok = all(each["state"] == "ok" for each in hops.values())
         if hops["name"]["cause"] not in {None, *past}:
-            hops = {name: hops[name] if name == "name" else hop(name, state="not reached") for name in only}
+            hops = {name: hops[name] if name == "name" else hop(name, state="not reached") for name in hops}
         return {"hostname": hostname, "ok": ok, "hops": list(hops.values())}
+
+
+def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
+    """Return that a node announces the address, if the ingress controller's Service has one."""
+    service, namespace = context.controller.service, context.controller.namespace
+    try:
+        found = observe.load_balancer_address(cluster or context.cluster, namespace, service)
+    except LabError as error:
+        return {name: hop(name, error.id, error.message, state="unknown") for name in trace.SHARED}
+    if isinstance(found, Pending):
+        text = f"the Service {namespace}/{service} has no address: {found.reason}"
+        return {"address": hop("address", "address-missing", text), "node": hop("node", state="not reached")}
+    return {name: hop(name) for name in trace.SHARED}
 
 
 def hop(

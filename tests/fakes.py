@@ -152,6 +152,9 @@ class FakeCluster(Cluster):
         self.logs: dict[tuple[str, ...], str] = {}
         """What each pod wrote, by its namespace and name; a run that ended, by the container and "previous" besides."""
 
+    def impatient(self) -> FakeCluster:
+        return self
+
     def is_up(self) -> None:
         _raise_next(self.refusals)
 

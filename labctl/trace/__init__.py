@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from labctl.context import Context
 from labctl.errors import LabError
@@ -11,11 +12,30 @@ from labctl.report import HopReport, TraceReport
 from labctl.trace import hops, names, node, response, routing
 from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
-from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, labctl
+from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
+from labctl.trace.rules import ROOT
 from labctl.trace.trail import Hop, Trail, target
 
-__all__ = ["CAUSES", "HOPS", "MISSING_NAME", "QUICK", "UP", "Client", "broken_hop", "finding", "follow", "traces"]
+if TYPE_CHECKING:
+    from labctl.kube import Cluster
 
+__all__ = [
+    "BROKEN",
+    "CAUSES",
+    "HOPS",
+    "MISSING_NAME",
+    "UNKNOWN",
+    "UP",
+    "WARNING",
+    "Client",
+    "broken_hop",
+    "finding",
+    "follow",
+    "shared",
+    "traces",
+]
+
+NOT_REACHED = "not reached"
 WATCH_SECONDS = 1.0
 AGAIN_SECONDS = 1.5
 """For how long a hop is looked at again where what is broken may pass."""
@@ -29,8 +49,8 @@ HOPS: Mapping[str, Hop] = {
     "response": response.response,
 }
 """In the order in which a request passes them."""
-QUICK = tuple(name for name in HOPS if name != "node")
-"""Without the hop that takes its time."""
+SHARED = ("address", "node")
+"""Those that are the same for every hostname."""
 MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read"})
 """The causes, left to users who may not write the file, with which the lab can still be asked at its address."""
 
@@ -40,21 +60,42 @@ def follow(
     wanted: str | None,
     client: Client | None = None,
     *,
-    only: Collection[str] = tuple(HOPS),
     past: Collection[str] = (),
+    cluster: Cluster | None = None,
+    known: Mapping[str, HopReport] | None = None,
 ) -> TraceReport:
     """Follow a request for a hostname or URL, the first app's where none is given, up to the first hop that is broken.
 
-    `past` are causes for which the following hops are looked at nevertheless. Raises UsageError as `target` does.
+    A hop that cannot be asked, of an API that does not answer for example, is unknown, and the next ones are looked at.
+    `past` are causes for which the following hops are looked at nevertheless. For several requests at one moment there
+    are `cluster`, an impatient door to the API, and `known`, what `shared` returns. Raises UsageError as `target` does.
     """
-    hostname, path = target(context, wanted)
-    trail = Trail(context, client or Client(), hostname, path)
-    reports: list[HopReport] = []
-    for name in only:
-        is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports)
-        reports.append(_not_reached(name) if is_cut_off else _settled(name, trail))
-    ok = all(report["state"] not in {BROKEN, "not reached"} for report in reports)
-    return {"hostname": hostname, "ok": ok, "hops": reports}
+    trail = Trail(context, client or Client(), *target(context, wanted), cluster or context.cluster.impatient())
+    reports: dict[str, HopReport] = {}
+    for name in HOPS:
+        is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports.values())
+        if is_cut_off:
+            reports[name] = _not_reached(name)
+        elif known and name in known:
+            reports[name] = known[name]
+            trail.seen[name] = known[name]["evidence"]
+        elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.seen["rule"]:
+            reports[name] = {**reports["rule"], "hop": name}
+            trail.seen[name] = {}
+        else:
+            reports[name] = _settled(name, trail)
+    ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
+    return {"hostname": trail.hostname, "ok": ok, "hops": list(reports.values())}
+
+
+def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
+    """Look at the hops that the requests for all hostnames share."""
+    trail = Trail(context, Client(), "", ROOT, cluster or context.cluster.impatient())
+    reports: dict[str, HopReport] = {}
+    for name in SHARED:
+        is_cut_off = any(report["state"] == BROKEN for report in reports.values())
+        reports[name] = _not_reached(name) if is_cut_off else _settled(name, trail)
+    return reports
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:
@@ -82,7 +123,7 @@ def finding(hop: HopReport) -> str:
 
 def _settled(name: str, trail: Trail) -> HopReport:
     """Look at a hop, and look again where what is broken may pass."""
-    end = time.monotonic() + AGAIN_SECONDS
+    end = time.monotonic() + trail.left(AGAIN_SECONDS)
     while True:
         report = _looked_at(name, trail)
         if report["state"] != BROKEN or not CAUSES[str(report["cause"])].passes or time.monotonic() >= end:
@@ -98,8 +139,8 @@ def _looked_at(name: str, trail: Trail) -> HopReport:
         return _reported(name, trail, problem)
     except LabError as error:
         cause = error.id if error.id in CAUSES else "lab-not-asked"
-        fix = error.hint or "`labctl status` says what runs; `labctl up` fixes it."
-        return _reported(name, trail, ProblemError(cause, error.message, fix=fix))
+        fix = error.hint or "`labctl status` says what runs."
+        return _reported(name, trail, ProblemError(cause, error.message, fix=fix, commands=(), state=UNKNOWN))
     trail.seen[name] = evidence
     return {"hop": name, "state": "ok", "cause": None, "fix": None, "commands": [], "evidence": evidence}
 
@@ -122,4 +163,4 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
 
 
 def _not_reached(name: str) -> HopReport:
-    return {"hop": name, "state": "not reached", "cause": None, "fix": None, "commands": [], "evidence": {}}
+    return {"hop": name, "state": NOT_REACHED, "cause": None, "fix": None, "commands": [], "evidence": {}}

@@ -90,6 +90,7 @@ CAUSES: Mapping[str, Cause] = {
     "pods-differ": Cause("response", "some pods of the app answer well, and others with an error", 30),
     "pod-not-reached": Cause("response", "some pods that are ready did not get any of the requests"),
     "api-unreachable": Cause("any", "the Kubernetes API does not answer"),
+    "api-not-trusted": Cause("any", "what answers as the Kubernetes API has a certificate that is not valid now"),
     "lab-not-asked": Cause("any", "the Kubernetes API refuses, or the lab's keys do not fit"),
     "namespace-gone": Cause("status", "the network namespace of an isolated lab is gone"),
     "engine-stopped": Cause("status", "the Docker Engine of an isolated lab does not run"),

@@ -77,10 +77,17 @@ class Client:
         return neighbours.ask(addresses, route)
 
     def fetch(
-        self, hostname: str, address: Address, path: str = "/", port: int = web.HTTP, *, tls: bool = False
+        self,
+        hostname: str,
+        address: Address,
+        path: str = "/",
+        port: int = web.HTTP,
+        *,
+        tls: bool = False,
+        seconds: float = web.ANSWER_SECONDS,
     ) -> Exchange:
         """GET a path of a host at an address, timed part by part."""
-        return web.fetch(hostname, address, path, port, tls=tls)
+        return web.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
 
 
 def _address(word: str) -> Address | None:

@@ -14,7 +14,7 @@ from labctl.trace.trail import Trail
 
 def node(trail: Trail) -> Evidence:
     """A node answers ARP for the address with a MAC of its own: the one that MetalLB names, if it has a record of it."""
-    asked, service = trail.address, trail.seen["address"]["service"]
+    asked, service = trail.address, str(trail.seen["address"].get("service", ""))
     route = trail.client.route(asked)
     if route is None or route.gateway:
         way = f"leads to {route.gateway}" if route else "is missing"
@@ -22,7 +22,7 @@ def node(trail: Trail) -> Evidence:
         raise ProblemError("route-missing", text)
     heard = _heard(trail, route)
     owners = {mac: each.name for each in trail.lab.nodes for mac in heard[each.address]}
-    announced = observe.announcing_nodes(trail.cluster).get(tuple(service.split("/")))
+    announced = observe.announcing_nodes(trail.cluster).get((service.partition("/")[0], service.partition("/")[2]))
     macs = sorted(heard[asked])
     evidence: Evidence = {
         "announced_by": announced,

@@ -60,6 +60,8 @@ class Answered:
 
 def response(trail: Trail) -> Evidence:
     """The app answered, from pods that the rule leads to, and a redirect leads somewhere."""
+    if not trail.seen.get("pod"):
+        return _unowned(trail)
     first = _answered(trail, *trail.request())
     evidence = _evidence(trail, first)
     _require_controller(trail, first, evidence)
@@ -69,6 +71,15 @@ def response(trail: Trail) -> Evidence:
         _refuse_own(trail, first, evidence)
         return evidence
     _survey(trail, first, evidence)
+    return evidence
+
+
+def _unowned(trail: Trail) -> Evidence:
+    """Return what came while nobody can say whose pods there are: a pod's own word is enough."""
+    exchange = trail.fetch()
+    answered = Answered(exchange, LogSearch(None, is_complete=False), exchange.pod)
+    evidence = _evidence(trail, answered)
+    _require_controller(trail, answered, evidence)
     return evidence
 
 

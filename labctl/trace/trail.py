@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from labctl import observe
 from labctl.context import Context
-from labctl.errors import LabError, UsageError
+from labctl.errors import LabError, NotReadyError, UsageError
 from labctl.ingress import IngressController
 from labctl.isolation import SETTINGS
 from labctl.lab import Lab
@@ -21,13 +22,16 @@ from labctl.trace.access_log import LogSearch
 from labctl.trace.client import Client
 from labctl.trace.problem import Evidence
 from labctl.wait import Pending
-from labctl.web import HTTP, Exchange
+from labctl.web import ANSWER_SECONDS, HTTP, Exchange
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253
+SECONDS = 4.5
+"""How long a trace may take, whatever is broken."""
+SHORTEST = 0.1
 
 
 @dataclass
@@ -38,11 +42,19 @@ class Trail:
     client: Client
     hostname: str
     path: str
+    cluster: Cluster
+    """The door to the lab's API, which does not wait for it."""
     seen: dict[str, Evidence] = field(default_factory=dict)
+    """By hop; nothing of a hop that could not be asked."""
     match: rules.Match | None = None
     """The rule that takes the request, once it is known."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
+    _end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+
+    def left(self, seconds: float) -> float:
+        """Return for how many of these seconds may be waited: some time is always left to hear an answer that is there."""
+        return min(seconds, max(self._end - time.monotonic(), SHORTEST))
 
     @property
     def lab(self) -> Lab:
@@ -53,11 +65,6 @@ class Trail:
     def controller(self) -> IngressController:
         """Its ingress controller."""
         return self.context.controller
-
-    @property
-    def cluster(self) -> Cluster:
-        """The door to its API."""
-        return self.context.cluster
 
     @property
     def is_app(self) -> bool:
@@ -71,8 +78,15 @@ class Trail:
 
     @property
     def address(self) -> IPv4Address:
-        """Where the request goes."""
-        return IPv4Address(self.seen["name"]["address"])
+        """Where the request goes: to what the name stands for, or else to the address that it should stand for.
+
+        Raises NotReadyError `address-missing` where neither is known.
+        """
+        named = ip_address(self.seen.get("name", {}).get("address") or "::")
+        address = named if isinstance(named, IPv4Address) else self.controllers_address()
+        if address is None:
+            raise NotReadyError(f"no address of {self.hostname} is known", id="address-missing")
+        return address
 
     def controllers_address(self) -> IPv4Address | None:
         """Return the address that names should lead to; None where nobody can say now, which the next hop tells of."""
@@ -101,7 +115,7 @@ class Trail:
 
     def fetch(self) -> Exchange:
         """Make a request."""
-        return self.client.fetch(self.hostname, self.address, self.path)
+        return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(ANSWER_SECONDS))
 
     def search(self, exchange: Exchange) -> LogSearch:
         """Look for a request in the controller's log."""

@@ -18,6 +18,7 @@ Line = list[tuple[str, str]]
 
 COLUMN_GAP = "   "
 NOTHING = "-"
+STYLES = {"broken": "red", "warning": "yellow", "unknown": "yellow"}
 GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
 """The columns that tell good from bad, and what they say when all is well."""
 
@@ -161,7 +162,8 @@ def _cell(value: object) -> str:
 
 def _problem_lines(problem: ProblemReport) -> list[Line]:
     """What is wrong, and below it the fix with the lines to type."""
-    lines: list[Line] = [[(one_line(problem["text"]), "red")]]
+    style = STYLES[problem["state"]]
+    lines: list[Line] = [[(f"{problem['state']}: ", style), (one_line(problem["text"]), style)]]
     if problem["fix"]:
         lines.append([("  fix: ", "dim"), (one_line(problem["fix"]), "")])
     return lines + [[("  $ ", "dim"), (one_line(command), "")] for command in problem["commands"]]

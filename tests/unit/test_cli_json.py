@@ -66,7 +66,7 @@ CASES = (
             "": {"version", "lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"},
             "nodes": {"name", "role", "address", "ready"},
             "apps": {"name", "url", "http"},
-            "problems": {"id", "text", "fix", "commands"},
+            "problems": {"id", "state", "text", "fix", "commands"},
         },
         8,
     ),

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
 from urllib3.exceptions import MaxRetryError
 
@@ -225,6 +226,46 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"
+
+
+@pytest.fixture
+def impatient(cluster: Cluster, client: Client) -> Cluster:
+    made = cluster.impatient()
+    made._cached_client = client
+    return made
+
+
+@pytest.mark.parametrize("is_patient", [True, False])
+def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
+    cluster: Cluster, impatient: Cluster, client: Client, *, is_patient: bool
+) -> None:
+    asked = cluster if is_patient else impatient
+    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
+    for act in (lambda: asked.get("v1", "Node", "demo"), lambda: asked.list("v1", "Node")):
+        with pytest.raises(NotReadyError) as raised:
+            act()
+        assert raised.value.id == "api-unreachable"
+
+    assert [act for act, _ in client.calls].count("get") == (2 if is_patient else 1)
+
+
+def test_a_kubelet_that_gives_no_log_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
+    path = "get /api/v1/namespaces/default/pods/shop-1/log"
+    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # no pool is at hand
+    with pytest.raises(NotReadyError):
+        impatient.log("shop-1", "default")
+
+    assert impatient.get("v1", "Node", "demo") == {"kind": "Node"}
+
+
+def test_every_request_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, object] = {}
+    monkeypatch.setattr(DynamicClient, "__init__", lambda _self, _client, cache_file: None)  # noqa: ARG005 - as the real one
+    monkeypatch.setattr(DynamicClient, "request", lambda _self, *_words, **options: asked.update(options))
+
+    kube._Limited(None, "/nowhere/cache", 1.5).request("get", "/apis")
+
+    assert asked == {"_request_timeout": 1.5}
 
 
 def test_an_api_with_a_foreign_certificate_is_not_waited_for(cluster: Cluster, client: Client) -> None:

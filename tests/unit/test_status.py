@@ -31,11 +31,20 @@ def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict
 
 
 def _problem(context: Context) -> tuple[str, str]:
-    """The id and the text of the only problem of the lab."""
+    """The id and the text of the only problem of the lab, which is broken."""
     report = report_on(context)
-    assert not report["ok"]
     (problem,) = report["problems"]
     assert problem["fix"]
+    assert (report["ok"], problem["state"]) == (False, "broken")
+    return problem["id"], problem["text"]
+
+
+def _doubt(context: Context) -> tuple[str, str]:
+    """The id and the text of the only problem of the lab, which works in spite of it."""
+    report = report_on(context)
+    (problem,) = report["problems"]
+    assert problem["fix"]
+    assert (report["ok"], problem["state"]) == (True, "warning")
     return problem["id"], problem["text"]
 
 
@@ -96,22 +105,25 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
     assert resting.urls == ()
 
 
-def test_an_address_that_nobody_announces_is_a_problem(well: Context, cluster: FakeCluster) -> None:
-    cluster.delete("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system")
-
-    assert _problem(well)[0] == "address-not-announced"
-
-
-def test_an_address_from_elsewhere_is_a_problem(well: Context, cluster: FakeCluster) -> None:
-    status: dict[str, Any] = {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}
+@pytest.mark.parametrize(
+    ("address", "node", "cause"),
+    [
+        (ADDRESS.replace("100", "101"), None, "address-not-announced"),
+        ("10.0.0.7", "demo-worker-1", "address-not-in-pool"),
+    ],
+)
+def test_what_is_wrong_with_a_service_of_others_is_a_warning(
+    well: Context, cluster: FakeCluster, address: str, node: str | None, cause: str
+) -> None:
+    status: dict[str, Any] = {"loadBalancer": {"ingress": [{"ip": address}]}}
     cluster.put("v1", "Service", "odd", "default", status=status)
-    told = {"node": "demo-worker-1", "serviceNamespace": "default", "serviceName": "odd"}
+    told = {"node": node, "serviceNamespace": "default", "serviceName": "odd"}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status=told)
 
-    cause, text = _problem(well)
+    found, text = _doubt(well)
 
-    assert cause == "address-not-in-pool"
-    assert "10.0.0.7" in text
+    assert found == cause
+    assert address in text
 
 
 def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
@@ -134,17 +146,26 @@ def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
     ("waiting", "cause"),
     [({"reason": "ErrImagePull"}, "image-not-pullable"), ({"reason": "ContainerCreating"}, "app-not-ready")],
 )
+@pytest.mark.parametrize("pod", ["ok", "broken"])
 def test_an_app_whose_pods_are_not_ready_is_a_problem_in_their_own_words(
-    well: Context, cluster: FakeCluster, waiting: dict[str, str], cause: str
+    well: Context,
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    waiting: dict[str, str],
+    cause: str,
+    pod: str,
 ) -> None:
+    hops = [hop("pod", "no-pod-ready" if pod == "broken" else None), hop("response")]
+    monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: {"hostname": "x", "ok": True, "hops": hops})
     cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]["readyReplicas"] = 1
     status = {"containerStatuses": [{"name": "my-app", "image": "shop:9", "state": {"waiting": waiting}}]}
     labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
     cluster.put("v1", "Pod", "my-app-7", "default", metadata=labels, status=status)
 
-    problems = {problem["id"]: problem for problem in report_on(well)["problems"]}
+    found, text = _doubt(well) if pod == "ok" else _problem(well)
 
-    assert "default/my-app has 1 of 2 ready; pod my-app-7: " in problems[cause]["text"]
+    assert found == cause
+    assert "default/my-app has 1 of 2 ready; pod my-app-7: " in text
 
 
 def test_a_name_that_is_missing_is_a_problem_and_the_app_is_asked_at_its_address(well: Context) -> None:
@@ -163,7 +184,8 @@ def test_a_block_that_up_would_refuse_is_a_problem_though_the_name_is_found(well
 def test_a_cause_that_was_told_of_is_not_told_of_again_for_every_app(
     well: Context, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
 ) -> None:
-    told: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("rule", "controller-not-ready", "no pod is ready")]}
+    hops = [hop("rule", "controller-not-ready", "no pod is ready"), hop("pod"), hop("response")]
+    told: TraceReport = {"hostname": "x", "ok": False, "hops": hops}
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: told)
     cluster.objects["apps/v1", "Deployment", *SERVICE[2:]]["status"]["readyReplicas"] = 0
 

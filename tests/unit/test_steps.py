@@ -13,7 +13,7 @@ from fake_trace import hop
 from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import assembly, hosts_steps, preflight, record, steps, teardown, trace, web
+from labctl import assembly, hosts_steps, preflight, record, steps, teardown, trace, verify, web
 from labctl.bundle.build import recipe_id
 from labctl.bundle.format import write as describe
 from labctl.config import from_values
@@ -36,10 +36,10 @@ pytestmark = pytest.mark.usefixtures("machine")
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits take no time; returns how long each pause would have been."""
     pauses: list[float] = []
-    for module in (steps, assembly):
+    for module in (steps, assembly, verify):
         clock = partial(sum, pauses)
         monkeypatch.setattr(module, "until", partial(until, clock=clock, sleep=pauses.append, interval=1.0))
-        monkeypatch.setattr(module, "seldom", partial(seldom, clock=clock))
+        monkeypatch.setattr(module, "seldom", partial(seldom, clock=clock), raising=False)
     return pauses
 
 
@@ -492,21 +492,39 @@ def test_hosts_refuses_without_an_address_and_leaves_the_file(
     assert hosts_file.read_bytes() == before
 
 
+@pytest.mark.parametrize(
+    ("status", "updated", "is_borne"),
+    [(503, 2, False), (200, 1, False), (200, 2, True)],
+    ids=["nobody answers", "the version before answers", "another pod answers"],
+)
 def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+    rendered: Context,
+    watched: Watched,
+    cluster: FakeCluster,
+    machine: dict[str, web.Answer],
+    instant: list[float],
+    *,
+    status: int,
+    updated: int,
+    is_borne: bool,
 ) -> None:
     steps.apply_ingress(rendered, watched.say)
     steps.apply_apps(rendered, watched.say)
-    cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]["readyReplicas"] = 0
+    counts = cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]
+    counts.update(readyReplicas=1, updatedReplicas=updated)
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
-    status = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
+    containers = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
     labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
-    cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=status)
+    cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=containers)
+    machine["my-app.local"] = web.Answer(status)
 
-    with pytest.raises(NotReadyError, match=r"pod my-app-1: image example\.com/shop:9") as raised:
-        steps.verify(rendered, watched.say)
-
-    assert raised.value.id == "image-not-pullable"
+    if is_borne:
+        assert not verify.verify(rendered, watched.say).changed
+        assert any("pod my-app-1: image example.com/shop:9" in text for text in watched.texts)
+    else:
+        with pytest.raises(NotReadyError, match=r"pod my-app-1: image example\.com/shop:9") as raised:
+            verify.verify(rendered, watched.say)
+        assert raised.value.id == "image-not-pullable"
     assert not instant
 
 
@@ -520,7 +538,7 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     with pytest.raises(
         NotReadyError, match=r"http://my-app\.local was not ready after 120 s: response: HTTP 503"
     ) as late:
-        steps.verify(rendered, watched.say)
+        verify.verify(rendered, watched.say)
 
     assert late.value.id == "controller-has-no-backend"
     assert late.value.hint == "Mend it. `labctl --name demo up`"
@@ -536,7 +554,7 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: shadowed)
 
     with pytest.raises(NotReadyError) as lasting:
-        steps.verify(rendered, watched.say)
+        verify.verify(rendered, watched.say)
 
     assert lasting.value.id == "hosts-entry-shadowed"
     assert sum(instant) < 10
@@ -550,7 +568,7 @@ def test_an_app_whose_name_is_missing_is_reached_at_its_address(
     steps.apply_apps(rendered, watched.say)
     hosts_file.write_text("127.0.0.1 localhost\n")
 
-    assert "at the lab's address" in steps.verify(rendered, watched.say).text
+    assert "at the lab's address" in verify.verify(rendered, watched.say).text
     assert "my-app.local has no address" in " ".join(watched.texts)
 
 

@@ -21,7 +21,7 @@ from labctl.neighbours import Route
 from labctl.report import HopReport, TraceReport
 from labctl.trace import access_log
 from labctl.trace.client import Client, HostsLine
-from labctl.trace.trail import target
+from labctl.trace.trail import SHORTEST, Trail, target
 from labctl.web import HTTP, Address, Exchange
 
 Key = tuple[str, str, str, str]
@@ -89,7 +89,16 @@ class FakeClient(Client):
     def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - there is one network
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
 
-    def fetch(self, hostname: str, address: Address, path: str = "/", port: int = 80, *, tls: bool = False) -> Exchange:
+    def fetch(
+        self,
+        hostname: str,
+        address: Address,
+        path: str = "/",
+        port: int = 80,
+        *,
+        tls: bool = False,
+        seconds: float = 2.0,  # noqa: ARG002 - it answers at once
+    ) -> Exchange:
         assert address in self.addresses or address == OURS
         self.asked.append((hostname, path, port, tls))
         if port != HTTP:
@@ -552,25 +561,67 @@ def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "cause"),
+    ("error", "cause", "fix"),
     [
-        (NotReadyError("refused", id="api-unreachable"), "api-unreachable"),
-        (RefusedError("no", id="kubernetes-refused", hint="Log in."), "lab-not-asked"),
+        (NotReadyError("refused", id="api-unreachable", hint="Look."), "api-unreachable", "Look."),
+        (RefusedError("untrusted", id="api-not-trusted", hint="The clock?"), "api-not-trusted", "The clock?"),
+        (RefusedError("no", id="kubernetes-refused"), "lab-not-asked", "`labctl status` says what runs."),
     ],
 )
-def test_an_api_that_does_not_answer_breaks_the_first_hop_that_needs_it(
-    world: World, monkeypatch: pytest.MonkeyPatch, error: LabError, cause: str
+@pytest.mark.parametrize(
+    ("pod", "response"),
+    [("my-app-1", ("ok", None)), (None, ("unknown", "answerer-unknown"))],
+    ids=["the pod says who it is", "nobody says who it is"],
+)
+def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unknown(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    error: LabError,
+    cause: str,
+    fix: str,
+    pod: str | None,
+    response: tuple[str, str | None],
 ) -> None:
     def refuse(*_arguments: object) -> None:
         raise error
 
     monkeypatch.setattr(world.cluster, "list", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
-    name, address, *others = world.follow()["hops"]
+    report = world.answers(200, pod).follow()
+    hops = {hop["hop"]: hop for hop in report["hops"]}
 
-    assert name["state"] == "ok"
-    assert (address["state"], address["cause"], address["fix"]) == ("broken", cause, error.hint or address["fix"])
-    assert others == [not_reached(hop) for hop in HOPS[2:]]
+    assert report["ok"]
+    assert hops["name"]["state"] == "ok"
+    for name in ("address", "rule", "pod"):
+        assert (hops[name]["state"], hops[name]["cause"], hops[name]["fix"]) == ("unknown", cause, fix)
+    assert (hops["response"]["state"], hops["response"]["cause"]) == response
+    assert hops["response"]["evidence"]["status"] == 200
+
+
+def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    trail = Trail(world.context, world.client, HOST, "/", world.cluster)
+
+    waits = []
+    for now[0] in (100.0, 103.0, 200.0):
+        waits.append([trail.left(seconds) for seconds in (0.05, 2.0)])
+
+    assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
+
+
+@pytest.mark.parametrize("cause", [None, "pool-exhausted"])
+def test_the_hops_that_all_names_share_need_no_name(
+    world: World, cause: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    if cause:
+        world.set(SERVICE, status={}).event("no available IPs")
+    hops = trace.shared(world.context)
+
+    assert [hop["state"] for hop in hops.values()] == (["broken", "not reached"] if cause else ["ok", "ok"])
+    assert hops["address"]["cause"] == cause
+    assert [hop for hop in world.follow()["hops"] if hop["hop"] in hops] == list(hops.values())
 
 
 @pytest.mark.parametrize("status", [200, 204, 400, 401, 403, 404, 429])
@@ -689,13 +740,13 @@ def test_a_missing_name_may_be_passed_by_at_the_address_that_the_api_tells(world
         world.client.addresses.clear()
     else:
         world.names_lead_to(OTHER, HostsLine(3, OTHER, f"{OTHER} {HOST}", "demo"))
-    report = world.follow(only=trace.QUICK, past=trace.MISSING_NAME)
+    report = world.follow(past=trace.MISSING_NAME)
     broken = trace.broken_hop(report)
 
     assert broken
     assert broken["cause"] == cause
     assert trace.broken_hop(report, trace.MISSING_NAME) is None
-    assert [hop["state"] for hop in report["hops"]] == ["broken", "ok", "ok", "ok", "ok"]
+    assert [hop["state"] for hop in report["hops"]] == ["broken", *["ok"] * 5]
     assert report["hops"][-1]["evidence"]["status"] == 200
 
 
@@ -705,7 +756,7 @@ def test_without_an_address_of_the_lab_the_next_hop_says_why_there_is_none(
 ) -> None:
     world.client.addresses = addresses
     world.client.line = None
-    report = world.set(SERVICE, status={}).follow(only=trace.QUICK, past=trace.MISSING_NAME)
+    report = world.set(SERVICE, status={}).follow(past=trace.MISSING_NAME)
 
     assert report["hops"][1]["cause"] == "address-missing"
 

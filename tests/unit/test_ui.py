@@ -380,7 +380,7 @@ Apps
   NAME     URL                   HTTP
   my-app   http://my-app.local   200
 Problems
-  node demo-worker-1 is not Ready: [kubelet] is silent
+  broken: node demo-worker-1 is not Ready: [kubelet] is silent
     fix: Run `labctl up` to fix it.
     $ labctl --name demo up
 """
@@ -490,6 +490,7 @@ def report() -> StatusReport:
         "problems": [
             {
                 "id": "node-not-ready",
+                "state": "broken",
                 "text": "node demo-worker-1 is not Ready: [kubelet] is silent",
                 "fix": "Run `labctl up` to fix it.",
                 "commands": ["labctl --name demo up"],
