@@ -610,13 +610,13 @@ def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeyp
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
 
 
-@pytest.mark.parametrize("cause", [None, "pool-exhausted"])
+@pytest.mark.parametrize("cause", [None, "service-not-a-load-balancer"])
 def test_the_hops_that_all_names_share_need_no_name(
     world: World, cause: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trace, "Client", lambda: world.client)
     if cause:
-        world.set(SERVICE, status={}).event("no available IPs")
+        world.set(SERVICE, status={}, spec={"type": "ClusterIP"})
     hops = trace.shared(world.context)
 
     assert [hop["state"] for hop in hops.values()] == (["broken", "not reached"] if cause else ["ok", "ok"])
