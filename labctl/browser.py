@@ -9,46 +9,57 @@ import webbrowser
 from collections.abc import Mapping
 from pathlib import Path
 
+from labctl import trace
 from labctl.context import Context
-from labctl.errors import MissingError, UsageError
+from labctl.errors import BrokenError, MissingError
 from labctl.paths import home as home_folder
 from labctl.paths import private_folder
 from labctl.process import last_lines
 from labctl.proxies import without_proxy
+from labctl.report import OpenReport
+from labctl.trace.problem import labctl
+from labctl.trace.trail import target
 
 START_SECONDS = 3.0
 """A browser with a window that cannot start has ended by then; one that still runs shows the page."""
 
 
-def opened(context: Context, hostname: str | None) -> dict[str, str]:
-    """The page of the app with that hostname, or of the first app, is open in the user's browser; both are named.
+def opened(context: Context, wanted: str | None) -> OpenReport:
+    """Open the page of a hostname or URL, by default the first app's, in the user's browser; return both.
 
-    The browser runs in the network that this process is in. A browser of the terminal has ended by then. Raises
-    UsageError `no-app` and `hostname-unknown`, and MissingError `browser-not-found` and `browser-failed`.
+    The lab is looked at first. The browser runs in the network that this process is in; one of the terminal has ended
+    by then. Raises BrokenError where the page could not be loaded: `lab-not-running`, or the cause of the first broken
+    hop; UsageError as `trace` does; MissingError `browser-not-found` and `browser-failed`.
     """
-    url = _url(context, hostname)
+    hostname, _ = target(context, wanted)
+    url = wanted if wanted and "://" in wanted else f"http://{hostname}"
+    _require_running(context)
+    report = trace.follow(context, wanted)
+    if hop := trace.broken_hop(report):
+        raise BrokenError(
+            f"{url} cannot be opened: {hop['hop']}: {trace.finding(hop)}",
+            id=str(hop["cause"]),
+            hint="\n".join([hop["fix"] or "", *hop["commands"]]),
+        )
     browser = _browser(context, url)
     if isinstance(browser, webbrowser.GenericBrowser | webbrowser.UnixBrowser):
         line = [browser.name, *(argument.replace("%s", url) for argument in browser.args)]
         _start(line, context, url, in_terminal=_is_of_the_terminal(browser))
     elif not browser.open(url):
         raise _failed(browser.name, url)
-    return {"url": url, "browser": browser.name}
+    return {"url": url, "browser": browser.name, "warnings": [hop for hop in report["hops"] if hop["cause"]]}
 
 
-def _url(context: Context, hostname: str | None) -> str:
-    apps = {app.hostname: app for app in context.lab.apps}
-    if not apps:
-        raise UsageError(
-            f"the lab {context.lab.name} has no app", id="no-app", hint="Give it one in labctl.yaml, and `labctl up`."
+def _require_running(context: Context) -> None:
+    """Raise BrokenError where no node runs: there may be no route to the lab's addresses, and others would be asked."""
+    isolation = context.isolation
+    has_engine = not context.isolated or (isolation.exists() and isolation.engine_runs())
+    if not has_engine or not context.provider.running():
+        raise BrokenError(
+            f"the lab {context.lab.name} does not run: none of its nodes does",
+            id="lab-not-running",
+            hint=f"Bring it back.\n{labctl(context.lab.name, 'resume')}",
         )
-    if hostname is not None and hostname not in apps:
-        raise UsageError(
-            f"the lab {context.lab.name} has no app at {hostname}",
-            id="hostname-unknown",
-            hint=f"It has {', '.join(apps)}.",
-        )
-    return apps[hostname or next(iter(apps))].url
 
 
 def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:

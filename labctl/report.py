@@ -85,6 +85,14 @@ class TraceReport(TypedDict):
     hops: list[HopReport]
 
 
+class OpenReport(TypedDict):
+    """A page that was opened, and the hops on its way that are not well, though none is broken."""
+
+    url: str
+    browser: str
+    warnings: list[HopReport]
+
+
 class CommandReport(TypedDict):
     """A command that a demo ran; `code` is None where it did not end by itself."""
 

@@ -18,7 +18,7 @@ from typer.exceptions import TyperException
 from labctl import __version__, endings, streams, ui
 from labctl.arguments import hoisted, is_verbose, lab_name, wants_json, writes_events
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
-from labctl.cli.options import BundleFolder, Hostname, Ingress, Provider, Target, Workers, Yes
+from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.errors import ExitCode, LabError, UsageError
 
@@ -198,15 +198,16 @@ def trace(
 @app.command("open")
 def open_page(
     context: typer.Context,
-    hostname: Hostname = None,
+    target: Target = None,
 ) -> None:
     """Open an app's page in the browser.
 
-    For an isolated lab, the browser runs in the lab's network. BROWSER names another browser.
+    Where the page cannot be loaded, it says what is broken, and the exit code is 8. For an isolated lab, the browser
+    runs in the lab's network. BROWSER names another browser.
     """
     from labctl import browser, session
 
-    ui.document(browser.opened(session.entered(context.obj), hostname), context.obj.output, sys.stdout, ui.values)
+    ui.document(browser.opened(session.entered_if_up(context.obj), target), context.obj.output, sys.stdout, ui.opened)
 
 
 @app.command("list")

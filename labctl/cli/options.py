@@ -32,12 +32,6 @@ BundleFolder = Annotated[
         "--bundle", envvar=paths.BUNDLE, metavar="DIR", parser=folder, help="Boot from the bundle in this folder."
     ),
 ]
-Hostname = Annotated[
-    str | None,
-    typer.Argument(
-        metavar="HOSTNAME", autocompletion=complete.hostnames, help="Hostname of an app.  [default: the first app's]"
-    ),
-]
 Target = Annotated[
     str | None,
     typer.Argument(

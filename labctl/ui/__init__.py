@@ -27,7 +27,7 @@ from labctl.ui.demo import (
 from labctl.ui.findings import findings
 from labctl.ui.progress import JsonWatcher, Result, Watcher, watcher
 from labctl.ui.screen import Output
-from labctl.ui.trace import trace
+from labctl.ui.trace import opened, trace
 
 __all__ = [
     "RECORDED_HEIGHT",
@@ -48,6 +48,7 @@ __all__ = [
     "indented",
     "lines",
     "load_text",
+    "opened",
     "rows",
     "show_error",
     "show_error_json",

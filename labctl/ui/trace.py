@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from labctl.report import HopReport, TraceReport
-from labctl.ui.screen import console, one_line, symbols
+from labctl.report import HopReport, OpenReport, TraceReport
+from labctl.ui.screen import console, one_line, printable, symbols
 
 Evidence = Mapping[str, Any]
 HOP_WIDTH = max(map(len, ("name", "address", "node", "rule", "pod", "response")))
@@ -39,6 +39,15 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
             screen.print(
                 Text.assemble((f"  {signs.path} {'':<{HOP_WIDTH}}  ", "dim"), one_line(sentence)), soft_wrap=True
             )
+
+
+def opened(report: OpenReport, stdout: TextIO) -> None:
+    """Print which page was opened where, and what is not well on its way."""
+    print(f"url: {report['url']}\nbrowser: {report['browser']}", file=stdout)
+    for hop in report["warnings"]:
+        advice = [f"  {line}" for line in (hop["fix"] or "", *hop["commands"]) if line]
+        found = f"{hop['state']}: {hop['hop']}: {hop['evidence'].get('finding', '')}"
+        print(*map(one_line, [found]), *map(printable, advice), sep="\n", file=stdout)
 
 
 def _sentences(hop: HopReport) -> Sequence[str]:

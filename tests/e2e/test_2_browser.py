@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -75,6 +76,19 @@ def test_a_browser_in_the_labs_network_reads_the_apps_page_at_its_name_alone(lab
     assert "Welcome to nginx!" in _browse(lab, chromium, "http://my-app.local", "--dump-dom")
     assert "404" in (other := _browse(lab, chromium, "http://nobody.local", "--dump-dom"))
     assert "Welcome to nginx!" not in other
+
+
+def test_open_looks_at_the_lab_and_opens_no_page_that_cannot_load(lab: RealLab) -> None:
+    user = replace(lab, environment={"BROWSER": "true %s &"})
+    opened = user.labctl("-o", "json", "open").document()
+    unserved = user.labctl("-o", "json", "open", "nobody.local", code=8).document()
+    lab.labctl("hosts", "remove")
+    nameless = user.labctl("-o", "json", "open", code=8).document()
+    lab.labctl("hosts", "sync")
+
+    assert (opened["url"], opened["browser"], opened["warnings"]) == ("http://my-app.local", "true", [])
+    assert unserved["error"]["id"] == "hostname-not-served"
+    assert nameless["error"]["id"] == "hosts-entry-missing"
 
 
 def _screenshot(lab: RealLab, chromium: str, url: str, path: Path) -> Path:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import IO
 
 import pytest
-from fakes import lab
+from fake_trace import hop
+from fakes import FakeProvider, lab
 
-from labctl import browser, cli, session
+from labctl import browser, cli, session, trace
 from labctl.context import Context
-from labctl.errors import MissingError, UsageError
+from labctl.errors import BrokenError, MissingError, UsageError
+from labctl.isolation import Isolation
 from labctl.proxies import without_proxy
+from labctl.report import HopReport, OpenReport, TraceReport
 
 URL = "http://my-app.local"
 DESKTOP = webbrowser.BackgroundBrowser("xdg-open")
@@ -61,6 +64,27 @@ class Programs:
         return self
 
 
+@pytest.fixture(autouse=True)
+def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> dict[str, HopReport]:
+    """A lab that runs, whose hops are well but for what a test says."""
+    provider.nodes |= {node.name for node in context.lab.nodes}
+    found = {name: hop(name) for name in trace.HOPS}
+
+    def follow(_context: Context, wanted: str | None) -> TraceReport:
+        reports = list(found.values())
+        return {
+            "hostname": wanted or "",
+            "ok": trace.broken_hop({"hostname": "", "ok": False, "hops": reports}) is None,
+            "hops": reports,
+        }
+
+    monkeypatch.setattr(Context, "provider", provider)
+    monkeypatch.setattr(trace, "follow", follow)
+    monkeypatch.setattr(Isolation, "exists", lambda _self: True)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: True)
+    return found
+
+
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
     """Programs that a test may start, and that are none. Nothing says which browser is the user's."""
@@ -87,7 +111,7 @@ def test_the_first_apps_page_is_opened_and_left_in_the_browser(
 ) -> None:
     _offers(monkeypatch, DESKTOP)
 
-    assert browser.opened(context, None) == {"url": URL, "browser": "xdg-open"}
+    assert browser.opened(context, None) == OpenReport(url=URL, browser="xdg-open", warnings=[])
     assert (programs.detached, programs.in_terminal) == ([["xdg-open", URL]], [])
 
 
@@ -99,14 +123,28 @@ def test_a_hostname_chooses_the_app(context: Context, programs: Programs, monkey
     assert programs.detached == [["xdg-open", "http://shop.test"]]
 
 
-def test_a_hostname_that_no_app_has_is_wrong_usage_and_those_there_are_are_named(
-    context: Context, programs: Programs
+@pytest.mark.parametrize(
+    ("wanted", "url"),
+    [("other.test", "http://other.test"), ("http://other.test/docs?page=2", "http://other.test/docs?page=2")],
+)
+def test_any_page_that_the_lab_serves_can_be_opened(
+    wanted: str, url: str, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UsageError, match=r"no app at shop\.test") as raised:
-        browser.opened(context, "shop.test")
+    _offers(monkeypatch, DESKTOP)
 
-    assert (raised.value.id, raised.value.hint) == ("hostname-unknown", "It has my-app.local.")
-    assert (programs.detached, programs.in_terminal) == ([], [])
+    assert browser.opened(context, wanted)["url"] == url
+    assert programs.detached == [["xdg-open", url]]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "error"),
+    [("https://my-app.local", "url-invalid"), ("my app", "hostname-invalid"), ("-x", "hostname-invalid")],
+)
+def test_what_is_no_page_of_a_lab_is_refused(wanted: str, error: str, context: Context, programs: Programs) -> None:
+    with pytest.raises(UsageError) as raised:
+        browser.opened(context, wanted)
+
+    assert (raised.value.id, programs.detached) == (error, [])
 
 
 def test_a_lab_without_apps_has_no_page(context: Context) -> None:
@@ -114,6 +152,59 @@ def test_a_lab_without_apps_has_no_page(context: Context) -> None:
         browser.opened(replace(context, lab=lab(apps=[])), None)
 
     assert raised.value.id == "no-app"
+
+
+# Whether it can be loaded
+
+
+def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
+    context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
+) -> None:
+    _offers(monkeypatch, DESKTOP)
+    hops["node"] = hop("node", "arp-silent", "nobody answers ARP", fix="Run `labctl up` to fix it.")
+    hops["rule"] = hop("rule", state="not reached")
+
+    with pytest.raises(BrokenError, match=f"{URL} .*node: nobody answers ARP") as raised:
+        browser.opened(context, None)
+    assert (raised.value.id, raised.value.exit_code) == ("arp-silent", 8)
+    assert raised.value.hint.splitlines() == ["Run `labctl up` to fix it.", "labctl --name demo up"]
+    assert programs.detached == []
+
+
+@pytest.mark.parametrize("state", ["warning", "unknown"])
+def test_what_does_not_break_the_page_is_told_and_the_page_opened(
+    state: str, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
+) -> None:
+    _offers(monkeypatch, DESKTOP)
+    hops["pod"] = hop("pod", "pod-not-ready", "one of two is not ready", state=state)
+
+    assert browser.opened(context, None)["warnings"] == [hops["pod"]]
+    assert programs.detached == [["xdg-open", URL]]
+
+
+@pytest.mark.parametrize(
+    ("isolated", "has_network", "has_engine"),
+    [(False, False, False), (True, False, False), (True, True, False), (True, True, True)],
+)
+def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
+    isolated: bool,  # noqa: FBT001 - a column of the table
+    has_network: bool,  # noqa: FBT001 - a column of the table
+    has_engine: bool,  # noqa: FBT001 - a column of the table
+    context: Context,
+    provider: FakeProvider,
+    programs: Programs,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _self: has_network)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: has_engine)
+    monkeypatch.setattr(trace, "follow", lambda *_arguments: pytest.fail("the lab was asked"))
+    provider.nodes.clear()
+
+    with pytest.raises(BrokenError) as raised:
+        browser.opened(replace(context, isolated=isolated), None)
+    assert raised.value.id == "lab-not-running"
+    assert raised.value.hint.splitlines()[1:] == ["labctl --name demo resume"]
+    assert programs.detached == []
 
 
 # Which browser
@@ -166,7 +257,7 @@ def test_a_browser_that_python_has_its_own_way_to_is_asked_that_way(
 
     _offers(monkeypatch, Script("default"))
     if works:
-        assert browser.opened(context, None) == {"url": URL, "browser": "default"}
+        assert browser.opened(context, None) == OpenReport(url=URL, browser="default", warnings=[])
     else:
         with pytest.raises(MissingError, match="default did not open"):
             browser.opened(context, None)
@@ -308,12 +399,17 @@ def test_the_command_enters_the_labs_network_and_says_what_was_opened_where(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    def opened(made: Context, wanted: str | None) -> dict[str, str]:
+    def opened(made: Context, wanted: str | None) -> OpenReport:
         assert (made, wanted) == (context, hostname)
-        return {"url": URL, "browser": "firefox"}
+        return {"url": URL, "browser": "firefox", "warnings": []}
 
-    monkeypatch.setattr(session, "entered", lambda _session: context)
+    monkeypatch.setattr(session, "entered_if_up", lambda _session: context)
     monkeypatch.setattr(browser, "opened", opened)
 
     cli.app(["-o", "json", *typed], standalone_mode=False)
-    assert json.loads(capsys.readouterr().out) == {"version": 1, "url": URL, "browser": "firefox"}
+    assert json.loads(capsys.readouterr().out) == {
+        "version": 1,
+        "url": URL,
+        "browser": "firefox",
+        "warnings": [],
+    }

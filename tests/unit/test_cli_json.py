@@ -71,7 +71,7 @@ CASES = (
         8,
     ),
     Case("trace", {"": {"version", "hostname", "ok", "hops"}, "hops": HOP}),
-    Case("open", {"": {"version", "url", "browser"}}),
+    Case("open", {"": {"version", "url", "browser", "warnings"}}),
     Case("doctor", {"": {"version", "lab", "ok", "checks"}, "checks": CHECK}),
     Case("logs", {"": {"version", "lab", "lines"}}),
     Case("logs --export out", {"": {"version", "lab", "folder", "files", "missing"}, "missing": {"file", "reason"}}),
@@ -91,6 +91,7 @@ CASES = (
     Case("completion zsh", {"": {"version", "shell", "script"}}),
     Case("version", {"": {"version", "labctl", "bundle", "kubernetes", "metallb", "vagrant", "engine"}}),
 )
+OPENED = {"url": "http://my-app.local", "browser": "firefox", "warnings": []}
 FOUND = doctor.Examined(doctor.CHECKS[0], doctor.Finding(doctor.State.OK, "vagrant, docker"))
 DOCUMENTS = [case for case in CASES if case.keys]
 RUNS = [case for case in CASES if not case.keys]
@@ -121,7 +122,7 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     monkeypatch.setattr(inventory, "_answer", lambda *_arguments: None)
-    monkeypatch.setattr(browser, "opened", lambda *_arguments: {"url": "http://my-app.local", "browser": "firefox"})
+    monkeypatch.setattr(browser, "opened", lambda *_arguments: OPENED)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
     monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO, ExitCode.OK))
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [FOUND])

@@ -241,3 +241,17 @@ def shown(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any]
     stdout = io.StringIO()
     ui.trace(traced(seen, broken, evidence), stdout)
     return stdout.getvalue()
+
+
+def test_what_was_opened_is_told_with_what_is_not_well_on_its_way() -> None:
+    warning = told("pod", "pod-not-ready", "one of two is not ready", state="warning", fix="Look at it.")
+    screen = io.StringIO()
+    ui.opened({"url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
+
+    assert screen.getvalue().splitlines() == [
+        "url: http://my-app.local",
+        "browser: firefox",
+        "warning: pod: one of two is not ready",
+        "  Look at it.",
+        "  labctl --name demo up",
+    ]
