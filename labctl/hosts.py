@@ -111,10 +111,11 @@ def entries(content: bytes) -> Iterator[Entry]:
     for number, line in enumerate(content.split(b"\n"), 1):
         if marker := _MARKER.match(line):
             block = marker[2].decode() if marker[1] == b"BEGIN" else None
-        text = line.decode(errors="replace").strip()
-        address, *names = text.partition("#")[0].casefold().split() or [""]
-        if names:
-            yield Entry(number, address, tuple(names), text, block)
+        # Bytes: the C library knows ASCII's blanks and letters only.
+        words = line.partition(b"#")[0].lower().split()
+        if len(words) > 1:
+            address, *names = (word.decode(errors="replace") for word in words)
+            yield Entry(number, address, tuple(names), line.decode(errors="replace").strip(), block)
 
 
 def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:

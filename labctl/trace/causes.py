@@ -24,11 +24,19 @@ CAUSES: Mapping[str, Cause] = {
     "hosts-entry-outdated": Cause(
         "name", "labctl's own line gives an address that the ingress controller does not have"
     ),
-    "hosts-entry-shadowed": Cause("name", "another line of the hosts file gives the hostname another address", 2),
+    "hosts-entry-shadowed": Cause(
+        "name", "another line of the hosts file gives the hostname another address, and browsers stay with it", 2
+    ),
     "hosts-entry-of-another-lab": Cause("name", "the block of another lab has the same hostname", 2),
-    "hosts-entry-doubled": Cause("name", "the right address comes first, and another line gives a second one"),
-    "hosts-file-not-read": Cause("name", "the line is in a file that this machine's resolver does not read"),
+    "hosts-entry-doubled": Cause(
+        "name", "another line gives the hostname a second address, and browsers get to the right one nevertheless"
+    ),
+    "hosts-file-not-read": Cause("name", "the hosts file has the line, and this machine's resolver does not go by it"),
+    "hosts-file-unreadable": Cause("name", "not every user may read the hosts file", 2),
+    "hosts-damaged": Cause("name", "markers of labctl in the hosts file do not pair up, so `up` refuses to write it"),
     "name-resolves-elsewhere": Cause("name", "another name server than the hosts file gives another address", 10),
+    "resolver-silent": Cause("name", "the resolver does not answer in time, though the hosts file has the line", 10),
+    "proxy-in-the-way": Cause("name", "programs with the user's environment ask a proxy for the hostname"),
     "hostname-not-served": Cause("name", "neither an app nor an Ingress of the lab has this hostname", 2),
     "pool-missing": Cause("address", "MetalLB has no IPAddressPool, or not the lab's own"),
     "pool-overlapped": Cause("address", "a pool of somebody else keeps `up` from making the lab's own", 5),

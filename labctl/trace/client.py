@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import os
+import queue
 import socket
+import threading
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
-from labctl import hosts, neighbours, web
+from labctl import hosts, namespaces, neighbours, web
 from labctl.neighbours import Route
+from labctl.trace import knock
+from labctl.trace.knock import Knock
 from labctl.web import Address, Exchange
 
 HOSTS = Path("/etc/hosts")
 """The file that the system's resolver reads, whatever file the lab is told to write."""
+NSSWITCH = Path("/etc/nsswitch.conf")
+RESOLVE_SECONDS = 2.0
+"""How long a browser's user would wait for a name. A hosts file takes milliseconds, a name server less than a second."""
+LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,29 +45,52 @@ class Client:
         return HOSTS
 
     @property
+    def nsswitch(self) -> Path:
+        """The file that says which sources the system's resolver asks, in which order."""
+        return NSSWITCH
+
+    @property
     def is_root(self) -> bool:
         """Whether this user may write the hosts file without sudo."""
         return os.geteuid() == 0
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The user's environment."""
+        return os.environ
+
     def resolve(self, hostname: str) -> tuple[list[Address], float]:
-        """Return the addresses that the system's resolver has for a name, in its order, and the seconds it took."""
+        """Return the addresses that the system's resolver has for a name, in its order, and the seconds it took.
+
+        There are none where it has none, and where it does not answer in RESOLVE_SECONDS.
+        """
         began = time.monotonic()
+        answers: queue.Queue[list[Address]] = queue.Queue()
+        # A lookup cannot be interrupted: its thread is left behind.
+        threading.Thread(target=lambda: answers.put(_lookup(hostname)), daemon=True).start()
         try:
-            found = socket.getaddrinfo(hostname, web.HTTP, type=socket.SOCK_STREAM)
-        except (socket.gaierror, UnicodeError):
+            found = answers.get(timeout=RESOLVE_SECONDS)
+        except queue.Empty:
             found = []
-        addresses = [ip_address(str(entry[4][0]).partition("%")[0]) for entry in found]
-        return list(dict.fromkeys(addresses)), time.monotonic() - began
+        return found, time.monotonic() - began
+
+    def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
+        """Return the lines of the hosts file that name a host, in their order; without those that are no address's."""
+        return tuple(
+            HostsLine(entry.number, address, entry.text, entry.block)
+            for entry in hosts.entries(self.hosts_content())
+            if hostname.casefold() in entry.names and (address := _address(entry.address))
+        )
 
     def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
         """Return the first line of the hosts file that gives the name this address; None where there is none.
 
-        A name may have several lines, and the resolver sorts their addresses: the first line need not be the one that counts.
+        A name may have several lines, and the resolver sorts their addresses: the first line need not be the one that
+        counts. To a program that wants no IPv6, glibc gives 127.0.0.1 for a line with ::1.
         """
-        for entry in hosts.entries(self.hosts_content()):
-            if hostname.casefold() in entry.names and _address(entry.address) == address:
-                return HostsLine(entry.number, address, entry.text, entry.block)
-        return None
+        lines = self.hosts_lines(hostname)
+        accepted = (address, *LOOPBACKS) if address == LOOPBACKS[0] else (address,)
+        return next((line for each in accepted for line in lines if line.address == each), None)
 
     def hosts_content(self) -> bytes:
         """Return what is in the hosts file; nothing where the resolver cannot read it either."""
@@ -67,6 +98,17 @@ class Client:
             return self.hosts.read_bytes()
         except OSError:
             return b""
+
+    def is_mounted(self, file: Path) -> bool:
+        """Whether something is mounted at the place of a file, which then cannot be replaced by another."""
+        try:
+            return bool(namespaces.mounts_below(file))
+        except OSError:  # no Linux
+            return False
+
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = web.HTTP) -> dict[Address, Knock]:
+        """Return what happens to one TCP connection to each of the addresses, as a browser would make it."""
+        return knock.knock(addresses, port, seconds)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None where it has none."""
@@ -90,8 +132,35 @@ class Client:
         return web.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
 
 
-def _address(word: str) -> Address | None:
+def _lookup(hostname: str) -> list[Address]:
+    """Return a name's addresses for programs that take every kind, among them those for programs that do as browsers.
+
+    Those leave out the kind of address of which this machine has none itself. What they try before an address that both
+    have comes before it here as well.
+    """
+    found = list(dict.fromkeys(_addresses(hostname, 0)))
+    browsers = list(dict.fromkeys(_addresses(hostname, socket.AI_ADDRCONFIG))) if found else []
+    for place, address in enumerate(browsers):
+        if address not in found:
+            later = (found.index(each) for each in browsers[place + 1 :] if each in found)
+            found.insert(next(later, len(found)), address)
+    return found
+
+
+def _addresses(hostname: str, flags: int) -> Iterator[Address]:
     try:
-        return ip_address(word)
+        entries = socket.getaddrinfo(hostname, web.HTTP, type=socket.SOCK_STREAM, flags=flags)
+    except (OSError, UnicodeError):
+        return
+    for entry in entries:
+        if address := _address(str(entry[4][0])):
+            yield address
+
+
+def _address(word: str) -> Address | None:
+    """Return the address as it is connected to: an IPv4 address that is written as IPv6 is one of IPv4."""
+    try:
+        address = ip_address(word)
     except ValueError:
         return None
+    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

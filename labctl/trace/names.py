@@ -1,65 +1,109 @@
-"""The first hop: what the hostname stands for on this machine, and which line of which file says so."""
+"""The first hop: whom browsers ask for the hostname on this machine, and which line of which file says so."""
 
 from __future__ import annotations
 
-import re
-import shlex
-from ipaddress import IPv4Address
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
 
-from labctl import hosts, hosts_entry
+from labctl import observe
 from labctl.errors import LabError
-from labctl.trace.client import HostsLine
-from labctl.trace.problem import WARNING, Evidence, ProblemError, labctl
+from labctl.trace import absence, hosts_edits, served, surroundings
+from labctl.trace.client import RESOLVE_SECONDS, HostsLine
+from labctl.trace.knock import CONNECTED, REFUSED, SILENT, Knock
+from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.trail import Trail
-from labctl.web import Address
+from labctl.web import HTTP, Address
 
 MILLI = 1000
+KNOCK_SECONDS = 1.0
+"""TCP sends a first packet again after a second: who has not answered by then keeps a browser waiting."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stranger:
+    """An address that the name stands for and that is not the lab's."""
+
+    address: Address
+    line: HostsLine | None
+    """None where it is not in the hosts file."""
+    knock: Knock | None
+    """None where browsers come to the lab's address first."""
+
+    @property
+    def keeps_browsers(self) -> bool:
+        """Whether a browser stays with this address, or waits for it.
+
+        An address of IPv6 that is silent costs a browser 0.3 s, after which it tries one of IPv4 as well.
+        """
+        if self.knock is None or self.knock.outcome == REFUSED:
+            return False
+        return self.knock.outcome == CONNECTED or isinstance(self.address, IPv4Address)
 
 
 def name(trail: Trail) -> Evidence:
     """The name leads to the ingress controller's address and nowhere else; this line of this file says so."""
     found, seconds = trail.client.resolve(trail.hostname)
     wanted = trail.controllers_address()
-    if not _is_served(trail):
-        raise _unserved(trail)
+    if not served.is_served(trail):
+        raise served.unserved(trail, found)
     if not found:
-        raise _absent(trail, wanted)
-    line = trail.client.hosts_line(trail.hostname, found[0])
+        raise absence.absent(trail, wanted, is_silent=seconds >= RESOLVE_SECONDS)
+    right = wanted or next((each for each in found if each in trail.lab.pool), None)
+    address = right if right in found else found[0]
     evidence: Evidence = {
-        "address": str(found[0]),
-        "source": _source(trail, line),
+        "address": str(address),
+        "source": _source(trail, trail.client.hosts_line(trail.hostname, address)),
         "milliseconds": round(seconds * MILLI, 1),
+        "others": [],
     }
-    if wanted is None or found == [wanted]:
-        return evidence
-    strangers = [each for each in found if each != wanted]
-    if found[0] == wanted:
-        raise _doubled(trail, strangers[0], evidence)
-    raise _misled(trail, found[0], wanted, line, evidence)
+    if right is None and not _is_api_away(trail):
+        return evidence  # the next hop tells why there is no address
+    strangers = _strangers(trail, found, right)
+    evidence["others"] = [_described(trail, each) for each in strangers]
+    if right not in found:
+        raise _misled(trail, strangers, wanted, evidence)
+    if right and strangers:
+        raise _beside(trail, strangers, right, evidence)
+    if problem := surroundings.doubt(trail, evidence):
+        raise problem
+    return evidence
 
 
-def _is_served(trail: Trail) -> bool:
-    """Whether the lab has the hostname; where nobody can say now, it may."""
-    if trail.is_app:
-        return True
+def _is_api_away(trail: Trail) -> bool:
+    controller = trail.controller
     try:
-        rules = trail.rules()
+        observe.load_balancer_address(trail.cluster, controller.namespace, controller.service)
     except LabError:
         return True
-    return bool(rules.served or rules.foreign or rules.canaries)
+    return False
 
 
-def _unserved(trail: Trail) -> ProblemError:
-    lab = trail.lab
-    known = ", ".join(app.hostname for app in lab.apps) or "none"
-    return ProblemError(
-        "hostname-not-served",
-        f"neither an app nor an Ingress of the lab {lab.name} has the hostname {trail.hostname}; its apps have {known}",
-        fix="That is this machine itself: ask for a hostname of the lab."
-        if trail.hostname.rpartition(".")[2] == "localhost"
-        else f"Give the lab an app with this hostname: `labctl app add NAME --host {trail.hostname}`.",
-        commands=(),
-    )
+def _strangers(trail: Trail, found: Sequence[Address], right: Address | None) -> list[Stranger]:
+    """Return the addresses that are not the right one; those that browsers try before it, with what happens there.
+
+    A name server changes the order of its addresses from answer to answer: each of those may come first. Lines that the
+    resolver passes over, as glibc does without `multi on`, count for programs that read the file themselves.
+    """
+    lines: dict[Address, HostsLine | None] = {each: trail.client.hosts_line(trail.hostname, each) for each in found}
+    first: list[Address] = []
+    if right in found:
+        place = found.index(right)
+        first = [
+            each for number, each in enumerate(found) if number < place or (number > place and lines[each] is None)
+        ]
+        for line in trail.client.hosts_lines(trail.hostname):
+            lines.setdefault(line.address, line)
+    knocks = trail.client.knock(first, KNOCK_SECONDS) if first else {}
+    return [Stranger(each, line, knocks.get(each)) for each, line in lines.items() if each != right]
+
+
+def _described(trail: Trail, stranger: Stranger) -> Evidence:
+    return {
+        "address": str(stranger.address),
+        "source": _source(trail, stranger.line),
+        "connection": stranger.knock.outcome if stranger.knock else None,
+    }
 
 
 def _source(trail: Trail, line: HostsLine | None) -> str:
@@ -68,117 +112,94 @@ def _source(trail: Trail, line: HostsLine | None) -> str:
     return f"{trail.hosts}, line {line.number}: {line.text}"
 
 
-def _absent(trail: Trail, wanted: IPv4Address | None) -> ProblemError:
-    """Return why the name has no address, and the line that gives it one."""
-    own, read = trail.lab.hosts_file, trail.client.hosts
-    entry = f"{wanted} {trail.hostname}" if wanted else ""
-    evidence: Evidence = {"address": None, "line": entry or None, "file": str(trail.hosts)}
-    if wanted and trail.client.hosts_line(trail.hostname, wanted):
-        return ProblemError(
-            "hosts-file-not-read",
-            f"{trail.hostname} has no address, though {trail.hosts} has the line {entry}: the resolver does not read it",
-            evidence,
-            fix="Write `files` first in the line `hosts:` of /etc/nsswitch.conf.",
-            commands=(),
-        )
-    if wanted and own != read and entry in _block(trail):
-        return ProblemError(
-            "hosts-file-not-read",
-            f"{trail.hostname} has no address: labctl writes {own} (`hosts_file`), and this machine's resolver reads "
-            f"{read}",
-            evidence,
-            fix=f"Add the line `{entry}` to {trail.hosts}, or let the resolver read {own}.",
-            commands=_append(trail, wanted),
-        )
-    text = f"{trail.hostname} has no address: {trail.hosts} does not name it, and no other resolver knows it"
-    if wanted is None:  # the next hop tells why there is no address
-        return ProblemError("hosts-entry-missing", text, evidence)
-    by = "`labctl hosts sync` adds" if trail.is_app and own == read else "Add"
-    fix = f"{by} the line `{entry}` to {trail.hosts}."
-    return ProblemError("hosts-entry-missing", text, evidence, fix=fix, commands=_write(trail, wanted))
-
-
 def _misled(
-    trail: Trail, found: Address, wanted: IPv4Address, line: HostsLine | None, evidence: Evidence
+    trail: Trail, strangers: Sequence[Stranger], wanted: IPv4Address | None, evidence: Evidence
 ) -> ProblemError:
-    right = f"the ingress controller has {wanted}"
+    """Return what is wrong where the right address is not among those of the name."""
+    first = strangers[0]
+    line = first.line
+    right = f"the ingress controller has {wanted}" if wanted else f"the lab has {trail.lab.pool}"
+    if wanted and line is None and trail.client.hosts_line(trail.hostname, wanted):
+        return absence.unread(trail, f"the system's resolver says {first.address}", evidence)
+    cause, where = _cause(trail, first, "hosts-entry-shadowed"), _where(trail, first)
+    return ProblemError(
+        cause,
+        f"{where} gives {trail.hostname} the address {first.address}; {right}",
+        evidence,
+        fix=_fix(trail, first, wanted),
+        commands=_commands(trail, cause, strangers, wanted),
+    )
+
+
+def _beside(trail: Trail, strangers: Sequence[Stranger], right: Address, evidence: Evidence) -> ProblemError:
+    """Return what is wrong where the name stands for other addresses than the right one as well."""
+    blocking = [each for each in strangers if each.keeps_browsers]
+    first = (blocking or [each for each in strangers if each.knock] or list(strangers))[0]
+    cause = _cause(trail, first, "hosts-entry-shadowed" if blocking else "hosts-entry-doubled")
+    wanted = IPv4Address(right)
+    return ProblemError(
+        cause,
+        f"{_where(trail, first)} gives {trail.hostname} the address {first.address}, {_course(first, wanted)}",
+        evidence,
+        fix=_fix(trail, first, wanted),
+        commands=_commands(trail, cause, strangers, wanted),
+        state=BROKEN if blocking else WARNING,
+    )
+
+
+def _course(stranger: Stranger, right: IPv4Address) -> str:
+    """Return what browsers make of a strange address, in words."""
+    knock = stranger.knock
+    if knock is None:
+        return f"which browsers try after {right}: the right one comes first by luck"
+    if knock.outcome == CONNECTED:
+        return f"which browsers try before {right}: another server takes connections there, at port {HTTP}"
+    if knock.outcome == SILENT:
+        waits = "0.3 s" if isinstance(stranger.address, IPv6Address) else "many seconds"
+        return f"which browsers try before {right}: nobody answers there, and a browser waits {waits} for it"
+    return f"which browsers try before {right}: nobody takes connections there ({knock.reason}), so they go on"
+
+
+def _cause(trail: Trail, stranger: Stranger, of_users_line: str) -> str:
+    line = stranger.line
     if line is None:
-        fix, commands = f"A line `{wanted} {trail.hostname}` in {trail.hosts} comes before it.", _write(trail, wanted)
-        return ProblemError(
-            "name-resolves-elsewhere",
-            f"the system's resolver says that {trail.hostname} is {found}; {right}",
-            evidence,
-            fix=fix,
-            commands=commands,
-        )
-    where = f"{trail.hosts}, line {line.number}"
+        return "name-resolves-elsewhere"
+    if line.block is None:
+        return of_users_line
+    if line.block != trail.lab.name:
+        return "hosts-entry-of-another-lab"
+    return "hosts-entry-outdated"
+
+
+def _where(trail: Trail, stranger: Stranger) -> str:
+    line = stranger.line
+    if line is None:
+        return "the system's resolver"
+    owner = {None: "", trail.lab.name: ", in labctl's block,"}.get(line.block, f", which is lab {line.block}'s,")
+    return f"line {line.number} of {trail.hosts}{owner}"
+
+
+def _fix(trail: Trail, stranger: Stranger, wanted: IPv4Address | None) -> str:
+    line = stranger.line
+    if line is None:
+        return f"A line `{wanted or 'ADDRESS'} {trail.hostname}` in {trail.hosts} comes before it."
+    if line.block is None:
+        return f"Take the name {trail.hostname} out of line {line.number} of {trail.hosts}: {line.text}"
     if line.block == trail.lab.name:
-        return ProblemError(
-            "hosts-entry-outdated",
-            f"{where}, in labctl's block, says {found}; {right}",
-            evidence,
-            fix="`labctl hosts sync` writes the right address.",
-            commands=(_sync(trail),),
-        )
-    if line.block is not None:
-        return _of_another_lab(trail, line, f"{where}, says {found}, and is lab {line.block}'s; {right}", evidence)
-    return ProblemError(
-        "hosts-entry-shadowed",
-        f"{where}, says {found}, which comes before the address of labctl's own line; {right}",
-        evidence,
-        fix=f"Take the name {trail.hostname} out of line {line.number} of {trail.hosts}: {line.text}",
-        commands=(_without(trail, line),),
+        return "`labctl hosts sync` writes the right address."
+    return (
+        f"Two labs cannot have one hostname on this machine. Give an app of {trail.lab.name} another `hostname`; or free "
+        f"the name with `{labctl(line.block, 'hosts', 'remove')}`, which takes all names of {line.block} out of the file."
     )
 
 
-def _doubled(trail: Trail, other: Address, evidence: Evidence) -> ProblemError:
-    line = trail.client.hosts_line(trail.hostname, other)
-    where = f"{trail.hosts}, line {line.number}," if line else "the system's resolver"
-    return ProblemError(
-        "hosts-entry-doubled",
-        f"{where} gives {trail.hostname} the address {other} as well; the right one comes first by luck",
-        evidence,
-        fix=f"Take the name out of that line: {line.text}" if line else "Remove it where the resolver has it from.",
-        commands=(_without(trail, line),) if line and line.block is None else (),
-        state=WARNING,
-    )
-
-
-def _of_another_lab(trail: Trail, line: HostsLine, text: str, evidence: Evidence) -> ProblemError:
-    return ProblemError(
-        "hosts-entry-of-another-lab",
-        text,
-        evidence,
-        fix=f"Two labs cannot have one hostname: give an app of {trail.lab.name} or of {line.block} another `hostname`.",
-        commands=(),
-    )
-
-
-def _block(trail: Trail) -> tuple[str, ...]:
-    try:
-        return hosts.show(trail.lab.hosts_file, trail.lab.name) or ()
-    except LabError:
+def _commands(trail: Trail, cause: str, strangers: Sequence[Stranger], wanted: IPv4Address | None) -> tuple[str, ...]:
+    """Return what makes the name well; nothing where only the users of another lab can decide."""
+    if cause == "hosts-entry-of-another-lab":
         return ()
-
-
-def _write(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
-    if trail.is_app and trail.lab.hosts_file == trail.client.hosts:
-        return (_sync(trail),)
-    return _append(trail, wanted)
-
-
-def _sync(trail: Trail) -> str:
-    return labctl(trail.lab.name, "hosts", "sync")
-
-
-def _append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
-    content, sudo = trail.client.hosts_content(), "" if trail.client.is_root else "sudo "
-    return hosts_entry.appending(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo)
-
-
-def _without(trail: Trail, line: HostsLine) -> str:
-    """Return the command that takes the name out of the line, and leaves the line's other names."""
-    name = re.escape(trail.hostname).replace(r"\-", "-")
-    script = rf"{line.number}s/[[:space:]]\+{name}\([[:space:]]\|$\)/\1/I"
-    sed = "sed -i" if trail.client.is_root else "sudo sed -i"
-    return f"{sed} {shlex.quote(script)} {shlex.quote(str(trail.hosts))}"
+    addresses = {each.address for each in strangers} | {each.line.address for each in strangers if each.line}
+    lines = [line for line in trail.client.hosts_lines(trail.hostname) if line.address in addresses]
+    if wanted is None:
+        return (*hosts_edits.without(trail, lines), labctl(trail.lab.name, "up"))
+    edits = hosts_edits.leading_to(trail, wanted, lines)
+    return edits if all(each.line for each in strangers) else (*edits, *absence.files_first(trail))

@@ -70,7 +70,13 @@ def seen(hop: HopReport) -> list[str]:
 def _name(evidence: Evidence) -> list[str]:
     if evidence["address"] is None:
         return []
-    return [f"resolves to {evidence['address']} ({evidence['milliseconds']} ms)", evidence["source"]]
+    connections = {None: "", "connected": ", which takes connections", "refused": ", which refuses connections"}
+    others = [
+        f"and to {each['address']}{connections.get(each['connection'], ', which does not answer')}: {each['source']}"
+        for each in evidence.get("others", ())
+        if each["address"] != evidence["address"]
+    ]
+    return [f"resolves to {evidence['address']} ({evidence['milliseconds']} ms)", evidence["source"], *others]
 
 
 def _address(evidence: Evidence) -> list[str]:

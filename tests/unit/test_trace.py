@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -21,6 +21,7 @@ from labctl.neighbours import Route
 from labctl.report import HopReport, TraceReport
 from labctl.trace import access_log
 from labctl.trace.client import Client, HostsLine
+from labctl.trace.knock import Knock
 from labctl.trace.trail import SHORTEST, Trail, target
 from labctl.web import HTTP, Address, Exchange
 
@@ -78,10 +79,19 @@ class FakeClient(Client):
     def resolve(self, hostname: str) -> tuple[list[Address], float]:
         return (list(self.addresses) if hostname == HOST else []), 0.0021
 
-    def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
-        if self.line and (hostname, address) == (HOST, self.line.address) and self.addresses:
-            return self.line
-        return super().hosts_line(hostname, address)
+    @property
+    def environment(self) -> Mapping[str, str]:
+        return {}
+
+    def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
+        lines = super().hosts_lines(hostname)
+        return (self.line, *lines) if self.line and hostname == HOST and self.addresses else lines
+
+    def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - none is
+        return False
+
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - nobody listens
+        return dict.fromkeys(addresses, Knock("refused", "Connection refused"))
 
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
         return self.way
@@ -244,13 +254,16 @@ BREAKAGES = {
         lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None)),
         "name",
         "hosts-entry-shadowed",
-        (r"sudo sed -i '1s/[[:space:]]\+my-app\.local\([[:space:]]\|$\)/\1/I' {hosts}",),
+        (
+            r"sudo sed -E -i -e '1s/^[[:space:]]*192\.168\.56\.77[[:space:]]+my-app\.local([[:space:]]|#|$)/# &/' {hosts}",
+            *SYNC,
+        ),
     ),
     "a line of IPv6, which browsers try first": Breakage(
         lambda world: world.names_lead_to(LOOPBACK, HostsLine(1, LOOPBACK, f"::1 {HOST}", None)),
         "name",
         "hosts-entry-shadowed",
-        (r"sudo sed -i '1s/[[:space:]]\+my-app\.local\([[:space:]]\|$\)/\1/I' {hosts}",),
+        (r"sudo sed -E -i -e '1s/^[[:space:]]*::1[[:space:]]+my-app\.local([[:space:]]|#|$)/# &/' {hosts}", *SYNC),
     ),
     "a line of another lab": Breakage(
         lambda world: world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", "second")),
@@ -456,6 +469,7 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
             "address": ADDRESS,
             "source": f"{world.client.hosts}, line 3: {ADDRESS} {HOST}",
             "milliseconds": 2.1,
+            "others": [],
         },
         "address": {
             "address": ADDRESS,
@@ -547,9 +561,11 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(world: Wor
     )
     world.names_lead_to(OTHER, HostsLine(1, OTHER, f"{OTHER} {HOST}", None))
 
-    [command] = world.follow()["hops"][0]["commands"]
+    copy, edit, sync = world.follow()["hops"][0]["commands"]
 
-    assert command.endswith(" /etc/netns/labctl-demo/hosts")
+    assert "tee /etc/netns/labctl-demo/hosts " in edit
+    assert copy == f"cp {world.client.hosts} /etc/netns/labctl-demo/hosts"
+    assert sync == SYNC[0]
 
 
 def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
