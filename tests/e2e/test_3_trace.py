@@ -49,6 +49,14 @@ def test_the_path_is_shown_as_text(lab: RealLab) -> None:
     assert [line.split()[1] for line in shown.splitlines() if line.split()[1:2] and line.split()[1] in HOPS] == HOPS
 
 
+@pytest.mark.parametrize("hostname", ["nobody.test", "localhost"])
+def test_a_name_that_no_lab_serves_is_none_of_ours(lab: RealLab, hostname: str) -> None:
+    name, *others = lab.labctl("trace", hostname, "-o", "json", code=8).document()["hops"]
+
+    assert (name["state"], name["cause"], name["commands"]) == ("broken", "hostname-not-served", [])
+    assert {hop["state"] for hop in others} == {"not reached"}
+
+
 @pytest.mark.parametrize("row", table.ROWS, ids=lambda row: row.name)
 def test_a_broken_hop_is_named_by_trace_status_and_up_and_its_commands_mend_it(
     lab: RealLab, row: BrokenLab, record_property: Callable[[str, object], None]

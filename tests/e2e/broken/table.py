@@ -18,5 +18,8 @@ ROWS: tuple[BrokenLab, ...] = (
 WITHOUT_COMMANDS: Mapping[str, str] = {
     "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
     "app-answers-error": "what an app answers is its own",
+    "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",
+    "hostname-not-served": "the name is somebody else's",
+    "resolver-silent": "what the resolver asks before the hosts file is somebody else's",
 }
 """The causes for which a hop prints no command: what would mend them is not labctl's to change."""
