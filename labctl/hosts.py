@@ -28,6 +28,8 @@ LOCK_SECONDS = 10.0
 NOT_CHANGED = "hosts-cannot-change"
 """The id of the error where the file can be read, and not written."""
 FAULT = "hosts.rename"
+OWN_FILES = Path("/etc/netns")
+"""Where isolated labs have theirs."""
 ROOT_PROGRAM = Path(__file__).resolve().with_name("hosts_as_root.py")
 
 _LINE = re.compile(r"[0-9A-Fa-f.:]+ [A-Za-z0-9.-]+")
@@ -254,17 +256,25 @@ def _explained(path: Path, act: str, by_hand: str) -> Iterator[None]:
     try:
         yield
     except DamagedMarkerError as error:
+        file = _named(path)
         raise HostsError(
-            f"{path}, {error}",
+            f"{file}, {error}",
             id="hosts-damaged",
-            hint=f"Open {path} in an editor and delete what is left of that block, from BEGIN to END, then try again.",
+            hint=f"Open {file} in an editor and delete what is left of that block, from BEGIN to END, then try again.",
         ) from error
     except OSError as error:
+        file = _named(path)
         raise HostsError(
-            f"cannot {act} the hosts file {path}: {error}",
+            f"cannot {act} the hosts file {file}: {error}",
             id=f"hosts-cannot-{act}",
-            hint=f"Check that {path} is a file that you may {act} (sudo, `lsattr`), or {by_hand}",
+            hint=f"Check that {file} is a file that you may {act} (sudo, `lsattr`), or {by_hand}",
         ) from error
+
+
+def _named(path: Path) -> Path:
+    """The file as it is called where its user types: that of an isolated lab's network has another name outside."""
+    outside = (file for file in OWN_FILES.glob("labctl-*/hosts") if path.exists() and file.samefile(path))
+    return next(outside, path)
 
 
 def _real(path: Path) -> Path:

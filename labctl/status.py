@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 OF_ONE_APP = frozenset({"name", "response"})
 """The hops at which each app has a cause of its own."""
+OF_THE_FILE = frozenset({"hosts-damaged", "hosts-file-unreadable"})
+"""Causes at the name that are the same for every app."""
 NO_CONTROLLER = "controller-not-ready"
 API = "api-unreachable"
 """At a hop, it is the consequence of a problem with a node or with the API, which is told of itself."""
@@ -49,7 +51,7 @@ class Problems:
         if cause is None or cause == API:
             return
         told = next((problem for problem in self.found if problem["id"] == cause), None)
-        if told is None or hop["hop"] in OF_ONE_APP:
+        if told is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
             self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
         elif hop["state"] == trace.BROKEN:
             told["state"] = trace.BROKEN
@@ -214,7 +216,8 @@ def _check_block(lab: Lab, problems: Problems) -> None:
     try:
         hosts.show(lab.hosts_file, lab.name)
     except HostsError as error:
-        problems.add(error.id, error.message, error.hint, ())
+        if all(problem["id"] != error.id for problem in problems.found):
+            problems.add(error.id, error.message, error.hint, ())
 
 
 def _unasked(lab: Lab) -> list[AppReport]:

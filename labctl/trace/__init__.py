@@ -51,7 +51,7 @@ HOPS: Mapping[str, Hop] = {
 """In the order in which a request passes them."""
 SHARED = ("address", "node")
 """Those that are the same for every hostname."""
-MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read"})
+MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read", "hosts-damaged"})
 """The causes, left to users who may not write the file, with which the lab can still be asked at its address."""
 
 

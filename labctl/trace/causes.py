@@ -33,7 +33,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "hosts-file-not-read": Cause("name", "the hosts file has the line, and this machine's resolver does not go by it"),
     "hosts-file-unreadable": Cause("name", "not every user may read the hosts file", 2),
-    "hosts-damaged": Cause("name", "markers of labctl in the hosts file do not pair up, so `up` refuses to write it"),
+    "hosts-damaged": Cause("name", "markers of labctl in the hosts file do not pair up: `up` refuses to write it", 2),
     "name-resolves-elsewhere": Cause("name", "another name server than the hosts file gives another address", 10),
     "resolver-silent": Cause("name", "the resolver does not answer in time, though the hosts file has the line", 10),
     "proxy-in-the-way": Cause("name", "programs with the user's environment ask a proxy for the hostname"),

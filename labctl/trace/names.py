@@ -63,9 +63,10 @@ def name(trail: Trail) -> Evidence:
     evidence["others"] = [_described(trail, each) for each in strangers]
     if right not in found:
         raise _misled(trail, strangers, wanted, evidence)
-    if right and strangers:
-        raise _beside(trail, strangers, right, evidence)
-    if problem := surroundings.doubt(trail, evidence):
+    problem = _beside(trail, strangers, right, evidence) if right and strangers else None
+    if problem is None or problem.state == WARNING:
+        problem = surroundings.damaged(trail, evidence) or problem or surroundings.doubt(trail, evidence)
+    if problem:
         raise problem
     return evidence
 
@@ -94,7 +95,7 @@ def _strangers(trail: Trail, found: Sequence[Address], right: Address | None) ->
         ]
         for line in trail.client.hosts_lines(trail.hostname):
             lines.setdefault(line.address, line)
-    knocks = trail.client.knock(first, KNOCK_SECONDS) if first else {}
+    knocks = trail.client.knock(first, trail.left(KNOCK_SECONDS)) if first else {}
     return [Stranger(each, line, knocks.get(each)) for each, line in lines.items() if each != right]
 
 

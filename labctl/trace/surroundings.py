@@ -1,4 +1,4 @@
-"""What keeps a name that is well from some of those who use it: other users, the next `up`, programs with a proxy."""
+"""What is not well though the name is found: for the next `up`, for other users, for programs with a proxy."""
 
 from __future__ import annotations
 
@@ -17,13 +17,27 @@ KNOCK_SECONDS = 0.5
 LOCALHOST = "127.0.0.1"
 
 
+def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
+    """Return that `up` refuses to write the hosts file, though the name may be found; None where it does not."""
+    damage = hosts_edits.damage(trail)
+    if damage is None:
+        return None
+    file = hosts_edits.named(trail)
+    fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
+    return ProblemError(
+        "hosts-damaged",
+        f"{file}, {damage.text}; `labctl up` refuses to write the file",
+        evidence,
+        fix=f"Remove this lab's markers from {file}, and write its block anew." if damage.is_own else fix,
+        commands=hosts_edits.mending(trail) if damage.is_own else (),
+    )
+
+
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
-    """Return the first of them; None where the name is well for all."""
+    """Return what keeps the name from others than this user, or from programs with a proxy; None where nothing does."""
     if not _is_readable(trail):
         text = f"only its owner may read {trail.hosts}: programs of other users do not find {trail.hostname}"
         return absence.unreadable(trail, text, evidence, state=WARNING)
-    if damage := hosts_edits.damage(trail):
-        return _damaged(trail, damage, evidence)
     found = None if trail.context.isolated else proxies.proxy_for(trail.hostname, trail.client.environment)
     return _proxy(trail, *found, evidence) if found else None
 
@@ -33,19 +47,6 @@ def _is_readable(trail: Trail) -> bool:
         return bool(trail.client.hosts.stat().st_mode & stat.S_IROTH)
     except OSError:  # it is not there, and another resolver knows the name
         return True
-
-
-def _damaged(trail: Trail, damage: hosts_edits.Damage, evidence: Evidence) -> ProblemError:
-    file = hosts_edits.named(trail)
-    fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
-    return ProblemError(
-        "hosts-damaged",
-        f"{file}, {damage.text}; `labctl up` changes nothing there until it is mended",
-        evidence,
-        fix=f"Remove this lab's markers from {file}, and write its block anew." if damage.is_own else fix,
-        commands=hosts_edits.mending(trail) if damage.is_own else (),
-        state=WARNING,
-    )
 
 
 def _proxy(trail: Trail, variable: str, proxy: str, evidence: Evidence) -> ProblemError:
@@ -71,4 +72,4 @@ def _serves(trail: Trail, proxy: str) -> bool:
         address = ip_address(LOCALHOST if host == "localhost" else host)
     except ValueError:
         return True
-    return trail.client.knock([address], KNOCK_SECONDS, port)[address].outcome == CONNECTED
+    return trail.client.knock([address], trail.left(KNOCK_SECONDS), port)[address].outcome == CONNECTED

@@ -226,7 +226,7 @@ MACHINES = {
     "the block of another lab that does not run": Machine(OTHERS + BLOCK, "warning", "hosts-entry-of-another-lab"),
     "a block without its end": Machine(
         f"a\n# BEGIN labctl demo\n{LINE}\n10.0.0.1 b.local\n",
-        "warning",
+        "broken",
         "hosts-damaged",
         f"a\n10.0.0.1 b.local\n{BLOCK}",
     ),
@@ -238,7 +238,7 @@ MACHINES = {
     ),
     "two ends, and no name": Machine("# END labctl demo\n# END labctl demo\n", "broken", "hosts-entry-missing", BLOCK),
     "another lab's block without its end": Machine(
-        f"{BLOCK}# BEGIN labctl second\n10.0.0.1 b.local\n", "warning", "hosts-damaged"
+        f"{BLOCK}# BEGIN labctl second\n10.0.0.1 b.local\n", "broken", "hosts-damaged"
     ),
     "another lab's block without its end, and no name": Machine(
         "# BEGIN labctl second\n10.0.0.1 b.local\n# BEGIN labctl third\n",
@@ -353,7 +353,7 @@ def _on(machine: Machine, folder: Path, context: Context, kind: str) -> Trail:
         mount(Path("/etc/netns/labctl-demo", each), Path("/etc", each), flags=BIND)
     os.environ.update({**machine.environment, "PATH": f"{bin_folder}:{os.environ['PATH']}"})
     _connect(machine)
-    return Trail(context, Client(), HOST, "/")
+    return Trail(context, Client(), HOST, "/", context.cluster)
 
 
 def _connect(machine: Machine) -> None:

@@ -103,6 +103,21 @@ def test_damaged_markers_are_refused_with_their_line_and_the_file_is_untouched(
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = tmp_path / "netns" / "labctl-demo" / "hosts"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(b"# BEGIN labctl demo\n")
+    monkeypatch.setattr(hosts, "OWN_FILES", tmp_path / "netns")
+    (tmp_path / "hosts").hardlink_to(own)  # as one that is mounted at another place
+
+    with pytest.raises(HostsError, match=f"^{own}, line 1: ") as caught:
+        hosts.show(tmp_path / "hosts", "demo")
+
+    assert str(own) in (caught.value.hint or "")
+
+
 @pytest.mark.parametrize(
     "hostname", ["a b", "a\tb", "a#b", "a\nb", "a\n# END labctl demo", "", "a\x1b[0m", "a\u2028b", "ä.local"]
 )

@@ -67,7 +67,7 @@ def trail(context: Context, cluster: FakeCluster) -> Trail:
     status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
     cluster.put("v1", "Service", "ingress-nginx-controller", "ingress-nginx", status=status)
     context.lab.hosts_file.write_text(BLOCK)
-    return Trail(context, Machine(context.lab.hosts_file), HOST, "/")
+    return Trail(context, Machine(context.lab.hosts_file), HOST, "/", context.cluster)
 
 
 def isolated(trail: Trail) -> Context:
@@ -322,13 +322,13 @@ def test_what_runs_in_the_network_of_a_lab_bypasses_the_proxy(trail: Trail) -> N
         (f"{BLOCK}# BEGIN labctl demo\n# BEGIN labctl second\n", 0),
     ],
 )
-def test_markers_that_do_not_pair_up_are_a_warning(trail: Trail, content: str, commands: int) -> None:
+def test_markers_that_do_not_pair_up_break_the_next_up(trail: Trail, content: str, commands: int) -> None:
     trail.client.hosts.write_text(content)
     damage = hosts_edits.damage(trail)
 
     assert damage
     assert damage.is_own is bool(commands)
-    assert (problem(trail).state, problem(trail).cause) == ("warning", "hosts-damaged")
+    assert (problem(trail).state, problem(trail).cause) == ("broken", "hosts-damaged")
     assert len(problem(trail).commands or ()) == commands
 
 

@@ -19,6 +19,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
     "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
     "app-answers-error": "what an app answers is its own",
     "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",
+    "hosts-damaged": "where the markers are another lab's, so are the lines between them",
     "hostname-not-served": "the name is somebody else's",
     "resolver-silent": "what the resolver asks before the hosts file is somebody else's",
 }
