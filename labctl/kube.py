@@ -193,7 +193,7 @@ class Cluster:
             raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
         except HTTPError as error:
             silence = NotReadyError(
-                f"the API server does not answer: {error}",
+                f"the API server does not answer: {_reason(error)}",
                 id="api-unreachable",
                 hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
             )
@@ -231,6 +231,12 @@ def _message(error: ApiException) -> str:
         return str(json.loads(error.body)["message"])
     except (TypeError, ValueError, KeyError):
         return f"{error.status} {' '.join(str(error.reason).split())}"
+
+
+def _reason(error: HTTPError) -> str:
+    """Return the last words of an error of the client, which come after the names of its own objects."""
+    cause = getattr(error, "reason", None) or error
+    return str(cause).rpartition(": ")[2] or type(cause).__name__
 
 
 def _name(manifest: Manifest) -> str:

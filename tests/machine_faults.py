@@ -25,6 +25,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from labctl import cli, paths, record
 from labctl.cli.tree import commands, tree
+from labctl.doctor import surroundings
 from labctl.errors import ExitCode
 
 ROOT = tree(cli.app)
@@ -32,6 +33,7 @@ COMMANDS = {words: command for words, command in commands(ROOT) if isinstance(co
 NEEDED = {"shell": "bash"}
 """What stands for arguments that are not free; for all others, a word."""
 NUMBERS = itertools.count()
+NO_PROCESSES = Path("/nowhere")
 ODD_WORDS = ("", "x" * 5000, "a/" * 3000, "\udcff\udcfe", "a\x1b[2J\nb\r\t\x07", "-", "a..b", "*", "\N{SNOWMAN}", "1e9")
 
 
@@ -387,7 +389,7 @@ class Ended:
 
 @contextmanager
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No program can be started meanwhile, and nobody be reached."""
+    """No program can be started meanwhile, and nobody be reached; none runs besides, for looking at each takes its time."""
 
     def refuse(number: int) -> Callable[..., NoReturn]:
         def refused(*_arguments: object, **_options: object) -> NoReturn:
@@ -398,6 +400,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse(errno.ENOENT))
     monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
     monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
+    monkeypatch.setattr(surroundings, "PROCESSES", NO_PROCESSES)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

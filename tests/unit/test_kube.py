@@ -12,6 +12,7 @@ import pytest
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
 from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
+from urllib3 import exceptions
 from urllib3.exceptions import MaxRetryError
 
 from labctl import kube
@@ -74,6 +75,12 @@ def cluster(client: Client) -> Cluster:
 def _pool(address: str, version: str) -> Answer:
     metadata = {"name": "demo", "resourceVersion": version, "managedFields": [version]}
     return Answer(metadata=metadata, spec={"addresses": [address]}, status={"seen": version})
+
+
+def _silent(kind: str, *about: object) -> Exception:
+    """Return an error as that library makes it of a connection, of which none is at hand here."""
+    made: Exception = getattr(exceptions, kind)(None, *about)
+    return made
 
 
 def _refused(status: int, message: str) -> ApiException:
@@ -226,6 +233,27 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            _silent("MaxRetryError", "/", _silent("NewConnectionError", "Failed: [Errno 111] refused")),
+            "[Errno 111] refused",
+        ),
+        (_silent("ReadTimeoutError", "/", "Read timed out."), "Read timed out."),
+        (_silent("MaxRetryError", "/", OSError()), "OSError"),
+    ],
+)
+def test_why_an_api_does_not_answer_is_told_without_the_clients_own_names(
+    cluster: Cluster, client: Client, error: Exception, told: str
+) -> None:
+    client.answers = {"get": error}
+    with pytest.raises(NotReadyError) as raised:
+        cluster.get("v1", "Node", "demo")
+
+    assert raised.value.message == f"the API server does not answer: {told}"
 
 
 @pytest.fixture
