@@ -17,7 +17,6 @@ from labctl.paths import private_folder
 from labctl.process import last_lines
 from labctl.proxies import without_proxy
 from labctl.report import OpenReport
-from labctl.trace.problem import labctl
 from labctl.trace.trail import target
 
 START_SECONDS = 3.0
@@ -28,12 +27,10 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
     """Open the page of a hostname or URL, by default the first app's, in the user's browser; return both.
 
     The lab is looked at first. The browser runs in the network that this process is in; one of the terminal has ended
-    by then. Raises BrokenError where the page could not be loaded: `lab-not-running`, or the cause of the first broken
-    hop; UsageError as `trace` does; MissingError `browser-not-found` and `browser-failed`.
+    by then. Raises BrokenError where the page could not be loaded, with the cause of the first broken hop; UsageError as `trace` does; MissingError `browser-not-found` and `browser-failed`.
     """
     hostname, _ = target(context, wanted)
     url = wanted if wanted and "://" in wanted else f"http://{hostname}"
-    _require_running(context)
     report = trace.follow(context, wanted)
     if hop := trace.broken_hop(report):
         raise BrokenError(
@@ -48,18 +45,6 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
     elif not browser.open(url):
         raise _failed(browser.name, url)
     return {"url": url, "browser": browser.name, "warnings": [hop for hop in report["hops"] if hop["cause"]]}
-
-
-def _require_running(context: Context) -> None:
-    """Raise BrokenError where no node runs: there may be no route to the lab's addresses, and others would be asked."""
-    isolation = context.isolation
-    has_engine = not context.isolated or (isolation.exists() and isolation.engine_runs())
-    if not has_engine or not context.provider.running():
-        raise BrokenError(
-            f"the lab {context.lab.name} does not run: none of its nodes does",
-            id="lab-not-running",
-            hint=f"Bring it back.\n{labctl(context.lab.name, 'resume')}",
-        )
 
 
 def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:

@@ -68,12 +68,8 @@ def report_on(context: Context) -> StatusReport:
     No lab address is asked for anything while none of the lab's nodes runs: there may be no route to it.
     """
     lab, problems = context.lab, Problems(context.lab.name)
-    if context.isolated and not context.isolation.exists():
-        problems.add("namespace-gone", f"the network namespace {context.isolation.namespace} is gone")
-        return _without_api(context, problems, _unasked(lab))
-    if context.isolated and not context.isolation.engine_runs():
-        fix, resume = "`labctl resume` starts it.", f"labctl --name {lab.name} resume"
-        problems.add("engine-stopped", "the lab's Docker Engine does not run: halted, or ended", fix, (resume,))
+    if problem := trace.no_engine(context):
+        problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands)
         return _without_api(context, problems, _unasked(lab))
     running = context.provider.running()
     for node in lab.nodes:

@@ -190,7 +190,7 @@ def trace(
     from labctl import session
     from labctl.trace import traces
 
-    for report in traces(session.entered(context.obj), target, watch=watch, wait=wait):
+    for report in traces(session.entered_if_up(context.obj), target, watch=watch, wait=wait):
         ui.document(report, context.obj.output, sys.stdout, ui.trace)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
 

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING
 from labctl.context import Context
 from labctl.errors import LabError
 from labctl.report import HopReport, TraceReport
-from labctl.trace import hops, names, node, response, routing
+from labctl.trace import hops, names, node, response, routing, stopped
 from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.rules import ROOT
+from labctl.trace.stopped import engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "broken_hop",
     "finding",
     "follow",
+    "no_engine",
     "shared",
     "traces",
 ]
@@ -71,9 +73,11 @@ def follow(
     are `cluster`, an impatient door to the API, and `known`, what `shared` returns. Raises UsageError as `target` does.
     """
     trail = Trail(context, client or Client(), *target(context, wanted), cluster or context.cluster.impatient())
-    reports: dict[str, HopReport] = {}
+    reports = _stopped(trail) or {}
     for name in HOPS:
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports.values())
+        if name in reports:
+            continue
         if is_cut_off:
             reports[name] = _not_reached(name)
         elif known and name in known:
@@ -83,7 +87,7 @@ def follow(
             reports[name] = {**reports["rule"], "hop": name}
             trail.seen[name] = {}
         else:
-            reports[name] = _settled(name, trail)
+            reports[name] = _explained(trail, reports, _settled(name, trail))
     ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
     return {"hostname": trail.hostname, "ok": ok, "hops": list(reports.values())}
 
@@ -91,11 +95,12 @@ def follow(
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
     """Look at the hops that the requests for all hostnames share."""
     trail = Trail(context, Client(), "", ROOT, cluster or context.cluster.impatient())
-    reports: dict[str, HopReport] = {}
-    for name in SHARED:
-        is_cut_off = any(report["state"] == BROKEN for report in reports.values())
-        reports[name] = _not_reached(name) if is_cut_off else _settled(name, trail)
-    return reports
+    if no_network := _stopped(trail):
+        return {name: no_network[name] for name in SHARED}
+    address = _settled("address", trail)
+    is_cut_off = address["state"] == BROKEN
+    to_node = _not_reached("node") if is_cut_off else _explained(trail, {"address": address}, _settled("node", trail))
+    return {"address": address, "node": to_node}
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:
@@ -119,6 +124,27 @@ def broken_hop(report: TraceReport, past: Collection[str] = ()) -> HopReport | N
 def finding(hop: HopReport) -> str:
     """Return what is not well at a hop, in words."""
     return str(hop["evidence"].get("finding", ""))
+
+
+def _stopped(trail: Trail) -> dict[str, HopReport] | None:
+    """Return the hops up to the nodes, of which none can be reached; None where this machine is in the lab's network."""
+    problem = stopped.network(trail.context, trail.client)
+    if problem is None:
+        return None
+    broken = _reported("node", trail, problem)
+    return {
+        "name": {**broken, "hop": "name", "state": UNKNOWN},
+        "address": {**broken, "hop": "address", "state": UNKNOWN},
+        "node": broken,
+    }
+
+
+def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport) -> HopReport:
+    """Return the hop to the node with the reason why neither it nor the API answers, where that is one."""
+    if report["hop"] != "node" or report["cause"] is None or before["address"]["state"] != UNKNOWN:
+        return report
+    problem = stopped.engine(trail.context) or stopped.nodes(trail.context)
+    return report if problem is None else _reported("node", trail, problem)
 
 
 def _settled(name: str, trail: Trail) -> HopReport:

@@ -182,31 +182,6 @@ def test_what_does_not_break_the_page_is_told_and_the_page_opened(
     assert programs.detached == [["xdg-open", URL]]
 
 
-@pytest.mark.parametrize(
-    ("isolated", "has_network", "has_engine"),
-    [(False, False, False), (True, False, False), (True, True, False), (True, True, True)],
-)
-def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
-    isolated: bool,  # noqa: FBT001 - a column of the table
-    has_network: bool,  # noqa: FBT001 - a column of the table
-    has_engine: bool,  # noqa: FBT001 - a column of the table
-    context: Context,
-    provider: FakeProvider,
-    programs: Programs,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(Isolation, "exists", lambda _self: has_network)
-    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: has_engine)
-    monkeypatch.setattr(trace, "follow", lambda *_arguments: pytest.fail("the lab was asked"))
-    provider.nodes.clear()
-
-    with pytest.raises(BrokenError) as raised:
-        browser.opened(replace(context, isolated=isolated), None)
-    assert raised.value.id == "lab-not-running"
-    assert raised.value.hint.splitlines()[1:] == ["labctl --name demo resume"]
-    assert programs.detached == []
-
-
 # Which browser
 
 

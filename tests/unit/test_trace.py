@@ -17,6 +17,7 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 from labctl import trace, unready
 from labctl.context import Context
 from labctl.errors import LabError, NotReadyError, RefusedError, UsageError
+from labctl.isolation import Isolation
 from labctl.neighbours import Route
 from labctl.report import HopReport, TraceReport
 from labctl.trace import access_log
@@ -149,6 +150,11 @@ class World:
 
     def names_lead_to(self, address: Address, line: HostsLine | None) -> World:
         self.client.addresses, self.client.line = [address], line
+        return self
+
+    def halt(self, *, isolated: bool = False) -> World:
+        context = replace(self.context, isolated=isolated)
+        self.context = with_doors(context, FakeProvider(), self.cluster, self.context.bundle)
         return self
 
     def nameless(self) -> World:
@@ -424,8 +430,9 @@ BREAKAGES = {
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> World:
     """The default lab, with all that a request passes."""
+    provider.nodes |= {"demo-control-plane", "demo-worker-1"}
     app, controller = {"app": "my-app"}, {"app": "controller"}
     on_worker = {"nodeName": "demo-worker-1"}
     backend = {"service": {"name": "my-app", "port": {"number": 80}}}
@@ -555,7 +562,66 @@ def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
     assert all(cause.meaning in document for cause in trace.CAUSES.values())
 
 
-def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(world: World) -> None:
+@pytest.mark.parametrize(
+    ("isolated", "has_network", "has_engine", "cause", "command"),
+    [
+        (False, False, False, "node-not-running", "resume"),
+        (True, False, False, "namespace-gone", "up"),
+        (True, True, False, "engine-stopped", "resume"),
+        (True, True, True, "node-not-running", "resume"),
+    ],
+)
+def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    isolated: bool,
+    has_network: bool,
+    has_engine: bool,
+    cause: str,
+    command: str,
+) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _self: has_network)
+    monkeypatch.setattr(Isolation, "engine_runs", lambda _self: has_engine)
+    for act in ("get", "list"):
+        monkeypatch.setattr(world.cluster, act, lambda *_arguments: pytest.fail("the API was asked"))
+    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(FakeClient, "resolve", lambda *_arguments: pytest.fail("the name was looked for"))
+    world.client.way = None
+    world.halt(isolated=isolated)
+    hops = world.follow()["hops"]
+
+    assert [(hop["state"], hop["cause"]) for hop in hops[:3]] == [
+        ("unknown", cause),
+        ("unknown", cause),
+        ("broken", cause),
+    ]
+    assert hops[2]["commands"] == [f"labctl --name demo {command}"]
+    assert hops[3:] == [not_reached(hop) for hop in HOPS[3:]]
+    assert [trace.shared(world.context)[name]["state"] for name in trace.SHARED] == ["unknown", "broken"]
+
+
+@pytest.mark.parametrize("has_api", [True, False])
+def test_a_node_that_does_not_answer_may_not_run(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, has_api: bool
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise NotReadyError("the API server does not answer", id="api-unreachable")
+
+    monkeypatch.setattr(trace, "AGAIN_SECONDS", 0.0)
+    world.halt().client.macs.clear()
+    if not has_api:
+        monkeypatch.setattr(world.cluster, "list", refuse)
+        monkeypatch.setattr(world.cluster, "get", refuse)
+    node = world.follow()["hops"][2]
+
+    assert (node["state"], node["cause"] == "node-not-running") == ("broken", not has_api)
+
+
+def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Isolation, "exists", lambda _self: True)
     world.context = with_doors(
         replace(world.context, isolated=True), FakeProvider(), world.cluster, world.context.bundle
     )
