@@ -10,7 +10,7 @@ from labctl import observe
 from labctl.ingress import IngressController
 from labctl.lab import Lab
 from labctl.trace import metallb, pools, requested
-from labctl.trace.allocation import Case, case, class_problem, evidence, own_pool_problem, with_ranges
+from labctl.trace.allocation import Case, Object, case, class_problem, evidence, own_pool_problem, with_ranges
 from labctl.trace.pools import Pool
 from labctl.trace.problem import Evidence, ProblemError, kubectl
 from labctl.trace.rules import full_name
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from labctl.kube import Cluster
 
 TAKE_BACK = "Let the Service ask for nothing: it then gets a free address."
+NOTHING: Evidence = {"address": None, "pool": None, "shared_with": [], "event": None}
 NAMED = 3
 """How many of those who hold the pool's addresses are named."""
 
@@ -29,7 +30,7 @@ def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> Proble
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None:
-        return ProblemError("service-missing", f"there is no Service {name}", {"service": name, "address": None})
+        return _missing(case(cluster, lab, _made_anew(controller), services))
     return explain(cluster, case(cluster, lab, service, services))
 
 
@@ -40,8 +41,22 @@ def explain(cluster: Cluster, found: Case) -> ProblemError:
     problem = next(filter(None, (check(found) for check in CHECKS)), None) or _unexplained(found, event)
     if problem.cause == "pool-missing" and not found.pools and cluster.get(*metallb.KIND) is None:
         problem = ProblemError("metallb-missing", f"{found.silence}: MetalLB's kind IPAddressPool is gone")
-    problem.evidence |= evidence(found) | {"address": None, "pool": None, "shared_with": [], "event": event}
+    problem.evidence |= evidence(found) | NOTHING | {"event": event}
     return problem
+
+
+def _made_anew(controller: IngressController) -> Object:
+    """Return the Service as `labctl up` makes it, as far as it matters here."""
+    metadata = {"namespace": controller.namespace, "name": controller.service}
+    return {"metadata": metadata, "spec": {"type": observe.LOAD_BALANCER}}
+
+
+def _missing(found: Case) -> ProblemError:
+    """Return that there is no Service, and what would keep a new one from getting an address."""
+    text = f"there is no Service {found.name}"
+    further = _controller(found) or own_pool_problem(found)
+    text += f"; made anew, {further.text}" if further else ""
+    return ProblemError("service-missing", text, evidence(found) | NOTHING)
 
 
 def _type(found: Case) -> ProblemError | None:
