@@ -17,6 +17,7 @@ ROWS: tuple[BrokenLab, ...] = (
 
 WITHOUT_COMMANDS: Mapping[str, str] = {
     "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
+    "pool-exhausted": "which of the Services that have its addresses can do without one is their owners' to say",
     "app-answers-error": "what an app answers is its own",
     "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",
     "hosts-damaged": "where the markers are another lab's, so are the lines between them",
