@@ -117,13 +117,9 @@ class Cluster:
         with self._told(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
-            except ResourceNotFoundError:
+                found = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
+            except (NotFoundError, ResourceNotFoundError):  # the client may remember a kind that is gone
                 return []
-            found = resource.get(
-                namespace=namespace,
-                label_selector=selector,
-                field_selector=fields,
-            )
         items: list[dict[str, Any]] = _plain(found)["items"]
         return items
 

@@ -27,14 +27,14 @@ def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
 
 
 def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:
-    """Return the address that MetalLB gave a Service, or what the Service's last event says about its absence."""
+    """Return the address that MetalLB gave a Service, or what the Service's last warning says about its absence."""
     found = cluster.get("v1", "Service", service, namespace)
     if found is None:
         return Pending(f"there is no Service {namespace}/{service}")
     address, kind = address_of(found), found.get("spec", {}).get("type", LOAD_BALANCER)
     if kind != LOAD_BALANCER:
         return Pending(f"its type is {kind}, not {LOAD_BALANCER}; `labctl up` changes it back")
-    return address or Pending(_last_event(cluster, namespace, service) or "MetalLB has not given it an address")
+    return address or Pending(_last_warning(cluster, found) or "MetalLB has not given it an address")
 
 
 def address_of(service: Mapping[str, Any]) -> IPv4Address | None:
@@ -147,8 +147,11 @@ def _unready(node: dict[str, Any] | None) -> str:
     return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
 
 
-def _last_event(cluster: Cluster, namespace: str, service: str) -> str:
-    about = {"kind": "Service", "name": service}.items()
-    events = [event for event in cluster.list("v1", "Event", namespace) if about <= event["involvedObject"].items()]
-    newest = max(events, key=lambda event: event.get("lastTimestamp") or "", default={})
+def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:
+    """Return the last warning about a Service, and not about one of its name that is gone: events outlive objects."""
+    metadata = service["metadata"]
+    about = {"kind": "Service", "name": metadata["name"], "uid": metadata.get("uid")}.items()
+    warnings = cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+    found = [event for event in warnings if about <= {"uid": None, **event["involvedObject"]}.items()]
+    newest = max(found, key=lambda event: event.get("lastTimestamp") or "", default={})
     return str(newest.get("message", ""))

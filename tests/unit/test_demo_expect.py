@@ -69,8 +69,8 @@ class World:
         self.cluster.put("v1", "Service", name, namespace, spec={"type": kind}, status=status)
 
     def event(self, namespace: str, service: str, message: str) -> None:
-        about = {"kind": "Service", "name": service}
-        self.cluster.put("v1", "Event", "e", namespace, involvedObject=about, message=message, lastTimestamp="1")
+        fields = {"involvedObject": {"kind": "Service", "name": service}, "message": message, "type": "Warning"}
+        self.cluster.put("v1", "Event", "e", namespace, lastTimestamp="1", **fields)
 
     def announced(self, node: str, record: str = "l2-1", *, label: str = "", made: str = "") -> None:
         metadata = {"creationTimestamp": made, "labels": {"metallb.io/node": label or node}}

@@ -152,6 +152,9 @@ def test_a_list_is_chosen_by_labels_and_of_an_unknown_kind_it_is_empty(cluster: 
     client.answers = {"kind": ResourceNotFoundError("no such kind")}
     assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == []
 
+    client.answers = {"get": _not_found()}
+    assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == [], "a kind that is gone, and that is remembered"
+
 
 def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> None:
     client.answers = {"get": Answer(items=[])}

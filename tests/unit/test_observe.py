@@ -65,13 +65,19 @@ def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(
     assert observe.load_balancer_address(cluster, "default", "x") == Pending("MetalLB has not given it an address")
 
 
-def test_the_last_event_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
-    cluster.put("v1", "Service", "x", "default")
-    about = {"kind": "Service", "name": "x"}
-    cluster.put("v1", "Event", "a", "default", involvedObject=about, message="first", lastTimestamp=None)
-    cluster.put("v1", "Event", "b", "default", involvedObject=about, message="last", lastTimestamp="2026-01-02")
-    later = "2026-01-03"
-    cluster.put("v1", "Event", "c", "default", involvedObject={"name": "y"}, message="other", lastTimestamp=later)
+def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
+    cluster.put("v1", "Service", "x", "default", metadata={"uid": "2"})
+    about = {"kind": "Service", "name": "x", "uid": "2"}
+    events = {
+        "first": (about, None, "Warning"),
+        "last": (about, "2026-01-02", "Warning"),
+        "of another": (about | {"name": "y"}, "2026-01-03", "Warning"),
+        "of one that is gone": (about | {"uid": "1"}, "2026-01-03", "Warning"),
+        "of the node that announced it": (about, "2026-01-03", "Normal"),
+    }
+    for message, (of, time, kind) in events.items():
+        fields = {"involvedObject": of, "message": message, "lastTimestamp": time, "type": kind}
+        cluster.put("v1", "Event", message, "default", **fields)
 
     assert observe.load_balancer_address(cluster, "default", "x") == Pending("last")
 

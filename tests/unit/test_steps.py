@@ -411,9 +411,9 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
 ) -> None:
     cluster.address = None
     about = {"kind": "Service", "name": "ingress-nginx-controller"}
-    cluster.put("v1", "Event", "old", "ingress-nginx", involvedObject=about, message="old", lastTimestamp="2026-01-01")
-    said = "Failed to allocate IP: no available IPs"
-    cluster.put("v1", "Event", "new", "ingress-nginx", involvedObject=about, message=said, lastTimestamp="2026-01-02")
+    for time, message in (("2026-01-01", "old"), ("2026-01-02", "Failed to allocate IP: no available IPs")):
+        fields = {"involvedObject": about, "message": message, "lastTimestamp": time, "type": "Warning"}
+        cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
     with pytest.raises(NotReadyError, match=r"ingress-nginx/ingress-nginx-controller.*no available IPs"):
         steps.apply_ingress(rendered, watched.say)
