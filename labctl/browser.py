@@ -27,7 +27,8 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
     """Open the page of a hostname or URL, by default the first app's, in the user's browser; return both.
 
     The lab is looked at first. The browser runs in the network that this process is in; one of the terminal has ended
-    by then. Raises BrokenError where the page could not be loaded, with the cause of the first broken hop; UsageError as `trace` does; MissingError `browser-not-found` and `browser-failed`.
+    by then. Raises BrokenError where the page could not be loaded, with the cause of the first broken hop; UsageError
+    as `trace` does; MissingError `browser-not-found` and `browser-failed`.
     """
     hostname, _ = target(context, wanted)
     url = wanted if wanted and "://" in wanted else f"http://{hostname}"

@@ -126,9 +126,10 @@ class LoadReport(TypedDict):
 
 
 class SceneReport(TypedDict):
-    """A scene of a demo."""
+    """A scene of a demo, and what was said of it."""
 
     title: str
+    say: str | None
     ok: bool
     seconds: float
     commands: list[CommandReport]

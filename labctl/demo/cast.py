@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -13,10 +12,12 @@ from pathlib import Path
 
 from labctl.caller import give
 from labctl.errors import UsageError
-from labctl.ui import RECORDED_HEIGHT, RECORDED_TERMINAL, RECORDED_WIDTH
+from labctl.ui import COLOUR, RECORDED_HEIGHT, RECORDED_TERMINAL, RECORDED_WIDTH, Recording
 
 IDLE_SECONDS = 2
 """What players make of a longer silence."""
+STILL = "\x1b[0m"
+"""What a terminal is sent so that a silence is not a long one, and shows nothing of."""
 SUFFIX = ".cast"
 COMMAND = "labctl demo run"
 """What each recording says that it shows."""
@@ -24,7 +25,7 @@ REPORT = re.compile(rb"# [^\n]*\n\n- demo: [^\n]*\n- lab: [^\n]*\n- date: [^\n]*
 """How each report begins."""
 
 
-class Cast(io.StringIO):
+class Cast(Recording):
     """A stream that keeps what is written to it, and when.
 
     Raises UsageError `record-not-written` where its file, or the report's beside it, cannot be written, or is there
@@ -67,11 +68,25 @@ class Cast(io.StringIO):
         """The last `seconds` did not happen."""
         self._began += seconds
 
+    def pause(self, seconds: float) -> None:
+        """Let some seconds pass in which nothing is shown, in players as well that make silences shorter."""
+        while seconds > 0:
+            step = min(seconds, IDLE_SECONDS)
+            self._began -= step
+            seconds -= step
+            self.write(STILL)
+
     def save(self, report: str) -> None:
         """The recording, and the report beside it, are written."""
         events = (json.dumps([round(seconds, 6), "o", text]) for seconds, text in self._events)
-        _write(self.path, "".join(f"{line}\n" for line in (json.dumps(self._header), *events)))
+        header = {**self._header, "width": self._width()}
+        _write(self.path, "".join(f"{line}\n" for line in (json.dumps(header), *events)))
         _write(self.report_path, report)
+
+    def _width(self) -> int:
+        """Return how wide a terminal has to be that shows every line as it was written."""
+        shown = COLOUR.sub("", "".join(text for _, text in self._events))
+        return max(RECORDED_WIDTH, *map(len, shown.splitlines() or [""]))
 
 
 def _refuse_others(path: Path, report: Path) -> None:

@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 from labctl import paths
 from labctl.config import document
 from labctl.config.problems import Problem, shown
+from labctl.demo.placeholders import MEASURED, used
 from labctl.demo.script import KINDS, Demo
 from labctl.errors import UsageError
 
@@ -84,7 +85,7 @@ def read(path: Path) -> Script:
         demo = Demo.model_validate(values)
     except ValidationError as error:
         problems += map(_in_words, error.errors(include_url=False))
-    problems += _gaps_without_load(values)
+    problems += [*_gaps_without_load(values), *_figures_before_load(values)]
     if problems:
         count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise _invalid(f"{path}: {count}" + "".join(f"\n  {problem}" for problem in problems))
@@ -117,6 +118,16 @@ def _gaps_without_load(values: Mapping[str, Any]) -> Iterator[Problem]:
                 for place, each in enumerate(_items(scene, "expect"))
                 if isinstance(each, dict) and "gap" in each
             )
+
+
+def _figures_before_load(values: Mapping[str, Any]) -> Iterator[Problem]:
+    scenes = _items(values, "scenes")
+    loads = [index for index, scene in enumerate(scenes) if isinstance(scene, dict) and "load" in scene]
+    early = scenes[: loads[0] + 1] if loads else scenes
+    parts = [*((f"scenes[{index}]", scene) for index, scene in enumerate(early)), ("cleanup", values.get("cleanup"))]
+    for place, part in parts:
+        for name in sorted(used(part) & MEASURED):
+            yield Problem(place, f"${name}", "needs a `load` in a scene before it")
 
 
 def _items(values: Mapping[str, Any], key: str) -> list[Any]:

@@ -7,6 +7,7 @@ from string import Template
 
 from labctl.errors import UsageError
 from labctl.lab import AddressPool, Lab
+from labctl.report import LoadReport
 
 Values = Mapping[str, str]
 
@@ -23,10 +24,15 @@ SAMPLES: Values = {
     "pool_first": "192.0.2.100",
     "pool_last": "192.0.2.110",
     "pool_of_three": "192.0.2.100-192.0.2.102",
+    "answers": "81 good answers",
+    "failures": "9 failures",
+    "gap": "1.4 s",
 }
 """Every name, with what it may stand for: a demo is checked before there is a lab to ask."""
 LIVE = frozenset({"address", "announcer", "standby"})
 """What has to be looked up in the cluster, at the beginning of each scene that says it."""
+MEASURED = frozenset({"answers", "failures", "gap"})
+"""What the client saw in the last scene before that had one."""
 OF_AN_APP = frozenset({"app", "hostname", "url"})
 
 
@@ -71,6 +77,19 @@ def fixed(lab: Lab, names: frozenset[str]) -> dict[str, str]:
         "pool_of_three": str(AddressPool(lab.pool.first, min(lab.pool.first + 2, lab.pool.last))),
         **({"app": app.name, "hostname": app.hostname, "url": app.url} if app else {}),
     }
+
+
+def measured(load: LoadReport) -> dict[str, str]:
+    """Return what the figures of a scene's traffic are called in the scenes after it."""
+    return {
+        "answers": _counted(load["answers"], "good answer"),
+        "failures": _counted(load["failures"], "failure"),
+        "gap": f"{load['gap']:.1f} s",
+    }
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"
 
 
 def _texts(part: object) -> Iterator[str]:

@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from labctl.context import Context
-from labctl.demo import placeholders
+from labctl.demo import needs, placeholders
 from labctl.demo.cast import Cast
 from labctl.demo.library import Script
 from labctl.demo.placeholders import Values
@@ -49,7 +49,6 @@ class Play:
     stage: Stage
     doors: Doors
     folder: Path
-    cast: Cast | None = None
     report: DemoReport = field(init=False)
     error: LabError | None = field(init=False, default=None)
     _player: Player = field(init=False)
@@ -85,19 +84,18 @@ class Play:
             self._fail(_joined([*failed, *unclean], self._about_cleanup(unclean)))
 
     def _wait_for_the_user(self) -> float:
-        waited = self.stage.wait_for_enter()
-        if self.cast is not None:
-            self.cast.skip(waited)
-        return waited
+        return self.stage.wait_for_enter()
 
     def _clean_up(self) -> list[LabError]:
         """Every command for that was run, but for those after another Ctrl-C; returns what went wrong."""
         problems: list[LabError] = []
-        if self._at_first is None or not self.script.demo.cleanup:
+        commands = self.script.demo.cleanup
+        if self._at_first is None or not commands:
             return problems
-        self.stage.clean_up()
+        with self.stage.hidden(hide=all(command.hide for command in commands)):
+            self.stage.clean_up()
         try:
-            for command in self.script.demo.cleanup:
+            for command in commands:
                 try:
                     self._player.command(command, self._at_first, self.report["cleanup"], "cleaning up")
                 except LabError as error:
@@ -121,9 +119,10 @@ class Play:
 def play(script: Script, context: Context, doors: Doors, output: Output, verbosity: int, record: Path | None) -> Ended:
     """The demo was played in the lab that this process has entered, and shown, and recorded if that was asked for.
 
-    Its error was told on stderr, or is in the report if that is what was asked for. Raises UsageError `no-app` and
-    `record-not-written`.
+    Its error was told on stderr, or is in the report if that is what was asked for. Raises as `needs.require` does
+    before anything is run or written, and UsageError `record-not-written`.
     """
+    needs.require(script, context)
     is_text, is_quiet = output == "text", verbosity < 0
     cast = None if record is None else Cast(record, script.demo.about, doors.clock)
     stream = None if is_quiet else sys.stdout if is_text else sys.stderr
@@ -131,11 +130,12 @@ def play(script: Script, context: Context, doors: Doors, output: Output, verbosi
     stage = Stage(stream, cast, sys.stdin if asks else None)
     # The user's labctl.yaml is not the demo's to change or to go by: it is about the lab as it is.
     folder = tempfile.TemporaryDirectory(prefix="demo-", dir=context.folder)
-    performance = Play(script, context, stage, doors, Path(folder.name), cast)
+    performance = Play(script, context, stage, doors, Path(folder.name))
     try:
         performance.perform()
     finally:
         folder.cleanup()
+        stage.end()
         if cast is not None:
             when = datetime.now().astimezone()
             cast.save(markdown(script, performance.report, versions(context), when))

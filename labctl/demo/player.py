@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,10 +66,15 @@ class Player:
 
     def play(self, scene: Scene, number: int, count: int, reports: list[SceneReport]) -> None:
         """Every command of the scene ended as it must, and what it expects was so; the last report tells more."""
-        values = self.values(_names(scene), f"scene {number}")
+        with self.stage.hidden(hide=scene.hide):
+            self._play(scene, number, count, reports)
+
+    def _play(self, scene: Scene, number: int, count: int, reports: list[SceneReport]) -> None:
+        values = {**self.values(_names(scene), f"scene {number}"), **_measured(reports)}
         title = filled(scene.title, values)
-        self.stage.scene(number, count, title, None if scene.say is None else filled(scene.say, values))
-        report = _empty(title)
+        say = None if scene.say is None else filled(scene.say, values)
+        self.stage.scene(number, count, title, say)
+        report = _empty(title, say)
         reports.append(report)
         began = self.doors.clock()
         try:
@@ -84,6 +89,10 @@ class Player:
 
     def command(self, command: Command, values: Values, reports: list[CommandReport], where: str) -> None:
         """The command ended with the exit code that it must have; the last report tells more."""
+        with self.stage.hidden(hide=command.hide):
+            self._command(command, values, reports, where)
+
+    def _command(self, command: Command, values: Values, reports: list[CommandReport], where: str) -> None:
         line = commands.line(command, values, self.folder)
         self.stage.command(line.shown, line.input)
         report: CommandReport = {"command": line.shown, "code": None, "seconds": 0.0}
@@ -153,5 +162,11 @@ def _names(scene: Scene) -> frozenset[str]:
     return placeholders.used(scene.model_dump()) | announcer
 
 
-def _empty(title: str) -> SceneReport:
-    return {"title": title, "ok": False, "seconds": 0.0, "commands": [], "expectations": [], "load": None}
+def _measured(reports: Sequence[SceneReport]) -> Values:
+    """Return the figures of the last scene that had traffic, as names for the scenes after it."""
+    loads = [report["load"] for report in reports if report["load"] is not None]
+    return placeholders.measured(loads[-1]) if loads else {}
+
+
+def _empty(title: str, say: str | None) -> SceneReport:
+    return {"title": title, "say": say, "ok": False, "seconds": 0.0, "commands": [], "expectations": [], "load": None}

@@ -56,6 +56,9 @@ def _error(report: DemoReport) -> Iterator[str]:
 
 def _scene(scene: SceneReport) -> Iterator[str]:
     yield f"## {_cell(scene['title'])}"
+    for paragraph in (scene["say"] or "").split("\n\n"):
+        if paragraph.strip():
+            yield from ("", " ".join(paragraph.split()))
     if scene["commands"]:
         yield from ("", *map(_command, scene["commands"]))
     if scene["expectations"]:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from labctl.demo.placeholders import SAMPLES, checked, filled
+from labctl.ingress import CONTROLLERS
 
 PROGRAMS = ("labctl", "kubectl")
 WITHIN_SECONDS = 30.0
@@ -63,6 +64,12 @@ def _owner(text: str) -> str:
     return text
 
 
+def _controller(name: str) -> str:
+    if name not in (names := [controller.name for controller in CONTROLLERS]):
+        raise ValueError(f"must be {' or '.join(names)}")
+    return name
+
+
 def _only_its_line(value: object) -> object:
     return {"command": value} if isinstance(value, str) else value
 
@@ -82,6 +89,8 @@ class Command(_Part):
     command: Annotated[Text, AfterValidator(_command)]
     input: Text | None = None
     code: Annotated[int, Field(ge=0, le=255)] = 0
+    hide: bool = False
+    """Whether a recording leaves it out."""
 
 
 class Traffic(_Part):
@@ -164,14 +173,27 @@ class Scene(_Part):
     title: Text
     say: Text | None = None
     load: Traffic | None = None
+    hide: bool = False
+    """Whether a recording leaves it out."""
     run: list[CommandOrLine] = []
     expect: list[Expectation] = []
+
+
+class Needs(_Part):
+    """What a lab must have at least; `replicas` are those of its first app."""
+
+    workers: Annotated[int, Field(ge=0)] = 0
+    apps: Annotated[int, Field(ge=0)] = 0
+    replicas: Annotated[int, Field(ge=0)] = 0
+    addresses: Annotated[int, Field(ge=0)] = 0
+    ingress: Annotated[str, AfterValidator(_controller)] | None = None
 
 
 class Demo(_Part):
     """A demo, as its file describes it."""
 
     about: Annotated[str, Field(min_length=1)]
+    needs: Needs = Needs()
     scenes: Annotated[list[Scene], Field(min_length=1)]
     cleanup: list[CommandOrLine] = []
 

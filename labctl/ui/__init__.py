@@ -16,9 +16,11 @@ from labctl.ui.answers import (
     values,
 )
 from labctl.ui.demo import (
+    COLOUR,
     RECORDED_HEIGHT,
     RECORDED_TERMINAL,
     RECORDED_WIDTH,
+    Recording,
     Stage,
     chart,
     demo_result,
@@ -30,11 +32,13 @@ from labctl.ui.screen import Output
 from labctl.ui.trace import opened, trace
 
 __all__ = [
+    "COLOUR",
     "RECORDED_HEIGHT",
     "RECORDED_TERMINAL",
     "RECORDED_WIDTH",
     "JsonWatcher",
     "Output",
+    "Recording",
     "Result",
     "Stage",
     "Watcher",

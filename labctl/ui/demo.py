@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
 import time
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
@@ -19,12 +22,18 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 RECORDED_WIDTH, RECORDED_HEIGHT, RECORDED_TERMINAL = 100, 30, "xterm-256color"
+"""The terminal of a recording, for prose; it is wider where the output of a command is."""
+WIDEST = 180
+"""Where lines of a recording are broken between words at last."""
+READ, SKIMMED = 20, 60
+"""Letters a second: of prose, and of what programs say."""
+LONGEST_PAUSE = 15.0
 BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 FULL_RATE = 10
 """Good answers a second that make a bar of full height, if no second has more."""
 SHORTEST = 0.1
 """Seconds that are worth telling."""
-_COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
+COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
 
 
 def chart(load: LoadReport, bars: str = BARS) -> list[str]:
@@ -55,24 +64,45 @@ def demo_result(report: DemoReport, stdout: TextIO) -> None:
     )
 
 
+class Recording(io.StringIO, ABC):
+    """A stream that is looked at later, in a time of its own."""
+
+    @abstractmethod
+    def skip(self, seconds: float) -> None:
+        """Leave the last seconds out."""
+
+    @abstractmethod
+    def pause(self, seconds: float) -> None:
+        """Give who looks at it some seconds to read."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Screen:
     console: Console
     signs: Symbols
+    is_recorded: bool = False
 
     @property
     def bars(self) -> str:
         return BARS if self.signs is UNICODE else ASCII_BARS
 
+    def print(self, text: Text) -> None:
+        """Print lines as they are; those of a recording are broken where no terminal would be wide enough."""
+        self.console.print(text, soft_wrap=not self.is_recorded)
+
 
 class Stage:
     """Where a demo is shown: on a stream, if there is one, and in a recording, if one is made."""
 
-    def __init__(self, stream: TextIO | None, recorded: TextIO | None, stdin: TextIO | None) -> None:
+    def __init__(self, stream: TextIO | None, recording: Recording | None, stdin: TextIO | None) -> None:
         screens = [] if stream is None else [_Screen(console(stream), symbols(stream))]
         self._stdin = stdin
         self._stream = stream
-        self._screens = [*screens, *([] if recorded is None else [_Screen(_recorder(recorded), UNICODE)])]
+        self._recording = recording
+        self._unread = ""
+        """What commands have said in the recording since there was time to read it."""
+        recorded = [] if recording is None else [_Screen(_recorder(recording), UNICODE, is_recorded=True)]
+        self._screens = [*screens, *recorded]
 
     @property
     def environment(self) -> dict[str, str]:
@@ -82,53 +112,84 @@ class Stage:
         terminal = os.environ.get("TERM", "dumb")
         return {"FORCE_COLOR": "1", "TERM": RECORDED_TERMINAL if terminal in {"dumb", "unknown"} else terminal}
 
+    @contextmanager
+    def hidden(self, *, hide: bool) -> Iterator[None]:
+        """Leave out of the recording what is shown meanwhile, and the time that it takes, if it is to be hidden."""
+        if not hide or self._recording is None:
+            yield
+            return
+        self._pause()
+        screens, recording, began = self._screens, self._recording, time.monotonic()
+        self._screens, self._recording = [screen for screen in screens if not screen.is_recorded], None
+        try:
+            yield
+        finally:
+            self._screens, self._recording = screens, recording
+            recording.skip(time.monotonic() - began)
+
     def scene(self, number: int, count: int, title: str, say: str | None) -> None:
         """A scene begins."""
+        self._pause()
         self._text(("\n", ""), (f"{number}/{count} {one_line(title)}", "bold cyan"))
         for paragraph in (say or "").split("\n\n"):
             if paragraph.strip():
                 self._wrapped(one_line(paragraph))
+        self._pause(f"{title} {say or ''}")
 
     def command(self, line: str, read: str | None) -> None:
         """A command is run, which reads a text or nothing."""
+        self._pause()
         self._text(("\n$ ", "bold green"), (printable(line), "bold"))
         for each in (read or "").splitlines():
             self._text(("  ", ""), (printable(each), "dim"))
+        self._pause(line)
+        self._unread += read or ""
 
     def output(self, line: str) -> None:
         """A command said a line; its colours stay, and nothing else that a terminal would act upon."""
         from rich.text import Text  # noqa: PLC0415 - see console()
 
         for screen in self._screens:
-            screen.console.print(Text.from_ansi(_coloured(line)), soft_wrap=True)
+            screen.print(Text.from_ansi(_coloured(line)))
+        self._unread += f" {line}"
 
     def expectation(self, report: ExpectationReport) -> None:
         """Something was expected, and this was measured."""
+        self._pause()
         for screen in self._screens:
             sign, style = (screen.signs.changed, "green") if report["ok"] else (screen.signs.failed, "bold red")
             took = f" ({report['seconds']:.1f} s)" if report["seconds"] >= SHORTEST else ""
             measured = f": {one_line(report['measured'])}{took}"
             _print(screen, (f"{sign} ", style), (one_line(report["text"]), ""), (measured, "dim"))
+        self._unread = f"{report['text']} {report['measured']}"
 
     def load(self, load: LoadReport) -> None:
         """What the client saw that asked all the while."""
+        self._pause()
         for screen in self._screens:
             _print(screen, (load_text(load), "bold"))
             for line in chart(load, screen.bars):
                 _print(screen, ("  ", ""), (line, "cyan"))
+        self._pause(load_text(load))
 
     def clean_up(self) -> None:
         """Cleaning up begins."""
+        self._pause()
         self._text(("\nCleaning up", "bold cyan"))
 
     def error(self, error: LabError) -> None:
         """The recording, which has no standard error, ends with what went wrong."""
+        self._pause()
         for screen in self._screens:
             if screen.console.file is not self._stream:
                 _print(
                     screen, ("\nerror: ", "bold red"), ("\n  ".join(map(printable, error.message.splitlines())), "red")
                 )
                 _print(screen, ("hint: ", "bold"), (one_line(error.hint), ""))
+
+    def end(self) -> None:
+        """Leave time to read what was shown last."""
+        self._pause()
 
     def recorded(self, paths: Sequence[str]) -> None:
         """These files were written."""
@@ -142,7 +203,17 @@ class Stage:
         began = time.monotonic()
         print("\nEnter goes on, Ctrl-C ends ", end="", file=self._stream, flush=True)
         self._stdin.readline()
-        return time.monotonic() - began
+        waited = time.monotonic() - began
+        if self._recording is not None:
+            self._recording.skip(waited)
+        return waited
+
+    def _pause(self, prose: str | None = None) -> None:
+        """Give time to read what commands have said by now, or this prose."""
+        seconds = _letters(self._unread) / SKIMMED if prose is None else max(1.0, _letters(prose) / READ)
+        self._unread = ""
+        if self._recording is not None and seconds:
+            self._recording.pause(min(seconds, LONGEST_PAUSE))
 
     def _text(self, *pieces: tuple[str, str]) -> None:
         for screen in self._screens:
@@ -152,19 +223,24 @@ class Stage:
         from rich.text import Text  # noqa: PLC0415 - see console()
 
         for screen in self._screens:
-            screen.console.print(Text(f"\n{text}"))
+            width = RECORDED_WIDTH if screen.is_recorded else None
+            screen.console.print(Text(f"\n{text}"), width=width)
 
 
 def _print(screen: _Screen, *pieces: tuple[str, str]) -> None:
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     text: Text = Text.assemble(*pieces)
-    screen.console.print(text, soft_wrap=True)
+    screen.print(text)
+
+
+def _letters(text: str) -> int:
+    return len(" ".join(COLOUR.sub("", text).split()))
 
 
 def _coloured(line: str) -> str:
     """The line with its colours, and without any other escape sequence or control character."""
-    return "".join(piece if _COLOUR.fullmatch(piece) else printable(piece) for piece in _COLOUR.split(line))
+    return "".join(piece if COLOUR.fullmatch(piece) else printable(piece) for piece in COLOUR.split(line))
 
 
 def _recorder(stream: TextIO) -> Console:
@@ -175,7 +251,7 @@ def _recorder(stream: TextIO) -> Console:
         file=stream,
         color_system=None if os.environ.get("NO_COLOR") else "256",
         force_terminal=True,
-        width=RECORDED_WIDTH,
+        width=WIDEST,
         height=RECORDED_HEIGHT,
         markup=False,
         highlight=False,

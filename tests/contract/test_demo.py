@@ -54,7 +54,9 @@ def lab(home: Path) -> Context:
     (programs / "kubectl").chmod(0o755)
     made = Context(from_values({}), home / "state", home / "cache")
     made.folder.mkdir()
-    return with_doors(made, FakeProvider(), FakeCluster(), bundle(home / "bundle"))
+    provider = FakeProvider()
+    provider.nodes |= {node.name for node in made.lab.nodes}
+    return with_doors(made, provider, FakeCluster(), bundle(home / "bundle"))
 
 
 @pytest.fixture

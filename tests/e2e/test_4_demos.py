@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 from statistics import median
@@ -17,6 +18,7 @@ pytestmark = pytest.mark.e2e
 DEMOS = {"traffic-flow": 6, "pool": 5, "scale": 3, "two-apps": 3, "failover": 4}
 """And how many scenes each has."""
 DEMO_SECONDS = 240.0
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FAILING = """
 about: Expects what is not so.
 scenes:
@@ -48,11 +50,23 @@ def test_a_demo_is_played_to_its_end_and_leaves_the_lab_as_it_was(lab: RealLab, 
     _whole(lab)
     assert not lab.up().result()["changed"]
     assert lab.labctl("app", "list", "-o", "json").document() == before
-    header, *events = cast.read_text(encoding="utf-8").splitlines()
-    assert json.loads(header)["version"] == 2
-    assert len(events) > len(played["scenes"])
+    _readable(cast, played)
     report = cast.with_suffix(".md").read_text(encoding="utf-8")
     assert all(expected["measured"] in report for scene in played["scenes"] for expected in scene["expectations"])
+    assert all(" ".join(scene["say"].split()) in report for scene in played["scenes"])
+
+
+def test_a_demo_that_needs_more_than_the_lab_has_says_so_and_runs_nothing(lab: RealLab, tmp_path: Path) -> None:
+    file = tmp_path / "large.yaml"
+    file.write_text(
+        "about: Large.\nneeds: {workers: 3, apps: 2}\nscenes: [{title: x, run: [kubectl delete deployment $app]}]\n"
+    )
+    error = _play(lab, str(file), code=2).document()["error"]
+
+    assert error["id"] == "demo-does-not-fit"
+    assert "up --workers 3" in error["hint"]
+    assert "app add app-1" in error["hint"]
+    assert lab.objects("deployment", "my-app")["status"]["readyReplicas"] == 2
 
 
 def test_what_was_recorded_can_be_played_by_asciinema(lab: RealLab, tmp_path: Path) -> None:
@@ -75,11 +89,25 @@ def test_an_expectation_that_does_not_hold_fails_the_demo(lab: RealLab, tmp_path
 
 def test_the_failover_demo_shows_the_gap_second_by_second(lab: RealLab) -> None:
     _whole(lab)
-    scene = _scene(_play(lab, "failover").document(), "loses its power")
+    played = _play(lab, "failover").document()
+    scene, after = _scene(played, "loses its power"), _scene(played, "The site is there")
 
     assert scene["load"]["failures"] > 0
     assert scene["load"]["gap"] > 0.5
     assert min(scene["load"]["per_second"]) < median(scene["load"]["per_second"])
+    assert f"{scene['load']['gap']:.1f} s" in after["say"]
+    assert f"{scene['load']['answers']} good answers" in after["say"]
+
+
+def _readable(cast: Path, played: dict[str, Any]) -> None:
+    """The recording has the text of each scene, time to read it, no line that a player breaks, and no cleaning up."""
+    header, *events = map(json.loads, cast.read_text(encoding="utf-8").splitlines())
+    shown = COLOUR.sub("", "".join(text for *_, text in events)).split("\r\n")
+    assert header["version"] == 2
+    assert max(map(len, shown)) <= header["width"]
+    assert events[-1][0] > sum(len(scene["say"]) for scene in played["scenes"]) / 20
+    assert all(scene["title"] in " ".join(shown) for scene in played["scenes"])
+    assert "Cleaning up" not in shown
 
 
 def _whole(lab: RealLab) -> None:

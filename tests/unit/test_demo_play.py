@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import ADDRESS, FakeCluster, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
 from labctl import cli, session
 from labctl.context import Context
@@ -75,9 +75,10 @@ class World:
 
 
 @pytest.fixture
-def world(context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> World:
     """The lab is up, and this process is in its network."""
     made = World(context, cluster)
+    provider.nodes |= {node.name for node in context.lab.nodes}
     monkeypatch.setattr(session, "entered", lambda _options: context)
     monkeypatch.setattr(player, "Doors", made.doors)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
@@ -110,7 +111,7 @@ def play(world: World, labctl: Run, home: Path) -> Callable[..., int]:
     def run(demo: Demo, *options: str) -> int:
         assert world.context.lab.name == "demo"
         (home / "tour.yaml").write_text(yaml.safe_dump({"about": "The tour", **demo}))
-        return labctl(*options, "demo", "run", "tour.yaml")
+        return labctl("demo", "run", "tour.yaml", *options)
 
     return run
 
@@ -361,7 +362,106 @@ def test_a_demo_about_an_app_is_refused_where_there_is_none(
     assert world.ran == []
 
 
+@pytest.mark.parametrize(
+    ("needs", "lacking", "commands"),
+    [
+        ({"workers": 3}, ["workers: 1, needed: 3"], ["labctl --name demo up --workers 3"]),
+        (
+            {"apps": 3},
+            ["apps: 1, needed: 3"],
+            ["labctl --name demo app add app-1", "labctl --name demo app add app-2"],
+        ),
+        ({"replicas": 4}, ["replicas of my-app: 2, needed: 4"], ["labctl --name demo up"]),
+        (
+            {"addresses": 12},
+            ["addresses in the pool 192.168.56.100-192.168.56.110: 11, needed: 12"],
+            ["labctl --name demo up"],
+        ),
+        (
+            {"ingress": "ingress-nginx"},
+            ["ingress controller: traefik, needed: ingress-nginx"],
+            ["labctl --name demo up --ingress ingress-nginx"],
+        ),
+        (
+            {"workers": 2, "replicas": 3, "addresses": 99},
+            ["workers: 1, needed: 2", "replicas of my-app: 2, needed: 3", "addresses in the pool"],
+            ["labctl --name demo up --workers 2", "labctl --name demo up"],
+        ),
+    ],
+)
+def test_a_demo_that_does_not_fit_the_lab_says_so_and_nothing_is_run_or_written(
+    needs: Mapping[str, Any],
+    lacking: list[str],
+    commands: list[str],
+    play: Run,
+    world: World,
+    home: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    demo = {"needs": needs, **scenes({"run": ["labctl up"]}, cleanup=("labctl up",))}
+
+    assert play(demo, "-o", "json", "--record", "a.cast") == 2
+
+    error = json.loads(capsys.readouterr().out)["error"]
+    _, *told = error["message"].splitlines()
+    assert error["id"] == "demo-does-not-fit"
+    assert [line.strip()[: len(begins)] for line, begins in zip(told, lacking, strict=True)] == lacking
+    assert error["hint"].splitlines()[1:] == commands
+    assert (world.ran, list(home.glob("a.*"))) == ([], [])
+
+
+def test_a_demo_is_played_in_a_lab_that_has_what_it_needs(play: Run, world: World) -> None:
+    needs = {"workers": 1, "apps": 1, "replicas": 2, "addresses": 11, "ingress": "traefik"}
+
+    assert play({"needs": needs, **scenes({"run": ["labctl up"]})}) == 0
+    assert world.ran == ["labctl up"]
+
+
+def test_a_halted_lab_is_said_to_be_one_before_anything_is_run(
+    play: Run, world: World, provider: FakeProvider, capsys: pytest.CaptureFixture[str]
+) -> None:
+    provider.nodes.clear()
+
+    assert play(scenes({"run": ["labctl up"]}), "-o", "json", "--record", "a.cast") == 3
+
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "lab-not-running"
+    assert world.ran == []
+
+
+def test_what_is_hidden_is_run_and_not_recorded(
+    play: Run, world: World, home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    secret = {"command": "kubectl get secrets", "hide": True}
+    demo = scenes({"run": [secret, "labctl up"]}, {"run": ["labctl status"], "hide": True})
+
+    assert play({**demo, "cleanup": [{"command": "labctl trace", "hide": True}]}, "--record", "a.cast") == 0
+
+    lines = [json.loads(line) for line in (home / "a.cast").read_text().splitlines()[1:]]
+    recorded = "".join(text for _, _, text in lines)
+    out = capsys.readouterr().out
+    assert world.ran == ["kubectl get secrets", "labctl up", "labctl status", "labctl trace"]
+    assert "said by labctl up" in recorded
+    hidden = ("get secrets", "Scene 2", "labctl status", "Cleaning up", "labctl trace")
+    assert [each for each in hidden if each in recorded] == []
+    assert [each for each in hidden if each not in out] == []
+
+
 # Traffic
+
+
+def test_what_is_said_after_it_has_its_figures(
+    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _in_real_time(monkeypatch, world)
+    traffic = {"hostname": "$hostname", "before": 0.02, "after": 0.02}
+    told = {"title": "After $gap", "say": "It saw $answers and $failures."}
+
+    assert play(scenes({"load": traffic, "run": ["labctl up"]}, told, told), "-o", "json") == 0
+
+    seen, *others = json.loads(capsys.readouterr().out)["scenes"]
+    load = seen["load"]
+    assert {other["title"] for other in others} == {f"After {load['gap']:.1f} s"}
+    assert {other["say"] for other in others} == {f"It saw {load['answers']} good answers and 0 failures."}
 
 
 def test_a_client_asks_while_the_scene_is_played(
@@ -441,6 +541,7 @@ def test_json_is_one_document_and_progress_is_plain_text_beside_it(
         "scenes": [
             {
                 "title": "Scene 1",
+                "say": None,
                 "ok": True,
                 "seconds": 0.5,
                 "commands": [{"command": "labctl up", "code": 0, "seconds": 0.5}],

@@ -64,6 +64,7 @@ PROBLEMS = [
 ]
 WHOLE = """\
 about: Everything that a demo can say.
+needs: {workers: 1, apps: 1, replicas: 2, addresses: 4, ingress: traefik}
 scenes:
   - title: Everything about $app
     say: |
@@ -79,6 +80,7 @@ scenes:
         input: |
           kind: ${lab}
         code: 1
+        hide: true
     expect:
       - http: $url
         answered_by: 3
@@ -128,6 +130,19 @@ def test_everything_that_is_wrong_is_told_at_once_with_where_it_is(tmp_path: Pat
 @pytest.mark.parametrize(
     ("text", "told"),
     [
+        (
+            "about: x\nneeds: {ingress: contour}\nscenes: [{title: t}]\n",
+            "needs.ingress: contour: must be ingress-nginx or",
+        ),
+        ("about: x\nneeds: {workers: -1}\nscenes: [{title: t}]\n", "needs.workers: -1: must be at least 0"),
+        ("about: x\nneeds: {gpu: 1}\nscenes: [{title: t}]\n", "needs.gpu: 1: is not a known key here"),
+        ("about: x\nscenes: [{title: t, hide: 1}]\n", "scenes[0].hide: 1: must be true or false"),
+        ("about: x\nscenes: [{title: $gap}]\n", "scenes[0]: $gap: needs a `load` in a scene before it"),
+        ("about: x\nscenes: [{title: t, say: $failures, load: {hostname: x}}]\n", "scenes[0]: $failures: needs"),
+        (
+            "about: x\nscenes: [{title: t, load: {hostname: x}}, {title: $gap}]\ncleanup: [kubectl get $answers]\n",
+            "cleanup: $answers: needs",
+        ),
         ("about: [", "is not valid YAML: line 1"),
         ("- 1\n", "must be keys and values"),
         ("", "about: is missing"),
@@ -167,7 +182,7 @@ def test_a_demo_can_say_all_this(tmp_path: Path) -> None:
     assert (script.name, script.demo.about) == ("whole", "Everything that a demo can say.")
     assert scene.run == [
         Command(command="labctl hosts show"),
-        Command(command="kubectl apply -f -", input="kind: ${lab}\n", code=1),
+        Command(command="kubectl apply -f -", input="kind: ${lab}\n", code=1, hide=True),
     ]
     http, *addresses, _announcer, node, _gap, _seconds = scene.expect
     assert http == HttpExpected(http="$url", status=200, answered_by=3, within=10)
@@ -190,7 +205,7 @@ def test_names_stand_for_what_the_lab_is() -> None:
         "demo my-app my-app.local http://my-app.local demo-control-plane "
         "192.168.56.100-192.168.56.110: 192.168.56.100 to 192.168.56.110, $"
     )
-    assert set(values) | placeholders.LIVE == set(placeholders.SAMPLES)
+    assert set(values) | placeholders.LIVE | placeholders.MEASURED == set(placeholders.SAMPLES)
 
 
 def test_a_demo_about_an_app_needs_one_and_others_do_not() -> None:

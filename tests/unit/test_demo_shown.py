@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -17,7 +19,7 @@ from labctl.demo.report import markdown, versions
 from labctl.demo.script import Demo
 from labctl.errors import BrokenError, UsageError
 from labctl.report import DemoReport, ExpectationReport, LoadReport
-from labctl.ui import Stage
+from labctl.ui import Recording, Stage
 
 GREEN = "\x1b[32m"
 MET: ExpectationReport = {"text": "it answers 200", "ok": True, "measured": "HTTP 200", "seconds": 0.25}
@@ -51,6 +53,21 @@ http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.
 
 Cleaning up
 """
+
+
+class Recorded(Recording):
+    """A recording that keeps how much time it was given, and what it left out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pauses: list[float] = []
+        self.skipped = 0.0
+
+    def pause(self, seconds: float) -> None:
+        self.pauses.append(seconds)
+
+    def skip(self, seconds: float) -> None:
+        self.skipped += seconds
 
 
 class Terminal(io.StringIO):
@@ -117,13 +134,13 @@ def test_programs_are_told_of_colours_only_where_there_are_any(monkeypatch: pyte
     assert Stage(Terminal(), None, None).environment == {"FORCE_COLOR": "1", "TERM": "xterm"}
     monkeypatch.setenv("TERM", "dumb")
     assert Stage(Terminal(), None, None).environment == {}
-    assert Stage(io.StringIO(), io.StringIO(), None).environment == {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
+    assert Stage(io.StringIO(), Recorded(), None).environment == {"FORCE_COLOR": "1", "TERM": "xterm-256color"}
     monkeypatch.setenv("NO_COLOR", "1")
-    assert Stage(Terminal(), io.StringIO(), None).environment == {}
+    assert Stage(Terminal(), Recorded(), None).environment == {}
 
 
 def test_enter_is_waited_for_on_the_terminal_alone() -> None:
-    terminal, recorded, stdin = Terminal(), io.StringIO(), io.StringIO("\nmore")
+    terminal, recorded, stdin = Terminal(), Recorded(), io.StringIO("\nmore")
 
     assert Stage(terminal, recorded, stdin).wait_for_enter() >= 0
     assert terminal.getvalue() == "\nEnter goes on, Ctrl-C ends "
@@ -187,6 +204,77 @@ def test_the_time_that_the_user_took_is_not_in_it(tmp_path: Path) -> None:
     cast.save("")
 
     assert [json.loads(line)[0] for line in (tmp_path / "a.cast").read_text().splitlines()[1:]] == [1.0, 1.5]
+
+
+def test_a_recording_leaves_time_to_read_prose_and_what_programs_say() -> None:
+    recording = Recorded()
+    stage = Stage(None, recording, None)
+    stage.scene(1, 1, "Title", "word " * 40)
+    stage.command("kubectl get nodes", None)
+    stage.output("word " * 24)
+    stage.expectation({"text": "is", "ok": True, "measured": "so", "seconds": 0})
+    stage.end()
+
+    assert recording.pauses == [pytest.approx(205 / 20), 1.0, pytest.approx(119 / 60), pytest.approx(5 / 60)]
+
+
+def test_no_text_stops_a_recording_for_long() -> None:
+    recording = Recorded()
+    Stage(None, recording, None).scene(1, 1, "Title", "word " * 400)
+
+    assert recording.pauses == [15.0]
+
+
+def test_players_that_shorten_silences_leave_pauses_as_they_are(tmp_path: Path) -> None:
+    cast = Cast(tmp_path / "a.cast", "", lambda: 10.0)
+    cast.write("one")
+    cast.pause(5)
+    cast.write("two")
+    cast.save("")
+
+    events = [json.loads(line) for line in (tmp_path / "a.cast").read_text().splitlines()[1:]]
+    assert (events[0][0], events[-1][0], events[-1][2]) == (0.0, 5.0, "two")
+    assert max(later[0] - earlier[0] for earlier, later in pairwise(events)) <= 2
+
+
+def test_what_is_hidden_is_in_no_recording_and_on_the_terminal_all_the_same() -> None:
+    stream, recording = io.StringIO(), Recorded()
+    stage = Stage(stream, recording, None)
+    with stage.hidden(hide=True), stage.hidden(hide=True):
+        played(stage)
+    with stage.hidden(hide=False):
+        stage.output("seen")
+
+    assert stream.getvalue() == SHOWN + "seen\n"
+    assert recording.getvalue() == "seen\n"
+    assert recording.skipped > 0
+
+
+@pytest.mark.parametrize(
+    ("lines", "width", "widest"),
+    [(["short"], 100, 5), (["x" * 130], 130, 130), (["x " * 200], 180, 180), (["word " * 30 + "last"], 154, 154)],
+)
+def test_a_recording_is_as_wide_as_what_programs_say_and_breaks_no_line_but_endless_ones(
+    lines: list[str], width: int, widest: int, tmp_path: Path
+) -> None:
+    cast = Cast(tmp_path / "a.cast", "")
+    stage = Stage(None, cast, None)
+    for line in lines:
+        stage.output(f"{GREEN}{line}\x1b[0m")
+    cast.save("")
+
+    header, *events = map(json.loads, (tmp_path / "a.cast").read_text(encoding="utf-8").splitlines())
+    shown = re.sub(r"\x1b\[[0-9;]*m", "", "".join(text for *_, text in events))
+    assert header["width"] == width
+    assert max(len(line.rstrip()) for line in shown.split("\r\n")) <= widest
+
+
+def test_prose_of_a_recording_is_wrapped_between_words() -> None:
+    recording = Recorded()
+    Stage(None, recording, None).scene(1, 1, "Title", "word " * 60)
+
+    *_, first, second, third = (line.rstrip() for line in recording.getvalue().splitlines())
+    assert [len(line) for line in (first, second, third)] == [99, 99, 99]
 
 
 @pytest.mark.parametrize("name", ["x", "x.md", "missing/x.cast", "folder.cast", "taken.cast"])
@@ -256,6 +344,10 @@ PAGE = """\
 
 ## The \\| site
 
+It is there, and so are we.
+
+A second paragraph.
+
 - `kubectl get nodes`: exit code 0 after 0.5 s
 
 | expected | result | measured | seconds |
@@ -292,6 +384,7 @@ def test_the_page_has_every_number() -> None:
         "scenes": [
             {
                 "title": "The | site",
+                "say": "It is there,\nand so are we.\n\nA second paragraph.\n",
                 "ok": True,
                 "seconds": 10.0,
                 "commands": [{"command": "kubectl get nodes", "code": 0, "seconds": 0.5}],
@@ -300,6 +393,7 @@ def test_the_page_has_every_number() -> None:
             },
             {
                 "title": "Later",
+                "say": None,
                 "ok": False,
                 "seconds": 32.0,
                 "commands": [{"command": "labctl halt", "code": None, "seconds": 1.0}],
