@@ -28,6 +28,8 @@ ANSWER_SECONDS = 10.0
 IMPATIENT_SECONDS = 1.5
 """Far longer than an API server that is well takes to answer, and short enough for somebody who watches."""
 LOG_LINES = 500
+BEGINNING = 2000
+"""So much is read of what a pod answers."""
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
 """How the API server says that a fail-closed webhook does not answer (yet)."""
@@ -141,6 +143,24 @@ class Cluster:
             except NotFoundError:
                 return ""
         return bytes(answer.data).decode(errors="replace")
+
+    def ask_pod(self, pod: str, namespace: str, port: int, path: str, *, tls: bool = False) -> tuple[int, str]:
+        """GET a path of a pod by way of the API server; return the status and how the body begins.
+
+        Where the pod gives no answer, they are the API server's, which says why.
+        """
+        target = f"{'https:' if tls else ''}{pod}:{port}"
+        url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
+        with self._told(f"GET {url}", is_the_apis=False):
+            try:
+                answer = self._client().request("get", url, serialize=False)
+            except (ApiException, DynamicApiError) as error:
+                body = error.body
+                text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
+                return int(error.status or 0), text[:BEGINNING]
+        text = answer.read(BEGINNING).decode(errors="replace")
+        answer.close()
+        return int(answer.status), text
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         """Remove the object; True if there was one."""

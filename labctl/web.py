@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import http.client
-import secrets
 import socket
-import ssl
-import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
@@ -40,22 +36,6 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
-    """A request and what came back. Seconds are since the part before; None for a part that was not reached."""
-
-    status: int | None
-    pod: str | None
-    mark: str
-    """What the request bore in its User-Agent, and no other one did: a server's log shows it."""
-    failure: str
-    client: str
-    """The address and port that the answer came to."""
-    seconds: Mapping[str, float | None]
-    location: str = ""
-    """Where the answer redirects to."""
-
-
 def get(hostname: str, address: IPv4Address | None = None) -> Answer:
     """GET / of `hostname`, at this address, else at the one that the system's resolver has for it."""
     connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=ANSWER_SECONDS)
@@ -82,45 +62,3 @@ def get_within(pool: AddressPool, hostname: str) -> Answer:
     if not isinstance(address, IPv4Address) or address not in pool:
         return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {pool}")
     return get(hostname, address)
-
-
-def fetch(
-    hostname: str,
-    address: Address,
-    path: str = "/",
-    port: int = HTTP,
-    *,
-    tls: bool = False,
-    seconds: float = ANSWER_SECONDS,
-) -> Exchange:
-    """GET a path of a host at an address, timed part by part; whom a certificate is for is not looked at.
-
-    Each part, the connection and the answer, may take so many seconds.
-    """
-    mark = f"labctl-trace-{secrets.token_hex(4)}"
-    taken: dict[str, float | None] = {"connect": None, "first_byte": None}
-    began, client = time.monotonic(), ""
-    connection = http.client.HTTPConnection(hostname, port, timeout=seconds)
-    try:
-        connection.sock = socket.create_connection((str(address), port), timeout=seconds)
-        client = "{}:{}".format(*connection.sock.getsockname())
-        connected = time.monotonic()
-        taken["connect"] = connected - began
-        if tls:
-            connection.sock = _anyone().wrap_socket(connection.sock, server_hostname=hostname)
-        connection.request("GET", path, headers={"User-Agent": mark, "Connection": "close"})
-        answer = connection.getresponse()
-        taken["first_byte"] = time.monotonic() - connected
-        location = answer.getheader("Location") or ""
-        return Exchange(answer.status, answer.getheader(POD_HEADER), mark, "", client, taken, location)
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        return Exchange(None, None, mark, str(error) or type(error).__name__, client, taken)
-    finally:
-        connection.close()
-
-
-def _anyone() -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context

@@ -7,13 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.errors import LabError
 from labctl.ingress import IngressController
-from labctl.trace.problem import Evidence, ProblemError, kubectl
-from labctl.trace.rules import Backend
+from labctl.trace.problem import Evidence
+from labctl.trace.routes import Backend
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
 
 SLICE = "discovery.k8s.io/v1"
+EXTERNAL = "ExternalName"
+OVER = {"Succeeded", "Failed"}
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
@@ -21,6 +23,12 @@ def is_ready(pod: Mapping[str, Any]) -> bool:
     conditions = pod.get("status", {}).get("conditions", [])
     ready = any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
+
+
+def is_awaited(pod: Mapping[str, Any]) -> bool:
+    """Whether the pod is not ready, and is meant to become so."""
+    is_over = "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in OVER
+    return not is_over and not is_ready(pod)
 
 
 def why_not_ready(pod: Mapping[str, Any]) -> str:
@@ -47,26 +55,33 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
     found = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
     if found is None:
         return []
-    return cluster.list("v1", "Pod", controller.namespace, _selector(found["spec"]["selector"]["matchLabels"]))
+    return cluster.list("v1", "Pod", controller.namespace, selector_of(found["spec"]["selector"]["matchLabels"]))
 
 
-def behind(cluster: Cluster, lab: str, ingress: str, backend: Backend) -> Evidence:
-    """Return what is ready behind the Service that an Ingress names. Raises ProblemError."""
-    service = _service(cluster, ingress, backend)
-    slices = cluster.list(SLICE, "EndpointSlice", backend.namespace, f"kubernetes.io/service-name={backend.service}")
-    endpoints = [each for found in slices for each in found.get("endpoints") or []]
-    ready = [each for each in endpoints if each.get("conditions", {}).get("ready", True)]
-    evidence: Evidence = {
-        "namespace": backend.namespace,
-        "service": backend.service,
-        "endpoint_slices": [found["metadata"]["name"] for found in slices],
-        "pods": [_endpoint(each, address) for each in ready for address in each["addresses"][:1]],
-    }
-    if service["spec"].get("type") == "ExternalName":
+def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:
+    """Return who is ready to answer behind a port of a Service."""
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    evidence: Evidence = {"namespace": namespace, "service": name, "endpoint_slices": [], "pods": []}
+    if service["spec"].get("type") == EXTERNAL:
         return {**evidence, "external_name": service["spec"].get("externalName", "")}
-    if not ready:
-        raise _empty(cluster, lab, service, evidence)
-    return evidence
+    slices = cluster.list(SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={name}")
+    wanted = (port_of(service, port) or {}).get("name", "")
+    pods = {
+        address: _endpoint(endpoint, address, number)
+        for found in slices
+        if (number := _number(found, wanted))
+        for endpoint in found.get("endpoints") or []
+        if endpoint.get("conditions", {}).get("ready", True)
+        for address in endpoint["addresses"][:1]
+    }
+    names = [found["metadata"]["name"] for found in slices]
+    return {**evidence, "endpoint_slices": names, "pods": list(pods.values())}
+
+
+def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | None:
+    """Return the Service's port that a rule names, or its first where the rule names none; None where it has none."""
+    ports: Sequence[dict[str, Any]] = service["spec"].get("ports") or []
+    return next((each for each in ports if port in {"", each.get("name"), each["port"]}), None)
 
 
 def service_with(cluster: Cluster, address: str) -> Backend | None:
@@ -84,6 +99,11 @@ def logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str
     return next((pod["pod"] for pod in pods if pod["pod"] and mark in _logs(cluster, pod["pod"], namespace)), None)
 
 
+def selector_of(labels: Mapping[str, str]) -> str:
+    """Return labels as a selector is written."""
+    return ",".join(f"{key}={value}" for key, value in labels.items())
+
+
 def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
     found = cluster.get("v1", "Pod", pod, namespace)
     containers = [each["name"] for each in found["spec"].get("containers", [])] if found else []
@@ -96,48 +116,15 @@ def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
     return "\n".join(texts)
 
 
-def _service(cluster: Cluster, ingress: str, backend: Backend) -> dict[str, Any]:
-    name, port = backend.service, backend.port
-    service = cluster.get("v1", "Service", name, backend.namespace)
-    if service is None:
-        raise ProblemError(
-            "backend-service-missing",
-            f"the Ingress {ingress} names the Service {name}, and there is none in {backend.namespace}",
-        )
-    ports = service["spec"].get("ports") or []
-    if port and not any(port in {each.get("name"), each["port"]} for each in ports):
-        has = ", ".join(str(each.get("name") or each["port"]) for each in ports) or "none"
-        raise ProblemError(
-            "backend-port-missing", f"the Ingress {ingress} names port {port} of the Service {name}, which has {has}"
-        )
-    return service
+def _number(found: Mapping[str, Any], name: str) -> int:
+    """Return the port of an EndpointSlice that bears a name; 0 where it has none, and the controllers pass it over."""
+    return next((each.get("port") or 0 for each in found.get("ports") or [] if each.get("name") == name), 0)
 
 
-def _empty(cluster: Cluster, lab: str, service: Mapping[str, Any], evidence: Evidence) -> ProblemError:
-    """Return why nothing is behind a Service."""
-    name, namespace = service["metadata"]["name"], evidence["namespace"]
-    selector = _selector(service["spec"].get("selector") or {})
-    pods = cluster.list("v1", "Pod", namespace, selector) if selector else []
-    if not pods:
-        text = f"the selector of the Service {name} ({selector or 'none'}) chooses no pod"
-        return ProblemError("selector-matches-nothing", text, evidence)
-    reasons = "; ".join(filter(None, map(why_not_ready, pods)))
-    return ProblemError(
-        "no-pod-ready",
-        f"no pod behind the Service {name} is ready: {reasons or 'they are going'}",
-        evidence,
-        fix="The pod's log says why.",
-        commands=(kubectl(lab, "-n", namespace, "logs", pods[0]["metadata"]["name"], "--all-containers"),),
-    )
-
-
-def _endpoint(endpoint: Mapping[str, Any], address: str) -> Evidence:
+def _endpoint(endpoint: Mapping[str, Any], address: str, port: int) -> Evidence:
     return {
         "pod": (endpoint.get("targetRef") or {}).get("name"),
         "address": address,
+        "port": port,
         "node": endpoint.get("nodeName"),
     }
-
-
-def _selector(labels: Mapping[str, str]) -> str:
-    return ",".join(f"{key}={value}" for key, value in labels.items())

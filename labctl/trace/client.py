@@ -14,9 +14,10 @@ from pathlib import Path
 
 from labctl import hosts, namespaces, neighbours, web
 from labctl.neighbours import Route
-from labctl.trace import knock
+from labctl.trace import exchange, knock
+from labctl.trace.exchange import Exchange, Line
 from labctl.trace.knock import Knock
-from labctl.web import Address, Exchange
+from labctl.web import Address
 
 HOSTS = Path("/etc/hosts")
 """The file that the system's resolver reads, whatever file the lab is told to write."""
@@ -129,7 +130,11 @@ class Client:
         seconds: float = web.ANSWER_SECONDS,
     ) -> Exchange:
         """GET a path of a host at an address, timed part by part."""
-        return web.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
+        return exchange.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
+
+    def line_to(self, hostname: str, address: Address) -> Line:
+        """Return a connection on which requests for a host follow one another."""
+        return Line(hostname, address)
 
 
 def _lookup(hostname: str) -> list[Address]:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import Any
 
-from labctl.trace import backend, rules
+from labctl.trace import backend, misrouted, renewal, rules, unserved
 from labctl.trace.access_log import Record
-from labctl.trace.problem import UNKNOWN, Evidence, ProblemError, kubectl
-from labctl.trace.rules import Backend, Match, Split
+from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
+from labctl.trace.routes import Backend, Split
+from labctl.trace.rules import Match
 from labctl.trace.trail import Trail
+from labctl.trace.unserved import Place
+
+UNREADY = {"no-pod-ready", "pods-not-all-ready"}
 
 
 def rule(trail: Trail) -> Evidence:
@@ -21,13 +25,16 @@ def rule(trail: Trail) -> Evidence:
         raise ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
-    record = trail.request()[1].record
+    record = trail.record()
     trail.match = trail.rules().match(trail.path, record)
     if trail.match is not None:
-        return {**_described(trail, trail.match), "controller_pods": ready}
+        evidence = {**_described(trail, trail.match), "controller_pods": ready}
+        if problem := misrouted.doubt(trail, trail.match, evidence):
+            raise problem
+        return evidence
     found = backend.service_with(trail.cluster, record.server) if record and record.server else None
     if found is None:
-        raise _unmatched(trail)
+        raise misrouted.unmatched(trail)
     raise ProblemError(
         "rule-not-found",
         f"{found.namespace}/{found.service} answered, and labctl cannot tell which rule led there",
@@ -41,7 +48,7 @@ def rule(trail: Trail) -> Evidence:
 def pod(trail: Trail) -> Evidence:
     """The rule's Service has the port, and pods that are ready behind it; so has the canary's beside it."""
     try:
-        return _pods(trail)
+        evidence, service = _pods(trail)
     except ProblemError as problem:
         if any(app.is_scaled_to_zero and app.hostname == trail.hostname for app in trail.lab.apps):
             raise ProblemError(
@@ -51,51 +58,85 @@ def pod(trail: Trail) -> Evidence:
                 fix="Give it `replicas` in labctl.yaml, and run `labctl up`.",
                 commands=(),
             ) from problem
-        ingress = str(trail.seen["rule"]["ingress"])
-        if problem.fix is not None or ingress in {f"default/{app.name}" for app in trail.lab.apps}:
-            raise
-        namespace, _, name = ingress.partition("/")
-        raise ProblemError(
-            problem.cause,
-            problem.text,
-            problem.evidence,
-            fix=f"labctl did not make the Ingress {ingress}: correct it or its Service.",
-            commands=(_edit(trail.lab.name, namespace, name),),
-        ) from problem
+        raise _remade(trail, problem) from problem
+    if waiting := unserved.not_all_ready(trail.cluster, service, evidence):
+        raise _remade(trail, waiting)
+    return evidence
 
 
-def _pods(trail: Trail) -> Evidence:
-    seen = trail.seen["rule"]
-    main = Backend(**seen["backend"])
-    if not main.service:
-        return {"namespace": main.namespace, "service": None, "endpoint_slices": [], "pods": []}
-    lab, ingress = trail.lab.name, str(seen["ingress"])
-    split = trail.match.split if trail.match else None
-    record = trail.request()[1].record
-    if split is None:
-        return backend.behind(trail.cluster, lab, ingress, main)
-    canary = backend.behind(trail.cluster, lab, split.ingress, split.backend)
-    if _took(record, canary["pods"]) or split.weight >= split.total:
+def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
+    """Return a problem with pods that are not ready with the lines that make an app anew which others have changed."""
+    if problem.cause in UNREADY:
+        fix, commands = renewal.remake(trail, str(problem.evidence.get("service", "")))
+        problem.fix, problem.commands = (fix, commands) if commands else (problem.fix, problem.commands)
+    return problem
+
+
+def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
+    """Return the pods behind what answered, with those of both sides of a split, and their Service."""
+    match = trail.match
+    main = Backend(**trail.seen["rule"]["backend"])
+    route = match.route if match else None
+    split = match.split if match else None
+    canary = _canary(trail, split) if split and route and split.weight else None
+    if route is None or split is None or canary is None:
+        return _ready(trail, str(trail.seen["rule"]["ingress"]), main, route.place if route else "")
+    record = trail.record()
+    if split.weight >= split.total:
         return canary
-    return backend.behind(trail.cluster, lab, ingress, main)
+    stable = _ready(trail, route.ingress, route.backend, route.place)
+    sides = [
+        {**_side(stable[0]), "weight": split.total - split.weight, "total": split.total},
+        {**_side(canary[0]), "weight": split.weight, "total": split.total},
+    ]
+    evidence, service = canary if _took(record, canary[0]) else stable
+    return {**evidence, "sides": sides}, service
 
 
-def _took(record: Record | None, pods: Sequence[Evidence]) -> bool:
-    return record is not None and any(each["address"] == record.server for each in pods)
+def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
+    place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_labctls(ingress))
+    service = unserved.service(place, wanted)
+    evidence = backend.behind(trail.cluster, service, wanted.port)
+    if trail.match and trail.match.notes.get("service-upstream") == "true":
+        evidence["cluster_ip"] = service["spec"].get("clusterIP")
+    if not evidence["pods"] and "external_name" not in evidence:
+        raise unserved.empty(place, service, wanted.port, evidence)
+    return evidence, service
+
+
+def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | None:
+    """Return the pods of a canary; None where it has none, and the controllers leave it out."""
+    service = trail.cluster.get("v1", "Service", split.backend.service, split.backend.namespace)
+    if service is None:
+        return None
+    evidence = backend.behind(trail.cluster, service, split.backend.port)
+    return (evidence, service) if evidence["pods"] or "external_name" in evidence else None
+
+
+def _side(evidence: Evidence) -> Evidence:
+    return {"service": evidence["service"], "pods": evidence["pods"]}
+
+
+def _took(record: Record | None, evidence: Evidence) -> bool:
+    return record is not None and any(each["address"] == record.server for each in evidence["pods"])
 
 
 def _described(trail: Trail, match: Match) -> Evidence:
-    route = match.route
+    route, split = match.route, match.split
+    canary = _canary(trail, split) if split and split.weight else None
+    is_canarys = canary is not None and _took(trail.record(), canary[0])
+    ingress, found = (split.ingress, split.backend) if split and is_canarys else (route.ingress, route.backend)
     return {
-        "ingress": route.ingress,
+        "ingress": ingress,
         "host": route.host,
         "matched_by": route.matched_by,
         "path": route.path or rules.ROOT,
         "path_type": route.path_type,
         "class": trail.controller.ingress_class,
-        "backend": _shown(route.backend),
-        "split": _split(match.split),
+        "backend": _shown(found),
+        "split": _split(split),
         "other_ingresses": list(match.others),
+        "ignored_annotations": list(match.ignored),
     }
 
 
@@ -108,44 +149,3 @@ def _split(split: Split | None) -> Evidence | None:
 
 def _shown(found: Backend) -> Evidence:
     return {"namespace": found.namespace, "service": found.service, "port": found.port}
-
-
-def _unmatched(trail: Trail) -> ProblemError:
-    """Return why no rule takes the request: the host, the class or the path."""
-    found, controller, lab = trail.rules(), trail.controller, trail.lab.name
-    if found.served:
-        ingress = found.served[0].ingress
-        namespace, _, name = ingress.partition("/")
-        paths = ", ".join(dict.fromkeys(route.path for route in found.served))
-        return ProblemError(
-            "ingress-path-missing",
-            f"the Ingress {ingress} has no rule for {trail.hostname}{trail.path}; it has {paths}",
-            fix=None if trail.is_app and namespace == "default" else "Give the Ingress a rule for this path.",
-            commands=None if trail.is_app and namespace == "default" else (_edit(lab, namespace, name),),
-        )
-    if found.foreign:
-        ingress, its_class = found.foreign[0]
-        namespace, _, name = ingress.partition("/")
-        wanted = f'{{"spec":{{"ingressClassName":"{controller.ingress_class}"}}}}'
-        return ProblemError(
-            "ingress-class-other",
-            f"the Ingress {ingress} has the class {its_class}; {controller.name} serves the class "
-            f"{controller.ingress_class}",
-            fix=f"Give the Ingress the class {controller.ingress_class}.",
-            commands=(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", wanted),),
-        )
-    hosts = ", ".join(found.hosts) or "no host"
-    if trail.is_app:
-        return ProblemError(
-            "ingress-missing", f"no Ingress has a rule for {trail.hostname}; there are rules for {hosts}"
-        )
-    return ProblemError(
-        "ingress-missing",
-        f"only canary Ingresses name {trail.hostname}, and no other Ingress does; there are rules for {hosts}",
-        fix="Give the hostname an Ingress that is not a canary.",
-        commands=(),
-    )
-
-
-def _edit(lab: str, namespace: str, name: str) -> str:
-    return kubectl(lab, "-n", namespace, "edit", "ingress", name)

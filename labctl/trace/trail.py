@@ -18,11 +18,12 @@ from labctl.ingress import IngressController
 from labctl.isolation import SETTINGS
 from labctl.lab import Lab
 from labctl.trace import access_log, backend, rules
-from labctl.trace.access_log import LogSearch
+from labctl.trace.access_log import LogSearch, Record
 from labctl.trace.client import Client
+from labctl.trace.exchange import Exchange, Line
 from labctl.trace.problem import Evidence
 from labctl.wait import Pending
-from labctl.web import ANSWER_SECONDS, HTTP, Exchange
+from labctl.web import ANSWER_SECONDS, HTTP
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
@@ -109,6 +110,15 @@ class Trail:
             self._asked = exchange, self.search(exchange)
         return self._asked
 
+    def record(self) -> Record | None:
+        """Return what the controller's log says of the request; None where it says nothing."""
+        exchange, found = self.request()
+        return found.records.get(exchange.mark)
+
+    def is_labctls(self, ingress: str) -> bool:
+        """Whether an Ingress, by namespace and name, is that of one of the lab's apps."""
+        return ingress in {f"default/{app.name}" for app in self.lab.apps}
+
     def forget(self) -> None:
         """Let the next hop that wants to know ask again."""
         self._asked, self._rules = None, None
@@ -117,12 +127,18 @@ class Trail:
         """Make a request."""
         return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(ANSWER_SECONDS))
 
-    def search(self, exchange: Exchange) -> LogSearch:
-        """Look for a request in the controller's log."""
-        if exchange.status is None:
-            return LogSearch(None)
+    def line(self) -> Line:
+        """Return a connection for further requests."""
+        return self.client.line_to(self.hostname, self.address)
+
+    def search(self, *exchanges: Exchange) -> LogSearch:
+        """Look for requests in the controller's log."""
+        marks = [each.mark for each in exchanges if each.is_connected]
+        if not marks:
+            return LogSearch()
         pods = [backend.placed(pod) for pod in backend.controller_pods(self.cluster, self.controller)]
-        return access_log.search(self.cluster, self.controller.namespace, pods, exchange.mark)
+        seconds = self.left(access_log.LOG_SECONDS)
+        return access_log.search(self.cluster, self.controller.namespace, pods, marks, seconds)
 
 
 Hop = Callable[[Trail], Evidence]

@@ -8,7 +8,6 @@ import pytest
 from fakes import FakeCluster
 
 from labctl.errors import RefusedError
-from labctl.trace import access_log
 from labctl.trace.access_log import LogSearch, Record, parse, search
 
 TRAEFIK = (
@@ -18,30 +17,32 @@ NGINX = (
     '192.168.56.1 - - [25/Nov/2026:10:00:00 +0000] "GET / HTTP/1.1" {} 615 "-" "labctl-trace-f6e1c477" 120 0.002 '
     "[{}] [{}] {} 5a2f4b0c9d8e7f6a5b4c3d2e1f0a9b8c"
 )
+MARK = "labctl-trace-f6e1c477"
 ROUTER = "default-my-app-rule-0-path-0@kubernetesingressnginx"
 
 
 @pytest.mark.parametrize(
     ("line", "record"),
     [
-        (TRAEFIK.format(200, ROUTER, "http://10.244.1.5:80"), Record("c", ROUTER, "", "10.244.1.5")),
+        (TRAEFIK.format(200, ROUTER, "http://10.244.1.5:80"), Record("c", ROUTER, "", "10.244.1.5", 80, 200)),
+        (TRAEFIK.format(499, ROUTER, "http://10.244.1.5:80"), Record("c", ROUTER, "", "10.244.1.5", 80, 499)),
         (TRAEFIK.format("-", ROUTER, "-"), Record("c", ROUTER, "", "")),
-        (TRAEFIK.format(404, "-", "-"), Record("c", "", "", "")),
-        (TRAEFIK.format(200, ROUTER, "http://[fd00::5]:80"), Record("c", ROUTER, "", "fd00::5")),
-        (TRAEFIK.format(200, ROUTER, "http://example.com:80"), Record("c", ROUTER, "", "example.com")),
+        (TRAEFIK.format(404, "-", "-"), Record("c", "", "", "", 0, 404)),
+        (TRAEFIK.format(200, ROUTER, "http://[fd00::5]:8080"), Record("c", ROUTER, "", "fd00::5", 8080, 200)),
+        (TRAEFIK.format(200, ROUTER, "http://example.com:80"), Record("c", ROUTER, "", "example.com", 80, 200)),
         (
             NGINX.format(200, "default-my-app-http", "", "10.244.1.5:80 615 0.001 200"),
-            Record("c", "", "default-my-app-http", "10.244.1.5"),
+            Record("c", "", "default-my-app-http", "10.244.1.5", 80, 200),
         ),
         (
             NGINX.format(200, "default-my-app-http", "", "10.244.0.5:80, 10.244.1.5:80 0, 615 0.000, 0.001 502, 200"),
-            Record("c", "", "default-my-app-http", "10.244.1.5"),
+            Record("c", "", "default-my-app-http", "10.244.1.5", 80, 200, ("10.244.0.5",)),
         ),
         (
             NGINX.format(200, "default-my-app-http", "default-canary-http", "10.244.1.9:80 615 0.001 200"),
-            Record("c", "", "default-canary-http", "10.244.1.9"),
+            Record("c", "", "default-canary-http", "10.244.1.9", 80, 200),
         ),
-        (NGINX.format(308, "default-my-app-http", "", "- - - -"), Record("c", "", "default-my-app-http", "")),
+        (NGINX.format(308, "default-my-app-http", "", "- - - -"), Record("c", "", "default-my-app-http", "", 0, 308)),
         ("a line of something else with labctl-trace-f6e1c477 in it", None),
         ("", None),
     ],
@@ -51,21 +52,30 @@ def test_a_line_says_which_rule_took_a_request_and_who_answered(line: str, recor
     assert parse(line + "\n", "c") == record
 
 
-def test_a_request_is_looked_for_in_every_pods_log(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(access_log, "LOG_SECONDS", 0.0)
+def test_the_requests_are_looked_for_in_every_pods_log(cluster: FakeCluster) -> None:
     pods = [{"pod": "a"}, {"pod": "b"}]
-    cluster.logs["ns", "a"] = "starting\n"
+    cluster.logs["ns", "a"] = f"starting\n{TRAEFIK.format(404, '-', '-').replace(MARK, 'labctl-trace-1')}\n"
     cluster.logs["ns", "b"] = f"starting\n{TRAEFIK.format(200, ROUTER, 'http://10.244.1.5:80')}\n"
+    answered = Record("b", ROUTER, "", "10.244.1.5", 80, 200)
 
-    assert search(cluster, "ns", pods, "labctl-trace-f6e1c477") == LogSearch(Record("b", ROUTER, "", "10.244.1.5"))
-    assert search(cluster, "ns", pods, "labctl-trace-00000000") == LogSearch(None, is_complete=True)
+    assert search(cluster, "ns", pods, [MARK], 0) == LogSearch({MARK: answered})
+    assert search(cluster, "ns", pods, ["labctl-trace-0"], 0) == LogSearch({}, is_complete=True)
+    assert search(cluster, "ns", pods, [MARK, "labctl-trace-1", "labctl-trace-0"], 0) == LogSearch(
+        {MARK: answered, "labctl-trace-1": Record("a", "", "", "", 0, 404)}
+    )
+
+
+def test_an_address_is_written_with_its_port() -> None:
+    assert Record("c", ROUTER, "", "fd00::5", 80).asked == "[fd00::5]:80"
+    assert Record("c", ROUTER, "", "10.244.1.5", 80).asked == "10.244.1.5:80"
+    assert Record("c", ROUTER, "", "").asked == ""
 
 
 def test_a_line_that_comes_late_is_waited_for(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     line = TRAEFIK.format(200, ROUTER, "http://10.244.1.5:80")
     monkeypatch.setattr(time, "sleep", lambda _seconds: cluster.logs.update({("ns", "a"): line}))
 
-    assert search(cluster, "ns", [{"pod": "a"}], "labctl-trace-f6e1c477").record
+    assert search(cluster, "ns", [{"pod": "a"}], [MARK], 60).records
 
 
 def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
@@ -74,7 +84,6 @@ def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
     def refuse(*_arguments: object) -> str:
         raise RefusedError("no", id="kubernetes-refused")
 
-    monkeypatch.setattr(access_log, "LOG_SECONDS", 0.0)
     monkeypatch.setattr(cluster, "log", refuse)
 
-    assert search(cluster, "ns", [{"pod": "a"}], "mark") == LogSearch(None, is_complete=False)
+    assert search(cluster, "ns", [{"pod": "a"}], ["mark"], 60) == LogSearch({}, is_complete=False)

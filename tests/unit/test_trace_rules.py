@@ -10,17 +10,18 @@ from fakes import FakeCluster
 from labctl.ingress import CONTROLLERS
 from labctl.trace import rules
 from labctl.trace.access_log import Record
-from labctl.trace.rules import ANNOTATION, API, CLASS_ANNOTATION, Match
+from labctl.trace.rules import ANNOTATION, API, CLASS_ANNOTATION, Match, Rules
 
 HOST = "my-app.local"
-TRAEFIK = next(controller for controller in CONTROLLERS if controller.name == "traefik")
+BY_NAME = {controller.name: controller for controller in CONTROLLERS}
 
 
 class Api:
     """A cluster with Ingresses, each named after its Service."""
 
-    def __init__(self, *, has_class: bool = True) -> None:
+    def __init__(self, *, has_class: bool = True, controller: str = "traefik") -> None:
         self.cluster = FakeCluster()
+        self.controller = BY_NAME[controller]
         if has_class:
             self.cluster.put(API, "IngressClass", "nginx", spec={"controller": rules.CONTROLLER})
             self.cluster.put(API, "IngressClass", "alias", spec={"controller": rules.CONTROLLER})
@@ -46,11 +47,16 @@ class Api:
         if class_name:
             spec["ingressClassName"] = class_name
         annotations = {key if "/" in key else ANNOTATION + key: value for key, value in (notes or {}).items()}
-        self.cluster.put(API, "Ingress", name, "default", metadata={"annotations": annotations}, spec=spec)
+        made = f"2026-11-26T00:00:{len(self.cluster.objects):02}Z"
+        metadata = {"annotations": annotations, "creationTimestamp": made}
+        self.cluster.put(API, "Ingress", name, "default", metadata=metadata, spec=spec)
         return self
 
+    def read(self, hostname: str = HOST) -> Rules:
+        return rules.read(self.cluster, self.controller, hostname)
+
     def match(self, path: str = "/", record: Record | None = None, hostname: str = HOST) -> Match | None:
-        return rules.read(self.cluster, TRAEFIK, hostname).match(path, record)
+        return self.read(hostname).match(path, record)
 
     def service(self, path: str = "/", record: Record | None = None, hostname: str = HOST) -> str | None:
         match = self.match(path, record, hostname)
@@ -88,7 +94,7 @@ def test_the_rule_that_says_most_of_the_name_is_the_one(hosts: list[str | None],
         (None, {CLASS_ANNOTATION: "other"}, True, False),
         (None, {}, True, False),
         ("nginx", {CLASS_ANNOTATION: "other"}, True, True),
-        ("nginx", {}, False, True),
+        ("nginx", {}, False, False),
         (None, {CLASS_ANNOTATION: "nginx"}, False, True),
     ],
 )
@@ -99,7 +105,7 @@ def test_a_class_is_that_of_the_field_or_of_the_annotation(
     is_served: bool,  # noqa: FBT001 - the same
 ) -> None:
     api = Api(has_class=has_class).ingress("app", class_name=class_name, notes=notes)
-    found = rules.read(api.cluster, TRAEFIK, HOST)
+    found = api.read()
 
     assert bool(found.served) is is_served
     assert bool(found.foreign) is not is_served
@@ -134,22 +140,56 @@ def test_a_path_takes_what_the_controllers_let_it_take(
     assert (Api().ingress("app", HOST, path, path_type, notes=notes).service(asked) == "app") is is_taken
 
 
-def test_of_several_paths_the_exact_one_and_then_the_longest_is_taken() -> None:
-    api = (
-        Api().ingress("root").ingress("a", HOST, "/a").ingress("ab", HOST, "/a/b").ingress("exact", HOST, "/a", "Exact")
+@pytest.mark.parametrize(
+    ("controller", "path", "winner"),
+    [
+        ("traefik", "/", "root"),
+        ("traefik", "/a", "a"),  # the rule of a prefix is longer than that of the exact path
+        ("traefik", "/a/", "a"),
+        ("traefik", "/a/b/c", "wide"),  # the longest rule wins, however much of the host it says
+        ("traefik", "/b", "root"),
+        ("ingress-nginx", "/a", "exact"),
+        ("ingress-nginx", "/a/", "a"),
+        ("ingress-nginx", "/a/b/c", "a"),
+        ("ingress-nginx", "/b", "root"),
+    ],
+)
+def test_of_several_rules_each_controller_takes_another(controller: str, path: str, winner: str) -> None:
+    api = Api(controller=controller).ingress("root").ingress("a", HOST, "/a")
+    api.ingress("exact", HOST, "/a", "Exact").ingress(
+        "wide", "*.local", "/a/b/c/of-a-wildcard/../..".partition("/of")[0]
     )
 
-    assert [api.service(path) for path in ("/", "/a", "/a/", "/a/b/c", "/b")] == ["root", "exact", "a", "ab", "root"]
+    assert api.service(path) == winner
 
 
-@pytest.mark.parametrize(
-    ("alias", "is_taken"),
-    [("shop.test", True), ("a.test, SHOP.test", True), ("~^sh.p\\.test$", True), ("a.test", False)],
-)
-def test_an_alias_is_a_host_as_well(alias: str, is_taken: bool) -> None:  # noqa: FBT001 - a column of the table
-    api = Api().ingress("app", notes={"server-alias": alias})
+def test_a_host_without_the_path_hides_the_wildcard_from_ingress_nginx_only() -> None:
+    for controller, winner in (("traefik", "wide"), ("ingress-nginx", None)):
+        api = Api(controller=controller).ingress("app", HOST, "/a").ingress("wide", "*.local")
 
-    assert (api.service(hostname="shop.test") == "app") is is_taken
+        assert api.service("/b") == winner
+
+
+@pytest.mark.parametrize(("controller", "is_settled"), [("traefik", False), ("ingress-nginx", True)])
+def test_the_same_rule_in_two_ingresses_makes_them_rivals(controller: str, is_settled: bool) -> None:  # noqa: FBT001 - a column of the table
+    match = Api(controller=controller).ingress("old").ingress("new").ingress("elsewhere", HOST, "/x").match()
+
+    assert match
+    assert (match.route.ingress, match.is_settled) == ("default/old", is_settled)
+    assert [rival.ingress for rival in match.rivals] == ["default/new"]
+
+
+def test_the_same_rule_to_the_same_service_is_no_rival() -> None:
+    api = Api().ingress("app").ingress("copy")
+    [backend] = [
+        path["backend"]
+        for path in api.cluster.objects[API, "Ingress", "default", "copy"]["spec"]["rules"][0]["http"]["paths"]
+    ]
+    backend["service"]["name"] = "app"
+    match = api.match()
+
+    assert match
+    assert match.rivals == ()
 
 
 def test_a_default_backend_takes_what_no_path_does() -> None:
@@ -186,6 +226,91 @@ def test_other_ingresses_of_the_host_are_named() -> None:
 
     assert match
     assert match.others == ("default/wide",)
+
+
+def test_a_canary_of_one_path_is_one_of_every_path_to_the_same_service() -> None:
+    api = Api().ingress("stable").ingress("canary", notes={"canary": "true", "canary-weight": "10"})
+    spec = api.cluster.objects[API, "Ingress", "default", "stable"]["spec"]
+    spec["rules"][0]["http"]["paths"].append({**spec["rules"][0]["http"]["paths"][0], "path": "/shop"})
+    match = api.match("/shop")
+
+    assert match
+    assert match.split
+    assert match.split.ingress == "default/canary"
+
+
+@pytest.mark.parametrize(
+    ("notes", "path", "path_type", "reason"),
+    [
+        ({"configuration-snippet": "return 200;"}, "/", "Prefix", "snippet"),
+        ({"server-snippet": "return 200;"}, "/", "Prefix", "snippet"),
+        ({}, "/a(.*)", "Prefix", "pathType"),
+        ({"ssl-passthrough": "true"}, "/", "Prefix", "ssl-passthrough"),
+        ({"auth-type": "basic"}, "/", "Prefix", "auth-secret"),
+        ({"auth-type": "ldap", "auth-secret": "users"}, "/", "Prefix", "auth-type"),
+        ({"auth-type": "basic", "auth-secret": "gone"}, "/", "Prefix", "Secret gone"),
+        ({"auth-type": "basic", "auth-secret": "other/users"}, "/", "Prefix", "namespace other"),
+        ({"auth-tls-secret": "default/gone"}, "/", "Prefix", "auth-tls-secret"),
+        ({"proxy-ssl-secret": "default/gone", "backend-protocol": "HTTPS"}, "/", "Prefix", "proxy-ssl-secret"),
+        ({"custom-headers": "default/gone"}, "/", "Prefix", "ConfigMap"),
+        ({"custom-headers": "default/headers"}, "/", "Prefix", "does not allow"),
+    ],
+)
+def test_traefik_serves_nothing_of_what_it_refuses(
+    notes: dict[str, str], path: str, path_type: str, reason: str
+) -> None:
+    api = Api()
+    api.cluster.put("v1", "ConfigMap", "headers", "default", data={"X-Frame-Options": "DENY"})
+    found = api.ingress("app", HOST, path, path_type, notes=notes).read()
+
+    assert found.served == ()
+    [(ingress, refusal)] = found.refused
+    assert ingress == "default/app"
+    assert reason in refusal.reason
+    assert refusal.remove or refusal.loose_paths
+
+
+@pytest.mark.parametrize(
+    ("notes", "path", "path_type"),
+    [
+        ({"configuration-snippet": ""}, "/", "Prefix"),
+        ({}, "/a(.*)", "ImplementationSpecific"),
+        ({"ssl-passthrough": "false"}, "/", "Prefix"),
+        ({"auth-type": "basic", "auth-secret": "users"}, "/", "Prefix"),
+        ({"auth-type": "basic", "auth-secret": "default/users"}, "/", "Prefix"),
+        ({"proxy-ssl-secret": "default/gone"}, "/", "Prefix"),
+        ({"custom-headers": "default/none"}, "/", "Prefix"),
+    ],
+)
+def test_what_traefik_takes_is_not_refused(notes: dict[str, str], path: str, path_type: str) -> None:
+    api = Api()
+    api.cluster.put("v1", "Secret", "users", "default")
+    api.cluster.put("v1", "ConfigMap", "none", "default")
+    found = api.ingress("app", HOST, path, path_type, notes=notes).read()
+
+    assert found.refused == ()
+    assert found.served
+
+
+def test_a_backend_that_is_no_service_is_no_rule() -> None:
+    api = Api().ingress("app")
+    resource = {"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "files"}}
+    api.cluster.objects[API, "Ingress", "default", "app"]["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource
+
+    assert api.match() is None
+
+
+@pytest.mark.parametrize(
+    ("controller", "ignored"),
+    [("traefik", ("mirror-target", "rewrite-traget")), ("ingress-nginx", ("rewrite-traget",))],
+)
+def test_annotations_that_a_controller_does_not_know_are_named(controller: str, ignored: tuple[str, ...]) -> None:
+    notes = {"mirror-target": "http://copy", "rewrite-traget": "/", "app-root": "/home", "example.com/other": "x"}
+    match = Api(controller=controller).ingress("app", notes=notes).match()
+
+    assert match
+    assert match.ignored == ignored
+    assert match.notes["app-root"] == "/home"
 
 
 def test_a_canary_alone_or_for_another_path_takes_nothing() -> None:
