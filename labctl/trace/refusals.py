@@ -53,7 +53,9 @@ def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Ev
     who = answered.pod or answered.asked
     port = answered.record.port if answered.record else 0
     said = f"{who} {SAID[word.kind].format(port=port)}" if word and word.kind in SAID else ""
-    own = f"{controller} itself answers {status}: {OWN_WORDS[status]}, {who} at {answered.asked}"
+    external = trail.seen["pod"].get("external_name")
+    whom = f"{external}, for which the Service stands," if external else who
+    own = f"{controller} itself answers {status}: {OWN_WORDS[status]}, {whom} at {answered.asked}"
     text = f"{own}; {said}" if said else own
     kind = word.kind if word else ""
     if kind == TLS:

@@ -62,6 +62,11 @@ class Rules:
     notes: Mapping[str, Mapping[str, str]]
     """The annotations of each Ingress that is served."""
 
+    @property
+    def is_named(self) -> bool:
+        """Whether an Ingress names the host, whoever serves it."""
+        return bool(self.served or self.foreign or self.refused or self.canaries)
+
     def match(self, path: str, record: Record | None) -> Match | None:
         """Return the rule that takes a request for this path: the one in the controller's log, if that says it."""
         path = path.partition("?")[0]

@@ -19,7 +19,7 @@ def is_served(trail: Trail) -> bool:
         rules = trail.rules()
     except LabError:
         return True
-    return bool(rules.served or rules.foreign or rules.canaries)
+    return rules.is_named
 
 
 def unserved(trail: Trail, found: Sequence[Address]) -> ProblemError:

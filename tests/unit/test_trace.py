@@ -133,10 +133,10 @@ class FakeLine(Line):
 
     def __init__(self, client: FakeClient, hostname: str, address: Address) -> None:
         super().__init__(hostname, address)
-        self._ask_client = lambda path: client.fetch(hostname, address, path)
+        self._client, self._to = client, (hostname, address)
 
     def ask(self, path: str = "/", seconds: float = 2.0) -> Exchange:  # noqa: ARG002 - it answers at once
-        return self._ask_client(path)
+        return self._client.fetch(*self._to, path)
 
 
 @dataclass

@@ -1,0 +1,208 @@
+"""Requests over real sockets to servers that do not behave: what is said of the head, the body and the connection."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+
+import pytest
+
+from labctl.trace import exchange
+from labctl.trace.exchange import Exchange, Line, fetch
+
+HOST, HERE = "my-app.local", IPv4Address("127.0.0.1")
+HEAD = b"HTTP/1.1 200 OK\r\nX-Pod-Name: my-app-1\r\n"
+LENGTH = HEAD + b"Content-Length: 1000\r\n\r\n"
+CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+EVENTS = HEAD + b"Content-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+AT_ONCE = b"\x01\0\0\0\0\0\0\0"
+"""SO_LINGER: the connection ends with a reset."""
+Act = Callable[[socket.socket], None]
+
+
+@contextmanager
+def serving(*acts: Act) -> Iterator[int]:
+    """One connection after the other is served by these acts, and further ones by the last; the port is yielded."""
+    ended = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(0.05)
+
+        def serve() -> None:
+            for number in range(100):
+                while not ended.is_set():
+                    try:
+                        connection, _ = listener.accept()
+                        break
+                    except TimeoutError:
+                        continue
+                else:
+                    return
+                with connection:
+                    connection.settimeout(5)
+                    acts[min(number, len(acts) - 1)](connection)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            ended.set()
+            thread.join()
+
+
+def says(*parts: bytes, then: Act = lambda _connection: None) -> Act:
+    """Read a request, say these words, and do what then comes."""
+
+    def act(connection: socket.socket) -> None:
+        connection.recv(4096)
+        for part in parts:
+            connection.sendall(part)
+        then(connection)
+
+    return act
+
+
+def stops(connection: socket.socket) -> None:
+    """Say nothing more, until the other side gives up."""
+    connection.recv(1)
+
+
+def resets(connection: socket.socket) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, AT_ONCE)
+
+
+def flows(connection: socket.socket) -> None:
+    """Say more and more, until the other side has enough."""
+    try:
+        while True:
+            connection.sendall(b"4\r\nmore\r\n")
+            time.sleep(0.01)
+    except OSError:
+        return
+
+
+def asked(act: Act, seconds: float = 2.0) -> Exchange:
+    with serving(act) as port:
+        return fetch(HOST, HERE, "/", port, seconds=seconds)
+
+
+@pytest.fixture(autouse=True)
+def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "STALL_SECONDS", 0.3)
+    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.2)
+
+
+@pytest.mark.parametrize(
+    ("act", "state", "received", "expected"),
+    [
+        (says(LENGTH, b"x" * 1000), "whole", 1000, 1000),
+        (says(CHUNKED, b"5\r\nhello\r\n0\r\n\r\n"), "whole", 5, None),
+        (says(HEAD + b"\r\n", b"to the end"), "whole", 10, None),
+        (says(LENGTH, b"x" * 10, then=stops), "stopped", 10, 1000),
+        (says(LENGTH, then=stops), "stopped", 0, 1000),
+        (says(CHUNKED, b"5\r\nhello\r\n", then=stops), "stopped", 5, None),
+        (says(LENGTH, b"x" * 10), "cut off", 10, 1000),
+        (says(CHUNKED, b"5\r\nhel"), "cut off", 3, None),
+        (says(CHUNKED, b"no number\r\n"), "cut off", 0, None),
+        (says(EVENTS, b"data: 1\n\n", then=stops), "flows", 9, None),
+    ],
+)
+def test_a_body_is_whole_or_it_is_said_how_it_ended(act: Act, state: str, received: int, expected: int | None) -> None:
+    found = asked(act)
+
+    assert (found.status, found.pod) == (200, "my-app-1")
+    assert (found.body.state, found.body.received, found.body.expected) == (state, received, expected)
+    assert found.body.is_served is (state in {"whole", "flows"})
+    assert bool(found.body.failure) is not found.body.is_served
+
+
+def test_a_body_that_ends_with_a_reset_is_cut_off() -> None:
+    assert asked(says(LENGTH, b"x" * 10, then=resets)).body.state == "cut off"
+
+
+def test_a_body_that_never_ends_flows_and_is_read_no_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    began = time.monotonic()
+    assert asked(says(CHUNKED, then=flows)).body.state == "flows"
+    assert time.monotonic() - began < 2
+
+    monkeypatch.setattr(exchange, "BODY_SECONDS", 60)
+    monkeypatch.setattr(exchange, "BODY_BYTES", 64)
+    assert 64 <= asked(says(CHUNKED, then=flows)).body.received < 10_000
+
+
+@pytest.mark.parametrize(
+    ("act", "is_silent"),
+    [
+        (says(then=stops), True),
+        (says(b"HTTP/1.1 200 OK\r\nX-Slow: ", then=stops), True),
+        (says(), False),
+        (says(then=resets), False),
+        (says(b"SSH-2.0-OpenSSH_9\r\n"), False),
+    ],
+    ids=["silence", "half a head", "an empty answer", "a reset", "not HTTP"],
+)
+def test_no_head_is_silence_or_a_failure(act: Act, is_silent: bool) -> None:  # noqa: FBT001 - a column of the table
+    found = asked(act, seconds=0.3)
+
+    assert (found.status, found.is_connected, found.is_silent) == (None, True, is_silent)
+    assert found.failure
+    assert found.seconds["first_byte"] is None
+
+
+def test_a_head_that_drips_is_not_waited_for_beyond_the_time() -> None:
+    def drips(connection: socket.socket) -> None:
+        try:
+            while True:
+                connection.sendall(b"X-A: b\r\n")
+                time.sleep(0.05)
+        except OSError:
+            return
+
+    began = time.monotonic()
+    assert asked(says(HEAD, then=drips), seconds=0.3).is_silent
+    assert time.monotonic() - began < 1
+
+
+def test_nobody_who_listens_is_no_connection() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    found = fetch(HOST, HERE, "/", port)
+
+    assert (found.status, found.is_connected, found.is_silent) == (None, False, False)
+    assert "refused" in found.failure
+
+
+def test_requests_follow_one_another_on_one_connection_and_each_has_its_mark() -> None:
+    heard: list[bytes] = []
+
+    def serves(connection: socket.socket) -> None:
+        while request := connection.recv(4096):
+            heard.append(request)
+            connection.sendall(HEAD + b"Content-Length: 2\r\n\r\nok")
+
+    with serving(serves) as port, Line(HOST, HERE, port) as line:
+        answers = [line.ask("/a b?c=\u00e9") for _ in range(3)]
+
+    assert [each.status for each in answers] == [200, 200, 200]
+    assert len({each.client for each in answers}) == 1
+    assert [each.mark.encode() in request for each, request in zip(answers, heard, strict=True)] == [True] * 3
+    assert heard[0].startswith(b"GET /a%20b?c=%C3%A9 HTTP/1.1\r\nHost: my-app.local:")
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [says(HEAD + b"Content-Length: 0\r\nConnection: close\r\n\r\n"), says(HEAD + b"Content-Length: 0\r\n\r\n")],
+    ids=["said", "unsaid"],
+)
+def test_a_connection_that_the_server_ends_is_made_anew(ends: Act) -> None:
+    with serving(ends) as port, Line(HOST, HERE, port) as line:
+        first = line.ask("/")
+        time.sleep(0.05)  # the end of the connection is on its way
+        second = line.ask("/")
+
+    assert (first.status, second.status) == (200, 200)
+    assert first.client != second.client
