@@ -126,7 +126,10 @@ def _rule(evidence: Evidence) -> list[str]:
 
 def _pod(evidence: Evidence) -> list[str]:
     slices = ", ".join(evidence["endpoint_slices"]) or "no EndpointSlice"
-    pods = [f"{each['pod']} ({each['address']} on {each['node']})" for each in evidence["pods"]]
+    pods = [
+        f"{each['pod'] or 'an endpoint that is no pod'} ({each['address']}{' on ' if each['node'] else ''}{each['node'] or ''})"
+        for each in evidence["pods"]
+    ]
     if "external_name" in evidence:
         return [f"the Service {evidence['service']} stands for {evidence['external_name']}, outside the cluster"]
     return [f"the Service {evidence['service']}, by {slices}", *(pods or ["no pod that is ready"])]
@@ -134,7 +137,8 @@ def _pod(evidence: Evidence) -> list[str]:
 
 def _response(evidence: Evidence) -> list[str]:
     parts = {"name": "name", "connect": "connect", "first_byte": "first byte"}
-    timings = [f"{parts[part]} {each} ms" for part, each in evidence["milliseconds"].items() if each is not None]
+    taken = evidence["milliseconds"]
+    timings = [f"{name} {taken[part]} ms" for part, name in parts.items() if taken.get(part) is not None]
     status = f"HTTP {evidence['status']}" if evidence["status"] else "no answer"
     from_pod = f" from pod {evidence['answered_by']}" if evidence["answered_by"] else ""
     through = f" through {evidence['taken_by']}" if evidence["taken_by"] else ""
@@ -142,9 +146,24 @@ def _response(evidence: Evidence) -> list[str]:
     end = f"HTTP {redirect['status']}" if redirect and redirect["status"] else redirect and redirect["failure"]
     return [
         f"{status}{from_pod}; {', '.join(timings)}",
+        *_body(evidence),
+        *_answers(evidence),
         *([f"redirects to {redirect['location']}: {end}"] if redirect else []),
         f"back{through} from {evidence['way_back']}",
     ]
+
+
+def _body(evidence: Evidence) -> list[str]:
+    """Return how the body ended, unless it came whole."""
+    body = evidence.get("body") or {"state": "whole"}
+    return [] if body["state"] == "whole" else [f"the body {body['state']} after {body['bytes']} bytes"]
+
+
+def _answers(evidence: Evidence) -> list[str]:
+    """Return what each pod answered, where there are several."""
+    pods = evidence.get("pods") or ()
+    told = (f"{each['pod']} HTTP {each['status']}" if each["status"] else f"{each['pod']} nothing" for each in pods)
+    return [f"of {len(pods)} pods: {', '.join(told)}"] if len(pods) > 1 else []
 
 
 NEEDED: Mapping[str, frozenset[str]] = {

@@ -118,7 +118,7 @@ class FakeClient(Client):
         exchange = self.exchanges[(len(self.asked) - 1) % len(self.exchanges)]
         exchange = replace(exchange, mark=f"mark-{len(self.asked)}")
         server = SERVERS.get(exchange.pod or "", "http://10.244.1.5:80")
-        line = self.log.format(status=exchange.status, mark=exchange.mark, server=server)
+        line = self.log.format(status=exchange.status or 499, mark=exchange.mark, server=server)
         self.cluster.logs[NAMESPACE, "controller-1"] = (
             self.cluster.logs.get((NAMESPACE, "controller-1"), "") + line + "\n"
         )
@@ -397,7 +397,7 @@ BREAKAGES = {
         "no-pod-ready",
         (),
     ),
-    "no answer": Breakage(lambda world: world.answers(None, failure="timed out"), "response", "no-answer", ()),
+    "no answer": Breakage(lambda world: world.answers(None, failure="timed out", log=""), "response", "no-answer", ()),
     "an answer of a stranger": Breakage(
         lambda world: world.answers(200, None, log=""),
         "response",
@@ -1046,7 +1046,7 @@ def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatc
     ("breaks", "mends"),
     [
         (lambda world: world.answers(404, None, log=UNROUTED), lambda world: world.answers(200)),
-        (lambda world: world.answers(None, failure="refused"), lambda world: world.answers(200)),
+        (lambda world: world.answers(None, failure="refused", log=""), lambda world: world.answers(200)),
         (lambda world: world.silence(), lambda world: world.client.macs.update({OURS: {MAC}, WORKER: {MAC}})),
     ],
     ids=["no route yet", "no answer yet", "nobody announces it yet"],

@@ -57,7 +57,9 @@ RESPONSE = {
     "answered_by": "my-app-1",
     "path": "/",
     "redirect": None,
-    "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6},
+    "body": {"state": "whole", "bytes": 615, "expected": 615},
+    "pods": [{"pod": "my-app-1", "status": 200}],
+    "milliseconds": {"name": 2.1, "connect": 0.4, "first_byte": 1.6, "body": 0.1},
     "way_back": "192.168.56.100:80 to 192.168.56.1:40000",
 }
 EVIDENCE = {"name": NAME, "address": ADDRESS, "node": NODE, "rule": RULE, "pod": POD, "response": RESPONSE}
@@ -192,6 +194,21 @@ def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix() -> None:
             "seen: no answer; name 2.1 ms, connect 0.4 ms\n",
         ),
         ("response", RESPONSE | {"status": 503, "answered_by": None}, "seen: HTTP 503; name 2.1 ms"),
+        (
+            "response",
+            RESPONSE | {"body": {"state": "stopped", "bytes": 10, "expected": 615}},
+            "seen: the body stopped after 10 bytes",
+        ),
+        (
+            "response",
+            RESPONSE | {"pods": [{"pod": "my-app-1", "status": 200}, {"pod": "my-app-2", "status": None}]},
+            "seen: of 2 pods: my-app-1 HTTP 200, my-app-2 nothing",
+        ),
+        (
+            "pod",
+            POD | {"pods": [{"pod": None, "address": "192.168.56.1", "node": None}]},
+            "seen: an endpoint that is no pod (192.168.56.1)",
+        ),
     ],
 )
 def test_what_is_not_there_is_said_in_words(hop: str, evidence: Mapping[str, Any], line: str) -> None:

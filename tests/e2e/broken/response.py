@@ -28,7 +28,6 @@ ROWS = (
         "app-answers-error",
         up="fine",
         state="warning",
-        mended_by="undo",
         undo=run_as_ever,
         also=_is_shown_with_its_code,
     ),

@@ -1,0 +1,388 @@
+"""What the answers of an app's pods mean, and what keeps one away: tables of what comes back and what is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pytest
+import test_trace
+from test_trace import (
+    APP,
+    APP_POD,
+    CLASS,
+    EXCHANGE,
+    HOST,
+    INGRESS,
+    KUBECTL,
+    LOG,
+    READY,
+    SLICE,
+    UNROUTED,
+    UP,
+    World,
+)
+
+from labctl.errors import NotReadyError
+from labctl.report import HopReport
+from labctl.trace import direct
+from labctl.trace.exchange import Body, Exchange
+from labctl.trace.rules import ANNOTATION, API
+
+world = test_trace.world
+FIRST, SECOND = "my-app-1", "my-app-2"
+SECOND_POD = (*APP_POD[:3], SECOND)
+DEPLOYMENT = ("apps/v1", "Deployment", "default", "my-app")
+UNREACHED = '{{"kind": "Status", "message": "error trying to reach service: {}"}}'
+REFUSED = (503, UNREACHED.format("dial tcp 10.244.0.6:80: connect: connection refused"))
+EMPTY = (503, UNREACHED.format("EOF"))
+GARBAGE = (503, UNREACHED.format("net/http: HTTP/1.x transport connection broken: malformed HTTP response"))
+LATE = (503, UNREACHED.format("dial tcp 10.244.0.6:80: i/o timeout"))
+Word = tuple[int, str]
+
+
+def came(pod: str | None = FIRST, status: int | None = 200, **fields: Any) -> Exchange:  # noqa: ANN401 - any field
+    return replace(EXCHANGE, pod=pod, status=status, **fields)
+
+
+def late(pod: str) -> Exchange:
+    return came(pod, None, is_silent=True, failure="timed out")
+
+
+def part(pod: str | None = FIRST) -> Exchange:
+    return came(pod, body=Body("stopped", 1000, 100_000, "nothing came"))
+
+
+def own(status: int, words: str = "") -> Exchange:
+    return came(None, status, body=Body(beginning=words.encode()))
+
+
+def say(world: World, *exchanges: Exchange, word: Word | None = None, tls: Word = EMPTY) -> World:
+    """Let these come back by turns, and the pods say a word to the API server."""
+    world.client.exchanges = list(exchanges)
+    words = {False: word, True: tls}
+
+    def ask_pod(_pod: str, _namespace: str, _port: int, _path: str, *, tls: bool = False) -> Word:
+        if (found := words[tls]) is None:
+            raise NotReadyError("no answer", id="api-unreachable")
+        return found
+
+    world.cluster.ask_pod = ask_pod  # type: ignore[assignment, method-assign]
+    return world
+
+
+def response(world: World) -> HopReport:
+    return world.follow()["hops"][5]
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What comes back, by turns, of two pods; and what is said of it."""
+
+    exchanges: tuple[Exchange, ...]
+    state: str
+    cause: str
+    word: Word | None = None
+
+
+TWO_PODS = {
+    "one is late": Answers((came(), late(SECOND)), "broken", "pods-differ"),
+    "the first is late": Answers((late(SECOND), came()), "broken", "pods-differ"),
+    "both are late": Answers((late(FIRST), late(SECOND)), "broken", "backend-too-slow"),
+    "one body stops": Answers((came(), part(SECOND)), "broken", "pods-differ"),
+    "both bodies stop": Answers((part(FIRST), part(SECOND)), "broken", "body-incomplete"),
+    "one answers 404": Answers((came(), came(SECOND, 404)), "broken", "pods-differ"),
+    "one gets no request, and refuses": Answers((came(),), "warning", "pods-differ", REFUSED),
+    "one gets no request, and ends connections": Answers((came(),), "warning", "pods-differ", EMPTY),
+    "one gets no request, and is late": Answers((came(),), "warning", "pods-differ", LATE),
+    "one gets no request, and answers 500": Answers((came(),), "broken", "pods-differ", (500, "oops")),
+    "one gets no request, and is well": Answers((came(),), "unknown", "pod-not-reached", (200, "hello")),
+    "one gets no request, and nobody can say more": Answers((came(),), "unknown", "pod-not-reached"),
+    "an answer of somebody else": Answers((came("canary-1"),), "broken", "answered-by-other-pod"),
+}
+
+
+@pytest.mark.parametrize("name", TWO_PODS)
+def test_what_two_pods_answer_is_one_verdict(world: World, name: str) -> None:
+    answers = TWO_PODS[name]
+    report = say(world.with_second_pod(), *answers.exchanges, word=answers.word).follow()
+    hop = report["hops"][5]
+
+    assert (hop["state"], hop["cause"]) == (answers.state, answers.cause)
+    assert report["ok"] is (answers.state != "broken")
+    assert len(world.client.asked) <= 2 * 2 + 3
+
+
+def test_a_pod_that_fails_beside_others_of_its_make_is_made_anew(world: World) -> None:
+    say(world.with_second_pod(), came(), came(SECOND, 500))
+    world.cluster.put(*APP_POD[:2], SECOND, "default", spec={}, status=READY)
+    for pod in (APP_POD, SECOND_POD):
+        world.cluster.objects[pod]["metadata"]["ownerReferences"] = [{"uid": "replicaset-1"}]
+
+    assert response(world)["commands"] == [f"{KUBECTL} -n default delete pod my-app-2"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """What the controller says itself after it asked the pod, what that says, and what is made of it."""
+
+    exchange: Exchange
+    word: Word | None
+    cause: str
+    state: str = "broken"
+    tls: Word = EMPTY
+    commands: tuple[str, ...] = ()
+
+
+SPEAK_TLS = (f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}backend-protocol=HTTPS --overwrite",)
+ONE_POD = {
+    "502, nobody listens": Refusal(own(502), REFUSED, "backend-refused"),
+    "502, and no word": Refusal(own(502), None, "backend-refused"),
+    "502, an empty answer": Refusal(own(502), EMPTY, "backend-not-http"),
+    "502, TLS": Refusal(own(502), EMPTY, "backend-not-http", tls=(200, "hello"), commands=SPEAK_TLS),
+    "502, the app's own": Refusal(own(502), (502, "oops"), "app-answers-error", "warning"),
+    "504": Refusal(own(504), None, "backend-too-slow"),
+    "504, late": Refusal(own(504), LATE, "backend-too-slow"),
+    "500, not HTTP": Refusal(own(500, "Internal Server Error"), GARBAGE, "backend-not-http"),
+    "500, the app's own": Refusal(own(500, "Internal Server Error"), (500, "x"), "app-answers-error", "warning"),
+    "500, the app's own words": Refusal(own(500, "Traceback"), None, "app-answers-error", "warning"),
+    "400, TLS": Refusal(
+        own(400, "Client sent an HTTP request to an HTTPS server."), None, "backend-not-http", commands=SPEAK_TLS
+    ),
+    "nothing in time": Refusal(late(FIRST), None, "backend-too-slow"),
+    "a head without its body": Refusal(came(FIRST, None, failure="closed"), None, "body-incomplete"),
+}
+
+
+@pytest.mark.parametrize("name", ONE_POD)
+def test_the_only_pod_says_itself_why_it_does_not_answer(world: World, name: str) -> None:
+    row = ONE_POD[name]
+    hop = response(say(world, row.exchange, word=row.word, tls=row.tls))
+
+    assert (hop["state"], hop["cause"]) == (row.state, row.cause)
+    assert tuple(hop["commands"]) == row.commands
+    assert hop["fix"]
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_a_service_that_leads_to_another_port_than_the_pods_name_is_led_there(world: World, is_ours: bool) -> None:  # noqa: FBT001 - a column of the table
+    world.set(APP_POD, spec={"containers": [{"ports": [{"containerPort": 8080}]}]})
+    commands = UP
+    if not is_ours:
+        ingress = world.cluster.objects.pop(INGRESS)
+        world.cluster.put(*INGRESS[:2], "theirs", "default", spec=ingress["spec"])
+        world.client.log = LOG.replace("default-my-app-rule", "default-theirs-rule")
+        patch = '[{"op":"replace","path":"/spec/ports/0/targetPort","value":8080}]'
+        commands = (f"{KUBECTL} -n default patch service my-app --type=json -p '{patch}'",)
+
+    hop = response(say(world, own(502), word=REFUSED))
+    assert (hop["cause"], tuple(hop["commands"])) == ("backend-refused", commands)
+
+
+@pytest.mark.parametrize(("manager", "is_changed"), [("labctl", False), ("kubectl-patch", True)])
+def test_an_app_that_others_have_changed_is_made_anew(world: World, manager: str, is_changed: bool) -> None:  # noqa: FBT001 - a column of the table
+    fields: dict[str, Any] = {"f:spec": {"f:template": {"f:spec": {"f:containers": {}}}}}
+    managed = [{"manager": manager, "fieldsV1": fields}, {"manager": "kube-controller-manager"}]
+    world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", metadata={"managedFields": managed}, spec={})
+    anew = [f"{KUBECTL} -n default delete deployment my-app", *UP] if is_changed else []
+
+    assert response(say(world, came(FIRST, 500)))["commands"] == anew
+    world.set(SLICE, endpoints=[]).set(APP_POD, status={})
+    assert world.follow()["hops"][4]["commands"] == anew
+
+
+def test_a_controller_that_limits_a_client_leaves_the_other_pod_unknown(world: World) -> None:
+    say(world.with_second_pod(), came(), came(None, 429), word=(200, "hello"))
+    logged = iter([LOG])
+    world.client.log = ""
+    fetch = world.client.fetch
+
+    def limited(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+        world.client.log = next(logged, UNROUTED)
+        return fetch(*words, **named)
+
+    world.client.fetch = limited  # type: ignore[method-assign]
+    hop = response(world)
+
+    assert (hop["state"], hop["cause"]) == ("unknown", "pod-not-reached")
+    assert len(world.client.asked) == 2
+
+
+def with_canary(world: World, weight: int) -> World:
+    """Let a canary with a pod of its own take a part of the requests."""
+    notes = {f"{ANNOTATION}canary": "true", f"{ANNOTATION}canary-weight": str(weight)}
+    spec = {"ingressClassName": "nginx", "rules": [{"host": HOST, "http": {"paths": [{}]}}]}
+    backend = {"service": {"name": "canary", "port": {"number": 80}}}
+    spec["rules"][0]["http"]["paths"][0] = {"path": "/", "pathType": "Prefix", "backend": backend}  # type: ignore[index]
+    world.cluster.put(API, "Ingress", "canary", "default", metadata={"annotations": notes}, spec=spec)
+    world.cluster.put("v1", "Service", "canary", "default", spec=world.spec(APP))
+    endpoint = {"addresses": ["10.244.0.9"], "targetRef": {"name": "canary-1"}}
+    labels = {"labels": {"kubernetes.io/service-name": "canary"}}
+    ports = [{"name": "http", "port": 80}]
+    world.cluster.put(*SLICE[:2], "canary-s", "default", metadata=labels, ports=ports, endpoints=[endpoint])
+    return world
+
+
+@pytest.mark.parametrize(
+    ("weight", "exchanges", "service", "state"),
+    [
+        (0, (came(),), "my-app", "ok"),
+        (100, (came("canary-1"),), "canary", "ok"),
+        (50, (came(), came("canary-1")), "my-app", "ok"),
+        (50, (came("canary-1"), came()), "canary", "ok"),
+        (1, (came(), came("canary-1")), "my-app", "unknown"),
+        (99, (came("canary-1"), came()), "canary", "unknown"),
+    ],
+)
+def test_of_a_split_that_rule_and_those_pods_are_shown_that_answered(
+    world: World, weight: int, exchanges: tuple[Exchange, ...], service: str, state: str
+) -> None:
+    hops = say(with_canary(world, weight), *exchanges).follow()["hops"]
+
+    assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", state]
+    assert hops[3]["evidence"]["ingress"] == f"default/{service}"
+    assert hops[3]["evidence"]["backend"]["service"] == service
+    assert hops[3]["evidence"]["split"]["weight"] == weight
+    assert hops[4]["evidence"]["service"] == service
+
+
+def test_a_canary_without_pods_takes_nothing(world: World) -> None:
+    world = with_canary(world, 100)
+    del world.cluster.objects[(*SLICE[:3], "canary-s")]
+
+    assert [hop["state"] for hop in world.follow()["hops"][3:]] == ["ok", "ok", "ok"]
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """What is not well at the rule or the pods, while a request is answered or is not."""
+
+    breaks: Callable[[World], object]
+    hop: int
+    cause: str
+    state: str = "broken"
+    commands: tuple[str, ...] = ()
+
+
+def rival(world: World) -> None:
+    world.cluster.put(*INGRESS[:2], "rival", "default", spec={**world.spec(INGRESS)})
+    backend = {"service": {"name": "other", "port": {"number": 80}}}
+    paths = [{"path": "/", "pathType": "Prefix", "backend": backend}]
+    world.cluster.objects[(*INGRESS[:3], "rival")]["spec"]["rules"] = [{"host": HOST, "http": {"paths": paths}}]
+
+
+def scaled_down(world: World, replicas: int) -> None:
+    template = {"metadata": {"labels": {"app": "my-app"}}}
+    spec = {"replicas": replicas, "template": template, "selector": {"matchLabels": {"app": "my-app"}}}
+    world.cluster.put(*DEPLOYMENT[:2], "my-app", "default", spec=spec)
+    world.lose(APP_POD).set(SLICE, endpoints=[])
+
+
+def waiting(world: World) -> None:
+    labels = {"labels": {"app": "my-app"}}
+    world.cluster.put(*APP_POD[:2], SECOND, "default", metadata=labels, spec={}, status={"phase": "Pending"})
+
+
+def listed_without_port(world: World) -> None:
+    world.spec(APP)["ports"] = [{"name": "http", "port": 80, "targetPort": "web"}]
+    world.set(SLICE, ports=[])
+    world.set(APP_POD, spec={"nodeName": "demo-worker-1", "containers": [{"ports": [{"containerPort": 80}]}]})
+
+
+SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
+DOUBTS: Mapping[str, Doubt] = {
+    "two Ingresses with one rule": Doubt(rival, 3, "rules-collide", "warning"),
+    "an annotation that Traefik does not know": Doubt(
+        lambda world: world.annotate("mirror-target", "http://copy"),
+        3,
+        "annotation-ignored",
+        "warning",
+        (f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}mirror-target-",),
+    ),
+    "an Ingress with a snippet": Doubt(
+        lambda world: world.unrouted().annotate("server-snippet", "return 200;"),
+        3,
+        "ingress-refused",
+        commands=(f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}server-snippet-",),
+    ),
+    "no IngressClass": Doubt(lambda world: world.unrouted().lose(CLASS), 3, "ingress-class-missing", commands=UP),
+    "one pod of two waits": Doubt(waiting, 4, "pods-not-all-ready", "warning"),
+    "replicas that somebody took away": Doubt(lambda world: scaled_down(world, 0), 4, "no-pods-wanted", commands=UP),
+    "replicas that nobody makes": Doubt(lambda world: scaled_down(world, 2), 4, "no-pod-ready"),
+    "a target that no pod has": Doubt(listed_without_port, 4, "target-port-missing", commands=UP),
+    "pods that no EndpointSlice has": Doubt(lambda world: world.lose(SLICE), 4, "endpoints-missing"),
+    "a selector with one label too many": Doubt(
+        lambda world: world.set(SLICE, endpoints=[]).spec(APP).update(selector={"app": "my-app", "tier": "web"}),
+        4,
+        "selector-matches-nothing",
+        commands=(f'{SELECT} \'{{"spec":{{"selector":{{"tier":null}}}}}}\'',),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DOUBTS)
+def test_what_is_not_well_at_the_rule_or_its_pods(world: World, name: str) -> None:
+    doubt = DOUBTS[name]
+    doubt.breaks(world)
+    report = world.follow()
+    hop = report["hops"][doubt.hop]
+
+    assert (hop["state"], hop["cause"], tuple(hop["commands"])) == (doubt.state, doubt.cause, doubt.commands)
+    assert report["ok"] is (doubt.state != "broken")
+    assert report["hops"][5]["state"] == ("not reached" if doubt.state == "broken" else "ok")
+
+
+def test_a_service_of_a_name_outside_needs_no_port_and_has_no_pods(world: World) -> None:
+    world.set(APP, spec={"type": "ExternalName", "externalName": "shop.example"})
+    hops = world.answers(200, None, server="http://shop.example:80").follow()["hops"]
+
+    assert [hop["state"] for hop in hops[3:]] == ["ok", "ok", "ok"]
+    assert hops[4]["evidence"]["external_name"] == "shop.example"
+    assert response(world.answers(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
+
+
+def test_an_ingress_that_keeps_its_requests_out_of_the_log_leaves_the_answerer_unknown(world: World) -> None:
+    hop = response(world.annotate("enable-access-log", "false").answers(200, None, log=""))
+
+    assert (hop["state"], hop["cause"]) == ("unknown", "answerer-unknown")
+
+
+@pytest.mark.parametrize(("there", "log"), [(came(None, 404), UNROUTED), (came(status=302, location="/login"), LOG)])
+def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Exchange, log: str) -> None:
+    say(world, came(status=302, location="/login"), there)
+    logs = iter([LOG])
+    fetch = world.client.fetch
+
+    def logged(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+        world.client.log = next(logs, log)
+        return fetch(*words, **named)
+
+    world.client.fetch = logged  # type: ignore[method-assign]
+
+    assert response(world)["cause"] == "redirect-leads-nowhere"
+
+
+@pytest.mark.parametrize(
+    ("text", "kind"),
+    [
+        ("dial tcp 10.244.0.6:80: connect: connection refused", direct.REFUSED),
+        ("dial tcp 10.244.0.6:80: connect: no route to host", direct.REFUSED),
+        ("net/http: HTTP/1.x transport connection broken: malformed HTTP response", direct.NOT_HTTP),
+        ("EOF", direct.EMPTY),
+        ("read tcp 10.0.0.1:1->10.244.0.6:80: read: connection reset by peer", direct.EMPTY),
+        ("dial tcp 10.244.0.6:80: i/o timeout", direct.SILENT),
+        ("something else", direct.UNASKED),
+    ],
+)
+def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, kind: str) -> None:
+    say(world, word=(503, UNREACHED.format(text)))
+
+    assert direct.ask(world.cluster, "default", FIRST, 80, "/").kind == kind
+
+
+def test_a_pod_that_answers_with_words_of_its_own_has_answered(world: World) -> None:
+    for word in ((200, "hello"), (503, "busy"), (404, '["error"]'), (200, '{"message": 3}')):
+        found = direct.ask(say(world, word=word).cluster, "default", FIRST, 80, "/")
+
+        assert (found.kind, found.status) == (direct.ANSWERED, word[0])
