@@ -90,10 +90,11 @@ def look_at_other_labs(context: Context, seen: Surroundings) -> Finding:
 def look_at_name_order(_context: Context, seen: Surroundings) -> Finding:
     """The hosts file is asked before the network is."""
     text = seen.read(NSSWITCH)
-    found = re.search(r"^\s*hosts:\s*(.*?)\s*(#.*)?$", text or "", re.MULTILINE)
-    if found is None:
+    lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
+    if not lines:
         return ok("this system asks the hosts file first")
-    sources = re.sub(r"\[[^]]*\]", "", found[1]).split()
+    found = lines[-1]  # the last one counts
+    sources = re.sub(r"\[[^]]*\]", " ", found[1]).split()
     told = f"{NSSWITCH}: hosts: {found[1]}"
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
     if "files" not in sources:

@@ -16,7 +16,7 @@ from labctl import hosts, namespaces, neighbours, web
 from labctl.neighbours import Route
 from labctl.trace import exchange, knock
 from labctl.trace.exchange import Exchange, Line
-from labctl.trace.knock import Knock
+from labctl.trace.knock import REFUSED, SILENT, UNREACHABLE, Knock
 from labctl.web import Address
 
 HOSTS = Path("/etc/hosts")
@@ -108,8 +108,20 @@ class Client:
             return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = web.HTTP) -> dict[Address, Knock]:
-        """Return what happens to one TCP connection to each of the addresses, as a browser would make it."""
-        return knock.knock(addresses, port, seconds)
+        """Return what happens to one TCP connection to each of the addresses, as a browser would make it.
+
+        On a network of this machine's own, an address that nobody has is silent for three seconds, of which some may have
+        passed before: whoever looks again sees the same.
+        """
+        found = knock.knock(addresses, port, seconds)
+        return {address: self._lasting(address, each) for address, each in found.items()}
+
+    def _lasting(self, address: Address, seen: Knock) -> Knock:
+        if seen.outcome != UNREACHABLE:
+            return seen
+        route = self.route(address) if isinstance(address, IPv4Address) else None
+        is_told_by_a_router = route is not None and bool(route.gateway)
+        return Knock(REFUSED if is_told_by_a_router else SILENT, seen.reason)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None where it has none."""

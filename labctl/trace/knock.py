@@ -15,17 +15,20 @@ from typing import Literal
 
 from labctl.web import Address
 
-CONNECTED: Literal["connected"] = "connected"
-REFUSED: Literal["refused"] = "refused"
+Outcome = Literal["connected", "refused", "unreachable", "silent"]
+CONNECTED: Outcome = "connected"
+REFUSED: Outcome = "refused"
 """A reset, or an error of the kernel's: whoever connects is told at once."""
-SILENT: Literal["silent"] = "silent"
+UNREACHABLE: Outcome = "unreachable"
+"""A router says so, or nobody on the network has had the address for some seconds."""
+SILENT: Outcome = "silent"
 
 
 @dataclass(frozen=True, slots=True)
 class Knock:
     """How a connection ended, and the system's words for an error."""
 
-    outcome: Literal["connected", "refused", "silent"]
+    outcome: Outcome
     reason: str = ""
 
 
@@ -47,7 +50,7 @@ def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Addre
                 if code == errno.EINPROGRESS:
                     selector.register(connection, selectors.EVENT_WRITE, (address, connection))
                     continue
-            found[address] = _ended(code)
+            found[address] = Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
         while selector.get_map() and (left := end - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 address, connection = key.data
@@ -57,4 +60,6 @@ def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Addre
 
 
 def _ended(code: int) -> Knock:
-    return Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
+    if code == 0:
+        return Knock(CONNECTED)
+    return Knock(UNREACHABLE if code == errno.EHOSTUNREACH else REFUSED, os.strerror(code))

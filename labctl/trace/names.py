@@ -156,8 +156,8 @@ def _course(stranger: Stranger, right: IPv4Address) -> str:
     if knock.outcome == CONNECTED:
         return f"which browsers try before {right}: another server takes connections there, at port {HTTP}"
     if knock.outcome == SILENT:
-        waits = "0.3 s" if isinstance(stranger.address, IPv6Address) else "many seconds"
-        return f"which browsers try before {right}: nobody answers there, and a browser waits {waits} for it"
+        waits = "for 0.3 s" if isinstance(stranger.address, IPv6Address) else "until it gives up"
+        return f"which browsers try before {right}: nobody answers there, and a browser waits {waits}"
     return f"which browsers try before {right}: nobody takes connections there ({knock.reason}), so they go on"
 
 

@@ -48,6 +48,8 @@ def _nsswitch(line: str) -> dict[str, Any]:
             "",
         ),
         ("name-order", {}, _nsswitch("hosts: dns"), "broken", "the hosts file is never asked", "`files` first"),
+        ("name-order", {}, _nsswitch("hosts: files\nhosts: dns"), "broken", "the hosts file is never asked", ""),
+        ("name-order", {}, _nsswitch("hosts: dns\nhosts: files"), "ok", "files", ""),
         ("name-order", {}, {"platform": "darwin"}, "ok", "asks the hosts file first", ""),
         ("local-names", {}, {}, "ok", "my-app.local", ""),
         ("local-names", {}, {"platform": "darwin"}, "warning", "waits 5 s", "my-app.test"),

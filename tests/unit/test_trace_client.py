@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
 
 import pytest
@@ -12,8 +12,9 @@ from fakes import ADDRESS
 from labctl import hosts, neighbours
 from labctl.neighbours import Route
 from labctl.process import Finished
-from labctl.trace import client
+from labctl.trace import client, knock
 from labctl.trace.client import Client, HostsLine
+from labctl.trace.knock import Knock
 
 HOST = "my-app.local"
 OURS = IPv4Address(ADDRESS)
@@ -130,3 +131,22 @@ def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.Monke
     monkeypatch.setattr(neighbours, "run", lambda _line: refusal)
 
     assert Client().route(OURS) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "route", "outcome"),
+    [
+        ("192.168.56.77", Route("br-1", OURS, ""), "silent"),
+        ("192.168.57.77", Route("eth0", OURS, "10.0.0.1"), "refused"),
+        ("192.168.57.77", None, "silent"),
+        ("fd00::1", Route("eth0", OURS, "10.0.0.1"), "silent"),
+    ],
+)
+def test_an_address_that_nobody_has_is_silent_however_soon_the_kernel_says_so(
+    monkeypatch: pytest.MonkeyPatch, address: str, route: Route | None, outcome: str
+) -> None:
+    asked = ip_address(address)
+    monkeypatch.setattr(knock, "knock", lambda *_arguments: {asked: Knock("unreachable", "No route to host")})
+    monkeypatch.setattr(neighbours, "route", lambda _address: route)
+
+    assert Client().knock([asked], 1.0) == {asked: Knock(outcome, "No route to host")}  # type: ignore[arg-type]

@@ -21,6 +21,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
     "app-answers-error": "what an app answers is its own",
     "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",
     "hosts-damaged": "where the markers are another lab's, so are the lines between them",
+    "hosts-file-not-read": "where no line of nsswitch.conf is to blame, nobody can say what answers instead",
     "hostname-not-served": "the name is somebody else's",
     "resolver-silent": "what the resolver asks before the hosts file is somebody else's",
 }
