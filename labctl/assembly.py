@@ -24,7 +24,7 @@ SILENT = (
 
 
 def await_nodes(context: Context, say: Say) -> None:
-    """Return once the API answers and every node is Ready.
+    """Return once the API answers, every node is Ready, and what is said of its pods is from after its start.
 
     Raises ProviderError `node-exited` as soon as a node does not run any more, NotReadyError `node-not-assembled` as
     soon as one has failed to assemble itself, and `node-not-ready` when the time is up; each with the node's last lines.
@@ -90,9 +90,18 @@ def _nodes_ready(context: Context, say: Say) -> Pending | None:
     if isinstance(reasons, Pending):
         return reasons
     if not reasons:
-        return None
+        return pending_while_unready(partial(_reported, context))
     say(f"waiting for {', '.join(reasons)}")
     return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
+
+
+def _reported(context: Context) -> Pending | None:
+    """Return None once what the API says of the nodes' pods is from after the nodes' start."""
+    for node in context.lab.nodes:
+        tasks = context.provider.tasks(node)
+        if tasks is not None and (pods := observe.unreported(context.cluster, node.name, tasks)):
+            return Pending(f"{node.name}: has not reported yet that {', '.join(pods)} ended")
+    return None
 
 
 def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:

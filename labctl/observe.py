@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
@@ -86,19 +86,23 @@ def announcers(
 def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
     """Return None once every replica of a Deployment's newest version is ready, else what is not, and why.
 
-    A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may never.
+    How many are ready is counted from the pods: the Deployment's own count may be from before the API server's last
+    start. A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may
+    never.
     """
     found = cluster.get("apps/v1", "Deployment", deployment, namespace)
     if found is None:
         return Pending(f"there is no Deployment {namespace}/{deployment}")
     status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
     is_current = status.get("observedGeneration") == found["metadata"]["generation"]
-    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas", "readyReplicas")]
-    if is_current and counts == [wanted] * 3:
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas")]
+    pods = unready.pods_of(cluster, found)
+    ready = sum(unready.is_ready(pod) for pod in pods)
+    if is_current and [*counts, len(pods), ready] == [wanted] * 4:
         return None
-    problems = unready.problems(cluster, found)
-    newest = f", {counts[1]} of the newest version" if counts[1] != wanted == counts[2] else ""
-    reason = f"{namespace}/{deployment} has {counts[2]} of {wanted} ready{newest}"
+    problems = unready.problems(cluster, found, pods)
+    newest = f", {counts[1]} of the newest version" if counts[1] != wanted == ready else ""
+    reason = f"{namespace}/{deployment} has {ready} of {wanted} ready{newest}"
     reason += "".join(f"; {each}" for each in problems)
     if not problems:
         return Pending(reason)
@@ -106,6 +110,15 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     lines = partial(unready.last_lines, cluster, namespace, worst)
     patience = worst.patience if is_app or worst.id not in unready.PASSING else math.inf
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
+
+
+def unreported(cluster: Cluster, node: str, tasks: Collection[str]) -> list[str]:
+    """Return the node's pods that are said to be ready though a container of theirs is not among those that run there.
+
+    After its start a node takes a moment to report that the pods of before have ended.
+    """
+    pods = cluster.list("v1", "Pod", fields=f"spec.nodeName={node}")
+    return [pod["metadata"]["name"] for pod in pods if unready.is_ready(pod) and not _containers(pod) <= set(tasks)]
 
 
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
@@ -128,6 +141,12 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
         counts[emptiest] += 1
         crowded.append(pods[fullest].pop()["metadata"]["name"])
     return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
+
+
+def _containers(pod: dict[str, Any]) -> set[str]:
+    """Return the ids of a pod's running containers, without the name of the runtime before them."""
+    statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
+    return {each["containerID"].rpartition("//")[2] for each in statuses if each.get("containerID")}
 
 
 def _takes_pods(node: dict[str, Any] | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -61,12 +62,34 @@ class Problem:
         return HINTS.get(self.id, LOOK).format(namespace=namespace, pod=self.pod, container=self.container)
 
 
-def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
-    """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
-    namespace, labels = deployment["metadata"]["namespace"], deployment["spec"]["selector"]["matchLabels"]
+def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a Deployment's pods that are not going and have not ended; a pod of somebody's own with its labels is none."""
+    metadata, labels = deployment["metadata"], deployment["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
-    pods = [pod for pod in cluster.list("v1", "Pod", namespace, selector) if not _is_settled(pod)]
-    events = sorted(cluster.list("v1", "Event", namespace, fields="type=Warning") if pods else [], key=_time)
+    return [
+        pod
+        for pod in cluster.list("v1", "Pod", metadata["namespace"], selector)
+        if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        and "deletionTimestamp" not in pod["metadata"]
+        and any(
+            owner["kind"] == "ReplicaSet" and owner["name"].rpartition("-")[0] == metadata["name"]
+            for owner in pod["metadata"].get("ownerReferences", [])
+        )
+    ]
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    """Return whether the kubelet said last that the pod is ready."""
+    return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")
+
+
+def problems(cluster: Cluster, deployment: dict[str, Any], pods: Sequence[dict[str, Any]]) -> list[Problem]:
+    """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
+    pods = [pod for pod in pods if not is_ready(pod)]
+    events = sorted(
+        cluster.list("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
+        key=_time,
+    )
     found = [
         _problem(pod, [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]])
         for pod in pods
@@ -88,13 +111,6 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
     except LabError as error:
         written = [f"its log cannot be read: {error.message}"]
     return tuple(f"{problem.pod}: {line}" for line in written[-LAST_LINES:])
-
-
-def _is_settled(pod: dict[str, Any]) -> bool:
-    """Whether the pod is ready, or is going, or has gone and waits for nothing more."""
-    status = pod.get("status", {})
-    is_over = status.get("phase") in {"Succeeded", "Failed"} or "deletionTimestamp" in pod["metadata"]
-    return is_over or _condition(status, "Ready").get("status") == "True"
 
 
 def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import IPv4Address
@@ -102,6 +102,8 @@ class FakeProvider:
         self.systems: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         """Why nodes have given up, by their names."""
+        self.ran: dict[str, list[frozenset[str] | None]] = {}
+        """What runs on nodes at each look, by their names; nothing where that is not said."""
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
         say(f"giving {image}, which is {system.name}")
@@ -133,6 +135,10 @@ class FakeProvider:
 
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])
+
+    def tasks(self, node: Node) -> frozenset[str] | None:
+        looks = self.ran.get(node.name) or [frozenset()]
+        return looks.pop(0) if len(looks) > 1 else looks[0]
 
     def trouble(self, node: Node) -> Trouble | None:
         return self.troubles.get(node.name)
@@ -173,14 +179,25 @@ class FakeCluster(Cluster):
     ) -> list[dict[str, Any]]:
         wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
         same = dict(pair.split("=") for pair in fields.split(",") if pair)
-        return [
-            found
-            for (its_version, its_kind, its_namespace, _), found in self.objects.items()
+        found = [
+            each
+            for (its_version, its_kind, its_namespace, _), each in self.objects.items()
             if (its_version, its_kind) == (api_version, kind)
             and namespace in {None, its_namespace}
-            and wanted.items() <= found["metadata"].get("labels", {}).items()
-            and all(found.get(field) == value for field, value in same.items())
+            and wanted.items() <= each["metadata"].get("labels", {}).items()
+            and all(_field(each, path) == value for path, value in same.items())
         ]
+        is_for_unknown = kind == "Pod" and wanted and not any("status" in pod for pod in found)
+        return [*found, *self._pods(namespace, wanted)] if is_for_unknown else found
+
+    def _pods(self, namespace: str | None, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+        """As many ready pods as Deployments with these labels say that they have, where a test put none."""
+        for (_, kind, its_namespace, name), found in self.objects.items():
+            is_theirs = found.get("spec", {}).get("selector", {}).get("matchLabels") == labels
+            if kind == "Deployment" and namespace in {None, its_namespace} and is_theirs:
+                yield from (
+                    ready_pod(name, number) for number in range(found.get("status", {}).get("readyReplicas", 0))
+                )
 
     def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
         return self.logs.get((namespace, pod, container, "previous") if previous else (namespace, pod), "")
@@ -256,6 +273,25 @@ def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: 
     """The context, with these doors open already: they are cached properties, and what is there is not made again."""
     vars(context).update(provider=provider, cluster=cluster, bundle=carried)
     return context
+
+
+def owned_by(deployment: str) -> dict[str, Any]:
+    """Return the metadata that tell whose a Deployment's pod is."""
+    return {"ownerReferences": [{"kind": "ReplicaSet", "name": f"{deployment}-5d4f8c7b9c"}]}
+
+
+def ready_pod(deployment: str, number: int) -> dict[str, Any]:
+    """Return a pod of a Deployment's that is ready."""
+    name = f"{deployment}-5d4f8c7b9c-{number}"
+    status = {"conditions": [{"type": "Ready", "status": "True"}]}
+    return {"metadata": {"name": name, **owned_by(deployment)}, "status": status, "spec": {}}
+
+
+def _field(found: Mapping[str, Any], path: str) -> object:
+    value: Any = found
+    for key in path.split("."):
+        value = value.get(key, {})
+    return value
 
 
 def ready_node(node: Node) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, lab, ready_node
+from fakes import ADDRESS, FakeCluster, lab, owned_by, ready_node
 
 from labctl import neighbours, observe
 from labctl.lab import Lab
@@ -152,6 +152,58 @@ def test_a_rollout_is_not_over_before(cluster: FakeCluster, status: dict[str, in
     _deployment(cluster, **status)
 
     assert isinstance(observe.rollout(cluster, "default", "x"), Pending)
+
+
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+UNREADY = {"conditions": [{"type": "Ready", "status": "False"}]}
+
+
+@pytest.mark.parametrize(
+    ("pods", "ready"),
+    [
+        ([({}, READY), ({}, READY)], 2),
+        ([({}, READY), ({}, UNREADY)], 1),
+        ([({}, READY)], 1),
+        ([({}, READY), ({"deletionTimestamp": "2026-11-24T11:00:00Z"}, READY)], 1),
+        ([({}, READY), ({}, {**READY, "phase": "Failed"})], 1),
+        ([({}, READY), ({}, READY), ({}, READY)], 3),
+        ([({}, READY), ({}, READY), ({"ownerReferences": []}, UNREADY)], 2),
+        ([({}, READY), ({"ownerReferences": [{"kind": "Job", "name": "x-1"}]}, READY)], 1),
+        ([({}, READY), (owned_by("x-canary"), READY)], 1),
+    ],
+)
+def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_before(
+    cluster: FakeCluster, pods: list[tuple[dict[str, Any], dict[str, Any]]], ready: int
+) -> None:
+    _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
+    for number, (metadata, status) in enumerate(pods):
+        about = {"labels": LABELS, **owned_by("x"), **metadata}
+        cluster.put("v1", "Pod", f"x-{number}", "default", metadata=about, status=status)
+
+    pending = observe.rollout(cluster, "default", "x")
+
+    assert (pending is None) == (ready == 2)
+    assert pending is None or pending.reason.startswith(f"default/x has {ready} of 2 ready")
+
+
+@pytest.mark.parametrize(
+    ("node", "status", "ids", "told"),
+    [
+        ("demo-worker-1", READY, ["a"], False),
+        ("demo-worker-1", READY, ["a", "b"], False),
+        ("demo-worker-1", READY, ["old"], True),
+        ("demo-worker-1", READY, ["a", "old"], True),
+        ("demo-worker-1", UNREADY, ["old"], False),
+        ("demo-worker-2", READY, ["old"], False),
+    ],
+)
+def test_a_pod_that_is_said_to_be_ready_of_containers_that_do_not_run_has_not_been_reported(
+    cluster: FakeCluster, node: str, status: dict[str, Any], ids: list[str], *, told: bool
+) -> None:
+    containers = [{"containerID": f"containerd://{each}"} for each in ids]
+    cluster.put("v1", "Pod", "x", spec={"nodeName": node}, status={**status, "containerStatuses": containers})
+
+    assert observe.unreported(cluster, "demo-worker-1", {"a", "b", "c"}) == (["x"] if told else [])
 
 
 def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> None:

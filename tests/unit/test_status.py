@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from fake_trace import hop
-from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_doors
 
 from labctl import steps, trace, web
 from labctl.context import Context
@@ -159,8 +159,10 @@ def test_an_app_whose_pods_are_not_ready_is_a_problem_in_their_own_words(
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: {"hostname": "x", "ok": True, "hops": hops})
     cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]["readyReplicas"] = 1
     status = {"containerStatuses": [{"name": "my-app", "image": "shop:9", "state": {"waiting": waiting}}]}
-    labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
+    labels = {"labels": {"app.kubernetes.io/name": "my-app"}, **owned_by("my-app")}
     cluster.put("v1", "Pod", "my-app-7", "default", metadata=labels, status=status)
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    cluster.put("v1", "Pod", "my-app-8", "default", metadata=labels, status=ready)
 
     found, text = _doubt(well) if pod == "ok" else _problem(well)
 

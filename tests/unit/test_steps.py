@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from fake_trace import hop
-from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, ready_node, with_doors
+from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, owned_by, ready_node, with_doors
 from recorded_machine import Recorded
 
 from labctl import assembly, hosts_steps, preflight, record, steps, teardown, trace, verify, web
@@ -259,6 +259,36 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
     assert not steps.await_cluster(rendered, watched.say).changed
 
 
+@pytest.mark.parametrize(
+    ("ran", "looks"),
+    [
+        ([frozenset({"a"})], 0),
+        ([frozenset[str](), frozenset({"b"}), frozenset({"a", "b"})], 2),
+        ([None], 0),
+    ],
+    ids=["runs", "runs in the end", "cannot be asked"],
+)
+def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
+    rendered: Context,
+    watched: Watched,
+    cluster: FakeCluster,
+    provider: FakeProvider,
+    instant: list[float],
+    ran: list[frozenset[str] | None],
+    looks: int,
+) -> None:
+    provider.ran = {"demo-worker-1": ran}
+    status = {
+        "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"containerID": "containerd://a"}],
+    }
+    cluster.put("v1", "Pod", "my-app-1", "default", spec={"nodeName": "demo-worker-1"}, status=status)
+
+    steps.await_cluster(rendered, watched.say)
+
+    assert len(instant) == looks
+
+
 def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(
     context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
 ) -> None:
@@ -390,7 +420,7 @@ def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
     spec = {"replicas": 1, "selector": {"matchLabels": {"app": "metallb"}}}
     cluster.put("apps/v1", "Deployment", "controller", "metallb-system", metadata={"generation": 1}, spec=spec)
     waiting = {"name": "controller", "image": "metallb:1", "state": {"waiting": {"reason": "ErrImagePull"}}}
-    labels = {"labels": {"app": "metallb"}}
+    labels = {"labels": {"app": "metallb"}, **owned_by("controller")}
     status = {"containerStatuses": [waiting]}
     cluster.put("v1", "Pod", "controller-1", "metallb-system", metadata=labels, status=status)
 
@@ -514,7 +544,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     counts.update(readyReplicas=1, updatedReplicas=updated)
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
     containers = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
-    labels = {"labels": {"app.kubernetes.io/name": "my-app"}}
+    labels = {"labels": {"app.kubernetes.io/name": "my-app"}, **owned_by("my-app")}
     cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=containers)
     machine["my-app.local"] = web.Answer(status)
 

@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 import pytest
-from fakes import FakeCluster
+from fakes import FakeCluster, owned_by
 
 from labctl import observe, unready
 from labctl.errors import RefusedError
@@ -35,7 +35,9 @@ def _deployment(cluster: FakeCluster, **status: Any) -> None:  # noqa: ANN401 - 
 
 
 def _pod(cluster: FakeCluster, name: str = "shop-1", *, metadata: dict[str, str] | None = None, **status: Any) -> None:  # noqa: ANN401 - fields of a status
-    cluster.put("v1", "Pod", name, "default", metadata={"labels": LABELS, **(metadata or {})}, status=status)
+    cluster.put(
+        "v1", "Pod", name, "default", metadata={"labels": LABELS, **owned_by("shop"), **(metadata or {})}, status=status
+    )
 
 
 def _container(name: str = "web", restarts: int = 0, **state: Any) -> dict[str, Any]:  # noqa: ANN401 - a state
@@ -280,4 +282,4 @@ def test_pods_that_are_ready_or_going_or_over_are_no_reason(cluster: FakeCluster
     _pod(cluster, "going", metadata={"deletionTimestamp": LATER}, conditions=[UNSCHEDULABLE])
     _pod(cluster, "evicted", phase="Failed", conditions=[UNSCHEDULABLE])
 
-    assert _seen(cluster) == Pending("default/shop has 0 of 2 ready")
+    assert _seen(cluster) == Pending("default/shop has 1 of 2 ready")
