@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from labctl.errors import NotReadyError
@@ -15,6 +17,7 @@ from labctl.wait import Pending, until
 PROCESSES = Path("/proc")
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 SHIM = b"containerd-shim"
+ID = re.compile(r"[0-9a-f]{64}")
 END_SECONDS = 20.0
 """How long the kernel may take to end a container whose first process was killed."""
 
@@ -27,8 +30,11 @@ class Shim:
     container: str
 
 
-def end(containerd: Path) -> bool:
-    """End every container of the containerd that serves, or served, at this socket; True if there was one."""
+def end(containerd: Path, known: Iterable[str] = ()) -> bool:
+    """End every container of the containerd that serves, or served, at this socket; True if there was one.
+
+    `known` are ids of containers that it may have made: one whose shim was killed runs on, in its control group.
+    """
     shims = list(_shims(containerd))
     for shim in shims:
         for pid in (*_children(shim.pid), shim.pid):  # the first process of a container takes all others along
@@ -39,14 +45,16 @@ def end(containerd: Path) -> bool:
         what=f"the end of the containers of {containerd}",
         timeout=END_SECONDS,
     )
-    groups = _groups(shims)
+    groups = _groups({*known, *(shim.container for shim in shims)})
+    was_there = bool(shims) or any(_processes(group) for group in groups)
     with suppress(NotReadyError):  # an empty group that stays harms nobody
-        until(
-            lambda: Pending(f"in use: {left}") if (left := [group for group in groups if not _remove(group)]) else None,
-            what="the control groups of ended containers",
-            timeout=END_SECONDS,
-        )
-    return bool(shims)
+        until(partial(_emptied, groups), what="the control groups of ended containers", timeout=END_SECONDS)
+    return was_there
+
+
+def made_by(engine: Path) -> list[str]:
+    """Return the ids of the containers of the Engine whose data is in this folder, whatever has become of them."""
+    return [path.name for path in (engine / "containers").glob("*") if ID.fullmatch(path.name)]
 
 
 def _shims(containerd: Path) -> Iterator[Shim]:
@@ -65,14 +73,32 @@ def _children(parent: int) -> Iterator[int]:
                 yield int(path.parent.name)
 
 
-def _groups(shims: Iterable[Shim]) -> list[Path]:
+def _groups(containers: Collection[str]) -> list[Path]:
     """Return the control groups of containers, which no runtime removes any more, in every hierarchy."""
-    names = {name for shim in shims for name in (shim.container, f"docker-{shim.container}.scope")}
+    names = {name for container in containers for name in (container, f"docker-{container}.scope")}
     return [
         Path(folder, name)
         for folder, there, _ in (os.walk(CONTROL_GROUPS) if names else ())
         for name in names.intersection(there)
     ]
+
+
+def _emptied(groups: Iterable[Path]) -> Pending | None:
+    """Return None once the control groups are gone; whatever still runs in them is killed."""
+    for pid in {pid for group in groups for pid in _processes(group)}:
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    left = [group for group in groups if not _remove(group)]
+    return Pending(f"in use: {left}") if left else None
+
+
+def _processes(group: Path) -> set[int]:
+    """Return the processes in a control group and in those below it."""
+    found: set[int] = set()
+    for folder, _, _ in os.walk(group):
+        with suppress(OSError):  # it is gone, or of a kind that lists none
+            found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
+    return found - {0}  # of another PID namespace
 
 
 def _remove(group: Path) -> bool:

@@ -138,7 +138,7 @@ class Isolation:
     def halt(self) -> bool:
         """End the Engine and its containers, whatever state they are in, and keep the namespace; True if something ran."""
         ended = [daemon.stop() for daemon in reversed(self._daemons())]
-        return any([*ended, containers.end(self.containerd)])
+        return any([*ended, containers.end(self.containerd, containers.made_by(self.folder / "engine" / "docker"))])
 
     def remove(self) -> bool:
         """Remove processes, interfaces, rules and folders of the lab's namespace; True if there were any.

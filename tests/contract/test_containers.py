@@ -63,8 +63,30 @@ def test_the_containers_of_one_containerd_end_with_their_control_groups_and_no_o
     ]
 
 
+def test_a_container_whose_shim_was_killed_as_well_ends_and_no_other(
+    shims: dict[str, Started], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, groups, identity = tmp_path / "engine", tmp_path / "cgroup", "0123456789abcdef" * 4
+    for name in (identity, "docker", "0123"):
+        (engine / "containers" / name).mkdir(parents=True)
+    shim, child = shims["ours"]
+    shim.kill()
+    for group, pid in ((f"docker/{identity}/system.slice", child), ("docker", shims["theirs"][1])):
+        (groups / "memory" / group).mkdir(parents=True, exist_ok=True)
+        (groups / "memory" / group / "cgroup.procs").write_text(f"0\n{pid}\n")
+    monkeypatch.setattr(containers, "CONTROL_GROUPS", groups)
+    monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # a file that the kernel does not keep stays in the folder
+
+    assert containers.made_by(engine) == [identity]
+    assert containers.end(tmp_path / "gone", containers.made_by(engine))
+
+    _await_end(child)
+    assert _runs(shims["theirs"][1])
+
+
 def test_there_is_nothing_to_end_of_a_containerd_that_never_ran(tmp_path: Path) -> None:
-    assert not containers.end(tmp_path / "containerd.sock")
+    assert not containers.end(tmp_path / "containerd.sock", ["0123456789abcdef" * 4])
+    assert containers.made_by(tmp_path / "engine") == []
 
 
 def _await_end(pid: int) -> None:
