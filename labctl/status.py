@@ -172,11 +172,11 @@ def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressR
 
 
 def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
-    """Return why the pods of a Deployment are not ready; None where they are."""
+    """Return why the pods of a Deployment are not ready; None where they are, and where the API does not say it."""
     try:
         return observe.rollout(cluster, namespace, deployment)
     except LabError as error:
-        return Pending(error.message)
+        return None if error.id == API else Pending(error.message)
 
 
 def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:
