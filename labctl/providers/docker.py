@@ -49,12 +49,12 @@ class Container:
         return frozenset(name for name in self.networks if name.startswith(VAGRANT_NETWORK))
 
     def is_in(self, network: str) -> bool:
-        """Return whether it has the lab's network: an interrupted `vagrant up` leaves it without."""
+        """Return whether it has the lab's network, which Vagrant gives it last."""
         return network in self.networks or bool(self.old_networks)
 
-    def is_whole(self, network: str) -> bool:
-        """Return whether Vagrant finished it, and nobody began to remove it."""
-        return self.is_known and self.is_in(network) and not self.status.startswith(GOING)
+    def is_usable(self, network: str) -> bool:
+        """Return whether Vagrant made it to the end, or can finish it: not where it was interrupted, or is removed."""
+        return (self.is_known or self.is_in(network)) and not self.status.startswith(GOING)
 
 
 class DockerProvider(VagrantProvider):
@@ -141,10 +141,22 @@ class DockerProvider(VagrantProvider):
                 id="lab-outdated",
                 hint=f"`labctl --name {self.network.lab} destroy`, then `labctl up`.",
             )
-        if broken := [each.id for each in made if not each.is_whole(self.network.name)]:
+        if broken := [each.id for each in made if not each.is_usable(self.network.name)]:
             self._remove(broken)
         self._forget()
         self.network.ensure()
+        for each in made:
+            if each.is_usable(self.network.name):
+                self._hand_over(each)
+
+    def _hand_over(self, container: Container) -> None:
+        """Make Vagrant take a container, with all that is on it, as it is; it connects what does not run."""
+        if container.runs and not container.is_in(self.network.name):
+            check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
+        if not container.is_known:
+            file = self.folder / ".vagrant" / "machines" / container.name / "docker" / "id"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_text(container.id)
 
     def _forget(self) -> None:
         """Remove what Vagrant keeps but the containers' ids: it cannot go on with a file that was cut off, and needs none."""

@@ -324,21 +324,25 @@ def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("identity", "status", "networks", "removed"),
+    ("identity", "status", "networks", "acts"),
     [
-        ("bbbb", "Up 1 second", "bridge", True),
-        ("bbbb", "Created", "bridge", True),
-        ("bbbb", "Created", "", True),
-        ("bbbb", "Up 1 second", "bridge,another", True),
-        ("bbbb", "Exited (0) 1 second ago", OURS, False),
-        ("bbbb", "Created", OURS, False),
-        ("bbbb", "Removal In Progress", OURS, True),
-        ("bbbb", "Dead", OURS, True),
-        ("ffff", "Up 1 second", OURS, True),
-        ("ffff", "Created", "bridge", True),
+        ("bbbb", "Up 1 second", OURS, []),
+        ("bbbb", "Exited (0) 1 second ago", OURS, []),
+        ("bbbb", "Created", OURS, []),
+        ("bbbb", "Exited (137) 1 second ago", "bridge", []),
+        ("bbbb", "Up 1 second", "bridge", ["stop -t 10"]),
+        ("bbbb", "Up 1 second", "bridge,another", ["stop -t 10"]),
+        ("bbbb", "Removal In Progress", OURS, ["rm --force --volumes"]),
+        ("bbbb", "Dead", OURS, ["rm --force --volumes"]),
+        ("ffff", "Created", "bridge", ["rm --force --volumes"]),
+        ("ffff", "Created", "", ["rm --force --volumes"]),
+        ("ffff", "Up 1 second", "bridge", ["rm --force --volumes"]),
+        ("ffff", "Exited (0) 1 second ago", "another", ["rm --force --volumes"]),
+        ("ffff", "Exited (0) 1 second ago", OURS, []),
+        ("ffff", "Dead", OURS, ["rm --force --volumes"]),
     ],
 )
-def test_what_an_interrupted_run_left_of_a_node_is_made_anew(
+def test_what_an_interrupted_run_left_of_a_node_is_finished_or_made_anew(
     docker: DockerProvider,
     programs: Programs,
     watched: Watched,
@@ -346,7 +350,7 @@ def test_what_an_interrupted_run_left_of_a_node_is_made_anew(
     identity: str,
     status: str,
     networks: str,
-    removed: bool,
+    acts: list[str],
 ) -> None:
     _machine(docker.folder, WORKER.name, "bbbb")
     ours = (identity, WORKER.name, status, networks, str(docker.folder))
@@ -354,7 +358,24 @@ def test_what_an_interrupted_run_left_of_a_node_is_made_anew(
 
     docker.up([WORKER], watched.say)
 
-    assert (f"docker rm --force --volumes {identity}" in programs.calls) is removed
+    done = [call for call in programs.calls if call.startswith(("docker rm", "docker stop"))]
+    assert done == [f"docker {act} {identity}" for act in acts]
+
+
+@pytest.mark.parametrize("content", [None, "preparing", "bbbb"])
+def test_a_finished_node_that_vagrant_has_forgotten_is_handed_over_with_what_is_on_it(
+    docker: DockerProvider, programs: Programs, watched: Watched, content: str | None
+) -> None:
+    if content is not None:
+        _machine(docker.folder, WORKER.name, content)
+    ours = ("ffff", WORKER.name, "Exited (0) 1 second ago", OURS, str(docker.folder))
+    programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
+    file = docker.folder / ".vagrant" / "machines" / WORKER.name / "docker" / "id"
+    programs.put("vagrant", f"cp {file} {programs.notes}.id")
+
+    docker.up([WORKER], watched.say)
+
+    assert Path(f"{programs.notes}.id").read_text() == "ffff"
 
 
 @pytest.mark.parametrize("content", ["", "preparing", "bb"])

@@ -114,6 +114,17 @@ def test_a_boot_that_is_interrupted_is_finished_by_the_next(
     _converges(lab, moment, record_property)
 
 
+def test_a_control_plane_without_its_network_gets_it_back_with_all_that_is_in_the_cluster(lab: RealLab) -> None:
+    name = f"{lab.name}-{CONTROL_PLANE}"
+    lab.kubectl("create", "configmap", "the-users")
+    lab.docker("network", "disconnect", f"labctl-{lab.name}", name)
+
+    lab.up()
+
+    assert lab.status()["ok"]
+    lab.kubectl("delete", "configmap", "the-users")
+
+
 @pytest.mark.sweep
 @pytest.mark.parametrize("moment", [pytest.param(case, id=f"{name}-{case}") for name, case in _sweep()])
 def test_a_boot_that_is_interrupted_at_any_line_is_finished_by_the_next(
