@@ -11,12 +11,17 @@ from labctl.errors import NotReadyError, ProviderError
 from labctl.events import Say
 from labctl.failures import recognised
 from labctl.lab import Node
+from labctl.process import run
 from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 
 API_SECONDS = 180.0
 NODES_SECONDS = 180.0
 LOOK_SECONDS = 3.0
 """How often to see that every node still runs and has not given up; each look starts programs."""
+ASK_SECONDS = 5.0
+TASKS = ("sudo", "ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
+NO_CONNECTION = 255
+"""ssh's own exit code, where it did not get to run the command."""
 
 SILENT = (
     " It wrote nothing; `labctl doctor` says whether a limit such as fs.inotify.max_user_instances is too low for it."
@@ -98,10 +103,20 @@ def _nodes_ready(context: Context, say: Say) -> Pending | None:
 def _reported(context: Context) -> Pending | None:
     """Return None once what the API says of the nodes' pods is from after the nodes' start."""
     for node in context.lab.nodes:
-        tasks = context.provider.tasks(node)
-        if tasks is not None and (pods := observe.unreported(context.cluster, node.name, tasks)):
-            return Pending(f"{node.name}: has not reported yet that {', '.join(pods)} ended")
+        said = observe.ready_containers(context.cluster, node.name)
+        tasks = _tasks(context, node) if said else None
+        if tasks is not None and (ended := [pod for pod, containers in said.items() if not containers <= tasks]):
+            return Pending(f"{node.name}: its kubelet has not reported yet that {', '.join(ended)} ended")
     return None
+
+
+def _tasks(context: Context, node: Node) -> set[str] | None:
+    """Return the ids of what the node's containerd runs now; None where the node cannot be asked."""
+    try:
+        listed = run(context.provider.command(node, TASKS), timeout=ASK_SECONDS)
+    except ProviderError:
+        return None
+    return None if listed.code == NO_CONNECTION else set(listed.out.split())
 
 
 def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
@@ -112,13 +112,10 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 
-def unreported(cluster: Cluster, node: str, tasks: Collection[str]) -> list[str]:
-    """Return the node's pods that are said to be ready though a container of theirs is not among those that run there.
-
-    After its start a node takes a moment to report that the pods of before have ended.
-    """
+def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
+    """Return the ids of the containers of each pod of a node that is said to be ready."""
     pods = cluster.list("v1", "Pod", fields=f"spec.nodeName={node}")
-    return [pod["metadata"]["name"] for pod in pods if unready.is_ready(pod) and not _containers(pod) <= set(tasks)]
+    return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
 
 
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:

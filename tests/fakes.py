@@ -102,8 +102,6 @@ class FakeProvider:
         self.systems: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         """Why nodes have given up, by their names."""
-        self.ran: dict[str, list[frozenset[str] | None]] = {}
-        """What runs on nodes at each look, by their names; nothing where that is not said."""
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
         say(f"giving {image}, which is {system.name}")
@@ -135,10 +133,6 @@ class FakeProvider:
 
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])
-
-    def tasks(self, node: Node) -> frozenset[str] | None:
-        looks = self.ran.get(node.name) or [frozenset()]
-        return looks.pop(0) if len(looks) > 1 else looks[0]
 
     def trouble(self, node: Node) -> Trouble | None:
         return self.troubles.get(node.name)

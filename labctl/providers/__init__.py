@@ -54,8 +54,5 @@ class Provider(Protocol):
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         """Return the last lines of a unit on the node, or why they cannot be had."""
 
-    def tasks(self, node: Node) -> frozenset[str] | None:
-        """Return the ids of the containers that run on the node now; None if the node cannot be asked."""
-
     def trouble(self, node: Node) -> Trouble | None:
         """Return why the node, which was made to run, has given up; None while it may still become Ready."""

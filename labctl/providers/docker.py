@@ -14,7 +14,7 @@ from labctl.paths import remove_tree
 from labctl.process import LAST_LINES, check, failure, run, stream
 from labctl.providers import ASSEMBLY, Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
-from labctl.providers.vagrant import LOG_SECONDS, TASKS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
+from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 from labctl.wait import Pending, until
 
 STOP_SECONDS = "10"
@@ -186,10 +186,6 @@ class DockerProvider(VagrantProvider):
         except NotReadyError as error:
             told = ProviderError(f"containers could not be removed: {', '.join(ids)}", id="tool-failed")
             raise failure(told, "\n".join(removed.last_lines)) from error
-
-    def tasks(self, node: Node) -> frozenset[str] | None:
-        """Return what the node's containerd runs; nothing while it does not answer."""
-        return frozenset(run(["docker", "exec", node.name, *TASKS], env=self.environment, timeout=20).out.split())
 
     def _remove_networks(self, names: Collection[str]) -> Iterator[str]:
         for name in sorted(names):

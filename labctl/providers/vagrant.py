@@ -32,12 +32,9 @@ LOG_SECONDS = 20.0
 
 
 UNIT_STATE = ("systemctl", "show", "labctl-node", "--property=ActiveState,NRestarts")
-TASKS = ("ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
 RESTARTS = 3
 """How often systemd may start the assembly again, every two seconds, before the node counts as failed."""
 LOOK_SECONDS = 5.0
-NO_CONNECTION = 255
-"""ssh's own exit code, where it did not get to run the command."""
 
 
 class VagrantProvider:
@@ -108,14 +105,6 @@ class VagrantProvider:
         except ProviderError:
             return None  # it boots, or hangs: `up` waits for it as long as for any other
         return assembly_trouble(node, finished)
-
-    def tasks(self, node: Node) -> frozenset[str] | None:
-        """Return what the node's containerd runs; nothing while it does not answer, None without an ssh connection."""
-        try:
-            listed = run(self.command(node, ("sudo", *TASKS)), timeout=LOOK_SECONDS)
-        except ProviderError:
-            return None
-        return None if listed.code == NO_CONNECTION else frozenset(listed.out.split())
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove what an interrupted run left of these nodes; no Vagrant works on the lab meanwhile.

@@ -611,25 +611,6 @@ def test_a_machine_is_asked_by_ssh_whether_it_can_assemble_itself(
     assert (virtual.trouble(WORKER) is not None) == is_in_trouble
 
 
-@pytest.mark.parametrize(
-    ("script", "tasks"),
-    [
-        ("echo a1; echo b2", {"a1", "b2"}),
-        ("echo 'ctr: cannot dial /run/containerd/containerd.sock' >&2; exit 1", set()),
-        ("echo 'ssh: no route to host' >&2; exit 255", None),
-    ],
-)
-def test_a_node_is_asked_what_runs_on_it(
-    docker: DockerProvider, virtual: VagrantProvider, programs: Programs, script: str, tasks: set[str] | None
-) -> None:
-    for program in ("docker", "ssh"):
-        programs.put(program, script)
-
-    assert virtual.tasks(WORKER) == tasks
-    assert docker.tasks(WORKER) == frozenset(tasks or ())
-    assert programs.calls[1] == f"docker exec {WORKER.name} ctr --namespace=k8s.io tasks list --quiet"
-
-
 def test_the_engine_says_which_kernel_its_containers_have(programs: Programs) -> None:
     programs.put("docker", "echo '1 5.10.0-28-amd64 26.1.5+dfsg1'")
 

@@ -186,24 +186,13 @@ def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_b
     assert pending is None or pending.reason.startswith(f"default/x has {ready} of 2 ready")
 
 
-@pytest.mark.parametrize(
-    ("node", "status", "ids", "told"),
-    [
-        ("demo-worker-1", READY, ["a"], False),
-        ("demo-worker-1", READY, ["a", "b"], False),
-        ("demo-worker-1", READY, ["old"], True),
-        ("demo-worker-1", READY, ["a", "old"], True),
-        ("demo-worker-1", UNREADY, ["old"], False),
-        ("demo-worker-2", READY, ["old"], False),
-    ],
-)
-def test_a_pod_that_is_said_to_be_ready_of_containers_that_do_not_run_has_not_been_reported(
-    cluster: FakeCluster, node: str, status: dict[str, Any], ids: list[str], *, told: bool
-) -> None:
-    containers = [{"containerID": f"containerd://{each}"} for each in ids]
-    cluster.put("v1", "Pod", "x", spec={"nodeName": node}, status={**status, "containerStatuses": containers})
+def test_the_containers_of_a_nodes_ready_pods_are_those_its_kubelet_told_of_last(cluster: FakeCluster) -> None:
+    here, containers = {"nodeName": "demo-worker-1"}, [{"containerID": "containerd://a"}, {"containerID": ""}, {}]
+    cluster.put("v1", "Pod", "ready", spec=here, status={**READY, "containerStatuses": containers})
+    cluster.put("v1", "Pod", "unready", spec=here, status={**UNREADY, "containerStatuses": containers})
+    cluster.put("v1", "Pod", "elsewhere", spec={"nodeName": "demo-worker-2"}, status=READY)
 
-    assert observe.unreported(cluster, "demo-worker-1", {"a", "b", "c"}) == (["x"] if told else [])
+    assert observe.ready_containers(cluster, "demo-worker-1") == {"ready": {"a"}}
 
 
 def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> None:

@@ -22,6 +22,7 @@ from labctl.errors import ExitCode, MissingError, NotReadyError, ProviderError, 
 from labctl.events import Say
 from labctl.isolation import Isolation
 from labctl.plan import Outcome, execute
+from labctl.process import Finished
 from labctl.providers import Trouble
 from labctl.report import TraceReport
 from labctl.wait import seldom, until
@@ -260,11 +261,11 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
 
 
 @pytest.mark.parametrize(
-    ("ran", "looks"),
+    ("answers", "looks"),
     [
-        ([frozenset({"a"})], 0),
-        ([frozenset[str](), frozenset({"b"}), frozenset({"a", "b"})], 2),
-        ([None], 0),
+        ([(0, "a")], 0),
+        ([(1, ""), (0, "b"), (0, "a\nb")], 2),
+        ([(255, "")], 0),
     ],
     ids=["runs", "runs in the end", "cannot be asked"],
 )
@@ -272,12 +273,13 @@ def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
     rendered: Context,
     watched: Watched,
     cluster: FakeCluster,
-    provider: FakeProvider,
     instant: list[float],
-    ran: list[frozenset[str] | None],
+    monkeypatch: pytest.MonkeyPatch,
+    answers: list[tuple[int, str]],
     looks: int,
 ) -> None:
-    provider.ran = {"demo-worker-1": ran}
+    left = iter(answers)
+    monkeypatch.setattr(assembly, "run", lambda *_args, **_options: Finished(*next(left), ()))
     status = {
         "conditions": [{"type": "Ready", "status": "True"}],
         "containerStatuses": [{"containerID": "containerd://a"}],
