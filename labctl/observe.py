@@ -100,7 +100,7 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     ready = sum(unready.is_ready(pod) for pod in pods)
     if is_current and [*counts, len(pods), ready] == [wanted] * 4:
         return None
-    problems = unready.problems(cluster, found, pods)
+    problems = unready.problems(cluster, found)
     newest = f", {counts[1]} of the newest version" if counts[1] != wanted == ready else ""
     reason = f"{namespace}/{deployment} has {ready} of {wanted} ready{newest}"
     reason += "".join(f"; {each}" for each in problems)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -64,17 +63,11 @@ class Problem:
 
 def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
     """Return a Deployment's pods that are not going and have not ended; a pod of somebody's own with its labels is none."""
-    metadata, labels = deployment["metadata"], deployment["spec"]["selector"]["matchLabels"]
-    selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return [
         pod
-        for pod in cluster.list("v1", "Pod", metadata["namespace"], selector)
-        if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
-        and "deletionTimestamp" not in pod["metadata"]
-        and any(
-            owner["kind"] == "ReplicaSet" and owner["name"].rpartition("-")[0] == metadata["name"]
-            for owner in pod["metadata"].get("ownerReferences", [])
-        )
+        for pod in _awaited(cluster, deployment)
+        for owner in pod["metadata"].get("ownerReferences", [])
+        if owner["kind"] == "ReplicaSet" and owner["name"].rpartition("-")[0] == deployment["metadata"]["name"]
     ]
 
 
@@ -83,9 +76,9 @@ def is_ready(pod: dict[str, Any]) -> bool:
     return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")
 
 
-def problems(cluster: Cluster, deployment: dict[str, Any], pods: Sequence[dict[str, Any]]) -> list[Problem]:
+def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
     """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
-    pods = [pod for pod in pods if not is_ready(pod)]
+    pods = [pod for pod in _awaited(cluster, deployment) if not is_ready(pod)]
     events = sorted(
         cluster.list("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
         key=_time,
@@ -111,6 +104,18 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
     except LabError as error:
         written = [f"its log cannot be read: {error.message}"]
     return tuple(f"{problem.pod}: {line}" for line in written[-LAST_LINES:])
+
+
+def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the pods that a Deployment selects which are not going, and have not gone and wait for nothing more."""
+    labels = deployment["spec"]["selector"]["matchLabels"]
+    selector = ",".join(f"{key}={value}" for key, value in labels.items())
+    return [
+        pod
+        for pod in cluster.list("v1", "Pod", deployment["metadata"]["namespace"], selector)
+        if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        and "deletionTimestamp" not in pod["metadata"]
+    ]
 
 
 def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
