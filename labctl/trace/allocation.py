@@ -108,7 +108,7 @@ def own_pool_problem(found: Case, effect: str = "") -> ProblemError | None:
         return ProblemError("auto-assign-off", text)
     if not own.serves(found.service):
         return ProblemError("pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes it")
-    if own.avoids_buggy or own.networks != found.own_networks:
+    if own.avoids_buggy or not pools.are_same(own.networks, found.own_networks):
         made = " ".join(own.ranges)
         text = f"{silence}: the pool {own.name} is not {found.lab.pool}, as labctl made it, but {made}"
         return ProblemError("pool-differs", text + (" with `avoidBuggyIPs`" if own.avoids_buggy else ""))

@@ -53,10 +53,12 @@ def _made_anew(controller: IngressController) -> Object:
 
 def _missing(found: Case) -> ProblemError:
     """Return that there is no Service, and what would keep a new one from getting an address."""
-    text = f"there is no Service {found.name}"
-    further = _controller(found) or own_pool_problem(found)
-    text += f"; made anew, {further.text}" if further else ""
-    return ProblemError("service-missing", text, evidence(found) | NOTHING)
+    text, seen = f"there is no Service {found.name}", evidence(found) | NOTHING
+    further = next(filter(None, (check(found) for check in CHECKS)), None)
+    if further is None:
+        return ProblemError("service-missing", text, seen)
+    text += f"; and once it is made anew, {further.text}"
+    return ProblemError("service-missing", text, seen, fix=further.fix, commands=further.commands or None)
 
 
 def _type(found: Case) -> ProblemError | None:

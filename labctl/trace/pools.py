@@ -155,6 +155,11 @@ def without(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
     return [str(each) for each in left]
 
 
+def are_same(some: Sequence[Network], others: Sequence[Network]) -> bool:
+    """Return whether networks have the same addresses, however they are split."""
+    return not without(some, others) and not without(others, some)
+
+
 def _minus(network: Network, taken: Network) -> list[Network]:
     if not shares([network], [taken]):
         return [network]

@@ -119,6 +119,14 @@ OFF = {"autoAssign": False}
 ELSEWHERE = {"serviceAllocation": {"namespaces": ["shop"]}}
 ROWS = {
     "no Service": Row(lambda it: it.lose("v1", "Service", NAMESPACE, NAME), "service-missing"),
+    "no Service, and another pool in the place of the lab's": Row(
+        lambda it: it.lose("v1", "Service", NAMESPACE, NAME).lose(*POOL).pool("other", addresses=[RANGE]).fill(),
+        "service-missing",
+        leave("other"),
+    ),
+    "no Service, and an exhausted pool": Row(
+        lambda it: it.lose("v1", "Service", NAMESPACE, NAME).fill(), "service-missing"
+    ),
     "another type": Row(lambda it: it.set(type="ClusterIP"), "service-not-a-load-balancer"),
     "the default type": Row(lambda it: it.set(type=None) and it.set(type="NodePort"), "service-not-a-load-balancer"),
     "another class": Row(lambda it: it.set(loadBalancerClass="example.com/lb"), "load-balancer-class-other", REMAKE),
@@ -403,7 +411,7 @@ FINE: Mapping[str, Callable[[Cluster], object]] = {
         NAME, NAMESPACE, "192.168.56.200"
     ),
     "the same ranges, written otherwise": lambda it: it.pool(
-        "demo", addresses=["192.168.56.100-192.168.56.107", "192.168.56.108-192.168.56.110"]
+        "demo", addresses=["192.168.56.105-192.168.56.110", "192.168.56.100-192.168.56.104"]
     ),
     "a shared address": lambda it: (
         it.service("x", address=ADDRESS, ports=[{"port": 53}], externalTrafficPolicy="Local")
