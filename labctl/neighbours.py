@@ -14,11 +14,16 @@ from labctl.process import run
 
 ARP_SECONDS = 0.3
 """Neighbours on one machine answer in less than a millisecond."""
+GRACE_SECONDS = 0.1
+"""How long a second answer is waited for where every address has got one."""
 ARP_TRIES = 3
 """How often an address is asked for that stays silent."""
 LOOK_SECONDS = 0.05
 KERNEL_SECONDS = 2.3
 """The kernel asks again after one second, and after another one."""
+PERMANENT = frozenset({"PERMANENT", "NOARP"})
+"""Entries that somebody has made: the kernel asks nobody about them."""
+FORGOTTEN = frozenset({"FAILED", "INCOMPLETE"})
 ETHERNET_ARP = 0x0806
 BROADCAST = b"\xff" * 6
 ARP_FORMAT = "!HHBBH6s4s6s4s"
@@ -35,6 +40,33 @@ class Route:
     gateway: str
 
 
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Where the kernel sends packets for an address, and how it knows."""
+
+    mac: str
+    state: str
+
+    @property
+    def is_permanent(self) -> bool:
+        """Return whether somebody has made the entry, so that no answer changes it."""
+        return self.state in PERMANENT
+
+
+def remembered(address: IPv4Address, device: str) -> Neighbour | None:
+    """Return the kernel's entry for an address; None where it would have to ask. Asking changes the entry."""
+    return _entries(device).get(address)
+
+
+def may_ask() -> bool:
+    """Return whether this user may send frames of its own."""
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)):
+            return True
+    except PermissionError:
+        return False
+
+
 def route(address: IPv4Address) -> Route | None:
     """The kernel's route to an address; None where it has none."""
     said = run(["ip", "-j", "-4", "route", "get", str(address)])
@@ -47,7 +79,7 @@ def route(address: IPv4Address) -> Route | None:
 def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:
     """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
 
-    Those that are silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
+    Once each has got an answer, a second one is waited for 0.1 s. The silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
     answer; without, it makes the kernel ask and reads what that remembers, one MAC an address.
     """
     try:
@@ -88,7 +120,10 @@ def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]]) -> None:
             continue
         _, _, _, _, operation, mac, sender, _, _ = struct.unpack_from(ARP_FORMAT, frame, 14)
         if operation == REPLY and IPv4Address(sender) in heard:
+            was_complete = all(heard.values())
             heard[IPv4Address(sender)].add(mac.hex(":"))
+            if all(heard.values()) and not was_complete:
+                end = min(end, time.monotonic() + GRACE_SECONDS)
 
 
 def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
@@ -97,8 +132,17 @@ def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Add
             outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), 9))
     end = time.monotonic() + KERNEL_SECONDS
     while True:
-        said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", route.device]).out or "[]")
-        known = {IPv4Address(entry["dst"]): entry["lladdr"] for entry in said if "lladdr" in entry}
+        known = {address: entry.mac for address, entry in _entries(route.device).items()}
         if addresses <= known.keys() or time.monotonic() > end:
             return {address: frozenset({known[address]} if address in known else ()) for address in addresses}
         time.sleep(LOOK_SECONDS)
+
+
+def _entries(device: str) -> dict[IPv4Address, Neighbour]:
+    """Return the kernel's entries on an interface that lead somewhere."""
+    said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", device]).out or "[]")
+    return {
+        IPv4Address(entry["dst"]): Neighbour(entry["lladdr"], entry["state"][0])
+        for entry in said
+        if "lladdr" in entry and not FORGOTTEN.intersection(entry.get("state") or FORGOTTEN)
+    }

@@ -21,7 +21,7 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.events import Event, Say
 from labctl.kube import Cluster, Manifest
 from labctl.lab import Lab, Node
-from labctl.process import LAST_LINES
+from labctl.process import LAST_LINES, Finished
 from labctl.providers import ASSEMBLY, Provider, Removed, Trouble
 from labctl.report import LoadReport
 from labctl.ui import Result
@@ -102,6 +102,8 @@ class FakeProvider:
         self.systems: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         """Why nodes have given up, by their names."""
+        self.answers: dict[str, Finished] = {}
+        """What nodes say to a command, by their names."""
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
         say(f"giving {image}, which is {system.name}")
@@ -130,6 +132,9 @@ class FakeProvider:
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         return ["ssh", node.name, *command]
+
+    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:  # noqa: ARG002 - it answers at once
+        return self.answers.get(node.name, Finished(1, "", ("it says nothing",)))
 
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])

@@ -11,7 +11,7 @@ from labctl.errors import NotReadyError, ProviderError
 from labctl.events import Say
 from labctl.lab import Node
 from labctl.paths import remove_tree
-from labctl.process import LAST_LINES, check, failure, run, stream
+from labctl.process import LAST_LINES, Finished, check, failure, run, stream
 from labctl.providers import ASSEMBLY, Removed, Trouble
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
 from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
@@ -110,9 +110,13 @@ class DockerProvider(VagrantProvider):
             remove_tree(self.folder / ".vagrant")
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
+    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
+        """Run a command in the node's container, as root, whatever its network is like."""
+        return run(["docker", "exec", node.name, *command], env=self.environment, timeout=seconds)
+
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         """Return the last lines of a unit on the node; of a container that does not run, its own last lines."""
-        written = run(["docker", "exec", node.name, *journal(unit, lines)], env=self.environment, timeout=LOG_SECONDS)
+        written = self.ask(node, journal(unit, lines), LOG_SECONDS)
         if written.code != 0:
             own = ["docker", "logs", f"--tail={lines}", node.name]
             written = run(own, env=self.environment, timeout=LOG_SECONDS)
@@ -124,7 +128,7 @@ class DockerProvider(VagrantProvider):
         status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
         if not status.startswith("Up"):
             return Trouble(is_running=False, text=f"the container of node {node.name} does not run: {status or 'gone'}")
-        return assembly_trouble(node, run(["docker", "exec", node.name, *UNIT_STATE], env=self.environment, timeout=20))
+        return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove these nodes' unfinished containers, and what Vagrant keeps for itself; make the lab's network.

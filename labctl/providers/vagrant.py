@@ -93,15 +93,18 @@ class VagrantProvider:
         # As with ssh itself, one word is a line for the node's shell; several are a program and its arguments.
         return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)] if command else line
 
+    def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
+        """Run a command on the node by ssh, as root."""
+        return run(self.command(node, ("sudo", *command)), timeout=seconds)
+
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         """Return the last lines of a unit on the node, or why they cannot be had."""
-        written = run(self.command(node, ("sudo", *journal(unit, lines))), timeout=LOG_SECONDS)
-        return tail(written, lines)
+        return tail(self.ask(node, journal(unit, lines), LOG_SECONDS), lines)
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
         try:
-            finished = run(self.command(node, ("sudo", *UNIT_STATE)), timeout=LOOK_SECONDS)
+            finished = self.ask(node, UNIT_STATE, LOOK_SECONDS)
         except ProviderError:
             return None  # it boots, or hangs: `up` waits for it as long as for any other
         return assembly_trouble(node, finished)

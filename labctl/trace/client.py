@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import socket
@@ -11,11 +12,17 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
+from typing import Any
 
 from labctl import hosts, namespaces, neighbours, web
-from labctl.neighbours import Route
-from labctl.trace import exchange, knock
+from labctl.context import Context
+from labctl.errors import ProviderError
+from labctl.neighbours import Neighbour, Route
+from labctl.process import run
+from labctl.providers import docker_network
+from labctl.trace import exchange, filters, knock
 from labctl.trace.exchange import Exchange, Line
+from labctl.trace.filters import Ruleset
 from labctl.trace.knock import REFUSED, SILENT, UNREACHABLE, Knock
 from labctl.web import Address
 
@@ -131,6 +138,45 @@ class Client:
         """Return who answers ARP for each of the addresses on the route's network."""
         return neighbours.ask(addresses, route)
 
+    @property
+    def may_ask_arp(self) -> bool:
+        """Return whether this user may ask for itself, and not the kernel's memory alone."""
+        return neighbours.may_ask()
+
+    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:
+        """Return where the kernel sends packets for an address without asking."""
+        return neighbours.remembered(address, route.device)
+
+    def owner_of(self, mac: str, context: Context) -> str:
+        """Return which container of the lab's Engine, or which interface of a bridge, has a MAC; nothing where none has."""
+        network = getattr(context.provider, "network", None)
+        found = docker_network.inspect(network.name, network.environment) if network else None
+        names = [each["Name"] for each in (found or {}).get("Containers", {}).values() if each["MacAddress"] == mac]
+        ports = [each["ifname"] for each in _listed(["bridge", "-j", "fdb", "show"]) if each["mac"] == mac]
+        return f"container {names[0]}" if names else f"behind {ports[0]}" if ports else ""
+
+    def routes(self) -> list[dict[str, Any]]:
+        """Return the kernel's routes, those of its own addresses among them."""
+        return _listed(["ip", "-j", "-4", "route", "show", "table", "all"])
+
+    def interfaces(self) -> list[dict[str, Any]]:
+        """Return this machine's interfaces, each with its addresses."""
+        return _listed(["ip", "-j", "-4", "address", "show"]) + _listed(["ip", "-j", "link", "show"])
+
+    def bridge(self, context: Context) -> str:
+        """Return the interface that the Docker Engine has made for the lab's network; nothing where it has none."""
+        network = getattr(context.provider, "network", None)
+        found = docker_network.inspect(network.name, network.environment) if network else None
+        return f"br-{found['Id'][:12]}" if found else ""
+
+    def filters(self) -> tuple[Ruleset, str] | None:
+        """Return this machine's packet filter, read and as nft prints it; None for a user who may not see it."""
+        try:
+            ruleset, listing = run(["nft", "-j", "list", "ruleset"]), run(["nft", "-a", "list", "ruleset"])
+            return (filters.parse(ruleset.out), listing.out) if ruleset.code == 0 else None
+        except (ProviderError, ValueError):  # nft is not installed, or prints what nobody knows
+            return None
+
     def fetch(
         self,
         hostname: str,
@@ -147,6 +193,10 @@ class Client:
     def line_to(self, hostname: str, address: Address) -> Line:
         """Return a connection on which requests for a host follow one another."""
         return Line(hostname, address)
+
+
+def _listed(line: list[str]) -> list[dict[str, Any]]:
+    return list(json.loads(run(line).out or "[]"))
 
 
 def _lookup(hostname: str) -> list[Address]:

@@ -101,12 +101,16 @@ def _pool_of(pool: Evidence) -> str:
 
 def _node(evidence: Evidence) -> list[str]:
     answers = ", ".join(f"{each['mac']} ({each['node'] or 'no node of the lab'})" for each in evidence["answers_arp"])
+    by, unasked = evidence["announced_by"], evidence.get("not_asked")
+    record = f"MetalLB announces it from {by}" if by else "MetalLB has no record of who announces it"
+    remembered, connection = evidence.get("remembered") or {}, evidence.get("connection")
+    is_stale = remembered and remembered["mac"] not in {each["mac"] for each in evidence["answers_arp"]}
     return [
-        f"MetalLB announces it from {evidence['announced_by']}"
-        if evidence["announced_by"]
-        else "MetalLB has no record of who announces it",
+        f"who announces it cannot be asked: {unasked}" if unasked else record,
         f"ARP is answered by {answers or 'nobody'}",
+        *([f"the kernel remembers {remembered['mac']}, {remembered['state'].lower()}"] if is_stale else []),
         f"route: {evidence['route']}",
+        *([f"a connection: {connection['reason']}"] if connection and connection["reason"] else []),
     ]
 
 

@@ -18,11 +18,12 @@ from labctl import trace, unready
 from labctl.context import Context
 from labctl.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.isolation import Isolation
-from labctl.neighbours import Route
+from labctl.neighbours import Neighbour, Route
 from labctl.report import HopReport, TraceReport
 from labctl.trace import access_log
 from labctl.trace.client import Client, HostsLine
 from labctl.trace.exchange import Exchange, Line
+from labctl.trace.filters import Ruleset
 from labctl.trace.knock import Knock
 from labctl.trace.trail import SHORTEST, Trail, target
 from labctl.web import HTTP, Address
@@ -43,6 +44,9 @@ POOL = ("metallb.io/v1beta1", "IPAddressPool", "metallb-system", "demo")
 METALLB = ("apps/v1", "Deployment", "metallb-system", "controller")
 POOLS = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "ipaddresspools.metallb.io")
 ADVERTISEMENT = ("metallb.io/v1beta1", "L2Advertisement", "metallb-system", "demo")
+SPEAKER_SET = ("apps/v1", "DaemonSet", "metallb-system", "speaker")
+PROXY = ("v1", "Pod", "kube-system", "kube-proxy-1")
+CONTROLLER_SLICE = ("discovery.k8s.io/v1", "EndpointSlice", NAMESPACE, "controller-s")
 STATUS = ("metallb.io/v1beta1", "ServiceL2Status", "metallb-system", "l2-1")
 SPEAKER = ("v1", "Pod", "metallb-system", "speaker-1")
 INGRESS = ("networking.k8s.io/v1", "Ingress", "default", "my-app")
@@ -73,6 +77,33 @@ class FakeClient(Client):
     exchanges: list[Exchange] = field(default_factory=lambda: [EXCHANGE])
     log: str = LOG
     asked: list[tuple[str, str, int, bool]] = field(default_factory=list)
+    entry: Neighbour | None = None
+    """What the kernel remembers of the address."""
+    packet_filter: tuple[Ruleset, str] | None = None
+    kernel_routes: list[dict[str, Any]] = field(default_factory=list)
+    kernel_interfaces: list[dict[str, Any]] = field(default_factory=list)
+
+    @property
+    def may_ask_arp(self) -> bool:
+        return True
+
+    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - there is one entry
+        return self.entry
+
+    def routes(self) -> list[dict[str, Any]]:
+        return self.kernel_routes
+
+    def interfaces(self) -> list[dict[str, Any]]:
+        return self.kernel_interfaces
+
+    def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
+        return "br-demo"
+
+    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - nobody is known
+        return ""
+
+    def filters(self) -> tuple[Ruleset, str] | None:
+        return self.packet_filter
 
     @property
     def is_root(self) -> bool:
@@ -92,8 +123,10 @@ class FakeClient(Client):
     def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - none is
         return False
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - nobody listens
-        return dict.fromkeys(addresses, Knock("refused", "Connection refused"))
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - only the lab listens
+        return {
+            each: Knock("connected") if each == OURS else Knock("refused", "Connection refused") for each in addresses
+        }
 
     def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
         return self.way
@@ -255,7 +288,7 @@ UP = ("labctl --name demo up",)
 SYNC = ("labctl --name demo hosts sync",)
 KUBECTL = "labctl --name demo exec -- kubectl"
 PATCH = f"{KUBECTL} -n default patch ingress my-app --type=merge -p"
-SPEAKER_LOG = ("labctl --name demo exec -- kubectl -n metallb-system logs -l component=speaker --tail=50",)
+RESTART = ("labctl --name demo exec -- kubectl -n metallb-system rollout restart daemonset speaker",)
 
 
 def _own(status: int, cause: str) -> Breakage:
@@ -324,34 +357,31 @@ BREAKAGES = {
         lambda world: world.client.macs.update({OURS: {MAC, STRANGER}}),
         "node",
         "address-taken",
-        (f"ip neigh show {ADDRESS}",),
+        (),
     ),
     "no L2Advertisement": Breakage(
         lambda world: world.silence().lose(STATUS, ADVERTISEMENT), "node", "advertisement-missing"
     ),
     "no controller pod, which MetalLB has seen": Breakage(
-        lambda world: world.silence().lose(STATUS, CONTROLLER_POD), "node", "controller-not-ready"
+        lambda world: world.silence().lose(STATUS, CONTROLLER_POD, CONTROLLER_SLICE), "node", "controller-not-ready"
     ),
     "the exclude label on every node": Breakage(
         lambda world: world.silence().lose(STATUS).exclude("demo-control-plane", "demo-worker-1"),
         "node",
         "nodes-excluded",
-        (f"labctl --name demo exec -- kubectl label node demo-control-plane {EXCLUDED}-",),
+        (f"labctl --name demo exec -- kubectl label node demo-control-plane demo-worker-1 {EXCLUDED}-",),
     ),
     "a speaker that is down": Breakage(
-        lambda world: world.silence().set(SPEAKER, status={}), "node", "speaker-not-ready"
+        lambda world: world.silence().set(SPEAKER, status={}), "node", "speaker-not-ready", (*UP, *RESTART)
     ),
     "a speaker that may not announce": Breakage(
-        lambda world: world.silence().lose(STATUS).exclude("demo-worker-1"), "node", "speaker-not-ready"
+        lambda world: world.silence().lose(STATUS).exclude("demo-worker-1"),
+        "node",
+        "speaker-not-ready",
+        (*UP, *RESTART),
     ),
     "an announcement that nobody hears": Breakage(
-        lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", SPEAKER_LOG
-    ),
-    "another node than MetalLB says": Breakage(
-        lambda world: world.client.macs.update({OURS: {STRANGER}, CONTROL_PLANE: {STRANGER}}),
-        "node",
-        "announcer-differs",
-        SPEAKER_LOG,
+        lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", RESTART
     ),
     "no controller pod that is ready": Breakage(
         lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}), "rule", "controller-not-ready"
@@ -460,7 +490,21 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
     selector = {"matchLabels": controller}
     of_app = {"labels": {"kubernetes.io/service-name": "my-app"}}
     objects: Mapping[Key, Mapping[str, Any]] = {
-        SERVICE: {"spec": {"type": "LoadBalancer"}, "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}},
+        SERVICE: {
+            "spec": {
+                "type": "LoadBalancer",
+                "externalTrafficPolicy": "Local",
+                "ports": [{"name": "http", "port": 80}],
+            },
+            "status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}},
+        },
+        CONTROLLER_SLICE: {
+            "metadata": {"labels": {"kubernetes.io/service-name": SERVICE[3]}},
+            "ports": [{"name": "http", "port": 8000}],
+            "endpoints": [{**endpoint, "addresses": ["10.244.1.2"], "targetRef": {"name": "controller-1"}}],
+        },
+        PROXY: {"metadata": {"labels": {"k8s-app": "kube-proxy"}}, "spec": on_worker, "status": READY},
+        SPEAKER_SET: {"spec": {"selector": {"matchLabels": {"component": "speaker"}}, "template": {"spec": {}}}},
         ("apps/v1", "Deployment", NAMESPACE, SERVICE[3]): {"spec": {"selector": selector}},
         METALLB: {"spec": {}, "status": {"readyReplicas": 1}},
         POOLS: {},
@@ -510,7 +554,11 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
         },
         "node": {
             "announced_by": "demo-worker-1",
+            "not_asked": None,
             "answers_arp": [{"mac": MAC, "node": "demo-worker-1"}],
+            "heard_by": "frames",
+            "remembered": None,
+            "connection": {"outcome": "connected", "reason": ""},
             "route": "dev br-demo src 192.168.56.1",
         },
         "rule": {

@@ -185,6 +185,9 @@ def test_a_broken_hop_at_which_nothing_was_seen_has_a_cause_and_a_fix() -> None:
             "seen: MetalLB at 12:00: AllocationFailed: no",
         ),
         ("node", NODE | {"answers_arp": []}, "ARP is answered by nobody"),
+        ("node", NODE | {"not_asked": "it is down"}, "seen: who announces it cannot be asked: it is down"),
+        ("node", NODE | {"remembered": {"mac": "x", "state": "STALE"}}, "seen: the kernel remembers x, stale"),
+        ("node", NODE | {"connection": {"outcome": "refused", "reason": "No way"}}, "seen: a connection: No way"),
         ("pod", POD | {"endpoint_slices": [], "pods": []}, "the Service my-app, by no EndpointSlice"),
         ("pod", POD | {"endpoint_slices": [], "pods": []}, "seen: no pod that is ready"),
         (

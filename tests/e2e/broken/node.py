@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from typing import Any
 
-from e2e.reallab import RealLab, run
+from e2e.reallab import RealLab, eventually, run
 
-from . import BrokenLab
-from .breaking import ADDRESS, CONTROLLER, METALLB, kubectl
+from . import Act, BrokenLab
+from .breaking import ADDRESS, CONTROLLER, METALLB, SERVICE, in_turn, kubectl, patch, rolled_out
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+SPEAKER = ("daemonset", "speaker", *METALLB)
+SYSTEM = ("-n", "kube-system")
+PROXY = ("daemonset", "kube-proxy", *SYSTEM)
+PROXY_PODS = (*SYSTEM, "pods", "-l", "k8s-app=kube-proxy")
+WRONG_MAC = "02:00:00:00:00:99"
 
 
 def _bridge(lab: RealLab) -> str:
@@ -18,6 +25,48 @@ def _bridge(lab: RealLab) -> str:
     return next(
         str(link["ifname"]) for link in links if any(each["local"] == "192.168.56.1" for each in link["addr_info"])
     )
+
+
+def _seen(lab: RealLab) -> Mapping[str, Any]:
+    """What `trace` sees at the node."""
+    hops = lab.labctl("trace", "-o", "json", code=None).document()["hops"]
+    evidence: Mapping[str, Any] = next(hop["evidence"] for hop in hops if hop["hop"] == "node")
+    return evidence
+
+
+def _announcer(lab: RealLab) -> str:
+    """The node that answers for the address."""
+    [answer] = eventually(lambda: _seen(lab).get("answers_arp", []), lambda answers: len(answers) == 1)
+    return str(answer["node"])
+
+
+def _forget(lab: RealLab) -> None:
+    """Wait until nobody announces the address, and let the kernel forget where it was."""
+    eventually(lambda: _seen(lab).get("answers_arp"), lambda answers: answers == [])
+    lab.inside("ip", "neigh", "flush", "to", ADDRESS)
+
+
+def _in_node(*words: str) -> Act:
+    """Run a command in the announcing node."""
+    return lambda lab: lab.docker("exec", _announcer(lab), *words)
+
+
+def _in_every_node(*words: str) -> Act:
+    """Run a command in each node, whatever becomes of it."""
+
+    def act(lab: RealLab) -> None:
+        for name in _nodes(lab):
+            lab.docker("exec", name, *words, code=None)
+
+    return act
+
+
+def _inside(*words: str, code: int | None = 0) -> Act:
+    return lambda lab: lab.inside(*words, code=code)
+
+
+def _nodes(lab: RealLab) -> list[str]:
+    return [node["metadata"]["name"] for node in lab.objects("nodes")["items"]]
 
 
 def _let_a_stranger_in(lab: RealLab) -> None:
@@ -34,22 +83,147 @@ def _send_the_stranger_away(lab: RealLab) -> None:
     run("ip", "netns", "delete", f"{lab.name}-stranger", code=None)
 
 
+def _fix_the_entry(lab: RealLab) -> None:
+    lab.inside("ip", "neigh", "replace", ADDRESS, "lladdr", WRONG_MAC, "dev", _bridge(lab), "nud", "permanent")
+
+
+def _loosen_the_entry(lab: RealLab) -> None:
+    lab.inside("ip", "neigh", "flush", "to", ADDRESS, "nud", "permanent")
+
+
+def _keep_the_speaker_off(lab: RealLab) -> None:
+    patch(*SPEAKER, merge={"spec": {"template": {"spec": {"nodeSelector": {"no": "where"}}}}})(lab)
+    _forget(lab)
+
+
+def _let_the_speaker_on(lab: RealLab) -> None:
+    patch(*SPEAKER, merge={"spec": {"template": {"spec": {"nodeSelector": {"no": None}}}}})(lab)
+    rolled_out(lab, *SPEAKER)
+
+
+def _keep_kube_proxy_off(lab: RealLab) -> None:
+    """Keep kube-proxy off the announcing node, and take its rules away there."""
+    node = _announcer(lab)
+    elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
+    required = {
+        "requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": [{"matchExpressions": [elsewhere]}]}
+    }
+    patch(*PROXY, merge={"spec": {"template": {"spec": {"affinity": {"nodeAffinity": required}}}}})(lab)
+    eventually(lambda: lab.kubectl("get", *PROXY_PODS, f"--field-selector=spec.nodeName={node}"), lambda pods: not pods)
+    lab.docker("exec", node, "nft", "delete", "table", "ip", "kube-proxy")
+
+
+def _let_kube_proxy_on(lab: RealLab) -> None:
+    patch(*PROXY, merge={"spec": {"template": {"spec": {"affinity": None}}}})(lab)
+    rolled_out(lab, *PROXY)
+
+
+def _lose_the_way_to_other_pods(lab: RealLab) -> None:
+    """The announcing node may hand connections to pods on the other one, and has no way there."""
+    patch(*SERVICE, merge={"spec": {"externalTrafficPolicy": "Cluster"}})(lab)
+    node = _announcer(lab)
+    [other] = [name for name in _nodes(lab) if name != node]
+    number = 0 if other.endswith("control-plane") else 1
+    lab.docker("exec", node, "ip", "route", "del", f"10.244.{number}.0/24")
+
+
+def _give_another_node_the_address(lab: RealLab) -> None:
+    node = _announcer(lab)
+    other = next(name for name in _nodes(lab) if name != node)
+    lab.docker("exec", other, "ip", "address", "add", f"{ADDRESS}/32", "dev", "eth1")
+
+
+def _separate_pods_and_speakers(lab: RealLab) -> None:
+    """Every pod of the ingress controller runs where no speaker may announce."""
+    node = _announcer(lab)
+    lab.kubectl("cordon", node)
+    lab.kubectl("scale", *CONTROLLER, "--replicas=1")
+    lab.kubectl("rollout", "restart", *CONTROLLER)
+    rolled_out(lab, *CONTROLLER)
+    [pod] = eventually(lambda: lab.objects("pods", "-n", "ingress-nginx")["items"], lambda pods: len(pods) == 1)
+    lab.kubectl("uncordon", node)
+    lab.kubectl("label", "node", pod["spec"]["nodeName"], f"{EXCLUDED}=")
+    _forget(lab)
+
+
+def _join_pods_and_speakers(lab: RealLab) -> None:
+    lab.kubectl("uncordon", *_nodes(lab))
+    lab.kubectl("label", "nodes", "--all", f"{EXCLUDED}-")
+
+
+def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertisement
+    """Change labctl's own L2Advertisement, and let the speakers know nothing of before."""
+
+    def act(lab: RealLab) -> None:
+        patch("l2advertisement", lab.name, *METALLB, merge={"spec": spec})(lab)
+        lab.kubectl("rollout", "restart", *SPEAKER)
+        rolled_out(lab, *SPEAKER)
+        _forget(lab)
+
+    return act
+
+
+_FIREWALL = ("nft", "add", "table", "inet", "fw")
+_FORWARD = ("nft", "add", "chain", "inet", "fw", "forward", "{ type filter hook forward priority 0; }")
+_REFUSAL = ("nft", "add", "rule", "inet", "fw", "forward", "ip", "saddr", "192.168.56.1", "reject")
+
 ROWS = (
     BrokenLab(
         "no L2Advertisement",
-        kubectl("delete", "l2advertisements", "--all", *METALLB),
+        in_turn(kubectl("delete", "l2advertisements", "--all", *METALLB), _forget),
         "node",
         "advertisement-missing",
     ),
     BrokenLab(
+        "no L2Advertisement, and a kernel that remembers",
+        kubectl("delete", "l2advertisements", "--all", *METALLB),
+        "node",
+        "advertisement-missing",
+        state="warning",
+    ),
+    BrokenLab(
+        "an L2Advertisement that selects no node",
+        _advertise(nodeSelectors=[{"matchLabels": {"no": "where"}}]),
+        "node",
+        "advertisement-selects-no-node",
+    ),
+    BrokenLab(
+        "an L2Advertisement on an interface that no node has",
+        _advertise(interfaces=["eth9"]),
+        "node",
+        "advertisement-selects-no-interface",
+    ),
+    BrokenLab(
+        "an L2Advertisement of another pool",
+        _advertise(ipAddressPools=["other"]),
+        "node",
+        "advertisement-of-another-pool",
+    ),
+    BrokenLab(
         "the exclude label on every node",
-        kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="),
+        in_turn(kubectl("label", "nodes", "--all", "--overwrite", f"{EXCLUDED}="), _forget),
         "node",
         "nodes-excluded",
         up="names",
         undo=kubectl("label", "nodes", "--all", f"{EXCLUDED}-"),
     ),
-    BrokenLab("no speaker", kubectl("delete", "daemonset", "speaker", *METALLB), "node", "speaker-not-ready"),
+    BrokenLab("no speaker", in_turn(kubectl("delete", *SPEAKER), _forget), "node", "speaker-not-ready"),
+    BrokenLab(
+        "a speaker that is kept off the nodes",
+        _keep_the_speaker_off,
+        "node",
+        "speaker-not-ready",
+        up="names",
+        undo=_let_the_speaker_on,
+    ),
+    BrokenLab(
+        "pods of the controller where no speaker may announce",
+        _separate_pods_and_speakers,
+        "node",
+        "pods-and-speakers-apart",
+        up="names",
+        undo=_join_pods_and_speakers,
+    ),
     BrokenLab(
         "the address at a foreign MAC",
         _let_a_stranger_in,
@@ -58,6 +232,94 @@ ROWS = (
         up="names",
         mended_by="undo",
         undo=_send_the_stranger_away,
+    ),
+    BrokenLab(
+        "a permanent entry of a wrong MAC",
+        _fix_the_entry,
+        "node",
+        "neighbour-fixed",
+        up="names",
+        undo=_loosen_the_entry,
+    ),
+    BrokenLab(
+        "an unreachable route on this machine",
+        _inside("ip", "route", "add", "unreachable", f"{ADDRESS}/32"),
+        "node",
+        "route-in-the-way",
+        up="names",
+        undo=_inside("ip", "route", "del", "unreachable", f"{ADDRESS}/32", code=None),
+    ),
+    BrokenLab(
+        "the address on this machine",
+        _inside("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"),
+        "node",
+        "route-in-the-way",
+        up="names",
+        undo=_inside("ip", "address", "del", f"{ADDRESS}/32", "dev", "lo", code=None),
+    ),
+    BrokenLab(
+        "a rule on this machine that drops",
+        _inside("iptables", "-I", "OUTPUT", "-p", "tcp", "--dport", "80", "-j", "DROP"),
+        "node",
+        "filtered-here",
+        up="names",
+        undo=_inside("iptables", "-D", "OUTPUT", "-p", "tcp", "--dport", "80", "-j", "DROP", code=None),
+    ),
+    BrokenLab(
+        "a rule on this machine that rejects",
+        _inside("iptables", "-I", "OUTPUT", "-d", ADDRESS, "-j", "REJECT"),
+        "node",
+        "filtered-here",
+        up="names",
+        undo=_inside("iptables", "-D", "OUTPUT", "-d", ADDRESS, "-j", "REJECT", code=None),
+    ),
+    BrokenLab(
+        "kube-proxy kept off the announcing node, without its rules",
+        _keep_kube_proxy_off,
+        "node",
+        "kube-proxy-not-running",
+        up="names",
+        undo=_let_kube_proxy_on,
+    ),
+    BrokenLab(
+        "a node that does not forward",
+        _in_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
+        "node",
+        "forwarding-off",
+        up="names",
+        undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
+    ),
+    BrokenLab(
+        "a rule in the node that rejects",
+        in_turn(_in_node(*_FIREWALL), _in_node(*_FORWARD), _in_node(*_REFUSAL)),
+        "node",
+        "filtered-on-node",
+        up="names",
+        undo=_in_every_node("nft", "delete", "table", "inet", "fw"),
+    ),
+    BrokenLab(
+        "a node without a route to the pods of the other one",
+        _lose_the_way_to_other_pods,
+        "node",
+        "pod-route-missing",
+        undo=_in_every_node("systemctl", "restart", "labctl-node"),
+    ),
+    BrokenLab(
+        "sources that leave this machine out",
+        patch(*SERVICE, merge={"spec": {"loadBalancerSourceRanges": ["10.0.0.0/8"]}}),
+        "node",
+        "source-not-allowed",
+        up="names",
+        undo=patch(*SERVICE, merge={"spec": {"loadBalancerSourceRanges": None}}),
+    ),
+    BrokenLab(
+        "another node that has the address on an interface",
+        _give_another_node_the_address,
+        "node",
+        "announced-twice",
+        up="fine",
+        state="warning",
+        undo=_in_every_node("ip", "address", "del", f"{ADDRESS}/32", "dev", "eth1"),
     ),
     BrokenLab("no controller pod", kubectl("scale", *CONTROLLER, "--replicas=0"), "node", "controller-not-ready"),
 )

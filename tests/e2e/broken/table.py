@@ -17,6 +17,8 @@ ROWS: tuple[BrokenLab, ...] = (
 
 WITHOUT_COMMANDS: Mapping[str, str] = {
     "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
+    "arp-not-asked": "the request is served, and what keeps this machine from asking is its owner's",
+    "no-connection": "nothing was found that takes the packets: it is somebody else's network or filter",
     "pool-exhausted": "which of the Services that have its addresses can do without one is their owners' to say",
     "app-answers-error": "what an app answers is its own",
     "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",

@@ -1,0 +1,109 @@
+"""Whether a node hands a connection on to a pod of the ingress controller, and the answers back: asked inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from labctl.lab import Node
+from labctl.trace import filters
+from labctl.trace.attempt import Attempt
+from labctl.trace.filters import Stop
+from labctl.trace.node_facts import NodeFacts, Pod
+from labctl.trace.packets import ESTABLISHED, NEW, Packet
+from labctl.trace.problem import ProblemError
+from labctl.web import HTTP
+
+
+def not_forwarding(attempt: Attempt) -> ProblemError | None:
+    """Return that the node keeps packets for others to itself."""
+    if attempt.facts is None or attempt.facts.forwards:
+        return None
+    return ProblemError(
+        "forwarding-off",
+        f"{attempt.node.name} does not pass packets on: net.ipv4.ip_forward is 0 there",
+        fix="Let the node pass packets on.",
+        commands=(attempt.on_node("sysctl", "-w", "net.ipv4.ip_forward=1"),),
+    )
+
+
+def filtered(attempt: Attempt) -> ProblemError | None:
+    """Return the rule of the node's own packet filter that takes the packets, or the answers."""
+    facts = attempt.facts
+    if facts is None or facts.ruleset is None:
+        return None
+    stops = (facts.ruleset.stop(packet, *hooks) for packet, hooks in _passing(attempt, facts))
+    stop: Stop | None = next(filter(None, stops), None)
+    if stop is None:
+        return None
+    return ProblemError(
+        "filtered-on-node",
+        f"the packet filter of {attempt.node.name} stops it: "
+        f"{filters.wording(facts.sections.get('listing', ''), stop)}",
+        fix="Take the rule away.",
+        commands=(attempt.into_node(*stop.removal),),
+    )
+
+
+def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple[str, ...]]]:
+    """Yield the packets of a connection, each with where in the node it passes: kube-proxy changes where it goes."""
+    source, outside = attempt.route.source, facts.device
+    yield Packet(source, attempt.address, None, HTTP, outside, None, NEW), ("prerouting",)
+    for pod in attempt.pods:
+        device = (facts.route(str(pod.address)) or {}).get("dev")
+        yield Packet(source, pod.address, None, pod.port, outside, device, NEW), ("forward", "postrouting")
+        yield Packet(pod.address, source, pod.port, None, device, outside, ESTABLISHED), ("prerouting", "forward")
+
+
+def unreached(attempt: Attempt) -> ProblemError | None:
+    """Return a pod that the node has no way to, or that takes no connection."""
+    facts = attempt.facts
+    if facts is None:
+        return None
+    for pod in attempt.pods:
+        if facts.reaches(pod):
+            continue
+        found = facts.route(str(pod.address))
+        owner = next((each for each in attempt.lab.nodes if each.name == pod.node), None)
+        is_right = found is not None and (
+            owner == attempt.node or (owner and found.get("gateway") == str(owner.address))
+        )
+        if owner is not None and not is_right and owner != attempt.node:
+            return _no_route(attempt, pod, owner, found)
+        return ProblemError(
+            "controller-port-closed",
+            f"{pod.address} on {pod.node}, a pod of the ingress controller, takes no connection at port {pod.port} "
+            f"from {attempt.node.name}",
+        )
+    return None
+
+
+def _no_route(attempt: Attempt, pod: Pod, owner: Node, found: dict[str, Any] | None) -> ProblemError:
+    facts = attempt.facts
+    line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address))
+    told = f"goes by {found.get('gateway') or found.get('dev')}" if found else "is missing, or refuses packets"
+    device = facts.device if facts and facts.device else "eth1"
+    return ProblemError(
+        "pod-route-missing",
+        f"the route from {attempt.node.name} to {owner.pod_network}, the pods of {owner.name}, {told}: connections that "
+        f"are handed to {pod.address} there get no answer",
+        fix="Give the node its route back.",
+        commands=(attempt.on_node(*line, "dev", device),),
+    )
+
+
+def no_way_back(attempt: Attempt) -> ProblemError | None:
+    """Return that the node's answers do not go straight back to this machine."""
+    facts, source = attempt.facts, attempt.route.source
+    if facts is None or not facts.device or "back" not in facts.sections:
+        return None
+    found = facts.route("back")
+    if found and found.get("dev") == facts.device and "gateway" not in found:
+        return None
+    told = f"goes by {found.get('gateway') or found.get('dev')}" if found else "refuses packets"
+    return ProblemError(
+        "way-back-missing",
+        f"the route from {attempt.node.name} back to this machine, {source}, {told}",
+        fix="Let the node answer on the interface that it is asked on.",
+        commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
+    )

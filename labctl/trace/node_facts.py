@@ -1,0 +1,165 @@
+"""What a node says of its own network, asked inside it as root: no right of the user's on this machine is needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl.errors import LabError
+from labctl.lab import Node
+from labctl.process import Finished
+from labctl.trace import filters
+from labctl.trace.filters import Ruleset
+from labctl.trace.problem import Evidence
+from labctl.trace.trail import Trail
+from labctl.web import HTTP
+
+ASK_SECONDS = 2.0
+OPEN_SECONDS = 1.0
+"""Pods on one machine take a connection in a few milliseconds, and longer where it is busy."""
+PROXY_TABLE = "kube-proxy"
+SECTION = re.compile(r"^@@ ?(.*)\n", re.MULTILINE)
+INTERFACES = 'echo "@@interfaces"; ip -j -4 address show'
+NETWORK = f"""
+echo "@@forward"; cat /proc/sys/net/ipv4/ip_forward
+{INTERFACES}
+echo "@@ruleset"; nft -j list ruleset
+echo "@@listing"; nft -a list ruleset
+echo "@@back"; ip -j -4 route get {{client}}
+"""
+POD = f"""
+echo "@@route {{pod}}"; ip -j -4 route get {{pod}} 2>&1
+(timeout {OPEN_SECONDS} bash -c 'exec 3<>/dev/tcp/{{pod}}/{{port}}' 2>/dev/null && echo "@@open {{pod}}"; true) &
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod of the ingress controller, and the port that the Service leads to."""
+
+    address: IPv4Address
+    port: int
+    node: str
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a node said."""
+
+    node: Node
+    sections: Mapping[str, str]
+
+    @property
+    def forwards(self) -> bool:
+        """Return whether the node passes packets on; so it does where it did not say."""
+        return self.sections.get("forward", "").strip() != "0"
+
+    @cached_property
+    def interfaces(self) -> dict[str, list[str]]:
+        """Return its addresses by interface."""
+        return _interfaces(self.sections.get("interfaces", ""))
+
+    @property
+    def device(self) -> str:
+        """Return the interface that has the node's address."""
+        return next((name for name, found in self.interfaces.items() if str(self.node.address) in found), "")
+
+    @cached_property
+    def ruleset(self) -> Ruleset | None:
+        """Return its packet filter, without kube-proxy's own rules; None where it is not known."""
+        try:
+            return filters.parse(self.sections.get("ruleset", ""), without=(PROXY_TABLE,))
+        except ValueError:
+            return None
+
+    def has_rule_for(self, address: IPv4Address) -> bool | None:
+        """Return whether kube-proxy has rules for port 80 of an address; None where that is not known."""
+        try:
+            found = filters.parse(self.sections.get("ruleset", ""))
+        except ValueError:
+            return None
+        services = found.sets.get(("ip", PROXY_TABLE, "service-ips"))
+        if services is not None:
+            return any(each[0] == {"concat": [str(address), "tcp", HTTP]} for each in services)
+        legacy = found.chains.get(("ip", "nat", "KUBE-SERVICES"))
+        return bool(legacy) and f'"{address}"' in json.dumps(legacy.rules if legacy else [])
+
+    def route(self, target: str) -> dict[str, Any] | None:
+        """Return its route to a pod, or to this machine as "back"; None where it has none."""
+        said = self.sections.get(target if target == "back" else f"route {target}", "")
+        try:
+            [found] = json.loads(said)
+        except ValueError:
+            return None
+        return dict(found)
+
+    def reaches(self, pod: Pod) -> bool:
+        """Return whether the pod took a connection from the node itself."""
+        return f"open {pod.address}" in self.sections
+
+
+def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return what a node says of its network and of its way to these pods; None where it does not answer."""
+    script = NETWORK.format(client=client) + "".join(POD.format(pod=each.address, port=each.port) for each in pods)
+    said = _said(trail, node, f"{script}\nwait\n")
+    return None if said is None else NodeFacts(node, _sections(said.out))
+
+
+def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
+    """Return the addresses of a node by interface; nothing where it does not answer."""
+    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    said = _said(trail, node, INTERFACES) if node else None
+    return _interfaces(_sections(said.out).get("interfaces", "")) if said else {}
+
+
+def mtus(trail: Trail) -> list[Evidence]:
+    """Return the largest packets on the way, interface by interface: of this machine, and of the announcing node."""
+    route = trail.client.route(trail.address)
+    found: list[Evidence] = []
+    if route is not None:
+        found += _mtus("this machine", trail.client.interfaces(), (route.device,))
+    name = trail.seen.get("node", {}).get("announced_by")
+    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    said = _said(trail, node, INTERFACES) if node else None
+    if node and said:
+        listed = _list(_sections(said.out).get("interfaces", ""))
+        found += _mtus(node.name, listed, [each["ifname"] for each in listed if each["ifname"] != "lo"])
+    return found
+
+
+def _mtus(where: str, listed: Sequence[Mapping[str, Any]], devices: Collection[str]) -> list[Evidence]:
+    return [
+        {"where": where, "interface": each["ifname"], "mtu": each["mtu"]}
+        for each in listed
+        if each["ifname"] in devices
+    ]
+
+
+def _said(trail: Trail, node: Node, script: str) -> Finished | None:
+    try:
+        said = trail.context.provider.ask(node, ("bash", "-c", script), trail.left(ASK_SECONDS))
+    except LabError:  # it is frozen, or this user may not ask: what depends on it stays unknown
+        return None
+    return said if "@@" in said.out else None
+
+
+def _sections(text: str) -> dict[str, str]:
+    _, *parts = SECTION.split(text)
+    return dict(zip(parts[::2], parts[1::2], strict=True))
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return list(found)
+
+
+def _interfaces(text: str) -> dict[str, list[str]]:
+    return {each["ifname"]: [one["local"] for one in each.get("addr_info", [])] for each in _list(text)}

@@ -1,0 +1,125 @@
+"""A packet, and whether it meets what a rule of nftables asks for; None is: nobody can tell."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from ipaddress import IPv4Address, IPv4Network
+from typing import Any
+
+TCP, TCP_NUMBER = "tcp", 6
+NEW, ESTABLISHED = "new", "established"
+"""States of connections."""
+OTHER_PROTOCOLS = frozenset({"udp", "udplite", "icmp", "icmpv6", "igmp", "ip6", "sctp", "dccp", "esp", "ah"})
+OPERATORS = frozenset({"==", "!=", "in"})
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Packet:
+    """A packet of TCP at some hook. None is not known."""
+
+    source: IPv4Address
+    target: IPv4Address
+    source_port: int | None
+    target_port: int | None
+    comes_in: str | None
+    goes_out: str | None
+    state: str
+    """Of its connection: new or established."""
+
+    @property
+    def fields(self) -> Mapping[tuple[str, str], Any]:
+        """Return what it is, by the words of nftables."""
+        ports = {"dport": self.target_port, "sport": self.source_port}
+        return {
+            ("ip", "daddr"): self.target,
+            ("ip", "saddr"): self.source,
+            ("ip", "protocol"): TCP,
+            **{(protocol, name): port for protocol in (TCP, "th") for name, port in ports.items()},
+            ("meta", "l4proto"): TCP,
+            ("meta", "nfproto"): "ipv4",
+            **{("meta", key): self.comes_in for key in ("iif", "iifname")},
+            **{("meta", key): self.goes_out for key in ("oif", "oifname")},
+            ("ct", "state"): self.state,
+        }
+
+
+def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool | None:
+    """Return whether a packet meets a match: `elements` are what its right side stands for, None where unknown."""
+    left, op = match["left"], match.get("op", "==")
+    if left.get("payload", {}).get("protocol") in OTHER_PROTOCOLS:
+        return False
+    seen = value(packet, left)
+    if seen is None or elements is None or op not in OPERATORS:
+        return None
+    met = any_of(same(seen, each) for each in elements)
+    return met if met is None or op != "!=" else not met
+
+
+def value(packet: Packet, left: Json) -> Any:  # noqa: ANN401 - an address, a number, a word, or a list of them
+    """Return what a packet has where a match looks."""
+    [(kind, told)] = left.items()
+    if kind == "concat":
+        parts = [value(packet, each) for each in told]
+        return None if None in parts else parts
+    if not isinstance(told, dict):
+        return None
+    key = (told.get("protocol"), told.get("field")) if kind == "payload" else (kind, told.get("key"))
+    return packet.fields.get((str(key[0]), str(key[1])))
+
+
+def any_of(answers: Any) -> bool | None:  # noqa: ANN401 - answers of three kinds
+    """Return True where one is, None where one may be."""
+    told = set(answers)
+    return True if True in told else (None if None in told else False)
+
+
+def same(seen: Any, wanted: Any) -> bool | None:  # noqa: ANN401 - what a rule may compare
+    """Return whether what a packet has is the value, or in the range, that a rule names."""
+    if isinstance(wanted, dict):
+        kind, told = next(iter(wanted.items()))
+        return STRUCTURES[kind](seen, told) if kind in STRUCTURES else None
+    if isinstance(seen, IPv4Address):
+        return _is_in(seen, str(wanted))
+    if isinstance(seen, str) and isinstance(wanted, str):
+        return fnmatchcase(seen, wanted)
+    if seen == TCP:
+        return bool(wanted == TCP_NUMBER)
+    return seen == wanted if isinstance(seen, int) and isinstance(wanted, int) else None
+
+
+def _in_range(seen: Any, told: Sequence[Any]) -> bool | None:  # noqa: ANN401 - an address or a number
+    low, high = told
+    if isinstance(seen, IPv4Address):
+        return IPv4Address(low) <= seen <= IPv4Address(high)
+    return bool(low <= seen <= high) if isinstance(seen, int) and isinstance(low, int) else None
+
+
+def _in_concat(seen: Any, told: Sequence[Any]) -> bool | None:  # noqa: ANN401 - a list of values
+    if not isinstance(seen, list):
+        return None
+    differs = any_of(_not(same(one, other)) for one, other in zip(seen, told, strict=False))
+    return _not(differs)
+
+
+def _not(answer: bool | None) -> bool | None:  # noqa: FBT001 - one answer of three kinds
+    return None if answer is None else not answer
+
+
+def _is_in(seen: IPv4Address, network: str) -> bool | None:
+    try:
+        return seen in IPv4Network(network, strict=False)
+    except ValueError:
+        return None
+
+
+STRUCTURES: Mapping[str, Callable[[Any, Any], bool | None]] = {
+    "prefix": lambda seen, told: (
+        _is_in(seen, f"{told['addr']}/{told['len']}") if isinstance(seen, IPv4Address) else None
+    ),
+    "range": _in_range,
+    "concat": _in_concat,
+    "elem": lambda seen, told: same(seen, told["val"]),
+}

@@ -1,0 +1,206 @@
+"""What the client of a trace learns of neighbours, routes, filters and connections on a network of the test's own."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from ipaddress import IPv4Address
+from pathlib import Path
+
+import pytest
+from tracing import ended, mount, own_mounts, own_network, start
+
+from labctl import neighbours
+from labctl.neighbours import Neighbour, Route
+from labctl.process import check, run
+from labctl.trace.client import Client
+from labctl.trace.filters import Stop
+from labctl.trace.knock import CONNECTED, SILENT, Knock
+from labctl.trace.packets import Packet
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
+)
+
+MACHINE, NEIGHBOUR, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 200))
+MAC, WRONG = "02:00:00:00:00:10", "02:00:00:00:00:99"
+ORDINARY_USER = 65534
+SHORT = 0.5
+REFUSED, TIMED_OUT = "Connection refused", f"no answer in {SHORT} s"
+WAY = Route("lan", MACHINE, "")
+
+
+def test_the_kernels_entry_is_what_it_remembers_and_what_somebody_has_fixed() -> None:
+    def looked() -> None:
+        _a_network()
+        assert Client().neighbour(NEIGHBOUR, WAY) is None
+
+        check(["ip", "neigh", "add", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "stale"])
+        assert Client().neighbour(NEIGHBOUR, WAY) == Neighbour(WRONG, "STALE")
+
+        check(["ip", "neigh", "replace", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "permanent"])
+        fixed = Client().neighbour(NEIGHBOUR, WAY)
+        assert fixed == Neighbour(WRONG, "PERMANENT")
+        assert fixed.is_permanent
+
+        assert _knock(NOBODY).outcome == SILENT
+        assert Client().neighbour(NOBODY, WAY) is None
+
+    assert ended(start(looked)) == 0
+
+
+def test_asking_finds_the_right_mac_beside_an_entry_that_is_wrong() -> None:
+    def looked() -> None:
+        _a_network()
+        check(["ip", "neigh", "add", str(NEIGHBOUR), "lladdr", WRONG, "dev", "lan", "nud", "permanent"])
+
+        assert Client().ask_arp([NEIGHBOUR], WAY) == {NEIGHBOUR: {MAC}}
+        assert _knock(NEIGHBOUR).outcome == SILENT
+
+        check(["ip", "neigh", "del", str(NEIGHBOUR), "dev", "lan"])
+        assert _knock(NEIGHBOUR).reason == REFUSED
+
+    assert ended(start(looked)) == 0
+
+
+def test_who_has_answered_is_not_waited_for_any_longer_than_for_a_second_one() -> None:
+    def looked() -> None:
+        _a_network()
+        began = time.monotonic()
+        assert Client().ask_arp([NEIGHBOUR], WAY) == {NEIGHBOUR: {MAC}}
+
+        assert neighbours.GRACE_SECONDS <= time.monotonic() - began < neighbours.ARP_SECONDS
+
+    assert ended(start(looked)) == 0
+
+
+def test_only_root_may_ask_for_itself() -> None:
+    def looked() -> None:
+        _a_network()
+        assert Client().may_ask_arp
+
+        os.setuid(ORDINARY_USER)
+        assert not Client().may_ask_arp
+        assert Client().filters() is None
+
+    assert ended(start(looked)) == 0
+
+
+def test_a_connection_ends_as_the_way_lets_it() -> None:
+    def looked() -> None:
+        _a_network()
+        assert _knock(MACHINE).reason == REFUSED
+        with _listening():
+            assert _knock(MACHINE).outcome == CONNECTED
+
+        for kind, outcome in (
+            ("unreachable", "No route to host"),
+            ("blackhole", "Invalid argument"),
+            ("prohibit", "Permission denied"),
+            ("throw", "Network is unreachable"),
+        ):
+            check(["ip", "route", "add", kind, f"{NEIGHBOUR}/32"])
+            assert _knock(NEIGHBOUR).reason == outcome
+            assert Client().route(NEIGHBOUR) is None
+            [found] = [each for each in Client().routes() if each.get("type") == kind]
+            assert found["dst"] == str(NEIGHBOUR)
+            check(["ip", "route", "del", kind, f"{NEIGHBOUR}/32"])
+
+    assert ended(start(looked)) == 0
+
+
+@pytest.mark.parametrize(
+    ("rule", "outcome", "does"),
+    [
+        (["-d", str(NEIGHBOUR), "-j", "DROP"], TIMED_OUT, "drop"),
+        (["-p", "tcp", "--dport", "80", "-j", "REJECT"], REFUSED, "reject"),
+        (["-p", "tcp", "-j", "REJECT", "--reject-with", "tcp-reset"], TIMED_OUT, "reject"),
+        (["-d", "192.0.2.0/28", "-j", "REJECT", "--reject-with", "icmp-host-prohibited"], TIMED_OUT, "reject"),
+        (["-d", "192.0.2.128/25", "-j", "DROP"], REFUSED, ""),
+        (["-p", "udp", "-j", "DROP"], REFUSED, ""),
+    ],
+)
+def test_the_rule_that_stops_a_connection_is_found_and_its_removal_lets_it_through(
+    rule: list[str], outcome: str, does: str
+) -> None:
+    def looked() -> None:
+        _a_network()
+        check(["iptables", "-N", "LOCAL"])
+        check(["iptables", "-A", "OUTPUT", "-j", "LOCAL"])
+        check(["iptables", "-A", "LOCAL", *rule])
+        packet = Packet(MACHINE, NEIGHBOUR, None, 80, None, "lan", "new")
+        found = Client().filters()
+        assert found is not None
+        ruleset, listing = found
+        stop = ruleset.stop(packet, "output", "postrouting")
+
+        assert _knock(NEIGHBOUR).reason == outcome
+        assert (stop.does if stop else "") == does
+        if stop is not None:
+            assert isinstance(stop, Stop)
+            assert f"handle {stop.handle}" in listing
+            check(list(stop.removal))
+            assert _knock(NEIGHBOUR).reason == REFUSED
+
+    assert ended(start(looked)) == 0
+
+
+def test_a_policy_that_drops_is_taken_back() -> None:
+    def looked() -> None:
+        _a_network()
+        check(["iptables", "-P", "OUTPUT", "DROP"])
+        found = Client().filters()
+        assert found is not None
+        stop = found[0].stop(Packet(MACHINE, NEIGHBOUR, None, 80, None, "lan", "new"), "output")
+        assert stop is not None
+        assert stop.handle is None
+
+        check(list(stop.removal))
+        assert _knock(NEIGHBOUR).reason == REFUSED
+
+    assert ended(start(looked)) == 0
+
+
+def test_this_machines_interfaces_are_listed_with_their_mtus_whether_they_are_up_or_not() -> None:
+    def looked() -> None:
+        _a_network()
+        check(["ip", "link", "set", "lan", "mtu", "1400", "down"])
+        lan = [each for each in Client().interfaces() if each["ifname"] == "lan"]
+
+        assert {each["mtu"] for each in lan} == {1400}
+        assert not any("UP" in each["flags"] for each in lan)
+        assert str(MACHINE) in {one["local"] for each in lan for one in each.get("addr_info", [])}
+
+    assert ended(start(looked)) == 0
+
+
+def _a_network() -> None:
+    """From here on this process is on a network with one neighbour, which refuses connections."""
+    own_mounts()
+    own_network()
+    mount("none", Path("/run"), "tmpfs")
+    mount("none", Path("/sys"), "sysfs")
+    check(["ip", "link", "set", "lo", "up"])
+    check(["ip", "link", "add", "lan", "type", "bridge"])
+    check(["ip", "address", "add", f"{MACHINE}/24", "dev", "lan"])
+    check(["ip", "link", "set", "lan", "up"])
+    check(["ip", "netns", "add", "neighbour"])
+    check(["ip", "link", "add", "n0", "type", "veth", "peer", "name", "eth0", "address", MAC, "netns", "neighbour"])
+    check(["ip", "link", "set", "n0", "master", "lan", "up"])
+    check(["ip", "-n", "neighbour", "address", "add", f"{NEIGHBOUR}/24", "dev", "eth0"])
+    check(["ip", "-n", "neighbour", "link", "set", "eth0", "up"])
+    assert run(["ip", "route", "get", str(NEIGHBOUR)]).code == 0
+
+
+def _knock(address: IPv4Address) -> Knock:
+    return Client().knock([address], SHORT)[address]
+
+
+@contextmanager
+def _listening() -> Iterator[None]:
+    with socket.create_server((str(MACHINE), 80)):
+        yield

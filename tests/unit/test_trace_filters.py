@@ -1,0 +1,175 @@
+"""What a packet filter does with a packet, by the rules that nft lists."""
+
+from __future__ import annotations
+
+import json
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+
+from labctl.trace import filters
+from labctl.trace.filters import Stop
+from labctl.trace.packets import Packet
+
+MACHINE, ADDRESS = IPv4Address("192.168.56.1"), IPv4Address("192.168.56.100")
+PACKET = Packet(MACHINE, ADDRESS, None, 80, None, "br-demo", "new")
+Expression = list[dict[str, Any]]
+
+
+def _is(protocol: str, field: str, value: object, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": {"payload": {"protocol": protocol, "field": field}}, "right": value}}
+
+
+def _has(kind: str, key: str, value: object, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": {kind: {"key": key}}, "right": value}}
+
+
+TO_US, PORT = _is("ip", "daddr", str(ADDRESS)), _is("tcp", "dport", 80)
+DROP, ACCEPT, RETURN = {"drop": None}, {"accept": None}, {"return": None}
+REJECT = {"reject": {"type": "icmp", "expr": "host-unreachable"}}
+COUNTER = {"counter": {"packets": 0, "bytes": 0}}
+UNKNOWN = {"xt": {"type": "match", "name": "statistic"}}
+BOTH = {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}}, {"meta": {"key": "l4proto"}}]}
+
+
+def _ruleset(
+    *chains: tuple[str, dict[str, Any], list[Expression]], sets: dict[str, Any] | None = None
+) -> filters.Ruleset:
+    table: dict[str, Any] = {"family": "inet", "table": "fw"}
+    listed: list[dict[str, Any]] = [{"metainfo": {}}, {"table": {"family": "inet", "name": "fw"}}]
+    listed += [{"set": {**table, "name": name, "elem": found}} for name, found in (sets or {}).items()]
+    handle = 0
+    for name, fields, rules in chains:
+        listed.append({"chain": {**table, "name": name, **fields}})
+        for expression in rules:
+            handle += 1
+            listed.append({"rule": {**table, "chain": name, "handle": handle, "expr": expression}})
+    return filters.parse(json.dumps({"nftables": listed}))
+
+
+def _stop(*rules: Expression, sets: dict[str, Any] | None = None, policy: str = "accept") -> Stop | None:
+    base = {"hook": "output", "prio": 0, "policy": policy}
+    return _ruleset(("out", base, list(rules)), sets=sets).stop(PACKET, "output", "postrouting")
+
+
+@pytest.mark.parametrize(
+    ("expression", "does"),
+    [
+        ([DROP], "drop"),
+        ([TO_US, PORT, COUNTER, DROP], "drop"),
+        ([TO_US, REJECT], "reject"),
+        ([{"xt": {"type": "match", "name": "comment"}}, PORT, {"xt": {"type": "target", "name": "REJECT"}}], "reject"),
+        ([_is("ip", "daddr", {"prefix": {"addr": "192.168.56.0", "len": 24}}), DROP], "drop"),
+        ([_is("ip", "daddr", {"range": ["192.168.56.99", "192.168.56.101"]}), DROP], "drop"),
+        ([_is("ip", "daddr", "10.0.0.1", "!="), DROP], "drop"),
+        ([_is("tcp", "dport", {"set": [443, {"range": [79, 81]}]}), DROP], "drop"),
+        ([_is("tcp", "dport", {"range": [1, 1023]}), DROP], "drop"),
+        ([_is("th", "dport", 80), _is("ip", "protocol", "tcp"), DROP], "drop"),
+        ([_is("ip", "protocol", 6), DROP], "drop"),
+        ([_has("meta", "oifname", "br-*"), DROP], "drop"),
+        ([_has("meta", "l4proto", {"set": ["tcp", "udp"]}), DROP], "drop"),
+        ([_has("ct", "state", ["new", "untracked"], "in"), DROP], "drop"),
+        ([_is("ip", "daddr", "@bad"), DROP], "drop"),
+        ([{"match": {"op": "==", "left": BOTH, "right": {"set": [{"concat": [str(ADDRESS), "tcp"]}]}}}, DROP], "drop"),
+        ([{"dnat": {"addr": "10.0.0.1"}}], "dnat"),
+        ([{"vmap": {"key": BOTH["concat"][0], "data": {"set": [[str(ADDRESS), DROP]]}}}], "drop"),
+    ],
+)
+def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression, does: str) -> None:
+    bad = {"bad": [{"elem": {"val": "10.0.0.1"}}, {"prefix": {"addr": "192.168.56.96", "len": 28}}]}
+
+    assert _stop([UNKNOWN, DROP], expression, sets=bad) == Stop("inet", "fw", "out", 2, does)
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [],
+        [[TO_US, COUNTER]],
+        [[_is("ip", "daddr", "10.0.0.1"), DROP]],
+        [[_is("tcp", "dport", 443), DROP]],
+        [[_is("udp", "dport", 80), DROP]],
+        [[_has("meta", "oifname", "eth0"), DROP]],
+        [[_has("ct", "state", "invalid", "in"), DROP]],
+        [[_is("ip", "daddr", "@gone"), DROP]],
+        [[UNKNOWN, DROP]],
+        [[{"limit": {"rate": 1}}, DROP]],
+        [[_is("tcp", "sport", 40000), DROP]],
+        [[_has("meta", "mark", 1), DROP]],
+        [[ACCEPT], [DROP]],
+        [[TO_US, PORT, ACCEPT], [DROP]],
+        [[UNKNOWN, ACCEPT], [DROP]],
+        [[RETURN], [DROP]],
+        [[{"queue": {"num": 0}}], [DROP]],
+        [[{"vmap": {"key": BOTH["concat"][0], "data": {"set": [["10.0.0.1", DROP]]}}}]],
+    ],
+)
+def test_a_packet_that_passes_or_may_pass_is_not_said_to_be_stopped(rules: list[Expression]) -> None:
+    assert _stop(*rules) is None
+
+
+@pytest.mark.parametrize(
+    ("jump", "target", "handle"),
+    [
+        ([TO_US, {"jump": {"target": "more"}}], [[PORT, DROP]], 3),
+        ([TO_US, {"goto": {"target": "more"}}], [[PORT, DROP]], 3),
+        ([TO_US, {"jump": {"target": "more"}}], [[RETURN], [DROP]], 2),
+        ([TO_US, {"goto": {"target": "more"}}], [[RETURN], [DROP]], None),
+        ([TO_US, {"jump": {"target": "more"}}], [[ACCEPT]], None),
+        ([UNKNOWN, {"jump": {"target": "more"}}], [[ACCEPT]], None),
+        ([UNKNOWN, {"jump": {"target": "more"}}], [[DROP]], 2),
+        ([UNKNOWN, {"jump": {"target": "more"}}], [], 2),
+        ([{"jump": {"target": "gone"}}], [], 2),
+    ],
+)
+def test_chains_that_others_lead_to_are_followed(
+    jump: Expression, target: list[Expression], handle: int | None
+) -> None:
+    found = _ruleset(("out", {"hook": "output", "prio": 0}, [jump, [DROP]]), ("more", {}, target))
+    stop = found.stop(PACKET, "output")
+
+    assert (stop and stop.handle) == handle
+
+
+def test_a_policy_stops_what_no_rule_lets_pass() -> None:
+    assert _stop([UNKNOWN, DROP], policy="drop") == Stop("inet", "fw", "out", None, "drop")
+    assert _stop([UNKNOWN, ACCEPT], policy="drop") is None
+    assert _stop([TO_US, ACCEPT], policy="drop") is None
+
+
+def test_chains_count_in_the_order_of_their_priorities_and_an_accept_ends_its_own_alone() -> None:
+    first = ("a", {"hook": "output", "prio": "raw"}, [[ACCEPT]])
+    second = ("b", {"hook": "output", "prio": 10}, [[DROP]])
+    third = ("c", {"hook": "output", "prio": 5}, [[REJECT]])
+
+    assert _ruleset(first, second, third).stop(PACKET, "output") == Stop("inet", "fw", "c", 3, "reject")
+    assert _ruleset(first, second, third).stop(PACKET, "input") is None
+
+
+def test_a_rule_is_shown_in_its_own_words_with_the_command_that_takes_it_back() -> None:
+    listing = """table ip filter { # handle 1
+\tchain OUTPUT { # handle 2
+\t\ttcp dport 80 drop # handle 7
+\t}
+}
+table inet fw { # handle 9
+\tchain out { # handle 1
+\t\ttype filter hook output priority filter; policy drop;
+\t\tip daddr 192.168.56.100 drop # handle 7
+\t}
+}
+"""
+    rule, policy = Stop("inet", "fw", "out", 7, "drop"), Stop("inet", "fw", "out", None, "drop")
+
+    assert filters.wording(listing, rule) == "table inet fw, chain out: ip daddr 192.168.56.100 drop"
+    assert filters.wording("", rule) == "table inet fw, chain out: drop"
+    assert filters.wording(listing, policy) == "table inet fw, chain out: policy drop"
+    assert rule.removal == ("nft", "delete", "rule", "inet", "fw", "out", "handle", "7")
+    assert policy.removal == ("nft", "add", "chain", "inet", "fw", "out", "{ policy accept; }")
+
+
+@pytest.mark.parametrize("text", ["", "nothing", '{"nftables": [}'])
+def test_what_is_no_ruleset_is_refused(text: str) -> None:
+    with pytest.raises(json.JSONDecodeError):
+        filters.parse(text)

@@ -1,0 +1,730 @@
+"""The hop to the node: who answers for the address, whether a connection gets through, and why it does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+
+from labctl.context import Context
+from labctl.errors import NotReadyError, ProviderError
+from labctl.neighbours import Neighbour, Route
+from labctl.process import Finished
+from labctl.trace import filters, kept_off, node, node_facts
+from labctl.trace.client import Client
+from labctl.trace.filters import Ruleset
+from labctl.trace.knock import CONNECTED, SILENT, Knock
+from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError
+from labctl.trace.trail import Trail
+from labctl.web import HTTP, Address
+
+OURS = IPv4Address(ADDRESS)
+CONTROL_PLANE, WORKER = IPv4Address("192.168.56.10"), IPv4Address("192.168.56.11")
+A, B = "demo-control-plane", "demo-worker-1"
+MAC_A, MAC_B, STRANGER = "02:42:c0:a8:38:0a", "02:42:c0:a8:38:0b", "52:54:00:00:00:99"
+EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+NAMESPACE, NAME, METALLB, SYSTEM = "ingress-nginx", "ingress-nginx-controller", "metallb-system", "kube-system"
+SERVICE = ("v1", "Service", NAMESPACE, NAME)
+ADVERTISEMENT = ("metallb.io/v1beta1", "L2Advertisement", METALLB, "demo")
+SPEAKERS = ("apps/v1", "DaemonSet", METALLB, "speaker")
+PROXIES = ("apps/v1", "DaemonSet", SYSTEM, "kube-proxy")
+SLICE = ("discovery.k8s.io/v1", "EndpointSlice", NAMESPACE, "controller-s")
+EXCLUDED_INTERFACES = ("v1", "ConfigMap", METALLB, "metallb-excludel2")
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
+GATEWAY = IPv4Address("192.168.56.1")
+ROUTE = Route("br-demo", GATEWAY, "")
+KUBECTL = "labctl --name demo exec -- kubectl"
+UP = "labctl --name demo up"
+RESTART = f"{KUBECTL} -n metallb-system rollout restart daemonset speaker"
+REINSTALL = (
+    "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon kube-proxy "
+    "--config /etc/labctl/kubeadm.yaml"
+)
+ON_A = f"labctl --name demo ssh {A} -- sudo"
+INTO_A = f"labctl --name demo exec -- docker exec {A}"
+ON_B = f"labctl --name demo ssh {B} -- sudo"
+SPEAKER_PATCH = f"{KUBECTL} -n metallb-system patch daemonset speaker --type=merge -p"
+SERVICE_PATCH = f"{KUBECTL} -n ingress-nginx patch service {NAME} --type=merge -p '"
+Json = dict[str, Any]
+
+
+@dataclass
+class Machine(Client):
+    """A machine on the lab's network, of which the first node has the address."""
+
+    way: Route | None = ROUTE
+    macs: dict[IPv4Address, set[str]] = field(
+        default_factory=lambda: {OURS: {MAC_A}, CONTROL_PLANE: {MAC_A}, WORKER: {MAC_B}}
+    )
+    entry: Neighbour | None = None
+    outcome: Knock = field(default_factory=lambda: Knock(CONNECTED))
+    may_ask: bool = True
+    rules: list[Json] = field(default_factory=list)
+    kernel_routes: list[Json] = field(default_factory=list)
+    kernel_interfaces: list[Json] = field(default_factory=list)
+    found: str = ""
+
+    @property
+    def is_root(self) -> bool:
+        return False
+
+    @property
+    def may_ask_arp(self) -> bool:
+        return self.may_ask
+
+    def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
+        return self.way
+
+    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - there is one network
+        if not self.macs:
+            raise OSError(1, "Operation not permitted")
+        return {address: frozenset(self.macs.get(address, ())) for address in addresses}
+
+    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - there is one entry
+        return self.entry
+
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - it answers at once
+        return dict.fromkeys(addresses, self.outcome)
+
+    def routes(self) -> list[Json]:
+        return self.kernel_routes
+
+    def interfaces(self) -> list[Json]:
+        return self.kernel_interfaces
+
+    def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
+        return "br-demo"
+
+    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - one is known, or none
+        return self.found
+
+    def filters(self) -> tuple[Ruleset, str] | None:
+        return _parsed(self.rules), ""
+
+
+def _parsed(rules: list[Json]) -> Ruleset:
+    return filters.parse(json.dumps({"nftables": _listed(rules)}))
+
+
+def _listed(rules: list[Json]) -> list[Json]:
+    """One rule to a hook, in a table of its own."""
+    table = {"family": "ip", "table": "fw"}
+    chains = [{"chain": {**table, "name": each["hook"], "hook": each["hook"], "prio": 0}} for each in rules]
+    return [*chains, *({"rule": {**table, "chain": each["hook"], "handle": 4, "expr": each["expr"]}} for each in rules)]
+
+
+def _drops(hook: str, field_name: str, value: str) -> Json:
+    match = {"op": "==", "left": {"payload": {"protocol": "ip", "field": field_name}}, "right": value}
+    return {"hook": hook, "expr": [{"match": match}, {"drop": None}]}
+
+
+@dataclass
+class Inside:
+    """What the first node says of itself."""
+
+    forward: str = "1"
+    served: list[str] = field(default_factory=lambda: [ADDRESS])
+    rules: list[Json] = field(default_factory=list)
+    back: Json = field(default_factory=lambda: {"dev": "eth1"})
+    routes: dict[str, Json] = field(
+        default_factory=lambda: {"10.244.0.2": {"dev": "veth1"}, "10.244.1.2": {"gateway": str(WORKER), "dev": "eth1"}}
+    )
+    opens: list[str] = field(default_factory=lambda: ["10.244.0.2", "10.244.1.2"])
+    interfaces: dict[str, str] = field(default_factory=lambda: {"lo": "127.0.0.1", "eth1": str(CONTROL_PLANE)})
+
+    def said(self) -> str:
+        has = [{"ifname": name, "mtu": 1500, "addr_info": [{"local": at}]} for name, at in self.interfaces.items()]
+        services = [[{"concat": [each, "tcp", 80]}, {"goto": {"target": "external"}}] for each in self.served]
+        proxy = {"map": {"family": "ip", "table": "kube-proxy", "name": "service-ips", "elem": services}}
+        parts = {
+            "forward": f"{self.forward}\n",
+            "interfaces": json.dumps(has),
+            "ruleset": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
+            "listing": "",
+            "back": json.dumps([self.back]),
+            **{f"route {pod}": json.dumps([found]) for pod, found in self.routes.items()},
+        }
+        told = "".join(f"@@ {name}\n{text}\n" for name, text in parts.items())
+        return told + "".join(f"@@ open {pod}\n" for pod in self.opens)
+
+
+@dataclass
+class World:
+    """What a test breaks."""
+
+    trail: Trail
+    cluster: FakeCluster
+    machine: Machine
+    provider: FakeProvider
+    inside: Inside = field(default_factory=Inside)
+
+    def set(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+        self.cluster.objects[key] |= fields
+        return self
+
+    def spec(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of an object
+        self.cluster.objects[key]["spec"] |= fields
+        return self
+
+    def pod_spec(self, key: tuple[str, str, str, str], **fields: Any) -> World:  # noqa: ANN401 - any field of a pod
+        self.cluster.objects[key]["spec"]["template"]["spec"] |= fields
+        return self
+
+    def lose(self, *keys: tuple[str, str, str, str]) -> World:
+        for key in keys:
+            del self.cluster.objects[key]
+        return self
+
+    def lose_pods(self, namespace: str, node_name: str = "") -> World:
+        for key, found in list(self.cluster.objects.items()):
+            if key[1:3] == ("Pod", namespace) and node_name in {"", found["spec"]["nodeName"]}:
+                del self.cluster.objects[key]
+        return self
+
+    def label(self, name: str, **labels: str) -> World:
+        self.cluster.objects["v1", "Node", "", name]["metadata"]["labels"] = labels
+        return self
+
+    def exclude(self, *names: str) -> World:
+        for name in names:
+            self.label(name, **{EXCLUDED: ""})
+        return self
+
+    def silence(self) -> World:
+        self.machine.macs.pop(OURS)
+        return self
+
+    def fail(self) -> World:
+        self.machine.outcome = Knock(SILENT, "no answer")
+        return self
+
+    def machine_is(self, **fields: Any) -> World:  # noqa: ANN401 - any field of a machine
+        self.machine = replace(self.machine, **fields)
+        self.trail.client = self.machine
+        return self
+
+    def inside_is(self, **fields: Any) -> World:  # noqa: ANN401 - any field of a node
+        self.inside = replace(self.inside, **fields)
+        return self
+
+    def serve_from(self, *nodes: str) -> World:
+        """The ingress controller has a ready pod on these nodes alone."""
+        found = self.cluster.objects[SLICE]
+        found["endpoints"] = [each for each in found["endpoints"] if each["nodeName"] in nodes]
+        return self
+
+    def look(self) -> Evidence:
+        self.provider.answers = dict.fromkeys((A, B), Finished(0, self.inside.said(), ()))
+        return node.node(self.trail)
+
+    def problem(self) -> ProblemError:
+        with pytest.raises(ProblemError) as raised:
+            self.look()
+        return raised.value
+
+
+@pytest.fixture
+def world(context: Context, cluster: FakeCluster) -> World:
+    provider = FakeProvider()
+    context = with_doors(context, provider, cluster, context.bundle)
+    machine = Machine()
+    trail = Trail(context, machine, "my-app.local", "/", cluster)
+    trail.seen = {"name": {"address": ADDRESS}, "address": {"service": f"{NAMESPACE}/{NAME}", "pool": "demo"}}
+    endpoints = [
+        {"addresses": [pod], "nodeName": name, "conditions": {"ready": True}}
+        for pod, name in (("10.244.0.2", A), ("10.244.1.2", B))
+    ]
+    http = [{"name": "http", "port": 80}]
+    template: Json = {"template": {"spec": {"containers": [{"args": []}]}}}
+    objects: Mapping[tuple[str, str, str, str], Json] = {
+        SERVICE: {
+            "spec": {"type": "LoadBalancer", "externalTrafficPolicy": "Local", "ports": http, "selector": {"app": "c"}}
+        },
+        SLICE: {
+            "metadata": {"labels": {"kubernetes.io/service-name": NAME}},
+            "ports": [{"name": "http", "port": 8000}],
+            "endpoints": endpoints,
+        },
+        ("apps/v1", "Deployment", NAMESPACE, NAME): {"spec": {"selector": {"matchLabels": {"app": "c"}}}},
+        ("metallb.io/v1beta1", "IPAddressPool", METALLB, "demo"): {"spec": {}, "metadata": {"labels": {"of": "demo"}}},
+        ADVERTISEMENT: {"spec": {"ipAddressPools": ["demo"]}},
+        ("metallb.io/v1beta1", "ServiceL2Status", METALLB, "l2"): {
+            "status": {"node": A, "serviceNamespace": NAMESPACE, "serviceName": NAME}
+        },
+        SPEAKERS: {"spec": {"selector": {"matchLabels": {"component": "speaker"}}, **template}},
+        PROXIES: {"spec": {"selector": {"matchLabels": {"k8s-app": "kube-proxy"}}, "template": {"spec": {}}}},
+        EXCLUDED_INTERFACES: {"data": {"excludel2.yaml": 'announcedInterfacesToExclude: ["^veth.*", "^lo$"]\n'}},
+    }
+    for (api_version, kind, namespace, name), fields in objects.items():
+        cluster.put(api_version, kind, name, namespace, **json.loads(json.dumps(fields)))
+    for name in (A, B):
+        cluster.put("v1", "Node", name)
+        for namespace, label, value in (
+            (METALLB, "component", "speaker"),
+            (SYSTEM, "k8s-app", "kube-proxy"),
+            (NAMESPACE, "app", "c"),
+        ):
+            metadata = {"labels": {label: value}}
+            cluster.put(
+                "v1", "Pod", f"{value}-{name}", namespace, metadata=metadata, spec={"nodeName": name}, status=READY
+            )
+    return World(trail, cluster, machine, provider)
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """How it is broken, and what is said of it."""
+
+    breaks: Callable[[World], object]
+    cause: str
+    commands: tuple[str, ...] = (UP,)
+    state: str = BROKEN
+
+
+KEPT_OFF = {"nodeSelector": {"no": "where", "kubernetes.io/os": "linux"}}
+AFFINITY = {
+    "nodeAffinity": {
+        "requiredDuringSchedulingIgnoredDuringExecution": {
+            "nodeSelectorTerms": [
+                {"matchExpressions": [{"key": "kubernetes.io/hostname", "operator": "In", "values": ["x"]}]}
+            ]
+        }
+    }
+}
+UNANNOUNCED = {
+    "no L2Advertisement": Case(lambda world: world.lose(ADVERTISEMENT), "advertisement-missing"),
+    "no controller pod": Case(
+        lambda world: world.lose_pods(NAMESPACE).set(SLICE, endpoints=[]), "controller-not-ready"
+    ),
+    "a selector that selects none of them": Case(
+        lambda world: world.set(SLICE, endpoints=None).spec(SERVICE, selector={"app": "c", "x": "y"}),
+        "controller-not-selected",
+        (
+            f'{KUBECTL} -n ingress-nginx patch service {NAME} --type=merge -p \'{{"spec":{{"selector":{{"x":null}}}}}}\'',
+            UP,
+        ),
+    ),
+    "an L2Advertisement of another pool": Case(
+        lambda world: world.spec(ADVERTISEMENT, ipAddressPools=["other"]), "advertisement-of-another-pool"
+    ),
+    "an L2Advertisement of pools with another label": Case(
+        lambda world: world.spec(
+            ADVERTISEMENT, ipAddressPools=[], ipAddressPoolSelectors=[{"matchLabels": {"of": "another"}}]
+        ),
+        "advertisement-of-another-pool",
+    ),
+    "nodeSelectors that select nothing": Case(
+        lambda world: world.spec(ADVERTISEMENT, nodeSelectors=[{"matchLabels": {"no": "where"}}]),
+        "advertisement-selects-no-node",
+    ),
+    "the exclude label on every node": Case(
+        lambda world: world.exclude(A, B), "nodes-excluded", (f"{KUBECTL} label node {A} {B} {EXCLUDED}-",)
+    ),
+    "the exclude label on the only node that is selected": Case(
+        lambda world: world.label(B, **{EXCLUDED: "", "may": "announce"}).spec(
+            ADVERTISEMENT, nodeSelectors=[{"matchLabels": {"may": "announce"}}]
+        ),
+        "nodes-excluded",
+        (f"{KUBECTL} label node {B} {EXCLUDED}-",),
+    ),
+    "no speaker": Case(lambda world: world.lose(SPEAKERS).lose_pods(METALLB), "speaker-not-ready"),
+    "a speaker that a nodeSelector keeps off": Case(
+        lambda world: world.lose_pods(METALLB).pod_spec(SPEAKERS, nodeSelector={"no": "where"}),
+        "speaker-not-ready",
+        (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"nodeSelector":{{"no":null}}}}}}}}}}\'',),
+    ),
+    "a speaker that its affinity keeps off": Case(
+        lambda world: world.lose_pods(METALLB).pod_spec(SPEAKERS, affinity=AFFINITY),
+        "speaker-not-ready",
+        (f'{SPEAKER_PATCH} \'{{"spec":{{"template":{{"spec":{{"affinity":null}}}}}}}}\'',),
+    ),
+    "speakers that crash": Case(
+        lambda world: world.lose_pods(METALLB, A).set(("v1", "Pod", METALLB, f"speaker-{B}"), status={}),
+        "speaker-not-ready",
+        (UP, RESTART),
+    ),
+    "pods where no speaker may announce": Case(
+        lambda world: world.serve_from(A).exclude(A),
+        "pods-and-speakers-apart",
+        (f"{KUBECTL} label node {A} {EXCLUDED}-",),
+    ),
+    "pods where the L2Advertisement selects no node": Case(
+        lambda world: (
+            world.serve_from(A)
+            .label(B, may="announce")
+            .spec(ADVERTISEMENT, nodeSelectors=[{"matchExpressions": [{"key": "may", "operator": "Exists"}]}])
+        ),
+        "pods-and-speakers-apart",
+    ),
+    "pods where the speaker is not ready": Case(
+        lambda world: world.serve_from(A).lose_pods(METALLB, A), "pods-and-speakers-apart", (UP, RESTART)
+    ),
+    "an interface that no node has": Case(
+        lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]), "advertisement-selects-no-interface"
+    ),
+    "an interface that MetalLB leaves out": Case(
+        lambda world: world.set(
+            EXCLUDED_INTERFACES, data={"excludel2.yaml": 'announcedInterfacesToExclude: ["^eth1"]'}
+        ),
+        "interface-excluded",
+        (UP, RESTART),
+    ),
+    "nothing that can be seen": Case(lambda world: world, "address-not-announced", (RESTART,)),
+}
+OTHER = "192.168.56.0/24"
+UNOPENED = {
+    "a rule on this machine": Case(
+        lambda world: world.machine_is(rules=[_drops("output", "daddr", ADDRESS)]),
+        "filtered-here",
+        ("sudo nft delete rule ip fw output handle 4",),
+    ),
+    "a rule on this machine for the answers": Case(
+        lambda world: world.machine_is(rules=[_drops("input", "saddr", ADDRESS)]),
+        "filtered-here",
+        ("sudo nft delete rule ip fw input handle 4",),
+    ),
+    "no port 80": Case(
+        lambda world: world.spec(SERVICE, ports=[{"port": 8080}]),
+        "service-port-missing",
+        (
+            SERVICE_PATCH + '{"spec":{"ports":[{"name":"http","port":80,"protocol":"TCP","targetPort":"http"}]}}\'',
+            UP,
+        ),
+    ),
+    "sources that leave this machine out": Case(
+        lambda world: world.spec(SERVICE, loadBalancerSourceRanges=["10.0.0.0/8", "fd00::/8"]),
+        "source-not-allowed",
+        (SERVICE_PATCH + '{"spec":{"loadBalancerSourceRanges":null}}\'',),
+    ),
+    "no pod on the node": Case(lambda world: world.serve_from(B), "no-pod-on-node", (RESTART,)),
+    "no pod that is ready": Case(lambda world: world.serve_from().lose_pods(NAMESPACE), "controller-not-ready"),
+    "pods that are not selected": Case(
+        lambda world: world.lose(SLICE).spec(SERVICE, selector={"app": "other"}),
+        "controller-not-selected",
+        (
+            SERVICE_PATCH + '{"spec":{"selector":{"app":null}}}\'',
+            UP,
+        ),
+    ),
+    "kube-proxy kept off the node": Case(
+        lambda world: world.lose_pods(SYSTEM, A).pod_spec(PROXIES, affinity=AFFINITY),
+        "kube-proxy-not-running",
+        (REINSTALL,),
+    ),
+    "no kube-proxy": Case(lambda world: world.lose(PROXIES).lose_pods(SYSTEM), "kube-proxy-not-running", (REINSTALL,)),
+    "no rule of kube-proxy's": Case(
+        lambda world: world.inside_is(served=["10.96.0.1"]),
+        "kube-proxy-rules-missing",
+        (f"{KUBECTL} -n kube-system delete pod -l k8s-app=kube-proxy --field-selector=spec.nodeName={A}",),
+    ),
+    "a node that does not forward": Case(
+        lambda world: world.inside_is(forward="0"), "forwarding-off", (f"{ON_A} sysctl -w net.ipv4.ip_forward=1",)
+    ),
+    "a rule in the node, before kube-proxy": Case(
+        lambda world: world.inside_is(rules=[_drops("prerouting", "daddr", ADDRESS)]),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw prerouting handle 4",),
+    ),
+    "a rule in the node, after kube-proxy": Case(
+        lambda world: world.inside_is(rules=[_drops("forward", "daddr", "10.244.0.2")]),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw forward handle 4",),
+    ),
+    "a rule in the node for the answers": Case(
+        lambda world: world.inside_is(rules=[_drops("forward", "saddr", "10.244.0.2")]),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw forward handle 4",),
+    ),
+    "answers that go another way": Case(
+        lambda world: world.inside_is(back={"gateway": "172.17.0.1", "dev": "eth0"}),
+        "way-back-missing",
+        (f"{INTO_A} ip route replace 192.168.56.1 dev eth1",),
+    ),
+    "a pod that does not listen": Case(lambda world: world.inside_is(opens=["10.244.1.2"]), "controller-port-closed"),
+    "nothing that can be seen": Case(lambda world: world, "no-connection", ()),
+}
+OPEN = {
+    "kube-proxy away, whose rules still work": Case(
+        lambda world: world.lose_pods(SYSTEM, A), "kube-proxy-not-running", (REINSTALL,), WARNING
+    ),
+    "an interface that no node has, and a speaker that goes on": Case(
+        lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]),
+        "advertisement-selects-no-interface",
+        (UP,),
+        WARNING,
+    ),
+    "no route to pods on another node": Case(
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(
+            opens=["10.244.0.2"], routes={"10.244.0.2": {"dev": "veth1"}}
+        ),
+        "pod-route-missing",
+        (f"{ON_A} ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1",),
+    ),
+    "another route to pods on another node": Case(
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(
+            opens=["10.244.0.2"], routes={"10.244.1.2": {"dev": "eth0", "gateway": "172.17.0.1"}}
+        ),
+        "pod-route-missing",
+        (f"{ON_A} ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1",),
+    ),
+    "a pod on another node that does not listen": Case(
+        lambda world: world.spec(SERVICE, externalTrafficPolicy="Cluster").inside_is(opens=["10.244.0.2"]),
+        "controller-port-closed",
+    ),
+    "two nodes that answer": Case(
+        lambda world: world.machine.macs[OURS].add(MAC_B), "announced-twice", (RESTART,), WARNING
+    ),
+    "a node that has the address on an interface": Case(
+        lambda world: world.inside_is(interfaces={"eth1": ADDRESS}).machine.macs[OURS].add(MAC_B),
+        "announced-twice",
+        (f"{ON_A} ip address del {ADDRESS}/32 dev eth1", f"{ON_B} ip address del {ADDRESS}/32 dev eth1"),
+        WARNING,
+    ),
+    "another node than MetalLB says": Case(
+        lambda world: world.machine.macs.update({OURS: {MAC_B}}), "announcer-differs", (RESTART,), WARNING
+    ),
+    "a stranger beside the node": Case(lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()),
+    "a permanent entry": Case(
+        lambda world: world.machine_is(entry=Neighbour(MAC_B, "PERMANENT")),
+        "neighbour-fixed",
+        (f"sudo ip neigh del {ADDRESS} dev br-demo",),
+        WARNING,
+    ),
+    "a network that cannot be asked": Case(lambda world: world.machine.macs.clear(), "arp-not-asked", (), UNKNOWN),
+}
+LABS_OWN = {"dst": OTHER, "dev": "br-demo", "prefsrc": str(GATEWAY)}
+LAST_RESORT = {"type": "unreachable", "dst": OTHER, "metric": 4294967295}
+BRIDGE = {"ifname": "br-demo", "flags": ["UP"], "addr_info": [{"local": str(GATEWAY)}]}
+WAYS = {
+    "an unreachable route": Case(
+        lambda world: world.machine_is(
+            way=None, kernel_routes=[LABS_OWN, LAST_RESORT, {"type": "unreachable", "dst": ADDRESS, "metric": 5}]
+        ),
+        "route-in-the-way",
+        (f"sudo ip route del unreachable {ADDRESS} metric 5",),
+    ),
+    "a route by a gateway": Case(
+        lambda world: world.machine_is(
+            way=Route("tun0", IPv4Address("10.8.0.2"), "10.8.0.1"),
+            kernel_routes=[LABS_OWN, {"dst": "192.168.56.0/25", "gateway": "10.8.0.1", "dev": "tun0"}],
+        ),
+        "route-in-the-way",
+        ("sudo ip route del 192.168.56.0/25 via 10.8.0.1 dev tun0",),
+    ),
+    "an address of this machine's own": Case(
+        lambda world: world.machine_is(
+            way=Route("lo", OURS, ""),
+            kernel_routes=[LABS_OWN, {"type": "local", "dst": ADDRESS, "dev": "lo", "table": "local"}],
+        ),
+        "route-in-the-way",
+        (f"sudo ip address del {ADDRESS}/32 dev lo",),
+    ),
+    "an interface that is down": Case(
+        lambda world: world.machine_is(
+            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[BRIDGE | {"flags": ["BROADCAST"]}]
+        ),
+        "interface-down",
+        ("sudo ip link set br-demo up",),
+    ),
+    "an interface without its address": Case(
+        lambda world: world.machine_is(
+            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[{"ifname": "br-demo", "flags": ["UP"]}]
+        ),
+        "interface-down",
+        (f"sudo ip address add {GATEWAY}/24 dev br-demo",),
+    ),
+    "no network of the lab's": Case(
+        lambda world: world.machine_is(
+            way=Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1"),
+            kernel_routes=[{"dst": "default", "gateway": "10.0.0.1", "dev": "eth0"}],
+        ),
+        "route-missing",
+    ),
+}
+
+
+def _holds(world: World, case: Case) -> None:
+    case.breaks(world)
+    problem = world.problem()
+
+    assert (problem.cause, problem.state) == (case.cause, case.state)
+    assert ((UP,) if problem.commands is None else problem.commands) == case.commands
+
+
+def test_a_node_that_answers_and_takes_a_connection_is_well(world: World) -> None:
+    assert world.look() == {
+        "announced_by": A,
+        "not_asked": None,
+        "answers_arp": [{"mac": MAC_A, "node": A}],
+        "heard_by": "frames",
+        "remembered": None,
+        "connection": {"outcome": "connected", "reason": ""},
+        "route": "dev br-demo src 192.168.56.1",
+    }
+
+
+@pytest.mark.parametrize("name", UNANNOUNCED)
+def test_why_nobody_announces_the_address_is_found_as_metallb_decides(world: World, name: str) -> None:
+    _holds(world.silence(), UNANNOUNCED[name])
+
+
+@pytest.mark.parametrize("name", UNOPENED)
+def test_why_no_connection_gets_through_is_found_by_looking(world: World, name: str) -> None:
+    _holds(world.fail(), UNOPENED[name])
+
+
+@pytest.mark.parametrize("name", OPEN)
+def test_what_is_not_well_while_connections_get_through(world: World, name: str) -> None:
+    _holds(world, OPEN[name])
+
+
+@pytest.mark.parametrize("name", WAYS)
+def test_why_there_is_no_direct_route_is_found_among_the_kernels(world: World, name: str) -> None:
+    _holds(world, WAYS[name])
+
+
+@pytest.mark.parametrize("interfaces", [[], ["eth1"], ["eth1", "eth9"]])
+def test_an_advertisement_on_an_interface_that_is_there_is_well(world: World, interfaces: list[str]) -> None:
+    assert world.spec(ADVERTISEMENT, interfaces=interfaces).look()["announced_by"] == A
+
+
+def test_what_the_kernel_alone_remembers_works_for_now(world: World) -> None:
+    world.silence().lose(ADVERTISEMENT).machine_is(entry=Neighbour(MAC_A, "STALE"))
+    problem = world.problem()
+
+    assert (problem.cause, problem.state) == ("advertisement-missing", WARNING)
+    assert problem.evidence["remembered"] == {"mac": MAC_A, "state": "STALE"}
+
+
+def test_what_the_kernel_remembers_of_a_node_that_has_gone_does_not_work(world: World) -> None:
+    world.silence().lose(ADVERTISEMENT).fail().machine_is(entry=Neighbour(MAC_A, "STALE"))
+
+    assert world.problem().state == BROKEN
+
+
+def test_a_permanent_entry_that_leads_nowhere_is_broken(world: World) -> None:
+    world.machine_is(entry=Neighbour(STRANGER, "PERMANENT"))
+
+    assert (world.fail().problem().cause, world.problem().state) == ("neighbour-fixed", BROKEN)
+
+
+@pytest.mark.parametrize("entry", [Neighbour(MAC_A, "PERMANENT"), Neighbour(MAC_B, "STALE")])
+def test_an_entry_that_is_right_or_that_asking_corrects_is_well(world: World, entry: Neighbour) -> None:
+    assert world.machine_is(entry=entry).look()["remembered"] == {"mac": entry.mac, "state": entry.state}
+
+
+@pytest.mark.parametrize(
+    ("mac", "found", "told"),
+    [
+        (STRANGER, "", "QEMU"),
+        ("08:00:27:00:00:01", "", "VirtualBox"),
+        ("02:00:00:00:00:01", "", "made-up"),
+        ("00:1b:21:00:00:01", "", "machine of its own"),
+        ("02:42:c0:a8:38:20", "container other", "container other"),
+    ],
+)
+def test_a_stranger_is_described_by_what_its_mac_tells(world: World, mac: str, found: str, told: str) -> None:
+    world.machine_is(found=found).machine.macs[OURS] = {mac}
+
+    assert told in world.problem().text
+
+
+def test_without_the_api_a_connection_is_tried_nevertheless(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    _without_api(world, monkeypatch)
+    world.trail.seen.pop("address")
+    evidence = world.look()
+
+    assert (evidence["announced_by"], evidence["not_asked"]) == (None, "it does not answer")
+    assert evidence["connection"]["outcome"] == "connected"
+
+
+def test_without_the_api_a_silent_address_is_broken_and_the_node_is_asked_for_the_rest(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _without_api(world, monkeypatch)
+
+    assert world.fail().inside_is(forward="0").problem().cause == "forwarding-off"
+    assert world.silence().problem().cause == "address-not-announced"
+
+
+@pytest.mark.parametrize("answer", [ProviderError("frozen", id="tool-timeout"), Finished(1, "", ())])
+def test_a_node_that_says_nothing_of_itself_leaves_the_reason_open(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: Exception | Finished
+) -> None:
+    def said(*_arguments: object) -> Finished:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(world.provider, "ask", said)
+
+    assert world.fail().problem().cause == "no-connection"
+
+
+def test_a_user_who_may_not_see_the_packet_filter_is_told_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Machine, "filters", lambda _self: None)
+
+    assert "may not see" in world.fail().problem().text
+
+
+def test_the_mtus_on_the_way_are_listed(world: World) -> None:
+    world.machine_is(kernel_interfaces=[{"ifname": "br-demo", "mtu": 1400}, {"ifname": "eth0", "mtu": 1500}])
+    world.look()
+
+    assert node_facts.mtus(world.trail) == [
+        {"where": "this machine", "interface": "br-demo", "mtu": 1400},
+        {"where": A, "interface": "eth1", "mtu": 1500},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("pod", "live", "commands"),
+    [
+        ({}, {}, []),
+        (KEPT_OFF, {"metadata": {"labels": {"kubernetes.io/os": "linux"}}}, ['{"nodeSelector":{"no":null}}']),
+        ({}, {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}, ["taint node n k:NoExecute-"]),
+        ({}, {"spec": {"taints": [{"key": "k", "effect": "PreferNoSchedule"}]}}, []),
+        ({}, {"spec": {"taints": [{"key": "node.kubernetes.io/not-ready", "effect": "NoExecute"}]}}, []),
+        ({"tolerations": [{"operator": "Exists"}]}, {"spec": {"taints": [{"key": "k", "effect": "NoExecute"}]}}, []),
+        (
+            {"tolerations": [{"key": "k", "value": "v", "effect": "NoSchedule"}]},
+            {"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}},
+            [],
+        ),
+        (
+            {"tolerations": [{"key": "k", "value": "w"}]},
+            {"spec": {"taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}},
+            ["taint node n k:NoSchedule-"],
+        ),
+        ({"affinity": AFFINITY}, {}, ['{"affinity":null}']),
+        ({"affinity": {"podAntiAffinity": {}}}, {}, []),
+    ],
+)
+def test_what_keeps_a_daemonset_off_a_node_is_found_with_what_takes_it_back(
+    pod: Json, live: Json, commands: list[str]
+) -> None:
+    daemonset = {"metadata": {"namespace": "s", "name": "d"}, "spec": {"template": {"spec": pod}}}
+    found = [
+        each.command
+        for each in kept_off.kept_off("demo", daemonset, {"metadata": {"name": "n"}, **live} | _named(live))
+    ]
+
+    assert len(found) == len(commands)
+    assert all(part in command for part, command in zip(commands, found, strict=True))
+
+
+def _named(live: Json) -> Json:
+    return {"metadata": {"name": "n", **live.get("metadata", {})}}
+
+
+def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise NotReadyError("it does not answer", id="api-unreachable")
+
+    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "get", refuse)
