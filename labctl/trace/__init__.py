@@ -93,11 +93,16 @@ def follow(
 
 
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
-    """Look at the hops that the requests for all hostnames share."""
+    """Look at the hops that the requests for all hostnames share.
+
+    Where the address cannot be asked for, each hostname's own is the one to follow: the hop to the node is left out.
+    """
     trail = Trail(context, Client(), "", ROOT, cluster or context.cluster.impatient())
     if no_network := _stopped(trail):
         return {name: no_network[name] for name in SHARED}
     address = _settled("address", trail)
+    if address["state"] == UNKNOWN and trail.controllers_address() is None:
+        return {"address": address}
     is_cut_off = address["state"] == BROKEN
     to_node = _not_reached("node") if is_cut_off else _explained(trail, {"address": address}, _settled("node", trail))
     return {"address": address, "node": to_node}

@@ -733,6 +733,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
 
     monkeypatch.setattr(world.cluster, "list", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
+    monkeypatch.setattr(trace, "Client", lambda: world.client)
     report = world.answers(200, pod).follow()
     hops = {hop["hop"]: hop for hop in report["hops"]}
 
@@ -742,6 +743,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
         assert (hops[name]["state"], hops[name]["cause"], hops[name]["fix"]) == ("unknown", cause, fix)
     assert (hops["response"]["state"], hops["response"]["cause"]) == (response, cause if pod is None else None)
     assert hops["response"]["evidence"]["status"] == 200
+    assert list(trace.shared(world.context)) == ["address"]
 
 
 def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ export `ROWS`, `table` puts them together, `breaking` has what rows are made fro
    hops before are ok; those after are "not reached" where the hop is broken, and ok where it is not. `others` names
    each hop that differs. No trace takes 5 seconds.
    What `also` asserts is so.
-3. `status` has the cause among its problems, and exits with 8 where the hop is broken, with 0 where it is not.
+3. `status` has the cause, or `up_id`, among its problems, and exits with 8 where the hop is broken, with 0 where it is not.
 4. `up`, by the row's word:
    "mends": it exits with 0, and `trace` is well at once. Where the hop's commands are more than `labctl up`, the lab is
    then broken a second time.
@@ -35,7 +35,7 @@ import pytest
 
 from e2e.reallab import RealLab
 
-pytest.register_assert_rewrite("e2e.broken.trial", "e2e.broken.response")
+pytest.register_assert_rewrite("e2e.broken.names", "e2e.broken.response", "e2e.broken.trial")
 
 Act = Callable[[RealLab], object]
 
@@ -61,4 +61,4 @@ class BrokenLab:
     also: Callable[[RealLab, Any], object] = lambda _lab, _hop: None
     """Asserts what else is so meanwhile, given the hop's JSON."""
     up_id: str = ""
-    """The id of the error that `up` ends with, where it says more than the cause."""
+    """The id of the error that `up` ends with, and of the problem in `status`, where it says more than the cause."""

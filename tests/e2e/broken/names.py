@@ -56,6 +56,10 @@ def _end(lab: RealLab) -> None:
         os.kill(process, signal.SIGTERM)
 
 
+def _is_shown_with_its_fix(lab: RealLab, _hop: object) -> None:
+    assert "fix: " in lab.labctl("trace", code=8).out
+
+
 def _resolve_by_name_server_only(lab: RealLab) -> None:
     hosts_file(lab).with_name("nsswitch.conf").write_text("hosts: dns\n")
 
@@ -76,7 +80,13 @@ def _shadow(
 
 IPV6 = f"::1 {HOST}"
 ROWS = (
-    BrokenLab("no hosts line", lambda lab: lab.labctl("hosts", "remove"), "name", "hosts-entry-missing"),
+    BrokenLab(
+        "no hosts line",
+        lambda lab: lab.labctl("hosts", "remove"),
+        "name",
+        "hosts-entry-missing",
+        also=_is_shown_with_its_fix,
+    ),
     BrokenLab(
         "a wrong address in the hosts line",
         edit_hosts(ADDRESS.encode(), b"192.168.56.99"),
