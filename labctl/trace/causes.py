@@ -54,7 +54,9 @@ CAUSES: Mapping[str, Cause] = {
     "metallb-controller-not-ready": Cause("address", "MetalLB's controller does not run, or is not ready"),
     "service-missing": Cause("address", "the ingress controller has no Service"),
     "service-not-a-load-balancer": Cause("address", "the ingress controller's Service is not of type LoadBalancer"),
-    "address-refused": Cause("address", "MetalLB refuses the Service an address, for a reason of its own", 10),
+    "address-refused": Cause(
+        "address", "MetalLB refuses the Service an address, for a reason of its own", 10, passes=True
+    ),
     "address-missing": Cause(
         "address", "MetalLB has given the ingress controller's Service no address, and does not say why", passes=True
     ),

@@ -84,6 +84,7 @@ ROWS = (
         mended_by="undo",
         undo=empty_the_pool,
     ),
+    BrokenLab("no kind of pools", kubectl("delete", "crd", "ipaddresspools.metallb.io"), "address", "metallb-missing"),
     BrokenLab("a Service of type ClusterIP", AS_CLUSTER_IP, "address", "service-not-a-load-balancer"),
     BrokenLab("no Service", kubectl("delete", *SERVICE), "address", "service-missing"),
     BrokenLab(
