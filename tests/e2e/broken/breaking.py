@@ -15,6 +15,7 @@ POOL_SIZE = 11
 CONTROLLER = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
 SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
 METALLB = ("-n", "metallb-system")
+NGINX = "nginx.ingress.kubernetes.io/"
 CONFIG = "broken-config"
 """The ConfigMap that an app's pods have at /cfg meanwhile."""
 
@@ -40,6 +41,17 @@ def replace(path: str, value: object, *what: str) -> Act:
 def set_rule(path: str, value: object) -> Act:
     """Replace a value in the only rule of the app's Ingress."""
     return replace(f"/spec/rules/0/{path}", value, "ingress", "my-app")
+
+
+def annotated(*words: str) -> Act:
+    """Give the app's Ingress annotations of ingress-nginx: names and values by turns."""
+    pairs = (f"{NGINX}{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
+    return kubectl("annotate", "ingress", "my-app", "--overwrite", *pairs)
+
+
+def unannotated(*names: str) -> Act:
+    """Take annotations of ingress-nginx out of the app's Ingress."""
+    return kubectl("annotate", "ingress", "my-app", *(f"{NGINX}{name}-" for name in names))
 
 
 def in_turn(*acts: Act) -> Act:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from . import BrokenLab
-from .breaking import patch, run_as_ever, run_instead, set_rule
+from .breaking import kubectl, patch, replace, run_as_ever, run_instead, set_rule
 
 BACKEND = "http/paths/0/backend/service"
 
@@ -15,6 +15,28 @@ ROWS = (
         patch("service", "my-app", merge={"spec": {"selector": {"app.kubernetes.io/name": "other"}}}),
         "pod",
         "selector-matches-nothing",
+    ),
+    BrokenLab(
+        "a selector with one label too many",
+        patch("service", "my-app", merge={"spec": {"selector": {"tier": "web"}}}),
+        "pod",
+        "selector-matches-nothing",
+        up="names",
+        undo=patch("service", "my-app", merge={"spec": {"selector": {"tier": None}}}),
+    ),
+    BrokenLab("no replicas", kubectl("scale", "deployment", "my-app", "--replicas=0"), "pod", "no-pods-wanted"),
+    BrokenLab(
+        "a target port that no pod has",
+        replace("/spec/ports/0/targetPort", "web", "service", "my-app"),
+        "pod",
+        "target-port-missing",
+    ),
+    BrokenLab(
+        "an image that is not there, beside pods that are ready",
+        kubectl("set", "image", "deployment/my-app", "my-app=nowhere.invalid/none:1"),
+        "pod",
+        "pods-not-all-ready",
+        state="warning",
     ),
     BrokenLab(
         "a crashing app",

@@ -2,17 +2,45 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from e2e.reallab import RealLab
 
 from . import BrokenLab
-from .breaking import run_as_ever, run_instead
+from .breaking import annotated, kubectl, patch, replace, rolled_out, run_as_ever, run_instead, unannotated
 
+TWIN = "broken-twin"
+USERS = "broken-users"
 FAILING = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
 http { access_log /dev/stdout; server { listen 80; location / { return 500; } } }
 """
+SLOW = """
+daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
+http {
+  access_log /dev/stdout; limit_req_zone $server_name zone=slow:1m rate=1r/m;
+  server { listen 80; location / { limit_req zone=slow burst=1000; root /usr/share/nginx/html; } }
+}
+"""
+"""After one request every further one waits a minute for its answer."""
+STOPPING = """
+daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
+http {
+  access_log /dev/stdout; default_type text/html; limit_req_zone $server_name zone=slow:1m rate=1r/m;
+  server {
+    listen 80; ssi on;
+    location / { return 200 '%s<!--# include virtual="/rest" -->'; }
+    location /rest { limit_req zone=slow burst=1000; root /usr/share/nginx/html; try_files /index.html =404; }
+  }
+}
+""" % ("begin " * 1000)
+"""After one request the rest of every further body waits a minute."""
+DEAF = """
+daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
+http { access_log /dev/stdout; server { listen 80; location / { return 444; } } }
+"""
+"""A pod takes every connection and ends it without an answer."""
 
 
 def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - JSON
@@ -20,7 +48,122 @@ def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - J
     assert [app["http"] for app in lab.status()["apps"]] == [500]
 
 
+def _twin(lab: RealLab) -> None:
+    """A pod of another Deployment is behind the app's Service as well, and answers 500."""
+    lab.kubectl("create", "configmap", TWIN, f"--from-literal=nginx.conf={FAILING}")
+    found = lab.objects("deployment", "my-app")
+    spec = found["spec"]
+    labels = {**spec["template"]["metadata"]["labels"], "twin": "yes"}
+    [container] = spec["template"]["spec"]["containers"]
+    container |= {"command": ["nginx", "-c", "/cfg/nginx.conf"], "volumeMounts": [{"name": "cfg", "mountPath": "/cfg"}]}
+    template = {
+        "metadata": {"labels": labels},
+        "spec": {"containers": [container], "volumes": [{"name": "cfg", "configMap": {"name": TWIN}}]},
+    }
+    twin = {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": TWIN},
+        "spec": {"replicas": 1, "selector": {"matchLabels": {"twin": "yes"}}, "template": template},
+    }
+    file = lab.state_home / "twin.json"
+    file.write_text(json.dumps(twin), encoding="utf-8")
+    lab.kubectl("apply", "-f", str(file))
+    rolled_out(lab, f"deployment/{TWIN}")
+
+
+def _login(lab: RealLab) -> None:
+    lab.kubectl("create", "secret", "generic", USERS, "--from-literal=auth=me:{SHA}W6ph5Mm5Pz8GgiULbPgzG37mj9g=")
+    annotated("auth-type", "basic", "auth-secret", USERS)(lab)
+
+
+def _no_login(lab: RealLab) -> None:
+    unannotated("auth-type", "auth-secret")(lab)
+    lab.kubectl("delete", "secret", USERS, "--ignore-not-found")
+
+
+def _slowed(lab: RealLab, config: str) -> None:
+    run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=config)
+    for _ in range(2):
+        lab.page("http://my-app.local/")
+
+
 ROWS = (
+    BrokenLab(
+        "a target port where nobody listens",
+        replace("/spec/ports/0/targetPort", 81, "service", "my-app"),
+        "response",
+        "backend-refused",
+    ),
+    BrokenLab(
+        "an app that speaks no HTTP",
+        lambda lab: run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=DEAF),
+        "response",
+        "backend-not-http",
+        up="names",
+        undo=run_as_ever,
+    ),
+    BrokenLab(
+        "an app that takes its time",
+        lambda lab: _slowed(lab, SLOW),
+        "response",
+        "backend-too-slow",
+        up="names",
+        undo=run_as_ever,
+    ),
+    BrokenLab(
+        "a body that stops",
+        lambda lab: _slowed(lab, STOPPING),
+        "response",
+        "body-incomplete",
+        up="names",
+        undo=run_as_ever,
+    ),
+    BrokenLab(
+        "one pod of three that answers 500",
+        _twin,
+        "response",
+        "pods-differ",
+        up="names",
+        mended_by="undo",
+        undo=kubectl("delete", f"deployment/{TWIN}", f"configmap/{TWIN}", "--ignore-not-found", "--wait"),
+    ),
+    BrokenLab(
+        "TLS that nobody serves",
+        patch("ingress", "my-app", merge={"spec": {"tls": [{"hosts": ["my-app.local"]}]}}),
+        "response",
+        "redirect-leads-nowhere",
+        up="names",
+        undo=patch("ingress", "my-app", merge={"spec": {"tls": None}}),
+    ),
+    BrokenLab(
+        "a redirect to TLS that nobody serves",
+        annotated("force-ssl-redirect", "true"),
+        "response",
+        "redirect-leads-nowhere",
+        up="names",
+        undo=unannotated("force-ssl-redirect"),
+    ),
+    BrokenLab(
+        "a login",
+        _login,
+        "response",
+        "controller-asks-for-login",
+        up="fine",
+        state="unknown",
+        mended_by="undo",
+        undo=_no_login,
+    ),
+    BrokenLab(
+        "a client that always gets to the same pod",
+        annotated("upstream-hash-by", "$remote_addr"),
+        "response",
+        "pod-not-reached",
+        up="fine",
+        state="unknown",
+        mended_by="undo",
+        undo=unannotated("upstream-hash-by"),
+    ),
     BrokenLab(
         "an app that answers 500 from every pod",
         lambda lab: run_instead(lab, "nginx", "-c", "/cfg/nginx.conf", config=FAILING),
