@@ -111,7 +111,7 @@ CAUSES: Mapping[str, Cause] = {
     "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have", 10),
     "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod", 10),
     "target-port-missing": Cause("pod", "the Service leads to a named port that its pods do not have", 10),
-    "endpoints-missing": Cause("pod", "no EndpointSlice of the Service has its pods, which are ready"),
+    "endpoints-missing": Cause("pod", "no EndpointSlice of the Service has its pods, which are ready", 30),
     "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, and others are not"),
@@ -120,17 +120,17 @@ CAUSES: Mapping[str, Cause] = {
         "response", "an answer came, and neither the controller nor the app has seen the request", passes=True
     ),
     "answered-by-other-pod": Cause(
-        "response", "the controller asked somebody whom the rule does not lead to", passes=True
+        "response", "the controller asked somebody whom the rule does not lead to", 30, passes=True
     ),
     "answerer-unknown": Cause("response", "an answer came, and the logs that say from whom cannot be read"),
-    "controller-has-no-route": Cause("response", "the ingress controller itself answers 404", passes=True),
-    "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503", passes=True),
-    "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502", passes=True),
-    "backend-not-http": Cause("response", "the pod takes the connection and does not speak HTTP"),
-    "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504"),
+    "controller-has-no-route": Cause("response", "the ingress controller itself answers 404", 30, passes=True),
+    "controller-has-no-backend": Cause("response", "the ingress controller itself answers 503", 30, passes=True),
+    "backend-refused": Cause("response", "the ingress controller reached no pod and answers 502", 30, passes=True),
+    "backend-not-http": Cause("response", "the pod takes the connection and does not speak HTTP", 30),
+    "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504", 30),
     "controller-answers": Cause("response", "the ingress controller answers itself, and the app is not asked", 30),
     "controller-asks-for-login": Cause("response", "the ingress controller asks for a login before it asks the app"),
-    "body-incomplete": Cause("response", "an answer began to come, and did not come whole"),
+    "body-incomplete": Cause("response", "an answer began to come, and did not come whole", 30),
     "redirect-leads-nowhere": Cause(
         "response", "the answer redirects to an address where nobody answers", 2, passes=True
     ),

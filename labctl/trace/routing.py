@@ -18,7 +18,7 @@ UNREADY = {"no-pod-ready", "pods-not-all-ready"}
 def rule(trail: Trail) -> Evidence:
     """A pod of the ingress controller is ready, and a rule of an Ingress of its class takes the request."""
     controller = trail.controller
-    pods = backend.controller_pods(trail.cluster, controller)
+    pods = trail.controller_pods()
     ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
     if not ready:
         reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"

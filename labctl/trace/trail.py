@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from labctl import observe
@@ -51,6 +51,7 @@ class Trail:
     """The rule that takes the request, once it is known."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
+    _controller_pods: list[dict[str, Any]] | None = None
     _end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
 
     def left(self, seconds: float) -> float:
@@ -103,6 +104,12 @@ class Trail:
             self._rules = rules.read(self.cluster, self.controller, self.hostname)
         return self._rules
 
+    def controller_pods(self) -> list[dict[str, Any]]:
+        """Return the pods of the ingress controller, read once."""
+        if self._controller_pods is None:
+            self._controller_pods = backend.controller_pods(self.cluster, self.controller)
+        return self._controller_pods
+
     def request(self) -> tuple[Exchange, LogSearch]:
         """Return the request that was made, and what the controller's log says of it; it is made once."""
         if self._asked is None:
@@ -121,7 +128,7 @@ class Trail:
 
     def forget(self) -> None:
         """Let the next hop that wants to know ask again."""
-        self._asked, self._rules = None, None
+        self._asked, self._rules, self._controller_pods = None, None, None
 
     def fetch(self) -> Exchange:
         """Make a request."""
@@ -136,7 +143,7 @@ class Trail:
         marks = [each.mark for each in exchanges if each.is_connected]
         if not marks:
             return LogSearch()
-        pods = [backend.placed(pod) for pod in backend.controller_pods(self.cluster, self.controller)]
+        pods = [backend.placed(pod) for pod in self.controller_pods()]
         seconds = self.left(access_log.LOG_SECONDS)
         return access_log.search(self.cluster, self.controller.namespace, pods, marks, seconds)
 
