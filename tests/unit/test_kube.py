@@ -188,6 +188,32 @@ def test_a_log_is_that_of_a_pod_or_of_one_of_its_containers_or_of_its_last_run(
     assert cluster.log("shop-1", "default", **asked) == ""
 
 
+@pytest.mark.parametrize(("tls", "target"), [(False, "shop-1:80"), (True, "https:shop-1:80")])
+def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls: bool, target: str) -> None:  # noqa: FBT001 - a column of the table
+    path = f"get /api/v1/namespaces/default/pods/{target}/proxy/a?b=c"
+    client.answers = {path: SimpleNamespace(status=200, read=lambda _size: b"hello \xff", close=lambda: None)}
+    assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", tls=tls) == (200, "hello \N{REPLACEMENT CHARACTER}")
+
+    for body, text in (
+        (b"busy \xff", "busy \N{REPLACEMENT CHARACTER}"),
+        ("x" * 3000, "x" * kube.BEGINNING),
+        (None, ""),
+    ):
+        refused = ApiException(status=503)
+        refused.body = body
+        client.answers = {path: refused}
+        assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", tls=tls) == (503, text)
+
+
+def test_a_pod_that_keeps_the_api_waiting_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
+    path = "get /api/v1/namespaces/default/pods/shop-1:80/proxy/"
+    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # no pool is at hand
+    with pytest.raises(NotReadyError):
+        impatient.ask_pod("shop-1", "default", 80, "/")
+
+    assert impatient.get("v1", "Node", "demo") == {"kind": "Node"}
+
+
 def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Client) -> None:
     assert cluster.delete("v1", "Service", "x", "default")
 
