@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 
 from labctl.trace.ingress_annotations import ANNOTATION, Refusal
 from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, labctl
@@ -34,7 +35,7 @@ def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None
             f"{', '.join(match.ignored)}",
             evidence,
             fix="Take out of the Ingress what has no effect.",
-            commands=(_without(trail, route.ingress, match.ignored),),
+            commands=(without(trail, route.ingress, match.ignored),),
             state=WARNING,
         )
     return None
@@ -77,7 +78,7 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
     namespace, _, name = ingress.partition("/")
     lab, commands = trail.lab.name, []
     if refusal.remove:
-        commands.append(_without(trail, ingress, refusal.remove))
+        commands.append(without(trail, ingress, refusal.remove))
     if refusal.loose_paths:
         change = [{"op": "replace", "path": place, "value": "ImplementationSpecific"} for place in refusal.loose_paths]
         text = json.dumps(change, separators=(",", ":"))
@@ -112,7 +113,7 @@ def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
     return ProblemError("ingress-path-missing", text, fix="Give the Ingress a rule for this path.", commands=commands)
 
 
-def _without(trail: Trail, ingress: str, names: tuple[str, ...]) -> str:
+def without(trail: Trail, ingress: str, names: Iterable[str]) -> str:
     """Return the line that takes annotations out of an Ingress."""
     namespace, _, name = ingress.partition("/")
     words = (f"{ANNOTATION}{each}-" for each in names)

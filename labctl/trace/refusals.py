@@ -21,6 +21,7 @@ SAID: Mapping[str, str] = {
     SILENT: "does not answer at port {port}",
 }
 """What the word of a pod means."""
+UNHEARD = "The ingress controller has not heard of what there is now; these lines make it read everything anew."
 OWN_WORDS = {502: "no answer came from whom it asked", 504: "whom it asked did not answer in time", 500: "no HTTP came"}
 
 
@@ -82,6 +83,13 @@ def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
         fix="Let the ingress controller speak TLS to the pods.",
         commands=(kubectl(trail.lab.name, *words),) if name else (),
     )
+
+
+def restarted(trail: Trail) -> tuple[str, ...]:
+    """Return the lines by which the ingress controller reads anew what there is, with the rights and options it needs."""
+    controller, lab = trail.controller, trail.lab.name
+    words = ("-n", controller.namespace, "rollout", "restart", f"deployment/{controller.deployment}")
+    return kubectl(lab, *words), labctl(lab, "up")
 
 
 def controller_log(trail: Trail) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from labctl.errors import LabError
-from labctl.trace import answers, redirects, refusals, verdict
+from labctl.trace import answers, misrouted, redirects, refusals, verdict
 from labctl.trace.answers import Answered
 from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
 from labctl.trace.trail import Trail
@@ -17,6 +17,16 @@ OWN: Mapping[int, tuple[str, str]] = {
     503: ("controller-has-no-backend", "it knows no pod behind the rule"),
 }
 """What a controller answers where it asks nobody."""
+GUARDS = (
+    "auth-url",
+    "whitelist-source-range",
+    "allowlist-source-range",
+    "denylist-source-range",
+    "limit-rps",
+    "limit-rpm",
+    "limit-connections",
+)
+"""Annotations by which a controller asks somebody else, or counts, before it asks the app."""
 API = "api-unreachable"
 
 
@@ -115,11 +125,25 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
             commands=(),
             state=UNKNOWN,
         )
-    cause, why = OWN.get(status, ("controller-answers", "the app was not asked"))
-    raise ProblemError(
-        cause,
-        f"{controller} itself answers {status}: {why}",
+    if guards := [name for name in GUARDS if trail.match and name in trail.match.notes]:
+        raise _guarded(trail, status, guards, evidence)
+    if status not in OWN:
+        text = f"{controller} itself answers {status}: the app was not asked"
+        fix = f"Its log may say more: `{refusals.controller_log(trail)}`."
+        raise ProblemError("controller-answers", text, evidence, fix=fix, commands=())
+    cause, why = OWN[status]
+    text = f"{controller} itself answers {status}: {why}"
+    raise ProblemError(cause, text, evidence, fix=refusals.UNHEARD, commands=refusals.restarted(trail))
+
+
+def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
+    """Return that what an Ingress asks of its controller keeps the request from the app."""
+    ingress = trail.match.route.ingress if trail.match else ""
+    said = " and ".join(guards)
+    return ProblemError(
+        "controller-answers",
+        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, and the app was not asked",
         evidence,
-        fix=f"Its log may say more: `{refusals.controller_log(trail)}`.",
-        commands=(),
+        fix=f"Let {said} let this client in; or take it out of the Ingress, as this line does.",
+        commands=(misrouted.without(trail, ingress, guards),),
     )

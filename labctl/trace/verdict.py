@@ -11,6 +11,9 @@ from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemErro
 from labctl.trace.survey import ERRORS, Outcome, Survey, limit, outcome, survey, unsure
 from labctl.trace.trail import Trail
 
+PASSED_ON = range(200, 499)
+"""What a controller logs of an answer that it had and gave to the client; 499 is a client that waited no longer."""
+
 __all__ = ["body_incomplete", "outcome", "require_served"]
 
 
@@ -62,15 +65,9 @@ def _strangers(trail: Trail, found: Survey, evidence: Evidence) -> ProblemError:
         f"the ingress controller asked {', '.join(sorted(found.strangers))}, and nobody with that address is behind "
         f"the Service {service}",
         evidence,
-        fix="It has not heard of the pods there are now; a restart makes it read them anew.",
-        commands=(_restart(trail),),
+        fix=refusals.UNHEARD,
+        commands=refusals.restarted(trail),
     )
-
-
-def _restart(trail: Trail) -> str:
-    controller = trail.controller
-    words = ("-n", controller.namespace, "rollout", "restart", f"deployment/{controller.deployment}")
-    return kubectl(trail.lab.name, *words)
 
 
 def _differ(trail: Trail, outcomes: Mapping[str, Outcome], found: Survey, evidence: Evidence) -> ProblemError:
@@ -122,7 +119,8 @@ def _all_bad(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence
 def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return that the controller asked pods, and no answer of it came to the client."""
     who = ", ".join(bad) or first.asked
-    if not first.exchange.is_silent:
+    has_passed = first.record is not None and first.record.status in PASSED_ON
+    if has_passed or not first.exchange.is_silent:
         return body_incomplete(trail, bad, evidence)
     text = f"{who} took the request and began no answer in time; the ingress controller asked {first.asked}"
     return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)

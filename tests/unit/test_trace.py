@@ -291,9 +291,12 @@ PATCH = f"{KUBECTL} -n default patch ingress my-app --type=merge -p"
 RESTART = ("labctl --name demo exec -- kubectl -n metallb-system rollout restart daemonset speaker",)
 
 
-def _own(status: int, cause: str) -> Breakage:
+RESTART = f"{KUBECTL} -n ingress-nginx rollout restart deployment/ingress-nginx-controller"
+
+
+def _own(status: int, cause: str, *commands: str) -> Breakage:
     """The controller answers itself: its log has no server that it asked."""
-    return Breakage(lambda world: world.answers(status, None, server="-"), "response", cause, ())
+    return Breakage(lambda world: world.answers(status, None, server="-"), "response", cause, commands)
 
 
 BREAKAGES = {
@@ -440,8 +443,8 @@ BREAKAGES = {
         "answered-by-another",
         (f"ip neigh show {ADDRESS}",),
     ),
-    "a controller that knows no such name": _own(404, "controller-has-no-route"),
-    "a controller that has no pod": _own(503, "controller-has-no-backend"),
+    "a controller that knows no such name": _own(404, "controller-has-no-route", RESTART, *UP),
+    "a controller that has no pod": _own(503, "controller-has-no-backend", RESTART, *UP),
     "a controller that answers by itself": _own(200, "controller-answers"),
     "a controller that the app refuses": Breakage(
         lambda world: world.answers(502, None), "response", "backend-refused", ()

@@ -165,6 +165,22 @@ def test_the_only_pod_says_itself_why_it_does_not_answer(world: World, name: str
     assert hop["fix"]
 
 
+@pytest.mark.parametrize(("status", "guard"), [(403, "whitelist-source-range"), (500, "auth-url"), (429, "limit-rps")])
+def test_what_the_ingress_asks_of_its_controller_is_named_where_it_answers_itself(
+    world: World, status: int, guard: str
+) -> None:
+    hop = response(world.annotate(guard, "1").answers(status, None, server="-"))
+
+    assert (hop["state"], hop["cause"]) == ("broken", "controller-answers")
+    assert hop["commands"] == [f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}{guard}-"]
+
+
+def test_an_answer_that_the_controller_passed_on_and_nobody_got_did_not_come_whole(world: World) -> None:
+    world.client.log = LOG.replace("{status}", "200")
+
+    assert response(say(world, late(FIRST)))["cause"] == "body-incomplete"
+
+
 @pytest.mark.parametrize("is_ours", [True, False])
 def test_a_service_that_leads_to_another_port_than_the_pods_name_is_led_there(world: World, is_ours: bool) -> None:  # noqa: FBT001 - a column of the table
     world.set(APP_POD, spec={"containers": [{"ports": [{"containerPort": 8080}]}]})
