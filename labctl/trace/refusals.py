@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from labctl.trace import answers, backend, direct, renewal
+from labctl.trace import answers, backend, renewal
 from labctl.trace.answers import Answered
 from labctl.trace.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
 from labctl.trace.ingress_annotations import ANNOTATION
@@ -36,16 +36,6 @@ def nothing_came(trail: Trail, answered: Answered, evidence: Evidence) -> Proble
         text = f"{trail.address} took the connection, and no HTTP came: {exchange.failure}"
     fix = f"The ingress controller's log may say why: `{controller_log(trail)}`."
     return ProblemError("no-answer", text, evidence, fix=fix, commands=())
-
-
-def asked_itself(trail: Trail, answered: Answered) -> Word | None:
-    """Return what the pod that the controller asked in vain says itself; None where it is no pod."""
-    record = answered.record
-    endpoint = next((each for each in answers.everyone(trail) if record and each["address"] == record.server), None)
-    if endpoint is None or not endpoint["pod"] or record is None:
-        return None
-    namespace = trail.seen["pod"]["namespace"]
-    return direct.ask(trail.cluster, namespace, endpoint["pod"], record.port or endpoint["port"], trail.path)
 
 
 def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Evidence) -> ProblemError:

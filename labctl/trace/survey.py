@@ -33,6 +33,8 @@ class Outcome:
 
     status: int | None
     failure: str = ""
+    detail: str = ""
+    """What is another one for each pod that fails in the same way."""
 
     @property
     def is_bad(self) -> bool:
@@ -45,7 +47,7 @@ class Outcome:
         return self.is_bad, self.status or 1000
 
     def __str__(self) -> str:
-        parts = (f"HTTP {self.status}" if self.status else "", self.failure)
+        parts = (f"HTTP {self.status}" if self.status else "", self.failure, self.detail)
         return ", ".join(filter(None, parts))
 
 
@@ -60,6 +62,8 @@ class Survey:
     asked: int = 0
     is_limited: bool = False
     """Whether the controller began to answer itself: it limits how often a client may ask."""
+    refused: dict[str, Outcome] = field(default_factory=dict)
+    """Those of which the controller says that they did not answer it, until they have said more themselves."""
     missing: set[str] = field(default_factory=set)
     """Who got no request."""
     words: dict[str, Word] = field(default_factory=dict)
@@ -69,7 +73,9 @@ class Survey:
         """Count one request."""
         self.asked += 1
         exchange, record = answered.exchange, answered.record
-        if answered.pod is not None:
+        if answered.pod is not None and answered.is_maybe_own:
+            self.refused[answered.pod] = outcome(answered)
+        elif answered.pod is not None:
             found = outcome(answered)
             worst = max(found, self.outcomes.get(answered.pod, found), key=lambda each: each.rank)
             self.outcomes[answered.pod] = worst
@@ -85,7 +91,8 @@ def outcome(answered: Answered) -> Outcome:
     if exchange.status is None:
         return Outcome(None, "no answer in time" if exchange.is_silent else exchange.failure)
     if not exchange.body.is_served:
-        return Outcome(exchange.status, f"the body is {exchange.body.state} after {exchange.body.received} bytes")
+        body = exchange.body
+        return Outcome(exchange.status, f"the body is {body.state}", f"after {body.received} bytes")
     if answered.is_maybe_own:
         return Outcome(exchange.status, "as the ingress controller says")
     return Outcome(exchange.status)
@@ -106,7 +113,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     took = first.exchange.seconds.get("first_byte") or 0.0
     patience = max(PATIENCE_SECONDS, SLOWER * took)
     with trail.line() as line:
-        while (missing := wanted - found.outcomes.keys()) and not found.is_limited:
+        while (missing := wanted - found.outcomes.keys() - found.refused.keys()) and not found.is_limited:
             count = min(len(missing), limit(len(wanted)) - found.asked)
             batch: list[Exchange] = []
             while len(batch) < count and (seconds := trail.left(patience)) > SPARE_SECONDS:
@@ -118,9 +125,9 @@ def survey(trail: Trail, first: Answered) -> Survey:
             logged = trail.search(*batch)
             for exchange in batch:
                 found.note(answers.identified(trail, exchange, logged), addresses)
-    found.missing = wanted - found.outcomes.keys()
+    found.missing = wanted - found.outcomes.keys() - found.refused.keys()
     for each in endpoints:
-        if each["pod"] in found.missing and trail.left(patience) > SPARE_SECONDS:
+        if each["pod"] in found.missing | found.refused.keys() and trail.left(patience) > SPARE_SECONDS:
             found.words[each["pod"]] = _word(trail, each)
     return found
 

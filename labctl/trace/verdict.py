@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from labctl.trace import direct, refusals
 from labctl.trace.answers import Answered
-from labctl.trace.direct import ANSWERED, Word
+from labctl.trace.direct import ANSWERED
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl
 from labctl.trace.survey import ERRORS, Outcome, Survey, limit, outcome, survey, unsure
 from labctl.trace.trail import Trail
@@ -20,19 +20,19 @@ __all__ = ["body_incomplete", "outcome", "require_served"]
 def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     """Return if every pod serves the request, and in the same way. Raises ProblemError."""
     found = survey(trail, first)
-    evidence["pods"] = [_shown(pod, each) for pod, each in found.outcomes.items()]
+    evidence["pods"] = [_shown(pod, each) for pod, each in {**found.outcomes, **found.refused}.items()]
     evidence["requests"] = found.asked
     if found.strangers:
         raise _strangers(trail, found, evidence)
     if first.pod is None and not first.is_the_apps:  # an endpoint that is no pod, a Service's address, another host
         raise refusals.unanswered(trail, first, None, evidence)
-    outcomes = {**found.outcomes, **_by_word(found.words)}
-    kinds = {(each.status, each.failure.partition(" after ")[0]) for each in outcomes.values()}
+    outcomes = {**found.outcomes, **found.refused, **_by_word(found)}
+    kinds = {(each.status, each.failure) for each in outcomes.values()}
     if len(kinds) > 1:
         raise _differ(trail, outcomes, found, evidence)
     bad = {pod: each for pod, each in outcomes.items() if each.is_bad}
     if bad or outcome(first).is_bad:
-        raise _all_bad(trail, first, bad, evidence)
+        raise _all_bad(trail, first, found, bad, evidence)
     if direct.is_tls(first.status, first.exchange.body.beginning.decode(errors="replace")):
         raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, and was asked in HTTP", evidence)
     _require_reached(trail, found, evidence)
@@ -49,11 +49,11 @@ def _shown(pod: str, found: Outcome) -> Evidence:
     return {"pod": pod, "status": found.status, **({"failure": found.failure} if found.failure else {})}
 
 
-def _by_word(words: Mapping[str, Word]) -> dict[str, Outcome]:
-    """Return those that got no request, and that say themselves that they serve nobody, or an error."""
+def _by_word(found: Survey) -> dict[str, Outcome]:
+    """Return those that say themselves that they serve nobody, or answer an error."""
     return {
-        pod: Outcome(word.status, "" if word.status else f"{word.kind}: {word.text}")
-        for pod, word in words.items()
+        pod: Outcome(word.status) if word.status else Outcome(None, word.kind, word.text)
+        for pod, word in found.words.items()
         if word.is_failure or (word.kind == ANSWERED and word.status in ERRORS)
     }
 
@@ -73,7 +73,7 @@ def _strangers(trail: Trail, found: Survey, evidence: Evidence) -> ProblemError:
 def _differ(trail: Trail, outcomes: Mapping[str, Outcome], found: Survey, evidence: Evidence) -> ProblemError:
     bad = [pod for pod, each in outcomes.items() if each.is_bad] or list(outcomes)
     told = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
-    is_hidden = all(pod in found.words and found.words[pod].status is None for pod in bad)
+    is_hidden = all(pod in found.words and found.words[pod].is_failure and pod not in found.refused for pod in bad)
     evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
     hidden = "; the ingress controller asks another pod in its place" if is_hidden else ""
     text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {told}{hidden}"
@@ -101,7 +101,9 @@ def _owner(trail: Trail, namespace: str, pod: str) -> str:
     return next((str(each.get("uid", "")) for each in found["metadata"].get("ownerReferences") or []), "")
 
 
-def _all_bad(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+def _all_bad(
+    trail: Trail, first: Answered, found: Survey, bad: Mapping[str, Outcome], evidence: Evidence
+) -> ProblemError:
     """Return that all pods fail in the same way, and how."""
     status = first.status
     if first.exchange.status is None:
@@ -109,7 +111,7 @@ def _all_bad(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence
     if not first.exchange.body.is_served:
         return body_incomplete(trail, bad, evidence)
     if first.is_maybe_own:
-        word = refusals.asked_itself(trail, first)
+        word = found.words.get(first.pod or "")
         if word is None or word.kind != ANSWERED or word.status != status:
             return refusals.unanswered(trail, first, word, evidence)
     text = f"the app itself answers {status}: {', '.join(bad) or first.asked}"

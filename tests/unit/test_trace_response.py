@@ -93,6 +93,8 @@ TWO_PODS = {
     "one body stops": Answers((came(), part(SECOND)), "broken", "pods-differ"),
     "both bodies stop": Answers((part(FIRST), part(SECOND)), "broken", "body-incomplete"),
     "one answers 404": Answers((came(), came(SECOND, 404)), "broken", "pods-differ"),
+    "both refuse": Answers((own(502),), "broken", "backend-refused", REFUSED),
+    "one refuses, and the other is not asked in its place": Answers((own(502), came(SECOND)), "broken", "pods-differ"),
     "one gets no request, and refuses": Answers((came(),), "warning", "pods-differ", REFUSED),
     "one gets no request, and ends connections": Answers((came(),), "warning", "pods-differ", EMPTY),
     "one gets no request, and is late": Answers((came(),), "warning", "pods-differ", LATE),
