@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from labctl.trace import direct, refusals
+from labctl.trace import direct, node_facts, refusals
 from labctl.trace.answers import Answered
 from labctl.trace.direct import ANSWERED
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl
@@ -41,7 +41,9 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return that an answer began to come, and did not come whole."""
     told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
-    text = f"an answer came, and not the whole of it: {told}"
+    evidence["mtus"] = way = node_facts.mtus(trail)
+    sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
+    text = f"an answer came, and not the whole of it: {told}; MTUs on the way: {sizes or 'not known'}"
     return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
 
 

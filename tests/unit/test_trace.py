@@ -291,7 +291,7 @@ PATCH = f"{KUBECTL} -n default patch ingress my-app --type=merge -p"
 RESTART = ("labctl --name demo exec -- kubectl -n metallb-system rollout restart daemonset speaker",)
 
 
-RESTART = f"{KUBECTL} -n ingress-nginx rollout restart deployment/ingress-nginx-controller"
+READ_ANEW = f"{KUBECTL} -n ingress-nginx rollout restart deployment/ingress-nginx-controller"
 
 
 def _own(status: int, cause: str, *commands: str) -> Breakage:
@@ -443,8 +443,8 @@ BREAKAGES = {
         "answered-by-another",
         (f"ip neigh show {ADDRESS}",),
     ),
-    "a controller that knows no such name": _own(404, "controller-has-no-route", RESTART, *UP),
-    "a controller that has no pod": _own(503, "controller-has-no-backend", RESTART, *UP),
+    "a controller that knows no such name": _own(404, "controller-has-no-route", READ_ANEW, *UP),
+    "a controller that has no pod": _own(503, "controller-has-no-backend", READ_ANEW, *UP),
     "a controller that answers by itself": _own(200, "controller-answers"),
     "a controller that the app refuses": Breakage(
         lambda world: world.answers(502, None), "response", "backend-refused", ()
