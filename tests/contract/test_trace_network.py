@@ -146,7 +146,7 @@ def test_a_request_that_is_not_answered_says_how_far_it_came() -> None:
         assert cut_off.seconds["first_byte"] is None
         assert refused.status is None
         assert "refused" in refused.failure
-        assert refused.seconds == {"connect": None, "first_byte": None}
+        assert refused.seconds == {"connect": None, "first_byte": None, "body": None}
 
     assert ended(start(looked)) == 0
 

@@ -221,7 +221,6 @@ ROWS = (
         _separate_pods_and_speakers,
         "node",
         "pods-and-speakers-apart",
-        up="names",
         undo=_join_pods_and_speakers,
     ),
     BrokenLab(
