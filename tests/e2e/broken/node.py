@@ -213,7 +213,6 @@ ROWS = (
         _keep_the_speaker_off,
         "node",
         "speaker-not-ready",
-        up="names",
         undo=_let_the_speaker_on,
     ),
     BrokenLab(
