@@ -124,10 +124,11 @@ class Isolation:
         """
         try:
             if not self.is_entered():
+                if not (SETTINGS / self.namespace / "hosts").exists():
+                    self._write_settings()  # else the machine's own file would be the one that is seen and written
                 namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
         except OSError as error:
-            told = f"cannot enter the network namespace {self.namespace}: {error.filename}: {error.strerror}"
-            raise _closed(told) from error
+            raise _closed(f"cannot enter {self.namespace}: {error.filename}: {error.strerror}") from error
         forget_engine(os.environ)
         os.environ.update(self.environment)
 

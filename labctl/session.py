@@ -13,17 +13,15 @@ from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from labctl import caller, config, endings, locks, paths, record, steps, ui
+from labctl import caller, config, endings, locks, paths, record, ui
 from labctl.bundle import Bundle
 from labctl.context import Context
-from labctl.doctor.pool import settled
 from labctl.errors import LabError, MissingError, UsageError
 from labctl.events import NO_HOSTS, Emit, Event, HostsEntry
 from labctl.isolation import Isolation
 from labctl.lab import Node
 from labctl.log import logging_to
 from labctl.plan import Plan, Progress, Step, execute
-from labctl.preflight import may_isolate
 from labctl.providers.engine import engine_answers
 from labctl.proxies import without_proxy
 
@@ -50,6 +48,9 @@ def asked(
     to_boot: bool = False,
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
+    from labctl import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that was made needs none
+    from labctl.doctor.pool import settled  # noqa: PLC0415 - the same
+
     file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
     folder, made = record.folder_of(lab.name), record.read(paths.state(lab.name))
@@ -59,7 +60,7 @@ def asked(
         isolated = isolated or made.isolated
     elif not isolated:
         inside = Isolation(lab.name, lab.network, folder).is_entered()
-        isolated = inside or (may_isolate() and not engine_answers())
+        isolated = inside or (preflight.may_isolate() and not engine_answers())
     bundle = bundle or paths.named_bundle()
     if bundle is None and made is not None:
         bundle = made.bundle
@@ -231,13 +232,15 @@ def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: Hos
 
 def build_bundle(session: Session, *, may_install: bool) -> Bundle:
     """Make the bundle of this labctl complete in the cache, reported as a run of one step."""
+    from labctl.steps import build_bundle as step  # noqa: PLC0415 - few commands take steps
+
     lab = config.from_values({})
     context = Context(lab, record.folder_of(lab.name), paths.cache(), may_install=may_install)
     log = context.cache / "log"
     with reported(session, log) as tell:
         context.cache.mkdir(parents=True, exist_ok=True)
         with logging_to(log):
-            execute((Step("bundle", "makes the bundle", steps.build_bundle),), context, tell)
+            execute((Step("bundle", "makes the bundle", step),), context, tell)
     return context.bundle
 
 

@@ -93,6 +93,7 @@ def test_a_namespace_is_entered_once_and_no_other_engine_is_known_in_there(
     demo.enter()
 
     assert entered == ([] if inside else [namespace])
+    assert (isolation.SETTINGS / demo.namespace / "hosts").exists() is not inside
     assert os.environ == {**demo.environment, "KEPT": "kept"}
 
 

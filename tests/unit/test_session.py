@@ -13,7 +13,7 @@ from typing import Any, Literal, NoReturn
 import pytest
 from fakes import lab
 
-from labctl import caller, config, locks, log, paths, record, session
+from labctl import caller, config, locks, log, paths, preflight, record, session
 from labctl.context import Context
 from labctl.errors import MissingError, NotReadyError, Terminated, UsageError
 from labctl.events import HostsEntry, Say
@@ -45,7 +45,7 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
     monkeypatch.setattr(session, "engine_answers", lambda: engine)
-    monkeypatch.setattr(session, "may_isolate", lambda: root)
+    monkeypatch.setattr(preflight, "may_isolate", lambda: root)
 
 
 def _plan(acts: list[str], *, fails: BaseException | None = None) -> Plan[Context]:
