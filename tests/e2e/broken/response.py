@@ -19,7 +19,7 @@ http { access_log /dev/stdout; server { listen 80; location / { return 500; } } 
 SLOW = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
 http {
-  access_log /dev/stdout; limit_req_zone $server_name zone=slow:1m rate=1r/m;
+  access_log /dev/stdout; limit_req_zone $server_port zone=slow:1m rate=1r/m;
   server { listen 80; location / { limit_req zone=slow burst=1000; root /usr/share/nginx/html; } }
 }
 """
@@ -27,14 +27,14 @@ http {
 STOPPING = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
 http {
-  access_log /dev/stdout; default_type text/html; limit_req_zone $server_name zone=slow:1m rate=1r/m;
+  access_log /dev/stdout; default_type text/html; limit_req_zone $server_port zone=slow:1m rate=1r/m;
   server {
     listen 80; ssi on;
     location / { return 200 '%s<!--# include virtual="/rest" -->'; }
     location /rest { limit_req zone=slow burst=1000; root /usr/share/nginx/html; try_files /index.html =404; }
   }
 }
-""" % ("begin " * 1000)
+""" % ("begin " * 500)
 """After one request the rest of every further body waits a minute."""
 DEAF = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
