@@ -25,6 +25,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 
 from labctl import cli, paths, record
 from labctl.cli.tree import commands, tree
+from labctl.demo import library
 from labctl.doctor import surroundings
 from labctl.errors import ExitCode
 
@@ -34,6 +35,7 @@ NEEDED = {"shell": "bash"}
 """What stands for arguments that are not free; for all others, a word."""
 NUMBERS = itertools.count()
 NO_PROCESSES = Path("/nowhere")
+SHORT_DEMOS = Path(__file__).parent / "short_demos"
 ODD_WORDS = ("", "x" * 5000, "a/" * 3000, "\udcff\udcfe", "a\x1b[2J\nb\r\t\x07", "-", "a..b", "*", "\N{SNOWMAN}", "1e9")
 
 
@@ -401,6 +403,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
     monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
     monkeypatch.setattr(surroundings, "PROCESSES", NO_PROCESSES)
+    monkeypatch.setattr(library, "OWN", SHORT_DEMOS)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

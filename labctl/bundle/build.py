@@ -80,10 +80,17 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
 def recipe_id() -> str:
     """The id of the bundle that `build` makes here; another pin, or another file of labctl's own, makes it another id."""
     digest = hashlib.sha256(repr((MAKERS, images.EPOCH, RECIPE)).encode())
-    here = Path(__file__).parent
-    for path in sorted(path for folder in ("go", "rootfs") for path in (here / folder).rglob("*") if path.is_file()):
-        digest.update(str(path.relative_to(here)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    digest.update(_own_files(Path(__file__).parent))
     return f"kubernetes-{VERSIONS['kubernetes']}-{_architecture()}-{digest.hexdigest()[:8]}"
+
+
+@functools.cache
+def _own_files(here: Path) -> bytes:
+    """Return the names and checksums of the files of labctl's own that go into a bundle; they do not change meanwhile."""
+    files = sorted(path for folder in ("go", "rootfs") for path in (here / folder).rglob("*") if path.is_file())
+    return b"".join(
+        str(path.relative_to(here)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest() for path in files
+    )
 
 
 def made_images() -> tuple[str, ...]:

@@ -221,10 +221,10 @@ def test_the_id_changes_with_a_file_of_labctls_own(tmp_path: Path, monkeypatch: 
     here = Path(building.__file__).parent
     for folder in ("go", "rootfs"):
         shutil.copytree(here / folder, tmp_path / folder)
-    monkeypatch.setattr(building, "__file__", str(tmp_path / "build.py"))
     before = recipe_id()
     with (tmp_path / "go/etcd/go.sum").open("a", encoding="utf-8") as file:
         file.write("\n")
+    monkeypatch.setattr(building, "__file__", str(tmp_path / "build.py"))
     assert recipe_id() != before
 
 
