@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from labctl.trace import rules
 from labctl.trace.ingress_annotations import ANNOTATION, Refusal
 from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.routes import Route
@@ -53,7 +54,7 @@ def unmatched(trail: Trail) -> ProblemError:
         namespace, _, name = ingress.partition("/")
         wanted = f'{{"spec":{{"ingressClassName":"{controller.ingress_class}"}}}}'
         if its_class == controller.ingress_class and not found.classes:
-            return ProblemError("ingress-class-missing", f"there is no IngressClass {its_class} of {controller.name}")
+            return _unclassed(trail)
         return ProblemError(
             "ingress-class-other",
             f"the Ingress {ingress} has the class {its_class}; {controller.name} serves the class "
@@ -71,6 +72,21 @@ def unmatched(trail: Trail) -> ProblemError:
         f"only canary Ingresses name {trail.hostname}, and no other Ingress does; there are rules for {hosts}",
         fix="Give the hostname an Ingress that is not a canary.",
         commands=(),
+    )
+
+
+def _unclassed(trail: Trail) -> ProblemError:
+    """Return that the controller's IngressClass is not there, or is another controller's, which none can change."""
+    name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
+    found = trail.cluster.get(rules.API, "IngressClass", name)
+    if found is None:
+        return ProblemError("ingress-class-missing", f"there is no IngressClass {name} of {controller}")
+    its = found.get("spec", {}).get("controller", "nobody")
+    return ProblemError(
+        "ingress-class-missing",
+        f"the IngressClass {name} is of {its}, and {controller} serves those of {rules.CONTROLLER} only",
+        fix=f"Delete the IngressClass, whose controller cannot be changed, and run `{labctl(lab, 'up')}`.",
+        commands=(kubectl(lab, "delete", "ingressclass", name), labctl(lab, "up")),
     )
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from .broken import BrokenLab, table, trial
 from .broken.breaking import hosts_file
-from .reallab import RealLab
+from .reallab import RealLab, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -55,6 +55,24 @@ def test_a_name_that_no_lab_serves_is_none_of_ours(lab: RealLab, hostname: str) 
 
     assert (name["state"], name["cause"], name["commands"]) == ("broken", "hostname-not-served", [])
     assert {hop["state"] for hop in others} == {"not reached"}
+
+
+def test_a_request_is_followed_while_the_api_server_is_away(lab: RealLab) -> None:
+    node, manifest = f"{lab.name}-control-plane", "/etc/kubernetes/manifests/kube-apiserver.yaml"
+    lab.docker("exec", node, "mv", manifest, "/root/")
+    try:
+        traced, seconds = eventually(lambda: trial.traced(lab), lambda seen: not trial.is_well(seen[0]))
+        status = lab.status(code=8)
+
+        assert [hop["state"] for hop in traced["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
+        assert {hop["cause"] for hop in traced["hops"]} == {None, "api-unreachable"}
+        assert traced["ok"]
+        assert seconds < trial.TRACE_SECONDS
+        assert [problem["id"] for problem in status["problems"]] == ["api-unreachable"]
+        assert [app["http"] for app in status["apps"]] == [200]
+    finally:
+        lab.docker("exec", node, "mv", "/root/kube-apiserver.yaml", manifest)
+        eventually(lambda: trial.traced(lab)[0], trial.is_well, seconds=120)
 
 
 @pytest.mark.parametrize("row", table.ROWS, ids=lambda row: row.name)

@@ -325,6 +325,12 @@ DOUBTS: Mapping[str, Doubt] = {
         commands=(f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}server-snippet-",),
     ),
     "no IngressClass": Doubt(lambda world: world.unrouted().lose(CLASS), 3, "ingress-class-missing", commands=UP),
+    "an IngressClass of another controller": Doubt(
+        lambda world: world.unrouted().set(CLASS, spec={"controller": "example.com/other"}),
+        3,
+        "ingress-class-missing",
+        commands=(f"{KUBECTL} delete ingressclass nginx", *UP),
+    ),
     "one pod of two waits": Doubt(waiting, 4, "pods-not-all-ready", "warning"),
     "replicas that somebody took away": Doubt(lambda world: scaled_down(world, 0), 4, "no-pods-wanted", commands=UP),
     "replicas that nobody makes": Doubt(lambda world: scaled_down(world, 2), 4, "no-pod-ready"),

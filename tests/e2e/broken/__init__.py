@@ -13,7 +13,7 @@ export `ROWS`, `table` puts them together, `breaking` has what rows are made fro
 4. `up`, by the row's word:
    "mends": it exits with 0, and `trace` is well at once. Where the hop's commands are more than `labctl up`, the lab is
    then broken a second time.
-   "names": it exits with 6 within 45 seconds, and its error's id is the cause, or `up_id`.
+   "names": it exits with 6 (5 where Kubernetes refuses) within 45 seconds, and its error's id is the cause, or `up_id`.
    "fine": it exits with 0 and leaves the lab as it is.
 5. The lab is mended. "commands": every command that the hop printed is executed literally, by `sh -c`, with labctl on
    the PATH; there is at least one. "undo": the hop printed no command, and `undo` mends the lab; only for a cause in

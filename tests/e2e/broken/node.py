@@ -9,7 +9,7 @@ from typing import Any
 from e2e.reallab import RealLab, eventually, run
 
 from . import Act, BrokenLab
-from .breaking import ADDRESS, CONTROLLER, METALLB, SERVICE, in_turn, kubectl, patch, rolled_out
+from .breaking import ADDRESS, CONTROLLER, METALLB, SERVICE, in_turn, kubectl, patch, replace, rolled_out
 
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
 SPEAKER = ("daemonset", "speaker", *METALLB)
@@ -278,6 +278,21 @@ ROWS = (
         "kube-proxy-not-running",
         up="names",
         undo=_let_kube_proxy_on,
+    ),
+    BrokenLab(
+        "a Service that selects no pod of the controller",
+        patch(*SERVICE, merge={"spec": {"selector": {"app.kubernetes.io/component": "other"}}}),
+        "node",
+        "controller-not-selected",
+    ),
+    BrokenLab(
+        "a Service with another port",
+        replace("/spec/ports/0/port", 81, *SERVICE),
+        "node",
+        "service-port-missing",
+        up="names",
+        undo=replace("/spec/ports/0/port", 80, *SERVICE),
+        up_id="kubernetes-refused",
     ),
     BrokenLab(
         "a node that does not forward",

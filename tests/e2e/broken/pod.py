@@ -24,6 +24,14 @@ ROWS = (
         up="names",
         undo=patch("service", "my-app", merge={"spec": {"selector": {"tier": None}}}),
     ),
+    BrokenLab("no Service of the app", kubectl("delete", "service", "my-app"), "pod", "backend-service-missing"),
+    BrokenLab(
+        "no Deployment of the app",
+        kubectl("delete", "deployment", "my-app"),
+        "pod",
+        "selector-matches-nothing",
+        up_id="app-not-ready",
+    ),
     BrokenLab("no replicas", kubectl("scale", "deployment", "my-app", "--replicas=0"), "pod", "no-pods-wanted"),
     BrokenLab(
         "a target port that no pod has",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 from e2e.reallab import RealLab
 
 from . import BrokenLab
 from .breaking import annotated, kubectl, patch, set_rule, unannotated
 
 RIVAL = "broken-rival"
+OTHERS = "example.com/other"
 
 
 def _rival(lab: RealLab) -> None:
@@ -15,6 +18,20 @@ def _rival(lab: RealLab) -> None:
     lab.kubectl("expose", "deployment", "my-app", f"--name={RIVAL}", "--port=80", "--target-port=http")
     backend = f"my-app.local/*={RIVAL}:80"
     lab.kubectl("create", "ingress", RIVAL, "--class=nginx", f"--rule={backend}")
+
+
+def _class_of_another(lab: RealLab) -> None:
+    lab.kubectl("delete", "ingressclass", "nginx")
+    other = {"apiVersion": "networking.k8s.io/v1", "kind": "IngressClass", "metadata": {"name": "nginx"}}
+    file = lab.state_home / "class.json"
+    file.write_text(json.dumps({**other, "spec": {"controller": OTHERS}}), encoding="utf-8")
+    lab.kubectl("create", "-f", str(file))
+
+
+def _own_class(lab: RealLab) -> None:
+    if OTHERS in lab.kubectl("get", "ingressclass", "nginx", "--ignore-not-found", "-o", "yaml"):
+        lab.kubectl("delete", "ingressclass", "nginx")
+        lab.up()
 
 
 ROWS = (
@@ -26,6 +43,16 @@ ROWS = (
     ),
     BrokenLab("a wrong host", set_rule("host", "other.local"), "rule", "ingress-missing"),
     BrokenLab("a wrong path", set_rule("http/paths/0/path", "/shop"), "rule", "ingress-path-missing"),
+    BrokenLab("no Ingress", kubectl("delete", "ingress", "my-app"), "rule", "ingress-missing"),
+    BrokenLab(
+        "an IngressClass of another controller",
+        _class_of_another,
+        "rule",
+        "ingress-class-missing",
+        up="names",
+        undo=_own_class,
+        up_id="kubernetes-refused",
+    ),
     BrokenLab("no IngressClass", kubectl("delete", "ingressclass", "nginx"), "rule", "ingress-class-missing"),
     BrokenLab(
         "a snippet",

@@ -16,6 +16,8 @@ TIMES = 3
 TRACE_SECONDS = 5.0
 NAMED_SECONDS = 45.0
 MENDING_SECONDS = 180.0
+NOT_READY = 6
+EXIT_CODES = {"kubernetes-refused": 5}
 
 Trace = Mapping[str, Any]
 
@@ -111,7 +113,7 @@ def _agrees(lab: RealLab, row: BrokenLab) -> None:
 
 def _refused(lab: RealLab, row: BrokenLab) -> float:
     """`up` names what it cannot mend; return the seconds that it took."""
-    result = lab.up(code=6).result()
+    result = lab.up(code=EXIT_CODES.get(row.up_id, NOT_READY)).result()
     assert result["error"]["id"] == (row.up_id or row.cause), result["error"]
     seconds = float(result["seconds"])
     assert seconds < NAMED_SECONDS
