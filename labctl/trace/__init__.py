@@ -42,6 +42,8 @@ WATCH_SECONDS = 1.0
 AGAIN_SECONDS = 1.5
 """For how long a hop is looked at again where what is broken may pass."""
 LOOK_SECONDS = 0.3
+ENOUGH_SECONDS = 1.0
+"""With less time than that left, an answer that is on its way would be taken for none."""
 HOPS: Mapping[str, Hop] = {
     "name": names.name,
     "address": hops.address,
@@ -86,6 +88,8 @@ def follow(
         elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.seen["rule"]:
             reports[name] = {**reports["rule"], "hop": name}
             trail.seen[name] = {}
+        elif name == "response" and trail.left(ENOUGH_SECONDS) < ENOUGH_SECONDS:
+            reports[name] = _reported(name, trail, _late())
         else:
             reports[name] = _explained(trail, reports, _settled(name, trail))
     ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
@@ -191,6 +195,16 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
         "commands": list(up if problem.commands is None else problem.commands),
         "evidence": evidence,
     }
+
+
+def _late() -> ProblemError:
+    return ProblemError(
+        "no-time-left",
+        "the hops before took so long that no time is left to wait for an answer: this machine, or its disk, is busy",
+        fix="Ask again when it is less busy.",
+        commands=(),
+        state=UNKNOWN,
+    )
 
 
 def _not_reached(name: str) -> HopReport:

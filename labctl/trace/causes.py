@@ -104,6 +104,9 @@ CAUSES: Mapping[str, Cause] = {
     "ingress-path-missing": Cause("rule", "no rule for the hostname matches the path", 10),
     "ingress-class-missing": Cause("rule", "there is no IngressClass that the controller serves", 10),
     "ingress-refused": Cause("rule", "the controller serves nothing of an Ingress that it does not take as it is", 10),
+    "guard-unusable": Cause(
+        "rule", "the controller serves nothing of an Ingress whose login or certificate it cannot use", 10
+    ),
     "rules-collide": Cause("rule", "several Ingresses have the same rule and lead to different Services"),
     "annotation-ignored": Cause("rule", "the Ingress has annotations that the controller does not know"),
     "rule-not-found": Cause("rule", "the request was answered by a pod, and labctl cannot tell by which rule"),
@@ -115,6 +118,7 @@ CAUSES: Mapping[str, Cause] = {
     "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, and others are not"),
+    "no-time-left": Cause("response", "the hops before took so long that no answer was waited for"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(
         "response", "an answer came, and neither the controller nor the app has seen the request", passes=True

@@ -30,6 +30,8 @@ class Refusal:
     """The annotations that it would have to lose."""
     loose_paths: tuple[str, ...] = ()
     """Where in the Ingress a `pathType` is that would have to be ImplementationSpecific."""
+    is_of_guard: bool = False
+    """Whether these annotations keep strangers out of the app."""
 
 
 def value(ingress: Mapping[str, Any], name: str) -> str:
@@ -99,16 +101,18 @@ def _by_login(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]
     )
     secret = value(ingress, "auth-secret")
     if kind not in AUTH_TYPES:
-        yield Refusal(f"its auth-type is {kind}, and only {' and '.join(AUTH_TYPES)} are known", names)
+        yield Refusal(
+            f"its auth-type is {kind}, and only {' and '.join(AUTH_TYPES)} are known", names, is_of_guard=True
+        )
     elif not secret:
-        yield Refusal("it has an auth-type and no auth-secret", names)
+        yield Refusal("it has an auth-type and no auth-secret", names, is_of_guard=True)
     elif reason := _missing(cluster, ingress, "Secret", secret):
-        yield Refusal(f"its auth-secret {reason}", names)
+        yield Refusal(f"its auth-secret {reason}", names, is_of_guard=True)
 
 
 def _by_certificate(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
     if (secret := value(ingress, "auth-tls-secret")) and (reason := _missing(cluster, ingress, "Secret", secret)):
-        yield Refusal(f"its auth-tls-secret {reason}", ("auth-tls-secret",))
+        yield Refusal(f"its auth-tls-secret {reason}", ("auth-tls-secret",), is_of_guard=True)
     protocol = value(ingress, "backend-protocol").upper()
     secret = value(ingress, "proxy-ssl-secret")
     if secret and protocol in {"HTTPS", "GRPCS"} and (reason := _missing(cluster, ingress, "Secret", secret)):

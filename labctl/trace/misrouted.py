@@ -93,18 +93,18 @@ def _unclassed(trail: Trail) -> ProblemError:
 def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
     namespace, _, name = ingress.partition("/")
     lab, commands = trail.lab.name, []
+    text = f"{trail.controller.name} does not serve the Ingress {ingress}: {refusal.reason}"
+    if refusal.is_of_guard:
+        fix = f"Correct {', '.join(refusal.remove)}: without them, everybody would get to the app."
+        return ProblemError("guard-unusable", text, fix=fix, commands=())
     if refusal.remove:
         commands.append(without(trail, ingress, refusal.remove))
     if refusal.loose_paths:
         change = [{"op": "replace", "path": place, "value": "ImplementationSpecific"} for place in refusal.loose_paths]
-        text = json.dumps(change, separators=(",", ":"))
-        commands.append(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", text))
-    return ProblemError(
-        "ingress-refused",
-        f"{trail.controller.name} does not serve the Ingress {ingress}: {refusal.reason}",
-        fix="Take the reason away; these lines do it.",
-        commands=tuple(commands),
-    )
+        patch = json.dumps(change, separators=(",", ":"))
+        commands.append(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", patch))
+    fix = "Take the reason away; these lines do it."
+    return ProblemError("ingress-refused", text, fix=fix, commands=tuple(commands))
 
 
 def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:

@@ -20,7 +20,7 @@ from labctl.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.isolation import Isolation
 from labctl.neighbours import Neighbour, Route
 from labctl.report import HopReport, TraceReport
-from labctl.trace import access_log
+from labctl.trace import access_log, trail
 from labctl.trace.client import Client, HostsLine
 from labctl.trace.exchange import Exchange, Line
 from labctl.trace.filters import Ruleset
@@ -262,7 +262,8 @@ class World:
         return self
 
     def annotate(self, name: str, value: str) -> World:
-        self.cluster.objects[INGRESS]["metadata"]["annotations"] = {f"nginx.ingress.kubernetes.io/{name}": value}
+        annotations = self.cluster.objects[INGRESS]["metadata"].setdefault("annotations", {})
+        annotations[f"nginx.ingress.kubernetes.io/{name}"] = value
         return self
 
     def with_second_pod(self) -> World:
@@ -759,6 +760,18 @@ def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeyp
         waits.append([trail.left(seconds) for seconds in (0.05, 2.0)])
 
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
+
+
+@pytest.mark.parametrize("seconds", [0.0, trail.SECONDS])
+def test_an_answer_for_which_no_time_is_left_is_unknown(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(trail, "SECONDS", seconds)
+    report = world.follow()
+
+    assert report["ok"]
+    assert [hop["state"] for hop in report["hops"]] == [*["ok"] * 5, "ok" if seconds else "unknown"]
+    assert report["hops"][5]["cause"] == (None if seconds else "no-time-left")
 
 
 @pytest.mark.parametrize("cause", [None, "service-not-a-load-balancer"])

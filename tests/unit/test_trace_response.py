@@ -324,6 +324,11 @@ DOUBTS: Mapping[str, Doubt] = {
         "ingress-refused",
         commands=(f"{KUBECTL} -n default annotate ingress my-app {ANNOTATION}server-snippet-",),
     ),
+    "a login without its Secret": Doubt(
+        lambda world: world.unrouted().annotate("auth-type", "basic").annotate("auth-secret", "nowhere"),
+        3,
+        "guard-unusable",
+    ),
     "no IngressClass": Doubt(lambda world: world.unrouted().lose(CLASS), 3, "ingress-class-missing", commands=UP),
     "an IngressClass of another controller": Doubt(
         lambda world: world.unrouted().set(CLASS, spec={"controller": "example.com/other"}),

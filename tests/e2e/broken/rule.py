@@ -66,8 +66,9 @@ ROWS = (
         "a login without its Secret",
         annotated("auth-type", "basic", "auth-secret", "nowhere"),
         "rule",
-        "ingress-refused",
+        "guard-unusable",
         up="names",
+        mended_by="undo",
         undo=unannotated("auth-type", "auth-secret"),
     ),
     BrokenLab(

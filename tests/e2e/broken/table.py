@@ -20,6 +20,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
     "arp-not-asked": "the request is served, and what keeps this machine from asking is its owner's",
     "no-connection": "nothing was found that takes the packets: it is somebody else's network or filter",
     "pool-exhausted": "which of the Services that have its addresses can do without one is their owners' to say",
+    "guard-unusable": "taking the login away would let everybody in, and which Secret is meant its users know",
     "app-answers-error": "what an app answers is its own",
     "controller-asks-for-login": "who put the login there wants it",
     "pod-not-reached": "which pod a client gets is the Ingress' own choice",
