@@ -118,6 +118,7 @@ CAUSES: Mapping[str, Cause] = {
     "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, and others are not"),
+    "cluster-dns-down": Cause("pod", "CoreDNS does not run: requests get to the app, whose pods find nobody by name"),
     "no-time-left": Cause("response", "the hops before took so long that no answer was waited for"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(

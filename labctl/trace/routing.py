@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from labctl.trace import backend, misrouted, renewal, rules, unserved
+from labctl.trace import backend, cluster_dns, misrouted, renewal, rules, unserved
 from labctl.trace.access_log import Record
 from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
 from labctl.trace.routes import Backend, Split
@@ -61,6 +61,8 @@ def pod(trail: Trail) -> Evidence:
         raise _remade(trail, problem) from problem
     if waiting := unserved.not_all_ready(trail.cluster, service, evidence):
         raise _remade(trail, waiting)
+    if nameless := cluster_dns.doubt(trail, evidence):
+        raise nameless
     return evidence
 
 

@@ -54,6 +54,7 @@ CLASS = ("networking.k8s.io/v1", "IngressClass", "", "nginx")
 APP = ("v1", "Service", "default", "my-app")
 APP_POD = ("v1", "Pod", "default", "my-app-1")
 SLICE = ("discovery.k8s.io/v1", "EndpointSlice", "default", "my-app-s")
+DNS = ("discovery.k8s.io/v1", "EndpointSlice", "kube-system", "kube-dns-s")
 CRASHING = {"containerStatuses": [{"restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}]}
 LOG = (
     '192.168.56.1 - - [26/Nov/2026:00:11:40 +0000] "GET / HTTP/1.1" {status} 615 "-" "{mark}" 3 '
@@ -512,6 +513,10 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
         ("apps/v1", "Deployment", NAMESPACE, SERVICE[3]): {"spec": {"selector": selector}},
         METALLB: {"spec": {}, "status": {"readyReplicas": 1}},
         POOLS: {},
+        DNS: {
+            "metadata": {"labels": {"kubernetes.io/service-name": "kube-dns"}},
+            "endpoints": [{"addresses": ["10.244.0.2"], "conditions": {"ready": True}}],
+        },
         CONTROLLER_POD: {"metadata": {"labels": controller}, "spec": on_worker, "status": READY},
         POOL: {"spec": {"addresses": ["192.168.56.100-192.168.56.110"]}},
         ADVERTISEMENT: {},

@@ -12,6 +12,7 @@ from test_trace import (
     APP,
     APP_POD,
     CLASS,
+    DNS,
     EXCHANGE,
     HOST,
     INGRESS,
@@ -308,6 +309,20 @@ def listed_without_port(world: World) -> None:
     world.set(APP_POD, spec={"nodeName": "demo-worker-1", "containers": [{"ports": [{"containerPort": 80}]}]})
 
 
+COREDNS = ("apps/v1", "Deployment", "kube-system", "coredns")
+OF_COREDNS = {"k8s-app": "kube-dns"}
+
+
+def nameless(world: World, replicas: int, **pod: Any) -> None:  # noqa: ANN401 - what a pod's status says
+    """CoreDNS has no pod that is ready, but one with this status."""
+    world.lose(DNS).cluster.put(
+        *COREDNS[:2], COREDNS[3], COREDNS[2], spec={"replicas": replicas, "selector": {"matchLabels": OF_COREDNS}}
+    )
+    world.cluster.put("v1", "Pod", "coredns-1", "kube-system", metadata={"labels": OF_COREDNS}, status=pod)
+
+
+UNPULLABLE = [{"name": "coredns", "image": "coredns:0", "state": {"waiting": {"reason": "ErrImagePull"}}}]
+REINSTALL = "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon coredns --config /etc/labctl/kubeadm.yaml"
 SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
 DOUBTS: Mapping[str, Doubt] = {
     "two Ingresses with one rule": Doubt(rival, 3, "rules-collide", "warning"),
@@ -337,6 +352,21 @@ DOUBTS: Mapping[str, Doubt] = {
         commands=(f"{KUBECTL} delete ingressclass nginx", *UP),
     ),
     "one pod of two waits": Doubt(waiting, 4, "pods-not-all-ready", "warning"),
+    "no CoreDNS": Doubt(lambda world: world.lose(DNS), 4, "cluster-dns-down", "warning", (REINSTALL,)),
+    "CoreDNS without replicas": Doubt(
+        lambda world: nameless(world, 0),
+        4,
+        "cluster-dns-down",
+        "warning",
+        (f"{KUBECTL} scale -n kube-system deployment coredns --replicas=2",),
+    ),
+    "CoreDNS without its image": Doubt(
+        lambda world: nameless(world, 2, containerStatuses=UNPULLABLE),
+        4,
+        "cluster-dns-down",
+        "warning",
+        (f"{KUBECTL} rollout restart -n kube-system deployment coredns",),
+    ),
     "replicas that somebody took away": Doubt(lambda world: scaled_down(world, 0), 4, "no-pods-wanted", commands=UP),
     "replicas that nobody makes": Doubt(lambda world: scaled_down(world, 2), 4, "no-pod-ready"),
     "a target that no pod has": Doubt(listed_without_port, 4, "target-port-missing", commands=UP),
@@ -348,6 +378,12 @@ DOUBTS: Mapping[str, Doubt] = {
         commands=(f'{SELECT} \'{{"spec":{{"selector":{{"tier":null}}}}}}\'',),
     ),
 }
+
+
+def test_a_name_server_that_only_starts_is_no_finding(world: World) -> None:
+    nameless(world, 2)
+
+    assert [hop["state"] for hop in world.follow()["hops"]] == ["ok"] * 6
 
 
 @pytest.mark.parametrize("name", DOUBTS)

@@ -32,6 +32,15 @@ ROWS = (
         "selector-matches-nothing",
         up_id="app-not-ready",
     ),
+    BrokenLab(
+        "no CoreDNS",
+        kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=0"),
+        "pod",
+        "cluster-dns-down",
+        up="fine",
+        state="warning",
+        undo=kubectl("-n", "kube-system", "scale", "deployment", "coredns", "--replicas=2"),
+    ),
     BrokenLab("no replicas", kubectl("scale", "deployment", "my-app", "--replicas=0"), "pod", "no-pods-wanted"),
     BrokenLab(
         "a target port that no pod has",
