@@ -20,6 +20,9 @@ LOOK_SECONDS = 3.0
 """How often to see that every node still runs and has not given up; each look starts programs."""
 ASK_SECONDS = 5.0
 TASKS = ("sudo", "ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
+ASSEMBLED = ("systemctl", "is-active", "labctl-node")
+FALLEN_SECONDS = 30.0
+"""How long an API server that has fallen silent is waited for: the kubelet starts one that ended within seconds."""
 NO_CONNECTION = 255
 """ssh's own exit code, where it did not get to run the command."""
 
@@ -41,9 +44,33 @@ def await_nodes(context: Context, say: Say) -> None:
         return next((node for node in context.lab.nodes if node.name in reasons), control_plane)
 
     say("waiting for the Kubernetes API")
-    api = partial(pending_while_unready, context.cluster.is_up)
-    _await(context, api, f"the API server at {context.lab.api_server}", API_SECONDS, lambda: control_plane)
+    has_assembled = seldom(partial(_has_assembled, context, control_plane), LOOK_SECONDS)
+    _await(
+        context,
+        partial(_api_up, context, has_assembled),
+        f"the API server at {context.lab.api_server}",
+        API_SECONDS,
+        lambda: control_plane,
+    )
     _await(context, partial(_nodes_ready, context, say), "the cluster", NODES_SECONDS, unready_node)
+
+
+def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
+    """Return None once the API is up. A node that is assembled had reached it since its boot: silence does not pass."""
+    seen = pending_while_unready(context.cluster.is_up)
+    if not isinstance(seen, Pending) or not has_assembled():
+        return seen
+    hint = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`, starts it anew."
+    return Pending(f"it answered before, and does not now: {seen.reason}", "api-unreachable", hint, FALLEN_SECONDS)
+
+
+def _has_assembled(context: Context, node: Node) -> bool:
+    """Return whether the node has assembled itself since it booted; not known of one that cannot be asked."""
+    try:
+        said = run(context.provider.command(node, ASSEMBLED), timeout=ASK_SECONDS)
+    except ProviderError:
+        return False
+    return said.out.strip() == "active"
 
 
 def _await(

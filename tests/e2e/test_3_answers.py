@@ -159,9 +159,12 @@ def test_a_canary_is_named_and_the_pods_are_those_that_answered(served: RealLab)
     finally:
         served.kubectl("delete", "-f", str(file))
 
-    for traced, service, weight in ((to_canary, "two", 100), (to_app, "my-app", 0)):
+    for traced, answered, service, weight in (
+        (to_canary, "default/canary", "two", 100),
+        (to_app, "default/my-app", "my-app", 0),
+    ):
         rule, pod = traced["hops"][3]["evidence"], traced["hops"][4]["evidence"]
-        assert (rule["ingress"], rule["split"]["service"], rule["split"]["weight"]) == ("default/my-app", "two", weight)
+        assert (rule["ingress"], rule["split"]["service"], rule["split"]["weight"]) == (answered, "two", weight)
         assert pod["service"] == service
         assert _pod(traced) in {each["pod"] for each in pod["pods"]}
 
@@ -192,8 +195,10 @@ def test_an_answer_of_somebody_else_is_no_answer_and_the_printed_line_mends_it(l
             name = _traced(lab, code=8)["hops"][0]
             status, refused = lab.status(code=8), lab.up("--only", "verify", code=6).result()
 
-            assert (name["cause"], name["evidence"]["address"]) == ("hosts-entry-shadowed", "127.0.0.1")
-            assert f"{HOSTS}, line 1" in name["evidence"]["finding"]
+            [stranger] = name["evidence"]["others"]
+            assert (name["cause"], stranger["address"]) == ("hosts-entry-shadowed", "127.0.0.1")
+            assert stranger["source"].startswith(f"{HOSTS}, line 1:")
+            assert stranger["connection"] == "connected"
             assert [problem["id"] for problem in status["problems"]] == ["hosts-entry-shadowed"]
             assert status["apps"][0]["http"] is None
             assert refused["error"]["id"] == "hosts-entry-shadowed"

@@ -37,6 +37,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits take no time; returns how long each pause would have been."""
     pauses: list[float] = []
+    monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
     for module in (steps, assembly, verify):
         clock = partial(sum, pauses)
         monkeypatch.setattr(module, "until", partial(until, clock=clock, sleep=pauses.append, interval=1.0))
@@ -289,6 +290,20 @@ def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
     steps.await_cluster(rendered, watched.say)
 
     assert len(instant) == looks
+
+
+def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
+    context: Context, watched: Watched, cluster: FakeCluster, instant: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.refusals = [UNREACHABLE] * 1000
+    monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(0, "active\n", ()))
+
+    with pytest.raises(NotReadyError) as raised:
+        steps.await_cluster(context, watched.say)
+
+    assert raised.value.id == "api-unreachable"
+    assert "labctl --name demo resume" in raised.value.hint
+    assert assembly.FALLEN_SECONDS <= sum(instant) < assembly.FALLEN_SECONDS + 2 * assembly.LOOK_SECONDS
 
 
 def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(
