@@ -80,7 +80,7 @@ FAULTS = {
         lambda lab: lab.labctl("hosts", "remove"), "my-app.local has no address", frozenset({"hosts"})
     ),
     "a wrong address in the hosts block": Fault(
-        _point_elsewhere, "in labctl's block, says 192.168.56.99", frozenset({"hosts"})
+        _point_elsewhere, "gives my-app.local the address 192.168.56.99", frozenset({"hosts"})
     ),
     "the kubeconfig deleted": Fault(
         lambda lab: (lab.folder / "kubeconfig").unlink(), "is not a usable kubeconfig", frozenset({"render"})
