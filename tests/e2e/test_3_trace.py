@@ -77,7 +77,10 @@ def test_a_request_is_followed_while_the_api_server_is_away(lab: RealLab) -> Non
         eventually(lambda: trial.traced(lab)[0], trial.is_well, seconds=120)
 
 
-@pytest.mark.parametrize("row", table.ROWS, ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row",
+    [pytest.param(row, id=row.name, marks=pytest.mark.sweep if row.name in table.SWEPT else ()) for row in table.ROWS],
+)
 def test_a_broken_hop_is_named_by_trace_status_and_up_and_its_commands_mend_it(
     lab: RealLab, row: BrokenLab, record_property: Callable[[str, object], None]
 ) -> None:

@@ -118,15 +118,6 @@ def _let_kube_proxy_on(lab: RealLab) -> None:
     rolled_out(lab, *PROXY)
 
 
-def _lose_the_way_to_other_pods(lab: RealLab) -> None:
-    """The announcing node may hand connections to pods on the other one, and has no way there."""
-    patch(*SERVICE, merge={"spec": {"externalTrafficPolicy": "Cluster"}})(lab)
-    node = _announcer(lab)
-    [other] = [name for name in _nodes(lab) if name != node]
-    number = 0 if other.endswith("control-plane") else 1
-    lab.docker("exec", node, "ip", "route", "del", f"10.244.{number}.0/24")
-
-
 def _give_another_node_the_address(lab: RealLab) -> None:
     node = _announcer(lab)
     other = next(name for name in _nodes(lab) if name != node)
@@ -309,13 +300,6 @@ ROWS = (
         "filtered-on-node",
         up="names",
         undo=_in_every_node("nft", "delete", "table", "inet", "fw"),
-    ),
-    BrokenLab(
-        "a node without a route to the pods of the other one",
-        _lose_the_way_to_other_pods,
-        "node",
-        "pod-route-missing",
-        undo=_in_every_node("systemctl", "restart", "labctl-node"),
     ),
     BrokenLab(
         "sources that leave this machine out",

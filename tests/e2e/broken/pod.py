@@ -21,8 +21,6 @@ ROWS = (
         patch("service", "my-app", merge={"spec": {"selector": {"tier": "web"}}}),
         "pod",
         "selector-matches-nothing",
-        up="names",
-        undo=patch("service", "my-app", merge={"spec": {"selector": {"tier": None}}}),
     ),
     BrokenLab("no Service of the app", kubectl("delete", "service", "my-app"), "pod", "backend-service-missing"),
     BrokenLab(
@@ -54,6 +52,7 @@ ROWS = (
         "pod",
         "pods-not-all-ready",
         state="warning",
+        up_id="image-not-pullable",
     ),
     BrokenLab(
         "a crashing app",
