@@ -252,7 +252,7 @@ def _message(error: ApiException) -> str:
 def _reason(error: HTTPError) -> str:
     """Return the last words of an error of the client, which come after the names of its own objects."""
     cause = getattr(error, "reason", None) or error
-    return str(cause).rpartition(": ")[2] or type(cause).__name__
+    return str(cause).rpartition(": ")[2].partition(" (")[0] or type(cause).__name__
 
 
 def _name(manifest: Manifest) -> str:

@@ -98,9 +98,10 @@ def not_all_ready(cluster: Cluster, found: Mapping[str, Any], evidence: Evidence
     whole = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": selector}}}
     reasons = unready.problems(cluster, whole)
     total = len(awaited) + len(evidence["pods"])
+    told = "; ".join(map(str, reasons)) or ", ".join(pod["metadata"]["name"] for pod in awaited)
     return ProblemError(
         "pods-not-all-ready",
-        f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {'; '.join(map(str, reasons))}",
+        f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {told}",
         evidence,
         fix=reasons[0].hint(namespace) if reasons else "They may still start: look again.",
         commands=(),

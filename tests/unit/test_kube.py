@@ -271,7 +271,7 @@ def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: 
             _silent("MaxRetryError", "/", _silent("NewConnectionError", "Failed: [Errno 111] refused")),
             "[Errno 111] refused",
         ),
-        (_silent("ReadTimeoutError", "/", "Read timed out."), "Read timed out."),
+        (_silent("ReadTimeoutError", "/", "Read timed out. (read timeout=1.49)"), "Read timed out."),
         (_silent("MaxRetryError", "/", OSError()), "OSError"),
     ],
 )
