@@ -35,7 +35,7 @@ NEVER_UP = (
     "boot.begin",
     "run.docker:2",
     "run.vagrant",
-    "boot.progress:4",
+    "boot.progress",
     "boot.end",
     "cluster.progress",
     "metallb.begin",
