@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from ipaddress import IPv4Address
@@ -102,7 +102,7 @@ class FakeProvider:
         self.systems: list[str] = []
         self.troubles: dict[str, Trouble] = {}
         """Why nodes have given up, by their names."""
-        self.answers: dict[str, Finished] = {}
+        self.answers: dict[str, Callable[[Sequence[str]], Finished]] = {}
         """What nodes say to a command, by their names."""
 
     def take_system(self, image: str, system: Path, say: Say) -> None:
@@ -134,7 +134,8 @@ class FakeProvider:
         return ["ssh", node.name, *command]
 
     def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:  # noqa: ARG002 - it answers at once
-        return self.answers.get(node.name, Finished(1, "", ("it says nothing",)))
+        answer = self.answers.get(node.name)
+        return answer(command) if answer else Finished(1, "", ("it says nothing",))
 
     def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
         return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])

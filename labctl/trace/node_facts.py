@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,19 +22,21 @@ ASK_SECONDS = 2.0
 OPEN_SECONDS = 1.0
 """Pods on one machine take a connection in a few milliseconds, and longer where it is busy."""
 PROXY_TABLE = "kube-proxy"
-SECTION = re.compile(r"^@@ ?(.*)\n", re.MULTILINE)
-INTERFACES = 'echo "@@interfaces"; ip -j -4 address show'
-NETWORK = f"""
-echo "@@forward"; cat /proc/sys/net/ipv4/ip_forward
-{INTERFACES}
-echo "@@ruleset"; nft -j list ruleset
-echo "@@listing"; nft -a list ruleset
-echo "@@back"; ip -j -4 route get {{client}}
-"""
-POD = f"""
-echo "@@route {{pod}}"; ip -j -4 route get {{pod}} 2>&1
-(timeout {OPEN_SECONDS} bash -c 'exec 3<>/dev/tcp/{{pod}}/{{port}}' 2>/dev/null && echo "@@open {{pod}}"; true) &
-"""
+HELLO = ("true",)
+INTERFACES = ("ip", "-j", "-4", "address", "show")
+ROUTE = ("ip", "-j", "-4", "route", "get")
+CONNECT = (
+    "curl",
+    "--silent",
+    "--output",
+    "/dev/null",
+    "--noproxy",
+    "*",
+    "--max-time",
+    f"{OPEN_SECONDS}",
+    "--write-out",
+    "%{time_connect}",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,21 +101,33 @@ class NodeFacts:
 
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod took a connection from the node itself."""
-        return f"open {pod.address}" in self.sections
+        return float(self.sections.get(f"open {pod.address}", "").strip() or 0) > 0
 
 
 def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
     """Return what a node says of its network and of its way to these pods; None where it does not answer."""
-    script = NETWORK.format(client=client) + "".join(POD.format(pod=each.address, port=each.port) for each in pods)
-    said = _said(trail, node, f"{script}\nwait\n")
-    return None if said is None else NodeFacts(node, _sections(said.out))
+    questions = {
+        "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
+        "interfaces": INTERFACES,
+        "ruleset": ("nft", "-j", "list", "ruleset"),
+        "listing": ("nft", "-a", "list", "ruleset"),
+        "back": (*ROUTE, str(client)),
+    }
+    questions |= {f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}
+    if _said(trail, node, HELLO) is None:
+        return None
+    sections = {name: _said(trail, node, command) or "" for name, command in questions.items()}
+    for pod in pods:
+        connected = _finished(trail, node, (*CONNECT, f"http://{pod.address}:{pod.port}/"))
+        sections[f"open {pod.address}"] = connected.out if connected else ""
+    return NodeFacts(node, sections)
 
 
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
     """Return the addresses of a node by interface; nothing where it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
-    return _interfaces(_sections(said.out).get("interfaces", "")) if said else {}
+    return _interfaces(said or "")
 
 
 def mtus(trail: Trail) -> list[Evidence]:
@@ -127,7 +140,7 @@ def mtus(trail: Trail) -> list[Evidence]:
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     if node and said:
-        listed = _list(_sections(said.out).get("interfaces", ""))
+        listed = _list(said)
         found += _mtus(node.name, listed, [each["ifname"] for each in listed if each["ifname"] != "lo"])
     return found
 
@@ -140,17 +153,17 @@ def _mtus(where: str, listed: Sequence[Mapping[str, Any]], devices: Collection[s
     ]
 
 
-def _said(trail: Trail, node: Node, script: str) -> Finished | None:
+def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
+    """Return what a command said on a node; None where the node does not answer, or the command failed."""
+    said = _finished(trail, node, command)
+    return said.out if said and said.code == 0 else None
+
+
+def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
-        said = trail.context.provider.ask(node, ("bash", "-c", script), trail.left(ASK_SECONDS))
+        return trail.context.provider.ask(node, command, trail.left(ASK_SECONDS))
     except LabError:  # it is frozen, or this user may not ask: what depends on it stays unknown
         return None
-    return said if "@@" in said.out else None
-
-
-def _sections(text: str) -> dict[str, str]:
-    _, *parts = SECTION.split(text)
-    return dict(zip(parts[::2], parts[1::2], strict=True))
 
 
 def _list(text: str) -> list[dict[str, Any]]:

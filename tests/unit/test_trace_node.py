@@ -136,21 +136,27 @@ class Inside:
     )
     opens: list[str] = field(default_factory=lambda: ["10.244.0.2", "10.244.1.2"])
     interfaces: dict[str, str] = field(default_factory=lambda: {"lo": "127.0.0.1", "eth1": str(CONTROL_PLANE)})
+    machine: str = "192.168.56.1"
 
-    def said(self) -> str:
+    def said(self, command: Sequence[str]) -> Finished:
         has = [{"ifname": name, "mtu": 1500, "addr_info": [{"local": at}]} for name, at in self.interfaces.items()]
         services = [[{"concat": [each, "tcp", 80]}, {"goto": {"target": "external"}}] for each in self.served]
         proxy = {"map": {"family": "ip", "table": "kube-proxy", "name": "service-ips", "elem": services}}
-        parts = {
-            "forward": f"{self.forward}\n",
-            "interfaces": json.dumps(has),
-            "ruleset": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
-            "listing": "",
-            "back": json.dumps([self.back]),
-            **{f"route {pod}": json.dumps([found]) for pod, found in self.routes.items()},
+        told = {
+            "true": "",
+            "cat": f"{self.forward}\n",
+            "ip address": json.dumps(has),
+            "nft -j": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
+            "nft -a": "",
+            f"ip {self.machine}": json.dumps([self.back]),
+            **{f"ip {pod}": json.dumps([found]) for pod, found in self.routes.items()},
         }
-        told = "".join(f"@@ {name}\n{text}\n" for name, text in parts.items())
-        return told + "".join(f"@@ open {pod}\n" for pod in self.opens)
+        if command[0] == "curl":
+            return Finished(0, "0.0004" if any(f"//{pod}:" in command[-1] for pod in self.opens) else "0.000000", ())
+        for words, text in told.items():
+            if command[0] == words.split()[0] and set(words.split()) <= set(command):
+                return Finished(0, text, ())
+        return Finished(2, "", ())
 
 
 @dataclass
@@ -219,7 +225,7 @@ class World:
         return self
 
     def look(self) -> Evidence:
-        self.provider.answers = dict.fromkeys((A, B), Finished(0, self.inside.said(), ()))
+        self.provider.answers = dict.fromkeys((A, B), self.inside.said)
         return node.node(self.trail)
 
     def problem(self) -> ProblemError:

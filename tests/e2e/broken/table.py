@@ -91,6 +91,7 @@ NOT_MADE: Mapping[str, str] = {
 """The causes that no row makes."""
 SWEPT = frozenset(
     {
+        "kube-proxy kept off the announcing node, without its rules",
         "a shadowing line with other names, tabs and CRLF",
         "a resolver that does not read the hosts file",
         "a hosts file that only its owner may read",
