@@ -91,6 +91,11 @@ NOT_MADE: Mapping[str, str] = {
 """The causes that no row makes."""
 SWEPT = frozenset(
     {
+        "a body that stops",
+        "an L2Advertisement of another pool",
+        "a node that does not forward",
+        "TLS that nobody serves",
+        "a Service for another load balancer",
         "kube-proxy kept off the announcing node, without its rules",
         "a shadowing line with other names, tabs and CRLF",
         "a resolver that does not read the hosts file",
@@ -122,7 +127,6 @@ SWEPT = frozenset(
         "an image that is not there, beside pods that are ready",
         "an app that speaks no HTTP",
         "an app that takes its time",
-        "TLS that nobody serves",
         "a redirect to TLS that nobody serves",
         "a login",
         "a client that always gets to the same pod",
