@@ -73,6 +73,7 @@ def test_a_request_is_followed_while_the_api_server_is_away(lab: RealLab) -> Non
     finally:
         lab.docker("exec", node, "mv", "/root/kube-apiserver.yaml", manifest)
         eventually(lambda: trial.traced(lab)[0], trial.is_well, seconds=120)
+        eventually(lambda: lab.labctl("status", "-o", "json", code=None).document()["ok"], bool, seconds=120)
 
 
 @pytest.mark.parametrize(
