@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
-from tracing import BIND, ended, mount, own_mounts, own_network, start
+from tracing import BIND, ended_afresh, mount, own_mounts, own_network
 
 from labctl.context import Context
 from labctl.process import check
@@ -298,27 +298,27 @@ PLACES = {
 def test_what_is_said_of_a_name_is_true_and_what_is_typed_makes_it_well(
     context: Context, cluster: FakeCluster, tmp_path: Path, kind: str, name: str
 ) -> None:
+    assert ended_afresh(_is_well_after_what_is_typed, context, cluster, tmp_path, kind, name) == 0
+
+
+def _is_well_after_what_is_typed(context: Context, cluster: FakeCluster, folder: Path, kind: str, name: str) -> None:
     machine = MACHINES[name]
+    trail = _on(machine, folder, _lab(context, cluster, isolated=kind == "isolated"), kind)
+    for _ in range(machine.looks):
+        began = time.monotonic()
+        state, cause, commands, evidence = _seen(trail)
+        assert time.monotonic() - began < RESOLVE_SECONDS + names.KNOCK_SECONDS + BUSY_SECONDS
+        assert (state, cause) == (machine.state, machine.cause)
+    if machine.others is not None:
+        assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others
+    assert bool(commands) == (machine.after is not None)
 
-    def looked() -> None:
-        trail = _on(machine, tmp_path, _lab(context, cluster, isolated=kind == "isolated"), kind)
-        for _ in range(machine.looks):
-            began = time.monotonic()
-            state, cause, commands, evidence = _seen(trail)
-            assert time.monotonic() - began < RESOLVE_SECONDS + names.KNOCK_SECONDS + BUSY_SECONDS
-            assert (state, cause) == (machine.state, machine.cause)
-        if machine.others is not None:
-            assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others
-        assert bool(commands) == (machine.after is not None)
+    _type(commands)
 
-        _type(commands)
-
-        assert trail.hosts.read_bytes() == (machine.after or machine.hosts).encode()
-        assert Path("/etc/hosts").read_bytes() == trail.hosts.read_bytes()
-        if commands and not machine.environment:
-            assert _seen(trail)[1] == machine.left
-
-    assert ended(start(looked)) == 0
+    assert trail.hosts.read_bytes() == (machine.after or machine.hosts).encode()
+    assert Path("/etc/hosts").read_bytes() == trail.hosts.read_bytes()
+    if commands and not machine.environment:
+        assert _seen(trail)[1] == machine.left
 
 
 def _lab(context: Context, cluster: FakeCluster, *, isolated: bool) -> Context:

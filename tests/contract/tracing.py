@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
 import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+
+import pytest
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _LIBC.ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
@@ -36,6 +39,22 @@ def start(act: Callable[[], object]) -> int:
         sys.stderr.flush()
     finally:
         os._exit(code)
+
+
+def ended_afresh(act: Callable[..., object], *arguments: object) -> int:
+    """Return the exit code of a new process that does this and has inherited nothing that libc reads only once.
+
+    `act` is a function of a test module, and the arguments can be pickled.
+    """
+    processes = multiprocessing.get_context("forkserver")
+    processes.set_forkserver_preload([act.__module__])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server looks for what it preloads
+        process = processes.Process(target=act, args=arguments)
+        process.start()
+    process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def ended(pid: int) -> int:
