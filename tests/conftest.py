@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import gc
 import itertools
 import os
 import re
@@ -11,9 +10,12 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
+from operator import itemgetter
 from pathlib import Path
 from typing import NoReturn
 
@@ -38,14 +40,50 @@ MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nob
 built_once = functools.cache(typer.main.get_command)
 read_once = functools.cache(load_pem_private_key)
 numbers = itertools.count()
+SLOWEST_FILES = 30
 
-gc.disable()
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--everything", action="store_true", help="also run the tests that need root or boot a lab, but not the sweeps"
+    )
 
 
-def pytest_collection_finish() -> None:
-    """What is imported and collected stays to the end: garbage is looked for in what the tests make only."""
-    gc.freeze()
-    gc.enable()
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what was not asked for, and skip what needs root where there is none."""
+    left_out = _left_out(config)
+    deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
+    config.hook.pytest_deselected(items=deselected)
+    items[:] = [item for item in items if item not in deselected]
+    if sys.platform != "linux" or os.geteuid() != 0:
+        for item in items:
+            if item.get_closest_marker("root"):
+                item.add_marker(pytest.mark.skip(reason="needs root on Linux"))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Show which files a full run spends its time in."""
+    if not config.option.everything or config.option.collectonly:
+        return
+    seconds: defaultdict[str, float] = defaultdict(float)
+    for report in itertools.chain.from_iterable(terminalreporter.stats.values()):
+        if isinstance(report, pytest.TestReport):
+            seconds[report.location[0]] += report.duration
+    terminalreporter.section("seconds by file")
+    for name, spent in sorted(seconds.items(), key=itemgetter(1), reverse=True)[:SLOWEST_FILES]:
+        terminalreporter.write_line(f"{spent:7.1f} {name}")
+
+
+def _left_out(config: pytest.Config) -> set[str]:
+    """Return the marks of the tests that do not run.
+
+    `-m` and paths ask for tests of any kind; only the sweeps, which take an hour, always have to be asked for by `-m`.
+    """
+    if config.option.markexpr:
+        return set() if "sweep" in config.option.markexpr else {"sweep"}
+    if config.option.everything or config.args_source is pytest.Config.ArgsSource.ARGS:
+        return {"sweep"}
+    return {"sweep", "e2e", "root"}
 
 
 @pytest.fixture(autouse=True, scope="module")

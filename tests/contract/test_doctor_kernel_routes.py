@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from ipaddress import IPv4Network
 
 import pytest
@@ -13,9 +11,7 @@ from labctl.doctor import Surroundings
 from labctl.doctor.routes import conflict, routes, rules
 from labctl.process import check, run
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 LAB = IPv4Network("192.168.56.0/24")
 ASKED = ("192.168.56.10", "192.168.56.100", "192.168.56.200")

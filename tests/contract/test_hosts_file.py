@@ -20,7 +20,6 @@ from labctl import hosts
 from labctl.errors import HostsError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ptrace and mounts as Linux has them")
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="mounts and immutable files take root")
 
 FOREIGN = b"127.0.0.1\tlocalhost\nfe80::1%lo0 localhost # odd \xff\r\n"
 AFTER = b"10.0.0.7 another-name-that-is-longer-than-the-block-is-short\n"
@@ -77,7 +76,7 @@ def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
     assert seen == {old, new}
 
 
-@needs_root
+@pytest.mark.root
 @changes
 def test_a_crash_at_any_system_call_leaves_a_bind_mounted_file_old_or_new_but_for_empty_lines_at_its_end(
     folder: Path, old: bytes, names: dict[str, IPv4Address], new: bytes
@@ -130,7 +129,7 @@ def test_many_processes_that_write_at_once_lose_nothing(folder: Path) -> None:
     assert path.read_bytes() == FOREIGN
 
 
-@needs_root
+@pytest.mark.root
 def test_many_processes_that_write_a_bind_mounted_file_at_once_lose_nothing(folder: Path) -> None:
     real, path = folder.parent / "real", folder / "hosts"
     real.write_bytes(FOREIGN)
@@ -177,7 +176,7 @@ def test_a_link_to_nothing_is_refused_and_nothing_is_made(folder: Path) -> None:
     assert not (folder.parent / "backup").exists()
 
 
-@needs_root
+@pytest.mark.root
 def test_a_file_system_that_is_read_only_is_refused_in_its_words(folder: Path) -> None:
     (folder / "hosts").write_bytes(FOREIGN)
 
@@ -191,7 +190,7 @@ def test_a_file_system_that_is_read_only_is_refused_in_its_words(folder: Path) -
     assert (folder / "hosts").read_bytes() == FOREIGN
 
 
-@needs_root
+@pytest.mark.root
 def test_a_bind_mount_that_is_read_only_is_refused_in_its_words(folder: Path) -> None:
     real, path = folder.parent / "real", folder / "hosts"
     real.write_bytes(FOREIGN)
@@ -206,7 +205,7 @@ def test_a_bind_mount_that_is_read_only_is_refused_in_its_words(folder: Path) ->
     assert real.read_bytes() == FOREIGN
 
 
-@needs_root
+@pytest.mark.root
 def test_a_file_in_a_folder_that_is_read_only_is_written_in_place(folder: Path) -> None:
     """As in a container whose image is read-only, with a hosts file of its own."""
     real = folder.parent / "real"
@@ -223,7 +222,7 @@ def test_a_file_in_a_folder_that_is_read_only_is_written_in_place(folder: Path) 
     assert real.read_bytes() == _with(SHORT)
 
 
-@needs_root
+@pytest.mark.root
 def test_a_file_that_is_immutable_is_refused_until_it_no_longer_is(immutable: Path, folder: Path) -> None:
     _assert_refused(immutable, folder.parent / "backup", errno.EPERM)
     assert immutable.read_bytes() == FOREIGN
@@ -244,7 +243,7 @@ def immutable(folder: Path) -> Iterator[Path]:
     _attribute("-i", path)
 
 
-@needs_root
+@pytest.mark.root
 def test_owner_mode_and_extended_attributes_stay(folder: Path) -> None:
     path = folder / "hosts"
     path.write_bytes(FOREIGN)
@@ -259,7 +258,7 @@ def test_owner_mode_and_extended_attributes_stay(folder: Path) -> None:
     assert os.getxattr(path, "user.labctl-test") == b"kept"
 
 
-@needs_root
+@pytest.mark.root
 def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) -> None:
     path = folder / "hosts"
     path.write_bytes(_with(SHORT))

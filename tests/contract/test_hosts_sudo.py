@@ -18,9 +18,7 @@ from tracing import BIND, ended, mount, own_mounts, start
 from labctl import hosts, hosts_entry, sudo
 from labctl.errors import HostsError
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0 or shutil.which("sudo") is None, reason="needs root, mounts and sudo"
-)
+pytestmark = [pytest.mark.root, pytest.mark.skipif(shutil.which("sudo") is None, reason="there is no sudo here")]
 
 NOBODY, GROUP = 65534, 65534
 NAMES = {"my-app.local": IPv4Address("192.168.56.100")}

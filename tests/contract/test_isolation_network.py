@@ -3,7 +3,6 @@ behind it that the neighbour has no business in."""
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -19,9 +18,7 @@ from labctl import forwarding, isolation
 from labctl.isolation import Isolation
 from labctl.process import check, run
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 LAN, BEHIND = "192.0.2", "198.51.100"
 """Networks for documentation: the neighbour is `.2` of one, a server behind the machine is `.2` of the other."""

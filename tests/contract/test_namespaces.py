@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,9 +12,7 @@ from tracing import ended, start
 from labctl import namespaces
 from labctl.process import check, run
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 
 @pytest.fixture

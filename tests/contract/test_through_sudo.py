@@ -15,7 +15,7 @@ import labctl
 from labctl.bundle.format import write
 from labctl.process import Finished, run
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can be called through sudo")
+pytestmark = pytest.mark.root
 
 USER = 65534
 SECONDS = 20.0

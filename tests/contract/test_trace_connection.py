@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,9 +21,7 @@ from labctl.trace.filters import Stop
 from labctl.trace.knock import CONNECTED, SILENT, Knock
 from labctl.trace.packets import Packet
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 MACHINE, NEIGHBOUR, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 200))
 MAC, WRONG = "02:00:00:00:00:10", "02:00:00:00:00:99"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,9 +18,7 @@ from labctl.process import check
 from labctl.trace.client import Client
 from labctl.web import POD_HEADER
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 HOST = "my-app.local"
 MACHINE, FIRST, SECOND, SHARED, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 11, 100, 200))

@@ -25,9 +25,7 @@ from labctl.trace.client import RESOLVE_SECONDS, Client
 from labctl.trace.problem import Evidence, ProblemError
 from labctl.trace.trail import Trail
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="network namespaces take Linux and root"
-)
+pytestmark = pytest.mark.root
 
 HOST = "my-app.local"
 BUSY_SECONDS = 10.0

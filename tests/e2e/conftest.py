@@ -77,14 +77,6 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
     return first_up[0]
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out the sweeps, which take an hour, unless they are asked for by their mark."""
-    if "sweep" not in config.option.markexpr:
-        left_out = [item for item in items if item.get_closest_marker("sweep")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
-
-
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Tell how long the site was away, how long each broken lab took, and what the tests have left to be looked at."""
     for kind, title in SUMMARY.items():
