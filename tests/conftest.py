@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fake_trace import FakeFollow
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
+from golden_files import Golden, Wording, is_complete
 from recorded_machine import Recorded
 
 from labctl import certificates, isolation, labfiles, locks, neighbours, pki, preflight, steps, trace, web
@@ -47,6 +48,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--everything", action="store_true", help="also run the tests that need root or boot a lab, but not the sweeps"
     )
+    parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -186,6 +188,22 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
     monkeypatch.setattr(trace, "shared", fake_trace.shared)
     monkeypatch.setattr(web, "get", lambda hostname, _address=None: answers.get(hostname, web.Answer(200)))
     return answers
+
+
+@pytest.fixture(scope="module")
+def _wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
+    wording = Wording(request.path, update=request.config.option.update_golden)
+    yield wording
+    wording.finish(complete=is_complete(request.session))
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest, _wording: Wording) -> Golden:
+    """Hold wording against tests/golden/wording, and files against a folder of tests/golden; see golden_files.py."""
+    hidden = {}
+    if "tmp_path" in request.fixturenames:
+        hidden[str(request.getfixturevalue("tmp_path"))] = "$TMP"
+    return Golden(request.node.name, _wording, hidden)
 
 
 @pytest.fixture

@@ -1,14 +1,10 @@
-"""What every template and provider renders, held against files beside this one.
-
-`UPDATE_GOLDEN=1 pytest tests/golden` writes them anew; the diff in version control is what there is to review.
-"""
+"""What every template and provider renders, held against the folders beside this file; see golden_files.py."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-import shutil
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +14,7 @@ from typing import Any
 
 import pytest
 from fakes import IMAGES, MACHINE, VERSIONS, lab
+from golden_files import Golden
 
 from labctl import ingress, labfiles, manifests
 from labctl.blueprint import Credentials, Machine, Supplies, lab_files
@@ -161,14 +158,14 @@ INGRESS_NGINX = next(row for row in ingress.CONTROLLERS if row.name == "ingress-
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_files_of_nodes_are_as_they_were_reviewed(name: str) -> None:
+def test_the_files_of_nodes_are_as_they_were_reviewed(name: str, golden: Golden) -> None:
     described, provider, machine, patterns = CASES[name]
     files = lab_files(described, provider, machine, SUPPLIES, CREDENTIALS)
 
-    _hold(name, {path: text for path, text in files.items() if any(fnmatch(path, each) for each in patterns)})
+    golden.files(name, {path: text for path, text in files.items() if any(fnmatch(path, each) for each in patterns)})
 
 
-def test_the_manifests_are_as_they_were_reviewed() -> None:
+def test_the_manifests_are_as_they_were_reviewed(golden: Golden) -> None:
     apps = [{"name": "my-app"}, {"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "replicas": 3}]
     described = lab(pool="192.168.56.200-192.168.56.220", apps=apps)
     context = Context(described, Path("/state"), Path("/cache"))
@@ -180,17 +177,17 @@ def test_the_manifests_are_as_they_were_reviewed() -> None:
     files["dedicated-control-plane.yaml"] = manifests.control_plane(lab(workers=2))
     files["memberlist.yaml"] = manifests.memberlist("c2VjcmV0", "labctl.local/failure-detector:1.0")
     files["traefik.yaml"] = _controller(context)
-    _hold("manifests", files)
+    golden.files("manifests", files)
 
 
-def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed() -> None:
+def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed(golden: Golden) -> None:
     adapted = ingress.objects(INGRESS_NGINX, documents(LIKE_UPSTREAM), [NGINX_IMAGE], replicas=2)
 
-    _hold("ingress-nginx", {"adapted.yaml": yaml_stream(adapted)})
+    golden.files("ingress-nginx", {"adapted.yaml": yaml_stream(adapted)})
 
 
-def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed() -> None:
-    _hold("metallb", {"adapted.yaml": manifests.metallb(LIKE_METALLB, "certificate", "key")})
+def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed(golden: Golden) -> None:
+    golden.files("metallb", {"adapted.yaml": manifests.metallb(LIKE_METALLB, "certificate", "key")})
 
 
 def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
@@ -267,19 +264,6 @@ def _controller(context: Context) -> str:
     return yaml_stream(
         ingress.objects(context.controller, documents(text), context.images, len(context.lab.serving_nodes))
     )
-
-
-def _hold(case: str, rendered: dict[str, str]) -> None:
-    """The case's folder holds these files and no other, each with this content."""
-    folder = HERE / case
-    if os.environ.get("UPDATE_GOLDEN"):
-        shutil.rmtree(folder, ignore_errors=True)
-        for path, text in rendered.items():
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_text(text, encoding="utf-8")
-    assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == rendered.keys()
-    for path, text in rendered.items():
-        assert text == (folder / path).read_text(encoding="utf-8"), f"{folder / path} differs; see UPDATE_GOLDEN above"
 
 
 def _upstream(name: str) -> str:
