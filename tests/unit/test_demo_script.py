@@ -282,9 +282,9 @@ def test_every_demo_of_labctl_itself_is_right() -> None:
         assert library.read(path).name == path.stem
 
 
-def test_the_readmes_demo_is_right(tmp_path: Path) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    [example] = [block for block in re.findall(r"```yaml\n(.*?)```", readme, re.DOTALL) if "scenes:" in block]
+def test_the_demo_in_the_docs_is_right(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "how-to" / "demos.md").read_text(encoding="utf-8")
+    [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
 
     assert len(library.read(tmp_path / "example.yaml").demo.scenes[0].expect) == len(KINDS)
