@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import pytest
-from fakes import lab
 from recorded_machine import found, text
 
 from labctl import record
@@ -32,99 +30,6 @@ DOCKER_DATA = {"folders": {"/var/lib/docker": ["overlay2"]}}
 
 def _mounts(*lines: str) -> dict[str, str]:
     return {"/proc/mounts": "".join(f"source {line} rw 0 0\n" for line in lines)}
-
-
-@pytest.mark.parametrize(
-    ("identity", "values", "differences", "state", "seen", "fix"),
-    [
-        (
-            "capabilities",
-            {},
-            {"files": {"/proc/self/status": text("status-root.txt")}},
-            "ok",
-            "nodes get all rights",
-            "",
-        ),
-        (
-            "capabilities",
-            {},
-            {"files": {"/proc/self/status": text("status-sandbox.txt")}},
-            "ok",
-            "CAP_SYS_RESOURCE is missing",
-            "",
-        ),
-        ("capabilities", {}, {"platform": "darwin"}, "not relevant", "no capabilities", ""),
-        ("capabilities", VM, {}, "not relevant", "no containers", ""),
-        ("kvm", {}, KVM, "not relevant", "no virtual machines", ""),
-        ("kvm", VM, KVM, "ok", "/dev/kvm", ""),
-        ("kvm", VM, {"folders": {"/dev": ["null"]}}, "warning", "13 times slower", "firmware"),
-        ("kvm", VM, {**KVM, "readonly": ["/dev/kvm"]}, "warning", "may not use /dev/kvm", "usermod -aG kvm"),
-        ("cgroups", {}, {"files": {"/proc/mounts": text("mounts-v1.txt")}}, "ok", "version 1", ""),
-        ("cgroups", {}, {"files": {"/proc/mounts": text("mounts-v2.txt")}}, "ok", "version 2", ""),
-        (
-            "cgroups",
-            {},
-            {"files": {"/proc/mounts": "proc /proc proc rw 0 0\n"}},
-            "broken",
-            "no control groups",
-            "mount -t",
-        ),
-        ("cgroups", {}, {"platform": "darwin"}, "not relevant", "Docker's own machine", ""),
-        ("kernel", {}, {"files": DEBIAN}, "ok", "Linux 6.1.0-37-amd64, kube-proxy by nftables", ""),
-        ("kernel", {}, {"files": {RELEASE: "6.18.44\n"}}, "ok", "does not list its modules", ""),
-        (
-            "kernel",
-            {},
-            {"files": OLD},
-            "warning",
-            "kube-proxy by iptables; without br_netfilter, nf_conntrack",
-            "reboot",
-        ),
-        ("kernel", {}, {"platform": "darwin"}, "not relevant", "Docker's own machine", ""),
-        ("memory", {}, {"files": {"/proc/meminfo": text("meminfo.txt")}}, "ok", "2048 MiB of 7859 MiB are free", ""),
-        ("memory", {"workers": 5}, {"files": {"/proc/meminfo": text("meminfo.txt")}}, "warning", "6 nodes", "workers"),
-        ("memory", {"workers": 20}, {"files": {"/proc/meminfo": text("meminfo.txt")}}, "broken", "8400 MiB", "workers"),
-        (
-            "memory",
-            {**VM, "workers": 3},
-            {"files": {"/proc/meminfo": text("meminfo.txt")}},
-            "broken",
-            "4 nodes need about 8192 MiB",
-            "less `memory`",
-        ),
-        ("memory", {}, {"platform": "darwin"}, "not relevant", "/proc/meminfo", ""),
-        ("disk", {}, {}, "ok", "100.0 GiB free, 2 GiB needed", ""),
-        ("disk", {}, {"space": 1 << 30}, "broken", "1.0 GiB free", "Make space"),
-        ("disk", {}, {"folders": {"/var/lib/docker": ["overlay2"]}}, "ok", "/var/lib/docker: ", ""),
-        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ overlay", "/var/lib/docker ext4")}, "ok", "ext4", ""),
-        (
-            "filesystem",
-            {},
-            {**DOCKER_DATA, "files": _mounts("/ ext4", "/var/lib overlay")},
-            "broken",
-            "overlay",
-            "volume",
-        ),
-        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ ext4", "/var/lib/dock nfs")}, "ok", "ext4", ""),
-        ("filesystem", {}, {**DOCKER_DATA, "files": _mounts("/ ext4", "/ overlay")}, "broken", "overlay", "volume"),
-        ("filesystem", {}, {"files": _mounts("/ overlay")}, "not relevant", "/var/lib/docker", ""),
-        ("filesystem", {}, {"platform": "darwin"}, "not relevant", "own machine", ""),
-        ("filesystem", VM, {"files": _mounts("/ overlay")}, "not relevant", "no containers", ""),
-    ],
-)
-def test_what_is_seen_of_the_machine(
-    context: Context,
-    identity: str,
-    values: dict[str, Any],
-    differences: dict[str, Any],
-    state: str,
-    seen: str,
-    fix: str,
-) -> None:
-    finding = found(identity, replace(context, lab=lab(**values)), **differences)
-
-    assert (finding.state, seen in finding.seen, fix in finding.fix) == (state, True, True), finding
-    assert bool(finding.fix) == (state in {"broken", "warning"})
 
 
 def test_an_isolated_lab_needs_the_rights_to_make_interfaces(context: Context) -> None:

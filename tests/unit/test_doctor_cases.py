@@ -1,0 +1,70 @@
+"""What each check finds on a machine: the cases in doctor/cases, one file for each group of checks.
+
+A case has the values of labctl.yaml (`lab`), how the machine differs from one that has everything (`machine`, see
+recorded_machine.py) and the text of the hosts file (`hosts`); then the state that is found, and values that the finding
+names. Its wording is held by tests/golden/wording.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from fakes import lab
+from golden_files import Golden
+from recorded_machine import found, text
+
+from labctl.context import Context
+
+KEYS = {"lab", "machine", "hosts", "state", "names"}
+
+
+def _cases() -> list[Any]:
+    """Return every case as a parameter of its own: the check's id, and what the file says."""
+    return [
+        pytest.param(check, case, id=f"{check}: {name}")
+        for file in sorted((Path(__file__).parent / "doctor" / "cases").glob("*.yaml"))
+        for check, cases in yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader).items()
+        for name, case in cases.items()
+    ]
+
+
+@pytest.mark.parametrize(("check", "case"), _cases())
+def test_a_check_finds(context: Context, hosts_file: Path, check: str, case: dict[str, Any], golden: Golden) -> None:
+    hosts_file.write_text(hosts := case.get("hosts", hosts_file.read_text()))
+    described = replace(lab(**case["lab"]), hosts_file=hosts_file) if "lab" in case else context.lab
+
+    finding = found(check, replace(context, lab=described), **_differences(case.get("machine", {})))
+
+    assert case.keys() <= KEYS
+    assert finding.state == case["state"], finding
+    assert [name for name in case.get("names", []) if name not in f"{finding.seen}\n{finding.fix}"] == []
+    assert bool(finding.fix) == (finding.state in {"broken", "warning"})
+    assert "secret" not in f"{finding.seen}{finding.fix}"
+    assert hosts_file.read_text() == hosts
+    golden({"seen": finding.seen, "fix": finding.fix})
+
+
+@pytest.mark.parametrize("check", ["hosts-file", "hosts-block", "hosts-shadows", "hosts-other-labs"])
+def test_an_isolated_lab_has_a_hosts_file_of_its_own(context: Context, check: str) -> None:
+    assert found(check, replace(context, isolated=True)).state == "not relevant"
+
+
+def _differences(machine: dict[str, Any]) -> dict[str, Any]:
+    """Return what a case says of the machine as `Recorded` takes it."""
+    files = {
+        path: content if isinstance(content, str) else text(content["recorded"])
+        for path, content in machine.get("files", {}).items()
+    }
+    said = {line: _said(**answer) for line, answer in machine.get("said", {}).items()}
+    return {**machine, "files": files, "said": said}
+
+
+def _said(*, recorded: str = "", prints: str = "", fails: str | None = None) -> str | tuple[str, int]:
+    """Return the name of a recorded output, or what a tool prints and its exit code."""
+    if recorded:
+        return recorded
+    return (prints, 0) if fails is None else (fails, 1)
