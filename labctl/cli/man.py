@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from typer.core import TyperGroup
 
 from labctl import __version__
-from labctl.cli.tree import EXAMPLES, GROUPS, PROGRAM, Root, commands
+from labctl.cli.tree import EXAMPLES, GROUPS, PROGRAM, Root, commands, context_of
 from labctl.errors import ExitCode
 
 if TYPE_CHECKING:
@@ -48,17 +48,7 @@ FILES = {
 def pages(root: Root) -> dict[str, str]:
     """Return every page by its file name: `labctl.1`, `labctl-up.1`, `labctl-app-add.1`."""
     top = root.make_context(PROGRAM, [], resilient_parsing=True)
-    return {f"{_name(words)}.{SECTION}": _page(words, _context(top, words)) for words, _ in commands(root)}
-
-
-def _context(top: Context, words: str) -> Context:
-    """The context in which the command of these words would run."""
-    context = top
-    for name in words.split():
-        group = context.command
-        assert isinstance(group, TyperGroup)  # noqa: S101 - the words come from the tree
-        context = group.commands[name].make_context(name, [], parent=context, resilient_parsing=True)
-    return context
+    return {f"{_name(words)}.{SECTION}": _page(words, context_of(top, words)) for words, _ in commands(root)}
 
 
 def _page(words: str, context: Context) -> str:

@@ -111,6 +111,16 @@ def commands(group: TyperGroup, words: str = "") -> Iterator[tuple[str, TyperCom
             yield below, command
 
 
+def context_of(top: Context, words: str) -> Context:
+    """Return the context in which the command of these words would run."""
+    context = top
+    for name in words.split():
+        group = context.command
+        assert isinstance(group, TyperGroup)  # noqa: S101 - the words come from the tree
+        context = group.commands[name].make_context(name, [], parent=context, resilient_parsing=True)
+    return context
+
+
 def answer_shell(root: Root) -> NoReturn:
     """Print what can follow on the command line, for the script that a shell runs. Whatever fails prints nothing."""
     try:

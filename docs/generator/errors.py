@@ -1,0 +1,154 @@
+"""Every error id, from the places where errors are raised.
+
+A place gives the id as a literal or a constant, or passes on what another place or table chose. A place of the second
+kind has a row in `PASSED_ON`. One without a row makes this generator fail, so that no id is left out.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import groupby
+
+from generator import markdown, sources
+from labctl import endings, failures
+from labctl.doctor import CHECKS
+from labctl.errors import ExitCode, LabError, ProviderError
+from labctl.trace.causes import CAUSES
+
+SYSTEM = {**dict(endings.KNOWN.values()), "system-refused": "", "folder-gone": ""}
+PASSED_ON: Mapping[str, Mapping[str, str]] = {
+    "BrokenError(id=str(hop['cause']))": {},
+    "HostsError(id=f'hosts-cannot-{act}')": {"hosts-cannot-read": "", "hosts-cannot-change": ""},
+    "HostsError(id=refused['id'])": {},
+    "LeftToUserError(id=reason.id)": {},
+    "MissingError(id=found.cause or problem.check.stops_up)": {
+        check.stops_up: f"[`labctl doctor`](doctor.md#{check.id}) makes the same check."
+        for check in CHECKS
+        if check.stops_up
+    },
+    "MissingError(id=identity)": SYSTEM,
+    "MissingError(id=worst if failures else 'wheel-not-found')": {},
+    "NotReadyError(id=identity)": {"node-not-assembled": "", "node-not-ready": ""},
+    "NotReadyError(id=seen.id)": {},
+    "ProviderError(id=exited.id)": {},
+}
+"""Places that pass an id on, and the ids, each with its hint, that no other place has as a literal."""
+CHOSEN_BY_CALLER = {"error": ProviderError.__name__}
+"""What is called where a caller may choose the class, and the class without such a choice."""
+FILLED_IN = "…"
+
+
+@dataclass(frozen=True, order=True)
+class Raised:
+    """An error: its id and exit code, and what it says, with … for what is filled in."""
+
+    id: str
+    code: ExitCode
+    message: str = ""
+    hint: str = ""
+
+
+def page() -> str:
+    """Return the page."""
+    return markdown.page(
+        "Error ids",
+        "An error ends a command with a message, a hint, an [exit code](exit-codes.md) and an id. With `-o json` the id is"
+        " `id` of the `error`. Ids do not change; the words around them may. … stands for what the message names.",
+        "`up` can also end with one of the [causes](../causes.md), with a [known failure](../troubleshooting.md) of a tool,"
+        " or with one of the [Engines](../engines.md) that no lab works with.",
+        *(
+            block
+            for identity, places in groupby(sorted(raised()), key=lambda error: error.id)
+            for block in _section(identity, list(places))
+        ),
+    )
+
+
+@cache
+def raised() -> frozenset[Raised]:
+    """Return every error that has an id of its own."""
+    return frozenset(
+        error
+        for module, tree in sources.modules().items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        for error in _of_call(module, node)
+    )
+
+
+def _of_call(module: str, call: ast.Call) -> Iterator[Raised]:
+    given = {word.arg: word.value for word in call.keywords if word.arg}
+    name = ast.unparse(call.func)
+    kind = CHOSEN_BY_CALLER.get(name, name)
+    if "id" not in given or kind not in _classes():
+        return
+    place = f"{kind}(id={ast.unparse(given['id'])})"
+    message = _words(module, call.args[0]) if call.args else ""
+    hint = _words(module, given["hint"]) if "hint" in given else ""
+    if place in PASSED_ON:
+        yield from (Raised(identity, code_of(kind), hint=text) for identity, text in PASSED_ON[place].items())
+    elif (found := sources.texts(module, given["id"])) is None:
+        raise ValueError(f"{module}:{call.lineno}: no row in PASSED_ON says which ids {place} can have")
+    else:
+        yield from (Raised(identity, code_of(kind), message, hint) for identity in found if identity)
+
+
+def _words(module: str, value: ast.expr) -> str:
+    """Return the first line of a message or hint as it is written, with … for what is filled in."""
+    return re.sub(rf"{FILLED_IN}(\s*{FILLED_IN})+", FILLED_IN, _written(module, value)).split("\n")[0].strip()
+
+
+def _written(module: str, value: ast.expr) -> str:
+    match value:
+        case ast.JoinedStr(values=parts):
+            return "".join(_written(module, part) for part in parts)
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            return _written(module, left) + _written(module, right)
+        case ast.Call(func=ast.Attribute(value=text, attr="format" | "format_map" | "lstrip" | "rstrip")):
+            return re.sub("{[^}]*}", FILLED_IN, _written(module, text))
+        case ast.FormattedValue() | ast.IfExp():
+            return FILLED_IN
+    return next(iter(sources.texts(module, value) or ()), FILLED_IN)
+
+
+def code_of(name: str) -> ExitCode:
+    """Return the exit code of a class of errors."""
+    cls = _classes()[name]
+    for statement in cls.body:
+        if ast.unparse(statement).startswith("exit_code") and isinstance(statement, ast.AnnAssign | ast.Assign):
+            return ExitCode[ast.unparse(statement.value or cls).rpartition(".")[2]]
+    return code_of(ast.unparse(cls.bases[0]))
+
+
+@cache
+def _classes() -> Mapping[str, ast.ClassDef]:
+    """Return every class of errors, by its name."""
+    found = {
+        node.name: node
+        for tree in sources.modules().values()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ClassDef) and node.name.endswith("Error")
+    }
+    return {name: cls for name, cls in found.items() if _is_error(cls, found)}
+
+
+def _is_error(cls: ast.ClassDef, found: Mapping[str, ast.ClassDef]) -> bool:
+    bases = [ast.unparse(base) for base in cls.bases]
+    return cls.name == LabError.__name__ or any(base in found and _is_error(found[base], found) for base in bases)
+
+
+def _section(identity: str, places: list[Raised]) -> Iterator[str]:
+    codes = sorted({place.code for place in places})
+    yield f"## {identity}"
+    yield f"Exit code {', '.join(markdown.code(str(int(code))) for code in codes)}."
+    for message, rows in groupby(places, key=lambda place: place.message):
+        hints = [row.hint for row in rows if row.hint not in {"", FILLED_IN}]
+        told = markdown.sentence(message) if message not in {"", FILLED_IN} else ""
+        yield "\n".join([f"- {told}", *(f"  {hint}" for hint in hints)]) if told or hints else ""
+    yield f"It is also a [cause](../causes.md#{identity})." if identity in CAUSES else ""
+    known = {failure.id for failure in failures.table()}
+    yield f"It is also a [known failure](../troubleshooting.md#{identity}) of a tool." if identity in known else ""
