@@ -1,0 +1,198 @@
+"""What the project's papers promise: workflows, issue forms, pinned packages, links and the changelog."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+CHECKOUT = Path(__file__).parents[2]
+PYPROJECT = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
+WORKFLOWS = {path.name: yaml.safe_load(path.read_bytes()) for path in (CHECKOUT / ".github/workflows").glob("*.yml")}
+FORMS = [path for path in (CHECKOUT / ".github/ISSUE_TEMPLATE").glob("*.yml") if path.name != "config.yml"]
+PAPERS = sorted(
+    [
+        *CHECKOUT.glob("*.md"),
+        *CHECKOUT.glob("docs/**/*.md"),
+        *CHECKOUT.glob(".github/**/*.y*ml"),
+        *CHECKOUT.glob(".github/**/*.md"),
+        CHECKOUT / "pyproject.toml",
+        CHECKOUT / ".ci/constraints.txt",
+    ]
+)
+PINS = dict(re.findall(r"^([\w.-]+)==([\w.]+)", (CHECKOUT / ".ci/constraints.txt").read_text(), re.MULTILINE))
+
+HOSTS = {
+    "apt.releases.hashicorp.com",
+    "asciinema.org",
+    "containerlab.dev",
+    "github.com",
+    "k3d.io",
+    "keepachangelog.com",
+    "kind.sigs.k8s.io",
+    "metallb.io",
+    "minikube.sigs.k8s.io",
+    "packaging.python.org",
+    "semver.org",
+    "www.contributor-covenant.org",
+}
+"""The hosts that papers link to. Every one was looked up: add one when you have opened its page."""
+NO_PLACES = (".example", ".internal", ".invalid", ".local", ".localhost", ".test")
+"""Names that no public host can have: labs, and examples."""
+SECTIONS = ("Added", "Changed", "Deprecated", "Removed", "Fixed", "Security")
+IDENTIFIED = re.compile(r"https?://[^\s\"'`<>)\]}]+")
+
+
+def _steps() -> Iterator[dict[str, Any]]:
+    for workflow in WORKFLOWS.values():
+        for job in workflow["jobs"].values():
+            yield from job.get("steps", [])
+
+
+def test_every_command_of_a_workflow_is_a_script_that_runs_outside_of_it_as_well() -> None:
+    run_here = (CHECKOUT / ".ci/run").read_text() + (CHECKOUT / "tests/e2e/test_b_release.py").read_text()
+    commands = [step["run"] for step in _steps() if "run" in step]
+
+    assert len(commands) > 5
+    for command in commands:
+        script, *_ = command.split()
+        assert os.access(CHECKOUT / script, os.X_OK), command
+        assert script == ".ci/run" or script in run_here, f"nothing here runs {script}"
+        assert re.fullmatch(r"\.ci/\w+( --\w+)*", command), f"put this into a script of .ci/: {command}"
+
+
+def test_every_action_is_pinned_to_a_commit_and_says_its_release() -> None:
+    lines = [
+        line.strip()
+        for path in (CHECKOUT / ".github/workflows").glob("*.yml")
+        for line in path.read_text().splitlines()
+        if "uses:" in line
+    ]
+
+    others = [line for line in lines if "./.github/" not in line]
+    assert len(others) > 5
+    assert [line for line in others if not re.search(r"@[0-9a-f]{40} # v\d+\.\d+\.\d+$", line)] == []
+    assert len({line.removeprefix("- ").partition("@")[0] for line in others}) == len(
+        {line.removeprefix("- ") for line in others}
+    ), "one action, one release"
+
+
+def test_workflows_may_read_and_a_job_asks_for_more() -> None:
+    assert {name: workflow["permissions"] for name, workflow in WORKFLOWS.items()} == dict.fromkeys(
+        WORKFLOWS, {"contents": "read"}
+    )
+    may_write = {
+        name: sorted(key for key, value in job.get("permissions", {}).items() if value == "write")
+        for workflow in WORKFLOWS.values()
+        for name, job in workflow["jobs"].items()
+    }
+    assert {name: keys for name, keys in may_write.items() if keys} == {
+        "packages": ["attestations", "id-token"],
+        "bundle": ["attestations", "id-token"],
+        "publish": ["id-token"],
+    }
+
+
+def test_a_release_has_bundles_of_two_architectures() -> None:
+    matrix = WORKFLOWS["release.yml"]["jobs"]["bundle"]["strategy"]["matrix"]["include"]
+
+    assert [row["architecture"] for row in matrix] == ["amd64", "arm64"]
+
+
+def test_the_pythons_that_the_package_claims_are_tested() -> None:
+    named = {classifier.rpartition(" ")[2] for classifier in PROJECT["classifiers"] if ":: 3." in classifier}
+    tested = WORKFLOWS["tests.yml"]["jobs"]["fast"]["strategy"]["matrix"]["python"]
+
+    assert named <= set(tested)
+    assert min(Version(each) for each in tested) in Requirement(f"x{PROJECT['requires-python']}").specifier
+    assert f">={tested[0]}" == PROJECT["requires-python"]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=lambda path: path.stem)
+def test_every_issue_form_asks_for_the_exported_logs(form: Path) -> None:
+    fields = {field.get("id"): field for field in yaml.safe_load(form.read_bytes())["body"]}
+
+    assert "labctl logs --export" in fields["logs"]["attributes"]["description"]
+
+
+def test_papers_name_only_hosts_that_were_looked_up() -> None:
+    unknown = {
+        str(path.relative_to(CHECKOUT)): hosts
+        for path in PAPERS
+        if (hosts := {host for host in map(_host, IDENTIFIED.findall(path.read_text())) if not _is_known(host)})
+    }
+
+    assert unknown == {}
+
+
+def test_the_constraints_name_no_place() -> None:
+    text = (CHECKOUT / ".ci/constraints.txt").read_text()
+
+    assert "://" not in text
+    assert "index" not in text.replace("--index", "index-option").split()
+
+
+def test_the_constraints_pin_every_package_with_checksums() -> None:
+    entries = re.split(r"\n(?=\S)", (CHECKOUT / ".ci/constraints.txt").read_text().strip())
+
+    assert [entry for entry in entries if not re.match(r"[\w.-]+==[\w.]+ .*\n    --hash=sha256:[0-9a-f]{64}", entry)] == []
+
+
+def test_the_constraints_fit_what_the_project_requires() -> None:
+    lines = [*PROJECT["dependencies"], *PYPROJECT["build-system"]["requires"]]
+    for extra in PROJECT["optional-dependencies"].values():
+        lines += extra
+
+    wrong = {
+        line: PINS.get(canonicalize_name(required.name))
+        for line in lines
+        for required in [Requirement(line)]
+        if PINS.get(canonicalize_name(required.name), "0") not in required.specifier
+    }
+    assert wrong == {}, "run .ci/lock"
+
+
+def test_only_one_place_names_the_repository() -> None:
+    repository = PYPROJECT["tool"]["labctl"]["repository"]
+
+    naming = [path.name for path in PAPERS if repository and repository in path.read_text()]
+    assert naming in ([], ["pyproject.toml"])
+    assert "urls" in PROJECT["dynamic"]
+
+
+def test_the_changelog_has_known_sections_alone() -> None:
+    lines = (CHECKOUT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    releases = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    sections = [line.removeprefix("### ") for line in lines if line.startswith("### ")]
+
+    assert releases[0] == "Unreleased"
+    assert [each for each in releases[1:] if not re.fullmatch(r"\d+\.\d+\.\d+ - \d{4}-\d\d-\d\d", each)] == []
+    assert set(sections) <= set(SECTIONS)
+    assert [line for line in lines[lines.index("## Unreleased") :] if line and line[0] not in "#-[ "] == []
+
+
+@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md", "docs/compatibility.md", "docs/releasing.md"])
+def test_the_files_that_papers_name_are_there(name: str) -> None:
+    words = re.findall(r"`([\w.-]+(?:/[\w.*-]+)*/?)`", (CHECKOUT / name).read_text(encoding="utf-8"))
+    paths = [word for word in words if "/" in word or word.endswith((".md", ".py", ".toml", ".yaml", ".yml"))]
+
+    assert [path for path in paths if not list(CHECKOUT.glob(path.rstrip("/")))] == []
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def _is_known(host: str) -> bool:
+    return host in HOSTS or host.endswith(NO_PLACES) or re.fullmatch(r"[\d.]+|localhost", host) is not None
