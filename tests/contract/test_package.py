@@ -21,7 +21,7 @@ from labctl.process import check
 CHECKOUT = Path(labctl.__file__).parent.parent
 DATA = f"labctl_k8s-{labctl.__version__}.data/data/share/man/man1/"
 REPOSITORY = "https://git.example/owner/labctl"
-PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
+PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "LICENSE", "README.md", "SECURITY.md")
 
 
 @pytest.fixture(scope="module")
@@ -49,16 +49,18 @@ def test_without_a_repository_the_package_has_no_links(wheel: zipfile.ZipFile) -
 
 def test_the_repository_gives_the_package_its_links(tmp_path: Path) -> None:
     copy = tmp_path / "copy"
-    shutil.copytree(CHECKOUT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "tests", "build", "dist", ".*_cache"))
+    shutil.copytree(
+        CHECKOUT, copy, ignore=shutil.ignore_patterns(".git", ".venv", "tests", "build", "dist", ".*_cache")
+    )
     pyproject = copy / "pyproject.toml"
     pyproject.write_text(pyproject.read_text().replace('\nrepository = ""', f'\nrepository = "{REPOSITORY}/"'))
 
     links = _metadata(zipfile.ZipFile(_built("wheel", copy, tmp_path))).get_all("Project-URL")
 
     assert links == [
-        f"Changelog, {REPOSITORY}/blob/main/CHANGELOG.md",
-        f"Issues, {REPOSITORY}/issues",
         f"Repository, {REPOSITORY}",
+        f"Issues, {REPOSITORY}/issues",
+        f"Changelog, {REPOSITORY}/blob/main/CHANGELOG.md",
     ]
 
 
