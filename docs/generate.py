@@ -11,10 +11,13 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import dependency_graph
+
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
 from generator import (  # noqa: E402 - found from here on
+    architecture,
     causes,
     checks,
     commands,
@@ -28,8 +31,12 @@ from generator import (  # noqa: E402 - found from here on
 
 
 def pages() -> Mapping[str, str]:
-    """Return the text of every generated page, by its path below docs/."""
+    """Return the text of every generated page and picture, by its path below docs/."""
     return {
+        "architecture.md": architecture.page(),
+        "dependencies.svg": dependency_graph.picture(
+            dependency_graph.read(FOLDER.parent), dependency_graph.packages(FOLDER.parent)
+        ),
         "causes.md": causes.page(),
         "troubleshooting.md": troubleshooting.page(),
         "reference/commands.md": commands.page(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -19,6 +20,7 @@ from labctl.doctor import CHECKS
 from labctl.errors import ExitCode, LabError, ProviderError
 from labctl.trace.causes import CAUSES
 
+NOTES = sources.CHECKOUT / "docs" / "errors.toml"
 SYSTEM = {**dict(endings.KNOWN.values()), "system-refused": "", "folder-gone": ""}
 PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "BrokenError(id=str(hop['cause']))": {},
@@ -54,6 +56,9 @@ class Raised:
 
 def page() -> str:
     """Return the page."""
+    notes = tomllib.loads(NOTES.read_text(encoding="utf-8"))
+    if unknown := notes.keys() - {error.id for error in raised()}:
+        raise ValueError(f"{NOTES.name} has ids that no error has: {', '.join(sorted(unknown))}")
     return markdown.page(
         "Error ids",
         "An error ends a command with a message, a hint, an [exit code](exit-codes.md) and an id. With `-o json` the id is"
@@ -63,7 +68,7 @@ def page() -> str:
         *(
             block
             for identity, places in groupby(sorted(raised()), key=lambda error: error.id)
-            for block in _section(identity, list(places))
+            for block in _section(identity, notes.get(identity, ""), list(places))
         ),
     )
 
@@ -141,14 +146,17 @@ def _is_error(cls: ast.ClassDef, found: Mapping[str, ast.ClassDef]) -> bool:
     return cls.name == LabError.__name__ or any(base in found and _is_error(found[base], found) for base in bases)
 
 
-def _section(identity: str, places: list[Raised]) -> Iterator[str]:
+def _section(identity: str, note: str, places: list[Raised]) -> Iterator[str]:
     codes = sorted({place.code for place in places})
     yield f"## {identity}"
-    yield f"Exit code {', '.join(markdown.code(str(int(code))) for code in codes)}."
-    for message, rows in groupby(places, key=lambda place: place.message):
-        hints = [row.hint for row in rows if row.hint not in {"", FILLED_IN}]
-        told = markdown.sentence(message) if message not in {"", FILLED_IN} else ""
-        yield "\n".join([f"- {told}", *(f"  {hint}" for hint in hints)]) if told or hints else ""
+    yield f"Exit code {', '.join(markdown.code(str(int(code))) for code in codes)}. {note}".rstrip()
+    yield "\n".join(filter(None, (_place(place) for place in places)))
     yield f"It is also a [cause](../causes.md#{identity})." if identity in CAUSES else ""
     known = {failure.id for failure in failures.table()}
     yield f"It is also a [known failure](../troubleshooting.md#{identity}) of a tool." if identity in known else ""
+
+
+def _place(place: Raised) -> str:
+    message = markdown.sentence(place.message) if re.search(r"\w", place.message) else ""
+    hint = place.hint if re.search(r"\w", place.hint) else ""
+    return f"- {message} {hint}".rstrip().replace("-  ", "- ") if message or hint else ""
