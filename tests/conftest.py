@@ -46,7 +46,7 @@ SLOWEST_FILES = 30
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--everything", action="store_true", help="also run the tests that need root or boot a lab, but not the sweeps"
+        "--everything", action="store_true", help="also run what takes long, needs root or boots a lab; not the sweeps"
     )
     parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run")
 
@@ -85,7 +85,7 @@ def _left_out(config: pytest.Config) -> set[str]:
         return set() if "sweep" in config.option.markexpr else {"sweep"}
     if config.option.everything or config.args_source is pytest.Config.ArgsSource.ARGS:
         return {"sweep"}
-    return {"sweep", "e2e", "root"}
+    return {"sweep", "e2e", "root", "slow"}
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -12,6 +12,8 @@ from machine_faults import FAULTS, ODD_WORDS, complaints, odd_lines
 
 from labctl import certificates
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,7 @@ def folder(tmp_path: Path) -> Path:
 # Crashes
 
 
+@pytest.mark.slow
 @changes
 def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
     folder: Path, old: bytes, names: dict[str, IPv4Address], new: bytes
@@ -76,6 +77,7 @@ def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
     assert seen == {old, new}
 
 
+@pytest.mark.slow
 @pytest.mark.root
 @changes
 def test_a_crash_at_any_system_call_leaves_a_bind_mounted_file_old_or_new_but_for_empty_lines_at_its_end(

@@ -74,6 +74,7 @@ class Parts(NamedTuple):
     after: bytes
 
 
+@pytest.mark.slow
 def test_whatever_is_in_the_file_foreign_bytes_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
