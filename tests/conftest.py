@@ -21,15 +21,13 @@ from typing import NoReturn
 
 import fake_trace
 import pytest
-import typer.main
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from fake_trace import FakeFollow
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from golden_files import Golden, Wording, is_complete
 from recorded_machine import Recorded
 
-from labctl import certificates, isolation, labfiles, locks, neighbours, pki, preflight, steps, trace, web
+from labctl import certificates, isolation, labfiles, locks, neighbours, preflight, steps, trace, web
 from labctl.context import Context
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
@@ -37,9 +35,6 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
 """The tests that have no process, no socket and no disk."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
-# A process needs each of these once and keeps none; these tests are many runs in one process.
-built_once = functools.cache(typer.main.get_command)
-read_once = functools.cache(load_pem_private_key)
 numbers = itertools.count()
 SLOWEST_FILES = 30
 
@@ -100,8 +95,6 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
             patch.setattr(locks, "INTERVAL", 0.01)
-            patch.setattr(pki, "load_pem_private_key", read_once)
-            patch.setattr(typer.main, "get_command", built_once)
         yield
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import os
 from collections.abc import Iterator, Mapping
@@ -89,6 +90,7 @@ class Root(TyperGroup):
                 formatter.write_dl([(name.ljust(width), text) for name, text in zip(names, summaries, strict=True)])
 
 
+@functools.cache
 def tree(app: typer.Typer) -> Root:
     """Return the program's commands, each with its examples."""
     root = typer.main.get_command(app)
