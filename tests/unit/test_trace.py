@@ -695,6 +695,7 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Isolation, "exists", lambda _self: True)
+    monkeypatch.setattr(trail, "SETTINGS", Path("/etc/netns/none"))  # this machine may have a lab of that name
     world.context = with_doors(
         replace(world.context, isolated=True), FakeProvider(), world.cluster, world.context.bundle
     )
@@ -702,8 +703,8 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
 
     copy, edit, sync = world.follow()["hops"][0]["commands"]
 
-    assert "tee /etc/netns/labctl-demo/hosts " in edit
-    assert copy == f"cp {world.client.hosts} /etc/netns/labctl-demo/hosts"
+    assert "tee /etc/netns/none/labctl-demo/hosts " in edit
+    assert copy == f"cp {world.client.hosts} /etc/netns/none/labctl-demo/hosts"
     assert sync == SYNC[0]
 
 
