@@ -18,7 +18,7 @@ from labctl.cli.man import pages
 from labctl.cli.tree import tree
 from labctl.process import check
 
-CHECKOUT = Path(labctl.__file__).parent.parent
+CHECKOUT = Path(__file__).parents[2]
 DATA = f"labctl_k8s-{labctl.__version__}.data/data/share/man/man1/"
 REPOSITORY = "https://git.example/owner/labctl"
 PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "LICENSE", "README.md", "SECURITY.md")
