@@ -16,7 +16,7 @@ from labctl.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.lab import App, Node
 from labctl.plan import Outcome, Plan, Step
 from labctl.render import documents
-from labctl.verify import READY_SECONDS, given_address, rolled_out, verify
+from labctl.verify import READY_SECONDS, given_address, kept_from_api_server, rolled_out, verify
 from labctl.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 
 T = TypeVar("T")
@@ -225,8 +225,13 @@ def _apply(context: Context, say: Say, name: str) -> list[str]:
 def _or_why(
     context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
 ) -> Callable[[], T | Pending]:
-    """Return a look that says, while it sees nothing, why the part of the lab that it waits for is not ready."""
-    why = seldom(partial(rolled_out, context, *deployment, is_app=False), WHY_SECONDS)
+    """Return a look that says, while it sees nothing, why the Deployment that it waits for is not ready or not reached."""
+
+    def reason_now() -> Pending | None:
+        waiting = rolled_out(context, *deployment, is_app=False)
+        return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
+
+    why = seldom(reason_now, WHY_SECONDS)
 
     def looked() -> T | Pending:
         seen = look()

@@ -51,6 +51,12 @@ def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> 
     return pending_while_unready(partial(observe.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
+def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
+    """Return the route that is missing between the API server and the pods of a Deployment; None where none is."""
+    hop = trace.cut_off(context, namespace, name)
+    return None if hop is None else _pending(hop)
+
+
 def _await_rollouts(context: Context, say: Say) -> dict[str, NotReadyError]:
     """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
     controller = context.controller

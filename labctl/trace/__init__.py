@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from labctl.context import Context
 from labctl.errors import LabError
 from labctl.report import HopReport, TraceReport
-from labctl.trace import hops, names, node, response, routing, stopped
+from labctl.trace import hops, names, node, pod_routes, response, routing, stopped
 from labctl.trace.causes import CAUSES
 from labctl.trace.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
@@ -30,6 +30,7 @@ __all__ = [
     "WARNING",
     "Client",
     "broken_hop",
+    "cut_off",
     "finding",
     "follow",
     "no_engine",
@@ -110,6 +111,13 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
     is_cut_off = address["state"] == BROKEN
     to_node = _not_reached("node") if is_cut_off else _explained(trail, {"address": address}, _settled("node", trail))
     return {"address": address, "node": to_node}
+
+
+def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
+    """Return the route that the API server lacks to a Deployment's pods, as a hop reports it; None where it lacks none."""
+    trail = Trail(context, Client(), "", ROOT, context.cluster.impatient())
+    problem = pod_routes.from_api_server(trail, namespace, deployment)
+    return None if problem is None else _reported("node", trail, problem)
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:

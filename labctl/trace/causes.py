@@ -93,7 +93,7 @@ CAUSES: Mapping[str, Cause] = {
     "forwarding-off": Cause("node", "the announcing node does not pass packets on", 5),
     "filtered-on-node": Cause("node", "the announcing node's packet filter stops packets, or their answers", 5),
     "way-back-missing": Cause("node", "the announcing node has no direct route back to this machine", 5),
-    "pod-route-missing": Cause("node", "the announcing node has no route to pods on another node", 5),
+    "pod-route-missing": Cause("node, response", "a node has no route to the pods of another node", 5),
     "controller-port-closed": Cause("node", "a pod of the ingress controller takes no connections", passes=True),
     "no-connection": Cause(
         "node", "the address takes no connection, and nothing is found that explains it", passes=True

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from labctl.lab import Node
-from labctl.trace import filters
+from labctl.trace import filters, pod_routes
 from labctl.trace.attempt import Attempt
 from labctl.trace.filters import Stop
-from labctl.trace.node_facts import NodeFacts, Pod
+from labctl.trace.node_facts import NodeFacts
 from labctl.trace.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
 from labctl.web import HTTP
@@ -63,33 +61,14 @@ def unreached(attempt: Attempt) -> ProblemError | None:
     for pod in attempt.pods:
         if facts.reaches(pod):
             continue
-        found = facts.route(str(pod.address))
-        owner = next((each for each in attempt.lab.nodes if each.name == pod.node), None)
-        is_right = found is not None and (
-            owner == attempt.node or (owner and found.get("gateway") == str(owner.address))
-        )
-        if owner is not None and not is_right and owner != attempt.node:
-            return _no_route(attempt, pod, owner, found)
+        if problem := pod_routes.lost(attempt.lab, facts, pod):
+            return problem
         return ProblemError(
             "controller-port-closed",
             f"{pod.address} on {pod.node}, a pod of the ingress controller, takes no connection at port {pod.port} "
             f"from {attempt.node.name}",
         )
     return None
-
-
-def _no_route(attempt: Attempt, pod: Pod, owner: Node, found: dict[str, Any] | None) -> ProblemError:
-    facts = attempt.facts
-    line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address))
-    told = f"goes by {found.get('gateway') or found.get('dev')}" if found else "is missing, or refuses packets"
-    device = facts.device if facts and facts.device else "eth1"
-    return ProblemError(
-        "pod-route-missing",
-        f"the route from {attempt.node.name} to {owner.pod_network}, the pods of {owner.name}, {told}: connections that "
-        f"are handed to {pod.address} there get no answer",
-        fix="Give the node its route back.",
-        commands=(attempt.on_node(*line, "dev", device),),
-    )
 
 
 def no_way_back(attempt: Attempt) -> ProblemError | None:

@@ -41,7 +41,7 @@ CONNECT = (
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod of the ingress controller, and the port that the Service leads to."""
+    """A pod, the port at which it is asked, and its node."""
 
     address: IPv4Address
     port: int
@@ -108,19 +108,27 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
     """Return what a node says of its network and of its way to these pods; None where it does not answer."""
     questions = {
         "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
-        "interfaces": INTERFACES,
         "ruleset": ("nft", "-j", "list", "ruleset"),
         "listing": ("nft", "-a", "list", "ruleset"),
         "back": (*ROUTE, str(client)),
     }
-    questions |= {f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}
-    if _said(trail, node, HELLO) is None:
+    routes = ask_routes(trail, node, pods)
+    if routes is None:
         return None
     sections = {name: _said(trail, node, command) or "" for name, command in questions.items()}
+    sections |= routes.sections
     for pod in pods:
         connected = _finished(trail, node, (*CONNECT, f"http://{pod.address}:{pod.port}/"))
         sections[f"open {pod.address}"] = connected.out if connected else ""
     return NodeFacts(node, sections)
+
+
+def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return the interfaces of a node and its routes to these pods alone; None where it does not answer."""
+    if _said(trail, node, HELLO) is None:
+        return None
+    questions = {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
+    return NodeFacts(node, {name: _said(trail, node, command) or "" for name, command in questions.items()})
 
 
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from labctl.errors import LabError
-from labctl.trace import answers, misrouted, redirects, refusals, verdict
+from labctl.trace import answers, misrouted, pod_routes, redirects, refusals, verdict
 from labctl.trace.answers import Answered
 from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
 from labctl.trace.trail import Trail
@@ -32,6 +32,13 @@ API = "api-unreachable"
 
 def response(trail: Trail) -> Evidence:
     """The app answered from every pod that the rule leads to, the whole body came, and a redirect leads somewhere."""
+    try:
+        return _answer(trail)
+    except ProblemError as problem:
+        raise pod_routes.explain(trail, problem) from problem
+
+
+def _answer(trail: Trail) -> Evidence:
     if not trail.seen.get("pod"):
         return _unowned(trail)
     first = answers.first(trail)
@@ -99,8 +106,8 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
         f"HTTP {answered.status} came from {trail.address}, and neither {trail.controller.name} nor the app has seen "
         "the request: something else answers at this address",
         evidence,
-        fix="Find out who has the address; a proxy or a rule of a packet filter on this machine may answer for it.",
-        commands=(f"ip neigh show {trail.address}",),
+        fix=f"Find out who answers at {trail.address}: a proxy, or a packet filter rule on this machine that redirects.",
+        commands=(),
     )
 
 

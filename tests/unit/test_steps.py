@@ -448,6 +448,22 @@ def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
     assert len(instant) <= 3
 
 
+def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds(
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cluster.dry_run_refusals = [WEBHOOK] * 1000
+    lost = hop("node", "pod-route-missing", "the route is missing")
+    monkeypatch.setattr(steps, "rolled_out", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(trace, "cut_off", lambda _context, _namespace, _deployment: lost)
+
+    with pytest.raises(NotReadyError) as raised:
+        steps.apply_metallb(rendered, watched.say)
+
+    assert raised.value.id == "pod-route-missing"
+    assert "labctl --name demo up" in str(raised.value.hint)
+    assert len(instant) <= 10
+
+
 def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
     assert steps.apply_ingress(rendered, watched.say).text == f"traefik at {ADDRESS}"
     assert not steps.apply_ingress(rendered, watched.say).changed

@@ -407,6 +407,13 @@ def test_a_service_of_a_name_outside_needs_no_port_and_has_no_pods(world: World)
     assert response(world.answers(502, None, server="http://shop.example:80"))["cause"] == "backend-refused"
 
 
+def test_an_answer_of_a_service_that_no_rule_leads_to_leaves_the_rule_unknown(world: World) -> None:
+    rule = world.answers(200).lose(INGRESS).follow()["hops"][3]
+
+    assert (rule["state"], rule["cause"], rule["commands"]) == ("unknown", "rule-not-found", [])
+    assert rule["evidence"]["backend"] == {"namespace": "default", "service": "my-app", "port": ""}
+
+
 def test_an_ingress_that_keeps_its_requests_out_of_the_log_leaves_the_answerer_unknown(world: World) -> None:
     hop = response(world.annotate("enable-access-log", "false").answers(200, None, log=""))
 

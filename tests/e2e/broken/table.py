@@ -38,6 +38,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
     "pods-not-all-ready": "what keeps a container from running is its own",
     "endpoints-missing": "kube-controller-manager is Kubernetes' own, and runs or starts again by itself",
     "no-answer": "nothing was found that takes the packets: it is somebody else's network or filter",
+    "answered-by-another": "what answers in place of the lab is somebody else's, and labctl cannot know what it is",
     "answerer-unknown": "the request is served, and who keeps the logs from labctl is not known",
     "rule-not-found": "the request is served: there is nothing to mend",
     "controller-answers": "what the controller is told to answer itself, its user wants",
