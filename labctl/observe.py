@@ -112,6 +112,13 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 
+def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
+    """Return the names of a Deployment's pods that are not ready."""
+    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    pods = unready.pods_of(cluster, found) if found else []
+    return [str(pod["metadata"]["name"]) for pod in pods if not unready.is_ready(pod)]
+
+
 def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
     """Return the ids of the containers of each pod of a node that is said to be ready."""
     pods = cluster.list("v1", "Pod", fields=f"spec.nodeName={node}")

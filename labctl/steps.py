@@ -24,6 +24,9 @@ T = TypeVar("T")
 WHY_SECONDS = 2.0
 """How often to look for the reason why something does not become ready."""
 METALLB = ("metallb-system", "controller")
+RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
+"""What a controller may need at its start: Traefik decides only then whether it may read IngressClasses."""
+METALLBS = "app=metallb"
 
 
 def up(*, isolated: bool) -> Plan[Context]:
@@ -146,7 +149,9 @@ def await_cluster(context: Context, say: Say) -> Outcome:
 
 def apply_metallb(context: Context, say: Say) -> Outcome:
     """MetalLB is applied, and has taken the lab's pool."""
+    started = [each["metadata"]["name"] for each in context.cluster.list("v1", "Pod", METALLB[0], METALLBS)]
     changed = _apply(context, say, "metallb.yaml") + _apply(context, say, "memberlist.yaml")
+    _restart_without_rights(context, say, changed, METALLB[0], started)
     pool = _manifest(context, "pool.yaml")
     say("waiting until MetalLB's webhook answers")
     # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
@@ -174,7 +179,9 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
     ]
     if removed:
         say(f"removed {', '.join(removed)}")
+    waiting = observe.unready_pods(cluster, controller.namespace, controller.deployment)
     changed = _apply(context, say, "ingress.yaml")
+    _restart_without_rights(context, say, changed, controller.namespace, waiting)
     address = until(
         _or_why(context, partial(given_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
@@ -203,6 +210,16 @@ def apply_apps(context: Context, say: Say) -> Outcome:
     if moved:
         say(f"moving {', '.join(moved)} to nodes that have fewer")
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
+
+
+def _restart_without_rights(
+    context: Context, say: Say, changed: Iterable[str], namespace: str, pods: Iterable[str]
+) -> None:
+    """Restart pods that may have started without the rights that they have been given back now."""
+    if RIGHTS & {name.split()[0] for name in changed}:
+        restarted = [pod for pod in pods if context.cluster.delete("v1", "Pod", pod, namespace)]
+        if restarted:
+            say(f"restarting {', '.join(restarted)}, which may have started without their rights")
 
 
 def _apply_app(context: Context, say: Say, app: App) -> list[str]:

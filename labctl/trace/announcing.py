@@ -37,8 +37,8 @@ def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
         "address-not-announced",
         f"{silence}: it was asked for several times, and MetalLB's speaker on {first} should answer",
         evidence,
-        fix="Restart the speakers: they decide anew who announces what.",
-        commands=(kubectl(trail.lab.name, *RESTART),),
+        fix="Give the speakers what they need, and restart them: they then decide again who announces what.",
+        commands=(labctl(trail.lab.name, "up"), kubectl(trail.lab.name, *RESTART)),
     )
 
 

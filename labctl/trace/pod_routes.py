@@ -13,8 +13,10 @@ from labctl.trace.node_facts import NodeFacts, Pod
 from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.trail import Trail
 
-SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ"})
-"""Causes that a lost route between the ingress controller and the app also has."""
+SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})
+"""Causes that a lost route between the ingress controller and the app also has.
+
+A controller that asks another pod in place of the one it does not reach hides the loss for a while: it is broken."""
 
 
 def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
@@ -42,9 +44,7 @@ def explain(trail: Trail, problem: ProblemError) -> ProblemError:
     if cause is None:
         return problem
     text = f"{problem.text}; {cause.text}"
-    return ProblemError(
-        cause.cause, text, problem.evidence, fix=cause.fix, commands=cause.commands, state=problem.state
-    )
+    return ProblemError(cause.cause, text, problem.evidence, fix=cause.fix, commands=cause.commands)
 
 
 def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:

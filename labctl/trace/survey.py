@@ -17,6 +17,7 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 ERRORS = range(500, 600)
+LATE = "no answer in time"
 PATIENCE_SECONDS = 1.0
 """How long a further request may take at least, after the first has shown how long one takes."""
 SLOWER = 3
@@ -59,6 +60,8 @@ class Survey:
     """The worst of each pod, by its name."""
     strangers: set[str] = field(default_factory=set)
     """Addresses that the controller asked, and the rule does not lead to."""
+    well: dict[str, Outcome] = field(default_factory=dict)
+    """What was well of each pod that served a request."""
     asked: int = 0
     is_limited: bool = False
     """Whether the controller began to answer itself: it limits how often a client may ask."""
@@ -79,17 +82,30 @@ class Survey:
             found = outcome(answered)
             worst = max(found, self.outcomes.get(answered.pod, found), key=lambda each: each.rank)
             self.outcomes[answered.pod] = worst
+            if not found.is_bad:
+                self.well[answered.pod] = found
         elif record and record.server and record.server not in addresses:
             self.strangers.add(record.asked)
         elif record and not record.server and exchange.status is not None:
             self.is_limited = True
+
+    def blame_missing(self) -> None:
+        """Blame requests that were late on pods that got none, where the log names pods that serve other requests.
+
+        A controller asks another pod in place of one that it does not reach, and logs that one: also of a request for
+        which the client has stopped waiting meanwhile.
+        """
+        doubtful = {pod for pod in self.well if self.outcomes[pod].failure == LATE}
+        if doubtful and self.missing:
+            self.outcomes |= {pod: self.well[pod] for pod in doubtful}
+            self.refused |= dict.fromkeys(self.missing, Outcome(None, LATE))
 
 
 def outcome(answered: Answered) -> Outcome:
     """Return what came of a request, as a browser sees it."""
     exchange = answered.exchange
     if exchange.status is None:
-        return Outcome(None, "no answer in time" if exchange.is_silent else exchange.failure)
+        return Outcome(None, LATE if exchange.is_silent else exchange.failure)
     if not exchange.body.is_served:
         body = exchange.body
         return Outcome(exchange.status, f"the body is {body.state}", f"after {body.received} bytes")
@@ -126,6 +142,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
             for exchange in batch:
                 found.note(answers.identified(trail, exchange, logged), addresses)
     found.missing = wanted - found.outcomes.keys() - found.refused.keys()
+    found.blame_missing()
     for each in endpoints:
         if each["pod"] in found.missing | found.refused.keys() and trail.left(patience) > SPARE_SECONDS:
             found.words[each["pod"]] = _word(trail, each)

@@ -108,6 +108,8 @@ def _all_bad(
 ) -> ProblemError:
     """Return that all pods fail in the same way, and how."""
     status = first.status
+    if bad and not outcome(first).is_bad:
+        return _at_times(trail, bad, evidence)
     if first.exchange.status is None:
         return _no_head(trail, first, bad, evidence)
     if not first.exchange.body.is_served:
@@ -118,6 +120,17 @@ def _all_bad(
             return refusals.unanswered(trail, first, word, evidence)
     text = f"the app itself answers {status}: {', '.join(bad) or first.asked}"
     return refusals.left_to_the_app(trail, "app-answers-error", text, evidence, bad, WARNING)
+
+
+def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+    """Return that pods which served one request failed with another."""
+    told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    worst = max(bad.values(), key=lambda each: each.rank)
+    cause = "app-answers-error"
+    if worst.failure:
+        cause = "backend-too-slow" if worst.status is None else "body-incomplete"
+    text = f"one request was served, and another one was not: {told}"
+    return refusals.left_to_the_app(trail, cause, text, evidence, bad)
 
 
 def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:

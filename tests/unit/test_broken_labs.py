@@ -35,6 +35,13 @@ def test_every_cause_at_a_hop_is_made_or_it_is_said_why_not() -> None:
     assert sorted((MADE | table.NOT_MADE.keys()) - AT_A_HOP) == []
 
 
+def test_a_cause_that_no_row_makes_is_shown_by_a_unit_test() -> None:
+    own = Path(__file__)
+    tests = "".join(file.read_text(encoding="utf-8") for file in own.parent.glob("test_*.py") if file != own)
+
+    assert [cause for cause in table.NOT_MADE if f'"{cause}"' not in tests] == []
+
+
 def test_a_row_is_undone_only_for_causes_that_were_reviewed() -> None:
     assert sorted({row.cause for row in table.ROWS if row.mended_by == "undo"} - table.WITHOUT_COMMANDS.keys()) == []
     assert sorted(table.WITHOUT_COMMANDS.keys() - AT_A_HOP) == []

@@ -469,6 +469,41 @@ def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Conte
     assert not steps.apply_ingress(rendered, watched.say).changed
 
 
+def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    steps.apply_ingress(rendered, watched.say)
+    controller, namespace = "ingress-nginx-controller", "ingress-nginx"
+    found = cluster.get("apps/v1", "Deployment", controller, namespace)
+    assert found is not None
+    metadata = {"labels": found["spec"]["selector"]["matchLabels"], **owned_by(controller)}
+    ready = {"conditions": [{"type": "Ready", "status": "True"}]}
+    for name, status in (("started-before", ready), ("started-without", {})):
+        cluster.put("v1", "Pod", name, namespace, metadata=metadata, spec={}, status=status)
+
+    steps.apply_ingress(rendered, watched.say)
+    assert cluster.get("v1", "Pod", "started-without", namespace)
+
+    assert cluster.delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "ingress-nginx")
+    assert steps.apply_ingress(rendered, watched.say).changed
+    assert cluster.get("v1", "Pod", "started-without", namespace) is None
+    assert cluster.get("v1", "Pod", "started-before", namespace)
+
+
+def test_metallb_starts_again_once_it_has_its_rights_back(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    labels = {"labels": {"app": "metallb"}}
+    cluster.put("v1", "Pod", "speaker-1", "metallb-system", metadata=labels, spec={}, status={})
+    steps.apply_metallb(rendered, watched.say)
+    assert cluster.get("v1", "Pod", "speaker-1", "metallb-system")
+
+    with (rendered.folder / "manifests" / "metallb.yaml").open("a") as file:
+        file.write("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: speaker, namespace: metallb-system}\n")
+    steps.apply_metallb(rendered, watched.say)
+    assert cluster.get("v1", "Pod", "speaker-1", "metallb-system") is None
+
+
 def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:

@@ -386,7 +386,7 @@ BREAKAGES = {
         (*UP, *RESTART),
     ),
     "an announcement that nobody hears": Breakage(
-        lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", RESTART
+        lambda world: world.client.macs.pop(OURS), "node", "address-not-announced", (*UP, *RESTART)
     ),
     "no controller pod that is ready": Breakage(
         lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}), "rule", "controller-not-ready"
@@ -758,12 +758,13 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
 
 def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
+    monkeypatch.setattr(trail, "SECONDS", 4.5)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    trail = Trail(world.context, world.client, HOST, "/", world.cluster)
+    followed = Trail(world.context, world.client, HOST, "/", world.cluster)
 
     waits = []
     for now[0] in (100.0, 103.0, 200.0):
-        waits.append([trail.left(seconds) for seconds in (0.05, 2.0)])
+        waits.append([followed.left(seconds) for seconds in (0.05, 2.0)])
 
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
 

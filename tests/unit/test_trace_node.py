@@ -380,7 +380,7 @@ UNANNOUNCED = {
         "interface-excluded",
         (UP, RESTART),
     ),
-    "nothing that can be seen": Case(lambda world: world, "address-not-announced", (RESTART,)),
+    "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
 }
 OTHER = "192.168.56.0/24"
 UNOPENED = {

@@ -102,6 +102,13 @@ TWO_PODS = {
     "one gets no request, and answers 500": Answers((came(),), "broken", "pods-differ", (500, "oops")),
     "one gets no request, and is well": Answers((came(),), "unknown", "pod-not-reached", (200, "hello")),
     "one gets no request, and nobody can say more": Answers((came(),), "unknown", "pod-not-reached"),
+    "one gets no request, and those of the other are late at times": Answers(
+        (came(), late(FIRST)), "broken", "pods-differ"
+    ),
+    "both are late, and one not always": Answers((came(), late(FIRST), late(SECOND)), "broken", "backend-too-slow"),
+    "both answer 500, and one not always": Answers(
+        (came(), came(FIRST, 500), came(SECOND, 500)), "broken", "app-answers-error"
+    ),
     "an answer of somebody else": Answers((came("canary-1"),), "broken", "answered-by-other-pod"),
 }
 

@@ -118,6 +118,38 @@ def _let_kube_proxy_on(lab: RealLab) -> None:
     rolled_out(lab, *PROXY)
 
 
+def _networks(lab: RealLab) -> Mapping[str, tuple[str, str]]:
+    """The network of each node's pods, and the address by which the other nodes reach it."""
+    found = {}
+    for node in lab.objects("nodes")["items"]:
+        [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
+        found[str(node["metadata"]["name"])] = str(node["spec"]["podCIDR"]), str(address)
+    return found
+
+
+def _lose_a_pod_route(lab: RealLab) -> None:
+    """The announcing node has no route to the pods of the other one."""
+    node = _announcer(lab)
+    [(network, _)] = [each for name, each in _networks(lab).items() if name != node]
+    lab.docker("exec", node, "ip", "route", "del", network)
+
+
+def _lose_the_pod_route_back(lab: RealLab) -> None:
+    """The other node has no route to the pods of the announcing one."""
+    node = _announcer(lab)
+    networks = _networks(lab)
+    [other] = [name for name in networks if name != node]
+    lab.docker("exec", other, "ip", "route", "del", networks[node][0])
+
+
+def _have_all_pod_routes(lab: RealLab) -> None:
+    networks = _networks(lab)
+    for node in networks:
+        for name, (network, address) in networks.items():
+            if name != node:
+                lab.docker("exec", node, "ip", "route", "replace", network, "via", address, "dev", "eth1")
+
+
 def _give_another_node_the_address(lab: RealLab) -> None:
     node = _announcer(lab)
     other = next(name for name in _nodes(lab) if name != node)
@@ -317,6 +349,42 @@ ROWS = (
         up="fine",
         state="warning",
         undo=_in_every_node("ip", "address", "del", f"{ADDRESS}/32", "dev", "eth1"),
+    ),
+    BrokenLab(
+        "no route from the announcing node to the pods of the other one",
+        _lose_a_pod_route,
+        "response",
+        "pod-route-missing",
+        up="names",
+        undo=_have_all_pod_routes,
+    ),
+    BrokenLab(
+        "no route back to the pods of the announcing node",
+        _lose_the_pod_route_back,
+        "response",
+        "pod-route-missing",
+        up="names",
+        undo=_have_all_pod_routes,
+    ),
+    BrokenLab(
+        "pods of the controller that started without their rights",
+        in_turn(
+            kubectl("delete", "clusterrolebinding", "ingress-nginx"),
+            kubectl("delete", "pods", "--all", "-n", "ingress-nginx"),
+            _forget,
+        ),
+        "node",
+        "controller-not-ready",
+    ),
+    BrokenLab(
+        "speakers that started without their rights",
+        in_turn(
+            kubectl("delete", "clusterrolebinding", "metallb-system:speaker"),
+            kubectl("delete", "pods", *METALLB, "-l", "component=speaker"),
+            _forget,
+        ),
+        "node",
+        "address-not-announced",
     ),
     BrokenLab("no controller pod", kubectl("scale", *CONTROLLER, "--replicas=0"), "node", "controller-not-ready"),
 )
