@@ -19,6 +19,7 @@ TITLES = {
     "name": "Name",
     "address": "Address",
     "node": "Node",
+    "node, response": "Node or response",
     "node, rule": "Node or rule",
     "rule": "Rule",
     "pod": "Pod",

@@ -93,11 +93,11 @@ CAUSES: Mapping[str, Cause] = {
     "forwarding-off": Cause("node", "the announcing node does not pass packets on", 5),
     "filtered-on-node": Cause("node", "the announcing node's packet filter stops packets, or their answers", 5),
     "way-back-missing": Cause("node", "the announcing node has no direct route back to this machine", 5),
-    "pod-route-missing": Cause("node, response", "a node has no route to the pods of another node", 5),
     "controller-port-closed": Cause("node", "a pod of the ingress controller takes no connections", passes=True),
     "no-connection": Cause(
         "node", "the address takes no connection, and nothing is found that explains it", passes=True
     ),
+    "pod-route-missing": Cause("node, response", "a node has no route to the pods of another node", 5),
     "controller-not-ready": Cause("node, rule", "no pod of the ingress controller is ready"),
     "ingress-missing": Cause("rule", "no Ingress has a rule for the hostname", 10),
     "ingress-class-other": Cause("rule", "the Ingress belongs to a class that the controller does not serve", 10),
