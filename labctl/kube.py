@@ -200,7 +200,8 @@ class Cluster:
                     f"{what}: what answers as the lab's API server is not trusted: {message}",
                     id=NOT_TRUSTED,
                     hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
-                    "If not, `labctl destroy` and `labctl up`.",
+                    "If not, `labctl destroy` and `labctl up`. `labctl trace` says how to renew a certificate that has "
+                    "expired.",
                 ) from error
             if UNPROCESSABLE_WEBHOOK in message:
                 raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error

@@ -21,8 +21,8 @@ OF_ONE_APP = frozenset({"name", "response"})
 OF_THE_FILE = frozenset({"hosts-damaged", "hosts-file-unreadable"})
 """Causes at the name that are the same for every app."""
 NO_CONTROLLER = "controller-not-ready"
-API = "api-unreachable"
-"""At a hop, it is the consequence of a problem with a node or with the API, which is told of itself."""
+API = frozenset({"api-unreachable", "api-not-trusted"})
+"""At a hop, they are the consequence of a problem with a node or with the API, which is told of itself."""
 
 
 class Problems:
@@ -48,7 +48,7 @@ class Problems:
     def add_hop(self, hop: HopReport, about: str) -> None:
         """Note what is not well at a hop, once for all apps but where each has its own."""
         cause = hop["cause"]
-        if cause is None or cause == API:
+        if cause is None or cause in API:
             return
         told = next((problem for problem in self.found if problem["id"] == cause), None)
         if told is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
@@ -82,7 +82,9 @@ def report_on(context: Context) -> StatusReport:
         if lab.control_plane.name in running:
             return _live(context, cluster, problems)
     except LabError as error:
-        problems.add(error.id, error.message, error.hint or trace.UP)
+        problem = trace.unasked(context.lab, error)
+        known = (problem.fix, problem.commands) if problem.commands else (error.hint or trace.UP, None)
+        problems.add(error.id, error.message, *known)
     return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)))
 
 
@@ -176,7 +178,7 @@ def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | Non
     try:
         return observe.rollout(cluster, namespace, deployment)
     except LabError as error:
-        return None if error.id == API else Pending(error.message)
+        return None if error.id in API else Pending(error.message)
 
 
 def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:

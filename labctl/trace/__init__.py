@@ -16,6 +16,7 @@ from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, Problem
 from labctl.trace.rules import ROOT
 from labctl.trace.stopped import engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
+from labctl.trace.unasked import unasked
 
 if TYPE_CHECKING:
     from labctl.kube import Cluster
@@ -36,6 +37,7 @@ __all__ = [
     "no_engine",
     "shared",
     "traces",
+    "unasked",
 ]
 
 NOT_REACHED = "not reached"
@@ -181,9 +183,7 @@ def _looked_at(name: str, trail: Trail) -> HopReport:
     except ProblemError as problem:
         return _reported(name, trail, problem)
     except LabError as error:
-        cause = error.id if error.id in CAUSES else "lab-not-asked"
-        fix = error.hint or "`labctl status` says what runs."
-        return _reported(name, trail, ProblemError(cause, error.message, fix=fix, commands=(), state=UNKNOWN))
+        return _reported(name, trail, unasked(trail.lab, error))
     trail.seen[name] = evidence
     return {"hop": name, "state": "ok", "cause": None, "fix": None, "commands": [], "evidence": evidence}
 

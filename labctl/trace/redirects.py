@@ -5,6 +5,7 @@ from __future__ import annotations
 from urllib.parse import urljoin, urlsplit
 
 from labctl.trace import rules
+from labctl.trace.answers import Answered
 from labctl.trace.exchange import Exchange
 from labctl.trace.ingress_annotations import REDIRECTING
 from labctl.trace.problem import Evidence, ProblemError, kubectl
@@ -49,6 +50,24 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         text = f"the ingress controller itself answers {there.status}"
         raise _leads_nowhere(trail, exchange, location, text, evidence)
     return found
+
+
+def path_here(trail: Trail, location: str) -> str | None:
+    """Return the path of a location on the host that is traced; None where it is elsewhere, or needs TLS."""
+    parts = urlsplit(location)
+    if (parts.scheme, parts.hostname, parts.port or HTTP) != ("http", trail.hostname, HTTP):
+        return None
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evidence) -> ProblemError:
+    """Return that a redirect leads to a path that the lab does not serve, and why."""
+    text = (
+        f"HTTP {first.status} redirects to {evidence['redirect']['location']}, and {trail.hostname} does not serve that"
+    )
+    return ProblemError(
+        "redirect-leads-nowhere", f"{text}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
+    )
 
 
 def _is_controllers(trail: Trail, there: Exchange) -> bool:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from http import HTTPStatus
 
 from labctl.errors import LabError
-from labctl.trace import answers, misrouted, pod_routes, redirects, refusals, verdict
+from labctl.trace import answers, misrouted, pod_routes, redirects, refusals, routing, verdict
 from labctl.trace.answers import Answered
-from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
+from labctl.trace.problem import BROKEN, UNKNOWN, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
 REDIRECTS = range(300, 400)
@@ -48,6 +49,7 @@ def _answer(trail: Trail) -> Evidence:
         evidence["redirect"] = redirects.followed(trail, first.exchange, evidence)
     if not first.is_the_apps and not first.asked:
         _refuse_own(trail, first, evidence)
+        _require_target(trail, first, evidence)
         return evidence
     verdict.require_served(trail, first, evidence)
     return evidence
@@ -141,6 +143,25 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
     cause, why = OWN[status]
     text = f"{controller} itself answers {status}: {why}"
     raise ProblemError(cause, text, evidence, fix=refusals.UNHEARD, commands=refusals.restarted(trail))
+
+
+def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
+    """Return if every pod serves the page of the lab that the controller redirects to. Raises ProblemError."""
+    path = redirects.path_here(trail, str(evidence["redirect"]["location"]))
+    if path is None:
+        return
+    further = replace(trail, path=path, seen=dict(trail.seen), match=None)
+    further.forget()
+    for name, look in (("rule", routing.rule), ("pod", routing.pod)):
+        try:
+            further.seen[name] = look(further)
+        except ProblemError as problem:
+            if problem.state == BROKEN:
+                raise redirects.leads_to(trail, first, problem, evidence) from problem
+            further.seen[name] = problem.evidence
+    answered = answers.first(further)
+    if further.seen["pod"] and (answered.is_the_apps or answered.asked):
+        verdict.require_served(further, answered, evidence)
 
 
 def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from .broken import BrokenLab, table, trial
-from .broken.breaking import hosts_file
+from .broken.breaking import expire_certificate, hosts_file
 from .reallab import RealLab, eventually
 
 pytestmark = pytest.mark.e2e
@@ -74,6 +74,21 @@ def test_a_request_is_followed_while_the_api_server_is_away(lab: RealLab) -> Non
         lab.docker("exec", node, "mv", "/root/kube-apiserver.yaml", manifest)
         eventually(lambda: trial.traced(lab)[0], trial.is_well, seconds=120)
         eventually(lambda: lab.labctl("status", "-o", "json", code=None).document()["ok"], bool, seconds=120)
+
+
+@pytest.mark.sweep
+def test_an_expired_certificate_of_the_api_server_is_named_and_renewed(lab: RealLab) -> None:
+    expire_certificate(lab, f"{lab.name}-control-plane", "/etc/kubernetes/pki/apiserver")
+    traced = eventually(lambda: trial.traced(lab)[0], lambda seen: not trial.is_well(seen))
+    [problem] = lab.status(code=8)["problems"]
+    result = lab.up(code=5).result()
+
+    assert [hop["state"] for hop in traced["hops"]] == ["ok", "unknown", "ok", "unknown", "unknown", "ok"]
+    assert {hop["cause"] for hop in traced["hops"]} == {None, "api-not-trusted"}
+    assert problem["id"] == result["error"]["id"] == "api-not-trusted"
+    assert problem["commands"] == traced["hops"][1]["commands"]
+    trial.typed(lab, problem["commands"])
+    assert trial.is_well(trial.traced(lab)[0])
 
 
 @pytest.mark.parametrize(

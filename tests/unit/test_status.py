@@ -11,7 +11,7 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_do
 
 from labctl import steps, trace, web
 from labctl.context import Context
-from labctl.errors import NotReadyError
+from labctl.errors import NotReadyError, RefusedError
 from labctl.isolation import Isolation
 from labctl.plan import execute
 from labctl.report import TraceReport
@@ -246,6 +246,19 @@ def test_an_api_that_does_not_answer_is_the_problem(
     monkeypatch.setattr(cluster, "list", fail)
 
     assert _problem(well) == ("api-unreachable", "the API server does not answer: refused")
+
+
+def test_an_expired_certificate_is_a_problem_with_the_lines_that_renew_it(
+    well: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise RefusedError("not trusted: certificate has expired", id="api-not-trusted", hint="The clock?")
+
+    monkeypatch.setattr(cluster, "list", fail)
+    [problem] = report_on(well)["problems"]
+
+    assert problem["id"] == "api-not-trusted"
+    assert len(problem["commands"]) == 3
 
 
 def test_an_isolated_lab_whose_network_is_gone_says_so(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:

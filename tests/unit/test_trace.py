@@ -756,6 +756,24 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
     assert list(trace.shared(world.context)) == ["address"]
 
 
+def test_a_certificate_that_has_expired_is_renewed_and_no_lab_destroyed_for_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise RefusedError("not trusted: certificate has expired (_ssl.c:1006)", id="api-not-trusted", hint="Destroy.")
+
+    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "get", refuse)
+    address = world.follow()["hops"][1]
+
+    assert (address["state"], address["cause"]) == ("unknown", "api-not-trusted")
+    assert address["commands"] == [
+        "labctl --name demo ssh demo-control-plane -- sudo kubeadm certs renew all --config /etc/labctl/kubeadm.yaml",
+        "labctl --name demo halt",
+        "labctl --name demo resume",
+    ]
+
+
 def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(trail, "SECONDS", 4.5)

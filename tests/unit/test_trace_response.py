@@ -442,6 +442,47 @@ def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Excha
     assert response(world)["cause"] == "redirect-leads-nowhere"
 
 
+TARGETS = {
+    "every pod serves it": ((came(), came(SECOND)), "ok", None),
+    "one pod is late": ((came(), late(SECOND)), "broken", "pods-differ"),
+    "every pod answers 500": ((came(FIRST, 500), came(SECOND, 500)), "warning", "app-answers-error"),
+    "it redirects again": ((came(None, 302, location="/further"),), "ok", None),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_every_pod_is_asked_for_the_page_that_a_controller_redirects_to(world: World, name: str) -> None:
+    exchanges, state, cause = TARGETS[name]
+    fetch, asked = world.client.fetch, iter(range(100))
+
+    def redirected(hostname: str, address: Any, path: str = "/", port: int = 80, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+        is_own = path == "/" or exchanges[0].pod is None
+        exchange = came(None, 302, location="/app") if path == "/" else exchanges[next(asked) % len(exchanges)]
+        world.client.exchanges = [exchange]
+        world.client.log = LOG.replace("{server}", "-") if is_own else LOG
+        return fetch(hostname, address, path, port, **named)
+
+    world.with_second_pod().client.fetch = redirected  # type: ignore[method-assign]
+    hop = response(world)
+
+    assert (hop["state"], hop["cause"]) == (state, cause)
+    assert hop["evidence"]["redirect"]["location"] == f"http://{HOST}/app"
+    assert {each["pod"] for each in hop["evidence"]["pods"]} == ({FIRST, SECOND} if exchanges[0].pod else set())
+
+
+def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowhere(world: World) -> None:
+    paths = world.spec(INGRESS)["rules"][0]["http"]["paths"]
+    missing = {"service": {"name": "missing", "port": {"number": 80}}}
+    paths[:] = [{**paths[0], "path": "/", "pathType": "Exact"}, {**paths[0], "path": "/app", "backend": missing}]
+    world.client.exchanges = [came(None, 302, location=to) for to in ("/app", "/further", "/further")]
+    world.client.log = UNROUTED
+
+    hop = response(world)
+
+    assert (hop["state"], hop["cause"]) == ("broken", "redirect-leads-nowhere")
+    assert hop["commands"]
+
+
 @pytest.mark.parametrize(
     ("text", "kind"),
     [

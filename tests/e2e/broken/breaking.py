@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
 from e2e.reallab import RealLab, eventually
 
@@ -23,6 +30,31 @@ CONFIG = "broken-config"
 def hosts_file(lab: RealLab) -> Path:
     """The hosts file of the lab's own network."""
     return Path("/etc/netns", f"labctl-{lab.name}", "hosts")
+
+
+def expire_certificate(lab: RealLab, node: str, path: str) -> None:
+    """Replace a certificate of a node by one that its CA signed for the same key, and that ended yesterday."""
+    folder = path.rpartition("/")[0]
+    old, authority, key = (
+        lab.docker("exec", node, "cat", file).encode()
+        for file in (f"{path}.crt", f"{folder}/ca.crt", f"{folder}/ca.key")
+    )
+    certificate = x509.load_pem_x509_certificate(old)
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        x509.load_pem_x509_certificate(authority).subject,
+        certificate.subject,
+        certificate.public_key(),
+        x509.random_serial_number(),
+        now - timedelta(days=30),
+        now - timedelta(days=1),
+    )
+    for extension in certificate.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    signing = load_pem_private_key(key, None)
+    assert isinstance(signing, (RSAPrivateKey, EllipticCurvePrivateKey))
+    expired = builder.sign(signing, SHA256()).public_bytes(Encoding.PEM).decode()
+    lab.docker("exec", node, "sh", "-c", f"echo '{expired}' >{path}.crt")
 
 
 def kubectl(*words: str) -> Act:
