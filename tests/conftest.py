@@ -92,6 +92,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(socket.socket, "__init__", _refuse)
             for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
                 patch.setattr(os, name, _refuse)
+            patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # those of real labs are no test's
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
             patch.setattr(locks, "INTERVAL", 0.01)
