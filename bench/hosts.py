@@ -17,7 +17,7 @@ from collections.abc import Callable
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from labctl import hosts
+from labctl.host import hosts_file
 
 ROUNDS = 50
 NAMES = {f"app-{number}.local": IPv4Address("192.168.56.100") for number in range(3)}
@@ -31,10 +31,10 @@ def main() -> None:
         path.write_bytes(b"".join(b"0.0.0.0 ads-%d.example\n" % number for number in range(lines)))
         acts: dict[str, Callable[[], object]] = {
             "read, write, fsync, rename": lambda: copied(path),
-            "hosts sync": lambda: hosts.sync(path, "demo", NAMES, backup=backup),
-            "hosts sync, nothing to do": lambda: hosts.sync(path, "demo", NAMES, backup=backup),
-            "hosts show": lambda: hosts.show(path, "demo"),
-            "hosts remove": lambda: hosts.remove(path, "demo", backup=backup),
+            "hosts sync": lambda: hosts_file.sync(path, "demo", NAMES, backup=backup),
+            "hosts sync, nothing to do": lambda: hosts_file.sync(path, "demo", NAMES, backup=backup),
+            "hosts show": lambda: hosts_file.show(path, "demo"),
+            "hosts remove": lambda: hosts_file.remove(path, "demo", backup=backup),
         }
         figures: dict[str, list[float]] = {name: [] for name in acts}
         for _ in range(ROUNDS):

@@ -7,17 +7,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl import ingress
 from labctl.bundle import Bundle, carrying, load
-from labctl.bundle.build import made_files, made_images, recipe_id
-from labctl.bundle.recipe import VERSIONS
-from labctl.errors import MissingError
-from labctl.isolation import Isolation
-from labctl.lab import Lab
+from labctl.bundle.build.build import made_files, made_images, recipe_id
+from labctl.bundle.build.recipe import VERSIONS
+from labctl.host import lab_folder
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import MissingError
+from labctl.model.lab import Lab
 from labctl.providers.docker_network import DockerNetwork
+from labctl.render import ingress
 
 if TYPE_CHECKING:
-    from labctl.kube import Cluster
+    from labctl.cluster.client import Cluster
     from labctl.providers.docker import DockerProvider
 
 NODE_SYSTEM = "base/node.tar"
@@ -42,7 +43,7 @@ class Context:
     @property
     def log(self) -> Path:
         """The whole output of every tool that worked on the lab."""
-        return self.folder / "log"
+        return self.folder / lab_folder.LOG
 
     @cached_property
     def bundle(self) -> Bundle:
@@ -101,9 +102,9 @@ class Context:
     @cached_property
     def cluster(self) -> Cluster:
         """The door to the lab's Kubernetes API."""
-        from labctl.kube import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
+        from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
-        return Cluster(self.folder / "kubeconfig")
+        return Cluster(self.folder / lab_folder.KUBECONFIG)
 
     def _require_version(self, carried: str, bundle: str) -> None:
         wanted = self.lab.kubernetes

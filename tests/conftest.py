@@ -27,8 +27,13 @@ from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, read
 from golden_files import Golden, Wording, is_complete
 from recorded_machine import Recorded
 
-from labctl import certificates, isolation, labfiles, locks, neighbours, preflight, steps, trace, web
+from labctl import trace
 from labctl.context import Context
+from labctl.doctor import preflight
+from labctl.host import arp, http_probe, locks
+from labctl.isolation import isolation
+from labctl.plans import lab_files, up
+from labctl.render import certificates
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -156,7 +161,7 @@ def context(
     home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Context:
     """The default lab behind three fake doors: provider, cluster and hosts file."""
-    monkeypatch.setattr(labfiles, "machine", lambda *_provider: MACHINE)
+    monkeypatch.setattr(lab_files, "machine", lambda *_provider: MACHINE)
     folder = home / "state" / "labctl" / "demo"
     folder.mkdir(parents=True)
     carried = bundle(home / "bundle")
@@ -167,20 +172,22 @@ def context(
 @pytest.fixture
 def rendered(context: Context, watched: Watched) -> Context:
     """The lab, with its files on disk."""
-    steps.render(context, watched.say)
+    up.render(context, watched.say)
     watched.texts.clear()
     return context
 
 
 @pytest.fixture
-def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, web.Answer]:
+def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.Answer]:
     """A machine that has everything, and on which every name answers as said here, or well."""
-    answers: dict[str, web.Answer] = {}
+    answers: dict[str, http_probe.Answer] = {}
     monkeypatch.setattr(preflight, "Surroundings", Recorded)
-    monkeypatch.setattr(neighbours, "route", lambda _address: None)
+    monkeypatch.setattr(arp, "route", lambda _address: None)
     monkeypatch.setattr(trace, "follow", FakeFollow(answers))
     monkeypatch.setattr(trace, "shared", fake_trace.shared)
-    monkeypatch.setattr(web, "get", lambda hostname, _address=None: answers.get(hostname, web.Answer(200)))
+    monkeypatch.setattr(
+        http_probe, "get", lambda hostname, _address=None: answers.get(hostname, http_probe.Answer(200))
+    )
     return answers
 
 

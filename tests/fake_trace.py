@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from labctl import observe, trace, web
+from labctl import trace
+from labctl.cluster import state as cluster_state
+from labctl.cluster.client import Cluster
 from labctl.context import Context
-from labctl.errors import LabError
-from labctl.kube import Cluster
-from labctl.report import HopReport, TraceReport
-from labctl.wait import Pending
+from labctl.host import http_probe
+from labctl.host.wait import Pending
+from labctl.model.errors import LabError
+from labctl.model.reports import HopReport, TraceReport
 
 CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controller-has-no-backend"}
 
@@ -18,7 +20,7 @@ CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controll
 class FakeFollow:
     """Follows requests of which it knows the answers; the name is found if a line of the lab's hosts file has it."""
 
-    def __init__(self, answers: Mapping[str, web.Answer]) -> None:
+    def __init__(self, answers: Mapping[str, http_probe.Answer]) -> None:
         self.answers = answers
 
     def __call__(
@@ -32,7 +34,7 @@ class FakeFollow:
         known: Mapping[str, HopReport] | None = None,
     ) -> TraceReport:
         hostname = wanted or context.lab.apps[0].hostname
-        answer = self.answers.get(hostname, web.Answer(200))
+        answer = self.answers.get(hostname, http_probe.Answer(200))
         hops = {name: hop(name) for name in trace.HOPS} | dict(known or {})
         hops["response"] = hop("response", evidence={"status": answer.status, "path": "/", "pods": []})
         if hostname not in context.lab.hosts_file.read_text():
@@ -50,7 +52,7 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
     """Return that a node announces the address, if the ingress controller's Service has one."""
     service, namespace = context.controller.service, context.controller.namespace
     try:
-        found = observe.load_balancer_address(cluster or context.cluster, namespace, service)
+        found = cluster_state.load_balancer_address(cluster or context.cluster, namespace, service)
     except LabError as error:
         return {name: hop(name, error.id, error.message, state="unknown") for name in trace.SHARED}
     if isinstance(found, Pending):

@@ -11,19 +11,19 @@ from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
-from labctl.blueprint import Machine
 from labctl.bundle import Bundle, File, Image
+from labctl.bundle.build.ingredients import Artefact, ContainerImage
+from labctl.bundle.build.toolchain import Go
 from labctl.bundle.images import write_archive
-from labctl.bundle.ingredients import Artefact, ContainerImage
-from labctl.bundle.toolchain import Go
+from labctl.cluster.client import Cluster, Manifest
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
-from labctl.events import Event, Say
-from labctl.kube import Cluster, Manifest
-from labctl.lab import Lab, Node
-from labctl.process import LAST_LINES, Finished
-from labctl.providers import ASSEMBLY, Provider, Removed, Trouble
-from labctl.report import LoadReport
+from labctl.host.process import LAST_LINES, Finished
+from labctl.model.events import Event, Say
+from labctl.model.lab import Lab, Node
+from labctl.model.reports import LoadReport
+from labctl.providers.protocol import ASSEMBLY, Provider, Removed, Trouble
+from labctl.render.node_files import Machine
 from labctl.ui import Result
 
 ADDRESS = "192.168.56.100"

@@ -23,11 +23,13 @@ import pytest
 from fakes import lab
 from typer.core import TyperArgument, TyperCommand, TyperOption
 
-from labctl import cli, paths, record
+from labctl import cli
 from labctl.cli.tree import commands, tree
+from labctl.config import saved_lab
 from labctl.demo import library
-from labctl.doctor import surroundings
-from labctl.errors import ExitCode
+from labctl.host import lab_folder, paths
+from labctl.host import machine as host_machine
+from labctl.model.errors import ExitCode
 
 ROOT = tree(cli.app)
 COMMANDS = {words: command for words, command in commands(ROOT) if isinstance(command, TyperCommand)}
@@ -199,43 +201,43 @@ def a_lab_and_no_tools(machine: Machine) -> None:
 @fault
 def record_is_damaged(machine: Machine) -> None:
     _a_lab(machine)
-    (machine.folder / record.FILE_NAME).write_text('{"lab": ')
+    (machine.folder / lab_folder.RECORD).write_text('{"lab": ')
 
 
 @fault
 def record_is_no_text(machine: Machine) -> None:
     _a_lab(machine)
-    (machine.folder / record.FILE_NAME).write_bytes(b"\xff\xfe{")
+    (machine.folder / lab_folder.RECORD).write_bytes(b"\xff\xfe{")
 
 
 @fault
 def record_is_deep(machine: Machine) -> None:
     _a_lab(machine)
-    (machine.folder / record.FILE_NAME).write_text("[" * 100_000)
+    (machine.folder / lab_folder.RECORD).write_text("[" * 100_000)
 
 
 @fault
 def record_is_of_another_version(machine: Machine) -> None:
     _a_lab(machine)
-    path = machine.folder / record.FILE_NAME
+    path = machine.folder / lab_folder.RECORD
     path.write_text(path.read_text().replace('"workers": 1', '"workers": {"count": 1}, "colour": "red"'))
 
 
 @fault
 def record_is_a_folder(machine: Machine) -> None:
-    (machine.folder / record.FILE_NAME).mkdir(parents=True)
+    (machine.folder / lab_folder.RECORD).mkdir(parents=True)
 
 
 @fault
 def record_is_a_fifo(machine: Machine) -> None:
     machine.folder.mkdir(parents=True)
-    os.mkfifo(machine.folder / record.FILE_NAME)
+    os.mkfifo(machine.folder / lab_folder.RECORD)
 
 
 @fault
 def record_is_somebody_elses(machine: Machine) -> None:
     _a_lab(machine)
-    _forbid(machine, machine.folder / record.FILE_NAME)
+    _forbid(machine, machine.folder / lab_folder.RECORD)
 
 
 @fault
@@ -402,7 +404,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(subprocess.Popen, "__init__", refuse(errno.ENOENT))
     monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
     monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
-    monkeypatch.setattr(surroundings, "PROCESSES", NO_PROCESSES)
+    monkeypatch.setattr(host_machine, "PROCESSES", NO_PROCESSES)
     monkeypatch.setattr(library, "OWN", SHORT_DEMOS)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
@@ -492,7 +494,7 @@ def _complaint(ended: Ended, form: str) -> str:
 def _half_written(home: Path) -> str:
     """What a write that failed has left behind: a temporary file, or a file of labctl's with nothing in it."""
     files = [Path(folder) / name for folder, _, names in os.walk(home) for name in names]
-    empty = {"labctl.yaml", "Vagrantfile", "kubeconfig", record.FILE_NAME}
+    empty = {"labctl.yaml", "Vagrantfile", "kubeconfig", lab_folder.RECORD}
     left = [
         path
         for path in files
@@ -520,7 +522,7 @@ def _a_lab(machine: Machine) -> None:
     """The lab was made, and nothing of it runs."""
     (machine.home / "hosts").touch()
     made = lab(hosts_file=str(machine.home / "hosts"))
-    record.write(paths.state(made.name), record.Record(made, isolated=False))
+    saved_lab.write(paths.state(made.name), saved_lab.Record(made, isolated=False))
 
 
 def _forbid(machine: Machine, folder: Path) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
-from labctl.doctor.surroundings import Surroundings
-from labctl.process import Finished
+from labctl.host.machine import Surroundings
+from labctl.host.process import Finished
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
 SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/usr/share/keyrings", "/var")

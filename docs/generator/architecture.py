@@ -7,8 +7,8 @@ import re
 import tomllib
 
 from generator import markdown, sources
-from labctl.plan import described
-from labctl.steps import up
+from labctl.plans.plan import described
+from labctl.plans.up import up
 
 PAGE = sources.CHECKOUT / "docs" / "architecture.md"
 

@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any
 
 from generator import markdown, sources
-from labctl import unready
+from labctl.cluster import unready
 from labctl.trace.causes import CAUSES, Cause
 
 NOTES = sources.CHECKOUT / "docs" / "causes.toml"

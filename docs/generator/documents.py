@@ -9,10 +9,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from generator import markdown
-from labctl import doctor, report
-from labctl.arguments import EVENTS_FOLLOW
+from labctl import doctor
+from labctl.cli.argv import EVENTS_FOLLOW
+from labctl.model import reports
 
-MODULES = (report, doctor)
+MODULES = (reports, doctor)
 ANSWERS: Mapping[str, str] = {
     "status": "StatusReport",
     "trace": "TraceReport",

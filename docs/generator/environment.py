@@ -6,8 +6,8 @@ import ast
 from collections.abc import Iterator, Mapping
 
 from generator import markdown, sources
-from labctl import tool_environment
 from labctl.cli.man import ENVIRONMENT
+from labctl.host import tool_environment
 
 ALSO_READ: Mapping[str, str] = {
     "HOME": "The user's home folder.",

@@ -15,9 +15,10 @@ from functools import cache
 from itertools import groupby
 
 from generator import markdown, sources
-from labctl import endings, failures
+from labctl.commands import endings
 from labctl.doctor import CHECKS
-from labctl.errors import ExitCode, LabError, ProviderError
+from labctl.host import known_failures
+from labctl.model.errors import ExitCode, LabError, ProviderError
 from labctl.trace.causes import CAUSES
 
 NOTES = sources.CHECKOUT / "docs" / "errors.toml"
@@ -152,7 +153,7 @@ def _section(identity: str, note: str, places: list[Raised]) -> Iterator[str]:
     yield f"Exit code {', '.join(markdown.code(str(int(code))) for code in codes)}. {note}".rstrip()
     yield "\n".join(filter(None, (_place(place) for place in places)))
     yield f"It is also a [cause](../causes.md#{identity})." if identity in CAUSES else ""
-    known = {failure.id for failure in failures.table()}
+    known = {failure.id for failure in known_failures.table()}
     yield f"It is also a [known failure](../troubleshooting.md#{identity}) of a tool." if identity in known else ""
 
 

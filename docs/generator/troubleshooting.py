@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from itertools import groupby
 
 from generator import markdown, sources
-from labctl import failures
-from labctl.failures import Failure
+from labctl.host import known_failures
+from labctl.host.known_failures import Failure
 
 SAMPLES = sources.CHECKOUT / "tests" / "unit" / "recorded"
 TITLES = {
@@ -59,7 +59,7 @@ quotes the tool, then labctl."""
 
 def page() -> str:
     """Return the page."""
-    tools = groupby(failures.table(), key=lambda failure: failure.tool)
+    tools = groupby(known_failures.table(), key=lambda failure: failure.tool)
     return markdown.page(
         "Troubleshooting",
         INTRODUCTION,

@@ -9,8 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from labctl.bundle.format import REBUILD, Bundle, File
-from labctl.errors import MissingError
-from labctl.events import Say
+from labctl.model.errors import MissingError
+from labctl.model.events import Say
 
 
 def verify(bundle: Bundle, cache: Path, say: Say) -> None:

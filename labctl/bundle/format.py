@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
-from labctl.errors import MissingError
-from labctl.paths import content
+from labctl.host.paths import content
+from labctl.model.errors import MissingError
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter

@@ -15,12 +15,14 @@ from typing import Annotated, NoReturn
 import typer
 from typer.exceptions import TyperException
 
-from labctl import __version__, endings, streams, ui
-from labctl.arguments import hoisted, is_verbose, lab_name, wants_json, writes_events
+from labctl import __version__, ui
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
+from labctl.cli.argv import hoisted, is_verbose, lab_name, wants_json, writes_events
 from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
-from labctl.errors import ExitCode, LabError, UsageError
+from labctl.commands import endings
+from labctl.host import streams
+from labctl.model.errors import ExitCode, LabError, UsageError
 
 
 class Output(StrEnum):
@@ -77,7 +79,7 @@ def global_options(
 
     These options can be given before or after the command. Answers go to stdout, progress and errors to stderr.
     """
-    from labctl.session import Session
+    from labctl.commands.labs import Session
 
     context.obj = Session(config, name, output.value, verbosity=int(verbose) - int(quiet))
 
@@ -103,15 +105,18 @@ def up(
     yes: Yes = False,
 ) -> None:
     """Bring the lab up, repair it, or resume an interrupted run."""
-    from labctl import config, plan, session, steps
+    from labctl import config
+    from labctl.commands import labs
+    from labctl.plans import plan
+    from labctl.plans import up as plans_up
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = session.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
-    chosen = plan.select(steps.up(isolated=asked.isolated), first, only)
+    asked = labs.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
+    chosen = plan.select(plans_up.up(isolated=asked.isolated), first, only)
     if dry_run:
         ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
     else:
-        session.run(context.obj, asked, chosen)
+        labs.run(context.obj, asked, chosen)
 
 
 @app.command()
@@ -127,21 +132,23 @@ def halt(
 
     `labctl resume` brings the lab back.
     """
-    from labctl import session, steps
+    from labctl.commands import labs
+    from labctl.plans import up as plans_up
 
-    made = session.existing(context.obj)
-    chosen = [session.node(made, name) for name in nodes or ()]
-    plan = steps.halt_some(chosen, power_cut=force) if chosen else steps.halt(power_cut=force)
-    session.run(context.obj, made, plan)
+    made = labs.existing(context.obj)
+    chosen = [labs.node(made, name) for name in nodes or ()]
+    plan = plans_up.halt_some(chosen, power_cut=force) if chosen else plans_up.halt(power_cut=force)
+    labs.run(context.obj, made, plan)
 
 
 @app.command()
 def resume(context: typer.Context) -> None:
     """Bring a halted lab back as it was."""
-    from labctl import session, steps
+    from labctl.commands import labs
+    from labctl.plans import up as plans_up
 
-    made = session.existing(context.obj)
-    session.run(context.obj, made, steps.up(isolated=made.isolated))
+    made = labs.existing(context.obj)
+    labs.run(context.obj, made, plans_up.up(isolated=made.isolated))
 
 
 @app.command()
@@ -154,12 +161,13 @@ def destroy(
 
     The lab's log and the previous hosts file stay, unless --purge is given.
     """
-    from labctl import session, steps
+    from labctl.commands import labs
+    from labctl.plans import up as plans_up
 
-    made = session.removable(context.obj)
+    made = labs.removable(context.obj)
     if not yes:
-        session.confirm(f"Destroy the lab {made.lab.name}?")
-    session.run(context.obj, made, steps.destroy(purge=purge))
+        labs.confirm(f"Destroy the lab {made.lab.name}?")
+    labs.run(context.obj, made, plans_up.destroy(purge=purge))
 
 
 @app.command()
@@ -168,10 +176,10 @@ def status(context: typer.Context) -> None:
 
     The exit code is 8 where there is a problem.
     """
-    from labctl import session
-    from labctl.status import report_on
+    from labctl.commands import labs
+    from labctl.commands.status import report_on
 
-    report = report_on(session.entered_if_up(context.obj))
+    report = report_on(labs.entered_if_up(context.obj))
     ui.document(report, context.obj.output, sys.stdout, ui.status)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
 
@@ -187,10 +195,10 @@ def trace(
 
     Each hop is shown with evidence; the first that is broken, with its cause and fix. The exit code is 8 then.
     """
-    from labctl import session
+    from labctl.commands import labs
     from labctl.trace import traces
 
-    for report in traces(session.entered_if_up(context.obj), target, watch=watch, wait=wait):
+    for report in traces(labs.entered_if_up(context.obj), target, watch=watch, wait=wait):
         ui.document(report, context.obj.output, sys.stdout, ui.trace)
     raise typer.Exit(ExitCode.OK if report["ok"] else ExitCode.BROKEN)
 
@@ -205,15 +213,15 @@ def open_page(
     Where the page cannot be loaded, it says what is broken, and the exit code is 8. For an isolated lab, the browser
     runs in the lab's network. BROWSER names another browser.
     """
-    from labctl import browser, session
+    from labctl.commands import browser, labs
 
-    ui.document(browser.opened(session.entered_if_up(context.obj), target), context.obj.output, sys.stdout, ui.opened)
+    ui.document(browser.opened(labs.entered_if_up(context.obj), target), context.obj.output, sys.stdout, ui.opened)
 
 
 @app.command("list")
 def list_labs(context: typer.Context) -> None:
     """Show every lab on this machine."""
-    from labctl import inventory
+    from labctl.commands import inventory
 
     ui.document({"labs": inventory.labs()}, context.obj.output, sys.stdout, ui.rows)
 
@@ -227,10 +235,11 @@ def doctor(
 
     Each problem is shown with its fix. The exit code is 8 where something is broken.
     """
-    from labctl import config, session
+    from labctl import config
+    from labctl.commands import labs
     from labctl.doctor import Surroundings, examine, repair, report
 
-    asked = session.asked(context.obj, config.Overrides())
+    asked = labs.asked(context.obj, config.Overrides())
     found = (repair if fix else examine)(asked, Surroundings())
     answer = report(asked, found)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)

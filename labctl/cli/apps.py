@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from labctl import endings, ui
+from labctl import ui
 from labctl.cli import complete
 from labctl.cli.options import whole_number
+from labctl.commands import endings
 
 if TYPE_CHECKING:
-    from labctl.apps import Change
-    from labctl.session import Session
+    from labctl.commands.app_change import Change
+    from labctl.commands.labs import Session
 
 app = typer.Typer(help="Add, remove and list the lab's apps.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The app's name.")]
@@ -44,36 +45,37 @@ def add(
 
     The hosts file gets its hostname, and a request is followed to its pod.
     """
-    from labctl import apps
+    from labctl.commands import app_change
 
     asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
     given = {key: value for key, value in asked.items() if value is not None}
-    _carry_out(context.obj, apps.add(context.obj, given))
+    _carry_out(context.obj, app_change.add(context.obj, given))
 
 
 @app.command("remove")
 def remove(context: typer.Context, name: KnownName) -> None:
     """Remove an app from labctl.yaml and, if it is up, the lab."""
-    from labctl import apps
+    from labctl.commands import app_change
 
-    _carry_out(context.obj, apps.remove(context.obj, name))
+    _carry_out(context.obj, app_change.remove(context.obj, name))
 
 
 @app.command("list")
 def list_apps(context: typer.Context) -> None:
     """Show the apps in the configuration."""
-    from labctl import apps
+    from labctl.commands import app_change
 
-    ui.document({"apps": apps.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)
+    ui.document({"apps": app_change.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)
 
 
 def _carry_out(options: Session, change: Change) -> None:
-    from labctl import plan, session
+    from labctl.commands import labs
+    from labctl.plans import plan
 
     if change.context is not None:
-        session.run(options, change.context, change.plan)
+        labs.run(options, change.context, change.plan)
     elif options.output == "json":
-        with session.reported(options, endings.common_log()) as tell:
+        with labs.reported(options, endings.common_log()) as tell:
             plan.execute(change.plan, None, tell)
     else:
         ui.values(change.write(), sys.stdout)

@@ -18,9 +18,9 @@ def build(context: typer.Context, yes: Yes = False) -> None:
 
     This takes 12 to 20 minutes on two processors, once; a finished bundle is used as it is.
     """
-    from labctl import inventory, session
+    from labctl.commands import inventory, labs
 
-    built = session.build_bundle(context.obj, may_install=yes)
+    built = labs.build_bundle(context.obj, may_install=yes)
     if context.obj.output == "text":
         ui.values(inventory.described(built), sys.stdout)
 
@@ -31,15 +31,15 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
 
     [default: all bundles in the cache]
     """
-    from labctl import inventory, session
+    from labctl.commands import inventory, labs
 
-    verified = inventory.verified(bundle, session.silent)
+    verified = inventory.verified(bundle, labs.silent)
     ui.document({"bundles": verified}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("list")
 def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache."""
-    from labctl import inventory
+    from labctl.commands import inventory
 
     ui.document({"bundles": inventory.bundles()}, context.obj.output, sys.stdout, ui.rows)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from labctl.lab import Lab
+    from labctl.model.lab import Lab
 
 Names = Callable[[typer.Context], Iterable[str]]
 Propose = Callable[[typer.Context, list[str], str], list[str]]
@@ -46,19 +46,21 @@ def _proposed(names: Names) -> Propose:
 
 def _lab(context: typer.Context) -> Lab:
     """The lab that the line is about, as it was made or as it is configured."""
-    from labctl import config, paths, record
+    from labctl import config
+    from labctl.config import saved_lab
+    from labctl.host import paths
 
     options = context.find_root().params
     name, file = options["name"], options["config"]
     lab = config.load(None if name else config.find(file and Path(file)), config.Overrides(name=name))
-    made = record.read(paths.state(lab.name))
+    made = saved_lab.read(paths.state(lab.name))
     return made.lab if made else lab
 
 
 @_proposed
 def labs(_context: typer.Context) -> Iterable[str]:
     """The labs on this machine."""
-    from labctl import paths
+    from labctl.host import paths
 
     return (path.parent.name for path in paths.state_home().glob("*/lab.json"))
 
@@ -85,9 +87,9 @@ def apps(context: typer.Context) -> Iterable[str]:
 @_proposed
 def demos(_context: typer.Context) -> Iterable[str]:
     """The demos that have a name."""
-    from labctl import paths
+    from labctl.host import paths
 
-    folders = (Path(__file__).parent.parent / "demos", paths.configuration() / "demos")
+    folders = (Path(__file__).parent.parent / "demo" / "demos", paths.configuration() / "demos")
     return {path.stem for folder in folders for path in folder.glob("*.yaml")}
 
 

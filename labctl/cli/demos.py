@@ -42,11 +42,12 @@ def run(
     """
     from functools import partial
 
-    from labctl import session, web
+    from labctl.commands import labs
     from labctl.demo import library, play, player
+    from labctl.host import http_probe
 
-    script, made = library.find(name), session.entered(context.obj)
-    doors = player.Doors(session.environment(made), ask=partial(web.get_within, made.lab.pool))
+    script, made = library.find(name), labs.entered(context.obj)
+    doors = player.Doors(labs.environment(made), ask=partial(http_probe.get_within, made.lab.pool))
     ended = play.play(script, made, doors, context.obj.output, context.obj.verbosity, record)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

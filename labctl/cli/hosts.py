@@ -14,9 +14,10 @@ app = typer.Typer(help="Write, remove or show the lab's block in the hosts file.
 @app.command("sync")
 def sync(context: typer.Context) -> None:
     """Write every hostname with its live address."""
-    from labctl import hosts_steps, inventory, session
+    from labctl.commands import inventory, labs
+    from labctl.plans import hosts_steps
 
-    made = session.entered(context.obj)
+    made = labs.entered(context.obj)
     hosts_steps.with_rights(made, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
@@ -24,9 +25,10 @@ def sync(context: typer.Context) -> None:
 @app.command("remove")
 def remove(context: typer.Context) -> None:
     """Remove the lab's block from the hosts file."""
-    from labctl import hosts_steps, inventory, session, teardown
+    from labctl.commands import inventory, labs
+    from labctl.plans import hosts_steps, teardown
 
-    made = session.entered(context.obj)
+    made = labs.entered(context.obj)
     hosts_steps.with_rights(made, teardown.remove_hosts, may_ask=context.obj.output == "text")
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)
 
@@ -34,7 +36,7 @@ def remove(context: typer.Context) -> None:
 @app.command("show")
 def show(context: typer.Context) -> None:
     """Show the lab's lines in the hosts file."""
-    from labctl import inventory, session
+    from labctl.commands import inventory, labs
 
-    made = session.entered(context.obj)
+    made = labs.entered(context.obj)
     ui.document(inventory.hosts_lines(made), context.obj.output, sys.stdout, ui.lines)

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from labctl import __version__
 from labctl.cli.tree import EXAMPLES, GROUPS, PROGRAM, Root, commands, context_of
-from labctl.errors import ExitCode
+from labctl.model.errors import ExitCode
 
 if TYPE_CHECKING:
     from typer._click import Command, Context

@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from labctl import paths
 from labctl.cli import complete
+from labctl.host import paths
 
 
 def whole_number(written: str) -> int:

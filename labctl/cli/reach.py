@@ -10,6 +10,7 @@ import typer
 
 from labctl import ui
 from labctl.cli import complete
+from labctl.host import lab_folder
 
 app = typer.Typer()
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -24,13 +25,14 @@ def show_kubeconfig(
     merge: Annotated[bool, typer.Option("--merge", help="Add it to your own kubeconfig instead.")] = False,
 ) -> None:
     """Print the lab's kubeconfig."""
-    from labctl import kubeconfig, session
+    from labctl.cluster import user_kubeconfig
+    from labctl.commands import labs
 
-    path = session.existing(context.obj).folder / "kubeconfig"
+    path = labs.existing(context.obj).folder / lab_folder.KUBECONFIG
     if merge:
-        ui.document({"file": str(kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
+        ui.document({"file": str(user_kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
     else:
-        answer = {"file": str(path), "kubeconfig": kubeconfig.text(path)}
+        answer = {"file": str(path), "kubeconfig": user_kubeconfig.text(path)}
         ui.document(answer, context.obj.output, sys.stdout, ui.text("kubeconfig"))
 
 
@@ -43,10 +45,10 @@ def ssh(
     ] = None,
 ) -> None:
     """Log in to a node, or run a command on it."""
-    from labctl import session
+    from labctl.commands import labs
 
-    made = session.existing(context.obj)
-    session.replace_process(made, made.provider.command(session.node(made, node), command or []), {})
+    made = labs.existing(context.obj)
+    labs.replace_process(made, made.provider.command(labs.node(made, node), command or []), {})
 
 
 @app.command("exec", context_settings=PASS_THROUGH)
@@ -58,10 +60,10 @@ def execute(
 
     KUBECONFIG is set, and the bundle's kubectl is first on PATH. The exit code is the command's.
     """
-    from labctl import session
+    from labctl.commands import labs
 
-    made = session.existing(context.obj)
-    session.replace_process(made, command, session.environment(made))
+    made = labs.existing(context.obj)
+    labs.replace_process(made, command, labs.environment(made))
 
 
 @app.command("logs")
@@ -80,10 +82,10 @@ def show_logs(
     An export has the logs of every tool and node, what doctor and status say, and versions. It works in whatever state
     the lab is, and says what could not be had. Keys, tokens and passwords are removed from all of it.
     """
-    from labctl import logs, session
+    from labctl.commands import labs, logs
 
-    made = session.known_and_entered(context.obj)
-    nodes = (session.node(made, node),) if node else made.lab.nodes
+    made = labs.known_and_entered(context.obj)
+    nodes = (labs.node(made, node),) if node else made.lab.nodes
     if export:
         ui.document(logs.export(made, export, nodes), context.obj.output, sys.stdout, ui.exported)
     else:

@@ -30,7 +30,7 @@ def init(context: typer.Context) -> None:
 
     Its first line names the JSON Schema, with which editors check the file.
     """
-    from labctl import inventory
+    from labctl.commands import inventory
     from labctl.config import FILE_NAME
 
     path = context.obj.config_file or Path(FILE_NAME)
@@ -50,21 +50,23 @@ def render(
 
     These are the Vagrantfile, keys, node files and manifests.
     """
-    from labctl import config, labfiles, session
+    from labctl import config
+    from labctl.commands import labs
+    from labctl.plans import lab_files
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = session.asked(context.obj, overrides, bundle=bundle)
+    asked = labs.asked(context.obj, overrides, bundle=bundle)
     folder = (out or asked.folder).absolute()
-    labfiles.write_lab(asked, folder, is_users=out is not None)
+    lab_files.write_lab(asked, folder, is_users=out is not None)
     ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("version")
 def version(context: typer.Context) -> None:
     """Show the versions of labctl, of the lab and of its tools."""
-    from labctl import inventory, session
+    from labctl.commands import inventory, labs
 
-    ui.document(inventory.versions(session.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
+    ui.document(inventory.versions(labs.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("schema")

@@ -14,7 +14,7 @@ import typer.main
 from typer.completion import get_completion_inspect_parameters, shell_complete
 from typer.core import TyperCommand, TyperGroup
 
-from labctl.arguments import hoisted
+from labctl.cli.argv import hoisted
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter

@@ -14,8 +14,8 @@ from labctl.config.check import check
 from labctl.config.document import before_it_breaks, content, parsed, read
 from labctl.config.model import BOOTED, UNPLANNED, Config
 from labctl.config.problems import Problem, invalid, shown
-from labctl.errors import UsageError
-from labctl.lab import Lab
+from labctl.model.errors import UsageError
+from labctl.model.lab import Lab
 
 __all__ = [
     "BOOTED",

@@ -12,8 +12,8 @@ from pydantic_core import ErrorDetails
 
 from labctl.config.model import MUST_BE, UNPLANNED, AppConfig, Config
 from labctl.config.problems import Problem, shown
-from labctl.lab import Lab
-from labctl.pools import conflicts, fixed
+from labctl.model.lab import Lab
+from labctl.model.pools import conflicts, fixed
 
 _TEXTS = {
     "extra_forbidden": "is not a known key",

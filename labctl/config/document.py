@@ -10,10 +10,10 @@ from typing import Any
 
 import yaml
 
-from labctl import paths
 from labctl.config.problems import Problem, invalid, shown
 from labctl.config.scalars import BOOL, FLOAT, FORMS, INT, WrittenFloat
-from labctl.errors import UsageError
+from labctl.host import paths
+from labctl.model.errors import UsageError
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:

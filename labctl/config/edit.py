@@ -13,15 +13,15 @@ from typing import Any
 
 import yaml
 
-from labctl.caller import give
 from labctl.config import splice
 from labctl.config.check import check
 from labctl.config.document import content, parsed
 from labctl.config.model import Config
 from labctl.config.problems import Problem, invalid
-from labctl.errors import UsageError
-from labctl.faults import reached
-from labctl.lab import Lab
+from labctl.host.caller import give
+from labctl.host.failpoints import reached
+from labctl.model.errors import UsageError
+from labctl.model.lab import Lab
 
 App = Mapping[str, Any]
 """An app in the words of labctl.yaml."""

@@ -9,8 +9,8 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from labctl.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
-from labctl.pools import usual
+from labctl.model.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
+from labctl.model.pools import usual
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 BOOTED = ("auto", "docker")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from labctl.config.scalars import is_text
-from labctl.errors import UsageError
+from labctl.model.errors import UsageError
 
 LONGEST_SHOWN = 80
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from labctl.caller import give
-from labctl.errors import UsageError
+from labctl.host.caller import give
+from labctl.model.errors import UsageError
 from labctl.ui import COLOUR, RECORDED_HEIGHT, RECORDED_TERMINAL, RECORDED_WIDTH, Recording
 
 IDLE_SECONDS = 2

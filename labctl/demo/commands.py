@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl import process
 from labctl.demo.placeholders import Values, filled
 from labctl.demo.script import Command
-from labctl.process import Finished
+from labctl.host import process
+from labctl.host.process import Finished
 
 
 @dataclass(frozen=True, slots=True)

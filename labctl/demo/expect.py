@@ -9,7 +9,7 @@ from functools import partial
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING
 
-from labctl import observe, web
+from labctl.cluster import state
 from labctl.context import Context
 from labctl.demo import live
 from labctl.demo.placeholders import Values, filled
@@ -24,13 +24,14 @@ from labctl.demo.script import (
     host,
     is_service,
 )
-from labctl.errors import LabError, NotReadyError
-from labctl.report import ExpectationReport, LoadReport
-from labctl.wait import Pending, until
-from labctl.web import Answer
+from labctl.host import http_probe
+from labctl.host.http_probe import Answer
+from labctl.host.wait import Pending, until
+from labctl.model.errors import LabError, NotReadyError
+from labctl.model.reports import ExpectationReport, LoadReport
 
 if TYPE_CHECKING:
-    from labctl.kube import Cluster
+    from labctl.cluster.client import Cluster
 
 Look = Callable[[], str | Pending]
 """What was measured, once it is what was expected; else what it is instead."""
@@ -42,7 +43,7 @@ class Eyes:
 
     context: Context
     values: Values
-    ask: Callable[[str], Answer] = web.get
+    ask: Callable[[str], Answer] = http_probe.get
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 
@@ -155,7 +156,7 @@ def _address(expected: AddressExpected, eyes: Eyes) -> tuple[str, Look]:
 
 def _found(cluster: Cluster, service: str) -> IPv4Address | Pending:
     namespace, name = service.split("/")
-    return observe.load_balancer_address(cluster, namespace, name)
+    return state.load_balancer_address(cluster, namespace, name)
 
 
 def _has(cluster: Cluster, service: str, wanted: str | None) -> str | Pending:
@@ -210,6 +211,6 @@ def _readiness(context: Context, name: str, *, ready: bool) -> str | Pending:
     full_name = names.get(name, name)
     if full_name not in names.values():
         return Pending(f"the lab {context.lab.name} has no node {name}")
-    reason = observe.unready_nodes(context.cluster, context.lab).get(full_name)
+    reason = state.unready_nodes(context.cluster, context.lab).get(full_name)
     told = f"not Ready: {reason}" if reason else "Ready"
     return told if ready is (reason is None) else Pending(told)

@@ -10,14 +10,14 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from labctl import paths
 from labctl.config import document
 from labctl.config.problems import Problem, shown
 from labctl.demo.placeholders import MEASURED, used
 from labctl.demo.script import KINDS, Demo
-from labctl.errors import UsageError
+from labctl.host import paths
+from labctl.model.errors import UsageError
 
-OWN = Path(__file__).resolve().parent.parent / "demos"
+OWN = Path(__file__).resolve().parent / "demos"
 SUFFIXES = (".yaml", ".yml")
 _TEXTS = {
     "extra_forbidden": "is not a known key here",

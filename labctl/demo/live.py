@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from labctl import observe
+from labctl.cluster import state
 from labctl.context import Context
-from labctl.lab import Role
-from labctl.wait import Pending
+from labctl.host.wait import Pending
+from labctl.model.lab import Role
 
 
 def values(context: Context, names: frozenset[str]) -> dict[str, str] | Pending:
@@ -27,15 +27,15 @@ def announcer(context: Context) -> str | Pending:
     """The node that announces the ingress controller's address. Raises as Cluster does."""
     controller = context.controller
     service = (controller.namespace, controller.service)
-    address = observe.load_balancer_address(context.cluster, *service)
+    address = state.load_balancer_address(context.cluster, *service)
     owned = {} if isinstance(address, Pending) else {service: address}
-    node = observe.announcers(context.cluster, context.lab, owned).get(service)
+    node = state.announcers(context.cluster, context.lab, owned).get(service)
     return node or Pending(f"no node announces {controller.namespace}/{controller.service}")
 
 
 def _address(context: Context) -> str | Pending:
     controller = context.controller
-    found = observe.load_balancer_address(context.cluster, controller.namespace, controller.service)
+    found = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
     return found if isinstance(found, Pending) else str(found)
 
 
@@ -44,7 +44,7 @@ def _standby(context: Context) -> str | Pending:
     announcing = announcer(context)
     if isinstance(announcing, Pending):
         return announcing
-    unready = observe.unready_nodes(context.cluster, context.lab)
+    unready = state.unready_nodes(context.cluster, context.lab)
     by_role = sorted(context.lab.nodes, key=lambda node: node.role is Role.CONTROL_PLANE)
     others = [node.name for node in by_role if node.name not in {announcing, *unready}]
     return others[0] if others else Pending(f"no node but {announcing} is Ready")

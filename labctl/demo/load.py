@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 
-from labctl import wait, web
-from labctl.report import LoadReport
-from labctl.wait import Pending
-from labctl.web import Answer
+from labctl.host import http_probe, wait
+from labctl.host.http_probe import Answer
+from labctl.host.wait import Pending
+from labctl.model.reports import LoadReport
 
 EVERY_SECONDS = 0.1
 WORKERS = 32
@@ -67,7 +67,7 @@ class Load:
     def __init__(
         self,
         hostname: str,
-        ask: Ask = web.get,
+        ask: Ask = http_probe.get,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:

@@ -8,8 +8,8 @@ from labctl import trace
 from labctl.context import Context
 from labctl.demo import placeholders
 from labctl.demo.library import Script
-from labctl.errors import MissingError, UsageError
-from labctl.lab import Lab
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.lab import Lab
 
 Lack = tuple[str, str, tuple[str, ...]]
 """What is missing, what to do first where a command alone does not bring it, and the commands."""

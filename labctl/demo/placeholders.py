@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from string import Template
 
-from labctl.errors import UsageError
-from labctl.lab import AddressPool, Lab
-from labctl.report import LoadReport
+from labctl.model.errors import UsageError
+from labctl.model.lab import AddressPool, Lab
+from labctl.model.reports import LoadReport
 
 Values = Mapping[str, str]
 

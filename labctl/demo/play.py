@@ -15,8 +15,8 @@ from labctl.demo.library import Script
 from labctl.demo.placeholders import Values
 from labctl.demo.player import Doors, Player
 from labctl.demo.report import markdown, versions
-from labctl.errors import ExitCode, LabError, Terminated
-from labctl.report import DemoReport
+from labctl.model.errors import ExitCode, LabError, Terminated
+from labctl.model.reports import DemoReport
 from labctl.ui import Output, Stage, error_document, show_error
 
 

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl import web
 from labctl.context import Context
 from labctl.demo import commands, expect, live, placeholders
 from labctl.demo.commands import Start
@@ -16,10 +15,11 @@ from labctl.demo.expect import Eyes
 from labctl.demo.load import Ask, Load
 from labctl.demo.placeholders import Values, filled
 from labctl.demo.script import Command, GapExpected, Scene, SecondsExpected
-from labctl.errors import BrokenError, NotReadyError
-from labctl.report import CommandReport, ExpectationReport, SceneReport
+from labctl.host import http_probe
+from labctl.host.wait import until
+from labctl.model.errors import BrokenError, NotReadyError
+from labctl.model.reports import CommandReport, ExpectationReport, SceneReport
 from labctl.ui import Stage
-from labctl.wait import until
 
 LIVE_SECONDS = 30.0
 """How long what a name stands for may be missing: an address moves, or a node boots."""
@@ -33,7 +33,7 @@ class Doors:
     environment: Mapping[str, str]
     """What its commands find in their environment."""
     start: Start = commands.start
-    ask: Ask = web.get
+    ask: Ask = http_probe.get
     clock: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from labctl import __version__
 from labctl.context import Context
 from labctl.demo.library import Script
-from labctl.report import CommandReport, DemoReport, SceneReport
+from labctl.model.reports import CommandReport, DemoReport, SceneReport
 from labctl.ui import chart, load_text
 
 _WORDS = {True: "ok", False: "failed"}

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from labctl.demo.placeholders import SAMPLES, checked, filled
-from labctl.ingress import CONTROLLERS
+from labctl.render.ingress import CONTROLLERS
 
 PROGRAMS = ("labctl", "kubectl")
 WITHIN_SECONDS = 30.0

@@ -9,8 +9,8 @@ from typing import TypedDict
 from labctl.context import Context
 from labctl.doctor.checks import CHECKS
 from labctl.doctor.finding import Check, Finding, State
-from labctl.doctor.surroundings import Surroundings
-from labctl.errors import LabError
+from labctl.host.machine import Surroundings
+from labctl.model.errors import LabError
 
 __all__ = [
     "CHECKS",

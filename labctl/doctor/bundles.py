@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.doctor.surroundings import Surroundings
-from labctl.errors import MissingError
+from labctl.host.machine import Surroundings
+from labctl.model.errors import MissingError
 
 
 def look_at_bundle(context: Context, _seen: Surroundings) -> Finding:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from labctl import record
+from labctl.config import saved_lab
 from labctl.context import Context
 
 CONTAINERS = ("auto", "docker")
@@ -23,7 +23,7 @@ def isolated(context: Context) -> str:
 
 def unmade(context: Context) -> str:
     """For labs that are yet to be made: what a lab uses itself is not in its way."""
-    made = record.read(context.folder) is not None
+    made = saved_lab.read(context.folder) is not None
     return f"the lab {context.lab.name} has been made already" if made else ""
 
 

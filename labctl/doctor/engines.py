@@ -12,11 +12,11 @@ from urllib.parse import urlsplit
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, State, broken, not_relevant, ok, warning
-from labctl.doctor.readings import Version, document, dotted, last, version
-from labctl.doctor.surroundings import Surroundings
-from labctl.errors import MissingError
-from labctl.failures import recognised
-from labctl.process import Finished
+from labctl.host.known_failures import recognised
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import Version, document, dotted, last, version
+from labctl.host.process import Finished
+from labctl.model.errors import MissingError
 
 COMMAND = ("docker", "--version")
 VERSION = ("docker", "version", "--format", "{{json .}}")

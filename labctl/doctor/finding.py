@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.context import Context
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
 
 
 class State(StrEnum):

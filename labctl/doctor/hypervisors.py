@@ -11,8 +11,8 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.doctor.readings import Version, dotted, ipv4_network, last, version
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import Version, dotted, ipv4_network, last, version
 
 NEWEST_VIRTUALBOX: Version = (7, 2)
 """Vagrant's VirtualBox drivers are an allow-list that ends here [upstream]."""

@@ -11,17 +11,17 @@ from dataclasses import replace
 from ipaddress import IPv4Network
 from pathlib import Path
 
-from labctl import paths, record, teardown
-from labctl.bundle.build import recipe_id
+from labctl.bundle.build.build import recipe_id
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
-from labctl.doctor.surroundings import Surroundings
-from labctl.errors import MissingError
-from labctl.forwarding import FORWARDING_BEFORE
-from labctl.isolation import NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
-from labctl.locks import try_lock
-from labctl.process import check
-from labctl.wait import Pending
+from labctl.host import lab_folder, paths
+from labctl.host.locks import try_lock
+from labctl.host.machine import Surroundings
+from labctl.host.process import check
+from labctl.host.wait import Pending
+from labctl.isolation.forwarding import FORWARDING_BEFORE
+from labctl.isolation.isolation import NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
+from labctl.model.errors import MissingError
 
 PARTIAL, SCRATCH = ".partial", ".making-"
 """What an unfinished bundle is called, and what in it is being made."""
@@ -29,10 +29,6 @@ LOOPBACK = IPv4Network("127.0.0.0/8")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LINK = re.compile(r"labctl[0-9a-f]{8}")
 TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
-LOCK = "lock"
-"""What a labctl that works on a lab holds, in the lab's folder."""
-ENGINE = "engine"
-"""The data of an isolated lab's Engine, which no folder has that was only rendered."""
 REPAIR = "`labctl doctor --fix` removes them."
 
 
@@ -50,12 +46,12 @@ def remove_leftovers(context: Context, seen: Surroundings) -> None:
     for name in sorted({name for name, _ in _traces(seen)}):
         folder = paths.state(name)
         lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=seen.may_isolate)
-        with _unless_locked(folder / LOCK) as is_free:
-            had_engine = (folder / ENGINE).exists()
+        with _unless_locked(folder / lab_folder.LOCK) as is_free:
+            had_engine = (folder / lab_folder.ENGINE).exists()
             if is_free:
-                teardown.remove_isolation(lab, _silent)
+                _remove_isolation(lab)
             if is_free and had_engine:
-                teardown.remove_state(lab, _silent)
+                lab_folder.empty(folder, lab_folder.KEPT)
     for link in _links(seen):
         check(["ip", "link", "delete", link])
 
@@ -89,7 +85,7 @@ def _recorded(seen: Surroundings) -> set[str]:
     home = paths.state_home()
     folders = [home / name for name in seen.names(home)]
     folders += [Path(owner) for name in seen.names(RUNTIME) if (owner := seen.read(RUNTIME / name / OWNER))]
-    return {folder.name for folder in folders if seen.read(folder / record.FILE_NAME) is not None}
+    return {folder.name for folder in folders if seen.read(folder / lab_folder.RECORD) is not None}
 
 
 def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
@@ -108,7 +104,7 @@ def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
 def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
     for lab in seen.names(home):
-        if ENGINE in seen.names(home / lab):
+        if lab_folder.ENGINE in seen.names(home / lab):
             yield lab, f"folder {home / lab}"
 
 
@@ -136,8 +132,9 @@ def _own_bundle() -> str:
         return ""
 
 
-def _silent(_text: str) -> None:
-    """What is removed here was told of when it was found."""
+def _remove_isolation(lab: Context) -> None:
+    if lab.isolated and not lab.isolation.other_owner():
+        lab.isolation.remove()
 
 
 @contextmanager

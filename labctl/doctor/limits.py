@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl import record
+from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings
-from labctl.lab import Node, Role
+from labctl.host.machine import Surroundings
+from labctl.model.lab import Node, Role
 
 SETTINGS = Path("/proc/sys/fs/inotify")
 SYSCTL_FILE = "/etc/sysctl.d/60-labctl.conf"
@@ -42,7 +42,7 @@ def look_at_inotify(context: Context, seen: Surroundings) -> Finding:
     allowed = {limit: (seen.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
         return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
-    made = record.read(context.folder)
+    made = saved_lab.read(context.folder)
     there = {node.name for node in made.lab.nodes} if made is not None else set()
     nodes = [node for node in context.lab.nodes if node.name not in there]
     if not nodes:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from labctl.bundle.recipe import GO_CACHE_SPACE, SPACE
+from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
 from labctl.doctor.conditions import VIRTUAL_MACHINES
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings
-from labctl.providers.engine import can_be_privileged, proxy_mode
+from labctl.host.docker_engine import can_be_privileged, proxy_mode
+from labctl.host.machine import Surroundings
 
 STATUS = Path("/proc/self/status")
 MEMORY = Path("/proc/meminfo")

@@ -8,12 +8,12 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from labctl import hosts, hosts_entry, record, sudo
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.readings import ipv4_network
-from labctl.doctor.surroundings import Surroundings
-from labctl.lab import Lab
+from labctl.host import hosts_entry, hosts_file, lab_folder, sudo
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import ipv4_network
+from labctl.model.lab import Lab
 
 NSSWITCH = Path("/etc/nsswitch.conf")
 NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
@@ -29,7 +29,9 @@ def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
         return broken(f"{file}: there is no such file, or this user may not read it", fix)
     if seen.may_write(file):
         return ok(f"{file} can be written")
-    through_sudo = seen.run(*sudo.without_question(hosts.root_command("check", file, hosts.Edit(context.lab.name))))
+    through_sudo = seen.run(
+        *sudo.without_question(hosts_file.root_command("check", file, hosts_file.Edit(context.lab.name)))
+    )
     if through_sudo is not None and through_sudo.code == 0:
         return ok(f"{file} can be written through sudo")
     why = "there is no sudo" if through_sudo is None else "; ".join(through_sudo.last_lines[-1:])
@@ -46,11 +48,11 @@ def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
     if text is None:
         return not_relevant(f"{file} cannot be read; see `hosts-file`")
     try:
-        lines = hosts.block(text.encode(), lab)
-    except hosts.DamagedMarkerError as error:
+        lines = hosts_file.block(text.encode(), lab)
+    except hosts_file.DamagedMarkerError as error:
         fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
         return broken(f"{file}, {error}", fix)
-    if lines is not None and seen.read(context.folder / record.FILE_NAME) is None:
+    if lines is not None and seen.read(context.folder / lab_folder.RECORD) is None:
         return warning(
             f"{file} has lines of a lab {lab}, and this user has none: {'; '.join(lines)}",
             f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
@@ -137,10 +139,10 @@ def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{told}; NO_PROXY covers the lab")
 
 
-def _lines_naming(text: str, lab: Lab) -> Iterator[hosts.Entry]:
+def _lines_naming(text: str, lab: Lab) -> Iterator[hosts_file.Entry]:
     """Yield the lines, outside the lab's own block, that name one of its hosts: without names of others."""
     names = {app.hostname for app in lab.apps}
-    for entry in hosts.entries(text.encode()):
+    for entry in hosts_file.entries(text.encode()):
         if entry.block != lab.name and (found := names.intersection(entry.names)):
             yield replace(entry, names=tuple(sorted(found)))
 

@@ -11,9 +11,9 @@ from typing import Any
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.hypervisors import libvirt_bridges
-from labctl.doctor.readings import document, ipv4_network
 from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import document, ipv4_network
 from labctl.providers.docker_network import LAB_LABEL
 
 ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."

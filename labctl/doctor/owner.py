@@ -7,8 +7,8 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
-from labctl.doctor.surroundings import Surroundings
-from labctl.paths import real
+from labctl.host.machine import Surroundings
+from labctl.host.paths import real
 from labctl.providers.docker_network import STATE_LABEL
 
 FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')

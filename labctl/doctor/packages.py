@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from labctl.doctor.readings import Version, version
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import Version, version
 
 OS_RELEASE = Path("/etc/os-release")
 APT_LISTS = Path("/var/lib/apt/lists")

@@ -7,15 +7,14 @@ from dataclasses import replace
 from ipaddress import IPv4Address
 from itertools import islice
 
-from labctl import record
-from labctl.config import UNPLANNED, from_values
+from labctl.config import UNPLANNED, from_values, saved_lab
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.hypervisors import DhcpServer, dhcp_servers, host_only_addresses
 from labctl.doctor.network import interfaces
-from labctl.doctor.surroundings import Surroundings
-from labctl.lab import AddressPool, Lab
-from labctl.pools import conflicts, fixed, one, plan
+from labctl.host.machine import Surroundings
+from labctl.model.lab import AddressPool, Lab
+from labctl.model.pools import conflicts, fixed, one, plan
 
 ASKED_AT_MOST = 256
 """How many addresses of a pool are asked for by ARP: the kernel remembers 1024 at most."""
@@ -70,7 +69,7 @@ def settled(lab: Lab, made: Lab | None, *, isolated: bool) -> tuple[Lab, str]:
         return lab, ""
     if made is not None and made.network == lab.network:
         kept = replace(lab, pool=made.pool)
-        return from_values(record.values(kept)), f"pool {made.pool}: the lab has had it since it was made"
+        return from_values(saved_lab.values(kept)), f"pool {made.pool}: the lab has had it since it was made"
     pool, reason = plan(lab, {}) if isolated or made else free_pool(lab, Surroundings())
     return replace(lab, pool=pool), f"pool {reason}"
 

@@ -6,10 +6,10 @@ import re
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
-from labctl.bundle.index_settings import index_settings
+from labctl.bundle.build.index_settings import index_settings
 from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
 
 MODULE_PROXY = "https://proxy.golang.org"
 """What a Go asks that is fetched with the bundle and told nothing else."""

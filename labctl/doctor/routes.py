@@ -9,8 +9,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from labctl.doctor.readings import document, ipv4_network
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import document, ipv4_network
 
 IP_ROUTES = ("ip", "-j", "-4", "route", "show", "table", "all")
 IP_RULES = ("ip", "-j", "-4", "rule", "show")

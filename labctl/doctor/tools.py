@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from labctl.bundle.debian import KEYRING
+from labctl.bundle.build.debian import KEYRING
 from labctl.context import Context
 from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.engines import engine_version
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.packages import Installation, installation
-from labctl.doctor.readings import dotted, last, version
-from labctl.doctor.surroundings import Surroundings
+from labctl.host.machine import Surroundings
+from labctl.host.parsing import dotted, last, version
 
 FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")

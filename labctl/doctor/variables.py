@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
-from labctl.doctor.surroundings import Surroundings
-from labctl.tool_environment import TOOLS
+from labctl.host.machine import Surroundings
+from labctl.host.tool_environment import TOOLS
 
 PREFIXES = ("DOCKER_", "VAGRANT_", "BUILDKIT_")
 FOLLOWED = ("LABCTL_", "XDG_STATE_HOME", "XDG_CACHE_HOME")

@@ -7,15 +7,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.errors import NotReadyError, ProviderError
-from labctl.events import Say
-from labctl.lab import Node
-from labctl.paths import remove_tree
-from labctl.process import LAST_LINES, Finished, check, failure, run, stream
-from labctl.providers import ASSEMBLY, Removed, Trouble
+from labctl.host import lab_folder
+from labctl.host.paths import remove_tree
+from labctl.host.process import LAST_LINES, Finished, check, failure, run, stream
+from labctl.host.wait import Pending, until
+from labctl.model.errors import NotReadyError, ProviderError
+from labctl.model.events import Say
+from labctl.model.lab import Node
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
+from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
 from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
-from labctl.wait import Pending, until
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
@@ -107,7 +108,7 @@ class DockerProvider(VagrantProvider):
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
                 self._remove([each.id for each in containers])
             left = [self.network.remove(), *self._remove_networks(old)]
-            remove_tree(self.folder / ".vagrant")
+            remove_tree(self.folder / lab_folder.VAGRANT)
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
     def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
@@ -158,7 +159,7 @@ class DockerProvider(VagrantProvider):
         if container.runs and not container.is_in(self.network.name):
             check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
         if not container.is_known:
-            file = self.folder / ".vagrant" / "machines" / container.name / "docker" / "id"
+            file = self.folder / lab_folder.VAGRANT / "machines" / container.name / "docker" / "id"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(container.id)
 
@@ -203,7 +204,7 @@ class DockerProvider(VagrantProvider):
     def _containers(self) -> list[Container]:
         """Return the lab's containers: those that Vagrant knows, and those that bear the lab's label."""
         known = self._known()
-        if not known and not (self.folder / "Vagrantfile").exists():
+        if not known and not (self.folder / lab_folder.VAGRANTFILE).exists():
             return []
         fields = ("{{.ID}}", "{{.Names}}", "{{.Status}}", "{{.Networks}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
         listing = check(["docker", "ps", "--all", "--no-trunc", "--format", "\t".join(fields)], env=self.environment)

@@ -12,9 +12,9 @@ from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
-from labctl.errors import ProviderError
-from labctl.paths import real
-from labctl.process import check, run
+from labctl.host.paths import real
+from labctl.host.process import check, run
+from labctl.model.errors import ProviderError
 
 LAB_LABEL = "labctl.lab"
 STATE_LABEL = "labctl.state"

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import vagrant
 
-from labctl import locks, tool_environment
-from labctl.errors import ProviderError
-from labctl.events import Say
-from labctl.lab import Node
-from labctl.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
-from labctl.providers import ASSEMBLY, Removed, Trouble
+from labctl.host import lab_folder, locks, tool_environment
+from labctl.host.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
+from labctl.model.errors import ProviderError
+from labctl.model.events import Say
+from labctl.model.lab import Node
+from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
 
 BUSY_SECONDS = 300.0
 """How long a Vagrant that works on the lab already may take."""
@@ -86,7 +86,7 @@ class VagrantProvider:
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
-        options = ["-i", str(self.folder / "pki" / "ssh"), "-F", "none", "-o", "LogLevel=ERROR"]
+        options = ["-i", str(self.folder / lab_folder.SSH_KEY), "-F", "none", "-o", "LogLevel=ERROR"]
         # Every boot makes new host keys, at addresses that other labs have as well.
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         line = ["ssh", *options, f"vagrant@{node.address}"]

@@ -7,19 +7,24 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from labctl.context import Context
-from labctl.errors import LabError
-from labctl.report import HopReport, TraceReport
-from labctl.trace import hops, names, node, pod_routes, response, routing, stopped
+from labctl.model.errors import LabError
+from labctl.model.reports import HopReport, TraceReport
+from labctl.trace import pod_routes, stopped
+from labctl.trace.address import address as address_hop
 from labctl.trace.causes import CAUSES
-from labctl.trace.client import Client
+from labctl.trace.name import name as name_hop
+from labctl.trace.node import node
+from labctl.trace.probes.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
-from labctl.trace.rules import ROOT
+from labctl.trace.response import response
+from labctl.trace.rule import rule
+from labctl.trace.rules.rules import ROOT
 from labctl.trace.stopped import engine as no_engine
 from labctl.trace.trail import Hop, Trail, target
 from labctl.trace.unasked import unasked
 
 if TYPE_CHECKING:
-    from labctl.kube import Cluster
+    from labctl.cluster.client import Cluster
 
 __all__ = [
     "BROKEN",
@@ -48,11 +53,11 @@ LOOK_SECONDS = 0.3
 ENOUGH_SECONDS = 1.0
 """With less time than that left, an answer that is on its way would be taken for none."""
 HOPS: Mapping[str, Hop] = {
-    "name": names.name,
-    "address": hops.address,
+    "name": name_hop.name,
+    "address": address_hop.address,
     "node": node.node,
-    "rule": routing.rule,
-    "pod": routing.pod,
+    "rule": rule.rule,
+    "pod": rule.pod,
     "response": response.response,
 }
 """In the order in which a request passes them."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labctl.errors import LabError
-from labctl.ingress import IngressController
+from labctl.model.errors import LabError
+from labctl.render.ingress import IngressController
 from labctl.trace.problem import Evidence
-from labctl.trace.routes import Backend
+from labctl.trace.rules.routes import Backend
 
 if TYPE_CHECKING:
-    from labctl.kube import Cluster
+    from labctl.cluster.client import Cluster
 
 SLICE = "discovery.k8s.io/v1"
 EXTERNAL = "ExternalName"

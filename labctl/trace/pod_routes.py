@@ -6,11 +6,12 @@ from collections.abc import Iterator, Mapping
 from ipaddress import IPv4Address
 from typing import Any
 
-from labctl import unready
-from labctl.lab import Lab, Node
-from labctl.trace import answers, node_facts
-from labctl.trace.node_facts import NodeFacts, Pod
+from labctl.cluster import unready
+from labctl.model.lab import Lab, Node
+from labctl.trace.node import node_facts
+from labctl.trace.node.node_facts import NodeFacts, Pod
 from labctl.trace.problem import ProblemError, labctl
+from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
 SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})

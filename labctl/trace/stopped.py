@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from labctl.context import Context
-from labctl.trace.client import Client
+from labctl.trace.probes.client import Client
 from labctl.trace.problem import ProblemError, labctl
 
 

@@ -11,22 +11,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from labctl import observe
+from labctl.cluster import state
 from labctl.context import Context
-from labctl.errors import LabError, NotReadyError, UsageError
-from labctl.ingress import IngressController
-from labctl.isolation import SETTINGS
-from labctl.lab import Lab
-from labctl.trace import access_log, backend, rules
-from labctl.trace.access_log import LogSearch, Record
-from labctl.trace.client import Client
-from labctl.trace.exchange import Exchange, Line
+from labctl.host.http_probe import ANSWER_SECONDS, HTTP
+from labctl.host.wait import Pending
+from labctl.isolation.isolation import SETTINGS
+from labctl.model.errors import LabError, NotReadyError, UsageError
+from labctl.model.lab import Lab
+from labctl.render.ingress import IngressController
+from labctl.trace import backend
+from labctl.trace.probes import access_log
+from labctl.trace.probes.access_log import LogSearch, Record
+from labctl.trace.probes.client import Client
+from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.problem import Evidence
-from labctl.wait import Pending
-from labctl.web import ANSWER_SECONDS, HTTP
+from labctl.trace.rules import rules
 
 if TYPE_CHECKING:
-    from labctl.kube import Cluster
+    from labctl.cluster.client import Cluster
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253
@@ -93,7 +95,7 @@ class Trail:
     def controllers_address(self) -> IPv4Address | None:
         """Return the address that names should lead to; None where nobody can say now, which the next hop tells of."""
         try:
-            found = observe.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
+            found = state.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
         except LabError:
             return None
         return None if isinstance(found, Pending) else found

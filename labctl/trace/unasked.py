@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from labctl.errors import LabError
-from labctl.lab import Lab
+from labctl.model.errors import LabError
+from labctl.model.lab import Lab
 from labctl.trace.causes import CAUSES
 from labctl.trace.problem import UNKNOWN, ProblemError, labctl
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
-from labctl.errors import LabError
-from labctl.report import ErrorReport, ExportReport, ProblemReport, StatusReport
+from labctl.model.errors import LabError
+from labctl.model.reports import ErrorReport, ExportReport, ProblemReport, StatusReport
 from labctl.ui.screen import Output, console, one_line, printable
 
 T = TypeVar("T", bound=Mapping[str, Any])

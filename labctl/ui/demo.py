@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from labctl.errors import LabError
-from labctl.report import DemoReport, ExpectationReport, LoadReport
+from labctl.model.errors import LabError
+from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
 from labctl.ui.screen import UNICODE, Symbols, console, one_line, printable, symbols
 
 if TYPE_CHECKING:

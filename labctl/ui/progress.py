@@ -9,8 +9,8 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
-from labctl.errors import LabError
-from labctl.events import NO_HOSTS, Event, HostsEntry
+from labctl.model.errors import LabError
+from labctl.model.events import NO_HOSTS, Event, HostsEntry
 from labctl.ui.answers import VERSION, error_document, show_error
 from labctl.ui.screen import Output, Symbols, console, is_live, one_line, symbols
 

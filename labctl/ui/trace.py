@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
-from labctl.report import HopReport, OpenReport, TraceReport
+from labctl.model.reports import HopReport, OpenReport, TraceReport
 from labctl.ui.screen import console, one_line, printable, symbols
 
 Evidence = Mapping[str, Any]

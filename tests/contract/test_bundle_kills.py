@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from fakes import FakeMakers
 
-from labctl import faults
 from labctl.bundle import load, verify
-from labctl.bundle.build import build
-from labctl.bundle.recipe import RECIPE
+from labctl.bundle.build.build import build
+from labctl.bundle.build.recipe import RECIPE
+from labctl.host import failpoints
 
 FILES = sum(len(artefact.files) for artefact in RECIPE)
 
@@ -44,7 +44,7 @@ def _build_and_die(cache: Path, at: int) -> int:
     """How a process ends that builds and is killed when it puts the `at`th file into its place."""
     pid = os.fork()
     if pid == 0:
-        faults._POINT, faults._left = "artefact", at
+        failpoints._POINT, failpoints._left = "artefact", at
         build(cache, _ignore, FakeMakers())
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

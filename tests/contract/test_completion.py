@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from fakes import lab
 
-from labctl import record
-from labctl.process import Finished, run
+from labctl.config import saved_lab
+from labctl.host.process import Finished, run
 
 PROGRAMS = Path(sys.executable).parent
 BASH = """\
@@ -41,7 +41,7 @@ def _bash(home: Path, script: str) -> Finished:
     ],
 )
 def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list[str]) -> None:
-    record.write(tmp_path / "state" / "labctl" / "demo", record.Record(lab(), isolated=False))
+    saved_lab.write(tmp_path / "state" / "labctl" / "demo", saved_lab.Record(lab(), isolated=False))
 
     finished = _bash(tmp_path, BASH.format(words=words))
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl import containers
-from labctl.wait import Pending, until
+from labctl.host.wait import Pending, until
+from labctl.isolation import containers
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes are found in /proc")
 

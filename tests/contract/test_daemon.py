@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl.daemon import Daemon
-from labctl.errors import ProviderError
+from labctl.isolation.daemon import Daemon
+from labctl.model.errors import ProviderError
 
 SERVER = """
 import os, signal, socket, sys

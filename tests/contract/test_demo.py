@@ -25,9 +25,9 @@ from labctl.demo.library import find
 from labctl.demo.load import Load
 from labctl.demo.play import play
 from labctl.demo.player import Doors
-from labctl.errors import ExitCode
-from labctl.process import STOP_SECONDS
-from labctl.web import Answer
+from labctl.host.http_probe import Answer
+from labctl.host.process import STOP_SECONDS
+from labctl.model.errors import ExitCode
 
 KUBECTL = """\
 #!/bin/sh

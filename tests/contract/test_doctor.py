@@ -141,7 +141,7 @@ def test_a_program_that_is_not_there_is_none_and_one_that_fails_says_why(
 
 def test_a_program_that_hangs_has_failed(seen: Surroundings, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine.programs))
-    monkeypatch.setattr("labctl.doctor.surroundings.TOOL_SECONDS", 0.2)
+    monkeypatch.setattr("labctl.host.machine.TOOL_SECONDS", 0.2)
     machine.put("hangs", "sleep 30")
     hung = seen.run("hangs")
 

@@ -9,7 +9,7 @@ from tracing import ended, own_network, start
 
 from labctl.doctor import Surroundings
 from labctl.doctor.routes import conflict, routes, rules
-from labctl.process import check, run
+from labctl.host.process import check, run
 
 pytestmark = pytest.mark.root
 

@@ -9,7 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from machine_faults import COMMANDS, FAULTS, ODD_WORDS, complaints, odd_lines
 
-from labctl import certificates
+from labctl.render import certificates
 
 
 @pytest.fixture(autouse=True)

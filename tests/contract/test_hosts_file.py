@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 from tracing import BIND, READ_ONLY, RECURSIVE, REMOUNT, ended, killed_at, mount, own_mounts, start
 
-from labctl import hosts
-from labctl.errors import HostsError
+from labctl.host import hosts_file
+from labctl.model.errors import HostsError
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ptrace and mounts as Linux has them")
 
@@ -30,7 +30,7 @@ WRITERS, ROUNDS = 6, 12
 
 def _with(addresses: dict[str, IPv4Address]) -> bytes:
     lines = [f"{address} {name}" for name, address in addresses.items()]
-    return hosts.with_block(FOREIGN, "demo", lines)
+    return hosts_file.with_block(FOREIGN, "demo", lines)
 
 
 CHANGES: dict[str, tuple[bytes, dict[str, IPv4Address], bytes]] = {
@@ -108,7 +108,7 @@ def test_what_a_crash_left_beside_the_file_goes_even_where_there_is_nothing_to_c
     while len(list(folder.iterdir())) == 1:
         assert killed_at(next(stops), partial(_become, path, LONG, backup))
 
-    assert not hosts.remove(path, "demo", backup=backup)
+    assert not hosts_file.remove(path, "demo", backup=backup)
 
     assert list(folder.iterdir()) == [path]
     assert path.read_bytes() == FOREIGN
@@ -126,8 +126,8 @@ def test_many_processes_that_write_at_once_lose_nothing(folder: Path) -> None:
     assert [ended(pid) for pid in writers] == [0] * WRITERS
     assert list(folder.iterdir()) == [path]
     for number in range(WRITERS):
-        assert hosts.show(path, f"lab-{number}") == (f"192.168.56.101 lab-{number}.local",)
-        assert hosts.remove(path, f"lab-{number}", backup=folder.parent / "backup")
+        assert hosts_file.show(path, f"lab-{number}") == (f"192.168.56.101 lab-{number}.local",)
+        assert hosts_file.remove(path, f"lab-{number}", backup=folder.parent / "backup")
     assert path.read_bytes() == FOREIGN
 
 
@@ -144,7 +144,7 @@ def test_many_processes_that_write_a_bind_mounted_file_at_once_lose_nothing(fold
     writers = [start(partial(writer, f"lab-{number}")) for number in range(WRITERS)]
 
     assert [ended(pid) for pid in writers] == [0] * WRITERS
-    assert {name: hosts.show(real, name) for name in map("lab-{}".format, range(WRITERS))} == {
+    assert {name: hosts_file.show(real, name) for name in map("lab-{}".format, range(WRITERS))} == {
         f"lab-{number}": (f"192.168.56.101 lab-{number}.local",) for number in range(WRITERS)
     }
 
@@ -159,7 +159,7 @@ def test_links_to_links_stay_and_the_file_at_their_end_is_replaced(folder: Path)
     (elsewhere / "second").symlink_to("../etc/hosts")
     (elsewhere / "first").symlink_to("second")
 
-    hosts.sync(elsewhere / "first", "demo", SHORT, backup=folder.parent / "backup")
+    hosts_file.sync(elsewhere / "first", "demo", SHORT, backup=folder.parent / "backup")
 
     assert (elsewhere / "first").readlink() == Path("second")
     assert (elsewhere / "second").readlink() == Path("../etc/hosts")
@@ -171,7 +171,7 @@ def test_a_link_to_nothing_is_refused_and_nothing_is_made(folder: Path) -> None:
     (folder / "hosts").symlink_to("gone")
 
     with pytest.raises(HostsError, match="No such file") as raised:
-        hosts.sync(folder / "hosts", "demo", SHORT, backup=folder.parent / "backup")
+        hosts_file.sync(folder / "hosts", "demo", SHORT, backup=folder.parent / "backup")
 
     assert raised.value.id == "hosts-cannot-read"
     assert [entry.name for entry in folder.iterdir()] == ["hosts"]
@@ -231,7 +231,7 @@ def test_a_file_that_is_immutable_is_refused_until_it_no_longer_is(immutable: Pa
     assert list(folder.iterdir()) == [immutable]
 
     _attribute("-i", immutable)
-    assert hosts.sync(immutable, "demo", SHORT, backup=folder.parent / "backup")
+    assert hosts_file.sync(immutable, "demo", SHORT, backup=folder.parent / "backup")
 
 
 @pytest.fixture
@@ -253,7 +253,7 @@ def test_owner_mode_and_extended_attributes_stay(folder: Path) -> None:
     os.chown(path, 12345, 23456)
     os.setxattr(path, "user.labctl-test", b"kept")
 
-    assert hosts.sync(path, "demo", SHORT, backup=folder.parent / "backup")
+    assert hosts_file.sync(path, "demo", SHORT, backup=folder.parent / "backup")
 
     now = path.stat()
     assert (now.st_uid, now.st_gid, stat.S_IMODE(now.st_mode)) == (12345, 23456, 0o640)
@@ -275,7 +275,7 @@ def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) ->
         mount(folder.parent, here, flags=BIND)  # the folders above it let nobody else in
         os.setgid(65534)
         os.setuid(65534)
-        assert hosts.show(here / "etc" / "hosts", "demo") == ("192.168.56.101 my-app.local",)
+        assert hosts_file.show(here / "etc" / "hosts", "demo") == ("192.168.56.101 my-app.local",)
         _assert_refused(here / "etc" / "hosts", here / "state" / "backup", errno.EACCES, LONG)
 
     assert ended(start(refused)) == 0
@@ -284,17 +284,17 @@ def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) ->
 
 def _become(path: Path, names: dict[str, IPv4Address], backup: Path) -> bool:
     if names:
-        return hosts.sync(path, "demo", names, backup=backup)
-    return hosts.remove(path, "demo", backup=backup)
+        return hosts_file.sync(path, "demo", names, backup=backup)
+    return hosts_file.remove(path, "demo", backup=backup)
 
 
 def _come_and_go(path: Path, lab: str) -> None:
     """The lab's block comes and goes, and in the end it is there."""
     backup = path.parent.parent / f"backup-{lab}"
     for _ in range(ROUNDS):
-        assert hosts.sync(path, lab, {f"{lab}.local": IPv4Address("192.168.56.100")}, backup=backup)
-        assert hosts.remove(path, lab, backup=backup)
-    assert hosts.sync(path, lab, {f"{lab}.local": IPv4Address("192.168.56.101")}, backup=backup)
+        assert hosts_file.sync(path, lab, {f"{lab}.local": IPv4Address("192.168.56.100")}, backup=backup)
+        assert hosts_file.remove(path, lab, backup=backup)
+    assert hosts_file.sync(path, lab, {f"{lab}.local": IPv4Address("192.168.56.101")}, backup=backup)
 
 
 def _bind(real: Path, path: Path) -> None:
@@ -304,7 +304,7 @@ def _bind(real: Path, path: Path) -> None:
 
 def _assert_refused(path: Path, backup: Path, code: int, names: dict[str, IPv4Address] = SHORT) -> None:
     with pytest.raises(HostsError, match=os.strerror(code)) as raised:
-        hosts.sync(path, "demo", names, backup=backup)
+        hosts_file.sync(path, "demo", names, backup=backup)
     assert raised.value.id == "hosts-cannot-change"
     assert all(f"{address} {name}" in raised.value.hint for name, address in names.items())
 

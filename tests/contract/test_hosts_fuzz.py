@@ -20,8 +20,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from labctl import hosts
-from labctl.errors import HostsError
+from labctl.host import hosts_file
+from labctl.model.errors import HostsError
 
 SECONDS = float(os.environ.get("LABCTL_FUZZ_SECONDS", "60"))
 BATCH = 500
@@ -118,32 +118,32 @@ def _hold(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Addre
         assert path.read_bytes() == content
         assert not backup.exists()
         return "damaged"
-    others = {other: hosts.show(path, other) for other in LABS if other != lab}
-    assert hosts.show(path, lab) == (None if parts.block is None else _lines(parts.block))
+    others = {other: hosts_file.show(path, other) for other in LABS if other != lab}
+    assert hosts_file.show(path, lab) == (None if parts.block is None else _lines(parts.block))
 
-    changed = hosts.sync(path, lab, addresses, backup=backup)
+    changed = hosts_file.sync(path, lab, addresses, backup=backup)
     once = path.read_bytes()
     assert changed == (once != content)
     assert not changed or backup.read_bytes() == content
-    assert (hosts.show(path, lab) or ()) == tuple(f"{address} {name}" for name, address in addresses.items())
+    assert (hosts_file.show(path, lab) or ()) == tuple(f"{address} {name}" for name, address in addresses.items())
     if addresses:
         _assert_foreign_bytes_stayed(parts, once)
-    assert not hosts.sync(path, lab, addresses, backup=backup)
+    assert not hosts_file.sync(path, lab, addresses, backup=backup)
     assert path.read_bytes() == once
 
-    assert hosts.remove(path, lab, backup=backup) is bool(addresses)
+    assert hosts_file.remove(path, lab, backup=backup) is bool(addresses)
     assert path.read_bytes() in _without(parts)
-    assert hosts.show(path, lab) is None
-    assert not hosts.remove(path, lab, backup=backup)
-    assert {other: hosts.show(path, other) for other in others} == others
+    assert hosts_file.show(path, lab) is None
+    assert not hosts_file.remove(path, lab, backup=backup)
+    assert {other: hosts_file.show(path, other) for other in others} == others
     return "without a block" if parts.block is None else "with a block"
 
 
 def _assert_refused(path: Path, backup: Path, lab: str, addresses: dict[str, IPv4Address]) -> None:
     for act in (
-        lambda: hosts.show(path, lab),
-        lambda: hosts.sync(path, lab, addresses, backup=backup),
-        lambda: hosts.remove(path, lab, backup=backup),
+        lambda: hosts_file.show(path, lab),
+        lambda: hosts_file.sync(path, lab, addresses, backup=backup),
+        lambda: hosts_file.remove(path, lab, backup=backup),
     ):
         with pytest.raises(HostsError) as raised:
             act()

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 from tracing import BIND, ended, mount, own_mounts, start
 
-from labctl import hosts, hosts_entry, sudo
-from labctl.errors import HostsError
+from labctl.host import hosts_entry, hosts_file, sudo
+from labctl.model.errors import HostsError
 
 pytestmark = [pytest.mark.root, pytest.mark.skipif(shutil.which("sudo") is None, reason="there is no sudo here")]
 
@@ -67,7 +67,7 @@ def as_user(tmp_path: Path) -> Iterator[AsUser]:
 
 @pytest.mark.parametrize(
     "rules",
-    [PASSWORDLESS, ONE_PROGRAM.format(python=sys.executable, program=hosts.ROOT_PROGRAM)],
+    [PASSWORDLESS, ONE_PROGRAM.format(python=sys.executable, program=hosts_file.ROOT_PROGRAM)],
     ids=["any program", "one program"],
 )
 def test_the_block_comes_and_goes(tmp_path: Path, as_user: AsUser, rules: str) -> None:
@@ -75,16 +75,16 @@ def test_the_block_comes_and_goes(tmp_path: Path, as_user: AsUser, rules: str) -
     path.chmod(0o664)
 
     def sync(here: Path) -> None:
-        assert hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
-        assert not hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
+        assert hosts_file.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
+        assert not hosts_file.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/state/hosts.before")
 
     assert as_user(rules, sync) == 0
-    assert hosts.show(path, "demo") == ("192.168.56.100 my-app.local",)
+    assert hosts_file.show(path, "demo") == ("192.168.56.100 my-app.local",)
     assert (path.stat().st_uid, stat.S_IMODE(path.stat().st_mode)) == (0, 0o664)
     backup = tmp_path / "home/state/hosts.before"
     assert (backup.read_bytes(), backup.stat().st_uid, backup.parent.stat().st_uid) == (BEFORE, NOBODY, NOBODY)
 
-    assert as_user(rules, lambda here: hosts.remove(here / "etc/hosts", "demo", backup=here / "home/backup")) == 0
+    assert as_user(rules, lambda here: hosts_file.remove(here / "etc/hosts", "demo", backup=here / "home/backup")) == 0
     assert path.read_bytes() == BEFORE
 
 
@@ -94,8 +94,8 @@ def test_where_sudo_would_ask_or_refuse_the_file_stays_and_the_reason_is_told(
 ) -> None:
     def refused(here: Path) -> None:
         with pytest.raises(HostsError, match="Permission denied; sudo: ") as raised:
-            hosts.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/backup")
-        assert raised.value.id == hosts.NOT_CHANGED
+            hosts_file.sync(here / "etc/hosts", "demo", NAMES, backup=here / "home/backup")
+        assert raised.value.id == hosts_file.NOT_CHANGED
         assert not hosts_entry.can_change(here / "etc/hosts", "demo")
 
     assert as_user(rules, refused) == 0
@@ -107,7 +107,9 @@ def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None
     path = tmp_path / "etc" / "hosts"
 
     def refused(here: Path) -> None:
-        line = hosts.root_command("sync", here / "etc/hosts", hosts.Edit("demo", ("192.168.56.100 my-app.local",)))
+        line = hosts_file.root_command(
+            "sync", here / "etc/hosts", hosts_file.Edit("demo", ("192.168.56.100 my-app.local",))
+        )
         finished = sudo.try_run(line)
         assert (finished.code, json.loads(finished.out)["id"]) == (7, "hosts-damaged")
 
@@ -119,16 +121,16 @@ def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None
 def test_no_bytecode_of_roots_comes_to_lie_beside_the_program(tmp_path: Path, as_user: AsUser) -> None:
     """As in a virtual environment whose installer compiled nothing."""
     package = tmp_path / "home" / "labctl"
-    shutil.copytree(hosts.ROOT_PROGRAM.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(hosts_file.ROOT_PROGRAM.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "etc" / "hosts"
 
     def sync(here: Path) -> None:
         words = ["sync", str(here / "etc/hosts"), "demo", "192.168.56.100", "my-app.local"]
-        line = [sys.executable, "-I", "-B", str(here / "home/labctl" / hosts.ROOT_PROGRAM.name), *words]
+        line = [sys.executable, "-I", "-B", str(here / "home/labctl" / hosts_file.ROOT_PROGRAM.name), *words]
         assert sudo.try_run(line).code == 0
 
     assert as_user(PASSWORDLESS, sync) == 0
-    assert hosts.show(path, "demo") is not None
+    assert hosts_file.show(path, "demo") is not None
     assert not list(package.rglob("__pycache__"))
 
 
@@ -158,4 +160,4 @@ exit {code}
     word, option, prompt, rest, *line = (tmp_path / "asked").read_text().splitlines()
     assert (word, option, rest) == ("secret", "--prompt", "--")
     assert str(tmp_path / "hosts") in prompt
-    assert line == hosts.root_command("check", tmp_path / "hosts", hosts.Edit("demo"))
+    assert line == hosts_file.root_command("check", tmp_path / "hosts", hosts_file.Edit("demo"))

@@ -14,9 +14,9 @@ from pathlib import Path
 import pytest
 from tracing import ended, mount, own_mounts, own_network, start
 
-from labctl import forwarding, isolation
-from labctl.isolation import Isolation
-from labctl.process import check, run
+from labctl.host.process import check, run
+from labctl.isolation import forwarding, isolation
+from labctl.isolation.isolation import Isolation
 
 pytestmark = pytest.mark.root
 

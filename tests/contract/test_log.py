@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import log
-from labctl.errors import MissingError, ProviderError
-from labctl.log import logging_to
-from labctl.process import check, run, stream
+from labctl.host import log
+from labctl.host.log import logging_to
+from labctl.host.process import check, run, stream
+from labctl.model.errors import MissingError, ProviderError
 
 LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?P<pid>\d+)\] (?P<text>.*)")
 STREAMING = """

@@ -12,7 +12,7 @@ import pytest
 from labctl import cli
 from labctl.cli.man import pages
 from labctl.cli.tree import tree
-from labctl.process import check
+from labctl.host.process import check
 
 BUILD_REQUIRES = {"platformdirs", "typer", "annotated_doc", "shellingham"}
 """What the build's environment has, by pyproject.toml, and what that needs."""

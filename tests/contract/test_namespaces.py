@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from tracing import ended, start
 
-from labctl import namespaces
-from labctl.process import check, run
+from labctl.host.process import check, run
+from labctl.isolation import namespaces
 
 pytestmark = pytest.mark.root
 

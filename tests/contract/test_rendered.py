@@ -14,8 +14,8 @@ from labctl import cli
 from labctl.bundle.format import write
 from labctl.cli.man import pages
 from labctl.cli.tree import tree
-from labctl.process import check, run
-from labctl.render import _ruby
+from labctl.host.process import check, run
+from labctl.render.templates import _ruby
 
 CHECKOUT = Path(__file__).parents[2]
 GOLDEN = CHECKOUT / "tests" / "golden"

@@ -15,12 +15,12 @@ import pytest
 import yaml
 from fakes import bundle
 
-from labctl.bundle import gomodules
+from labctl.bundle.build import gomodules
+from labctl.bundle.build.ingredients import GoModule, GoProgram
+from labctl.bundle.build.toolchain import Go
 from labctl.bundle.format import write
-from labctl.bundle.ingredients import GoModule, GoProgram
-from labctl.bundle.toolchain import Go
-from labctl.errors import MissingError
-from labctl.process import Finished, run
+from labctl.host.process import Finished, run
+from labctl.model.errors import MissingError
 
 KEYS = ("pki/ca.key", "pki/metallb-webhook.key", "pki/ssh", "pki/token", "pki/memberlist")
 DOCKER = """\

@@ -18,17 +18,19 @@ from fakes import IMAGES, MACHINE, VERSIONS, lab
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labctl import isolation, manifests, paths, process
-from labctl.blueprint import Credentials, Supplies, lab_files
-from labctl.bundle import debian, toolchain
-from labctl.bundle.ingredients import DebianPackages, GoModule, WheelProgram
-from labctl.bundle.recipe import RECIPE
+from labctl.bundle.build import debian, toolchain
+from labctl.bundle.build.ingredients import DebianPackages, GoModule, WheelProgram
+from labctl.bundle.build.recipe import RECIPE
 from labctl.config import schema
 from labctl.config.model import AppConfig, Config, Provider
-from labctl.errors import UsageError
-from labctl.isolation import Isolation
-from labctl.lab import Lab, Role
-from labctl.render import documents
+from labctl.host import paths, process
+from labctl.isolation import isolation
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import UsageError
+from labctl.model.lab import Lab, Role
+from labctl.render import manifests
+from labctl.render.node_files import Credentials, Supplies, lab_files
+from labctl.render.templates import documents
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted((CHECKOUT / "labctl").rglob("*.py"))

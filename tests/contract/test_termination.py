@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 from fakes import lab
 
-from labctl import record
-from labctl.wait import Pending, until
+from labctl.config import saved_lab
+from labctl.host.wait import Pending, until
 
 DOCKER = """\
 #!/bin/sh
@@ -29,7 +29,7 @@ def test_a_run_that_is_stopped_ends_its_tool_and_says_so_last(
     tmp_path: Path, number: signal.Signals, code: int, identity: str
 ) -> None:
     folder, noted = tmp_path / "state" / "labctl" / "demo", tmp_path / "docker.pid"
-    record.write(folder, record.Record(lab(), isolated=False))
+    saved_lab.write(folder, saved_lab.Record(lab(), isolated=False))
     (folder / "Vagrantfile").touch()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)

@@ -13,7 +13,7 @@ from fakes import bundle
 
 import labctl
 from labctl.bundle.format import write
-from labctl.process import Finished, run
+from labctl.host.process import Finished, run
 
 pytestmark = pytest.mark.root
 

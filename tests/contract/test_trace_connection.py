@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from tracing import ended, mount, own_mounts, own_network, start
 
-from labctl import neighbours
-from labctl.neighbours import Neighbour, Route
-from labctl.process import check, run
-from labctl.trace.client import Client
-from labctl.trace.filters import Stop
-from labctl.trace.knock import CONNECTED, SILENT, Knock
-from labctl.trace.packets import Packet
+from labctl.host import arp
+from labctl.host.arp import Neighbour, Route
+from labctl.host.process import check, run
+from labctl.trace.probes.client import Client
+from labctl.trace.probes.filters import Stop
+from labctl.trace.probes.knock import CONNECTED, SILENT, Knock
+from labctl.trace.probes.packets import Packet
 
 pytestmark = pytest.mark.root
 
@@ -70,7 +70,7 @@ def test_who_has_answered_is_not_waited_for_any_longer_than_for_a_second_one() -
         began = time.monotonic()
         assert Client().ask_arp([NEIGHBOUR], WAY) == {NEIGHBOUR: {MAC}}
 
-        assert neighbours.GRACE_SECONDS <= time.monotonic() - began < neighbours.ARP_SECONDS
+        assert arp.GRACE_SECONDS <= time.monotonic() - began < arp.ARP_SECONDS
 
     assert ended(start(looked)) == 0
 

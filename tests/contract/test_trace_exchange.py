@@ -11,8 +11,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from labctl.trace import exchange
-from labctl.trace.exchange import Exchange, Line, fetch
+from labctl.trace.probes import exchange
+from labctl.trace.probes.exchange import Exchange, Line, fetch
 
 HOST, HERE = "my-app.local", IPv4Address("127.0.0.1")
 HEAD = b"HTTP/1.1 200 OK\r\nX-Pod-Name: my-app-1\r\n"

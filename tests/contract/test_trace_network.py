@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from tracing import BIND, ended, mount, own_mounts, own_network, start
 
-from labctl.neighbours import Route
-from labctl.process import check
-from labctl.trace.client import Client
-from labctl.web import POD_HEADER
+from labctl.host.arp import Route
+from labctl.host.http_probe import POD_HEADER
+from labctl.host.process import check
+from labctl.trace.probes.client import Client
 
 pytestmark = pytest.mark.root
 

@@ -19,9 +19,9 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 from tracing import BIND, ended_afresh, mount, own_mounts, own_network
 
 from labctl.context import Context
-from labctl.process import check
-from labctl.trace import names
-from labctl.trace.client import RESOLVE_SECONDS, Client
+from labctl.host.process import check
+from labctl.trace.name import name as name_hop
+from labctl.trace.probes.client import RESOLVE_SECONDS, Client
 from labctl.trace.problem import Evidence, ProblemError
 from labctl.trace.trail import Trail
 
@@ -305,7 +305,7 @@ def _is_well_after_what_is_typed(context: Context, cluster: FakeCluster, folder:
     for _ in range(machine.looks):
         began = time.monotonic()
         state, cause, commands, evidence = _seen(trail)
-        assert time.monotonic() - began < RESOLVE_SECONDS + names.KNOCK_SECONDS + BUSY_SECONDS
+        assert time.monotonic() - began < RESOLVE_SECONDS + name_hop.KNOCK_SECONDS + BUSY_SECONDS
         assert (state, cause) == (machine.state, machine.cause)
     if machine.others is not None:
         assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others
@@ -378,7 +378,7 @@ def _connect(machine: Machine) -> None:
 
 def _seen(trail: Trail) -> tuple[str, str | None, tuple[str, ...], Evidence]:
     try:
-        evidence = names.name(trail)
+        evidence = name_hop.name(trail)
     except ProblemError as problem:
         return problem.state, problem.cause, problem.commands or (), problem.evidence
     return "ok", None, (), evidence

@@ -11,12 +11,12 @@ from threading import Timer
 import pytest
 from fakes import Watched, lab
 
-from labctl.errors import ProviderError
-from labctl.log import logging_to
-from labctl.providers import Provider, Removed
+from labctl.host.docker_engine import Engine, engine, engine_answers
+from labctl.host.log import logging_to
+from labctl.model.errors import ProviderError
 from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_network import DockerNetwork
-from labctl.providers.engine import Engine, engine, engine_answers
+from labctl.providers.protocol import Provider, Removed
 from labctl.providers.vagrant import VagrantProvider
 
 NODES = lab().nodes

@@ -21,7 +21,7 @@ from pathlib import Path
 
 from platformdirs.unix import Unix
 
-from labctl import locks
+from labctl.host import locks
 
 from .footprint import CONTROL_GROUPS, emptied, other_labs_run
 from .reallab import Ran, eventually, finished, run

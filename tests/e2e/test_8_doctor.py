@@ -16,9 +16,8 @@ from typing import Any
 
 import pytest
 
-from labctl import record
-from labctl.config import from_values
-from labctl.isolation import Isolation
+from labctl.config import from_values, saved_lab
+from labctl.isolation.isolation import Isolation
 
 from .reallab import LABCTL, eventually
 
@@ -131,8 +130,8 @@ def test_nothing_leaves_where_no_interface_is_on_the_labs_network(world: World) 
 
 
 def test_what_dead_labs_left_is_removed_and_a_lab_on_record_keeps_everything(world: World) -> None:
-    kept = record.Record(from_values({"name": "kept"}), isolated=True)
-    record.write(world.folder / "state" / "labctl" / "kept", kept)
+    kept = saved_lab.Record(from_values({"name": "kept"}), isolated=True)
+    saved_lab.write(world.folder / "state" / "labctl" / "kept", kept)
     for lab in ("ghost", "kept"):
         world.run("ip", "netns", "add", f"labctl-{lab}")
         link = Isolation(lab, kept.lab.network, Path()).link

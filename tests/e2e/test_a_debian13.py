@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from labctl.bundle import toolchain
+from labctl.bundle.build import toolchain
 
 from . import debian13
 from .debian13 import BUNDLE, PACKAGES, ROOT, Debian13, User

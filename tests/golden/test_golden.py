@@ -16,12 +16,13 @@ import pytest
 from fakes import IMAGES, MACHINE, VERSIONS, lab
 from golden_files import Golden
 
-from labctl import ingress, labfiles, manifests
-from labctl.blueprint import Credentials, Machine, Supplies, lab_files
 from labctl.bundle import Bundle
 from labctl.context import Context
-from labctl.lab import Lab
-from labctl.render import documents, yaml_stream
+from labctl.model.lab import Lab
+from labctl.plans import lab_files as labfiles
+from labctl.render import ingress, manifests
+from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
+from labctl.render.templates import documents, yaml_stream
 
 HERE = Path(__file__).parent
 UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", HERE.parents[2] / "shared" / "upstream"))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from labctl import config
 from labctl.config import Overrides
-from labctl.errors import UsageError
+from labctl.model.errors import UsageError
 
 keys = st.sampled_from([*config.schema()["properties"], "nam"])
 scalars = (

@@ -8,11 +8,11 @@ from fakes import lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl import pools
 from labctl.config import from_values
-from labctl.errors import MissingError
-from labctl.lab import AddressPool
-from labctl.record import values
+from labctl.config.saved_lab import values
+from labctl.model import pools
+from labctl.model.errors import MissingError
+from labctl.model.lab import AddressPool
 
 
 @given(

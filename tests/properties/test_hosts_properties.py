@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labctl.hosts import DamagedMarkerError, block, with_block, without_block
+from labctl.host.hosts_file import DamagedMarkerError, block, with_block, without_block
 
 BLOCK = b"# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo"
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.render import _yaml, documents
+from labctl.render.templates import _yaml, documents
 
 
 @given(st.integers())

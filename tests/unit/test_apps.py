@@ -13,13 +13,17 @@ import yaml
 from fake_trace import hop as told
 from fakes import FakeProvider, Watched, lab
 
-from labctl import apps, config, paths, record, steps
+from labctl import config
+from labctl.commands import app_change
+from labctl.commands.labs import Session
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.errors import BrokenError, MissingError, UsageError
-from labctl.isolation import Isolation
-from labctl.lab import Lab
-from labctl.report import HopReport, TraceReport
-from labctl.session import Session
+from labctl.host import paths
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import BrokenError, MissingError, UsageError
+from labctl.model.lab import Lab
+from labctl.model.reports import HopReport, TraceReport
+from labctl.plans import up
 from labctl.trace import MISSING_NAME
 
 SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
@@ -87,11 +91,11 @@ def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider) -> FakeProvide
 
 def _made(isolated: bool = False, **values: Any) -> Lab:  # noqa: ANN401, FBT001, FBT002 - the values of a labctl.yaml
     made = lab(**values)
-    record.write(paths.state(made.name), record.Record(made, isolated, bundle=Path("/stick")))
+    saved_lab.write(paths.state(made.name), saved_lab.Record(made, isolated, bundle=Path("/stick")))
     return made
 
 
-def _names(change: apps.Change) -> list[str]:
+def _names(change: app_change.Change) -> list[str]:
     return [step.name for step in change.plan]
 
 
@@ -115,7 +119,7 @@ def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
 
 
 def test_the_apps_are_those_of_the_file(file: Path) -> None:
-    assert [app["name"] for app in apps.listed(replace(SESSION, config_file=file))] == ["my-app", "shop"]
+    assert [app["name"] for app in app_change.listed(replace(SESSION, config_file=file))] == ["my-app", "shop"]
 
 
 @pytest.mark.usefixtures("home")
@@ -129,14 +133,14 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
         "path": "/",
         "url": "http://my-app.local",
     }
-    assert apps.listed(SESSION) == [default]
+    assert app_change.listed(SESSION) == [default]
 
     _made(apps=[SHOP])
-    assert [app["url"] for app in apps.listed(SESSION)] == ["http://shop.test"]
+    assert [app["url"] for app in app_change.listed(SESSION)] == ["http://shop.test"]
 
 
 def test_what_is_left_out_is_not_written(file: Path) -> None:
-    change = apps.add(SESSION, {"name": "blog", "replicas": 3})
+    change = app_change.add(SESSION, {"name": "blog", "replicas": 3})
 
     told = change.write()
 
@@ -145,7 +149,7 @@ def test_what_is_left_out_is_not_written(file: Path) -> None:
 
 
 def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> None:
-    apps.add(SESSION, SHOP).write()
+    app_change.add(SESSION, SHOP).write()
 
     assert (home / "labctl.yaml").read_text() == (
         "apps:\n  - name: my-app\n  - name: shop\n    image: shop:1\n    hostname: shop.test\n"
@@ -156,7 +160,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
     hosts_file = str(home / "hosts")
     made = _made(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
 
-    apps.add(replace(SESSION, lab_name="class"), SHOP).write()
+    app_change.add(replace(SESSION, lab_name="class"), SHOP).write()
 
     written = yaml.safe_load((home / "labctl.yaml").read_text())
     assert list(written) == ["name", "workers", "memory", "hosts_file", "apps"]
@@ -166,7 +170,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
 
 
 def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
-    change = apps.add(SESSION, {**SHOP, "port": 80})
+    change = app_change.add(SESSION, {**SHOP, "port": 80})
     file.unlink()
 
     assert not change.is_new
@@ -175,14 +179,14 @@ def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
 
 
 def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home: Path) -> None:
-    assert apps.add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
+    assert app_change.add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
     assert (home / "labctl.yaml").read_text() == "apps:\n  - name: my-app\n"
 
 
 @pytest.mark.usefixtures("home", "runs")
 def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: Path, watched: Watched) -> None:
     _made()
-    blog, shop = apps.add(SESSION, {"name": "blog"}), apps.add(SESSION, SHOP)
+    blog, shop = app_change.add(SESSION, {"name": "blog"}), app_change.add(SESSION, SHOP)
     assert file.read_text() == FILE
     assert blog.context
     assert shop.context
@@ -194,7 +198,7 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: 
 
 
 def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path) -> None:
-    error = _problem(partial(apps.add, SESSION, {"name": "shop", "port": 81}))
+    error = _problem(partial(app_change.add, SESSION, {"name": "shop", "port": 81}))
 
     assert error.id == "app-exists"
     assert error.message.splitlines()[1:] == [
@@ -209,7 +213,7 @@ def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(fil
 def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> None:
     file.write_text(FILE.replace("workers: 1", "workers: many"))
 
-    error = _problem(partial(apps.add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
+    error = _problem(partial(app_change.add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
 
     assert error.id == "config-invalid"
     keys = {line.split(":")[0].strip() for line in error.message.splitlines()[1:]}
@@ -224,31 +228,31 @@ def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> N
     ],
 )
 def test_a_hostname_that_is_taken_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
-    assert problem in _problem(partial(apps.add, SESSION, given)).message
+    assert problem in _problem(partial(app_change.add, SESSION, given)).message
     assert file.read_text() == FILE
 
 
 def test_an_app_that_the_file_has_twice_is_a_problem_of_the_file(file: Path) -> None:
     file.write_text("apps:\n  - name: shop\n  - name: shop\n")
 
-    assert "apps.name: shop: is in 2 apps" in _problem(partial(apps.add, SESSION, {"name": "shop"})).message
+    assert "apps.name: shop: is in 2 apps" in _problem(partial(app_change.add, SESSION, {"name": "shop"})).message
 
 
 def test_a_file_that_is_named_must_be_there(home: Path) -> None:
     missing = replace(SESSION, config_file=home / "missing.yaml")
 
-    assert _problem(partial(apps.add, missing, SHOP)).id == "config-not-found"
+    assert _problem(partial(app_change.add, missing, SHOP)).id == "config-not-found"
 
 
 def test_an_app_goes_and_comments_stay(file: Path) -> None:
-    told = apps.remove(SESSION, "shop").write()
+    told = app_change.remove(SESSION, "shop").write()
 
     assert told["lab"] == "not up; `labctl up` leaves it out"
     assert file.read_text() == "# Our lab.\nworkers: 1  # enough\napps:\n  - name: my-app  # mine\n  # the shop\n"
 
 
 def test_an_app_that_there_is_not_cannot_go(file: Path) -> None:
-    error = _problem(partial(apps.remove, SESSION, "blog"))
+    error = _problem(partial(app_change.remove, SESSION, "blog"))
 
     assert (error.id, error.message) == ("app-unknown", "the lab demo has no app blog")
     assert error.hint == "It has my-app, shop."
@@ -256,13 +260,13 @@ def test_an_app_that_there_is_not_cannot_go(file: Path) -> None:
 
 
 def test_a_lab_may_be_left_without_apps(home: Path) -> None:
-    change = apps.remove(SESSION, "my-app")
+    change = app_change.remove(SESSION, "my-app")
     change.write()
 
     assert (home / "labctl.yaml").read_text() == "apps: []\n"
-    assert apps.listed(SESSION) == []
+    assert app_change.listed(SESSION) == []
     assert "verify" not in _names(change)
-    assert _problem(partial(apps.remove, SESSION, "my-app")).hint == "It has none at all."
+    assert _problem(partial(app_change.remove, SESSION, "my-app")).hint == "It has none at all."
 
 
 # The lab
@@ -272,12 +276,12 @@ def test_a_lab_may_be_left_without_apps(home: Path) -> None:
 def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows() -> None:
     made = _made()
 
-    change = apps.add(SESSION, {"name": "blog"})
+    change = app_change.add(SESSION, {"name": "blog"})
 
     assert change.context
     assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
     assert _names(change) == ["config", "render", "apps", "hosts", "verify", "trace"]
-    assert set(change.plan[1:-1]) <= set(steps.up(isolated=False))
+    assert set(change.plan[1:-1]) <= set(up.up(isolated=False))
     assert change.plan[-1].does == "follows a request for blog.local"
 
 
@@ -285,14 +289,14 @@ def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows(
 def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
     _made()
 
-    change = apps.add(SESSION, {"name": "blog", "replicas": 0})
+    change = app_change.add(SESSION, {"name": "blog", "replicas": 0})
 
     assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "demo-first"])
 def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) -> None:
-    error = _problem(partial(apps.add, SESSION, {"name": name}))
+    error = _problem(partial(app_change.add, SESSION, {"name": name}))
 
     assert error.id == "config-invalid"
     assert f"NAME: {name}: " in error.message
@@ -303,7 +307,7 @@ def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) 
 def test_a_lab_that_is_up_loses_the_app_by_the_steps_of_up() -> None:
     _made()
 
-    change = apps.remove(SESSION, "shop")
+    change = app_change.remove(SESSION, "shop")
 
     assert change.context
     assert [app.name for app in change.context.lab.apps] == ["my-app"]
@@ -315,13 +319,15 @@ def test_what_else_up_would_change_is_left_to_up(file: Path) -> None:
     made = _made()
     file.write_text(FILE.replace("workers: 1", "workers: 2\ningress: traefik\npool: auto"))
 
-    change = apps.add(SESSION, {"name": "blog"})
+    change = app_change.add(SESSION, {"name": "blog"})
 
     assert change.context
     assert asdict(replace(change.context.lab, apps=made.apps)) == asdict(made)
 
 
-@pytest.mark.parametrize("act", [partial(apps.add, SESSION, {"name": "blog"}), partial(apps.remove, SESSION, "shop")])
+@pytest.mark.parametrize(
+    "act", [partial(app_change.add, SESSION, {"name": "blog"}), partial(app_change.remove, SESSION, "shop")]
+)
 @pytest.mark.usefixtures("runs")
 def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
     _made(memory=4096, workers=2)
@@ -340,7 +346,7 @@ def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(f
     _made(hosts_file=str(hosts_file))
 
     with pytest.raises(MissingError) as refused:
-        apps.add(SESSION, {"name": "blog"})
+        app_change.add(SESSION, {"name": "blog"})
 
     assert refused.value.id == "hostname-taken"
     assert "blog" not in file.read_text()
@@ -370,7 +376,7 @@ def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
     if not nodes:
         runs.nodes.clear()
 
-    change = apps.add(SESSION, {"name": "blog"})
+    change = app_change.add(SESSION, {"name": "blog"})
 
     assert (change.context is not None) is is_up
     assert change.context is None or change.context.isolated
@@ -397,8 +403,8 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
         asked.append(hostname)
         return _report(**evidence)
 
-    monkeypatch.setattr(apps, "follow", follow)
-    change = apps.add(SESSION, SHOP)
+    monkeypatch.setattr(app_change, "follow", follow)
+    change = app_change.add(SESSION, SHOP)
     assert change.context
 
     outcome = change.plan[-1].run(change.context, watched.say)
@@ -417,8 +423,8 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     _made()
     report = _report()
     report["hops"][0] |= {"state": "broken", "cause": cause}
-    monkeypatch.setattr(apps, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
-    change = apps.add(SESSION, SHOP)
+    monkeypatch.setattr(app_change, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
+    change = app_change.add(SESSION, SHOP)
     assert change.context
 
     assert change.plan[-1].run(change.context, watched.say).text == "6 hops to pod shop-abc on demo-worker-1"
@@ -431,8 +437,8 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
     monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any]
 ) -> None:
     _made()
-    monkeypatch.setattr(apps, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
-    change = apps.add(SESSION, SHOP)
+    monkeypatch.setattr(app_change, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
+    change = app_change.add(SESSION, SHOP)
     assert change.context
 
     with pytest.raises(BrokenError) as caught:

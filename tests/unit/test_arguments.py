@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import endings
-from labctl.arguments import for_lab, hoisted, lab_name
-from labctl.errors import MissingError
+from labctl.cli.argv import hoisted, lab_name
+from labctl.commands import endings
+from labctl.commands.endings import for_lab
+from labctl.model.errors import MissingError
 
 
 @pytest.mark.parametrize(

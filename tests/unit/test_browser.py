@@ -16,12 +16,13 @@ import pytest
 from fake_trace import hop
 from fakes import FakeProvider, lab
 
-from labctl import browser, cli, session, trace
+from labctl import cli, trace
+from labctl.commands import browser, labs
 from labctl.context import Context
-from labctl.errors import BrokenError, MissingError, UsageError
-from labctl.isolation import Isolation
-from labctl.proxies import without_proxy
-from labctl.report import HopReport, OpenReport, TraceReport
+from labctl.host.proxies import without_proxy
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import BrokenError, MissingError, UsageError
+from labctl.model.reports import HopReport, OpenReport, TraceReport
 
 URL = "http://my-app.local"
 DESKTOP = webbrowser.BackgroundBrowser("xdg-open")
@@ -378,7 +379,7 @@ def test_the_command_enters_the_labs_network_and_says_what_was_opened_where(
         assert (made, wanted) == (context, hostname)
         return {"url": URL, "browser": "firefox", "warnings": []}
 
-    monkeypatch.setattr(session, "entered_if_up", lambda _session: context)
+    monkeypatch.setattr(labs, "entered_if_up", lambda _session: context)
     monkeypatch.setattr(browser, "opened", opened)
 
     cli.app(["-o", "json", *typed], standalone_mode=False)

@@ -13,13 +13,13 @@ from pathlib import Path
 import pytest
 from fakes import FakeMakers
 
-from labctl import locks
-from labctl.bundle import build as building
 from labctl.bundle import installed, load
-from labctl.bundle.build import build, recipe_id
-from labctl.bundle.ingredients import Artefact
-from labctl.bundle.recipe import RECIPE
-from labctl.errors import LabError, MissingError, ProviderError
+from labctl.bundle.build import build as building
+from labctl.bundle.build.build import build, recipe_id
+from labctl.bundle.build.ingredients import Artefact
+from labctl.bundle.build.recipe import RECIPE
+from labctl.host import locks
+from labctl.model.errors import LabError, MissingError, ProviderError
 
 SHORT = tuple(
     artefact

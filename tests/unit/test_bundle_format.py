@@ -12,7 +12,7 @@ import yaml
 
 from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
 from labctl.bundle.format import write
-from labctl.errors import MissingError
+from labctl.model.errors import MissingError
 
 IMAGES = (
     Image("labctl.local/pause:1.0", "images/pause.tar", "node"),

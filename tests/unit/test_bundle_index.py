@@ -10,9 +10,9 @@ from typing import Literal
 
 import pytest
 
-from labctl.bundle.index import SIMPLE, Listed, listed, matches
-from labctl.bundle.index_settings import DEFAULT_INDEX, index_settings
-from labctl.bundle.ingredients import Wheel, WheelProgram
+from labctl.bundle.build.index import SIMPLE, Listed, listed, matches
+from labctl.bundle.build.index_settings import DEFAULT_INDEX, index_settings
+from labctl.bundle.build.ingredients import Wheel, WheelProgram
 
 SHA = "a" * 64
 PROGRAM = WheelProgram(

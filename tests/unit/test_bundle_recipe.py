@@ -10,14 +10,22 @@ from typing import Any
 
 import pytest
 
-from labctl.bundle import debian, makers
-from labctl.bundle.build import recipe_id
-from labctl.bundle.debian import ROOTFS, upstream_versions
-from labctl.bundle.gomodules import check_pins
-from labctl.bundle.ingredients import ContainerImage, GoModule, GoProgram, ModuleFile, OwnFile, Placed, WheelProgram
-from labctl.bundle.recipe import RECIPE, WEB_IMAGE
-from labctl.bundle.toolchain import MODULES
-from labctl.errors import MissingError
+from labctl.bundle.build import debian, makers
+from labctl.bundle.build.build import recipe_id
+from labctl.bundle.build.debian import ROOTFS, upstream_versions
+from labctl.bundle.build.gomodules import check_pins
+from labctl.bundle.build.ingredients import (
+    ContainerImage,
+    GoModule,
+    GoProgram,
+    ModuleFile,
+    OwnFile,
+    Placed,
+    WheelProgram,
+)
+from labctl.bundle.build.recipe import RECIPE, WEB_IMAGE
+from labctl.bundle.build.toolchain import MODULES
+from labctl.model.errors import MissingError
 
 MODULE = GoModule("kubernetes", "k8s.io/kubernetes", "v1.37.2", siblings="v0.37.2")
 THEIRS: dict[str, Any] = {

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl.bundle import toolchain
-from labctl.bundle.ingredients import WheelProgram
-from labctl.bundle.toolchain import GO, Go, find_go, needed
-from labctl.errors import MissingError
+from labctl.bundle.build import toolchain
+from labctl.bundle.build.ingredients import WheelProgram
+from labctl.bundle.build.toolchain import GO, Go, find_go, needed
+from labctl.model.errors import MissingError
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from types import SimpleNamespace
 import pytest
 
 import labctl
-from labctl import caller
-from labctl.caller import Caller
+from labctl.host import caller
+from labctl.host.caller import Caller
 
 CALLER = {"SUDO_UID": "1000", "SUDO_GID": "1001"}
 

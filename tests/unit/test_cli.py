@@ -13,10 +13,12 @@ import pytest
 import typer
 from fakes import ADDRESS
 
-from labctl import cli, endings, inventory, paths, session
-from labctl.arguments import hoisted, wants_json
+from labctl import cli
+from labctl.cli.argv import hoisted, wants_json
+from labctl.commands import endings, inventory, labs
 from labctl.context import Context
-from labctl.errors import (
+from labctl.host import paths
+from labctl.model.errors import (
     BrokenError,
     HostsError,
     LabError,
@@ -54,7 +56,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 def lab_is(monkeypatch: pytest.MonkeyPatch, context: Context) -> Context:
     """Every command is about this lab."""
     for name in ("asked", "existing", "entered", "entered_if_up"):
-        monkeypatch.setattr(session, name, lambda *_arguments, **_options: context)
+        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: context)
     return context
 
 
@@ -62,7 +64,7 @@ def lab_is(monkeypatch: pytest.MonkeyPatch, context: Context) -> Context:
 def replaced(monkeypatch: pytest.MonkeyPatch) -> list[tuple[list[str], dict[str, str]]]:
     """The programs, and their environment, that labctl would have become."""
     calls: list[tuple[list[str], dict[str, str]]] = []
-    monkeypatch.setattr(session, "replace_process", lambda _context, line, added: calls.append((line, added)))
+    monkeypatch.setattr(labs, "replace_process", lambda _context, line, added: calls.append((line, added)))
     return calls
 
 
@@ -165,7 +167,7 @@ def test_a_run_that_never_began_ends_with_a_result_as_well(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(session, "existing", _raise(failure))
+    monkeypatch.setattr(labs, "existing", _raise(failure))
 
     assert labctl("halt", "-o", "json") == code
     (result,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())

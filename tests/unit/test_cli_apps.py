@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, lab
 
-from labctl import apps, cli, record
+from labctl import cli
+from labctl.commands import app_change
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.errors import BrokenError
-from labctl.plan import Outcome
+from labctl.model.errors import BrokenError
+from labctl.plans.plan import Outcome
 
 Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home", "machine")
@@ -49,8 +51,8 @@ def up(
     """A lab that is up, behind fake doors, and its labctl.yaml."""
     for door, fake in {"provider": provider, "cluster": cluster, "bundle": context.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
-    monkeypatch.setattr(apps, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
-    record.write(context.folder, record.Record(context.lab, isolated=False, bundle=context.bundle.folder))
+    monkeypatch.setattr(app_change, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False, bundle=context.bundle.folder))
     provider.nodes |= {node.name for node in context.lab.nodes}
     file = home / "labctl.yaml"
     file.write_text(FILE.format(hosts_file=context.lab.hosts_file))
@@ -143,7 +145,7 @@ def test_an_app_that_a_request_does_not_reach_is_broken(
     def fail(*_arguments: object) -> Outcome:
         raise BrokenError("shop.local, pod: none", id="no-pod-ready", hint="Wait.")
 
-    monkeypatch.setattr(apps, "_trace", fail)
+    monkeypatch.setattr(app_change, "_trace", fail)
 
     assert labctl("app", "add", "shop", "-o", "json") == 8
     *_, result = _events(capsys)

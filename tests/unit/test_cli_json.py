@@ -14,14 +14,16 @@ import pytest
 from fake_trace import hop
 from fakes import FakeProvider, bundle
 
-from labctl import browser, cli, doctor, hosts_steps, inventory, session, steps, trace
+from labctl import cli, doctor, trace
 from labctl.bundle.format import write
 from labctl.cli.tree import Root, commands, tree
+from labctl.commands import browser, inventory, labs
 from labctl.context import Context
 from labctl.demo import play
-from labctl.errors import ExitCode
-from labctl.plan import Outcome
-from labctl.report import DemoReport, TraceReport
+from labctl.model.errors import ExitCode
+from labctl.model.reports import DemoReport, TraceReport
+from labctl.plans import hosts_steps, up
+from labctl.plans.plan import Outcome
 from labctl.trace import HOPS
 
 pytestmark = pytest.mark.usefixtures("home", "machine")
@@ -116,7 +118,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A lab that was made and has a log, a bundle in the cache, and no tool that is really run."""
     for name in ("asked", "existing", "entered", "entered_if_up", "known", "known_and_entered"):
-        monkeypatch.setattr(session, name, lambda *_arguments, **_options: rendered)
+        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: rendered)
     write(bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2"))
     rendered.log.write_text("[1] $ vagrant up\n")
     for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
@@ -127,7 +129,7 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO, ExitCode.OK))
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [FOUND])
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
-    monkeypatch.setattr(steps, "build_bundle", lambda *_arguments: Outcome(changed=False))
+    monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))
     return rendered
 
 

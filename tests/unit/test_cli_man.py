@@ -9,7 +9,7 @@ import pytest
 from labctl import cli
 from labctl.cli.man import EXIT_CODES, pages
 from labctl.cli.tree import EXAMPLES, commands, tree
-from labctl.errors import ExitCode
+from labctl.model.errors import ExitCode
 
 ROOT = tree(cli.app)
 PAGES = pages(ROOT)

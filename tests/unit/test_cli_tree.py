@@ -13,10 +13,13 @@ from typing import Any
 import pytest
 from fakes import lab
 
-from labctl import __version__, cli, config, paths, record, steps
+from labctl import __version__, cli, config
 from labctl.cli import complete
 from labctl.cli.tree import COMPLETE, EXAMPLES, GROUPS, Root, commands, tree
+from labctl.config import saved_lab
 from labctl.demo import library
+from labctl.host import paths
+from labctl.plans import up
 
 Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home")
@@ -141,7 +144,7 @@ def proposed(
 @pytest.fixture
 def two_labs(home: Path) -> None:
     """The default lab is not up, but configured; another one is up."""
-    record.write(paths.state("two"), record.Record(lab(name="two", workers=2), isolated=True))
+    saved_lab.write(paths.state("two"), saved_lab.Record(lab(name="two", workers=2), isolated=True))
     (home / "labctl.yaml").write_text("name: class\nworkers: 0\napps: [{name: shop, hostname: shop.test}]\n")
 
 
@@ -211,7 +214,7 @@ def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatc
     (folder / "mine.yaml").write_text("about: Mine\nscenes: [{title: One}]\n")
     context: Any = None
 
-    assert list(complete.STEPS) == [step.name for step in steps.up(isolated=True)]
+    assert list(complete.STEPS) == [step.name for step in up.up(isolated=True)]
     assert complete.demos(context, [], "") == [each["demo"] for each in library.listed()]
 
 

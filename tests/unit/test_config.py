@@ -14,8 +14,8 @@ import yaml
 from labctl import config
 from labctl.config import Overrides
 from labctl.config.problems import shown
-from labctl.errors import ExitCode, UsageError
-from labctl.lab import AddressPool, App, Lab
+from labctl.model.errors import ExitCode, UsageError
+from labctl.model.lab import AddressPool, App, Lab
 
 SEED = Lab(
     name="demo",

@@ -13,7 +13,7 @@ import pytest
 
 from labctl import config
 from labctl.config import edit
-from labctl.errors import ExitCode, UsageError
+from labctl.model.errors import ExitCode, UsageError
 
 SHOP = {"name": "shop", "port": 8080}
 NOBODY: Mapping[str, str] = {}

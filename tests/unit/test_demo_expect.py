@@ -21,10 +21,10 @@ from labctl.demo.script import (
     Polled,
     SecondsExpected,
 )
-from labctl.errors import NotReadyError
-from labctl.report import ExpectationReport, LoadReport
-from labctl.wait import Pending
-from labctl.web import Answer
+from labctl.host.http_probe import Answer
+from labctl.host.wait import Pending
+from labctl.model.errors import NotReadyError
+from labctl.model.reports import ExpectationReport, LoadReport
 
 CONTROLLER = "ingress-nginx/ingress-nginx-controller"
 GOOD = Answer(200, "my-app-1")

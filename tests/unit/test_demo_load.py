@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 import pytest
 from fakes import load_report
 
-from labctl import wait
 from labctl.demo import load
 from labctl.demo.load import Load, Sample
-from labctl.errors import NotReadyError
+from labctl.host import wait
+from labctl.host.http_probe import Answer
+from labctl.host.wait import Pending
+from labctl.model.errors import NotReadyError
 from labctl.ui import chart, load_text
 from labctl.ui.demo import ASCII_BARS, BARS
-from labctl.wait import Pending
-from labctl.web import Answer
 
 GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
 HOST = "my-app.local"

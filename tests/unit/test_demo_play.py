@@ -17,14 +17,15 @@ import pytest
 import yaml
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
-from labctl import cli, session
+from labctl import cli
+from labctl.commands import labs
 from labctl.context import Context
 from labctl.demo import load, player
 from labctl.demo.commands import Line
 from labctl.demo.player import Doors
-from labctl.errors import ProviderError, Terminated
-from labctl.process import Finished
-from labctl.web import Answer
+from labctl.host.http_probe import Answer
+from labctl.host.process import Finished
+from labctl.model.errors import ProviderError, Terminated
 
 Demo = Mapping[str, Any]
 Run = Callable[..., int]
@@ -79,7 +80,7 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
     """The lab is up, and this process is in its network."""
     made = World(context, cluster)
     provider.nodes |= {node.name for node in context.lab.nodes}
-    monkeypatch.setattr(session, "entered", lambda _options: context)
+    monkeypatch.setattr(labs, "entered", lambda _options: context)
     monkeypatch.setattr(player, "Doors", made.doors)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
         monkeypatch.delenv(name, raising=False)
@@ -354,7 +355,7 @@ def test_a_demo_about_an_app_is_refused_where_there_is_none(
     context = world.context
     without = replace(context, lab=replace(context.lab, apps=()))
     with_doors(without, context.provider, context.cluster, context.bundle)
-    monkeypatch.setattr(session, "entered", lambda _options: without)
+    monkeypatch.setattr(labs, "entered", lambda _options: without)
 
     assert play(scenes({"run": ["labctl open $hostname"]}, cleanup=("labctl up",))) == 2
 

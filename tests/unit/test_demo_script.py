@@ -11,7 +11,7 @@ from fakes import lab
 from labctl.demo import library, placeholders
 from labctl.demo.commands import line
 from labctl.demo.script import KINDS, AddressExpected, Command, HttpExpected, NodeExpected, host
-from labctl.errors import UsageError
+from labctl.model.errors import UsageError
 
 WRONG = """\
 about: hi

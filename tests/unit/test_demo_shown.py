@@ -17,8 +17,8 @@ from labctl.demo.cast import Cast
 from labctl.demo.library import Script
 from labctl.demo.report import markdown, versions
 from labctl.demo.script import Demo
-from labctl.errors import BrokenError, UsageError
-from labctl.report import DemoReport, ExpectationReport, LoadReport
+from labctl.model.errors import BrokenError, UsageError
+from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
 from labctl.ui import Recording, Stage
 
 GREEN = "\x1b[32m"

@@ -8,7 +8,7 @@ import pytest
 from fakes import lab
 from recorded_machine import found
 
-from labctl.bundle.build import recipe_id
+from labctl.bundle.build.build import recipe_id
 from labctl.bundle.format import write as describe
 from labctl.context import Context
 

@@ -11,12 +11,13 @@ import pytest
 from fakes import FakeCluster, FakeProvider, lab, with_doors
 from recorded_machine import Recorded, found
 
-from labctl import locks, paths, record
-from labctl.bundle.build import recipe_id
+from labctl.bundle.build.build import recipe_id
+from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import leftovers
-from labctl.isolation import Isolation
-from labctl.labfiles import write_lab
+from labctl.host import lab_folder, locks, paths
+from labctl.isolation.isolation import Isolation
+from labctl.plans.lab_files import write_lab
 
 RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
 
@@ -24,7 +25,7 @@ RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
 @pytest.fixture
 def recorded_demo(context: Context) -> Context:
     """The lab demo is on record."""
-    record.write(context.folder, record.Record(context.lab, isolated=True))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=True))
     return context
 
 
@@ -97,7 +98,7 @@ def test_an_isolated_lab_is_known_wherever_its_record_is(recorded_demo: Context,
     }
     assert found("leftovers", recorded_demo, **machine).state == "warning"
 
-    record.write(folder, record.Record(lab(name="ghost"), isolated=True))
+    saved_lab.write(folder, saved_lab.Record(lab(name="ghost"), isolated=True))
 
     assert found("leftovers", recorded_demo, **machine).state == "ok"
 
@@ -129,7 +130,7 @@ def test_the_repair_removes_what_was_found_and_nothing_else(recorded_demo: Conte
 
     assert removed == ["ghost", "spook", "labctl00000000"]
     assert {path.name for path in ghost.iterdir()} <= {"log", "lock"}
-    assert (recorded_demo.folder / record.FILE_NAME).exists()
+    assert (recorded_demo.folder / lab_folder.RECORD).exists()
 
 
 def test_a_rendered_folder_keeps_its_keys_beside_whatever_is_removed(

@@ -9,7 +9,7 @@ import pytest
 from fakes import lab
 from recorded_machine import found
 
-from labctl import record
+from labctl.config import saved_lab
 from labctl.context import Context
 
 
@@ -45,7 +45,7 @@ def test_instances_and_watches_are_counted_against_the_labs_size(
 
 
 def test_nodes_that_were_made_hold_theirs_and_new_ones_are_counted(context: Context) -> None:
-    record.write(context.folder, record.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
     full = {"files": _limits(128), "inotify": (116, 500)}
 
     assert found("inotify", context, **full).state == "ok"

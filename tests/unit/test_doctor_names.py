@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from recorded_machine import found
 
-from labctl import hosts, record, sudo
+from labctl.config import saved_lab
 from labctl.context import Context
+from labctl.host import hosts_file as hosts
+from labctl.host import sudo
 
 NSSWITCH = "/etc/nsswitch.conf"
 BLOCK = "# BEGIN labctl demo\n192.168.56.100 my-app.local\n# END labctl demo\n"
@@ -49,7 +51,7 @@ def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
 
 def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, hosts_file: Path) -> None:
     hosts_file.write_text(BLOCK)
-    record.write(context.folder, record.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
 
     finding = found("hosts-block", context)
 

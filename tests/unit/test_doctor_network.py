@@ -9,11 +9,12 @@ import pytest
 from fakes import lab
 from recorded_machine import Recorded, found
 
-from labctl import pools, record
+from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import pool as doctors_pool
-from labctl.errors import MissingError, UsageError
-from labctl.lab import AddressPool
+from labctl.model import pools
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.lab import AddressPool
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
 ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
@@ -42,7 +43,7 @@ def test_an_isolated_lab_has_a_network_of_its_own(context: Context, identity: st
 
 
 def test_nobody_is_asked_where_the_lab_itself_may_answer(context: Context) -> None:
-    record.write(context.folder, record.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
 
     assert found("pool-answers", context, said=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"
 
@@ -137,7 +138,7 @@ def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str)
 
     assert settled.pool.first in settled.network
     with pytest.raises(UsageError, match=f"network: .*{network}") as raised:
-        record.refuse_differences(record.Record(lab(), isolated=False), record.Record(settled, isolated=False))
+        saved_lab.refuse_differences(saved_lab.Record(lab(), isolated=False), saved_lab.Record(settled, isolated=False))
     assert raised.value.id == "lab-differs"
 
 

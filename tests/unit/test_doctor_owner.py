@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from recorded_machine import found
 
-from labctl import isolation
 from labctl.context import Context
 from labctl.doctor.owner import LISTING
-from labctl.errors import ProviderError
+from labctl.isolation import isolation
+from labctl.model.errors import ProviderError
 
 CONTROL_PLANE, WORKER = "demo-control-plane", "demo-worker-1"
 Row = tuple[str, str, str]

@@ -13,7 +13,7 @@ from recorded_machine import Recorded
 from labctl import ui
 from labctl.context import Context
 from labctl.doctor import CHECKS, Check, Finding, State, Surroundings, examine, repair, report
-from labctl.errors import ProviderError
+from labctl.model.errors import ProviderError
 
 
 def _check(states: list[State], *, error: ProviderError | None = None) -> Check:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from labctl import endings
-from labctl.errors import ExitCode
+from labctl.commands import endings
+from labctl.model.errors import ExitCode
 
 pytestmark = pytest.mark.usefixtures("home")
 

@@ -7,8 +7,8 @@ from string import Formatter
 
 import pytest
 
-from labctl.errors import MissingError, ProviderError
-from labctl.failures import Failure, recognised, table
+from labctl.host.known_failures import Failure, recognised, table
+from labctl.model.errors import MissingError, ProviderError
 
 RECORDED = Path(__file__).parent / "recorded"
 HARMLESS = sorted((RECORDED / "harmless").glob("*.txt"))

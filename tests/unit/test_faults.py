@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from labctl import faults
+from labctl.host import failpoints
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_nothing_happens_where_no_point_is_named(deaths: list[tuple[int, int]]) -> None:
-    faults.reached("boot.begin")
+    failpoints.reached("boot.begin")
 
     assert deaths == []
 
@@ -24,12 +24,12 @@ def test_nothing_happens_where_no_point_is_named(deaths: list[tuple[int, int]]) 
 def test_the_process_dies_the_nth_time_it_reaches_the_point(
     deaths: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(faults, "_POINT", "apply")
-    monkeypatch.setattr(faults, "_left", 2)
+    monkeypatch.setattr(failpoints, "_POINT", "apply")
+    monkeypatch.setattr(failpoints, "_left", 2)
 
     for point in ("apply", "boot.begin"):
-        faults.reached(point)
+        failpoints.reached(point)
     assert deaths == []
 
-    faults.reached("apply")
+    failpoints.reached("apply")
     assert deaths == [(os.getpid(), signal.SIGKILL)]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl import hosts
-from labctl.errors import HostsError, NotReadyError
-from labctl.hosts import block, with_block, without_block
+from labctl.host import hosts_file
+from labctl.host.hosts_file import block, with_block, without_block
+from labctl.model.errors import HostsError, NotReadyError
 
 ADDRESS = IPv4Address("192.168.56.100")
 ADDRESSES = {"my-app.local": ADDRESS}
@@ -90,9 +90,9 @@ def test_damaged_markers_are_refused_with_their_line_and_the_file_is_untouched(
     path = tmp_path / "hosts"
     path.write_bytes(content)
     acts: dict[str, Callable[[], object]] = {
-        "sync": lambda: hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup"),
-        "remove": lambda: hosts.remove(path, "demo", backup=tmp_path / "backup"),
-        "show": lambda: hosts.show(path, "demo"),
+        "sync": lambda: hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup"),
+        "remove": lambda: hosts_file.remove(path, "demo", backup=tmp_path / "backup"),
+        "show": lambda: hosts_file.show(path, "demo"),
     }
 
     with pytest.raises(HostsError, match=f"hosts, line {line}: ") as caught:
@@ -109,11 +109,11 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
     own = tmp_path / "netns" / "labctl-demo" / "hosts"
     own.parent.mkdir(parents=True)
     own.write_bytes(b"# BEGIN labctl demo\n")
-    monkeypatch.setattr(hosts, "OWN_FILES", tmp_path / "netns")
+    monkeypatch.setattr(hosts_file, "OWN_FILES", tmp_path / "netns")
     (tmp_path / "hosts").hardlink_to(own)  # as one that is mounted at another place
 
     with pytest.raises(HostsError, match=f"^{own}, line 1: ") as caught:
-        hosts.show(tmp_path / "hosts", "demo")
+        hosts_file.show(tmp_path / "hosts", "demo")
 
     assert str(own) in (caught.value.hint or "")
 
@@ -125,7 +125,7 @@ def test_a_hostname_that_could_say_more_than_a_name_is_refused(tmp_path: Path, h
     path = _hosts(tmp_path)
 
     with pytest.raises(HostsError) as caught:
-        hosts.sync(path, "demo", {hostname: ADDRESS}, backup=tmp_path / "backup")
+        hosts_file.sync(path, "demo", {hostname: ADDRESS}, backup=tmp_path / "backup")
 
     assert caught.value.id == "hosts-line"
     assert path.read_bytes() == BEFORE
@@ -134,10 +134,10 @@ def test_a_hostname_that_could_say_more_than_a_name_is_refused(tmp_path: Path, h
 def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> None:
     path, backup = _hosts(tmp_path), tmp_path / "state" / "demo" / "hosts.before"
 
-    assert hosts.sync(path, "demo", ADDRESSES, backup=backup)
+    assert hosts_file.sync(path, "demo", ADDRESSES, backup=backup)
 
     assert path.read_bytes() == BEFORE + BLOCK + b"\n"
-    assert hosts.show(path, "demo") == LINES
+    assert hosts_file.show(path, "demo") == LINES
     assert backup.read_bytes() == BEFORE
     assert stat.S_IMODE(backup.parent.stat().st_mode) == 0o700
 
@@ -145,19 +145,19 @@ def test_sync_writes_the_block_and_keeps_the_previous_copy(tmp_path: Path) -> No
 def test_without_hostnames_there_is_no_block(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
 
-    assert not hosts.sync(path, "demo", {}, backup=tmp_path / "backup")
-    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
-    assert hosts.sync(path, "demo", {}, backup=tmp_path / "backup")
+    assert not hosts_file.sync(path, "demo", {}, backup=tmp_path / "backup")
+    hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    assert hosts_file.sync(path, "demo", {}, backup=tmp_path / "backup")
 
     assert path.read_bytes() == BEFORE
 
 
 def test_sync_of_what_is_there_already_does_not_touch_the_file(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
-    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
     before = path.stat()
 
-    assert not hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    assert not hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert (path.stat().st_mtime_ns, path.stat().st_ino) == (before.st_mtime_ns, before.st_ino)
     assert (tmp_path / "backup").read_bytes() == BEFORE
@@ -174,20 +174,20 @@ def test_what_is_left_when_a_block_goes_is_no_damaged_marker() -> None:
 
 def test_remove_gives_back_the_file_and_then_has_nothing_to_do(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
-    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
-    assert hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert hosts_file.remove(path, "demo", backup=tmp_path / "backup")
     assert path.read_bytes() == BEFORE
-    assert not hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert not hosts_file.remove(path, "demo", backup=tmp_path / "backup")
 
 
 def test_a_missing_file_has_no_block_and_is_not_created(tmp_path: Path) -> None:
     path = tmp_path / "hosts"
 
-    assert hosts.show(path, "demo") is None
-    assert not hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert hosts_file.show(path, "demo") is None
+    assert not hosts_file.remove(path, "demo", backup=tmp_path / "backup")
     with pytest.raises(HostsError, match="No such file") as caught:
-        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+        hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert caught.value.id == "hosts-cannot-read"
     assert "write by hand: 192.168.56.100 my-app.local" in caught.value.hint
@@ -202,14 +202,14 @@ def test_what_is_not_a_regular_file_is_refused_without_waiting_for_it(tmp_path: 
 
     for path in (folder, fifo, loop):
         with pytest.raises(HostsError, match=str(path)):
-            hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+            hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
 
 def test_the_mode_is_kept(tmp_path: Path) -> None:
     path = _hosts(tmp_path)
     path.chmod(0o664)
 
-    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert stat.S_IMODE(path.stat().st_mode) == 0o664
 
@@ -218,10 +218,10 @@ def test_a_symbolic_link_stays_and_the_file_behind_it_changes(tmp_path: Path) ->
     real, link = _hosts(tmp_path), tmp_path / "link"
     link.symlink_to(real.name)
 
-    hosts.sync(link, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts_file.sync(link, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert link.is_symlink()
-    assert hosts.show(real, "demo") == LINES
+    assert hosts_file.show(real, "demo") == LINES
 
 
 @pytest.mark.parametrize("code", [errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS])
@@ -232,9 +232,9 @@ def test_where_a_rename_is_refused_the_file_itself_is_written(
     inode = path.stat().st_ino
     monkeypatch.setattr(os, "replace", _failing(code))
 
-    assert hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    assert hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
     assert path.read_bytes() == BEFORE + BLOCK + b"\n"
-    assert hosts.remove(path, "demo", backup=tmp_path / "backup")
+    assert hosts_file.remove(path, "demo", backup=tmp_path / "backup")
     assert path.read_bytes() == BEFORE
 
     assert path.stat().st_ino == inode
@@ -250,7 +250,7 @@ def test_a_failure_on_the_way_leaves_the_old_file_and_no_temporary_one(
     monkeypatch.setattr(os, door, _failing(code))
 
     with pytest.raises(HostsError, match=os.strerror(code)) as caught:
-        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+        hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert caught.value.id == "hosts-cannot-change"
     assert path.read_bytes() == BEFORE
@@ -275,7 +275,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_c
     monkeypatch.setattr(os, "pwrite", filling)
 
     with pytest.raises(HostsError, match="No space left"):
-        hosts.sync(path, "demo", {"other.local": IPv4Address("10.0.0.1")}, backup=tmp_path / "backup")
+        hosts_file.sync(path, "demo", {"other.local": IPv4Address("10.0.0.1")}, backup=tmp_path / "backup")
 
     assert path.read_bytes() == BLOCK + b"\n" + BEFORE
 
@@ -286,7 +286,7 @@ def test_a_file_that_nobody_may_write_is_refused(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(os, "pwrite", _failing(errno.EPERM))
 
     with pytest.raises(HostsError, match="not permitted"):
-        hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+        hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert path.read_bytes() == BEFORE
 
@@ -296,7 +296,7 @@ def test_without_a_previous_copy_nothing_is_changed(tmp_path: Path) -> None:
     folder.mkdir()
 
     with pytest.raises(HostsError, match="folder"):
-        hosts.sync(path, "demo", ADDRESSES, backup=folder)
+        hosts_file.sync(path, "demo", ADDRESSES, backup=folder)
 
     assert path.read_bytes() == BEFORE
 
@@ -306,12 +306,12 @@ def test_many_writers_lose_nothing(tmp_path: Path) -> None:
     labs = [f"lab-{number}" for number in range(16)]
 
     def write(lab: str) -> bool:
-        return hosts.sync(path, lab, {f"{lab}.local": ADDRESS}, backup=tmp_path / lab)
+        return hosts_file.sync(path, lab, {f"{lab}.local": ADDRESS}, backup=tmp_path / lab)
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(write, labs))
 
-    assert all(hosts.show(path, lab) == (f"192.168.56.100 {lab}.local",) for lab in labs)
+    assert all(hosts_file.show(path, lab) == (f"192.168.56.100 {lab}.local",) for lab in labs)
     assert path.read_bytes().startswith(BEFORE)
 
 
@@ -319,12 +319,12 @@ def test_a_lock_that_is_never_given_back_is_an_error_in_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _hosts(tmp_path)
-    monkeypatch.setattr(hosts, "LOCK_SECONDS", 0)
+    monkeypatch.setattr(hosts_file, "LOCK_SECONDS", 0)
 
     with path.open("rb") as other:
         fcntl.flock(other, fcntl.LOCK_EX)
         with pytest.raises(NotReadyError, match="another process holds it"):
-            hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+            hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
 
 def test_ten_thousand_lines_stay_as_they_were(tmp_path: Path) -> None:
@@ -332,8 +332,8 @@ def test_ten_thousand_lines_stay_as_they_were(tmp_path: Path) -> None:
     many = b"".join(b"0.0.0.0 ads-%d.example\n" % number for number in range(10_000))
     path.write_bytes(many)
 
-    hosts.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
-    hosts.remove(path, "demo", backup=tmp_path / "backup")
+    hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
+    hosts_file.remove(path, "demo", backup=tmp_path / "backup")
 
     assert path.read_bytes() == many
 

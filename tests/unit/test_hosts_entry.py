@@ -17,13 +17,15 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS, Watched, lab
 
-from labctl import hosts, hosts_as_root, hosts_entry, hosts_steps, steps, sudo, teardown
-from labctl import rewrite as rewriting
 from labctl.context import Context
-from labctl.errors import HostsError
-from labctl.events import NO_HOSTS, Event, HostsEntry
-from labctl.plan import Outcome, execute
-from labctl.process import Finished
+from labctl.host import files as rewriting
+from labctl.host import hosts_as_root, hosts_entry, sudo
+from labctl.host import hosts_file as hosts
+from labctl.host.process import Finished
+from labctl.model.errors import HostsError
+from labctl.model.events import NO_HOSTS, Event, HostsEntry
+from labctl.plans import hosts_steps, teardown, up
+from labctl.plans.plan import Outcome, execute
 
 NAMES = {"my-app.local": IPv4Address(ADDRESS), "shop.test": IPv4Address(ADDRESS)}
 LINES = (f"{ADDRESS} my-app.local", f"{ADDRESS} shop.test")
@@ -193,7 +195,7 @@ def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
 ) -> None:
     before = hosts_file.read_bytes()
 
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
 
     entry = _entry(watched)
     assert (entry.state, entry.lines) == ("pending", (f"{ADDRESS} my-app.local",))
@@ -202,7 +204,7 @@ def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
     assert _done(watched, "verify").changed is False
 
     hosts_file.write_bytes(hosts.with_block(before, "demo", entry.lines))
-    execute(steps.destroy(purge=False), context, watched)
+    execute(up.destroy(purge=False), context, watched)
 
     entry = _entry(watched)
     assert (entry.state, entry.lines[1:-1]) == ("pending", (f"{ADDRESS} my-app.local",))
@@ -256,7 +258,7 @@ def test_a_lab_goes_whatever_became_of_its_hosts_file(
     else:
         hosts_file.write_text(content)
 
-    execute(steps.destroy(purge=True), rendered, watched)
+    execute(up.destroy(purge=True), rendered, watched)
 
     assert _entry(watched).state == "pending"
     assert not rendered.folder.exists()
@@ -347,7 +349,7 @@ def test_hosts_sync_asks_and_tries_again(
 
 
 def _apply(context: Context, watched: Watched) -> None:
-    steps.apply_ingress(context, watched.say)
+    up.apply_ingress(context, watched.say)
 
 
 def _done(watched: Watched, step: str) -> Event:

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from labctl.errors import MissingError
-from labctl.ingress import CONTROLLERS, IngressController, choose, objects
+from labctl.model.errors import MissingError
+from labctl.render.ingress import CONTROLLERS, IngressController, choose, objects
 
 NGINX, _TRAEFIK = CONTROLLERS
 NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"

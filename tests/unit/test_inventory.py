@@ -9,18 +9,21 @@ from pathlib import Path
 import pytest
 from fakes import Watched, bundle, lab
 
-from labctl import __version__, config, inventory, paths, record
+from labctl import __version__, config
 from labctl.bundle.format import write
+from labctl.commands import inventory
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.errors import MissingError, ProviderError, UsageError
-from labctl.process import Finished
+from labctl.host import lab_folder, paths
+from labctl.host.process import Finished
+from labctl.model.errors import MissingError, ProviderError, UsageError
 
 pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
-    record.write(paths.state("two"), record.Record(lab(name="two", workers=0), isolated=True))
-    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("two"), saved_lab.Record(lab(name="two", workers=0), isolated=True))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
     paths.state("destroyed").mkdir()
 
     assert inventory.labs() == [
@@ -46,14 +49,14 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
 
 
 def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other() -> None:
-    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
     (paths.state("broken") / "engine").mkdir(parents=True)
-    (paths.state("broken") / record.FILE_NAME).write_text('{"lab": ')
+    (paths.state("broken") / lab_folder.RECORD).write_text('{"lab": ')
 
     broken, demo = inventory.labs()
 
     assert (broken["lab"], broken["nodes"], broken["isolated"], broken["urls"]) == ("broken", None, True, [])
-    assert str(paths.state("broken") / record.FILE_NAME) in str(broken["problem"])
+    assert str(paths.state("broken") / lab_folder.RECORD) in str(broken["problem"])
     assert (demo["lab"], demo["problem"]) == ("demo", None)
 
 

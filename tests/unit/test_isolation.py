@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from labctl import forwarding, isolation, namespaces
-from labctl.errors import ProviderError
-from labctl.isolation import Isolation
-from labctl.process import Finished
+from labctl.host.process import Finished
+from labctl.isolation import forwarding, isolation, namespaces
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import ProviderError
 
 NETWORK = IPv4Network("192.168.56.0/24")
 UPLINKS = IPv4Network("100.126.0.0/28")

@@ -15,9 +15,9 @@ from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, Resource
 from urllib3 import exceptions
 from urllib3.exceptions import MaxRetryError
 
-from labctl import kube
-from labctl.errors import LabError, MissingError, NotReadyError, RefusedError
-from labctl.kube import Cluster
+from labctl.cluster import client as kube
+from labctl.cluster.client import Cluster
+from labctl.model.errors import LabError, MissingError, NotReadyError, RefusedError
 
 POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "demo", "namespace": "m"}}
 

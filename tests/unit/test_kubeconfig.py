@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 import pytest
 import yaml
 
-from labctl import kubeconfig
-from labctl.errors import UsageError
+from labctl.cluster import user_kubeconfig
+from labctl.model.errors import UsageError
 
 
 def _config(name: str, server: str = "https://192.168.56.10:6443") -> dict[str, Any]:
@@ -40,7 +40,7 @@ def theirs(home: Path) -> Path:
 
 
 def test_a_user_without_a_kubeconfig_gets_one_that_only_they_can_read(ours: Path, theirs: Path) -> None:
-    assert kubeconfig.merge(ours) == theirs
+    assert user_kubeconfig.merge(ours) == theirs
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
     assert theirs.stat().st_mode & 0o077 == 0
@@ -51,7 +51,7 @@ def test_other_entries_and_the_current_context_stay_and_the_file_is_kept(ours: P
     before = yaml.safe_dump({**_config("work"), "preferences": {"colors": True}})
     theirs.write_text(before)
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     merged = yaml.safe_load(theirs.read_text())
     assert [context["name"] for context in merged["contexts"]] == ["work", "demo"]
@@ -72,7 +72,7 @@ def test_the_users_file_and_its_copy_keep_mode_and_owner(
     theirs.chmod(0o640)
     owner = (theirs.stat().st_uid, theirs.stat().st_gid)
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     assert owners == [owner, owner]
     for path in (theirs, theirs.with_name("config.before-labctl")):
@@ -87,7 +87,7 @@ def test_no_copy_takes_the_place_of_an_earlier_one_and_nothing_to_do_makes_none(
         contents.append(yaml.safe_dump(_config(name)))
         theirs.write_text(contents[-1])
         for _ in range(2):
-            kubeconfig.merge(ours)
+            user_kubeconfig.merge(ours)
 
     copies = {path.name: path.read_text() for path in theirs.parent.iterdir() if path != theirs}
     assert copies == {"config.before-labctl": contents[0], "config.before-labctl-2": contents[1]}
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_stays(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError) as raised:
-        kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours)
 
     assert raised.value.id == "kubeconfig-unwritable"
     assert theirs.read_bytes() == before
@@ -115,7 +115,7 @@ def test_the_entries_of_an_earlier_lab_of_that_name_are_replaced(ours: Path, the
     theirs.parent.mkdir()
     theirs.write_text(yaml.safe_dump(_config("demo", "https://old:6443")))
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
 
@@ -124,7 +124,7 @@ def test_empty_sections_are_no_obstacle(ours: Path, theirs: Path) -> None:
     theirs.parent.mkdir()
     theirs.write_text("apiVersion: v1\nkind: Config\nclusters: null\nusers: []\n")
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
 
@@ -136,7 +136,7 @@ def test_the_file_is_the_first_that_kubectl_would_read_behind_links(
     (home / "link").symlink_to("real")
     monkeypatch.setenv("KUBECONFIG", f":{home / 'link'}:{home / 'second'}")
 
-    assert kubeconfig.merge(ours) == home / "real"
+    assert user_kubeconfig.merge(ours) == home / "real"
     assert (home / "link").is_symlink()
     assert not (home / "second").exists()
 
@@ -147,7 +147,7 @@ def test_a_file_that_is_no_kubeconfig_is_left_alone(ours: Path, theirs: Path, co
     theirs.write_bytes(content)
 
     with pytest.raises(UsageError) as raised:
-        kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours)
 
     assert raised.value.id == "kubeconfig-unreadable"
     assert str(theirs) in raised.value.message
@@ -179,18 +179,18 @@ def test_what_the_user_has_stays_as_it_is_written(ours: Path, theirs: Path) -> N
     theirs.parent.mkdir()
     theirs.write_text(LITERAL)
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     merged = theirs.read_text()
     for line in LITERAL.splitlines():
         assert line.strip() in {"contexts: []", *map(str.strip, merged.splitlines())}
     assert merged.count("name: demo\n") == 2
     once = theirs.read_bytes()
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
     assert theirs.read_bytes() == once
 
 
-@pytest.mark.parametrize("section", kubeconfig.SECTIONS)
+@pytest.mark.parametrize("section", user_kubeconfig.SECTIONS)
 @pytest.mark.parametrize("value", ["{a: b}", "text", "[text]", "[[a]]", "1"])
 def test_a_section_that_is_no_list_of_entries_is_refused(ours: Path, theirs: Path, section: str, value: str) -> None:
     theirs.parent.mkdir()
@@ -198,7 +198,7 @@ def test_a_section_that_is_no_list_of_entries_is_refused(ours: Path, theirs: Pat
     theirs.write_text(before)
 
     with pytest.raises(UsageError, match=section) as raised:
-        kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours)
 
     assert raised.value.id == "kubeconfig-unreadable"
     assert theirs.read_text() == before
@@ -207,24 +207,24 @@ def test_a_section_that_is_no_list_of_entries_is_refused(ours: Path, theirs: Pat
 @pytest.mark.parametrize("empty", ["", "null", "~", "[]"])
 def test_an_empty_section_takes_the_entries(ours: Path, theirs: Path, empty: str) -> None:
     theirs.parent.mkdir()
-    theirs.write_text("".join(f"{section}: {empty}\n" for section in kubeconfig.SECTIONS))
+    theirs.write_text("".join(f"{section}: {empty}\n" for section in user_kubeconfig.SECTIONS))
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     merged = yaml.safe_load(theirs.read_text())
-    assert {section: merged[section] for section in kubeconfig.SECTIONS} == {
-        section: _config("demo")[section] for section in kubeconfig.SECTIONS
+    assert {section: merged[section] for section in user_kubeconfig.SECTIONS} == {
+        section: _config("demo")[section] for section in user_kubeconfig.SECTIONS
     }
 
 
 def test_an_entry_of_the_same_name_is_replaced_in_its_place(ours: Path, theirs: Path) -> None:
     theirs.parent.mkdir()
     both = _config("demo", "https://old:6443")
-    for section in kubeconfig.SECTIONS:
+    for section in user_kubeconfig.SECTIONS:
         both[section] += _config("work")[section]
     theirs.write_text(yaml.safe_dump(both))
 
-    kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours)
 
     merged = yaml.safe_load(theirs.read_text())
     assert [entry["name"] for entry in merged["clusters"]] == ["demo", "work"]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.lab import MAX_WORKERS, POD_NETWORK, AddressPool, App, Lab, Node, Role
+from labctl.model.lab import MAX_WORKERS, POD_NETWORK, AddressPool, App, Lab, Node, Role
 
 LAB = Lab(
     name="demo",

@@ -10,25 +10,27 @@ from pathlib import Path
 import pytest
 from fakes import METALLB, lab
 
-from labctl import labfiles, pki
 from labctl.bundle import Image
 from labctl.context import Context
-from labctl.errors import MissingError, UsageError
-from labctl.render import documents
+from labctl.host import lab_folder
+from labctl.model.errors import MissingError, UsageError
+from labctl.plans import lab_files
+from labctl.render import pki
+from labctl.render.templates import documents
 
 
 def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
-    assert labfiles.write_lab(context, context.folder)
+    assert lab_files.write_lab(context, context.folder)
 
     files = {str(path.relative_to(context.folder)) for path in context.folder.rglob("*") if path.is_file()}
     manifests = {f"manifests/{name}.yaml" for name in ("metallb", "memberlist", "pool", "ingress", "app-my-app")}
     nodes = {f"nodes/{node.name}/bootstrap.sh" for node in context.lab.nodes}
     assert {"Vagrantfile", "kubeconfig", "pki/ssh", *manifests, *nodes} <= files
-    assert not labfiles.write_lab(context, context.folder)
+    assert not lab_files.write_lab(context, context.folder)
 
 
 def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
-    labfiles.write_lab(context, context.folder)
+    lab_files.write_lab(context, context.folder)
 
     for path in context.folder.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
@@ -40,8 +42,8 @@ def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context
     folder.chmod(0o1777)
     (folder / "README").write_text("mine")
 
-    assert labfiles.write_lab(context, folder, is_users=True)
-    assert not labfiles.write_lab(context, folder, is_users=True)
+    assert lab_files.write_lab(context, folder, is_users=True)
+    assert not lab_files.write_lab(context, folder, is_users=True)
 
     assert stat.S_IMODE(folder.stat().st_mode) == 0o1777
     assert (folder / "README").read_text() == "mine"
@@ -57,7 +59,7 @@ def test_a_folder_cannot_be_where_something_else_is(context: Context, tmp_path: 
     (there / "link").symlink_to("nowhere")
 
     with pytest.raises(UsageError) as caught:
-        labfiles.write_lab(context, there / out, is_users=True)
+        lab_files.write_lab(context, there / out, is_users=True)
 
     assert (caught.value.exit_code, caught.value.id) == (2, "not-a-folder")
     assert str(there / out.partition("/")[0]) in caught.value.message
@@ -79,7 +81,7 @@ def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Pa
     before = (folder / name).lstat()
 
     with pytest.raises(UsageError) as caught:
-        labfiles.write_lab(context, folder, is_users=True)
+        lab_files.write_lab(context, folder, is_users=True)
 
     assert (caught.value.exit_code, caught.value.id) == (2, "files-in-the-way")
     assert str(folder / name) in caught.value.message
@@ -91,11 +93,11 @@ def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Pa
 
 
 def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(context: Context) -> None:
-    labfiles.write_lab(context, context.folder)
+    lab_files.write_lab(context, context.folder)
 
     control_plane, worker = (context.folder / "nodes" / node.name for node in context.lab.nodes)
-    assert (worker / "ca.crt").read_text() == (context.folder / pki.CA_CERTIFICATE).read_text()
-    assert (control_plane / "ca.key").read_text() == (context.folder / pki.CA_KEY).read_text()
+    assert (worker / "ca.crt").read_text() == (context.folder / lab_folder.CA_CERTIFICATE).read_text()
+    assert (control_plane / "ca.key").read_text() == (context.folder / lab_folder.CA_KEY).read_text()
     assert not (worker / "ca.key").exists()
     assert pki.token(context.folder) in (worker / "kubeadm.yaml").read_text()
     assert "certificate-authority: /etc/labctl/ca.crt" in (worker / "discovery.kubeconfig").read_text()
@@ -109,7 +111,7 @@ def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another
     vars(several).update(bundle=context.bundle)
     pki.ensure(context.folder, several.lab)
 
-    files = labfiles.cluster_files(several, context.folder)
+    files = lab_files.cluster_files(several, context.folder)
 
     assert documents(files["metallb.yaml"]) == documents(METALLB)
     images = {
@@ -122,18 +124,18 @@ def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another
 def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
 
-    (secret,) = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+    (secret,) = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 
     assert secret["stringData"]["secretkey"] == pki.memberlist(context.folder)
 
 
 def test_failure_detectors_are_there_where_the_bundle_carries_their_image(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
-    without = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+    without = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
     reference = "labctl.local/failure-detector:1.0"
     image = Image(reference, "images/failure-detector.tar", "node")
     vars(context).update(bundle=replace(context.bundle, images=(*context.bundle.images, image)))
-    _, detectors = documents(labfiles.cluster_files(context, context.folder)["memberlist.yaml"])
+    _, detectors = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 
     assert [found["kind"] for found in without] == ["Secret"]
     assert detectors["kind"] == "DaemonSet"
@@ -151,7 +153,7 @@ def test_nothing_is_written_of_a_lab_that_the_bundle_cannot_make(
         vars(asked).update(bundle=context.bundle)
 
     with pytest.raises(MissingError) as raised:
-        labfiles.write_lab(asked, context.folder)
+        lab_files.write_lab(asked, context.folder)
 
     assert raised.value.id == identity
     assert not any(context.folder.iterdir())
@@ -168,10 +170,10 @@ def test_nothing_is_written_of_a_lab_that_the_bundle_cannot_make(
     ],
 )
 def test_nodes_ask_the_servers_that_can_be_reached_from_elsewhere(resolv_conf: str, servers: tuple[str, ...]) -> None:
-    assert labfiles.nameservers(resolv_conf) == tuple(IPv4Address(server) for server in servers)
+    assert lab_files.nameservers(resolv_conf) == tuple(IPv4Address(server) for server in servers)
 
 
 def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
     resolv_conf = "nameserver 1.2.3\nnameserver 999.1.1.1\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n"
 
-    assert labfiles.nameservers(resolv_conf) == (IPv4Address("10.0.0.2"),)
+    assert lab_files.nameservers(resolv_conf) == (IPv4Address("10.0.0.2"),)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from labctl.errors import MissingError, NotReadyError
-from labctl.locks import alone, try_lock
-from labctl.wait import Pending
+from labctl.host.locks import alone, try_lock
+from labctl.host.wait import Pending
+from labctl.model.errors import MissingError, NotReadyError
 
 
 def test_whoever_waits_is_told_who_holds_the_lock(tmp_path: Path) -> None:

@@ -13,10 +13,11 @@ import pytest
 import yaml
 from fakes import FakeProvider
 
-from labctl import doctor, endings, inventory, logs, status
+from labctl import doctor
+from labctl.commands import endings, inventory, logs, status
 from labctl.context import Context
-from labctl.errors import MissingError, ProviderError, UsageError
-from labctl.redaction import redacted, secrets_of
+from labctl.host.redaction import redacted, secrets_of
+from labctl.model.errors import MissingError, ProviderError, UsageError
 
 pytestmark = pytest.mark.usefixtures("machine")
 

@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 from fakes import ADDRESS, FakeCluster, lab, owned_by, ready_node
 
-from labctl import neighbours, observe
-from labctl.lab import Lab
-from labctl.neighbours import Route
-from labctl.wait import Pending
+from labctl.cluster import state as cluster_state
+from labctl.host import arp
+from labctl.host.arp import Route
+from labctl.host.wait import Pending
+from labctl.model.lab import Lab
 
 LABELS = {"app": "x"}
 
@@ -37,13 +38,13 @@ def test_a_node_is_ready_or_says_why_not(
 ) -> None:
     cluster.put("v1", "Node", "demo-worker-1", status={"conditions": conditions})
 
-    assert observe.unready_nodes(cluster, lab()).get("demo-worker-1") == reason
+    assert cluster_state.unready_nodes(cluster, lab()).get("demo-worker-1") == reason
 
 
 def test_a_node_that_is_absent_has_not_joined_and_foreign_nodes_do_not_matter(cluster: FakeCluster) -> None:
     cluster.put("v1", "Node", "foreign", status={})
 
-    assert observe.unready_nodes(cluster, lab(workers=2)) == {"demo-worker-2": "it has not joined"}
+    assert cluster_state.unready_nodes(cluster, lab(workers=2)) == {"demo-worker-2": "it has not joined"}
 
 
 @pytest.mark.parametrize(
@@ -56,13 +57,15 @@ def test_a_node_that_is_absent_has_not_joined_and_foreign_nodes_do_not_matter(cl
     ],
 )
 def test_a_service_has_an_address_or_none(status: dict[str, Any], address: IPv4Address | None) -> None:
-    assert observe.address_of({"status": status}) == address
+    assert cluster_state.address_of({"status": status}) == address
 
 
 def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(cluster: FakeCluster) -> None:
     cluster.put("v1", "Service", "x", "default")
 
-    assert observe.load_balancer_address(cluster, "default", "x") == Pending("MetalLB has not given it an address")
+    assert cluster_state.load_balancer_address(cluster, "default", "x") == Pending(
+        "MetalLB has not given it an address"
+    )
 
 
 def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
@@ -79,7 +82,7 @@ def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time
         fields = {"involvedObject": of, "message": message, "lastTimestamp": time, "type": kind}
         cluster.put("v1", "Event", message, "default", **fields)
 
-    assert observe.load_balancer_address(cluster, "default", "x") == Pending("last")
+    assert cluster_state.load_balancer_address(cluster, "default", "x") == Pending("last")
 
 
 def test_metallb_says_which_node_announces_a_service(cluster: FakeCluster) -> None:
@@ -87,7 +90,7 @@ def test_metallb_says_which_node_announces_a_service(cluster: FakeCluster) -> No
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-b", "metallb-system", status={})
 
-    assert observe.announcing_nodes(cluster) == {("web", "x"): "demo-worker-1"}
+    assert cluster_state.announcing_nodes(cluster) == {("web", "x"): "demo-worker-1"}
 
 
 def test_the_node_that_took_over_from_a_dead_one_announces_whatever_the_old_record_says(cluster: FakeCluster) -> None:
@@ -97,7 +100,7 @@ def test_the_node_that_took_over_from_a_dead_one_announces_whatever_the_old_reco
     cluster.put(*kind, "l2-b", "metallb-system", status=told, metadata=taken_over)
     cluster.put(*kind, "l2-c", "metallb-system", status=told, metadata={"creationTimestamp": "2026-11-24T11:00:00Z"})
 
-    assert observe.announcing_nodes(cluster) == {("ingress-nginx", "nginx"): "alive"}
+    assert cluster_state.announcing_nodes(cluster) == {("ingress-nginx", "nginx"): "alive"}
 
 
 SERVICE = ("ingress-nginx", "nginx")
@@ -119,24 +122,24 @@ def test_without_a_record_the_node_that_answers_arp_announces(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, macs: set[str], way: Route | None, announcer: dict[Any, str]
 ) -> None:
     heard = {**MACS, IPv4Address(ADDRESS): macs}
-    monkeypatch.setattr(neighbours, "route", lambda _address: way)
-    monkeypatch.setattr(neighbours, "ask", lambda addresses, _way: {each: heard[each] for each in addresses})
+    monkeypatch.setattr(arp, "route", lambda _address: way)
+    monkeypatch.setattr(arp, "ask", lambda addresses, _way: {each: heard[each] for each in addresses})
 
-    assert observe.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
+    assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
 
 
 def test_where_there_is_a_record_nobody_is_asked(cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[0], "serviceName": SERVICE[1]}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
-    monkeypatch.setattr(neighbours, "route", lambda _address: pytest.fail("asked"))
+    monkeypatch.setattr(arp, "route", lambda _address: pytest.fail("asked"))
 
-    assert observe.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == {SERVICE: "demo-worker-1"}
+    assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == {SERVICE: "demo-worker-1"}
 
 
 def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(cluster: FakeCluster) -> None:
     _deployment(cluster, observedGeneration=1, replicas=2, updatedReplicas=2, readyReplicas=2)
 
-    assert observe.rollout(cluster, "default", "x") is None
+    assert cluster_state.rollout(cluster, "default", "x") is None
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_a_rollout_is_over_when_every_replica_of_the_newest_version_is_ready(clu
 def test_a_rollout_is_not_over_before(cluster: FakeCluster, status: dict[str, int]) -> None:
     _deployment(cluster, **status)
 
-    assert isinstance(observe.rollout(cluster, "default", "x"), Pending)
+    assert isinstance(cluster_state.rollout(cluster, "default", "x"), Pending)
 
 
 READY = {"conditions": [{"type": "Ready", "status": "True"}]}
@@ -180,7 +183,7 @@ def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_b
         about = {"labels": LABELS, **owned_by("x"), **metadata}
         cluster.put("v1", "Pod", f"x-{number}", "default", metadata=about, status=status)
 
-    pending = observe.rollout(cluster, "default", "x")
+    pending = cluster_state.rollout(cluster, "default", "x")
 
     assert (pending is None) == (ready == 2)
     assert pending is None or pending.reason.startswith(f"default/x has {ready} of 2 ready")
@@ -192,17 +195,17 @@ def test_the_containers_of_a_nodes_ready_pods_are_those_its_kubelet_told_of_last
     cluster.put("v1", "Pod", "unready", spec=here, status={**UNREADY, "containerStatuses": containers})
     cluster.put("v1", "Pod", "elsewhere", spec={"nodeName": "demo-worker-2"}, status=READY)
 
-    assert observe.ready_containers(cluster, "demo-worker-1") == {"ready": {"a"}}
+    assert cluster_state.ready_containers(cluster, "demo-worker-1") == {"ready": {"a"}}
 
 
 def test_no_replica_wanted_is_a_rollout_that_is_over(cluster: FakeCluster) -> None:
     _deployment(cluster, wanted=0, observedGeneration=1)
 
-    assert observe.rollout(cluster, "default", "x") is None
+    assert cluster_state.rollout(cluster, "default", "x") is None
 
 
 def test_a_deployment_that_is_not_there_is_waited_for(cluster: FakeCluster) -> None:
-    assert observe.rollout(cluster, "default", "x") == Pending("there is no Deployment default/x")
+    assert cluster_state.rollout(cluster, "default", "x") == Pending("there is no Deployment default/x")
 
 
 # Where the pods of an app are
@@ -228,11 +231,11 @@ def test_pods_that_crowd_a_node_are_taken_away_and_no_more_of_them(
         for number in range(count):
             _app_pod(cluster, f"{node}-{number}", node)
 
-    taken = observe.spread(cluster, lab(workers=workers), "my-app")
+    taken = cluster_state.spread(cluster, lab(workers=workers), "my-app")
 
     assert len(taken) == moved
     assert not set(taken) & {name for _, kind, _, name in cluster.objects if kind == "Pod"}
-    assert observe.spread(cluster, lab(workers=workers), "my-app") == []
+    assert cluster_state.spread(cluster, lab(workers=workers), "my-app") == []
 
 
 def _unready_since_a_moment() -> dict[str, Any]:
@@ -261,7 +264,7 @@ def test_nothing_is_taken_away_for_a_node_that_takes_no_pods(
     for number in range(4):
         _app_pod(cluster, f"pod-{number}", "control-plane")
 
-    assert observe.spread(cluster, lab(), "my-app") == []
+    assert cluster_state.spread(cluster, lab(), "my-app") == []
 
 
 def test_pods_of_a_node_that_takes_none_are_left_where_they_are(cluster: FakeCluster) -> None:
@@ -271,7 +274,7 @@ def test_pods_of_a_node_that_takes_none_are_left_where_they_are(cluster: FakeClu
         for number in range(count):
             _app_pod(cluster, f"{node}-{number}", node)
 
-    (taken,) = observe.spread(cluster, lab(workers=3), "my-app")
+    (taken,) = cluster_state.spread(cluster, lab(workers=3), "my-app")
 
     assert taken.startswith("worker-1-")
 
@@ -282,7 +285,7 @@ def test_a_taint_that_repels_nothing_is_none(cluster: FakeCluster) -> None:
     for number in range(2):
         _app_pod(cluster, f"pod-{number}", "control-plane")
 
-    assert len(observe.spread(cluster, lab(), "my-app")) == 1
+    assert len(cluster_state.spread(cluster, lab(), "my-app")) == 1
 
 
 def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
@@ -290,7 +293,7 @@ def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeClust
     _app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
     cluster.put("v1", "Pod", "waits", "default", metadata={"labels": APP}, spec={})
 
-    assert observe.spread(cluster, lab(), "my-app") == []
+    assert cluster_state.spread(cluster, lab(), "my-app") == []
 
 
 APP = {"app.kubernetes.io/name": "my-app"}

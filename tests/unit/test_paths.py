@@ -8,8 +8,8 @@ from typing import NoReturn
 
 import pytest
 
-from labctl import paths
-from labctl.errors import MissingError, UsageError
+from labctl.host import paths
+from labctl.model.errors import MissingError, UsageError
 
 
 def test_state_and_cache_follow_the_xdg_variables(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from labctl import certificates, pki
-from labctl.certificates import new_rsa_key  # the real one: conftest has given the module a quicker one
-from labctl.errors import ExitCode, MissingError
-from labctl.lab import AddressPool, Lab
+from labctl.model.errors import ExitCode, MissingError
+from labctl.model.lab import AddressPool, Lab
+from labctl.render import certificates, pki
+from labctl.render.certificates import new_rsa_key  # the real one: conftest has given the module a quicker one
 
 LAB = Lab(
     name="demo",

@@ -8,9 +8,9 @@ from itertools import count
 import pytest
 from fakes import Watched
 
-from labctl.errors import MissingError, UsageError
-from labctl.events import Event, Say
-from labctl.plan import Outcome, Plan, Step, described, execute, select
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.events import Event, Say
+from labctl.plans.plan import Outcome, Plan, Step, described, execute, select
 
 World = list[str]
 """What the steps of these tests have done, in order."""

@@ -11,11 +11,11 @@ import pytest
 from fakes import Watched, lab
 from recorded_machine import Recorded
 
-from labctl import preflight, record
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.doctor import CHECKS
-from labctl.errors import MissingError
-from labctl.process import Finished
+from labctl.doctor import CHECKS, preflight
+from labctl.host.process import Finished
+from labctl.model.errors import MissingError
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
 TAKEN = {"/proc/net/route": f"{HEADER}vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"}
@@ -161,7 +161,7 @@ def test_all_problems_are_told_at_once_each_with_its_fix(
 
 def test_a_lab_that_was_made_may_have_its_network(machine_with: Machine, context: Context, watched: Watched) -> None:
     machine_with(files=TAKEN)
-    record.write(context.folder, record.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
 
     assert not preflight.require_machine(context, watched.say)
 

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.errors import MissingError, ProviderError
-from labctl.log import logging_to
-from labctl.process import LAST_LINES, failure, last_lines
+from labctl.host.log import logging_to
+from labctl.host.process import LAST_LINES, failure, last_lines
+from labctl.model.errors import MissingError, ProviderError
 
 FAILED = ProviderError("`tool` failed", id="tool-failed", hint="Look at it.")
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.errors import ProviderError
-from labctl.failures import recognised
-from labctl.providers.engine import can_be_privileged, proxy_mode
+from labctl.host.docker_engine import can_be_privileged, proxy_mode
+from labctl.host.known_failures import recognised
+from labctl.model.errors import ProviderError
 from labctl.providers.vagrant import PASSING
 
 

@@ -8,9 +8,9 @@ from ipaddress import IPv4Address, ip_network
 import pytest
 from fakes import lab
 
+from labctl.commands.labs import environment
 from labctl.context import Context
-from labctl.proxies import exceptions, without_proxy
-from labctl.session import environment
+from labctl.host.proxies import exceptions, without_proxy
 
 OURS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.local"
 

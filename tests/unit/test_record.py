@@ -15,8 +15,9 @@ import pytest
 from fakes import bundle, lab
 
 from labctl.bundle.format import write as describe
-from labctl.errors import MissingError, UsageError
-from labctl.record import FILE_NAME, Record, read, refuse_differences, values, write
+from labctl.config.saved_lab import Record, read, refuse_differences, values, write
+from labctl.host import lab_folder
+from labctl.model.errors import MissingError, UsageError
 
 APPS = [{"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "port": 8080, "replicas": 3}]
 ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", workers=2, apps=APPS, hosts_file="/tmp/h")  # noqa: S108 - never written
@@ -173,7 +174,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     ],
 )
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
-    (tmp_path / FILE_NAME).write_text(content, encoding="latin-1")
+    (tmp_path / lab_folder.RECORD).write_text(content, encoding="latin-1")
 
     with pytest.raises(MissingError, match=r"lab\.json does not describe a lab") as caught:
         read(tmp_path)
@@ -211,7 +212,7 @@ MADE_BY_2404CC3 = """\
 
 
 def test_a_lab_of_an_earlier_version_is_what_it_is_whatever_may_be_asked_for_today(tmp_path: Path) -> None:
-    (tmp_path / FILE_NAME).write_text(MADE_BY_2404CC3)
+    (tmp_path / lab_folder.RECORD).write_text(MADE_BY_2404CC3)
 
     made = read(tmp_path)
 
@@ -242,7 +243,7 @@ def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_
 ) -> None:
     folder = tmp_path / "demo"
     folder.mkdir()
-    (folder / FILE_NAME).write_text(json.dumps(described))
+    (folder / lab_folder.RECORD).write_text(json.dumps(described))
 
     made = read(folder)
 
@@ -256,17 +257,19 @@ def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_
 def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
     folder = tmp_path / "demo"
     write(folder, Record(lab(), isolated=False))
-    described = json.loads((folder / FILE_NAME).read_text())
+    described = json.loads((folder / lab_folder.RECORD).read_text())
     described.pop(key, None)
     described["lab"].pop(key, None)
-    (folder / FILE_NAME).write_text(json.dumps(described))
+    (folder / lab_folder.RECORD).write_text(json.dumps(described))
 
     assert read(folder) == Record(lab(), isolated=False)
 
 
 def test_the_pool_of_a_record_without_one_follows_its_network_and_engine_data_tell_of_isolation(tmp_path: Path) -> None:
     (tmp_path / "demo" / "engine").mkdir(parents=True)
-    (tmp_path / "demo" / FILE_NAME).write_text('{"lab": {"network": "10.20.0.0/24", "apps": [{"name": "shop"}]}}')
+    (tmp_path / "demo" / lab_folder.RECORD).write_text(
+        '{"lab": {"network": "10.20.0.0/24", "apps": [{"name": "shop"}]}}'
+    )
 
     made = read(tmp_path / "demo")
 
@@ -283,7 +286,7 @@ def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
     write(tmp_path, Record(lab(), isolated=False))
-    monkeypatch.setattr("labctl.record.content", denied)
+    monkeypatch.setattr("labctl.config.saved_lab.content", denied)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)
 

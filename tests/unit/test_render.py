@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from jinja2 import UndefinedError
 
-from labctl.render import _yaml, documents, static, text, write, yaml_stream
+from labctl.render.templates import _yaml, documents, static, text, write, yaml_stream
 
 
 def test_a_name_that_a_template_uses_and_nobody_gives_is_an_error() -> None:

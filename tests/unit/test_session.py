@@ -13,13 +13,17 @@ from typing import Any, Literal, NoReturn
 import pytest
 from fakes import lab
 
-from labctl import caller, config, locks, log, paths, preflight, record, session
+from labctl import config
+from labctl.commands import labs
+from labctl.commands.labs import Session
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.errors import MissingError, NotReadyError, Terminated, UsageError
-from labctl.events import HostsEntry, Say
-from labctl.isolation import Isolation
-from labctl.plan import Outcome, Plan, Step
-from labctl.session import Session
+from labctl.doctor import preflight
+from labctl.host import caller, locks, log, paths
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import MissingError, NotReadyError, Terminated, UsageError
+from labctl.model.events import HostsEntry, Say
+from labctl.plans.plan import Outcome, Plan, Step
 
 SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
@@ -44,7 +48,7 @@ def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
-    monkeypatch.setattr(session, "engine_answers", lambda: engine)
+    monkeypatch.setattr(labs, "engine_answers", lambda: engine)
     monkeypatch.setattr(preflight, "may_isolate", lambda: root)
 
 
@@ -93,22 +97,22 @@ def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
 ) -> None:
     _machine(monkeypatch, engine=engine, root=root)
 
-    assert session.asked(SESSION, config.Overrides(), isolated=asked).isolated is isolated
+    assert labs.asked(SESSION, config.Overrides(), isolated=asked).isolated is isolated
 
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, *, isolated: bool) -> None:
     _machine(monkeypatch, engine=isolated, root=True)
-    record.write(paths.state("demo"), record.Record(lab(), isolated))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated))
 
-    assert session.asked(SESSION, config.Overrides()).isolated is isolated
+    assert labs.asked(SESSION, config.Overrides()).isolated is isolated
 
 
 def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
-    assert session.asked(SESSION, config.Overrides()).isolated
+    assert labs.asked(SESSION, config.Overrides()).isolated
 
 
 def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
@@ -117,7 +121,7 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
     _machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text("name: file\nworkers: 3\n")
 
-    context = session.asked(
+    context = labs.asked(
         replace(SESSION, lab_name="option"), config.Overrides(workers=2), bundle=Path("stick"), may_install=True
     )
 
@@ -129,37 +133,37 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
 
 def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    record.write(paths.state("demo"), record.Record(lab(), isolated=False, bundle=Path("/stick")))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False, bundle=Path("/stick")))
 
-    assert session.asked(SESSION, config.Overrides()).bundle_folder == Path("/stick")
-    assert session.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.asked(SESSION, config.Overrides()).bundle_folder == Path("/stick")
+    assert labs.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
     monkeypatch.setenv(paths.BUNDLE, "/named")
-    assert session.asked(SESSION, config.Overrides()).bundle_folder == Path("/named")
-    assert session.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.asked(SESSION, config.Overrides()).bundle_folder == Path("/named")
+    assert labs.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
 
 
 def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
-    record.write(paths.state("demo"), record.Record(lab(workers=2), isolated=True, bundle=Path("/stick")))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(workers=2), isolated=True, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("workers: 5\n")
 
-    context = session.existing(SESSION)
+    context = labs.existing(SESSION)
 
     assert (context.lab.workers, context.isolated, context.bundle_folder) == (2, True, Path("/stick"))
 
 
 def test_a_lab_that_was_never_made_is_not_found() -> None:
     with pytest.raises(MissingError, match="no lab demo") as raised:
-        session.existing(SESSION)
+        labs.existing(SESSION)
 
     assert raised.value.id == "lab-not-found"
 
 
 @pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
 def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
-    record.write(home / "demo", record.Record(lab(), isolated=False))
+    saved_lab.write(home / "demo", saved_lab.Record(lab(), isolated=False))
 
     with pytest.raises(UsageError, match="name"):
-        session.existing(replace(SESSION, lab_name=name))
+        labs.existing(replace(SESSION, lab_name=name))
 
 
 # Through sudo
@@ -173,7 +177,7 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     monkeypatch.setenv("SUDO_UID", "1000")
     monkeypatch.setenv("SUDO_GID", "1000")
     monkeypatch.setattr(caller, "owns", lambda path: any(owners.get(each) for each in (path, *path.parents)))
-    monkeypatch.setattr(record, "_is_roots", lambda path: owners.get(path) == 0)
+    monkeypatch.setattr(saved_lab, "_is_roots", lambda path: owners.get(path) == 0)
     return owners
 
 
@@ -182,7 +186,7 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     [([], False), ([""], True), (["state"], True), (["cache"], True), (["elsewhere"], False)],
     ids=["root's own home", "the user's home", "its state", "its cache", "another folder of the user's"],
 )
-@pytest.mark.parametrize("find", [session.existing, partial(session.asked, overrides=config.Overrides())])
+@pytest.mark.parametrize("find", [labs.existing, partial(labs.asked, overrides=config.Overrides())])
 def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -193,7 +197,7 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
     is_refused: bool,
 ) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
     through_sudo.update({home / name: 1000 for name in users})
 
     if is_refused:
@@ -205,10 +209,10 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
 
 
 def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
-    record.write(paths.state("demo"), record.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
     through_sudo.update({home: 1000, paths.state("demo") / "lab.json": 0})
 
-    assert session.existing(SESSION).lab.name == "demo"
+    assert labs.existing(SESSION).lab.name == "demo"
 
 
 # Where steps happen
@@ -219,7 +223,7 @@ def test_every_step_of_a_lab_on_this_machines_network_happens_here(
 ) -> None:
     acts: list[str] = []
 
-    session.run(SESSION, context, _plan(acts))
+    labs.run(SESSION, context, _plan(acts))
 
     assert acts == ["outside", "inside"]
     (result,) = _results(capsys)
@@ -231,7 +235,7 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
         log.write(4711, "said")
         return Outcome(changed=False)
 
-    session.run(SESSION, context, (Step("act", "says something", act),))
+    labs.run(SESSION, context, (Step("act", "says something", act),))
 
     assert context.log.read_text().endswith(" [4711] said\n")
     assert log.location() is None
@@ -240,7 +244,7 @@ def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> No
 def test_an_isolated_lab_goes_on_inside(
     context: Context, entered: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    session.run(SESSION, replace(context, isolated=True), _plan(entered))
+    labs.run(SESSION, replace(context, isolated=True), _plan(entered))
 
     assert entered == ["outside", "entered labctl-demo", "inside"]
     (result,) = _results(capsys)
@@ -252,7 +256,7 @@ def test_a_run_that_begins_inside_leaves_out_what_belongs_outside(
 ) -> None:
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
-    session.run(SESSION, replace(context, isolated=True), _plan(entered))
+    labs.run(SESSION, replace(context, isolated=True), _plan(entered))
 
     assert entered == ["entered labctl-demo", "inside"]
     assert _results(capsys)[0]["changed"] is False
@@ -264,7 +268,7 @@ def test_a_lab_cannot_be_taken_away_from_within(
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
     with pytest.raises(SystemExit) as end:
-        session.run(SESSION, replace(context, isolated=True), _plan(entered)[:1])
+        labs.run(SESSION, replace(context, isolated=True), _plan(entered)[:1])
 
     assert (end.value.code, entered) == (2, [])
     assert _results(capsys)[0]["error"]["id"] == "inside-lab"
@@ -276,7 +280,7 @@ def test_the_result_says_what_a_step_made_of_the_hosts_file(
 ) -> None:
     step: Step[Context] = Step("hosts", "", lambda _context, _say: Outcome(changed=False, hosts=HostsEntry(state)))
 
-    session.run(SESSION, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
+    labs.run(SESSION, context, (step, Step("verify", "", lambda _context, _say: Outcome(changed=False))))
 
     assert _results(capsys)[0]["hosts"] == state
 
@@ -293,7 +297,7 @@ def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
 
     changed = replace(context, lab=replace(context.lab, apps=context.lab.apps[:apps]))
     with pytest.raises(SystemExit):
-        session.run(SESSION, changed, tuple(Step(name, "", fail) for name in names))
+        labs.run(SESSION, changed, tuple(Step(name, "", fail) for name in names))
 
     assert _results(capsys)[0]["hosts"] == state
 
@@ -309,7 +313,7 @@ def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -
         return Step(name, "", act, ask=lambda _context: acts.append(f"{name} asks"))
 
     for output in ("text", "json"):
-        session.run(replace(SESSION, output=output), context, (asking("one"), asking("two")))
+        labs.run(replace(SESSION, output=output), context, (asking("one"), asking("two")))
 
     assert acts == ["one asks", "two asks", "one", "two", "one", "two"]
 
@@ -319,7 +323,7 @@ def test_a_plan_without_a_step_inside_ends_here_without_urls(
 ) -> None:
     acts: list[str] = []
 
-    session.run(SESSION, replace(context, isolated=True), _plan(acts)[:1])
+    labs.run(SESSION, replace(context, isolated=True), _plan(acts)[:1])
 
     (result,) = _results(capsys)
     assert (result["ok"], result["urls"]) == (True, [])
@@ -332,7 +336,7 @@ def test_an_isolated_lab_whose_network_is_gone_does_not_run(
     monkeypatch.setattr(Isolation, "exists", lambda _isolation: False)
 
     with pytest.raises(SystemExit) as end:
-        session.run(SESSION, replace(context, isolated=True), _plan([]))
+        labs.run(SESSION, replace(context, isolated=True), _plan([]))
 
     assert end.value.code == 3
     assert _results(capsys)[0]["error"]["id"] == "lab-not-running"
@@ -354,7 +358,7 @@ def test_a_failure_is_the_result_and_the_exit_code(
     context: Context, capsys: pytest.CaptureFixture[str], failure: BaseException, code: int, identity: str
 ) -> None:
     with pytest.raises(SystemExit) as end:
-        session.run(SESSION, context, _plan([], fails=failure))
+        labs.run(SESSION, context, _plan([], fails=failure))
 
     assert end.value.code == code
     (result,) = _results(capsys)
@@ -368,7 +372,7 @@ def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
     context: Context, capsys: pytest.CaptureFixture[str], verbosity: int
 ) -> None:
     with pytest.raises(SystemExit):
-        session.run(replace(SESSION, verbosity=verbosity), context, _plan([], fails=ZeroDivisionError("by nought")))
+        labs.run(replace(SESSION, verbosity=verbosity), context, _plan([], fails=ZeroDivisionError("by nought")))
 
     error = _results(capsys)[0]["error"]
     assert str(context.log) in error["message"]
@@ -379,11 +383,11 @@ def test_the_traceback_of_a_bug_is_in_the_log_and_shown_to_those_who_ask(
 def test_two_runs_do_not_work_on_one_lab_at_once(
     context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(session, "LOCK_SECONDS", 0.01)
+    monkeypatch.setattr(labs, "LOCK_SECONDS", 0.01)
     acts: list[str] = []
 
-    with locks.alone(context.folder / "lock", session.silent, timeout=0), pytest.raises(SystemExit) as end:
-        session.run(SESSION, context, _plan(acts))
+    with locks.alone(context.folder / "lock", labs.silent, timeout=0), pytest.raises(SystemExit) as end:
+        labs.run(SESSION, context, _plan(acts))
 
     assert end.value.code == 6
     assert acts == []
@@ -411,7 +415,7 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
     monkeypatch.setattr(os, "execve", become)
 
     with pytest.raises(ReplacedError):
-        session.replace_process(context, ["kubectl", "get"], {"PATH": str(home), "KUBECONFIG": "x"})
+        labs.replace_process(context, ["kubectl", "get"], {"PATH": str(home), "KUBECONFIG": "x"})
 
     path, line, environment = seen[0]
     assert (path, line) == (str(program), ["kubectl", "get"])
@@ -421,12 +425,12 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
 
 def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:
     with pytest.raises(MissingError, match="no program kubectl on PATH"):
-        session.replace_process(context, ["kubectl"], {"PATH": str(home)})
+        labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
 
 
 def test_a_question_that_nobody_answers_is_a_no() -> None:
     with pytest.raises(UsageError, match="not confirmed"):
-        session.confirm("Destroy?")
+        labs.confirm("Destroy?")
 
 
 @pytest.mark.parametrize(
@@ -438,5 +442,5 @@ def test_versions_are_those_of_the_lab_that_is_named_as_far_as_it_can_be_read(
     _machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text(text)
 
-    assert session.known_or_default(SESSION).lab.name == name
-    assert session.known_or_default(replace(SESSION, lab_name="other")).lab.name == "other"
+    assert labs.known_or_default(SESSION).lab.name == name
+    assert labs.known_or_default(replace(SESSION, lab_name="other")).lab.name == "other"

@@ -9,21 +9,23 @@ import pytest
 from fake_trace import hop
 from fakes import ADDRESS, FakeCluster, FakeProvider, Watched, owned_by, with_doors
 
-from labctl import steps, trace, web
+from labctl import trace
+from labctl.commands.status import report_on
 from labctl.context import Context
-from labctl.errors import NotReadyError, RefusedError
-from labctl.isolation import Isolation
-from labctl.plan import execute
-from labctl.report import TraceReport
-from labctl.status import report_on
+from labctl.host import http_probe
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import NotReadyError, RefusedError
+from labctl.model.reports import TraceReport
+from labctl.plans import up
+from labctl.plans.plan import execute
 
 SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
 
 @pytest.fixture
-def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, web.Answer]) -> Context:  # noqa: ARG001 - it answers
+def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
     """A lab that was brought up, and whose address a node announces."""
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
     told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[2], "serviceName": SERVICE[3]}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
     cluster.objects[SERVICE]["metadata"]["annotations"] = {"metallb.io/ip-allocated-from-pool": "demo"}
@@ -83,20 +85,20 @@ def test_a_node_that_is_not_ready_is_a_problem(well: Context, cluster: FakeClust
     assert _problem(well) == ("node-not-ready", "node demo-worker-1 is not Ready: Kubelet stopped posting")
 
 
-def test_an_app_that_does_not_answer_is_a_problem(well: Context, machine: dict[str, web.Answer]) -> None:
-    machine["my-app.local"] = web.Answer(None, failure="no answer: timed out")
+def test_an_app_that_does_not_answer_is_a_problem(well: Context, machine: dict[str, http_probe.Answer]) -> None:
+    machine["my-app.local"] = http_probe.Answer(None, failure="no answer: timed out")
 
     assert _problem(well) == ("no-answer", "http://my-app.local: no answer: timed out")
     assert report_on(well)["apps"][0]["http"] is None
 
 
 def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
-    context: Context, watched: Watched, machine: dict[str, web.Answer]
+    context: Context, watched: Watched, machine: dict[str, http_probe.Answer]
 ) -> None:
     resting = replace(context.lab, apps=(replace(context.lab.apps[0], replicas=0),))
     asked = with_doors(replace(context, lab=resting), context.provider, context.cluster, context.bundle)
-    machine["my-app.local"] = web.Answer(503)
-    execute(steps.up(isolated=False), asked, watched)
+    machine["my-app.local"] = http_probe.Answer(503)
+    execute(up.up(isolated=False), asked, watched)
 
     report = report_on(asked)
 
@@ -228,7 +230,7 @@ def test_nothing_is_asked_for_while_no_node_runs(
     well: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     provider.nodes.clear()
-    monkeypatch.setattr(web, "get", lambda hostname: pytest.fail(f"{hostname} was asked for"))
+    monkeypatch.setattr(http_probe, "get", lambda hostname: pytest.fail(f"{hostname} was asked for"))
 
     report = report_on(well)
 

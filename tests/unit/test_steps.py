@@ -13,19 +13,22 @@ from fake_trace import hop
 from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, owned_by, ready_node, with_doors
 from recorded_machine import Recorded
 
-from labctl import assembly, hosts_steps, preflight, record, steps, teardown, trace, verify, web
-from labctl.bundle.build import recipe_id
+from labctl import trace
+from labctl.bundle.build.build import recipe_id
 from labctl.bundle.format import write as describe
-from labctl.config import from_values
+from labctl.config import from_values, saved_lab
 from labctl.context import Context
-from labctl.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
-from labctl.events import Say
-from labctl.isolation import Isolation
-from labctl.plan import Outcome, execute
-from labctl.process import Finished
-from labctl.providers import Trouble
-from labctl.report import TraceReport
-from labctl.wait import seldom, until
+from labctl.doctor import preflight
+from labctl.host import http_probe, lab_folder
+from labctl.host.process import Finished
+from labctl.host.wait import seldom, until
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
+from labctl.model.events import Say
+from labctl.model.reports import TraceReport
+from labctl.plans import assembly, hosts_steps, teardown, up, verify
+from labctl.plans.plan import Outcome, execute
+from labctl.providers.protocol import Trouble
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
@@ -38,7 +41,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits take no time; returns how long each pause would have been."""
     pauses: list[float] = []
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
-    for module in (steps, assembly, verify):
+    for module in (up, assembly, verify):
         clock = partial(sum, pauses)
         monkeypatch.setattr(module, "until", partial(until, clock=clock, sleep=pauses.append, interval=1.0))
         monkeypatch.setattr(module, "seldom", partial(seldom, clock=clock), raising=False)
@@ -51,7 +54,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchanged(
     context: Context, watched: Watched, hosts_file: Path
 ) -> None:
-    plan = steps.up(isolated=False)
+    plan = up.up(isolated=False)
 
     assert execute(plan, context, watched)
     assert f"{ADDRESS} my-app.local" in hosts_file.read_text()
@@ -63,24 +66,24 @@ def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchang
 
 
 def test_the_order_of_up_and_where_its_steps_happen() -> None:
-    names = {step.name: step.inside for step in steps.up(isolated=True)}
+    names = {step.name: step.inside for step in up.up(isolated=True)}
 
     outside = ["preflight", "bundle", "isolation"]
     assert list(names) == [*outside, "render", "boot", "cluster", "metallb", "ingress", "apps", "hosts", "verify"]
     assert [name for name, inside in names.items() if not inside] == outside
-    assert [step.name for step in steps.up(isolated=False)] == [name for name in names if name != "isolation"]
+    assert [step.name for step in up.up(isolated=False)] == [name for name in names if name != "isolation"]
 
 
 def test_up_repairs_what_was_edited_or_deleted_by_hand(
     context: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
     service = cluster.objects["v1", "Service", "ingress-nginx", "ingress-nginx-controller"]
     service["spec"]["type"] = "ClusterIP"
     cluster.delete("apps/v1", "Deployment", "my-app", "default")
 
     again = Watched()
-    execute(steps.up(isolated=False), context, again)
+    execute(up.up(isolated=False), context, again)
 
     assert {event.step for event in again.events if event.changed} == {"ingress", "apps"}
     repaired = cluster.get("v1", "Service", "ingress-nginx-controller", "ingress-nginx")
@@ -94,10 +97,10 @@ def test_up_repairs_what_was_edited_or_deleted_by_hand(
 def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_done(
     context: Context, watched: Watched
 ) -> None:
-    record.write(context.folder, record.Record(lab(network="192.168.60.0/24"), isolated=False))
+    saved_lab.write(context.folder, saved_lab.Record(lab(network="192.168.60.0/24"), isolated=False))
 
     with pytest.raises(UsageError, match=r"192\.168\.60\.0/24") as raised:
-        steps.check_machine(context, watched.say)
+        up.check_machine(context, watched.say)
 
     assert raised.value.id == "lab-differs"
 
@@ -110,15 +113,15 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
     monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, files={"/proc/net/route": routes}))
 
     with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 by vboxnet0"):
-        steps.check_machine(context, watched.say)
+        up.check_machine(context, watched.say)
 
-    record.write(context.folder, record.Record(context.lab, isolated=False))
-    assert not steps.check_machine(context, watched.say).changed
+    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    assert not up.check_machine(context, watched.say).changed
 
 
 def test_the_choice_of_a_pool_is_told(context: Context, watched: Watched) -> None:
     chosen = replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free")
-    told = steps.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.say)
+    told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.say)
 
     assert told.text == "pool 192.168.56.31-192.168.56.99: free"
 
@@ -142,7 +145,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
     bundles: str,
 ) -> None:
     monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
-    monkeypatch.setattr(steps, "build", lambda *_arguments: pytest.fail("built"))
+    monkeypatch.setattr(up, "build", lambda *_arguments: pytest.fail("built"))
     bundle_folder = context.bundle_folder if bundles == "given" else None
     if bundles != "none":
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
@@ -150,14 +153,14 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
         describe(replace(context.bundle, folder=folder, id=folder.name))
     asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
 
-    for step in (steps.check_machine, steps.choose_bundle, steps.render):
+    for step in (up.check_machine, up.choose_bundle, up.render):
         with pytest.raises(MissingError) as caught:
             step(asked, watched.say)
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
         assert instead in caught.value.message + caught.value.hint
         assert "--bundle" in caught.value.hint
 
-    assert record.read(context.folder) is None
+    assert saved_lab.read(context.folder) is None
 
 
 def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context: Context, watched: Watched) -> None:
@@ -170,7 +173,7 @@ def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context
     describe(replace(context.bundle, folder=folder, id=folder.name, versions=older))
     asked = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
 
-    steps.check_machine(asked, watched.say)
+    up.check_machine(asked, watched.say)
 
     assert asked.bundle.folder == folder
 
@@ -185,16 +188,16 @@ def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
     isolated = replace(context, isolated=True)
 
     with pytest.raises(KeyboardInterrupt):
-        steps.isolate(isolated, watched.say)
+        up.isolate(isolated, watched.say)
 
-    assert record.read(context.folder) == record.Record(context.lab, isolated=True)
+    assert saved_lab.read(context.folder) == saved_lab.Record(context.lab, isolated=True)
 
 
 # bundle and render
 
 
 def test_a_bundle_is_verified_once(context: Context, watched: Watched) -> None:
-    first, second = (steps.choose_bundle(context, watched.say) for _ in range(2))
+    first, second = (up.choose_bundle(context, watched.say) for _ in range(2))
 
     assert first.text == "kubernetes-1.37.2, checksums verified"
     assert second.text == "kubernetes-1.37.2"
@@ -205,20 +208,20 @@ def test_a_bundle_is_made_where_there_is_none(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Path] = []
-    monkeypatch.setattr(steps, "build", lambda cache, _say: made.append(cache))
+    monkeypatch.setattr(up, "build", lambda cache, _say: made.append(cache))
     bundleless = replace(context, bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
-    assert steps.choose_bundle(bundleless, watched.say).changed
+    assert up.choose_bundle(bundleless, watched.say).changed
     assert made == [context.cache]
 
 
 def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:
-    assert steps.render(context, watched.say).changed
-    assert not steps.render(context, watched.say).changed
+    assert up.render(context, watched.say).changed
+    assert not up.render(context, watched.say).changed
 
     (context.folder / "Vagrantfile").unlink()
-    assert steps.render(context, watched.say).changed
+    assert up.render(context, watched.say).changed
 
 
 # boot
@@ -237,7 +240,7 @@ def test_only_absent_nodes_are_booted(
 ) -> None:
     provider.nodes = running
 
-    outcome = steps.boot(context, watched.say)
+    outcome = up.boot(context, watched.say)
 
     assert provider.booted == booted
     assert provider.systems == [context.node_image] * len(booted)
@@ -253,12 +256,12 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
 ) -> None:
     cluster.refusals = [UNREACHABLE, UNREACHABLE]
 
-    outcome = steps.await_cluster(rendered, watched.say)
+    outcome = up.await_cluster(rendered, watched.say)
 
     assert outcome.changed, "the control plane is marked as one"
     assert outcome.text == "2 nodes Ready"
     assert len(instant) == 2
-    assert not steps.await_cluster(rendered, watched.say).changed
+    assert not up.await_cluster(rendered, watched.say).changed
 
 
 @pytest.mark.parametrize(
@@ -287,7 +290,7 @@ def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
     }
     cluster.put("v1", "Pod", "my-app-1", "default", spec={"nodeName": "demo-worker-1"}, status=status)
 
-    steps.await_cluster(rendered, watched.say)
+    up.await_cluster(rendered, watched.say)
 
     assert len(instant) == looks
 
@@ -299,7 +302,7 @@ def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(0, "active\n", ()))
 
     with pytest.raises(NotReadyError) as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.id == "api-unreachable"
     assert "labctl --name demo resume" in raised.value.hint
@@ -313,7 +316,7 @@ def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_line
     provider.lines = ("labctl: starting the control plane", "kubeadm: no space left")
 
     with pytest.raises(NotReadyError, match=r"https://192\.168\.56\.10:6443 was not ready") as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-not-ready"
     assert raised.value.details[-1] == "demo-control-plane: kubeadm: no space left"
@@ -327,7 +330,7 @@ def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
     provider.lines = ("{node} gave up waiting",)
 
     with pytest.raises(NotReadyError, match="demo-worker-1: it has not joined") as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.details == ("demo-worker-1: demo-worker-1 gave up waiting",)
     assert any(text.startswith("waiting for demo-worker-1") for text in watched.texts)
@@ -342,7 +345,7 @@ def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
     provider.lines = ("Failed to allocate manager object",)
 
     with pytest.raises(ProviderError, match=r"demo-control-plane.*Exited \(255\)") as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-exited"
     assert raised.value.details == ("demo-control-plane: Failed to allocate manager object",)
@@ -356,7 +359,7 @@ def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
     provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="demo-worker-1: Exited (255)")}
 
     with pytest.raises(ProviderError) as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert (raised.value.id, raised.value.details) == ("node-exited", ())
     assert "fs.inotify.max_user_instances" in raised.value.hint
@@ -370,7 +373,7 @@ def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
     provider.lines = ("write /var/lib/x: no space left on device",)
 
     with pytest.raises(ProviderError, match=r"demo-worker-1 has ended: the disk is full") as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-exited"
     assert "df -h" in raised.value.hint
@@ -384,7 +387,7 @@ def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_
     provider.lines = ("{node}: kubeadm: unheard of",)
 
     with pytest.raises(NotReadyError, match="demo-worker-1 cannot assemble itself") as raised:
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-not-assembled"
     assert raised.value.details == ("demo-worker-1: demo-worker-1: kubeadm: unheard of",)
@@ -398,7 +401,7 @@ def test_a_refusal_of_the_api_is_not_waited_out(
     cluster.refusals = [RefusedError("Kubernetes refused GET /readyz: Unauthorized", id="kubernetes-refused")]
 
     with pytest.raises(RefusedError):
-        steps.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.say)
 
     assert not instant
 
@@ -411,7 +414,7 @@ def test_metallb_waits_until_its_webhook_answers(
 ) -> None:
     cluster.dry_run_refusals = [WEBHOOK, WEBHOOK, WEBHOOK]
 
-    outcome = steps.apply_metallb(rendered, watched.say)
+    outcome = up.apply_metallb(rendered, watched.say)
 
     assert outcome.changed
     assert outcome.text == "pool 192.168.56.100-192.168.56.110"
@@ -425,7 +428,7 @@ def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
     cluster.dry_run_refusals = [WEBHOOK] * 1000
 
     with pytest.raises(NotReadyError, match=r"MetalLB's webhook was not ready after 120 s: .*failed calling webhook"):
-        steps.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.say)
 
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
 
@@ -442,7 +445,7 @@ def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
     cluster.put("v1", "Pod", "controller-1", "metallb-system", metadata=labels, status=status)
 
     with pytest.raises(NotReadyError, match="image metallb:1") as raised:
-        steps.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.say)
 
     assert raised.value.id == "image-not-pullable"
     assert len(instant) <= 3
@@ -465,8 +468,8 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 
 
 def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
-    assert steps.apply_ingress(rendered, watched.say).text == f"traefik at {ADDRESS}"
-    assert not steps.apply_ingress(rendered, watched.say).changed
+    assert up.apply_ingress(rendered, watched.say).text == f"traefik at {ADDRESS}"
+    assert not up.apply_ingress(rendered, watched.say).changed
 
 
 def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
@@ -514,7 +517,7 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
         cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
     with pytest.raises(NotReadyError, match=r"ingress-nginx/ingress-nginx-controller.*no available IPs"):
-        steps.apply_ingress(rendered, watched.say)
+        up.apply_ingress(rendered, watched.say)
 
 
 # apps
@@ -525,9 +528,9 @@ def test_an_app_is_applied_once_the_webhook_of_its_ingress_lets_it_in(
 ) -> None:
     cluster.refusals = [WEBHOOK, WEBHOOK]
 
-    assert steps.apply_apps(rendered, watched.say).changed
+    assert up.apply_apps(rendered, watched.say).changed
     assert len(instant) == 2
-    assert not steps.apply_apps(rendered, watched.say).changed
+    assert not up.apply_apps(rendered, watched.say).changed
 
 
 def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_only_labctls(
@@ -539,12 +542,12 @@ def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_onl
         cluster.put(api_version, kind, "old-app", "default", metadata={"labels": labels, "managedFields": APPLIED})
         cluster.put(api_version, kind, "the-users", "default")
         cluster.put(api_version, kind, "a-copy", "default", metadata={"labels": labels, "managedFields": COPIED})
-    steps.apply_apps(rendered, watched.say)
+    up.apply_apps(rendered, watched.say)
 
     names = {name for _, kind, namespace, name in cluster.objects if namespace == "default"}
     assert names == {"my-app", "the-users", "a-copy"}
     assert "removed Ingress/old-app, Service/old-app, Deployment/old-app" in watched.texts
-    assert not steps.apply_apps(rendered, watched.say).changed
+    assert not up.apply_apps(rendered, watched.say).changed
 
 
 @pytest.mark.parametrize(
@@ -557,7 +560,7 @@ def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_
     before = copy.deepcopy(cluster.objects)
 
     with pytest.raises(RefusedError, match=f"{kind} default/my-app") as raised:
-        steps.apply_apps(rendered, watched.say)
+        up.apply_apps(rendered, watched.say)
 
     assert raised.value.id == "object-not-ours"
     assert cluster.objects == before
@@ -570,7 +573,7 @@ def test_a_webhook_of_another_controller_is_removed_if_labctl_made_it(
     webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
     cluster.put(*webhook, metadata={"managedFields": globals()[managers]})
 
-    steps.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
 
     assert (cluster.get(*webhook) is not None) is left
 
@@ -599,22 +602,22 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     rendered: Context,
     watched: Watched,
     cluster: FakeCluster,
-    machine: dict[str, web.Answer],
+    machine: dict[str, http_probe.Answer],
     instant: list[float],
     *,
     status: int,
     updated: int,
     is_borne: bool,
 ) -> None:
-    steps.apply_ingress(rendered, watched.say)
-    steps.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
+    up.apply_apps(rendered, watched.say)
     counts = cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]
     counts.update(readyReplicas=1, updatedReplicas=updated)
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
     containers = {"containerStatuses": [{"image": "example.com/shop:9", "state": waiting}]}
     labels = {"labels": {"app.kubernetes.io/name": "my-app"}, **owned_by("my-app")}
     cluster.put("v1", "Pod", "my-app-1", "default", metadata=labels, status=containers)
-    machine["my-app.local"] = web.Answer(status)
+    machine["my-app.local"] = http_probe.Answer(status)
 
     if is_borne:
         assert not verify.verify(rendered, watched.say).changed
@@ -627,11 +630,11 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
 
 
 def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
-    rendered: Context, watched: Watched, machine: dict[str, web.Answer]
+    rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer]
 ) -> None:
-    steps.apply_ingress(rendered, watched.say)
-    steps.apply_apps(rendered, watched.say)
-    machine["my-app.local"] = web.Answer(503)
+    up.apply_ingress(rendered, watched.say)
+    up.apply_apps(rendered, watched.say)
+    machine["my-app.local"] = http_probe.Answer(503)
 
     with pytest.raises(NotReadyError, match=r"http://my-app\.local does not become ready: response: HTTP 503") as late:
         verify.verify(rendered, watched.say)
@@ -644,8 +647,8 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
 def test_what_does_not_go_by_itself_ends_the_wait_soon(
     rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
 ) -> None:
-    steps.apply_ingress(rendered, watched.say)
-    steps.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
+    up.apply_apps(rendered, watched.say)
     shadowed: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("name", "hosts-entry-shadowed", "line 1")]}
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: shadowed)
 
@@ -660,8 +663,8 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
 def test_an_app_whose_name_is_missing_is_reached_at_its_address(
     rendered: Context, watched: Watched, hosts_file: Path
 ) -> None:
-    steps.apply_ingress(rendered, watched.say)
-    steps.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
+    up.apply_apps(rendered, watched.say)
     hosts_file.write_text("127.0.0.1 localhost\n")
 
     assert "at the lab's address" in verify.verify(rendered, watched.say).text
@@ -669,14 +672,18 @@ def test_an_app_whose_name_is_missing_is_reached_at_its_address(
 
 
 def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
-    context: Context, watched: Watched, machine: dict[str, web.Answer], cluster: FakeCluster, instant: list[float]
+    context: Context,
+    watched: Watched,
+    machine: dict[str, http_probe.Answer],
+    cluster: FakeCluster,
+    instant: list[float],
 ) -> None:
     app = context.lab.apps[0]
     resting = replace(app, name="rests", hostname="rests.local", replicas=0)
     asked = replace(context, lab=replace(context.lab, apps=(app, resting)))
-    machine["rests.local"] = web.Answer(503)
+    machine["rests.local"] = http_probe.Answer(503)
 
-    execute(steps.up(isolated=False), with_doors(asked, context.provider, cluster, context.bundle), watched)
+    execute(up.up(isolated=False), with_doors(asked, context.provider, cluster, context.bundle), watched)
 
     assert cluster.objects["apps/v1", "Deployment", "default", "rests"]["spec"]["replicas"] == 0
     assert watched.events[-1].text.startswith("1 of 2 apps answer by name; rests ")
@@ -690,11 +697,11 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
     context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path
 ) -> None:
     before = hosts_file.read_bytes()
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
     context.log.write_text("what Vagrant said\n")
     context.log.with_name("log.1").write_text("what it said before\n")
 
-    assert execute(steps.destroy(purge=False), context, watched)
+    assert execute(up.destroy(purge=False), context, watched)
 
     assert not provider.nodes
     assert hosts_file.read_bytes() == before
@@ -702,20 +709,20 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
 
 
 def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Watched, tmp_path: Path) -> None:
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
     (tmp_path / "elsewhere").mkdir()
     (context.folder / "link").symlink_to(tmp_path / "elsewhere")
 
-    execute(steps.destroy(purge=True), context, watched)
+    execute(up.destroy(purge=True), context, watched)
 
     assert not context.folder.exists()
     assert (tmp_path / "elsewhere").is_dir()
 
 
 def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
-    execute(steps.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), context, watched)
 
-    execute(steps.destroy(purge=True), context, watched)
+    execute(up.destroy(purge=True), context, watched)
 
     assert not context.folder.exists()
 
@@ -728,7 +735,7 @@ def test_the_nodes_of_an_isolated_lab_go_with_its_engine_which_need_not_run(
     monkeypatch.setattr(Isolation, "remove", _noting(acts, "remove"))
     provider.nodes = {"demo-control-plane"}
 
-    execute(steps.destroy(purge=True), _isolated(context), watched)
+    execute(up.destroy(purge=True), _isolated(context), watched)
 
     assert acts == ["remove"]
     assert provider.nodes
@@ -755,9 +762,9 @@ def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
 ) -> None:
     provider.nodes = {node.name for node in context.lab.nodes}
 
-    assert execute(steps.halt(), context, watched)
+    assert execute(up.halt(), context, watched)
     assert not provider.nodes
-    assert not execute(steps.halt(), context, watched)
+    assert not execute(up.halt(), context, watched)
 
 
 @pytest.mark.parametrize("power_cut", [True, False])
@@ -766,7 +773,7 @@ def test_one_node_stops_and_the_others_run_on(
 ) -> None:
     control_plane, worker = context.lab.nodes
     provider.nodes = {control_plane.name, worker.name}
-    plan = steps.halt_some([worker], power_cut=power_cut)
+    plan = up.halt_some([worker], power_cut=power_cut)
 
     assert execute(plan, context, watched)
     assert provider.nodes == {control_plane.name}
@@ -782,7 +789,7 @@ def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
     monkeypatch.setattr(Isolation, "halt", _noting(acts, "halt"))
     provider.nodes = {"demo-control-plane"}  # nobody can be asked about it
 
-    execute(steps.halt(), _isolated(context), watched)
+    execute(up.halt(), _isolated(context), watched)
 
     assert acts == ["halt"]
     assert provider.nodes
@@ -794,13 +801,13 @@ def test_the_record_is_the_last_file_of_a_lab_to_go(
 ) -> None:
     left: list[set[str]] = []
     monkeypatch.setattr(
-        teardown, "reached", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
+        lab_folder, "reached", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
     )
 
-    execute(steps.destroy(purge=purge), rendered, watched)
+    execute(up.destroy(purge=purge), rendered, watched)
 
-    assert all(record.FILE_NAME in names for names in left)
-    assert left[-1] == {record.FILE_NAME}
+    assert all(lab_folder.RECORD in names for names in left)
+    assert left[-1] == {lab_folder.RECORD}
     assert rendered.folder.exists() != purge
 
 
@@ -813,7 +820,7 @@ def test_a_lab_of_several_apps_and_no_worker_comes_up_too(
     vars(several).update(provider=context.provider, cluster=cluster, bundle=context.bundle)
     cluster.put("v1", "Node", "demo-control-plane", **ready_node(several.lab.control_plane))
 
-    execute(steps.up(isolated=False), several, watched)
+    execute(up.up(isolated=False), several, watched)
 
     assert hosts_file.read_text().count(ADDRESS) == 2
     deployment = cluster.get("apps/v1", "Deployment", "one", "default")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from labctl.tool_environment import environment, forget_engine
+from labctl.host.tool_environment import environment, forget_engine
 
 LEAKS = {
     "VAGRANT_CWD": "/home/user/project",

@@ -14,19 +14,21 @@ from typing import Any
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
-from labctl import trace, unready
+from labctl import trace
+from labctl.cluster import unready
 from labctl.context import Context
-from labctl.errors import LabError, NotReadyError, RefusedError, UsageError
-from labctl.isolation import Isolation
-from labctl.neighbours import Neighbour, Route
-from labctl.report import HopReport, TraceReport
-from labctl.trace import access_log, trail
-from labctl.trace.client import Client, HostsLine
-from labctl.trace.exchange import Exchange, Line
-from labctl.trace.filters import Ruleset
-from labctl.trace.knock import Knock
+from labctl.host.arp import Neighbour, Route
+from labctl.host.http_probe import HTTP, Address
+from labctl.isolation.isolation import Isolation
+from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageError
+from labctl.model.reports import HopReport, TraceReport
+from labctl.trace import trail
+from labctl.trace.probes import access_log
+from labctl.trace.probes.client import Client, HostsLine
+from labctl.trace.probes.exchange import Exchange, Line
+from labctl.trace.probes.filters import Ruleset
+from labctl.trace.probes.knock import Knock
 from labctl.trace.trail import SHORTEST, Trail, target
-from labctl.web import HTTP, Address
 
 Key = tuple[str, str, str, str]
 """apiVersion, kind, namespace and name."""

@@ -7,8 +7,8 @@ import time
 import pytest
 from fakes import FakeCluster
 
-from labctl.errors import RefusedError
-from labctl.trace.access_log import LogSearch, Record, parse, search
+from labctl.model.errors import RefusedError
+from labctl.trace.probes.access_log import LogSearch, Record, parse, search
 
 TRAEFIK = (
     '192.168.56.1 - - [26/Nov/2026:00:11:40 +0000] "GET / HTTP/1.1" {} 615 "-" "labctl-trace-f6e1c477" 3 "{}" "{}" 1ms'

@@ -11,8 +11,11 @@ from typing import Any, cast
 import pytest
 from fakes import ADDRESS, FakeCluster, lab
 
-from labctl.ingress import CONTROLLERS
-from labctl.trace import hops, no_address, pools, requested, selectors
+from labctl.cluster import selectors
+from labctl.render.ingress import CONTROLLERS
+from labctl.trace.address import address as address_hop
+from labctl.trace.address import no_address
+from labctl.trace.metallb import pools, requested
 from labctl.trace.problem import BROKEN, WARNING, ProblemError
 from labctl.trace.trail import Trail
 
@@ -399,7 +402,7 @@ def test_an_address_that_is_not_as_it_should_be(name: str) -> None:
     row.breaks(cluster)
 
     with pytest.raises(ProblemError) as raised:
-        hops.address(_trail(cluster, row.address))
+        address_hop.address(_trail(cluster, row.address))
     problem = raised.value
     assert (problem.cause, problem.state) == (row.cause, row.state)
     assert problem.commands == row.commands
@@ -426,7 +429,7 @@ def test_an_address_that_is_as_it_should_be(name: str) -> None:
     cluster = Cluster(ADDRESS)
     FINE[name](cluster)
     owned = cluster.objects["v1", "Service", NAMESPACE, NAME]["status"]["loadBalancer"]["ingress"][0]["ip"]
-    evidence = hops.address(_trail(cluster, owned))
+    evidence = address_hop.address(_trail(cluster, owned))
 
     assert (evidence["address"], evidence["service"]) == (owned, f"{NAMESPACE}/{NAME}")
     assert evidence["shared_with"] == (["default/x"] if name == "a shared address" else [])
@@ -437,7 +440,7 @@ def test_an_address_of_ipv6_beside_it_is_fine() -> None:
     cluster = Cluster(ADDRESS).pool("six", addresses=["fd00::/64", "fd01::1-fd01::9"])
     cluster.objects["v1", "Service", NAMESPACE, NAME]["status"]["loadBalancer"]["ingress"].insert(0, {"ip": "fd00::1"})
 
-    assert hops.address(_trail(cluster, ADDRESS))["pool"] == "demo"
+    assert address_hop.address(_trail(cluster, ADDRESS))["pool"] == "demo"
 
 
 def test_who_wrote_an_address_that_is_in_no_pool_is_told() -> None:
@@ -446,7 +449,7 @@ def test_who_wrote_an_address_that_is_in_no_pool_is_told() -> None:
     cluster.objects["v1", "Service", NAMESPACE, NAME]["metadata"]["managedFields"] = written
 
     with pytest.raises(ProblemError, match="klipper") as raised:
-        hops.address(_trail(cluster, "192.168.56.99"))
+        address_hop.address(_trail(cluster, "192.168.56.99"))
     assert raised.value.cause == "address-not-in-pool"
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS
 
-from labctl import hosts, neighbours
-from labctl.neighbours import Route
-from labctl.process import Finished
-from labctl.trace import client, knock
-from labctl.trace.client import Client, HostsLine
-from labctl.trace.knock import Knock
+from labctl.host import arp
+from labctl.host import hosts_file as hosts
+from labctl.host.arp import Route
+from labctl.host.process import Finished
+from labctl.trace.probes import client, knock
+from labctl.trace.probes.client import Client, HostsLine
+from labctl.trace.probes.knock import Knock
 
 HOST = "my-app.local"
 OURS = IPv4Address(ADDRESS)
@@ -120,7 +121,7 @@ def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, r
         asked.append(line)
         return Finished(0, said, ())
 
-    monkeypatch.setattr(neighbours, "run", answer)
+    monkeypatch.setattr(arp, "run", answer)
 
     assert Client().route(OURS) == route
     assert asked == [["ip", "-j", "-4", "route", "get", ADDRESS]]
@@ -128,7 +129,7 @@ def test_the_kernels_route_is_read(monkeypatch: pytest.MonkeyPatch, said: str, r
 
 def test_a_network_that_cannot_be_reached_has_no_route(monkeypatch: pytest.MonkeyPatch) -> None:
     refusal = Finished(2, "", ("RTNETLINK answers: Network is unreachable",))
-    monkeypatch.setattr(neighbours, "run", lambda _line: refusal)
+    monkeypatch.setattr(arp, "run", lambda _line: refusal)
 
     assert Client().route(OURS) is None
 
@@ -147,6 +148,6 @@ def test_an_address_that_nobody_has_is_silent_however_soon_the_kernel_says_so(
 ) -> None:
     asked = ip_address(address)
     monkeypatch.setattr(knock, "knock", lambda *_arguments: {asked: Knock("unreachable", "No route to host")})
-    monkeypatch.setattr(neighbours, "route", lambda _address: route)
+    monkeypatch.setattr(arp, "route", lambda _address: route)
 
     assert Client().knock([asked], 1.0) == {asked: Knock(outcome, "No route to host")}  # type: ignore[arg-type]

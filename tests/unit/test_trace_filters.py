@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from labctl.trace import filters
-from labctl.trace.filters import Stop
-from labctl.trace.packets import Packet
+from labctl.trace.probes import filters
+from labctl.trace.probes.filters import Stop
+from labctl.trace.probes.packets import Packet
 
 MACHINE, ADDRESS = IPv4Address("192.168.56.1"), IPv4Address("192.168.56.100")
 PACKET = Packet(MACHINE, ADDRESS, None, 80, None, "br-demo", "new")

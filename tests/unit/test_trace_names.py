@@ -11,15 +11,16 @@ from types import MappingProxyType
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
-from labctl import paths, record
+from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.errors import NotReadyError
-from labctl.trace import absence, hosts_edits, names, nsswitch, surroundings
-from labctl.trace.client import RESOLVE_SECONDS, Client
-from labctl.trace.knock import Knock
+from labctl.host import lab_folder, paths
+from labctl.host.http_probe import HTTP, Address
+from labctl.model.errors import NotReadyError
+from labctl.trace.name import absence, hosts_edits, name, nsswitch, surroundings
+from labctl.trace.probes.client import RESOLVE_SECONDS, Client
+from labctl.trace.probes.knock import Knock
 from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
-from labctl.web import HTTP, Address
 
 HOST = "my-app.local"
 BLOCK = f"# BEGIN labctl demo\n{ADDRESS} {HOST}\n# END labctl demo\n"
@@ -56,7 +57,7 @@ class Machine(Client):
         return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
-        assert 0 < seconds <= names.KNOCK_SECONDS
+        assert 0 < seconds <= name.KNOCK_SECONDS
         self.knocked += [f"{address}:{port}" for address in addresses]
         return {each: Knock(self.knocks.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
 
@@ -82,7 +83,7 @@ def machine(trail: Trail) -> Machine:
 
 def problem(trail: Trail) -> ProblemError:
     with pytest.raises(ProblemError) as caught:
-        names.name(trail)
+        name.name(trail)
     return caught.value
 
 
@@ -167,9 +168,9 @@ def test_a_name_that_the_lab_does_not_serve_is_somebody_elses_and_nothing_is_to_
 ) -> None:
     lab = trail.context.lab
     shop = replace(lab, name="third", apps=(replace(lab.apps[0], hostname="shop.local"),))
-    record.write(paths.state("third"), record.Record(shop, isolated=True))
+    saved_lab.write(paths.state("third"), saved_lab.Record(shop, isolated=True))
     (paths.state("damaged")).mkdir()
-    (paths.state("damaged") / record.FILE_NAME).write_text("{")
+    (paths.state("damaged") / lab_folder.RECORD).write_text("{")
     trail.client.hosts.write_text(f"127.0.0.1 localhost\n# BEGIN labctl second\n192.168.56.102 wiki.local\n{BLOCK}")
     machine(trail).found = found
 
@@ -201,7 +202,7 @@ def test_while_the_api_is_away_an_address_of_the_pool_is_right(
     machine(trail).found = found
 
     if told is None:
-        assert names.name(trail)["address"] == ADDRESS
+        assert name.name(trail)["address"] == ADDRESS
     else:
         seen = problem(trail)
         assert (seen.state, seen.cause) == told[:2]
@@ -293,7 +294,7 @@ def test_a_proxy_that_would_take_the_name_is_a_warning(
     machine(trail).environment = environment
 
     if told is None:
-        assert names.name(trail)["address"] == ADDRESS
+        assert name.name(trail)["address"] == ADDRESS
         return
     seen = problem(trail)
     assert (seen.state, seen.cause) == ("warning", "proxy-in-the-way")
@@ -311,7 +312,7 @@ def test_what_runs_in_the_network_of_a_lab_bypasses_the_proxy(trail: Trail) -> N
     machine(trail).environment = {"http_proxy": "http://127.0.0.1:9"}
     trail.context = isolated(trail)
 
-    assert names.name(trail)["address"] == ADDRESS
+    assert name.name(trail)["address"] == ADDRESS
 
 
 @pytest.mark.parametrize(
@@ -342,7 +343,7 @@ def test_a_file_that_not_everybody_may_read_is_a_warning(trail: Trail) -> None:
 def test_a_name_of_another_resolver_needs_no_file(trail: Trail) -> None:
     trail.client.hosts.unlink()
 
-    assert names.name(trail)["source"].startswith("the system's resolver")
+    assert name.name(trail)["source"].startswith("the system's resolver")
     machine(trail).found = ()
     assert problem(trail).commands == (f"echo '{ADDRESS} {HOST}' | tee -a {trail.hosts}",)
 

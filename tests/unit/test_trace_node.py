@@ -12,16 +12,17 @@ import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
 from labctl.context import Context
-from labctl.errors import NotReadyError, ProviderError
-from labctl.neighbours import Neighbour, Route
-from labctl.process import Finished
-from labctl.trace import filters, kept_off, node, node_facts
-from labctl.trace.client import Client
-from labctl.trace.filters import Ruleset
-from labctl.trace.knock import CONNECTED, SILENT, Knock
+from labctl.host.arp import Neighbour, Route
+from labctl.host.http_probe import HTTP, Address
+from labctl.host.process import Finished
+from labctl.model.errors import NotReadyError, ProviderError
+from labctl.trace.node import kept_off, node, node_facts
+from labctl.trace.probes import filters
+from labctl.trace.probes.client import Client
+from labctl.trace.probes.filters import Ruleset
+from labctl.trace.probes.knock import CONNECTED, SILENT, Knock
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError
 from labctl.trace.trail import Trail
-from labctl.web import HTTP, Address
 
 OURS = IPv4Address(ADDRESS)
 CONTROL_PLANE, WORKER = IPv4Address("192.168.56.10"), IPv4Address("192.168.56.11")

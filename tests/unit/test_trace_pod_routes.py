@@ -15,8 +15,8 @@ from test_trace_response import REFUSED, came, late, own, response, say
 
 from labctl import trace
 from labctl.context import Context
-from labctl.process import Finished
-from labctl.trace.exchange import Exchange
+from labctl.host.process import Finished
+from labctl.trace.probes.exchange import Exchange
 
 world = test_trace.world
 A, B = "demo-worker-1", "demo-control-plane"

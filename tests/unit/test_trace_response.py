@@ -25,11 +25,11 @@ from test_trace import (
     World,
 )
 
-from labctl.errors import NotReadyError
-from labctl.report import HopReport
-from labctl.trace import direct
-from labctl.trace.exchange import Body, Exchange
-from labctl.trace.rules import ANNOTATION, API
+from labctl.model.errors import NotReadyError
+from labctl.model.reports import HopReport
+from labctl.trace.probes import direct
+from labctl.trace.probes.exchange import Body, Exchange
+from labctl.trace.rules.rules import ANNOTATION, API
 
 world = test_trace.world
 FIRST, SECOND = "my-app-1", "my-app-2"

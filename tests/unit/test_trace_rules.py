@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from fakes import FakeCluster
 
-from labctl.ingress import CONTROLLERS
-from labctl.trace import rules
-from labctl.trace.access_log import Record
-from labctl.trace.rules import ANNOTATION, API, CLASS_ANNOTATION, Match, Rules
+from labctl.render.ingress import CONTROLLERS
+from labctl.trace.probes.access_log import Record
+from labctl.trace.rules import rules
+from labctl.trace.rules.rules import ANNOTATION, API, CLASS_ANNOTATION, Match, Rules
 
 HOST = "my-app.local"
 BY_NAME = {controller.name: controller for controller in CONTROLLERS}

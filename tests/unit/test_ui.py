@@ -11,9 +11,9 @@ import pytest
 from golden_files import Golden
 
 from labctl import ui
-from labctl.errors import LabError, ProviderError
-from labctl.events import Event, HostsEntry
-from labctl.report import StatusReport
+from labctl.model.errors import LabError, ProviderError
+from labctl.model.events import Event, HostsEntry
+from labctl.model.reports import StatusReport
 from labctl.ui.progress import _RunningStep
 from labctl.ui.screen import ASCII, UNICODE, Output, one_line
 

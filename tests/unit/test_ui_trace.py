@@ -12,7 +12,7 @@ from fake_trace import hop as told
 from golden_files import Golden
 
 from labctl import ui
-from labctl.report import HopReport, TraceReport
+from labctl.model.reports import HopReport, TraceReport
 
 NAME = {"address": "192.168.56.100", "source": "/etc/hosts, line 3: 192.168.56.100 my-app.local", "milliseconds": 2.1}
 ADDRESS: dict[str, Any] = {

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 from fakes import FakeCluster, owned_by
 
-from labctl import observe, unready
-from labctl.errors import RefusedError
-from labctl.wait import Pending
+from labctl.cluster import state as cluster_state
+from labctl.cluster import unready
+from labctl.host.wait import Pending
+from labctl.model.errors import RefusedError
 
 LABELS = {"app": "shop"}
 STARTED = "2026-11-25T10:00:00Z"
@@ -55,7 +56,7 @@ def _event(cluster: FakeCluster, reason: str, message: str, pod: str = "shop-1",
 
 
 def _seen(cluster: FakeCluster) -> Pending:
-    pending = observe.rollout(cluster, "default", "shop")
+    pending = cluster_state.rollout(cluster, "default", "shop")
     assert pending is not None
     return pending
 
@@ -169,7 +170,7 @@ def test_a_part_of_the_lab_whose_probe_is_refused_is_only_slow(cluster: FakeClus
     _pod(cluster, containerStatuses=[_container(running={"startedAt": STARTED})])
     _event(cluster, "Unhealthy", REFUSED)
 
-    pending = observe.rollout(cluster, "default", "shop", is_app=False)
+    pending = cluster_state.rollout(cluster, "default", "shop", is_app=False)
 
     assert pending is not None
     assert (pending.id, pending.patience) == ("probe-fails", math.inf)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from labctl.errors import ExitCode, NotReadyError
-from labctl.wait import Pending, pending_while_unready, seldom, until
+from labctl.host.wait import Pending, pending_while_unready, seldom, until
+from labctl.model.errors import ExitCode, NotReadyError
 
 
 class FakeClock:

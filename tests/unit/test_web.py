@@ -8,9 +8,9 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from labctl import web
-from labctl.lab import AddressPool
-from labctl.web import Answer, get, get_within
+from labctl.host import http_probe
+from labctl.host.http_probe import Answer, get, get_within
+from labctl.model.lab import AddressPool
 
 POOL = AddressPool(IPv4Address("192.168.56.100"), IPv4Address("192.168.56.110"))
 OUTSIDE = f"which is outside the lab's pool {POOL}"
@@ -58,7 +58,7 @@ def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: t
 
     (made,) = connection.made
     assert made.target == ("my-app.local", 80)
-    assert made.timeout == web.ANSWER_SECONDS
+    assert made.timeout == http_probe.ANSWER_SECONDS
     assert made.closed
 
 

@@ -1,0 +1,76 @@
+"""Root filesystems made of Debian packages by mmdebstrap."""
+
+from __future__ import annotations
+
+import os
+import re
+import tarfile
+from pathlib import Path
+
+from labctl.host import process
+from labctl.bundle.images import EPOCH
+from labctl.bundle.build.ingredients import DebianPackages
+from labctl.model.errors import MissingError
+
+ROOTFS = Path(__file__).parent / "rootfs"
+"""labctl's own files for root filesystems."""
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+"""What Debian signs its packages with; other distributions have it in a package of its own."""
+
+HOOK = "LABCTL_HOOK"
+"""The variable that holds the text of mmdebstrap's hook."""
+
+_LISTING = "./usr/share/labctl/packages"
+"""Where the hooks note the version of every package."""
+
+
+def make_node(packages: DebianPackages, target: Path, architecture: str) -> None:
+    """Tar archive `target` is a node's root filesystem: the packages installed, and user `vagrant`, who may use sudo.
+
+    It has no identity: machine-id is empty, host name and SSH host keys are absent. Whoever boots it makes them.
+    Raises MissingError `tool-failed` when mmdebstrap fails.
+    """
+    _mmdebstrap(packages, target, architecture, "minbase", "customize", "node.sh")
+
+
+def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
+    """Tar archive `target` is the packages' files, not configured: what an image of one program needs. Raises as above."""
+    _mmdebstrap(packages, target, architecture, "extract", "extract", "image.sh")
+
+
+def write_listing(tar: Path, listing: Path) -> None:
+    """File `listing` has a line, `name version`, for every package in a root filesystem made here."""
+    with tarfile.open(tar) as archive:
+        member = archive.extractfile(_LISTING)
+        if member is None:
+            raise ValueError(f"{_LISTING} in {tar} is not a file")
+        listing.write_bytes(member.read())
+
+
+def upstream_versions(listing: Path) -> dict[str, str]:
+    """By package, the version without what Debian adds: `1.26.3` of `1:1.26.3-3+deb13u1`."""
+    versions = dict(line.split() for line in listing.read_text(encoding="utf-8").splitlines())
+    return {package: re.sub(r"^\d+:|-[^-]*$", "", version) for package, version in versions.items()}
+
+
+def _mmdebstrap(
+    packages: DebianPackages, target: Path, architecture: str, variant: str, moment: str, hook: str
+) -> None:
+    # Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook
+    # gets the script's text.
+    temporary = {"TMPDIR": str(target.parent)} if os.geteuid() == 0 else {}
+    process.check(
+        [
+            "mmdebstrap",
+            f"--architectures={architecture}",
+            f"--include={','.join(packages.names)}",
+            *(f"--dpkgopt={option}" for option in packages.left_out),
+            "--skip=output/dev",
+            f"--variant={variant}",
+            f'--{moment}-hook=eval "${HOOK}"',
+            packages.suite,
+            target,
+        ],
+        env={"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: (ROOTFS / hook).read_text(encoding="utf-8"), **temporary},
+        error=MissingError,
+    )

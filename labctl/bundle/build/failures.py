@@ -1,0 +1,60 @@
+"""What goes wrong while a bundle is built, in the words of its user."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from labctl.bundle.build.ingredients import Artefact
+from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
+from labctl.model.errors import LabError, MissingError
+from labctl.host.process import LAST_LINES
+
+
+def check_space(folder: Path, made: int) -> None:
+    """The disk has room for what is missing of a bundle whose first `made` bytes are there. Raises `disk-full`."""
+    if shutil.disk_usage(folder).free < SPACE - made:
+        raise _disk_full(folder)
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """What the disk refuses meanwhile is an expected failure: `disk-full` or `bundle-not-writable`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise _disk_full(folder) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise MissingError(
+                f"{error.filename or folder} cannot be written: {error.strerror}",
+                id="bundle-not-writable",
+                hint="Set XDG_CACHE_HOME to a folder that you may write to.",
+            ) from error
+        raise
+
+
+def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
+    """What a failure while making an artefact means to the user: `disk-full`, `bundle-build-failed`, or as it was."""
+    if error.id == "disk-full":
+        return _disk_full(folder)
+    if error.id not in {"tool-failed", "tool-not-started"}:
+        return error
+    return MissingError(
+        f"{artefact.path} of the bundle could not be made",
+        id="bundle-build-failed",
+        hint=f"{error.hint} `labctl bundle build` resumes.".lstrip(),
+        details=(error.message, *error.details[-LAST_LINES + 1 :]),
+    )
+
+
+def _disk_full(folder: Path) -> MissingError:
+    return MissingError(
+        f"the disk is too full to build a bundle in {folder.parent}: it takes {SPACE >> 30} GiB there,"
+        f" and up to {GO_CACHE_SPACE >> 30} GiB in Go's caches",
+        id="disk-full",
+        hint="Make space, then run `labctl bundle build` to resume.",
+    )

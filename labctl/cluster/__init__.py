@@ -1,0 +1,1 @@
+"""The Kubernetes API: the only door to it, and what the live cluster says."""

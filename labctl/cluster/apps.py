@@ -1,0 +1,52 @@
+"""Objects of apps in a cluster: which are labctl's, and removing those that are and are wanted no more."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
+
+from labctl.model.errors import RefusedError
+from labctl.model.lab import FIELD_MANAGER, Lab
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster, Manifest
+
+APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
+MANAGED = "app.kubernetes.io/managed-by=labctl"
+
+
+def is_labctls(found: Mapping[str, Any]) -> bool:
+    """Return whether labctl applied the object, by the API server's own record.
+
+    A label tells nothing: whoever copies an object copies its labels.
+    """
+    managers = found["metadata"].get("managedFields", [])
+    return any((each["manager"], each["operation"]) == (FIELD_MANAGER, "Apply") for each in managers)
+
+
+def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
+    """Return if none of the objects is there already, made by somebody else. Raises RefusedError `object-not-ours`."""
+    for manifest in manifests:
+        kind, metadata = manifest["kind"], manifest["metadata"]
+        name, namespace = metadata["name"], metadata.get("namespace")
+        found = cluster.get(manifest["apiVersion"], kind, name, namespace)
+        if found is not None and not is_labctls(found):
+            raise RefusedError(
+                f"{kind} {namespace}/{name} is in the cluster already, and labctl did not make it",
+                id="object-not-ours",
+                hint="Give the app another `name` in labctl.yaml; or, if nobody needs the object: "
+                f"`labctl exec -- kubectl -n {namespace} delete {kind.lower()} {name}`.",
+            )
+
+
+def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
+    """Remove what labctl applied for apps that the lab does not have; return each object as kind/name."""
+    names = {app.name for app in lab.apps}
+    return [
+        f"{kind}/{found['metadata']['name']}"
+        for api_version, kind in APP_KINDS
+        for found in cluster.list(api_version, kind, "default", MANAGED)
+        if found["metadata"]["name"] not in names
+        and is_labctls(found)
+        and cluster.delete(api_version, kind, found["metadata"]["name"], "default")
+    ]

@@ -1,0 +1,274 @@
+"""Cluster: the one door to the Kubernetes API (the only importer of the kubernetes client)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import config
+from kubernetes.client import ApiClient, Configuration
+from kubernetes.client.exceptions import ApiException
+from kubernetes.dynamic import DynamicClient
+from kubernetes.dynamic.exceptions import DynamicApiError, NotFoundError, ResourceNotFoundError
+from urllib3.exceptions import HTTPError
+from yaml import YAMLError
+
+from labctl.host import paths
+from labctl.host.failpoints import reached
+from labctl.model.errors import MissingError, NotReadyError, RefusedError
+from labctl.model.lab import FIELD_MANAGER
+
+Manifest = Mapping[str, Any]
+"""One Kubernetes object, as a mapping."""
+
+ANSWER_SECONDS = 10.0
+IMPATIENT_SECONDS = 1.5
+"""Far longer than an API server that is well takes to answer, and short enough for somebody who watches."""
+LOG_LINES = 500
+BEGINNING = 2000
+"""So much is read of what a pod answers."""
+BOOKKEEPING = ("managedFields", "resourceVersion")
+UNPROCESSABLE_WEBHOOK = "failed calling webhook"
+"""How the API server says that a fail-closed webhook does not answer (yet)."""
+
+NOT_TRUSTED = "api-not-trusted"
+UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
+"""How Python's TLS says that a certificate is not the CA's, or not valid now: waiting does not help."""
+
+
+class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
+    """The client with a time limit for every request, those included that it makes to learn of the kinds there are."""
+
+    def __init__(self, client: ApiClient, cache: str, seconds: float) -> None:
+        self._seconds = seconds
+        super().__init__(client, cache_file=cache)
+
+    def request(self, *words: Any, **asked: Any) -> Any:  # noqa: ANN401 - the client's own untyped method
+        return super().request(*words, _request_timeout=self._seconds, **asked)
+
+
+class Cluster:
+    """A cluster, reached as its kubeconfig says.
+
+    Every method raises NotReadyError `api-unreachable` when the API does not answer, `webhook-not-ready` when a
+    webhook that must agree does not answer yet, RefusedError when the API says no or is not trusted, and MissingError
+    `kubeconfig-unusable`.
+    """
+
+    def __init__(self, kubeconfig: Path, *, is_patient: bool = True) -> None:
+        self._kubeconfig = kubeconfig
+        self._is_patient = is_patient
+        self._cached_client: DynamicClient | None = None
+        self._silence: NotReadyError | None = None
+        """Why an impatient door asks no more."""
+
+    def impatient(self) -> Cluster:
+        """Return a door to the same cluster for one look at it: an API that once gave no answer is asked no more."""
+        return Cluster(self._kubeconfig, is_patient=False)
+
+    def is_up(self) -> None:
+        """Return if the API server says that it is ready to serve; every other answer here is NotReadyError.
+
+        But for RefusedError `api-not-trusted`: a wrong certificate does not become right by waiting.
+        """
+        try:
+            with self._told("GET /readyz"):
+                self._client().request("get", "/readyz")
+        except RefusedError as error:
+            if error.id == NOT_TRUSTED:
+                raise
+            raise NotReadyError(error.message, id="api-not-ready") from error
+
+    def apply(self, manifests: Iterable[Manifest]) -> list[str]:
+        """Make the cluster hold these objects, by server-side apply; return the names of those that changed.
+
+        Fields that others set and these manifests do not name are left alone; fields that others changed by hand are
+        taken back.
+        """
+        return [_name(manifest) for manifest in manifests if self._apply(manifest)]
+
+    def accepts(self, manifest: Manifest) -> None:
+        """Return if the API, its webhooks included, would take the object now. Nothing is written."""
+        with self._told(_name(manifest)):
+            self._resource(manifest).server_side_apply(
+                body=manifest,
+                name=manifest["metadata"]["name"],
+                namespace=manifest["metadata"].get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+                dry_run="All",
+            )
+
+    def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
+        """Return the object, or None when there is none of that name."""
+        with self._told(f"{kind} {name}"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+                found = resource.get(name=name, namespace=namespace)
+            except (NotFoundError, ResourceNotFoundError):
+                return None
+        return _plain(found)
+
+    def list(
+        self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
+    ) -> list[dict[str, Any]]:
+        """Return the objects of a kind, in one namespace or in all, that a label and a field selector choose."""
+        with self._told(f"{kind} list"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+                found = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
+            except (NotFoundError, ResourceNotFoundError):  # the client may remember a kind that is gone
+                return []
+        items: list[dict[str, Any]] = _plain(found)["items"]
+        return items
+
+    def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
+        """Return the last lines that a pod wrote; nothing for a pod that is gone.
+
+        A pod of several containers is asked for one of them. `previous` means the run of it that ended last.
+        """
+        path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+        asked = {"tailLines": LOG_LINES, "container": container, "previous": "true" if previous else ""}
+        with self._told(f"GET {path}", is_the_apis=False):
+            try:
+                answer = self._client().request(
+                    "get",
+                    path,
+                    query_params=[(name, value) for name, value in asked.items() if value],
+                    serialize=False,
+                )
+            except NotFoundError:
+                return ""
+        return bytes(answer.data).decode(errors="replace")
+
+    def ask_pod(self, pod: str, namespace: str, port: int, path: str, *, tls: bool = False) -> tuple[int, str]:
+        """GET a path of a pod by way of the API server; return the status and how the body begins.
+
+        Where the pod gives no answer, they are the API server's, which says why.
+        """
+        target = f"{'https:' if tls else ''}{pod}:{port}"
+        url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
+        with self._told(f"GET {url}", is_the_apis=False):
+            try:
+                answer = self._client().request("get", url, serialize=False)
+            except (ApiException, DynamicApiError) as error:
+                body = error.body
+                text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")
+                return int(error.status or 0), text[:BEGINNING]
+        text = answer.read(BEGINNING).decode(errors="replace")
+        answer.close()
+        return int(answer.status), text
+
+    def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
+        """Remove the object; True if there was one."""
+        with self._told(f"{kind} {name}"):
+            try:
+                resource = self._client().resources.get(api_version=api_version, kind=kind)
+                resource.delete(name=name, namespace=namespace)
+            except (NotFoundError, ResourceNotFoundError):
+                return False
+        return True
+
+    def _apply(self, manifest: Manifest) -> bool:
+        metadata = manifest["metadata"]
+        before = self.get(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace"))
+        with self._told(_name(manifest)):
+            after = self._resource(manifest).server_side_apply(
+                body=manifest,
+                name=metadata["name"],
+                namespace=metadata.get("namespace"),
+                field_manager=FIELD_MANAGER,
+                force_conflicts=True,
+            )
+        reached("apply")
+        return before is None or _content(before) != _content(_plain(after))
+
+    @contextmanager
+    def _told(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
+        """The client's exceptions, in labctl's words; a log comes from a kubelet, whose silence is not the API's."""
+        if self._silence:
+            raise self._silence
+        try:
+            yield
+        except (ApiException, DynamicApiError) as error:
+            message = _message(error)
+            if UNTRUSTED in message:
+                raise RefusedError(
+                    f"{what}: what answers as the lab's API server is not trusted: {message}",
+                    id=NOT_TRUSTED,
+                    hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
+                    "If not, `labctl destroy` and `labctl up`. `labctl trace` says how to renew a certificate that has "
+                    "expired.",
+                ) from error
+            if UNPROCESSABLE_WEBHOOK in message:
+                raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
+            raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
+        except ResourceNotFoundError as error:
+            raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
+        except HTTPError as error:
+            silence = NotReadyError(
+                f"the API server does not answer: {_reason(error)}",
+                id="api-unreachable",
+                hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
+            )
+            self._silence = silence if is_the_apis and not self._is_patient else None
+            raise silence from error
+
+    def _resource(self, manifest: Manifest) -> Any:  # noqa: ANN401 - the client's own untyped object
+        return self._client().resources.get(api_version=manifest["apiVersion"], kind=manifest["kind"])
+
+    def _client(self) -> DynamicClient:
+        if self._cached_client is None:
+            # The default cache file is readable by all and keyed by the URL alone, which all labs share.
+            seconds = ANSWER_SECONDS if self._is_patient else IMPATIENT_SECONDS
+            self._cached_client = _Limited(self._api(), str(self._kubeconfig.with_name("discovery.json")), seconds)
+        return self._cached_client
+
+    def _api(self) -> ApiClient:
+        settings = Configuration()
+        try:
+            paths.content(self._kubeconfig)  # the client itself would wait for a FIFO
+            config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
+        except (config.ConfigException, OSError, YAMLError, UnicodeDecodeError, TypeError) as error:
+            raise MissingError(
+                f"{self._kubeconfig} is not a usable kubeconfig: {error}",
+                id="kubeconfig-unusable",
+                hint="`labctl up` writes it anew.",
+            ) from error
+        settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
+        settings.retries = False  # waiting is the caller's business
+        return ApiClient(settings)
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {' '.join(str(error.reason).split())}"
+
+
+def _reason(error: HTTPError) -> str:
+    """Return the last words of an error of the client, which come after the names of its own objects."""
+    cause = getattr(error, "reason", None) or error
+    return str(cause).rpartition(": ")[2].partition(" (")[0] or type(cause).__name__
+
+
+def _name(manifest: Manifest) -> str:
+    return f"{manifest['kind']} {manifest['metadata']['name']}"
+
+
+def _plain(found: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own untyped object
+    plain: dict[str, Any] = found.to_dict()
+    return plain
+
+
+def _content(found: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object is meant to be: not its status, which others write at any time, nor the API server's own notes.
+
+    Even its resourceVersion says too much: a first apply to an object that others own notes who they are.
+    """
+    metadata = {key: value for key, value in found["metadata"].items() if key not in BOOKKEEPING}
+    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}

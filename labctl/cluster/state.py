@@ -1,0 +1,181 @@
+"""What the live cluster says: which nodes are ready, who has which address, and why something is not running."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import unready
+from labctl.host import arp
+from labctl.host.wait import Pending
+from labctl.model.lab import Lab
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+LOAD_BALANCER = "LoadBalancer"
+ANNOUNCED_BY = "metallb.io/node"
+
+
+def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
+    """Return, for each of the lab's nodes that is not Ready, why."""
+    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
+    return {name: reason for name, reason in reasons.items() if reason}
+
+
+def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:
+    """Return the address that MetalLB gave a Service, or what the Service's last warning says about its absence."""
+    found = cluster.get("v1", "Service", service, namespace)
+    if found is None:
+        return Pending(f"there is no Service {namespace}/{service}")
+    address, kind = address_of(found), found.get("spec", {}).get("type", LOAD_BALANCER)
+    if kind != LOAD_BALANCER:
+        return Pending(f"its type is {kind}, not {LOAD_BALANCER}; `labctl up` changes it back")
+    return address or Pending(_last_warning(cluster, found) or "MetalLB has not given it an address")
+
+
+def address_of(service: Mapping[str, Any]) -> IPv4Address | None:
+    """Return the first IPv4 load-balancer address in a Service's status."""
+    return next((address for address in addresses_of(service) if isinstance(address, IPv4Address)), None)
+
+
+def addresses_of(service: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
+    """Return the load-balancer addresses in a Service's status."""
+    entries = service.get("status", {}).get("loadBalancer", {}).get("ingress", [])
+    return [ip_address(entry["ip"]) for entry in entries if "ip" in entry]
+
+
+def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
+    """Return, by (namespace, name) of a Service, the node that answers ARP for its address, as MetalLB records it.
+
+    Its status cannot be changed (metallb issue 2930): the node that takes over from one that died changes only the
+    record's label. A node may also have left its record behind; the newest one counts.
+    """
+    records = cluster.list("metallb.io/v1beta1", "ServiceL2Status")
+    holders = {}
+    for record in sorted(records, key=lambda record: record["metadata"].get("creationTimestamp") or ""):
+        told = record.get("status", {})
+        node = record["metadata"].get("labels", {}).get(ANNOUNCED_BY) or told.get("node")
+        if node:
+            holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = str(node)
+    return holders
+
+
+def announcers(
+    cluster: Cluster, lab: Lab, addresses: Mapping[tuple[str, str], IPv4Address]
+) -> dict[tuple[str, str], str]:
+    """Return, by (namespace, name) of a Service, the node that announces its address.
+
+    That is whom MetalLB has on record, or else whose MAC answers ARP: where a node came back and took an address over
+    from one that had announced it without an API server, MetalLB 0.15 has no record at all.
+    """
+    recorded = announcing_nodes(cluster)
+    unrecorded = {service: address for service, address in addresses.items() if service not in recorded}
+    way = arp.route(next(iter(unrecorded.values()))) if unrecorded else None
+    if way is None or way.gateway:
+        return recorded
+    heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way)
+    owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
+    answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
+    return recorded | {service: node for service, node in answering.items() if node}
+
+
+def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
+    """Return None once every replica of a Deployment's newest version is ready, else what is not, and why.
+
+    How many are ready is counted from the pods: the Deployment's own count may be from before the API server's last
+    start. A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may
+    never.
+    """
+    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    if found is None:
+        return Pending(f"there is no Deployment {namespace}/{deployment}")
+    status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
+    is_current = status.get("observedGeneration") == found["metadata"]["generation"]
+    counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas")]
+    pods = unready.pods_of(cluster, found)
+    ready = sum(unready.is_ready(pod) for pod in pods)
+    if is_current and [*counts, len(pods), ready] == [wanted] * 4:
+        return None
+    problems = unready.problems(cluster, found)
+    newest = f", {counts[1]} of the newest version" if counts[1] != wanted == ready else ""
+    reason = f"{namespace}/{deployment} has {ready} of {wanted} ready{newest}"
+    reason += "".join(f"; {each}" for each in problems)
+    if not problems:
+        return Pending(reason)
+    worst = problems[0]
+    lines = partial(unready.last_lines, cluster, namespace, worst)
+    patience = worst.patience if is_app or worst.id not in unready.PASSING else math.inf
+    return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
+
+
+def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
+    """Return the names of a Deployment's pods that are not ready."""
+    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    pods = unready.pods_of(cluster, found) if found else []
+    return [str(pod["metadata"]["name"]) for pod in pods if not unready.is_ready(pod)]
+
+
+def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
+    """Return the ids of the containers of each pod of a node that is said to be ready."""
+    pods = cluster.list("v1", "Pod", fields=f"spec.nodeName={node}")
+    return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
+
+
+def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
+    """Delete pods of an app until no node that could take one has two more than another; return those pods.
+
+    Kubernetes looks at where pods are only when it starts them: they stay where the death of a node drove them.
+    """
+    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
+    pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    for pod in cluster.list("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
+        node = pod["spec"].get("nodeName")
+        if node in pods and "deletionTimestamp" not in pod["metadata"]:
+            pods[node].append(pod)
+    crowded = []
+    counts = {node: len(found) for node, found in pods.items()}
+    while counts and max(counts.values()) > min(counts.values()) + 1:
+        fullest, emptiest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
+        counts[fullest] -= 1
+        counts[emptiest] += 1
+        crowded.append(pods[fullest].pop()["metadata"]["name"])
+    return [name for name in crowded if cluster.delete("v1", "Pod", name, "default")]
+
+
+def _containers(pod: dict[str, Any]) -> set[str]:
+    """Return the ids of a pod's running containers, without the name of the runtime before them."""
+    statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
+    return {each["containerID"].rpartition("//")[2] for each in statuses if each.get("containerID")}
+
+
+def _takes_pods(node: dict[str, Any] | None) -> bool:
+    """Return whether Kubernetes would start an app's pod on the node: Ready, not cordoned, and without such a taint."""
+    if node is None or _unready(node):
+        return False
+    spec = node.get("spec", {})
+    repels = {taint["effect"] for taint in spec.get("taints") or ()} & {"NoSchedule", "NoExecute"}
+    return not repels and not spec.get("unschedulable")
+
+
+def _unready(node: dict[str, Any] | None) -> str:
+    if node is None:
+        return "it has not joined"
+    conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
+    ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
+    return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
+
+
+def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:
+    """Return the last warning about a Service, and not about one of its name that is gone: events outlive objects."""
+    metadata = service["metadata"]
+    about = {"kind": "Service", "name": metadata["name"], "uid": metadata.get("uid")}.items()
+    warnings = cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+    found = [event for event in warnings if about <= {"uid": None, **event["involvedObject"]}.items()]
+    newest = max(found, key=lambda event: event.get("lastTimestamp") or "", default={})
+    return str(newest.get("message", ""))

@@ -1,0 +1,212 @@
+"""An app comes into labctl.yaml, or leaves it, and the lab follows if it is up."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labctl import config
+from labctl.commands.labs import Session, existing
+from labctl.config import edit, saved_lab
+from labctl.context import Context
+from labctl.doctor import preflight
+from labctl.host import paths
+from labctl.model.errors import BrokenError, UsageError
+from labctl.model.events import Say
+from labctl.model.lab import App, Lab
+from labctl.model.pools import usual
+from labctl.model.reports import TraceReport
+from labctl.plans import up
+from labctl.plans.plan import Outcome, Plan, Step
+from labctl.trace import MISSING_NAME, broken_hop, finding, follow
+from labctl.ui.trace import seen
+
+WORDS = {
+    "name": "NAME",
+    "image": "--image",
+    "hostname": "--host",
+    "port": "--port",
+    "replicas": "--replicas",
+    "path": "--path",
+}
+"""What the keys of an app are called on the command line."""
+NO_WORDS: Mapping[str, str] = {}
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A labctl.yaml with an app more, or one less, that is right but not written yet; and how the lab follows."""
+
+    app: str
+    source: edit.Source
+    is_new: bool
+    """Whether the file does not say so already."""
+    context: Context | None
+    """The lab with the apps that it is to have; none where it is not up."""
+    then: Plan[Context]
+    """What follows in a lab that is up."""
+    later: str
+    """What `labctl up` does about it in one that is not."""
+
+    @property
+    def plan(self) -> Plan[Any]:
+        """The file is written first: what a run that fails leaves undone, `up` does."""
+        write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._written())
+        return (write,) if self.context is None else (write, *self.then)
+
+    def write(self) -> dict[str, str]:
+        """The file is written; returns what there is to know of it. Raises UsageError as `edit.write` does."""
+        self._written()
+        return {"file": str(self.source.path), "app": self.app, "lab": f"not up; `labctl up` {self.later}"}
+
+    def _written(self) -> Outcome:
+        if self.is_new:
+            edit.write(self.source)
+        return Outcome(self.is_new, str(self.source.path))
+
+
+def listed(session: Session) -> list[dict[str, Any]]:
+    """The apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
+    source = _source(session)
+    keys = ("name", "image", "hostname", "port", "replicas", "path", "url")
+    return [{key: getattr(app, key) for key in keys} for app in _lab(session, source, source.apps).apps]
+
+
+def add(session: Session, given: Mapping[str, Any]) -> Change:
+    """How labctl.yaml and the lab get an app, given in the words of labctl.yaml; one that they have is deployed again.
+
+    Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
+    other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
+    Raises MissingError `hostname-taken` where another lab has the hostname.
+    """
+    source, name = _source(session), given["name"]
+    same = [app for app in source.apps if isinstance(app, dict) and app.get("name") == name]
+    others = list(source.apps)
+    if same:
+        others.remove(same[0])
+    lab = _lab(session, source, [*others, given], {f"apps[{len(others)}].{key}": word for key, word in WORDS.items()})
+    wanted = lab.apps[-1]
+    if same:
+        lab = _lab(session, source, source.apps)
+        _refuse_another(lab, wanted)
+    context = _context(session, lab)
+    if context is not None:
+        preflight.require_hostnames(context)
+    trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname))
+    then = (*_steps(context, "render", "apps", "hosts", "verify"), *(() if wanted.is_scaled_to_zero else (trace,)))
+    is_new = not (same and source.is_there)
+    return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
+
+
+def remove(session: Session, name: str) -> Change:
+    """How an app leaves labctl.yaml and the lab.
+
+    Raises UsageError: `app-unknown` where there is none of that name; the others as `add`.
+    """
+    source = _source(session)
+    lab = _lab(session, source, source.apps)
+    left = tuple(app for app in lab.apps if app.name != name)
+    if left == lab.apps:
+        raise UsageError(
+            f"the lab {lab.name} has no app {name}",
+            id="app-unknown",
+            hint=f"It has {', '.join(app.name for app in left) or 'none at all'}.",
+        )
+    context = _context(session, replace(lab, apps=left))
+    then = _steps(context, "render", "apps", "hosts", *(("verify",) if left else ()))
+    return Change(name, source.without_app(name), True, context, then, "leaves it out")
+
+
+def _source(session: Session) -> edit.Source:
+    """The labctl.yaml that is meant, or one to be made that describes the lab as it is."""
+    file = config.find(session.config_file)
+    if file is not None:
+        return edit.opened(file)
+    lab = config.load(None, config.Overrides(name=session.lab_name))
+    made = saved_lab.read(paths.state(lab.name))
+    lab = made.lab if made else lab
+    apps = [_differences(app, config.from_values({"apps": [{"name": app.name}]}).apps[0]) for app in lab.apps]
+    plain = replace(config.from_values({}), pool=usual(lab.network), apps=lab.apps)
+    before = saved_lab.values(plain)
+    values = {key: value for key, value in saved_lab.values(lab).items() if value != before[key]}
+    return edit.new(Path(config.FILE_NAME), values, apps)
+
+
+def _differences(app: App, plain: App) -> dict[str, Any]:
+    defaults = asdict(plain)
+    return {key: value for key, value in asdict(app).items() if key == "name" or value != defaults[key]}
+
+
+def _lab(session: Session, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
+    named = {"name": "--name"} if session.lab_name else {}
+    return source.lab(apps, session.lab_name, {**words, **named})
+
+
+def _refuse_another(lab: Lab, wanted: App) -> None:
+    has = next(app for app in lab.apps if app.name == wanted.name)
+    if has == wanted:
+        return
+    before, after = asdict(has), asdict(wanted)
+    lines = [f"{key}: currently {before[key]}, requested {after[key]}" for key in WORDS if before[key] != after[key]]
+    raise UsageError(
+        f"there is an app {has.name} already, with other values\n  " + "\n  ".join(lines),
+        id="app-exists",
+        hint=f"`labctl app remove {has.name}` first, or change it in labctl.yaml and run `labctl up`.",
+    )
+
+
+def _context(session: Session, lab: Lab) -> Context | None:
+    """The lab that was made, with the apps of this one; None where it is not up.
+
+    What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
+    Raises UsageError `lab-differs` for what `up` refuses.
+    """
+    made = saved_lab.read(paths.state(lab.name))
+    if made is None:
+        return None
+    saved_lab.refuse_differences(made, saved_lab.Record(lab, made.isolated))
+    context = replace(existing(session), lab=replace(made.lab, apps=lab.apps))
+    return context if _runs(context) else None
+
+
+def _runs(context: Context) -> bool:
+    if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
+        return False
+    return context.lab.control_plane.name in context.provider.running()
+
+
+def _steps(context: Context | None, *names: str) -> Plan[Context]:
+    known = {step.name: step for step in up.up(isolated=context is not None and context.isolated)}
+    return tuple(known[name] for name in names)
+
+
+def _trace(hostname: str, context: Context, say: Say) -> Outcome:
+    """Follow a request to a pod, at the lab's address where the hosts file is left to the user.
+
+    Raises BrokenError with the first hop that is broken.
+    """
+    report = follow(context, hostname, past=MISSING_NAME)
+    broken = broken_hop(report, MISSING_NAME)
+    for hop in report["hops"]:
+        told = seen(hop)
+        if hop is broken:
+            raise BrokenError(
+                f"{hostname}, {hop['hop']}: {finding(hop)}",
+                id=str(hop["cause"]),
+                hint=hop["fix"] or "",
+                details=tuple(f"seen: {each}" for each in told),
+            )
+        say(f"{hop['hop']}: {'; '.join(told) or finding(hop)}")
+    return Outcome(changed=False, text=_way(report))
+
+
+def _way(report: TraceReport) -> str:
+    """How far the request came; not every app says which of its pods answered."""
+    evidence = {hop["hop"]: hop["evidence"] for hop in report["hops"]}
+    pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}
+    answered = evidence["response"].get("answered_by")
+    where = f"pod {answered} on {pods[answered]}" if answered in pods else f"one of {len(pods)} pods"
+    return f"{len(report['hops'])} hops to {where}"

@@ -1,0 +1,124 @@
+"""An app's page in the user's browser. For an isolated lab, whose network no other browser is in, in one of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import webbrowser
+from collections.abc import Mapping
+from pathlib import Path
+
+from labctl import trace
+from labctl.context import Context
+from labctl.host import lab_folder
+from labctl.host.paths import home as home_folder
+from labctl.host.paths import private_folder
+from labctl.host.process import last_lines
+from labctl.host.proxies import without_proxy
+from labctl.model.errors import BrokenError, MissingError
+from labctl.model.reports import OpenReport
+from labctl.trace.trail import target
+
+START_SECONDS = 3.0
+"""A browser with a window that cannot start has ended by then; one that still runs shows the page."""
+
+
+def opened(context: Context, wanted: str | None) -> OpenReport:
+    """Open the page of a hostname or URL, by default the first app's, in the user's browser; return both.
+
+    The lab is looked at first. The browser runs in the network that this process is in; one of the terminal has ended
+    by then. Raises BrokenError where the page could not be loaded, with the cause of the first broken hop; UsageError
+    as `trace` does; MissingError `browser-not-found` and `browser-failed`.
+    """
+    hostname, _ = target(context, wanted)
+    url = wanted if wanted and "://" in wanted else f"http://{hostname}"
+    report = trace.follow(context, wanted)
+    if hop := trace.broken_hop(report):
+        raise BrokenError(
+            f"{url} cannot be opened: {hop['hop']}: {trace.finding(hop)}",
+            id=str(hop["cause"]),
+            hint="\n".join([hop["fix"] or "", *hop["commands"]]),
+        )
+    browser = _browser(context, url)
+    if isinstance(browser, webbrowser.GenericBrowser | webbrowser.UnixBrowser):
+        line = [browser.name, *(argument.replace("%s", url) for argument in browser.args)]
+        _start(line, context, url, in_terminal=_is_of_the_terminal(browser))
+    elif not browser.open(url):
+        raise _failed(browser.name, url)
+    return {"url": url, "browser": browser.name, "warnings": [hop for hop in report["hops"] if hop["cause"]]}
+
+
+def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
+    """What the user's desktop, $BROWSER or the terminal has to offer, in the order that Python looks for it."""
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error as error:
+        raise _not_found(context, url) from error
+    has_terminal = sys.stdin.isatty() and sys.stdout.isatty()
+    if _is_of_the_terminal(browser) and not has_terminal and not os.environ.get("BROWSER"):
+        raise _not_found(context, url)
+    return browser
+
+
+def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
+    """Whether it may need the terminal until it ends, as any command in $BROWSER may that does not end with an &."""
+    if isinstance(browser, webbrowser.UnixBrowser):
+        return not browser.background
+    return isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
+
+
+def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
+    """The browser runs, or has ended well. Python's own `webbrowser.open` looks too early to know of one that refuses."""
+    home = _home(context.folder) if context.isolated else {}
+    environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
+    said = context.folder / lab_folder.BROWSER_LOG
+    try:
+        if in_terminal:
+            code = subprocess.run(line, env=environment, check=False).returncode
+        else:
+            code = _started(line, environment, said)
+    except OSError as error:
+        raise _failed(line[0], url, (f"{error.filename or line[0]}: {error.strerror}",)) from error
+    if code != 0:
+        raise _failed(line[0], url, () if in_terminal else last_lines(said.read_text(errors="replace")))
+
+
+def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int:
+    """The exit code of a browser that has ended: it may have left the page to one that runs. 0 while it runs."""
+    with said.open("wb") as log:
+        child = subprocess.Popen(
+            line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        return child.wait(START_SECONDS)
+    except subprocess.TimeoutExpired:
+        return 0
+
+
+def _home(folder: Path) -> dict[str, str]:
+    """Where browsers keep their profiles, for this lab alone.
+
+    With the user's own, a browser that runs already would be told to open the page, and look for it in its own network.
+    """
+    home = private_folder(folder / "browser")
+    folders = {"HOME": home, "XDG_CONFIG_HOME": home / ".config", "XDG_CACHE_HOME": home / ".cache"}
+    # A desktop lets in who knows the cookie, which is in the real home where nothing else is said.
+    authority = os.environ.get("XAUTHORITY") or home_folder() / ".Xauthority"
+    return {**{name: str(path) for name, path in folders.items()}, "XAUTHORITY": str(authority)}
+
+
+def _not_found(context: Context, url: str) -> MissingError:
+    by_hand = f"`labctl exec -- curl {url}` asks for it in the lab's network."
+    return MissingError(
+        f"there is no browser here to show {url}",
+        id="browser-not-found",
+        hint=by_hand if context.isolated else f"Open {url} by hand, in a browser on this machine.",
+    )
+
+
+def _failed(browser: str, url: str, lines: tuple[str, ...] = ()) -> MissingError:
+    hint = "BROWSER names another one: `BROWSER=firefox labctl open`."
+    if os.geteuid() == 0:
+        hint += " As root, Chromium and its kin need to be told: `BROWSER='chromium --no-sandbox %s &' labctl open`."
+    return MissingError(f"the browser {browser} did not open {url}", id="browser-failed", hint=hint, details=lines)

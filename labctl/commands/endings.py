@@ -1,0 +1,126 @@
+"""How a command ends that did not complete: what was raised, as the error that people and scripts see."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import traceback
+from pathlib import Path
+from typing import NoReturn
+
+from labctl.host import paths
+from labctl.host.log import logging_to, write
+from labctl.model.errors import (
+    BugError,
+    InterruptedByUserError,
+    LabError,
+    MissingError,
+    Terminated,
+    TerminatedError,
+    UsageError,
+)
+
+_FULL = ("disk-full", "Make space there (`df -h` says where it lacks), and run the same command again.")
+_FORBIDDEN = ("not-permitted", "Give the file, and the folders above it, to the user that runs labctl.")
+KNOWN = {
+    errno.ENOSPC: _FULL,
+    errno.EDQUOT: _FULL,
+    errno.EFBIG: ("file-too-large", "Raise the limit on the size of files: `ulimit -f unlimited`."),
+    errno.EACCES: _FORBIDDEN,
+    errno.EPERM: _FORBIDDEN,
+    errno.EROFS: ("read-only", "Set XDG_STATE_HOME and XDG_CACHE_HOME to folders on a disk that can be written."),
+    errno.EMFILE: ("too-many-files", "Raise the limit on open files: `ulimit -n 4096`."),
+    errno.ENFILE: ("too-many-files", "Raise the limit on open files: `sysctl fs.file-max`."),
+}
+"""The id and the hint of what the operating system refuses for a reason that is known."""
+
+
+def as_error(
+    reason: BaseException, log: Path | None = None, *, lab: str | None = None, verbose: bool = False
+) -> LabError:
+    """Return the error to show; its hint names the lab, where the user named it. The traceback of what nobody foresaw goes to the log and, if verbose, along.
+
+    What the operating system refused is told as that; everything else is a bug. Without a log it is the common one.
+    """
+    if isinstance(reason, LabError):
+        reason.hint = for_lab(reason.hint, lab)
+        return reason
+    if isinstance(reason, Terminated):
+        return TerminatedError("terminated", id="terminated", hint="Run the same command again to resume.")
+    if isinstance(reason, KeyboardInterrupt):
+        return InterruptedByUserError("interrupted", id="interrupted", hint="Run the same command again to resume.")
+    lines = "".join(traceback.format_exception(reason))
+    logged = _logged(log, lines)
+    details = tuple(lines.splitlines()) if verbose else ()
+    if isinstance(reason, OSError):
+        return _refused(reason, details)
+    if isinstance(reason, UnicodeError):
+        return _not_text(reason, details)
+    where = f"; the traceback is in {logged}" if logged else ""
+    return BugError(
+        f"a bug in labctl: {type(reason).__name__}: {reason}{where}",
+        id="bug",
+        hint="`-v` shows the traceback. Report it, with what `labctl logs --export DIR` collects.",
+        details=details,
+    )
+
+
+def for_lab(text: str, name: str | None) -> str:
+    """Return the text with the lab's name in each command of labctl's that it quotes, if the user had to name it too."""
+    return re.sub(r"(?<=`)labctl (?!--name )", f"labctl --name {name} ", text) if name else text
+
+
+def common_log() -> Path:
+    """Return the log of commands that are about no lab. No lab can have its name: labs' names have no dot."""
+    return paths.state_home() / "labctl.log"
+
+
+def terminate(_number: int, _frame: object) -> NoReturn:
+    """Handle SIGTERM: the run ends in order, as after Ctrl-C."""
+    raise Terminated("terminated")
+
+
+def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
+    """Return what the operating system did not do, and about which file."""
+    files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
+    reason = error.strerror or str(error) or type(error).__name__
+    identity, hint = KNOWN.get(error.errno or 0, ("system-refused", "`-v` shows where that happened."))
+    if not files and error.errno == errno.ENOENT and not _has_current_folder():
+        files, identity, hint = ["the current folder"], "folder-gone", "Go to a folder that is there: `cd`."
+    return MissingError(
+        ": ".join([" and ".join(files), reason] if files else [reason]), id=identity, hint=hint, details=details
+    )
+
+
+def _not_text(error: UnicodeError, details: tuple[str, ...]) -> UsageError:
+    """Return what holds bytes that are no text, as file names and arguments may."""
+    place = ""
+    if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
+        place = f"{error.object[max(error.start - 40, 0) : error.end + 40]!r}: "
+    return UsageError(
+        f"{place}not UTF-8 text: {error}",
+        id="not-text",
+        hint="Give names and files that are UTF-8.",
+        details=details,
+    )
+
+
+def _has_current_folder() -> bool:
+    try:
+        Path.cwd()
+    except OSError:
+        return False
+    return True
+
+
+def _logged(log: Path | None, text: str) -> Path | None:
+    """Return where the text was logged; None where it could not be: what it is about is told all the same."""
+    try:
+        log = log or common_log()
+        paths.private_folder(log.parent)
+        with logging_to(log):
+            write(os.getpid(), text)
+    except LabError:
+        return None
+    return log

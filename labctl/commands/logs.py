@@ -1,0 +1,142 @@
+"""What a lab, its nodes and its tools wrote: for the terminal, or collected in a folder for a bug report."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labctl import doctor
+from labctl.commands import endings, inventory, status
+from labctl.context import Context
+from labctl.host import lab_folder, paths
+from labctl.host.caller import give, make_folder
+from labctl.host.paths import PRIVATE
+from labctl.host.redaction import redacted, secrets_of
+from labctl.model.errors import LabError, MissingError, UsageError
+from labctl.model.lab import Node
+from labctl.model.reports import ExportReport, LinesReport
+
+UNITS = ("labctl-node", "kubelet", "containerd")
+"""What runs on a node by itself, and writes to its journal."""
+LINES = 20_000
+"""How far back a unit's journal is read."""
+OWN = (*lab_folder.LOGS, lab_folder.RECORD)
+"""What there may be in a lab's folder that tells what happened."""
+
+Read = Callable[[], str]
+
+
+def of_lab(context: Context) -> LinesReport:
+    """Return the lines of the lab's log. Raises MissingError `log-missing`."""
+    if not context.log.is_file():
+        raise MissingError(
+            f"the lab {context.lab.name} has no log: {context.log} is not there",
+            id="log-missing",
+            hint="`labctl up` begins it; `labctl list` shows the labs there are.",
+        )
+    return _lines(context, _text(context.log))
+
+
+def of_node(context: Context, node: Node) -> LinesReport:
+    """Return the journal of the units that make the node up. Raises MissingError `node-not-running`."""
+    _require_running(context, node)
+    return _lines(context, "\n".join(_journal(context, node, *UNITS)))
+
+
+def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportReport:
+    """Write all that a bug report needs into a new folder, as far as it can be had, without any secret.
+
+    Raises UsageError `folder-not-empty`, and MissingError `export-not-written`.
+    """
+    report: ExportReport = {"lab": context.lab.name, "folder": str(folder), "files": [], "missing": []}
+    secrets = secrets_of(context.folder)
+    try:
+        make_folder(folder, PRIVATE)
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that is not there.")
+        for name, read in _sources(context, nodes):
+            text, reason = _had(read)
+            if reason:
+                report["missing"].append({"file": name, "reason": redacted(reason, secrets)})
+            else:
+                _write(folder / name, redacted(text, secrets))
+                report["files"].append(name)
+        _write(folder / "export.json", _json({"version": 1, **report}))
+    except OSError as error:
+        raise MissingError(
+            f"cannot write {error.filename or folder}: {error.strerror}",
+            id="export-not-written",
+            hint="Name a folder on a disk with space left that you may write to.",
+        ) from error
+    return report
+
+
+def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, Read]]:
+    """Yield each file of an export, and what reads it."""
+    yield "versions.json", lambda: _json({"version": 1, **inventory.versions(context)})
+    yield "doctor.json", lambda: _json({"version": 1, **_doctor(context)})
+    yield "status.json", lambda: _json({"version": 1, **status.report_on(context)})
+    for name in OWN:
+        if (context.folder / name).exists():
+            yield name, partial(_text, context.folder / name)
+    for name, path in {"labctl.log": endings.common_log(), "bundle.log": context.cache / lab_folder.LOG}.items():
+        if path.exists():
+            yield name, partial(_text, path)
+    for node in nodes:
+        for unit in UNITS:
+            yield f"nodes/{node.name}/{unit}.log", partial(_journal_if_running, context, node, unit)
+
+
+def _doctor(context: Context) -> Mapping[str, Any]:
+    return doctor.report(context, doctor.examine(context, doctor.Surroundings()))
+
+
+def _journal_if_running(context: Context, node: Node, unit: str) -> str:
+    _require_running(context, node)
+    return "\n".join(_journal(context, node, unit))
+
+
+def _journal(context: Context, node: Node, *units: str) -> Iterator[str]:
+    for unit in units:
+        yield from context.provider.log(node, unit, LINES)
+
+
+def _require_running(context: Context, node: Node) -> None:
+    """Return if the node runs. Nothing else may be asked for its address: there may be no route to it."""
+    is_cut_off = context.isolated and not (context.isolation.exists() and context.isolation.engine_runs())
+    if is_cut_off or node.name not in context.provider.running():
+        raise MissingError(
+            f"node {node.name} does not run", id="node-not-running", hint="`labctl up`, or `labctl resume`, boots it."
+        )
+
+
+def _had(read: Read) -> tuple[str, str]:
+    """What was read, or else why it could not be."""
+    try:
+        return read(), ""
+    except LabError as error:
+        return "", error.message
+    except Exception as error:  # noqa: BLE001 - a report about one bug must not end at another
+        return "", f"{type(error).__name__}: {error}"
+
+
+def _lines(context: Context, text: str) -> LinesReport:
+    return {"lab": context.lab.name, "lines": redacted(text, secrets_of(context.folder)).splitlines()}
+
+
+def _text(path: Path) -> str:
+    return paths.content(path).decode(errors="replace")
+
+
+def _json(document: Mapping[str, Any]) -> str:
+    return json.dumps(document, indent=2) + "\n"
+
+
+def _write(path: Path, text: str) -> None:
+    make_folder(path.parent, PRIVATE)
+    path.touch(mode=0o600)
+    give(path)
+    path.write_text(text, encoding="utf-8")

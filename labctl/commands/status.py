@@ -1,0 +1,232 @@
+"""What a lab is like now: the report behind `labctl status`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from labctl import trace
+from labctl.cluster import state as cluster_state
+from labctl.context import Context
+from labctl.host import hosts_file
+from labctl.host.wait import NOT_READY, Pending
+from labctl.model.errors import HostsError, LabError
+from labctl.model.lab import App, Lab
+from labctl.model.reports import (
+    AddressReport,
+    AppReport,
+    HopReport,
+    IngressReport,
+    NodeReport,
+    ProblemReport,
+    StatusReport,
+)
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+
+OF_ONE_APP = frozenset({"name", "response"})
+"""The hops at which each app has a cause of its own."""
+OF_THE_FILE = frozenset({"hosts-damaged", "hosts-file-unreadable"})
+"""Causes at the name that are the same for every app."""
+NO_CONTROLLER = "controller-not-ready"
+API = frozenset({"api-unreachable", "api-not-trusted"})
+"""At a hop, they are the consequence of a problem with a node or with the API, which is told of itself."""
+
+
+class Problems:
+    """What is wrong, each cause once: the same one may be seen from several sides."""
+
+    def __init__(self, lab: str) -> None:
+        self.found: list[ProblemReport] = []
+        self._lab = lab
+
+    def add(
+        self,
+        cause: str,
+        text: str,
+        fix: str | None = trace.UP,
+        commands: Sequence[str] | None = None,
+        state: str = trace.BROKEN,
+    ) -> None:
+        """Note a problem; by default the lab is broken by it, and `labctl up` fixes it."""
+        if commands is None:
+            commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
+        self.found.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
+
+    def add_hop(self, hop: HopReport, about: str) -> None:
+        """Note what is not well at a hop, once for all apps but where each has its own."""
+        cause = hop["cause"]
+        if cause is None or cause in API:
+            return
+        told = next((problem for problem in self.found if problem["id"] == cause), None)
+        if told is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
+            self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
+        elif hop["state"] == trace.BROKEN:
+            told["state"] = trace.BROKEN
+
+    @property
+    def are_bearable(self) -> bool:
+        """Whether nothing is broken."""
+        return all(problem["state"] != trace.BROKEN for problem in self.found)
+
+
+def report_on(context: Context) -> StatusReport:
+    """Look at the nodes, the addresses, the ingress controller and the apps, and list what is wrong with them.
+
+    No lab address is asked for anything while none of the lab's nodes runs: there may be no route to it.
+    """
+    lab, problems = context.lab, Problems(context.lab.name)
+    if problem := trace.no_engine(context):
+        problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands)
+        return _without_api(context, problems, _unasked(lab))
+    running = context.provider.running()
+    for node in lab.nodes:
+        if node.name not in running:
+            problems.add("node-not-running", f"node {node.name} does not run")
+    if not running:
+        return _without_api(context, problems, _unasked(lab))
+    cluster = context.cluster.impatient()
+    try:
+        if lab.control_plane.name in running:
+            return _live(context, cluster, problems)
+    except LabError as error:
+        problem = trace.unasked(context.lab, error)
+        known = (problem.fix, problem.commands) if problem.commands else (error.hint or trace.UP, None)
+        problems.add(error.id, error.message, *known)
+    return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)))
+
+
+def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusReport:
+    lab = context.lab
+    reasons = cluster_state.unready_nodes(cluster, lab)
+    for name, reason in reasons.items():
+        problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
+    path = trace.shared(context, cluster)
+    addresses = _addresses(context, cluster, problems)
+    ingress = _ingress(context, cluster, problems)
+    apps = _traced(context, cluster, problems, path)
+    _check_block(lab, problems)
+    return {
+        "lab": lab.name,
+        "ok": problems.are_bearable,
+        "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
+        "addresses": addresses,
+        "ingress": ingress,
+        "apps": apps,
+        "problems": problems.found,
+    }
+
+
+def _without_api(context: Context, problems: Problems, apps: list[AppReport]) -> StatusReport:
+    return {
+        "lab": context.lab.name,
+        "ok": False,
+        "nodes": _nodes(context.lab, ready=set()),
+        "addresses": [],
+        "ingress": None,
+        "apps": apps,
+        "problems": problems.found,
+    }
+
+
+def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
+    return [
+        {"name": node.name, "role": node.role.value, "address": str(node.address), "ready": node.name in ready}
+        for node in lab.nodes
+    ]
+
+
+def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[AddressReport]:
+    """Return who has which address; of Services that are not the lab's own, also what is not well with them."""
+    lab, controller = context.lab, context.controller
+    services = [(service, cluster_state.address_of(service)) for service in cluster.list("v1", "Service")]
+    owned = {
+        (service["metadata"]["namespace"], service["metadata"]["name"]): address
+        for service, address in services
+        if address is not None
+    }
+    announced = cluster_state.announcers(cluster, lab, owned)
+    held: list[AddressReport] = []
+    for service, address in services:
+        if address is None:
+            continue
+        name, namespace = service["metadata"]["name"], service["metadata"]["namespace"]
+        node = announced.get((namespace, name))
+        pool = service["metadata"].get("annotations", {}).get("metallb.io/ip-allocated-from-pool", "")
+        held.append({"address": str(address), "service": f"{namespace}/{name}", "pool": pool, "node": node})
+        if (namespace, name) == (controller.namespace, controller.service):
+            continue
+        about = f"Service {namespace}/{name}, which is not the lab's own"
+        if address not in lab.pool:
+            text = f"{about}, has {address}, which is not in the pool {lab.pool}"
+            problems.add("address-not-in-pool", text, "Take the address from it.", (), trace.WARNING)
+        if node is None:
+            text = f"{about}, has {address}, and no node announces it"
+            problems.add("address-not-announced", text, "Has it a pod that is ready?", (), trace.WARNING)
+    return held
+
+
+def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressReport:
+    controller = context.controller
+    address = cluster_state.load_balancer_address(cluster, controller.namespace, controller.service)
+    waiting = _rollout(cluster, controller.namespace, controller.deployment)
+    if waiting is not None:  # a hop that is broken by it will say so
+        problems.add(NO_CONTROLLER, waiting.reason, waiting.hint or trace.UP, state=trace.WARNING)
+    return {
+        "controller": controller.name,
+        "namespace": controller.namespace,
+        "service": controller.service,
+        "address": None if isinstance(address, Pending) else str(address),
+        "ready": waiting is None,
+    }
+
+
+def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
+    """Return why the pods of a Deployment are not ready; None where they are, and where the API does not say it."""
+    try:
+        return cluster_state.rollout(cluster, namespace, deployment)
+    except LabError as error:
+        return None if error.id in API else Pending(error.message)
+
+
+def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:
+    """Ask for each app as `trace` does; one that is meant to have no pods is not asked for."""
+    for hop in path.values():
+        problems.add_hop(hop, "")
+    return [
+        {"name": app.name, "url": app.url, "http": None}
+        if app.is_scaled_to_zero
+        else _app(context, cluster, app, problems, path)
+        for app in context.lab.apps
+    ]
+
+
+def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path: Mapping[str, HopReport]) -> AppReport:
+    """Ask for an app; a name that leads nowhere is a problem, and the app is asked at its address."""
+    report = trace.follow(context, app.hostname, past=trace.MISSING_NAME, cluster=cluster, known=path)
+    waiting = _rollout(cluster, "default", app.name)
+    hops = {hop["hop"]: hop for hop in report["hops"]}
+    if waiting is not None and hops["pod"]["state"] != trace.UNKNOWN:
+        cause = waiting.id if waiting.id != NOT_READY else "app-not-ready"
+        state = trace.BROKEN if hops["pod"]["state"] == trace.BROKEN else trace.WARNING
+        problems.add(cause, waiting.reason, waiting.hint or trace.UP, state=state)
+        del hops["pod"]  # the pods themselves have said why they are not ready
+    for hop in hops.values():
+        problems.add_hop(hop, f"{app.url}: ")
+    status = report["hops"][-1]["evidence"].get("status")
+    return {"name": app.name, "url": app.url, "http": status}
+
+
+def _check_block(lab: Lab, problems: Problems) -> None:
+    """Note a hosts file in which `up` could not tell the lab's block from the lines of others."""
+    try:
+        hosts_file.show(lab.hosts_file, lab.name)
+    except HostsError as error:
+        if all(problem["id"] != error.id for problem in problems.found):
+            problems.add(error.id, error.message, error.hint, ())
+
+
+def _unasked(lab: Lab) -> list[AppReport]:
+    return [{"name": app.name, "url": app.url, "http": None} for app in lab.apps]

@@ -1,0 +1,93 @@
+"""Is everything here that this `up` needs? The doctor's checks that matter to it, and tools installed where allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from labctl.context import Context
+from labctl.doctor import CHECKS, Examined, State, examine, packages
+from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
+from labctl.host.machine import Surroundings
+from labctl.host.process import check, run
+from labctl.model.errors import MissingError
+from labctl.model.events import Say
+
+__all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
+
+SLOW = ("vagrant",)
+"""Checks that take time: only where a bundle is yet to be built, which takes far more."""
+DPKG_LOCK_SECONDS = 60
+"""How long apt waits for another apt, such as the one that runs after boot."""
+
+
+def require_machine(context: Context, say: Say) -> bool:
+    """The machine can run the lab; True if a tool was installed, which is done only with leave and through apt.
+
+    Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
+    is one, else `machine-not-ready`.
+    """
+    seen = Surroundings()
+    installed = context.may_install and _install(needed(context), seen, say)
+    checks = [check for check in CHECKS if check.stops_up and not (check.id in SLOW and context.has_bundle)]
+    problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
+    if problems:
+        raise _error(context, problems)
+    return installed
+
+
+def require_hostnames(context: Context) -> None:
+    """Return if no other lab has a hostname of this one. Raises MissingError `hostname-taken`."""
+    checks = [check for check in CHECKS if check.id == "hosts-other-labs"]
+    problems = [each for each in examine(context, Surroundings(), checks) if each.finding.state is State.BROKEN]
+    if problems:
+        raise _error(context, problems)
+
+
+def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
+    """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
+    seen = Surroundings()
+    installed = may_install and _install(programs, seen, say)
+    finding = absence(programs, seen)
+    if finding.state is State.BROKEN:
+        raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
+    return installed
+
+
+def may_isolate() -> bool:
+    """Whether the user can have a lab with a network and an Engine of its own."""
+    return Surroundings().may_isolate
+
+
+def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
+    if len(problems) == 1:
+        (problem,) = problems
+        found = problem.finding
+        return MissingError(found.seen, id=found.cause or problem.check.stops_up, hint=found.fix)
+    lines = [
+        f"\n  {each.finding.seen}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
+        for each in problems
+    ]
+    return MissingError(
+        f"this machine cannot run the lab {context.lab.name} yet: {len(problems)} problems{''.join(lines)}",
+        id="machine-not-ready",
+        hint="Apply the fix listed under each problem, and run labctl again. For details, run `labctl doctor`.",
+    )
+
+
+def _install(programs: Sequence[str], seen: Surroundings, say: Say) -> bool:
+    """Install what brings the programs that are missing, where apt has all of it and this is root."""
+    absent = missing(programs, seen)
+    if not absent or not seen.has("apt-get") or not seen.is_root:
+        return False
+    if packages.apt_has_lists(seen) and not packages.installation(absent, seen).by_apt:
+        return False
+    quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
+    apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
+    update = run([*apt, "update"], env=quiet)
+    found = packages.installation(absent, seen)
+    if not found.by_apt:
+        return False
+    say(f"installing {' '.join(found.packages)}")
+    hint = "" if update.code == 0 else "`apt-get update` failed as well: " + " ".join(update.last_lines[-1:])
+    check([*apt, "install", "-y", "--no-install-recommends", *found.packages], env=quiet, error=MissingError, hint=hint)
+    return True

@@ -1,0 +1,1 @@
+"""Facts about this machine, and acts on it: programs, files, locks, addresses, names."""

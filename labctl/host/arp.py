@@ -1,0 +1,148 @@
+"""Who else is on a network of this machine: the way to an address, and whose MAC answers ARP for it."""
+
+from __future__ import annotations
+
+import json
+import socket
+import struct
+import time
+from collections.abc import Collection
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+
+from labctl.host.process import run
+
+ARP_SECONDS = 0.3
+"""Neighbours on one machine answer in less than a millisecond."""
+GRACE_SECONDS = 0.1
+"""How long a second answer is waited for where every address has got one."""
+ARP_TRIES = 3
+"""How often an address is asked for that stays silent."""
+LOOK_SECONDS = 0.05
+KERNEL_SECONDS = 2.3
+"""The kernel asks again after one second, and after another one."""
+PERMANENT = frozenset({"PERMANENT", "NOARP"})
+"""Entries that somebody has made: the kernel asks nobody about them."""
+FORGOTTEN = frozenset({"FAILED", "INCOMPLETE"})
+ETHERNET_ARP = 0x0806
+BROADCAST = b"\xff" * 6
+ARP_FORMAT = "!HHBBH6s4s6s4s"
+ARP_FRAME = 14 + struct.calcsize(ARP_FORMAT)
+IPV4, ETHERNET, REQUEST, REPLY = 0x0800, 1, 1, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How packets for an address leave this machine."""
+
+    device: str
+    source: IPv4Address
+    gateway: str
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """Where the kernel sends packets for an address, and how it knows."""
+
+    mac: str
+    state: str
+
+    @property
+    def is_permanent(self) -> bool:
+        """Return whether somebody has made the entry, so that no answer changes it."""
+        return self.state in PERMANENT
+
+
+def remembered(address: IPv4Address, device: str) -> Neighbour | None:
+    """Return the kernel's entry for an address; None where it would have to ask. Asking changes the entry."""
+    return _entries(device).get(address)
+
+
+def may_ask() -> bool:
+    """Return whether this user may send frames of its own."""
+    try:
+        with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)):
+            return True
+    except PermissionError:
+        return False
+
+
+def route(address: IPv4Address) -> Route | None:
+    """The kernel's route to an address; None where it has none."""
+    said = run(["ip", "-j", "-4", "route", "get", str(address)])
+    if said.code != 0:
+        return None
+    (found,) = json.loads(said.out)
+    return Route(found["dev"], IPv4Address(found["prefsrc"]), found.get("gateway", ""))
+
+
+def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:
+    """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
+
+    Once each has got an answer, a second one is waited for 0.1 s. The silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
+    answer; without, it makes the kernel ask and reads what that remembers, one MAC an address.
+    """
+    try:
+        return _asked(frozenset(addresses), way)
+    except PermissionError:
+        return _remembered(frozenset(addresses), way)
+
+
+def _asked(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
+    """Asks with frames of its own, which the kernel allows root alone."""
+    heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
+        wire.bind((route.device, ETHERNET_ARP))
+        own = wire.getsockname()[4]
+        for _ in range(ARP_TRIES):
+            silent = [address for address, macs in heard.items() if not macs]
+            if not silent:
+                break
+            for address in silent:
+                question = struct.pack(
+                    ARP_FORMAT, ETHERNET, IPV4, 6, 4, REQUEST, own, route.source.packed, bytes(6), address.packed
+                )
+                wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + question)
+            _listen(wire, heard)
+    return {address: frozenset(macs) for address, macs in heard.items()}
+
+
+def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]]) -> None:
+    """Note every ARP answer for one of the addresses, for as long as answers take."""
+    end = time.monotonic() + ARP_SECONDS
+    while (left := end - time.monotonic()) > 0:
+        wire.settimeout(left)
+        try:
+            frame = wire.recv(2048)
+        except TimeoutError:
+            return
+        if len(frame) < ARP_FRAME:
+            continue
+        _, _, _, _, operation, mac, sender, _, _ = struct.unpack_from(ARP_FORMAT, frame, 14)
+        if operation == REPLY and IPv4Address(sender) in heard:
+            was_complete = all(heard.values())
+            heard[IPv4Address(sender)].add(mac.hex(":"))
+            if all(heard.values()) and not was_complete:
+                end = min(end, time.monotonic() + GRACE_SECONDS)
+
+
+def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+        for address in addresses:
+            outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), 9))
+    end = time.monotonic() + KERNEL_SECONDS
+    while True:
+        known = {address: entry.mac for address, entry in _entries(route.device).items()}
+        if addresses <= known.keys() or time.monotonic() > end:
+            return {address: frozenset({known[address]} if address in known else ()) for address in addresses}
+        time.sleep(LOOK_SECONDS)
+
+
+def _entries(device: str) -> dict[IPv4Address, Neighbour]:
+    """Return the kernel's entries on an interface that lead somewhere."""
+    said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", device]).out or "[]")
+    return {
+        IPv4Address(entry["dst"]): Neighbour(entry["lladdr"], entry["state"][0])
+        for entry in said
+        if "lladdr" in entry and not FORGOTTEN.intersection(entry.get("state") or FORGOTTEN)
+    }

@@ -1,0 +1,77 @@
+"""The Docker Engine that DOCKER_HOST, or Docker's context, names: whether it answers, and what its containers share.
+
+Apart from the provider, whose import of python-vagrant complains where Vagrant is absent.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.host.process import run
+from labctl.model.errors import ProviderError
+
+FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
+FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES = (23,)
+SYS_RESOURCE = 24
+"""The capability's bit, which is missing in many sandboxes."""
+
+
+def engine_answers() -> bool:
+    """Whether a Docker Engine can be reached from here, by this user."""
+    try:
+        return run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=10).code == 0
+    except ProviderError:
+        return False
+
+
+@dataclass(frozen=True, slots=True)
+class Engine:
+    """What nodes must know of the Engine that runs them: version of its control groups, kernel, and its own version."""
+
+    cgroup_version: int
+    kernel: str
+    version: tuple[int, ...]
+    """Empty where no Engine answers."""
+
+
+def engine() -> Engine:
+    """Ask the Engine about itself; where none answers, control groups and kernel are this machine's."""
+    fields = ("{{.CgroupVersion}}", "{{.KernelVersion}}", "{{.ServerVersion}}")
+    try:
+        answer = run(["docker", "info", "--format", " ".join(fields)], timeout=10).out.split()
+    except ProviderError:
+        answer = []
+    if len(answer) == len(fields) and answer[0].isdecimal():
+        return Engine(int(answer[0]), answer[1], _version(answer[2]))
+    has_unified_groups = Path("/sys/fs/cgroup/cgroup.controllers").exists()
+    return Engine(2 if has_unified_groups else 1, os.uname().release, ())
+
+
+def proxy_mode(release: str) -> str:
+    """How kube-proxy should work on a kernel: by nftables where it is new enough."""
+    found = re.match(r"(\d+)\.(\d+)", release)
+    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
+
+
+def takes_privileged(version: tuple[int, ...], status: str) -> bool:
+    """Return whether `docker run --privileged` works with this Engine.
+
+    Engine 23 and newer leaves out capabilities that the machine lacks, and refuses to drop them by name. An older one
+    fails where one is missing by the CapBnd line of `status`, the text of /proc/self/status.
+    """
+    return version >= FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES or can_be_privileged(status)
+
+
+def can_be_privileged(status: str) -> bool:
+    """Whether no capability of `docker run --privileged` is missing, by the CapBnd line; true where there is none."""
+    bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bounding is None or bool(int(bounding[1], 16) >> SYS_RESOURCE & 1)
+
+
+def _version(text: str) -> tuple[int, ...]:
+    found = re.match(r"(\d+)\.(\d+)", text)
+    return (int(found[1]), int(found[2])) if found else ()

@@ -1,0 +1,75 @@
+"""The one program that labctl runs through sudo: it edits one lab's block in a hosts file, and nothing else.
+
+    hosts_as_root.py check|remove FILE LAB
+    hosts_as_root.py sync FILE LAB ADDRESS HOSTNAME [ADDRESS HOSTNAME]...
+
+Whoever starts it holds the file's lock, and has kept a copy of the file. It ends with 0, or with 7 and the error as JSON.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+if __name__ == "__main__":
+    # Python is started without the user's paths (-I): the labctl that this file belongs to is the one to use.
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from labctl.host import hosts_file
+from labctl.model.errors import HostsError
+
+LAB = re.compile("[a-z0-9][-a-z0-9]*")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Carry out the arguments and return the exit code."""
+    try:
+        act, path, edit = parse(arguments)
+        hosts_file.carry_out(path, edit, dry_run=act == "check")
+    except HostsError as error:
+        json.dump({"id": error.id, "message": error.message, "hint": error.hint}, sys.stdout)
+        return error.exit_code
+    return 0
+
+
+def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:
+    """Return what to do, the file and the edit. Raises HostsError for anything that labctl would not ask for."""
+    try:
+        act, file, lab, *words = arguments
+        path = _file(file)
+        lines = tuple(f"{IPv4Address(address)} {hostname}" for address, hostname in _pairs(words))
+        if not LAB.fullmatch(lab):
+            raise ValueError(f"{lab!r} is not the name of a lab")  # noqa: TRY301 - told of as the others below
+        edit = hosts_file.Edit(lab, lines)
+        edit.apply(b"")
+    except ValueError as error:
+        raise _refused(str(error)) from error
+    if act not in {"check", "remove", "sync"} or bool(lines) != (act == "sync"):
+        raise _refused(f"{act} with {len(lines)} lines")
+    return act, path, edit
+
+
+def _file(name: str) -> Path:
+    """The path itself, with no link in it that somebody could point elsewhere."""
+    if not Path(name).is_absolute() or os.path.realpath(name) != name:
+        raise ValueError(f"{name!r} is not the path of a file without links in it")
+    return Path(name)
+
+
+def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
+    if len(words) % 2:
+        raise ValueError("an address without a hostname")
+    return list(zip(words[::2], words[1::2], strict=True))
+
+
+def _refused(why: str) -> HostsError:
+    return HostsError(f"not a task for root: {why}", id="hosts-task", hint="labctl itself starts this program.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""The lab's names in a hosts file that this user may not write: asked for, or left to the user."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl.host import hosts_file, sudo
+from labctl.model.errors import HostsError
+from labctl.model.events import HostsEntry
+from labctl.model.lab import Lab
+
+
+class LeftToUserError(HostsError):
+    """The file could not be changed; what is to be done there is left to the user."""
+
+    def __init__(self, reason: HostsError, entry: HostsEntry) -> None:
+        by_hand = "".join(f"\n  {line}" for line in entry.commands)
+        super().__init__(reason.message, id=reason.id, hint=f"{entry.note}, for example with:{by_hand}")
+        self.entry = entry
+
+    @property
+    def text(self) -> str:
+        """Return the same in one line."""
+        return f"{self.entry.state}: {self.message}; to type: {'; '.join(self.entry.commands)}"
+
+
+def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
+    """Give each hostname its address in the lab's hosts file; True if the file changed.
+
+    What the user has written there outside of the lab's block will do where the block cannot be written. Raises
+    LeftToUserError, and HostsError as `hosts.sync` does.
+    """
+    path = lab.hosts_file
+    try:
+        return hosts_file.sync(path, lab.name, addresses, backup=backup)
+    except HostsError as error:
+        if error.id != hosts_file.NOT_CHANGED:
+            raise
+        absent, stale = missing(path, addresses), stale_names(path, lab.name, addresses)
+        if not (absent or stale):
+            return False
+        if stale:
+            lines, commands = _block(path, lab.name), (command_to_remove(path, lab.name),)
+            note = f"Remove the block from {path}" + (" and add the names anew" if addresses else "")
+            entry = HostsEntry("pending", note, lines, (*commands, *commands_to_add(path, addresses)))
+        else:
+            lines = hosts_file.lines_of(absent)
+            entry = HostsEntry("pending", f"Add to the hosts file {path}", lines, commands_to_add(path, absent))
+        raise LeftToUserError(error, entry) from error
+
+
+def remove(path: Path, lab: str, *, backup: Path) -> bool:
+    """Remove the lab's block from the file; True if the file changed. Raises as `sync` does."""
+    try:
+        return hosts_file.remove(path, lab, backup=backup)
+    except HostsError as error:
+        if error.id != hosts_file.NOT_CHANGED:
+            raise
+        entry = HostsEntry(
+            "pending", f"Remove the block from {path}", _block(path, lab), (command_to_remove(path, lab),)
+        )
+        raise LeftToUserError(error, entry) from error
+
+
+def missing(path: Path, addresses: Mapping[str, IPv4Address]) -> dict[str, IPv4Address]:
+    """Return the hostnames that no line of the file gives this address, be it the lab's line or the user's own.
+
+    Raises HostsError where the file cannot be read.
+    """
+    known = _first_addresses(hosts_file.read(path))
+    return {name: address for name, address in addresses.items() if known.get(name) != str(address)}
+
+
+def stale_names(path: Path, lab: str, wanted: Collection[str]) -> list[str]:
+    """Return the names in the lab's block that it should not have. Refuses as `hosts.show` does."""
+    block = _first_addresses("\n".join(hosts_file.show(path, lab) or ()).encode())
+    return [name for name in block if name not in wanted]
+
+
+def commands_to_add(path: Path, addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
+    """Return lines for a shell that add these hostnames to the file. Raises HostsError where it cannot be read."""
+    return appending(path, hosts_file.read(path), addresses)
+
+
+def appending(
+    path: Path, content: bytes, addresses: Mapping[str, IPv4Address], *, sudo: str = "sudo "
+) -> tuple[str, ...]:
+    """Return lines for a shell that add these hostnames to a file of this content, be its last line cut off."""
+    target = f"| {sudo}tee -a {shlex.quote(str(path))}"
+    names: dict[IPv4Address, list[str]] = {}
+    for name, address in addresses.items():
+        names.setdefault(address, []).append(name)
+    is_cut_off = content[-1:] not in {b"", b"\n"}
+    ends = [f"echo {target}"] if is_cut_off and names else []
+    return (*ends, *(f"echo '{address} {' '.join(each)}' {target}" for address, each in names.items()))
+
+
+def command_to_remove(path: Path, lab: str) -> str:
+    """Return a line for a shell that deletes the lab's block from the file, and keeps a copy beside it."""
+    begin, end = (f"/^# {word} labctl {lab}[[:cntrl:]]*$/" for word in ("BEGIN", "END"))
+    return f"sudo sed -i.before-labctl '{begin},{end}d' {shlex.quote(str(path))}"
+
+
+def can_change(path: Path, lab: str) -> bool:
+    """Whether this user can change the file now, alone or through sudo without a question."""
+    if sudo.is_root() or os.access(path, os.W_OK):
+        return True
+    return sudo.try_run(hosts_file.root_command("check", path, hosts_file.Edit(lab))).code == 0
+
+
+def ask_if_due(lab: Lab, names: Sequence[str]) -> None:
+    """Let sudo ask for a password now, if that is what it takes to make these the names in the lab's hosts file.
+
+    Nobody is asked where the file gives each name an address of the pool, and the lab's block has no other: then there
+    is most likely nothing to write. Whoever does not know the password goes on without.
+    """
+    if sudo.can_ask() and _is_due(lab, names) and not can_change(lab.hosts_file, lab.name):
+        ask(lab)
+
+
+def ask(lab: Lab) -> bool:
+    """Let sudo ask for the password, so that for a while it lets labctl write the file; True if it does."""
+    line = hosts_file.root_command("check", lab.hosts_file, hosts_file.Edit(lab.name))
+    return sudo.can_ask() and sudo.ask_and_run(line, lab.hosts_file)
+
+
+def _is_due(lab: Lab, names: Sequence[str]) -> bool:
+    """Whether there is most likely something to write. A file that cannot be read, or is damaged, will not be written."""
+    try:
+        known, stale = _first_addresses(hosts_file.read(lab.hosts_file)), stale_names(lab.hosts_file, lab.name, names)
+    except HostsError:
+        return False
+    pool = {str(address) for address in lab.pool}
+    return bool(stale) or any(known.get(name) not in pool for name in names)
+
+
+def _block(path: Path, lab: str) -> tuple[str, ...]:
+    return (f"# BEGIN labctl {lab}", *(hosts_file.show(path, lab) or ()), f"# END labctl {lab}")
+
+
+def _first_addresses(content: bytes) -> dict[str, str]:
+    """The address that each name of a hosts file has, which is that of the first line with the name."""
+    known: dict[str, str] = {}
+    for entry in hosts_file.entries(content):
+        for name in entry.names if ":" not in entry.address else ():
+            known.setdefault(name, entry.address)
+    return known

@@ -1,0 +1,48 @@
+"""Where every file of a lab is in the lab's folder, and what `destroy` keeps: the one place that spells these names."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+
+from labctl.host.failpoints import reached
+
+RECORD = "lab.json"
+LOCK = "lock"
+LOG = "log"
+KUBECONFIG = "kubeconfig"
+VAGRANTFILE = "Vagrantfile"
+VAGRANT = ".vagrant"
+"""What Vagrant knows of its machines."""
+PKI = "pki"
+NODES = "nodes"
+MANIFESTS = "manifests"
+ENGINE = "engine"
+"""The data of an isolated lab's Engine, which a folder that was only rendered does not have."""
+ENGINE_LOG = "dockerd.log"
+CONTAINERD_LOG = "containerd.log"
+BROWSER_LOG = "browser.log"
+HOSTS_BACKUP = "hosts.before"
+
+CA_CERTIFICATE = f"{PKI}/ca.crt"
+CA_KEY = f"{PKI}/ca.key"
+TOKEN = f"{PKI}/token"
+MEMBERLIST = f"{PKI}/memberlist"
+WEBHOOK_CERTIFICATE = f"{PKI}/metallb-webhook.crt"
+WEBHOOK_KEY = f"{PKI}/metallb-webhook.key"
+SSH_KEY = f"{PKI}/ssh"
+SSH_PUBLIC_KEY = f"{PKI}/ssh.pub"
+
+OLDER_LOGS = (f"{LOG}.1", f"{LOG}.2")
+LOGS = (LOG, *OLDER_LOGS, ENGINE_LOG, CONTAINERD_LOG, BROWSER_LOG)
+KEPT = (LOG, *OLDER_LOGS, HOSTS_BACKUP)
+"""What `destroy` leaves for looking back; `--purge` removes it as well."""
+
+
+def empty(folder: Path, keep: Collection[str] = ()) -> None:
+    """Remove everything but what is to be kept. The record goes last, or a cut-off run could not be repeated."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
+        if path.name not in keep:
+            reached("remove")
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

@@ -1,0 +1,72 @@
+"""Locks that end with the process that holds them: one that was left behind is no obstacle."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO, Literal
+
+from labctl.host.paths import PRIVATE
+from labctl.host.wait import Pending, until
+from labctl.model.errors import MissingError, NotReadyError
+from labctl.model.events import Say
+
+INTERVAL = 0.1
+
+
+@contextmanager
+def alone(path: Path, say: Say, *, timeout: float) -> Iterator[BinaryIO]:
+    """Hold an exclusive lock on the file, which is made where it is missing; wait for the current holder.
+
+    Whoever holds it is named to `say` and waited for. A program that is started with the file's descriptor holds the
+    lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,
+    after `timeout` seconds, and MissingError `lock-not-usable`.
+    """
+    try:
+        file = until(partial(_claim, path, say), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
+    except NotReadyError as error:
+        raise NotReadyError(
+            error.message, id="locked", hint="Wait for that process, or end it; then try again."
+        ) from error
+    except OSError as error:
+        raise MissingError(
+            f"the lock {path} cannot be taken: {error.strerror or error}",
+            id="lock-not-usable",
+            hint="Remove it if it is no file, or give it and its folder to the user that runs labctl.",
+        ) from error
+    with file:
+        yield file
+
+
+def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pending:
+    """The file, opened in this mode and locked; or that another process holds it."""
+    with ExitStack() as stack:
+        file = stack.enter_context(path.open(mode))
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return Pending("another process holds it")
+        # Whoever held the lock may have removed or replaced the file: then this lock guards nothing.
+        if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
+            return Pending("the file was replaced")
+        stack.pop_all()
+        return file
+
+
+def _claim(path: Path, say: Say) -> BinaryIO | Pending:
+    path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
+    file = try_lock(path, "a+b")
+    if isinstance(file, Pending):
+        holder = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
+        say(f"waiting for {holder or 'another process'}")
+        return Pending(f"held by {holder or 'another process'}")
+    file.truncate(0)
+    file.write(f"`{shlex.join(['labctl', *sys.argv[1:]])}` (pid {os.getpid()})".encode())
+    file.flush()
+    return file

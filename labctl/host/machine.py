@@ -1,0 +1,145 @@
+"""The one door through which checks see this machine, so that tests can show them any other."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Collection, Iterator, Mapping
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl.host.paths import content
+from labctl.host.process import Finished, run
+from labctl.model.errors import ProviderError
+
+TOOL_SECONDS = 10.0
+ANSWER_SECONDS = 3.0
+ARP_SECONDS = 1.0
+"""What answers ARP does so in milliseconds; a second is what the kernel itself waits before it asks again."""
+ARP_TABLE = Path("/proc/net/arp")
+PROCESSES = Path("/proc")
+INOTIFY = "anon_inode:inotify"
+COMPLETE = 0x2
+"""The flag, in the kernel's ARP table, of an address that was answered."""
+DISCARD = 9
+"""A port that nobody serves: it is the question before the datagram that matters."""
+
+
+class Surroundings:
+    """The machine as it is now. What is not there is None or empty, and never an error."""
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The environment of this process."""
+        return os.environ
+
+    @property
+    def platform(self) -> str:
+        """The system, as `sys.platform` names it."""
+        return sys.platform
+
+    @property
+    def is_root(self) -> bool:
+        """Whether this process may do everything."""
+        return os.geteuid() == 0
+
+    @property
+    def may_isolate(self) -> bool:
+        """Whether this user can have isolated labs, and sees those that are there."""
+        return self.platform == "linux" and self.is_root
+
+    def has(self, program: str) -> bool:
+        """Whether the program is on PATH."""
+        return shutil.which(program) is not None
+
+    def where(self, program: str) -> str:
+        """Return the path of the program; empty where it is not on PATH."""
+        return shutil.which(program) or ""
+
+    def run(self, *line: str) -> Finished | None:
+        """What a tool said, None where it is not on this machine; one that takes too long has failed."""
+        if not self.has(line[0]):
+            return None
+        try:
+            return run(line, timeout=TOOL_SECONDS)
+        except ProviderError as error:
+            return Finished(-1, "", (error.message,))
+
+    def read(self, path: Path) -> str | None:
+        """The text of a file, None where it cannot be read; bytes that are no UTF-8 are replaced."""
+        try:
+            return content(path).decode(errors="replace")
+        except OSError:
+            return None
+
+    def names(self, folder: Path) -> tuple[str, ...]:
+        """What is in a folder, sorted; nothing where there is none."""
+        try:
+            return tuple(sorted(path.name for path in folder.iterdir()))
+        except OSError:
+            return ()
+
+    def may_write(self, path: Path) -> bool:
+        """Whether this user may write the file or folder that is there."""
+        return os.access(path, os.W_OK)
+
+    def free_space(self, path: Path) -> int:
+        """Bytes that are free where the path is, or would be."""
+        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        return shutil.disk_usage(existing).free
+
+    def inotify_of_root(self) -> tuple[int, int] | None:
+        """Return how many inotify instances and watches programs of root hold; None where this user may not see that."""
+        if not self.is_root:
+            return None
+        held = [watches for process in PROCESSES.glob("[0-9]*") for watches in _watches(process)]
+        return len(held), sum(held)
+
+    def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
+        """Those of these addresses, on a network that an interface is directly connected to, that answer ARP.
+
+        A datagram makes the kernel ask; it never leaves by a gateway. Takes a second at most.
+        """
+        wanted = frozenset(addresses)
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
+            for address in wanted:
+                try:
+                    outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), DISCARD))
+                except OSError:
+                    continue  # what cannot be asked does not answer
+        end = time.monotonic() + ARP_SECONDS
+        while (found := self._resolved() & wanted) != wanted and time.monotonic() < end:
+            time.sleep(0.05)
+        return found
+
+    def unreachable(self, url: str) -> str:
+        """Why no server answers at this URL, through the proxies that are set; empty where one does, whatever it says."""
+        try:
+            request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - http(s) out of the clients' configuration
+            with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310 - the same
+                return ""
+        except urllib.error.HTTPError:
+            return ""
+        except (OSError, ValueError) as error:
+            return str(error) or type(error).__name__
+
+    def _resolved(self) -> frozenset[IPv4Address]:
+        lines = (line.split() for line in (self.read(ARP_TABLE) or "").splitlines()[1:])
+        return frozenset(IPv4Address(words[0]) for words in lines if int(words[2], 16) & COMPLETE)
+
+
+def _watches(process: Path) -> Iterator[int]:
+    """Return how many watches each inotify instance of a process has; none where it is not root's, or has ended meanwhile."""
+    try:
+        if process.stat().st_uid != 0:
+            return
+        for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 - thousands of them, of which names are enough
+            if os.readlink(f"{process}/fd/{descriptor}") == INOTIFY:  # noqa: PTH115 - the same
+                yield (process / "fdinfo" / descriptor).read_text(encoding="ascii").count("inotify wd:")
+    except OSError:
+        return

@@ -1,0 +1,201 @@
+"""Running other programs: argument lists only, all they say in the log, failures in the user's words where known.
+
+Every program runs in a process group of its own: a terminal's Ctrl-C reaches it once, from here, and it is waited for.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from labctl.host import known_failures, log
+from labctl.host.failpoints import reached
+from labctl.host.tool_environment import environment
+from labctl.model.errors import LabError, ProviderError
+
+LAST_LINES = 12
+STOP_SECONDS = 20.0
+"""How long an interrupted program may take to end in good order."""
+
+Argument = str | os.PathLike[str]
+E = TypeVar("E", bound=LabError)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """A program that ended: its exit code, its standard output, and the last lines of all it said."""
+
+    code: int
+    out: str
+    last_lines: tuple[str, ...]
+
+
+def run(
+    args: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    stdin: bytes | None = None,
+) -> Finished:
+    """Run a program to its end and return what it said; any exit code is an answer.
+
+    `env` adds to what the program gets of this process's environment. Raises ProviderError when the program cannot be
+    started or takes more than `timeout` seconds.
+    """
+    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    return Finished(code, out, last_lines(out + err))
+
+
+def stream(
+    args: Sequence[Argument],
+    on_line: Callable[[str], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    keep_open: tuple[int, ...] = (),
+) -> Finished:
+    """Run a program to its end, telling `on_line` each line of both its streams as it comes.
+
+    It inherits the file descriptors `keep_open`.
+    """
+    lines = []
+    with _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open) as child:
+        for raw in child.stdout or ():
+            lines.append(raw.decode(errors="replace"))
+            log.write(child.pid, lines[-1])
+            on_line(lines[-1].rstrip())
+    output = "".join(lines)
+    return Finished(child.returncode, output, last_lines(output))
+
+
+def check(
+    args: Sequence[Argument],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+    stdin: bytes | None = None,
+    error: type[LabError] = ProviderError,
+    hint: str = "",
+) -> str:
+    """Run a program that must succeed and return its standard output; else raise `error`, as `failure` words it."""
+    code, out, err = _ended(args, env, cwd, timeout, stdin)
+    if code != 0:
+        what = f"`{_shown(args)}` ended with exit code {code}"
+        raise failure(error(what, id="tool-failed", hint=hint), out + err)
+    return out
+
+
+def failure(error: E, output: str) -> E:
+    """What a program's failure means to the user, with the last lines of all it said.
+
+    A known failure has an id, a message and a hint of its own; any other is the `error` given here, whose hint then
+    also says where the log is.
+    """
+    place = f"The whole output is in {path}." if (path := log.location()) else ""
+    hint = " ".join(part for part in (error.hint, place) if part)
+    unknown = type(error)(error.message, id=error.id, hint=hint, details=last_lines(output))
+    return known_failures.recognised(unknown, output)
+
+
+def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
+    """The last non-empty lines of a tool's output."""
+    return tuple([line.rstrip() for line in output.splitlines() if line.strip()][-count:])
+
+
+def _ended(
+    args: Sequence[Argument],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    timeout: float | None,
+    stdin: bytes | None,
+) -> tuple[int, str, str]:
+    """The exit code of a program that ran to its end, its standard output, and what it said beside."""
+    with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
+        try:
+            out, err = _logged(child, stdin, timeout)
+        except subprocess.TimeoutExpired as error:
+            _signal(child, signal.SIGKILL)
+            late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
+            raise failure(late, "".join(_logged(child))) from error
+    return child.returncode, out, err
+
+
+def _logged(
+    child: subprocess.Popen[bytes], stdin: bytes | None = None, timeout: float | None = None
+) -> tuple[str, str]:
+    """All that the program goes on to say on its two streams; it has ended then, and all of it is in the log."""
+    out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
+    log.write(child.pid, out)
+    log.write(child.pid, err)
+    return out, err
+
+
+@contextmanager
+def _started(
+    args: Sequence[Argument],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    *,
+    stderr: int,
+    stdin: bool = False,
+    keep_open: tuple[int, ...] = (),
+) -> Iterator[subprocess.Popen[bytes]]:
+    try:
+        child = subprocess.Popen(
+            [os.fspath(arg) for arg in args],
+            env=environment(Path(args[0]).name, env or {}),
+            cwd=cwd,
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            pass_fds=keep_open,
+            process_group=0,
+        )
+    except OSError as error:
+        raise ProviderError(
+            f"cannot run {os.fspath(args[0])}: {error.strerror}",
+            id="tool-not-started",
+            hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
+        ) from error
+    started = time.monotonic()
+    try:
+        with child:
+            try:  # from here on: a terminal's interrupt does not reach the program, which has a group of its own
+                log.write(child.pid, f"$ {_shown(args)}")
+                reached(f"run.{Path(args[0]).name}")
+                yield child
+            except KeyboardInterrupt:
+                _interrupt(child)
+                raise
+            child.wait()
+    finally:
+        log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
+
+
+def _interrupt(child: subprocess.Popen[bytes]) -> None:
+    _signal(child, signal.SIGINT)
+    try:
+        _logged(child, timeout=STOP_SECONDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt):
+        _signal(child, signal.SIGKILL)
+        _logged(child)
+
+
+def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
+    """The program is told, and its own children, who hold its pipes and would be waited for in vain."""
+    with suppress(ProcessLookupError):  # it has just ended
+        os.killpg(child.pid, number)
+
+
+def _shown(args: Sequence[Argument]) -> str:
+    return shlex.join(os.fspath(arg) for arg in args)

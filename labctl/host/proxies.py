@@ -1,0 +1,50 @@
+"""What keeps programs that work with the lab from asking a proxy, which cannot reach it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
+
+NAMES = ("no_proxy", "NO_PROXY")
+"""Programs read one or the other, or both; those that read both disagree about which goes first."""
+PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
+"""What programs read for a page without TLS. curl leaves out the second, browsers do not."""
+EVERYTHING = "*"
+"""Understood only where nothing stands beside it."""
+CLUSTER_NAMES = (".svc", ".cluster.local")
+
+
+def exceptions(lab: Lab) -> tuple[str, ...]:
+    """Return what no proxy may be asked for: the lab's networks, and the names of its apps and Services."""
+    networks = (lab.network, POD_NETWORK, SERVICE_NETWORK)
+    return (*map(str, networks), *(app.hostname for app in lab.apps), *CLUSTER_NAMES)
+
+
+def without_proxy(lab: Lab, environment: Mapping[str, str], *hostnames: str) -> dict[str, str]:
+    """Return what a program's environment needs so that it asks the lab directly; the user's exceptions stay.
+
+    `hostnames` are others than those of the lab's apps.
+    """
+    users = [word.strip() for name in NAMES for word in environment.get(name, "").split(",") if word.strip()]
+    words = [EVERYTHING] if EVERYTHING in users else dict.fromkeys([*users, *exceptions(lab), *hostnames])
+    return dict.fromkeys(NAMES, ",".join(words))
+
+
+def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the variable, and its value, by which programs ask a proxy for a page of this host; None where they do not.
+
+    Exceptions are read as curl reads them, which knows the least. Where both variables for them are set, either may count.
+    """
+    lists = [environment[name] for name in NAMES if environment.get(name)]
+    if lists and all(_has_exception(each, hostname) for each in lists):
+        return None
+    return next(((name, environment[name]) for name in PROXIES if environment.get(name)), None)
+
+
+def _has_exception(exceptions: str, hostname: str) -> bool:
+    """Whether a list, with commas between, has the name, or a domain that it is in; a network is for addresses only."""
+    if exceptions.strip() == EVERYTHING:
+        return True
+    words = (word.strip().lower().removeprefix(".").removesuffix(".") for word in exceptions.split(","))
+    return any(f".{hostname}".endswith(f".{word}") for word in words if word)

@@ -1,0 +1,84 @@
+"""The one place that waits: poll a condition until it holds or its time is up."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from labctl.model.errors import NotReadyError
+
+T = TypeVar("T")
+
+NOT_READY = "not-ready"
+"""What is pending where nothing more is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """Not yet, and why; the last reason ends up in the error."""
+
+    reason: str
+    id: str = NOT_READY
+    """The error's, when the wait ends with this."""
+    hint: str = ""
+    patience: float = math.inf
+    """After how many seconds of this id, without a break, waiting longer is pointless."""
+    details: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False)
+    """More about it, which is looked for only when the wait ends with this."""
+
+
+def until(
+    look: Callable[[], T | Pending],
+    *,
+    what: str,
+    timeout: float,
+    hint: str = "",
+    interval: float = 0.2,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> T:
+    """Return the first value of `look` that is not Pending.
+
+    Looks at least once. Raises NotReadyError naming `what` and the last reason after `timeout` seconds, or as soon as
+    what is pending has lasted longer than its patience.
+    """
+    deadline = clock() + timeout
+    same, since = "", 0.0
+    while isinstance(seen := look(), Pending):
+        now = clock()
+        if seen.id != same:
+            same, since = seen.id, now
+        if now - since >= seen.patience or now >= deadline:
+            late = f"was not ready after {timeout:.0f} s" if now >= deadline else "does not become ready"
+            raise NotReadyError(
+                f"{what} {late}: {seen.reason}", id=seen.id, hint=seen.hint or hint, details=seen.details()
+            )
+        sleep(interval)
+    return seen
+
+
+def pending_while_unready(act: Callable[[], T]) -> T | Pending:
+    """Return what `act` returns; or Pending for a passing failure, of an API or a webhook that does not answer yet."""
+    try:
+        return act()
+    except NotReadyError as error:
+        return Pending(error.message)
+
+
+def seldom(
+    look: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
+) -> Callable[[], T | None]:
+    """Return a function that looks at most every so many seconds, and returns what it saw last; None at first."""
+    last, seen = clock(), None
+
+    def looked() -> T | None:
+        nonlocal last, seen
+        if clock() - last >= seconds:
+            seen = look()
+            last = clock()
+        return seen
+
+    return looked

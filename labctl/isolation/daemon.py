@@ -1,0 +1,108 @@
+"""Programs that stay: started in a network namespace, and known again by their arguments."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.host.known_failures import recognised
+from labctl.host.process import last_lines
+from labctl.host.tool_environment import environment
+from labctl.host.wait import Pending, until
+from labctl.model.errors import NotReadyError, ProviderError
+
+START_SECONDS = 30.0
+"""How long one may take to serve, and to end."""
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A program that stays. Its arguments name a socket that no other program serves, so they tell it from all others."""
+
+    namespace: Path
+    line: tuple[str, ...]
+    socket: Path
+    pidfile: Path
+    """Where it writes its pid itself, if it does; one that was killed would be refused for the file it left."""
+    log: Path
+
+    def start(self) -> bool:
+        """The daemon runs and its socket answers; True if it was started now."""
+        if self.runs():
+            return False
+        self.stop()
+        with self.log.open("ab") as log:
+            before = log.tell()
+            # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
+            child = subprocess.Popen(
+                ["nsenter", f"--net={self.namespace}", *self.line],
+                env=environment(self.line[0], {}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        until(lambda: self._state(child, before), what=self.line[0], timeout=START_SECONDS, hint=f"See {self.log}.")
+        return True
+
+    def runs(self) -> bool:
+        """Whether the daemon runs and its socket answers."""
+        return self._pid() is not None and self._answers()
+
+    def stop(self) -> bool:
+        """End the daemon, by force if it does not end in good order; True if it ran."""
+        pid = self._pid()
+        if pid is not None and not self._ended_by(pid, signal.SIGTERM):
+            self._ended_by(pid, signal.SIGKILL)
+        self.pidfile.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
+        return pid is not None
+
+    def _ended_by(self, pid: int, number: signal.Signals) -> bool:
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(pid, number)
+        try:
+            until(
+                lambda: Pending("it still runs") if self._pid() == pid else None,
+                what=f"the end of {self.line[0]} (pid {pid})",
+                timeout=START_SECONDS,
+                hint=f"See {self.log}.",
+            )
+        except NotReadyError:
+            if number is signal.SIGKILL:
+                raise
+            return False
+        return True
+
+    def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
+        """None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""
+        if child.poll() is not None:
+            said = self.log.read_bytes()[before:].decode(errors="replace")
+            error = ProviderError(
+                f"{self.line[0]} ended with exit code {child.returncode}",
+                id="engine-failed",
+                hint=f"The whole log is {self.log}.",
+                details=last_lines(said),
+            )
+            raise recognised(error, said)
+        return None if self._answers() else Pending(f"{self.socket} does not answer")
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
+            return connection.connect_ex(str(self.socket)) == 0
+
+    def _pid(self) -> int | None:
+        """The pid of the process that has exactly these arguments; one that has ended has none."""
+        arguments = b"".join(word.encode() + b"\0" for word in self.line)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                if path.read_bytes() == arguments:
+                    return int(path.parent.name)
+            except (FileNotFoundError, ProcessLookupError):
+                continue  # it ended between the listing and the look
+        return None

@@ -1,0 +1,74 @@
+"""Rules by which an isolated lab reaches out through this machine, and nobody reaches in.
+
+Where the machine did not forward before, one more rule keeps it from forwarding for anyone but its labs.
+"""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+from labctl.host.process import check, run
+
+IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+FORWARDING_BEFORE = Path("/run/labctl/ip_forward")
+"""What IP_FORWARD held before the first isolated lab, if that was changed."""
+CLOSED = "labctl"
+"""What the rule says that keeps a machine, which forwards only because labctl made it, from forwarding for others."""
+IPTABLES = ("iptables", "--wait", "-t")
+
+
+def ensure(tag: str, link: str, source: str) -> bool:
+    """Let the lab behind the link out, and nobody in: neither a neighbour of this machine nor another lab.
+
+    `source` is the network of the uplink's inner end. Returns True if the rules were not all there.
+    """
+    _switch_on()
+    comment = ["-m", "comment", "--comment", tag]
+    answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
+    # Each is inserted before the one above it.
+    wanted = (
+        ["nat", "-I", "POSTROUTING", "-s", source, *comment, "-j", "MASQUERADE"],
+        ["filter", "-I", "FORWARD", "-o", link, *comment, "-j", "DROP"],
+        ["filter", "-I", "FORWARD", "-i", link, "!", "-o", "labctl+", *comment, "-j", "ACCEPT"],
+        ["filter", "-I", "FORWARD", "-o", link, *answers, *comment, "-j", "ACCEPT"],
+    )
+    if len(rules(tag)) == len(wanted):
+        return False
+    delete_rules(tag)
+    for rule in wanted:
+        check([*IPTABLES, *rule], hint="Docker's packages bring iptables.")
+    return True
+
+
+def restore() -> None:
+    """Set net.ipv4.ip_forward back to what it was before the first isolated lab. For when no lab is left."""
+    if FORWARDING_BEFORE.exists():
+        IP_FORWARD.write_text(FORWARDING_BEFORE.read_text())
+        delete_rules(CLOSED)
+        FORWARDING_BEFORE.unlink()
+
+
+def rules(tag: str) -> list[list[str]]:
+    """Return the rules that bear this tag: each with its table, then the arguments that would add or delete it."""
+    return [
+        [table, *rule[1:]]
+        for table in ("nat", "filter")
+        for line in run([*IPTABLES, table, "-S"]).out.splitlines()
+        if tag in (rule := shlex.split(line))
+    ]
+
+
+def delete_rules(tag: str) -> None:
+    """Delete the rules that bear this tag."""
+    for table, *rule in rules(tag):
+        check([*IPTABLES, table, "-D", *rule])
+
+
+def _switch_on() -> None:
+    if IP_FORWARD.read_text().strip() != "1":
+        FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
+        FORWARDING_BEFORE.write_text(IP_FORWARD.read_text())
+        if not rules(CLOSED):
+            check([*IPTABLES, "filter", "-A", "FORWARD", "-m", "comment", "--comment", CLOSED, "-j", "DROP"])
+        IP_FORWARD.write_text("1")

@@ -1,0 +1,79 @@
+"""Which range of a lab's network MetalLB can hand out. Pure; who takes what is found out elsewhere."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv4Network
+
+from labctl.model.errors import MissingError
+from labctl.model.lab import AddressPool, Lab, Node
+
+Taken = Mapping[AddressPool, str]
+"""Ranges that are not free, each with who takes it."""
+
+
+def usual(network: IPv4Network) -> AddressPool:
+    """The range that a pool has if nothing else is said: .100 to .110, which small networks do not have."""
+    return AddressPool(network.network_address + 100, network.network_address + 110)
+
+
+def one(address: IPv4Address) -> AddressPool:
+    """The range of a single address."""
+    return AddressPool(address, address)
+
+
+def fixed(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
+    """What the lab itself takes, with these nodes."""
+    return {
+        one(lab.network.network_address): "the network address",
+        one(lab.gateway): "the gateway",
+        **{one(node.address): f"node {node.name}" for node in nodes},
+        one(lab.network.broadcast_address): "the broadcast address",
+    }
+
+
+def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
+    """Who takes some of the pool, each with the address or range."""
+    return [
+        f"{who} ({_shown(found)})"
+        for found, who in taken.items()
+        if found.first <= pool.last and pool.first <= found.last
+    ]
+
+
+def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
+    """The usual range where it is free, else the largest one that is, and why.
+
+    Addresses of workers that the lab does not have yet stay free as long as there is another choice.
+    Raises MissingError `no-free-pool`.
+    """
+    preferred = usual(lab.network)
+    obstacles = ", ".join(conflicts(preferred, {**fixed(lab, lab.nodes), **taken}))
+    if preferred.last not in lab.network:
+        obstacles = f"which {lab.network} does not have"
+    if not obstacles:
+        return preferred, f"{preferred} is free"
+    for nodes in (lab.possible_nodes, lab.nodes):
+        if free := _gaps(lab.network, {**fixed(lab, nodes), **taken}):
+            largest = max(free, key=len)
+            return largest, f"{largest} is the largest free range; {preferred} is not free: {obstacles}"
+    raise MissingError(
+        f"network {lab.network}: no address is free for a pool: {', '.join(taken.values())}",
+        id="no-free-pool",
+        hint="Choose another `network` in labctl.yaml.",
+    )
+
+
+def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
+    """The ranges between those that are taken."""
+    gaps, start = [], int(network.network_address)
+    inside = (found for found in taken if found.first <= network.broadcast_address)
+    for found in sorted(inside, key=lambda found: found.first):
+        if start < int(found.first):
+            gaps.append(AddressPool(IPv4Address(start), found.first - 1))
+        start = max(start, int(found.last) + 1)
+    return gaps
+
+
+def _shown(found: AddressPool) -> str:
+    return str(found.first) if found.first == found.last else str(found)

@@ -1,0 +1,67 @@
+"""The lab's hostnames in the hosts file: written, or left to the user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+
+from labctl.cluster import state
+from labctl.context import Context
+from labctl.host import hosts_entry, lab_folder
+from labctl.host.wait import Pending
+from labctl.model.errors import NotReadyError
+from labctl.model.events import NO_HOSTS, HostsEntry, Say
+from labctl.plans import teardown
+from labctl.plans.plan import Outcome
+
+
+def sync_hosts(context: Context, _say: Say) -> Outcome:
+    """Write the live address of every hostname into the hosts file; leave it to the user where that takes more rights."""
+    try:
+        return write_hosts(context)
+    except hosts_entry.LeftToUserError as error:
+        return Outcome(changed=False, text=error.text, hosts=error.entry)
+
+
+def ask_to_write(context: Context) -> None:
+    """Ask for the password that writing the apps' names takes."""
+    _ask(context, [app.hostname for app in context.lab.apps])
+
+
+def ask_to_remove(context: Context) -> None:
+    """Ask for the password that removing the lab's block takes."""
+    _ask(context, [])
+
+
+def _ask(context: Context, names: Sequence[str]) -> None:
+    if not teardown.has_own_hosts(context):
+        hosts_entry.ask_if_due(context.lab, names)
+
+
+def write_hosts(context: Context) -> Outcome:
+    """Do the same, and raise HostsError where it is left to the user."""
+    names = live_addresses(context)
+    changed = hosts_entry.sync(context.lab, names, backup=context.folder / lab_folder.HOSTS_BACKUP)
+    text = " ".join(dict.fromkeys([*map(str, names.values()), *names])) or "no names"
+    return Outcome(changed, text, HostsEntry("written") if names else NO_HOSTS)
+
+
+def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
+    """Change the hosts file; where only root may, once more after sudo has asked the user. Raises as `act` does."""
+    try:
+        act(context)
+    except hosts_entry.LeftToUserError:
+        if not (may_ask and hosts_entry.ask(context.lab)):
+            raise
+        act(context)
+
+
+def live_addresses(context: Context) -> dict[str, IPv4Address]:
+    """The address of the ingress controller's Service, for every hostname. Raises NotReadyError `no-address`."""
+    controller = context.controller
+    address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
+    if isinstance(address, Pending):
+        raise NotReadyError(
+            f"no address for the hosts file: {address.reason}", id="no-address", hint="`labctl up` makes the rest."
+        )
+    return {app.hostname: address for app in context.lab.apps}

@@ -1,0 +1,140 @@
+"""Everything of a lab that is a file: gathered from the machine, the bundle and the keys, and written to a folder."""
+
+from __future__ import annotations
+
+import os
+import re
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.host import lab_folder
+from labctl.host.docker_engine import Engine, engine, proxy_mode, takes_privileged
+from labctl.host.paths import real
+from labctl.model.errors import UsageError
+from labctl.model.lab import Role
+from labctl.render import ingress, manifests, pki
+from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
+from labctl.render.templates import documents, text, write, yaml_stream
+
+HEADING = b"# Rendered by labctl "
+"""How each Vagrantfile of labctl's begins."""
+RENDERED = (lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS)
+MAX_BYTE = 255
+VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
+"""The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
+
+
+def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
+    """Write all of the lab's files, keys included, to the folder; True if one of them changed.
+
+    One of the user's may hold other files too: its mode stays. Raises UsageError `files-in-the-way` where these would
+    take the place of files that labctl did not write.
+    """
+    if is_users:
+        _refuse_others(folder)
+    context.require_carried()
+    provider, supplied = "docker" if context.lab.provider == "auto" else context.lab.provider, supplies(context)
+    made = pki.ensure(folder, context.lab)
+    files = lab_files(context.lab, provider, machine(provider), supplied, credentials(folder))
+    written = write(
+        folder,
+        files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
+    )
+    return made or written
+
+
+def _refuse_others(folder: Path) -> None:
+    nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not nearest.is_dir():
+        raise UsageError(f"{nearest}: not a folder", id="not-a-folder", hint="Name another one with --out.")
+    vagrantfile = folder / lab_folder.VAGRANTFILE
+    if vagrantfile.is_file() and vagrantfile.read_bytes().startswith(HEADING):
+        return
+    others = [str(folder / name) for name in RENDERED if os.path.lexists(folder / name)]
+    if others:
+        raise UsageError(
+            f"{', '.join(others)}: there already, and not of labctl",
+            id="files-in-the-way",
+            hint="Name another folder, or move them away.",
+        )
+
+
+def cluster_files(context: Context, folder: Path) -> dict[str, str]:
+    """Return the manifests that are applied to the lab's cluster, by file name."""
+    lab, controller = context.lab, context.controller
+    files = {
+        "control-plane.yaml": manifests.control_plane(lab),
+        "metallb.yaml": manifests.metallb(
+            upstream=_text(context.bundle.path("manifests/metallb-native.yaml")),
+            webhook_certificate=_text(folder / lab_folder.WEBHOOK_CERTIFICATE),
+            webhook_key=_text(folder / lab_folder.WEBHOOK_KEY),
+        ),
+        "memberlist.yaml": manifests.memberlist(pki.memberlist(folder), context.bundle.image("failure-detector")),
+        "pool.yaml": manifests.pool(lab),
+        "ingress.yaml": yaml_stream(
+            ingress.objects(
+                controller, documents(_controller_text(context)), context.images, replicas=len(lab.serving_nodes)
+            )
+        ),
+    }
+    for app in lab.apps:
+        image = context.bundle.image(app.image) or app.image
+        files[f"app-{app.name}.yaml"] = manifests.app(app, image, controller.ingress_class)
+    return files
+
+
+def machine(provider: str) -> Machine:
+    """What this machine means for the nodes: containers share its kernel, virtual machines bring Debian's own."""
+    host = engine() if provider == "docker" else VIRTUAL_MACHINE
+    return Machine(
+        cgroup_version=host.cgroup_version,
+        proxy_mode=proxy_mode(host.kernel),
+        full_privileges=takes_privileged(host.version, _text(Path("/proc/self/status"))),
+        kvm=Path("/dev/kvm").exists(),
+        nameservers=nameservers(_text(Path("/etc/resolv.conf")))
+        or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),
+    )
+
+
+def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
+    """Return the servers that can be asked from elsewhere than this machine itself."""
+    found = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", resolv_conf, re.MULTILINE)
+    valid = [IPv4Address(address) for address in found if all(int(part) <= MAX_BYTE for part in address.split("."))]
+    return tuple(address for address in valid if not address.is_loopback)
+
+
+def supplies(context: Context) -> Supplies:
+    """Return what the nodes take from the bundle."""
+    bundle = context.bundle
+    return Supplies(
+        folder=real(bundle.folder),
+        id=bundle.id,
+        versions=bundle.versions,
+        pause_image=str(bundle.image("pause")),
+        node_image=context.node_image,
+        archives={role: bundle.archives(role.value) for role in Role},
+    )
+
+
+def credentials(folder: Path) -> Credentials:
+    """Return what the nodes are given to trust each other and the host."""
+    return Credentials(
+        ca_certificate=(folder / lab_folder.CA_CERTIFICATE).read_text(encoding="ascii"),
+        ca_key=(folder / lab_folder.CA_KEY).read_text(encoding="ascii"),
+        token=pki.token(folder),
+        ssh_public_key=pki.ssh_public_key(folder),
+    )
+
+
+def _controller_text(context: Context) -> str:
+    controller = context.controller
+    if controller.manifest:
+        return context.bundle.path(controller.manifest).read_text(encoding="utf-8")
+    image = next(reference for reference in context.images if reference.startswith(f"{controller.repository}:"))
+    return text(controller.template, controller=controller, image=image)
+
+
+def _text(path: Path) -> str:
+    """Return what is in a file; nothing where it, or what it links to, is not there."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -1,0 +1,264 @@
+"""Every step of a lab's life, and the plans they make up: `up` (and `resume`), `halt` and `destroy`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
+from typing import Any, TypeVar
+
+from labctl import bundle
+from labctl.bundle.build.build import build
+from labctl.cluster import apps, state
+from labctl.config import saved_lab
+from labctl.context import NODE_SYSTEM, Context
+from labctl.doctor import preflight
+from labctl.host import caller, lab_folder
+from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
+from labctl.model.events import Say
+from labctl.model.lab import App, Node
+from labctl.plans import assembly, teardown
+from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
+from labctl.plans.plan import Outcome, Plan, Step
+from labctl.plans.verify import READY_SECONDS, given_address, kept_from_api_server, rolled_out, verify
+from labctl.render.templates import documents
+
+T = TypeVar("T")
+
+WHY_SECONDS = 2.0
+"""How often to look for the reason why something does not become ready."""
+METALLB = ("metallb-system", "controller")
+RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
+"""What a controller may need at its start: Traefik decides only then whether it may read IngressClasses."""
+METALLBS = "app=metallb"
+
+
+def up(*, isolated: bool) -> Plan[Context]:
+    """How a lab comes up; and, since every step looks before it acts, how it is repaired and resumed."""
+    return (
+        Step("preflight", "checks that this machine can run the lab", check_machine, inside=False),
+        Step("bundle", "picks or makes the bundle and verifies its checksums", choose_bundle, inside=False),
+        *((Step("isolation", "makes the lab's own network and Engine", isolate, inside=False),) if isolated else ()),
+        Step("render", "writes the Vagrantfile, keys, node files and manifests", render),
+        Step("boot", "runs `vagrant up` for the nodes that do not run", boot),
+        Step("cluster", "waits until every node is Ready", await_cluster),
+        Step("metallb", "applies MetalLB, its pool and its advertisement", apply_metallb),
+        Step("ingress", "applies the ingress controller behind a load-balancer address", apply_ingress),
+        Step("apps", "applies each app", apply_apps),
+        Step("hosts", "writes the hostnames into the hosts file", sync_hosts, ask=ask_to_write),
+        Step("verify", "asks for every app by name", verify),
+    )
+
+
+def halt(*, power_cut: bool = False) -> Plan[Context]:
+    """How a lab gives back processors and memory, and keeps everything else."""
+    halt_nodes = partial(teardown.halt_nodes, power_cut=power_cut)
+    return (
+        Step("nodes", "runs `vagrant halt`", halt_nodes, inside=False),
+        Step("isolation", "stops the lab's own Engine", teardown.halt_isolation, inside=False),
+    )
+
+
+def halt_some(nodes: Iterable[Node], *, power_cut: bool) -> Plan[Context]:
+    """How some nodes stop while the lab goes on without them."""
+    chosen = frozenset(node.name for node in nodes)
+    halt_nodes = partial(teardown.halt_nodes, chosen=chosen, power_cut=power_cut)
+    return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
+
+
+def destroy(*, purge: bool) -> Plan[Context]:
+    """How everything of a lab goes away."""
+    return (
+        Step(
+            "hosts",
+            "removes the lab's block from the hosts file",
+            teardown.leave_hosts,
+            inside=False,
+            ask=ask_to_remove,
+        ),
+        Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
+        Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
+        Step(
+            "state",
+            "removes the lab's folder",
+            teardown.remove_folder if purge else teardown.remove_state,
+            inside=False,
+        ),
+    )
+
+
+def check_machine(context: Context, say: Say) -> Outcome:
+    """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
+    made = saved_lab.read(context.folder)
+    if made is not None:
+        saved_lab.refuse_differences(made, saved_lab.Record(context.lab, context.isolated, context.bundle_folder))
+    context.require_carried()
+    without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
+    installed = preflight.require_machine(context, say)
+    return Outcome(installed, "; ".join(filter(None, (context.pool_reason, without_sudo))))
+
+
+def choose_bundle(context: Context, say: Say) -> Outcome:
+    """The bundle is there, and every file of it was checked by its checksum before its first use."""
+    context.require_carried()
+    made = not context.has_bundle
+    if made:
+        build(context.cache, say)
+    checked = bundle.verify_once(context.bundle, context.cache, say)
+    return Outcome(made, context.bundle.id + (", checksums verified" if checked else ""))
+
+
+def build_bundle(context: Context, say: Say) -> Outcome:
+    """The bundle that this labctl makes is complete in the cache."""
+    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, say=say)
+    was_there = context.has_bundle
+    return Outcome(not was_there, build(context.cache, say).id)
+
+
+def isolate(context: Context, _say: Say) -> Outcome:
+    """The lab's namespace and its Engine run."""
+    if saved_lab.read(context.folder) is None:
+        # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
+        saved_lab.write(context.folder, saved_lab.Record(context.lab, context.isolated))
+    isolation = context.isolation
+    return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
+
+
+def render(context: Context, _say: Say) -> Outcome:
+    """Every file of the lab is in its folder, and what it is made from is on record."""
+    from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
+
+    context.require_carried()
+    recorded = saved_lab.write(context.folder, saved_lab.Record(context.lab, context.isolated, context.bundle.folder))
+    written = write_lab(context, context.folder)
+    return Outcome(recorded or written, str(context.folder))
+
+
+def boot(context: Context, say: Say) -> Outcome:
+    """Every node runs."""
+    running = context.provider.running()
+    absent = [node for node in context.lab.nodes if node.name not in running]
+    if absent:
+        context.provider.take_system(context.node_image, context.bundle.path(NODE_SYSTEM), say)
+        context.provider.up(absent, say)
+    return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
+
+
+def await_cluster(context: Context, say: Say) -> Outcome:
+    """The API answers, every node is Ready, and the control plane is marked as one."""
+    assembly.await_nodes(context, say)
+    marked = _apply(context, say, "control-plane.yaml")
+    return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
+
+
+def apply_metallb(context: Context, say: Say) -> Outcome:
+    """MetalLB is applied, and has taken the lab's pool."""
+    started = [each["metadata"]["name"] for each in context.cluster.list("v1", "Pod", METALLB[0], METALLBS)]
+    changed = _apply(context, say, "metallb.yaml") + _apply(context, say, "memberlist.yaml")
+    _restart_without_rights(context, say, changed, METALLB[0], started)
+    pool = _manifest(context, "pool.yaml")
+    say("waiting until MetalLB's webhook answers")
+    # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
+    accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
+    until(
+        _or_why(context, accepted, METALLB),
+        what="MetalLB's webhook",
+        timeout=READY_SECONDS,
+        hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
+    )
+    changed += _apply(context, say, "pool.yaml")
+    return Outcome(bool(changed), f"pool {context.lab.pool}")
+
+
+def apply_ingress(context: Context, say: Say) -> Outcome:
+    """The ingress controller is applied, and its Service has an address of the pool."""
+    controller, cluster = context.controller, context.cluster
+    if controller.notice:
+        say(controller.notice)
+    removed = [
+        name
+        for api_version, kind, name in controller.obstacles
+        if (found := cluster.get(api_version, kind, name)) and apps.is_labctls(found)
+        if cluster.delete(api_version, kind, name)
+    ]
+    if removed:
+        say(f"removed {', '.join(removed)}")
+    waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
+    changed = _apply(context, say, "ingress.yaml")
+    _restart_without_rights(context, say, changed, controller.namespace, waiting)
+    address = until(
+        _or_why(context, partial(given_address, context), METALLB),
+        what=f"an address for the Service {controller.namespace}/{controller.service}",
+        timeout=READY_SECONDS,
+        hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
+    )
+    return Outcome(bool(changed or removed), f"{controller.name} at {address}")
+
+
+def apply_apps(context: Context, say: Say) -> Outcome:
+    """Every app is applied and spread over the nodes, and those that the configuration no longer has are gone."""
+    changed: list[str] = []
+    controller = context.controller.namespace, context.controller.deployment
+    for app in context.lab.apps:
+        say(f"applying {app.name}")
+        # An ingress controller's webhook refuses Ingresses until its pod serves it.
+        applied = partial(_apply_app, context, say, app)
+        changed += until(
+            _or_why(context, partial(pending_while_unready, applied), controller),
+            what=f"the app {app.name}",
+            timeout=READY_SECONDS,
+        )
+    if removed := apps.remove_others(context.cluster, context.lab):
+        say(f"removed {', '.join(removed)}")
+    moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
+    if moved:
+        say(f"moving {', '.join(moved)} to nodes that have fewer")
+    return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
+
+
+def _restart_without_rights(
+    context: Context, say: Say, changed: Iterable[str], namespace: str, pods: Iterable[str]
+) -> None:
+    """Restart pods that may have started without the rights that they have been given back now."""
+    if RIGHTS & {name.split()[0] for name in changed}:
+        restarted = [pod for pod in pods if context.cluster.delete("v1", "Pod", pod, namespace)]
+        if restarted:
+            say(f"restarting {', '.join(restarted)}, which may have started without their rights")
+
+
+def _apply_app(context: Context, say: Say, app: App) -> list[str]:
+    file = f"app-{app.name}.yaml"
+    apps.refuse_others(context.cluster, _manifest(context, file))
+    return _apply(context, say, file)
+
+
+def _manifest(context: Context, name: str) -> list[dict[str, Any]]:
+    return documents((context.folder / lab_folder.MANIFESTS / name).read_text(encoding="utf-8"))
+
+
+def _apply(context: Context, say: Say, name: str) -> list[str]:
+    changed = context.cluster.apply(_manifest(context, name))
+    if changed:
+        say(f"applied {', '.join(changed)}")
+    return changed
+
+
+def _or_why(
+    context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
+) -> Callable[[], T | Pending]:
+    """Return a look that says, while it sees nothing, why the Deployment that it waits for is not ready or not reached."""
+
+    def reason_now() -> Pending | None:
+        waiting = rolled_out(context, *deployment, is_app=False)
+        return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
+
+    why = seldom(reason_now, WHY_SECONDS)
+
+    def looked() -> T | Pending:
+        seen = look()
+        reason = why() if isinstance(seen, Pending) else None
+        if not isinstance(seen, Pending) or reason is None or reason.id == NOT_READY:
+            return seen
+        return replace(reason, reason=f"{seen.reason}; {reason.reason}")
+
+    return looked

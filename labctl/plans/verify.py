@@ -1,0 +1,116 @@
+"""The end of `up`: every app is reached as `trace` sees it, or what keeps its requests away is named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from ipaddress import IPv4Address
+
+from labctl import trace
+from labctl.cluster import state
+from labctl.context import Context
+from labctl.host.wait import Pending, pending_while_unready, until
+from labctl.model.errors import NotReadyError
+from labctl.model.events import Say
+from labctl.model.lab import App
+from labctl.model.reports import HopReport, TraceReport
+from labctl.plans.plan import Outcome
+
+READY_SECONDS = 120.0
+
+
+def verify(context: Context, say: Say) -> Outcome:
+    """Wait until every app that is meant to have pods answers by name."""
+    late = _await_rollouts(context, say)
+    asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
+    reports = {app: _reached(context, app, say, late) for app in asked}
+    is_named = all(trace.broken_hop(report) is None for report in reports.values())
+    way = "by name" if is_named else "at the lab's address: this machine does not find their names"
+    resting = [f"{app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero]
+    doubts = [
+        f"{app.url}: {trace.finding(hop)}"
+        for app, report in reports.items()
+        for hop in report["hops"]
+        if hop["state"] == trace.WARNING
+    ]
+    text = f"{len(asked)} of {len(context.lab.apps)} apps answer {way}"
+    return Outcome(changed=False, text="; ".join([text, *resting, *doubts]))
+
+
+def given_address(context: Context) -> IPv4Address | Pending:
+    """Return the address of the ingress controller's Service, or what `trace` says of its absence."""
+    controller = context.controller
+    found = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
+    if isinstance(found, IPv4Address):
+        return found
+    hop = trace.shared(context)["address"]
+    return _pending(hop) if hop["state"] == trace.BROKEN else found
+
+
+def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
+    """Return why the pods of a Deployment are not ready; None where they are."""
+    return pending_while_unready(partial(state.rollout, context.cluster, namespace, name, is_app=is_app))
+
+
+def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
+    """Return the route that is missing between the API server and the pods of a Deployment; None where none is."""
+    hop = trace.cut_off(context, namespace, name)
+    return None if hop is None else _pending(hop)
+
+
+def _await_rollouts(context: Context, say: Say) -> dict[str, NotReadyError]:
+    """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
+    controller = context.controller
+    deployments = [(controller.namespace, controller.deployment, False)]
+    deployments += [("default", app.name, True) for app in context.lab.apps]
+    late: dict[str, NotReadyError] = {}
+    for namespace, name, is_app in deployments:
+        say(f"waiting for the pods of {name}")
+        ready = partial(rolled_out, context, namespace, name, is_app=is_app)
+        try:
+            until(ready, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
+        except NotReadyError as error:
+            say(error.message)
+            late[name] = error
+    return late
+
+
+def _reached(context: Context, app: App, say: Say, late: Mapping[str, NotReadyError]) -> TraceReport:
+    """Wait until a request reaches the app; return how it got there.
+
+    Raises what is late where no request gets there, or only an earlier version answers: the pods know best why.
+    """
+    say(f"asking for {app.url}")
+    reason = late.get(app.name) or late.get(context.controller.deployment)
+    if reason is None:
+        report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
+    else:
+        looked = _on_its_way(context, app)
+        if isinstance(looked, Pending) or not _is_newest(context, app):
+            raise reason
+        report = looked
+    for hop in report["hops"]:
+        if hop["cause"]:
+            say(f"{app.url}: {trace.finding(hop)}")
+    say(f"HTTP {report['hops'][-1]['evidence'].get('status')} from {app.url}")
+    return report
+
+
+def _is_newest(context: Context, app: App) -> bool:
+    """Whether all pods of an app, ready or not, are of its newest version."""
+    found = context.cluster.get("apps/v1", "Deployment", app.name, "default") or {"spec": {}, "status": {}}
+    counts = {found["status"].get(key, 0) for key in ("replicas", "updatedReplicas")}
+    return counts == {found["spec"].get("replicas", 1)}
+
+
+def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
+    """Return the trace of a request that reached the app, by name or, where the name is missing, at its address."""
+    report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
+    hop = trace.broken_hop(report, trace.MISSING_NAME)
+    return report if hop is None else _pending(hop)
+
+
+def _pending(hop: HopReport) -> Pending:
+    cause = str(hop["cause"])
+    hint = " ".join(filter(None, [hop["fix"], *(f"`{command}`" for command in hop["commands"])]))
+    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, trace.CAUSES[cause].patience)

@@ -1,0 +1,1 @@
+"""Everything a lab consists of, as text: templates, manifests, keys."""

@@ -1,0 +1,53 @@
+"""The objects that labctl adds to a cluster, as YAML text: what is applied is what `render` shows."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+
+from labctl.model.lab import App, Lab
+from labctl.render.templates import documents, text, yaml_stream
+
+
+def control_plane(lab: Lab) -> str:
+    """What marks the control plane as one, and keeps apps and addresses off it where workers have them."""
+    return text("node/control-plane.yaml.j2", node=lab.control_plane, dedicated=lab.has_dedicated_control_plane)
+
+
+def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
+    """Upstream's objects, with two waits taken out that every address pool would go through.
+
+    MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
+    controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
+    as a file, which may take a minute. Upstream leaves the number of controllers to the default, and so to whoever
+    changes it: `labctl up` takes it back.
+    """
+    objects = documents(upstream)
+    for found in objects:
+        match found["kind"], found["metadata"]["name"]:
+            case "Deployment", "controller":
+                probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+                probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+                found["spec"]["replicas"] = 1
+            case "Secret", "metallb-webhook-cert":
+                pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
+                found["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}
+    return yaml_stream(objects)
+
+
+def memberlist(key: str, failure_detector: str | None) -> str:
+    """The secret that MetalLB's speakers find each other by, and failure detectors, if there is an image of them.
+
+    Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
+    anybody change; where the API server died with it, nothing else tells them.
+    """
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=failure_detector)
+
+
+def pool(lab: Lab) -> str:
+    """The lab's address pool, and its advertisement at Layer 2."""
+    return text("metallb/pool.yaml.j2", lab=lab)
+
+
+def app(application: App, image: str, ingress_class: str) -> str:
+    """An app's Deployment, Service and Ingress."""
+    return text("app/app.yaml.j2", app=application, image=image, ingress_class=ingress_class)

@@ -1,0 +1,130 @@
+"""Every file that the nodes of a lab boot from, as text: the Vagrantfile and what each node finds in /etc/labctl."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl.host import lab_folder
+from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Role
+from labctl.render.templates import static, text
+
+PAUSE, CONTROL_PLANE, ADDONS = 1, 5, 7
+"""How far into a bundle's archives are pause; etcd and the three programs of a control plane; kube-proxy and CoreDNS."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What the nodes must know of the machine they run on."""
+
+    cgroup_version: int
+    proxy_mode: str
+    full_privileges: bool
+    kvm: bool
+    nameservers: tuple[IPv4Address, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Supplies:
+    """What the nodes take from the bundle."""
+
+    folder: Path
+    id: str
+    versions: Mapping[str, str]
+    pause_image: str
+    node_image: str
+    archives: Mapping[Role, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What lets nodes trust each other and the host in. Its files are for their owner alone."""
+
+    ca_certificate: str
+    ca_key: str
+    token: str
+    ssh_public_key: str
+
+    def __repr__(self) -> str:
+        return "Credentials(…)"
+
+
+def lab_files(
+    lab: Lab, provider: str, machine: Machine, supplies: Supplies, credentials: Credentials
+) -> dict[str, str]:
+    """Return the content of every file by its path below the lab's folder."""
+    contents = {lab_folder.VAGRANTFILE: _vagrantfile(lab, provider, machine, supplies)}
+    for node in lab.nodes:
+        for name, content in _node_files(lab, node, machine, supplies, credentials).items():
+            contents[f"{lab_folder.NODES}/{node.name}/{name}"] = content
+    return contents
+
+
+def _vagrantfile(lab: Lab, provider: str, machine: Machine, supplies: Supplies) -> str:
+    return text(
+        "Vagrantfile.j2",
+        lab=lab,
+        provider=provider,
+        image=supplies.node_image,
+        bundle=str(supplies.folder),
+        box_name=f"labctl/{supplies.id}",
+        box_url=(supplies.folder / "base" / f"{provider}.box").as_uri(),
+        full_privileges=machine.full_privileges,
+        kvm=machine.kvm,
+    )
+
+
+def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, credentials: Credentials) -> dict[str, str]:
+    values = {**_values(lab, node, machine, supplies), "token": credentials.token}
+    is_control_plane = node.role is Role.CONTROL_PLANE
+    kubeadm = "kubeadm-init.yaml.j2" if is_control_plane else "kubeadm-join.yaml.j2"
+    contents = {
+        "bootstrap.sh": text("node/bootstrap.sh.j2", **values),
+        "labctl-node.service": static("node/labctl-node.service"),
+        "kubelet.service": static("node/kubelet.service"),
+        "kubeadm.yaml": text(f"node/{kubeadm}", **values),
+        "containerd.toml": text("node/containerd.toml.j2", **values),
+        "cni.conflist": text("node/cni.conflist.j2", **values),
+        "resolv.conf": text("node/resolv.conf.j2", **values),
+        "authorized_keys": credentials.ssh_public_key,
+        "ca.crt": credentials.ca_certificate,
+    }
+    if is_control_plane:
+        contents["ca.key"] = credentials.ca_key
+    else:
+        contents["discovery.kubeconfig"] = text("node/discovery.kubeconfig.j2", **values)
+    return contents
+
+
+def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[str, object]:
+    before, beside, after = _imports(lab, node, supplies.archives[node.role])
+    return {
+        "lab": lab,
+        "node": node,
+        "peers": [peer for peer in lab.possible_nodes if peer != node],
+        "api_server": lab.api_server,
+        "pod_network": POD_NETWORK,
+        "service_network": SERVICE_NETWORK,
+        "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
+        "bundle_id": supplies.id,
+        "versions": supplies.versions,
+        "pause_image": supplies.pause_image,
+        "archives_before": before,
+        "archives_beside": beside,
+        "archives_after": after,
+        "cgroup_version": machine.cgroup_version,
+        "proxy_mode": machine.proxy_mode,
+        # CoreDNS ends at once when it is given no server at all; the gateway answers nothing, and does no harm.
+        "nameservers": machine.nameservers or (lab.gateway,),
+    }
+
+
+def _imports(lab: Lab, node: Node, archives: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
+    """The archives that a node imports before kubeadm begins, while it works, and when its pods can do without."""
+    if node.role is Role.WORKER:
+        return archives[:PAUSE], archives[PAUSE:], ()
+    if not lab.workers:
+        return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:], ()
+    return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:ADDONS], archives[ADDONS:]

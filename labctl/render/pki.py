@@ -1,0 +1,256 @@
+"""The lab's keys, made on this machine before the first node boots.
+
+Workers can then check the cluster's CA while they join, this machine can ask the Kubernetes API from its first second
+on, and nothing has to be copied back from a node.
+"""
+
+from __future__ import annotations
+
+import secrets
+import string
+import tempfile
+from base64 import b64decode, b64encode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import yaml
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+    load_pem_private_key,
+    load_ssh_private_key,
+)
+
+from labctl.host import lab_folder
+from labctl.host.caller import give
+from labctl.host.paths import content, new_folder
+from labctl.model.errors import MissingError
+from labctl.model.lab import Lab
+from labctl.render import certificates
+from labctl.render.certificates import PairKey
+from labctl.render.templates import documents, yaml_stream
+
+WEBHOOK_NAMES = ("cert", "metallb-webhook-service.metallb-system.svc")
+"""What MetalLB's certificate rotator expects in a CA, and in a server's certificate: one that has both serves as both."""
+MEMBERLIST_BYTES = 128
+"""As many as MetalLB's controller makes itself."""
+TOKEN_ALPHABET = string.ascii_lowercase + string.digits
+
+
+def ensure(folder: Path, lab: Lab) -> bool:
+    """Every key file of the lab is below `folder`, readable by its owner only; returns whether one was made.
+
+    What exists is kept; except for a CA that is not the one the control plane was booted with, which is put back out of
+    the control plane's files. The kubeconfig is made anew when it does not fit the CA or the lab's API server; its user is
+    in `system:masters`, the one group the API obeys before kubeadm has written the first RBAC object.
+
+    Raises MissingError: `pki-damaged` when a key cannot be used, `state-not-usable` when a file cannot be read or
+    written.
+    """
+    new_folder(folder)
+    new_folder(folder / lab_folder.PKI)
+    try:
+        made = (
+            _restore_ca(folder, lab),
+            _ensure_pair(
+                folder / lab_folder.CA_KEY, folder / lab_folder.CA_CERTIFICATE, ("kubernetes",), certificates.new_key
+            ),
+            # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
+            _ensure_pair(
+                folder / lab_folder.WEBHOOK_KEY,
+                folder / lab_folder.WEBHOOK_CERTIFICATE,
+                WEBHOOK_NAMES,
+                certificates.new_rsa_key,
+            ),
+            _ensure_secret(folder / lab_folder.TOKEN, _new_token()),
+            _ensure_secret(folder / lab_folder.MEMBERLIST, b64encode(secrets.token_bytes(MEMBERLIST_BYTES)).decode()),
+            _ensure_ssh_keys(folder),
+            _ensure_kubeconfig(folder, lab),
+        )
+    except OSError as error:
+        raise MissingError(
+            f"cannot use {error.filename or folder}: {error.strerror}",
+            id="state-not-usable",
+            hint=f"Make {folder} and what is in it yours to read and write, on a disk with space left.",
+        ) from error
+    return any(made)
+
+
+def token(folder: Path) -> str:
+    """The kubeadm bootstrap token that workers join with."""
+    return (folder / lab_folder.TOKEN).read_text(encoding="ascii")
+
+
+def memberlist(folder: Path) -> str:
+    """The key that MetalLB's speakers encrypt their gossip with, base64."""
+    return (folder / lab_folder.MEMBERLIST).read_text(encoding="ascii")
+
+
+def ssh_public_key(folder: Path) -> str:
+    """The line for a node's `authorized_keys`."""
+    return (folder / lab_folder.SSH_PUBLIC_KEY).read_text(encoding="ascii")
+
+
+def _restore_ca(folder: Path, lab: Lab) -> bool:
+    """The CA, once the control plane has been made, is the one it was made with; True if another one was there, or none."""
+    node = lab.control_plane.name
+    if not any((folder / lab_folder.VAGRANT / "machines" / node).glob("*/id")):
+        return False
+    copies = {
+        path: folder / lab_folder.NODES / node / Path(path).name
+        for path in (lab_folder.CA_KEY, lab_folder.CA_CERTIFICATE)
+    }
+    lost = [path for path, copy in copies.items() if copy.exists() and _content(folder / path) != _content(copy)]
+    for path in lost:
+        _write(folder / path, content(copies[path]))
+    return bool(lost)
+
+
+def _content(path: Path) -> bytes:
+    return content(path) if path.exists() else b""
+
+
+def _ensure_pair(
+    key_path: Path, certificate_path: Path, names: tuple[str, ...], new_key: Callable[[], PairKey]
+) -> bool:
+    if certificate_path.exists():
+        _load_pair(key_path, certificate_path)
+        return False
+    # The key is written first: a run that is cut off in between leaves a key that the next run certifies.
+    if key_path.exists():
+        key = _load_key(key_path)
+    else:
+        key = new_key()
+        _write(key_path, certificates.pem(key))
+    _write(certificate_path, certificates.self_signed(key, names).public_bytes(Encoding.PEM))
+    return True
+
+
+def _ensure_secret(path: Path, secret: str) -> bool:
+    if path.exists():
+        return False
+    _write(path, secret.encode())
+    return True
+
+
+def _ensure_ssh_keys(folder: Path) -> bool:
+    private_path, public_path = folder / lab_folder.SSH_KEY, folder / lab_folder.SSH_PUBLIC_KEY
+    if private_path.exists() and public_path.exists():
+        return False
+    if private_path.exists():
+        try:
+            public_key = load_ssh_private_key(content(private_path), password=None).public_key()
+        except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+            raise _damaged(private_path, "it is not an OpenSSH private key") from error
+    else:
+        key = ed25519.Ed25519PrivateKey.generate()
+        public_key = key.public_key()
+        _write(private_path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    _write(public_path, public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
+    return True
+
+
+def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
+    path = folder / lab_folder.KUBECONFIG
+    certificate, key = _load_pair(folder / lab_folder.CA_KEY, folder / lab_folder.CA_CERTIFICATE)
+    if path.exists() and _fits(content(path), certificate, lab):
+        return False
+    kubeconfig = _kubeconfig(lab, certificate, key)
+    _write(path, yaml_stream([kubeconfig]).encode())
+    return True
+
+
+def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate, PairKey]:
+    try:
+        certificate = x509.load_pem_x509_certificate(content(certificate_path))
+    except ValueError as error:
+        raise _damaged(certificate_path, "it is not a PEM certificate") from error
+    key = _load_key(key_path)
+    if certificate.public_key() != key.public_key():
+        raise _damaged(key_path, f"it is not the key of {certificate_path}")
+    return certificate, key
+
+
+def _load_key(path: Path) -> PairKey:
+    try:
+        # Whether an RSA key's numbers fit takes a tenth of a second to prove, and the key is the lab's own.
+        key = load_pem_private_key(content(path), password=None, unsafe_skip_rsa_key_validation=True)
+    except FileNotFoundError as error:
+        raise _damaged(path, "it is gone") from error
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise _damaged(path, "it is not a PEM private key") from error
+    if not isinstance(key, PairKey):
+        raise _damaged(path, "it is neither an elliptic curve key nor an RSA key")
+    return key
+
+
+def _damaged(path: Path, reason: str) -> MissingError:
+    return MissingError(
+        f"cannot use {path}: {reason}",
+        id="pki-damaged",
+        hint="A lab cannot change its keys while it runs: `labctl destroy`, then `labctl up`.",
+    )
+
+
+def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
+    """Whether a kubeconfig trusts this CA, bears a certificate from it, and names this lab's API server."""
+    try:
+        (content,) = documents(kubeconfig.decode())
+        clusters = {entry["name"]: entry["cluster"] for entry in content["clusters"]}
+        users = {entry["name"]: entry["user"] for entry in content["users"]}
+        cluster, user = clusters[lab.name], users[_user_name(lab)]
+        client = x509.load_pem_x509_certificate(b64decode(user["client-certificate-data"]))
+        client.verify_directly_issued_by(ca)
+        trusted = x509.load_pem_x509_certificate(b64decode(cluster["certificate-authority-data"]))
+        return trusted == ca and cluster["server"] == lab.api_server
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, InvalidSignature):
+        return False
+
+
+def _kubeconfig(lab: Lab, ca: x509.Certificate, ca_key: PairKey) -> dict[str, Any]:
+    key = certificates.new_key()
+    client = certificates.for_administrator(key.public_key(), ca, ca_key)
+    cluster = {"server": lab.api_server, "certificate-authority-data": _base64(ca.public_bytes(Encoding.PEM))}
+    user = {
+        "client-certificate-data": _base64(client.public_bytes(Encoding.PEM)),
+        "client-key-data": _base64(certificates.pem(key)),
+    }
+    return {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": lab.name, "cluster": cluster}],
+        "users": [{"name": _user_name(lab), "user": user}],
+        "contexts": [{"name": lab.name, "context": {"cluster": lab.name, "user": _user_name(lab)}}],
+        "current-context": lab.name,
+    }
+
+
+def _user_name(lab: Lab) -> str:
+    return f"{lab.name}-admin"
+
+
+def _new_token() -> str:
+    return ".".join("".join(secrets.choice(TOKEN_ALPHABET) for _ in range(length)) for length in (6, 16))
+
+
+def _base64(content: bytes) -> str:
+    return b64encode(content).decode()
+
+
+def _write(path: Path, content: bytes) -> None:
+    """The whole file or none of it; never readable by others, not even for a moment."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
+        temporary = Path(file.name)
+        try:
+            file.write(content)
+            file.flush()
+            temporary.rename(path)
+            give(path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,1 @@
+"""The second hop: who owns the address."""

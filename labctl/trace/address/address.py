@@ -1,0 +1,117 @@
+"""The hop to the address: who owns it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl.cluster import state
+from labctl.trace.address import no_address
+from labctl.trace.metallb import allocation, requested
+from labctl.trace.metallb.allocation import Case
+from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.rules.rules import full_name
+from labctl.trace.trail import Trail
+
+WRITER = "controller"
+"""Under which name MetalLB writes the status of a Service."""
+
+
+def address(trail: Trail) -> Evidence:
+    """The ingress controller's Service owns the address, out of a pool that MetalLB has."""
+    controller, lab = trail.controller, trail.lab
+    services = trail.cluster.list("v1", "Service")
+    name = f"{controller.namespace}/{controller.service}"
+    service = next((each for each in services if full_name(each) == name), None)
+    if service is None or not _is_owner(service):
+        raise no_address.unowned(trail.cluster, controller, lab)
+    owned = trail.address
+    others = [each for each in services if full_name(each) != name and owned in state.addresses_of(each)]
+    if owned not in state.addresses_of(service):
+        has = ", ".join(map(full_name, others)) or "no Service"
+        raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
+    found = allocation.case(trail.cluster, lab, service, services)
+    evidence = _evidence(found, owned, others)
+    for problem in (_contested(found, owned, others), _out_of_pool(found, owned), _doubtful(found)):
+        if problem:
+            problem.evidence |= evidence
+            raise problem
+    return evidence
+
+
+def _is_owner(service: Mapping[str, Any]) -> bool:
+    """Return whether the Service has an address, and is of the type that keeps it."""
+    return service["spec"].get("type") == state.LOAD_BALANCER and state.address_of(service) is not None
+
+
+def _evidence(found: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> Evidence:
+    pool = next((each.name for each in found.pools if each.has(owned)), None)
+    return allocation.evidence(found) | {
+        "address": str(owned),
+        "pool": pool,
+        "shared_with": [full_name(each) for each in others],
+        "event": None,
+    }
+
+
+def _contested(found: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
+    """Return which other Service has the address as well, with a port that is the controller's: nodes know only one."""
+    for other in others:
+        if why := requested.refuses_to_share(found.service, [other]):
+            metadata = other["metadata"]
+            what = ("-n", metadata["namespace"], "service", metadata["name"], "--subresource=status", "--type=merge")
+            return ProblemError(
+                "address-claimed-twice",
+                f"{owned} is in the status of the Service {full_name(other)} as well: {why}",
+                fix="Take the address out of the status of that Service, and see to it that nobody writes it again.",
+                commands=(kubectl(found.lab.name, "patch", *what, "-p", '{"status":{"loadBalancer":null}}'),),
+            )
+    return None
+
+
+def _out_of_pool(found: Case, owned: IPv4Address) -> ProblemError | None:
+    """Return why no speaker announces the address, or nothing on the lab's network gets to it."""
+    if not found.pools:
+        return ProblemError("pool-missing", f"MetalLB has no IPAddressPool: {owned} is out of none")
+    pool = next((each for each in found.pools if each.has(owned)), None)
+    if pool is None:
+        has = ", ".join(f"{each.name} {' '.join(each.ranges)}" for each in found.pools)
+        writer = _writer(found.service)
+        by = f", and was written by {writer}" if writer not in {"", WRITER} else ""
+        return ProblemError("address-not-in-pool", f"no pool of MetalLB contains {owned}{by}: it has {has}")
+    if owned in found.lab.network:
+        return None
+    text = f"{owned}, out of the pool {pool.name}, is not in the lab's network {found.lab.network}: no way leads there"
+    if pool.name == found.lab.name:
+        return ProblemError("address-outside-network", text)
+    metadata = found.service["metadata"]
+    ask = f"{requested.PREFIXES[0]}/{requested.POOL}={found.lab.name}"
+    what = ("annotate", "--overwrite", "-n", metadata["namespace"], "service", metadata["name"], ask)
+    return ProblemError(
+        "address-outside-network",
+        text,
+        fix=f"Let the Service ask for an address of the lab's own pool {found.lab.name}, and run `labctl up`.",
+        commands=(kubectl(found.lab.name, *what), labctl(found.lab.name, "up")),
+    )
+
+
+def _doubtful(found: Case) -> ProblemError | None:
+    """Return what would keep the Service from getting an address again, while it has one."""
+    if found.controller.trouble:
+        cause = "metallb-controller-not-ready" if found.controller.is_there else "metallb-missing"
+        text = f"MetalLB's controller gives no address out: {found.controller.trouble}"
+        return ProblemError(cause, text, state=WARNING)
+    problem = allocation.class_problem(found, "the address is not of MetalLB") or allocation.own_pool_problem(
+        found, "the address stays only as long as the Service does"
+    )
+    if problem:
+        problem.state = WARNING
+    return problem
+
+
+def _writer(service: Mapping[str, Any]) -> str:
+    """Return who last wrote the Service's status."""
+    written = [each for each in service["metadata"].get("managedFields") or () if each.get("subresource") == "status"]
+    newest: Mapping[str, Any] = max(written, key=lambda each: str(each.get("time") or ""), default={})
+    return str(newest.get("manager", ""))

@@ -1,0 +1,1 @@
+"""Addresses as MetalLB gives them."""

@@ -1,0 +1,162 @@
+"""What MetalLB goes by when it chooses an address for a Service, and what keeps it from giving one to any."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network, summarize_address_range
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import state
+from labctl.model.lab import Lab
+from labctl.trace.metallb import metallb, pools, requested
+from labctl.trace.metallb.pools import Address, Pool
+from labctl.trace.metallb.requested import Requested
+from labctl.trace.problem import Evidence, ProblemError, kubectl, labctl
+from labctl.trace.rules.rules import full_name
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+Object = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A Service, and all that MetalLB goes by when it chooses an address for it."""
+
+    lab: Lab
+    service: Object
+    pools: Sequence[Pool]
+    holders: Mapping[Address, Sequence[Object]]
+    """Who has each address, but for the Service itself."""
+    controller: metallb.Controller
+    requested: Requested
+
+    @property
+    def name(self) -> str:
+        """The Service's namespace and name."""
+        return full_name(self.service)
+
+    @property
+    def silence(self) -> str:
+        """What is said of a Service without an address."""
+        return f"the Service {self.name} has no address"
+
+    @property
+    def own_pool(self) -> Pool | None:
+        """The pool that labctl made."""
+        return next((each for each in self.pools if each.name == self.lab.name), None)
+
+    @property
+    def own_networks(self) -> tuple[IPv4Network, ...]:
+        """What the pool that labctl made consists of."""
+        return tuple(summarize_address_range(self.lab.pool.first, self.lab.pool.last))
+
+    def up(self) -> tuple[str, ...]:
+        """Return the command line that takes labctl's own objects back."""
+        return (labctl(self.lab.name, "up"),)
+
+    def takes_back(self) -> tuple[str, ...]:
+        """Return the command lines with which the Service asks for nothing any more."""
+        return requested.takes_back(self.lab.name, self.service, self.requested)
+
+    def is_free(self, pool: Pool) -> bool:
+        """Return whether the pool has an address that the Service can have, alone or shared."""
+        if pool.free(self.holders) > 0:
+            return True
+        shared = (holders for address, holders in self.holders.items() if pool.has(address))
+        return any(not requested.refuses_to_share(self.service, holders) for holders in shared)
+
+
+def case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]) -> Case:
+    """Look at all that MetalLB goes by."""
+    holders: dict[Address, list[Object]] = {}
+    for other in services:
+        spec = other["spec"]
+        is_metallbs = spec.get("type") == state.LOAD_BALANCER and not spec.get("loadBalancerClass")
+        if is_metallbs and full_name(other) != full_name(service):
+            for address in state.addresses_of(other):
+                holders.setdefault(address, []).append(other)
+    return Case(lab, service, pools.read(cluster), holders, metallb.controller(cluster), requested.read(service))
+
+
+def evidence(found: Case) -> Evidence:
+    """Return what MetalLB goes by."""
+    asked, taken = found.requested, {*found.holders, *state.addresses_of(found.service)}
+    return {
+        "service": found.name,
+        "requested": {"addresses": [str(each) for each in asked.addresses], "pool": asked.pool or None, "by": asked.by}
+        if asked.by
+        else None,
+        "pools": [each.evidence(found.service, taken) for each in found.pools],
+    }
+
+
+def own_pool_problem(found: Case, effect: str = "") -> ProblemError | None:
+    """Return what is not as labctl made it with its own pool, and what `labctl up` takes back."""
+    own, silence = found.own_pool, effect or found.silence
+    if own is None:
+        return _overlapped(found) or ProblemError(
+            "pool-missing", f"{silence}: the lab's own pool {found.lab.name} is gone"
+        )
+    if not own.auto_assign:
+        text = (
+            f"{silence}: the pool {own.name} has `autoAssign: false`, and gives no address to who does not ask for it"
+        )
+        return ProblemError("auto-assign-off", text)
+    if not own.serves(found.service):
+        return ProblemError("pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes it")
+    if own.avoids_buggy or not pools.are_same(own.networks, found.own_networks):
+        made = " ".join(own.ranges)
+        text = f"{silence}: the pool {own.name} is not {found.lab.pool}, as labctl made it, but {made}"
+        return ProblemError("pool-differs", text + (" with `avoidBuggyIPs`" if own.avoids_buggy else ""))
+    return None
+
+
+def class_problem(found: Case, effect: str = "") -> ProblemError | None:
+    """Return why MetalLB does not see to the Service at all."""
+    has, wanted = found.service["spec"].get("loadBalancerClass"), found.controller.load_balancer_class
+    effect = effect or found.silence
+    if has == wanted:
+        return None
+    if has is None:
+        text = f"{effect}: MetalLB's controller serves only Services of the class {wanted}, by --lb-class"
+        return ProblemError("load-balancer-class-other", text, commands=found.up())
+    metadata = found.service["metadata"]
+    delete = kubectl(found.lab.name, "-n", metadata["namespace"], "delete", "service", metadata["name"])
+    return ProblemError(
+        "load-balancer-class-other",
+        f"{effect}: the class of the Service {found.name} is {has}, which another load balancer serves, and not MetalLB",
+        fix="The class of a Service cannot be changed. Delete the Service, and run `labctl up` to make it anew.",
+        commands=(delete, *found.up()),
+    )
+
+
+def _overlapped(found: Case) -> ProblemError | None:
+    """Return whose pool keeps `labctl up` from making the lab's own."""
+    for each in found.pools:
+        if pools.shares(each.networks, found.own_networks):
+            text = (
+                f"the lab's own pool {found.lab.name} is gone, and the pool {each.name} has addresses of {found.lab.pool}: "
+                "MetalLB lets two pools have none in common"
+            )
+            return with_ranges(found, each, pools.without(each.networks, found.own_networks), "pool-overlapped", text)
+    return None
+
+
+def with_ranges(found: Case, pool: Pool, left: Sequence[str], cause: str, text: str) -> ProblemError:
+    """Return a problem with a pool that is well with the ranges that are left to it, or that is labctl's own."""
+    if pool.name == found.lab.name:
+        return ProblemError(cause, text)
+    what = ("-n", metallb.NAMESPACE, "ipaddresspool", pool.name)
+    patch = json.dumps({"spec": {"addresses": list(left)}})
+    line = ("patch", *what, "--type=merge", "-p", patch) if left else ("delete", *what)
+    does = f"Leave the pool {pool.name} {', '.join(left)}" if left else f"Delete the pool {pool.name}"
+    return ProblemError(
+        cause,
+        text,
+        fix=f"{does}, and run `labctl up`.",
+        commands=(kubectl(found.lab.name, *line), *found.up()),
+    )

@@ -1,0 +1,92 @@
+"""MetalLB's own parts: whether its controller runs, and what it has said about a Service."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import state
+from labctl.trace.problem import Evidence
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+API = "metallb.io/v1beta1"
+NAMESPACE = "metallb-system"
+CONTROLLER = "controller"
+CLASS_ARGUMENT = "--lb-class="
+KIND = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "ipaddresspools.metallb.io")
+EVENT_SOURCE = "metallb-controller"
+
+
+@dataclass(frozen=True, slots=True)
+class Controller:
+    """MetalLB's controller, which gives addresses out."""
+
+    trouble: str = ""
+    """Why none of its pods is ready."""
+    is_there: bool = True
+    load_balancer_class: str | None = None
+    """It serves only Services of this class; where it has none, only those without."""
+
+
+def controller(cluster: Cluster) -> Controller:
+    """Look at MetalLB's controller."""
+    found = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
+    if found is None:
+        return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
+    arguments = [each for part in _containers(found) for each in part.get("args") or ()]
+    chosen = next((each.removeprefix(CLASS_ARGUMENT) for each in arguments if each.startswith(CLASS_ARGUMENT)), None)
+    return Controller(_trouble(cluster, found), load_balancer_class=chosen or None)
+
+
+def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evidence | None:
+    """Return the newest warning of MetalLB's controller about the Service, if it is not older than the last change.
+
+    An older one is about what is no more: the API keeps events for an hour.
+    """
+    metadata = service["metadata"]
+    found = [
+        event
+        for event in cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+        if event["involvedObject"].get("kind") == "Service"
+        and event["involvedObject"].get("name") == metadata["name"]
+        and event["involvedObject"].get("uid") == metadata.get("uid")
+        and event.get("source", {}).get("component") == EVENT_SOURCE
+    ]
+    newest = max(found, key=_time, default=None)
+    if newest is None or _time(newest) < changed:
+        return None
+    return {"reason": newest.get("reason", ""), "message": newest.get("message", ""), "time": _time(newest)}
+
+
+def last_change(objects: Sequence[Mapping[str, Any]]) -> str:
+    """Return when somebody last changed what one of the objects is meant to be."""
+    times = [
+        str(each.get("time") or "")
+        for found in objects
+        for each in found["metadata"].get("managedFields") or ()
+        if each.get("subresource") != "status"
+    ]
+    return max((*times, *(str(found["metadata"].get("creationTimestamp") or "") for found in objects)), default="")
+
+
+def _trouble(cluster: Cluster, deployment: Mapping[str, Any]) -> str:
+    if deployment["spec"].get("replicas", 1) == 0:
+        return f"the Deployment {NAMESPACE}/{CONTROLLER} has `replicas: 0`"
+    if deployment.get("status", {}).get("readyReplicas"):
+        return ""
+    waiting = state.rollout(cluster, NAMESPACE, CONTROLLER, is_app=False)
+    return waiting.reason if waiting else ""
+
+
+def _containers(deployment: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    containers: Sequence[Mapping[str, Any]] = (
+        deployment["spec"].get("template", {}).get("spec", {}).get("containers", ())
+    )
+    return containers
+
+
+def _time(event: Mapping[str, Any]) -> str:
+    return str(event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or "")

@@ -1,0 +1,188 @@
+"""MetalLB's address pools, and which of them give a Service an address, by the rules of MetalLB's own allocator."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import (
+    IPv4Address,
+    IPv4Network,
+    IPv6Address,
+    IPv6Network,
+    ip_address,
+    ip_network,
+    summarize_address_range,
+)
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster.selectors import Selector, chooses
+from labctl.trace.metallb.metallb import API, NAMESPACE, last_change
+from labctl.trace.problem import Evidence
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+Object = Mapping[str, Any]
+EVERYTHING: Selector = {}
+BUGGY = (0, 255)
+"""The last bytes of the addresses that `avoidBuggyIPs` leaves out."""
+BLOCK = 24
+"""A network of this prefix length has one address of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Allocation:
+    """Whom a pool is for: the Services of these namespaces, and of them those that one of the selectors chooses."""
+
+    namespaces: frozenset[str]
+    selectors: tuple[Selector, ...]
+
+    def allows(self, service: Object) -> bool:
+        """Return whether the Service may have an address of the pool."""
+        labels = service["metadata"].get("labels") or {}
+        is_in = not self.namespaces or service["metadata"]["namespace"] in self.namespaces
+        return is_in and (not self.selectors or any(chooses(each, labels) for each in self.selectors))
+
+    def names(self, service: Object) -> bool:
+        """Return whether the Service gets an address of the pool without asking for it."""
+        return (bool(self.selectors) or service["metadata"]["namespace"] in self.namespaces) and self.allows(service)
+
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """An IPAddressPool."""
+
+    name: str
+    ranges: tuple[str, ...]
+    """As they are written."""
+    networks: tuple[Network, ...]
+    unreadable: tuple[str, ...]
+    """The ranges that MetalLB cannot read."""
+    auto_assign: bool = True
+    avoids_buggy: bool = False
+    allocation: Allocation | None = None
+    changed: str = ""
+    """When somebody last changed it."""
+
+    def has(self, address: Address) -> bool:
+        """Return whether the address is one that the pool can give."""
+        is_avoided = self.avoids_buggy and isinstance(address, IPv4Address) and address.packed[-1] in BUGGY
+        return not is_avoided and any(address in network for network in self.networks)
+
+    def allows(self, service: Object) -> bool:
+        """Return whether the Service may have an address of the pool."""
+        return self.allocation is None or self.allocation.allows(service)
+
+    def serves(self, service: Object) -> bool:
+        """Return whether the Service gets an address of the pool without asking for it."""
+        return self.auto_assign and (self.allocation is None or self.allocation.names(service))
+
+    def free(self, taken: Collection[Address]) -> int:
+        """Return how many IPv4 addresses nobody has."""
+        size = sum(_size(each, self.avoids_buggy) for each in self.networks if isinstance(each, IPv4Network))
+        return size - sum(isinstance(each, IPv4Address) and self.has(each) for each in taken)
+
+    def evidence(self, service: Object, taken: Collection[Address]) -> Evidence:
+        """Return what matters of the pool for this Service."""
+        return {
+            "name": self.name,
+            "addresses": list(self.ranges),
+            "free": self.free(taken),
+            "auto_assign": self.auto_assign,
+            "allows_service": self.allows(service),
+        }
+
+
+def read(cluster: Cluster) -> list[Pool]:
+    """Return MetalLB's address pools."""
+    found = cluster.list(API, "IPAddressPool", NAMESPACE)
+    asks = any((each["spec"].get("serviceAllocation") or {}).get("namespaceSelectors") for each in found)
+    labels = {
+        each["metadata"]["name"]: each["metadata"].get("labels") or {}
+        for each in (cluster.list("v1", "Namespace") if asks else ())
+    }
+    return [pool(each, labels) for each in found]
+
+
+def pool(found: Object, namespaces: Mapping[str, Mapping[str, str]]) -> Pool:
+    """Return a pool; `namespaces` are the cluster's, each with its labels."""
+    spec = found["spec"]
+    parsed = {entry: networks(entry) for entry in spec.get("addresses") or ()}
+    return Pool(
+        found["metadata"]["name"],
+        tuple(parsed),
+        tuple(network for each in parsed.values() for network in each),
+        tuple(entry for entry, each in parsed.items() if not each),
+        auto_assign=spec.get("autoAssign", True) is not False,
+        avoids_buggy=bool(spec.get("avoidBuggyIPs")),
+        allocation=_allocation(spec.get("serviceAllocation"), namespaces),
+        changed=last_change([found]),
+    )
+
+
+def networks(entry: str) -> tuple[Network, ...]:
+    """Return the networks that a range consists of: a CIDR, or the first and the last address; none of another text."""
+    first, dash, last = (part.strip() for part in entry.partition("-"))
+    try:
+        if not dash:
+            return (ip_network(first, strict=False),) if "/" in first else ()
+        return tuple(summarize_address_range(ip_address(first), ip_address(last)))
+    except (ValueError, TypeError):  # a TypeError where one of the two is of IPv4 and the other of IPv6
+        return ()
+
+
+def overlap(pools: Sequence[Pool]) -> tuple[Pool, Pool] | None:
+    """Return two pools that have an address in common, of which MetalLB takes none."""
+    for number, one in enumerate(pools):
+        for other in pools[number + 1 :]:
+            if one.name != other.name and shares(one.networks, other.networks):
+                return one, other
+    return None
+
+
+def shares(some: Iterable[Network], others: Sequence[Network]) -> bool:
+    """Return whether the networks have an address in common."""
+    return any(a.version == b.version and (a.subnet_of(b) or b.subnet_of(a)) for a in some for b in others)  # type: ignore[arg-type] # of the same version
+
+
+def without(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
+    """Return the ranges that are left of networks when others are taken from them."""
+    left = list(some)
+    for other in others:
+        left = [part for each in left for part in _minus(each, other)]
+    return [str(each) for each in left]
+
+
+def are_same(some: Sequence[Network], others: Sequence[Network]) -> bool:
+    """Return whether networks have the same addresses, however they are split."""
+    return not without(some, others) and not without(others, some)
+
+
+def _minus(network: Network, taken: Network) -> list[Network]:
+    if not shares([network], [taken]):
+        return [network]
+    if network.prefixlen >= taken.prefixlen:
+        return []
+    return list(network.address_exclude(taken))  # type: ignore[arg-type] # of the same version
+
+
+def _size(network: IPv4Network, avoids_buggy: bool) -> int:  # noqa: FBT001 - as the field is called
+    if not avoids_buggy:
+        return network.num_addresses
+    if network.prefixlen <= BLOCK:
+        return network.num_addresses - (len(BUGGY) << (BLOCK - network.prefixlen))
+    return network.num_addresses - len({each for each in (network[0], network[-1]) if each.packed[-1] in BUGGY})
+
+
+def _allocation(written: Object | None, namespaces: Mapping[str, Mapping[str, str]]) -> Allocation | None:
+    """Return whom a pool is for; with nothing in it, for everybody: MetalLB then prefers it to pools without one."""
+    if written is None:
+        return None
+    named, asked = written.get("namespaces") or (), written.get("namespaceSelectors") or ()
+    selectors = tuple(written.get("serviceSelectors") or ())
+    if not named and not asked and not selectors:
+        return Allocation(frozenset(), (EVERYTHING,))
+    chosen = {name for name, labels in namespaces.items() if any(chooses(each, labels) for each in asked)}
+    return Allocation(frozenset(named) | chosen, selectors)

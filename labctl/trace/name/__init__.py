@@ -1,0 +1,1 @@
+"""The first hop: the name on this machine."""

@@ -1,0 +1,164 @@
+"""Lines for a shell that make a name lead to the lab: they take it out of lines, put one in, and leave all else as it is."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from pathlib import Path
+
+from labctl.host import hosts_entry, hosts_file
+from labctl.isolation.isolation import SETTINGS
+from labctl.model.errors import HostsError
+from labctl.trace.probes.client import HostsLine
+from labctl.trace.problem import labctl
+from labctl.trace.trail import Trail
+
+BLANK = "[[:space:]]"
+END = f"({BLANK}|#|$)"
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """Markers of labctl in the hosts file do not pair up, so that nobody can tell whose lines are whose."""
+
+    text: str
+    is_own: bool
+    """Whether it is this lab's markers alone."""
+
+
+def is_read(trail: Trail) -> bool:
+    """Whether the system's resolver reads the file that labctl writes."""
+    return trail.lab.hosts_file == trail.client.hosts
+
+
+def damage(trail: Trail) -> Damage | None:
+    """Return what keeps labctl from writing the lab's block; None where nothing does."""
+    try:
+        content = hosts_file.read(trail.lab.hosts_file)
+    except HostsError:
+        return None
+    try:
+        hosts_file.block(content, trail.lab.name)
+    except hosts_file.DamagedMarkerError as error:
+        others = re.sub(rf"^{_marker(trail)}\r?$".encode(), b"", content, flags=re.MULTILINE)
+        return Damage(str(error), is_own=_is_whole(others, trail.lab.name))
+    return None
+
+
+def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine] = ()) -> tuple[str, ...]:
+    """Return the lines after which the name leads to this address, and to none that `strangers` give it.
+
+    The block of another lab stays as it is.
+    """
+    found = damage(trail)
+    can_sync = trail.is_app and is_read(trail) and trail.client.hosts.exists() and (found is None or found.is_own)
+    is_there = any(line.address == wanted for line in trail.client.hosts_lines(trail.hostname))
+    is_outdated = any(line.block == trail.lab.name for line in strangers)
+    syncs = can_sync and (is_outdated or not is_there)
+    foreign = [line for line in strangers if line.block is None or (line.block == trail.lab.name and not syncs)]
+    expressions = [each for line in foreign for each in _without(trail.hostname, line)]
+    if syncs and found:
+        expressions += _unmarked(trail)
+    edits = editing(trail, trail.hosts, expressions)
+    additions = (sync(trail),) if syncs else () if is_there else append(trail, wanted)
+    return (*_own_file(trail), *edits, *additions) if edits or additions else ()
+
+
+def without(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
+    """Return the line that takes the name out of these lines, but for those of another lab."""
+    own = (None, trail.lab.name)
+    return editing(
+        trail, trail.hosts, [each for line in lines if line.block in own for each in _without(trail.hostname, line)]
+    )
+
+
+def mending(trail: Trail) -> tuple[str, ...]:
+    """Return the lines that remove this lab's markers, with the lines that labctl wrote between them, and write them anew."""
+    return (*editing(trail, named(trail), _unmarked(trail)), sync(trail))
+
+
+def sync(trail: Trail) -> str:
+    """Return the line that writes the lab's block."""
+    return labctl(trail.lab.name, "hosts", "sync")
+
+
+def append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
+    """Return the lines that add the name to the end of the file that the resolver reads."""
+    content = trail.client.hosts_content()
+    return hosts_entry.appending(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo(trail))
+
+
+def sudo(trail: Trail) -> str:
+    """Return what stands before a command that needs root."""
+    return "" if trail.client.is_root else "sudo "
+
+
+def named(trail: Trail) -> Path:
+    """Return the file that labctl writes as it is called outside the lab's network."""
+    return trail.hosts if is_read(trail) else trail.lab.hosts_file
+
+
+def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, ...]:
+    """Return the line that applies these expressions of sed to a file; none where there are none.
+
+    A file that is mounted at its place, as the hosts file of an isolated lab is for whoever is in the lab's network, is
+    written in place: nobody there would see one that is put in its stead.
+    """
+    if not expressions:
+        return ()
+    script = " ".join(f"-e {shlex.quote(each)}" for each in expressions)
+    target, root = shlex.quote(str(file)), sudo(trail)
+    if SETTINGS in file.parents or file.is_symlink() or trail.client.is_mounted(file):
+        return (
+            f't=$(mktemp) && {root}sed -E {script} {target} >"$t" && {root}tee {target} <"$t" >/dev/null && rm "$t"',
+        )
+    return (f"{root}sed -E -i {script} {target}",)
+
+
+def _without(hostname: str, line: HostsLine) -> list[str]:
+    """Return what takes a name out of a line, each time that it is there; a line without another becomes a comment.
+
+    Where the line has moved meanwhile, nothing changes.
+    """
+    address, *names = line.text.partition("#")[0].split()
+    found = [_literal(name) for name in names if name.lower() == hostname]
+    if len(found) == len(names):
+        whole = f"{BLANK}+".join([_literal(address), *found])
+        return [f"{line.number}s/^{BLANK}*{whole}{END}/# &/"]
+    return [f"{line.number}s/{BLANK}+{name}{END}/\\1/" for name in found]
+
+
+def _unmarked(trail: Trail) -> list[str]:
+    """Return what removes this lab's markers, and the lines between them that have the form that labctl writes."""
+    hostnames = {app.hostname for app in trail.lab.apps}
+    own = [
+        f"{entry.number}{{/^{_literal(entry.address)} {_literal(entry.names[0])}[[:cntrl:]]*$/d;}}"
+        for entry in hosts_file.entries(hosts_file.read(trail.lab.hosts_file))
+        if entry.block == trail.lab.name and len(entry.names) == 1 and entry.names[0] in hostnames
+    ]
+    return [*own, f"/^{_marker(trail)}[[:cntrl:]]*$/d"]
+
+
+def _own_file(trail: Trail) -> tuple[str, ...]:
+    """Return the line that gives an isolated lab back the hosts file of its own, where that is gone."""
+    is_gone = trail.context.isolated and not trail.hosts.exists()
+    return (f"cp {trail.client.hosts} {trail.hosts}",) if is_gone else ()  # until then, the machine's is read
+
+
+def _marker(trail: Trail) -> str:
+    return f"# (BEGIN|END) labctl {trail.lab.name}"
+
+
+def _is_whole(content: bytes, lab: str) -> bool:
+    try:
+        hosts_file.block(content, lab)
+    except hosts_file.DamagedMarkerError:
+        return False
+    return True
+
+
+def _literal(word: str) -> str:
+    return re.sub(r"[^A-Za-z0-9:_-]", r"\\\g<0>", word)

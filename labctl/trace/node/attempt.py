@@ -1,0 +1,87 @@
+"""A connection to the address, past the node that answers for it: the Service, its pods, and what the node says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl.host.arp import Route
+from labctl.host.http_probe import HTTP
+from labctl.model.errors import LabError
+from labctl.model.lab import Lab, Node
+from labctl.trace.node import layer2, node_facts
+from labctl.trace.node.node_facts import NodeFacts, Pod
+from labctl.trace.problem import labctl
+from labctl.trace.trail import Trail
+
+CONTAINERS = frozenset({"auto", "docker"})
+"""The providers whose nodes are containers."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """A connection that did not get through, and what is known of its way."""
+
+    trail: Trail
+    route: Route
+    node: Node
+    """Which answers for the address."""
+    service: dict[str, Any] | None
+    """None where the API cannot be asked."""
+    pods: Sequence[Pod]
+    """To which the node may hand a connection."""
+    facts: NodeFacts | None
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        return self.trail.lab
+
+    @property
+    def address(self) -> IPv4Address:
+        """Where it was to go."""
+        return self.trail.address
+
+    def on_node(self, *words: str) -> str:
+        """Return a command line for the node."""
+        return labctl(self.lab.name, "ssh", self.node.name, "--", "sudo", *words)
+
+    def into_node(self, *words: str) -> str:
+        """Return a command line for the node that needs no network to it, where its provider has such a way in."""
+        if self.lab.provider in CONTAINERS:
+            return labctl(self.lab.name, "exec", "--", "docker", "exec", self.node.name, *words)
+        return self.on_node(*words)
+
+
+def read(trail: Trail, route: Route, node: Node) -> Attempt:
+    """Return what is known of a connection's way; without what the API would tell where that does not answer."""
+    try:
+        service, endpoints = service_of(trail)
+    except LabError:
+        service, endpoints = None, []
+    pods = pods_of(service or {}, endpoints, node)
+    return Attempt(trail, route, node, service, pods, node_facts.ask(trail, node, route.source, pods))
+
+
+def service_of(trail: Trail) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Return the ingress controller's Service and its endpoints. Raises LabError."""
+    cluster, controller = trail.cluster, trail.controller
+    found = cluster.get("v1", "Service", controller.service, controller.namespace)
+    return found, layer2.endpoints(cluster, controller.namespace, controller.service)
+
+
+def pods_of(service: dict[str, Any] | None, endpoints: Sequence[dict[str, Any]], node: Node) -> list[Pod]:
+    """Return the pods to which the node may hand a connection: of its own alone, with traffic policy Local."""
+    spec = (service or {}).get("spec", {})
+    name = next((each.get("name", "") for each in spec.get("ports") or () if each["port"] == HTTP), None)
+    is_local = spec.get("externalTrafficPolicy") == "Local"
+    found = []
+    for each in endpoints:
+        port = next((one["port"] for one in each["ports"] if one.get("name", "") == (name or "")), None)
+        where = each.get("nodeName") or ""
+        is_ready = (each.get("conditions") or {}).get("ready", True)
+        if port and is_ready and each["addresses"] and (where == node.name or not is_local):
+            found.append(Pod(IPv4Address(each["addresses"][0]), port, where))
+    return found

@@ -1,0 +1,89 @@
+"""Whether a node hands a connection on to a pod of the ingress controller, and the answers back: asked inside it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from labctl.host.http_probe import HTTP
+from labctl.trace import pod_routes
+from labctl.trace.node.attempt import Attempt
+from labctl.trace.node.node_facts import NodeFacts
+from labctl.trace.probes import filters
+from labctl.trace.probes.filters import Stop
+from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
+from labctl.trace.problem import ProblemError
+
+
+def not_forwarding(attempt: Attempt) -> ProblemError | None:
+    """Return that the node keeps packets for others to itself."""
+    if attempt.facts is None or attempt.facts.forwards:
+        return None
+    return ProblemError(
+        "forwarding-off",
+        f"{attempt.node.name} does not pass packets on: net.ipv4.ip_forward is 0 there",
+        fix="Let the node pass packets on.",
+        commands=(attempt.on_node("sysctl", "-w", "net.ipv4.ip_forward=1"),),
+    )
+
+
+def filtered(attempt: Attempt) -> ProblemError | None:
+    """Return the rule of the node's own packet filter that takes the packets, or the answers."""
+    facts = attempt.facts
+    if facts is None or facts.ruleset is None:
+        return None
+    stops = (facts.ruleset.stop(packet, *hooks) for packet, hooks in _passing(attempt, facts))
+    stop: Stop | None = next(filter(None, stops), None)
+    if stop is None:
+        return None
+    return ProblemError(
+        "filtered-on-node",
+        f"the packet filter of {attempt.node.name} stops it: "
+        f"{filters.wording(facts.sections.get('listing', ''), stop)}",
+        fix="Take the rule away.",
+        commands=(attempt.into_node(*stop.removal),),
+    )
+
+
+def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple[str, ...]]]:
+    """Yield the packets of a connection, each with where in the node it passes: kube-proxy changes where it goes."""
+    source, outside = attempt.route.source, facts.device
+    yield Packet(source, attempt.address, None, HTTP, outside, None, NEW), ("prerouting",)
+    for pod in attempt.pods:
+        device = (facts.route(str(pod.address)) or {}).get("dev")
+        yield Packet(source, pod.address, None, pod.port, outside, device, NEW), ("forward", "postrouting")
+        yield Packet(pod.address, source, pod.port, None, device, outside, ESTABLISHED), ("prerouting", "forward")
+
+
+def unreached(attempt: Attempt) -> ProblemError | None:
+    """Return a pod that the node has no way to, or that takes no connection."""
+    facts = attempt.facts
+    if facts is None:
+        return None
+    for pod in attempt.pods:
+        if facts.reaches(pod):
+            continue
+        if problem := pod_routes.lost(attempt.lab, facts, pod):
+            return problem
+        return ProblemError(
+            "controller-port-closed",
+            f"{pod.address} on {pod.node}, a pod of the ingress controller, takes no connection at port {pod.port} "
+            f"from {attempt.node.name}",
+        )
+    return None
+
+
+def no_way_back(attempt: Attempt) -> ProblemError | None:
+    """Return that the node's answers do not go straight back to this machine."""
+    facts, source = attempt.facts, attempt.route.source
+    if facts is None or not facts.device or "back" not in facts.sections:
+        return None
+    found = facts.route("back")
+    if found and found.get("dev") == facts.device and "gateway" not in found:
+        return None
+    told = f"goes by {found.get('gateway') or found.get('dev')}" if found else "refuses packets"
+    return ProblemError(
+        "way-back-missing",
+        f"the route from {attempt.node.name} back to this machine, {source}, {told}",
+        fix="Let the node answer on the interface that it is asked on.",
+        commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
+    )

@@ -1,0 +1,138 @@
+"""What MetalLB's speakers decide by, which of them announces an address at Layer 2, read as they read it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster.selectors import chooses
+from labctl.model.lab import Lab
+from labctl.trace import backend
+from labctl.trace.metallb import metallb
+from labctl.trace.trail import Trail
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+SPEAKERS = "component=speaker"
+EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+IGNORES_EXCLUDED = "--ignore-exclude-lb"
+Objects = Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Layer2:
+    """What MetalLB's speakers know when they decide which of them announces an address."""
+
+    trail: Trail
+    address: IPv4Address
+    advertisements: Objects
+    pool: Mapping[str, Any] | None
+    """None where the address is out of no pool."""
+    nodes: Objects
+    speaker: Mapping[str, Any] | None
+    """The DaemonSet."""
+    pods: Objects
+    """Of the speaker."""
+    service: Mapping[str, Any]
+    endpoints: Objects
+    """Behind the ingress controller's Service."""
+
+    @property
+    def lab(self) -> Lab:
+        """The lab."""
+        return self.trail.lab
+
+    @property
+    def selecting(self) -> Objects:
+        """Return the advertisements of the address's pool."""
+        pool = self.pool
+        return [each for each in self.advertisements if pool is None or selects_pool(each, pool)]
+
+    @property
+    def selected(self) -> list[str]:
+        """Return the nodes that those select."""
+        return [
+            node["metadata"]["name"] for node in self.nodes if any(selects_node(each, node) for each in self.selecting)
+        ]
+
+    @property
+    def allowed(self) -> list[str]:
+        """Return those of them that have no label against it."""
+        excluded = {node["metadata"]["name"] for node in self.nodes if EXCLUDED in node["metadata"].get("labels", {})}
+        return [name for name in self.selected if name not in excluded or self._ignores_labels()]
+
+    @property
+    def speaking(self) -> list[str]:
+        """Return those of them that have a speaker that is ready."""
+        ready = {pod["spec"].get("nodeName") for pod in self.pods if backend.is_ready(pod)}
+        return [name for name in self.allowed if name in ready]
+
+    @property
+    def serving(self) -> set[str]:
+        """Return the nodes of the pods that are ready behind the Service."""
+        return {str(each.get("nodeName")) for each in self.endpoints if _is_ready(each)}
+
+    @property
+    def is_local(self) -> bool:
+        """Return whether a node may hand packets to its own pods alone."""
+        return bool(self.service.get("spec", {}).get("externalTrafficPolicy") == "Local")
+
+    @property
+    def candidates(self) -> list[str]:
+        """Return the nodes that may announce the address, the one that does first."""
+        found = [name for name in self.speaking if not self.is_local or name in self.serving]
+        return sorted(found, key=lambda name: hashlib.sha256(f"{name}#{self.address}".encode()).digest())
+
+    def _ignores_labels(self) -> bool:
+        containers = self.speaker["spec"]["template"]["spec"].get("containers", []) if self.speaker else []
+        return any(each.startswith(IGNORES_EXCLUDED) for found in containers for each in found.get("args") or ())
+
+
+def read(trail: Trail) -> Layer2:
+    """Return what MetalLB decides by. Raises LabError."""
+    cluster, controller = trail.cluster, trail.controller
+    pools = cluster.list(metallb.API, "IPAddressPool", metallb.NAMESPACE)
+    name = trail.seen.get("address", {}).get("pool")
+    return Layer2(
+        trail,
+        trail.address,
+        cluster.list(metallb.API, "L2Advertisement", metallb.NAMESPACE),
+        next((each for each in pools if each["metadata"]["name"] == name), None),
+        cluster.list("v1", "Node"),
+        cluster.get("apps/v1", "DaemonSet", "speaker", metallb.NAMESPACE),
+        cluster.list("v1", "Pod", metallb.NAMESPACE, SPEAKERS),
+        cluster.get("v1", "Service", controller.service, controller.namespace) or {},
+        endpoints(cluster, controller.namespace, controller.service),
+    )
+
+
+def endpoints(cluster: Cluster, namespace: str, service: str) -> list[dict[str, Any]]:
+    """Return the endpoints of a Service, each with the ports of its slice."""
+    slices = cluster.list(backend.SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
+    return [{**each, "ports": found.get("ports") or []} for found in slices for each in found.get("endpoints") or ()]
+
+
+def selects_pool(advertisement: Mapping[str, Any], pool: Mapping[str, Any]) -> bool:
+    """Return whether an L2Advertisement is about a pool: without names and selectors, about all."""
+    spec = advertisement.get("spec") or {}
+    names, selectors = spec.get("ipAddressPools") or (), spec.get("ipAddressPoolSelectors") or ()
+    if not names and not selectors:
+        return True
+    labels = pool["metadata"].get("labels", {})
+    return pool["metadata"]["name"] in names or any(chooses(each, labels) for each in selectors)
+
+
+def selects_node(advertisement: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
+    """Return whether an L2Advertisement lets a node announce: without selectors, all."""
+    selectors = (advertisement.get("spec") or {}).get("nodeSelectors") or ()
+    return not selectors or any(chooses(each, node["metadata"].get("labels", {})) for each in selectors)
+
+
+def _is_ready(endpoint: Mapping[str, Any]) -> bool:
+    """Return whether MetalLB and kube-proxy send packets there."""
+    conditions = endpoint.get("conditions") or {}
+    return bool(conditions.get("ready", True) or conditions.get("serving", False))

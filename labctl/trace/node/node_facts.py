@@ -1,0 +1,186 @@
+"""What a node says of its own network, asked inside it as root: no right of the user's on this machine is needed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from ipaddress import IPv4Address
+from typing import Any
+
+from labctl.host.http_probe import HTTP
+from labctl.host.process import Finished
+from labctl.model.errors import LabError
+from labctl.model.lab import Node
+from labctl.trace.probes import filters
+from labctl.trace.probes.filters import Ruleset
+from labctl.trace.problem import Evidence
+from labctl.trace.trail import Trail
+
+ASK_SECONDS = 2.0
+OPEN_SECONDS = 1.0
+"""Pods on one machine take a connection in a few milliseconds, and longer where it is busy."""
+PROXY_TABLE = "kube-proxy"
+HELLO = ("true",)
+INTERFACES = ("ip", "-j", "-4", "address", "show")
+ROUTE = ("ip", "-j", "-4", "route", "get")
+CONNECT = (
+    "curl",
+    "--silent",
+    "--output",
+    "/dev/null",
+    "--noproxy",
+    "*",
+    "--max-time",
+    f"{OPEN_SECONDS}",
+    "--write-out",
+    "%{time_connect}",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """A pod, the port at which it is asked, and its node."""
+
+    address: IPv4Address
+    port: int
+    node: str
+
+
+@dataclass(frozen=True)
+class NodeFacts:
+    """What a node said."""
+
+    node: Node
+    sections: Mapping[str, str]
+
+    @property
+    def forwards(self) -> bool:
+        """Return whether the node passes packets on; so it does where it did not say."""
+        return self.sections.get("forward", "").strip() != "0"
+
+    @cached_property
+    def interfaces(self) -> dict[str, list[str]]:
+        """Return its addresses by interface."""
+        return _interfaces(self.sections.get("interfaces", ""))
+
+    @property
+    def device(self) -> str:
+        """Return the interface that has the node's address."""
+        return next((name for name, found in self.interfaces.items() if str(self.node.address) in found), "")
+
+    @cached_property
+    def ruleset(self) -> Ruleset | None:
+        """Return its packet filter, without kube-proxy's own rules; None where it is not known."""
+        try:
+            return filters.parse(self.sections.get("ruleset", ""), without=(PROXY_TABLE,))
+        except ValueError:
+            return None
+
+    def has_rule_for(self, address: IPv4Address) -> bool | None:
+        """Return whether kube-proxy has rules for port 80 of an address; None where that is not known."""
+        try:
+            found = filters.parse(self.sections.get("ruleset", ""))
+        except ValueError:
+            return None
+        services = found.sets.get(("ip", PROXY_TABLE, "service-ips"))
+        if services is not None:
+            return any(each[0] == {"concat": [str(address), "tcp", HTTP]} for each in services)
+        legacy = found.chains.get(("ip", "nat", "KUBE-SERVICES"))
+        return bool(legacy) and f'"{address}"' in json.dumps(legacy.rules if legacy else [])
+
+    def route(self, target: str) -> dict[str, Any] | None:
+        """Return its route to a pod, or to this machine as "back"; None where it has none."""
+        said = self.sections.get(target if target == "back" else f"route {target}", "")
+        try:
+            [found] = json.loads(said)
+        except ValueError:
+            return None
+        return dict(found)
+
+    def reaches(self, pod: Pod) -> bool:
+        """Return whether the pod took a connection from the node itself."""
+        return float(self.sections.get(f"open {pod.address}", "").strip() or 0) > 0
+
+
+def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return what a node says of its network and of its way to these pods; None where it does not answer."""
+    questions = {
+        "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
+        "ruleset": ("nft", "-j", "list", "ruleset"),
+        "listing": ("nft", "-a", "list", "ruleset"),
+        "back": (*ROUTE, str(client)),
+    }
+    routes = ask_routes(trail, node, pods)
+    if routes is None:
+        return None
+    sections = {name: _said(trail, node, command) or "" for name, command in questions.items()}
+    sections |= routes.sections
+    for pod in pods:
+        connected = _finished(trail, node, (*CONNECT, f"http://{pod.address}:{pod.port}/"))
+        sections[f"open {pod.address}"] = connected.out if connected else ""
+    return NodeFacts(node, sections)
+
+
+def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return the interfaces of a node and its routes to these pods alone; None where it does not answer."""
+    if _said(trail, node, HELLO) is None:
+        return None
+    questions = {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
+    return NodeFacts(node, {name: _said(trail, node, command) or "" for name, command in questions.items()})
+
+
+def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
+    """Return the addresses of a node by interface; nothing where it does not answer."""
+    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    said = _said(trail, node, INTERFACES) if node else None
+    return _interfaces(said or "")
+
+
+def mtus(trail: Trail) -> list[Evidence]:
+    """Return the largest packets on the way, interface by interface: of this machine, and of the announcing node."""
+    route = trail.client.route(trail.address)
+    found: list[Evidence] = []
+    if route is not None:
+        found += _mtus("this machine", trail.client.interfaces(), (route.device,))
+    name = trail.seen.get("node", {}).get("announced_by")
+    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    said = _said(trail, node, INTERFACES) if node else None
+    if node and said:
+        listed = _list(said)
+        found += _mtus(node.name, listed, [each["ifname"] for each in listed if each["ifname"] != "lo"])
+    return found
+
+
+def _mtus(where: str, listed: Sequence[Mapping[str, Any]], devices: Collection[str]) -> list[Evidence]:
+    return [
+        {"where": where, "interface": each["ifname"], "mtu": each["mtu"]}
+        for each in listed
+        if each["ifname"] in devices
+    ]
+
+
+def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
+    """Return what a command said on a node; None where the node does not answer, or the command failed."""
+    said = _finished(trail, node, command)
+    return said.out if said and said.code == 0 else None
+
+
+def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
+    try:
+        return trail.context.provider.ask(node, command, trail.left(ASK_SECONDS))
+    except LabError:  # it is frozen, or this user may not ask: what depends on it stays unknown
+        return None
+
+
+def _list(text: str) -> list[dict[str, Any]]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return []
+    return list(found)
+
+
+def _interfaces(text: str) -> dict[str, list[str]]:
+    return {each["ifname"]: [one["local"] for one in each.get("addr_info", [])] for each in _list(text)}

@@ -1,0 +1,215 @@
+"""Why no connection to an address gets through, of which a node has said that it has it: found by looking, not guessed."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import unready
+from labctl.host.arp import Route
+from labctl.host.http_probe import HTTP
+from labctl.model.errors import LabError
+from labctl.model.lab import Lab, Node
+from labctl.trace import backend
+from labctl.trace.node import announcing, attempt, handing_on, layer2, node_facts
+from labctl.trace.node.attempt import Attempt
+from labctl.trace.node.kept_off import kept_off
+from labctl.trace.node.ways import here
+from labctl.trace.probes import filters
+from labctl.trace.probes.knock import Knock
+from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
+from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.trail import Trail
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+SYSTEM = "kube-system"
+PROXIES = "k8s-app=kube-proxy"
+REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--config", "/etc/labctl/kubeadm.yaml")
+
+
+def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Evidence) -> ProblemError:
+    """Return why a connection did not get through."""
+    text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
+    problem = _filtered_here(trail, route)
+    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    if problem is None and node is not None:
+        tried = attempt.read(trail, route, node)
+        problem = next(filter(None, (look(tried) for look in LOOKS)), None)
+    if problem is not None:
+        text = f"{text}; {problem.text}"
+        return ProblemError(problem.cause, text, evidence, fix=problem.fix, commands=problem.commands)
+    told = f"nothing was found on {name} that explains it" if name else "who should take it is not known"
+    if trail.client.filters() is None:
+        told += "; this user may not see this machine's packet filter"
+    fix = "Something between this machine and the node's pods takes the packets: a packet filter, or a network in between."
+    return ProblemError("no-connection", f"{text}; {told}", evidence, fix=fix, commands=())
+
+
+def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
+    """Return what will end, or ends for some, although a connection got through: it is asked of the API and the node."""
+    node = next((each for each in trail.lab.nodes if each.name in names), None)
+    if node is None:
+        return None
+    try:
+        service, endpoints = attempt.service_of(trail)
+        passing = _proxy_left(trail, node) or announcing.endangered(trail)
+    except LabError:
+        return None
+    if passing is not None:
+        return ProblemError(
+            passing.cause, passing.text, evidence, fix=passing.fix, commands=passing.commands, state=WARNING
+        )
+    pods = attempt.pods_of(service, endpoints, node)
+    if all(pod.node == node.name for pod in pods):
+        return None
+    facts = node_facts.ask(trail, node, route.source, pods)
+    problem = handing_on.unreached(Attempt(trail, route, node, service, pods, facts))
+    if problem is not None:
+        return ProblemError(problem.cause, problem.text, evidence, fix=problem.fix, commands=problem.commands)
+    return None
+
+
+def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
+    """Return the rule of this machine's packet filter that takes the packets, or the answers."""
+    found = trail.client.filters()
+    if found is None:
+        return None
+    ruleset, listing = found
+    there = Packet(route.source, trail.address, None, HTTP, None, route.device, NEW)
+    back = Packet(trail.address, route.source, HTTP, None, route.device, None, ESTABLISHED)
+    stop = ruleset.stop(there, "output", "postrouting") or ruleset.stop(back, "prerouting", "input")
+    if stop is None:
+        return None
+    return ProblemError(
+        "filtered-here",
+        f"this machine's own packet filter stops it: {filters.wording(listing, stop)}",
+        fix="Take the rule away, or let packets to the lab's network pass before it.",
+        commands=(here(trail, *stop.removal),),
+    )
+
+
+def _not_for_this_machine(attempt: Attempt) -> ProblemError | None:
+    if attempt.service is None:
+        return None
+    spec, metadata = attempt.service["spec"], attempt.service["metadata"]
+    name = f"{metadata['namespace']}/{metadata['name']}"
+    ports = [each["port"] for each in spec.get("ports") or ()]
+    if HTTP not in ports:
+        return _no_port(attempt.lab, metadata, ports)
+    ranges = spec.get("loadBalancerSourceRanges") or ()
+    if ranges and not any(
+        attempt.route.source in IPv4Network(each, strict=False) for each in ranges if ":" not in each
+    ):
+        patch = '{"spec":{"loadBalancerSourceRanges":null}}'
+        where = ("-n", metadata["namespace"], "patch", "service", metadata["name"], "--type=merge", "-p", patch)
+        return ProblemError(
+            "source-not-allowed",
+            f"the Service {name} takes connections from {', '.join(ranges)} alone, and this machine's address is "
+            f"{attempt.route.source}",
+            fix="Take `loadBalancerSourceRanges` out of the Service.",
+            commands=(kubectl(attempt.lab.name, *where),),
+        )
+    return None
+
+
+def _no_port(lab: Lab, service: Mapping[str, Any], ports: Sequence[int]) -> ProblemError:
+    """Return how the Service gets its port back: `up` alone would add one of a name that another port has."""
+    content = {"spec": {"ports": [{"name": "http", "port": HTTP, "protocol": "TCP", "targetPort": "http"}]}}
+    patch = json.dumps(content, separators=(",", ":"))
+    where = ("-n", service["namespace"], "patch", "service", service["name"], "--type=merge", "-p", patch)
+    return ProblemError(
+        "service-port-missing",
+        f"the Service {service['namespace']}/{service['name']} has no port {HTTP}: it has {', '.join(map(str, ports))}",
+        fix="Give the Service its port back; `labctl up` sets the rest.",
+        commands=(kubectl(lab.name, *where), labctl(lab.name, "up")),
+    )
+
+
+def _no_pod(attempt: Attempt) -> ProblemError | None:
+    if attempt.pods or attempt.service is None:
+        return None
+    trail, controller = attempt.trail, attempt.trail.controller
+    pods = backend.controller_pods(trail.cluster, controller)
+    ready = [each for each in pods if backend.is_ready(each)]
+    if not ready:
+        reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
+        return ProblemError(
+            "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
+        )
+    if not layer2.endpoints(trail.cluster, controller.namespace, controller.service):
+        return announcing.not_selected(attempt.lab, attempt.service, ready)
+    return ProblemError(
+        "no-pod-on-node",
+        f"externalTrafficPolicy is Local, and no pod of the ingress controller is ready on {attempt.node.name}",
+        fix="The address moves to a node that has one. If it stays, restart the speakers.",
+        commands=(kubectl(attempt.lab.name, *announcing.RESTART),),
+    )
+
+
+def _no_proxy(attempt: Attempt) -> ProblemError | None:
+    try:
+        return _proxy_missing(attempt.trail, attempt.node)
+    except LabError:
+        return None
+
+
+def _proxy_left(trail: Trail, node: Node) -> ProblemError | None:
+    problem = _proxy_missing(trail, node)
+    if problem is not None:
+        problem.text += ": the rules that it left there still work, and follow no change"
+    return problem
+
+
+def _proxy_missing(trail: Trail, node: Node) -> ProblemError | None:
+    """Return why kube-proxy does not run on a node. Raises LabError."""
+    cluster, lab = trail.cluster, trail.lab
+    pods = [each for each in cluster.list("v1", "Pod", SYSTEM, PROXIES) if each["spec"].get("nodeName") == node.name]
+    if any(map(backend.is_ready, pods)):
+        return None
+    again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)
+    return ProblemError(
+        "kube-proxy-not-running",
+        f"kube-proxy does not run on {node.name}: {_why_no_proxy(cluster, lab, node)}",
+        fix="Let kubeadm set up kube-proxy as it was.",
+        commands=(again,),
+    )
+
+
+def _why_no_proxy(cluster: Cluster, lab: Lab, node: Node) -> str:
+    daemonset = cluster.get("apps/v1", "DaemonSet", "kube-proxy", SYSTEM)
+    if daemonset is None:
+        return f"there is no DaemonSet {SYSTEM}/kube-proxy"
+    live = cluster.get("v1", "Node", node.name) or {"metadata": {"name": node.name}}
+    reasons = [each.reason for each in kept_off(lab.name, daemonset, live)]
+    problems = [str(each) for each in unready.problems(cluster, daemonset)]
+    return "; ".join(reasons or problems) or "it has no pod there"
+
+
+def _no_rules(attempt: Attempt) -> ProblemError | None:
+    facts, lab = attempt.facts, attempt.lab.name
+    if facts is None or facts.has_rule_for(attempt.address) is not False:
+        return None
+    selector = f"spec.nodeName={attempt.node.name}"
+    return ProblemError(
+        "kube-proxy-rules-missing",
+        f"kube-proxy has no rule for {attempt.address}, port {HTTP}, on {attempt.node.name}",
+        fix="Start kube-proxy anew on the node: it writes its rules when it starts.",
+        commands=(kubectl(lab, "-n", SYSTEM, "delete", "pod", "-l", PROXIES, f"--field-selector={selector}"),),
+    )
+
+
+LOOKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
+    _not_for_this_machine,
+    _no_pod,
+    _no_proxy,
+    _no_rules,
+    handing_on.not_forwarding,
+    handing_on.filtered,
+    handing_on.no_way_back,
+    handing_on.unreached,
+)
+"""From the outside in."""

@@ -1,0 +1,1 @@
+"""The fifth hop: the pods that the rule leads to."""

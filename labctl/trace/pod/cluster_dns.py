@@ -1,0 +1,49 @@
+"""The cluster's name server, without which pods find nobody by name, while requests from outside still get to them."""
+
+from __future__ import annotations
+
+from labctl.cluster import unready
+from labctl.host.wait import NOT_READY
+from labctl.trace import backend
+from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.trail import Trail
+
+NAMESPACE, SERVICE, DEPLOYMENT = "kube-system", "kube-dns", "coredns"
+REPLICAS = 2
+"""As many as kubeadm makes."""
+REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "coredns", "--config", "/etc/labctl/kubeadm.yaml")
+
+
+def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
+    """Return that the name server is away and does not come back by itself; None where it serves, or only starts."""
+    slices = trail.cluster.list(backend.SLICE, "EndpointSlice", NAMESPACE, f"kubernetes.io/service-name={SERVICE}")
+    endpoints = [each for found in slices for each in found.get("endpoints") or []]
+    if any((each.get("conditions") or {}).get("ready", True) for each in endpoints):
+        return None
+    reason, fix, command = _why(trail)
+    if not reason:
+        return None
+    return ProblemError(
+        "cluster-dns-down",
+        f"no pod of CoreDNS is ready, and the app's pods find nobody by name: {reason}",
+        evidence,
+        fix=fix,
+        commands=(command,),
+        state=WARNING,
+    )
+
+
+def _why(trail: Trail) -> tuple[str, str, str]:
+    """Return the reason, what to do about it and the line for it; no reason where the pods only start."""
+    lab = trail.lab
+    deployment = trail.cluster.get("apps/v1", "Deployment", DEPLOYMENT, NAMESPACE)
+    if deployment is None:
+        again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)
+        return f"there is no Deployment {NAMESPACE}/{DEPLOYMENT}", "Let kubeadm set up CoreDNS as it was.", again
+    of_it = ("-n", NAMESPACE, "deployment", DEPLOYMENT)
+    if deployment["spec"].get("replicas") == 0:
+        line = kubectl(lab.name, "scale", *of_it, f"--replicas={REPLICAS}")
+        return f"the Deployment {NAMESPACE}/{DEPLOYMENT} has no replicas", "Give it replicas.", line
+    lasting = [each for each in unready.problems(trail.cluster, deployment) if each.id != NOT_READY]
+    line = kubectl(lab.name, "rollout", "restart", *of_it)
+    return "; ".join(map(str, lasting)), "Make its pods anew, once what they say is mended.", line

@@ -1,0 +1,43 @@
+"""An app that others have changed in the cluster: labctl's own objects can be made anew as labctl wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from labctl.model.lab import FIELD_MANAGER
+from labctl.trace.problem import kubectl, labctl
+
+if TYPE_CHECKING:
+    from labctl.trace.trail import Trail
+
+TEMPLATE = ("f:spec", "f:template", "f:spec")
+
+
+def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
+    """Return what makes an app's pods anew as labctl makes them, if others have changed what its pods are made from.
+
+    `labctl up` alone leaves what others added to an object. Returns no line where nobody changed it.
+    """
+    app = next((app.name for app in trail.lab.apps if app.name == service), None)
+    found = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None
+    if app is None or found is None or not _is_changed(found):
+        return "", ()
+    lab = trail.lab.name
+    return (
+        f"Others have changed what the pods of {app} are made from; these lines make it anew as labctl does.",
+        (kubectl(lab, "-n", "default", "delete", "deployment", app), labctl(lab, "up")),
+    )
+
+
+def _is_changed(found: Mapping[str, Any]) -> bool:
+    managers = found["metadata"].get("managedFields") or []
+    return any(each.get("manager") != FIELD_MANAGER and _has(each.get("fieldsV1") or {}, TEMPLATE) for each in managers)
+
+
+def _has(fields: Mapping[str, Any], path: tuple[str, ...]) -> bool:
+    for name in path:
+        if name not in fields:
+            return False
+        fields = fields[name]
+    return True

@@ -1,0 +1,204 @@
+"""Why a rule's Service is not there, or nobody behind it is ready: what is wrong, and the value that would be right."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import unready
+from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of, why_not_ready
+from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.rules.routes import Backend, full_name
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
+OWN_SERVICE = "kubernetes"
+"""The API server's, which no Ingress means."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A backend in an Ingress of a lab: what may be mended there, and by which lines."""
+
+    cluster: Cluster
+    lab: str
+    ingress: str
+    at: str
+    """A JSON pointer into the Ingress."""
+    is_labctls: bool
+    """Whether labctl made the Ingress and its Service, so that `labctl up` restores them."""
+
+    def problem(
+        self, cause: str, text: str, evidence: Evidence | None = None, *, fix: str, commands: Sequence[str] = ()
+    ) -> ProblemError:
+        """Return a problem that `labctl up` mends where the objects are labctl's, and else these lines."""
+        if self.is_labctls:
+            return ProblemError(cause, text, evidence, fix=UP, commands=(labctl(self.lab, "up"),))
+        return ProblemError(cause, text, evidence, fix=fix, commands=tuple(commands))
+
+    def patch(self, part: str, value: object) -> str:
+        """Return the line that sets a part of the backend."""
+        namespace, _, name = self.ingress.partition("/")
+        change = json.dumps([{"op": "replace", "path": f"{self.at}/{part}", "value": value}], separators=(",", ":"))
+        return kubectl(self.lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", change)
+
+
+def service(place: Place, backend: Backend) -> dict[str, Any]:
+    """Return the Service of a rule. Raises ProblemError where it is not there, or has no such port."""
+    name, namespace, port = backend.service, backend.namespace, backend.port
+    found = place.cluster.get("v1", "Service", name, namespace)
+    if found is None:
+        others = [each["metadata"]["name"] for each in place.cluster.list("v1", "Service", namespace)]
+        others = [each for each in others if each != OWN_SERVICE]
+        known = f"it has {', '.join(others)}" if others else "it has none"
+        text = f"the Ingress {place.ingress} names the Service {name}, and there is none in {namespace}: {known}"
+        commands = [place.patch("service/name", others[0])] if len(others) == 1 else []
+        fix = f"Let the Ingress {place.ingress} name a Service that is there, or make the Service {name}."
+        raise place.problem("backend-service-missing", text, fix=fix, commands=commands)
+    ports = found["spec"].get("ports") or []
+    if port_of(found, port) is None and found["spec"].get("type") != EXTERNAL:
+        has = ", ".join(str(each.get("name") or each["port"]) for each in ports) or "none"
+        text = f"the Ingress {place.ingress} names port {port} of the Service {name}, which has {has}"
+        commands = [place.patch("service/port", {"number": ports[0]["port"]})] if len(ports) == 1 else []
+        fix = f"Let the Ingress {place.ingress} name a port that the Service {name} has."
+        raise place.problem("backend-port-missing", text, fix=fix, commands=commands)
+    return dict(found)
+
+
+def empty(place: Place, found: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
+    """Return why nobody behind a Service is ready."""
+    name, namespace = found["metadata"]["name"], evidence["namespace"]
+    selector: Mapping[str, str] = found["spec"].get("selector") or {}
+    pods = place.cluster.list("v1", "Pod", namespace)
+    chosen = [pod for pod in pods if selector and selector.items() <= (pod["metadata"].get("labels") or {}).items()]
+    if not chosen:
+        return _unstarted(place, selector, evidence) or _unchosen(place, found, pods, evidence)
+    if any(map(is_ready, chosen)):
+        return _unlisted(place, found, port_of(found, port) or {}, chosen, evidence)
+    reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are going"
+    log = f"`{kubectl(place.lab, '-n', namespace, 'logs', chosen[0]['metadata']['name'], '--all-containers')}`"
+    text = f"no pod behind the Service {name} is ready: {reasons}"
+    return ProblemError("no-pod-ready", text, evidence, fix=f"The app's log says why: {log}.", commands=())
+
+
+def not_all_ready(cluster: Cluster, found: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
+    """Return that some pods behind a Service are not ready while others are; None where all are."""
+    selector = found["spec"].get("selector")
+    if not selector:
+        return None
+    name, namespace = found["metadata"]["name"], evidence["namespace"]
+    labels = ",".join(f"{key}={value}" for key, value in selector.items())
+    awaited = [pod for pod in cluster.list("v1", "Pod", namespace, labels) if is_awaited(pod)]
+    if not awaited:
+        return None
+    whole = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": selector}}}
+    reasons = unready.problems(cluster, whole)
+    total = len(awaited) + len(evidence["pods"])
+    told = "; ".join(map(str, reasons)) or ", ".join(pod["metadata"]["name"] for pod in awaited)
+    return ProblemError(
+        "pods-not-all-ready",
+        f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {told}",
+        evidence,
+        fix=reasons[0].hint(namespace) if reasons else "They may still start: look again.",
+        commands=(),
+        state=WARNING,
+    )
+
+
+def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) -> ProblemError | None:
+    """Return that what would make the pods makes none; None where there is no such thing."""
+    namespace, name = evidence["namespace"], evidence["service"]
+    for api_version, kind in WORKLOADS if selector else ():
+        for found in place.cluster.list(api_version, kind, namespace):
+            labels = found["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
+            if not selector.items() <= labels.items():
+                continue
+            title = f"{kind} {full_name(found)}"
+            if found["spec"].get("replicas") == 0:
+                text = f"the {title}, whose pods are behind the Service {name}, has `replicas: 0`"
+                words = ("-n", namespace, "scale", kind.lower(), found["metadata"]["name"], "--replicas=1")
+                commands = (kubectl(place.lab, *words),)
+                return place.problem("no-pods-wanted", text, evidence, fix="Give it replicas.", commands=commands)
+            reasons = "; ".join(map(str, unready.problems(place.cluster, found))) or "it has no pods yet"
+            text = f"the {title}, whose pods are behind the Service {name}, has no pods: {reasons}"
+            fix = f"`{kubectl(place.lab, '-n', namespace, 'describe', kind.lower(), found['metadata']['name'])}` says why."
+            return ProblemError("no-pod-ready", text, evidence, fix=fix, commands=())
+    return None
+
+
+def _unchosen(
+    place: Place, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
+) -> ProblemError:
+    """Return that a selector chooses nothing, and the label that would, if there is one."""
+    name, namespace = found["metadata"]["name"], evidence["namespace"]
+    selector: Mapping[str, str] = found["spec"].get("selector") or {}
+    written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
+    text = f"the selector of the Service {name} ({written}) chooses no pod"
+    change = _better(selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_going(pod)])
+    if change is None or (place.is_labctls and None not in change.values()):
+        fix = f"Give the Service {name} the labels of its pods as `selector`, or the pods these labels."
+        return place.problem("selector-matches-nothing", text, evidence, fix=fix)
+    merge = json.dumps({"spec": {"selector": change}}, separators=(",", ":"))
+    command = kubectl(place.lab, "-n", namespace, "patch", "service", name, "--type=merge", "-p", merge)
+    [(key, value)] = change.items()
+    fix = f"The pods there have {key}={value}." if value else f"The pods there have no label {key}."
+    return ProblemError("selector-matches-nothing", text, evidence, fix=fix, commands=(command,))
+
+
+def _better(selector: Mapping[str, str], labels: Sequence[Mapping[str, str]]) -> dict[str, str | None] | None:
+    """Return the one change of a selector by which it chooses pods; None where there is none, or several."""
+    changes: list[dict[str, str | None]] = []
+    for key in selector:
+        rest = {other: value for other, value in selector.items() if other != key}
+        values = {each.get(key) for each in labels if rest.items() <= each.items() and (rest or key in each)}
+        changes += [{key: value} for value in values]
+    return changes[0] if len(changes) == 1 else None
+
+
+def _is_going(pod: Mapping[str, Any]) -> bool:
+    return "deletionTimestamp" in pod["metadata"]
+
+
+def _unlisted(
+    place: Place,
+    found: Mapping[str, Any],
+    port: Mapping[str, Any],
+    pods: Sequence[Mapping[str, Any]],
+    evidence: Evidence,
+) -> ProblemError:
+    """Return why pods that are ready are in no EndpointSlice: the port's target is not theirs, or nobody lists them."""
+    name, target = found["metadata"]["name"], port.get("targetPort", "")
+    ports = {
+        str(each.get("name") or each["containerPort"])
+        for pod in pods
+        for container in pod["spec"].get("containers", [])
+        for each in container.get("ports") or []
+    }
+    if isinstance(target, str) and target and target not in ports:
+        has = ", ".join(sorted(ports)) or "none"
+        text = f"the Service {name} leads to the port {target} of its pods, and they have {has}"
+        fix = f"Let the Service {name} lead to a port that its pods have."
+        commands = [_retarget(place, found, port, next(iter(ports)))] if len(ports) == 1 else []
+        return place.problem("target-port-missing", text, evidence, fix=fix, commands=commands)
+    ready = ", ".join(pod["metadata"]["name"] for pod in pods if is_ready(pod))
+    return ProblemError(
+        "endpoints-missing",
+        f"no EndpointSlice of the Service {name} has the pods that are ready: {ready}",
+        evidence,
+        fix="kube-controller-manager lists them: "
+        f"`{kubectl(place.lab, '-n', 'kube-system', 'get', 'pods')}` says whether it runs.",
+        commands=(),
+    )
+
+
+def _retarget(place: Place, found: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
+    number = (found["spec"].get("ports") or []).index(port)
+    value: str | int = int(target) if target.isdigit() else target
+    change = [{"op": "replace", "path": f"/spec/ports/{number}/targetPort", "value": value}]
+    namespace, name = found["metadata"]["namespace"], found["metadata"]["name"]
+    words = ("-n", namespace, "patch", "service", name, "--type=json", "-p", json.dumps(change, separators=(",", ":")))
+    return kubectl(place.lab, *words)

@@ -1,0 +1,1 @@
+"""What `trace` asks of the world: names, connections, requests, packet filters, logs."""

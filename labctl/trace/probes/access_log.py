@@ -1,0 +1,107 @@
+"""Which of an ingress controller's pods took a request, by what rule, and whom it asked: its access log says so."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from labctl.model.errors import LabError
+from labctl.trace.problem import Evidence
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+LOG_SECONDS = 1.0
+"""A line may be written a moment after the answer came."""
+LOOK_SECONDS = 0.1
+_STATUS = r'" (?P<status>\d{3}|-) \S+ '
+_AGENT = r'"[^"]*" "(?P<agent>[^"]*)" '
+_TRAEFIK = re.compile(_STATUS + _AGENT + r'\S+ "(?P<router>[^"]*)" "(?P<server>[^"]*)" \d+ms$')
+_NGINX = re.compile(_STATUS + _AGENT + r"\d+ \S+ \[(?P<upstream>[^]]*)\] \[(?P<alternative>[^]]*)\] (?P<asked>.*)$")
+_SERVER = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([^\s\[\]/:,]+)):(\d+)")
+_NOBODY = {"", "-"}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the controller's log says of one request. Empty where it took no rule, or asked nobody."""
+
+    controller_pod: str
+    router: str
+    """Traefik's name of the rule."""
+    upstream: str
+    """ingress-nginx's name of the Service, or that of the canary's Service."""
+    server: str
+    """The address that was asked last, which is the one that answered."""
+    port: int = 0
+    status: int = 0
+    failed: tuple[str, ...] = ()
+    """The addresses that were asked before, in vain."""
+
+    @property
+    def asked(self) -> str:
+        """The address and port that was asked last."""
+        host = f"[{self.server}]" if ":" in self.server else self.server
+        return f"{host}:{self.port}" if self.server else ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogSearch:
+    """The records of requests, by their marks; and whether every log could be read."""
+
+    records: Mapping[str, Record] = field(default_factory=dict)
+    is_complete: bool = True
+
+
+def parse(line: str, controller_pod: str) -> Record | None:
+    """Return what a line of Traefik's or ingress-nginx's access log says; None for any other line."""
+    line = line.rstrip()
+    if found := _TRAEFIK.search(line):
+        servers, router, upstream = _servers(found["server"]), _named(found["router"]), ""
+    elif found := _NGINX.search(line):
+        servers = _servers(found["asked"])
+        router, upstream = "", _named(found["alternative"]) or _named(found["upstream"])
+    else:
+        return None
+    status = int(found["status"]) if found["status"].isdigit() else 0
+    server, port = servers[-1] if servers else ("", 0)
+    return Record(controller_pod, router, upstream, server, port, status, tuple(each for each, _ in servers[:-1]))
+
+
+def search(
+    cluster: Cluster, namespace: str, pods: Iterable[Evidence], marks: Collection[str], seconds: float
+) -> LogSearch:
+    """Look for the marks of requests in the logs of the controller's pods, for some seconds at most."""
+    names = [pod["pod"] for pod in pods]
+    end = time.monotonic() + seconds
+    records: dict[str, Record] = {}
+    while True:
+        unread = 0
+        for name in names:
+            try:
+                log = cluster.log(name, namespace)
+            except LabError:
+                unread += 1
+                continue
+            records |= _found(log, name, set(marks) - records.keys())
+            if len(records) == len(marks):
+                return LogSearch(records)
+        if unread == len(names) or time.monotonic() >= end:
+            return LogSearch(records, not unread)
+        time.sleep(LOOK_SECONDS)
+
+
+def _found(log: str, pod: str, marks: Collection[str]) -> dict[str, Record]:
+    lines = {mark: line for line in log.splitlines() for mark in marks if mark in line}
+    return {mark: record for mark, line in lines.items() if (record := parse(line, pod))}
+
+
+def _named(word: str) -> str:
+    return "" if word in _NOBODY else word
+
+
+def _servers(text: str) -> list[tuple[str, int]]:
+    return [(six or four, int(port)) for six, four, port in _SERVER.findall(text)]

@@ -1,0 +1,86 @@
+"""A pod asked by the API server, past the ingress controller: what it says itself, or why it says nothing."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import TYPE_CHECKING
+
+from labctl.model.errors import LabError
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+UNREACHED = "error trying to reach service: "
+"""How the API server begins to say that a pod did not answer it."""
+REFUSED, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
+    "refused",
+    "tls",
+    "not HTTP",
+    "empty",
+    "silent",
+    "answered",
+    "not asked",
+)
+KINDS = (
+    ("connection refused", REFUSED),
+    ("no route to host", REFUSED),
+    ("network is unreachable", REFUSED),
+    ("malformed HTTP", NOT_HTTP),
+    ("unsupported protocol", NOT_HTTP),
+    ("EOF", EMPTY),
+    ("connection reset", EMPTY),
+    ("timeout", SILENT),
+    ("deadline exceeded", SILENT),
+)
+"""By what a Go program says of a connection."""
+PLAIN_TO_TLS = ("plain HTTP request was sent to HTTPS port", "sent an HTTP request to an HTTPS server")
+"""How servers of TLS answer 400 to whom speaks HTTP to them."""
+ENDS_EARLY = {EMPTY, NOT_HTTP}
+
+
+@dataclass(frozen=True, slots=True)
+class Word:
+    """What a pod said to the API server, or what the API server said of it."""
+
+    kind: str
+    status: int | None = None
+    text: str = ""
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether the pod serves nobody at this port."""
+        return self.kind in {REFUSED, TLS, NOT_HTTP, EMPTY, SILENT}
+
+
+def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str) -> Word:
+    """GET a path of a pod; where it does not speak HTTP, find out whether it speaks TLS."""
+    word = _ask(cluster, namespace, pod, port, path, tls=False)
+    if word.kind in ENDS_EARLY and _ask(cluster, namespace, pod, port, path, tls=True).kind == ANSWERED:
+        return Word(TLS, None, word.text)
+    return word
+
+
+def is_tls(status: int | None, beginning: str) -> bool:
+    """Whether an answer is that of a server of TLS to whom spoke HTTP to it."""
+    return status == HTTPStatus.BAD_REQUEST and any(sign in beginning for sign in PLAIN_TO_TLS)
+
+
+def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, *, tls: bool) -> Word:
+    try:
+        status, text = cluster.ask_pod(pod, namespace, port, path, tls=tls)
+    except LabError as error:
+        return Word(SILENT if "timed out" in error.message else UNASKED, None, error.message)
+    if (reason := _reason(text)) is not None:
+        return Word(next((kind for sign, kind in KINDS if sign in reason), UNASKED), None, reason)
+    return Word(TLS if is_tls(status, text) else ANSWERED, status)
+
+
+def _reason(text: str) -> str | None:
+    """Return why the API server did not reach a pod; None where the answer is the pod's."""
+    try:
+        message = json.loads(text).get("message", "")
+    except (ValueError, AttributeError):
+        message = text
+    return message.removeprefix(UNREACHED) if str(message).startswith(UNREACHED) else None

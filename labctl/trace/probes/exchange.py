@@ -1,0 +1,244 @@
+"""A request as a browser makes it, and all that came back: the head, the body, and when which part came."""
+
+from __future__ import annotations
+
+import http.client
+import io
+import secrets
+import socket
+import ssl
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Self, cast
+from urllib.parse import quote
+
+from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS, POD_HEADER, Address
+
+BODY_BYTES = 4 << 20
+BODY_SECONDS = 1.0
+"""After so much, or so long, a body that still comes is read no further."""
+STALL_SECONDS = 1.5
+"""A body of which nothing comes for so long has stopped."""
+CHUNK_BYTES = 1 << 16
+BEGINNING_BYTES = 120
+WHOLE, FLOWS, STOPPED, CUT = "whole", "flows", "stopped", "cut off"
+ENDED_STATES = frozenset({WHOLE, FLOWS})
+EVENTS = "text/event-stream"
+"""What may say nothing for a long time, and is well."""
+URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
+
+
+class SilentError(TimeoutError):
+    """Nothing came in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Body:
+    """What came of a body."""
+
+    state: str = WHOLE
+    """`whole`; `flows` where it is long and keeps coming; `stopped` or `cut off` where the rest did not come."""
+    received: int = 0
+    expected: int | None = None
+    """Its length in bytes, where the head says it."""
+    failure: str = ""
+    beginning: bytes = b""
+
+    @property
+    def is_served(self) -> bool:
+        """Whether a browser could show it."""
+        return self.state in ENDED_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A request and what came back. Seconds are since the part before; None for a part that was not reached."""
+
+    status: int | None
+    pod: str | None
+    mark: str
+    """What the request bore in its User-Agent, and no other one did: a server's log shows it."""
+    failure: str
+    client: str
+    """The address and port that the answer came to."""
+    seconds: Mapping[str, float | None]
+    location: str = ""
+    """Where the answer redirects to."""
+    body: Body = Body()
+    is_silent: bool = False
+    """Whether a connection was made, and no answer came in time."""
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether somebody took the connection."""
+        return self.seconds.get("connect") is not None
+
+
+class Line:
+    """A connection on which requests follow one another, so that one pod of the ingress controller takes them all.
+
+    It is made anew where the other side has closed it. Whom a certificate is for is not looked at.
+    """
+
+    def __init__(self, hostname: str, address: Address, port: int = HTTP, *, tls: bool = False) -> None:
+        self._hostname, self._address, self._port, self._tls = hostname, address, port, tls
+        self._socket: socket.socket | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def ask(self, path: str = "/", seconds: float = ANSWER_SECONDS) -> Exchange:
+        """GET a path, and read what comes. The head has to come within these seconds."""
+        is_old = self._socket is not None
+        exchange = self._ask(path, seconds)
+        if is_old and exchange.status is None and not exchange.is_silent:  # the other side had closed it meanwhile
+            return self._ask(path, seconds)
+        return exchange
+
+    def _ask(self, path: str, seconds: float) -> Exchange:
+        mark, end = f"labctl-trace-{secrets.token_hex(4)}", time.monotonic() + seconds
+        times: dict[str, float | None] = {"connect": None, "first_byte": None, "body": None}
+        exchange = Exchange(None, None, mark, "", "", times)
+        began = time.monotonic()
+        try:
+            sock = self._connected(end)
+            exchange = replace(exchange, client="{}:{}".format(*sock.getsockname()))
+            times["connect"] = (connected := time.monotonic()) - began
+            sock.sendall(self._request(path, mark))
+            answer = _head(sock, end)
+            times["first_byte"] = (came := time.monotonic()) - connected
+            exchange = replace(
+                exchange,
+                status=answer.status,
+                pod=answer.getheader(POD_HEADER),
+                location=(answer.getheader("Location") or "").strip(),
+                body=_body(answer, sock),
+            )
+            times["body"] = time.monotonic() - came
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            self.close()
+            is_silent = isinstance(error, TimeoutError) and times["connect"] is not None
+            return replace(exchange, failure=str(error) or type(error).__name__, is_silent=is_silent)
+        if answer.will_close or exchange.body.state != WHOLE:
+            self.close()
+        return exchange
+
+    def _connected(self, end: float) -> socket.socket:
+        if self._socket is None:
+            left = _left(end)
+            self._socket = socket.create_connection((str(self._address), self._port), timeout=left)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if self._tls:
+                self._socket = _anyone().wrap_socket(self._socket, server_hostname=self._hostname)
+        self._socket.settimeout(_left(end))
+        return self._socket
+
+    def _request(self, path: str, mark: str) -> bytes:
+        default = HTTPS if self._tls else HTTP
+        host = self._hostname if self._port == default else f"{self._hostname}:{self._port}"
+        lines = (
+            f"GET {quote(path, safe=URL_CHARACTERS)} HTTP/1.1",
+            f"Host: {host}",
+            f"User-Agent: {mark}",
+            "Accept: */*",
+        )
+        return "\r\n".join((*lines, "", "")).encode("ascii")
+
+
+def fetch(
+    hostname: str,
+    address: Address,
+    path: str = "/",
+    port: int = HTTP,
+    *,
+    tls: bool = False,
+    seconds: float = ANSWER_SECONDS,
+) -> Exchange:
+    """GET a path of a host at an address, on a connection of its own."""
+    with Line(hostname, address, port, tls=tls) as line:
+        return line.ask(path, seconds)
+
+
+class _Stream(io.RawIOBase):
+    """What a socket receives, up to a time."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self.end = 0.0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        self._sock.settimeout(_left(self.end))
+        return self._sock.recv_into(buffer)
+
+    def makefile(self, _mode: str) -> io.BufferedReader:
+        """What http.client asks of a socket."""
+        return io.BufferedReader(self)
+
+
+class _Answer(http.client.HTTPResponse):
+    """An answer that is read with a time limit for each part."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self.stream = _Stream(sock)
+        super().__init__(cast("socket.socket", self.stream), method="GET")
+
+
+def _left(end: float) -> float:
+    """Return how long may be waited. Raises SilentError where the time is over."""
+    if (left := end - time.monotonic()) <= 0:
+        raise SilentError("timed out")
+    return left
+
+
+def _head(sock: socket.socket, end: float) -> _Answer:
+    answer = _Answer(sock)
+    answer.stream.end = end
+    answer.begin()
+    return answer
+
+
+def _body(answer: _Answer, sock: socket.socket) -> Body:
+    """Read a body up to its end, to where it stops, or until it is long enough to say that it flows."""
+    expected, received, beginning = answer.length, 0, b""
+    end = time.monotonic() + BODY_SECONDS
+    try:
+        while True:
+            answer.stream.end = time.monotonic() + STALL_SECONDS
+            chunk = answer.read1(CHUNK_BYTES)
+            received += len(chunk)
+            beginning = beginning or chunk[:BEGINNING_BYTES]
+            if not chunk:
+                break
+            if received >= BODY_BYTES or time.monotonic() >= end:
+                return Body(FLOWS, received, expected, "", beginning)
+    except TimeoutError:
+        if (answer.getheader("Content-Type") or "").startswith(EVENTS):
+            return Body(FLOWS, received, expected, "", beginning)
+        return Body(STOPPED, received, expected, f"nothing came for {STALL_SECONDS} s", beginning)
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        return Body(CUT, received, expected, str(error) or type(error).__name__, beginning)
+    finally:
+        sock.settimeout(None)
+    if expected is not None and received < expected:
+        return Body(CUT, received, expected, "the connection ended", beginning)
+    return Body(WHOLE, received, expected, "", beginning)
+
+
+def _anyone() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context

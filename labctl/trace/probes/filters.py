@@ -1,0 +1,191 @@
+"""What a machine's packet filter does with a packet: nftables' rules, and iptables' where they are kept in it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from labctl.trace.probes.packets import Json, Packet, meets, same, value
+
+FAMILIES = frozenset({"ip", "inet"})
+DROPPING = frozenset({"drop", "reject"})
+REDIRECTING = frozenset({"dnat", "redirect"})
+PASSING = frozenset({"accept", "return"})
+JUMPING = frozenset({"jump", "goto"})
+ELSEWHERE = frozenset({"queue", "fwd", "tproxy"})
+VERDICTS = DROPPING | REDIRECTING | PASSING | JUMPING | ELSEWHERE
+HARMLESS_XT = frozenset({"comment"})
+MAX_DEPTH = 16
+PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "security": 50, "srcnat": 100}
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """A rule that keeps a packet from passing, or a chain's policy, which has no handle."""
+
+    family: str
+    table: str
+    chain: str
+    handle: int | None
+    does: str
+    """drop, reject, dnat or redirect."""
+
+    @property
+    def place(self) -> str:
+        """Return where it is, in nft's words."""
+        return f"table {self.family} {self.table}, chain {self.chain}"
+
+    @property
+    def removal(self) -> tuple[str, ...]:
+        """Return the command that takes it back."""
+        where = (self.family, self.table, self.chain)
+        if self.handle is None:
+            return ("nft", "add", "chain", *where, "{ policy accept; }")
+        return ("nft", "delete", "rule", *where, "handle", str(self.handle))
+
+
+@dataclass
+class Chain:
+    """Rules in their order; `hook` is empty where other chains lead there."""
+
+    family: str
+    table: str
+    name: str
+    hook: str = ""
+    priority: int = 0
+    policy: str = "accept"
+    rules: list[Json] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Ruleset:
+    """All chains and sets of a machine."""
+
+    chains: Mapping[tuple[str, str, str], Chain]
+    sets: Mapping[tuple[str, str, str], Sequence[Any]]
+
+    def stop(self, packet: Packet, *hooks: str) -> Stop | None:
+        """Return what certainly keeps the packet from passing these hooks; None where it passes, or nobody can tell."""
+        for hook in hooks:
+            found = [each for each in self.chains.values() if each.hook == hook and each.family in FAMILIES]
+            for chain in sorted(found, key=lambda each: each.priority):
+                walk = _Walk(self, packet)
+                end = walk.through(chain)
+                if isinstance(end, Stop):
+                    return end
+                if end is None and walk.is_certain and chain.policy == "drop":
+                    return Stop(chain.family, chain.table, chain.name, None, "drop")
+        return None
+
+    def elements(self, chain: Chain, right: Any) -> Sequence[Any] | None:  # noqa: ANN401 - JSON
+        """Return what the right side of a match stands for; None for a set that is not there."""
+        if isinstance(right, str) and right.startswith("@"):
+            return self.sets.get((chain.family, chain.table, right[1:]))
+        found = right["set"] if isinstance(right, dict) and "set" in right else right
+        return found if isinstance(found, list) else [found]
+
+
+def parse(text: str, without: Collection[str] = ()) -> Ruleset:
+    """Return what `nft -j list ruleset` prints, without the tables of these names. Raises ValueError."""
+    chains: dict[tuple[str, str, str], Chain] = {}
+    sets: dict[tuple[str, str, str], Sequence[Any]] = {}
+    for entry in json.loads(text)["nftables"]:
+        [(kind, told)] = entry.items()
+        if told.get("table") in without:
+            continue
+        if kind == "chain":
+            key = told["family"], told["table"], told["name"]
+            chains[key] = Chain(
+                *key, told.get("hook", ""), _priority(told.get("prio", 0)), told.get("policy", "accept")
+            )
+        elif kind == "rule":
+            chains[told["family"], told["table"], told["chain"]].rules.append(told)
+        elif kind in {"set", "map"}:
+            sets[told["family"], told["table"], told["name"]] = told.get("elem", ())
+    return Ruleset(chains, sets)
+
+
+def wording(listing: str, stop: Stop) -> str:
+    """Return a rule's own text, out of what `nft -a list ruleset` prints, with its place."""
+    if stop.handle is None:
+        return f"{stop.place}: policy {stop.does}"
+    table = rf"^table {re.escape(stop.family)} {re.escape(stop.table)} \{{.*?^\}}"
+    for body in re.findall(table, listing, re.MULTILINE | re.DOTALL):
+        if line := re.search(rf"^\s*(\S.*?) # handle {stop.handle}$", body, re.MULTILINE):
+            return f"{stop.place}: {line[1]}"
+    return f"{stop.place}: {stop.does}"
+
+
+class _Walk:
+    """A packet's way through one base chain and those that it jumps to."""
+
+    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
+        self.is_certain = True
+        """Whether no rule so far might have let the packet pass."""
+        self._ruleset = ruleset
+        self._packet = packet
+
+    def through(self, chain: Chain, depth: int = 0) -> Stop | str | None:
+        """Return what stops the packet, or "accept", or None at the end of the chain."""
+        for rule in chain.rules if depth < MAX_DEPTH else ():
+            end = self._rule(chain, rule, depth)
+            if end is not None:
+                return None if end == "return" else end
+        return None
+
+    def _rule(self, chain: Chain, rule: Json, depth: int) -> Stop | str | None:
+        is_certain = True
+        for statement in rule.get("expr", ()):
+            [(kind, told)] = statement.items()
+            verdict, is_met = self._read(chain, kind, told)
+            if is_met is False:
+                return None
+            is_certain = is_certain and is_met is True
+            if verdict is not None:
+                return self._end(chain, rule, verdict, depth, is_certain=is_certain)
+        return None
+
+    def _read(self, chain: Chain, kind: str, told: Any) -> tuple[Json | None, bool | None]:  # noqa: ANN401 - JSON
+        """Return the verdict that a statement gives, if it gives one, and whether the packet meets its condition."""
+        if kind in VERDICTS:
+            return {kind: told}, True
+        if kind == "match":
+            return None, meets(self._packet, told, self._ruleset.elements(chain, told["right"]))
+        if kind == "vmap":
+            return self._mapped(chain, told)
+        if kind == "xt":
+            told = told or {}
+            if told.get("type") == "target":
+                return ({"reject": None} if told.get("name") == "REJECT" else None), True
+            return None, True if told.get("name") in HARMLESS_XT else None
+        return None, None if kind == "limit" else True
+
+    def _mapped(self, chain: Chain, told: Json) -> tuple[Json | None, bool | None]:
+        seen = value(self._packet, told["key"])
+        for wanted, verdict in self._ruleset.elements(chain, told["data"]) or ():
+            if (met := None if seen is None else same(seen, wanted)) is not False:
+                return verdict, met
+        return None, False
+
+    def _end(self, chain: Chain, rule: Json, verdict: Json, depth: int, *, is_certain: bool) -> Stop | str | None:
+        [(kind, told)] = verdict.items()
+        if kind in JUMPING:
+            target = self._ruleset.chains.get((chain.family, chain.table, told["target"]))
+            end = self.through(target, depth + 1) if target else None
+            if is_certain:
+                return "return" if end is None and kind == "goto" else end
+            self.is_certain = self.is_certain and kind == "jump" and end != "accept"
+            return None
+        if kind in DROPPING | REDIRECTING and is_certain and self.is_certain:
+            return Stop(chain.family, chain.table, chain.name, rule.get("handle"), kind)
+        if kind in PASSING and is_certain:
+            return kind
+        self.is_certain = self.is_certain and kind in DROPPING
+        return None
+
+
+def _priority(told: object) -> int:
+    return told if isinstance(told, int) else PRIORITIES.get(str(told), 0)

@@ -1,0 +1,65 @@
+"""What happens to a TCP connection, to one address or to several at once."""
+
+from __future__ import annotations
+
+import errno
+import os
+import selectors
+import socket
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from ipaddress import IPv6Address
+from typing import Literal
+
+from labctl.host.http_probe import Address
+
+Outcome = Literal["connected", "refused", "unreachable", "silent"]
+CONNECTED: Outcome = "connected"
+REFUSED: Outcome = "refused"
+"""A reset, or an error of the kernel's: whoever connects is told at once."""
+UNREACHABLE: Outcome = "unreachable"
+"""A router says so, or nobody on the network has had the address for some seconds."""
+SILENT: Outcome = "silent"
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """How a connection ended, and the system's words for an error."""
+
+    outcome: Outcome
+    reason: str = ""
+
+
+def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, Knock]:
+    """Connect once to each of the addresses, all at the same time, and close what was opened; nothing is sent."""
+    end = time.monotonic() + seconds
+    found: dict[Address, Knock] = {}
+    with ExitStack() as stack:
+        selector = stack.enter_context(selectors.DefaultSelector())
+        for address in addresses:
+            family = socket.AF_INET6 if isinstance(address, IPv6Address) else socket.AF_INET
+            try:
+                connection = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+                connection.setblocking(False)
+                code = connection.connect_ex((str(address), port))
+            except OSError as error:  # a kernel without IPv6
+                code = error.errno or errno.EINVAL
+            else:
+                if code == errno.EINPROGRESS:
+                    selector.register(connection, selectors.EVENT_WRITE, (address, connection))
+                    continue
+            found[address] = Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
+        while selector.get_map() and (left := end - time.monotonic()) > 0:
+            for key, _ in selector.select(left):
+                address, connection = key.data
+                selector.unregister(connection)
+                found[address] = _ended(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    return {address: found.get(address, Knock(SILENT, f"no answer in {seconds:.1f} s")) for address in addresses}
+
+
+def _ended(code: int) -> Knock:
+    if code == 0:
+        return Knock(CONNECTED)
+    return Knock(UNREACHABLE if code == errno.EHOSTUNREACH else REFUSED, os.strerror(code))

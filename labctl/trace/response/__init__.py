@@ -1,0 +1,1 @@
+"""The last hop: who answered, and whether a browser is served."""

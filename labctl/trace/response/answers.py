@@ -1,0 +1,117 @@
+"""Who answered a request: as the ingress controller's log says, the answer itself, or the app's own log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from labctl.host.http_probe import HTTP
+from labctl.trace import backend
+from labctl.trace.name.name import MILLI
+from labctl.trace.probes.access_log import LogSearch, Record
+from labctl.trace.probes.exchange import Exchange
+from labctl.trace.problem import Evidence
+from labctl.trace.trail import Trail
+
+GATEWAY = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
+"""What a controller answers when whom it asked did not."""
+MAYBE_OWN = {*GATEWAY, HTTPStatus.INTERNAL_SERVER_ERROR}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """One request: what came back, what the controller's log says, and which pod answered, if that is known."""
+
+    exchange: Exchange
+    record: Record | None
+    pod: str | None
+    """Its name, or its address where an endpoint has no name."""
+    is_complete: bool = True
+    """Whether all logs of the controller could be read."""
+
+    @property
+    def status(self) -> int:
+        """What came back; 0 where nothing did."""
+        return self.exchange.status or 0
+
+    @property
+    def is_the_apps(self) -> bool:
+        """Whether the app answered. A 502 or 504 is the controller's where no pod says that it is its own."""
+        if self.exchange.pod or self.record is None:
+            return self.pod is not None
+        return bool(self.record.server) and not self.is_maybe_own
+
+    @property
+    def is_maybe_own(self) -> bool:
+        """Whether it is what the controller says of a pod that gave it no answer: it has its own words for that."""
+        if self.exchange.pod or self.status not in MAYBE_OWN:
+            return False
+        phrase = HTTPStatus(self.status).phrase
+        return self.status in GATEWAY or self.exchange.body.beginning.decode(errors="replace") == phrase
+
+    @property
+    def asked(self) -> str:
+        """The address and port that the controller asked, if it is known."""
+        return self.record.asked if self.record else ""
+
+
+def everyone(trail: Trail) -> list[Evidence]:
+    """Return the endpoints that may answer: those of both sides where the requests are split."""
+    seen = trail.seen["pod"]
+    sides: Sequence[Mapping[str, Any]] = seen.get("sides") or [seen]
+    return [endpoint for side in sides for endpoint in side["pods"]]
+
+
+def label(endpoint: Evidence) -> str:
+    """Return a pod's name, or the address of an endpoint that is no pod."""
+    return str(endpoint["pod"] or endpoint["address"])
+
+
+def identified(trail: Trail, exchange: Exchange, found: LogSearch) -> Answered:
+    """Return who answered a request, as far as the controller's log and the answer say it."""
+    record = found.records.get(exchange.mark)
+    endpoints = everyone(trail)
+    pod = None
+    if record and record.server:
+        pod = next((label(each) for each in endpoints if each["address"] == record.server), None)
+        if pod is None and len(endpoints) == 1 and record.server == trail.seen["pod"].get("cluster_ip"):
+            pod = label(endpoints[0])
+    if pod is None and exchange.pod in {each["pod"] for each in endpoints}:
+        pod = exchange.pod
+    return Answered(exchange, record, pod, found.is_complete)
+
+
+def first(trail: Trail) -> Answered:
+    """Return who answered the request that the hops before have seen."""
+    exchange, found = trail.request()
+    answered = identified(trail, exchange, found)
+    namespace = trail.seen["pod"]["namespace"]
+    if answered.pod or exchange.status is None:
+        return answered
+    if exchange.pod and trail.cluster.get("v1", "Pod", exchange.pod, namespace):
+        return Answered(exchange, answered.record, exchange.pod, found.is_complete)
+    if answered.record and (not answered.record.server or answered.is_maybe_own):
+        return answered
+    pod = backend.logged(trail.cluster, namespace, everyone(trail), exchange.mark)
+    return Answered(exchange, answered.record, pod, found.is_complete)
+
+
+def described(trail: Trail, answered: Answered) -> Evidence:
+    """Return the evidence of the request itself."""
+    exchange, record = answered.exchange, answered.record
+    timings = {part: None if each is None else round(each * MILLI, 1) for part, each in exchange.seconds.items()}
+    body = exchange.body
+    return {
+        "path": trail.path,
+        "status": exchange.status,
+        "taken_by": record.controller_pod if record else None,
+        "asked": record.asked or None if record else None,
+        "answered_by": answered.pod,
+        "body": {"state": body.state, "bytes": body.received, "expected": body.expected},
+        "redirect": None,
+        "pods": [],
+        "milliseconds": {"name": trail.seen["name"].get("milliseconds"), **timings},
+        "way_back": f"{trail.address}:{HTTP} to {exchange.client}",
+    }

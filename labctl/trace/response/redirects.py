@@ -1,0 +1,115 @@
+"""Redirects: where they lead, one step on, and what in an Ingress makes its controller answer with one."""
+
+from __future__ import annotations
+
+from urllib.parse import urljoin, urlsplit
+
+from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS
+from labctl.trace.probes.exchange import Exchange
+from labctl.trace.problem import Evidence, ProblemError, kubectl
+from labctl.trace.response.answers import Answered
+from labctl.trace.rules import rules
+from labctl.trace.rules.annotations import REDIRECTING
+from labctl.trace.rules.rules import Match
+from labctl.trace.trail import Trail
+
+SCHEMES = {"http", "https"}
+NOT_SERVED = {404, 502, 503, 504}
+
+
+def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
+    """Return what is at the end of a redirect, one step on. Raises ProblemError where nobody answers there."""
+    here = f"http://{trail.hostname}{trail.path}"
+    location = exchange.location
+    found: Evidence = {"location": location, "status": None, "failure": ""}
+    evidence["redirect"] = found
+    try:
+        found["location"] = location = urljoin(here, location)
+        parts = urlsplit(location)
+        host, tls = parts.hostname or "", parts.scheme == "https"
+        port = parts.port or (HTTPS if tls else HTTP)
+    except ValueError as error:
+        raise _leads_nowhere(trail, exchange, location, str(error), evidence) from error
+    if parts.scheme not in SCHEMES:
+        return {**found, "failure": f"{parts.scheme}: not followed"}
+    if host != trail.hostname:
+        addresses, _ = trail.client.resolve(host)
+        if not addresses:
+            raise _leads_nowhere(trail, exchange, location, f"{host} has no address", evidence)
+        if addresses[0] != trail.address:
+            return {**found, "failure": "not the lab's: not followed"}
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    seconds = trail.left(ANSWER_SECONDS)
+    there = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
+    found |= {"status": there.status, "failure": there.failure or there.body.failure}
+    if there.status is None or not there.body.is_served:
+        raise _leads_nowhere(trail, exchange, location, str(found["failure"]), evidence)
+    if there.location and _is_same(urljoin(location, there.location), location):
+        raise _leads_nowhere(trail, exchange, location, "it redirects to itself", evidence)
+    if port == HTTP and there.status in NOT_SERVED and _is_controllers(trail, there):
+        text = f"the ingress controller itself answers {there.status}"
+        raise _leads_nowhere(trail, exchange, location, text, evidence)
+    return found
+
+
+def path_here(trail: Trail, location: str) -> str | None:
+    """Return the path of a location on the host that is traced; None where it is elsewhere, or needs TLS."""
+    parts = urlsplit(location)
+    if (parts.scheme, parts.hostname, parts.port or HTTP) != ("http", trail.hostname, HTTP):
+        return None
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evidence) -> ProblemError:
+    """Return that a redirect leads to a path that the lab does not serve, and why."""
+    text = (
+        f"HTTP {first.status} redirects to {evidence['redirect']['location']}, and {trail.hostname} does not serve that"
+    )
+    return ProblemError(
+        "redirect-leads-nowhere", f"{text}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
+    )
+
+
+def _is_controllers(trail: Trail, there: Exchange) -> bool:
+    """Whether the controller answered without asking an app."""
+    record = trail.search(there).records.get(there.mark)
+    return record is not None and not record.server
+
+
+def _is_same(one: str, other: str) -> bool:
+    return one.partition("#")[0] == other.partition("#")[0]
+
+
+def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str, evidence: Evidence) -> ProblemError:
+    text = f"HTTP {exchange.status} redirects to {location}, where no page comes: {failure}"
+    match = None if evidence["answered_by"] else trail.match
+    reasons, commands = _redirected_by(trail, match) if match else ([], [])
+    if not match or not reasons:
+        fix = "Let the app redirect to where it is served."
+        return ProblemError("redirect-leads-nowhere", text, evidence, fix=fix, commands=())
+    said = " and ".join(reasons)
+    return ProblemError(
+        "redirect-leads-nowhere",
+        f"{text}; the ingress controller redirects because of {said} in the Ingress {match.route.ingress}",
+        evidence,
+        fix=f"Take {said} out of the Ingress: nobody serves what it redirects to.",
+        commands=tuple(commands),
+    )
+
+
+def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
+    """Return what in an Ingress makes its controller redirect, and the commands that take it out."""
+    namespace, _, name = match.route.ingress.partition("/")
+    found = trail.cluster.get(rules.API, "Ingress", name, namespace) or {"metadata": {}, "spec": {}}
+    annotations = found["metadata"].get("annotations") or {}
+    reasons, commands = [], []
+    if found["spec"].get("tls"):
+        reasons.append("`tls`")
+        patch = '{"spec":{"tls":null}}'
+        commands.append(kubectl(trail.lab.name, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", patch))
+    for each in REDIRECTING:
+        if rules.ANNOTATION + each in annotations:
+            reasons.append(f"the annotation {each}")
+            remove = f"{rules.ANNOTATION}{each}-"
+            commands.append(kubectl(trail.lab.name, "-n", namespace, "annotate", "ingress", name, remove))
+    return reasons, commands

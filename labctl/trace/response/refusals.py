@@ -1,0 +1,132 @@
+"""No answer of a pod: how far the request came, what the pod says when it is asked itself, and what would mend it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from labctl.trace import backend
+from labctl.trace.pod import renewal
+from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
+from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.response import answers
+from labctl.trace.response.answers import Answered
+from labctl.trace.rules.annotations import ANNOTATION
+from labctl.trace.trail import Trail
+
+SAID: Mapping[str, str] = {
+    REFUSED: "takes no connection at port {port}",
+    TLS: "speaks TLS at port {port}, and the ingress controller speaks HTTP to it",
+    NOT_HTTP: "answers at port {port} with something that is not HTTP",
+    EMPTY: "ends the connection at port {port} without an answer",
+    SILENT: "does not answer at port {port}",
+}
+"""What the word of a pod means."""
+UNHEARD = "The ingress controller has not heard of what there is now; these lines make it read everything anew."
+OWN_WORDS = {502: "no answer came from whom it asked", 504: "whom it asked did not answer in time", 500: "no HTTP came"}
+
+
+def nothing_came(trail: Trail, answered: Answered, evidence: Evidence) -> ProblemError:
+    """Return why no answer came to the client."""
+    exchange = answered.exchange
+    if not exchange.is_connected:
+        text = f"{trail.address} takes no connection: {exchange.failure}"
+    elif exchange.is_silent:
+        text = f"{trail.address} took the connection, and no answer came in time: {exchange.failure}"
+    else:
+        text = f"{trail.address} took the connection, and no HTTP came: {exchange.failure}"
+    fix = f"The ingress controller's log may say why: `{controller_log(trail)}`."
+    return ProblemError("no-answer", text, evidence, fix=fix, commands=())
+
+
+def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Evidence) -> ProblemError:
+    """Return why a controller that asked a pod had no answer of it."""
+    status, controller = answered.status, trail.controller.name
+    who = answered.pod or answered.asked
+    port = answered.record.port if answered.record else 0
+    said = f"{who} {SAID[word.kind].format(port=port)}" if word and word.kind in SAID else ""
+    external = trail.seen["pod"].get("external_name")
+    whom = f"{external}, for which the Service stands," if external else who
+    own = f"{controller} itself answers {status}: {OWN_WORDS[status]}, {whom} at {answered.asked}"
+    text = f"{own}; {said}" if said else own
+    kind = word.kind if word else ""
+    if kind == TLS:
+        return speaks_tls(trail, text, evidence)
+    if kind in {NOT_HTTP, EMPTY}:
+        return left_to_the_app(trail, "backend-not-http", text, evidence, (who,))
+    if kind == SILENT:
+        return left_to_the_app(trail, "backend-too-slow", text, evidence, (who,))
+    cause = {504: "backend-too-slow", 500: "backend-not-http"}.get(status, "backend-refused")
+    if kind == REFUSED and (better := _retargeted(trail, answered)):
+        fix, commands = better
+        return ProblemError(cause, text, evidence, fix=fix, commands=commands)
+    return left_to_the_app(trail, cause, text, evidence, (who,))
+
+
+def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
+    """Return that pods speak TLS where the controller speaks HTTP, and the annotation that makes it speak TLS."""
+    namespace, _, name = (trail.match.route.ingress if trail.match else "").partition("/")
+    words = ("-n", namespace, "annotate", "ingress", name, f"{ANNOTATION}backend-protocol=HTTPS", "--overwrite")
+    return ProblemError(
+        "backend-not-http",
+        text,
+        evidence,
+        fix="Let the ingress controller speak TLS to the pods.",
+        commands=(kubectl(trail.lab.name, *words),) if name else (),
+    )
+
+
+def restarted(trail: Trail) -> tuple[str, ...]:
+    """Return the lines by which the ingress controller reads anew what there is, with the rights and options it needs."""
+    controller, lab = trail.controller, trail.lab.name
+    words = ("-n", controller.namespace, "rollout", "restart", f"deployment/{controller.deployment}")
+    return kubectl(lab, *words), labctl(lab, "up")
+
+
+def controller_log(trail: Trail) -> str:
+    """Return the line that shows the ingress controller's log."""
+    controller = trail.controller
+    return kubectl(trail.lab.name, "-n", controller.namespace, "logs", f"deploy/{controller.deployment}", "--tail=50")
+
+
+def pod_log(trail: Trail, pod: str) -> str:
+    """Return the line that shows a pod's log."""
+    namespace = trail.seen["pod"]["namespace"]
+    return kubectl(trail.lab.name, "-n", namespace, "logs", pod, "--all-containers", "--tail=50")
+
+
+def left_to_the_app(
+    trail: Trail, cause: str, text: str, evidence: Evidence, pods: Iterable[str], state: str = BROKEN
+) -> ProblemError:
+    """Return a problem that is the app's own, with where its pods may say why; or the lines that make it anew."""
+    fix, commands = renewal.remake(trail, str(trail.seen.get("pod", {}).get("service", "")))
+    if not commands:
+        known = [each["pod"] for each in answers.everyone(trail)] if trail.seen.get("pod") else []
+        lines = [f"`{pod_log(trail, pod)}`" for pod in pods if pod in known]
+        fix = f"The app's log may say why: {' and '.join(lines)}." if lines else "What answers there may say why."
+    return ProblemError(cause, text, evidence, fix=fix, commands=commands, state=state)
+
+
+def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]] | None:
+    """Return what leads the Service to the port that its pods name, where they name one other; else None."""
+    seen = trail.seen["pod"]
+    namespace, name = seen["namespace"], seen["service"]
+    service = trail.cluster.get("v1", "Service", name, namespace)
+    pod = trail.cluster.get("v1", "Pod", str(answered.pod), namespace)
+    port = backend.port_of(service, trail.seen["rule"]["backend"]["port"]) if service else None
+    asked = answered.record.port if answered.record else 0
+    numbers = _container_ports(pod or {})
+    if service is None or port is None or len(numbers) != 1 or asked in numbers:
+        return None
+    fix = f"The Service {name} leads to port {asked} of its pods, and they name port {numbers[0]}."
+    if trail.match and trail.is_labctls(trail.match.route.ingress):
+        return f"{fix} {UP}", (labctl(trail.lab.name, "up"),)
+    at = f"/spec/ports/{service['spec']['ports'].index(port)}/targetPort"
+    change = json.dumps([{"op": "replace", "path": at, "value": numbers[0]}], separators=(",", ":"))
+    return fix, (kubectl(trail.lab.name, "-n", namespace, "patch", "service", name, "--type=json", "-p", change),)
+
+
+def _container_ports(pod: Mapping[str, Any]) -> Sequence[int]:
+    containers = pod.get("spec", {}).get("containers", [])
+    return [each["containerPort"] for container in containers for each in container.get("ports") or []]

@@ -1,0 +1,181 @@
+"""Every pod behind a rule asked at least once: requests on one connection, until each has answered or should have.
+
+One connection stays with one pod of the ingress controller, which gives every pod its turn.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from labctl.trace.probes import direct
+from labctl.trace.probes.direct import Word
+from labctl.trace.probes.exchange import Exchange
+from labctl.trace.problem import Evidence
+from labctl.trace.response import answers
+from labctl.trace.response.answers import Answered, label
+from labctl.trace.trail import Trail
+
+ERRORS = range(500, 600)
+LATE = "no answer in time"
+PATIENCE_SECONDS = 1.0
+"""How long a further request may take at least, after the first has shown how long one takes."""
+SLOWER = 3
+"""How many times longer than the first one a further request may take."""
+SPARE_SECONDS = 0.4
+"""With less time than that left, no further request is made."""
+UNEVEN = ("upstream-hash-by", "service-upstream")
+"""Annotations by which requests of one client go to one pod, or to whom kube-proxy chooses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What came of a request to one pod."""
+
+    status: int | None
+    failure: str = ""
+    detail: str = ""
+    """What is another one for each pod that fails in the same way."""
+
+    @property
+    def is_bad(self) -> bool:
+        """Whether a browser got an error, or nothing, or not all."""
+        return self.status is None or self.status in ERRORS or bool(self.failure)
+
+    @property
+    def rank(self) -> tuple[bool, int]:
+        """What sorts the worst last."""
+        return self.is_bad, self.status or 1000
+
+    def __str__(self) -> str:
+        parts = (f"HTTP {self.status}" if self.status else "", self.failure, self.detail)
+        return ", ".join(filter(None, parts))
+
+
+@dataclass
+class Survey:
+    """What each pod answered, and who else did."""
+
+    outcomes: dict[str, Outcome] = field(default_factory=dict)
+    """The worst of each pod, by its name."""
+    strangers: set[str] = field(default_factory=set)
+    """Addresses that the controller asked, and the rule does not lead to."""
+    well: dict[str, Outcome] = field(default_factory=dict)
+    """What was well of each pod that served a request."""
+    asked: int = 0
+    is_limited: bool = False
+    """Whether the controller began to answer itself: it limits how often a client may ask."""
+    refused: dict[str, Outcome] = field(default_factory=dict)
+    """Those of which the controller says that they did not answer it, until they have said more themselves."""
+    missing: set[str] = field(default_factory=set)
+    """Who got no request."""
+    words: dict[str, Word] = field(default_factory=dict)
+    """What they say themselves."""
+
+    def note(self, answered: Answered, addresses: set[str]) -> None:
+        """Count one request."""
+        self.asked += 1
+        exchange, record = answered.exchange, answered.record
+        if answered.pod is not None and answered.is_maybe_own:
+            self.refused[answered.pod] = outcome(answered)
+        elif answered.pod is not None:
+            found = outcome(answered)
+            worst = max(found, self.outcomes.get(answered.pod, found), key=lambda each: each.rank)
+            self.outcomes[answered.pod] = worst
+            if not found.is_bad:
+                self.well[answered.pod] = found
+        elif record and record.server and record.server not in addresses:
+            self.strangers.add(record.asked)
+        elif record and not record.server and exchange.status is not None:
+            self.is_limited = True
+
+    def blame_missing(self) -> None:
+        """Blame requests that were late on pods that got none, where the log names pods that serve other requests.
+
+        A controller asks another pod in place of one that it does not reach, and logs that one: also of a request for
+        which the client has stopped waiting meanwhile.
+        """
+        doubtful = {pod for pod in self.well if self.outcomes[pod].failure == LATE}
+        if doubtful and self.missing:
+            self.outcomes |= {pod: self.well[pod] for pod in doubtful}
+            self.refused |= dict.fromkeys(self.missing, Outcome(None, LATE))
+
+
+def outcome(answered: Answered) -> Outcome:
+    """Return what came of a request, as a browser sees it."""
+    exchange = answered.exchange
+    if exchange.status is None:
+        return Outcome(None, LATE if exchange.is_silent else exchange.failure)
+    if not exchange.body.is_served:
+        body = exchange.body
+        return Outcome(exchange.status, f"the body is {body.state}", f"after {body.received} bytes")
+    if answered.is_maybe_own:
+        return Outcome(exchange.status, "as the ingress controller says")
+    return Outcome(exchange.status)
+
+
+def limit(pods: int) -> int:
+    """Return how many requests are made at most for so many pods."""
+    return 2 * pods + 3
+
+
+def survey(trail: Trail, first: Answered) -> Survey:
+    """Ask until every pod has answered; those that got no request are asked for their word by the API server."""
+    endpoints = answers.everyone(trail)
+    addresses = {each["address"] for each in endpoints} | _allowed(trail)
+    found = Survey()
+    found.note(first, addresses)
+    wanted = {label(each) for each in endpoints}
+    took = first.exchange.seconds.get("first_byte") or 0.0
+    patience = max(PATIENCE_SECONDS, SLOWER * took)
+    with trail.line() as line:
+        while (missing := wanted - found.outcomes.keys() - found.refused.keys()) and not found.is_limited:
+            count = min(len(missing), limit(len(wanted)) - found.asked)
+            batch: list[Exchange] = []
+            while len(batch) < count and (seconds := trail.left(patience)) > SPARE_SECONDS:
+                batch.append(line.ask(trail.path, seconds))
+                if batch[-1].status is None:
+                    break
+            if not batch:
+                break
+            logged = trail.search(*batch)
+            for exchange in batch:
+                found.note(answers.identified(trail, exchange, logged), addresses)
+    found.missing = wanted - found.outcomes.keys() - found.refused.keys()
+    found.blame_missing()
+    for each in endpoints:
+        if each["pod"] in found.missing | found.refused.keys() and trail.left(patience) > SPARE_SECONDS:
+            found.words[each["pod"]] = _word(trail, each)
+    return found
+
+
+def unsure(trail: Trail) -> dict[str, str]:
+    """Return the pods that need not get one of so many requests, whoever has got one now, and why."""
+    endpoints = answers.everyone(trail)
+    requests = limit(len(endpoints)) - 1
+    sides: Sequence[Mapping[str, Any]] = trail.seen["pod"].get("sides") or ()
+    is_random = trail.controller.name == "ingress-nginx"
+    found: dict[str, str] = {}
+    for side in sides:
+        sure = 0 if is_random else requests * side["weight"] // side["total"]
+        if sure < 2 * len(side["pods"]) - 1:
+            reason = f"{side['weight']} of {side['total']} requests go to the Service {side['service']}"
+            found |= dict.fromkeys(map(label, side["pods"]), reason)
+    notes = trail.match.notes if trail.match else {}
+    if len(endpoints) > 1:
+        reasons = (f"the Ingress has {name}" for name in UNEVEN if notes.get(name) not in {None, "false"})
+        if reason := next(reasons, ""):
+            found |= dict.fromkeys(map(label, endpoints), reason)
+    return found
+
+
+def _word(trail: Trail, endpoint: Evidence) -> Word:
+    namespace = trail.seen["pod"]["namespace"]
+    return direct.ask(trail.cluster, namespace, endpoint["pod"], endpoint["port"], trail.path)
+
+
+def _allowed(trail: Trail) -> set[str]:
+    """Return whom the controller may ask besides the pods: a Service's own address, or a name outside the cluster."""
+    seen = trail.seen["pod"]
+    return {str(seen[name]) for name in ("cluster_ip", "external_name") if seen.get(name)}

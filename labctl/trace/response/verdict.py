@@ -1,0 +1,164 @@
+"""What the answers of all pods together mean: well, a warning, broken, or not known of some."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from labctl.trace.node import node_facts
+from labctl.trace.probes import direct
+from labctl.trace.probes.direct import ANSWERED
+from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl
+from labctl.trace.response import refusals
+from labctl.trace.response.answers import Answered
+from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, outcome, survey, unsure
+from labctl.trace.trail import Trail
+
+PASSED_ON = range(200, 499)
+"""What a controller logs of an answer that it had and gave to the client; 499 is a client that waited no longer."""
+
+__all__ = ["body_incomplete", "outcome", "require_served"]
+
+
+def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
+    """Return if every pod serves the request, and in the same way. Raises ProblemError."""
+    found = survey(trail, first)
+    evidence["pods"] = [_shown(pod, each) for pod, each in {**found.outcomes, **found.refused}.items()]
+    evidence["requests"] = found.asked
+    if found.strangers:
+        raise _strangers(trail, found, evidence)
+    if first.pod is None and not first.is_the_apps:  # an endpoint that is no pod, a Service's address, another host
+        raise refusals.unanswered(trail, first, None, evidence)
+    outcomes = {**found.outcomes, **found.refused, **_by_word(found)}
+    kinds = {(each.status, each.failure) for each in outcomes.values()}
+    if len(kinds) > 1:
+        raise _differ(trail, outcomes, found, evidence)
+    bad = {pod: each for pod, each in outcomes.items() if each.is_bad}
+    if bad or outcome(first).is_bad:
+        raise _all_bad(trail, first, found, bad, evidence)
+    if direct.is_tls(first.status, first.exchange.body.beginning.decode(errors="replace")):
+        raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, and was asked in HTTP", evidence)
+    _require_reached(trail, found, evidence)
+
+
+def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+    """Return that an answer began to come, and did not come whole."""
+    told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    evidence["mtus"] = way = node_facts.mtus(trail)
+    sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
+    text = f"an answer came, and not the whole of it: {told}; MTUs on the way: {sizes or 'not known'}"
+    return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
+
+
+def _shown(pod: str, found: Outcome) -> Evidence:
+    return {"pod": pod, "status": found.status, **({"failure": found.failure} if found.failure else {})}
+
+
+def _by_word(found: Survey) -> dict[str, Outcome]:
+    """Return those that say themselves that they serve nobody, or answer an error."""
+    return {
+        pod: Outcome(word.status) if word.status else Outcome(None, word.kind, word.text)
+        for pod, word in found.words.items()
+        if word.is_failure or (word.kind == ANSWERED and word.status in ERRORS)
+    }
+
+
+def _strangers(trail: Trail, found: Survey, evidence: Evidence) -> ProblemError:
+    service = trail.seen["pod"]["service"]
+    return ProblemError(
+        "answered-by-other-pod",
+        f"the ingress controller asked {', '.join(sorted(found.strangers))}, and nobody with that address is behind "
+        f"the Service {service}",
+        evidence,
+        fix=refusals.UNHEARD,
+        commands=refusals.restarted(trail),
+    )
+
+
+def _differ(trail: Trail, outcomes: Mapping[str, Outcome], found: Survey, evidence: Evidence) -> ProblemError:
+    bad = [pod for pod, each in outcomes.items() if each.is_bad] or list(outcomes)
+    told = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
+    is_hidden = all(pod in found.words and found.words[pod].is_failure and pod not in found.refused for pod in bad)
+    evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
+    hidden = "; the ingress controller asks another pod in its place" if is_hidden else ""
+    text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {told}{hidden}"
+    state = WARNING if is_hidden else BROKEN
+    if commands := _renewed(trail, bad, outcomes):
+        fix = "Others of the same make are well: a pod that is deleted is made anew."
+        return ProblemError("pods-differ", text, evidence, fix=fix, commands=commands, state=state)
+    return refusals.left_to_the_app(trail, "pods-differ", text, evidence, bad, state)
+
+
+def _renewed(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
+    """Return the lines that replace pods by new ones, if others of the same make are well."""
+    namespace = trail.seen["pod"]["namespace"]
+    owners = {pod: _owner(trail, namespace, pod) for pod in outcomes}
+    bad = set(bad)
+    well = {owner for pod, owner in owners.items() if pod not in bad}
+    names = sorted(pod for pod in bad if owners[pod] and owners[pod] in well)
+    if len(names) < len(bad):
+        return ()
+    return (kubectl(trail.lab.name, "-n", namespace, "delete", "pod", *names),)
+
+
+def _owner(trail: Trail, namespace: str, pod: str) -> str:
+    found = trail.cluster.get("v1", "Pod", pod, namespace) or {"metadata": {}}
+    return next((str(each.get("uid", "")) for each in found["metadata"].get("ownerReferences") or []), "")
+
+
+def _all_bad(
+    trail: Trail, first: Answered, found: Survey, bad: Mapping[str, Outcome], evidence: Evidence
+) -> ProblemError:
+    """Return that all pods fail in the same way, and how."""
+    status = first.status
+    if bad and not outcome(first).is_bad:
+        return _at_times(trail, bad, evidence)
+    if first.exchange.status is None:
+        return _no_head(trail, first, bad, evidence)
+    if not first.exchange.body.is_served:
+        return body_incomplete(trail, bad, evidence)
+    if first.is_maybe_own:
+        word = found.words.get(first.pod or "")
+        if word is None or word.kind != ANSWERED or word.status != status:
+            return refusals.unanswered(trail, first, word, evidence)
+    text = f"the app itself answers {status}: {', '.join(bad) or first.asked}"
+    return refusals.left_to_the_app(trail, "app-answers-error", text, evidence, bad, WARNING)
+
+
+def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+    """Return that pods which served one request failed with another."""
+    told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    worst = max(bad.values(), key=lambda each: each.rank)
+    cause = "app-answers-error"
+    if worst.failure:
+        cause = "backend-too-slow" if worst.status is None else "body-incomplete"
+    text = f"one request was served, and another one was not: {told}"
+    return refusals.left_to_the_app(trail, cause, text, evidence, bad)
+
+
+def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
+    """Return that the controller asked pods, and no answer of it came to the client."""
+    who = ", ".join(bad) or first.asked
+    has_passed = first.record is not None and first.record.status in PASSED_ON
+    if has_passed or not first.exchange.is_silent:
+        return body_incomplete(trail, bad, evidence)
+    text = f"{who} took the request and began no answer in time; the ingress controller asked {first.asked}"
+    return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)
+
+
+def _require_reached(trail: Trail, found: Survey, evidence: Evidence) -> None:
+    """Return if every pod got a request, and not by chance. Raises ProblemError."""
+    doubtful = unsure(trail)
+    limited = "the ingress controller limits how often a client may ask"
+    unreached = dict.fromkeys(sorted(found.missing), limited if found.is_limited else "it got none of them")
+    if not doubtful and not unreached:
+        return
+    total = len(found.outcomes) + len(found.missing)
+    told = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
+    raise ProblemError(
+        "pod-not-reached",
+        f"of {total} pods not each is sure to get one of {limit(total)} requests: {told}",
+        evidence,
+        fix="The pods that were asked answer well: there may be nothing to mend.",
+        commands=(),
+        state=UNKNOWN,
+    )

@@ -1,0 +1,1 @@
+"""The fourth hop: the rule that takes the request."""

@@ -1,0 +1,156 @@
+"""The hops inside the cluster: the rule that takes the request, and the pods that it leads to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from labctl.trace import backend
+from labctl.trace.pod import cluster_dns, renewal, unserved
+from labctl.trace.pod.unserved import Place
+from labctl.trace.probes.access_log import Record
+from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
+from labctl.trace.rule import misrouted
+from labctl.trace.rules import rules
+from labctl.trace.rules.routes import Backend, Split
+from labctl.trace.rules.rules import Match
+from labctl.trace.trail import Trail
+
+UNREADY = {"no-pod-ready", "pods-not-all-ready"}
+
+
+def rule(trail: Trail) -> Evidence:
+    """A pod of the ingress controller is ready, and a rule of an Ingress of its class takes the request."""
+    controller = trail.controller
+    pods = trail.controller_pods()
+    ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
+    if not ready:
+        reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
+        raise ProblemError(
+            "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
+        )
+    record = trail.record()
+    trail.match = trail.rules().match(trail.path, record)
+    if trail.match is not None:
+        evidence = {**_described(trail, trail.match), "controller_pods": ready}
+        if problem := misrouted.doubt(trail, trail.match, evidence):
+            raise problem
+        return evidence
+    found = backend.service_with(trail.cluster, record.server) if record and record.server else None
+    if found is None:
+        raise misrouted.unmatched(trail)
+    raise ProblemError(
+        "rule-not-found",
+        f"{found.namespace}/{found.service} answered, and labctl cannot tell which rule led there",
+        {"ingress": None, "backend": _shown(found), "split": None, "controller_pods": ready},
+        fix="The request is answered: there is nothing to mend.",
+        commands=(),
+        state=UNKNOWN,
+    )
+
+
+def pod(trail: Trail) -> Evidence:
+    """The rule's Service has the port, and pods that are ready behind it; so has the canary's beside it."""
+    try:
+        evidence, service = _pods(trail)
+    except ProblemError as problem:
+        if any(app.is_scaled_to_zero and app.hostname == trail.hostname for app in trail.lab.apps):
+            raise ProblemError(
+                "no-pods-wanted",
+                f"the app at {trail.hostname} is meant to have no pods: `replicas: 0`",
+                problem.evidence,
+                fix="Give it `replicas` in labctl.yaml, and run `labctl up`.",
+                commands=(),
+            ) from problem
+        raise _remade(trail, problem) from problem
+    if waiting := unserved.not_all_ready(trail.cluster, service, evidence):
+        raise _remade(trail, waiting)
+    if nameless := cluster_dns.doubt(trail, evidence):
+        raise nameless
+    return evidence
+
+
+def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
+    """Return a problem with pods that are not ready with the lines that make an app anew which others have changed."""
+    if problem.cause in UNREADY:
+        fix, commands = renewal.remake(trail, str(problem.evidence.get("service", "")))
+        problem.fix, problem.commands = (fix, commands) if commands else (problem.fix, problem.commands)
+    return problem
+
+
+def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
+    """Return the pods behind what answered, with those of both sides of a split, and their Service."""
+    match = trail.match
+    main = Backend(**trail.seen["rule"]["backend"])
+    route = match.route if match else None
+    split = match.split if match else None
+    canary = _canary(trail, split) if split and route and split.weight else None
+    if route is None or split is None or canary is None:
+        return _ready(trail, str(trail.seen["rule"]["ingress"]), main, route.place if route else "")
+    record = trail.record()
+    if split.weight >= split.total:
+        return canary
+    stable = _ready(trail, route.ingress, route.backend, route.place)
+    sides = [
+        {**_side(stable[0]), "weight": split.total - split.weight, "total": split.total},
+        {**_side(canary[0]), "weight": split.weight, "total": split.total},
+    ]
+    evidence, service = canary if _took(record, canary[0]) else stable
+    return {**evidence, "sides": sides}, service
+
+
+def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
+    place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_labctls(ingress))
+    service = unserved.service(place, wanted)
+    evidence = backend.behind(trail.cluster, service, wanted.port)
+    if trail.match and trail.match.notes.get("service-upstream") == "true":
+        evidence["cluster_ip"] = service["spec"].get("clusterIP")
+    if not evidence["pods"] and "external_name" not in evidence:
+        raise unserved.empty(place, service, wanted.port, evidence)
+    return evidence, service
+
+
+def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | None:
+    """Return the pods of a canary; None where it has none, and the controllers leave it out."""
+    service = trail.cluster.get("v1", "Service", split.backend.service, split.backend.namespace)
+    if service is None:
+        return None
+    evidence = backend.behind(trail.cluster, service, split.backend.port)
+    return (evidence, service) if evidence["pods"] or "external_name" in evidence else None
+
+
+def _side(evidence: Evidence) -> Evidence:
+    return {"service": evidence["service"], "pods": evidence["pods"]}
+
+
+def _took(record: Record | None, evidence: Evidence) -> bool:
+    return record is not None and any(each["address"] == record.server for each in evidence["pods"])
+
+
+def _described(trail: Trail, match: Match) -> Evidence:
+    route, split = match.route, match.split
+    canary = _canary(trail, split) if split and split.weight else None
+    is_canarys = canary is not None and _took(trail.record(), canary[0])
+    ingress, found = (split.ingress, split.backend) if split and is_canarys else (route.ingress, route.backend)
+    return {
+        "ingress": ingress,
+        "host": route.host,
+        "matched_by": route.matched_by,
+        "path": route.path or rules.ROOT,
+        "path_type": route.path_type,
+        "class": trail.controller.ingress_class,
+        "backend": _shown(found),
+        "split": _split(split),
+        "other_ingresses": list(match.others),
+        "ignored_annotations": list(match.ignored),
+    }
+
+
+def _split(split: Split | None) -> Evidence | None:
+    if split is None:
+        return None
+    by = list(split.by)
+    return {"ingress": split.ingress, **_shown(split.backend), "weight": split.weight, "total": split.total, "by": by}
+
+
+def _shown(found: Backend) -> Evidence:
+    return {"namespace": found.namespace, "service": found.service, "port": found.port}

@@ -1,0 +1,1 @@
+"""Ingress rules as the ingress controllers read them."""

@@ -1,0 +1,150 @@
+"""Annotations of ingress-nginx: which of them a controller carries out, and which make it refuse an Ingress."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+ANNOTATION = "nginx.ingress.kubernetes.io/"
+REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
+"""What makes a controller redirect without asking the app."""
+SNIPPETS = ("server-snippet", "configuration-snippet", "auth-snippet")
+AUTH_TYPES = ("basic", "digest")
+_PLAIN_PATH = re.compile(r"/[A-Za-z0-9._\-/]*")
+"""What the path of a rule that is no regular expression may consist of."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a controller does not serve an Ingress, and what takes the reason away."""
+
+    reason: str
+    remove: tuple[str, ...] = ()
+    """The annotations that it would have to lose."""
+    loose_paths: tuple[str, ...] = ()
+    """Where in the Ingress a `pathType` is that would have to be ImplementationSpecific."""
+    is_of_guard: bool = False
+    """Whether these annotations keep strangers out of the app."""
+
+
+def value(ingress: Mapping[str, Any], name: str) -> str:
+    """Return the value of an annotation; nothing where there is none."""
+    return str((ingress["metadata"].get("annotations") or {}).get(ANNOTATION + name, ""))
+
+
+def notes(ingress: Mapping[str, Any]) -> dict[str, str]:
+    """Return the annotations of ingress-nginx, without what they all begin with."""
+    found = ingress["metadata"].get("annotations") or {}
+    return {name.removeprefix(ANNOTATION): str(text) for name, text in found.items() if name.startswith(ANNOTATION)}
+
+
+def ignored(names: Iterable[str], controller: str) -> tuple[str, ...]:
+    """Return those of the annotations of ingress-nginx that a controller does not know."""
+    known = _carried_out(controller)
+    return tuple(sorted(name for name in names if name not in known))
+
+
+@cache
+def _carried_out(controller: str) -> frozenset[str]:
+    """Return what a controller carries out; of ingress-nginx' own all that Traefik does, and more."""
+    import tomllib  # noqa: PLC0415 - only an Ingress with annotations needs it
+
+    table = tomllib.loads(Path(__file__).with_name("annotations.toml").read_text(encoding="utf-8"))
+    return frozenset(table["both"] + (table["ingress-nginx"] if controller == "ingress-nginx" else []))
+
+
+def refusal(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
+    """Return why Traefik serves nothing of an Ingress; None where it serves it.
+
+    ingress-nginx does not let such Ingresses into the cluster.
+    """
+    return next((found for check in _CHECKS for found in check(cluster, ingress)), None)
+
+
+def _by_snippet(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if names := tuple(name for name in SNIPPETS if value(ingress, name)):
+        yield Refusal(f"it has {', '.join(names)}, and snippets are not allowed", names)
+
+
+def _by_path(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    places, paths = [], []
+    for number, rule in enumerate(ingress["spec"].get("rules") or []):
+        for index, path in enumerate((rule.get("http") or {}).get("paths") or []):
+            is_loose = path.get("pathType") == "ImplementationSpecific"
+            if (text := path.get("path", "")) and not is_loose and not _PLAIN_PATH.fullmatch(text):
+                places.append(f"/spec/rules/{number}/http/paths/{index}/pathType")
+                paths.append(text)
+    if places:
+        yield Refusal(
+            f"its path {' and '.join(paths)} is a regular expression, and its pathType is not ImplementationSpecific",
+            loose_paths=tuple(places),
+        )
+
+
+def _by_passthrough(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if value(ingress, "ssl-passthrough").lower() == "true":
+        yield Refusal("ssl-passthrough leaves it to TLS alone, and the lab serves HTTP", ("ssl-passthrough",))
+
+
+def _by_login(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if not (kind := value(ingress, "auth-type")):
+        return
+    names = tuple(
+        name for name in ("auth-type", "auth-secret", "auth-secret-type", "auth-realm") if value(ingress, name)
+    )
+    secret = value(ingress, "auth-secret")
+    if kind not in AUTH_TYPES:
+        yield Refusal(
+            f"its auth-type is {kind}, and only {' and '.join(AUTH_TYPES)} are known", names, is_of_guard=True
+        )
+    elif not secret:
+        yield Refusal("it has an auth-type and no auth-secret", names, is_of_guard=True)
+    elif reason := _missing(cluster, ingress, "Secret", secret):
+        yield Refusal(f"its auth-secret {reason}", names, is_of_guard=True)
+
+
+def _by_certificate(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if (secret := value(ingress, "auth-tls-secret")) and (reason := _missing(cluster, ingress, "Secret", secret)):
+        yield Refusal(f"its auth-tls-secret {reason}", ("auth-tls-secret",), is_of_guard=True)
+    protocol = value(ingress, "backend-protocol").upper()
+    secret = value(ingress, "proxy-ssl-secret")
+    if secret and protocol in {"HTTPS", "GRPCS"} and (reason := _missing(cluster, ingress, "Secret", secret)):
+        yield Refusal(f"its proxy-ssl-secret {reason}", ("proxy-ssl-secret",))
+
+
+def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    name = "custom-headers"
+    if not (reference := value(ingress, name)):
+        return
+    namespace, _, found = reference.partition("/")
+    settings = cluster.get("v1", "ConfigMap", found, namespace) if found else None
+    if settings is None:
+        yield Refusal(f"its {name} names the ConfigMap {reference}, and there is none", (name,))
+    elif settings.get("data"):
+        yield Refusal(f"its {name} sets headers that Traefik does not allow", (name,))
+
+
+def _missing(cluster: Cluster, ingress: Mapping[str, Any], kind: str, reference: str) -> str:
+    """Return what is wrong with the object that an annotation names as NAME or NAMESPACE/NAME."""
+    own = ingress["metadata"]["namespace"]
+    namespace, _, name = reference.rpartition("/")
+    if namespace not in {"", own}:
+        return f"is in the namespace {namespace}, and has to be in {own}"
+    return "" if cluster.get("v1", kind, name, own) else f"names the {kind} {name}, and there is none in {own}"
+
+
+_CHECKS: tuple[Callable[[Cluster, Mapping[str, Any]], Iterator[Refusal]], ...] = (
+    _by_snippet,
+    _by_path,
+    _by_passthrough,
+    _by_login,
+    _by_certificate,
+    _by_headers,
+)

@@ -1,0 +1,208 @@
+"""The rules of all Ingresses as Traefik's ingress-nginx provider and ingress-nginx read them: which takes a request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from labctl.render.ingress import IngressController
+from labctl.trace.probes.access_log import Record
+from labctl.trace.rules import annotations as ingress_annotations
+from labctl.trace.rules import routes
+from labctl.trace.rules.annotations import ANNOTATION, Refusal
+from labctl.trace.rules.routes import ROOT, Backend, Route, Split, full_name
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+__all__ = ["ANNOTATION", "API", "ROOT", "Backend", "Match", "Route", "Rules", "Split", "full_name", "read"]
+
+API = "networking.k8s.io/v1"
+CONTROLLER = "k8s.io/ingress-nginx"
+"""What an IngressClass says that either of the controllers serves."""
+CLASS_ANNOTATION = "kubernetes.io/ingress.class"
+NGINX = "ingress-nginx"
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """The rule that takes a request, the canary beside it, and the Ingresses that name the host as well."""
+
+    route: Route
+    split: Split | None
+    others: tuple[str, ...]
+    rivals: tuple[Route, ...] = ()
+    """Rules of other Ingresses that say the same of the request, and lead to another Service."""
+    is_settled: bool = True
+    """Whether it is sure which of the rivals wins: Traefik takes either, and maybe the other after its next change."""
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """The annotations of ingress-nginx that the rule's Ingress has, without what they all begin with."""
+    ignored: tuple[str, ...] = ()
+    """Those of them that the controller does not know."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """Every Ingress that names a host, read once."""
+
+    hostname: str
+    controller: IngressController
+    served: tuple[Route, ...]
+    """In the order of their age."""
+    foreign: tuple[tuple[str, str], ...]
+    """Ingresses that name it and are of another class, each with that class."""
+    refused: tuple[tuple[str, Refusal], ...]
+    """Ingresses that name it and are of the right class, of which the controller serves nothing."""
+    canaries: tuple[tuple[Route, Split], ...]
+    hosts: tuple[str, ...]
+    """All hosts for which there are rules."""
+    classes: frozenset[str]
+    """The classes that the controller serves."""
+    notes: Mapping[str, Mapping[str, str]]
+    """The annotations of each Ingress that is served."""
+
+    @property
+    def is_named(self) -> bool:
+        """Whether an Ingress names the host, whoever serves it."""
+        return bool(self.served or self.foreign or self.refused or self.canaries)
+
+    def match(self, path: str, record: Record | None) -> Match | None:
+        """Return the rule that takes a request for this path: the one in the controller's log, if that says it."""
+        path = path.partition("?")[0]
+        candidates = self._candidates(path)
+        recorded = [route for route in self.served if record and _is_recorded(route, record)]
+        route = max(recorded, key=lambda route: len(route.router), default=None)
+        if route is None and not candidates:
+            return None
+        route = route or candidates[0]
+        rivals = tuple(each for each in candidates if self._is_rival(each, route))
+        others = dict.fromkeys(each.ingress for each in self.served if each.ingress != route.ingress)
+        is_settled = self.controller.name == NGINX
+        notes = self.notes.get(route.ingress, {})
+        ignored = ingress_annotations.ignored(notes, self.controller.name)
+        return Match(route, self._split(route), tuple(others), rivals, is_settled, notes, ignored)
+
+    def _candidates(self, path: str) -> list[Route]:
+        """Return the rules that take a path, the winner first."""
+        taking = [route for route in self.served if route.takes(path)]
+        if self.controller.name != NGINX:
+            return sorted(taking, key=lambda route: -route.weight)
+        rank = min((routes.RANKS.index(route.matched_by) for route in self.served), default=0)
+        same_server = [route for route in taking if routes.RANKS.index(route.matched_by) == rank]
+        return sorted(same_server, key=lambda route: route.order)
+
+    def _is_rival(self, other: Route, route: Route) -> bool:
+        if other.ingress == route.ingress or other.backend == route.backend:
+            return False
+        is_nginx = self.controller.name == NGINX
+        return other.order == route.order if is_nginx else other.weight == route.weight
+
+    def _split(self, route: Route) -> Split | None:
+        """Return the canary of a rule: it is one for every rule that leads to the same Service."""
+        spots = {each.spot for each in self.served if each.backend == route.backend}
+        splits = (split for each, split in self.canaries if each.spot in spots and split.backend != route.backend)
+        return next(splits, None)
+
+
+def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
+    """Return the rules that name a host."""
+    ingresses = _by_age(cluster.list(API, "Ingress"))
+    classes = {
+        each["metadata"]["name"]
+        for each in cluster.list(API, "IngressClass")
+        if each.get("spec", {}).get("controller") == CONTROLLER
+    }
+    foreign: list[tuple[str, str]] = []
+    ours: list[Mapping[str, Any]] = []
+    for ingress in ingresses:
+        if _is_served(ingress, controller, classes):
+            ours.append(ingress)
+        elif any(routes.of(ingress, hostname, routes.aliases_of(ingress))):
+            foreign.append((full_name(ingress), class_of(ingress) or "none"))
+    served, refused, canaries = _sorted_out(cluster, controller, hostname, ours)
+    hosts = sorted({host for each in ingresses for host in routes.hosts_of(each)})
+    named = {route.ingress for route in served}
+    notes = {name: ingress_annotations.notes(each) for each in ours if (name := full_name(each)) in named}
+    return Rules(
+        hostname,
+        controller,
+        tuple(served),
+        tuple(foreign),
+        tuple(refused),
+        tuple(canaries),
+        tuple(hosts),
+        frozenset(classes),
+        notes,
+    )
+
+
+def class_of(ingress: Mapping[str, Any]) -> str | None:
+    """Return the class of an Ingress, by its field or else by the annotation."""
+    notes = ingress["metadata"].get("annotations") or {}
+    found = ingress["spec"].get("ingressClassName") or notes.get(CLASS_ANNOTATION)
+    return None if found is None else str(found)
+
+
+def _by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return them as the controllers sort them: the oldest first, of the same age by name backwards."""
+    by_name = sorted(ingresses, key=full_name, reverse=True)
+    return sorted(by_name, key=lambda each: each["metadata"].get("creationTimestamp") or "")
+
+
+def _sorted_out(
+    cluster: Cluster, controller: IngressController, hostname: str, ingresses: Sequence[Mapping[str, Any]]
+) -> tuple[list[Route], list[tuple[str, Refusal]], list[tuple[Route, Split]]]:
+    """Return the rules for a host, the Ingresses that are refused, and the canaries."""
+    served: list[Route] = []
+    refused: list[tuple[str, Refusal]] = []
+    canaries: list[tuple[Route, Split]] = []
+    claimed: dict[str, str] = {}
+    hosts = {host.lower() for each in ingresses for host in routes.hosts_of(each)}
+    for ingress in ingresses:
+        name = full_name(ingress)
+        is_canary = ingress_annotations.value(ingress, "canary").lower() == "true"
+        aliases = [
+            alias
+            for alias in ([] if is_canary else routes.aliases_of(ingress))
+            if alias.lower() not in hosts and claimed.setdefault(alias.lower(), name) == name
+            if controller.name == NGINX or not alias.startswith("~")  # Traefik knows no expressions there
+        ]
+        found = list(routes.of(ingress, hostname, aliases))
+        refusal = (
+            ingress_annotations.refusal(cluster, ingress) if _may_be_refused(controller, ingress, hostname) else None
+        )
+        if refusal is not None:
+            refused.append((name, refusal))
+        elif is_canary:
+            canaries += [(route, routes.split_of(ingress, route)) for route in found]
+        else:
+            served += found
+    by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host expressions
+    served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
+    return served, refused, canaries
+
+
+def _may_be_refused(controller: IngressController, ingress: Mapping[str, Any], hostname: str) -> bool:
+    if controller.name == NGINX:
+        return False
+    named = {host.lower() for host in (*routes.hosts_of(ingress), *routes.aliases_of(ingress))}
+    wildcard = f"*.{hostname.partition('.')[2]}"
+    return bool(named & {hostname.lower(), wildcard.lower(), "*"})
+
+
+def _is_served(ingress: Mapping[str, Any], controller: IngressController, classes: set[str]) -> bool:
+    """Whether it is of a class that the controller serves. A class has to exist to be served by its field."""
+    named = ingress["spec"].get("ingressClassName")
+    if named and classes:
+        return named in classes
+    return (ingress["metadata"].get("annotations") or {}).get(CLASS_ANNOTATION) == controller.ingress_class
+
+
+def _is_recorded(route: Route, record: Record) -> bool:
+    if record.router:
+        name = record.router.partition("@")[0]
+        return re.search(rf"(^|-){re.escape(route.router)}(-(non-)?canary)?$", name) is not None
+    backend = route.backend
+    return bool(record.upstream) and record.upstream == f"{backend.namespace}-{backend.service}-{backend.port}"
