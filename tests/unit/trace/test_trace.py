@@ -627,7 +627,7 @@ def test_the_first_broken_hop_is_named_with_its_cause_and_what_to_type(world: Wo
 
 
 def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
-    document = (Path(__file__).parents[2] / "docs" / "causes.md").read_text(encoding="utf-8")
+    document = (Path(__file__).parents[3] / "docs" / "causes.md").read_text(encoding="utf-8")
     headings = [line.removeprefix("### ") for line in document.splitlines() if line.startswith("### ")]
 
     reasons = re.findall(r'Problem\("([a-z-]+)"', Path(unready.__file__).read_text(encoding="utf-8"))

@@ -48,7 +48,7 @@ def test_a_row_is_undone_only_for_causes_that_were_reviewed() -> None:
 
 
 def test_a_hop_prints_no_command_only_for_causes_that_were_reviewed() -> None:
-    without = {cause for file in TRACE.glob("*.py") for cause in _without_commands(ast.parse(file.read_bytes()))}
+    without = {cause for file in TRACE.rglob("*.py") for cause in _without_commands(ast.parse(file.read_bytes()))}
 
     assert sorted(without - table.WITHOUT_COMMANDS.keys()) == []
 

@@ -283,7 +283,7 @@ def test_every_demo_of_labctl_itself_is_right() -> None:
 
 
 def test_the_demo_in_the_docs_is_right(tmp_path: Path) -> None:
-    page = (Path(__file__).parents[2] / "docs" / "how-to" / "demos.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[3] / "docs" / "how-to" / "demos.md").read_text(encoding="utf-8")
     [example] = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
     (tmp_path / "example.yaml").write_text(example, encoding="utf-8")
 

@@ -15,7 +15,7 @@ from labctl.doctor import CHECKS
 from labctl.doctor.engines import KINDS
 
 SAMPLES = sorted((RECORDED / "engines").glob("*.json"))
-DOCUMENT = Path(__file__).parents[2] / "docs" / "engines.md"
+DOCUMENT = Path(__file__).parents[3] / "docs" / "engines.md"
 HERE = {"kernel": "/proc/sys/kernel/osrelease", "host": "/proc/sys/kernel/hostname"}
 
 
@@ -97,7 +97,7 @@ def test_an_engine_that_says_little_is_no_error(context: Context, text: str) -> 
     ],
 )
 def test_why_no_engine_answers_is_told_where_it_is_known(context: Context, said: str, cause: str) -> None:
-    words = (RECORDED.parents[1] / "recorded" / said).read_text(encoding="utf-8")
+    words = (RECORDED.parents[1] / "host" / "recorded" / said).read_text(encoding="utf-8")
     finding = found("engine", context, said={"docker version --format {{json .}}": (words, 1)})
 
     assert (finding.state, finding.cause) == ("broken", cause)
