@@ -28,7 +28,8 @@ ASKED = "nobody ALL=(ALL) ALL\n"
 ONE_PROGRAM = "nobody ALL=(root) NOPASSWD: {python} -I -B {program} *\n"
 ASK = """
 import sys
-from labctl import config, hosts_entry
+from labctl import config
+from labctl.host import hosts_entry
 sys.exit(0 if hosts_entry.ask(config.from_values({"hosts_file": sys.argv[1]})) else 1)
 """
 AsUser = Callable[[str, Callable[[Path], object]], int]

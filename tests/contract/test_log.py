@@ -22,8 +22,8 @@ LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d[+-]\d{4} \[(?P<pid>\d+)\] (?P
 STREAMING = """
 import sys
 from pathlib import Path
-from labctl.log import logging_to
-from labctl.process import stream
+from labctl.host.log import logging_to
+from labctl.host.process import stream
 with logging_to(Path(sys.argv[1])):
     stream(["sh", "-c", "echo first; exec sleep 60"], lambda line: print(line, flush=True))
 """

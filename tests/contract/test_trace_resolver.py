@@ -40,9 +40,9 @@ SYNC = f"""#!{sys.executable}
 import sys
 from ipaddress import IPv4Address
 from pathlib import Path
-from labctl import hosts
+from labctl.host import hosts_file
 assert sys.argv[1:] == "--name demo hosts sync".split(), sys.argv
-hosts.sync(Path("/etc/hosts"), "demo", {{"{HOST}": IPv4Address("{ADDRESS}")}}, backup=Path("/run/before"))
+hosts_file.sync(Path("/etc/hosts"), "demo", {{"{HOST}": IPv4Address("{ADDRESS}")}}, backup=Path("/run/before"))
 """
 """Stands for labctl, whose API is not there; the file is written as labctl writes it."""
 listening: list[socket.socket] = []

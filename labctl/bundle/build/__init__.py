@@ -1,0 +1,1 @@
+"""Making a bundle from package registries."""
