@@ -15,18 +15,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal, Protocol
 
-from labctl.host import locks, wait
 from labctl.bundle import checksums, images
 from labctl.bundle.build import makers
 from labctl.bundle.build.failures import build_error, check_space, disk_errors
-from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
 from labctl.bundle.build.ingredients import Artefact, ContainerImage
 from labctl.bundle.build.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.bundle.build.toolchain import Go
-from labctl.model.errors import LabError, MissingError
-from labctl.model.events import Say
+from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
+from labctl.host import locks, wait
 from labctl.host.failpoints import reached
 from labctl.host.wait import Pending
+from labctl.model.errors import LabError, MissingError
+from labctl.model.events import Say
 
 _PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished build, the files that are made."""

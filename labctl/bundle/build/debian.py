@@ -7,9 +7,9 @@ import re
 import tarfile
 from pathlib import Path
 
-from labctl.host import process
-from labctl.bundle.images import EPOCH
 from labctl.bundle.build.ingredients import DebianPackages
+from labctl.bundle.images import EPOCH
+from labctl.host import process
 from labctl.model.errors import MissingError
 
 ROOTFS = Path(__file__).parent / "rootfs"

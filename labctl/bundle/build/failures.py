@@ -10,8 +10,8 @@ from pathlib import Path
 
 from labctl.bundle.build.ingredients import Artefact
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
-from labctl.model.errors import LabError, MissingError
 from labctl.host.process import LAST_LINES
+from labctl.model.errors import LabError, MissingError
 
 
 def check_space(folder: Path, made: int) -> None:

@@ -17,9 +17,9 @@ from urllib.parse import unquote, urljoin, urlsplit
 
 import requests
 
-from labctl.bundle.checksums import sha256
 from labctl.bundle.build.index_settings import IndexSettings
 from labctl.bundle.build.ingredients import WheelProgram
+from labctl.bundle.checksums import sha256
 from labctl.model.errors import MissingError
 
 T = TypeVar("T")

@@ -6,9 +6,18 @@ import os
 import shutil
 from pathlib import Path
 
-from labctl.bundle.build import debian, gomodules, wheels
 from labctl.bundle import images
-from labctl.bundle.build.ingredients import Artefact, ContainerImage, GoProgram, ModuleFile, NodeSystem, OwnFile, Placed, WheelProgram
+from labctl.bundle.build import debian, gomodules, wheels
+from labctl.bundle.build.ingredients import (
+    Artefact,
+    ContainerImage,
+    GoProgram,
+    ModuleFile,
+    NodeSystem,
+    OwnFile,
+    Placed,
+    WheelProgram,
+)
 from labctl.bundle.build.toolchain import Go, find_go
 from labctl.model.errors import MissingError
 

@@ -6,9 +6,21 @@ to each other, and to upstream's own go.mod, before anything is compiled.
 
 from __future__ import annotations
 
+from labctl.bundle.build.ingredients import (
+    Artefact,
+    ContainerImage,
+    DebianPackages,
+    GoModule,
+    GoProgram,
+    ModuleFile,
+    NodeSystem,
+    OwnFile,
+    Placed,
+    Wheel,
+    WheelProgram,
+)
 from labctl.bundle.format import RunsOn
 from labctl.bundle.images import Link
-from labctl.bundle.build.ingredients import Artefact, ContainerImage, DebianPackages, GoModule, GoProgram, ModuleFile, NodeSystem, OwnFile, Placed, Wheel, WheelProgram
 
 VERSIONS = {
     "kubernetes": "1.37.2",

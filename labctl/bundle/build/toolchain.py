@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labctl.host import locks, process
 from labctl.bundle.build.ingredients import Wheel, WheelProgram
 from labctl.bundle.build.wheels import extract_folder
+from labctl.host import locks, process
 from labctl.model.errors import MissingError
 from labctl.model.events import Say
 

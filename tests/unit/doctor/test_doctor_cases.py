@@ -26,7 +26,7 @@ def _cases() -> list[Any]:
     """Return every case as a parameter of its own: the check's id, and what the file says."""
     return [
         pytest.param(check, case, id=f"{check}: {name}")
-        for file in sorted((Path(__file__).parent / "doctor" / "cases").glob("*.yaml"))
+        for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))
         for check, cases in yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader).items()
         for name, case in cases.items()
     ]
