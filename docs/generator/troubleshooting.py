@@ -9,7 +9,7 @@ from generator import markdown, sources
 from labctl.host import known_failures
 from labctl.host.known_failures import Failure
 
-SAMPLES = sources.CHECKOUT / "tests" / "unit" / "recorded"
+SAMPLES = sources.CHECKOUT / "tests" / "unit" / "host" / "recorded"
 TITLES = {
     "any": "Any tool",
     "vagrant": "Vagrant",

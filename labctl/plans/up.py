@@ -13,7 +13,8 @@ from labctl.cluster import apps, state
 from labctl.config import saved_lab
 from labctl.context import NODE_SYSTEM, Context
 from labctl.doctor import preflight
-from labctl.host import caller, lab_folder
+from labctl.host import lab_folder
+from labctl.host.caller import caller
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 from labctl.model.events import Say
 from labctl.model.lab import App, Node

@@ -456,11 +456,11 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 ) -> None:
     cluster.dry_run_refusals = [WEBHOOK] * 1000
     lost = hop("node", "pod-route-missing", "the route is missing")
-    monkeypatch.setattr(steps, "rolled_out", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(up, "rolled_out", lambda *_arguments, **_options: None)
     monkeypatch.setattr(trace, "cut_off", lambda _context, _namespace, _deployment: lost)
 
     with pytest.raises(NotReadyError) as raised:
-        steps.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.say)
 
     assert raised.value.id == "pod-route-missing"
     assert "labctl --name demo up" in str(raised.value.hint)
@@ -475,7 +475,7 @@ def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Conte
 def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    steps.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
     controller, namespace = "ingress-nginx-controller", "ingress-nginx"
     found = cluster.get("apps/v1", "Deployment", controller, namespace)
     assert found is not None
@@ -484,11 +484,11 @@ def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not
     for name, status in (("started-before", ready), ("started-without", {})):
         cluster.put("v1", "Pod", name, namespace, metadata=metadata, spec={}, status=status)
 
-    steps.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.say)
     assert cluster.get("v1", "Pod", "started-without", namespace)
 
     assert cluster.delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "ingress-nginx")
-    assert steps.apply_ingress(rendered, watched.say).changed
+    assert up.apply_ingress(rendered, watched.say).changed
     assert cluster.get("v1", "Pod", "started-without", namespace) is None
     assert cluster.get("v1", "Pod", "started-before", namespace)
 
@@ -498,12 +498,12 @@ def test_metallb_starts_again_once_it_has_its_rights_back(
 ) -> None:
     labels = {"labels": {"app": "metallb"}}
     cluster.put("v1", "Pod", "speaker-1", "metallb-system", metadata=labels, spec={}, status={})
-    steps.apply_metallb(rendered, watched.say)
+    up.apply_metallb(rendered, watched.say)
     assert cluster.get("v1", "Pod", "speaker-1", "metallb-system")
 
     with (rendered.folder / "manifests" / "metallb.yaml").open("a") as file:
         file.write("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: speaker, namespace: metallb-system}\n")
-    steps.apply_metallb(rendered, watched.say)
+    up.apply_metallb(rendered, watched.say)
     assert cluster.get("v1", "Pod", "speaker-1", "metallb-system") is None
 
 
