@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from pathlib import Path
 
 import pytest
+import upstream
 
 from . import bundles
 from .reallab import RealLab
@@ -15,7 +14,6 @@ pytestmark = pytest.mark.e2e
 
 IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
 FILE = "ingress-nginx-baremetal.yaml"
-UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", Path(__file__).parents[3] / "shared" / "upstream"))
 SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
 DEPLOYMENT = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
 
@@ -23,10 +21,7 @@ DEPLOYMENT = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
 @pytest.fixture
 def bundle_with_ingress_nginx(bundle: Path, tmp_path: Path) -> Path:
     """The folder of a bundle that carries upstream's manifest as well, and says that it has the image."""
-    if not (UPSTREAM / FILE).exists():
-        pytest.skip(f"{UPSTREAM / FILE} is not there; LABCTL_UPSTREAM names the folder of upstream's manifests")
-    content = (UPSTREAM / FILE).read_bytes()
-    assert f"{hashlib.sha256(content).hexdigest()}  {FILE}" in (UPSTREAM / "SHA256SUMS").read_text(encoding="utf-8")
+    content = upstream.content(FILE)
     described = bundles.linked(bundle, tmp_path)
     described["files"].append(bundles.entry(f"manifests/{FILE}", content))
     # Another image's archive in the place of its own: no node of this lab starts with it.

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import tomllib
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import upstream
 from fakes import IMAGES, MACHINE, VERSIONS, lab
 from golden_files import Golden
 
@@ -24,8 +23,6 @@ from labctl.render import ingress, manifests
 from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
 from labctl.render.templates import documents, yaml_stream
 
-HERE = Path(__file__).parent
-UPSTREAM = Path(os.environ.get("LABCTL_UPSTREAM", HERE.parents[2] / "shared" / "upstream"))
 BUNDLE = Bundle(
     Path("/cache/bundle"),
     "kubernetes-1.37.2-amd64",
@@ -192,8 +189,8 @@ def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed(golden: Golden) ->
 
 
 def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
-    upstream = _upstream("metallb-native-v0.16.1.yaml")
-    pairs = zip(documents(upstream), documents(manifests.metallb(upstream, "certificate", "key")), strict=True)
+    released = upstream.content("metallb-native-v0.16.1.yaml").decode()
+    pairs = zip(documents(released), documents(manifests.metallb(released, "certificate", "key")), strict=True)
 
     changed = [f"{before['kind']} {before['metadata']['name']}" for before, after in pairs if before != after]
     assert sorted(changed) == ["Deployment controller", "Secret metallb-webhook-cert"]
@@ -201,9 +198,11 @@ def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
 
 def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -> None:
     """Upstream's own two manifests differ in what labctl changes, but for what is there for the death of a node."""
-    cloud = documents(_upstream("ingress-nginx-cloud.yaml"))
+    cloud = documents(upstream.content("ingress-nginx-cloud.yaml").decode())
 
-    adapted = ingress.objects(INGRESS_NGINX, documents(_upstream("ingress-nginx-baremetal.yaml")), (), replicas=2)
+    adapted = ingress.objects(
+        INGRESS_NGINX, documents(upstream.content("ingress-nginx-baremetal.yaml").decode()), (), replicas=2
+    )
 
     assert [_comparable(document) for document in adapted] == [_comparable(document) for document in cloud]
 
@@ -265,17 +264,6 @@ def _controller(context: Context) -> str:
     return yaml_stream(
         ingress.objects(context.controller, documents(text), context.images, len(context.lab.serving_nodes))
     )
-
-
-def _upstream(name: str) -> str:
-    """Upstream's file, unchanged. Where it is kept says LABCTL_UPSTREAM."""
-    path = UPSTREAM / name
-    if not path.exists():
-        pytest.skip(f"{path} is not there; LABCTL_UPSTREAM names the folder of upstream's manifests")
-    content = path.read_bytes()
-    lines = (UPSTREAM / "SHA256SUMS").read_text(encoding="ascii").splitlines()
-    assert hashlib.sha256(content).hexdigest() in {line.split()[0] for line in lines if line.split()[1] == name}
-    return content.decode()
 
 
 def _comparable(document: dict[str, Any]) -> dict[str, Any]:
