@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import re
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.e2e
 DEMOS = {"traffic-flow": 6, "pool": 5, "scale": 3, "two-apps": 3, "failover": 4}
 """And how many scenes each has."""
 DEMO_SECONDS = 240.0
+Recorded = Callable[[str], tuple[dict[str, Any], Path]]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 FAILING = """
 about: Expects what is not so.
@@ -33,6 +36,19 @@ cleanup:
 """
 
 
+@pytest.fixture(scope="module")
+def recorded(lab: RealLab, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
+    """Play a demo and record it; each is played once, for all tests that look at it."""
+    folder = tmp_path_factory.mktemp("demos")
+
+    @cache
+    def play(name: str) -> tuple[dict[str, Any], Path]:
+        cast = folder / f"{name}.cast"
+        return _play(lab, name, "--record", str(cast)).document(), cast
+
+    return play
+
+
 def test_all_of_them_are_listed(lab: RealLab) -> None:
     listed = lab.labctl("demo", "list", "-o", "json").document()["demos"]
 
@@ -40,10 +56,9 @@ def test_all_of_them_are_listed(lab: RealLab) -> None:
 
 
 @pytest.mark.parametrize("name", DEMOS)
-def test_a_demo_is_played_to_its_end_and_leaves_the_lab_as_it_was(lab: RealLab, name: str, tmp_path: Path) -> None:
+def test_a_demo_is_played_to_its_end_and_leaves_the_lab_as_it_was(lab: RealLab, name: str, recorded: Recorded) -> None:
     before = lab.labctl("app", "list", "-o", "json").document()
-    cast = tmp_path / f"{name}.cast"
-    played = _play(lab, name, "--record", str(cast)).document()
+    played, cast = recorded(name)
 
     assert (played["demo"], played["ok"], len(played["scenes"])) == (name, True, DEMOS[name])
     assert all(scene["ok"] and scene["expectations"] for scene in played["scenes"])
@@ -69,9 +84,8 @@ def test_a_demo_that_needs_more_than_the_lab_has_says_so_and_runs_nothing(lab: R
     assert lab.objects("deployment", "my-app")["status"]["readyReplicas"] == 2
 
 
-def test_what_was_recorded_can_be_played_by_asciinema(lab: RealLab, tmp_path: Path) -> None:
-    cast = tmp_path / "traffic-flow.cast"
-    _play(lab, "traffic-flow", "--record", str(cast))
+def test_what_was_recorded_can_be_played_by_asciinema(lab: RealLab, recorded: Recorded) -> None:
+    _, cast = recorded("traffic-flow")
     shown = lab.inside(str(Path(sys.executable).with_name("asciinema")), "cat", str(cast))
 
     assert "A name becomes an address" in shown
@@ -87,9 +101,8 @@ def test_an_expectation_that_does_not_hold_fails_the_demo(lab: RealLab, tmp_path
     assert [command["command"] for command in played["cleanup"]] == ["kubectl get nodes"]
 
 
-def test_the_failover_demo_shows_the_gap_second_by_second(lab: RealLab) -> None:
-    _whole(lab)
-    played = _play(lab, "failover").document()
+def test_the_failover_demo_shows_the_gap_second_by_second(recorded: Recorded) -> None:
+    played, _ = recorded("failover")
     scene, after = _scene(played, "loses its power"), _scene(played, "The site is there")
 
     assert scene["load"]["failures"] > 0

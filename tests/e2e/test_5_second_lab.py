@@ -1,4 +1,5 @@
-"""The life of a second lab with the same addresses: cut off, interrupted, up beside the first one, and gone.
+"""The life of a second lab with the same addresses and three workers: cut off, interrupted, up beside the first one, its
+nodes without power while a client asks, and gone.
 
 Each stage is a fixture that begins where the one before it ended.
 """
@@ -9,19 +10,25 @@ import json
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from . import footprint
+from .client import asking
 from .reallab import UP_SECONDS, Ran, RealLab, isolated
+from .serving import APP, CONTROLLER, HOSTNAME, WATCHED, announcing_node, nodes_of, settled
 from .uplink import UplinkWatch, watched
 
 pytestmark = pytest.mark.e2e
 
 URL = "http://my-app.local"
+Away = Callable[[str, object], None]
+ROUNDS = (1, 2, *(pytest.param(number, marks=pytest.mark.sweep) for number in (3, 4, 5)))
+"""Kills of the same kind: each run makes the first ones, `pytest -m sweep` the others."""
 UNASSIGNED = ("192.168.56.200", "10.244.99.9", "10.96.200.200")
 """An address of the lab's network, of pods and of services that nothing has."""
 
@@ -29,7 +36,8 @@ UNASSIGNED = ("192.168.56.200", "10.244.99.9", "10.96.200.200")
 @pytest.fixture(scope="module")
 def cut_off(bundle: Path, state_home: Path) -> Iterator[RealLab]:
     """A lab that has its network, and nothing in it yet."""
-    with footprint.destroyed_afterwards(isolated("e2e-b", state_home, bundle)) as lab:
+    described = replace(isolated("e2e-b", state_home, bundle), up_options=("--isolated", "--yes", "--workers", "3"))
+    with footprint.destroyed_afterwards(described) as lab:
         lab.up("--only", "isolation")
         yield lab
 
@@ -101,11 +109,14 @@ def test_an_interrupted_up_ends_with_130_and_says_so(interrupted: Ran) -> None:
 
 
 def test_two_labs_have_the_same_addresses_side_by_side(lab: RealLab, neighbour: RealLab) -> None:
-    for each in (lab, neighbour):
+    for each, workers in ((lab, 1), (neighbour, 3)):
         assert each.page(URL)[0] == 200
         assert each.status()["ingress"]["address"] == "192.168.56.100"
         nodes = [node["metadata"]["name"] for node in each.objects("nodes")["items"]]
-        assert nodes == [f"{each.name}-control-plane", f"{each.name}-worker-1"]
+        assert nodes == [
+            f"{each.name}-control-plane",
+            *(f"{each.name}-worker-{number + 1}" for number in range(workers)),
+        ]
 
 
 @pytest.mark.parametrize("address", UNASSIGNED)
@@ -117,6 +128,62 @@ def test_nothing_for_a_lab_leaves_by_the_uplink_of_one_that_is_up(
 
     assert watch.packets() > 0
     assert watch.leaked() == 0
+
+
+def test_workers_leave_the_control_plane_alone(neighbour: RealLab) -> None:
+    workers = {f"e2e-b-worker-{number}" for number in (1, 2, 3)}
+    control_plane = neighbour.objects("node", "e2e-b-control-plane")
+
+    assert nodes_of(neighbour, *CONTROLLER) == workers
+    assert nodes_of(neighbour, *APP) < workers
+    assert announcing_node(neighbour) in workers
+    assert [taint["key"] for taint in control_plane["spec"]["taints"]] == ["node-role.kubernetes.io/control-plane"]
+    assert "node-role.kubernetes.io/control-plane" in control_plane["metadata"]["labels"]
+
+
+def test_the_site_does_without_the_only_control_plane(neighbour: RealLab, record_property: Away) -> None:
+    settled(neighbour)
+    with asking(neighbour, HOSTNAME, **WATCHED) as client:
+        neighbour.docker("kill", "e2e-b-control-plane")
+        pages = [neighbour.page(f"http://{HOSTNAME}")[0] for _ in range(50)]
+
+    assert pages == [200] * 50
+    neighbour.up()
+    record_property("away", f"three workers, the control plane killed: {client.away:.1f} s")
+
+
+def test_the_site_outlives_two_of_three_workers_one_after_the_other(neighbour: RealLab, record_property: Away) -> None:
+    killed: list[str] = []
+    gaps: list[float] = []
+    for _ in range(2):
+        announcing = settled(neighbour, *killed)
+        with asking(neighbour, HOSTNAME, **WATCHED) as client:
+            neighbour.docker("kill", announcing)
+        killed.append(announcing)
+        gaps.append(client.away)
+
+    assert len(set(killed)) == 2
+    assert neighbour.page(f"http://{HOSTNAME}")[0] == 200
+    broken = neighbour.status(code=8)
+    assert [node["name"] for node in broken["nodes"] if not node["ready"]] == sorted(killed)
+    assert neighbour.up().result()["ok"]
+    told = ", ".join(f"{gap:.1f} s" for gap in gaps)
+    record_property("away", f"three workers, the announcing one killed, then the next: {told}")
+
+
+@pytest.mark.parametrize("round_number", ROUNDS)
+@pytest.mark.parametrize("role", ["the announcing", "another"])
+def test_the_site_outlives_a_worker(neighbour: RealLab, role: str, round_number: int, record_property: Away) -> None:
+    announcing = settled(neighbour)
+    others = sorted(nodes_of(neighbour, *APP) - {announcing}) or sorted(nodes_of(neighbour, *CONTROLLER) - {announcing})
+    node = announcing if role == "the announcing" else others[0]
+    with asking(neighbour, HOSTNAME, **WATCHED) as client:
+        neighbour.docker("kill", node)
+    pages = [neighbour.page(f"http://{HOSTNAME}")[0] for _ in range(20)]
+
+    assert pages == [200] * 20
+    neighbour.up()
+    record_property("away", f"three workers, kill {round_number} of {role} one: {client.away:.1f} s")
 
 
 def test_destroy_leaves_nothing_and_the_other_lab_answers(lab: RealLab, neighbour: RealLab) -> None:

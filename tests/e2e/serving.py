@@ -1,0 +1,56 @@
+"""Which nodes serve a lab's app: asked of the cluster, and of the network."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .reallab import RealLab, eventually
+
+HOSTNAME = "my-app.local"
+CONTROLLER = ("-n", "ingress-nginx", "-l", "app.kubernetes.io/component=controller")
+APP = ("-l", "app.kubernetes.io/name=my-app")
+SETTLED_SECONDS = 60.0
+WATCHED = {"before": 1.0, "after": 8.0}
+"""Seconds of traffic before a kill, and after it: longer than anybody takes to notice it."""
+
+
+def settled(lab: RealLab, *dead: str) -> str:
+    """The node that announces the address, once every living node has all that it should have, and knows the others."""
+    living = {node.removesuffix("\n") for node in lab.docker("ps", "--format", "{{.Names}}").split()} - set(dead)
+    eventually(lambda: _ready_speakers(lab), living.__le__, SETTLED_SECONDS)
+    eventually(lambda: _answers(lab), lambda statuses: statuses == [200] * 10, SETTLED_SECONDS)
+    return eventually(lambda: announcing_node(lab), lambda node: node in living, SETTLED_SECONDS)
+
+
+def _answers(lab: RealLab) -> list[int]:
+    return [lab.page(f"http://{HOSTNAME}")[0] for _ in range(10)]
+
+
+def _ready_speakers(lab: RealLab) -> set[str]:
+    return {_node(pod) for pod in pods(lab, "-n", "metallb-system", "-l", "component=speaker") if _is_ready(pod)}
+
+
+def announcing_node(lab: RealLab) -> str:
+    """Whose MAC answers ARP for the address."""
+    lab.page(f"http://{HOSTNAME}")
+    nodes = lab.docker("ps", "--format", "{{.Names}}").split()
+    macs = {lab.docker("exec", node, "cat", "/sys/class/net/eth1/address").strip(): node for node in nodes}
+    [neighbour] = lab.inside("ip", "neighbour", "show", "192.168.56.100").splitlines()
+    return macs.get(neighbour.split()[4], "")
+
+
+def nodes_of(lab: RealLab, *which: str) -> set[str]:
+    return {_node(pod) for pod in pods(lab, *which) if _is_ready(pod) and "deletionTimestamp" not in pod["metadata"]}
+
+
+def pods(lab: RealLab, *which: str) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = lab.objects("pods", *which)["items"]
+    return found
+
+
+def _node(pod: dict[str, Any]) -> str:
+    return str(pod["spec"]["nodeName"])
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    return any((each["type"], each["status"]) == ("Ready", "True") for each in pod["status"].get("conditions", []))
