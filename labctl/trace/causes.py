@@ -88,7 +88,9 @@ CAUSES: Mapping[str, Cause] = {
     "source-not-allowed": Cause("node", "the Service's loadBalancerSourceRanges leave this machine out", 2),
     "controller-not-selected": Cause("node", "the Service's selector selects no pod of the ingress controller", 10),
     "no-pod-on-node": Cause("node", "the announcing node has no pod of the ingress controller", passes=True),
-    "kube-proxy-not-running": Cause("node", "kube-proxy does not run on the announcing node", 10),
+    "kube-proxy-not-running": Cause(
+        "node", "kube-proxy does not run on the announcing node, or on one that may announce next", 10
+    ),
     "kube-proxy-rules-missing": Cause("node", "kube-proxy has no rule for the address on the announcing node", 30),
     "forwarding-off": Cause("node", "the announcing node does not pass packets on", 5),
     "filtered-on-node": Cause("node", "the announcing node's packet filter stops packets, or their answers", 5),

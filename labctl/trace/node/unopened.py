@@ -56,7 +56,7 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
         return None
     try:
         service, endpoints = attempt.service_of(trail)
-        passing = _proxy_left(trail, node) or announcing.endangered(trail)
+        passing = _proxy_left(trail, node) or _proxy_elsewhere(trail, node, endpoints) or announcing.endangered(trail)
     except LabError:
         return None
     if passing is not None:
@@ -161,6 +161,16 @@ def _proxy_left(trail: Trail, node: Node) -> ProblemError | None:
     problem = _proxy_missing(trail, node)
     if problem is not None:
         problem.text += ": the rules that it left there still work, and follow no change"
+    return problem
+
+
+def _proxy_elsewhere(trail: Trail, node: Node, endpoints: Sequence[Mapping[str, Any]]) -> ProblemError | None:
+    """Return why kube-proxy does not run on another node with a pod of the controller: the address may move there."""
+    serving = {each.get("nodeName") for each in endpoints if (each.get("conditions") or {}).get("ready", True)}
+    others = (each for each in trail.lab.nodes if each != node and each.name in serving)
+    problem = next(filter(None, (_proxy_missing(trail, each) for each in others)), None)
+    if problem is not None:
+        problem.text += f": no connection gets through if the address moves there from {node.name}"
     return problem
 
 

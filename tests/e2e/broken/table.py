@@ -84,7 +84,7 @@ NOT_MADE: Mapping[str, str] = {
     "engine-stopped": LATE,
     "node-not-running": LATE,
     "api-unreachable": "`up` waits for an API server that may still start: test_3_trace has a test of its own for it",
-    "api-not-trusted": "it takes a clock that is wrong by a year, and this machine has one clock only",
+    "api-not-trusted": "`up` ends with it, though no hop is broken: test_3_trace has a test of its own for it",
     "lab-not-asked": "it takes keys of another lab; tests of `status` have them",
 }
 """The causes that no row makes."""

@@ -459,6 +459,9 @@ OPEN = {
     "kube-proxy away, whose rules still work": Case(
         lambda world: world.lose_pods(SYSTEM, A), "kube-proxy-not-running", (REINSTALL,), WARNING
     ),
+    "kube-proxy away from the node that may announce next": Case(
+        lambda world: world.lose_pods(SYSTEM, B), "kube-proxy-not-running", (REINSTALL,), WARNING
+    ),
     "an interface that no node has, and a speaker that goes on": Case(
         lambda world: world.spec(ADVERTISEMENT, interfaces=["eth9"]),
         "advertisement-selects-no-interface",
