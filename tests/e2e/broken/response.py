@@ -7,8 +7,8 @@ from typing import Any
 
 from e2e.reallab import RealLab
 
-from . import BrokenLab
-from .breaking import annotated, kubectl, patch, replace, rolled_out, run_as_ever, run_instead, unannotated
+from . import Act, BrokenLab
+from .breaking import ADDRESS, annotated, kubectl, patch, replace, rolled_out, run_as_ever, run_instead, unannotated
 
 TWIN = "broken-twin"
 USERS = "broken-users"
@@ -46,6 +46,13 @@ http { access_log /dev/stdout; server { listen 80; location / { return 444; } } 
 def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - JSON
     assert {each["status"] for each in hop["evidence"]["pods"]} == {500}
     assert [app["http"] for app in lab.status()["apps"]] == [500]
+
+
+def _redirect(action: str, code: int | None = 0) -> Act:
+    """Send this machine's requests for the address to another server: kube-proxy's, which answers 404 to all but a few."""
+    wanted = ("OUTPUT", "--destination", ADDRESS, "--protocol", "tcp", "--dport", "80")
+    there = ("--jump", "DNAT", "--to-destination", "192.168.56.10:10256")
+    return lambda lab: lab.inside("iptables", "--table", "nat", action, *wanted, *there, code=code)
 
 
 def _twin(lab: RealLab) -> None:
@@ -173,5 +180,22 @@ ROWS = (
         state="warning",
         undo=run_as_ever,
         also=_is_shown_with_its_code,
+    ),
+    BrokenLab(
+        "sources that the Ingress leaves out",
+        annotated("allowlist-source-range", "10.0.0.0/8"),
+        "response",
+        "controller-answers",
+        up="names",
+        undo=unannotated("allowlist-source-range"),
+    ),
+    BrokenLab(
+        "a rule on this machine that redirects to another server",
+        _redirect("--append"),
+        "response",
+        "answered-by-another",
+        up="names",
+        mended_by="undo",
+        undo=_redirect("--delete", code=None),
     ),
 )

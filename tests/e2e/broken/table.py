@@ -74,12 +74,10 @@ NOT_MADE: Mapping[str, str] = {
     "endpoints-missing": "it takes a lab without kube-controller-manager, which comes back too slowly",
     "no-time-left": "it takes a machine that is too busy for the test",
     "no-answer": "the hop to the node finds it first",
-    "answered-by-another": "the hop to the node finds it first, but for a rule of a packet filter that redirects",
     "answered-by-other-pod": IN_UNIT_TESTS,
     "answerer-unknown": IN_UNIT_TESTS,
     "controller-has-no-route": IN_UNIT_TESTS,
     "controller-has-no-backend": IN_UNIT_TESTS,
-    "controller-answers": IN_UNIT_TESTS,
     "namespace-gone": LATE,
     "engine-stopped": LATE,
     "node-not-running": LATE,
@@ -131,6 +129,8 @@ SWEPT = frozenset(
         "a redirect to TLS that nobody serves",
         "a login",
         "a client that always gets to the same pod",
+        "sources that the Ingress leaves out",
+        "a rule on this machine that redirects to another server",
     }
 )
 """The rows that only `pytest -m sweep` tries: each is much like one that is always tried, or takes longer."""
