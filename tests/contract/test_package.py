@@ -21,7 +21,7 @@ from labctl.host.process import check
 CHECKOUT = Path(__file__).parents[2]
 DATA = f"labctl_k8s-{labctl.__version__}.data/data/share/man/man1/"
 REPOSITORY = "https://git.example/owner/labctl"
-PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "LICENSE", "README.md", "SECURITY.md")
+PAPERS = ("CHANGELOG.md", "CODE_OF_CONDUCT.md", "CONTRIBUTING.md", "LICENSE", "README.md", "SECURITY.md")
 
 
 @pytest.fixture(scope="module")
