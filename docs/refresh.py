@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from animation import picture
-from terminal import Event, Recording, record, shown
+from terminal import COLUMNS, Event, Recording, record, shown
 
 FOLDER = Path(__file__).parent
 PAGE, PICTURE = FOLDER / "tutorial.md", FOLDER / "terminal.svg"
@@ -27,7 +27,7 @@ FINE = (0, 8)
 KEY_SECONDS, PAUSE_SECONDS = 0.07, 1.5
 SPEED = 3.0
 """How much quicker the picture is; the seconds in it are those of the run."""
-SCREEN = {"columns": 160, "rows": 60}
+SCREEN = {"columns": COLUMNS, "rows": 60}
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     PAGE.write_text(text, encoding="utf-8")
     first = {each.command: each for each in reversed(recordings)}
     events = session([first[command] for command in IN_PICTURE])
-    title = "labctl up, labctl trace"
+    title = f"labctl up, labctl trace ({SPEED:.0f} times as fast as they ran)"
     PICTURE.write_text(picture(events, title, **SCREEN, speed=SPEED), encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import pyte
 
-ROWS, COLUMNS = 200, 160
+ROWS, COLUMNS = 200, 200
 """Larger than what any command here prints, so that nothing scrolls away and no line is broken."""
 TERMINAL = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
 NOT_THE_TERMINALS = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "LC_ALL", "COLUMNS", "LINES")
