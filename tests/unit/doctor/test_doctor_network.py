@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from fakes import lab
+from golden_files import Golden
 from recorded_machine import Recorded, found
 
 from labctl.config import saved_lab
@@ -85,51 +86,53 @@ def test_the_usual_range_if_it_is_free_else_the_largest(network: str, taken: lis
     assert reason.startswith(pool)
 
 
-def test_the_reason_names_who_takes_the_usual_range() -> None:
+def test_the_reason_names_who_takes_the_usual_range(golden: Golden) -> None:
     _, reason = pools.plan(lab(pool="auto"), {_range("192.168.56.105-192.168.56.105"): "a printer"})
 
-    assert "192.168.56.100-192.168.56.110 is not free: a printer (192.168.56.105)" in reason
+    assert "192.168.56.105" in reason
+    golden(reason)
 
 
-def test_no_room_at_all_is_one_error_that_names_who_takes_it() -> None:
-    with pytest.raises(
-        MissingError, match=r"network 192\.168\.56\.0/24: no address is free for a pool: a VPN"
-    ) as raised:
+def test_no_room_at_all_is_one_error_that_names_who_takes_it(golden: Golden) -> None:
+    with pytest.raises(MissingError) as raised:
         pools.plan(lab(pool="auto"), {_range("192.168.56.0-192.168.56.255"): "a VPN"})
 
     assert raised.value.id == "no-free-pool"
+    golden(raised.value.message)
 
 
-def test_the_choice_knows_what_the_doctor_knows() -> None:
+def test_the_choice_knows_what_the_doctor_knows(golden: Golden) -> None:
     neighbours = {"192.168.56.40"}
     pool, reason = doctors_pool.free_pool(
         lab(pool="auto"), Recorded(said={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
     )
 
     assert str(pool) == "192.168.56.41-192.168.56.99"
-    assert "is the largest free range; 192.168.56.100-192.168.56.110 is not free: VirtualBox's DHCP server" in reason
+    golden(reason)
 
 
-def test_a_lab_that_was_made_keeps_its_pool() -> None:
+def test_a_lab_that_was_made_keeps_its_pool(golden: Golden) -> None:
     made = lab(pool="192.168.56.40-192.168.56.50")
     kept, reason = doctors_pool.settled(lab(pool="auto", workers=3), made, isolated=False)
 
     assert (kept.pool, kept.workers) == (made.pool, 3)
-    assert "since it was made" in reason
+    golden(reason)
 
 
-def test_workers_that_would_be_in_the_pool_that_was_made_are_refused() -> None:
+def test_workers_that_would_be_in_the_pool_that_was_made_are_refused(golden: Golden) -> None:
     made = lab(pool="192.168.56.12-192.168.56.14", workers=0)
 
-    with pytest.raises(UsageError, match=r"overlaps node demo-worker-2 \(192\.168\.56\.12\)"):
+    with pytest.raises(UsageError, match=r"192\.168\.56\.12") as raised:
         doctors_pool.settled(lab(pool="auto", workers=2), made, isolated=False)
 
+    golden(raised.value.message)
 
-def test_an_isolated_lab_is_beside_its_own_nodes_alone() -> None:
+
+def test_an_isolated_lab_is_beside_its_own_nodes_alone(golden: Golden) -> None:
     settled, reason = doctors_pool.settled(lab(pool="auto"), None, isolated=True)
 
     assert str(settled.pool) == "192.168.56.100-192.168.56.110"
-    assert reason == "pool 192.168.56.100-192.168.56.110 is free"
+    golden(reason)
 
 
 @pytest.mark.parametrize("network", ["10.20.0.0/24", "192.168.56.0/28"])
