@@ -3,9 +3,24 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 
 from generator import markdown
-from labctl.doctor import CHECKS, Check
+from labctl.doctor import CHECKS, Check, conditions
+from labctl.doctor.finding import Condition
+
+ONLY: Mapping[Condition, str] = {
+    conditions.containers: "the nodes are containers",
+    conditions.isolated: "the lab is isolated",
+    conditions.libvirt: "the provider is libvirt",
+    conditions.shared: "the lab is not isolated",
+    conditions.unbuilt: "the bundle is not built yet",
+    conditions.unmade: "the lab does not exist yet",
+    conditions.unmade_if_shared: "the lab is isolated or does not exist yet",
+    conditions.virtual_machines: "the nodes are virtual machines",
+    conditions.virtualbox: "the provider is VirtualBox",
+}
+"""When a check applies, by its condition."""
 
 
 def page() -> str:
@@ -21,8 +36,8 @@ def page() -> str:
 
 def _section(check: Check) -> tuple[str, ...]:
     facts = [
-        *(("Applies", _condition(each)) for each in check.only),
-        *([("Stops `up` with", markdown.code(check.stops_up))] if check.stops_up else []),
+        *([("Only if", " and ".join(ONLY[each] for each in check.only))] if check.only else []),
+        *([("Stops `up` with", f"[{check.stops_up}](errors.md#{check.stops_up})")] if check.stops_up else []),
         *([("`labctl doctor --fix`", markdown.sentence(_summary(check.repair)))] if check.repair else []),
     ]
     return (
@@ -30,11 +45,6 @@ def _section(check: Check) -> tuple[str, ...]:
         f"{markdown.sentence(_summary(check.look))} Why: {check.why}.",
         "\n".join(f"- {name}: {text}" for name, text in facts),
     )
-
-
-def _condition(condition: object) -> str:
-    summary = _summary(condition)
-    return summary[:1].lower() + summary[1:]
 
 
 def _summary(function: object) -> str:

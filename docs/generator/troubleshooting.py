@@ -7,7 +7,8 @@ from itertools import groupby
 
 from generator import markdown, sources
 from labctl.host import known_failures
-from labctl.host.known_failures import Failure
+from labctl.host.known_failures import Failure, recognised
+from labctl.model.errors import ProviderError
 
 SAMPLES = sources.CHECKOUT / "tests" / "unit" / "host" / "recorded"
 TITLES = {
@@ -74,9 +75,10 @@ def page() -> str:
 def _section(failure: Failure) -> Iterator[str]:
     output = (SAMPLES / f"{failure.tool}-{failure.id}.txt").read_text(encoding="utf-8")
     match = next(failure.pattern.finditer(output))
+    error = recognised(ProviderError("", id="tool-failed"), output)
     yield f"#### {failure.id}"
     yield markdown.block(_line(output, match.start(), match.end()), "text")
-    yield f"{markdown.sentence(failure.message.format_map(match.groupdict()))} {failure.hint}"
+    yield f"{markdown.sentence(error.message)} {error.hint}"
 
 
 def _line(output: str, start: int, end: int) -> str:
