@@ -15,6 +15,7 @@ from typing import IO
 import pytest
 from fake_trace import hop
 from fakes import FakeProvider, lab
+from golden_files import Golden
 
 from labctl import cli, trace
 from labctl.commands import browser, labs
@@ -165,7 +166,7 @@ def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
     hops["node"] = hop("node", "arp-silent", "nobody answers ARP", fix="Run `labctl up` to fix it.")
     hops["rule"] = hop("rule", state="not reached")
 
-    with pytest.raises(BrokenError, match=f"{URL} .*node: nobody answers ARP") as raised:
+    with pytest.raises(BrokenError, match=f"{URL} .*nobody answers ARP") as raised:
         browser.opened(context, None)
     assert (raised.value.id, raised.value.exit_code) == ("arp-silent", 8)
     assert raised.value.hint.splitlines() == ["Run `labctl up` to fix it.", "labctl --name demo up"]
@@ -235,8 +236,9 @@ def test_a_browser_that_python_has_its_own_way_to_is_asked_that_way(
     if works:
         assert browser.opened(context, None) == OpenReport(url=URL, browser="default", warnings=[])
     else:
-        with pytest.raises(MissingError, match="default did not open"):
+        with pytest.raises(MissingError) as raised:
             browser.opened(context, None)
+        assert raised.value.id == "browser-failed"
     assert asked == [URL]
 
 
@@ -288,25 +290,19 @@ def _none_found() -> webbrowser.BaseBrowser:
     raise webbrowser.Error("could not locate runnable browser")
 
 
-@pytest.mark.parametrize(
-    ("isolated", "hint"),
-    [
-        (True, f"`labctl exec -- curl {URL}` asks for it in the lab's network."),
-        (False, f"Open {URL} by hand, in a browser on this machine."),
-    ],
-)
+@pytest.mark.parametrize("isolated", [True, False], ids=["in the lab's network", "on this machine"])
 def test_without_a_browser_the_page_is_named_and_another_way_to_it(
     context: Context,
     monkeypatch: pytest.MonkeyPatch,
     isolated: bool,  # noqa: FBT001 - a column of the table
-    hint: str,
+    golden: Golden,
 ) -> None:
     monkeypatch.setattr(webbrowser, "get", _none_found)
 
     with pytest.raises(MissingError) as raised:
         browser.opened(replace(context, isolated=isolated), None)
-    assert (raised.value.id, raised.value.message) == ("browser-not-found", f"there is no browser here to show {URL}")
-    assert raised.value.hint == hint
+    assert (raised.value.id, URL in raised.value.message, URL in raised.value.hint) == ("browser-not-found", True, True)
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 def test_a_text_browser_without_a_terminal_is_none(
@@ -335,7 +331,7 @@ def test_a_browser_that_ends_at_once_is_not_called_a_success_and_its_last_lines_
     with pytest.raises(MissingError) as raised:
         browser.opened(context, None)
     error = raised.value
-    assert (error.id, error.message) == ("browser-failed", f"the browser chromium did not open {URL}")
+    assert (error.id, "chromium" in error.message, URL in error.message) == ("browser-failed", True, True)
     assert "`BROWSER=firefox labctl open`" in error.hint
     assert ("`BROWSER='chromium --no-sandbox %s &' labctl open`" in error.hint) is tells_of_root
     assert error.details == ("Running as root without --no-sandbox is not supported.",)
@@ -347,7 +343,7 @@ def test_a_text_browser_that_fails_has_said_why_on_the_terminal(
     _offers(monkeypatch, TEXT, terminal=True)
     programs.code = 1
 
-    with pytest.raises(MissingError, match="w3m did not open") as raised:
+    with pytest.raises(MissingError, match="w3m") as raised:
         browser.opened(context, None)
     assert raised.value.details == ()
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from fake_trace import hop
 from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, owned_by, ready_node, with_doors
+from golden_files import Golden
 from recorded_machine import Recorded
 
 from labctl import trace
@@ -196,11 +197,10 @@ def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
 # bundle and render
 
 
-def test_a_bundle_is_verified_once(context: Context, watched: Watched) -> None:
+def test_a_bundle_is_verified_once(context: Context, watched: Watched, golden: Golden) -> None:
     first, second = (up.choose_bundle(context, watched.say) for _ in range(2))
 
-    assert first.text == "kubernetes-1.37.2, checksums verified"
-    assert second.text == "kubernetes-1.37.2"
+    golden([first.text, second.text])
     assert not first.changed
 
 
@@ -245,21 +245,21 @@ def test_only_absent_nodes_are_booted(
     assert provider.booted == booted
     assert provider.systems == [context.node_image] * len(booted)
     assert outcome.changed == bool(booted)
-    assert outcome.text == "2 nodes running"
+    assert outcome.text.startswith("2 ")
 
 
 # cluster
 
 
 def test_a_cluster_whose_api_answers_late_is_waited_for(
-    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
+    rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float], golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE, UNREACHABLE]
 
     outcome = up.await_cluster(rendered, watched.say)
 
     assert outcome.changed, "the control plane is marked as one"
-    assert outcome.text == "2 nodes Ready"
+    golden(outcome.text)
     assert len(instant) == 2
     assert not up.await_cluster(rendered, watched.say).changed
 
@@ -310,30 +310,30 @@ def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
 
 
 def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(
-    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
     provider.lines = ("labctl: starting the control plane", "kubeadm: no space left")
 
-    with pytest.raises(NotReadyError, match=r"https://192\.168\.56\.10:6443 was not ready") as raised:
+    with pytest.raises(NotReadyError, match=r"https://192\.168\.56\.10:6443") as raised:
         up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-not-ready"
     assert raised.value.details[-1] == "demo-control-plane: kubeadm: no space left"
-    assert "labctl ssh demo-control-plane" in raised.value.hint
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
-    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.delete("v1", "Node", "demo-worker-1")
     provider.lines = ("{node} gave up waiting",)
 
-    with pytest.raises(NotReadyError, match="demo-worker-1: it has not joined") as raised:
+    with pytest.raises(NotReadyError, match="demo-worker-1") as raised:
         up.await_cluster(context, watched.say)
 
     assert raised.value.details == ("demo-worker-1: demo-worker-1 gave up waiting",)
-    assert any(text.startswith("waiting for demo-worker-1") for text in watched.texts)
+    golden({"message": raised.value.message, "waits": next(text for text in watched.texts if "demo-worker-1" in text)})
 
 
 def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
@@ -366,33 +366,38 @@ def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
 
 
 def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
-    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider
+    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, golden: Golden
 ) -> None:
     cluster.refusals = [UNREACHABLE] * 1000
     provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="the container of demo-worker-1 has ended")}
     provider.lines = ("write /var/lib/x: no space left on device",)
 
-    with pytest.raises(ProviderError, match=r"demo-worker-1 has ended: the disk is full") as raised:
+    with pytest.raises(ProviderError, match="demo-worker-1") as raised:
         up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-exited"
-    assert "df -h" in raised.value.hint
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_why(
-    context: Context, watched: Watched, cluster: FakeCluster, provider: FakeProvider, instant: list[float]
+    context: Context,
+    watched: Watched,
+    cluster: FakeCluster,
+    provider: FakeProvider,
+    instant: list[float],
+    golden: Golden,
 ) -> None:
     cluster.delete("v1", "Node", "demo-worker-1")
     provider.troubles = {"demo-worker-1": Trouble(is_running=True, text="node demo-worker-1 cannot assemble itself")}
     provider.lines = ("{node}: kubeadm: unheard of",)
 
-    with pytest.raises(NotReadyError, match="demo-worker-1 cannot assemble itself") as raised:
+    with pytest.raises(NotReadyError, match="demo-worker-1") as raised:
         up.await_cluster(context, watched.say)
 
     assert raised.value.id == "node-not-assembled"
     assert raised.value.details == ("demo-worker-1: demo-worker-1: kubeadm: unheard of",)
-    assert "labctl ssh demo-worker-1" in raised.value.hint
     assert len(instant) <= 5
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 def test_a_refusal_of_the_api_is_not_waited_out(
@@ -423,13 +428,14 @@ def test_metallb_waits_until_its_webhook_answers(
 
 
 def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
-    rendered: Context, watched: Watched, cluster: FakeCluster
+    rendered: Context, watched: Watched, cluster: FakeCluster, golden: Golden
 ) -> None:
     cluster.dry_run_refusals = [WEBHOOK] * 1000
 
-    with pytest.raises(NotReadyError, match=r"MetalLB's webhook was not ready after 120 s: .*failed calling webhook"):
+    with pytest.raises(NotReadyError, match="failed calling webhook") as raised:
         up.apply_metallb(rendered, watched.say)
 
+    golden(raised.value.message)
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
 
 
@@ -508,7 +514,7 @@ def test_metallb_starts_again_once_it_has_its_rights_back(
 
 
 def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
-    rendered: Context, watched: Watched, cluster: FakeCluster
+    rendered: Context, watched: Watched, cluster: FakeCluster, golden: Golden
 ) -> None:
     cluster.address = None
     about = {"kind": "Service", "name": "ingress-nginx-controller"}
@@ -516,8 +522,10 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
         fields = {"involvedObject": about, "message": message, "lastTimestamp": time, "type": "Warning"}
         cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
-    with pytest.raises(NotReadyError, match=r"ingress-nginx/ingress-nginx-controller.*no available IPs"):
+    with pytest.raises(NotReadyError, match="no available IPs") as raised:
         up.apply_ingress(rendered, watched.say)
+
+    golden(raised.value.message)
 
 
 # apps
@@ -582,14 +590,15 @@ def test_a_webhook_of_another_controller_is_removed_if_labctl_made_it(
 
 
 def test_hosts_refuses_without_an_address_and_leaves_the_file(
-    rendered: Context, watched: Watched, hosts_file: Path
+    rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     before = hosts_file.read_bytes()
 
-    with pytest.raises(NotReadyError, match="there is no Service ingress-nginx/ingress-nginx-controller") as raised:
+    with pytest.raises(NotReadyError, match="ingress-nginx/ingress-nginx-controller") as raised:
         hosts_steps.sync_hosts(rendered, watched.say)
 
     assert raised.value.id == "no-address"
+    golden(raised.value.message)
     assert hosts_file.read_bytes() == before
 
 
@@ -621,26 +630,27 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
 
     if is_borne:
         assert not verify.verify(rendered, watched.say).changed
-        assert any("pod my-app-1: image example.com/shop:9" in text for text in watched.texts)
+        assert any("my-app-1" in text and "example.com/shop:9" in text for text in watched.texts)
     else:
-        with pytest.raises(NotReadyError, match=r"pod my-app-1: image example\.com/shop:9") as raised:
+        with pytest.raises(NotReadyError, match=r"my-app-1.*example\.com/shop:9") as raised:
             verify.verify(rendered, watched.say)
         assert raised.value.id == "image-not-pullable"
     assert not instant
 
 
 def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
-    rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer]
+    rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
 ) -> None:
     up.apply_ingress(rendered, watched.say)
     up.apply_apps(rendered, watched.say)
     machine["my-app.local"] = http_probe.Answer(503)
 
-    with pytest.raises(NotReadyError, match=r"http://my-app\.local does not become ready: response: HTTP 503") as late:
+    with pytest.raises(NotReadyError, match=r"http://my-app\.local .*HTTP 503") as late:
         verify.verify(rendered, watched.say)
 
     assert late.value.id == "controller-has-no-backend"
-    assert late.value.hint == "Mend it. `labctl --name demo up`"
+    assert "labctl --name demo up" in late.value.hint
+    golden(late.value.message)
 
 
 @pytest.mark.usefixtures("machine")
@@ -661,14 +671,18 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
 
 @pytest.mark.usefixtures("machine")
 def test_an_app_whose_name_is_missing_is_reached_at_its_address(
-    rendered: Context, watched: Watched, hosts_file: Path
+    rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     up.apply_ingress(rendered, watched.say)
     up.apply_apps(rendered, watched.say)
     hosts_file.write_text("127.0.0.1 localhost\n")
 
-    assert "at the lab's address" in verify.verify(rendered, watched.say).text
-    assert "my-app.local has no address" in " ".join(watched.texts)
+    golden(
+        {
+            "ends": verify.verify(rendered, watched.say).text,
+            "says": [text for text in watched.texts if "my-app.local" in text],
+        }
+    )
 
 
 def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
@@ -677,6 +691,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
     machine: dict[str, http_probe.Answer],
     cluster: FakeCluster,
     instant: list[float],
+    golden: Golden,
 ) -> None:
     app = context.lab.apps[0]
     resting = replace(app, name="rests", hostname="rests.local", replicas=0)
@@ -686,7 +701,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
     execute(up.up(isolated=False), with_doors(asked, context.provider, cluster, context.bundle), watched)
 
     assert cluster.objects["apps/v1", "Deployment", "default", "rests"]["spec"]["replicas"] == 0
-    assert watched.events[-1].text.startswith("1 of 2 apps answer by name; rests ")
+    golden(watched.events[-1].text)
     assert not instant, "nothing was waited for"
 
 
