@@ -172,7 +172,7 @@ def context(
 @pytest.fixture
 def rendered(context: Context, watched: Watched) -> Context:
     """The lab, with its files on disk."""
-    up.render(context, watched.say)
+    up.render(context, watched.report)
     watched.texts.clear()
     return context
 
@@ -181,7 +181,7 @@ def rendered(context: Context, watched: Watched) -> Context:
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.Answer]:
     """A machine that has everything, and on which every name answers as said here, or well."""
     answers: dict[str, http_probe.Answer] = {}
-    monkeypatch.setattr(preflight, "Surroundings", Recorded)
+    monkeypatch.setattr(preflight, "Machine", Recorded)
     monkeypatch.setattr(arp, "route", lambda _address: None)
     monkeypatch.setattr(trace, "follow", FakeFollow(answers))
     monkeypatch.setattr(trace, "shared", fake_trace.shared)

@@ -19,7 +19,7 @@ from labctl.cluster.client import Cluster, Manifest
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
 from labctl.host.process import LAST_LINES, Finished
-from labctl.model.events import Event, Say
+from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node
 from labctl.model.reports import LoadReport
 from labctl.providers.protocol import ASSEMBLY, Provider, Removed, Trouble
@@ -72,7 +72,7 @@ class FakeMakers:
     def check_tools(self) -> None:
         self.checked = True
 
-    def find_go(self, cache: Path, architecture: str, say: Say) -> Go:  # noqa: ARG002 - there is one
+    def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:  # noqa: ARG002 - there is one
         return FakeGo()
 
     def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:  # noqa: ARG002 - it compiles nothing
@@ -105,28 +105,28 @@ class FakeProvider:
         self.answers: dict[str, Callable[[Sequence[str]], Finished]] = {}
         """What nodes say to a command, by their names."""
 
-    def take_system(self, image: str, system: Path, say: Say) -> None:
-        say(f"giving {image}, which is {system.name}")
+    def load_node_image(self, image: str, system: Path, report: Progress) -> None:
+        report(f"giving {image}, which is {system.name}")
         self.systems.append(image)
 
     def running(self) -> frozenset[str]:
         return frozenset(self.nodes)
 
-    def up(self, nodes: Sequence[Node], say: Say) -> None:
-        say("bringing machines up")
+    def up(self, nodes: Sequence[Node], report: Progress) -> None:
+        report("bringing machines up")
         self.booted.append([node.name for node in nodes])
         self.nodes |= {node.name for node in nodes}
 
-    def halt(self, names: Collection[str], say: Say) -> None:
-        say("halting machines")
+    def halt(self, names: Collection[str], report: Progress) -> None:
+        report("halting machines")
         self.nodes -= set(names)
 
-    def power_off(self, names: Collection[str], say: Say) -> None:
-        say("cutting the power of machines")
+    def power_off(self, names: Collection[str], report: Progress) -> None:
+        report("cutting the power of machines")
         self.nodes -= set(names)
 
-    def destroy(self, say: Say) -> Removed:
-        say("destroying machines")
+    def destroy(self, report: Progress) -> Removed:
+        report("destroying machines")
         was_there, self.nodes = bool(self.nodes), set()
         return Removed(was_there)
 
@@ -174,7 +174,7 @@ class FakeCluster(Cluster):
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         return self.objects.get((api_version, kind, namespace or "", name))
 
-    def list(
+    def find(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         wanted = dict(pair.split("=") for pair in selector.split(",") if pair)
@@ -236,7 +236,7 @@ class FakeCluster(Cluster):
 
 @dataclass
 class Watched:
-    """Keeps what a run tells. A watcher of runs, and a `say` of steps."""
+    """Keeps what a run tells. A watcher of runs, and a `report` of steps."""
 
     events: list[Event] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -245,7 +245,7 @@ class Watched:
     def __call__(self, event: Event) -> None:
         self.events.append(event)
 
-    def say(self, text: str) -> None:
+    def report(self, text: str) -> None:
         self.texts.append(text)
 
     def result(self, result: Result) -> None:

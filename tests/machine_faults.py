@@ -522,7 +522,7 @@ def _a_lab(machine: Machine) -> None:
     """The lab was made, and nothing of it runs."""
     (machine.home / "hosts").touch()
     made = lab(hosts_file=str(machine.home / "hosts"))
-    saved_lab.write(paths.state(made.name), saved_lab.Record(made, isolated=False))
+    saved_lab.write(paths.state(made.name), saved_lab.SavedLab(made, isolated=False))
 
 
 def _forbid(machine: Machine, folder: Path) -> None:

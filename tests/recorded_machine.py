@@ -9,7 +9,7 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.process import Finished
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
@@ -28,7 +28,7 @@ WELL = {
 """What tools of a machine say that has everything, and no network but its own."""
 
 
-class Recorded(Surroundings):
+class Recorded(Machine):
     """Debian with root, every program and a Docker Engine, but for what a test says.
 
     `said` maps command lines to the names of recorded outputs, or to what the tool said and its exit code. `files`

@@ -37,7 +37,7 @@ def page() -> str:
 def _section(check: Check) -> tuple[str, ...]:
     facts = [
         *([("Only if", " and ".join(ONLY[each] for each in check.only))] if check.only else []),
-        *([("Stops `up` with", f"[{check.stops_up}](errors.md#{check.stops_up})")] if check.stops_up else []),
+        *([("Stops `up` with", f"[{check.blocks_up}](errors.md#{check.blocks_up})")] if check.blocks_up else []),
         *([("`labctl doctor --fix`", markdown.sentence(_summary(check.repair)))] if check.repair else []),
     ]
     return (

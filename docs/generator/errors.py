@@ -28,10 +28,10 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "HostsError(id=f'hosts-cannot-{act}')": {"hosts-cannot-read": "", "hosts-cannot-change": ""},
     "HostsError(id=refused['id'])": {},
     "LeftToUserError(id=reason.id)": {},
-    "MissingError(id=found.cause or problem.check.stops_up)": {
-        check.stops_up: f"[`labctl doctor`](doctor.md#{check.id}) makes the same check."
+    "MissingError(id=found.cause or problem.check.blocks_up)": {
+        check.blocks_up: f"[`labctl doctor`](doctor.md#{check.id}) makes the same check."
         for check in CHECKS
-        if check.stops_up
+        if check.blocks_up
     },
     "MissingError(id=identity)": SYSTEM,
     "MissingError(id=worst if failures else 'wheel-not-found')": {},

@@ -10,39 +10,39 @@ from pathlib import Path
 
 from labctl.bundle.format import REBUILD, Bundle, File
 from labctl.model.errors import MissingError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 
 
-def verify(bundle: Bundle, cache: Path, say: Say) -> None:
+def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
     """Every file of the bundle has been hashed now and is what bundle.yaml says.
 
     Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
     """
     _record(bundle, cache).unlink(missing_ok=True)
-    verify_once(bundle, cache, say)
+    verify_once(bundle, cache, report)
 
 
-def verify_once(bundle: Bundle, cache: Path, say: Say) -> bool:
+def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
     """Every file is there and is what bundle.yaml says: now, or when it was last hashed and not touched since.
 
     Files are known again by size, modification time and inode, remembered below `cache`. True if something had to be
     hashed. Raises as `verify`.
     """
     hashed = bool(_unknown(bundle, cache))
-    if problems := damage(bundle, cache, say):
+    if problems := damage(bundle, cache, report):
         named = "; ".join(f"{path} {problem}" for path, problem in problems.items())
         raise MissingError(f"bundle {bundle.folder} is damaged: {named}", id="bundle-damaged", hint=REBUILD)
     return hashed
 
 
-def damage(bundle: Bundle, cache: Path, say: Say) -> dict[str, str]:
+def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
     """By path, what is wrong with each file that is missing or differs. Hashes as `verify_once`."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 15 ms, and most commands hash nothing
 
     files = _unknown(bundle, cache)
     if not files:
         return {}
-    say(f"checking {len(files)} files of bundle {bundle.id}, {sum(file.size for file in files) >> 20} MiB")
+    report(f"checking {len(files)} files of bundle {bundle.id}, {sum(file.size for file in files) >> 20} MiB")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
         found = zip(files, pool.map(lambda file: _problem(bundle, file), files), strict=True)
         problems = {file.path: problem for file, problem in found if problem}

@@ -17,7 +17,7 @@ from typer.exceptions import TyperException
 
 from labctl import __version__, ui
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
-from labctl.cli.argv import hoisted, is_verbose, lab_name, wants_json, writes_events
+from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
 from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.commands import endings
@@ -79,9 +79,9 @@ def global_options(
 
     These options can be given before or after the command. Answers go to stdout, progress and errors to stderr.
     """
-    from labctl.commands.labs import Session
+    from labctl.commands.labs import GlobalOptions
 
-    context.obj = Session(config, name, output.value, verbosity=int(verbose) - int(quiet))
+    context.obj = GlobalOptions(config, name, output.value, verbosity=int(verbose) - int(quiet))
 
 
 @app.command()
@@ -111,7 +111,7 @@ def up(
     from labctl.plans import up as plans_up
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = labs.asked(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
+    asked = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
     chosen = plan.select(plans_up.up(isolated=asked.isolated), first, only)
     if dry_run:
         ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
@@ -135,9 +135,9 @@ def halt(
     from labctl.commands import labs
     from labctl.plans import up as plans_up
 
-    made = labs.existing(context.obj)
+    made = labs.saved(context.obj)
     chosen = [labs.node(made, name) for name in nodes or ()]
-    plan = plans_up.halt_some(chosen, power_cut=force) if chosen else plans_up.halt(power_cut=force)
+    plan = plans_up.halt_some(chosen, hard_stop=force) if chosen else plans_up.halt(hard_stop=force)
     labs.run(context.obj, made, plan)
 
 
@@ -147,7 +147,7 @@ def resume(context: typer.Context) -> None:
     from labctl.commands import labs
     from labctl.plans import up as plans_up
 
-    made = labs.existing(context.obj)
+    made = labs.saved(context.obj)
     labs.run(context.obj, made, plans_up.up(isolated=made.isolated))
 
 
@@ -237,10 +237,10 @@ def doctor(
     """
     from labctl import config
     from labctl.commands import labs
-    from labctl.doctor import Surroundings, examine, repair, report
+    from labctl.doctor import Machine, examine, repair, report
 
-    asked = labs.asked(context.obj, config.Overrides())
-    found = (repair if fix else examine)(asked, Surroundings())
+    asked = labs.requested(context.obj, config.Overrides())
+    found = (repair if fix else examine)(asked, Machine())
     answer = report(asked, found)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
@@ -253,7 +253,7 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, endings.terminate)
     try:
-        _run(hoisted(sys.argv[1:]) or ["--help"])
+        _run(move_global_options_first(sys.argv[1:]) or ["--help"])
     except (SystemExit, OSError) as end:
         error = streams.undelivered()
         if error is None:

@@ -14,7 +14,7 @@ from labctl.commands import endings
 
 if TYPE_CHECKING:
     from labctl.commands.app_change import Change
-    from labctl.commands.labs import Session
+    from labctl.commands.labs import GlobalOptions
 
 app = typer.Typer(help="Add, remove and list the lab's apps.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The app's name.")]
@@ -68,7 +68,7 @@ def list_apps(context: typer.Context) -> None:
     ui.document({"apps": app_change.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)
 
 
-def _carry_out(options: Session, change: Change) -> None:
+def _carry_out(options: GlobalOptions, change: Change) -> None:
     from labctl.commands import labs
     from labctl.plans import plan
 

@@ -23,7 +23,7 @@ EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bu
 """With `-o json` these write an event a line, the last of which is the result; all others write one document."""
 
 
-def hoisted(arguments: list[str]) -> list[str]:
+def move_global_options_first(arguments: list[str]) -> list[str]:
     """The arguments, with the options that every command has moved before the command."""
     ours: list[str] = []
     rest: list[str] = []
@@ -77,7 +77,7 @@ def writes_events(arguments: list[str]) -> bool:
 
 
 def _global(arguments: list[str]) -> list[str]:
-    """The options that every command has, each with its value; `hoisted` has put them first."""
+    """The options that every command has, each with its value; `move_global_options_first` has put them first."""
     words = iter(arguments)
     found: list[str] = []
     for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):

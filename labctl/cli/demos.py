@@ -47,7 +47,7 @@ def run(
     from labctl.host import http_probe
 
     script, made = library.find(name), labs.entered(context.obj)
-    doors = player.Doors(labs.environment(made), ask=partial(http_probe.get_within, made.lab.pool))
+    doors = player.DemoIO(labs.environment(made), ask=partial(http_probe.get_within, made.lab.pool))
     ended = play.play(script, made, doors, context.obj.output, context.obj.verbosity, record)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

@@ -28,7 +28,7 @@ def show_kubeconfig(
     from labctl.cluster import user_kubeconfig
     from labctl.commands import labs
 
-    path = labs.existing(context.obj).folder / lab_folder.KUBECONFIG
+    path = labs.saved(context.obj).folder / lab_folder.KUBECONFIG
     if merge:
         ui.document({"file": str(user_kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
     else:
@@ -47,7 +47,7 @@ def ssh(
     """Log in to a node, or run a command on it."""
     from labctl.commands import labs
 
-    made = labs.existing(context.obj)
+    made = labs.saved(context.obj)
     labs.replace_process(made, made.provider.command(labs.node(made, node), command or []), {})
 
 
@@ -62,7 +62,7 @@ def execute(
     """
     from labctl.commands import labs
 
-    made = labs.existing(context.obj)
+    made = labs.saved(context.obj)
     labs.replace_process(made, command, labs.environment(made))
 
 

@@ -14,7 +14,7 @@ import typer.main
 from typer.completion import get_completion_inspect_parameters, shell_complete
 from typer.core import TyperCommand, TyperGroup
 
-from labctl.cli.argv import hoisted
+from labctl.cli.argv import move_global_options_first
 
 if TYPE_CHECKING:
     from typer._click import Context, HelpFormatter
@@ -76,7 +76,7 @@ class Root(TyperGroup):
 
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Move the options of every command to the front."""
-        moved = hoisted(args)
+        moved = move_global_options_first(args)
         # A shell asks for the value that the last option lacks, which is this command's own to propose.
         lacks_value = ctx.resilient_parsing and moved.count("") > args.count("")
         return super().parse_args(ctx, [] if lacks_value else moved)

@@ -45,7 +45,7 @@ def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
     return [
         f"{kind}/{found['metadata']['name']}"
         for api_version, kind in APP_KINDS
-        for found in cluster.list(api_version, kind, "default", MANAGED)
+        for found in cluster.find(api_version, kind, "default", MANAGED)
         if found["metadata"]["name"] not in names
         and is_labctls(found)
         and cluster.delete(api_version, kind, found["metadata"]["name"], "default")

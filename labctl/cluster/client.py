@@ -17,7 +17,7 @@ from urllib3.exceptions import HTTPError
 from yaml import YAMLError
 
 from labctl.host import paths
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.lab import FIELD_MANAGER
 
@@ -75,7 +75,7 @@ class Cluster:
         But for RefusedError `api-not-trusted`: a wrong certificate does not become right by waiting.
         """
         try:
-            with self._told("GET /readyz"):
+            with self._translate_errors("GET /readyz"):
                 self._client().request("get", "/readyz")
         except RefusedError as error:
             if error.id == NOT_TRUSTED:
@@ -92,7 +92,7 @@ class Cluster:
 
     def accepts(self, manifest: Manifest) -> None:
         """Return if the API, its webhooks included, would take the object now. Nothing is written."""
-        with self._told(_name(manifest)):
+        with self._translate_errors(_name(manifest)):
             self._resource(manifest).server_side_apply(
                 body=manifest,
                 name=manifest["metadata"]["name"],
@@ -104,7 +104,7 @@ class Cluster:
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         """Return the object, or None when there is none of that name."""
-        with self._told(f"{kind} {name}"):
+        with self._translate_errors(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
                 found = resource.get(name=name, namespace=namespace)
@@ -112,11 +112,11 @@ class Cluster:
                 return None
         return _plain(found)
 
-    def list(
+    def find(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
         """Return the objects of a kind, in one namespace or in all, that a label and a field selector choose."""
-        with self._told(f"{kind} list"):
+        with self._translate_errors(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
                 found = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
@@ -132,7 +132,7 @@ class Cluster:
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         asked = {"tailLines": LOG_LINES, "container": container, "previous": "true" if previous else ""}
-        with self._told(f"GET {path}", is_the_apis=False):
+        with self._translate_errors(f"GET {path}", is_the_apis=False):
             try:
                 answer = self._client().request(
                     "get",
@@ -151,7 +151,7 @@ class Cluster:
         """
         target = f"{'https:' if tls else ''}{pod}:{port}"
         url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
-        with self._told(f"GET {url}", is_the_apis=False):
+        with self._translate_errors(f"GET {url}", is_the_apis=False):
             try:
                 answer = self._client().request("get", url, serialize=False)
             except (ApiException, DynamicApiError) as error:
@@ -164,7 +164,7 @@ class Cluster:
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
         """Remove the object; True if there was one."""
-        with self._told(f"{kind} {name}"):
+        with self._translate_errors(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
                 resource.delete(name=name, namespace=namespace)
@@ -175,7 +175,7 @@ class Cluster:
     def _apply(self, manifest: Manifest) -> bool:
         metadata = manifest["metadata"]
         before = self.get(manifest["apiVersion"], manifest["kind"], metadata["name"], metadata.get("namespace"))
-        with self._told(_name(manifest)):
+        with self._translate_errors(_name(manifest)):
             after = self._resource(manifest).server_side_apply(
                 body=manifest,
                 name=metadata["name"],
@@ -183,11 +183,11 @@ class Cluster:
                 field_manager=FIELD_MANAGER,
                 force_conflicts=True,
             )
-        reached("apply")
+        failpoint("apply")
         return before is None or _content(before) != _content(_plain(after))
 
     @contextmanager
-    def _told(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
+    def _translate_errors(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
         """The client's exceptions, in labctl's words; a log comes from a kubelet, whose silence is not the API's."""
         if self._silence:
             raise self._silence

@@ -22,7 +22,7 @@ ANNOUNCED_BY = "metallb.io/node"
 
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
     """Return, for each of the lab's nodes that is not Ready, why."""
-    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
     return {name: reason for name, reason in reasons.items() if reason}
 
@@ -55,7 +55,7 @@ def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
     Its status cannot be changed (metallb issue 2930): the node that takes over from one that died changes only the
     record's label. A node may also have left its record behind; the newest one counts.
     """
-    records = cluster.list("metallb.io/v1beta1", "ServiceL2Status")
+    records = cluster.find("metallb.io/v1beta1", "ServiceL2Status")
     holders = {}
     for record in sorted(records, key=lambda record: record["metadata"].get("creationTimestamp") or ""):
         told = record.get("status", {})
@@ -122,7 +122,7 @@ def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]
 
 def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
     """Return the ids of the containers of each pod of a node that is said to be ready."""
-    pods = cluster.list("v1", "Pod", fields=f"spec.nodeName={node}")
+    pods = cluster.find("v1", "Pod", fields=f"spec.nodeName={node}")
     return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
 
 
@@ -131,10 +131,10 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
 
     Kubernetes looks at where pods are only when it starts them: they stay where the death of a node drove them.
     """
-    live = {node["metadata"]["name"]: node for node in cluster.list("v1", "Node")}
+    live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
     pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for pod in cluster.list("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
+    for pod in cluster.find("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
         node = pod["spec"].get("nodeName")
         if node in pods and "deletionTimestamp" not in pod["metadata"]:
             pods[node].append(pod)
@@ -175,7 +175,7 @@ def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:
     """Return the last warning about a Service, and not about one of its name that is gone: events outlive objects."""
     metadata = service["metadata"]
     about = {"kind": "Service", "name": metadata["name"], "uid": metadata.get("uid")}.items()
-    warnings = cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+    warnings = cluster.find("v1", "Event", metadata["namespace"], fields="type=Warning")
     found = [event for event in warnings if about <= {"uid": None, **event["involvedObject"]}.items()]
     newest = max(found, key=lambda event: event.get("lastTimestamp") or "", default={})
     return str(newest.get("message", ""))

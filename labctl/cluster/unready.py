@@ -80,7 +80,7 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
     """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
     pods = [pod for pod in _awaited(cluster, deployment) if not is_ready(pod)]
     events = sorted(
-        cluster.list("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
+        cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
         key=_time,
     )
     found = [
@@ -112,7 +112,7 @@ def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return [
         pod
-        for pod in cluster.list("v1", "Pod", deployment["metadata"]["namespace"], selector)
+        for pod in cluster.find("v1", "Pod", deployment["metadata"]["namespace"], selector)
         if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
         and "deletionTimestamp" not in pod["metadata"]
     ]

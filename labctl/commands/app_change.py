@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from labctl import config
-from labctl.commands.labs import Session, existing
+from labctl.commands.labs import GlobalOptions, saved
 from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import paths
 from labctl.model.errors import BrokenError, UsageError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
-from labctl.model.pools import usual
+from labctl.model.pools import default_pool
 from labctl.model.reports import TraceReport
 from labctl.plans import up
 from labctl.plans.plan import Outcome, Plan, Step
@@ -68,14 +68,14 @@ class Change:
         return Outcome(self.is_new, str(self.source.path))
 
 
-def listed(session: Session) -> list[dict[str, Any]]:
+def listed(session: GlobalOptions) -> list[dict[str, Any]]:
     """The apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
     source = _source(session)
     keys = ("name", "image", "hostname", "port", "replicas", "path", "url")
     return [{key: getattr(app, key) for key in keys} for app in _lab(session, source, source.apps).apps]
 
 
-def add(session: Session, given: Mapping[str, Any]) -> Change:
+def add(session: GlobalOptions, given: Mapping[str, Any]) -> Change:
     """How labctl.yaml and the lab get an app, given in the words of labctl.yaml; one that they have is deployed again.
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
@@ -101,7 +101,7 @@ def add(session: Session, given: Mapping[str, Any]) -> Change:
     return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
 
 
-def remove(session: Session, name: str) -> Change:
+def remove(session: GlobalOptions, name: str) -> Change:
     """How an app leaves labctl.yaml and the lab.
 
     Raises UsageError: `app-unknown` where there is none of that name; the others as `add`.
@@ -120,7 +120,7 @@ def remove(session: Session, name: str) -> Change:
     return Change(name, source.without_app(name), True, context, then, "leaves it out")
 
 
-def _source(session: Session) -> edit.Source:
+def _source(session: GlobalOptions) -> edit.Source:
     """The labctl.yaml that is meant, or one to be made that describes the lab as it is."""
     file = config.find(session.config_file)
     if file is not None:
@@ -129,7 +129,7 @@ def _source(session: Session) -> edit.Source:
     made = saved_lab.read(paths.state(lab.name))
     lab = made.lab if made else lab
     apps = [_differences(app, config.from_values({"apps": [{"name": app.name}]}).apps[0]) for app in lab.apps]
-    plain = replace(config.from_values({}), pool=usual(lab.network), apps=lab.apps)
+    plain = replace(config.from_values({}), pool=default_pool(lab.network), apps=lab.apps)
     before = saved_lab.values(plain)
     values = {key: value for key, value in saved_lab.values(lab).items() if value != before[key]}
     return edit.new(Path(config.FILE_NAME), values, apps)
@@ -140,7 +140,7 @@ def _differences(app: App, plain: App) -> dict[str, Any]:
     return {key: value for key, value in asdict(app).items() if key == "name" or value != defaults[key]}
 
 
-def _lab(session: Session, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
+def _lab(session: GlobalOptions, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
     named = {"name": "--name"} if session.lab_name else {}
     return source.lab(apps, session.lab_name, {**words, **named})
 
@@ -158,7 +158,7 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
     )
 
 
-def _context(session: Session, lab: Lab) -> Context | None:
+def _context(session: GlobalOptions, lab: Lab) -> Context | None:
     """The lab that was made, with the apps of this one; None where it is not up.
 
     What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
@@ -167,8 +167,8 @@ def _context(session: Session, lab: Lab) -> Context | None:
     made = saved_lab.read(paths.state(lab.name))
     if made is None:
         return None
-    saved_lab.refuse_differences(made, saved_lab.Record(lab, made.isolated))
-    context = replace(existing(session), lab=replace(made.lab, apps=lab.apps))
+    saved_lab.refuse_differences(made, saved_lab.SavedLab(lab, made.isolated))
+    context = replace(saved(session), lab=replace(made.lab, apps=lab.apps))
     return context if _runs(context) else None
 
 
@@ -183,14 +183,14 @@ def _steps(context: Context | None, *names: str) -> Plan[Context]:
     return tuple(known[name] for name in names)
 
 
-def _trace(hostname: str, context: Context, say: Say) -> Outcome:
+def _trace(hostname: str, context: Context, report: Progress) -> Outcome:
     """Follow a request to a pod, at the lab's address where the hosts file is left to the user.
 
     Raises BrokenError with the first hop that is broken.
     """
-    report = follow(context, hostname, past=MISSING_NAME)
-    broken = broken_hop(report, MISSING_NAME)
-    for hop in report["hops"]:
+    trace_report = follow(context, hostname, past=MISSING_NAME)
+    broken = broken_hop(trace_report, MISSING_NAME)
+    for hop in trace_report["hops"]:
         told = seen(hop)
         if hop is broken:
             raise BrokenError(
@@ -199,14 +199,14 @@ def _trace(hostname: str, context: Context, say: Say) -> Outcome:
                 hint=hop["fix"] or "",
                 details=tuple(f"seen: {each}" for each in told),
             )
-        say(f"{hop['hop']}: {'; '.join(told) or finding(hop)}")
-    return Outcome(changed=False, text=_way(report))
+        report(f"{hop['hop']}: {'; '.join(told) or finding(hop)}")
+    return Outcome(changed=False, text=_way(trace_report))
 
 
-def _way(report: TraceReport) -> str:
+def _way(trace_report: TraceReport) -> str:
     """How far the request came; not every app says which of its pods answered."""
-    evidence = {hop["hop"]: hop["evidence"] for hop in report["hops"]}
+    evidence = {hop["hop"]: hop["evidence"] for hop in trace_report["hops"]}
     pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}
     answered = evidence["response"].get("answered_by")
     where = f"pod {answered} on {pods[answered]}" if answered in pods else f"one of {len(pods)} pods"
-    return f"{len(report['hops'])} hops to {where}"
+    return f"{len(trace_report['hops'])} hops to {where}"

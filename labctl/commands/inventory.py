@@ -14,7 +14,7 @@ from labctl.host import hosts_file, lab_folder, paths
 from labctl.host.caller import give
 from labctl.host.process import run
 from labctl.model.errors import LabError, MissingError, UsageError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.reports import HostsReport, LabEntry, VersionReport
 from labctl.render.templates import write
 
@@ -46,11 +46,11 @@ def described(found: bundle.Bundle) -> dict[str, Any]:
     }
 
 
-def verified(folder: Path | None, say: Say) -> list[dict[str, Any]]:
+def verified(folder: Path | None, report: Progress) -> list[dict[str, Any]]:
     """The bundle in the folder, or every one in the cache, with each of its files checked. Raises MissingError."""
     found = (bundle.load(folder),) if folder else bundle.installed(paths.cache())
     for each in found:
-        bundle.verify(each, paths.cache(), say)
+        bundle.verify(each, paths.cache(), report)
     return [described(each) for each in found]
 
 

@@ -26,13 +26,13 @@ from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry
 from labctl.model.lab import Node
-from labctl.plans.plan import Plan, Progress, Step, execute
+from labctl.plans.plan import Plan, Step, StepProgress, execute
 
 LOCK_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class GlobalOptions:
     """The options that every command has."""
 
     config_file: Path | None
@@ -41,8 +41,8 @@ class Session:
     verbosity: int
 
 
-def asked(
-    session: Session,
+def requested(
+    session: GlobalOptions,
     overrides: config.Overrides,
     *,
     isolated: bool = False,
@@ -52,7 +52,7 @@ def asked(
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
     from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that was made needs none
-    from labctl.doctor.pool import settled  # noqa: PLC0415 - the same
+    from labctl.doctor.pool import choose_pool  # noqa: PLC0415 - the same
 
     file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
@@ -67,11 +67,11 @@ def asked(
     bundle = bundle or paths.named_bundle()
     if bundle is None and made is not None:
         bundle = made.bundle
-    lab, reason = settled(lab, made.lab if made else None, isolated=isolated)
+    lab, reason = choose_pool(lab, made.lab if made else None, isolated=isolated)
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
 
 
-def named(session: Session) -> str:
+def named(session: GlobalOptions) -> str:
     """Return the name of the lab that is meant. It becomes a folder's: one that is given is checked as well.
 
     Raises UsageError where an option or labctl.yaml gives a name that none can have, or that cannot be read.
@@ -80,7 +80,7 @@ def named(session: Session) -> str:
     return config.name_of(file, session.lab_name)
 
 
-def existing(session: Session) -> Context:
+def saved(session: GlobalOptions) -> Context:
     """The context of a lab as it was last brought up. Raises MissingError where there is none of that name.
 
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
@@ -97,10 +97,10 @@ def existing(session: Session) -> Context:
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
 
 
-def removable(session: Session) -> Context:
+def removable(session: GlobalOptions) -> Context:
     """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell."""
     try:
-        return existing(session)
+        return saved(session)
     except MissingError as error:
         if error.id != saved_lab.DAMAGED:
             raise
@@ -109,12 +109,12 @@ def removable(session: Session) -> Context:
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 
 
-def known(session: Session) -> Context:
+def known(session: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 
     It is for those who report on a lab, in whatever state it is. Raises UsageError as `named` does.
     """
-    for read in (existing, partial(asked, overrides=config.Overrides())):
+    for read in (saved, partial(requested, overrides=config.Overrides())):
         try:
             return read(session)
         except LabError:
@@ -123,7 +123,7 @@ def known(session: Session) -> Context:
     return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def known_or_default(session: Session) -> Context:
+def known_or_default(session: GlobalOptions) -> Context:
     """Return the same; where nobody can say which lab is meant, the context of the default lab."""
     try:
         return known(session)
@@ -132,22 +132,22 @@ def known_or_default(session: Session) -> Context:
         return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def entered(session: Session) -> Context:
+def entered(session: GlobalOptions) -> Context:
     """The context of an existing lab; from here on, this process is in the lab's network."""
-    context = existing(session)
+    context = saved(session)
     enter(context)
     return context
 
 
-def entered_if_up(session: Session) -> Context:
+def entered_if_up(session: GlobalOptions) -> Context:
     """The same; but where the network of an isolated lab is gone, this process stays where it is."""
-    context = existing(session)
+    context = saved(session)
     if context.isolation.exists():
         enter(context)
     return context
 
 
-def known_and_entered(session: Session) -> Context:
+def known_and_entered(session: GlobalOptions) -> Context:
     """The same; from here on, this process is in the lab's network if there is one."""
     context = known(session)
     if context.isolation.exists():
@@ -178,7 +178,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
 
 
-def run(session: Session, context: Context, plan: Plan[Context]) -> None:
+def run(session: GlobalOptions, context: Context, plan: Plan[Context]) -> None:
     """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
     inside = tuple(step for step in plan if step.inside)
     skips_outside = context.isolated and context.isolation.is_entered()
@@ -195,7 +195,7 @@ def run(session: Session, context: Context, plan: Plan[Context]) -> None:
                 hint="Leave it first: `exit` ends what `labctl exec` began.",
             )
         paths.private_folder(context.folder)
-        lock = locks.alone(context.folder / lab_folder.LOCK, Progress(plan[0].name, tell), timeout=LOCK_SECONDS)
+        lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, tell), timeout=LOCK_SECONDS)
         with lock, logging_to(context.log):
             execute(outside, context, tell)
             if inside:
@@ -210,7 +210,9 @@ def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
 
 
 @contextmanager
-def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS) -> Iterator[Emit]:
+def reported(
+    session: GlobalOptions, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
+) -> Iterator[Emit]:
     """Show the events that are emitted and, last, how it ended. Raises SystemExit if it failed, also by a bug.
 
     `hosts` is how it stands with the hosts file if no step gets to it.
@@ -233,7 +235,7 @@ def reported(session: Session, log: Path, urls: tuple[str, ...] = (), hosts: Hos
         watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts, lab=session.lab_name))
 
 
-def build_bundle(session: Session, *, may_install: bool) -> Bundle:
+def build_bundle(session: GlobalOptions, *, may_install: bool) -> Bundle:
     """Make the bundle of this labctl complete in the cache, reported as a run of one step."""
     from labctl.plans.up import build_bundle as step  # noqa: PLC0415 - few commands take steps
 

@@ -91,7 +91,7 @@ def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, R
 
 
 def _doctor(context: Context) -> Mapping[str, Any]:
-    return doctor.report(context, doctor.examine(context, doctor.Surroundings()))
+    return doctor.report(context, doctor.examine(context, doctor.Machine()))
 
 
 def _journal_if_running(context: Context, node: Node, unit: str) -> str:

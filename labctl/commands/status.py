@@ -141,7 +141,7 @@ def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
 def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[AddressReport]:
     """Return who has which address; of Services that are not the lab's own, also what is not well with them."""
     lab, controller = context.lab, context.controller
-    services = [(service, cluster_state.address_of(service)) for service in cluster.list("v1", "Service")]
+    services = [(service, cluster_state.address_of(service)) for service in cluster.find("v1", "Service")]
     owned = {
         (service["metadata"]["namespace"], service["metadata"]["name"]): address
         for service, address in services

@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 from labctl.config.model import MUST_BE, UNPLANNED, AppConfig, Config
 from labctl.config.problems import Problem, shown
 from labctl.model.lab import Lab
-from labctl.model.pools import conflicts, fixed
+from labctl.model.pools import conflicts, reserved
 
 _TEXTS = {
     "extra_forbidden": "is not a known key",
@@ -58,7 +58,7 @@ def _free_pool(lab: Lab) -> Iterator[Problem]:
         return
     if lab.pool.first not in lab.network or lab.pool.last not in lab.network:
         yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}, which it follows if left out")
-    if overlaps := conflicts(lab.pool, fixed(lab, lab.nodes)):
+    if overlaps := conflicts(lab.pool, reserved(lab, lab.nodes)):
         yield Problem("pool", str(lab.pool), f"overlaps {', '.join(overlaps)}")
 
 

@@ -19,7 +19,7 @@ from labctl.config.document import content, parsed
 from labctl.config.model import Config
 from labctl.config.problems import Problem, invalid
 from labctl.host.caller import give
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
@@ -135,7 +135,7 @@ def write(source: Source) -> None:
             file.write(source.text.encode(source.encoding))
             file.flush()
             os.fsync(file.fileno())
-        reached("config.rename")
+        failpoint("config.rename")
         temporary.replace(real)
         if source.original is None:
             give(real)

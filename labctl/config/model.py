@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from labctl.model.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
-from labctl.model.pools import usual
+from labctl.model.pools import default_pool
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 BOOTED = ("auto", "docker")
@@ -188,7 +188,8 @@ class Config(BaseModel):
             workers=self.workers,
             cpus=self.cpus,
             memory=self.memory,
-            pool=self.pool or (usual(self.network) if usual(self.network).last in self.network else UNPLANNED),
+            pool=self.pool
+            or (default_pool(self.network) if default_pool(self.network).last in self.network else UNPLANNED),
             kubernetes=self.kubernetes,
             ingress=self.ingress,
             apps=tuple(

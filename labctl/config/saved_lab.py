@@ -16,7 +16,7 @@ from labctl.host import caller, lab_folder, paths
 from labctl.host.paths import content
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import MAX_WORKERS, AddressPool, App, Lab
-from labctl.model.pools import usual
+from labctl.model.pools import default_pool
 from labctl.render.templates import write as write_files
 
 DAMAGED = "record-damaged"
@@ -39,7 +39,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SavedLab:
     """A lab as it was last brought up."""
 
     lab: Lab
@@ -48,7 +48,7 @@ class Record:
     """The folder of the bundle it boots from, once one was chosen or made: a newer labctl does not change it."""
 
 
-def read(folder: Path) -> Record | None:
+def read(folder: Path) -> SavedLab | None:
     """Return the record in a lab's folder, or None where no lab was made there.
 
     Raises MissingError `record-damaged`, `state-not-usable`.
@@ -68,7 +68,7 @@ def read(folder: Path) -> Record | None:
         described = json.loads(written)
         chosen = described.get("bundle")
         isolated = described.get("isolated", has_own_engine(folder))
-        return Record(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
+        return SavedLab(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
@@ -103,14 +103,14 @@ def _is_roots(path: Path) -> bool:
     return path.exists() and path.stat().st_uid == 0
 
 
-def write(folder: Path, record: Record) -> bool:
+def write(folder: Path, record: SavedLab) -> bool:
     """The folder holds this record; True if it held another, or none."""
     chosen = str(record.bundle) if record.bundle else None
     described = {"lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
     return write_files(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
 
 
-def refuse_differences(made: Record, asked: Record) -> None:
+def refuse_differences(made: SavedLab, asked: SavedLab) -> None:
     """Return if `up` can turn the lab that was made into the one asked for. Raises UsageError with what differs.
 
     What labctl chose for `auto` is no other than the same, named.
@@ -166,7 +166,7 @@ def _lab(written: Mapping[str, Any], name: str) -> Lab:
     if lab.name != name:
         raise ValueError(f"name: {name}")
     found = {key: read(written[key]) for key, read in _READ.items() if key in written}
-    return replace(lab, **{"pool": usual(found.get("network", lab.network)), **found})
+    return replace(lab, **{"pool": default_pool(found.get("network", lab.network)), **found})
 
 
 def _app(written: Mapping[str, Any]) -> App:

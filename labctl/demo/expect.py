@@ -38,7 +38,7 @@ Look = Callable[[], str | Pending]
 
 
 @dataclass(frozen=True, slots=True)
-class Eyes:
+class ExpectationContext:
     """Whom expectations ask, and what a scene's names stand for."""
 
     context: Context
@@ -48,7 +48,7 @@ class Eyes:
     sleep: Callable[[float], None] = time.sleep
 
 
-def held(expected: Polled, eyes: Eyes) -> ExpectationReport:
+def held(expected: Polled, eyes: ExpectationContext) -> ExpectationReport:
     """Whether what was expected was so within its time, and what was measured; it was looked at until it was so."""
     match expected:
         case HttpExpected():
@@ -82,7 +82,7 @@ def _compared(text: str, measured: float, most: float) -> ExpectationReport:
     return {"text": text, "ok": measured <= most, "measured": f"{measured:.1f} s", "seconds": 0.0}
 
 
-def _polled(text: str, look: Look, within: float, eyes: Eyes) -> ExpectationReport:
+def _polled(text: str, look: Look, within: float, eyes: ExpectationContext) -> ExpectationReport:
     """The report of what was looked at. An answer that comes too late is none, but it is what was measured."""
     began, seen = eyes.clock(), ""
 
@@ -111,7 +111,7 @@ def _answered(look: Look) -> str | Pending:
         return Pending(error.message)
 
 
-def _http(expected: HttpExpected, eyes: Eyes) -> tuple[str, Look]:
+def _http(expected: HttpExpected, eyes: ExpectationContext) -> tuple[str, Look]:
     url = filled(expected.http, eyes.values)
     look = partial(_status, eyes, host(url), expected.status)
     if expected.answered_by is None:
@@ -123,13 +123,13 @@ def _http(expected: HttpExpected, eyes: Eyes) -> tuple[str, Look]:
     return text, partial(_different, eyes, host(url), expected.status, expected.answered_by, pods)
 
 
-def _status(eyes: Eyes, hostname: str, status: int) -> str | Pending:
+def _status(eyes: ExpectationContext, hostname: str, status: int) -> str | Pending:
     answer = eyes.ask(hostname)
     told = f"{answer} from pod {answer.pod}" if answer.pod else str(answer)
     return told if answer.status == status else Pending(told)
 
 
-def _different(eyes: Eyes, hostname: str, status: int, wanted: int, pods: set[str]) -> str | Pending:
+def _different(eyes: ExpectationContext, hostname: str, status: int, wanted: int, pods: set[str]) -> str | Pending:
     """Keeps in `pods` who has answered; several are asked at a time, for nothing is waited for but their turn."""
     for _ in range(wanted):
         answer = eyes.ask(hostname)
@@ -142,7 +142,7 @@ def _different(eyes: Eyes, hostname: str, status: int, wanted: int, pods: set[st
     return told if len(pods) >= wanted else Pending(told)
 
 
-def _address(expected: AddressExpected, eyes: Eyes) -> tuple[str, Look]:
+def _address(expected: AddressExpected, eyes: ExpectationContext) -> tuple[str, Look]:
     service, owned = filled(expected.address, eyes.values), filled(expected.owned, eyes.values)
     cluster = eyes.context.cluster
     if owned == "none":
@@ -175,14 +175,14 @@ def _no_address(cluster: Cluster, service: str) -> str | Pending:
     """MetalLB has said why there is none: one that it has not looked at yet does not have one either."""
     namespace, name = service.split("/")
     about = {"kind": "Service", "name": name}.items()
-    told = any(about <= event["involvedObject"].items() for event in cluster.list("v1", "Event", namespace))
+    told = any(about <= event["involvedObject"].items() for event in cluster.find("v1", "Event", namespace))
     found = _found(cluster, service)
     if not isinstance(found, Pending):
         return Pending(str(found))
     return found.reason if told else found
 
 
-def _announcer(expected: AnnouncerExpected, eyes: Eyes) -> tuple[str, Look]:
+def _announcer(expected: AnnouncerExpected, eyes: ExpectationContext) -> tuple[str, Look]:
     if not needs_announcer(expected):
         wanted = filled(expected.announcer, eyes.values)
         return f"{wanted} announces the address", partial(_announces, eyes.context, lambda node: node == wanted)
@@ -198,7 +198,7 @@ def _announces(context: Context, is_right: Callable[[str], bool]) -> str | Pendi
     return node if is_right(node) else Pending(node)
 
 
-def _node(expected: NodeExpected, eyes: Eyes) -> tuple[str, Look]:
+def _node(expected: NodeExpected, eyes: ExpectationContext) -> tuple[str, Look]:
     name = filled(expected.node, eyes.values)
     return (
         f"node {name} is {'Ready' if expected.ready else 'not Ready'}",

@@ -13,7 +13,7 @@ from labctl.demo import needs, placeholders
 from labctl.demo.cast import Cast
 from labctl.demo.library import Script
 from labctl.demo.placeholders import Values
-from labctl.demo.player import Doors, Player
+from labctl.demo.player import DemoIO, Player
 from labctl.demo.report import markdown, versions
 from labctl.model.errors import ExitCode, LabError, Terminated
 from labctl.model.reports import DemoReport
@@ -47,7 +47,7 @@ class Play:
     script: Script
     context: Context
     stage: Stage
-    doors: Doors
+    doors: DemoIO
     folder: Path
     report: DemoReport = field(init=False)
     error: LabError | None = field(init=False, default=None)
@@ -116,7 +116,7 @@ class Play:
         self.stage.error(error)
 
 
-def play(script: Script, context: Context, doors: Doors, output: Output, verbosity: int, record: Path | None) -> Ended:
+def play(script: Script, context: Context, doors: DemoIO, output: Output, verbosity: int, record: Path | None) -> Ended:
     """The demo was played in the lab that this process has entered, and shown, and recorded if that was asked for.
 
     Its error was told on stderr, or is in the report if that is what was asked for. Raises as `needs.require` does

@@ -11,7 +11,7 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.demo import commands, expect, live, placeholders
 from labctl.demo.commands import Start
-from labctl.demo.expect import Eyes
+from labctl.demo.expect import ExpectationContext
 from labctl.demo.load import Ask, Load
 from labctl.demo.placeholders import Values, filled
 from labctl.demo.script import Command, GapExpected, Scene, SecondsExpected
@@ -27,7 +27,7 @@ LOOK = "`labctl trace` and `labctl status` say what is wrong with the lab."
 
 
 @dataclass(frozen=True, slots=True)
-class Doors:
+class DemoIO:
     """What a demo reaches the world through."""
 
     environment: Mapping[str, str]
@@ -45,7 +45,7 @@ class Player:
     demo: str
     context: Context
     stage: Stage
-    doors: Doors
+    doors: DemoIO
     fixed: Values
     folder: Path
     """Where commands run: what they write there is the demo's own."""
@@ -108,7 +108,7 @@ class Player:
             raise self._failed(where, what, finished.last_lines)
 
     def _look(self, scene: Scene, values: Values, report: SceneReport, where: str) -> None:
-        eyes = Eyes(self.context, values, self.doors.ask, self.doors.clock, self.doors.sleep)
+        eyes = ExpectationContext(self.context, values, self.doors.ask, self.doors.clock, self.doors.sleep)
         for expected in scene.expect:
             if isinstance(expected, SecondsExpected):
                 taken = sum(each["seconds"] for each in report["commands"])

@@ -9,7 +9,7 @@ from typing import TypedDict
 from labctl.context import Context
 from labctl.doctor.checks import CHECKS
 from labctl.doctor.finding import Check, Finding, State
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.model.errors import LabError
 
 __all__ = [
@@ -20,7 +20,7 @@ __all__ = [
     "Examined",
     "Finding",
     "State",
-    "Surroundings",
+    "Machine",
     "examine",
     "repair",
     "report",
@@ -61,12 +61,12 @@ class Examined:
     fixed: bool = False
 
 
-def examine(context: Context, seen: Surroundings, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+def examine(context: Context, seen: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
     """Every check has looked, in order. Nothing is changed, and a tool that is missing is a finding."""
     return [Examined(check, check.examine(context, seen)) for check in checks]
 
 
-def repair(context: Context, seen: Surroundings, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+def repair(context: Context, seen: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
     """Every check has looked; what can be put right without harm has been, and was looked at again."""
     return [_repaired(each, context, seen) for each in examine(context, seen, checks)]
 
@@ -91,7 +91,7 @@ def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
     }
 
 
-def _repaired(examined: Examined, context: Context, seen: Surroundings) -> Examined:
+def _repaired(examined: Examined, context: Context, seen: Machine) -> Examined:
     check = examined.check
     if check.repair is None or examined.finding.state not in NOT_WELL:
         return examined

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.model.errors import MissingError
 
 
-def look_at_bundle(context: Context, _seen: Surroundings) -> Finding:
+def look_at_bundle(context: Context, _seen: Machine) -> Finding:
     """Find the lab's Kubernetes and ingress controller in the bundle, or in what a bundle that is built will have."""
     try:
         context.require_carried()

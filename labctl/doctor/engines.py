@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from labctl.context import Context
 from labctl.doctor.finding import Finding, State, broken, not_relevant, ok, warning
 from labctl.host.known_failures import recognised
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import Version, document, dotted, last, version
 from labctl.host.process import Finished
 from labctl.model.errors import MissingError
@@ -61,13 +61,13 @@ class Kind:
     """An Engine that no lab works in: how it is recognised, what it is, and what works instead."""
 
     cause: str
-    matches: Callable[[Engine, Surroundings], bool]
+    matches: Callable[[Engine, Machine], bool]
     seen: str
     """With the fields of Engine in braces."""
     fix: str
 
 
-def look_at_command(_context: Context, seen: Surroundings) -> Finding:
+def look_at_command(_context: Context, seen: Machine) -> Finding:
     """Check that the `docker` command is Docker's own, and may read the lab's files."""
     said = seen.run(*COMMAND)
     if said is None:
@@ -80,7 +80,7 @@ def look_at_command(_context: Context, seen: Surroundings) -> Finding:
     return ok(f"{path}: {last(said.out.splitlines()) or 'it does not tell its version'}")
 
 
-def look_at_engine(context: Context, seen: Surroundings) -> Finding:
+def look_at_engine(context: Context, seen: Machine) -> Finding:
     """Check that a Docker Engine of this machine answers this user."""
     if not seen.has(COMMAND[0]):
         return not_relevant("there is no docker; see `tools`")
@@ -114,7 +114,7 @@ def _silent(address: str, said: Finished | None) -> Finding:
     return broken(why.message, why.hint, cause=why.id)
 
 
-def engine_version(context: Context, seen: Surroundings) -> Version:
+def engine_version(context: Context, seen: Machine) -> Version:
     """Return the version of the Engine that the lab's nodes run in, or will; empty where it cannot be told."""
     if context.isolated:
         said = seen.run("dockerd", "--version")
@@ -124,13 +124,13 @@ def engine_version(context: Context, seen: Surroundings) -> Version:
     return _version(server) if server else ()
 
 
-def _finding(kind: Kind, engine: Engine, seen: Surroundings) -> Finding:
+def _finding(kind: Kind, engine: Engine, seen: Machine) -> Finding:
     fields = {name: getattr(engine, name) for name in ("address", "product", "system", "kernel", "host", "data")}
     fix = ON_LINUX if seen.platform != "linux" and kind.fix == OWN_ENGINE else kind.fix
     return broken(kind.seen.format_map(fields), fix, cause=kind.cause)
 
 
-def _well(engine: Engine, seen: Surroundings) -> Finding:
+def _well(engine: Engine, seen: Machine) -> Finding:
     told = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
     if "microsoft" in engine.kernel.casefold():
         fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
@@ -145,18 +145,18 @@ def _well(engine: Engine, seen: Surroundings) -> Finding:
     return ok(told)
 
 
-def _address(seen: Surroundings) -> str:
+def _address(seen: Machine) -> str:
     """Return where the docker command looks for the Engine, without a password."""
     return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", seen.environment.get("DOCKER_HOST") or _endpoint(seen))
 
 
-def _endpoint(seen: Surroundings) -> str:
+def _endpoint(seen: Machine) -> str:
     said = seen.run(*ENDPOINT)
     described = document(said.out, list) if said is not None and said.code == 0 else []
     return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""
 
 
-def _engine(address: str, server: dict[str, Any], seen: Surroundings) -> Engine:
+def _engine(address: str, server: dict[str, Any], seen: Machine) -> Engine:
     said = seen.run(*INFO)
     info = document(said.out) if said is not None and said.code == 0 else {}
     return Engine(
@@ -187,7 +187,7 @@ def _is_elsewhere(address: str) -> bool:
         return parts.hostname != "localhost"
 
 
-def _is_virtual(engine: Engine, seen: Surroundings) -> bool:
+def _is_virtual(engine: Engine, seen: Machine) -> bool:
     """Return whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
     if seen.platform != "linux":
         return True
@@ -197,7 +197,7 @@ def _is_virtual(engine: Engine, seen: Surroundings) -> bool:
     return bool(kernel) and (engine.kernel, engine.host) != (kernel, host)
 
 
-def _line(seen: Surroundings, path: Path) -> str:
+def _line(seen: Machine, path: Path) -> str:
     return (seen.read(path) or "").strip()
 
 

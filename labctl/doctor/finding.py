@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from labctl.context import Context
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 
 
 class State(StrEnum):
@@ -50,8 +50,8 @@ def not_relevant(reason: str) -> Finding:
     return Finding(State.NOT_RELEVANT, reason)
 
 
-Look = Callable[[Context, Surroundings], Finding]
-Repair = Callable[[Context, Surroundings], None]
+Look = Callable[[Context, Machine], Finding]
+Repair = Callable[[Context, Machine], None]
 Condition = Callable[[Context], str]
 """Why a check has nothing to do with a lab; empty where it has."""
 
@@ -66,12 +66,12 @@ class Check:
     """Why it matters."""
     look: Look
     only: tuple[Condition, ...] = ()
-    stops_up: str = ""
+    blocks_up: str = ""
     """The id of the error that `up` begins with where this is broken; empty: `up` does not ask."""
     repair: Repair | None = None
     """Puts right what was found, and can harm nothing."""
 
-    def examine(self, context: Context, seen: Surroundings) -> Finding:
+    def examine(self, context: Context, seen: Machine) -> Finding:
         """What is found for this lab on this machine."""
         reasons = (condition(context) for condition in self.only)
         reason = next(filter(None, reasons), "")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import Version, dotted, ipv4_network, last, version
 
 NEWEST_VIRTUALBOX: Version = (7, 2)
@@ -33,7 +33,7 @@ class DhcpServer:
     cure: str
 
 
-def look_at_virtualbox(_context: Context, seen: Surroundings) -> Finding:
+def look_at_virtualbox(_context: Context, seen: Machine) -> Finding:
     """VirtualBox is complete, and of a version that Vagrant knows."""
     said = seen.run("VBoxManage", "--version")
     if said is None:
@@ -52,7 +52,7 @@ def look_at_virtualbox(_context: Context, seen: Surroundings) -> Finding:
     return ok(f"VirtualBox {dotted(found)}")
 
 
-def look_at_host_only_range(context: Context, seen: Surroundings) -> Finding:
+def look_at_host_only_range(context: Context, seen: Machine) -> Finding:
     """VirtualBox lets a host-only network be where the lab's is."""
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
@@ -67,7 +67,7 @@ def look_at_host_only_range(context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def look_at_libvirt(_context: Context, seen: Surroundings) -> Finding:
+def look_at_libvirt(_context: Context, seen: Machine) -> Finding:
     """The libvirt daemon answers this user, and Vagrant has the plugin for it."""
     said = seen.run(*LIBVIRT, "version", "--daemon")
     if said is None:
@@ -84,19 +84,19 @@ def look_at_libvirt(_context: Context, seen: Surroundings) -> Finding:
     return ok(f"libvirt {dotted(running)}" if running else "libvirt answers")
 
 
-def dhcp_servers(seen: Surroundings) -> tuple[DhcpServer, ...]:
+def dhcp_servers(seen: Machine) -> tuple[DhcpServer, ...]:
     """The servers that VirtualBox and libvirt run, or will as soon as a machine of theirs does."""
     return (*_of_virtualbox(seen), *_of_libvirt(seen))
 
 
-def host_only_addresses(seen: Surroundings) -> dict[IPv4Address, str]:
+def host_only_addresses(seen: Machine) -> dict[IPv4Address, str]:
     """The addresses of this machine in VirtualBox's host-only networks, up or not, by the interface's name."""
     said = seen.run("VBoxManage", "list", "hostonlyifs")
     records = _records(said.out, "Name") if said is not None and said.code == 0 else ()
     return {IPv4Address(record["IPAddress"]): record["Name"] for record in records if record.get("IPAddress")}
 
 
-def _of_virtualbox(seen: Surroundings) -> Iterator[DhcpServer]:
+def _of_virtualbox(seen: Machine) -> Iterator[DhcpServer]:
     said = seen.run("VBoxManage", "list", "dhcpservers")
     for record in _records(said.out, "NetworkName") if said is not None and said.code == 0 else ():
         if record.get("Enabled") == "Yes":
@@ -111,13 +111,13 @@ def _of_virtualbox(seen: Surroundings) -> Iterator[DhcpServer]:
             )
 
 
-def libvirt_bridges(seen: Surroundings) -> dict[str, str]:
+def libvirt_bridges(seen: Machine) -> dict[str, str]:
     """Return the names of libvirt's networks, by the names of their bridges."""
     found = {name: network.find("bridge") for name, network in _networks_of_libvirt(seen)}
     return {bridge.get("name", ""): name for name, bridge in found.items() if bridge is not None}
 
 
-def _networks_of_libvirt(seen: Surroundings) -> Iterator[tuple[str, ET.Element]]:
+def _networks_of_libvirt(seen: Machine) -> Iterator[tuple[str, ET.Element]]:
     listed = seen.run(*LIBVIRT, "net-list", "--all", "--name")
     for name in listed.out.split() if listed is not None and listed.code == 0 else ():
         described = seen.run(*LIBVIRT, "net-dumpxml", name)
@@ -125,7 +125,7 @@ def _networks_of_libvirt(seen: Surroundings) -> Iterator[tuple[str, ET.Element]]
             yield name, ET.fromstring(described.out)  # noqa: S314 - libvirt's own daemon wrote it
 
 
-def _of_libvirt(seen: Surroundings) -> Iterator[DhcpServer]:
+def _of_libvirt(seen: Machine) -> Iterator[DhcpServer]:
     for name, network in _networks_of_libvirt(seen):
         for ip in (ip for ip in network.findall("ip") if ip.get("family") != "ipv6"):
             for leased in ip.findall("dhcp/range"):

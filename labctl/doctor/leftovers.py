@@ -16,7 +16,7 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.host import lab_folder, paths
 from labctl.host.locks import try_lock
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.process import check
 from labctl.host.wait import Pending
 from labctl.isolation.forwarding import FORWARDING_BEFORE
@@ -32,13 +32,13 @@ TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
 REPAIR = "`labctl doctor --fix` removes them."
 
 
-def look_at_leftovers(_context: Context, seen: Surroundings) -> Finding:
+def look_at_leftovers(_context: Context, seen: Machine) -> Finding:
     """Nothing is there of a lab that is on no record."""
     found = [*(f"{what} of lab {name}" for name, what in _traces(seen)), *(f"link {link}" for link in _links(seen))]
     return warning(", ".join(found), REPAIR) if found else ok("no lab left anything behind")
 
 
-def remove_leftovers(context: Context, seen: Surroundings) -> None:
+def remove_leftovers(context: Context, seen: Machine) -> None:
     """Remove what is left of labs on no record, but for their logs. One that another labctl works on is left alone.
 
     A folder without an Engine's data is not theirs: `labctl render` wrote it, and its keys are the user's.
@@ -56,7 +56,7 @@ def remove_leftovers(context: Context, seen: Surroundings) -> None:
         check(["ip", "link", "delete", link])
 
 
-def look_at_unfinished_bundles(context: Context, seen: Surroundings) -> Finding:
+def look_at_unfinished_bundles(context: Context, seen: Machine) -> Finding:
     """No build was cut off, but for the one that `labctl bundle build` goes on with."""
     found = [str(path) for path in _unfinished(context.cache, seen)]
     if found:
@@ -64,7 +64,7 @@ def look_at_unfinished_bundles(context: Context, seen: Surroundings) -> Finding:
     return ok("no build left anything that the next one does not use")
 
 
-def remove_unfinished_bundles(context: Context, seen: Surroundings) -> None:
+def remove_unfinished_bundles(context: Context, seen: Machine) -> None:
     """Such folders are gone, but for one that a build works in right now."""
     for path in _unfinished(context.cache, seen):
         bundle = path.relative_to(context.cache / "bundles").parts[0].removesuffix(PARTIAL)
@@ -73,14 +73,14 @@ def remove_unfinished_bundles(context: Context, seen: Surroundings) -> None:
                 shutil.rmtree(path)
 
 
-def _traces(seen: Surroundings) -> list[tuple[str, str]]:
+def _traces(seen: Machine) -> list[tuple[str, str]]:
     """What is there of labs that no record tells of: the lab's name, and what it is."""
     recorded = _recorded(seen)
     found = [*_of_state(seen), *(_of_isolation(seen) if seen.may_isolate else ())]
     return [(lab, what) for lab, what in found if NAME.fullmatch(lab) and lab not in recorded]
 
 
-def _recorded(seen: Surroundings) -> set[str]:
+def _recorded(seen: Machine) -> set[str]:
     """The labs on record: of this user, and those, wherever their state is, whose isolation says where."""
     home = paths.state_home()
     folders = [home / name for name in seen.names(home)]
@@ -88,7 +88,7 @@ def _recorded(seen: Surroundings) -> set[str]:
     return {folder.name for folder in folders if seen.read(folder / lab_folder.RECORD) is not None}
 
 
-def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
+def _of_isolation(seen: Machine) -> Iterator[tuple[str, str]]:
     for folder, what in ((NAMESPACES, "namespace"), (SETTINGS, "settings")):
         names = (name for name in seen.names(folder) if name.startswith("labctl-"))
         yield from ((name.removeprefix("labctl-"), f"{what} {folder / name}") for name in names)
@@ -101,14 +101,14 @@ def _of_isolation(seen: Surroundings) -> Iterator[tuple[str, str]]:
             yield tag, f"{table} rules labctl:{tag}"
 
 
-def _of_state(seen: Surroundings) -> Iterator[tuple[str, str]]:
+def _of_state(seen: Machine) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
     for lab in seen.names(home):
         if lab_folder.ENGINE in seen.names(home / lab):
             yield lab, f"folder {home / lab}"
 
 
-def _links(seen: Surroundings) -> list[str]:
+def _links(seen: Machine) -> list[str]:
     """Uplinks whose lab is nowhere else: the name of a link is a checksum of the lab's, which cannot be read back."""
     said = seen.run("ip", "-j", "link", "show") if seen.may_isolate else None
     links = [link["ifname"] for link in json.loads(said.out)] if said is not None and said.code == 0 else []
@@ -117,7 +117,7 @@ def _links(seen: Surroundings) -> list[str]:
     return [link for link in links if LINK.fullmatch(link) and link not in known]
 
 
-def _unfinished(cache: Path, seen: Surroundings) -> list[Path]:
+def _unfinished(cache: Path, seen: Machine) -> list[Path]:
     """Folders of builds that were cut off; not the next build's own, but for what that would throw away."""
     bundles = cache / "bundles"
     own = f"{_own_bundle()}{PARTIAL}"

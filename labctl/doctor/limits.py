@@ -9,7 +9,7 @@ from pathlib import Path
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.model.lab import Node, Role
 
 SETTINGS = Path("/proc/sys/fs/inotify")
@@ -37,7 +37,7 @@ INSTANCES = Limit("max_user_instances", control_plane=27, worker=13, raised=512)
 WATCHES = Limit("max_user_watches", control_plane=250, worker=157, raised=524288)
 
 
-def look_at_inotify(context: Context, seen: Surroundings) -> Finding:
+def look_at_inotify(context: Context, seen: Machine) -> Finding:
     """Check that the nodes that are yet to be made can watch their files, beside what watches files already."""
     allowed = {limit: (seen.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
@@ -61,7 +61,7 @@ def look_at_inotify(context: Context, seen: Surroundings) -> Finding:
     return broken(told, fix) if counted is not None else warning(told, fix)
 
 
-def _fix(values: dict[Limit, int], seen: Surroundings) -> str:
+def _fix(values: dict[Limit, int], seen: Machine) -> str:
     sudo = "" if seen.is_root else "sudo "
     settings = [f"fs.inotify.{limit.name}={value}" for limit, value in values.items()]
     return "\n".join(

@@ -10,7 +10,7 @@ from labctl.context import Context
 from labctl.doctor.conditions import VIRTUAL_MACHINES
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host.docker_engine import can_be_privileged, proxy_mode
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 
 STATUS = Path("/proc/self/status")
 MEMORY = Path("/proc/meminfo")
@@ -33,7 +33,7 @@ NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
 """File systems that cannot take what is written to an overlay."""
 
 
-def look_at_capabilities(context: Context, seen: Surroundings) -> Finding:
+def look_at_capabilities(context: Context, seen: Machine) -> Finding:
     """The process has the capabilities that the lab takes."""
     status = seen.read(STATUS)
     if status is None:
@@ -50,7 +50,7 @@ def look_at_capabilities(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{who}; nodes get all rights, by the Engine")
 
 
-def look_at_kvm(_context: Context, seen: Surroundings) -> Finding:
+def look_at_kvm(_context: Context, seen: Machine) -> Finding:
     """The processor's virtualisation can be used."""
     if "kvm" not in seen.names(DEVICES):
         fix = "Switch virtualisation on in the firmware, or let the hypervisor above this machine pass it on."
@@ -61,7 +61,7 @@ def look_at_kvm(_context: Context, seen: Surroundings) -> Finding:
     return ok("/dev/kvm can be used")
 
 
-def look_at_cgroups(_context: Context, seen: Surroundings) -> Finding:
+def look_at_cgroups(_context: Context, seen: Machine) -> Finding:
     """The control groups that containers need are mounted."""
     mounts = seen.read(MOUNTS)
     if mounts is None:
@@ -76,7 +76,7 @@ def look_at_cgroups(_context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def look_at_kernel(_context: Context, seen: Surroundings) -> Finding:
+def look_at_kernel(_context: Context, seen: Machine) -> Finding:
     """The kernel can do what nodes ask of it."""
     release = (seen.read(RELEASE) or "").strip()
     if not release:
@@ -98,7 +98,7 @@ def look_at_kernel(_context: Context, seen: Surroundings) -> Finding:
     return ok(told)
 
 
-def look_at_memory(context: Context, seen: Surroundings) -> Finding:
+def look_at_memory(context: Context, seen: Machine) -> Finding:
     """The memory that is free is enough for the lab's nodes."""
     text = seen.read(MEMORY)
     if text is None:
@@ -112,7 +112,7 @@ def look_at_memory(context: Context, seen: Surroundings) -> Finding:
     return warning(told, "End other programs, or set fewer `workers`.") if free < need else ok(told)
 
 
-def look_at_filesystem(context: Context, seen: Surroundings) -> Finding:
+def look_at_filesystem(context: Context, seen: Machine) -> Finding:
     """The file system that holds the Engine's data can hold containers whose images are overlays."""
     mounts = seen.read(MOUNTS)
     if mounts is None:
@@ -134,7 +134,7 @@ def look_at_filesystem(context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def look_at_disk(context: Context, seen: Surroundings) -> Finding:
+def look_at_disk(context: Context, seen: Machine) -> Finding:
     """The disk has room for the lab, and for the bundle if that is yet to be built."""
     home = _engine_data(context, seen) or context.folder
     free = seen.free_space(home)
@@ -151,7 +151,7 @@ def look_at_disk(context: Context, seen: Surroundings) -> Finding:
     return ok(told)
 
 
-def _engine_data(context: Context, seen: Surroundings) -> Path | None:
+def _engine_data(context: Context, seen: Machine) -> Path | None:
     """Where the Engine of the lab's nodes keeps its data, as far as this user can see."""
     if context.isolated:
         return context.folder

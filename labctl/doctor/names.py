@@ -11,7 +11,7 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host import hosts_entry, hosts_file, lab_folder, sudo
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import ipv4_network
 from labctl.model.lab import Lab
 
@@ -21,7 +21,7 @@ NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minim
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
+def look_at_hosts_file(context: Context, seen: Machine) -> Finding:
     """The hosts file can be read, and written by this user, alone or through sudo."""
     file = context.lab.hosts_file
     if seen.read(file) is None:
@@ -41,7 +41,7 @@ def look_at_hosts_file(context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
+def look_at_hosts_block(context: Context, seen: Machine) -> Finding:
     """The markers of labctl in the hosts file pair up."""
     file, lab = context.lab.hosts_file, context.lab.name
     text = seen.read(file)
@@ -60,7 +60,7 @@ def look_at_hosts_block(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 
-def look_at_shadows(context: Context, seen: Surroundings) -> Finding:
+def look_at_shadows(context: Context, seen: Machine) -> Finding:
     """Look for lines of no lab that give a hostname of this one an address that is not the lab's."""
     lab = context.lab
     shadows = [
@@ -75,7 +75,7 @@ def look_at_shadows(context: Context, seen: Surroundings) -> Finding:
     return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
 
 
-def look_at_other_labs(context: Context, seen: Surroundings) -> Finding:
+def look_at_other_labs(context: Context, seen: Machine) -> Finding:
     """Look for a hostname of the lab in the block of another one."""
     lab = context.lab
     lines = [line for line in _lines_naming(seen.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}]
@@ -89,7 +89,7 @@ def look_at_other_labs(context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def look_at_name_order(_context: Context, seen: Surroundings) -> Finding:
+def look_at_name_order(_context: Context, seen: Machine) -> Finding:
     """The hosts file is asked before the network is."""
     text = seen.read(NSSWITCH)
     lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
@@ -107,7 +107,7 @@ def look_at_name_order(_context: Context, seen: Surroundings) -> Finding:
     return ok(told)
 
 
-def look_at_local_names(context: Context, seen: Surroundings) -> Finding:
+def look_at_local_names(context: Context, seen: Machine) -> Finding:
     """No hostname belongs to multicast DNS where that takes its time."""
     local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
     if local and seen.platform == "darwin":
@@ -118,7 +118,7 @@ def look_at_local_names(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{', '.join(local)}: the hosts file comes before multicast DNS here" if local else "no name in .local")
 
 
-def look_at_proxy(context: Context, seen: Surroundings) -> Finding:
+def look_at_proxy(context: Context, seen: Machine) -> Finding:
     """Check that requests which the user makes without labctl do not go to a proxy, which cannot reach the lab."""
     environment = {name.casefold(): value for name, value in seen.environment.items()}
     proxies = [name.upper() for name in PROXIES if environment.get(name)]

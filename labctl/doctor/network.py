@@ -12,7 +12,7 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.hypervisors import libvirt_bridges
 from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 from labctl.providers.docker_network import LAB_LABEL
 
@@ -47,7 +47,7 @@ class DockerNetwork:
         return f"the Docker network {self.name} ({self.driver})" + (f" of the lab {self.lab}" if self.lab else "")
 
 
-def look_at_routes(context: Context, seen: Surroundings) -> Finding:
+def look_at_routes(context: Context, seen: Machine) -> Finding:
     """Check that no route, rule or interface of this machine takes packets for the lab's network."""
     network = context.lab.network
     known = routes(seen)
@@ -76,7 +76,7 @@ def look_at_routes(context: Context, seen: Surroundings) -> Finding:
     return ok(f"no route or interface takes a part of {network}")
 
 
-def look_at_docker_networks(context: Context, seen: Surroundings) -> Finding:
+def look_at_docker_networks(context: Context, seen: Machine) -> Finding:
     """Check that no network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
     found = docker_networks(seen, context.isolation.engine if context.isolated else "")
     if found is None:
@@ -98,7 +98,7 @@ def look_at_docker_networks(context: Context, seen: Surroundings) -> Finding:
     return ok(f"{len(found)} networks, none in {network}" if found else "the Engine has no networks to tell of")
 
 
-def docker_networks(seen: Surroundings, engine: str = "") -> tuple[DockerNetwork, ...] | None:
+def docker_networks(seen: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
     """Return the networks of the Docker Engine, but for those of a swarm; None where no Engine answers."""
     docker = ("docker", "--host", engine) if engine else ("docker",)
     listed = seen.run(*docker, "network", "ls", "--quiet")
@@ -111,7 +111,7 @@ def docker_networks(seen: Surroundings, engine: str = "") -> tuple[DockerNetwork
     return tuple(_of_docker(document(described.out, list)))
 
 
-def interfaces(seen: Surroundings) -> tuple[Interface, ...]:
+def interfaces(seen: Machine) -> tuple[Interface, ...]:
     """The interfaces of this machine, once for each IPv4 address; none where there is no `ip` to tell of them."""
     said = seen.run("ip", "-j", "-4", "address", "show")
     if said is None or said.code != 0:
@@ -124,7 +124,7 @@ def interfaces(seen: Surroundings) -> tuple[Interface, ...]:
     )
 
 
-def _told(taken: Route, seen: Surroundings) -> str:
+def _told(taken: Route, seen: Machine) -> str:
     """Return what the machine does with packets for the lab, in words."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
@@ -142,7 +142,7 @@ def _cure(taken: Route, network: IPv4Network) -> str:
     return ELSEWHERE
 
 
-def _whose(device: str, seen: Surroundings) -> str:
+def _whose(device: str, seen: Machine) -> str:
     """Return what an interface belongs to, with its name; a bridge's own name says nothing to anybody."""
     for network in docker_networks(seen) or ():
         if network.bridge == device:

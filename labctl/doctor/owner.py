@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.paths import real
 from labctl.providers.docker_network import STATE_LABEL
 
@@ -15,7 +15,7 @@ FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
 LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
 
 
-def look_at_owner(context: Context, seen: Surroundings) -> Finding:
+def look_at_owner(context: Context, seen: Machine) -> Finding:
     """Return ok if no other lab, and nothing else, has the names of this lab's namespace or containers."""
     if context.isolated and not seen.may_isolate:
         return not_relevant("only root may look into the lab's runtime folder; see `isolation`")

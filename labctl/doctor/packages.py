@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import Version, version
 
 OS_RELEASE = Path("/etc/os-release")
@@ -98,7 +98,7 @@ class Installation:
     """Whether apt brings all of them by itself."""
 
 
-def installation(programs: Sequence[str], seen: Surroundings) -> Installation:
+def installation(programs: Sequence[str], seen: Machine) -> Installation:
     """Return how these programs are brought to this machine."""
     if seen.has("apt-get"):
         return _by_apt(programs, seen)
@@ -110,12 +110,12 @@ def installation(programs: Sequence[str], seen: Surroundings) -> Installation:
     return _by_another(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], seen)
 
 
-def apt_has_lists(seen: Surroundings) -> bool:
+def apt_has_lists(seen: Machine) -> bool:
     """Return whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
     return any("_Packages" in name for name in seen.names(APT_LISTS))
 
 
-def _by_apt(programs: Sequence[str], seen: Surroundings) -> Installation:
+def _by_apt(programs: Sequence[str], seen: Machine) -> Installation:
     sudo, release = _sudo(seen), _release(seen)
     words = [word for program in programs for word in APT[program].split()]
     wanted = {word.removesuffix(OPTIONAL): word.endswith(OPTIONAL) for word in words}
@@ -131,7 +131,7 @@ def _by_apt(programs: Sequence[str], seen: Surroundings) -> Installation:
     return Installation(tuple(packages), tuple(lines), by_apt=not unknown)
 
 
-def _known_to_apt(names: Iterable[str], seen: Surroundings, release: Mapping[str, str]) -> frozenset[str]:
+def _known_to_apt(names: Iterable[str], seen: Machine, release: Mapping[str, str]) -> frozenset[str]:
     """Return those packages that apt could fetch; what is known of the release where apt has no lists yet."""
     if apt_has_lists(seen):
         said = seen.run("apt-cache", "madison", *sorted(names))
@@ -155,7 +155,7 @@ def _hashicorp_by_apt(release: Mapping[str, str], sudo: str) -> list[str]:
     ]
 
 
-def _by_another(programs: Sequence[str], system: System, seen: Surroundings) -> Installation:
+def _by_another(programs: Sequence[str], system: System, seen: Machine) -> Installation:
     sudo = _sudo(seen)
     brought = {program: system.packages.get(program, APT[program]).split() for program in programs}
     packages = sorted({package for each in brought.values() for package in each})
@@ -166,11 +166,11 @@ def _by_another(programs: Sequence[str], system: System, seen: Surroundings) -> 
     return Installation(tuple(packages), tuple(lines), tuple(name for name, each in brought.items() if not each))
 
 
-def _sudo(seen: Surroundings) -> str:
+def _sudo(seen: Machine) -> str:
     return "" if seen.is_root else "sudo "
 
 
-def _release(seen: Surroundings) -> dict[str, str]:
+def _release(seen: Machine) -> dict[str, str]:
     """Return what the distribution calls itself."""
     pairs = re.findall(r"^([A-Z_]+)=(.*)$", seen.read(OS_RELEASE) or "", re.MULTILINE)
     return {key: value.strip().strip("\"'") for key, value in pairs}

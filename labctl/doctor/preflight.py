@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from labctl.context import Context
 from labctl.doctor import CHECKS, Examined, State, examine, packages
 from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.process import check, run
 from labctl.model.errors import MissingError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 
 __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
 
@@ -20,15 +20,15 @@ DPKG_LOCK_SECONDS = 60
 """How long apt waits for another apt, such as the one that runs after boot."""
 
 
-def require_machine(context: Context, say: Say) -> bool:
+def require_machine(context: Context, report: Progress) -> bool:
     """The machine can run the lab; True if a tool was installed, which is done only with leave and through apt.
 
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.
     """
-    seen = Surroundings()
-    installed = context.may_install and _install(needed(context), seen, say)
-    checks = [check for check in CHECKS if check.stops_up and not (check.id in SLOW and context.has_bundle)]
+    seen = Machine()
+    installed = context.may_install and _install(needed(context), seen, report)
+    checks = [check for check in CHECKS if check.blocks_up and not (check.id in SLOW and context.has_bundle)]
     problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)
@@ -38,15 +38,15 @@ def require_machine(context: Context, say: Say) -> bool:
 def require_hostnames(context: Context) -> None:
     """Return if no other lab has a hostname of this one. Raises MissingError `hostname-taken`."""
     checks = [check for check in CHECKS if check.id == "hosts-other-labs"]
-    problems = [each for each in examine(context, Surroundings(), checks) if each.finding.state is State.BROKEN]
+    problems = [each for each in examine(context, Machine(), checks) if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)
 
 
-def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
+def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> bool:
     """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
-    seen = Surroundings()
-    installed = may_install and _install(programs, seen, say)
+    seen = Machine()
+    installed = may_install and _install(programs, seen, report)
     finding = absence(programs, seen)
     if finding.state is State.BROKEN:
         raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
@@ -55,14 +55,14 @@ def require(programs: Sequence[str], *, may_install: bool, say: Say) -> bool:
 
 def may_isolate() -> bool:
     """Whether the user can have a lab with a network and an Engine of its own."""
-    return Surroundings().may_isolate
+    return Machine().may_isolate
 
 
 def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     if len(problems) == 1:
         (problem,) = problems
         found = problem.finding
-        return MissingError(found.seen, id=found.cause or problem.check.stops_up, hint=found.fix)
+        return MissingError(found.seen, id=found.cause or problem.check.blocks_up, hint=found.fix)
     lines = [
         f"\n  {each.finding.seen}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
         for each in problems
@@ -74,7 +74,7 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     )
 
 
-def _install(programs: Sequence[str], seen: Surroundings, say: Say) -> bool:
+def _install(programs: Sequence[str], seen: Machine, report: Progress) -> bool:
     """Install what brings the programs that are missing, where apt has all of it and this is root."""
     absent = missing(programs, seen)
     if not absent or not seen.has("apt-get") or not seen.is_root:
@@ -87,7 +87,7 @@ def _install(programs: Sequence[str], seen: Surroundings, say: Say) -> bool:
     found = packages.installation(absent, seen)
     if not found.by_apt:
         return False
-    say(f"installing {' '.join(found.packages)}")
+    report(f"installing {' '.join(found.packages)}")
     hint = "" if update.code == 0 else "`apt-get update` failed as well: " + " ".join(update.last_lines[-1:])
     check([*apt, "install", "-y", "--no-install-recommends", *found.packages], env=quiet, error=MissingError, hint=hint)
     return True

@@ -9,13 +9,13 @@ from urllib.parse import urlsplit
 from labctl.bundle.build.index_settings import index_settings
 from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 
 MODULE_PROXY = "https://proxy.golang.org"
 """What a Go asks that is fetched with the bundle and told nothing else."""
 
 
-def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
+def look_at_registries(_context: Context, seen: Machine) -> Finding:
     """One registry of each kind answers. Each is asked for a few seconds at most."""
     urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(seen))}
     if not urls:
@@ -31,17 +31,17 @@ def look_at_registries(_context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def _go(seen: Surroundings) -> str:
+def _go(seen: Machine) -> str:
     said = seen.run("go", "env", "GOPROXY")
     return _first_url(said.out if said is not None else seen.environment.get("GOPROXY", MODULE_PROXY))
 
 
-def _pip(seen: Surroundings) -> str:
+def _pip(seen: Machine) -> str:
     indexes = index_settings(seen.environment, seen.read).indexes
     return _first_url(indexes[0]) if indexes else ""
 
 
-def _apt(seen: Surroundings) -> str:
+def _apt(seen: Machine) -> str:
     said = seen.run("apt-get", "indextargets", "--format", "$(SITE)")
     return _first_url(said.out) if said is not None else ""
 
@@ -51,7 +51,7 @@ def _first_url(text: str) -> str:
     return found[0] if found else ""
 
 
-_REGISTRIES: dict[str, Callable[[Surroundings], str]] = {
+_REGISTRIES: dict[str, Callable[[Machine], str]] = {
     "Go modules": _go,
     "Python packages": _pip,
     "Debian packages": _apt,

@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 
 IP_ROUTES = ("ip", "-j", "-4", "route", "show", "table", "all")
@@ -47,7 +47,7 @@ class Route:
         return self.kind in REJECTING
 
 
-def routes(seen: Surroundings) -> tuple[Route, ...] | None:
+def routes(seen: Machine) -> tuple[Route, ...] | None:
     """Return the routes of all tables, or of the main one where there is no `ip`; None where nobody tells."""
     said = seen.run(*IP_ROUTES)
     if said is not None and said.code == 0 and (listed := document(said.out, list)):
@@ -56,7 +56,7 @@ def routes(seen: Surroundings) -> tuple[Route, ...] | None:
     return None if text is None else tuple(_of_kernel(text))
 
 
-def rules(seen: Surroundings) -> Sequence[Mapping[str, Any]]:
+def rules(seen: Machine) -> Sequence[Mapping[str, Any]]:
     """Return the rules that choose a table, in their order."""
     said = seen.run(*IP_RULES)
     listed: list[Mapping[str, Any]] = document(said.out, list) if said is not None and said.code == 0 else []

@@ -10,7 +10,7 @@ from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.engines import engine_version
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.packages import Installation, installation
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.parsing import dotted, last, version
 
 FOR_NODES = ("vagrant", "docker", "ssh")
@@ -31,13 +31,13 @@ def needed(context: Context) -> tuple[str, ...]:
     )
 
 
-def missing(programs: Sequence[str], seen: Surroundings) -> tuple[str, ...]:
+def missing(programs: Sequence[str], seen: Machine) -> tuple[str, ...]:
     """Return those of the programs and files that are not on this machine, and what they start where this is no root."""
     companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not seen.is_root]
     return tuple(each for each in (*programs, *companions) if not _is_there(each, seen))
 
 
-def absence(programs: Sequence[str], seen: Surroundings) -> Finding:
+def absence(programs: Sequence[str], seen: Machine) -> Finding:
     """Return whether the programs are there; where one is not, the commands that bring all that are missing."""
     absent = missing(programs, seen)
     if not absent:
@@ -45,12 +45,12 @@ def absence(programs: Sequence[str], seen: Surroundings) -> Finding:
     return broken(f"not on this machine: {', '.join(absent)}", _cure(installation(absent, seen)))
 
 
-def look_at_tools(context: Context, seen: Surroundings) -> Finding:
+def look_at_tools(context: Context, seen: Machine) -> Finding:
     """Every program that `up` starts is on PATH."""
     return absence(needed(context), seen)
 
 
-def look_at_provider(context: Context, _seen: Surroundings) -> Finding:
+def look_at_provider(context: Context, _seen: Machine) -> Finding:
     """Nodes of this provider can be booted."""
     if context.lab.provider in CONTAINERS:
         return ok("nodes are containers that boot systemd")
@@ -60,7 +60,7 @@ def look_at_provider(context: Context, _seen: Surroundings) -> Finding:
     )
 
 
-def look_at_vagrant(context: Context, seen: Surroundings) -> Finding:
+def look_at_vagrant(context: Context, seen: Machine) -> Finding:
     """Check that Vagrant starts and tells its version."""
     said = seen.run("vagrant", "--version")
     if said is None:
@@ -72,7 +72,7 @@ def look_at_vagrant(context: Context, seen: Surroundings) -> Finding:
     return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
 
 
-def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
+def look_at_rights_to_isolate(_context: Context, seen: Machine) -> Finding:
     """The user may make network namespaces."""
     if seen.may_isolate:
         return ok("root on Linux")
@@ -82,7 +82,7 @@ def look_at_rights_to_isolate(_context: Context, seen: Surroundings) -> Finding:
     )
 
 
-def _is_there(program: str, seen: Surroundings) -> bool:
+def _is_there(program: str, seen: Machine) -> bool:
     file = FILES.get(program)
     return seen.has(program) if file is None else file.name in seen.names(file.parent)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
-from labctl.host.machine import Surroundings
+from labctl.host.machine import Machine
 from labctl.host.tool_environment import TOOLS
 
 PREFIXES = ("DOCKER_", "VAGRANT_", "BUILDKIT_")
 FOLLOWED = ("LABCTL_", "XDG_STATE_HOME", "XDG_CACHE_HOME")
 
 
-def look_at_environment(context: Context, seen: Surroundings) -> Finding:
+def look_at_environment(context: Context, seen: Machine) -> Finding:
     """Check that no variable selects another Docker Engine than this machine's own."""
     names = sorted(name for name, value in seen.environment.items() if value)
     engine = [name for name in names if name in TOOLS["docker"]]

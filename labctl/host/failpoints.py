@@ -12,7 +12,7 @@ _POINT, _, _COUNT = os.environ.get(VARIABLE, "").partition(":")
 _left = int(_COUNT or 1)
 
 
-def reached(point: str) -> None:
+def failpoint(point: str) -> None:
     """Return; or, at the point that LABCTL_FAULT names, end this process as SIGKILL does: nothing of it runs any more."""
     global _left  # noqa: PLW0603 - how often is a property of the process
     if point == _POINT:

@@ -8,7 +8,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 
 _RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
 """A bind mount, a folder we may not write in, an owner we may not give: the file itself may still be writable."""
@@ -39,7 +39,7 @@ def _replace(path: Path, content: bytes, fault: str) -> None:
             file.write(content)
             file.flush()
             os.fsync(descriptor)
-        reached(fault)
+        failpoint(fault)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

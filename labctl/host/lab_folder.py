@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Collection
 from pathlib import Path
 
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 
 RECORD = "lab.json"
 LOCK = "lock"
@@ -44,5 +44,5 @@ def empty(folder: Path, keep: Collection[str] = ()) -> None:
     """Remove everything but what is to be kept. The record goes last, or a cut-off run could not be repeated."""
     for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
         if path.name not in keep:
-            reached("remove")
+            failpoint("remove")
             shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()

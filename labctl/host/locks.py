@@ -15,21 +15,21 @@ from typing import BinaryIO, Literal
 from labctl.host.paths import PRIVATE
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, NotReadyError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 
 INTERVAL = 0.1
 
 
 @contextmanager
-def alone(path: Path, say: Say, *, timeout: float) -> Iterator[BinaryIO]:
+def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
     """Hold an exclusive lock on the file, which is made where it is missing; wait for the current holder.
 
-    Whoever holds it is named to `say` and waited for. A program that is started with the file's descriptor holds the
+    Whoever holds it is named to `report` and waited for. A program that is started with the file's descriptor holds the
     lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,
     after `timeout` seconds, and MissingError `lock-not-usable`.
     """
     try:
-        file = until(partial(_claim, path, say), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
+        file = until(partial(_claim, path, report), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
     except NotReadyError as error:
         raise NotReadyError(
             error.message, id="locked", hint="Wait for that process, or end it; then try again."
@@ -59,12 +59,12 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pendin
         return file
 
 
-def _claim(path: Path, say: Say) -> BinaryIO | Pending:
+def _claim(path: Path, report: Progress) -> BinaryIO | Pending:
     path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
     file = try_lock(path, "a+b")
     if isinstance(file, Pending):
         holder = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
-        say(f"waiting for {holder or 'another process'}")
+        report(f"waiting for {holder or 'another process'}")
         return Pending(f"held by {holder or 'another process'}")
     file.truncate(0)
     file.write(f"`{shlex.join(['labctl', *sys.argv[1:]])}` (pid {os.getpid()})".encode())

@@ -30,7 +30,7 @@ DISCARD = 9
 """A port that nobody serves: it is the question before the datagram that matters."""
 
 
-class Surroundings:
+class Machine:
     """The machine as it is now. What is not there is None or empty, and never an error."""
 
     @property

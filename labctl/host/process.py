@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from labctl.host import known_failures, log
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 from labctl.host.tool_environment import environment
 from labctl.model.errors import LabError, ProviderError
 
@@ -172,7 +172,7 @@ def _started(
         with child:
             try:  # from here on: a terminal's interrupt does not reach the program, which has a group of its own
                 log.write(child.pid, f"$ {_shown(args)}")
-                reached(f"run.{Path(args[0]).name}")
+                failpoint(f"run.{Path(args[0]).name}")
                 yield child
             except KeyboardInterrupt:
                 _interrupt(child)

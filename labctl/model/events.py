@@ -39,5 +39,5 @@ class Event:
 
 
 Emit = Callable[[Event], None]
-Say = Callable[[str], None]
+Progress = Callable[[str], None]
 """How code below the plan reports progress: a line of text about the step that runs now."""

@@ -12,23 +12,23 @@ Taken = Mapping[AddressPool, str]
 """Ranges that are not free, each with who takes it."""
 
 
-def usual(network: IPv4Network) -> AddressPool:
+def default_pool(network: IPv4Network) -> AddressPool:
     """The range that a pool has if nothing else is said: .100 to .110, which small networks do not have."""
     return AddressPool(network.network_address + 100, network.network_address + 110)
 
 
-def one(address: IPv4Address) -> AddressPool:
+def single(address: IPv4Address) -> AddressPool:
     """The range of a single address."""
     return AddressPool(address, address)
 
 
-def fixed(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
+def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
     """What the lab itself takes, with these nodes."""
     return {
-        one(lab.network.network_address): "the network address",
-        one(lab.gateway): "the gateway",
-        **{one(node.address): f"node {node.name}" for node in nodes},
-        one(lab.network.broadcast_address): "the broadcast address",
+        single(lab.network.network_address): "the network address",
+        single(lab.gateway): "the gateway",
+        **{single(node.address): f"node {node.name}" for node in nodes},
+        single(lab.network.broadcast_address): "the broadcast address",
     }
 
 
@@ -47,14 +47,14 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
     Addresses of workers that the lab does not have yet stay free as long as there is another choice.
     Raises MissingError `no-free-pool`.
     """
-    preferred = usual(lab.network)
-    obstacles = ", ".join(conflicts(preferred, {**fixed(lab, lab.nodes), **taken}))
+    preferred = default_pool(lab.network)
+    obstacles = ", ".join(conflicts(preferred, {**reserved(lab, lab.nodes), **taken}))
     if preferred.last not in lab.network:
         obstacles = f"which {lab.network} does not have"
     if not obstacles:
         return preferred, f"{preferred} is free"
     for nodes in (lab.possible_nodes, lab.nodes):
-        if free := _gaps(lab.network, {**fixed(lab, nodes), **taken}):
+        if free := _gaps(lab.network, {**reserved(lab, nodes), **taken}):
             largest = max(free, key=len)
             return largest, f"{largest} is the largest free range; {preferred} is not free: {obstacles}"
     raise MissingError(

@@ -11,7 +11,7 @@ from labctl.host.known_failures import recognised
 from labctl.host.process import run
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 from labctl.model.errors import NotReadyError, ProviderError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import Node
 
 API_SECONDS = 180.0
@@ -31,7 +31,7 @@ SILENT = (
 )
 
 
-def await_nodes(context: Context, say: Say) -> None:
+def await_nodes(context: Context, report: Progress) -> None:
     """Return once the API answers, every node is Ready, and what is said of its pods is from after its start.
 
     Raises ProviderError `node-exited` as soon as a node does not run any more, NotReadyError `node-not-assembled` as
@@ -43,7 +43,7 @@ def await_nodes(context: Context, say: Say) -> None:
         reasons = state.unready_nodes(context.cluster, context.lab)
         return next((node for node in context.lab.nodes if node.name in reasons), control_plane)
 
-    say("waiting for the Kubernetes API")
+    report("waiting for the Kubernetes API")
     has_assembled = seldom(partial(_has_assembled, context, control_plane), LOOK_SECONDS)
     _await(
         context,
@@ -52,7 +52,7 @@ def await_nodes(context: Context, say: Say) -> None:
         API_SECONDS,
         lambda: control_plane,
     )
-    _await(context, partial(_nodes_ready, context, say), "the cluster", NODES_SECONDS, unready_node)
+    _await(context, partial(_nodes_ready, context, report), "the cluster", NODES_SECONDS, unready_node)
 
 
 def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
@@ -117,13 +117,13 @@ def _refuse_to_wait(context: Context) -> None:
         )
 
 
-def _nodes_ready(context: Context, say: Say) -> Pending | None:
+def _nodes_ready(context: Context, report: Progress) -> Pending | None:
     reasons = pending_while_unready(lambda: state.unready_nodes(context.cluster, context.lab))
     if isinstance(reasons, Pending):
         return reasons
     if not reasons:
         return pending_while_unready(partial(_reported, context))
-    say(f"waiting for {', '.join(reasons)}")
+    report(f"waiting for {', '.join(reasons)}")
     return Pending("; ".join(f"{name}: {reason}" for name, reason in reasons.items()))
 
 

@@ -10,12 +10,12 @@ from labctl.context import Context
 from labctl.host import hosts_entry, lab_folder
 from labctl.host.wait import Pending
 from labctl.model.errors import NotReadyError
-from labctl.model.events import NO_HOSTS, HostsEntry, Say
+from labctl.model.events import NO_HOSTS, HostsEntry, Progress
 from labctl.plans import teardown
 from labctl.plans.plan import Outcome
 
 
-def sync_hosts(context: Context, _say: Say) -> Outcome:
+def sync_hosts(context: Context, _say: Progress) -> Outcome:
     """Write the live address of every hostname into the hosts file; leave it to the user where that takes more rights."""
     try:
         return write_hosts(context)

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 from labctl.model.errors import UsageError
-from labctl.model.events import Emit, Event, HostsEntry, Say
+from labctl.model.events import Emit, Event, HostsEntry, Progress
 
 C = TypeVar("C")
 
@@ -32,7 +32,7 @@ class Step(Generic[C]):
     name: str
     does: str
     """What it does, for people who ask before they let it."""
-    run: Callable[[C, Say], Outcome]
+    run: Callable[[C, Progress], Outcome]
     inside: bool = True
     """Whether it happens in the lab's network; before that there may be none."""
     ask: Callable[[C], None] | None = None
@@ -49,10 +49,10 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
     """
     changed = False
     for step in plan:
-        with _told(step.name, emit, clock) as started:
-            reached(f"{step.name}.begin")
-            outcome = step.run(context, Progress(step.name, emit))
-            reached(f"{step.name}.end")
+        with _reporting(step.name, emit, clock) as started:
+            failpoint(f"{step.name}.begin")
+            outcome = step.run(context, StepProgress(step.name, emit))
+            failpoint(f"{step.name}.end")
             emit(Event(step.name, "done", outcome.text, outcome.changed, clock() - started, outcome.hosts))
         changed = changed or outcome.changed
     return changed
@@ -78,7 +78,7 @@ def described(plan: Plan[C]) -> list[dict[str, str]]:
     return [{"step": step.name, "does": step.does} for step in plan]
 
 
-class Progress:
+class StepProgress:
     """What a step says while it runs, once: steps that wait say the same at every look."""
 
     def __init__(self, step: str, emit: Emit) -> None:
@@ -90,12 +90,12 @@ class Progress:
         """Tell of the text, unless it is the last one again."""
         if text != self._last:
             self._emit(Event(self._step, "progress", text))
-            reached(f"{self._step}.progress")
+            failpoint(f"{self._step}.progress")
         self._last = text
 
 
 @contextmanager
-def _told(step: str, emit: Emit, clock: Callable[[], float]) -> Iterator[float]:
+def _reporting(step: str, emit: Emit, clock: Callable[[], float]) -> Iterator[float]:
     emit(Event(step, "started"))
     started = clock()
     try:

@@ -9,13 +9,13 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.host import hosts_entry, lab_folder
 from labctl.model.errors import HostsError
-from labctl.model.events import NO_HOSTS, HostsEntry, Say
+from labctl.model.events import NO_HOSTS, HostsEntry, Progress
 from labctl.plans.plan import Outcome
 
 MACHINES_HOSTS = Path("/etc/hosts")
 
 
-def halt_nodes(context: Context, say: Say, *, chosen: Collection[str] = (), power_cut: bool = False) -> Outcome:
+def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = (), hard_stop: bool = False) -> Outcome:
     """No node runs; or none of those chosen, if any are. Disks stay, and so does the lab's block in the hosts file.
 
     A power cut lets nothing that runs on a node end in good order.
@@ -24,12 +24,12 @@ def halt_nodes(context: Context, say: Say, *, chosen: Collection[str] = (), powe
         return Outcome(changed=False, text="the lab's Engine does not run")
     running = {name for name in context.provider.running() if name in chosen or not chosen}
     if running:
-        stop = context.provider.power_off if power_cut else context.provider.halt
-        stop(running, say)
+        stop = context.provider.power_off if hard_stop else context.provider.halt
+        stop(running, report)
     return Outcome(bool(running), f"{len(running)} nodes halted")
 
 
-def halt_isolation(context: Context, _say: Say) -> Outcome:
+def halt_isolation(context: Context, _say: Progress) -> Outcome:
     """Stop the Engine of an isolated lab, and keep its network."""
     if context.isolated and (owner := context.isolation.other_owner()):
         return Outcome(changed=False, text=f"nothing of it runs: the namespace belongs to the lab in {owner}")
@@ -46,7 +46,7 @@ def has_own_hosts(context: Context) -> bool:
     return context.isolated and os.path.realpath(context.lab.hosts_file) == os.path.realpath(MACHINES_HOSTS)
 
 
-def leave_hosts(context: Context, _say: Say) -> Outcome:
+def leave_hosts(context: Context, _say: Progress) -> Outcome:
     """Remove the lab's block from this machine's hosts file. Where that fails, the user learns what is left there.
 
     The /etc/hosts of an isolated lab goes with its namespace; another file is this machine's, as any lab's.
@@ -63,15 +63,15 @@ def leave_hosts(context: Context, _say: Say) -> Outcome:
     return Outcome(removed, hosts=HostsEntry("written") if removed else NO_HOSTS)
 
 
-def remove_nodes(context: Context, say: Say) -> Outcome:
+def remove_nodes(context: Context, report: Progress) -> Outcome:
     """Remove the lab's nodes, volumes and network. Those of an isolated lab go with its Engine, in any state of it."""
     if context.isolated:
         return Outcome(changed=False, text="they go with the lab's own Engine")
-    removed = context.provider.destroy(say)
+    removed = context.provider.destroy(report)
     return Outcome(removed.changed, removed.left)
 
 
-def remove_isolation(context: Context, _say: Say) -> Outcome:
+def remove_isolation(context: Context, _say: Progress) -> Outcome:
     """Remove the namespace, processes, interfaces and rules of the lab; those of another lab of its name stay."""
     if not context.isolated:
         return Outcome(changed=False)
@@ -80,13 +80,13 @@ def remove_isolation(context: Context, _say: Say) -> Outcome:
     return Outcome(context.isolation.remove())
 
 
-def remove_state(context: Context, _say: Say) -> Outcome:
+def remove_state(context: Context, _say: Progress) -> Outcome:
     """The lab's folder holds its log and the copy of the hosts file, or is gone where there is neither."""
     lab_folder.empty(context.folder, lab_folder.KEPT)
     return Outcome(changed=True)
 
 
-def remove_folder(context: Context, _say: Say) -> Outcome:
+def remove_folder(context: Context, _say: Progress) -> Outcome:
     """The lab's folder is gone, log and all."""
     lab_folder.empty(context.folder)
     context.folder.rmdir()

@@ -16,7 +16,7 @@ from labctl.doctor import preflight
 from labctl.host import lab_folder
 from labctl.host.caller import caller
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import App, Node
 from labctl.plans import assembly, teardown
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
@@ -51,19 +51,19 @@ def up(*, isolated: bool) -> Plan[Context]:
     )
 
 
-def halt(*, power_cut: bool = False) -> Plan[Context]:
+def halt(*, hard_stop: bool = False) -> Plan[Context]:
     """How a lab gives back processors and memory, and keeps everything else."""
-    halt_nodes = partial(teardown.halt_nodes, power_cut=power_cut)
+    halt_nodes = partial(teardown.halt_nodes, hard_stop=hard_stop)
     return (
         Step("nodes", "runs `vagrant halt`", halt_nodes, inside=False),
         Step("isolation", "stops the lab's own Engine", teardown.halt_isolation, inside=False),
     )
 
 
-def halt_some(nodes: Iterable[Node], *, power_cut: bool) -> Plan[Context]:
+def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
     """How some nodes stop while the lab goes on without them."""
     chosen = frozenset(node.name for node in nodes)
-    halt_nodes = partial(teardown.halt_nodes, chosen=chosen, power_cut=power_cut)
+    halt_nodes = partial(teardown.halt_nodes, chosen=chosen, hard_stop=hard_stop)
     return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
 
 
@@ -88,77 +88,77 @@ def destroy(*, purge: bool) -> Plan[Context]:
     )
 
 
-def check_machine(context: Context, say: Say) -> Outcome:
+def check_machine(context: Context, report: Progress) -> Outcome:
     """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
     made = saved_lab.read(context.folder)
     if made is not None:
-        saved_lab.refuse_differences(made, saved_lab.Record(context.lab, context.isolated, context.bundle_folder))
+        saved_lab.refuse_differences(made, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
-    installed = preflight.require_machine(context, say)
+    installed = preflight.require_machine(context, report)
     return Outcome(installed, "; ".join(filter(None, (context.pool_reason, without_sudo))))
 
 
-def choose_bundle(context: Context, say: Say) -> Outcome:
+def choose_bundle(context: Context, report: Progress) -> Outcome:
     """The bundle is there, and every file of it was checked by its checksum before its first use."""
     context.require_carried()
     made = not context.has_bundle
     if made:
-        build(context.cache, say)
-    checked = bundle.verify_once(context.bundle, context.cache, say)
+        build(context.cache, report)
+    checked = bundle.verify_once(context.bundle, context.cache, report)
     return Outcome(made, context.bundle.id + (", checksums verified" if checked else ""))
 
 
-def build_bundle(context: Context, say: Say) -> Outcome:
+def build_bundle(context: Context, report: Progress) -> Outcome:
     """The bundle that this labctl makes is complete in the cache."""
-    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, say=say)
+    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     was_there = context.has_bundle
-    return Outcome(not was_there, build(context.cache, say).id)
+    return Outcome(not was_there, build(context.cache, report).id)
 
 
-def isolate(context: Context, _say: Say) -> Outcome:
+def isolate(context: Context, _say: Progress) -> Outcome:
     """The lab's namespace and its Engine run."""
     if saved_lab.read(context.folder) is None:
         # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
-        saved_lab.write(context.folder, saved_lab.Record(context.lab, context.isolated))
+        saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated))
     isolation = context.isolation
     return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
 
 
-def render(context: Context, _say: Say) -> Outcome:
+def render(context: Context, _say: Progress) -> Outcome:
     """Every file of the lab is in its folder, and what it is made from is on record."""
     from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
 
     context.require_carried()
-    recorded = saved_lab.write(context.folder, saved_lab.Record(context.lab, context.isolated, context.bundle.folder))
+    recorded = saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)
     return Outcome(recorded or written, str(context.folder))
 
 
-def boot(context: Context, say: Say) -> Outcome:
+def boot(context: Context, report: Progress) -> Outcome:
     """Every node runs."""
     running = context.provider.running()
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
-        context.provider.take_system(context.node_image, context.bundle.path(NODE_SYSTEM), say)
-        context.provider.up(absent, say)
+        context.provider.load_node_image(context.node_image, context.bundle.path(NODE_SYSTEM), report)
+        context.provider.up(absent, report)
     return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
 
 
-def await_cluster(context: Context, say: Say) -> Outcome:
+def await_cluster(context: Context, report: Progress) -> Outcome:
     """The API answers, every node is Ready, and the control plane is marked as one."""
-    assembly.await_nodes(context, say)
-    marked = _apply(context, say, "control-plane.yaml")
+    assembly.await_nodes(context, report)
+    marked = _apply(context, report, "control-plane.yaml")
     return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
 
 
-def apply_metallb(context: Context, say: Say) -> Outcome:
+def apply_metallb(context: Context, report: Progress) -> Outcome:
     """MetalLB is applied, and has taken the lab's pool."""
-    started = [each["metadata"]["name"] for each in context.cluster.list("v1", "Pod", METALLB[0], METALLBS)]
-    changed = _apply(context, say, "metallb.yaml") + _apply(context, say, "memberlist.yaml")
-    _restart_without_rights(context, say, changed, METALLB[0], started)
+    started = [each["metadata"]["name"] for each in context.cluster.find("v1", "Pod", METALLB[0], METALLBS)]
+    changed = _apply(context, report, "metallb.yaml") + _apply(context, report, "memberlist.yaml")
+    _restart_without_rights(context, report, changed, METALLB[0], started)
     pool = _manifest(context, "pool.yaml")
-    say("waiting until MetalLB's webhook answers")
+    report("waiting until MetalLB's webhook answers")
     # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
     accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
     until(
@@ -167,26 +167,26 @@ def apply_metallb(context: Context, say: Say) -> Outcome:
         timeout=READY_SECONDS,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
     )
-    changed += _apply(context, say, "pool.yaml")
+    changed += _apply(context, report, "pool.yaml")
     return Outcome(bool(changed), f"pool {context.lab.pool}")
 
 
-def apply_ingress(context: Context, say: Say) -> Outcome:
+def apply_ingress(context: Context, report: Progress) -> Outcome:
     """The ingress controller is applied, and its Service has an address of the pool."""
     controller, cluster = context.controller, context.cluster
-    if controller.notice:
-        say(controller.notice)
+    if controller.deprecation:
+        report(controller.deprecation)
     removed = [
         name
-        for api_version, kind, name in controller.obstacles
+        for api_version, kind, name in controller.conflicting_objects
         if (found := cluster.get(api_version, kind, name)) and apps.is_labctls(found)
         if cluster.delete(api_version, kind, name)
     ]
     if removed:
-        say(f"removed {', '.join(removed)}")
+        report(f"removed {', '.join(removed)}")
     waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
-    changed = _apply(context, say, "ingress.yaml")
-    _restart_without_rights(context, say, changed, controller.namespace, waiting)
+    changed = _apply(context, report, "ingress.yaml")
+    _restart_without_rights(context, report, changed, controller.namespace, waiting)
     address = until(
         _or_why(context, partial(given_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
@@ -196,51 +196,51 @@ def apply_ingress(context: Context, say: Say) -> Outcome:
     return Outcome(bool(changed or removed), f"{controller.name} at {address}")
 
 
-def apply_apps(context: Context, say: Say) -> Outcome:
+def apply_apps(context: Context, report: Progress) -> Outcome:
     """Every app is applied and spread over the nodes, and those that the configuration no longer has are gone."""
     changed: list[str] = []
     controller = context.controller.namespace, context.controller.deployment
     for app in context.lab.apps:
-        say(f"applying {app.name}")
+        report(f"applying {app.name}")
         # An ingress controller's webhook refuses Ingresses until its pod serves it.
-        applied = partial(_apply_app, context, say, app)
+        applied = partial(_apply_app, context, report, app)
         changed += until(
             _or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=READY_SECONDS,
         )
     if removed := apps.remove_others(context.cluster, context.lab):
-        say(f"removed {', '.join(removed)}")
+        report(f"removed {', '.join(removed)}")
     moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
     if moved:
-        say(f"moving {', '.join(moved)} to nodes that have fewer")
+        report(f"moving {', '.join(moved)} to nodes that have fewer")
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
 def _restart_without_rights(
-    context: Context, say: Say, changed: Iterable[str], namespace: str, pods: Iterable[str]
+    context: Context, report: Progress, changed: Iterable[str], namespace: str, pods: Iterable[str]
 ) -> None:
     """Restart pods that may have started without the rights that they have been given back now."""
     if RIGHTS & {name.split()[0] for name in changed}:
         restarted = [pod for pod in pods if context.cluster.delete("v1", "Pod", pod, namespace)]
         if restarted:
-            say(f"restarting {', '.join(restarted)}, which may have started without their rights")
+            report(f"restarting {', '.join(restarted)}, which may have started without their rights")
 
 
-def _apply_app(context: Context, say: Say, app: App) -> list[str]:
+def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
     file = f"app-{app.name}.yaml"
     apps.refuse_others(context.cluster, _manifest(context, file))
-    return _apply(context, say, file)
+    return _apply(context, report, file)
 
 
 def _manifest(context: Context, name: str) -> list[dict[str, Any]]:
     return documents((context.folder / lab_folder.MANIFESTS / name).read_text(encoding="utf-8"))
 
 
-def _apply(context: Context, say: Say, name: str) -> list[str]:
+def _apply(context: Context, report: Progress, name: str) -> list[str]:
     changed = context.cluster.apply(_manifest(context, name))
     if changed:
-        say(f"applied {', '.join(changed)}")
+        report(f"applied {', '.join(changed)}")
     return changed
 
 

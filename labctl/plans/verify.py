@@ -11,7 +11,7 @@ from labctl.cluster import state
 from labctl.context import Context
 from labctl.host.wait import Pending, pending_while_unready, until
 from labctl.model.errors import NotReadyError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import App
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans.plan import Outcome
@@ -19,18 +19,18 @@ from labctl.plans.plan import Outcome
 READY_SECONDS = 120.0
 
 
-def verify(context: Context, say: Say) -> Outcome:
+def verify(context: Context, report: Progress) -> Outcome:
     """Wait until every app that is meant to have pods answers by name."""
-    late = _await_rollouts(context, say)
+    late = _await_rollouts(context, report)
     asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
-    reports = {app: _reached(context, app, say, late) for app in asked}
-    is_named = all(trace.broken_hop(report) is None for report in reports.values())
+    reports = {app: _reached(context, app, report, late) for app in asked}
+    is_named = all(trace.broken_hop(trace_report) is None for trace_report in reports.values())
     way = "by name" if is_named else "at the lab's address: this machine does not find their names"
     resting = [f"{app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero]
     doubts = [
         f"{app.url}: {trace.finding(hop)}"
-        for app, report in reports.items()
-        for hop in report["hops"]
+        for app, trace_report in reports.items()
+        for hop in trace_report["hops"]
         if hop["state"] == trace.WARNING
     ]
     text = f"{len(asked)} of {len(context.lab.apps)} apps answer {way}"
@@ -58,42 +58,42 @@ def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending
     return None if hop is None else _pending(hop)
 
 
-def _await_rollouts(context: Context, say: Say) -> dict[str, NotReadyError]:
+def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyError]:
     """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
     controller = context.controller
     deployments = [(controller.namespace, controller.deployment, False)]
     deployments += [("default", app.name, True) for app in context.lab.apps]
     late: dict[str, NotReadyError] = {}
     for namespace, name, is_app in deployments:
-        say(f"waiting for the pods of {name}")
+        report(f"waiting for the pods of {name}")
         ready = partial(rolled_out, context, namespace, name, is_app=is_app)
         try:
             until(ready, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
         except NotReadyError as error:
-            say(error.message)
+            report(error.message)
             late[name] = error
     return late
 
 
-def _reached(context: Context, app: App, say: Say, late: Mapping[str, NotReadyError]) -> TraceReport:
+def _reached(context: Context, app: App, report: Progress, late: Mapping[str, NotReadyError]) -> TraceReport:
     """Wait until a request reaches the app; return how it got there.
 
     Raises what is late where no request gets there, or only an earlier version answers: the pods know best why.
     """
-    say(f"asking for {app.url}")
+    report(f"asking for {app.url}")
     reason = late.get(app.name) or late.get(context.controller.deployment)
     if reason is None:
-        report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
+        trace_report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
     else:
         looked = _on_its_way(context, app)
         if isinstance(looked, Pending) or not _is_newest(context, app):
             raise reason
-        report = looked
-    for hop in report["hops"]:
+        trace_report = looked
+    for hop in trace_report["hops"]:
         if hop["cause"]:
-            say(f"{app.url}: {trace.finding(hop)}")
-    say(f"HTTP {report['hops'][-1]['evidence'].get('status')} from {app.url}")
-    return report
+            report(f"{app.url}: {trace.finding(hop)}")
+    report(f"HTTP {trace_report['hops'][-1]['evidence'].get('status')} from {app.url}")
+    return trace_report
 
 
 def _is_newest(context: Context, app: App) -> bool:
@@ -105,9 +105,9 @@ def _is_newest(context: Context, app: App) -> bool:
 
 def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
     """Return the trace of a request that reached the app, by name or, where the name is missing, at its address."""
-    report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
-    hop = trace.broken_hop(report, trace.MISSING_NAME)
-    return report if hop is None else _pending(hop)
+    trace_report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
+    hop = trace.broken_hop(trace_report, trace.MISSING_NAME)
+    return trace_report if hop is None else _pending(hop)
 
 
 def _pending(hop: HopReport) -> Pending:

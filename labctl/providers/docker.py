@@ -12,7 +12,7 @@ from labctl.host.paths import remove_tree
 from labctl.host.process import LAST_LINES, Finished, check, failure, run, stream
 from labctl.host.wait import Pending, until
 from labctl.model.errors import NotReadyError, ProviderError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
 from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
@@ -70,40 +70,40 @@ class DockerProvider(VagrantProvider):
         """Return the names of the containers that run in the Engine, belong to this lab and have its network."""
         return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.network.name))
 
-    def take_system(self, image: str, system: Path, say: Say) -> None:
+    def load_node_image(self, image: str, system: Path, report: Progress) -> None:
         """Give the Engine the node's root filesystem, a tar archive, as an image of this name, unless it has it."""
-        with self._acting(say) as program:
+        with self._acting(report) as program:
             if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
                 return
-            say(f"giving Docker the node's system, {image}")
+            report(f"giving Docker the node's system, {image}")
             line = ["docker", "import", "--change", 'CMD ["/sbin/init"]', str(system), image]
             taken = stream(line, lambda _line: None, env=self.environment, keep_open=program.locks_held)
             if taken.code != 0:
                 error = ProviderError(f"Docker did not take {system} as {image}", id="tool-failed")
                 raise failure(error, taken.out)
 
-    def halt(self, names: Collection[str], say: Say) -> None:
+    def halt(self, names: Collection[str], report: Progress) -> None:
         """Stop the containers, all at once, in good order."""
-        with self._acting(say):
-            say(f"stopping {', '.join(sorted(names))}")
+        with self._acting(report):
+            report(f"stopping {', '.join(sorted(names))}")
             check(["docker", "stop", "-t", STOP_SECONDS, *sorted(names)], env=self.environment)
 
-    def power_off(self, names: Collection[str], say: Say) -> None:
+    def power_off(self, names: Collection[str], report: Progress) -> None:
         """Kill the containers, all at once."""
-        with self._acting(say):
-            say(f"cutting the power of {', '.join(sorted(names))}")
+        with self._acting(report):
+            report(f"cutting the power of {', '.join(sorted(names))}")
             check(["docker", "kill", *sorted(names)], env=self.environment)
 
-    def destroy(self, say: Say) -> Removed:
+    def destroy(self, report: Progress) -> Removed:
         """Remove the lab's containers and network, without the ten seconds that they would take to end in good order.
 
         Not by `vagrant destroy`: it removes other projects' networks, and needs a Vagrant that works.
         """
-        with self._acting(say):
+        with self._acting(report):
             containers = self._containers()
             old = {name for each in containers for name in each.old_networks}
             if containers:
-                say(f"removing {', '.join(sorted(each.name for each in containers))}")
+                report(f"removing {', '.join(sorted(each.name for each in containers))}")
                 if running := [each.id for each in containers if each.runs]:
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
                 self._remove([each.id for each in containers])

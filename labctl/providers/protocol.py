@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from labctl.host.process import LAST_LINES
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import Node
 
 ASSEMBLY = "labctl-node"
@@ -36,16 +36,16 @@ class Provider(Protocol):
     def running(self) -> frozenset[str]:
         """Return the names of the lab's nodes that run."""
 
-    def up(self, nodes: Sequence[Node], say: Say) -> None:
+    def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
 
-    def halt(self, names: Collection[str], say: Say) -> None:
+    def halt(self, names: Collection[str], report: Progress) -> None:
         """Stop the nodes of these names in good order; `up` starts them as they were."""
 
-    def power_off(self, names: Collection[str], say: Say) -> None:
+    def power_off(self, names: Collection[str], report: Progress) -> None:
         """Stop the nodes of these names as a power cut would; `up` starts them again."""
 
-    def destroy(self, say: Say) -> Removed:
+    def destroy(self, report: Progress) -> Removed:
         """Remove every node of the lab and what was made for them."""
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:

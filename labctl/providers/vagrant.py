@@ -13,7 +13,7 @@ import vagrant
 from labctl.host import lab_folder, locks, tool_environment
 from labctl.host.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
 from labctl.model.errors import ProviderError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
 
@@ -53,10 +53,10 @@ class VagrantProvider:
             raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
         return frozenset(machine.name for machine in machines if machine.state == "running")
 
-    def up(self, nodes: Sequence[Node], say: Say) -> None:
+    def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes; a passing failure is tried once more."""
         names = [node.name for node in nodes]
-        with self._acting(say) as program:
+        with self._acting(report) as program:
             self._clear(names)
             try:
                 program.up_all(names, self.hypervisor)
@@ -66,19 +66,19 @@ class VagrantProvider:
                 self._clear(names, is_taken=error.id == NAME_TAKEN)
                 program.up_all(names, self.hypervisor)
 
-    def halt(self, names: Collection[str], say: Say) -> None:
+    def halt(self, names: Collection[str], report: Progress) -> None:
         """Run `vagrant halt`: these nodes do not run, each keeps its disk."""
-        with self._acting(say) as program:
+        with self._acting(report) as program:
             program.halt_all(names)
 
-    def power_off(self, names: Collection[str], say: Say) -> None:
+    def power_off(self, names: Collection[str], report: Progress) -> None:
         """Run `vagrant halt --force`, which asks nothing of what runs on the nodes."""
-        with self._acting(say) as program:
+        with self._acting(report) as program:
             program.halt_all(names, "--force")
 
-    def destroy(self, say: Say) -> Removed:
+    def destroy(self, report: Progress) -> Removed:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
-        with self._acting(say) as program:
+        with self._acting(report) as program:
             made = any(self.folder.glob(".vagrant/machines/*/*/id"))
             if made:
                 program.destroy()
@@ -116,22 +116,22 @@ class VagrantProvider:
         """
 
     @contextmanager
-    def _acting(self, say: Say) -> Iterator[_Vagrant]:
+    def _acting(self, report: Progress) -> Iterator[_Vagrant]:
         """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
-        with locks.alone(self.folder / "vagrant.lock", say, timeout=BUSY_SECONDS) as lock:
-            yield _Vagrant(self.folder, self.environment, say, (lock.fileno(),))
+        with locks.alone(self.folder / "vagrant.lock", report, timeout=BUSY_SECONDS) as lock:
+            yield _Vagrant(self.folder, self.environment, report, (lock.fileno(),))
 
 
 class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     """python-vagrant, with all that Vagrant says kept: by itself it sends stderr, and so every reason, to null."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], say: Say, locks_held: tuple[int, ...] = ()
+        self, folder: Path, environment: Mapping[str, str], report: Progress, locks_held: tuple[int, ...] = ()
     ) -> None:
         # One machine after the other: the docker provider's parallel `up` fails more often than not.
         ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
         super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
-        self.say = say
+        self.report = report
         self.locks_held = locks_held
         """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
 
@@ -158,7 +158,7 @@ class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
 
     def _tell(self, line: str) -> None:
         if headline := HEADLINE.fullmatch(line):
-            self.say(f"{headline['machine']}: {headline['text']}")
+            self.report(f"{headline['machine']}: {headline['text']}")
 
 
 def journal(unit: str, lines: int) -> tuple[str, ...]:

@@ -23,14 +23,14 @@ class IngressController:
     """Upstream's file in the bundle; or else"""
     template: str = ""
     """labctl's own."""
-    notice: str = ""
+    deprecation: str = ""
     namespace: str = "ingress-nginx"
     service: str = "ingress-nginx-controller"
     deployment: str = "ingress-nginx-controller"
     ingress_class: str = "nginx"
-    settings: tuple[tuple[str, str], ...] = ()
+    configmap_data: tuple[tuple[str, str], ...] = ()
     """What upstream's ConfigMap of the Deployment's name says besides."""
-    obstacles: tuple[tuple[str, str, str], ...] = ()
+    conflicting_objects: tuple[tuple[str, str, str], ...] = ()
     """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
 
     @property
@@ -46,12 +46,12 @@ CONTROLLERS = (
         publish_argument="--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
         manifest="manifests/ingress-nginx-baremetal.yaml",
         # Where a pod takes no connection the next one is tried; by default that costs five seconds, three times.
-        settings=(
+        configmap_data=(
             ("proxy-connect-timeout", "1"),
             ("proxy-next-upstream-tries", "10"),
             ("proxy-next-upstream-timeout", "5"),
         ),
-        notice="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
+        deprecation="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
     ),
     IngressController(
         name="traefik",
@@ -59,7 +59,9 @@ CONTROLLERS = (
         publish_argument="--providers.kubernetesingressnginx.publishservice=ingress-nginx/ingress-nginx-controller",
         template="ingress/traefik.yaml.j2",
         # Fail-closed, and with ingress-nginx gone nothing answers it: no Ingress could be written any more.
-        obstacles=(("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission"),),
+        conflicting_objects=(
+            ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission"),
+        ),
     ),
 )
 
@@ -111,7 +113,7 @@ def _adapted(
             # address moves as soon as Kubernetes, or MetalLB itself, notices that a node is dead.
             adapted["spec"] |= {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
         case "ConfigMap", controller.deployment:
-            adapted["data"] = {**(adapted.get("data") or {}), **dict(controller.settings)}
+            adapted["data"] = {**(adapted.get("data") or {}), **dict(controller.configmap_data)}
         case "Deployment", controller.deployment:
             _spread(adapted["spec"], replicas)
             arguments = adapted["spec"]["template"]["spec"]["containers"][0]["args"]

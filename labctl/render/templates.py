@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from labctl.host.caller import give, make_folder
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -98,7 +98,7 @@ def _write(path: Path, content: bytes) -> bool:
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
-        reached("write")
+        failpoint("write")
         Path(temporary).replace(path)
         give(path)
     except OSError as error:

@@ -55,7 +55,7 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
     found = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
     if found is None:
         return []
-    return cluster.list("v1", "Pod", controller.namespace, selector_of(found["spec"]["selector"]["matchLabels"]))
+    return cluster.find("v1", "Pod", controller.namespace, selector_of(found["spec"]["selector"]["matchLabels"]))
 
 
 def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:
@@ -64,7 +64,7 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evi
     evidence: Evidence = {"namespace": namespace, "service": name, "endpoint_slices": [], "pods": []}
     if service["spec"].get("type") == EXTERNAL:
         return {**evidence, "external_name": service["spec"].get("externalName", "")}
-    slices = cluster.list(SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={name}")
+    slices = cluster.find(SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={name}")
     wanted = (port_of(service, port) or {}).get("name", "")
     pods = {
         address: _endpoint(endpoint, address, number)
@@ -86,7 +86,7 @@ def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | Non
 
 def service_with(cluster: Cluster, address: str) -> Backend | None:
     """Return the Service behind which an address is; None where there is none."""
-    for found in cluster.list(SLICE, "EndpointSlice"):
+    for found in cluster.find(SLICE, "EndpointSlice"):
         for endpoint in found.get("endpoints") or []:
             service = found["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
             if address in endpoint["addresses"] and service:

@@ -64,7 +64,7 @@ def _sentences(hop: HopReport) -> Sequence[str]:
 def seen(hop: HopReport) -> list[str]:
     """Return what was seen at a hop, in sentences; nothing where it was not looked at in full."""
     evidence = hop["evidence"]
-    return TOLD[hop["hop"]](evidence) if NEEDED[hop["hop"]] <= evidence.keys() else []
+    return SENTENCES[hop["hop"]](evidence) if NEEDED[hop["hop"]] <= evidence.keys() else []
 
 
 def _name(evidence: Evidence) -> list[str]:
@@ -179,7 +179,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "response": frozenset({"status", "way_back"}),
 }
 """What each hop's sentences are made of."""
-TOLD: Mapping[str, Callable[[Evidence], list[str]]] = {
+SENTENCES: Mapping[str, Callable[[Evidence], list[str]]] = {
     "name": _name,
     "address": _address,
     "node": _node,

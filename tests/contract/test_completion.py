@@ -41,7 +41,7 @@ def _bash(home: Path, script: str) -> Finished:
     ],
 )
 def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list[str]) -> None:
-    saved_lab.write(tmp_path / "state" / "labctl" / "demo", saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(tmp_path / "state" / "labctl" / "demo", saved_lab.SavedLab(lab(), isolated=False))
 
     finished = _bash(tmp_path, BASH.format(words=words))
 

@@ -24,7 +24,7 @@ from labctl.context import Context
 from labctl.demo.library import find
 from labctl.demo.load import Load
 from labctl.demo.play import play
-from labctl.demo.player import Doors
+from labctl.demo.player import DemoIO
 from labctl.host.http_probe import Answer
 from labctl.host.process import STOP_SECONDS
 from labctl.model.errors import ExitCode
@@ -60,9 +60,9 @@ def lab(home: Path) -> Context:
 
 
 @pytest.fixture
-def doors(lab: Context, home: Path) -> Doors:
+def doors(lab: Context, home: Path) -> DemoIO:
     path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return Doors({"PATH": path, "KUBECONFIG": str(lab.folder / "kubeconfig")})
+    return DemoIO({"PATH": path, "KUBECONFIG": str(lab.folder / "kubeconfig")})
 
 
 class Page(BaseHTTPRequestHandler):
@@ -100,7 +100,7 @@ def site() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_real_commands_are_run_as_they_are_written(
-    lab: Context, doors: Doors, home: Path, capsys: pytest.CaptureFixture[str]
+    lab: Context, doors: DemoIO, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = {
         "title": "Commands",
@@ -127,7 +127,7 @@ def test_real_commands_are_run_as_they_are_written(
 
 
 def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
-    lab: Context, doors: Doors, home: Path, capsys: pytest.CaptureFixture[str]
+    lab: Context, doors: DemoIO, home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo(home, {"title": "Fails", "run": [{"command": "kubectl colours", "input": "x"}]})
 
@@ -141,13 +141,13 @@ def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
 def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo(home, {"title": "Fails", "run": ["kubectl get pods"]})
 
-    assert play(find("./tour.yaml"), lab, Doors({"PATH": str(home)}), "text", 0, None).exit_code is ExitCode.PROVIDER
+    assert play(find("./tour.yaml"), lab, DemoIO({"PATH": str(home)}), "text", 0, None).exit_code is ExitCode.PROVIDER
 
     assert "cannot run kubectl: No such file or directory" in capsys.readouterr().err
 
 
 def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
-    lab: Context, doors: Doors, home: Path
+    lab: Context, doors: DemoIO, home: Path
 ) -> None:
     demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -189,7 +189,7 @@ def test_listing_demos_needs_no_kubernetes_client() -> None:
 
 
 @pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")
-def test_asciinema_takes_the_recording(lab: Context, doors: Doors, home: Path) -> None:
+def test_asciinema_takes_the_recording(lab: Context, doors: DemoIO, home: Path) -> None:
     demo(home, {"title": "One", "run": ["kubectl hello"]})
     play(find("./tour.yaml"), lab, doors, "json", -1, home / "a.cast")
 

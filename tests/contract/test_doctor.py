@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from labctl.doctor import CHECKS, Surroundings
+from labctl.doctor import CHECKS, Machine
 
 LABCTL = Path(sys.executable).with_name("labctl")
 RECORDED = Path(__file__).parents[1] / "unit" / "doctor" / "recorded"
@@ -29,7 +29,7 @@ network) [ "$2" = ls ] && echo 5e1b || cat {recorded}/docker-networks.json ;;
 esac"""
 
 
-class Machine:
+class ToolMachine:
     """A machine whose only programs are those that a test puts there."""
 
     def __init__(self, folder: Path) -> None:
@@ -57,9 +57,9 @@ class Machine:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Machine:
+def machine(tmp_path: Path) -> ToolMachine:
     """A machine without any program, and a hosts file of its own."""
-    made = Machine(tmp_path)
+    made = ToolMachine(tmp_path)
     (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
     (tmp_path / "labctl.yaml").write_text(f"hosts_file: {tmp_path}/hosts\n")
     return made
@@ -69,7 +69,7 @@ def _states(answer: dict[str, Any]) -> dict[str, str]:
     return {check["id"]: check["state"] for check in answer["checks"]}
 
 
-def test_without_any_tool_every_check_is_told_and_the_exit_code_is_8(machine: Machine) -> None:
+def test_without_any_tool_every_check_is_told_and_the_exit_code_is_8(machine: ToolMachine) -> None:
     code, answer = machine.labctl("doctor")
 
     assert (code, answer["ok"], answer["lab"]) == (8, False, "demo")
@@ -77,7 +77,7 @@ def test_without_any_tool_every_check_is_told_and_the_exit_code_is_8(machine: Ma
     assert _states(answer)["tools"] == "broken"
 
 
-def test_tools_are_asked_and_what_they_say_is_understood(machine: Machine) -> None:
+def test_tools_are_asked_and_what_they_say_is_understood(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("vagrant", "echo Vagrant 2.3.4")
     machine.put("VBoxManage", VBOXMANAGE)
@@ -94,7 +94,7 @@ def test_tools_are_asked_and_what_they_say_is_understood(machine: Machine) -> No
     }
 
 
-def test_a_pool_beside_virtualboxs_dhcp_server_is_chosen(machine: Machine) -> None:
+def test_a_pool_beside_virtualboxs_dhcp_server_is_chosen(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("VBoxManage", VBOXMANAGE)
     (machine.folder / "labctl.yaml").write_text(f"pool: auto\nhosts_file: {machine.folder}/hosts\n")
@@ -106,7 +106,7 @@ def test_a_pool_beside_virtualboxs_dhcp_server_is_chosen(machine: Machine) -> No
     assert "192.168.56.31-192.168.56.99" in pool["seen"]
 
 
-def test_up_says_all_that_is_missing_at_once(machine: Machine) -> None:
+def test_up_says_all_that_is_missing_at_once(machine: ToolMachine) -> None:
     machine.put("docker", DOCKER)
     machine.put("ssh", "exit 0")
     (machine.folder / "labctl.yaml").write_text("hosts_file: /nowhere/hosts\n")
@@ -123,12 +123,12 @@ def test_up_says_all_that_is_missing_at_once(machine: Machine) -> None:
 
 
 @pytest.fixture
-def seen() -> Surroundings:
-    return Surroundings()
+def seen() -> Machine:
+    return Machine()
 
 
 def test_a_program_that_is_not_there_is_none_and_one_that_fails_says_why(
-    seen: Surroundings, machine: Machine, monkeypatch: pytest.MonkeyPatch
+    seen: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("PATH", str(machine.programs))
     machine.put("fails", "echo reason >&2; exit 3")
@@ -139,7 +139,7 @@ def test_a_program_that_is_not_there_is_none_and_one_that_fails_says_why(
     assert (failed.code, failed.last_lines) == (3, ("reason",))
 
 
-def test_a_program_that_hangs_has_failed(seen: Surroundings, machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_hangs_has_failed(seen: Machine, machine: ToolMachine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(machine.programs))
     monkeypatch.setattr("labctl.host.machine.TOOL_SECONDS", 0.2)
     machine.put("hangs", "sleep 30")
@@ -150,9 +150,9 @@ def test_a_program_that_hangs_has_failed(seen: Surroundings, machine: Machine, m
     assert "took more than" in hung.last_lines[0]
 
 
-@pytest.mark.parametrize("act", [Surroundings.read, Surroundings.names])
+@pytest.mark.parametrize("act", [Machine.read, Machine.names])
 def test_what_is_not_there_or_not_readable_is_no_error(
-    seen: Surroundings, tmp_path: Path, act: Callable[[Surroundings, Path], object]
+    seen: Machine, tmp_path: Path, act: Callable[[Machine, Path], object]
 ) -> None:
     (tmp_path / "bytes").write_bytes(b"\xff")
 
@@ -162,11 +162,11 @@ def test_what_is_not_there_or_not_readable_is_no_error(
     assert seen.names(tmp_path / "bytes") == ()
 
 
-def test_space_is_told_of_folders_that_are_yet_to_be_made(seen: Surroundings, tmp_path: Path) -> None:
+def test_space_is_told_of_folders_that_are_yet_to_be_made(seen: Machine, tmp_path: Path) -> None:
     assert seen.free_space(tmp_path / "a" / "b") > 0
 
 
-def test_addresses_that_no_interface_is_near_do_not_answer(seen: Surroundings) -> None:
+def test_addresses_that_no_interface_is_near_do_not_answer(seen: Machine) -> None:
     # Of the range for documentation: the kernel refuses to send without a direct connection.
     begun = time.monotonic()
 
@@ -174,7 +174,7 @@ def test_addresses_that_no_interface_is_near_do_not_answer(seen: Surroundings) -
     assert time.monotonic() - begun < 5
 
 
-def test_a_server_that_is_not_there_says_why(seen: Surroundings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_is_not_there_says_why(seen: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.delenv(name, raising=False)
 

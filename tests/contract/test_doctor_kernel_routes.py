@@ -7,7 +7,7 @@ from ipaddress import IPv4Network
 import pytest
 from tracing import ended, own_network, start
 
-from labctl.doctor import Surroundings
+from labctl.doctor import Machine
 from labctl.doctor.routes import conflict, routes, rules
 from labctl.host.process import check, run
 
@@ -65,7 +65,7 @@ def test_the_doctor_and_the_kernel_agree(lines: tuple[str, ...]) -> None:
             *lines,
         ):
             check(["ip", *line.split()])
-        seen = Surroundings()
+        seen = Machine()
         known = routes(seen)
         assert known is not None
         taken = conflict(LAB, known, rules(seen))

@@ -29,7 +29,7 @@ def test_a_run_that_is_stopped_ends_its_tool_and_says_so_last(
     tmp_path: Path, number: signal.Signals, code: int, identity: str
 ) -> None:
     folder, noted = tmp_path / "state" / "labctl" / "demo", tmp_path / "docker.pid"
-    saved_lab.write(folder, saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(folder, saved_lab.SavedLab(lab(), isolated=False))
     (folder / "Vagrantfile").touch()
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin" / "docker").write_text(DOCKER)

@@ -86,7 +86,7 @@ def test_nodes_are_booted_one_after_the_other_and_kept_when_they_fail(
 ) -> None:
     programs.put("vagrant", f'echo "parallel $VAGRANT_NO_PARALLEL host $DOCKER_HOST in $(pwd)" >>{programs.notes}')
 
-    virtual.up(NODES, watched.say)
+    virtual.up(NODES, watched.report)
 
     names = f"{CONTROL_PLANE.name} {WORKER.name}"
     assert programs.calls == [
@@ -104,7 +104,7 @@ def test_the_headlines_of_vagrant_are_progress_and_all_it_says_is_in_the_log(
     )
 
     with logging_to(virtual.folder / "log"):
-        virtual.up([WORKER], watched.say)
+        virtual.up([WORKER], watched.report)
 
     assert watched.texts == ["demo-worker-1: Booting"]
     assert "    demo-worker-1: detail\n" in (virtual.folder / "log").read_text()
@@ -117,7 +117,7 @@ def test_a_failure_carries_what_vagrant_said_on_either_stream(
 
     log = virtual.folder / "log"
     with pytest.raises(ProviderError, match=r"vagrant up demo-worker-1 .*failed") as raised, logging_to(log):
-        virtual.up([WORKER], watched.say)
+        virtual.up([WORKER], watched.report)
 
     assert raised.value.id == "vagrant-failed"
     assert raised.value.details == ("The box could not be found.", "Try another.")
@@ -135,9 +135,9 @@ def test_the_race_of_dockers_provider_is_tried_once_more(
 
     if lasting:
         with pytest.raises(ProviderError, match="failed"):
-            virtual.up(NODES, watched.say)
+            virtual.up(NODES, watched.report)
     else:
-        virtual.up(NODES, watched.say)
+        virtual.up(NODES, watched.report)
 
     assert len(programs.calls) == 2
 
@@ -160,7 +160,7 @@ def test_a_status_that_cannot_be_had_is_an_error(virtual: VagrantProvider, progr
 def test_nothing_is_destroyed_where_nothing_was_made(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
-    assert virtual.destroy(watched.say) == Removed(changed=False)
+    assert virtual.destroy(watched.report) == Removed(changed=False)
     assert not programs.calls
 
 
@@ -169,7 +169,7 @@ def test_machines_are_destroyed_without_a_question(
 ) -> None:
     _machine(virtual.folder, WORKER.name, "1", "libvirt")
 
-    assert virtual.destroy(watched.say) == Removed(changed=True)
+    assert virtual.destroy(watched.report) == Removed(changed=True)
     assert programs.calls == ["vagrant destroy --force"]
 
 
@@ -178,14 +178,14 @@ def test_a_failed_destroy_is_an_error(virtual: VagrantProvider, programs: Progra
     programs.put("vagrant", "echo 'in use' >&2; exit 1")
 
     with pytest.raises(ProviderError) as raised:
-        virtual.destroy(watched.say)
+        virtual.destroy(watched.report)
 
     assert raised.value.details == ("in use",)
 
 
 def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
-    virtual.halt({WORKER.name, CONTROL_PLANE.name}, watched.say)
-    virtual.power_off({WORKER.name}, watched.say)
+    virtual.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
+    virtual.power_off({WORKER.name}, watched.report)
 
     assert programs.calls == [
         f"vagrant halt {CONTROL_PLANE.name} {WORKER.name}",
@@ -194,8 +194,8 @@ def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Prog
 
 
 def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
-    docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.say)
-    docker.power_off({WORKER.name}, watched.say)
+    docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
+    docker.power_off({WORKER.name}, watched.report)
 
     assert programs.calls == [
         f"docker stop -t 10 {CONTROL_PLANE.name} {WORKER.name}",
@@ -213,10 +213,10 @@ def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
     pid = os.fork()
     if pid == 0:
         Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        virtual.up([WORKER], watched.say)
+        virtual.up([WORKER], watched.report)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
-    virtual.halt({WORKER.name}, watched.say)
+    virtual.halt({WORKER.name}, watched.report)
 
     assert (virtual.folder / "order").read_text().split("\n") == ["up ended", "halt", ""]
     assert f"(pid {pid})" in watched.texts[0]
@@ -291,7 +291,7 @@ def test_docker_is_not_asked_about_a_lab_that_has_no_machine(docker: DockerProvi
 def test_a_lab_gets_a_network_of_its_own_before_its_first_node(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    docker.up(NODES, watched.say)
+    docker.up(NODES, watched.report)
 
     assert programs.calls[:3] == [
         "docker network ls --format {{.Name}}",
@@ -318,7 +318,7 @@ def test_a_network_of_the_labs_name_that_is_somebody_elses_is_refused(
     programs.put("docker", _network(docker, "/elsewhere"))
 
     with pytest.raises(ProviderError, match="/elsewhere") as raised:
-        docker.up(NODES, watched.say)
+        docker.up(NODES, watched.report)
 
     assert raised.value.id == "network-not-ours"
 
@@ -356,7 +356,7 @@ def test_what_an_interrupted_run_left_of_a_node_is_finished_or_made_anew(
     ours = (identity, WORKER.name, status, networks, str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     done = [call for call in programs.calls if call.startswith(("docker rm", "docker stop"))]
     assert done == [f"docker {act} {identity}" for act in acts]
@@ -373,7 +373,7 @@ def test_a_finished_node_that_vagrant_has_forgotten_is_handed_over_with_what_is_
     file = docker.folder / ".vagrant" / "machines" / WORKER.name / "docker" / "id"
     programs.put("vagrant", f"cp {file} {programs.notes}.id")
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     assert Path(f"{programs.notes}.id").read_text() == "ffff"
 
@@ -386,7 +386,7 @@ def test_a_node_whose_id_was_not_written_to_its_end_is_made_anew(
     ours = ("bbbb", WORKER.name, "Up 1 second", "bridge", str(docker.folder))
     programs.put("docker", f"{_listing(docker, ours)}\n{_network(docker, str(docker.folder))}")
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     assert "docker rm --force --volumes bbbb" in programs.calls
 
@@ -402,7 +402,7 @@ def test_vagrant_finds_nothing_of_the_run_before_but_which_container_is_which_no
         file.touch()
     programs.put("vagrant", f"find {docker.folder} -type f >{programs.notes}.found")
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     found = Path(f"{programs.notes}.found").read_text().splitlines()
     assert set(found) == {
@@ -421,10 +421,10 @@ def test_what_a_vagrant_left_at_work_makes_is_looked_at_when_it_has_ended(
     pid = os.fork()
     if pid == 0:
         Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
-        docker.up([WORKER], watched.say)
+        docker.up([WORKER], watched.report)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     assert programs.calls.index("docker rm --force --volumes bbbb") > programs.calls.index(
         f"vagrant up {WORKER.name} --provider=docker --no-destroy-on-error"
@@ -447,7 +447,7 @@ def test_a_container_that_the_engine_still_makes_for_a_killed_run_is_removed_and
     conflict = f'Conflict. The container name \\"/{WORKER.name}\\" is already in use'
     programs.put("vagrant", f'[ -e {tried} ] && exit 0; touch {tried}; echo "{conflict}"; exit 1')
 
-    docker.up([WORKER], watched.say)
+    docker.up([WORKER], watched.report)
 
     boot = f"vagrant up {WORKER.name} --provider=docker --no-destroy-on-error"
     acts = [call for call in programs.calls if call.startswith(("docker rm", "vagrant"))]
@@ -467,10 +467,10 @@ def test_containers_that_the_engine_removes_already_are_waited_for(
 
     if stays:
         with pytest.raises(ProviderError, match="bbbb") as raised:
-            docker.destroy(watched.say)
+            docker.destroy(watched.report)
         assert "already in progress" in " ".join(raised.value.details)
     else:
-        assert docker.destroy(watched.say).changed
+        assert docker.destroy(watched.report).changed
 
 
 def test_a_halted_lab_of_an_earlier_version_is_not_booted(
@@ -481,7 +481,7 @@ def test_a_halted_lab_of_an_earlier_version_is_not_booted(
     programs.put("docker", _listing(docker, ("bbbb", WORKER.name, "Exited (0) 1 second ago", network, "")))
 
     with pytest.raises(ProviderError) as raised:
-        docker.up([WORKER], watched.say)
+        docker.up([WORKER], watched.report)
 
     assert raised.value.id == "lab-outdated"
 
@@ -493,7 +493,7 @@ def test_containers_and_network_are_removed_and_nothing_else(
     rows = (("bbbb", WORKER.name, "Up 3 seconds", OURS, ""), ("cccc", "theirs", "Up 3 seconds", "bridge", ""))
     programs.put("docker", f"{_listing(docker, *rows)}\n{_network(docker, str(docker.folder))}")
 
-    assert docker.destroy(watched.say) == Removed(changed=True)
+    assert docker.destroy(watched.report) == Removed(changed=True)
     assert [call for call in programs.calls if "ps" not in call and "inspect" not in call and "ls" not in call] == [
         "docker kill bbbb",
         "docker rm --force --volumes bbbb",
@@ -511,7 +511,7 @@ def test_a_network_that_cannot_be_removed_is_left_and_told_of(
     (docker.folder / "Vagrantfile").touch()
     programs.put("docker", _network(docker, owner.format(folder=docker.folder), *users))
 
-    removed = docker.destroy(watched.say)
+    removed = docker.destroy(watched.report)
 
     assert "labctl-demo" in removed.left
     assert all(user in removed.left for user in users)
@@ -531,7 +531,7 @@ def test_the_network_that_vagrant_made_for_a_lab_of_an_earlier_version_goes_with
         "docker", f'{listing}\ncase "$1 $2" in "network ls") {networks};; "network inspect") cat {file};; esac'
     )
 
-    assert docker.destroy(watched.say) == Removed(changed=True)
+    assert docker.destroy(watched.report) == Removed(changed=True)
     assert [call for call in programs.calls if "network rm" in call] == [f"docker network rm {ours}"]
 
 
@@ -542,8 +542,8 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
         f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {given} ];; import) touch {given};; esac',
     )
 
-    docker.take_system(IMAGE, Path("node.tar"), watched.say)
-    docker.take_system(IMAGE, Path("node.tar"), watched.say)
+    docker.load_node_image(IMAGE, Path("node.tar"), watched.report)
+    docker.load_node_image(IMAGE, Path("node.tar"), watched.report)
 
     imports = [call for call in programs.calls if call.startswith("docker import")]
     assert imports == [f'docker import --change CMD ["/sbin/init"] node.tar {IMAGE}']

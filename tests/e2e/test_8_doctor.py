@@ -130,7 +130,7 @@ def test_nothing_leaves_where_no_interface_is_on_the_labs_network(world: World) 
 
 
 def test_what_dead_labs_left_is_removed_and_a_lab_on_record_keeps_everything(world: World) -> None:
-    kept = saved_lab.Record(from_values({"name": "kept"}), isolated=True)
+    kept = saved_lab.SavedLab(from_values({"name": "kept"}), isolated=True)
     saved_lab.write(world.folder / "state" / "labctl" / "kept", kept)
     for lab in ("ghost", "kept"):
         world.run("ip", "netns", "add", f"labctl-{lab}")

@@ -46,7 +46,7 @@ UP_SECONDS = 300.0
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class GlobalOptions:
     """A user who has installed labctl."""
 
     machine: Debian13
@@ -78,7 +78,7 @@ def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
 
 
 @pytest.fixture(scope="module")
-def kim(machine: Debian13) -> Session:
+def kim(machine: Debian13) -> GlobalOptions:
     """A user who may use sudo."""
     return _installed(machine, machine.add_user("kim", sudo=True))
 
@@ -118,14 +118,14 @@ def _checkout(machine: Debian13, user: User) -> str:
     return str(folder)
 
 
-def _installed(machine: Debian13, user: User) -> Session:
+def _installed(machine: Debian13, user: User) -> GlobalOptions:
     """The user has installed labctl in a virtual environment."""
     line = "python3 -m venv ~/lab && ~/lab/bin/pip install --quiet ."
     machine.run(user, "sh", "-c", line, folder=_checkout(machine, user), seconds=INSTALL_SECONDS)
-    return Session(machine, user, f"{user.home}/lab/bin/labctl")
+    return GlobalOptions(machine, user, f"{user.home}/lab/bin/labctl")
 
 
-def _page(session: Session, address: str) -> str:
+def _page(session: GlobalOptions, address: str) -> str:
     return session.machine.run(
         session.user, "curl", "-s", "-m", "10", "-H", "Host: my-app.local", f"http://{address}"
     ).out
@@ -155,13 +155,13 @@ def test_the_readmes_first_command_brings_a_lab_up_as_root(machine: Debian13) ->
 
     machine.run(ROOT, *line, folder=folder, seconds=INSTALL_SECONDS + UP_SECONDS, LABCTL_BUNDLE=BUNDLE)
 
-    session = Session(machine, ROOT, f"{folder}/.venv/bin/labctl")
+    session = GlobalOptions(machine, ROOT, f"{folder}/.venv/bin/labctl")
     assert "Welcome to nginx!" in _page(session, "my-app.local")
     assert session.asked("status", 0)["ok"]
     assert session.destroy()["ok"]
 
 
-def test_a_user_who_may_use_sudo_needs_nothing_else(kim: Session) -> None:
+def test_a_user_who_may_use_sudo_needs_nothing_else(kim: GlobalOptions) -> None:
     machine = kim.machine
 
     result = kim.up()
@@ -177,7 +177,7 @@ def test_a_user_who_may_use_sudo_needs_nothing_else(kim: Session) -> None:
     assert machine.owned_by_root(kim.user) == []
 
 
-def test_a_user_makes_what_a_bundle_is_made_of(kim: Session) -> None:
+def test_a_user_makes_what_a_bundle_is_made_of(kim: GlobalOptions) -> None:
     """Without a Go or a pip of the machine's, and below a home that lets nobody else in."""
     python = kim.program.replace("labctl", "python")
 

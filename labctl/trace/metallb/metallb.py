@@ -49,7 +49,7 @@ def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evide
     metadata = service["metadata"]
     found = [
         event
-        for event in cluster.list("v1", "Event", metadata["namespace"], fields="type=Warning")
+        for event in cluster.find("v1", "Event", metadata["namespace"], fields="type=Warning")
         if event["involvedObject"].get("kind") == "Service"
         and event["involvedObject"].get("name") == metadata["name"]
         and event["involvedObject"].get("uid") == metadata.get("uid")

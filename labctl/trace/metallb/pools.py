@@ -97,11 +97,11 @@ class Pool:
 
 def read(cluster: Cluster) -> list[Pool]:
     """Return MetalLB's address pools."""
-    found = cluster.list(API, "IPAddressPool", NAMESPACE)
+    found = cluster.find(API, "IPAddressPool", NAMESPACE)
     asks = any((each["spec"].get("serviceAllocation") or {}).get("namespaceSelectors") for each in found)
     labels = {
         each["metadata"]["name"]: each["metadata"].get("labels") or {}
-        for each in (cluster.list("v1", "Namespace") if asks else ())
+        for each in (cluster.find("v1", "Namespace") if asks else ())
     }
     return [pool(each, labels) for each in found]
 

@@ -49,7 +49,7 @@ def endangered(trail: Trail) -> ProblemError | None:
 
     A speaker that has no interface left to announce on does not withdraw what it has announced.
     """
-    advertisements = trail.cluster.list(metallb.API, "L2Advertisement", metallb.NAMESPACE)
+    advertisements = trail.cluster.find(metallb.API, "L2Advertisement", metallb.NAMESPACE)
     if not any((each.get("spec") or {}).get("interfaces") for each in advertisements):
         return None
     seen = layer2.read(trail)

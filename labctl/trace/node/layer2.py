@@ -95,16 +95,16 @@ class Layer2:
 def read(trail: Trail) -> Layer2:
     """Return what MetalLB decides by. Raises LabError."""
     cluster, controller = trail.cluster, trail.controller
-    pools = cluster.list(metallb.API, "IPAddressPool", metallb.NAMESPACE)
+    pools = cluster.find(metallb.API, "IPAddressPool", metallb.NAMESPACE)
     name = trail.seen.get("address", {}).get("pool")
     return Layer2(
         trail,
         trail.address,
-        cluster.list(metallb.API, "L2Advertisement", metallb.NAMESPACE),
+        cluster.find(metallb.API, "L2Advertisement", metallb.NAMESPACE),
         next((each for each in pools if each["metadata"]["name"] == name), None),
-        cluster.list("v1", "Node"),
+        cluster.find("v1", "Node"),
         cluster.get("apps/v1", "DaemonSet", "speaker", metallb.NAMESPACE),
-        cluster.list("v1", "Pod", metallb.NAMESPACE, SPEAKERS),
+        cluster.find("v1", "Pod", metallb.NAMESPACE, SPEAKERS),
         cluster.get("v1", "Service", controller.service, controller.namespace) or {},
         endpoints(cluster, controller.namespace, controller.service),
     )
@@ -112,7 +112,7 @@ def read(trail: Trail) -> Layer2:
 
 def endpoints(cluster: Cluster, namespace: str, service: str) -> list[dict[str, Any]]:
     """Return the endpoints of a Service, each with the ports of its slice."""
-    slices = cluster.list(backend.SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
+    slices = cluster.find(backend.SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
     return [{**each, "ports": found.get("ports") or []} for found in slices for each in found.get("endpoints") or ()]
 
 

@@ -177,7 +177,7 @@ def _proxy_elsewhere(trail: Trail, node: Node, endpoints: Sequence[Mapping[str, 
 def _proxy_missing(trail: Trail, node: Node) -> ProblemError | None:
     """Return why kube-proxy does not run on a node. Raises LabError."""
     cluster, lab = trail.cluster, trail.lab
-    pods = [each for each in cluster.list("v1", "Pod", SYSTEM, PROXIES) if each["spec"].get("nodeName") == node.name]
+    pods = [each for each in cluster.find("v1", "Pod", SYSTEM, PROXIES) if each["spec"].get("nodeName") == node.name]
     if any(map(backend.is_ready, pods)):
         return None
     again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)

@@ -52,7 +52,7 @@ def service(place: Place, backend: Backend) -> dict[str, Any]:
     name, namespace, port = backend.service, backend.namespace, backend.port
     found = place.cluster.get("v1", "Service", name, namespace)
     if found is None:
-        others = [each["metadata"]["name"] for each in place.cluster.list("v1", "Service", namespace)]
+        others = [each["metadata"]["name"] for each in place.cluster.find("v1", "Service", namespace)]
         others = [each for each in others if each != OWN_SERVICE]
         known = f"it has {', '.join(others)}" if others else "it has none"
         text = f"the Ingress {place.ingress} names the Service {name}, and there is none in {namespace}: {known}"
@@ -73,7 +73,7 @@ def empty(place: Place, found: Mapping[str, Any], port: str | int, evidence: Evi
     """Return why nobody behind a Service is ready."""
     name, namespace = found["metadata"]["name"], evidence["namespace"]
     selector: Mapping[str, str] = found["spec"].get("selector") or {}
-    pods = place.cluster.list("v1", "Pod", namespace)
+    pods = place.cluster.find("v1", "Pod", namespace)
     chosen = [pod for pod in pods if selector and selector.items() <= (pod["metadata"].get("labels") or {}).items()]
     if not chosen:
         return _unstarted(place, selector, evidence) or _unchosen(place, found, pods, evidence)
@@ -92,7 +92,7 @@ def not_all_ready(cluster: Cluster, found: Mapping[str, Any], evidence: Evidence
         return None
     name, namespace = found["metadata"]["name"], evidence["namespace"]
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
-    awaited = [pod for pod in cluster.list("v1", "Pod", namespace, labels) if is_awaited(pod)]
+    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, labels) if is_awaited(pod)]
     if not awaited:
         return None
     whole = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": selector}}}
@@ -113,7 +113,7 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
     """Return that what would make the pods makes none; None where there is no such thing."""
     namespace, name = evidence["namespace"], evidence["service"]
     for api_version, kind in WORKLOADS if selector else ():
-        for found in place.cluster.list(api_version, kind, namespace):
+        for found in place.cluster.find(api_version, kind, namespace):
             labels = found["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
             if not selector.items() <= labels.items():
                 continue

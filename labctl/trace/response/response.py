@@ -83,7 +83,7 @@ def _unowned(trail: Trail) -> Evidence:
 def _silent_api(trail: Trail) -> str:
     """Return why the API says nothing of the pods; an API that answers again has not said it of this request."""
     try:
-        trail.cluster.list("v1", "Node")
+        trail.cluster.find("v1", "Node")
     except LabError as error:
         return error.id if error.id in {API, "api-not-trusted"} else "lab-not-asked"
     return "answerer-unknown"

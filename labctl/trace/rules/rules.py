@@ -108,10 +108,10 @@ class Rules:
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
     """Return the rules that name a host."""
-    ingresses = _by_age(cluster.list(API, "Ingress"))
+    ingresses = _by_age(cluster.find(API, "Ingress"))
     classes = {
         each["metadata"]["name"]
-        for each in cluster.list(API, "IngressClass")
+        for each in cluster.find(API, "IngressClass")
         if each.get("spec", {}).get("controller") == CONTROLLER
     }
     foreign: list[tuple[str, str]] = []

@@ -200,11 +200,11 @@ def test_a_build_waits_for_another_one_and_says_for_whom(tmp_path: Path) -> None
     with ExitStack() as other:
         other.enter_context(locks.alone(tmp_path / "bundles" / f"{recipe_id()}.lock", _ignore, timeout=0))
 
-        def say(text: str) -> None:
+        def report(text: str) -> None:
             said.append(text)
             other.close()  # the other build ends as soon as this one has said that it waits
 
-        build(tmp_path, say, FakeMakers())
+        build(tmp_path, report, FakeMakers())
 
     assert f"(pid {os.getpid()})" in said[0]
 

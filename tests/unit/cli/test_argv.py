@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.cli.argv import hoisted, lab_name
+from labctl.cli.argv import lab_name, move_global_options_first
 from labctl.commands import endings
 from labctl.commands.endings import for_lab
 from labctl.model.errors import MissingError
@@ -25,7 +25,7 @@ from labctl.model.errors import MissingError
     ],
 )
 def test_the_lab_that_a_command_line_names(line: str, name: str | None) -> None:
-    assert lab_name(hoisted(line.split())) == name
+    assert lab_name(move_global_options_first(line.split())) == name
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from fakes import ADDRESS
 from golden_files import Golden
 
 from labctl import cli
-from labctl.cli.argv import hoisted, wants_json
+from labctl.cli.argv import move_global_options_first, wants_json
 from labctl.commands import endings, inventory, labs
 from labctl.context import Context
 from labctl.host import paths
@@ -56,7 +56,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 @pytest.fixture
 def lab_is(monkeypatch: pytest.MonkeyPatch, context: Context) -> Context:
     """Every command is about this lab."""
-    for name in ("asked", "existing", "entered", "entered_if_up"):
+    for name in ("requested", "saved", "entered", "entered_if_up"):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: context)
     return context
 
@@ -168,7 +168,7 @@ def test_a_run_that_never_began_ends_with_a_result_as_well(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(labs, "existing", _raise(failure))
+    monkeypatch.setattr(labs, "saved", _raise(failure))
 
     assert labctl("halt", "-o", "json") == code
     (result,) = (json.loads(line) for line in capsys.readouterr().out.splitlines())
@@ -335,7 +335,7 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
 def test_global_options_may_stand_behind_the_command_but_not_in_another_programs_line(
     typed: list[str], meant: list[str]
 ) -> None:
-    assert hoisted(typed) == meant
+    assert move_global_options_first(typed) == meant
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def up(
     for door, fake in {"provider": provider, "cluster": cluster, "bundle": context.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     monkeypatch.setattr(app_change, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False, bundle=context.bundle.folder))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False, bundle=context.bundle.folder))
     provider.nodes |= {node.name for node in context.lab.nodes}
     file = home / "labctl.yaml"
     file.write_text(FILE.format(hosts_file=context.lab.hosts_file))

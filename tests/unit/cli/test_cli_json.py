@@ -117,7 +117,7 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 @pytest.fixture
 def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A lab that was made and has a log, a bundle in the cache, and no tool that is really run."""
-    for name in ("asked", "existing", "entered", "entered_if_up", "known", "known_and_entered"):
+    for name in ("requested", "saved", "entered", "entered_if_up", "known", "known_and_entered"):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: rendered)
     write(bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2"))
     rendered.log.write_text("[1] $ vagrant up\n")

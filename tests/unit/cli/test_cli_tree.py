@@ -144,7 +144,7 @@ def proposed(
 @pytest.fixture
 def two_labs(home: Path) -> None:
     """The default lab is not up, but configured; another one is up."""
-    saved_lab.write(paths.state("two"), saved_lab.Record(lab(name="two", workers=2), isolated=True))
+    saved_lab.write(paths.state("two"), saved_lab.SavedLab(lab(name="two", workers=2), isolated=True))
     (home / "labctl.yaml").write_text("name: class\nworkers: 0\napps: [{name: shop, hostname: shop.test}]\n")
 
 

@@ -146,20 +146,20 @@ def test_an_object_is_a_mapping_and_an_absent_one_or_an_unknown_kind_is_none(clu
 
 def test_a_list_is_chosen_by_labels_and_of_an_unknown_kind_it_is_empty(cluster: Cluster, client: Client) -> None:
     client.answers = {"get": Answer(items=[{"kind": "Pod"}])}
-    assert cluster.list("v1", "Pod", "default", "app=x") == [{"kind": "Pod"}]
+    assert cluster.find("v1", "Pod", "default", "app=x") == [{"kind": "Pod"}]
     assert client.calls[-1][1]["label_selector"] == "app=x"
 
     client.answers = {"kind": ResourceNotFoundError("no such kind")}
-    assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == []
+    assert cluster.find("metallb.io/v1beta1", "ServiceL2Status") == []
 
     client.answers = {"get": _not_found()}
-    assert cluster.list("metallb.io/v1beta1", "ServiceL2Status") == [], "a kind that is gone, and that is remembered"
+    assert cluster.find("metallb.io/v1beta1", "ServiceL2Status") == [], "a kind that is gone, and that is remembered"
 
 
 def test_a_list_can_be_chosen_by_fields(cluster: Cluster, client: Client) -> None:
     client.answers = {"get": Answer(items=[])}
 
-    assert cluster.list("v1", "Event", "default", fields="type=Warning") == []
+    assert cluster.find("v1", "Event", "default", fields="type=Warning") == []
     assert client.calls[-1][1]["field_selector"] == "type=Warning"
 
 
@@ -258,7 +258,7 @@ def test_the_clients_failures_become_labctls(
 def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: Cluster, client: Client) -> None:
     client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
 
-    for act in (lambda: cluster.get("v1", "Node", "demo"), lambda: cluster.list("v1", "Node")):
+    for act in (lambda: cluster.get("v1", "Node", "demo"), lambda: cluster.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"
@@ -298,7 +298,7 @@ def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
 ) -> None:
     asked = cluster if is_patient else impatient
     client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
-    for act in (lambda: asked.get("v1", "Node", "demo"), lambda: asked.list("v1", "Node")):
+    for act in (lambda: asked.get("v1", "Node", "demo"), lambda: asked.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
             act()
         assert raised.value.id == "api-unreachable"

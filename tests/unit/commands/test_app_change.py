@@ -15,7 +15,7 @@ from fakes import FakeProvider, Watched, lab
 
 from labctl import config
 from labctl.commands import app_change
-from labctl.commands.labs import Session
+from labctl.commands.labs import GlobalOptions
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import paths
@@ -26,7 +26,7 @@ from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.trace import MISSING_NAME
 
-SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
+SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
 FILE = """\
 # Our lab.
@@ -91,7 +91,7 @@ def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider) -> FakeProvide
 
 def _made(isolated: bool = False, **values: Any) -> Lab:  # noqa: ANN401, FBT001, FBT002 - the values of a labctl.yaml
     made = lab(**values)
-    saved_lab.write(paths.state(made.name), saved_lab.Record(made, isolated, bundle=Path("/stick")))
+    saved_lab.write(paths.state(made.name), saved_lab.SavedLab(made, isolated, bundle=Path("/stick")))
     return made
 
 
@@ -191,7 +191,7 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: 
     assert blog.context
     assert shop.context
 
-    outcomes = [change.plan[0].run(change.context, watched.say) for change in (blog, shop) if change.context]
+    outcomes = [change.plan[0].run(change.context, watched.report) for change in (blog, shop) if change.context]
 
     assert [(outcome.changed, outcome.text) for outcome in outcomes] == [(True, "labctl.yaml"), (False, "labctl.yaml")]
     assert file.read_text() == f"{FILE}  - name: blog\n"
@@ -407,7 +407,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     change = app_change.add(SESSION, SHOP)
     assert change.context
 
-    outcome = change.plan[-1].run(change.context, watched.say)
+    outcome = change.plan[-1].run(change.context, watched.report)
 
     assert asked == ["shop.test"]
     assert (outcome.changed, outcome.text) == (False, text)
@@ -427,7 +427,7 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     change = app_change.add(SESSION, SHOP)
     assert change.context
 
-    assert change.plan[-1].run(change.context, watched.say).text == "6 hops to pod shop-abc on demo-worker-1"
+    assert change.plan[-1].run(change.context, watched.report).text == "6 hops to pod shop-abc on demo-worker-1"
     assert all(text.partition(": ")[2] for text in watched.texts)
 
 
@@ -442,7 +442,7 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
     assert change.context
 
     with pytest.raises(BrokenError) as caught:
-        change.plan[-1].run(change.context, watched.say)
+        change.plan[-1].run(change.context, watched.report)
 
     assert (caught.value.id, caught.value.message) == ("no-pod-ready", "shop.test, pod: no pod is ready")
     assert caught.value.hint == "Wait."

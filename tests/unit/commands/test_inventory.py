@@ -22,8 +22,8 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
-    saved_lab.write(paths.state("two"), saved_lab.Record(lab(name="two", workers=0), isolated=True))
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("two"), saved_lab.SavedLab(lab(name="two", workers=0), isolated=True))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     paths.state("destroyed").mkdir()
 
     assert inventory.labs() == [
@@ -49,7 +49,7 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
 
 
 def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other() -> None:
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     (paths.state("broken") / "engine").mkdir(parents=True)
     (paths.state("broken") / lab_folder.RECORD).write_text('{"lab": ')
 
@@ -73,11 +73,11 @@ def test_bundles_are_those_in_the_cache(home: Path) -> None:
 def test_a_bundle_is_verified_wherever_it_is(tmp_path: Path, watched: Watched) -> None:
     made = bundle(tmp_path / "stick")
     write(made)
-    assert [found["id"] for found in inventory.verified(made.folder, watched.say)] == [made.id]
+    assert [found["id"] for found in inventory.verified(made.folder, watched.report)] == [made.id]
 
     made.path("base/node.tar").write_bytes(b"x")
     with pytest.raises(MissingError, match=r"base/node\.tar"):
-        inventory.verified(made.folder, watched.say)
+        inventory.verified(made.folder, watched.report)
 
 
 def test_versions_are_those_of_labctl_the_bundle_and_the_tools(

@@ -15,17 +15,17 @@ from fakes import lab
 
 from labctl import config
 from labctl.commands import labs
-from labctl.commands.labs import Session
+from labctl.commands.labs import GlobalOptions
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import caller, locks, log, paths
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, NotReadyError, Terminated, UsageError
-from labctl.model.events import HostsEntry, Say
+from labctl.model.events import HostsEntry, Progress
 from labctl.plans.plan import Outcome, Plan, Step
 
-SESSION = Session(config_file=None, lab_name=None, output="json", verbosity=0)
+SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
 
 
@@ -59,10 +59,10 @@ def _plan(acts: list[str], *, fails: BaseException | None = None) -> Plan[Contex
             raise fails
         return Outcome(changed)
 
-    def outer(_context: Context, _say: Say) -> Outcome:
+    def outer(_context: Context, _say: Progress) -> Outcome:
         return run("outside", changed=True)
 
-    def inner(_context: Context, _say: Say) -> Outcome:
+    def inner(_context: Context, _say: Progress) -> Outcome:
         return run("inside", changed=False)
 
     return (
@@ -97,22 +97,22 @@ def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
 ) -> None:
     _machine(monkeypatch, engine=engine, root=root)
 
-    assert labs.asked(SESSION, config.Overrides(), isolated=asked).isolated is isolated
+    assert labs.requested(SESSION, config.Overrides(), isolated=asked).isolated is isolated
 
 
 @pytest.mark.parametrize("isolated", [False, True])
 def test_a_lab_that_was_made_stays_where_it_is(monkeypatch: pytest.MonkeyPatch, *, isolated: bool) -> None:
     _machine(monkeypatch, engine=isolated, root=True)
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated))
 
-    assert labs.asked(SESSION, config.Overrides()).isolated is isolated
+    assert labs.requested(SESSION, config.Overrides()).isolated is isolated
 
 
 def test_a_run_in_the_labs_own_network_is_about_an_isolated_lab(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     monkeypatch.setattr(Isolation, "is_entered", lambda _isolation: True)
 
-    assert labs.asked(SESSION, config.Overrides()).isolated
+    assert labs.requested(SESSION, config.Overrides()).isolated
 
 
 def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
@@ -121,7 +121,7 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
     _machine(monkeypatch, engine=True, root=True)
     (home / "labctl.yaml").write_text("name: file\nworkers: 3\n")
 
-    context = labs.asked(
+    context = labs.requested(
         replace(SESSION, lab_name="option"), config.Overrides(workers=2), bundle=Path("stick"), may_install=True
     )
 
@@ -133,37 +133,37 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
 
 def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False, bundle=Path("/stick")))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
 
-    assert labs.asked(SESSION, config.Overrides()).bundle_folder == Path("/stick")
-    assert labs.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/stick")
+    assert labs.requested(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
     monkeypatch.setenv(paths.BUNDLE, "/named")
-    assert labs.asked(SESSION, config.Overrides()).bundle_folder == Path("/named")
-    assert labs.asked(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
+    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/named")
+    assert labs.requested(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
 
 
 def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(workers=2), isolated=True, bundle=Path("/stick")))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(workers=2), isolated=True, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("workers: 5\n")
 
-    context = labs.existing(SESSION)
+    context = labs.saved(SESSION)
 
     assert (context.lab.workers, context.isolated, context.bundle_folder) == (2, True, Path("/stick"))
 
 
 def test_a_lab_that_was_never_made_is_not_found() -> None:
     with pytest.raises(MissingError, match="no lab demo") as raised:
-        labs.existing(SESSION)
+        labs.saved(SESSION)
 
     assert raised.value.id == "lab-not-found"
 
 
 @pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
 def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
-    saved_lab.write(home / "demo", saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(home / "demo", saved_lab.SavedLab(lab(), isolated=False))
 
     with pytest.raises(UsageError, match="name"):
-        labs.existing(replace(SESSION, lab_name=name))
+        labs.saved(replace(SESSION, lab_name=name))
 
 
 # Through sudo
@@ -186,18 +186,18 @@ def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
     [([], False), ([""], True), (["state"], True), (["cache"], True), (["elsewhere"], False)],
     ids=["root's own home", "the user's home", "its state", "its cache", "another folder of the user's"],
 )
-@pytest.mark.parametrize("find", [labs.existing, partial(labs.asked, overrides=config.Overrides())])
+@pytest.mark.parametrize("find", [labs.saved, partial(labs.requested, overrides=config.Overrides())])
 def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
     home: Path,
     monkeypatch: pytest.MonkeyPatch,
     through_sudo: dict[Path, int],
-    find: Callable[[Session], Context],
+    find: Callable[[GlobalOptions], Context],
     users: list[str],
     *,
     is_refused: bool,
 ) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     through_sudo.update({home / name: 1000 for name in users})
 
     if is_refused:
@@ -209,10 +209,10 @@ def test_root_makes_nothing_in_the_home_of_the_user_who_called_sudo(
 
 
 def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, through_sudo: dict[Path, int]) -> None:
-    saved_lab.write(paths.state("demo"), saved_lab.Record(lab(), isolated=False))
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False))
     through_sudo.update({home: 1000, paths.state("demo") / "lab.json": 0})
 
-    assert labs.existing(SESSION).lab.name == "demo"
+    assert labs.saved(SESSION).lab.name == "demo"
 
 
 # Where steps happen
@@ -231,7 +231,7 @@ def test_every_step_of_a_lab_on_this_machines_network_happens_here(
 
 
 def test_what_tools_say_during_a_plan_is_in_the_labs_log(context: Context) -> None:
-    def act(_context: Context, _say: Say) -> Outcome:
+    def act(_context: Context, _say: Progress) -> Outcome:
         log.write(4711, "said")
         return Outcome(changed=False)
 
@@ -292,7 +292,7 @@ def test_the_result_says_what_a_step_made_of_the_hosts_file(
 def test_a_run_that_fails_before_leaves_the_hosts_file_to_a_later_one(
     context: Context, capsys: pytest.CaptureFixture[str], apps: int, names: list[str], state: str
 ) -> None:
-    def fail(_context: Context, _say: Say) -> Outcome:
+    def fail(_context: Context, _say: Progress) -> Outcome:
         raise MissingError("no", id="no")
 
     changed = replace(context, lab=replace(context.lab, apps=context.lab.apps[:apps]))
@@ -306,7 +306,7 @@ def test_a_step_asks_before_the_first_one_and_never_a_script(context: Context) -
     acts: list[str] = []
 
     def asking(name: str) -> Step[Context]:
-        def act(_context: Context, _say: Say) -> Outcome:
+        def act(_context: Context, _say: Progress) -> Outcome:
             acts.append(name)
             return Outcome(changed=False)
 

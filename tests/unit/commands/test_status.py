@@ -255,7 +255,7 @@ def test_an_api_that_does_not_answer_is_the_problem(
     def fail(*_arguments: object) -> None:
         raise NotReadyError("the API server does not answer: refused", id="api-unreachable")
 
-    monkeypatch.setattr(cluster, "list", fail)
+    monkeypatch.setattr(cluster, "find", fail)
 
     assert _problem(well) == ("api-unreachable", "the API server does not answer: refused")
 
@@ -266,7 +266,7 @@ def test_an_expired_certificate_is_a_problem_with_the_lines_that_renew_it(
     def fail(*_arguments: object) -> None:
         raise RefusedError("not trusted: certificate has expired", id="api-not-trusted", hint="The clock?")
 
-    monkeypatch.setattr(cluster, "list", fail)
+    monkeypatch.setattr(cluster, "find", fail)
     [problem] = report_on(well)["problems"]
 
     assert problem["id"] == "api-not-trusted"

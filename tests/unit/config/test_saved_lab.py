@@ -15,7 +15,7 @@ import pytest
 from fakes import bundle, lab
 
 from labctl.bundle.format import write as describe
-from labctl.config.saved_lab import Record, read, refuse_differences, values, write
+from labctl.config.saved_lab import SavedLab, read, refuse_differences, values, write
 from labctl.host import lab_folder
 from labctl.model.errors import MissingError, UsageError
 
@@ -23,8 +23,10 @@ APPS = [{"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", 
 ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", workers=2, apps=APPS, hosts_file="/tmp/h")  # noqa: S108 - never written
 
 
-@pytest.mark.parametrize("record", [Record(lab(), isolated=False), Record(ODD, isolated=True, bundle=Path("/stick"))])
-def test_a_record_is_read_as_it_was_written(tmp_path: Path, record: Record) -> None:
+@pytest.mark.parametrize(
+    "record", [SavedLab(lab(), isolated=False), SavedLab(ODD, isolated=True, bundle=Path("/stick"))]
+)
+def test_a_record_is_read_as_it_was_written(tmp_path: Path, record: SavedLab) -> None:
     assert write(tmp_path, record)
     assert read(tmp_path) == record
     assert not write(tmp_path, record)
@@ -35,7 +37,7 @@ def test_there_is_no_record_of_a_lab_that_was_never_made(tmp_path: Path) -> None
 
 
 def test_a_record_is_for_its_owner_alone_and_in_the_words_of_the_configuration(tmp_path: Path) -> None:
-    write(tmp_path, Record(ODD, isolated=True))
+    write(tmp_path, SavedLab(ODD, isolated=True))
 
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o077 == 0
@@ -54,7 +56,7 @@ def test_a_record_is_for_its_owner_alone_and_in_the_words_of_the_configuration(t
     ],
 )
 def test_up_can_bring_these_changes_about(values: dict[str, Any]) -> None:
-    refuse_differences(Record(lab(), isolated=False), Record(lab(**values), isolated=False))
+    refuse_differences(SavedLab(lab(), isolated=False), SavedLab(lab(**values), isolated=False))
 
 
 @pytest.fixture
@@ -87,10 +89,10 @@ SAME = [
 def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to_auto(
     carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any]
 ) -> None:
-    made = Record(lab(**before), isolated=False, bundle=carries("1.37.2"))
+    made = SavedLab(lab(**before), isolated=False, bundle=carries("1.37.2"))
 
-    refuse_differences(made, Record(lab(**after), isolated=False))
-    refuse_differences(made, Record(lab(**after), isolated=False, bundle=made.bundle))
+    refuse_differences(made, SavedLab(lab(**after), isolated=False))
+    refuse_differences(made, SavedLab(lab(**after), isolated=False, bundle=made.bundle))
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_another_kubernetes_is_refused_wherever_it_is_asked_for(
     other = carries(other_bundle) if other_bundle else None
 
     with pytest.raises(UsageError) as raised:
-        refuse_differences(Record(lab(**before), False, carries("1.37.2")), Record(lab(**after), False, other))
+        refuse_differences(SavedLab(lab(**before), False, carries("1.37.2")), SavedLab(lab(**after), False, other))
 
     assert raised.value.id == "lab-differs"
     assert raised.value.message.splitlines()[1:] == [f"  {told}"]
@@ -119,9 +121,9 @@ def test_another_kubernetes_is_refused_wherever_it_is_asked_for(
 def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_gone_may_get_another(
     carries: Callable[[str], Path], tmp_path: Path
 ) -> None:
-    refuse_differences(Record(lab(), isolated=True), Record(lab(kubernetes="1.36.0"), isolated=True))
-    gone = Record(lab(), isolated=True, bundle=tmp_path / "gone")
-    refuse_differences(gone, Record(lab(), isolated=True, bundle=carries("1.37.2")))
+    refuse_differences(SavedLab(lab(), isolated=True), SavedLab(lab(kubernetes="1.36.0"), isolated=True))
+    gone = SavedLab(lab(), isolated=True, bundle=tmp_path / "gone")
+    refuse_differences(gone, SavedLab(lab(), isolated=True, bundle=carries("1.37.2")))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_go
 )
 def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: dict[str, Any], told: str) -> None:
     with pytest.raises(UsageError, match="the lab demo is already up") as raised:
-        refuse_differences(Record(lab(), isolated=False), Record(lab(**values), isolated=False))
+        refuse_differences(SavedLab(lab(), isolated=False), SavedLab(lab(**values), isolated=False))
 
     assert raised.value.id == "lab-differs"
     assert raised.value.message.splitlines()[1:] == [f"  {told}"]
@@ -145,7 +147,7 @@ def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: di
 
 def test_every_difference_is_told_at_once() -> None:
     with pytest.raises(UsageError) as raised:
-        refuse_differences(Record(lab(), isolated=True), Record(lab(cpus=4, memory=4096), isolated=False))
+        refuse_differences(SavedLab(lab(), isolated=True), SavedLab(lab(cpus=4, memory=4096), isolated=False))
 
     assert raised.value.message.splitlines()[1:] == [
         "  cpus: currently 2, requested 4",
@@ -256,13 +258,13 @@ def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_
 @pytest.mark.parametrize("key", [*values(lab()), "isolated", "bundle"])
 def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
     folder = tmp_path / "demo"
-    write(folder, Record(lab(), isolated=False))
+    write(folder, SavedLab(lab(), isolated=False))
     described = json.loads((folder / lab_folder.RECORD).read_text())
     described.pop(key, None)
     described["lab"].pop(key, None)
     (folder / lab_folder.RECORD).write_text(json.dumps(described))
 
-    assert read(folder) == Record(lab(), isolated=False)
+    assert read(folder) == SavedLab(lab(), isolated=False)
 
 
 def test_the_pool_of_a_record_without_one_follows_its_network_and_engine_data_tell_of_isolation(tmp_path: Path) -> None:
@@ -285,7 +287,7 @@ def test_a_record_that_this_user_may_not_read_is_told_with_whose_it_is(
     def denied(_path: Path) -> NoReturn:
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
 
-    write(tmp_path, Record(lab(), isolated=False))
+    write(tmp_path, SavedLab(lab(), isolated=False))
     monkeypatch.setattr("labctl.config.saved_lab.content", denied)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setattr(os, "geteuid", lambda: (tmp_path / "lab.json").stat().st_uid + 1)

@@ -11,7 +11,7 @@ from fakes import ADDRESS, FakeCluster, ready_node
 
 from labctl.context import Context
 from labctl.demo import expect, live
-from labctl.demo.expect import Eyes
+from labctl.demo.expect import ExpectationContext
 from labctl.demo.script import (
     AddressExpected,
     AnnouncerExpected,
@@ -61,7 +61,7 @@ class World:
         return self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
 
     def look(self, expected: Polled, **values: str) -> ExpectationReport:
-        return expect.held(expected, Eyes(self.context, values, self.ask, lambda: self.now, self.sleep))
+        return expect.held(expected, ExpectationContext(self.context, values, self.ask, lambda: self.now, self.sleep))
 
     def service(self, name: str, address: str | None, kind: str = "LoadBalancer") -> None:
         namespace, _, name = name.partition("/")
@@ -289,14 +289,14 @@ def test_a_node_that_there_is_not_is_neither(world: World) -> None:
 
 def test_an_api_that_does_not_answer_is_asked_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     failures = [NotReadyError("the API server does not answer", id="api-unreachable")] * 3
-    answers = world.cluster.list
+    answers = world.cluster.find
 
     def listed(*arguments: str) -> list[dict[str, Any]]:
         if failures:
             raise failures.pop()
         return answers(*arguments)
 
-    monkeypatch.setattr(world.cluster, "list", listed)
+    monkeypatch.setattr(world.cluster, "find", listed)
 
     seen = world.look(NodeExpected(node="worker-1"))
 

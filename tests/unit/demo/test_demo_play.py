@@ -22,7 +22,7 @@ from labctl.commands import labs
 from labctl.context import Context
 from labctl.demo import load, player
 from labctl.demo.commands import Line
-from labctl.demo.player import Doors
+from labctl.demo.player import DemoIO
 from labctl.host.http_probe import Answer
 from labctl.host.process import Finished
 from labctl.model.errors import ProviderError, Terminated
@@ -61,8 +61,8 @@ class World:
     def sleep(self, seconds: float) -> None:
         self.now += seconds
 
-    def doors(self, environment: Mapping[str, str], **_doors: object) -> Doors:
-        return Doors(environment, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
+    def doors(self, environment: Mapping[str, str], **_doors: object) -> DemoIO:
+        return DemoIO(environment, self.start, lambda _name: self.answer, lambda: self.now, self.sleep)
 
     def announced(self, node: str) -> None:
         service = {"serviceNamespace": "ingress-nginx", "serviceName": "ingress-nginx-controller"}
@@ -81,7 +81,7 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
     made = World(context, cluster)
     provider.nodes |= {node.name for node in context.lab.nodes}
     monkeypatch.setattr(labs, "entered", lambda _options: context)
-    monkeypatch.setattr(player, "Doors", made.doors)
+    monkeypatch.setattr(player, "DemoIO", made.doors)
     for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LC_ALL"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("LANG", "C.UTF-8")
@@ -685,5 +685,5 @@ def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
     monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(load, "LOOK_SECONDS", 0.002)
     monkeypatch.setattr(
-        player, "Doors", lambda environment, **_doors: Doors(environment, world.start, lambda _name: world.answer)
+        player, "DemoIO", lambda environment, **_doors: DemoIO(environment, world.start, lambda _name: world.answer)
     )

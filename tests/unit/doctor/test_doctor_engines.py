@@ -55,7 +55,7 @@ def test_one_engine_stops_up_with_one_id(context: Context, path: Path) -> None:
         for check in CHECKS
         if check.id in {"docker-command", "engine"}
         and found(check.id, context, **_machine(sample)).state == "broken"
-        and check.stops_up
+        and check.blocks_up
     ]
 
     assert found_broken == ([sample["check"]] if sample["state"] == "broken" else [])

@@ -25,7 +25,7 @@ RULES = {"iptables --wait -t nat -S": "iptables-nat.txt"}
 @pytest.fixture
 def recorded_demo(context: Context) -> Context:
     """The lab demo is on record."""
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=True))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=True))
     return context
 
 
@@ -98,7 +98,7 @@ def test_an_isolated_lab_is_known_wherever_its_record_is(recorded_demo: Context,
     }
     assert found("leftovers", recorded_demo, **machine).state == "warning"
 
-    saved_lab.write(folder, saved_lab.Record(lab(name="ghost"), isolated=True))
+    saved_lab.write(folder, saved_lab.SavedLab(lab(name="ghost"), isolated=True))
 
     assert found("leftovers", recorded_demo, **machine).state == "ok"
 

@@ -45,7 +45,7 @@ def test_instances_and_watches_are_counted_against_the_labs_size(
 
 
 def test_nodes_that_were_made_hold_theirs_and_new_ones_are_counted(context: Context) -> None:
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
     full = {"files": _limits(128), "inotify": (116, 500)}
 
     assert found("inotify", context, **full).state == "ok"

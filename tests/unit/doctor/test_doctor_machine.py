@@ -50,7 +50,7 @@ def test_a_bundle_that_is_yet_to_be_built_takes_more_of_the_disk(context: Contex
 
 
 def test_a_lab_that_was_made_has_its_memory_and_disk(context: Context) -> None:
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     assert found("disk", context, space=0).state == "not relevant"
     assert found("memory", context, files={"/proc/meminfo": text("meminfo.txt")}).state == "not relevant"

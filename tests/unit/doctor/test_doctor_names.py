@@ -53,7 +53,7 @@ def test_a_hosts_file_may_be_written_through_sudo_or_left_to_the_user(
 
 def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, hosts_file: Path) -> None:
     hosts_file.write_text(BLOCK)
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     finding = found("hosts-block", context)
 

@@ -44,7 +44,7 @@ def test_an_isolated_lab_has_a_network_of_its_own(context: Context, identity: st
 
 
 def test_nobody_is_asked_where_the_lab_itself_may_answer(context: Context) -> None:
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
     assert found("pool-answers", context, said=ADDRESSES, neighbours={"192.168.56.100"}).state == "not relevant"
 
@@ -113,7 +113,7 @@ def test_the_choice_knows_what_the_doctor_knows(golden: Golden) -> None:
 
 def test_a_lab_that_was_made_keeps_its_pool(golden: Golden) -> None:
     made = lab(pool="192.168.56.40-192.168.56.50")
-    kept, reason = doctors_pool.settled(lab(pool="auto", workers=3), made, isolated=False)
+    kept, reason = doctors_pool.choose_pool(lab(pool="auto", workers=3), made, isolated=False)
 
     assert (kept.pool, kept.workers) == (made.pool, 3)
     golden(reason)
@@ -123,32 +123,34 @@ def test_workers_that_would_be_in_the_pool_that_was_made_are_refused(golden: Gol
     made = lab(pool="192.168.56.12-192.168.56.14", workers=0)
 
     with pytest.raises(UsageError, match=r"192\.168\.56\.12") as raised:
-        doctors_pool.settled(lab(pool="auto", workers=2), made, isolated=False)
+        doctors_pool.choose_pool(lab(pool="auto", workers=2), made, isolated=False)
 
     golden(raised.value.message)
 
 
 def test_an_isolated_lab_is_beside_its_own_nodes_alone(golden: Golden) -> None:
-    settled, reason = doctors_pool.settled(lab(pool="auto"), None, isolated=True)
+    choose_pool, reason = doctors_pool.choose_pool(lab(pool="auto"), None, isolated=True)
 
-    assert str(settled.pool) == "192.168.56.100-192.168.56.110"
+    assert str(choose_pool.pool) == "192.168.56.100-192.168.56.110"
     golden(reason)
 
 
 @pytest.mark.parametrize("network", ["10.20.0.0/24", "192.168.56.0/28"])
 def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str) -> None:
-    settled, _ = doctors_pool.settled(lab(pool="auto", network=network), lab(), isolated=False)
+    choose_pool, _ = doctors_pool.choose_pool(lab(pool="auto", network=network), lab(), isolated=False)
 
-    assert settled.pool.first in settled.network
+    assert choose_pool.pool.first in choose_pool.network
     with pytest.raises(UsageError, match=f"network: .*{network}") as raised:
-        saved_lab.refuse_differences(saved_lab.Record(lab(), isolated=False), saved_lab.Record(settled, isolated=False))
+        saved_lab.refuse_differences(
+            saved_lab.SavedLab(lab(), isolated=False), saved_lab.SavedLab(choose_pool, isolated=False)
+        )
     assert raised.value.id == "lab-differs"
 
 
 def test_a_lab_that_names_its_pool_is_left_alone() -> None:
     named = lab(pool="192.168.56.40-192.168.56.50")
 
-    assert doctors_pool.settled(named, None, isolated=False) == (named, "")
+    assert doctors_pool.choose_pool(named, None, isolated=False) == (named, "")
 
 
 def _range(written: str) -> AddressPool:

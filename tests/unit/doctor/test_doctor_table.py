@@ -13,18 +13,18 @@ from recorded_machine import Recorded
 
 from labctl import ui
 from labctl.context import Context
-from labctl.doctor import CHECKS, Check, Finding, State, Surroundings, examine, repair, report
+from labctl.doctor import CHECKS, Check, Finding, Machine, State, examine, repair, report
 from labctl.model.errors import ProviderError
 
 
 def _check(states: list[State], *, error: ProviderError | None = None) -> Check:
     """A check that finds these states one after the other, and a repair that works or fails."""
 
-    def look(_context: Context, _seen: Surroundings) -> Finding:
+    def look(_context: Context, _seen: Machine) -> Finding:
         state = states.pop(0)
         return Finding(state, f"it is {state}", "" if state is State.OK else "`mend it`")
 
-    def mend(_context: Context, _seen: Surroundings) -> None:
+    def mend(_context: Context, _seen: Machine) -> None:
         if error:
             raise error
 

@@ -51,7 +51,7 @@ def machine_with(monkeypatch: pytest.MonkeyPatch) -> Machine:
     def differ(**differences: object) -> Packages:
         packages = Packages()
         packages.absent |= set(differences.pop("absent", ()))  # type: ignore[call-overload]
-        monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, absent=packages.absent, **differences))
+        monkeypatch.setattr(preflight, "Machine", partial(Recorded, absent=packages.absent, **differences))
         monkeypatch.setattr(preflight, "run", packages.run)
         monkeypatch.setattr(preflight, "check", packages.check)
         return packages
@@ -61,14 +61,14 @@ def machine_with(monkeypatch: pytest.MonkeyPatch) -> Machine:
 
 def _problem(context: Context, watched: Watched) -> MissingError:
     with pytest.raises(MissingError) as raised:
-        preflight.require_machine(context, watched.say)
+        preflight.require_machine(context, watched.report)
     return raised.value
 
 
 def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context: Context, watched: Watched) -> None:
     packages = machine_with()
 
-    assert not preflight.require_machine(replace(context, may_install=True), watched.say)
+    assert not preflight.require_machine(replace(context, may_install=True), watched.report)
     assert not packages.typed
 
 
@@ -116,7 +116,7 @@ def test_a_hosts_file_that_this_user_may_not_write_is_no_problem(
 ) -> None:
     machine_with(readonly={str(hosts_file)}, absent={"sudo"})
 
-    assert not preflight.require_machine(context, watched.say)
+    assert not preflight.require_machine(context, watched.report)
 
 
 def test_a_hosts_file_that_this_user_may_not_read_is_a_problem(
@@ -161,9 +161,9 @@ def test_all_problems_are_told_at_once_each_with_its_fix(
 
 def test_a_lab_that_was_made_may_have_its_network(machine_with: Machine, context: Context, watched: Watched) -> None:
     machine_with(files=TAKEN)
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
 
-    assert not preflight.require_machine(context, watched.say)
+    assert not preflight.require_machine(context, watched.report)
 
 
 def test_an_isolated_lab_does_not_ask_for_what_it_does_not_use(
@@ -171,16 +171,16 @@ def test_an_isolated_lab_does_not_ask_for_what_it_does_not_use(
 ) -> None:
     machine_with(files=TAKEN, said=NO_ENGINE, readonly={str(hosts_file)})
 
-    assert not preflight.require_machine(replace(context, isolated=True), watched.say)
+    assert not preflight.require_machine(replace(context, isolated=True), watched.report)
 
 
 def test_up_starts_no_slow_tool(context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, started=started))
+    monkeypatch.setattr(preflight, "Machine", partial(Recorded, started=started))
 
-    preflight.require_machine(context, watched.say)
+    preflight.require_machine(context, watched.report)
     with_bundle, started[:] = set(started), []
-    preflight.require_machine(replace(context, bundle_folder=None), watched.say)
+    preflight.require_machine(replace(context, bundle_folder=None), watched.report)
 
     assert with_bundle == {"docker", "ip"}
     assert set(started) == {"docker", "ip", "vagrant"}
@@ -200,7 +200,7 @@ def test_with_leave_nothing_is_installed_where_apt_lacks_a_package(
 def test_a_new_machines_apt_is_updated_before_it_is_asked(machine_with: Machine, watched: Watched) -> None:
     packages = machine_with(absent={"vagrant"}, apt_lists=())
 
-    assert preflight.require(["vagrant"], may_install=True, say=watched.say)
+    assert preflight.require(["vagrant"], may_install=True, report=watched.report)
     assert [line.split()[4] for line in packages.typed] == ["update", "install"]
 
 
@@ -217,7 +217,7 @@ def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_wi
     packages = machine_with(absent={"vagrant", "iptables"}, is_root=False)
 
     with pytest.raises(MissingError, match="not on this machine: vagrant, iptables") as raised:
-        preflight.require(["vagrant", "docker", "iptables"], may_install=True, say=watched.say)
+        preflight.require(["vagrant", "docker", "iptables"], may_install=True, report=watched.report)
 
     assert raised.value.id == "tools-missing"
     assert "`sudo apt-get install iptables vagrant`" in raised.value.hint
@@ -227,7 +227,7 @@ def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_wi
 def test_with_leave_root_installs_what_is_missing_and_says_so(machine_with: Machine, watched: Watched) -> None:
     packages = machine_with(absent={"vagrant", "mmdebstrap"})
 
-    assert preflight.require(["vagrant", "mmdebstrap"], may_install=True, say=watched.say)
+    assert preflight.require(["vagrant", "mmdebstrap"], may_install=True, report=watched.report)
 
     names = "mmdebstrap vagrant"
     apt = "apt-get -q -o DPkg::Lock::Timeout=60"
@@ -238,17 +238,17 @@ def test_with_leave_root_installs_what_is_missing_and_says_so(machine_with: Mach
 def test_what_was_installed_is_not_missed_any_more(machine_with: Machine, context: Context, watched: Watched) -> None:
     machine_with(absent={"vagrant"})
 
-    assert preflight.require_machine(replace(context, may_install=True), watched.say)
+    assert preflight.require_machine(replace(context, may_install=True), watched.report)
 
 
 def test_a_program_that_its_package_did_not_bring_is_still_missing(machine_with: Machine, watched: Watched) -> None:
     machine_with(absent={"vagrant"}).installs = False
 
     with pytest.raises(MissingError, match="vagrant"):
-        preflight.require(["vagrant"], may_install=True, say=watched.say)
+        preflight.require(["vagrant"], may_install=True, report=watched.report)
 
 
 def test_what_stops_up_has_an_id_of_its_own() -> None:
-    identities = [check.stops_up for check in CHECKS if check.stops_up]
+    identities = [check.blocks_up for check in CHECKS if check.blocks_up]
 
     assert len(identities) == len(set(identities)) > 5

@@ -16,7 +16,7 @@ def deaths(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
 
 
 def test_nothing_happens_where_no_point_is_named(deaths: list[tuple[int, int]]) -> None:
-    failpoints.reached("boot.begin")
+    failpoints.failpoint("boot.begin")
 
     assert deaths == []
 
@@ -28,8 +28,8 @@ def test_the_process_dies_the_nth_time_it_reaches_the_point(
     monkeypatch.setattr(failpoints, "_left", 2)
 
     for point in ("apply", "boot.begin"):
-        failpoints.reached(point)
+        failpoints.failpoint(point)
     assert deaths == []
 
-    failpoints.reached("apply")
+    failpoints.failpoint("apply")
     assert deaths == [(os.getpid(), signal.SIGKILL)]

@@ -217,7 +217,7 @@ def test_a_line_that_the_user_added_will_do(rendered: Context, watched: Watched,
     _apply(rendered, watched)
     hosts_file.write_text(f"{ADDRESS} my-app.local\n")
 
-    outcome = hosts_steps.sync_hosts(rendered, watched.say)
+    outcome = hosts_steps.sync_hosts(rendered, watched.report)
 
     assert (outcome.changed, outcome.hosts and outcome.hosts.state) == (False, "written")
 
@@ -229,7 +229,7 @@ def test_a_name_that_an_app_has_left_is_left_to_the_user_too(
     _apply(rendered, watched)
     hosts_file.write_bytes(hosts.with_block(hosts_file.read_bytes(), "demo", LINES))
 
-    entry = hosts_steps.sync_hosts(rendered, watched.say).hosts
+    entry = hosts_steps.sync_hosts(rendered, watched.report).hosts
 
     assert entry is not None
     assert (entry.state, entry.lines[1:-1], len(entry.commands)) == ("pending", LINES, 2)
@@ -269,14 +269,14 @@ def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_bl
 ) -> None:
     _apply(rendered, watched)
     before, isolated = hosts_file.read_bytes(), replace(rendered, isolated=True)
-    hosts_steps.sync_hosts(rendered, watched.say)
+    hosts_steps.sync_hosts(rendered, watched.report)
 
-    assert teardown.leave_hosts(isolated, watched.say).changed
+    assert teardown.leave_hosts(isolated, watched.report).changed
     assert hosts_file.read_bytes() == before
 
     monkeypatch.setattr(teardown, "MACHINES_HOSTS", hosts_file)
-    hosts_steps.sync_hosts(rendered, watched.say)
-    assert teardown.leave_hosts(isolated, watched.say) == Outcome(changed=False, hosts=NO_HOSTS)
+    hosts_steps.sync_hosts(rendered, watched.report)
+    assert teardown.leave_hosts(isolated, watched.report) == Outcome(changed=False, hosts=NO_HOSTS)
 
 
 # Asking
@@ -349,7 +349,7 @@ def test_hosts_sync_asks_and_tries_again(
 
 
 def _apply(context: Context, watched: Watched) -> None:
-    up.apply_ingress(context, watched.say)
+    up.apply_ingress(context, watched.report)
 
 
 def _done(watched: Watched, step: str) -> Event:

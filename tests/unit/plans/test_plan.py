@@ -9,7 +9,7 @@ import pytest
 from fakes import Watched
 
 from labctl.model.errors import MissingError, UsageError
-from labctl.model.events import Event, Say
+from labctl.model.events import Event, Progress
 from labctl.plans.plan import Outcome, Plan, Step, described, execute, select
 
 World = list[str]
@@ -17,8 +17,8 @@ World = list[str]
 
 
 def _step(name: str, *, changed: bool = False, fails: BaseException | None = None) -> Step[World]:
-    def run(world: World, say: Say) -> Outcome:
-        say(f"doing {name}")
+    def run(world: World, report: Progress) -> Outcome:
+        report(f"doing {name}")
         world.append(name)
         if fails:
             raise fails
@@ -113,9 +113,9 @@ def test_a_step_that_there_is_not_is_refused_with_those_there_are(first: str | N
 
 
 def test_what_a_waiting_step_says_again_and_again_is_told_once(watched: Watched) -> None:
-    def run(_world: World, say: Say) -> Outcome:
+    def run(_world: World, report: Progress) -> Outcome:
         for text in ("waiting", "waiting", "applying", "waiting"):
-            say(text)
+            report(text)
         return Outcome(changed=False)
 
     execute((Step("first", "waits", run),), [], watched)

@@ -25,7 +25,7 @@ from labctl.host.process import Finished
 from labctl.host.wait import seldom, until
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
-from labctl.model.events import Say
+from labctl.model.events import Progress
 from labctl.model.reports import TraceReport
 from labctl.plans import assembly, hosts_steps, teardown, up, verify
 from labctl.plans.plan import Outcome, execute
@@ -98,10 +98,10 @@ def test_up_repairs_what_was_edited_or_deleted_by_hand(
 def test_a_lab_that_is_up_with_another_network_is_refused_before_anything_is_done(
     context: Context, watched: Watched
 ) -> None:
-    saved_lab.write(context.folder, saved_lab.Record(lab(network="192.168.60.0/24"), isolated=False))
+    saved_lab.write(context.folder, saved_lab.SavedLab(lab(network="192.168.60.0/24"), isolated=False))
 
     with pytest.raises(UsageError, match=r"192\.168\.60\.0/24") as raised:
-        up.check_machine(context, watched.say)
+        up.check_machine(context, watched.report)
 
     assert raised.value.id == "lab-differs"
 
@@ -111,18 +111,18 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
 ) -> None:
     header = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT"
     routes = f"{header}\nvboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"
-    monkeypatch.setattr(preflight, "Surroundings", partial(Recorded, files={"/proc/net/route": routes}))
+    monkeypatch.setattr(preflight, "Machine", partial(Recorded, files={"/proc/net/route": routes}))
 
     with pytest.raises(MissingError, match=r"192\.168\.56\.0/24 by vboxnet0"):
-        up.check_machine(context, watched.say)
+        up.check_machine(context, watched.report)
 
-    saved_lab.write(context.folder, saved_lab.Record(context.lab, isolated=False))
-    assert not up.check_machine(context, watched.say).changed
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
+    assert not up.check_machine(context, watched.report).changed
 
 
 def test_the_choice_of_a_pool_is_told(context: Context, watched: Watched) -> None:
     chosen = replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free")
-    told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.say)
+    told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
 
     assert told.text == "pool 192.168.56.31-192.168.56.99: free"
 
@@ -156,7 +156,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
 
     for step in (up.check_machine, up.choose_bundle, up.render):
         with pytest.raises(MissingError) as caught:
-            step(asked, watched.say)
+            step(asked, watched.report)
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
         assert instead in caught.value.message + caught.value.hint
         assert "--bundle" in caught.value.hint
@@ -174,7 +174,7 @@ def test_a_lab_of_which_a_bundle_in_the_cache_has_everything_is_accepted(context
     describe(replace(context.bundle, folder=folder, id=folder.name, versions=older))
     asked = replace(context, lab=replace(context.lab, kubernetes="1.36.0"), bundle_folder=None)
 
-    up.check_machine(asked, watched.say)
+    up.check_machine(asked, watched.report)
 
     assert asked.bundle.folder == folder
 
@@ -189,16 +189,16 @@ def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
     isolated = replace(context, isolated=True)
 
     with pytest.raises(KeyboardInterrupt):
-        up.isolate(isolated, watched.say)
+        up.isolate(isolated, watched.report)
 
-    assert saved_lab.read(context.folder) == saved_lab.Record(context.lab, isolated=True)
+    assert saved_lab.read(context.folder) == saved_lab.SavedLab(context.lab, isolated=True)
 
 
 # bundle and render
 
 
 def test_a_bundle_is_verified_once(context: Context, watched: Watched, golden: Golden) -> None:
-    first, second = (up.choose_bundle(context, watched.say) for _ in range(2))
+    first, second = (up.choose_bundle(context, watched.report) for _ in range(2))
 
     golden([first.text, second.text])
     assert not first.changed
@@ -212,16 +212,16 @@ def test_a_bundle_is_made_where_there_is_none(
     bundleless = replace(context, bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
-    assert up.choose_bundle(bundleless, watched.say).changed
+    assert up.choose_bundle(bundleless, watched.report).changed
     assert made == [context.cache]
 
 
 def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:
-    assert up.render(context, watched.say).changed
-    assert not up.render(context, watched.say).changed
+    assert up.render(context, watched.report).changed
+    assert not up.render(context, watched.report).changed
 
     (context.folder / "Vagrantfile").unlink()
-    assert up.render(context, watched.say).changed
+    assert up.render(context, watched.report).changed
 
 
 # boot
@@ -240,7 +240,7 @@ def test_only_absent_nodes_are_booted(
 ) -> None:
     provider.nodes = running
 
-    outcome = up.boot(context, watched.say)
+    outcome = up.boot(context, watched.report)
 
     assert provider.booted == booted
     assert provider.systems == [context.node_image] * len(booted)
@@ -256,12 +256,12 @@ def test_a_cluster_whose_api_answers_late_is_waited_for(
 ) -> None:
     cluster.refusals = [UNREACHABLE, UNREACHABLE]
 
-    outcome = up.await_cluster(rendered, watched.say)
+    outcome = up.await_cluster(rendered, watched.report)
 
     assert outcome.changed, "the control plane is marked as one"
     golden(outcome.text)
     assert len(instant) == 2
-    assert not up.await_cluster(rendered, watched.say).changed
+    assert not up.await_cluster(rendered, watched.report).changed
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ def test_what_is_said_of_pods_from_before_their_nodes_start_is_waited_out(
     }
     cluster.put("v1", "Pod", "my-app-1", "default", spec={"nodeName": "demo-worker-1"}, status=status)
 
-    up.await_cluster(rendered, watched.say)
+    up.await_cluster(rendered, watched.report)
 
     assert len(instant) == looks
 
@@ -302,7 +302,7 @@ def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(0, "active\n", ()))
 
     with pytest.raises(NotReadyError) as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.id == "api-unreachable"
     assert "labctl --name demo resume" in raised.value.hint
@@ -316,7 +316,7 @@ def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_line
     provider.lines = ("labctl: starting the control plane", "kubeadm: no space left")
 
     with pytest.raises(NotReadyError, match=r"https://192\.168\.56\.10:6443") as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.id == "node-not-ready"
     assert raised.value.details[-1] == "demo-control-plane: kubeadm: no space left"
@@ -330,7 +330,7 @@ def test_a_node_that_does_not_join_is_named_with_its_own_last_lines(
     provider.lines = ("{node} gave up waiting",)
 
     with pytest.raises(NotReadyError, match="demo-worker-1") as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.details == ("demo-worker-1: demo-worker-1 gave up waiting",)
     golden({"message": raised.value.message, "waits": next(text for text in watched.texts if "demo-worker-1" in text)})
@@ -345,7 +345,7 @@ def test_a_node_that_has_exited_is_told_of_in_seconds_with_its_last_lines(
     provider.lines = ("Failed to allocate manager object",)
 
     with pytest.raises(ProviderError, match=r"demo-control-plane.*Exited \(255\)") as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.id == "node-exited"
     assert raised.value.details == ("demo-control-plane: Failed to allocate manager object",)
@@ -359,7 +359,7 @@ def test_a_node_that_has_exited_without_a_word_may_lack_what_the_machine_limits(
     provider.troubles = {"demo-worker-1": Trouble(is_running=False, text="demo-worker-1: Exited (255)")}
 
     with pytest.raises(ProviderError) as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert (raised.value.id, raised.value.details) == ("node-exited", ())
     assert "fs.inotify.max_user_instances" in raised.value.hint
@@ -373,7 +373,7 @@ def test_what_is_known_of_a_node_that_has_exited_says_what_to_do(
     provider.lines = ("write /var/lib/x: no space left on device",)
 
     with pytest.raises(ProviderError, match="demo-worker-1") as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.id == "node-exited"
     golden({"message": raised.value.message, "hint": raised.value.hint})
@@ -392,7 +392,7 @@ def test_a_node_that_cannot_assemble_itself_is_not_waited_for_and_its_lines_say_
     provider.lines = ("{node}: kubeadm: unheard of",)
 
     with pytest.raises(NotReadyError, match="demo-worker-1") as raised:
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert raised.value.id == "node-not-assembled"
     assert raised.value.details == ("demo-worker-1: demo-worker-1: kubeadm: unheard of",)
@@ -406,7 +406,7 @@ def test_a_refusal_of_the_api_is_not_waited_out(
     cluster.refusals = [RefusedError("Kubernetes refused GET /readyz: Unauthorized", id="kubernetes-refused")]
 
     with pytest.raises(RefusedError):
-        up.await_cluster(context, watched.say)
+        up.await_cluster(context, watched.report)
 
     assert not instant
 
@@ -419,7 +419,7 @@ def test_metallb_waits_until_its_webhook_answers(
 ) -> None:
     cluster.dry_run_refusals = [WEBHOOK, WEBHOOK, WEBHOOK]
 
-    outcome = up.apply_metallb(rendered, watched.say)
+    outcome = up.apply_metallb(rendered, watched.report)
 
     assert outcome.changed
     assert outcome.text == "pool 192.168.56.100-192.168.56.110"
@@ -433,7 +433,7 @@ def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
     cluster.dry_run_refusals = [WEBHOOK] * 1000
 
     with pytest.raises(NotReadyError, match="failed calling webhook") as raised:
-        up.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.report)
 
     golden(raised.value.message)
     assert cluster.get("metallb.io/v1beta1", "IPAddressPool", "demo", "metallb-system") is None
@@ -451,7 +451,7 @@ def test_why_metallb_does_not_become_ready_is_told_once_it_cannot_pass(
     cluster.put("v1", "Pod", "controller-1", "metallb-system", metadata=labels, status=status)
 
     with pytest.raises(NotReadyError, match="image metallb:1") as raised:
-        up.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.report)
 
     assert raised.value.id == "image-not-pullable"
     assert len(instant) <= 3
@@ -466,7 +466,7 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
     monkeypatch.setattr(trace, "cut_off", lambda _context, _namespace, _deployment: lost)
 
     with pytest.raises(NotReadyError) as raised:
-        up.apply_metallb(rendered, watched.say)
+        up.apply_metallb(rendered, watched.report)
 
     assert raised.value.id == "pod-route-missing"
     assert "labctl --name demo up" in str(raised.value.hint)
@@ -474,14 +474,14 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 
 
 def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
-    assert up.apply_ingress(rendered, watched.say).text == f"traefik at {ADDRESS}"
-    assert not up.apply_ingress(rendered, watched.say).changed
+    assert up.apply_ingress(rendered, watched.report).text == f"traefik at {ADDRESS}"
+    assert not up.apply_ingress(rendered, watched.report).changed
 
 
 def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    up.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
     controller, namespace = "ingress-nginx-controller", "ingress-nginx"
     found = cluster.get("apps/v1", "Deployment", controller, namespace)
     assert found is not None
@@ -490,11 +490,11 @@ def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not
     for name, status in (("started-before", ready), ("started-without", {})):
         cluster.put("v1", "Pod", name, namespace, metadata=metadata, spec={}, status=status)
 
-    up.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
     assert cluster.get("v1", "Pod", "started-without", namespace)
 
     assert cluster.delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "ingress-nginx")
-    assert up.apply_ingress(rendered, watched.say).changed
+    assert up.apply_ingress(rendered, watched.report).changed
     assert cluster.get("v1", "Pod", "started-without", namespace) is None
     assert cluster.get("v1", "Pod", "started-before", namespace)
 
@@ -504,12 +504,12 @@ def test_metallb_starts_again_once_it_has_its_rights_back(
 ) -> None:
     labels = {"labels": {"app": "metallb"}}
     cluster.put("v1", "Pod", "speaker-1", "metallb-system", metadata=labels, spec={}, status={})
-    up.apply_metallb(rendered, watched.say)
+    up.apply_metallb(rendered, watched.report)
     assert cluster.get("v1", "Pod", "speaker-1", "metallb-system")
 
     with (rendered.folder / "manifests" / "metallb.yaml").open("a") as file:
         file.write("---\napiVersion: v1\nkind: ServiceAccount\nmetadata: {name: speaker, namespace: metallb-system}\n")
-    up.apply_metallb(rendered, watched.say)
+    up.apply_metallb(rendered, watched.report)
     assert cluster.get("v1", "Pod", "speaker-1", "metallb-system") is None
 
 
@@ -523,7 +523,7 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
         cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
     with pytest.raises(NotReadyError, match="no available IPs") as raised:
-        up.apply_ingress(rendered, watched.say)
+        up.apply_ingress(rendered, watched.report)
 
     golden(raised.value.message)
 
@@ -536,9 +536,9 @@ def test_an_app_is_applied_once_the_webhook_of_its_ingress_lets_it_in(
 ) -> None:
     cluster.refusals = [WEBHOOK, WEBHOOK]
 
-    assert up.apply_apps(rendered, watched.say).changed
+    assert up.apply_apps(rendered, watched.report).changed
     assert len(instant) == 2
-    assert not up.apply_apps(rendered, watched.say).changed
+    assert not up.apply_apps(rendered, watched.report).changed
 
 
 def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_only_labctls(
@@ -550,12 +550,12 @@ def test_apps_that_the_configuration_no_longer_has_are_removed_and_named_and_onl
         cluster.put(api_version, kind, "old-app", "default", metadata={"labels": labels, "managedFields": APPLIED})
         cluster.put(api_version, kind, "the-users", "default")
         cluster.put(api_version, kind, "a-copy", "default", metadata={"labels": labels, "managedFields": COPIED})
-    up.apply_apps(rendered, watched.say)
+    up.apply_apps(rendered, watched.report)
 
     names = {name for _, kind, namespace, name in cluster.objects if namespace == "default"}
     assert names == {"my-app", "the-users", "a-copy"}
     assert "removed Ingress/old-app, Service/old-app, Deployment/old-app" in watched.texts
-    assert not up.apply_apps(rendered, watched.say).changed
+    assert not up.apply_apps(rendered, watched.report).changed
 
 
 @pytest.mark.parametrize(
@@ -568,7 +568,7 @@ def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_
     before = copy.deepcopy(cluster.objects)
 
     with pytest.raises(RefusedError, match=f"{kind} default/my-app") as raised:
-        up.apply_apps(rendered, watched.say)
+        up.apply_apps(rendered, watched.report)
 
     assert raised.value.id == "object-not-ours"
     assert cluster.objects == before
@@ -581,7 +581,7 @@ def test_a_webhook_of_another_controller_is_removed_if_labctl_made_it(
     webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
     cluster.put(*webhook, metadata={"managedFields": globals()[managers]})
 
-    up.apply_ingress(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
 
     assert (cluster.get(*webhook) is not None) is left
 
@@ -595,7 +595,7 @@ def test_hosts_refuses_without_an_address_and_leaves_the_file(
     before = hosts_file.read_bytes()
 
     with pytest.raises(NotReadyError, match="ingress-nginx/ingress-nginx-controller") as raised:
-        hosts_steps.sync_hosts(rendered, watched.say)
+        hosts_steps.sync_hosts(rendered, watched.report)
 
     assert raised.value.id == "no-address"
     golden(raised.value.message)
@@ -618,8 +618,8 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     updated: int,
     is_borne: bool,
 ) -> None:
-    up.apply_ingress(rendered, watched.say)
-    up.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
     counts = cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]
     counts.update(readyReplicas=1, updatedReplicas=updated)
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "Back-off pulling image"}}
@@ -629,11 +629,11 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     machine["my-app.local"] = http_probe.Answer(status)
 
     if is_borne:
-        assert not verify.verify(rendered, watched.say).changed
+        assert not verify.verify(rendered, watched.report).changed
         assert any("my-app-1" in text and "example.com/shop:9" in text for text in watched.texts)
     else:
         with pytest.raises(NotReadyError, match=r"my-app-1.*example\.com/shop:9") as raised:
-            verify.verify(rendered, watched.say)
+            verify.verify(rendered, watched.report)
         assert raised.value.id == "image-not-pullable"
     assert not instant
 
@@ -641,12 +641,12 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
 def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
 ) -> None:
-    up.apply_ingress(rendered, watched.say)
-    up.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
     machine["my-app.local"] = http_probe.Answer(503)
 
     with pytest.raises(NotReadyError, match=r"http://my-app\.local .*HTTP 503") as late:
-        verify.verify(rendered, watched.say)
+        verify.verify(rendered, watched.report)
 
     assert late.value.id == "controller-has-no-backend"
     assert "labctl --name demo up" in late.value.hint
@@ -657,13 +657,13 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
 def test_what_does_not_go_by_itself_ends_the_wait_soon(
     rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
 ) -> None:
-    up.apply_ingress(rendered, watched.say)
-    up.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
     shadowed: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("name", "hosts-entry-shadowed", "line 1")]}
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: shadowed)
 
     with pytest.raises(NotReadyError) as lasting:
-        verify.verify(rendered, watched.say)
+        verify.verify(rendered, watched.report)
 
     assert lasting.value.id == "hosts-entry-shadowed"
     assert sum(instant) < 10
@@ -673,13 +673,13 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
 def test_an_app_whose_name_is_missing_is_reached_at_its_address(
     rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
-    up.apply_ingress(rendered, watched.say)
-    up.apply_apps(rendered, watched.say)
+    up.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
     hosts_file.write_text("127.0.0.1 localhost\n")
 
     golden(
         {
-            "ends": verify.verify(rendered, watched.say).text,
+            "ends": verify.verify(rendered, watched.report).text,
             "says": [text for text in watched.texts if "my-app.local" in text],
         }
     )
@@ -762,11 +762,11 @@ def test_the_namespace_of_another_lab_of_the_same_name_stays(
     context: Context,
     watched: Watched,
     monkeypatch: pytest.MonkeyPatch,
-    act: Callable[[Context, Say], Outcome],
+    act: Callable[[Context, Progress], Outcome],
 ) -> None:
     monkeypatch.setattr(Isolation, "other_owner", lambda _self: Path("/elsewhere/labctl/demo"))
 
-    outcome = act(_isolated(context), watched.say)
+    outcome = act(_isolated(context), watched.report)
 
     assert not outcome.changed
     assert "/elsewhere/labctl/demo" in outcome.text
@@ -782,17 +782,17 @@ def test_a_halt_stops_the_nodes_that_run_and_again_finds_none(
     assert not execute(up.halt(), context, watched)
 
 
-@pytest.mark.parametrize("power_cut", [True, False])
+@pytest.mark.parametrize("hard_stop", [True, False])
 def test_one_node_stops_and_the_others_run_on(
-    context: Context, watched: Watched, provider: FakeProvider, *, power_cut: bool
+    context: Context, watched: Watched, provider: FakeProvider, *, hard_stop: bool
 ) -> None:
     control_plane, worker = context.lab.nodes
     provider.nodes = {control_plane.name, worker.name}
-    plan = up.halt_some([worker], power_cut=power_cut)
+    plan = up.halt_some([worker], hard_stop=hard_stop)
 
     assert execute(plan, context, watched)
     assert provider.nodes == {control_plane.name}
-    assert any("power" in event.text for event in watched.events) is power_cut
+    assert any("power" in event.text for event in watched.events) is hard_stop
     assert not execute(plan, context, watched)
 
 
@@ -816,7 +816,7 @@ def test_the_record_is_the_last_file_of_a_lab_to_go(
 ) -> None:
     left: list[set[str]] = []
     monkeypatch.setattr(
-        lab_folder, "reached", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
+        lab_folder, "failpoint", lambda _point: left.append({path.name for path in rendered.folder.iterdir()})
     )
 
     execute(up.destroy(purge=purge), rendered, watched)

@@ -76,7 +76,7 @@ def test_a_controller_that_the_bundle_does_not_carry_is_missing_with_what_lacks_
 
 
 def test_the_retired_controller_says_so() -> None:
-    assert "retired" in NGINX.notice
+    assert "retired" in NGINX.deprecation
 
 
 @pytest.mark.parametrize("controller", CONTROLLERS, ids=lambda controller: controller.name)
@@ -116,8 +116,8 @@ def test_upstreams_settings_stay_beside_labctls() -> None:
 
     with_theirs, without = objects(NGINX, [settings, empty], [], replicas=2)
 
-    assert with_theirs["data"] == {"theirs": "1", **dict(NGINX.settings)}
-    assert without["data"] == dict(NGINX.settings)
+    assert with_theirs["data"] == {"theirs": "1", **dict(NGINX.configmap_data)}
+    assert without["data"] == dict(NGINX.configmap_data)
 
 
 def test_adapting_twice_changes_no_more() -> None:

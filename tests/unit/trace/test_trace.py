@@ -658,7 +658,7 @@ def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
 ) -> None:
     monkeypatch.setattr(Isolation, "exists", lambda _self: has_network)
     monkeypatch.setattr(Isolation, "engine_runs", lambda _self: has_engine)
-    for act in ("get", "list"):
+    for act in ("get", "find"):
         monkeypatch.setattr(world.cluster, act, lambda *_arguments: pytest.fail("the API was asked"))
     monkeypatch.setattr(trace, "Client", lambda: world.client)
     monkeypatch.setattr(FakeClient, "resolve", lambda *_arguments: pytest.fail("the name was looked for"))
@@ -686,7 +686,7 @@ def test_a_node_that_does_not_answer_may_not_run(
     monkeypatch.setattr(trace, "AGAIN_SECONDS", 0.0)
     world.halt().client.macs.clear()
     if not has_api:
-        monkeypatch.setattr(world.cluster, "list", refuse)
+        monkeypatch.setattr(world.cluster, "find", refuse)
         monkeypatch.setattr(world.cluster, "get", refuse)
     node = world.follow()["hops"][2]
 
@@ -743,7 +743,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
     def refuse(*_arguments: object) -> None:
         raise error
 
-    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
     monkeypatch.setattr(trace, "Client", lambda: world.client)
     report = world.answers(200, pod).follow()
@@ -764,7 +764,7 @@ def test_a_certificate_that_has_expired_is_renewed_and_no_lab_destroyed_for_it(
     def refuse(*_arguments: object) -> None:
         raise RefusedError("not trusted: certificate has expired (_ssl.c:1006)", id="api-not-trusted", hint="Destroy.")
 
-    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
     address = world.follow()["hops"][1]
 

@@ -168,7 +168,7 @@ def test_a_name_that_the_lab_does_not_serve_is_somebody_elses_and_nothing_is_to_
 ) -> None:
     lab = trail.context.lab
     shop = replace(lab, name="third", apps=(replace(lab.apps[0], hostname="shop.local"),))
-    saved_lab.write(paths.state("third"), saved_lab.Record(shop, isolated=True))
+    saved_lab.write(paths.state("third"), saved_lab.SavedLab(shop, isolated=True))
     (paths.state("damaged")).mkdir()
     (paths.state("damaged") / lab_folder.RECORD).write_text("{")
     trail.client.hosts.write_text(f"127.0.0.1 localhost\n# BEGIN labctl second\n192.168.56.102 wiki.local\n{BLOCK}")

@@ -736,5 +736,5 @@ def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_arguments: object) -> None:
         raise NotReadyError("it does not answer", id="api-unreachable")
 
-    monkeypatch.setattr(world.cluster, "list", refuse)
+    monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
