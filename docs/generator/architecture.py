@@ -25,7 +25,9 @@ def page() -> str:
 
 def _layers() -> str:
     project = tomllib.loads((sources.CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))
-    (contract,) = (each for each in project["tool"]["importlinter"]["contracts"] if each["type"] == "layers")
+    (contract,) = (
+        each for each in project["tool"]["importlinter"]["contracts"] if each.get("containers") == ["labctl"]
+    )
     rows = [re.split(r" *[|:] *", layer) for layer in contract["layers"]]
     return markdown.table(
         ("Layer", "Package", "What it is"),

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from labctl.context import Context
 from labctl.model.errors import LabError
 from labctl.model.reports import HopReport, TraceReport
-from labctl.trace import pod_routes, stopped
+from labctl.trace import stopped
 from labctl.trace.address import address as address_hop
 from labctl.trace.causes import CAUSES
 from labctl.trace.name import name as name_hop
-from labctl.trace.node import node
+from labctl.trace.node import node, pod_routes
 from labctl.trace.probes.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.response import response

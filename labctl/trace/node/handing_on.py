@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from labctl.host.http_probe import HTTP
-from labctl.trace import pod_routes
+from labctl.trace.node import pod_routes
 from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.probes import filters

@@ -7,9 +7,8 @@ from dataclasses import replace
 from http import HTTPStatus
 
 from labctl.model.errors import LabError
-from labctl.trace import pod_routes
 from labctl.trace.problem import BROKEN, UNKNOWN, Evidence, ProblemError
-from labctl.trace.response import answers, redirects, refusals, verdict
+from labctl.trace.response import answers, lost_routes, redirects, refusals, verdict
 from labctl.trace.response.answers import Answered
 from labctl.trace.rule import misrouted, rule
 from labctl.trace.trail import Trail
@@ -38,7 +37,7 @@ def response(trail: Trail) -> Evidence:
     try:
         return _answer(trail)
     except ProblemError as problem:
-        raise pod_routes.explain(trail, problem) from problem
+        raise lost_routes.explain(trail, problem) from problem
 
 
 def _answer(trail: Trail) -> Evidence:
