@@ -49,7 +49,7 @@ def add(
 
     asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
     given = {key: value for key, value in asked.items() if value is not None}
-    _carry_out(context.obj, app_change.add(context.obj, given))
+    _carry_out(context.obj, app_change.add(context.obj, given, ui.seen))
 
 
 @app.command("remove")

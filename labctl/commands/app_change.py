@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,11 +18,10 @@ from labctl.model.errors import BrokenError, UsageError
 from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
 from labctl.model.pools import default_pool
-from labctl.model.reports import TraceReport
+from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.trace import MISSING_NAME, broken_hop, finding, follow
-from labctl.ui.trace import seen
 
 WORDS = {
     "name": "NAME",
@@ -34,6 +33,8 @@ WORDS = {
 }
 """What the keys of an app are called on the command line."""
 NO_WORDS: Mapping[str, str] = {}
+Sentences = Callable[[HopReport], list[str]]
+"""Returns what was seen at a hop, in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +76,7 @@ def listed(session: GlobalOptions) -> list[dict[str, Any]]:
     return [{key: getattr(app, key) for key in keys} for app in _lab(session, source, source.apps).apps]
 
 
-def add(session: GlobalOptions, given: Mapping[str, Any]) -> Change:
+def add(session: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) -> Change:
     """How labctl.yaml and the lab get an app, given in the words of labctl.yaml; one that they have is deployed again.
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
@@ -95,7 +96,7 @@ def add(session: GlobalOptions, given: Mapping[str, Any]) -> Change:
     context = _context(session, lab)
     if context is not None:
         preflight.require_hostnames(context)
-    trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname))
+    trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname, sentences))
     then = (*_steps(context, "render", "apps", "hosts", "verify"), *(() if wanted.is_scaled_to_zero else (trace,)))
     is_new = not (same and source.is_there)
     return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
@@ -183,7 +184,7 @@ def _steps(context: Context | None, *names: str) -> Plan[Context]:
     return tuple(known[name] for name in names)
 
 
-def _trace(hostname: str, context: Context, report: Progress) -> Outcome:
+def _trace(hostname: str, sentences: Sentences, context: Context, report: Progress) -> Outcome:
     """Follow a request to a pod, at the lab's address where the hosts file is left to the user.
 
     Raises BrokenError with the first hop that is broken.
@@ -191,7 +192,7 @@ def _trace(hostname: str, context: Context, report: Progress) -> Outcome:
     trace_report = follow(context, hostname, past=MISSING_NAME)
     broken = broken_hop(trace_report, MISSING_NAME)
     for hop in trace_report["hops"]:
-        told = seen(hop)
+        told = sentences(hop)
         if hop is broken:
             raise BrokenError(
                 f"{hostname}, {hop['hop']}: {finding(hop)}",

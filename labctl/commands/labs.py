@@ -26,6 +26,7 @@ from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry
 from labctl.model.lab import Node
+from labctl.model.options import Output
 from labctl.plans.plan import Plan, Step, StepProgress, execute
 
 LOCK_SECONDS = 600.0
@@ -37,7 +38,7 @@ class GlobalOptions:
 
     config_file: Path | None
     lab_name: str | None
-    output: ui.Output
+    output: Output
     verbosity: int
 
 

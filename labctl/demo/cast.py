@@ -12,7 +12,7 @@ from pathlib import Path
 
 from labctl.host.caller import give
 from labctl.model.errors import UsageError
-from labctl.ui import COLOUR, RECORDED_HEIGHT, RECORDED_TERMINAL, RECORDED_WIDTH, Recording
+from labctl.model.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Recording
 
 IDLE_SECONDS = 2
 """What players make of a longer silence."""
@@ -86,7 +86,7 @@ class Cast(Recording):
     def _width(self) -> int:
         """Return how wide a terminal has to be that shows every line as it was written."""
         shown = COLOUR.sub("", "".join(text for _, text in self._events))
-        return max(RECORDED_WIDTH, *map(len, shown.splitlines() or [""]))
+        return max(WIDTH, *map(len, shown.splitlines() or [""]))
 
 
 def _refuse_others(path: Path, report: Path) -> None:
@@ -111,11 +111,11 @@ def _is_recording(content: bytes) -> bool:
 
 
 def _header(title: str, timestamp: int) -> dict[str, object]:
-    environment = {"TERM": RECORDED_TERMINAL, "SHELL": os.environ.get("SHELL")}
+    environment = {"TERM": TERMINAL, "SHELL": os.environ.get("SHELL")}
     return {
         "version": 2,
-        "width": RECORDED_WIDTH,
-        "height": RECORDED_HEIGHT,
+        "width": WIDTH,
+        "height": HEIGHT,
         "timestamp": timestamp,
         "idle_time_limit": IDLE_SECONDS,
         "title": title,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -15,9 +15,13 @@ from labctl.demo.library import Script
 from labctl.demo.placeholders import Values
 from labctl.demo.player import DemoIO, Player
 from labctl.demo.report import markdown, versions
+from labctl.demo.stage import Stage
 from labctl.model.errors import ExitCode, LabError, Terminated
-from labctl.model.reports import DemoReport
-from labctl.ui import Output, Stage, error_document, show_error
+from labctl.model.recording import Recording
+from labctl.model.reports import DemoReport, error_report
+
+SetStage = Callable[[Recording | None], Stage]
+"""Returns what shows the demo, on a terminal and in the recording if there is one."""
 
 
 class StoppedDemoError(LabError):
@@ -37,7 +41,12 @@ class Ended:
     """A demo that was played, and how it ended."""
 
     report: DemoReport
-    exit_code: ExitCode
+    error: LabError | None = None
+
+    @property
+    def exit_code(self) -> ExitCode:
+        """Return the exit code of the command."""
+        return ExitCode.OK if self.error is None else self.error.exit_code
 
 
 @dataclass
@@ -112,22 +121,18 @@ class Play:
     def _fail(self, error: LabError) -> None:
         self.error = error
         self.report["ok"] = False
-        self.report["error"] = error_document(error)
+        self.report["error"] = error_report(error)
         self.stage.error(error)
 
 
-def play(script: Script, context: Context, doors: DemoIO, output: Output, verbosity: int, record: Path | None) -> Ended:
-    """The demo was played in the lab that this process has entered, and shown, and recorded if that was asked for.
+def play(script: Script, context: Context, doors: DemoIO, set_stage: SetStage, record: Path | None) -> Ended:
+    """Play the demo in the lab whose network this process is in; record it if `record` is given.
 
-    Its error was told on stderr, or is in the report if that is what was asked for. Raises as `needs.require` does
-    before anything is run or written, and UsageError `record-not-written`.
+    Raises as `needs.require` does before anything is run or written, and UsageError `record-not-written`.
     """
     needs.require(script, context)
-    is_text, is_quiet = output == "text", verbosity < 0
     cast = None if record is None else Cast(record, script.demo.about, doors.clock)
-    stream = None if is_quiet else sys.stdout if is_text else sys.stderr
-    asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
-    stage = Stage(stream, cast, sys.stdin if asks else None)
+    stage = set_stage(cast)
     # The user's labctl.yaml is not the demo's to change or to go by: it is about the lab as it is.
     folder = tempfile.TemporaryDirectory(prefix="demo-", dir=context.folder)
     performance = Play(script, context, stage, doors, Path(folder.name))
@@ -140,9 +145,7 @@ def play(script: Script, context: Context, doors: DemoIO, output: Output, verbos
             when = datetime.now().astimezone()
             cast.save(markdown(script, performance.report, versions(context), when))
             stage.recorded([str(cast.path), str(cast.report_path)])
-    if performance.error is not None and is_text:
-        show_error(performance.error, sys.stderr)
-    return Ended(performance.report, ExitCode.OK if performance.error is None else performance.error.exit_code)
+    return Ended(performance.report, performance.error)
 
 
 def _stopped(stop: KeyboardInterrupt, what: str) -> StoppedDemoError:

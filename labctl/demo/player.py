@@ -15,11 +15,11 @@ from labctl.demo.expect import ExpectationContext
 from labctl.demo.load import Ask, Load
 from labctl.demo.placeholders import Values, filled
 from labctl.demo.script import Command, GapExpected, Scene, SecondsExpected
+from labctl.demo.stage import Stage
 from labctl.host import http_probe
 from labctl.host.wait import until
 from labctl.model.errors import BrokenError, NotReadyError
 from labctl.model.reports import CommandReport, ExpectationReport, SceneReport
-from labctl.ui import Stage
 
 LIVE_SECONDS = 30.0
 """How long what a name stands for may be missing: an address moves, or a node boots."""

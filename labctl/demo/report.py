@@ -9,7 +9,7 @@ from labctl import __version__
 from labctl.context import Context
 from labctl.demo.library import Script
 from labctl.model.reports import CommandReport, DemoReport, SceneReport
-from labctl.ui import chart, load_text
+from labctl.model.traffic import chart, load_text
 
 _WORDS = {True: "ok", False: "failed"}
 

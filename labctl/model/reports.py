@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NotRequired, TypedDict
 
+from labctl.model.errors import LabError
+
 
 class NodeReport(TypedDict):
     """One node that the lab should have."""
@@ -197,6 +199,11 @@ class ErrorReport(TypedDict):
     message: str
     hint: str
     details: list[str]
+
+
+def error_report(error: LabError) -> ErrorReport:
+    """Return the error as scripts read it."""
+    return {"id": error.id, "message": error.message, "hint": error.hint, "details": list(error.details)}
 
 
 class DemoReport(TypedDict):

@@ -3,7 +3,6 @@
 from labctl.ui.answers import (
     confirm,
     document,
-    error_document,
     exported,
     indented,
     lines,
@@ -15,47 +14,29 @@ from labctl.ui.answers import (
     text,
     values,
 )
-from labctl.ui.demo import (
-    COLOUR,
-    RECORDED_HEIGHT,
-    RECORDED_TERMINAL,
-    RECORDED_WIDTH,
-    Recording,
-    Stage,
-    chart,
-    demo_result,
-    load_text,
-)
+from labctl.ui.demo import Stage, demo_result, stage
 from labctl.ui.findings import findings
 from labctl.ui.progress import JsonWatcher, Result, Watcher, watcher
-from labctl.ui.screen import Output
-from labctl.ui.trace import opened, trace
+from labctl.ui.trace import opened, seen, trace
 
 __all__ = [
-    "COLOUR",
-    "RECORDED_HEIGHT",
-    "RECORDED_TERMINAL",
-    "RECORDED_WIDTH",
     "JsonWatcher",
-    "Output",
-    "Recording",
     "Result",
     "Stage",
     "Watcher",
-    "chart",
     "confirm",
     "demo_result",
     "document",
-    "error_document",
     "exported",
     "findings",
     "indented",
     "lines",
-    "load_text",
     "opened",
     "rows",
+    "seen",
     "show_error",
     "show_error_json",
+    "stage",
     "status",
     "table",
     "text",

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TextIO, TypeVar
 
 from labctl.model.errors import LabError
-from labctl.model.reports import ErrorReport, ExportReport, ProblemReport, StatusReport
-from labctl.ui.screen import Output, console, one_line, printable
+from labctl.model.options import Output
+from labctl.model.reports import ExportReport, ProblemReport, StatusReport, error_report
+from labctl.ui.screen import console, one_line, printable
 
 T = TypeVar("T", bound=Mapping[str, Any])
 VERSION: Mapping[str, int] = {"version": 1}
@@ -122,12 +123,7 @@ def show_error(error: LabError, stderr: TextIO) -> None:
 
 def show_error_json(error: LabError, stdout: TextIO) -> None:
     """Print the error as the one JSON document of a command."""
-    print(json.dumps({**VERSION, "error": error_document(error)}, indent=2), file=stdout)
-
-
-def error_document(error: LabError) -> ErrorReport:
-    """Return the error in the form scripts read it."""
-    return {"id": error.id, "message": error.message, "hint": error.hint, "details": list(error.details)}
+    print(json.dumps({**VERSION, "error": error_report(error)}, indent=2), file=stdout)
 
 
 def confirm(question: str, stdin: TextIO, stderr: TextIO) -> bool:

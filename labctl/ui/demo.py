@@ -2,57 +2,32 @@
 
 from __future__ import annotations
 
-import io
-import math
 import os
-import re
+import sys
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
 from labctl.model.errors import LabError
+from labctl.model.options import Output
+from labctl.model.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Recording
 from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
+from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 from labctl.ui.screen import UNICODE, Symbols, console, one_line, printable, symbols
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
-RECORDED_WIDTH, RECORDED_HEIGHT, RECORDED_TERMINAL = 100, 30, "xterm-256color"
-"""The terminal of a recording, for prose; it is wider where the output of a command is."""
 WIDEST = 180
 """Where lines of a recording are broken between words at last."""
 READ, SKIMMED = 20, 60
 """Letters a second: of prose, and of what programs say."""
 LONGEST_PAUSE = 15.0
-BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
-FULL_RATE = 10
-"""Good answers a second that make a bar of full height, if no second has more."""
 SHORTEST = 0.1
 """Seconds that are worth telling."""
-COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
-
-
-def chart(load: LoadReport, bars: str = BARS) -> list[str]:
-    """Good answers, a character for each whole second; and below, the second in which the first command was run."""
-    whole = load["per_second"][: int(load["seconds"])] or load["per_second"]
-    most = max(FULL_RATE, *whole)
-    line = "".join(bars[math.ceil(count / most * (len(bars) - 1))] for count in whole)
-    if load["first_command"] is None:
-        return [line]
-    return [line, " " * int(load["first_command"]) + "^ the first command"]
-
-
-def load_text(load: LoadReport) -> str:
-    """The numbers of a scene's traffic in words."""
-    failures = f"{load['failures']} failure{'s' * (load['failures'] != 1)}"
-    return (
-        f"http://{load['hostname']}: {load['answers']} good answers and {failures} in {load['seconds']:.1f} s, "
-        f"the longest gap {load['gap']:.1f} s"
-    )
 
 
 def demo_result(report: DemoReport, stdout: TextIO) -> None:
@@ -62,18 +37,6 @@ def demo_result(report: DemoReport, stdout: TextIO) -> None:
     print(
         f"demo {report['demo']}: {state}, {count} scene{'s' * (count != 1)} in {report['seconds']:.1f} s", file=stdout
     )
-
-
-class Recording(io.StringIO, ABC):
-    """A stream that is looked at later, in a time of its own."""
-
-    @abstractmethod
-    def skip(self, seconds: float) -> None:
-        """Leave the last seconds out."""
-
-    @abstractmethod
-    def pause(self, seconds: float) -> None:
-        """Give who looks at it some seconds to read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +73,7 @@ class Stage:
         if not any(screen.console.color_system and not screen.console.no_color for screen in self._screens):
             return {}
         terminal = os.environ.get("TERM", "dumb")
-        return {"FORCE_COLOR": "1", "TERM": RECORDED_TERMINAL if terminal in {"dumb", "unknown"} else terminal}
+        return {"FORCE_COLOR": "1", "TERM": TERMINAL if terminal in {"dumb", "unknown"} else terminal}
 
     @contextmanager
     def hidden(self, *, hide: bool) -> Iterator[None]:
@@ -223,8 +186,16 @@ class Stage:
         from rich.text import Text  # noqa: PLC0415 - see console()
 
         for screen in self._screens:
-            width = RECORDED_WIDTH if screen.is_recorded else None
+            width = WIDTH if screen.is_recorded else None
             screen.console.print(Text(f"\n{text}"), width=width)
+
+
+def stage(output: Output, verbosity: int, recording: Recording | None) -> Stage:
+    """Return the stage of this process: its progress goes to stderr with `-o json`, and nowhere with `-q`."""
+    is_text = output == "text"
+    stream = None if verbosity < 0 else sys.stdout if is_text else sys.stderr
+    asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
+    return Stage(stream, recording, sys.stdin if asks else None)
 
 
 def _print(screen: _Screen, *pieces: tuple[str, str]) -> None:
@@ -252,7 +223,7 @@ def _recorder(stream: TextIO) -> Console:
         color_system=None if os.environ.get("NO_COLOR") else "256",
         force_terminal=True,
         width=WIDEST,
-        height=RECORDED_HEIGHT,
+        height=HEIGHT,
         markup=False,
         highlight=False,
         emoji=False,

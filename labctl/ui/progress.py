@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from labctl.model.errors import LabError
 from labctl.model.events import NO_HOSTS, Event, HostsEntry
-from labctl.ui.answers import VERSION, error_document, show_error
-from labctl.ui.screen import Output, Symbols, console, is_live, one_line, symbols
+from labctl.model.options import Output
+from labctl.model.reports import error_report
+from labctl.ui.answers import VERSION, show_error
+from labctl.ui.screen import Symbols, console, is_live, one_line, symbols
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -92,7 +94,7 @@ class JsonWatcher:
                 "seconds": round(result.seconds, 2),
                 "urls": result.urls,
                 "hosts": result.hosts.state,
-                "error": error_document(result.error) if result.error else None,
+                "error": error_report(result.error) if result.error else None,
             }
         )
 

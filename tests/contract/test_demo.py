@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from functools import partial
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,6 +20,7 @@ import pytest
 import yaml
 from fakes import FakeCluster, FakeProvider, bundle, with_doors
 
+from labctl import ui
 from labctl.config import from_values
 from labctl.context import Context
 from labctl.demo.library import find
@@ -114,7 +116,7 @@ def test_real_commands_are_run_as_they_are_written(
     }
     demo(home, scene)
 
-    ended = play(find("./tour.yaml"), lab, doors, "text", 0, home / "a.cast")
+    ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "text", 0), home / "a.cast")
 
     assert ended.exit_code is ExitCode.OK
     out = capsys.readouterr().out
@@ -131,19 +133,20 @@ def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
 ) -> None:
     demo(home, {"title": "Fails", "run": [{"command": "kubectl colours", "input": "x"}]})
 
-    assert play(find("./tour.yaml"), lab, doors, "text", 0, None).exit_code is ExitCode.BROKEN
+    ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "text", 0), None)
 
-    out, err = capsys.readouterr()
-    assert "three\n" in out
-    assert "`kubectl colours` ended with exit code 3, expected was 0" in err
+    assert ended.exit_code is ExitCode.BROKEN
+    assert "three\n" in capsys.readouterr().out
+    assert "`kubectl colours` ended with exit code 3, expected was 0" in str(ended.error)
 
 
-def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path) -> None:
     demo(home, {"title": "Fails", "run": ["kubectl get pods"]})
 
-    assert play(find("./tour.yaml"), lab, DemoIO({"PATH": str(home)}), "text", 0, None).exit_code is ExitCode.PROVIDER
+    ended = play(find("./tour.yaml"), lab, DemoIO({"PATH": str(home)}), partial(ui.stage, "text", 0), None)
 
-    assert "cannot run kubectl: No such file or directory" in capsys.readouterr().err
+    assert ended.exit_code is ExitCode.PROVIDER
+    assert "cannot run kubectl: No such file or directory" in str(ended.error)
 
 
 def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
@@ -152,7 +155,7 @@ def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_
     demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        ended = play(find("./tour.yaml"), lab, doors, "json", -1, None)
+        ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "json", -1), None)
     finally:
         signal.signal(signal.SIGINT, before)
 
@@ -191,7 +194,7 @@ def test_listing_demos_needs_no_kubernetes_client() -> None:
 @pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")
 def test_asciinema_takes_the_recording(lab: Context, doors: DemoIO, home: Path) -> None:
     demo(home, {"title": "One", "run": ["kubectl hello"]})
-    play(find("./tour.yaml"), lab, doors, "json", -1, home / "a.cast")
+    play(find("./tour.yaml"), lab, doors, partial(ui.stage, "json", -1), home / "a.cast")
 
     said = subprocess.run(["asciinema", "cat", str(home / "a.cast")], check=True, capture_output=True, text=True).stdout
 

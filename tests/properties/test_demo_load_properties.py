@@ -9,8 +9,7 @@ from hypothesis import strategies as st
 from labctl.demo import load
 from labctl.demo.load import Sample
 from labctl.host.http_probe import Answer
-from labctl.ui import chart
-from labctl.ui.demo import ASCII_BARS, BARS
+from labctl.model.traffic import ASCII_BARS, BARS, chart
 
 ANSWERS = [Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out"), Answer(503)]
 SAMPLES = st.lists(st.builds(Sample, st.floats(min_value=0, max_value=30), st.sampled_from(ANSWERS)), max_size=60)

@@ -126,7 +126,7 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(inventory, "_answer", lambda *_arguments: None)
     monkeypatch.setattr(browser, "opened", lambda *_arguments: OPENED)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
-    monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO, ExitCode.OK))
+    monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO))
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [FOUND])
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))

@@ -13,9 +13,8 @@ import yaml
 from fake_trace import hop as told
 from fakes import FakeProvider, Watched, lab
 
-from labctl import config
+from labctl import config, ui
 from labctl.commands import app_change
-from labctl.commands.labs import GlobalOptions
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import paths
@@ -26,6 +25,7 @@ from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.trace import MISSING_NAME
 
+add = partial(app_change.add, sentences=ui.seen)
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = {"name": "shop", "image": "shop:1", "hostname": "shop.test"}
 FILE = """\
@@ -140,7 +140,7 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
 
 
 def test_what_is_left_out_is_not_written(file: Path) -> None:
-    change = app_change.add(SESSION, {"name": "blog", "replicas": 3})
+    change = add(SESSION, {"name": "blog", "replicas": 3})
 
     told = change.write()
 
@@ -149,7 +149,7 @@ def test_what_is_left_out_is_not_written(file: Path) -> None:
 
 
 def test_without_a_file_one_is_made_with_the_default_app_in_it(home: Path) -> None:
-    app_change.add(SESSION, SHOP).write()
+    add(SESSION, SHOP).write()
 
     assert (home / "labctl.yaml").read_text() == (
         "apps:\n  - name: my-app\n  - name: shop\n    image: shop:1\n    hostname: shop.test\n"
@@ -160,7 +160,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
     hosts_file = str(home / "hosts")
     made = _made(name="class", workers=2, memory=4096, hosts_file=hosts_file, apps=[{"name": "blog", "port": 81}])
 
-    app_change.add(replace(SESSION, lab_name="class"), SHOP).write()
+    add(replace(SESSION, lab_name="class"), SHOP).write()
 
     written = yaml.safe_load((home / "labctl.yaml").read_text())
     assert list(written) == ["name", "workers", "memory", "hosts_file", "apps"]
@@ -170,7 +170,7 @@ def test_a_new_file_describes_the_lab_that_was_made(home: Path) -> None:
 
 
 def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
-    change = app_change.add(SESSION, {**SHOP, "port": 80})
+    change = add(SESSION, {**SHOP, "port": 80})
     file.unlink()
 
     assert not change.is_new
@@ -179,14 +179,14 @@ def test_an_app_that_is_there_already_is_not_written_again(file: Path) -> None:
 
 
 def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home: Path) -> None:
-    assert app_change.add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
+    assert add(SESSION, {"name": "my-app"}).write()["file"] == "labctl.yaml"
     assert (home / "labctl.yaml").read_text() == "apps:\n  - name: my-app\n"
 
 
 @pytest.mark.usefixtures("home", "runs")
 def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: Path, watched: Watched) -> None:
     _made()
-    blog, shop = app_change.add(SESSION, {"name": "blog"}), app_change.add(SESSION, SHOP)
+    blog, shop = add(SESSION, {"name": "blog"}), add(SESSION, SHOP)
     assert file.read_text() == FILE
     assert blog.context
     assert shop.context
@@ -198,7 +198,7 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: 
 
 
 def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path) -> None:
-    error = _problem(partial(app_change.add, SESSION, {"name": "shop", "port": 81}))
+    error = _problem(partial(add, SESSION, {"name": "shop", "port": 81}))
 
     assert error.id == "app-exists"
     assert error.message.splitlines()[1:] == [
@@ -213,7 +213,7 @@ def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(fil
 def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> None:
     file.write_text(FILE.replace("workers: 1", "workers: many"))
 
-    error = _problem(partial(app_change.add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
+    error = _problem(partial(add, replace(SESSION, lab_name="A"), {"name": "B", "port": 0, "image": " "}))
 
     assert error.id == "config-invalid"
     keys = {line.split(":")[0].strip() for line in error.message.splitlines()[1:]}
@@ -228,20 +228,20 @@ def test_every_problem_is_told_in_the_words_of_the_command_line(file: Path) -> N
     ],
 )
 def test_a_hostname_that_is_taken_is_refused(file: Path, given: dict[str, Any], problem: str) -> None:
-    assert problem in _problem(partial(app_change.add, SESSION, given)).message
+    assert problem in _problem(partial(add, SESSION, given)).message
     assert file.read_text() == FILE
 
 
 def test_an_app_that_the_file_has_twice_is_a_problem_of_the_file(file: Path) -> None:
     file.write_text("apps:\n  - name: shop\n  - name: shop\n")
 
-    assert "apps.name: shop: is in 2 apps" in _problem(partial(app_change.add, SESSION, {"name": "shop"})).message
+    assert "apps.name: shop: is in 2 apps" in _problem(partial(add, SESSION, {"name": "shop"})).message
 
 
 def test_a_file_that_is_named_must_be_there(home: Path) -> None:
     missing = replace(SESSION, config_file=home / "missing.yaml")
 
-    assert _problem(partial(app_change.add, missing, SHOP)).id == "config-not-found"
+    assert _problem(partial(add, missing, SHOP)).id == "config-not-found"
 
 
 def test_an_app_goes_and_comments_stay(file: Path) -> None:
@@ -276,7 +276,7 @@ def test_a_lab_may_be_left_without_apps(home: Path) -> None:
 def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows() -> None:
     made = _made()
 
-    change = app_change.add(SESSION, {"name": "blog"})
+    change = add(SESSION, {"name": "blog"})
 
     assert change.context
     assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
@@ -289,14 +289,14 @@ def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows(
 def test_no_request_follows_an_app_that_is_meant_to_have_no_pods() -> None:
     _made()
 
-    change = app_change.add(SESSION, {"name": "blog", "replicas": 0})
+    change = add(SESSION, {"name": "blog", "replicas": 0})
 
     assert _names(change) == ["config", "render", "apps", "hosts", "verify"]
 
 
 @pytest.mark.parametrize("name", ["kubernetes", "demo-first"])
 def test_an_app_cannot_take_the_place_of_anothers_object(file: Path, name: str) -> None:
-    error = _problem(partial(app_change.add, SESSION, {"name": name}))
+    error = _problem(partial(add, SESSION, {"name": name}))
 
     assert error.id == "config-invalid"
     assert f"NAME: {name}: " in error.message
@@ -319,15 +319,13 @@ def test_what_else_up_would_change_is_left_to_up(file: Path) -> None:
     made = _made()
     file.write_text(FILE.replace("workers: 1", "workers: 2\ningress: traefik\npool: auto"))
 
-    change = app_change.add(SESSION, {"name": "blog"})
+    change = add(SESSION, {"name": "blog"})
 
     assert change.context
     assert asdict(replace(change.context.lab, apps=made.apps)) == asdict(made)
 
 
-@pytest.mark.parametrize(
-    "act", [partial(app_change.add, SESSION, {"name": "blog"}), partial(app_change.remove, SESSION, "shop")]
-)
+@pytest.mark.parametrize("act", [partial(add, SESSION, {"name": "blog"}), partial(app_change.remove, SESSION, "shop")])
 @pytest.mark.usefixtures("runs")
 def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, act: Callable[[], object]) -> None:
     _made(memory=4096, workers=2)
@@ -346,7 +344,7 @@ def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(f
     _made(hosts_file=str(hosts_file))
 
     with pytest.raises(MissingError) as refused:
-        app_change.add(SESSION, {"name": "blog"})
+        add(SESSION, {"name": "blog"})
 
     assert refused.value.id == "hostname-taken"
     assert "blog" not in file.read_text()
@@ -376,7 +374,7 @@ def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
     if not nodes:
         runs.nodes.clear()
 
-    change = app_change.add(SESSION, {"name": "blog"})
+    change = add(SESSION, {"name": "blog"})
 
     assert (change.context is not None) is is_up
     assert change.context is None or change.context.isolated
@@ -404,7 +402,7 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
         return _report(**evidence)
 
     monkeypatch.setattr(app_change, "follow", follow)
-    change = app_change.add(SESSION, SHOP)
+    change = add(SESSION, SHOP)
     assert change.context
 
     outcome = change.plan[-1].run(change.context, watched.report)
@@ -424,7 +422,7 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     report = _report()
     report["hops"][0] |= {"state": "broken", "cause": cause}
     monkeypatch.setattr(app_change, "follow", lambda *_arguments, past: report if cause in past else _report("name"))
-    change = app_change.add(SESSION, SHOP)
+    change = add(SESSION, SHOP)
     assert change.context
 
     assert change.plan[-1].run(change.context, watched.report).text == "6 hops to pod shop-abc on demo-worker-1"
@@ -438,7 +436,7 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
 ) -> None:
     _made()
     monkeypatch.setattr(app_change, "follow", lambda *_arguments, **_options: _report("pod", pod=evidence))
-    change = app_change.add(SESSION, SHOP)
+    change = add(SESSION, SHOP)
     assert change.context
 
     with pytest.raises(BrokenError) as caught:

@@ -17,8 +17,7 @@ from labctl.host import wait
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending
 from labctl.model.errors import NotReadyError
-from labctl.ui import chart, load_text
-from labctl.ui.demo import ASCII_BARS, BARS
+from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 
 GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
 HOST = "my-app.local"

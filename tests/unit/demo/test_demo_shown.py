@@ -18,8 +18,9 @@ from labctl.demo.library import Script
 from labctl.demo.report import markdown, versions
 from labctl.demo.script import Demo
 from labctl.model.errors import BrokenError, UsageError
+from labctl.model.recording import Recording
 from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
-from labctl.ui import Recording, Stage
+from labctl.ui import Stage
 
 GREEN = "\x1b[32m"
 MET: ExpectationReport = {"text": "it answers 200", "ok": True, "measured": "HTTP 200", "seconds": 0.25}

@@ -13,9 +13,10 @@ from golden_files import Golden
 from labctl import ui
 from labctl.model.errors import LabError, ProviderError
 from labctl.model.events import Event, HostsEntry
+from labctl.model.options import Output
 from labctl.model.reports import StatusReport
 from labctl.ui.progress import _RunningStep
-from labctl.ui.screen import ASCII, UNICODE, Output, one_line
+from labctl.ui.screen import ASCII, UNICODE, one_line
 
 ERROR = ProviderError(
     "`vagrant up` of [demo-worker-1] failed\nsee the log",
