@@ -15,6 +15,7 @@ from fakes import FakeProvider, Watched, lab
 
 from labctl import config, ui
 from labctl.commands import app_change
+from labctl.commands.labs import GlobalOptions
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import paths
