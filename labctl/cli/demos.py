@@ -49,7 +49,5 @@ def run(
     script, made = library.find(name), labs.entered(context.obj)
     doors = player.DemoIO(labs.environment(made), ask=partial(http_probe.get_within, made.lab.pool))
     ended = play.play(script, made, doors, partial(ui.stage, context.obj.output, context.obj.verbosity), record)
-    if ended.error is not None and context.obj.output == "text":
-        ui.show_error(ended.error, sys.stderr)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

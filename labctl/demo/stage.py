@@ -39,7 +39,7 @@ class Stage(Protocol):
         """Show that cleaning up begins."""
 
     def error(self, error: LabError) -> None:
-        """End the recording with the error; it has no standard error."""
+        """Show the error that ends the demo."""
 
     def end(self) -> None:
         """Leave time to read what was shown last."""

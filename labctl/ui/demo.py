@@ -15,6 +15,7 @@ from labctl.model.options import Output
 from labctl.model.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Recording
 from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
 from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
+from labctl.ui.answers import show_error
 from labctl.ui.screen import UNICODE, Symbols, console, one_line, printable, symbols
 
 if TYPE_CHECKING:
@@ -57,9 +58,16 @@ class _Screen:
 class Stage:
     """Where a demo is shown: on a stream, if there is one, and in a recording, if one is made."""
 
-    def __init__(self, stream: TextIO | None, recording: Recording | None, stdin: TextIO | None) -> None:
+    def __init__(
+        self,
+        stream: TextIO | None,
+        recording: Recording | None,
+        stdin: TextIO | None,
+        stderr: TextIO | None = None,
+    ) -> None:
         screens = [] if stream is None else [_Screen(console(stream), symbols(stream))]
         self._stdin = stdin
+        self._stderr = stderr
         self._stream = stream
         self._recording = recording
         self._unread = ""
@@ -141,7 +149,7 @@ class Stage:
         self._text(("\nCleaning up", "bold cyan"))
 
     def error(self, error: LabError) -> None:
-        """The recording, which has no standard error, ends with what went wrong."""
+        """Show the error on stderr if there is one, and at the end of the recording."""
         self._pause()
         for screen in self._screens:
             if screen.console.file is not self._stream:
@@ -149,6 +157,8 @@ class Stage:
                     screen, ("\nerror: ", "bold red"), ("\n  ".join(map(printable, error.message.splitlines())), "red")
                 )
                 _print(screen, ("hint: ", "bold"), (one_line(error.hint), ""))
+        if self._stderr is not None:
+            show_error(error, self._stderr)
 
     def end(self) -> None:
         """Leave time to read what was shown last."""
@@ -191,11 +201,14 @@ class Stage:
 
 
 def stage(output: Output, verbosity: int, recording: Recording | None) -> Stage:
-    """Return the stage of this process: its progress goes to stderr with `-o json`, and nowhere with `-q`."""
+    """Return the stage of this process.
+
+    With `-o json` it is stderr, and the error is left to the report; with `-q` nothing but an error is shown.
+    """
     is_text = output == "text"
     stream = None if verbosity < 0 else sys.stdout if is_text else sys.stderr
     asks = is_text and sys.stdin.isatty() and sys.stdout.isatty()
-    return Stage(stream, recording, sys.stdin if asks else None)
+    return Stage(stream, recording, sys.stdin if asks else None, sys.stderr if is_text else None)
 
 
 def _print(screen: _Screen, *pieces: tuple[str, str]) -> None:
