@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from labctl.bundle.format import REBUILD, Bundle, File
+from labctl.host.files import write
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 
@@ -53,11 +54,8 @@ def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
 def remember(bundle: Bundle, cache: Path) -> None:
     """Every file of the bundle counts as hashed, and as what bundle.yaml says, until it is touched."""
     record = _record(bundle, cache)
-    record.parent.mkdir(parents=True, exist_ok=True)
-    written = record.with_name(f"{record.name}.{os.getpid()}")
     stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
-    written.write_text(json.dumps(stamps, indent=1), encoding="utf-8")
-    written.replace(record)
+    write(record, json.dumps(stamps, indent=1).encode())
 
 
 def sha256(path: Path) -> str:

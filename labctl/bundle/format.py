@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import os
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
 
+from labctl.host.files import SHARED_FILE
+from labctl.host.files import write as write_file
 from labctl.host.paths import content
 from labctl.model.errors import MissingError
 
@@ -143,12 +144,9 @@ def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
     import yaml  # noqa: PLC0415 - as in `read`
 
     document = {"schema": SCHEMA, **_fields().dump_python(bundle, mode="json", exclude={"folder"})}
-    written = bundle.path(f"{name}.new")
-    with written.open("w", encoding="utf-8") as file:
-        yaml.dump(document, file, Dumper=getattr(yaml, "CSafeDumper", yaml.SafeDumper), sort_keys=False, width=120)
-        file.flush()
-        os.fsync(file.fileno())
-    written.replace(bundle.path(name))
+    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+    text = yaml.dump(document, Dumper=dumper, sort_keys=False, width=120)
+    write_file(bundle.path(name), text.encode(), mode=SHARED_FILE)
 
 
 def _validated(folder: Path, path: Path, document: object) -> Bundle:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import yaml
 
-from labctl.host.caller import give, make_folder
-from labctl.host.files import rewrite
+from labctl.host.caller import make_folder
+from labctl.host.files import PRIVATE_FILE, create, rewrite
 from labctl.host.paths import PRIVATE, home, real
 from labctl.host.paths import content as content_of
 from labctl.model.errors import UsageError
@@ -42,8 +42,7 @@ def merge(lab_kubeconfig: Path) -> Path:
     try:
         if before is None:
             make_folder(target.parent, PRIVATE)
-            _make(target, content)
-            give(target)
+            create(target, content, mode=PRIVATE_FILE, point=FAULT)
         else:
             _keep(target, before)
             rewrite(target, before, content, FAULT)
@@ -140,7 +139,7 @@ def _keep(path: Path, content: bytes) -> None:
     for number in itertools.count(1):
         copy = path.with_name(f"{path.name}.before-labctl" + ("" if number == 1 else f"-{number}"))
         if not os.path.lexists(copy):
-            _make(copy, content)
+            create(copy, content, mode=PRIVATE_FILE)
             if os.geteuid() == 0:
                 owner = path.stat()
                 os.chown(copy, owner.st_uid, owner.st_gid)
@@ -148,13 +147,6 @@ def _keep(path: Path, content: bytes) -> None:
             return
         if copy.is_file() and copy.read_bytes() == content:
             return
-
-
-def _make(path: Path, content: bytes) -> None:
-    """Make a file that only its owner can read."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
-        file.write(content)
 
 
 def _unreadable(path: Path, why: str) -> UsageError:

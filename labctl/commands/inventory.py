@@ -11,12 +11,11 @@ from labctl import __version__, bundle, config
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import hosts_file, lab_folder, paths
-from labctl.host.caller import give
+from labctl.host.files import create, write_changed
 from labctl.host.process import run
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.reports import HostsReport, LabEntry, VersionReport
-from labctl.render.templates import write
 
 TOOL_SECONDS = 20.0
 SCHEMA_FILE = "labctl.schema.json"
@@ -84,17 +83,10 @@ def write_example(path: Path) -> dict[str, str]:
     Raises UsageError where there is such a file already.
     """
     schema = paths.data() / SCHEMA_FILE
-    write(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
+    write_changed(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
     text = f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}"
     try:
-        with path.open("x", encoding="utf-8") as file:
-            try:
-                file.write(text)
-                file.flush()
-            except OSError:
-                path.unlink()
-                raise
-        give(path)
+        create(path, text.encode())
     except FileExistsError as error:
         raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
     except OSError as error:

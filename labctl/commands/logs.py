@@ -12,7 +12,8 @@ from labctl import doctor
 from labctl.commands import endings, inventory, status
 from labctl.context import Context
 from labctl.host import lab_folder, paths
-from labctl.host.caller import give, make_folder
+from labctl.host.caller import make_folder
+from labctl.host.files import write
 from labctl.host.paths import PRIVATE
 from labctl.host.redaction import redacted, secrets_of
 from labctl.model.errors import LabError, MissingError, UsageError
@@ -62,9 +63,9 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
             if reason:
                 report["missing"].append({"file": name, "reason": redacted(reason, secrets)})
             else:
-                _write(folder / name, redacted(text, secrets))
+                write(folder / name, redacted(text, secrets).encode())
                 report["files"].append(name)
-        _write(folder / "export.json", _json({"version": 1, **report}))
+        write(folder / "export.json", _json({"version": 1, **report}).encode())
     except OSError as error:
         raise MissingError(
             f"cannot write {error.filename or folder}: {error.strerror}",
@@ -133,10 +134,3 @@ def _text(path: Path) -> str:
 
 def _json(document: Mapping[str, Any]) -> str:
     return json.dumps(document, indent=2) + "\n"
-
-
-def _write(path: Path, text: str) -> None:
-    make_folder(path.parent, PRIVATE)
-    path.touch(mode=0o600)
-    give(path)
-    path.write_text(text, encoding="utf-8")

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import os
-import secrets
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,14 +15,15 @@ from labctl.config.check import check
 from labctl.config.document import content, parsed
 from labctl.config.model import Config
 from labctl.config.problems import Problem, invalid
-from labctl.host.caller import give
-from labctl.host.failpoints import failpoint
+from labctl.host import paths
+from labctl.host.files import create, rewrite
 from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
 App = Mapping[str, Any]
 """An app in the words of labctl.yaml."""
 
+FAILPOINT = "config.rename"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 
@@ -113,37 +111,31 @@ def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
 
 
 def write(source: Source) -> None:
-    """The file has this text, whole or not at all; links are followed, mode and owner stay.
+    """Write the text to its file, whole or not at all. Links are followed; mode and owner stay.
 
-    Raises UsageError, with the file as it was: `config-changed` where somebody else wrote to it since it was read,
-    `config-unwritable`.
+    Raises UsageError, with the file as it was: `config-changed` where it is not what was read, `config-unwritable`.
     """
-    real = Path(os.path.realpath(source.path))
-    temporary = real.with_name(f".{real.name}.labctl-{secrets.token_hex(4)}")
+    real, new = paths.real(source.path), source.text.encode(source.encoding)
     try:
         if (real.read_bytes() if real.exists() else None) != source.original:
-            raise UsageError(
-                f"{source.path} was changed by somebody else before labctl could write it",
-                id="config-changed",
-                hint="Run the same command again: it reads the file anew.",
-            )
-        with temporary.open("xb") as file:
-            if real.exists():
-                owner = real.stat()
-                os.fchown(file.fileno(), owner.st_uid, owner.st_gid)
-                shutil.copymode(real, temporary)
-            file.write(source.text.encode(source.encoding))
-            file.flush()
-            os.fsync(file.fileno())
-        failpoint("config.rename")
-        temporary.replace(real)
+            raise _changed(source.path)
         if source.original is None:
-            give(real)
+            create(real, new, point=FAILPOINT)
+        else:
+            rewrite(real, source.original, new, FAILPOINT)
+    except FileExistsError as error:
+        raise _changed(source.path) from error
     except OSError as error:
         raise UsageError(
             f"cannot write the configuration file {source.path}: {error.strerror}",
             id="config-unwritable",
             hint="Make it, and the folder it is in, writable.",
         ) from error
-    finally:
-        temporary.unlink(missing_ok=True)
+
+
+def _changed(path: Path) -> UsageError:
+    return UsageError(
+        f"{path} was changed by somebody else before labctl could write it",
+        id="config-changed",
+        hint="Run the same command again: it reads the file anew.",
+    )

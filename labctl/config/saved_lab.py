@@ -13,11 +13,11 @@ from labctl.bundle import load
 from labctl.config import BOOTED, from_values
 from labctl.config.check import check
 from labctl.host import caller, lab_folder, paths
+from labctl.host.files import write_changed
 from labctl.host.paths import content
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import MAX_WORKERS, AddressPool, App, Lab
 from labctl.model.pools import default_pool
-from labctl.render.templates import write as write_files
 
 DAMAGED = "record-damaged"
 FIXED = ("provider", "network", "cpus", "memory", "kubernetes", "hosts_file")
@@ -107,7 +107,7 @@ def write(folder: Path, record: SavedLab) -> bool:
     """The folder holds this record; True if it held another, or none."""
     chosen = str(record.bundle) if record.bundle else None
     described = {"lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
-    return write_files(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
+    return write_changed(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
 
 
 def refuse_differences(made: SavedLab, asked: SavedLab) -> None:

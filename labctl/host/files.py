@@ -1,49 +1,75 @@
-"""Writing to a file that is somebody else's: whole or not at all, and still theirs afterwards."""
+"""Write files: whole or not at all, safe from a power cut, with the right mode and owner."""
 
 from __future__ import annotations
 
 import errno
 import os
+import secrets
 import shutil
-import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
+from labctl.host.caller import give, make_folder
 from labctl.host.failpoints import failpoint
+from labctl.host.paths import PRIVATE
 
+PRIVATE_FILE = 0o600
+SHARED_FILE = 0o666
+"""The mode of what others may read too; the umask applies, as to any file that a user makes."""
 _RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
-"""A bind mount, a folder we may not write in, an owner we may not give: the file itself may still be writable."""
+"""A bind mount, a folder or an owner that this process may not use: the file itself may still be writable."""
 
 
-def rewrite(path: Path, old: bytes, new: bytes, fault: str) -> None:
-    """Write `new` into a file that holds `old`; mode, owner and extended attributes stay.
+def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = "write") -> None:
+    """Write a file of labctl's own, and the folders above it that are missing.
 
-    Where the file cannot be replaced, it is written in place. `fault` names the point just before the file is replaced.
+    It replaces what is there, and belongs to the user who called sudo. `point` is the failpoint before the rename.
+    """
+    make_folder(path.parent, PRIVATE)
+    try:
+        with _written_beside(path, content, mode) as temporary:
+            failpoint(point)
+            temporary.replace(path)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write names no file
+
+
+def write_changed(folder: Path, contents: Mapping[str, str]) -> bool:
+    """Write those files below the folder that differ, as `write` does; return whether there were any."""
+    changed = [(path, text.encode()) for name, text in contents.items() if _differs(path := folder / name, text)]
+    for path, content in changed:
+        write(path, content)
+    return bool(changed)
+
+
+def create(path: Path, content: bytes, *, mode: int = SHARED_FILE, point: str = "write") -> None:
+    """Write a new file. Raises FileExistsError if the name is taken, be it by a link that leads nowhere."""
+    if os.path.lexists(path):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
+    with _written_beside(path, content, mode) as temporary:
+        failpoint(point)
+        path.open("xb").close()  # refuses a name that was taken since
+        try:
+            temporary.replace(path)
+        except BaseException:
+            path.unlink()
+            raise
+
+
+def rewrite(path: Path, old: bytes, new: bytes, point: str) -> None:
+    """Write `new` into somebody else's file, which holds `old`. Mode, owner and extended attributes stay.
+
+    A file that cannot be replaced is written in place. `point` is the failpoint before the rename.
     """
     try:
-        _replace(path, new, fault)
+        with _written_beside(path, new, PRIVATE_FILE, like=path) as temporary:
+            failpoint(point)
+            temporary.replace(path)
     except OSError as error:
         if error.errno not in _RENAME_REFUSED:
             raise
         _overwrite(path, old, new)
-
-
-def _replace(path: Path, content: bytes, fault: str) -> None:
-    """Readers see the old file or the new one, never a part; mode, owner and extended attributes stay."""
-    descriptor, name = tempfile.mkstemp(prefix=_temporary_prefix(path), dir=path.parent)
-    temporary = Path(name)
-    try:
-        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
-            owner = path.stat()
-            os.fchown(descriptor, owner.st_uid, owner.st_gid)
-            shutil.copystat(path, temporary)
-            file.write(content)
-            file.flush()
-            os.fsync(descriptor)
-        failpoint(fault)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def remove_leftovers(path: Path) -> None:
@@ -53,8 +79,34 @@ def remove_leftovers(path: Path) -> None:
             entry.unlink()
 
 
-def _temporary_prefix(path: Path) -> str:
-    return f".{path.name}.labctl-"
+def _differs(path: Path, text: str) -> bool:
+    return not path.is_file() or path.read_bytes() != text.encode()
+
+
+@contextmanager
+def _written_beside(path: Path, content: bytes, mode: int, like: Path | None = None) -> Iterator[Path]:
+    """Write a temporary file in the same folder, to the disk, for the caller to rename.
+
+    It gets owner, mode and extended attributes of the file that it is to be `like`, else this mode and the owner that
+    `give` decides on.
+    """
+    temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(4)}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
+    try:
+        with open(descriptor, "wb") as file:  # noqa: PTH123 - a descriptor has no path
+            if like:
+                owner = like.stat()
+                os.fchown(descriptor, owner.st_uid, owner.st_gid)
+                shutil.copystat(like, temporary)
+            else:
+                give(temporary)
+            file.write(content)
+            file.flush()
+            os.fsync(descriptor)
+        yield temporary
+    finally:
+        temporary.unlink(missing_ok=True)
+    _sync_folder(path.parent)
 
 
 def _sync_folder(path: Path) -> None:
@@ -65,8 +117,12 @@ def _sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
+def _temporary_prefix(path: Path) -> str:
+    return f".{path.name}.labctl-"
+
+
 def _overwrite(path: Path, old: bytes, new: bytes) -> None:
-    """The file itself holds `new`; if that fails on the way, `old` again.
+    """Write `new` into the file itself; if that fails, `old` again.
 
     If this process is killed on the way, the file is old, or new, or new with empty lines behind it: what is shorter
     is written as long as the old file, in one call, and cut then. A kill in the middle of that call can leave the

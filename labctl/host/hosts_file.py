@@ -18,9 +18,8 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from labctl.host import sudo
-from labctl.host.files import remove_leftovers, rewrite
+from labctl.host.files import remove_leftovers, rewrite, write
 from labctl.host.locks import try_lock
-from labctl.host.paths import PRIVATE
 from labctl.host.wait import until
 from labctl.model.errors import HostsError
 
@@ -230,8 +229,7 @@ def _change(path: Path, backup: Path, edit: Edit) -> bool:
             if changed == content:
                 return False
             with _explained(path, "change", edit.by_hand):
-                backup.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)
-                backup.write_bytes(content)
+                write(backup, content)
                 try:
                     rewrite(real, content, changed, FAULT)
                 except PermissionError as error:

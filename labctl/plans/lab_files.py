@@ -10,12 +10,14 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.host.docker_engine import Engine, engine, proxy_mode, takes_privileged
+from labctl.host.files import write_changed
 from labctl.host.paths import real
 from labctl.model.errors import UsageError
 from labctl.model.lab import Role
 from labctl.render import ingress, manifests, pki
 from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
-from labctl.render.templates import documents, text, write, yaml_stream
+from labctl.render.templates import text
+from labctl.render.yaml_stream import documents, yaml_stream
 
 HEADING = b"# Rendered by labctl "
 """How each Vagrantfile of labctl's begins."""
@@ -37,7 +39,7 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     provider, supplied = "docker" if context.lab.provider == "auto" else context.lab.provider, supplies(context)
     made = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, provider, machine(provider), supplied, credentials(folder))
-    written = write(
+    written = write_changed(
         folder,
         files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
     )

@@ -22,7 +22,7 @@ from labctl.plans import assembly, teardown
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.plans.verify import READY_SECONDS, given_address, kept_from_api_server, rolled_out, verify
-from labctl.render.templates import documents
+from labctl.render.yaml_stream import documents
 
 T = TypeVar("T")
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from base64 import b64encode
 
 from labctl.model.lab import App, Lab
-from labctl.render.templates import documents, text, yaml_stream
+from labctl.render.templates import text
+from labctl.render.yaml_stream import documents, yaml_stream
 
 
 def control_plane(lab: Lab) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import secrets
 import string
-import tempfile
 from base64 import b64decode, b64encode
 from collections.abc import Callable
 from pathlib import Path
@@ -28,13 +27,13 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from labctl.host import lab_folder
-from labctl.host.caller import give
+from labctl.host.files import write
 from labctl.host.paths import content, new_folder
 from labctl.model.errors import MissingError
 from labctl.model.lab import Lab
 from labctl.render import certificates
 from labctl.render.certificates import PairKey
-from labctl.render.templates import documents, yaml_stream
+from labctl.render.yaml_stream import documents, yaml_stream
 
 WEBHOOK_NAMES = ("cert", "metallb-webhook-service.metallb-system.svc")
 """What MetalLB's certificate rotator expects in a CA, and in a server's certificate: one that has both serves as both."""
@@ -108,7 +107,7 @@ def _restore_ca(folder: Path, lab: Lab) -> bool:
     }
     lost = [path for path, copy in copies.items() if copy.exists() and _content(folder / path) != _content(copy)]
     for path in lost:
-        _write(folder / path, content(copies[path]))
+        write(folder / path, content(copies[path]))
     return bool(lost)
 
 
@@ -127,15 +126,15 @@ def _ensure_pair(
         key = _load_key(key_path)
     else:
         key = new_key()
-        _write(key_path, certificates.pem(key))
-    _write(certificate_path, certificates.self_signed(key, names).public_bytes(Encoding.PEM))
+        write(key_path, certificates.pem(key))
+    write(certificate_path, certificates.self_signed(key, names).public_bytes(Encoding.PEM))
     return True
 
 
 def _ensure_secret(path: Path, secret: str) -> bool:
     if path.exists():
         return False
-    _write(path, secret.encode())
+    write(path, secret.encode())
     return True
 
 
@@ -151,8 +150,8 @@ def _ensure_ssh_keys(folder: Path) -> bool:
     else:
         key = ed25519.Ed25519PrivateKey.generate()
         public_key = key.public_key()
-        _write(private_path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
-    _write(public_path, public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
+        write(private_path, key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
+    write(public_path, public_key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH) + b"\n")
     return True
 
 
@@ -162,7 +161,7 @@ def _ensure_kubeconfig(folder: Path, lab: Lab) -> bool:
     if path.exists() and _fits(content(path), certificate, lab):
         return False
     kubeconfig = _kubeconfig(lab, certificate, key)
-    _write(path, yaml_stream([kubeconfig]).encode())
+    write(path, yaml_stream([kubeconfig]).encode())
     return True
 
 
@@ -241,16 +240,3 @@ def _new_token() -> str:
 
 def _base64(content: bytes) -> str:
     return b64encode(content).decode()
-
-
-def _write(path: Path, content: bytes) -> None:
-    """The whole file or none of it; never readable by others, not even for a moment."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}-", delete=False) as file:
-        temporary = Path(file.name)
-        try:
-            file.write(content)
-            file.flush()
-            temporary.rename(path)
-            give(path)
-        finally:
-            temporary.unlink(missing_ok=True)

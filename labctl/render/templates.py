@@ -1,24 +1,17 @@
-"""Templates to text, strictly; and files that are written only when they differ."""
+"""Fill in templates, strictly."""
 
 from __future__ import annotations
 
 import json
-import os
-import tempfile
-from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-from labctl.host.caller import give, make_folder
-from labctl.host.failpoints import failpoint
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
 CHECKOUT = Path(__file__).resolve().parents[2]
-PRIVATE = 0o600
 
 
 def text(template: str, **values: object) -> str:
@@ -29,31 +22,6 @@ def text(template: str, **values: object) -> str:
 def static(name: str) -> str:
     """Return a file of the templates folder as it is."""
     return next(path for folder in template_folders() if (path := folder / name).is_file()).read_text(encoding="utf-8")
-
-
-def documents(content: str) -> list[dict[str, Any]]:
-    """The objects in a YAML stream of Kubernetes manifests."""
-    import yaml  # noqa: PLC0415 - 30 ms that --help must not pay
-
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [document for document in yaml.load_all(content, Loader=loader) if document]
-
-
-def yaml_stream(objects: Sequence[Mapping[str, Any]]) -> str:
-    """The YAML stream of these objects; what `documents` reads back."""
-    import yaml  # noqa: PLC0415 - 30 ms that --help must not pay
-
-    dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
-    return str(yaml.dump_all(objects, Dumper=dumper, sort_keys=False))
-
-
-def write(folder: Path, contents: Mapping[str, str]) -> bool:
-    """Make every file below `folder` hold its content, readable by its owner alone; True if one of them changed.
-
-    A file is replaced whole or not at all.
-    """
-    changed = [_write(folder / name, content.encode()) for name, content in contents.items()]
-    return any(changed)
 
 
 def template_folders() -> tuple[Path, ...]:
@@ -88,21 +56,3 @@ def _ruby(value: object) -> str:
 def _yaml(value: object) -> str:
     """A YAML scalar: JSON's strings and numbers are YAML's."""
     return json.dumps(value if isinstance(value, int) else str(value))
-
-
-def _write(path: Path, content: bytes) -> bool:
-    if path.is_file() and path.read_bytes() == content:
-        return False
-    make_folder(path.parent, 0o700)
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        failpoint("write")
-        Path(temporary).replace(path)
-        give(path)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a write does not say to which file
-    finally:
-        Path(temporary).unlink(missing_ok=True)
-    return True

@@ -30,7 +30,7 @@ from labctl.model.errors import UsageError
 from labctl.model.lab import Lab, Role
 from labctl.render import manifests
 from labctl.render.node_files import Credentials, Supplies, lab_files
-from labctl.render.templates import documents
+from labctl.render.yaml_stream import documents
 
 CHECKOUT = Path(__file__).parents[2]
 MODULES = sorted((CHECKOUT / "labctl").rglob("*.py"))

@@ -32,6 +32,7 @@ NEVER_UP = (
     "isolation.end",
     "render.begin",
     "write:9",
+    "write:7",
     "boot.begin",
     "run.docker:2",
     "run.vagrant",

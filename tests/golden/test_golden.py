@@ -21,7 +21,7 @@ from labctl.model.lab import Lab
 from labctl.plans import lab_files as labfiles
 from labctl.render import ingress, manifests
 from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
-from labctl.render.templates import documents, yaml_stream
+from labctl.render.yaml_stream import documents, yaml_stream
 
 BUNDLE = Bundle(
     Path("/cache/bundle"),

@@ -3,7 +3,8 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.render.templates import _yaml, documents
+from labctl.render.templates import _yaml
+from labctl.render.yaml_stream import documents
 
 
 @given(st.integers())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -462,17 +463,31 @@ def test_what_cannot_be_written_is_as_it_was_and_nothing_is_left_beside_it(
 ) -> None:
     source = _opened(tmp_path, "workers: 2\n")
 
-    def refuse(_path: Path, _target: Path) -> NoReturn:
-        raise OSError(30, os.strerror(30))
+    def full(_descriptor: int) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.setattr(os, "fsync", full)
 
-    with pytest.raises(UsageError, match="Read-only file system") as caught:
+    with pytest.raises(UsageError) as caught:
         edit.write(source.with_app(SHOP))
 
     assert (caught.value.id, caught.value.exit_code) == ("config-unwritable", ExitCode.USAGE)
+    assert os.strerror(errno.ENOSPC) in caught.value.message
     assert [path.name for path in tmp_path.iterdir()] == ["labctl.yaml"]
     assert source.path.read_text() == "workers: 2\n"
+
+
+def test_a_file_that_cannot_be_replaced_is_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = _opened(tmp_path, "workers: 2\n").with_app(SHOP)
+    inode = source.path.stat().st_ino
+
+    def refuse(*_paths: Path) -> NoReturn:
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    edit.write(source)
+
+    assert (source.path.read_text(), source.path.stat().st_ino) == (source.text, inode)
 
 
 # Checks

@@ -16,7 +16,7 @@ from labctl.host import lab_folder
 from labctl.model.errors import MissingError, UsageError
 from labctl.plans import lab_files
 from labctl.render import pki
-from labctl.render.templates import documents
+from labctl.render.yaml_stream import documents
 
 
 def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:

@@ -294,15 +294,6 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     assert str(tmp_path) in caught.value.hint
 
 
-def test_a_write_that_fails_leaves_no_half_file(tmp_path: Path) -> None:
-    (tmp_path / "pki/token").mkdir(parents=True)
-
-    with pytest.raises(IsADirectoryError):
-        pki._write(tmp_path / "pki/token", b"secret")
-
-    assert [path.name for path in (tmp_path / "pki").iterdir()] == ["token"]
-
-
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 

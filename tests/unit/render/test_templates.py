@@ -1,14 +1,14 @@
-"""Templates, strictly; files, only where they differ."""
+"""Templates, strictly."""
 
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 
 import pytest
 from jinja2 import UndefinedError
 
-from labctl.render.templates import _yaml, documents, static, text, write, yaml_stream
+from labctl.render.templates import _yaml, static, text
+from labctl.render.yaml_stream import documents, yaml_stream
 
 
 def test_a_name_that_a_template_uses_and_nobody_gives_is_an_error() -> None:
@@ -33,25 +33,3 @@ def test_objects_are_read_from_a_stream_as_they_were_written_and_empty_documents
     objects: list[dict[str, object]] = [{"kind": "A", "z": 1, "a": [True, None, "true"]}, {"kind": "B"}]
 
     assert documents("---\n" + yaml_stream(objects) + "---\n") == objects
-
-
-def test_files_are_written_where_they_differ_and_for_their_owner_alone(tmp_path: Path) -> None:
-    contents = {"one": "1", "below/two": "2"}
-    assert write(tmp_path, contents)
-    assert not write(tmp_path, contents)
-
-    (tmp_path / "one").write_text("other")
-    unchanged = (tmp_path / "below" / "two").stat()
-    assert write(tmp_path, contents)
-    assert (tmp_path / "one").read_text() == "1"
-    assert (tmp_path / "below" / "two").stat().st_ino == unchanged.st_ino
-    assert unchanged.st_mode & 0o077 == 0
-
-
-def test_a_file_that_cannot_be_put_in_its_place_leaves_nothing_behind(tmp_path: Path) -> None:
-    (tmp_path / "taken").mkdir()
-
-    with pytest.raises(IsADirectoryError):
-        write(tmp_path, {"taken": "1"})
-
-    assert [path.name for path in tmp_path.iterdir()] == ["taken"]

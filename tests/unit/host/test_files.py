@@ -1,0 +1,125 @@
+"""Files that are written whole or not at all, with the right mode and owner."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from labctl.host import files
+
+Write = Callable[[Path], None]
+WRITERS: dict[str, tuple[bytes | None, Write]] = {
+    "write, where there is none": (None, lambda path: files.write(path, b"new")),
+    "write, where there is one": (b"old", lambda path: files.write(path, b"new")),
+    "create": (None, lambda path: files.create(path, b"new")),
+    "rewrite": (b"old", lambda path: files.rewrite(path, b"old", b"new", "point")),
+}
+"""What the file holds before, and how it comes to hold `new`."""
+every_writer = pytest.mark.parametrize(("before", "write"), WRITERS.values(), ids=WRITERS)
+
+
+@pytest.fixture
+def umask() -> Iterator[int]:
+    """Set a umask that is not everybody's."""
+    before = os.umask(0o027)
+    yield 0o027
+    os.umask(before)
+
+
+def _content(path: Path) -> bytes | None:
+    return path.read_bytes() if path.exists() else None
+
+
+def _mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@every_writer
+def test_the_content_is_on_the_disk_before_it_gets_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None, write: Write
+) -> None:
+    path, synced = tmp_path / "file", []
+    if before is not None:
+        path.write_bytes(before)
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append((os.fstat(descriptor).st_ino, _content(path))))
+
+    write(path)
+
+    assert synced == [(path.stat().st_ino, before), (tmp_path.stat().st_ino, b"new")]
+
+
+@every_writer
+@pytest.mark.parametrize("call", ["fsync", "replace"])
+def test_a_failure_leaves_what_was_there_and_nothing_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: bytes | None, write: Write, call: str
+) -> None:
+    path = tmp_path / "file"
+    if before is not None:
+        path.write_bytes(before)
+
+    def full(*_arguments: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, call, full)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        write(path)
+
+    assert _content(path) == before
+    assert [each.name for each in tmp_path.iterdir()] == (["file"] if before else [])
+
+
+def test_a_file_of_labctl_is_private_and_so_are_the_folders_that_were_missing(tmp_path: Path) -> None:
+    files.write(tmp_path / "lab/pki/token", b"secret")
+
+    assert _mode(tmp_path / "lab/pki/token") == 0o600
+    assert _mode(tmp_path / "lab/pki") & 0o077 == 0
+
+
+def test_a_file_that_others_may_read_has_the_mode_of_any_new_file(tmp_path: Path, umask: int) -> None:
+    files.write(tmp_path / "written", b"", mode=files.SHARED_FILE)
+    files.create(tmp_path / "created", b"")
+
+    assert {_mode(path) for path in tmp_path.iterdir()} == {0o666 & ~umask}
+
+
+@pytest.mark.parametrize(
+    "take", [Path.touch, Path.mkdir, lambda path: path.symlink_to("gone")], ids=["file", "folder", "link to nothing"]
+)
+def test_a_name_that_is_taken_is_not_created(tmp_path: Path, take: Callable[[Path], None]) -> None:
+    path = tmp_path / "taken"
+    take(path)
+    before = path.lstat()
+
+    with pytest.raises(FileExistsError):
+        files.create(path, b"new")
+
+    assert path.lstat() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_that_cannot_be_replaced_is_named(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+
+    with pytest.raises(IsADirectoryError) as raised:
+        files.write(tmp_path / "taken", b"new")
+
+    assert raised.value.filename == str(tmp_path / "taken")
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
+
+
+def test_files_that_hold_their_content_are_not_written(tmp_path: Path) -> None:
+    contents = {"one": "1", "below/two": "2"}
+    assert files.write_changed(tmp_path, contents)
+    assert not files.write_changed(tmp_path, contents)
+
+    (tmp_path / "one").write_text("other")
+    two = (tmp_path / "below/two").stat()
+    assert files.write_changed(tmp_path, contents)
+    assert (tmp_path / "one").read_text() == "1"
+    assert (tmp_path / "below/two").stat() == two
