@@ -53,7 +53,7 @@ def requested(
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
     from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that was made needs none
-    from labctl.doctor.pool import choose_pool  # noqa: PLC0415 - the same
+    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - the same
 
     file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)

@@ -1,16 +1,13 @@
-"""VirtualBox and libvirt: whether they can make machines, and the DHCP servers they run."""
+"""VirtualBox and libvirt: whether they can make machines."""
 
 from __future__ import annotations
 
 import re
-import xml.etree.ElementTree as ET
-from collections.abc import Iterator
-from dataclasses import dataclass
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
+from labctl.host.dhcp import LIBVIRT
 from labctl.host.machine import Machine
 from labctl.host.parsing import Version, dotted, ipv4_network, last, version
 
@@ -19,18 +16,6 @@ NEWEST_VIRTUALBOX: Version = (7, 2)
 HOST_ONLY = "192.168.56.0/21"
 """Where VirtualBox lets host-only networks be unless HOST_ONLY_FILE names others [upstream]."""
 HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
-LIBVIRT = ("virsh", "-c", "qemu:///system")
-
-
-@dataclass(frozen=True, slots=True)
-class DhcpServer:
-    """A server that hands out addresses from `first` to `last`, beside its own; `cure` takes it away."""
-
-    name: str
-    address: IPv4Address
-    first: IPv4Address
-    last: IPv4Address
-    cure: str
 
 
 def look_at_virtualbox(_context: Context, seen: Machine) -> Finding:
@@ -82,69 +67,3 @@ def look_at_libvirt(_context: Context, seen: Machine) -> Finding:
         return broken("Vagrant has no plugin vagrant-libvirt", "`apt-get install vagrant-libvirt`")
     running = version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
     return ok(f"libvirt {dotted(running)}" if running else "libvirt answers")
-
-
-def dhcp_servers(seen: Machine) -> tuple[DhcpServer, ...]:
-    """The servers that VirtualBox and libvirt run, or will as soon as a machine of theirs does."""
-    return (*_of_virtualbox(seen), *_of_libvirt(seen))
-
-
-def host_only_addresses(seen: Machine) -> dict[IPv4Address, str]:
-    """The addresses of this machine in VirtualBox's host-only networks, up or not, by the interface's name."""
-    said = seen.run("VBoxManage", "list", "hostonlyifs")
-    records = _records(said.out, "Name") if said is not None and said.code == 0 else ()
-    return {IPv4Address(record["IPAddress"]): record["Name"] for record in records if record.get("IPAddress")}
-
-
-def _of_virtualbox(seen: Machine) -> Iterator[DhcpServer]:
-    said = seen.run("VBoxManage", "list", "dhcpservers")
-    for record in _records(said.out, "NetworkName") if said is not None and said.code == 0 else ():
-        if record.get("Enabled") == "Yes":
-            # VirtualBox before 6.1 says `IP` and `lowerIPAddress`.
-            lower = {key.casefold(): value for key, value in record.items()}
-            yield DhcpServer(
-                f"VirtualBox's DHCP server of {record['NetworkName']}",
-                IPv4Address(lower.get("dhcpd ip") or lower["ip"]),
-                IPv4Address(lower["loweripaddress"]),
-                IPv4Address(lower["upperipaddress"]),
-                f"`VBoxManage dhcpserver remove --netname {record['NetworkName']}`",
-            )
-
-
-def libvirt_bridges(seen: Machine) -> dict[str, str]:
-    """Return the names of libvirt's networks, by the names of their bridges."""
-    found = {name: network.find("bridge") for name, network in _networks_of_libvirt(seen)}
-    return {bridge.get("name", ""): name for name, bridge in found.items() if bridge is not None}
-
-
-def _networks_of_libvirt(seen: Machine) -> Iterator[tuple[str, ET.Element]]:
-    listed = seen.run(*LIBVIRT, "net-list", "--all", "--name")
-    for name in listed.out.split() if listed is not None and listed.code == 0 else ():
-        described = seen.run(*LIBVIRT, "net-dumpxml", name)
-        if described is not None and described.code == 0:  # else it went away between the two questions
-            yield name, ET.fromstring(described.out)  # noqa: S314 - libvirt's own daemon wrote it
-
-
-def _of_libvirt(seen: Machine) -> Iterator[DhcpServer]:
-    for name, network in _networks_of_libvirt(seen):
-        for ip in (ip for ip in network.findall("ip") if ip.get("family") != "ipv6"):
-            for leased in ip.findall("dhcp/range"):
-                yield DhcpServer(
-                    f"libvirt's DHCP server of network {name}",
-                    IPv4Address(ip.attrib["address"]),
-                    IPv4Address(leased.attrib["start"]),
-                    IPv4Address(leased.attrib["end"]),
-                    f"`{' '.join(LIBVIRT)} net-edit {name}`, without its <dhcp>",
-                )
-
-
-def _records(text: str, first_key: str) -> list[dict[str, str]]:
-    """What VBoxManage lists: records of `Key: value` lines, each of which begins with `first_key`."""
-    records: list[dict[str, str]] = []
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if key == first_key:
-            records.append({})
-        if records and colon and not key.startswith(" "):
-            records[-1][key] = value.strip()
-    return records

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network
+from ipaddress import IPv4Network
 from typing import Any
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.hypervisors import libvirt_bridges
 from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
+from labctl.host.dhcp import libvirt_bridges
+from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 from labctl.providers.docker_network import LAB_LABEL
@@ -20,15 +20,6 @@ ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--iso
 BRIDGE_NAME = "com.docker.network.bridge.name"
 ID_LETTERS = 12
 """How much of a network's id Docker puts into the name of its bridge."""
-
-
-@dataclass(frozen=True, slots=True)
-class Interface:
-    """An interface of this machine with one of its addresses."""
-
-    name: str
-    address: IPv4Interface
-    is_up: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,19 +100,6 @@ def docker_networks(seen: Machine, engine: str = "") -> tuple[DockerNetwork, ...
     if described is None or described.code != 0:
         return ()
     return tuple(_of_docker(document(described.out, list)))
-
-
-def interfaces(seen: Machine) -> tuple[Interface, ...]:
-    """The interfaces of this machine, once for each IPv4 address; none where there is no `ip` to tell of them."""
-    said = seen.run("ip", "-j", "-4", "address", "show")
-    if said is None or said.code != 0:
-        return ()
-    return tuple(
-        Interface(link["ifname"], IPv4Interface(f"{found['local']}/{found['prefixlen']}"), "UP" in link["flags"])
-        for link in json.loads(said.out)
-        for found in link.get("addr_info", ())
-        if found.get("family") == "inet"
-    )
 
 
 def _told(taken: Route, seen: Machine) -> str:

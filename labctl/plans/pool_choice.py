@@ -1,0 +1,40 @@
+"""The choice of a lab's address pool: the one it has, or a range that is free on this machine's networks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from labctl.config import UNPLANNED, from_values, saved_lab
+from labctl.host.dhcp import dhcp_servers, handed_out, host_only
+from labctl.host.interfaces import connected, own_addresses
+from labctl.host.machine import Machine
+from labctl.model.lab import AddressPool, Lab
+from labctl.model.pools import plan, single
+
+
+def choose_pool(lab: Lab, made: Lab | None, *, isolated: bool) -> tuple[Lab, str]:
+    """Return the lab with an address pool in place of `auto`, and the reason for the choice.
+
+    A lab that names its pool is returned unchanged. A lab that exists keeps its pool, unless another network is
+    requested, which `up` refuses. Raises MissingError `no-free-pool`, and UsageError `config-invalid` if requested
+    nodes overlap the existing pool.
+    """
+    if lab.pool != UNPLANNED:
+        return lab, ""
+    if made is not None and made.network == lab.network:
+        kept = replace(lab, pool=made.pool)
+        return from_values(saved_lab.values(kept)), f"pool {made.pool}: the lab has had it since it was made"
+    pool, reason = plan(lab, {}) if isolated or made else free_pool(lab, Machine())
+    return replace(lab, pool=pool), f"pool {reason}"
+
+
+def free_pool(lab: Lab, machine: Machine) -> tuple[AddressPool, str]:
+    """Return a range with no address in use on this machine and its networks, and the reason for the choice."""
+    taken = {**own_addresses(machine), **host_only(machine), **handed_out(dhcp_servers(machine))}
+    while True:
+        pool, reason = plan(lab, taken)
+        asked = connected(pool, machine)
+        answered = machine.answering(asked) if asked else frozenset()
+        if not answered:
+            return pool, reason
+        taken |= {single(address): "something that answers ARP" for address in sorted(answered)}

@@ -1,0 +1,123 @@
+"""The choice of a pool that nobody has."""
+
+from __future__ import annotations
+
+import pytest
+from fakes import lab
+from golden_files import Golden
+from recorded_machine import Recorded
+
+from labctl.config import saved_lab
+from labctl.model import pools
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.lab import AddressPool
+from labctl.plans import pool_choice
+
+ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
+VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
+
+
+def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
+    machine = Recorded(said=ADDRESSES)
+    pool_choice.free_pool(lab(network="192.168.60.0/24"), machine)
+    pool_choice.free_pool(lab(network="10.20.0.0/24"), machine)
+
+    assert machine.asked == []
+
+
+@pytest.mark.parametrize(
+    ("network", "taken", "pool"),
+    [
+        ("192.168.56.0/24", [], "192.168.56.100-192.168.56.110"),
+        ("192.168.56.0/24", ["192.168.56.200-192.168.56.220"], "192.168.56.100-192.168.56.110"),
+        ("192.168.56.0/24", ["192.168.56.100-192.168.56.254"], "192.168.56.31-192.168.56.99"),
+        ("192.168.56.0/24", ["192.168.56.105-192.168.56.105"], "192.168.56.106-192.168.56.254"),
+        ("192.168.56.0/24", ["192.168.0.0-192.168.56.200"], "192.168.56.201-192.168.56.254"),
+        (
+            "192.168.56.0/24",
+            ["192.168.56.40-192.168.200.0", "192.168.57.0-192.168.57.9"],
+            "192.168.56.31-192.168.56.39",
+        ),
+        ("192.168.56.0/28", [], "192.168.56.2-192.168.56.9"),
+        # Where there is no other room, that of workers that are not wanted yet.
+        ("192.168.56.0/28", ["192.168.56.2-192.168.56.9"], "192.168.56.12-192.168.56.14"),
+    ],
+)
+def test_the_usual_range_if_it_is_free_else_the_largest(network: str, taken: list[str], pool: str) -> None:
+    who = {_range(each): "a neighbour" for each in taken}
+    chosen, reason = pools.plan(lab(network=network, pool="auto"), who)
+
+    assert str(chosen) == pool
+    assert reason.startswith(pool)
+
+
+def test_the_reason_names_who_takes_the_usual_range(golden: Golden) -> None:
+    _, reason = pools.plan(lab(pool="auto"), {_range("192.168.56.105-192.168.56.105"): "a printer"})
+
+    assert "192.168.56.105" in reason
+    golden(reason)
+
+
+def test_no_room_at_all_is_one_error_that_names_who_takes_it(golden: Golden) -> None:
+    with pytest.raises(MissingError) as raised:
+        pools.plan(lab(pool="auto"), {_range("192.168.56.0-192.168.56.255"): "a VPN"})
+
+    assert raised.value.id == "no-free-pool"
+    golden(raised.value.message)
+
+
+def test_the_choice_knows_what_the_doctor_knows(golden: Golden) -> None:
+    neighbours = {"192.168.56.40"}
+    pool, reason = pool_choice.free_pool(
+        lab(pool="auto"), Recorded(said={**VIRTUALBOX, **ADDRESSES}, neighbours=neighbours)
+    )
+
+    assert str(pool) == "192.168.56.41-192.168.56.99"
+    golden(reason)
+
+
+def test_a_lab_that_was_made_keeps_its_pool(golden: Golden) -> None:
+    made = lab(pool="192.168.56.40-192.168.56.50")
+    kept, reason = pool_choice.choose_pool(lab(pool="auto", workers=3), made, isolated=False)
+
+    assert (kept.pool, kept.workers) == (made.pool, 3)
+    golden(reason)
+
+
+def test_workers_that_would_be_in_the_pool_that_was_made_are_refused(golden: Golden) -> None:
+    made = lab(pool="192.168.56.12-192.168.56.14", workers=0)
+
+    with pytest.raises(UsageError, match=r"192\.168\.56\.12") as raised:
+        pool_choice.choose_pool(lab(pool="auto", workers=2), made, isolated=False)
+
+    golden(raised.value.message)
+
+
+def test_an_isolated_lab_is_beside_its_own_nodes_alone(golden: Golden) -> None:
+    chosen, reason = pool_choice.choose_pool(lab(pool="auto"), None, isolated=True)
+
+    assert str(chosen.pool) == "192.168.56.100-192.168.56.110"
+    golden(reason)
+
+
+@pytest.mark.parametrize("network", ["10.20.0.0/24", "192.168.56.0/28"])
+def test_a_pool_that_nobody_wrote_is_no_problem_of_another_network(network: str) -> None:
+    chosen, _ = pool_choice.choose_pool(lab(pool="auto", network=network), lab(), isolated=False)
+
+    assert chosen.pool.first in chosen.network
+    with pytest.raises(UsageError, match=f"network: .*{network}") as raised:
+        saved_lab.refuse_differences(
+            saved_lab.SavedLab(lab(), isolated=False), saved_lab.SavedLab(chosen, isolated=False)
+        )
+    assert raised.value.id == "lab-differs"
+
+
+def test_a_lab_that_names_its_pool_is_left_alone() -> None:
+    named = lab(pool="192.168.56.40-192.168.56.50")
+
+    assert pool_choice.choose_pool(named, None, isolated=False) == (named, "")
+
+
+def _range(written: str) -> AddressPool:
+    first, _, last = written.partition("-")
+    return AddressPool(type(lab().gateway)(first), type(lab().gateway)(last))
