@@ -1,7 +1,7 @@
-"""Known failures: what a tool that failed is recognised by, and what that means to the user.
+"""Recognise the known failures of tools in what they printed, and explain them in the user's terms.
 
-The table is `failures.toml`. A pattern is looked for in whatever failed, since tools pass on what other tools said:
-Vagrant what docker said, mmdebstrap what apt-get said.
+The table is `known_failures.toml`. All patterns are searched in the output of any tool, since tools pass on what others
+printed: Vagrant that of docker, mmdebstrap that of apt-get.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=LabError)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row of the table. The message has the pattern's named groups in braces."""
+    """A row of the table. Message and hint have the pattern's named groups, and `node`, in braces."""
 
     tool: str
     id: str
@@ -29,24 +29,32 @@ class Failure:
     message: str
     hint: str
 
+    @property
+    def is_of_a_node(self) -> bool:
+        """Return whether the row is about what a node printed."""
+        return "{node}" in self.message + self.hint
 
-def recognised(error: E, output: str) -> E:
-    """The error; or, where the output of the tool tells of a known failure, one of its kind that says what to do.
 
-    Of several, the one told of last counts: what comes before was survived, or led to it.
+def recognised(error: E, output: str, *, node: str | None = None) -> E:
+    """Return the known failure that a tool's output shows, as an error of the same class; else the error itself.
+
+    Of several, the last in the output counts: those before it did not stop the tool, or led to it. `node` is the name
+    of the node that printed the output.
     """
-    found = [(match, failure) for failure in table() for match in failure.pattern.finditer(output)]
+    rows = (failure for failure in table() if node or not failure.is_of_a_node)
+    found = [(match, failure) for failure in rows for match in failure.pattern.finditer(output)]
     if not found:
         return error
     match, failure = max(found, key=lambda pair: pair[0].start())
+    values = {**match.groupdict(), "node": node}
     return type(error)(
-        failure.message.format_map(match.groupdict()), id=failure.id, hint=failure.hint, details=error.details
+        failure.message.format_map(values), id=failure.id, hint=failure.hint.format_map(values), details=error.details
     )
 
 
 @cache
 def table() -> tuple[Failure, ...]:
-    """Every known failure."""
+    """Return every known failure."""
     import tomllib  # noqa: PLC0415 - only what fails needs it
 
     tools = tomllib.loads(TABLE.read_text(encoding="utf-8"))

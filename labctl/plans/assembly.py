@@ -107,7 +107,7 @@ def _refuse_to_wait(context: Context) -> None:
             + ("" if lines else SILENT),
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
-        known = recognised(exited, "\n".join(lines))
+        known = recognised(exited, "\n".join(lines), node=node.name)
         raise (
             known
             if known is exited
@@ -155,4 +155,4 @@ def _with_log(context: Context, node: Node, identity: str, error: NotReadyError)
         hint=f"For details, run `labctl ssh {node.name} -- sudo journalctl -u labctl-node -u kubelet`.",
         details=tuple(f"{node.name}: {line}" for line in lines),
     )
-    return recognised(unready, "\n".join(lines))
+    return recognised(unready, "\n".join(lines), node=node.name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from string import Formatter
 
@@ -20,16 +21,17 @@ def test_a_failure_is_recognised_by_its_own_row_alone(failure: Failure) -> None:
     output = _sample(failure).read_text()
 
     assert [row.id for row in table() if row.pattern.search(output)] == [failure.id]
-    assert recognised(UNKNOWN, output).id == failure.id
+    assert recognised(UNKNOWN, output, node="demo-worker-1").id == failure.id
 
 
 @pytest.mark.parametrize("failure", table(), ids=lambda failure: failure.id)
 def test_a_failure_is_one_line_in_the_users_words_and_says_what_to_do(failure: Failure) -> None:
-    error = recognised(UNKNOWN, _sample(failure).read_text())
+    error = recognised(UNKNOWN, _sample(failure).read_text(), node="demo-worker-1")
 
     assert "\n" not in error.message + error.hint
-    assert {name for _, name, _, _ in Formatter().parse(failure.message) if name} == set(failure.pattern.groupindex)
-    assert "None" not in error.message
+    named = {name for text in (failure.message, failure.hint) for _, name, _, _ in Formatter().parse(text) if name}
+    assert named - {"node"} == set(failure.pattern.groupindex)
+    assert not re.search(r"None|NAME|NODE", error.message + error.hint)
     assert error.hint.endswith((".", "/"))
 
 
@@ -41,6 +43,13 @@ def test_every_sample_has_its_row_and_every_id_is_one_rows() -> None:
 @pytest.mark.parametrize("sample", HARMLESS, ids=lambda sample: sample.stem)
 def test_warnings_of_a_tool_that_goes_on_are_no_failure(sample: Path) -> None:
     assert recognised(UNKNOWN, sample.read_text()) is UNKNOWN
+
+
+def test_what_only_a_node_prints_is_recognised_where_a_node_is_named() -> None:
+    output = "labctl: gave up waiting for the control plane"
+
+    assert recognised(UNKNOWN, output) is UNKNOWN
+    assert "labctl ssh demo-worker-1 -- " in recognised(UNKNOWN, output, node="demo-worker-1").hint
 
 
 def test_an_unknown_failure_stays_as_it_is() -> None:
@@ -59,7 +68,7 @@ def test_a_known_failure_keeps_the_exit_code_of_what_was_tried_and_the_tools_las
 def test_the_message_has_what_the_tool_named() -> None:
     error = recognised(UNKNOWN, "ssh: connect to host 192.168.56.11 port 22: No route to host\r\n")
 
-    assert error.message == "the node at 192.168.56.11 cannot be reached: No route to host"
+    assert error.message == "the node at 192.168.56.11 is unreachable: No route to host"
 
 
 def test_of_several_failures_the_one_told_of_last_counts() -> None:
