@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import typer
 from typer._click.exceptions import MissingParameter, NoArgsIsHelpError, UsageError
 
 from labctl.cli import app
+from labctl.cli.tree import tree
 
 ROOT = Path(__file__).parents[3]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "how-to").glob("*.md")))
@@ -42,7 +42,7 @@ def _parse(command: Any, words: list[str], parent: Any = None) -> None:  # noqa:
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_commands_in_the_docs_can_be_typed(page: Path) -> None:
-    root = typer.main.get_command(app)
+    root = tree(app)
     wrong = []
     for line, is_mention in dict.fromkeys(_commands(page.read_text(encoding="utf-8"))):
         try:
@@ -58,7 +58,7 @@ def test_commands_in_the_docs_can_be_typed(page: Path) -> None:
 )
 def test_what_is_no_command_is_found(line: str) -> None:
     with pytest.raises(UsageError):
-        _parse(typer.main.get_command(app), shlex.split(line))
+        _parse(tree(app), shlex.split(line))
 
 
 def test_scripts_named_in_the_docs_are_there() -> None:
