@@ -62,6 +62,7 @@ def requested(
         lab = config.load(None, overrides, saved_lab.values(made.lab), to_boot=to_boot)
     if made is not None:
         isolated = isolated or made.isolated
+        lab = replace(lab, provider=made.lab.provider) if lab.provider == config.AUTO else lab
     elif not isolated:
         inside = Isolation(lab.name, lab.network, folder).is_entered()
         isolated = inside or (preflight.may_isolate() and not engine_answers())

@@ -12,12 +12,13 @@ import yaml
 
 from labctl.config.check import check
 from labctl.config.document import before_it_breaks, content, parsed, read
-from labctl.config.model import BOOTED, UNPLANNED, Config
+from labctl.config.model import AUTO, BOOTED, UNPLANNED, Config
 from labctl.config.problems import Problem, invalid, shown
 from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
 __all__ = [
+    "AUTO",
     "BOOTED",
     "FILE_NAME",
     "UNPLANNED",

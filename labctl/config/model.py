@@ -13,7 +13,8 @@ from labctl.model.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressP
 from labctl.model.pools import default_pool
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
-BOOTED = ("auto", "docker")
+AUTO = "auto"
+BOOTED = (AUTO, "docker")
 """The providers whose nodes `up` boots. Of the others `render` writes the Vagrantfile, and that is all."""
 Ingress = Literal["auto", "ingress-nginx", "traefik"]
 

@@ -1,4 +1,4 @@
-"""What a lab was made from: kept in its folder, so that later commands know it without its labctl.yaml."""
+"""Keep what a lab was made from in its folder, so that later commands know it without its labctl.yaml."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bundle import load
-from labctl.config import BOOTED, from_values
+from labctl.config import AUTO, BOOTED, from_values
 from labctl.config.check import check
 from labctl.host import caller, lab_folder, paths
 from labctl.host.files import write_changed
@@ -19,9 +19,11 @@ from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import MAX_WORKERS, AddressPool, App, Lab
 from labctl.model.pools import default_pool
 
+SCHEMA = 1
+"""Rises when an older labctl would misread a record. A key more or less does not: readers ignore and default."""
 DAMAGED = "record-damaged"
 FIXED = ("provider", "network", "cpus", "memory", "kubernetes", "hosts_file")
-"""What a lab cannot change without being made again; everything else, `up` brings about."""
+"""What cannot change under a lab that is up; `up` changes everything else."""
 
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "provider": str,
@@ -35,7 +37,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "apps": lambda apps: tuple(map(_app, apps)),
     "hosts_file": Path,
 }
-"""How values are read that today's labctl.yaml may not have: a lab that an earlier labctl made is what it is."""
+"""How a value is read. labctl.yaml may refuse it today: a lab stays what an earlier labctl made it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,13 @@ class SavedLab:
     lab: Lab
     isolated: bool
     bundle: Path | None = None
-    """The folder of the bundle it boots from, once one was chosen or made: a newer labctl does not change it."""
+    """The folder of the bundle that it boots from, once one was chosen. A newer labctl does not change it."""
 
 
 def read(folder: Path) -> SavedLab | None:
-    """Return the record in a lab's folder, or None where no lab was made there.
+    """Return the record in a lab's folder, or None if no lab was made there.
 
-    Raises MissingError `record-damaged`, `state-not-usable`.
+    Raises MissingError `record-damaged`, `record-newer`, `state-not-usable`.
     """
     path = folder / lab_folder.RECORD
     try:
@@ -65,36 +67,33 @@ def read(folder: Path) -> SavedLab | None:
             hint=caller.another_owner(path) or f"Make {folder} yours to read and write, or remove it.",
         ) from error
     try:
-        described = json.loads(written)
-        chosen = described.get("bundle")
-        isolated = described.get("isolated", has_own_engine(folder))
-        return SavedLab(_lab(described.get("lab", {}), folder.name), bool(isolated), Path(chosen) if chosen else None)
+        return _saved(json.loads(written), folder)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise MissingError(
             f"{path} does not describe a lab: {error}",
             id=DAMAGED,
-            hint=f"`labctl --name {folder.name} destroy` removes the lab without it.",
+            hint=f"Run `labctl --name {folder.name} destroy`, which does not need the file.",
         ) from error
 
 
 def has_own_engine(folder: Path) -> bool:
-    """Return whether the lab in this folder is isolated: only an Engine of labctl's has its data there."""
+    """Return whether the lab in this folder is isolated: the data of its Engine is there."""
     return (folder / lab_folder.ENGINE).exists()
 
 
 def folder_of(lab_name: str) -> Path:
-    """Return the lab's folder. Raises UsageError `sudo-not-needed` where root would leave files in the home of another.
+    """Return the lab's folder. Raises UsageError `sudo-not-needed` if root would leave files in another user's home.
 
-    A lab that root has made there, as earlier versions let it, can be looked at and destroyed.
+    A lab that root made there with an earlier version can be shown and destroyed.
     """
     folder = paths.state(lab_name)
     others = [path for path in (folder, paths.cache(), Path.home()) if caller.owns(path)]
     if others and not _is_roots(folder / lab_folder.RECORD):
         raise UsageError(
-            f"started through sudo, labctl would leave root's files in {others[0]}, which is another user's",
+            f"run through sudo, labctl would leave files of root in {others[0]}, which belongs to another user",
             id="sudo-not-needed",
-            hint="Run it without sudo: what needs root, labctl does through sudo itself. For an isolated lab, "
-            '`sudo -H "$(command -v labctl)" up --isolated` keeps everything in root\'s own home.',
+            hint="Run labctl without sudo: it calls sudo itself where root is needed. For an isolated lab, run "
+            '`sudo -H "$(command -v labctl)" up --isolated`, which keeps everything in root\'s own home.',
         )
     return folder
 
@@ -104,18 +103,20 @@ def _is_roots(path: Path) -> bool:
 
 
 def write(folder: Path, record: SavedLab) -> bool:
-    """The folder holds this record; True if it held another, or none."""
+    """Write the record into the lab's folder; return whether it differs from what was there."""
     chosen = str(record.bundle) if record.bundle else None
-    described = {"lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
+    described = {"schema": SCHEMA, "lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
     return write_changed(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
 
 
 def refuse_differences(made: SavedLab, asked: SavedLab) -> None:
-    """Return if `up` can turn the lab that was made into the one asked for. Raises UsageError with what differs.
+    """Raise UsageError `lab-differs` if `up` cannot change the lab that was made into the one requested.
 
-    What labctl chose for `auto` is no other than the same, named.
+    What was chosen for `auto` may be named. A provider of `auto` fits whatever provider the lab has.
     """
     before, after = _chosen(made.lab, made.bundle), _chosen(asked.lab, asked.bundle or made.bundle)
+    if asked.lab.provider == AUTO:
+        after["provider"] = before["provider"]
     differences = [
         f"{key}: currently {before[key]}, requested {after[key]}"
         for key in FIXED
@@ -129,12 +130,12 @@ def refuse_differences(made: SavedLab, asked: SavedLab) -> None:
         raise UsageError(
             f"the lab {made.lab.name} is already up with another configuration\n  " + "\n  ".join(differences),
             id="lab-differs",
-            hint=f"`labctl --name {made.lab.name} destroy` first, or give this lab another --name.",
+            hint=f"Run `labctl --name {made.lab.name} destroy` first, or choose another --name for this lab.",
         )
 
 
 def values(lab: Lab) -> Mapping[str, Any]:
-    """The lab in the words of labctl.yaml."""
+    """Return the lab as the keys and values of a labctl.yaml."""
     return {
         **asdict(lab),
         "network": str(lab.network),
@@ -145,22 +146,37 @@ def values(lab: Lab) -> Mapping[str, Any]:
 
 
 def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:
-    """Return the lab's values, with what is chosen for `auto`: the provider that boots, and the bundle's Kubernetes."""
-    provider = BOOTED[1] if lab.provider == "auto" else lab.provider
-    kubernetes = _carried(bundle) if lab.kubernetes == "auto" else lab.kubernetes
+    """Return the lab's values, with what `auto` stands for: the default provider, and the bundle's Kubernetes."""
+    provider = BOOTED[1] if lab.provider == AUTO else lab.provider
+    kubernetes = _carried(bundle) if lab.kubernetes == AUTO else lab.kubernetes
     return {**values(lab), "provider": provider, "kubernetes": kubernetes if bundle else None}
 
 
 def _carried(bundle: Path | None) -> str | None:
-    """Return the version of Kubernetes in a bundle; None where there is none, or none any more."""
+    """Return the version of Kubernetes in a bundle; None if there is no bundle, or no longer."""
     try:
         return load(bundle).versions["kubernetes"] if bundle else None
     except MissingError:
         return None
 
 
+def _saved(written: Mapping[str, Any], folder: Path) -> SavedLab:
+    """Return the record that this JSON is. Raises MissingError `record-newer`."""
+    schema = int(written.get("schema", 1))  # labctl 0.1.0 wrote none
+    if schema > SCHEMA:
+        raise MissingError(
+            f"the lab {folder.name} was made by a newer labctl: {folder / lab_folder.RECORD} has schema {schema}, "
+            f"and this labctl reads {SCHEMA}",
+            id="record-newer",
+            hint="Use the labctl that made the lab, or a newer one.",
+        )
+    bundle = written.get("bundle")
+    isolated = written.get("isolated", has_own_engine(folder))
+    return SavedLab(_lab(written.get("lab", {}), folder.name), bool(isolated), Path(bundle) if bundle else None)
+
+
 def _lab(written: Mapping[str, Any], name: str) -> Lab:
-    """Return the lab of a record: what is missing is at its default, and keys that are not known are passed over."""
+    """Return the lab of a record. A missing key has its default; an unknown key is ignored."""
     name = written.get("name", name)
     lab, _ = check({**written, "name": name})
     if lab.name != name:

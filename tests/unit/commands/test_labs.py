@@ -142,6 +142,17 @@ def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.Monkey
     assert labs.requested(SESSION, config.Overrides(), bundle=Path("/other")).bundle_folder == Path("/other")
 
 
+@pytest.mark.parametrize(("written", "provider"), [("provider: auto\n", "docker"), ("provider: libvirt\n", "libvirt")])
+def test_a_provider_of_auto_is_the_one_that_the_lab_has(
+    home: Path, monkeypatch: pytest.MonkeyPatch, written: str, provider: str
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(provider="docker"), isolated=False))
+    (home / "labctl.yaml").write_text(written)
+
+    assert labs.requested(SESSION, config.Overrides()).lab.provider == provider
+
+
 def test_an_existing_lab_is_the_one_that_was_made_whatever_the_file_says_now(home: Path) -> None:
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(workers=2), isolated=True, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("workers: 5\n")

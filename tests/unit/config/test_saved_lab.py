@@ -17,7 +17,7 @@ from fakes import bundle, lab
 from labctl.bundle.format import write as describe
 from labctl.config.saved_lab import SavedLab, read, refuse_differences, values, write
 from labctl.host import lab_folder
-from labctl.model.errors import MissingError, UsageError
+from labctl.model.errors import ExitCode, MissingError, UsageError
 
 APPS = [{"name": "shop", "hostname": "shop.test", "image": "ghcr.io/me/shop:2", "port": 8080, "replicas": 3}]
 ODD = lab(name="1e3", network="10.20.0.0/24", pool="10.20.0.200-10.20.0.210", workers=2, apps=APPS, hosts_file="/tmp/h")  # noqa: S108 - never written
@@ -41,8 +41,9 @@ def test_a_record_is_for_its_owner_alone_and_in_the_words_of_the_configuration(t
 
     (path,) = tmp_path.iterdir()
     assert path.stat().st_mode & 0o077 == 0
-    written = json.loads(path.read_text())["lab"]
-    assert (written["network"], written["pool"]) == ("10.20.0.0/24", "10.20.0.200-10.20.0.210")
+    written = json.loads(path.read_text())
+    assert written["schema"] == 1
+    assert (written["lab"]["network"], written["lab"]["pool"]) == ("10.20.0.0/24", "10.20.0.200-10.20.0.210")
 
 
 @pytest.mark.parametrize(
@@ -77,6 +78,8 @@ SAME = [
     ({"kubernetes": "1.37.2"}, {}),
     ({}, {"provider": "docker"}),
     ({"provider": "docker"}, {}),
+    ({"provider": "libvirt"}, {}),
+    ({"provider": "libvirt"}, {"provider": "libvirt"}),
     ({}, {"ingress": "traefik"}),
     ({"ingress": "traefik"}, {}),
     ({}, {"pool": "192.168.56.100-192.168.56.110"}),
@@ -103,10 +106,11 @@ def test_what_was_chosen_for_auto_may_be_named_and_what_was_named_may_be_left_to
         ({}, {}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
         ({"kubernetes": "1.37.2"}, {}, "1.36.0", "kubernetes: currently 1.37.2, requested 1.36.0"),
         ({}, {"provider": "libvirt"}, "", "provider: currently docker, requested libvirt"),
-        ({"provider": "libvirt"}, {}, "", "provider: currently libvirt, requested docker"),
+        ({"provider": "libvirt"}, {"provider": "docker"}, "", "provider: currently libvirt, requested docker"),
+        ({"provider": "docker"}, {"provider": "virtualbox"}, "", "provider: currently docker, requested virtualbox"),
     ],
 )
-def test_another_kubernetes_is_refused_wherever_it_is_asked_for(
+def test_another_kubernetes_or_provider_is_refused_wherever_it_is_requested(
     carries: Callable[[str], Path], before: dict[str, Any], after: dict[str, Any], other_bundle: str, told: str
 ) -> None:
     other = carries(other_bundle) if other_bundle else None
@@ -171,7 +175,18 @@ WRONG: dict[str, tuple[object, ...]] = {
 @pytest.mark.parametrize(
     "content",
     [
-        *("", "{", "[]", "null", '"lab"', '{"lab": []}', '{"lab": null}', "\xff"),
+        *(
+            "",
+            "{",
+            "[]",
+            "null",
+            '"lab"',
+            '{"lab": []}',
+            '{"lab": null}',
+            '{"schema": null}',
+            '{"schema": "x"}',
+            "\xff",
+        ),
         *(json.dumps({"lab": {"name": "demo", key: value}}) for key, values in WRONG.items() for value in values),
     ],
 )
@@ -235,7 +250,7 @@ def test_a_lab_of_an_earlier_version_is_what_it_is_whatever_may_be_asked_for_tod
         ({"lab": {"kubernetes": "v1.36"}}, {"kubernetes": "v1.36"}),
         ({"lab": {"hosts_file": "hosts"}}, {"hosts_file": Path("hosts")}),
         ({"lab": {"apps": [{"name": "a b", "port": 0, "later": 1}]}}, {}),
-        ({"lab": {"later": 1}, "schema": 2, "later": 1}, {}),
+        ({"lab": {"later": 1}, "schema": 1, "later": 1}, {}),
         ({"lab": {}}, {}),
         ({}, {}),
     ],
@@ -255,7 +270,16 @@ def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_
     assert (made.isolated, made.bundle) == (False, None)
 
 
-@pytest.mark.parametrize("key", [*values(lab()), "isolated", "bundle"])
+def test_a_lab_of_a_newer_labctl_is_refused_with_both_schemas(tmp_path: Path) -> None:
+    (tmp_path / lab_folder.RECORD).write_text('{"schema": 2, "lab": "in a form of its own"}')
+
+    with pytest.raises(MissingError, match=r"lab\.json has schema 2, .* reads 1") as raised:
+        read(tmp_path)
+
+    assert (raised.value.id, raised.value.exit_code) == ("record-newer", ExitCode.MISSING)
+
+
+@pytest.mark.parametrize("key", [*values(lab()), "isolated", "bundle", "schema"])
 def test_every_key_may_be_missing(tmp_path: Path, key: str) -> None:
     folder = tmp_path / "demo"
     write(folder, SavedLab(lab(), isolated=False))
