@@ -24,7 +24,6 @@ from labctl.model.lab import Lab, Node
 from labctl.model.reports import LoadReport
 from labctl.providers.protocol import ASSEMBLY, Provider, Removed, Trouble
 from labctl.render.node_files import Machine
-from labctl.ui import Result
 
 ADDRESS = "192.168.56.100"
 METALLB = """\
@@ -236,20 +235,16 @@ class FakeCluster(Cluster):
 
 @dataclass
 class Watched:
-    """Keeps what a run tells. A watcher of runs, and a `report` of steps."""
+    """Keeps the events of a run, and the progress of a step."""
 
     events: list[Event] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
-    results: list[Result] = field(default_factory=list)
 
     def __call__(self, event: Event) -> None:
         self.events.append(event)
 
     def report(self, text: str) -> None:
         self.texts.append(text)
-
-    def result(self, result: Result) -> None:
-        self.results.append(result)
 
 
 def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml

@@ -23,6 +23,8 @@ from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.commands import endings
 from labctl.host import streams
 from labctl.model.errors import ExitCode, LabError, UsageError
+from labctl.model.events import Result
+from labctl.model.options import GlobalOptions
 
 
 class Output(StrEnum):
@@ -79,8 +81,6 @@ def global_options(
 
     These options can be given before or after the command. Answers go to stdout, progress and errors to stderr.
     """
-    from labctl.commands.labs import GlobalOptions
-
     context.obj = GlobalOptions(config, name, output.value, verbosity=int(verbose) - int(quiet))
 
 
@@ -106,7 +106,7 @@ def up(
 ) -> None:
     """Bring the lab up, repair it, or resume an interrupted run."""
     from labctl import config
-    from labctl.commands import labs
+    from labctl.commands import labs, runner
     from labctl.plans import plan
     from labctl.plans import up as plans_up
 
@@ -116,7 +116,7 @@ def up(
     if dry_run:
         ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
     else:
-        labs.run(context.obj, asked, chosen)
+        runner.run(context.obj, asked, chosen, ui.watching(context.obj))
 
 
 @app.command()
@@ -132,23 +132,23 @@ def halt(
 
     `labctl resume` brings the lab back.
     """
-    from labctl.commands import labs
+    from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
     made = labs.saved(context.obj)
     chosen = [labs.node(made, name) for name in nodes or ()]
     plan = plans_up.halt_some(chosen, hard_stop=force) if chosen else plans_up.halt(hard_stop=force)
-    labs.run(context.obj, made, plan)
+    runner.run(context.obj, made, plan, ui.watching(context.obj))
 
 
 @app.command()
 def resume(context: typer.Context) -> None:
     """Bring a halted lab back as it was."""
-    from labctl.commands import labs
+    from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
     made = labs.saved(context.obj)
-    labs.run(context.obj, made, plans_up.up(isolated=made.isolated))
+    runner.run(context.obj, made, plans_up.up(isolated=made.isolated), ui.watching(context.obj))
 
 
 @app.command()
@@ -161,13 +161,13 @@ def destroy(
 
     The lab's log and the previous hosts file stay, unless --purge is given.
     """
-    from labctl.commands import labs
+    from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
     made = labs.removable(context.obj)
     if not yes:
-        labs.confirm(f"Destroy the lab {made.lab.name}?")
-    labs.run(context.obj, made, plans_up.destroy(purge=purge))
+        _confirm(f"Destroy the lab {made.lab.name}?")
+    runner.run(context.obj, made, plans_up.destroy(purge=purge), ui.watching(context.obj))
 
 
 @app.command()
@@ -221,9 +221,9 @@ def open_page(
 @app.command("list")
 def list_labs(context: typer.Context) -> None:
     """Show every lab on this machine."""
-    from labctl.commands import inventory
+    from labctl.commands import labs
 
-    ui.document({"labs": inventory.labs()}, context.obj.output, sys.stdout, ui.rows)
+    ui.document({"labs": labs.listed()}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command()
@@ -244,6 +244,12 @@ def doctor(
     answer = report(asked, found)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
+
+
+def _confirm(question: str) -> None:
+    """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
+    if not ui.confirm(question, sys.stdin, sys.stderr):
+        raise UsageError("not confirmed, nothing was done", id="not-confirmed", hint="`--yes` answers for you.")
 
 
 def main() -> NoReturn:
@@ -286,7 +292,7 @@ def fail(error: LabError, arguments: list[str]) -> NoReturn:
     """Tell of the error in the form that was asked for, and exit with its code."""
     is_run, is_json = writes_events(arguments), wants_json(arguments)
     if is_run and is_json:
-        ui.JsonWatcher(sys.stdout).result(ui.Result(changed=False, seconds=0.0, error=error))
+        ui.JsonWatcher(sys.stdout).result(Result(changed=False, seconds=0.0, error=error))
     elif error.exit_code in STOPPED and not is_run:
         pass  # whoever stops a command that only answers knows why it ends
     elif is_json:

@@ -11,10 +11,10 @@ from labctl import ui
 from labctl.cli import complete
 from labctl.cli.options import whole_number
 from labctl.commands import endings
+from labctl.model.options import GlobalOptions
 
 if TYPE_CHECKING:
     from labctl.commands.app_change import Change
-    from labctl.commands.labs import GlobalOptions
 
 app = typer.Typer(help="Add, remove and list the lab's apps.")
 Name = Annotated[str, typer.Argument(metavar="NAME", help="The app's name.")]
@@ -69,13 +69,13 @@ def list_apps(context: typer.Context) -> None:
 
 
 def _carry_out(options: GlobalOptions, change: Change) -> None:
-    from labctl.commands import labs
+    from labctl.commands import runner
     from labctl.plans import plan
 
     if change.context is not None:
-        labs.run(options, change.context, change.plan)
+        runner.run(options, change.context, change.plan, ui.watching(options))
     elif options.output == "json":
-        with labs.reported(options, endings.common_log()) as tell:
-            plan.execute(change.plan, None, tell)
+        with runner.reported(options, ui.watching(options), endings.common_log()) as emit:
+            plan.execute(change.plan, None, emit)
     else:
         ui.values(change.write(), sys.stdout)

@@ -8,6 +8,7 @@ import typer
 
 from labctl import ui
 from labctl.cli.options import BundleFolder, Yes
+from labctl.host import paths
 
 app = typer.Typer(help="Build, verify and list bundles: everything that labs boot from.")
 
@@ -18,9 +19,10 @@ def build(context: typer.Context, yes: Yes = False) -> None:
 
     This takes 12 to 20 minutes on two processors, once; a finished bundle is used as it is.
     """
-    from labctl.commands import inventory, labs
+    from labctl.bundle import inventory
+    from labctl.commands import runner
 
-    built = labs.build_bundle(context.obj, may_install=yes)
+    built = runner.build_bundle(context.obj, ui.watching(context.obj), may_install=yes)
     if context.obj.output == "text":
         ui.values(inventory.described(built), sys.stdout)
 
@@ -31,15 +33,19 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
 
     [default: all bundles in the cache]
     """
-    from labctl.commands import inventory, labs
+    from labctl.bundle import inventory
 
-    verified = inventory.verified(bundle, labs.silent)
+    verified = inventory.verified(bundle, paths.cache(), _silent)
     ui.document({"bundles": verified}, context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("list")
 def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache."""
-    from labctl.commands import inventory
+    from labctl.bundle import inventory
 
-    ui.document({"bundles": inventory.bundles()}, context.obj.output, sys.stdout, ui.rows)
+    ui.document({"bundles": inventory.listed(paths.cache())}, context.obj.output, sys.stdout, ui.rows)
+
+
+def _silent(_text: str) -> None:
+    """Show no progress."""

@@ -30,11 +30,11 @@ def init(context: typer.Context) -> None:
 
     Its first line names the JSON Schema, with which editors check the file.
     """
-    from labctl.commands import inventory
     from labctl.config import FILE_NAME
+    from labctl.config.init import write_example
 
     path = context.obj.config_file or Path(FILE_NAME)
-    ui.document(inventory.write_example(path), context.obj.output, sys.stdout, ui.values)
+    ui.document(write_example(path), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command()
@@ -64,9 +64,9 @@ def render(
 @app.command("version")
 def version(context: typer.Context) -> None:
     """Show the versions of labctl, of the lab and of its tools."""
-    from labctl.commands import inventory, labs
+    from labctl.commands import labs, versions
 
-    ui.document(inventory.versions(labs.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
+    ui.document(versions.report_on(labs.known_or_default(context.obj)), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("schema")

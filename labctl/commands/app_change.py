@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import config
-from labctl.commands.labs import GlobalOptions, saved
+from labctl.commands.labs import saved
 from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
@@ -17,6 +17,7 @@ from labctl.host import paths
 from labctl.model.errors import BrokenError, UsageError
 from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
+from labctl.model.options import GlobalOptions
 from labctl.model.pools import default_pool
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up

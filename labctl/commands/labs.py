@@ -1,49 +1,31 @@
-"""From options to a context: which lab is meant, whether it is isolated, and how a plan for it is run and told of."""
+"""Which lab is meant, whether it is isolated, and which labs there are."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from labctl import config, ui
-from labctl.bundle import Bundle
-from labctl.commands import endings
+from labctl import config
 from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.host import caller, lab_folder, locks, paths
+from labctl.host import caller, lab_folder, paths
 from labctl.host.docker_engine import engine_answers
-from labctl.host.log import logging_to
 from labctl.host.proxies import without_proxy
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, MissingError, UsageError
-from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry
 from labctl.model.lab import Node
-from labctl.model.options import Output
-from labctl.plans.plan import Plan, Step, StepProgress, execute
-
-LOCK_SECONDS = 600.0
-
-
-@dataclass(frozen=True, slots=True)
-class GlobalOptions:
-    """The options that every command has."""
-
-    config_file: Path | None
-    lab_name: str | None
-    output: Output
-    verbosity: int
+from labctl.model.options import GlobalOptions
+from labctl.model.reports import LabEntry
 
 
 def requested(
-    session: GlobalOptions,
+    options: GlobalOptions,
     overrides: config.Overrides,
     *,
     isolated: bool = False,
@@ -55,7 +37,7 @@ def requested(
     from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that was made needs none
     from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - the same
 
-    file, overrides = config.find(session.config_file), replace(overrides, name=session.lab_name)
+    file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
     folder, made = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
     if made is not None and file is None:
@@ -73,21 +55,21 @@ def requested(
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
 
 
-def named(session: GlobalOptions) -> str:
+def named(options: GlobalOptions) -> str:
     """Return the name of the lab that is meant. It becomes a folder's: one that is given is checked as well.
 
     Raises UsageError where an option or labctl.yaml gives a name that none can have, or that cannot be read.
     """
-    file = None if session.lab_name is not None else config.find(session.config_file)
-    return config.name_of(file, session.lab_name)
+    file = None if options.lab_name is not None else config.find(options.config_file)
+    return config.name_of(file, options.lab_name)
 
 
-def saved(session: GlobalOptions) -> Context:
+def saved(options: GlobalOptions) -> Context:
     """The context of a lab as it was last brought up. Raises MissingError where there is none of that name.
 
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
     """
-    name = named(session)
+    name = named(options)
     made = saved_lab.read(saved_lab.folder_of(name))
     if made is None:
         raise MissingError(
@@ -99,59 +81,59 @@ def saved(session: GlobalOptions) -> Context:
     return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
 
 
-def removable(session: GlobalOptions) -> Context:
+def removable(options: GlobalOptions) -> Context:
     """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell."""
     try:
-        return saved(session)
+        return saved(options)
     except MissingError as error:
         if error.id != saved_lab.DAMAGED:
             raise
-    lab = config.from_values({"name": named(session)})
+    lab = config.from_values({"name": named(options)})
     folder = paths.state(lab.name)
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 
 
-def known(session: GlobalOptions) -> Context:
+def known(options: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 
     It is for those who report on a lab, in whatever state it is. Raises UsageError as `named` does.
     """
     for read in (saved, partial(requested, overrides=config.Overrides())):
         try:
-            return read(session)
+            return read(options)
         except LabError:
             continue
-    lab = config.from_values({"name": named(session)})
+    lab = config.from_values({"name": named(options)})
     return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def known_or_default(session: GlobalOptions) -> Context:
+def known_or_default(options: GlobalOptions) -> Context:
     """Return the same; where nobody can say which lab is meant, the context of the default lab."""
     try:
-        return known(session)
+        return known(options)
     except UsageError:
         lab = config.from_values({})
         return Context(lab, paths.state(lab.name), paths.cache())
 
 
-def entered(session: GlobalOptions) -> Context:
+def entered(options: GlobalOptions) -> Context:
     """The context of an existing lab; from here on, this process is in the lab's network."""
-    context = saved(session)
+    context = saved(options)
     enter(context)
     return context
 
 
-def entered_if_up(session: GlobalOptions) -> Context:
+def entered_if_up(options: GlobalOptions) -> Context:
     """The same; but where the network of an isolated lab is gone, this process stays where it is."""
-    context = saved(session)
+    context = saved(options)
     if context.isolation.exists():
         enter(context)
     return context
 
 
-def known_and_entered(session: GlobalOptions) -> Context:
+def known_and_entered(options: GlobalOptions) -> Context:
     """The same; from here on, this process is in the lab's network if there is one."""
-    context = known(session)
+    context = known(options)
     if context.isolation.exists():
         enter(context)
     return context
@@ -180,87 +162,6 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
 
 
-def run(session: GlobalOptions, context: Context, plan: Plan[Context]) -> None:
-    """Carry out the plan, each step where it belongs, and tell how it ended. Raises SystemExit if it failed."""
-    inside = tuple(step for step in plan if step.inside)
-    skips_outside = context.isolated and context.isolation.is_entered()
-    outside = () if skips_outside else tuple(step for step in plan if not step.inside)
-    answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
-    for step in plan:
-        if step.ask and session.output == "text":
-            step.ask(context)
-    with reported(session, context.log, answering, _before(context, plan)) as tell:
-        if not (outside or inside):
-            raise UsageError(
-                f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
-                id="inside-lab",
-                hint="Leave it first: `exit` ends what `labctl exec` began.",
-            )
-        paths.private_folder(context.folder)
-        lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, tell), timeout=LOCK_SECONDS)
-        with lock, logging_to(context.log):
-            execute(outside, context, tell)
-            if inside:
-                enter(context)
-                execute(inside, context, tell)
-
-
-def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
-    """How it stands with the hosts file before the first step."""
-    is_due = bool(context.lab.apps) and any(step.name == "hosts" for step in plan)
-    return HostsEntry("pending") if is_due else NO_HOSTS
-
-
-@contextmanager
-def reported(
-    session: GlobalOptions, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
-) -> Iterator[Emit]:
-    """Show the events that are emitted and, last, how it ended. Raises SystemExit if it failed, also by a bug.
-
-    `hosts` is how it stands with the hosts file if no step gets to it.
-    """
-    started, changed = time.monotonic(), False
-    with ui.watcher(session.output, session.verbosity, sys.stdout, sys.stderr) as watch:
-
-        def tell(event: Event) -> None:
-            nonlocal changed, hosts  # a run that fails has changed what the steps before changed
-            changed = changed or bool(event.changed)
-            hosts = event.hosts or hosts
-            watch(event)
-
-        try:
-            yield tell
-        except (Exception, KeyboardInterrupt) as reason:
-            error = endings.as_error(reason, log, lab=session.lab_name, verbose=session.verbosity > 0)
-            watch.result(ui.Result(changed, time.monotonic() - started, hosts=hosts, error=error))
-            raise SystemExit(error.exit_code) from reason
-        watch.result(ui.Result(changed, time.monotonic() - started, urls, hosts, lab=session.lab_name))
-
-
-def build_bundle(session: GlobalOptions, *, may_install: bool) -> Bundle:
-    """Make the bundle of this labctl complete in the cache, reported as a run of one step."""
-    from labctl.plans.up import build_bundle as step  # noqa: PLC0415 - few commands take steps
-
-    lab = config.from_values({})
-    context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), may_install=may_install)
-    log = context.cache / lab_folder.LOG
-    with reported(session, log) as tell:
-        context.cache.mkdir(parents=True, exist_ok=True)
-        with logging_to(log):
-            execute((Step("bundle", "makes the bundle", step),), context, tell)
-    return context.bundle
-
-
-def confirm(question: str) -> None:
-    """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
-    if not ui.confirm(question, sys.stdin, sys.stderr):
-        raise UsageError("not confirmed, nothing was done", id="not-confirmed", hint="`--yes` answers for you.")
-
-
-def silent(_text: str) -> None:
-    """The progress of what is too quick to have any."""
-
-
 def node(context: Context, name: str) -> Node:
     """The lab's node of that name; the lab's own name before it may be left out."""
     for candidate in context.lab.nodes:
@@ -277,4 +178,36 @@ def environment(context: Context) -> dict[str, str]:
         **without_proxy(context.lab, os.environ),
         "KUBECONFIG": str(context.folder / lab_folder.KUBECONFIG),
         "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+    }
+
+
+def listed() -> list[LabEntry]:
+    """Return every lab that was brought up and not destroyed; of one whose record is damaged, its name and why."""
+    folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
+    return [entry for folder in folders if (entry := _entry(folder)) is not None]
+
+
+def _entry(folder: Path) -> LabEntry | None:
+    try:
+        made = saved_lab.read(folder)
+    except MissingError as error:
+        return {
+            "lab": folder.name,
+            "nodes": None,
+            "network": None,
+            "pool": None,
+            "isolated": saved_lab.has_own_engine(folder),
+            "urls": [],
+            "problem": error.message,
+        }
+    if made is None:
+        return None
+    return {
+        "lab": made.lab.name,
+        "nodes": len(made.lab.nodes),
+        "network": str(made.lab.network),
+        "pool": str(made.lab.pool),
+        "isolated": made.isolated,
+        "urls": list(made.lab.urls),
+        "problem": None,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl import doctor
-from labctl.commands import endings, inventory, status
+from labctl.commands import endings, status, versions
 from labctl.context import Context
 from labctl.host import lab_folder, paths
 from labctl.host.caller import make_folder
@@ -77,7 +77,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
 
 def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, Read]]:
     """Yield each file of an export, and what reads it."""
-    yield "versions.json", lambda: _json({"version": 1, **inventory.versions(context)})
+    yield "versions.json", lambda: _json({"version": 1, **versions.report_on(context)})
     yield "doctor.json", lambda: _json({"version": 1, **_doctor(context)})
     yield "status.json", lambda: _json({"version": 1, **status.report_on(context)})
     for name in OWN:

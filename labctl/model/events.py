@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
+
+from labctl.model.errors import LabError
 
 State = Literal["started", "progress", "done", "failed"]
 
@@ -41,3 +44,35 @@ class Event:
 Emit = Callable[[Event], None]
 Progress = Callable[[str], None]
 """How code below the plan reports progress: a line of text about the step that runs now."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """How a run ended."""
+
+    changed: bool
+    seconds: float
+    urls: tuple[str, ...] = ()
+    hosts: HostsEntry = NO_HOSTS
+    error: LabError | None = None
+    lab: str | None = None
+    """The lab's name, if the user had to give it."""
+
+    @property
+    def ok(self) -> bool:
+        """Return whether the run completed."""
+        return self.error is None
+
+
+class Watcher(Protocol):
+    """Shows a run: each event, and last the result."""
+
+    def emit(self, event: Event) -> None:
+        """Show an event."""
+
+    def result(self, result: Result) -> None:
+        """Show how the run ended."""
+
+
+Watching = AbstractContextManager[Watcher]
+"""Opens a watcher for one run, and leaves the terminal as it was."""

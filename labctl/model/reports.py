@@ -151,6 +151,26 @@ class LabEntry(TypedDict):
     problem: str | None
 
 
+class BundleEntry(TypedDict):
+    """A bundle in the cache; a version is None where the bundle carries no such part."""
+
+    id: str
+    kubernetes: str | None
+    metallb: str | None
+    traefik: str | None
+    nginx: str | None
+    architecture: str
+    MiB: int
+    folder: str
+
+
+class InitReport(TypedDict):
+    """The configuration file that was written, and the JSON Schema that its first line names."""
+
+    file: str
+    schema: str
+
+
 class HostsReport(TypedDict):
     """A hosts file, and the lab's lines in it."""
 

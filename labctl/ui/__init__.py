@@ -16,14 +16,12 @@ from labctl.ui.answers import (
 )
 from labctl.ui.demo import Stage, demo_result, stage
 from labctl.ui.findings import findings
-from labctl.ui.progress import JsonWatcher, Result, Watcher, watcher
+from labctl.ui.progress import JsonWatcher, watcher, watching
 from labctl.ui.trace import opened, seen, trace
 
 __all__ = [
     "JsonWatcher",
-    "Result",
     "Stage",
-    "Watcher",
     "confirm",
     "demo_result",
     "document",
@@ -43,4 +41,5 @@ __all__ = [
     "trace",
     "values",
     "watcher",
+    "watching",
 ]

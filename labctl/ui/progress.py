@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
-from labctl.model.errors import LabError
-from labctl.model.events import NO_HOSTS, Event, HostsEntry
-from labctl.model.options import Output
+from labctl.model.events import Event, Result, Watcher, Watching
+from labctl.model.options import GlobalOptions, Output
 from labctl.model.reports import error_report
 from labctl.ui.answers import VERSION, show_error
 from labctl.ui.screen import Symbols, console, is_live, one_line, symbols
@@ -20,34 +19,6 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 REFRESHES_PER_SECOND = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """How a run ended."""
-
-    changed: bool
-    seconds: float
-    urls: tuple[str, ...] = ()
-    hosts: HostsEntry = NO_HOSTS
-    error: LabError | None = None
-    lab: str | None = None
-    """The lab's name, if the user had to give it."""
-
-    @property
-    def ok(self) -> bool:
-        """Whether all went well."""
-        return self.error is None
-
-
-class Watcher(Protocol):
-    """Is told every event of a run and, last, its result."""
-
-    def __call__(self, event: Event) -> None:
-        """Show an event."""
-
-    def result(self, result: Result) -> None:
-        """Show how the run ended."""
 
 
 @contextmanager
@@ -68,13 +39,18 @@ def watcher(output: Output, verbosity: int, stdout: TextIO, stderr: TextIO) -> I
             yield live
 
 
+def watching(options: GlobalOptions) -> Watching:
+    """Return what opens the watcher that these options ask for, on this process's streams."""
+    return watcher(options.output, options.verbosity, sys.stdout, sys.stderr)
+
+
 class JsonWatcher:
     """One JSON object a line on stdout, as soon as it happens."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
 
-    def __call__(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Write the event; `changed` and `seconds` only where it has them."""
         line: dict[str, Any] = {"event": "step", "step": event.step, "state": event.state}
         if event.changed is not None:
@@ -109,7 +85,7 @@ class QuietWatcher:
         self._stdout = stdout
         self._stderr = stderr
 
-    def __call__(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Say nothing."""
 
     def result(self, result: Result) -> None:
@@ -125,7 +101,7 @@ class PlainWatcher:
         self._stdout = stdout
         self._stderr = stderr
 
-    def __call__(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Print the event."""
         print(_plain_line(event), file=self._stderr, flush=True)
 
@@ -159,7 +135,7 @@ class LiveWatcher:
         )
         self._live.start()
 
-    def __call__(self, event: Event) -> None:
+    def emit(self, event: Event) -> None:
         """Put the event into the running step's line, or turn that into the step's last line."""
         self._running.follow(event)
         if event.state in {"done", "failed"}:

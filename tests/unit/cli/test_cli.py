@@ -16,7 +16,7 @@ from golden_files import Golden
 
 from labctl import cli
 from labctl.cli.argv import move_global_options_first, wants_json
-from labctl.commands import endings, inventory, labs
+from labctl.commands import endings, labs
 from labctl.context import Context
 from labctl.host import paths
 from labctl.model.errors import (
@@ -96,7 +96,7 @@ def test_every_kind_of_failure_has_its_exit_code_and_is_told_on_stderr(
     kind: type[LabError], code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     error = kind("the disk sda is full", id="disk-full", hint="Make room.", details=("No space left",))
-    monkeypatch.setattr(inventory, "labs", _raise(error))
+    monkeypatch.setattr(labs, "listed", _raise(error))
 
     assert labctl("list") == code
     out, err = capsys.readouterr()
@@ -108,7 +108,7 @@ def test_every_kind_of_failure_has_its_exit_code_and_is_told_on_stderr(
 def test_with_json_an_error_is_one_document_on_stdout(
     arguments: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inventory, "labs", _raise(MissingError("no disk", id="disk-missing", hint="Buy one.")))
+    monkeypatch.setattr(labs, "listed", _raise(MissingError("no disk", id="disk-missing", hint="Buy one.")))
 
     assert labctl(*arguments) == 3
     out, err = capsys.readouterr()
@@ -146,7 +146,7 @@ def test_a_number_that_is_written_in_another_way_is_wrong_usage(
 def test_what_stops_a_command_has_the_exit_code_that_shells_know(
     stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inventory, "labs", _raise(stop))
+    monkeypatch.setattr(labs, "listed", _raise(stop))
 
     assert labctl("list") == code
     assert capsys.readouterr() == ("", "")
@@ -176,7 +176,7 @@ def test_a_run_that_never_began_ends_with_a_result_as_well(
 
 
 def test_sigterm_is_told_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inventory, "labs", lambda: signal.raise_signal(signal.SIGTERM))
+    monkeypatch.setattr(labs, "listed", lambda: signal.raise_signal(signal.SIGTERM))
 
     assert labctl("list") == 143
 
@@ -185,7 +185,7 @@ def test_sigterm_is_told_from_ctrl_c(labctl: Run, monkeypatch: pytest.MonkeyPatc
 def test_a_bug_is_one_message_and_its_traceback_is_in_a_log(
     options: tuple[str, ...], labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(inventory, "labs", _raise(KeyError("node")))
+    monkeypatch.setattr(labs, "listed", _raise(KeyError("node")))
 
     assert labctl("list", *options) == 1
     out, err = capsys.readouterr()
@@ -199,7 +199,7 @@ def test_a_bug_is_told_where_no_log_can_be_written(
     labctl: Run, home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (home / "state").write_text("no folder")
-    monkeypatch.setattr(inventory, "labs", _raise(KeyError("node")))
+    monkeypatch.setattr(labs, "listed", _raise(KeyError("node")))
 
     assert labctl("list", "-o", "json") == 1
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "bug"

@@ -17,7 +17,7 @@ from fakes import FakeProvider, bundle
 from labctl import cli, doctor, trace
 from labctl.bundle.format import write
 from labctl.cli.tree import Root, commands, tree
-from labctl.commands import browser, inventory, labs
+from labctl.commands import browser, labs, versions
 from labctl.context import Context
 from labctl.demo import play
 from labctl.model.errors import ExitCode
@@ -123,7 +123,7 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     rendered.log.write_text("[1] $ vagrant up\n")
     for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
-    monkeypatch.setattr(inventory, "_answer", lambda *_arguments: None)
+    monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
     monkeypatch.setattr(browser, "opened", lambda *_arguments: OPENED)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
     monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO))

@@ -15,13 +15,13 @@ from fakes import FakeProvider, Watched, lab
 
 from labctl import config, ui
 from labctl.commands import app_change
-from labctl.commands.labs import GlobalOptions
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import paths
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import BrokenError, MissingError, UsageError
 from labctl.model.lab import Lab
+from labctl.model.options import GlobalOptions
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.trace import MISSING_NAME

@@ -14,7 +14,7 @@ import yaml
 from fakes import FakeProvider
 
 from labctl import doctor
-from labctl.commands import endings, inventory, logs, status
+from labctl.commands import endings, logs, status, versions
 from labctl.context import Context
 from labctl.host.redaction import redacted, secrets_of
 from labctl.model.errors import MissingError, ProviderError, UsageError
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 @pytest.fixture
 def lab(rendered: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A lab with all its keys, whose nodes run; neither tool nor Engine is asked anything."""
-    monkeypatch.setattr(inventory, "_answer", lambda *_arguments: "1.2.3")
+    monkeypatch.setattr(versions, "_answer", lambda *_arguments: "1.2.3")
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [])
     provider.nodes |= {node.name for node in rendered.lab.nodes}
     provider.lines = ("{unit} on {node} began",)

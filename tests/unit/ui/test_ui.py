@@ -12,7 +12,7 @@ from golden_files import Golden
 
 from labctl import ui
 from labctl.model.errors import LabError, ProviderError
-from labctl.model.events import Event, HostsEntry
+from labctl.model.events import Event, HostsEntry, Result
 from labctl.model.options import Output
 from labctl.model.reports import StatusReport
 from labctl.ui.progress import _RunningStep
@@ -36,9 +36,9 @@ FAILURE = (
     Event("boot", "progress", "vagrant up"),
     Event("boot", "failed", "no", seconds=3.0),
 )
-UP = ui.Result(changed=True, seconds=31.4, urls=("http://my-app.local", "http://b.local"))
-UNCHANGED = ui.Result(changed=False, seconds=1.26)
-FAILED = ui.Result(changed=True, seconds=3.0, urls=("http://my-app.local",), error=ERROR)
+UP = Result(changed=True, seconds=31.4, urls=("http://my-app.local", "http://b.local"))
+UNCHANGED = Result(changed=False, seconds=1.26)
+FAILED = Result(changed=True, seconds=3.0, urls=("http://my-app.local",), error=ERROR)
 
 
 class Terminal(io.StringIO):
@@ -131,7 +131,7 @@ def test_every_json_line_is_flushed_at_once() -> None:
 
     stdout = Pipe()
     with ui.watcher("json", 0, stdout, io.StringIO()) as watcher:
-        watcher(Event("boot", "started"))
+        watcher.emit(Event("boot", "started"))
 
         assert flushed[-1].endswith("}\n")
 
@@ -389,13 +389,13 @@ def test_nobody_is_asked_without_a_terminal() -> None:
 
 
 def watch(
-    output: Output, verbosity: int, events: Sequence[Event], result: ui.Result, stderr: io.StringIO | None = None
+    output: Output, verbosity: int, events: Sequence[Event], result: Result, stderr: io.StringIO | None = None
 ) -> tuple[io.StringIO, io.StringIO]:
     """What a whole run leaves on stdout and stderr."""
     stdout, stderr = io.StringIO(), stderr or io.StringIO()
     with ui.watcher(output, verbosity, stdout, stderr) as watcher:
         for event in events:
-            watcher(event)
+            watcher.emit(event)
         watcher.result(result)
     return stdout, stderr
 
@@ -403,8 +403,8 @@ def watch(
 def cut_off(reason: type[BaseException], terminal: Terminal) -> None:
     """A run that does not come to its result."""
     with ui.watcher("text", 0, io.StringIO(), terminal) as watcher:
-        watcher(Event("boot", "started"))
-        watcher(Event("boot", "progress", "vagrant up"))
+        watcher.emit(Event("boot", "started"))
+        watcher.emit(Event("boot", "progress", "vagrant up"))
         raise reason
 
 

@@ -1,0 +1,93 @@
+"""Run a plan: lock, log, events, result and exit code."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from labctl import config
+from labctl.bundle import Bundle
+from labctl.commands import endings, labs
+from labctl.config import saved_lab
+from labctl.context import Context
+from labctl.host import lab_folder, locks, paths
+from labctl.host.log import logging_to
+from labctl.model.errors import UsageError
+from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry, Result, Watching
+from labctl.model.options import GlobalOptions
+from labctl.plans.plan import Plan, Step, StepProgress, execute
+
+LOCK_SECONDS = 600.0
+
+
+def run(options: GlobalOptions, context: Context, plan: Plan[Context], watching: Watching) -> None:
+    """Carry out the plan, each step in the network where it belongs; show the result. Raises SystemExit if it failed."""
+    inside = tuple(step for step in plan if step.inside)
+    skips_outside = context.isolated and context.isolation.is_entered()
+    outside = () if skips_outside else tuple(step for step in plan if not step.inside)
+    answering = context.lab.urls if any(step.name == "verify" for step in plan) else ()
+    for step in plan:
+        if step.ask and options.output == "text":
+            step.ask(context)
+    with reported(options, watching, context.log, answering, _before(context, plan)) as emit:
+        if not (outside or inside):
+            raise UsageError(
+                f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
+                id="inside-lab",
+                hint="Leave it first: `exit` ends what `labctl exec` began.",
+            )
+        paths.private_folder(context.folder)
+        lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, emit), timeout=LOCK_SECONDS)
+        with lock, logging_to(context.log):
+            execute(outside, context, emit)
+            if inside:
+                labs.enter(context)
+                execute(inside, context, emit)
+
+
+def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
+    """Return the state of the hosts file before the first step."""
+    is_due = bool(context.lab.apps) and any(step.name == "hosts" for step in plan)
+    return HostsEntry("pending") if is_due else NO_HOSTS
+
+
+@contextmanager
+def reported(
+    options: GlobalOptions, watching: Watching, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
+) -> Iterator[Emit]:
+    """Show the events that are emitted and, last, the result, after a bug too. Raises SystemExit if the run failed.
+
+    `hosts` is the state of the hosts file if no step gets to it.
+    """
+    started, changed = time.monotonic(), False
+    with watching as watcher:
+
+        def emit(event: Event) -> None:
+            nonlocal changed, hosts  # a run that fails has changed what the steps before changed
+            changed = changed or bool(event.changed)
+            hosts = event.hosts or hosts
+            watcher.emit(event)
+
+        try:
+            yield emit
+        except (Exception, KeyboardInterrupt) as reason:
+            error = endings.as_error(reason, log, lab=options.lab_name, verbose=options.verbosity > 0)
+            watcher.result(Result(changed, time.monotonic() - started, hosts=hosts, error=error))
+            raise SystemExit(error.exit_code) from reason
+        watcher.result(Result(changed, time.monotonic() - started, urls, hosts, lab=options.lab_name))
+
+
+def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool) -> Bundle:
+    """Make the bundle of this labctl complete in the cache, as a run of one step."""
+    from labctl.plans.up import build_bundle as step  # noqa: PLC0415 - few commands take steps
+
+    lab = config.from_values({})
+    context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), may_install=may_install)
+    log = context.cache / lab_folder.LOG
+    with reported(options, watching, log) as emit:
+        context.cache.mkdir(parents=True, exist_ok=True)
+        with logging_to(log):
+            execute((Step("bundle", "makes the bundle", step),), context, emit)
+    return context.bundle

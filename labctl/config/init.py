@@ -1,0 +1,35 @@
+"""Write a labctl.yaml to begin with."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from labctl import config
+from labctl.host import paths
+from labctl.host.files import create, write_changed
+from labctl.model.errors import UsageError
+from labctl.model.reports import InitReport
+
+SCHEMA_FILE = "labctl.schema.json"
+
+
+def write_example(path: Path) -> InitReport:
+    """Write a labctl.yaml with every key explained, and the schema that its first line names to editors.
+
+    Raises UsageError where there is such a file already.
+    """
+    schema = paths.data() / SCHEMA_FILE
+    write_changed(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
+    text = f"# yaml-language-server: $schema={schema.as_uri()}\n\n{config.example()}"
+    try:
+        create(path, text.encode())
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
+    except OSError as error:
+        raise UsageError(
+            f"cannot write the configuration file {path}: {error.strerror}",
+            id="config-unwritable",
+            hint="Name a file in a folder that is there and that you may write to.",
+        ) from error
+    return {"file": str(path), "schema": str(schema)}

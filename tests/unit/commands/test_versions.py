@@ -1,0 +1,41 @@
+"""The versions of labctl, of bundles and of tools."""
+
+from __future__ import annotations
+
+import pytest
+
+from labctl import __version__
+from labctl.commands import versions
+from labctl.context import Context
+from labctl.host.process import Finished
+from labctl.model.errors import ProviderError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_versions_are_those_of_labctl_the_bundle_and_the_tools(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"vagrant": Finished(0, "Vagrant 2.4.3\n", ()), "docker": Finished(1, "", ("no Engine",))}
+    monkeypatch.setattr(versions, "run", lambda line, **_options: said[line[0]])
+
+    report = versions.report_on(context)
+
+    assert report == {
+        "labctl": __version__,
+        "bundle": context.bundle.id,
+        "kubernetes": "1.37.2",
+        "metallb": "0.15.2",
+        "vagrant": "2.4.3",
+        "engine": None,
+    }
+
+
+def test_what_is_not_there_has_no_version(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(*_arguments: object, **_options: object) -> None:
+        raise ProviderError("cannot run vagrant", id="tool-not-started")
+
+    monkeypatch.setattr(versions, "run", absent)
+    report = versions.report_on(Context(context.lab, context.folder, context.cache / "empty"))
+
+    assert {name for name, version in report.items() if version is not None} == {"labctl"}

@@ -1,0 +1,48 @@
+"""A labctl.yaml to begin with."""
+
+from __future__ import annotations
+
+import json
+import resource
+from pathlib import Path
+
+import pytest
+from fakes import lab
+
+from labctl import config
+from labctl.config.init import write_example
+from labctl.model.errors import UsageError
+
+pytestmark = pytest.mark.usefixtures("home")
+
+
+def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "labctl.yaml"
+
+    answer = write_example(path)
+
+    assert answer["file"] == str(path)
+    assert f"$schema={Path(answer['schema']).as_uri()}\n" in path.read_text()
+    assert json.loads(Path(answer["schema"]).read_text()) == config.schema()
+    assert config.load(path, config.Overrides()) == lab()
+    with pytest.raises(UsageError, match=r"labctl\.yaml exists already"):
+        write_example(path)
+
+
+def test_an_example_that_cannot_be_written_is_named_and_leaves_nothing_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(UsageError, match=r"missing/x\.yaml") as raised:
+        write_example(tmp_path / "missing" / "x.yaml")
+    assert raised.value.id == "config-unwritable"
+
+    monkeypatch.setattr(config, "example", lambda: "x" * 100)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    write_example(tmp_path / "first.yaml")  # the schema is there from here on
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        with pytest.raises(UsageError, match="File too large"):
+            write_example(tmp_path / "labctl.yaml")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not (tmp_path / "labctl.yaml").exists()
