@@ -59,7 +59,7 @@ def remember(bundle: Bundle, cache: Path) -> None:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal."""
+    """Return the SHA-256 of a file's content, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -76,7 +76,7 @@ def _problem(bundle: Bundle, file: File) -> str:
 
 
 def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
-    """The files that have not been hashed since they were last touched."""
+    """Return the files that changed since they were last hashed."""
     try:
         known = frozenset(json.loads(_record(bundle, cache).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
@@ -89,7 +89,7 @@ def _record(bundle: Bundle, cache: Path) -> Path:
 
 
 def _stamp(bundle: Bundle, file: File) -> str | None:
-    """What a file looks like without reading it; None when it cannot be looked at."""
+    """Return a file's size and times without reading its content; None if that fails."""
     try:
         seen = bundle.path(file.path).stat()
     except OSError:

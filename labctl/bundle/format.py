@@ -76,7 +76,7 @@ class Bundle:
         return any(file.path == relative for file in self.files)
 
     def image(self, name: str) -> str | None:
-        """The full reference of the carried image that a user means by `name`, or None.
+        """Return the full reference of the bundle's image that a user means by `name`, or None.
 
         `name` is a full reference, a name as Docker completes it (`traefik:v3.7.15` is
         `docker.io/library/traefik:v3.7.15`), or the bare last component of a carried image's path (`nginx`).
@@ -88,13 +88,13 @@ class Bundle:
         return next((image.reference for image in self.images if image.short_name == name), None)
 
     def archives(self, role: Literal["control-plane", "worker"]) -> tuple[str, ...]:
-        """The relative paths of the image archives that a node of this role imports, in order."""
+        """Return the relative paths of the image archives that a node of this role imports, in order."""
         needed = {"node", role}
         return tuple(image.archive for image in self.images if image.runs_on in needed)
 
 
 def load(folder: Path) -> Bundle:
-    """The bundle in `folder`.
+    """Return the bundle in `folder`.
 
     Raises MissingError: `bundle-not-found` when there is none, `bundle-unreadable` when its bundle.yaml cannot
     be read as YAML, `bundle-schema` when it says something else than a bundle of this schema must.
@@ -103,7 +103,7 @@ def load(folder: Path) -> Bundle:
 
 
 def installed(cache: Path) -> tuple[Bundle, ...]:
-    """The finished bundles below `cache`, newest first. Errors as `load`."""
+    """Return the finished bundles below `cache`, newest first. Raises as `load` does."""
     bundles = map(load, _folders(cache))
     return tuple(bundle for bundle in bundles if bundle.id == bundle.folder.name)  # under repair, it is named otherwise
 
@@ -124,7 +124,7 @@ def _folders(cache: Path) -> list[Path]:
 
 
 def read(folder: Path, name: str) -> Bundle:
-    """The bundle that file `name` in `folder` describes; errors as `load`."""
+    """Return the bundle that file `name` in `folder` describes. Raises as `load` does."""
     import yaml  # noqa: PLC0415 - most commands never read a bundle, and the import costs 30 ms
 
     path = folder / name
@@ -140,7 +140,7 @@ def read(folder: Path, name: str) -> Bundle:
 
 
 def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
-    """The bundle is described by file `name` in its folder, which is replaced in one go."""
+    """Write the bundle's description to file `name` in its folder, atomically."""
     import yaml  # noqa: PLC0415 - as in `read`
 
     document = {"schema": SCHEMA, **_fields().dump_python(bundle, mode="json", exclude={"folder"})}
@@ -174,7 +174,7 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
 
 @functools.cache
 def _fields() -> TypeAdapter[Bundle]:
-    """What reads and writes a description's fields; to make it takes longer than to use it."""
+    """Return the (de)serialiser of a description, cached because building it takes longer than using it."""
     from pydantic import TypeAdapter  # noqa: PLC0415 - as yaml in `read`
 
     return TypeAdapter(Bundle)

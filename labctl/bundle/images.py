@@ -90,7 +90,7 @@ def write_archive(
 
 
 def reference_of(archive: Path) -> str:
-    """The full reference of the image in an archive made by `write_archive`."""
+    """Return the full reference of the image in an archive that `write_archive` made."""
     with tarfile.open(archive, "r:") as tar:
         member = tar.extractfile("index.json")
         if member is None:

@@ -188,7 +188,7 @@ class Cluster:
 
     @contextmanager
     def _translate_errors(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
-        """The client's exceptions, in labctl's words; a log comes from a kubelet, whose silence is not the API's."""
+        """Translate the client's exceptions. A log comes from a kubelet: if it is silent, the API is not to blame."""
         if self._silence:
             raise self._silence
         try:
@@ -266,7 +266,7 @@ def _plain(found: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own unt
 
 
 def _content(found: Mapping[str, Any]) -> dict[str, Any]:
-    """What an object is meant to be: not its status, which others write at any time, nor the API server's own notes.
+    """Return an object without its status, which others write at any time, and the API server's own fields.
 
     Even its resourceVersion says too much: a first apply to an object that others own notes who they are.
     """

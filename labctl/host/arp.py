@@ -68,7 +68,7 @@ def may_ask() -> bool:
 
 
 def route(address: IPv4Address) -> Route | None:
-    """The kernel's route to an address; None where it has none."""
+    """Return the kernel's route to an address; None if it has none."""
     said = run(["ip", "-j", "-4", "route", "get", str(address)])
     if said.code != 0:
         return None

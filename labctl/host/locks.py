@@ -45,7 +45,7 @@ def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]
 
 
 def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pending:
-    """The file, opened in this mode and locked; or that another process holds it."""
+    """Open and lock a file; return Pending if another process holds the lock."""
     with ExitStack() as stack:
         file = stack.enter_context(path.open(mode))
         try:

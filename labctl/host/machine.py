@@ -62,7 +62,7 @@ class Machine:
         return shutil.which(program) or ""
 
     def run(self, *line: str) -> Finished | None:
-        """What a tool said, None where it is not on this machine; one that takes too long has failed."""
+        """Return a tool's result; None if it is not installed. A tool that takes too long has failed."""
         if not self.has(line[0]):
             return None
         try:
@@ -71,14 +71,14 @@ class Machine:
             return Finished(-1, "", (error.message,))
 
     def read(self, path: Path) -> str | None:
-        """The text of a file, None where it cannot be read; bytes that are no UTF-8 are replaced."""
+        """Return the text of a file with invalid UTF-8 replaced; None if it cannot be read."""
         try:
             return content(path).decode(errors="replace")
         except OSError:
             return None
 
     def names(self, folder: Path) -> tuple[str, ...]:
-        """What is in a folder, sorted; nothing where there is none."""
+        """Return the sorted names in a folder; none if it does not exist."""
         try:
             return tuple(sorted(path.name for path in folder.iterdir()))
         except OSError:

@@ -13,23 +13,23 @@ T = TypeVar("T", dict[str, Any], list[Any])
 
 
 def version(pattern: str, text: str) -> Version:
-    """The numbers of what the first group of the pattern matches in one of the lines; empty where nothing does."""
+    """Return the numbers of the version that the pattern's first group matches in one of the lines; else none."""
     found = re.search(pattern, text, re.MULTILINE)
     return tuple(int(part) for part in found[1].split(".")) if found else ()
 
 
 def dotted(version: Version) -> str:
-    """The version as it is written."""
+    """Return a version as text."""
     return ".".join(map(str, version))
 
 
 def last(lines: Sequence[str]) -> str:
-    """The last of the lines, where tools say why they failed; empty where there is none."""
+    """Return the last line, in which most tools give the reason of a failure; empty if there are no lines."""
     return lines[-1].strip() if lines else ""
 
 
 def ipv4_network(text: str) -> IPv4Network | None:
-    """The network that a tool or a setting names; None where it is none, or of IPv6."""
+    """Return the IPv4 network that a tool or a setting names; None if it is something else."""
     try:
         return IPv4Network(text, strict=False)
     except ValueError:

@@ -96,7 +96,7 @@ def check(
 
 
 def failure(error: E, output: str) -> E:
-    """What a program's failure means to the user, with the last lines of all it said.
+    """Return the error that a program's failure means, with the last lines of its output.
 
     A known failure has an id, a message and a hint of its own; any other is the `error` given here, whose hint then
     also says where the log is.
@@ -108,7 +108,7 @@ def failure(error: E, output: str) -> E:
 
 
 def last_lines(output: str, count: int = LAST_LINES) -> tuple[str, ...]:
-    """The last non-empty lines of a tool's output."""
+    """Return the last non-empty lines of a tool's output."""
     return tuple([line.rstrip() for line in output.splitlines() if line.strip()][-count:])
 
 
@@ -119,7 +119,7 @@ def _ended(
     timeout: float | None,
     stdin: bytes | None,
 ) -> tuple[int, str, str]:
-    """The exit code of a program that ran to its end, its standard output, and what it said beside."""
+    """Wait for a program, and return its exit code, standard output and standard error."""
     with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
         try:
             out, err = _logged(child, stdin, timeout)
@@ -192,7 +192,7 @@ def _interrupt(child: subprocess.Popen[bytes]) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """The program is told, and its own children, who hold its pipes and would be waited for in vain."""
+    """Signal a program and its children: as long as those hold its pipes, waiting would not end."""
     with suppress(ProcessLookupError):  # it has just ended
         os.killpg(child.pid, number)
 

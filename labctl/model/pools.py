@@ -13,17 +13,17 @@ Taken = Mapping[AddressPool, str]
 
 
 def default_pool(network: IPv4Network) -> AddressPool:
-    """The range that a pool has if nothing else is said: .100 to .110, which small networks do not have."""
+    """Return the default range of a network's pool, .100 to .110; small networks do not contain it."""
     return AddressPool(network.network_address + 100, network.network_address + 110)
 
 
 def single(address: IPv4Address) -> AddressPool:
-    """The range of a single address."""
+    """Return the range that consists of a single address."""
     return AddressPool(address, address)
 
 
 def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
-    """What the lab itself takes, with these nodes."""
+    """Return the addresses that the lab itself uses, with these nodes, and for what."""
     return {
         single(lab.network.network_address): "the network address",
         single(lab.gateway): "the gateway",
@@ -42,7 +42,7 @@ def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
 
 
 def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
-    """The usual range where it is free, else the largest one that is, and why.
+    """Return the default range if it is free, else the largest free range, and the reason.
 
     Addresses of workers that the lab does not have yet stay free as long as there is another choice.
     Raises MissingError `no-free-pool`.
@@ -65,7 +65,7 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
 
 
 def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
-    """The ranges between those that are taken."""
+    """Yield the free ranges between those in use."""
     gaps, start = [], int(network.network_address)
     inside = (found for found in taken if found.first <= network.broadcast_address)
     for found in sorted(inside, key=lambda found: found.first):

@@ -57,7 +57,7 @@ def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: 
 
 
 def live_addresses(context: Context) -> dict[str, IPv4Address]:
-    """The address of the ingress controller's Service, for every hostname. Raises NotReadyError `no-address`."""
+    """Return the address of the ingress controller's Service for each hostname. Raises NotReadyError `no-address`."""
     controller = context.controller
     address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
     if isinstance(address, Pending):

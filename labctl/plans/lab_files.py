@@ -87,7 +87,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
 
 
 def machine(provider: str) -> Machine:
-    """What this machine means for the nodes: containers share its kernel, virtual machines bring Debian's own."""
+    """Return what nodes see of this machine: containers share its kernel, virtual machines bring Debian's."""
     host = engine() if provider == "docker" else VIRTUAL_MACHINE
     return Machine(
         cgroup_version=host.cgroup_version,

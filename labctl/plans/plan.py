@@ -74,7 +74,7 @@ def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
 
 
 def described(plan: Plan[C]) -> list[dict[str, str]]:
-    """What the plan would do, step by step."""
+    """Return what the plan would do, step by step."""
     return [{"step": step.name, "does": step.does} for step in plan]
 
 

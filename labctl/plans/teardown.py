@@ -81,13 +81,13 @@ def remove_isolation(context: Context, _say: Progress) -> Outcome:
 
 
 def remove_state(context: Context, _say: Progress) -> Outcome:
-    """The lab's folder holds its log and the copy of the hosts file, or is gone where there is neither."""
+    """Remove everything from the lab's folder but its logs and the copy of the hosts file."""
     lab_folder.empty(context.folder, lab_folder.KEPT)
     return Outcome(changed=True)
 
 
 def remove_folder(context: Context, _say: Progress) -> Outcome:
-    """The lab's folder is gone, log and all."""
+    """Remove the lab's folder with its logs."""
     lab_folder.empty(context.folder)
     context.folder.rmdir()
     return Outcome(changed=True)

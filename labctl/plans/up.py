@@ -89,7 +89,7 @@ def destroy(*, purge: bool) -> Plan[Context]:
 
 
 def check_machine(context: Context, report: Progress) -> Outcome:
-    """The machine has what the lab needs, and the lab asked for is one that `up` can bring about."""
+    """Check that the machine has what the lab needs, and that `up` can turn the existing lab into the requested one."""
     made = saved_lab.read(context.folder)
     if made is not None:
         saved_lab.refuse_differences(made, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
@@ -100,7 +100,7 @@ def check_machine(context: Context, report: Progress) -> Outcome:
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:
-    """The bundle is there, and every file of it was checked by its checksum before its first use."""
+    """Find or build the bundle; verify the checksum of each file before its first use."""
     context.require_carried()
     made = not context.has_bundle
     if made:
@@ -110,14 +110,14 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
 
 
 def build_bundle(context: Context, report: Progress) -> Outcome:
-    """The bundle that this labctl makes is complete in the cache."""
+    """Complete this labctl's bundle in the cache."""
     preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     was_there = context.has_bundle
     return Outcome(not was_there, build(context.cache, report).id)
 
 
 def isolate(context: Context, _say: Progress) -> Outcome:
-    """The lab's namespace and its Engine run."""
+    """Create the lab's namespace and start its Engine."""
     if saved_lab.read(context.folder) is None:
         # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
         saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated))
@@ -146,7 +146,7 @@ def boot(context: Context, report: Progress) -> Outcome:
 
 
 def await_cluster(context: Context, report: Progress) -> Outcome:
-    """The API answers, every node is Ready, and the control plane is marked as one."""
+    """Wait until the API answers and every node is Ready, and label the control plane."""
     assembly.await_nodes(context, report)
     marked = _apply(context, report, "control-plane.yaml")
     return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
@@ -172,7 +172,7 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
 
 
 def apply_ingress(context: Context, report: Progress) -> Outcome:
-    """The ingress controller is applied, and its Service has an address of the pool."""
+    """Apply the ingress controller, and wait for an address of the pool for its Service."""
     controller, cluster = context.controller, context.cluster
     if controller.deprecation:
         report(controller.deprecation)

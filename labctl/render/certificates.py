@@ -17,7 +17,7 @@ CLOCK_SKEW = timedelta(hours=1)
 
 
 def new_key() -> ec.EllipticCurvePrivateKey:
-    """An elliptic key: made, and used, in a fraction of the time that RSA takes."""
+    """Create an elliptic-curve key, which is faster to create and to use than RSA."""
     return ec.generate_private_key(ec.SECP256R1())
 
 
@@ -27,12 +27,12 @@ def new_rsa_key() -> rsa.RSAPrivateKey:
 
 
 def pem(key: PairKey) -> bytes:
-    """The key in the form that has its kind in its first line, which every reader knows."""
+    """Return the key as PEM in the traditional format, which all its readers support."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
 
 
 def self_signed(key: PairKey, names: tuple[str, ...]) -> x509.Certificate:
-    """A self-signed certificate such as kubeadm would have made for the cluster."""
+    """Create a self-signed CA certificate like kubeadm's."""
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0])])
     now = datetime.now(UTC)
     return (
@@ -48,7 +48,7 @@ def self_signed(key: PairKey, names: tuple[str, ...]) -> x509.Certificate:
 
 
 def for_administrator(public_key: ec.EllipticCurvePublicKey, ca: x509.Certificate, ca_key: PairKey) -> x509.Certificate:
-    """A certificate of the cluster's administrator, valid as long as its CA."""
+    """Create a certificate of the cluster's administrator that is valid as long as its CA."""
     subject = [
         x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"),
         x509.NameAttribute(NameOID.COMMON_NAME, "labctl-admin"),

@@ -93,7 +93,7 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
 def objects(
     controller: IngressController, documents: Iterable[Mapping[str, Any]], references: Iterable[str], replicas: int
 ) -> list[dict[str, Any]]:
-    """The controller's objects as they go to the API, with its Service of type LoadBalancer from the first write on.
+    """Return the controller's objects with its Service of type LoadBalancer from the first write on.
 
     Applying first and patching then would flip the type, and with it the address, on every run. The controller has
     `replicas` pods, each on a node of its own. An image the bundle carries loses its digest: an image loaded from an
@@ -127,7 +127,7 @@ def _adapted(
 
 
 def _spread(spec: dict[str, Any], replicas: int) -> None:
-    """The Deployment has a pod on each of as many nodes; an update replaces one after the other in its place."""
+    """Spread the Deployment's pods over as many nodes; an update replaces one pod after the other."""
     apart = {"topologyKey": "kubernetes.io/hostname", "labelSelector": copy.deepcopy(spec["selector"])}
     spec["replicas"] = replicas
     spec["strategy"] = {"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 0, "maxUnavailable": 1}}

@@ -10,7 +10,7 @@ from labctl.render.yaml_stream import documents, yaml_stream
 
 
 def control_plane(lab: Lab) -> str:
-    """What marks the control plane as one, and keeps apps and addresses off it where workers have them."""
+    """Return the labels and taints that mark the control plane, and keep apps and addresses off it if there are workers."""
     return text("node/control-plane.yaml.j2", node=lab.control_plane, dedicated=lab.has_dedicated_control_plane)
 
 
@@ -36,7 +36,7 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
 
 
 def memberlist(key: str, failure_detector: str | None) -> str:
-    """The secret that MetalLB's speakers find each other by, and failure detectors, if there is an image of them.
+    """Return the Secret of MetalLB's memberlist, and the failure detector if the bundle has its image.
 
     Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
     anybody change; where the API server died with it, nothing else tells them.
@@ -45,10 +45,10 @@ def memberlist(key: str, failure_detector: str | None) -> str:
 
 
 def pool(lab: Lab) -> str:
-    """The lab's address pool, and its advertisement at Layer 2."""
+    """Return the lab's address pool and its L2Advertisement."""
     return text("metallb/pool.yaml.j2", lab=lab)
 
 
 def app(application: App, image: str, ingress_class: str) -> str:
-    """An app's Deployment, Service and Ingress."""
+    """Return an app's Deployment, Service and Ingress."""
     return text("app/app.yaml.j2", app=application, image=image, ingress_class=ingress_class)

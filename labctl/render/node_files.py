@@ -122,7 +122,7 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
 
 
 def _imports(lab: Lab, node: Node, archives: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """The archives that a node imports before kubeadm begins, while it works, and when its pods can do without."""
+    """Return the archives that a node imports before kubeadm starts, while it runs, and afterwards."""
     if node.role is Role.WORKER:
         return archives[:PAUSE], archives[PAUSE:], ()
     if not lab.workers:

@@ -82,22 +82,22 @@ def ensure(folder: Path, lab: Lab) -> bool:
 
 
 def token(folder: Path) -> str:
-    """The kubeadm bootstrap token that workers join with."""
+    """Return the kubeadm bootstrap token that workers join with."""
     return (folder / lab_folder.TOKEN).read_text(encoding="ascii")
 
 
 def memberlist(folder: Path) -> str:
-    """The key that MetalLB's speakers encrypt their gossip with, base64."""
+    """Return the base64 key that encrypts the gossip of MetalLB's speakers."""
     return (folder / lab_folder.MEMBERLIST).read_text(encoding="ascii")
 
 
 def ssh_public_key(folder: Path) -> str:
-    """The line for a node's `authorized_keys`."""
+    """Return the line for a node's `authorized_keys`."""
     return (folder / lab_folder.SSH_PUBLIC_KEY).read_text(encoding="ascii")
 
 
 def _restore_ca(folder: Path, lab: Lab) -> bool:
-    """The CA, once the control plane has been made, is the one it was made with; True if another one was there, or none."""
+    """Restore the CA that the control plane was created with; return whether it was missing or another."""
     node = lab.control_plane.name
     if not any((folder / lab_folder.VAGRANT / "machines" / node).glob("*/id")):
         return False

@@ -48,11 +48,11 @@ def _environment() -> Environment:
 
 
 def _ruby(value: object) -> str:
-    """A Ruby string literal: JSON's, with the # that starts an interpolation taken out of its meaning."""
+    """Return a Ruby string literal: JSON's, with # escaped so that it starts no interpolation."""
     # JSON would escape what is not ASCII as pairs of surrogates, which Ruby refuses.
     return json.dumps(str(value), ensure_ascii=False).replace("#", r"\#")
 
 
 def _yaml(value: object) -> str:
-    """A YAML scalar: JSON's strings and numbers are YAML's."""
+    """Return a YAML scalar: every JSON string or number is one."""
     return json.dumps(value if isinstance(value, int) else str(value))

@@ -55,7 +55,7 @@ class Makers(Protocol):
 
 
 def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
-    """The bundle of this labctl's recipe for this machine, complete and checked, below `cache`.
+    """Build this labctl's bundle for this machine below `cache`, and return it complete and verified.
 
     What an earlier build made is kept, even if it was cut off; of a damaged bundle, what is intact. Another build of
     the same bundle is waited for. Raises MissingError: `tools-missing`, `disk-full`, `bundle-not-writable`,
@@ -79,7 +79,7 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
 
 
 def recipe_id() -> str:
-    """The id of the bundle that `build` makes here; another pin, or another file of labctl's own, makes it another id."""
+    """Return the id of the bundle that `build` makes; it changes with every pin and every file of labctl that goes in."""
     digest = hashlib.sha256(repr((MAKERS, images.EPOCH, RECIPE)).encode())
     digest.update(_own_files(Path(__file__).parent))
     return f"kubernetes-{VERSIONS['kubernetes']}-{_architecture()}-{digest.hexdigest()[:8]}"
@@ -117,7 +117,7 @@ def _architecture() -> str:
 
 
 def _reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
-    """The damaged bundle is a build that has begun, and has made the files without a problem."""
+    """Turn a damaged bundle into an unfinished build that keeps the intact files."""
     for path, problem in problems.items():
         report(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), _PROGRESS)
@@ -125,7 +125,7 @@ def _reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> No
 
 
 def _begun(folder: Path) -> Bundle:
-    """What is made so far of the bundle that is to be `folder`; what a cut-off build was making is removed."""
+    """Return what an interrupted build has finished of the bundle `folder`; remove what it was working on."""
     partial = _partial(folder)
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{_SCRATCH}*"):
@@ -149,7 +149,7 @@ def _removed(folder: Path) -> Literal[True] | Pending:
 
 
 def _described(folder: Path, name: str) -> Bundle:
-    """The bundle that file `name` describes; one without files where there is no such file, or no sense in it."""
+    """Return the bundle that file `name` describes; a bundle without files if the file is missing or invalid."""
     try:
         return read(folder, name)
     except MissingError:
@@ -157,7 +157,7 @@ def _described(folder: Path, name: str) -> Bundle:
 
 
 def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bundle:
-    """The bundle with every file of the recipe."""
+    """Make every missing file of the recipe, and return the bundle."""
     missing = [artefact for artefact in RECIPE if not all(_is_made(bundle, path) for path in artefact.files)]
     check_space(bundle.folder, sum(file.size for file in bundle.files))
     planned, spent = 0, 0.0
@@ -186,7 +186,7 @@ def _is_made(bundle: Bundle, path: str) -> bool:
 
 
 def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[File, ...]:
-    """The artefact's files, made and in their place."""
+    """Make an artefact, move its files into place, and return them."""
     with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=bundle.folder) as scratch:
         try:
             using.make(artefact, Path(scratch), bundle.architecture, go)
@@ -198,7 +198,7 @@ def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[Fi
 
 
 def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
-    """A made file, on the disk and then in its place: a crash leaves the whole of it there, or nothing."""
+    """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
     with made.open("rb") as file:
         os.fsync(file.fileno())
     described = File(path, checksums.sha256(made), made.stat().st_size, source)
@@ -209,7 +209,7 @@ def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
 
 
 def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
-    """The bundle, no longer in progress: its bundle.yaml is written."""
+    """Write the bundle's bundle.yaml, and return the finished bundle."""
     carried = tuple(
         Image(images.reference_of(bundle.path(artefact.path)), artefact.path, artefact.made_from.runs_on)
         for artefact in RECIPE

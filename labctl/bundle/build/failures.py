@@ -15,14 +15,14 @@ from labctl.model.errors import LabError, MissingError
 
 
 def check_space(folder: Path, made: int) -> None:
-    """The disk has room for what is missing of a bundle whose first `made` bytes are there. Raises `disk-full`."""
+    """Raise MissingError `disk-full` if the disk has no room for the rest of a bundle of which `made` bytes exist."""
     if shutil.disk_usage(folder).free < SPACE - made:
         raise _disk_full(folder)
 
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """What the disk refuses meanwhile is an expected failure: `disk-full` or `bundle-not-writable`."""
+    """Translate errors of the disk into MissingError `disk-full` or `bundle-not-writable`."""
     try:
         yield
     except OSError as error:
@@ -38,7 +38,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
 
 
 def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
-    """What a failure while making an artefact means to the user: `disk-full`, `bundle-build-failed`, or as it was."""
+    """Translate a failure to make an artefact: to `disk-full`, to `bundle-build-failed`, or not at all."""
     if error.id == "disk-full":
         return _disk_full(folder)
     if error.id not in {"tool-failed", "tool-not-started"}:

@@ -68,7 +68,7 @@ def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -
 
 
 def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
-    """A copy of the module's folder below `scratch`, since labctl's own files may be read-only; its pins are checked."""
+    """Check a module's pins and copy its folder below `scratch`, since labctl's own files may be read-only."""
     folder = scratch / f"go-{module.folder}"
     shutil.copytree(MODULES / module.folder, folder)
     if module.upstream:
@@ -78,7 +78,7 @@ def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
 
 
 def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
-    """What `go mod download` says about upstream's module, which is in Go's module cache afterwards."""
+    """Download upstream's module into Go's module cache, and return what `go mod download` reports about it."""
     said = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
     found: dict[str, str] = json.loads(said)
     return found

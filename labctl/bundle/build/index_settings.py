@@ -87,7 +87,7 @@ def _configuration(environment: Mapping[str, str], read: Read) -> dict[str, str]
 
 
 def _files(environment: Mapping[str, str]) -> list[Path]:
-    """The configuration files of pip, those that count more behind the others."""
+    """Return pip's configuration files, in ascending order of precedence."""
     own = environment.get("PIP_CONFIG_FILE", "")
     if own == os.devnull:
         return []
@@ -104,7 +104,7 @@ def _files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _words(*texts: str) -> tuple[str, ...]:
-    """The words of the texts, each once; uv may put a name and `=` before an address."""
+    """Return the URLs in the texts, each once; uv allows `NAME=` before a URL."""
     return tuple(dict.fromkeys(re.sub(r"^[\w.-]+=(?=\w+:)", "", word) for text in texts for word in text.split()))
 
 

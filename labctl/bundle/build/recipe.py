@@ -102,7 +102,7 @@ def _binary(name: str, seconds: int) -> Artefact:
 
 
 def _static_image(name: str, reference: str, runs_on: RunsOn, seconds: int, program: Placed) -> Artefact:
-    """An image of one static program and nothing else; the reference's tag is its version for people."""
+    """Describe an image of a single static program; the tag of its reference is the version that people read."""
     image = ContainerImage(reference, runs_on, (program,), _config(f"/{program.path}"))
     verb = "compiling" if isinstance(program.content, GoProgram) else "downloading"
     return Artefact(f"images/{name}.tar", name, reference.rpartition(":")[2], verb, seconds, image)

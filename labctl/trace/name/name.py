@@ -42,7 +42,7 @@ class Stranger:
 
 
 def name(trail: Trail) -> Evidence:
-    """The name leads to the ingress controller's address and nowhere else; this line of this file says so."""
+    """Check that the name resolves to the ingress controller's address alone, and by which line of which file."""
     found, seconds = trail.client.resolve(trail.hostname)
     wanted = trail.controllers_address()
     if not served.is_served(trail):

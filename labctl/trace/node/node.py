@@ -31,7 +31,7 @@ CONNECT_SECONDS = 1.4
 
 
 def node(trail: Trail) -> Evidence:
-    """A node of the lab answers ARP for the address, with a MAC of its own, and takes a connection at port 80."""
+    """Check that one node of the lab answers ARP for the address with its own MAC, and accepts connections at port 80."""
     asked, client = trail.address, trail.client
     route = require_direct(trail, client.route(asked))
     remembered = client.neighbour(asked, route)

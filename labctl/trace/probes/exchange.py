@@ -184,7 +184,7 @@ class _Stream(io.RawIOBase):
         return self._sock.recv_into(buffer)
 
     def makefile(self, _mode: str) -> io.BufferedReader:
-        """What http.client asks of a socket."""
+        """Implement what http.client expects of a socket."""
         return io.BufferedReader(self)
 
 

@@ -33,7 +33,7 @@ API = "api-unreachable"
 
 
 def response(trail: Trail) -> Evidence:
-    """The app answered from every pod that the rule leads to, the whole body came, and a redirect leads somewhere."""
+    """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect leads somewhere."""
     try:
         return _answer(trail)
     except ProblemError as problem:

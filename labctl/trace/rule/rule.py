@@ -19,7 +19,7 @@ UNREADY = {"no-pod-ready", "pods-not-all-ready"}
 
 
 def rule(trail: Trail) -> Evidence:
-    """A pod of the ingress controller is ready, and a rule of an Ingress of its class takes the request."""
+    """Check that a pod of the ingress controller is ready, and that a rule of an Ingress of its class matches the request."""
     controller = trail.controller
     pods = trail.controller_pods()
     ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
@@ -49,7 +49,7 @@ def rule(trail: Trail) -> Evidence:
 
 
 def pod(trail: Trail) -> Evidence:
-    """The rule's Service has the port, and pods that are ready behind it; so has the canary's beside it."""
+    """Check that the rule's Service, and a canary's, has the port and ready pods."""
     try:
         evidence, service = _pods(trail)
     except ProblemError as problem:
