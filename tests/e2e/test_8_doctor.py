@@ -102,8 +102,8 @@ def test_an_address_of_the_pool_that_a_neighbour_has_is_named(world: World, neig
     checks = world.doctor(code=8)
 
     assert checks["pool-answers"]["state"] == "broken"
-    assert checks["pool-answers"]["seen"].endswith(f"already answers for {neighbour}")
-    assert (checks["network"]["state"], "by lan0" in checks["network"]["seen"]) == ("broken", True)
+    assert neighbour in checks["pool-answers"]["seen"]
+    assert (checks["network"]["state"], "lan0" in checks["network"]["seen"]) == ("broken", True)
 
 
 def test_a_pool_is_chosen_beside_the_neighbour(world: World, neighbour: str) -> None:
@@ -170,8 +170,9 @@ def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
     checks = world.doctor("--fix", code=8)
 
     assert checks["hosts-file"]["state"] == "ok"
-    assert "line 2: damaged marker" in checks["hosts-block"]["seen"]
-    assert "line 1 gives my-app.local the address 10.0.0.9" in checks["hosts-shadows"]["seen"]
+    assert (checks["hosts-block"]["state"], "line 2" in checks["hosts-block"]["seen"]) == ("broken", True)
+    shadows = checks["hosts-shadows"]
+    assert (shadows["state"], "line 1" in shadows["seen"], "10.0.0.9" in shadows["seen"]) == ("broken", True, True)
     assert hosts.read_text() == damaged
 
 
