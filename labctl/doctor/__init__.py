@@ -61,14 +61,14 @@ class Examined:
     fixed: bool = False
 
 
-def examine(context: Context, seen: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+def examine(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
     """Every check has looked, in order. Nothing is changed, and a tool that is missing is a finding."""
-    return [Examined(check, check.examine(context, seen)) for check in checks]
+    return [Examined(check, check.examine(context, machine)) for check in checks]
 
 
-def repair(context: Context, seen: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
+def repair(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
     """Every check has looked; what can be put right without harm has been, and was looked at again."""
-    return [_repaired(each, context, seen) for each in examine(context, seen, checks)]
+    return [_repaired(each, context, machine) for each in examine(context, machine, checks)]
 
 
 def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
@@ -91,14 +91,14 @@ def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
     }
 
 
-def _repaired(examined: Examined, context: Context, seen: Machine) -> Examined:
+def _repaired(examined: Examined, context: Context, machine: Machine) -> Examined:
     check = examined.check
     if check.repair is None or examined.finding.state not in NOT_WELL:
         return examined
     try:
-        check.repair(context, seen)
+        check.repair(context, machine)
     except LabError as error:
         finding = examined.finding
         return replace(examined, finding=replace(finding, seen=f"{finding.seen}; the repair failed: {error.message}"))
-    finding = check.examine(context, seen)
+    finding = check.examine(context, machine)
     return Examined(check, finding, fixed=finding.state not in NOT_WELL)

@@ -8,7 +8,7 @@ from labctl.host.machine import Machine
 from labctl.model.errors import MissingError
 
 
-def look_at_bundle(context: Context, _seen: Machine) -> Finding:
+def look_at_bundle(context: Context, _machine: Machine) -> Finding:
     """Find the lab's Kubernetes and ingress controller in the bundle, or in what a bundle that is built will have."""
     try:
         context.require_carried()

@@ -67,12 +67,12 @@ class Kind:
     fix: str
 
 
-def look_at_command(_context: Context, seen: Machine) -> Finding:
+def look_at_command(_context: Context, machine: Machine) -> Finding:
     """Check that the `docker` command is Docker's own, and may read the lab's files."""
-    said = seen.run(*COMMAND)
+    said = machine.run(*COMMAND)
     if said is None:
         return not_relevant("there is no docker; see `tools`")
-    path = seen.where(COMMAND[0])
+    path = machine.where(COMMAND[0])
     if "podman" in said.out.casefold():
         return broken(f"{path} is podman's: {last(said.out.splitlines())}", NO_PODMAN, cause="engine-podman")
     if path.startswith(SNAP_PROGRAMS):
@@ -80,24 +80,24 @@ def look_at_command(_context: Context, seen: Machine) -> Finding:
     return ok(f"{path}: {last(said.out.splitlines()) or 'it does not tell its version'}")
 
 
-def look_at_engine(context: Context, seen: Machine) -> Finding:
+def look_at_engine(context: Context, machine: Machine) -> Finding:
     """Check that a Docker Engine of this machine answers this user."""
-    if not seen.has(COMMAND[0]):
+    if not machine.has(COMMAND[0]):
         return not_relevant("there is no docker; see `tools`")
-    if seen.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
+    if machine.where(COMMAND[0]).startswith(SNAP_PROGRAMS):
         return not_relevant("the docker command is a snap; see `docker-command`")
-    address = _address(seen)
+    address = _address(machine)
     if _is_elsewhere(address):
-        return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), seen)
-    said = seen.run(*VERSION)
+        return _finding(REMOTE, Engine(address, "", (), (), "", "", "", "", ()), machine)
+    said = machine.run(*VERSION)
     server = document(said.out).get("Server") if said is not None and said.code == 0 else None
-    if server is None and look_at_command(context, seen).state is State.BROKEN:
+    if server is None and look_at_command(context, machine).state is State.BROKEN:
         return not_relevant("the docker command is not Docker's own; see `docker-command`")
     if server is None:
         return _silent(address, said)
-    engine = _engine(address, server, seen)
-    kind = next((kind for kind in KINDS if kind.matches(engine, seen)), None)
-    return _well(engine, seen) if kind is None else _finding(kind, engine, seen)
+    engine = _engine(address, server, machine)
+    kind = next((kind for kind in KINDS if kind.matches(engine, machine)), None)
+    return _well(engine, machine) if kind is None else _finding(kind, engine, machine)
 
 
 def _silent(address: str, said: Finished | None) -> Finding:
@@ -114,28 +114,28 @@ def _silent(address: str, said: Finished | None) -> Finding:
     return broken(why.message, why.hint, cause=why.id)
 
 
-def engine_version(context: Context, seen: Machine) -> Version:
+def engine_version(context: Context, machine: Machine) -> Version:
     """Return the version of the Engine that the lab's nodes run in, or will; empty where it cannot be told."""
     if context.isolated:
-        said = seen.run("dockerd", "--version")
+        said = machine.run("dockerd", "--version")
         return version(r"(\d+\.\d+\.\d+)", said.out) if said is not None and said.code == 0 else ()
-    said = seen.run(*VERSION)
+    said = machine.run(*VERSION)
     server = document(said.out).get("Server") if said is not None and said.code == 0 else None
     return _version(server) if server else ()
 
 
-def _finding(kind: Kind, engine: Engine, seen: Machine) -> Finding:
+def _finding(kind: Kind, engine: Engine, machine: Machine) -> Finding:
     fields = {name: getattr(engine, name) for name in ("address", "product", "system", "kernel", "host", "data")}
-    fix = ON_LINUX if seen.platform != "linux" and kind.fix == OWN_ENGINE else kind.fix
+    fix = ON_LINUX if machine.platform != "linux" and kind.fix == OWN_ENGINE else kind.fix
     return broken(kind.seen.format_map(fields), fix, cause=kind.cause)
 
 
-def _well(engine: Engine, seen: Machine) -> Finding:
+def _well(engine: Engine, machine: Machine) -> Finding:
     told = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
     if "microsoft" in engine.kernel.casefold():
         fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
         return warning(f"{told} in WSL 2: programs of Windows do not reach the lab", fix, cause="engine-wsl")
-    here = _line(seen, HOSTNAME)
+    here = _line(machine, HOSTNAME)
     if engine.host and here and engine.host != here:
         return warning(
             f"{told} runs on {engine.host}, and labctl on {here}: labctl seems to be in a container",
@@ -145,19 +145,19 @@ def _well(engine: Engine, seen: Machine) -> Finding:
     return ok(told)
 
 
-def _address(seen: Machine) -> str:
+def _address(machine: Machine) -> str:
     """Return where the docker command looks for the Engine, without a password."""
-    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", seen.environment.get("DOCKER_HOST") or _endpoint(seen))
+    return re.sub(r"(//[^/@:]*):[^/@]*@", r"\1@", machine.environment.get("DOCKER_HOST") or _endpoint(machine))
 
 
-def _endpoint(seen: Machine) -> str:
-    said = seen.run(*ENDPOINT)
+def _endpoint(machine: Machine) -> str:
+    said = machine.run(*ENDPOINT)
     described = document(said.out, list) if said is not None and said.code == 0 else []
     return str(described[0].get("Endpoints", {}).get("docker", {}).get("Host", "")) if described else ""
 
 
-def _engine(address: str, server: dict[str, Any], seen: Machine) -> Engine:
-    said = seen.run(*INFO)
+def _engine(address: str, server: dict[str, Any], machine: Machine) -> Engine:
+    said = machine.run(*INFO)
     info = document(said.out) if said is not None and said.code == 0 else {}
     return Engine(
         address=address,
@@ -187,18 +187,18 @@ def _is_elsewhere(address: str) -> bool:
         return parts.hostname != "localhost"
 
 
-def _is_virtual(engine: Engine, seen: Machine) -> bool:
+def _is_virtual(engine: Engine, machine: Machine) -> bool:
     """Return whether the Engine runs on another kernel than labctl; a tunnel to another machine may end there as well."""
-    if seen.platform != "linux":
+    if machine.platform != "linux":
         return True
-    kernel, host = _line(seen, RELEASE), _line(seen, HOSTNAME)
+    kernel, host = _line(machine, RELEASE), _line(machine, HOSTNAME)
     if urlsplit(engine.address).scheme in LOCAL_SCHEMES:
         return bool(kernel and engine.kernel) and engine.kernel != kernel
     return bool(kernel) and (engine.kernel, engine.host) != (kernel, host)
 
 
-def _line(seen: Machine, path: Path) -> str:
-    return (seen.read(path) or "").strip()
+def _line(machine: Machine, path: Path) -> str:
+    return (machine.read(path) or "").strip()
 
 
 REMOTE = Kind(

@@ -71,8 +71,8 @@ class Check:
     repair: Repair | None = None
     """Puts right what was found, and can harm nothing."""
 
-    def examine(self, context: Context, seen: Machine) -> Finding:
+    def examine(self, context: Context, machine: Machine) -> Finding:
         """What is found for this lab on this machine."""
         reasons = (condition(context) for condition in self.only)
         reason = next(filter(None, reasons), "")
-        return not_relevant(reason) if reason else self.look(context, seen)
+        return not_relevant(reason) if reason else self.look(context, machine)

@@ -18,9 +18,9 @@ HOST_ONLY = "192.168.56.0/21"
 HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 
-def look_at_virtualbox(_context: Context, seen: Machine) -> Finding:
+def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
     """VirtualBox is complete, and of a version that Vagrant knows."""
-    said = seen.run("VBoxManage", "--version")
+    said = machine.run("VBoxManage", "--version")
     if said is None:
         return broken("there is no VBoxManage", f"Install VirtualBox, {dotted(NEWEST_VIRTUALBOX)} at the newest.")
     found = version(r"^(\d+\.\d+\.\d+)", said.out)
@@ -37,11 +37,11 @@ def look_at_virtualbox(_context: Context, seen: Machine) -> Finding:
     return ok(f"VirtualBox {dotted(found)}")
 
 
-def look_at_host_only_range(context: Context, seen: Machine) -> Finding:
+def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
     """VirtualBox lets a host-only network be where the lab's is."""
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
-    written = re.sub(r"#.*|\*", "", seen.read(HOST_ONLY_FILE) or HOST_ONLY).split()
+    written = re.sub(r"#.*|\*", "", machine.read(HOST_ONLY_FILE) or HOST_ONLY).split()
     allowed = [found for each in written if (found := ipv4_network(each)) is not None]
     told = " ".join(map(str, allowed))
     if any(map(network.subnet_of, allowed)):
@@ -52,9 +52,9 @@ def look_at_host_only_range(context: Context, seen: Machine) -> Finding:
     )
 
 
-def look_at_libvirt(_context: Context, seen: Machine) -> Finding:
+def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
     """The libvirt daemon answers this user, and Vagrant has the plugin for it."""
-    said = seen.run(*LIBVIRT, "version", "--daemon")
+    said = machine.run(*LIBVIRT, "version", "--daemon")
     if said is None:
         return broken("there is no virsh", "`apt-get install libvirt-daemon-system libvirt-clients vagrant-libvirt`")
     if said.code != 0:
@@ -62,7 +62,7 @@ def look_at_libvirt(_context: Context, seen: Machine) -> Finding:
             f"libvirt does not answer: {last(said.last_lines)}",
             "`sudo systemctl start libvirtd`, and be in its group: `sudo usermod -aG libvirt $USER`, then log in again.",
         )
-    plugins = seen.run("vagrant", "plugin", "list")
+    plugins = machine.run("vagrant", "plugin", "list")
     if plugins is not None and "vagrant-libvirt" not in plugins.out:
         return broken("Vagrant has no plugin vagrant-libvirt", "`apt-get install vagrant-libvirt`")
     running = version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)

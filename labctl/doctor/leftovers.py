@@ -32,97 +32,100 @@ TAG = re.compile(r"--comment \"?labctl:([^\"\s]+)")
 REPAIR = "`labctl doctor --fix` removes them."
 
 
-def look_at_leftovers(_context: Context, seen: Machine) -> Finding:
+def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
     """Nothing is there of a lab that is on no record."""
-    found = [*(f"{what} of lab {name}" for name, what in _traces(seen)), *(f"link {link}" for link in _links(seen))]
+    found = [
+        *(f"{what} of lab {name}" for name, what in _traces(machine)),
+        *(f"link {link}" for link in _links(machine)),
+    ]
     return warning(", ".join(found), REPAIR) if found else ok("no lab left anything behind")
 
 
-def remove_leftovers(context: Context, seen: Machine) -> None:
+def remove_leftovers(context: Context, machine: Machine) -> None:
     """Remove what is left of labs on no record, but for their logs. One that another labctl works on is left alone.
 
     A folder without an Engine's data is not theirs: `labctl render` wrote it, and its keys are the user's.
     """
-    for name in sorted({name for name, _ in _traces(seen)}):
+    for name in sorted({name for name, _ in _traces(machine)}):
         folder = paths.state(name)
-        lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=seen.may_isolate)
+        lab = replace(context, lab=replace(context.lab, name=name), folder=folder, isolated=machine.may_isolate)
         with _unless_locked(folder / lab_folder.LOCK) as is_free:
             had_engine = (folder / lab_folder.ENGINE).exists()
             if is_free:
                 _remove_isolation(lab)
             if is_free and had_engine:
                 lab_folder.empty(folder, lab_folder.KEPT)
-    for link in _links(seen):
+    for link in _links(machine):
         check(["ip", "link", "delete", link])
 
 
-def look_at_unfinished_bundles(context: Context, seen: Machine) -> Finding:
+def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     """No build was cut off, but for the one that `labctl bundle build` goes on with."""
-    found = [str(path) for path in _unfinished(context.cache, seen)]
+    found = [str(path) for path in _unfinished(context.cache, machine)]
     if found:
         return warning(f"a cut-off build left {', '.join(found)}", REPAIR)
     return ok("no build left anything that the next one does not use")
 
 
-def remove_unfinished_bundles(context: Context, seen: Machine) -> None:
+def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
     """Such folders are gone, but for one that a build works in right now."""
-    for path in _unfinished(context.cache, seen):
+    for path in _unfinished(context.cache, machine):
         bundle = path.relative_to(context.cache / "bundles").parts[0].removesuffix(PARTIAL)
         with _unless_locked(context.cache / "bundles" / f"{bundle}.lock") as is_free:
             if is_free:
                 shutil.rmtree(path)
 
 
-def _traces(seen: Machine) -> list[tuple[str, str]]:
+def _traces(machine: Machine) -> list[tuple[str, str]]:
     """What is there of labs that no record tells of: the lab's name, and what it is."""
-    recorded = _recorded(seen)
-    found = [*_of_state(seen), *(_of_isolation(seen) if seen.may_isolate else ())]
+    recorded = _recorded(machine)
+    found = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
     return [(lab, what) for lab, what in found if NAME.fullmatch(lab) and lab not in recorded]
 
 
-def _recorded(seen: Machine) -> set[str]:
+def _recorded(machine: Machine) -> set[str]:
     """The labs on record: of this user, and those, wherever their state is, whose isolation says where."""
     home = paths.state_home()
-    folders = [home / name for name in seen.names(home)]
-    folders += [Path(owner) for name in seen.names(RUNTIME) if (owner := seen.read(RUNTIME / name / OWNER))]
-    return {folder.name for folder in folders if seen.read(folder / lab_folder.RECORD) is not None}
+    folders = [home / name for name in machine.names(home)]
+    folders += [Path(owner) for name in machine.names(RUNTIME) if (owner := machine.read(RUNTIME / name / OWNER))]
+    return {folder.name for folder in folders if machine.read(folder / lab_folder.RECORD) is not None}
 
 
-def _of_isolation(seen: Machine) -> Iterator[tuple[str, str]]:
+def _of_isolation(machine: Machine) -> Iterator[tuple[str, str]]:
     for folder, what in ((NAMESPACES, "namespace"), (SETTINGS, "settings")):
-        names = (name for name in seen.names(folder) if name.startswith("labctl-"))
+        names = (name for name in machine.names(folder) if name.startswith("labctl-"))
         yield from ((name.removeprefix("labctl-"), f"{what} {folder / name}") for name in names)
-    for name in seen.names(RUNTIME):
+    for name in machine.names(RUNTIME):
         if name != FORWARDING_BEFORE.name:
             yield name, f"folder {RUNTIME / name}"
     for table in ("nat", "filter"):
-        rules = seen.run("iptables", "--wait", "-t", table, "-S")
+        rules = machine.run("iptables", "--wait", "-t", table, "-S")
         for tag in dict.fromkeys(TAG.findall(rules.out) if rules is not None else ()):
             yield tag, f"{table} rules labctl:{tag}"
 
 
-def _of_state(seen: Machine) -> Iterator[tuple[str, str]]:
+def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
     home = paths.state_home()
-    for lab in seen.names(home):
-        if lab_folder.ENGINE in seen.names(home / lab):
+    for lab in machine.names(home):
+        if lab_folder.ENGINE in machine.names(home / lab):
             yield lab, f"folder {home / lab}"
 
 
-def _links(seen: Machine) -> list[str]:
+def _links(machine: Machine) -> list[str]:
     """Uplinks whose lab is nowhere else: the name of a link is a checksum of the lab's, which cannot be read back."""
-    said = seen.run("ip", "-j", "link", "show") if seen.may_isolate else None
+    said = machine.run("ip", "-j", "link", "show") if machine.may_isolate else None
     links = [link["ifname"] for link in json.loads(said.out)] if said is not None and said.code == 0 else []
-    labs = _recorded(seen) | {lab for lab, _ in _traces(seen)}
+    labs = _recorded(machine) | {lab for lab, _ in _traces(machine)}
     known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
     return [link for link in links if LINK.fullmatch(link) and link not in known]
 
 
-def _unfinished(cache: Path, seen: Machine) -> list[Path]:
+def _unfinished(cache: Path, machine: Machine) -> list[Path]:
     """Folders of builds that were cut off; not the next build's own, but for what that would throw away."""
     bundles = cache / "bundles"
     own = f"{_own_bundle()}{PARTIAL}"
-    others = [bundles / name for name in seen.names(bundles) if name.endswith(PARTIAL) and name != own]
-    return others + [bundles / own / name for name in seen.names(bundles / own) if name.startswith(SCRATCH)]
+    others = [bundles / name for name in machine.names(bundles) if name.endswith(PARTIAL) and name != own]
+    return others + [bundles / own / name for name in machine.names(bundles / own) if name.startswith(SCRATCH)]
 
 
 def _own_bundle() -> str:

@@ -37,9 +37,9 @@ INSTANCES = Limit("max_user_instances", control_plane=27, worker=13, raised=512)
 WATCHES = Limit("max_user_watches", control_plane=250, worker=157, raised=524288)
 
 
-def look_at_inotify(context: Context, seen: Machine) -> Finding:
+def look_at_inotify(context: Context, machine: Machine) -> Finding:
     """Check that the nodes that are yet to be made can watch their files, beside what watches files already."""
-    allowed = {limit: (seen.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
+    allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
         return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
     made = saved_lab.read(context.folder)
@@ -47,7 +47,7 @@ def look_at_inotify(context: Context, seen: Machine) -> Finding:
     nodes = [node for node in context.lab.nodes if node.name not in there]
     if not nodes:
         return ok("the lab's nodes hold what they need")
-    counted = seen.inotify_of_root()
+    counted = machine.inotify_of_root()
     used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))
     short = [limit for limit, value in allowed.items() if used[limit] + limit.need(nodes) > int(value)]
     known = "in use" if counted is not None else "usual, which this user may not count"
@@ -57,12 +57,12 @@ def look_at_inotify(context: Context, seen: Machine) -> Finding:
     )
     if not short:
         return ok(told)
-    fix = _fix({limit: max(limit.raised, 2 * (used[limit] + limit.need(nodes))) for limit in short}, seen)
+    fix = _fix({limit: max(limit.raised, 2 * (used[limit] + limit.need(nodes))) for limit in short}, machine)
     return broken(told, fix) if counted is not None else warning(told, fix)
 
 
-def _fix(values: dict[Limit, int], seen: Machine) -> str:
-    sudo = "" if seen.is_root else "sudo "
+def _fix(values: dict[Limit, int], machine: Machine) -> str:
+    sudo = "" if machine.is_root else "sudo "
     settings = [f"fs.inotify.{limit.name}={value}" for limit, value in values.items()]
     return "\n".join(
         [

@@ -33,12 +33,12 @@ NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
 """File systems that cannot take what is written to an overlay."""
 
 
-def look_at_capabilities(context: Context, seen: Machine) -> Finding:
+def look_at_capabilities(context: Context, machine: Machine) -> Finding:
     """The process has the capabilities that the lab takes."""
-    status = seen.read(STATUS)
+    status = machine.read(STATUS)
     if status is None:
         return not_relevant("this system has no capabilities")
-    who = "root" if seen.is_root else "an ordinary user"
+    who = "root" if machine.is_root else "an ordinary user"
     held = int(_field(status, "CapEff") or "0", 16)
     lacking = [
         name for name, bit in (("CAP_NET_ADMIN", NET_ADMIN), ("CAP_SYS_ADMIN", SYS_ADMIN)) if not held >> bit & 1
@@ -50,20 +50,20 @@ def look_at_capabilities(context: Context, seen: Machine) -> Finding:
     return ok(f"{who}; nodes get all rights, by the Engine")
 
 
-def look_at_kvm(_context: Context, seen: Machine) -> Finding:
+def look_at_kvm(_context: Context, machine: Machine) -> Finding:
     """The processor's virtualisation can be used."""
-    if "kvm" not in seen.names(DEVICES):
+    if "kvm" not in machine.names(DEVICES):
         fix = "Switch virtualisation on in the firmware, or let the hypervisor above this machine pass it on."
         return warning("there is no /dev/kvm: machines are emulated, about 13 times slower", fix)
-    if not seen.may_write(DEVICES / "kvm"):
+    if not machine.may_write(DEVICES / "kvm"):
         fix = "`sudo usermod -aG kvm $USER`, then log in again."
         return warning("this user may not use /dev/kvm: machines are emulated, about 13 times slower", fix)
     return ok("/dev/kvm can be used")
 
 
-def look_at_cgroups(_context: Context, seen: Machine) -> Finding:
+def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
     """The control groups that containers need are mounted."""
-    mounts = seen.read(MOUNTS)
+    mounts = machine.read(MOUNTS)
     if mounts is None:
         return not_relevant("nodes have the kernel of Docker's own machine")
     types = {words[1]: words[2] for line in mounts.splitlines() if len(words := line.split()) > 2}  # noqa: PLR2004 - source, folder, type
@@ -76,13 +76,13 @@ def look_at_cgroups(_context: Context, seen: Machine) -> Finding:
     )
 
 
-def look_at_kernel(_context: Context, seen: Machine) -> Finding:
+def look_at_kernel(_context: Context, machine: Machine) -> Finding:
     """The kernel can do what nodes ask of it."""
-    release = (seen.read(RELEASE) or "").strip()
+    release = (machine.read(RELEASE) or "").strip()
     if not release:
         return not_relevant("nodes have the kernel of Docker's own machine")
     told = f"Linux {release}, kube-proxy by {proxy_mode(release)}"
-    listings = [seen.read(path) for path in _module_listings(release)]
+    listings = [machine.read(path) for path in _module_listings(release)]
     known = " ".join(filter(None, listings))
     if not any(listings[1:]):
         return ok(f"{told}; it does not list its modules")
@@ -98,9 +98,9 @@ def look_at_kernel(_context: Context, seen: Machine) -> Finding:
     return ok(told)
 
 
-def look_at_memory(context: Context, seen: Machine) -> Finding:
+def look_at_memory(context: Context, machine: Machine) -> Finding:
     """The memory that is free is enough for the lab's nodes."""
-    text = seen.read(MEMORY)
+    text = machine.read(MEMORY)
     if text is None:
         return not_relevant("this system does not tell its memory in /proc/meminfo")
     is_vm = context.lab.provider in VIRTUAL_MACHINES
@@ -112,12 +112,12 @@ def look_at_memory(context: Context, seen: Machine) -> Finding:
     return warning(told, "End other programs, or set fewer `workers`.") if free < need else ok(told)
 
 
-def look_at_filesystem(context: Context, seen: Machine) -> Finding:
+def look_at_filesystem(context: Context, machine: Machine) -> Finding:
     """The file system that holds the Engine's data can hold containers whose images are overlays."""
-    mounts = seen.read(MOUNTS)
+    mounts = machine.read(MOUNTS)
     if mounts is None:
         return not_relevant("the nodes' disk is that of Docker's own machine")
-    home = _engine_data(context, seen)
+    home = _engine_data(context, machine)
     if home is None:
         return not_relevant(f"the Engine's data is not in {ENGINE_DATA}")
     found = [(words[1], words[2]) for line in mounts.splitlines() if len(words := line.split()) > 2]  # noqa: PLR2004 - as above
@@ -134,14 +134,14 @@ def look_at_filesystem(context: Context, seen: Machine) -> Finding:
     )
 
 
-def look_at_disk(context: Context, seen: Machine) -> Finding:
+def look_at_disk(context: Context, machine: Machine) -> Finding:
     """The disk has room for the lab, and for the bundle if that is yet to be built."""
-    home = _engine_data(context, seen) or context.folder
-    free = seen.free_space(home)
+    home = _engine_data(context, machine) or context.folder
+    free = machine.free_space(home)
     told = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
     if free < LAB_SPACE:
         return broken(told, "Make space there; or set XDG_STATE_HOME to a folder on a larger disk.")
-    in_cache, for_bundle = seen.free_space(context.cache), SPACE + GO_CACHE_SPACE
+    in_cache, for_bundle = machine.free_space(context.cache), SPACE + GO_CACHE_SPACE
     if not context.has_bundle and in_cache < for_bundle:
         # Not broken: what a cut-off build made, and what is in Go's caches already, need not be made again.
         told += (
@@ -151,11 +151,11 @@ def look_at_disk(context: Context, seen: Machine) -> Finding:
     return ok(told)
 
 
-def _engine_data(context: Context, seen: Machine) -> Path | None:
+def _engine_data(context: Context, machine: Machine) -> Path | None:
     """Where the Engine of the lab's nodes keeps its data, as far as this user can see."""
     if context.isolated:
         return context.folder
-    return ENGINE_DATA if seen.names(ENGINE_DATA) else None
+    return ENGINE_DATA if machine.names(ENGINE_DATA) else None
 
 
 def _module_listings(release: str) -> tuple[Path, ...]:

@@ -21,15 +21,15 @@ NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minim
 PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
-def look_at_hosts_file(context: Context, seen: Machine) -> Finding:
+def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     """The hosts file can be read, and written by this user, alone or through sudo."""
     file = context.lab.hosts_file
-    if seen.read(file) is None:
+    if machine.read(file) is None:
         fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
         return broken(f"{file}: there is no such file, or this user may not read it", fix)
-    if seen.may_write(file):
+    if machine.may_write(file):
         return ok(f"{file} can be written")
-    through_sudo = seen.run(
+    through_sudo = machine.run(
         *sudo.without_question(hosts_file.root_command("check", file, hosts_file.Edit(context.lab.name)))
     )
     if through_sudo is not None and through_sudo.code == 0:
@@ -41,10 +41,10 @@ def look_at_hosts_file(context: Context, seen: Machine) -> Finding:
     )
 
 
-def look_at_hosts_block(context: Context, seen: Machine) -> Finding:
+def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
     """The markers of labctl in the hosts file pair up."""
     file, lab = context.lab.hosts_file, context.lab.name
-    text = seen.read(file)
+    text = machine.read(file)
     if text is None:
         return not_relevant(f"{file} cannot be read; see `hosts-file`")
     try:
@@ -52,7 +52,7 @@ def look_at_hosts_block(context: Context, seen: Machine) -> Finding:
     except hosts_file.DamagedMarkerError as error:
         fix = f"Open {file} in an editor and delete what is left of that block, from BEGIN to END."
         return broken(f"{file}, {error}", fix)
-    if lines is not None and seen.read(context.folder / lab_folder.RECORD) is None:
+    if lines is not None and machine.read(context.folder / lab_folder.RECORD) is None:
         return warning(
             f"{file} has lines of a lab {lab}, and this user has none: {'; '.join(lines)}",
             f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
@@ -60,12 +60,12 @@ def look_at_hosts_block(context: Context, seen: Machine) -> Finding:
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 
-def look_at_shadows(context: Context, seen: Machine) -> Finding:
+def look_at_shadows(context: Context, machine: Machine) -> Finding:
     """Look for lines of no lab that give a hostname of this one an address that is not the lab's."""
     lab = context.lab
     shadows = [
         f"line {line.number} gives {', '.join(line.names)} the address {line.address}"
-        for line in _lines_naming(seen.read(lab.hosts_file) or "", lab)
+        for line in _lines_naming(machine.read(lab.hosts_file) or "", lab)
         if line.block is None and not _is_of_the_pool(line.address, lab)
     ]
     if shadows:
@@ -75,10 +75,12 @@ def look_at_shadows(context: Context, seen: Machine) -> Finding:
     return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
 
 
-def look_at_other_labs(context: Context, seen: Machine) -> Finding:
+def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     """Look for a hostname of the lab in the block of another one."""
     lab = context.lab
-    lines = [line for line in _lines_naming(seen.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}]
+    lines = [
+        line for line in _lines_naming(machine.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}
+    ]
     if not lines:
         return ok("no other lab has a hostname of this one")
     told = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
@@ -89,9 +91,9 @@ def look_at_other_labs(context: Context, seen: Machine) -> Finding:
     )
 
 
-def look_at_name_order(_context: Context, seen: Machine) -> Finding:
+def look_at_name_order(_context: Context, machine: Machine) -> Finding:
     """The hosts file is asked before the network is."""
-    text = seen.read(NSSWITCH)
+    text = machine.read(NSSWITCH)
     lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
     if not lines:
         return ok("this system asks the hosts file first")
@@ -107,10 +109,10 @@ def look_at_name_order(_context: Context, seen: Machine) -> Finding:
     return ok(told)
 
 
-def look_at_local_names(context: Context, seen: Machine) -> Finding:
+def look_at_local_names(context: Context, machine: Machine) -> Finding:
     """No hostname belongs to multicast DNS where that takes its time."""
     local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
-    if local and seen.platform == "darwin":
+    if local and machine.platform == "darwin":
         return warning(
             f"{', '.join(local)}: macOS asks the network for names in .local first, and waits 5 s for an answer",
             f"Give the app a `hostname` that ends in .test, such as {local[0].removesuffix('.local')}.test.",
@@ -118,9 +120,9 @@ def look_at_local_names(context: Context, seen: Machine) -> Finding:
     return ok(f"{', '.join(local)}: the hosts file comes before multicast DNS here" if local else "no name in .local")
 
 
-def look_at_proxy(context: Context, seen: Machine) -> Finding:
+def look_at_proxy(context: Context, machine: Machine) -> Finding:
     """Check that requests which the user makes without labctl do not go to a proxy, which cannot reach the lab."""
-    environment = {name.casefold(): value for name, value in seen.environment.items()}
+    environment = {name.casefold(): value for name, value in machine.environment.items()}
     proxies = [name.upper() for name in PROXIES if environment.get(name)]
     if not proxies:
         return ok("no proxy is set")

@@ -38,20 +38,20 @@ class DockerNetwork:
         return f"the Docker network {self.name} ({self.driver})" + (f" of the lab {self.lab}" if self.lab else "")
 
 
-def look_at_routes(context: Context, seen: Machine) -> Finding:
+def look_at_routes(context: Context, machine: Machine) -> Finding:
     """Check that no route, rule or interface of this machine takes packets for the lab's network."""
     network = context.lab.network
-    known = routes(seen)
+    known = routes(machine)
     if known is None:
         return not_relevant(
             f"this system does not tell its routes in {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
         )
-    if taken := conflict(network, known, rules(seen)):
-        return broken(f"network {network}: {_told(taken, seen)}", _cure(taken, network))
-    for interface in interfaces(seen):
+    if taken := conflict(network, known, rules(machine)):
+        return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, network))
+    for interface in interfaces(machine):
         own = interface.address.ip in network
         if interface.is_up and own:
-            told = f"network {network}: {_whose(interface.name, seen)} has {interface.address}"
+            told = f"network {network}: {_whose(interface.name, machine)} has {interface.address}"
             return broken(told, ELSEWHERE)
         if own or interface.address.network.subnet_of(network):
             told = f"network {network}: {interface.name}, which is down, has {interface.address}"
@@ -61,15 +61,15 @@ def look_at_routes(context: Context, seen: Machine) -> Finding:
             )
     if wider := hidden(network, known):
         return warning(
-            f"network {network}: {wider.network} is routed by {_whose(wider.device, seen)}, and the lab takes its part of it",
+            f"network {network}: {wider.network} is routed by {_whose(wider.device, machine)}, and the lab takes its part of it",
             f"Go on if nothing that you need is in {network} there; else choose another `network` in labctl.yaml.",
         )
     return ok(f"no route or interface takes a part of {network}")
 
 
-def look_at_docker_networks(context: Context, seen: Machine) -> Finding:
+def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
     """Check that no network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
-    found = docker_networks(seen, context.isolation.engine if context.isolated else "")
+    found = docker_networks(machine, context.isolation.engine if context.isolated else "")
     if found is None:
         return not_relevant("the lab's own Engine is not there yet" if context.isolated else "no Docker Engine answers")
     network = context.lab.network
@@ -77,7 +77,7 @@ def look_at_docker_networks(context: Context, seen: Machine) -> Finding:
     if context.isolated and any(each.name == context.isolation.namespace or each.members & nodes for each in found):
         return ok("the lab has its network")
     overlapping = [each for each in found if any(map(network.overlaps, each.subnets))]
-    known = () if context.isolated else routes(seen) or ()  # of the machine, which an isolated lab is not on
+    known = () if context.isolated else routes(machine) or ()  # of the machine, which an isolated lab is not on
     routed = {route.device for route in known if route.network.subnet_of(network)}
     if overlapping and all(each.bridge in routed for each in overlapping):
         return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
@@ -89,26 +89,26 @@ def look_at_docker_networks(context: Context, seen: Machine) -> Finding:
     return ok(f"{len(found)} networks, none in {network}" if found else "the Engine has no networks to tell of")
 
 
-def docker_networks(seen: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
+def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
     """Return the networks of the Docker Engine, but for those of a swarm; None where no Engine answers."""
     docker = ("docker", "--host", engine) if engine else ("docker",)
-    listed = seen.run(*docker, "network", "ls", "--quiet")
+    listed = machine.run(*docker, "network", "ls", "--quiet")
     if listed is None or listed.code != 0:
         return None
     ids = listed.out.split()
-    described = seen.run(*docker, "network", "inspect", *ids) if ids else None
+    described = machine.run(*docker, "network", "inspect", *ids) if ids else None
     if described is None or described.code != 0:
         return ()
     return tuple(_of_docker(document(described.out, list)))
 
 
-def _told(taken: Route, seen: Machine) -> str:
+def _told(taken: Route, machine: Machine) -> str:
     """Return what the machine does with packets for the lab, in words."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
         return f"this machine has {taken.network} {taken.kind}{by}"
     table = f" (table {taken.table})" if taken.rule is not None else ""
-    return f"this machine already routes {taken.network} by {_whose(taken.device, seen)}{table}{by}"
+    return f"this machine already routes {taken.network} by {_whose(taken.device, machine)}{table}{by}"
 
 
 def _cure(taken: Route, network: IPv4Network) -> str:
@@ -120,14 +120,14 @@ def _cure(taken: Route, network: IPv4Network) -> str:
     return ELSEWHERE
 
 
-def _whose(device: str, seen: Machine) -> str:
+def _whose(device: str, machine: Machine) -> str:
     """Return what an interface belongs to, with its name; a bridge's own name says nothing to anybody."""
-    for network in docker_networks(seen) or ():
+    for network in docker_networks(machine) or ():
         if network.bridge == device:
             return f"{device}, {network}"
     if device.startswith("vboxnet"):
         return f"{device}, a host-only network of VirtualBox"
-    name = libvirt_bridges(seen).get(device)
+    name = libvirt_bridges(machine).get(device)
     return f"{device}, libvirt's network {name}" if name else device
 
 

@@ -15,14 +15,14 @@ FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
 LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
 
 
-def look_at_owner(context: Context, seen: Machine) -> Finding:
+def look_at_owner(context: Context, machine: Machine) -> Finding:
     """Return ok if no other lab, and nothing else, has the names of this lab's namespace or containers."""
-    if context.isolated and not seen.may_isolate:
+    if context.isolated and not machine.may_isolate:
         return not_relevant("only root may look into the lab's runtime folder; see `isolation`")
     if context.isolated:
         owner = context.isolation.other_owner()
         return _elsewhere(context, owner) if owner else ok(f"no other state folder has a lab {context.lab.name}")
-    listed = seen.run(*LISTING)
+    listed = machine.run(*LISTING)
     if listed is None or listed.code != 0:
         return not_relevant("no Docker Engine answers; see `engine`")
     names = {node.name for node in context.lab.nodes}

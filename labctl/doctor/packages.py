@@ -98,31 +98,31 @@ class Installation:
     """Whether apt brings all of them by itself."""
 
 
-def installation(programs: Sequence[str], seen: Machine) -> Installation:
+def installation(programs: Sequence[str], machine: Machine) -> Installation:
     """Return how these programs are brought to this machine."""
-    if seen.has("apt-get"):
-        return _by_apt(programs, seen)
-    manager = next((name for name in SYSTEMS if seen.has(name)), None)
+    if machine.has("apt-get"):
+        return _by_apt(programs, machine)
+    manager = next((name for name in SYSTEMS if machine.has(name)), None)
     if manager is None:
         return Installation(without=tuple(programs))
-    release = _release(seen)
+    release = _release(machine)
     is_red_hat = "rhel" in f"{release.get('ID', '')} {release.get('ID_LIKE', '')}".split()
-    return _by_another(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], seen)
+    return _by_another(programs, RED_HAT if manager == "dnf" and is_red_hat else SYSTEMS[manager], machine)
 
 
-def apt_has_lists(seen: Machine) -> bool:
+def apt_has_lists(machine: Machine) -> bool:
     """Return whether apt knows any package that could be fetched: a new machine's apt has to be updated first."""
-    return any("_Packages" in name for name in seen.names(APT_LISTS))
+    return any("_Packages" in name for name in machine.names(APT_LISTS))
 
 
-def _by_apt(programs: Sequence[str], seen: Machine) -> Installation:
-    sudo, release = _sudo(seen), _release(seen)
+def _by_apt(programs: Sequence[str], machine: Machine) -> Installation:
+    sudo, release = _sudo(machine), _release(machine)
     words = [word for program in programs for word in APT[program].split()]
     wanted = {word.removesuffix(OPTIONAL): word.endswith(OPTIONAL) for word in words}
-    known = _known_to_apt(wanted, seen, release)
+    known = _known_to_apt(wanted, machine, release)
     packages = sorted(name for name, optional in wanted.items() if name in known or not optional)
     unknown = [name for name in packages if name not in known]
-    lines = [f"{sudo}apt-get update"] if not apt_has_lists(seen) else []
+    lines = [f"{sudo}apt-get update"] if not apt_has_lists(machine) else []
     if release.get("ID") == "ubuntu" and set(unknown) - {"vagrant"}:
         lines += [f"{sudo}add-apt-repository universe"]
     if "vagrant" in unknown:
@@ -131,10 +131,10 @@ def _by_apt(programs: Sequence[str], seen: Machine) -> Installation:
     return Installation(tuple(packages), tuple(lines), by_apt=not unknown)
 
 
-def _known_to_apt(names: Iterable[str], seen: Machine, release: Mapping[str, str]) -> frozenset[str]:
+def _known_to_apt(names: Iterable[str], machine: Machine, release: Mapping[str, str]) -> frozenset[str]:
     """Return those packages that apt could fetch; what is known of the release where apt has no lists yet."""
-    if apt_has_lists(seen):
-        said = seen.run("apt-cache", "madison", *sorted(names))
+    if apt_has_lists(machine):
+        said = machine.run("apt-cache", "madison", *sorted(names))
         return frozenset(re.findall(r"^\s*(\S+) \|", said.out, re.MULTILINE)) if said is not None else frozenset()
     number, lacking = version(r"^(\d+(?:\.\d+)?)", release.get("VERSION_ID", "")), set()
     if release.get("ID") == "ubuntu" and number >= UBUNTU_WITHOUT_VAGRANT:
@@ -155,8 +155,8 @@ def _hashicorp_by_apt(release: Mapping[str, str], sudo: str) -> list[str]:
     ]
 
 
-def _by_another(programs: Sequence[str], system: System, seen: Machine) -> Installation:
-    sudo = _sudo(seen)
+def _by_another(programs: Sequence[str], system: System, machine: Machine) -> Installation:
+    sudo = _sudo(machine)
     brought = {program: system.packages.get(program, APT[program]).split() for program in programs}
     packages = sorted({package for each in brought.values() for package in each})
     files = dict.fromkeys(system.repositories[program] for program in programs if program in system.repositories)
@@ -166,11 +166,11 @@ def _by_another(programs: Sequence[str], system: System, seen: Machine) -> Insta
     return Installation(tuple(packages), tuple(lines), tuple(name for name, each in brought.items() if not each))
 
 
-def _sudo(seen: Machine) -> str:
-    return "" if seen.is_root else "sudo "
+def _sudo(machine: Machine) -> str:
+    return "" if machine.is_root else "sudo "
 
 
-def _release(seen: Machine) -> dict[str, str]:
+def _release(machine: Machine) -> dict[str, str]:
     """Return what the distribution calls itself."""
-    pairs = re.findall(r"^([A-Z_]+)=(.*)$", seen.read(OS_RELEASE) or "", re.MULTILINE)
+    pairs = re.findall(r"^([A-Z_]+)=(.*)$", machine.read(OS_RELEASE) or "", re.MULTILINE)
     return {key: value.strip().strip("\"'") for key, value in pairs}

@@ -12,20 +12,20 @@ from labctl.model.pools import conflicts, reserved
 ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a range that is free"
 
 
-def look_at_pool(context: Context, seen: Machine) -> Finding:
+def look_at_pool(context: Context, machine: Machine) -> Finding:
     """Neither nodes, nor gateway, nor this machine have an address of the pool."""
     lab = context.lab
-    found = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(seen)})
+    found = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
     if found:
         return broken(f"pool {lab.pool}: overlaps {', '.join(found)}", f"Choose another, or {ANOTHER_POOL}.")
     return ok(f"{lab.pool} is beside nodes, gateway and this machine's own addresses")
 
 
-def look_at_dhcp(context: Context, seen: Machine) -> Finding:
+def look_at_dhcp(context: Context, machine: Machine) -> Finding:
     """Neither VirtualBox nor libvirt has an address of the pool, or a DHCP server that hands one out."""
     lab = context.lab
-    servers = dhcp_servers(seen)
-    if found := conflicts(lab.pool, {**host_only(seen), **handed_out(servers)}):
+    servers = dhcp_servers(machine)
+    if found := conflicts(lab.pool, {**host_only(machine), **handed_out(servers)}):
         cures = [server.cure for server in servers if conflicts(lab.pool, handed_out([server]))]
         return broken(
             f"pool {lab.pool}: overlaps {', '.join(found)}",
@@ -34,13 +34,13 @@ def look_at_dhcp(context: Context, seen: Machine) -> Finding:
     return ok(f"no DHCP server of VirtualBox or libvirt hands out addresses of {lab.pool}")
 
 
-def look_at_answers(context: Context, seen: Machine) -> Finding:
+def look_at_answers(context: Context, machine: Machine) -> Finding:
     """Nobody on the network answers for an address of the pool. Nothing is sent where the network is not connected."""
     lab = context.lab
-    asked = connected(lab.pool, seen)
+    asked = connected(lab.pool, machine)
     if not asked:
         return not_relevant(f"no interface of this machine is on {lab.network}, so nobody was asked")
-    if answered := sorted(seen.answering(asked)):
+    if answered := sorted(machine.answering(asked)):
         found = ", ".join(map(str, answered))
         return broken(
             f"pool {lab.pool}: something on the network already answers for {found}",

@@ -74,17 +74,17 @@ def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     )
 
 
-def _install(programs: Sequence[str], seen: Machine, report: Progress) -> bool:
+def _install(programs: Sequence[str], machine: Machine, report: Progress) -> bool:
     """Install what brings the programs that are missing, where apt has all of it and this is root."""
-    absent = missing(programs, seen)
-    if not absent or not seen.has("apt-get") or not seen.is_root:
+    absent = missing(programs, machine)
+    if not absent or not machine.has("apt-get") or not machine.is_root:
         return False
-    if packages.apt_has_lists(seen) and not packages.installation(absent, seen).by_apt:
+    if packages.apt_has_lists(machine) and not packages.installation(absent, machine).by_apt:
         return False
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
     apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
     update = run([*apt, "update"], env=quiet)
-    found = packages.installation(absent, seen)
+    found = packages.installation(absent, machine)
     if not found.by_apt:
         return False
     report(f"installing {' '.join(found.packages)}")

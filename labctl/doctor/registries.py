@@ -15,12 +15,12 @@ MODULE_PROXY = "https://proxy.golang.org"
 """What a Go asks that is fetched with the bundle and told nothing else."""
 
 
-def look_at_registries(_context: Context, seen: Machine) -> Finding:
+def look_at_registries(_context: Context, machine: Machine) -> Finding:
     """One registry of each kind answers. Each is asked for a few seconds at most."""
-    urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(seen))}
+    urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(machine))}
     if not urls:
         return not_relevant("go, pip and apt are set up to use no registry")
-    silent = {kind: reason for kind, url in urls.items() if (reason := seen.unreachable(url))}
+    silent = {kind: reason for kind, url in urls.items() if (reason := machine.unreachable(url))}
     # Not the URL itself: it may hold a password.
     told = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
     if not silent:
@@ -31,18 +31,18 @@ def look_at_registries(_context: Context, seen: Machine) -> Finding:
     )
 
 
-def _go(seen: Machine) -> str:
-    said = seen.run("go", "env", "GOPROXY")
-    return _first_url(said.out if said is not None else seen.environment.get("GOPROXY", MODULE_PROXY))
+def _go(machine: Machine) -> str:
+    said = machine.run("go", "env", "GOPROXY")
+    return _first_url(said.out if said is not None else machine.environment.get("GOPROXY", MODULE_PROXY))
 
 
-def _pip(seen: Machine) -> str:
-    indexes = index_settings(seen.environment, seen.read).indexes
+def _pip(machine: Machine) -> str:
+    indexes = index_settings(machine.environment, machine.read).indexes
     return _first_url(indexes[0]) if indexes else ""
 
 
-def _apt(seen: Machine) -> str:
-    said = seen.run("apt-get", "indextargets", "--format", "$(SITE)")
+def _apt(machine: Machine) -> str:
+    said = machine.run("apt-get", "indextargets", "--format", "$(SITE)")
     return _first_url(said.out) if said is not None else ""
 
 

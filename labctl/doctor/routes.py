@@ -47,18 +47,18 @@ class Route:
         return self.kind in REJECTING
 
 
-def routes(seen: Machine) -> tuple[Route, ...] | None:
+def routes(machine: Machine) -> tuple[Route, ...] | None:
     """Return the routes of all tables, or of the main one where there is no `ip`; None where nobody tells."""
-    said = seen.run(*IP_ROUTES)
+    said = machine.run(*IP_ROUTES)
     if said is not None and said.code == 0 and (listed := document(said.out, list)):
         return tuple(_of_ip(listed))
-    text = seen.read(KERNEL_ROUTES)
+    text = machine.read(KERNEL_ROUTES)
     return None if text is None else tuple(_of_kernel(text))
 
 
-def rules(seen: Machine) -> Sequence[Mapping[str, Any]]:
+def rules(machine: Machine) -> Sequence[Mapping[str, Any]]:
     """Return the rules that choose a table, in their order."""
-    said = seen.run(*IP_RULES)
+    said = machine.run(*IP_RULES)
     listed: list[Mapping[str, Any]] = document(said.out, list) if said is not None and said.code == 0 else []
     return sorted(listed, key=lambda rule: rule["priority"]) or DEFAULT_RULES
 

@@ -31,26 +31,26 @@ def needed(context: Context) -> tuple[str, ...]:
     )
 
 
-def missing(programs: Sequence[str], seen: Machine) -> tuple[str, ...]:
+def missing(programs: Sequence[str], machine: Machine) -> tuple[str, ...]:
     """Return those of the programs and files that are not on this machine, and what they start where this is no root."""
-    companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not seen.is_root]
-    return tuple(each for each in (*programs, *companions) if not _is_there(each, seen))
+    companions = [COMPANIONS[program] for program in programs if program in COMPANIONS and not machine.is_root]
+    return tuple(each for each in (*programs, *companions) if not _is_there(each, machine))
 
 
-def absence(programs: Sequence[str], seen: Machine) -> Finding:
+def absence(programs: Sequence[str], machine: Machine) -> Finding:
     """Return whether the programs are there; where one is not, the commands that bring all that are missing."""
-    absent = missing(programs, seen)
+    absent = missing(programs, machine)
     if not absent:
         return ok(", ".join(programs))
-    return broken(f"not on this machine: {', '.join(absent)}", _cure(installation(absent, seen)))
+    return broken(f"not on this machine: {', '.join(absent)}", _cure(installation(absent, machine)))
 
 
-def look_at_tools(context: Context, seen: Machine) -> Finding:
+def look_at_tools(context: Context, machine: Machine) -> Finding:
     """Every program that `up` starts is on PATH."""
-    return absence(needed(context), seen)
+    return absence(needed(context), machine)
 
 
-def look_at_provider(context: Context, _seen: Machine) -> Finding:
+def look_at_provider(context: Context, _machine: Machine) -> Finding:
     """Nodes of this provider can be booted."""
     if context.lab.provider in CONTAINERS:
         return ok("nodes are containers that boot systemd")
@@ -60,21 +60,21 @@ def look_at_provider(context: Context, _seen: Machine) -> Finding:
     )
 
 
-def look_at_vagrant(context: Context, seen: Machine) -> Finding:
+def look_at_vagrant(context: Context, machine: Machine) -> Finding:
     """Check that Vagrant starts and tells its version."""
-    said = seen.run("vagrant", "--version")
+    said = machine.run("vagrant", "--version")
     if said is None:
         return not_relevant("there is no vagrant; see `tools`")
     found = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not found:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
-    engine = engine_version(context, seen) if context.lab.provider in CONTAINERS else ()
+    engine = engine_version(context, machine) if context.lab.provider in CONTAINERS else ()
     return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
 
 
-def look_at_rights_to_isolate(_context: Context, seen: Machine) -> Finding:
+def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
     """The user may make network namespaces."""
-    if seen.may_isolate:
+    if machine.may_isolate:
         return ok("root on Linux")
     return broken(
         "only root on Linux can have a network and a Docker Engine of its own",
@@ -82,9 +82,9 @@ def look_at_rights_to_isolate(_context: Context, seen: Machine) -> Finding:
     )
 
 
-def _is_there(program: str, seen: Machine) -> bool:
+def _is_there(program: str, machine: Machine) -> bool:
     file = FILES.get(program)
-    return seen.has(program) if file is None else file.name in seen.names(file.parent)
+    return machine.has(program) if file is None else file.name in machine.names(file.parent)
 
 
 def _cure(found: Installation) -> str:
