@@ -9,6 +9,7 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
+from labctl.host.arp import Route
 from labctl.host.machine import Machine
 from labctl.host.process import Finished
 
@@ -21,8 +22,7 @@ MADISON = ("apt-cache", "madison")
 WELL = {
     "docker --version": ("Docker version 28.2.2, build e6534b4\n", 0),
     "docker version --format {{json .}}": ('{"Server": {"Version": "28.2.2"}}\n', 0),
-    "ip -j -4 address show": ("[]", 0),
-    "ip -j link show": ("[]", 0),
+    "ip -j address show": ("[]", 0),
     "vagrant --version": ("Vagrant 2.4.9\n", 0),
 }
 """What tools of a machine say that has everything, and no network but its own."""
@@ -92,7 +92,7 @@ class Recorded(Machine):
     def inotify_of_root(self) -> tuple[int, int] | None:
         return self.inotify if self.is_root else None
 
-    def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
+    def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:  # noqa: ARG002 - one network
         self.asked += addresses
         return frozenset(address for address in addresses if str(address) in self.neighbours)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from labctl.bundle.build.build import recipe_id
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.host import lab_folder, paths
+from labctl.host.interfaces import interfaces
 from labctl.host.locks import try_lock
 from labctl.host.machine import Machine
 from labctl.host.process import check
@@ -113,8 +113,7 @@ def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
 
 def _links(machine: Machine) -> list[str]:
     """Uplinks whose lab is nowhere else: the name of a link is a checksum of the lab's, which cannot be read back."""
-    said = machine.run("ip", "-j", "link", "show") if machine.may_isolate else None
-    links = [link["ifname"] for link in json.loads(said.out)] if said is not None and said.code == 0 else []
+    links = [each.name for each in interfaces(machine)] if machine.may_isolate else []
     labs = _recorded(machine) | {lab for lab, _ in _traces(machine)}
     known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
     return [link for link in links if LINK.fullmatch(link) and link not in known]

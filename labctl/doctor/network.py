@@ -9,11 +9,12 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.doctor.routes import KERNEL_ROUTES, Route, conflict, hidden, routes, rules
+from labctl.doctor.routes import conflict, hidden
 from labctl.host.dhcp import libvirt_bridges
 from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
+from labctl.host.routes import KERNEL_ROUTES, TableRoute, routes, rules
 from labctl.providers.docker_network import LAB_LABEL
 
 ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."
@@ -48,16 +49,16 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
         )
     if taken := conflict(network, known, rules(machine)):
         return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, network))
-    for interface in interfaces(machine):
-        own = interface.address.ip in network
+    for interface, address in ((each, address) for each in interfaces(machine) for address in each.addresses):
+        own = address.ip in network
         if interface.is_up and own:
-            told = f"network {network}: {_whose(interface.name, machine)} has {interface.address}"
+            told = f"network {network}: {_whose(interface.name, machine)} has {address}"
             return broken(told, ELSEWHERE)
-        if own or interface.address.network.subnet_of(network):
-            told = f"network {network}: {interface.name}, which is down, has {interface.address}"
+        if own or address.network.subnet_of(network):
+            told = f"network {network}: {interface.name}, which is down, has {address}"
             return warning(
                 told,
-                f"{ELSEWHERE} Or take its address away: `ip address del {interface.address} dev {interface.name}`.",
+                f"{ELSEWHERE} Or take its address away: `ip address del {address} dev {interface.name}`.",
             )
     if wider := hidden(network, known):
         return warning(
@@ -102,7 +103,7 @@ def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, 
     return tuple(_of_docker(document(described.out, list)))
 
 
-def _told(taken: Route, machine: Machine) -> str:
+def _told(taken: TableRoute, machine: Machine) -> str:
     """Return what the machine does with packets for the lab, in words."""
     by = f", by the rule of priority {taken.rule}" if taken.rule is not None else ""
     if taken.rejects:
@@ -111,7 +112,7 @@ def _told(taken: Route, machine: Machine) -> str:
     return f"this machine already routes {taken.network} by {_whose(taken.device, machine)}{table}{by}"
 
 
-def _cure(taken: Route, network: IPv4Network) -> str:
+def _cure(taken: TableRoute, network: IPv4Network) -> str:
     if taken.rule:
         first = f"`sudo ip rule add to {network} lookup main priority {taken.rule - 1}`"
         return f"{ELSEWHERE} Or let the lab's routes go first: {first}."

@@ -5,7 +5,7 @@ from __future__ import annotations
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.host.dhcp import dhcp_servers, handed_out, host_only
-from labctl.host.interfaces import connected, own_addresses
+from labctl.host.interfaces import answering, connected, own_addresses
 from labctl.host.machine import Machine
 from labctl.model.pools import conflicts, reserved
 
@@ -40,7 +40,7 @@ def look_at_answers(context: Context, machine: Machine) -> Finding:
     asked = connected(lab.pool, machine)
     if not asked:
         return not_relevant(f"no interface of this machine is on {lab.network}, so nobody was asked")
-    if answered := sorted(machine.answering(asked)):
+    if answered := sorted(answering(asked, machine)):
         found = ", ".join(map(str, answered))
         return broken(
             f"pool {lab.pool}: something on the network already answers for {found}",

@@ -1,14 +1,15 @@
-"""The interfaces of this machine, and the networks they are on."""
+"""The interfaces of this machine, and who answers on the networks they are on."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
 from itertools import islice
 
+from labctl.host.arp import Route
 from labctl.host.machine import Machine
+from labctl.host.parsing import document
 from labctl.model.lab import AddressPool
 from labctl.model.pools import single
 
@@ -18,34 +19,61 @@ ASKED_AT_MOST = 256
 
 @dataclass(frozen=True, slots=True)
 class Interface:
-    """An interface of this machine with one of its addresses."""
+    """An interface of this machine."""
 
     name: str
-    address: IPv4Interface
-    is_up: bool
+    addresses: tuple[IPv4Interface, ...] = ()
+    is_up: bool = True
+    has_arp: bool = True
+    mtu: int = 0
 
 
 def interfaces(machine: Machine) -> tuple[Interface, ...]:
-    """Return the interfaces, once for each IPv4 address; none where `ip` is missing."""
-    answer = machine.run("ip", "-j", "-4", "address", "show")
-    if answer is None or answer.code != 0:
-        return ()
+    """Return the interfaces with their IPv4 addresses; none where `ip` is missing."""
+    answer = machine.run("ip", "-j", "address", "show")
+    listed = document(answer.out, list) if answer is not None and answer.code == 0 else []
     return tuple(
-        Interface(link["ifname"], IPv4Interface(f"{found['local']}/{found['prefixlen']}"), "UP" in link["flags"])
-        for link in json.loads(answer.out)
-        for found in link.get("addr_info", ())
-        if found.get("family") == "inet"
+        Interface(
+            link["ifname"],
+            tuple(
+                IPv4Interface(f"{each['local']}/{each['prefixlen']}")
+                for each in link.get("addr_info", ())
+                if each.get("family") == "inet"
+            ),
+            is_up="UP" in link.get("flags", ()),
+            has_arp="NOARP" not in link.get("flags", ()),
+            mtu=link.get("mtu", 0),
+        )
+        for link in listed
     )
 
 
 def own_addresses(machine: Machine) -> dict[AddressPool, str]:
     """Return the addresses of this machine, and on which interface each is."""
-    return {single(found.address.ip): f"this machine's own address on {found.name}" for found in interfaces(machine)}
+    return {
+        single(address.ip): f"this machine's own address on {interface.name}"
+        for interface in interfaces(machine)
+        for address in interface.addresses
+    }
 
 
 def connected(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
     """Return the pool's first addresses that are on a network of an interface that is up, without the machine's own."""
-    on = [found.address for found in interfaces(machine) if found.is_up]
+    on = [address for interface in interfaces(machine) if interface.is_up for address in interface.addresses]
     own = {address.ip for address in on}
-    near = (address for address in pool if address not in own and any(address in each.network for each in on))
+    near = (address for address in pool if address not in own and any(_is_host(address, each) for each in on))
     return tuple(islice(near, ASKED_AT_MOST))
+
+
+def answering(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
+    """Return those of the addresses that something on a network of this machine answers ARP for."""
+    found: set[IPv4Address] = set()
+    for interface in interfaces(machine):
+        for own in interface.addresses if interface.is_up and interface.has_arp else ():
+            if near := [address for address in addresses if _is_host(address, own)]:
+                found |= machine.answering(near, Route(interface.name, own.ip, ""))
+    return frozenset(found)
+
+
+def _is_host(address: IPv4Address, own: IPv4Interface) -> bool:
+    return address in own.network and address != own.network.broadcast_address

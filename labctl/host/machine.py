@@ -4,30 +4,23 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
+from labctl.host import arp
+from labctl.host.arp import Route
 from labctl.host.paths import content
 from labctl.host.process import Finished, run
 from labctl.model.errors import ProviderError
 
 TOOL_SECONDS = 10.0
 ANSWER_SECONDS = 3.0
-ARP_SECONDS = 1.0
-"""What answers ARP does so in milliseconds; a second is what the kernel itself waits before it asks again."""
-ARP_TABLE = Path("/proc/net/arp")
 PROCESSES = Path("/proc")
 INOTIFY = "anon_inode:inotify"
-COMPLETE = 0x2
-"""The flag, in the kernel's ARP table, of an address that was answered."""
-DISCARD = 9
-"""A port that nobody serves: it is the question before the datagram that matters."""
 
 
 class Machine:
@@ -100,22 +93,13 @@ class Machine:
         held = [watches for process in PROCESSES.glob("[0-9]*") for watches in _watches(process)]
         return len(held), sum(held)
 
-    def answering(self, addresses: Collection[IPv4Address]) -> frozenset[IPv4Address]:
-        """Those of these addresses, on a network that an interface is directly connected to, that answer ARP.
-
-        A datagram makes the kernel ask; it never leaves by a gateway. Takes a second at most.
-        """
-        wanted = frozenset(addresses)
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as outlet:
-            for address in wanted:
-                try:
-                    outlet.sendto(b"", socket.MSG_DONTROUTE, (str(address), DISCARD))
-                except OSError:
-                    continue  # what cannot be asked does not answer
-        end = time.monotonic() + ARP_SECONDS
-        while (found := self._resolved() & wanted) != wanted and time.monotonic() < end:
-            time.sleep(0.05)
-        return found
+    def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:
+        """Return those of the addresses on the route's network that answer ARP; takes up to 2.3 s."""
+        try:
+            answers = arp.ask(addresses, route)
+        except OSError:  # the interface went down, or a packet filter refuses: nobody is heard there
+            return frozenset()
+        return frozenset(address for address, macs in answers.items() if macs)
 
     def unreachable(self, url: str) -> str:
         """Why no server answers at this URL, through the proxies that are set; empty where one does, whatever it says."""
@@ -127,10 +111,6 @@ class Machine:
             return ""
         except (OSError, ValueError) as error:
             return str(error) or type(error).__name__
-
-    def _resolved(self) -> frozenset[IPv4Address]:
-        lines = (line.split() for line in (self.read(ARP_TABLE) or "").splitlines()[1:])
-        return frozenset(IPv4Address(words[0]) for words in lines if int(words[2], 16) & COMPLETE)
 
 
 def _watches(process: Path) -> Iterator[int]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from labctl.config import UNPLANNED, from_values, saved_lab
 from labctl.host.dhcp import dhcp_servers, handed_out, host_only
-from labctl.host.interfaces import connected, own_addresses
+from labctl.host.interfaces import answering, connected, own_addresses
 from labctl.host.machine import Machine
 from labctl.model.lab import AddressPool, Lab
 from labctl.model.pools import plan, single
@@ -34,7 +34,7 @@ def free_pool(lab: Lab, machine: Machine) -> tuple[AddressPool, str]:
     while True:
         pool, reason = plan(lab, taken)
         asked = connected(pool, machine)
-        answered = machine.answering(asked) if asked else frozenset()
+        answered = answering(asked, machine) if asked else frozenset()
         if not answered:
             return pool, reason
         taken |= {single(address): "something that answers ARP" for address in sorted(answered)}

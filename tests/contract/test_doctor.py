@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 
 from labctl.doctor import CHECKS, Machine
+from labctl.host import interfaces
+from labctl.host.arp import Route
 
 LABCTL = Path(sys.executable).with_name("labctl")
 RECORDED = Path(__file__).parents[1] / "unit" / "doctor" / "recorded"
@@ -167,11 +169,16 @@ def test_space_is_told_of_folders_that_are_yet_to_be_made(seen: Machine, tmp_pat
 
 
 def test_addresses_that_no_interface_is_near_do_not_answer(seen: Machine) -> None:
-    # Of the range for documentation: the kernel refuses to send without a direct connection.
     begun = time.monotonic()
 
-    assert seen.answering([IPv4Address("203.0.113.7")]) == frozenset()
+    assert interfaces.answering([IPv4Address("203.0.113.7")], seen) == frozenset()
     assert time.monotonic() - begun < 5
+
+
+def test_an_interface_that_is_gone_answers_nothing(seen: Machine) -> None:
+    address = IPv4Address("203.0.113.7")
+
+    assert seen.answering([address], Route("labctl-none", address, "")) == frozenset()
 
 
 def test_a_server_that_is_not_there_says_why(seen: Machine, monkeypatch: pytest.MonkeyPatch) -> None:

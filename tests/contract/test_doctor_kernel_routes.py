@@ -8,8 +8,9 @@ import pytest
 from tracing import ended, own_network, start
 
 from labctl.doctor import Machine
-from labctl.doctor.routes import conflict, routes, rules
+from labctl.doctor.routes import conflict
 from labctl.host.process import check, run
+from labctl.host.routes import routes, rules
 
 pytestmark = pytest.mark.root
 

@@ -7,7 +7,7 @@ import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,7 @@ from tracing import ended, mount, own_mounts, own_network, start
 
 from labctl.host import arp
 from labctl.host.arp import Neighbour, Route
+from labctl.host.interfaces import Interface
 from labctl.host.process import check, run
 from labctl.trace.probes.client import Client
 from labctl.trace.probes.filters import Stop
@@ -103,8 +104,8 @@ def test_a_connection_ends_as_the_way_lets_it() -> None:
             check(["ip", "route", "add", kind, f"{NEIGHBOUR}/32"])
             assert _knock(NEIGHBOUR).reason == outcome
             assert Client().route(NEIGHBOUR) is None
-            [found] = [each for each in Client().routes() if each.get("type") == kind]
-            assert found["dst"] == str(NEIGHBOUR)
+            [found] = [each for each in Client().routes() if each.kind == kind]
+            assert found.network == IPv4Network(NEIGHBOUR)
             check(["ip", "route", "del", kind, f"{NEIGHBOUR}/32"])
 
     assert ended(start(looked)) == 0
@@ -166,11 +167,9 @@ def test_this_machines_interfaces_are_listed_with_their_mtus_whether_they_are_up
     def looked() -> None:
         _a_network()
         check(["ip", "link", "set", "lan", "mtu", "1400", "down"])
-        lan = [each for each in Client().interfaces() if each["ifname"] == "lan"]
+        [lan] = [each for each in Client().interfaces() if each.name == "lan"]
 
-        assert {each["mtu"] for each in lan} == {1400}
-        assert not any("UP" in each["flags"] for each in lan)
-        assert str(MACHINE) in {one["local"] for each in lan for one in each.get("addr_info", [])}
+        assert lan == Interface("lan", (IPv4Interface(f"{MACHINE}/24"),), is_up=False, mtu=1400)
 
     assert ended(start(looked)) == 0
 

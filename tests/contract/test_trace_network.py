@@ -13,9 +13,12 @@ from pathlib import Path
 import pytest
 from tracing import BIND, ended, mount, own_mounts, own_network, start
 
+from labctl.host import interfaces
 from labctl.host.arp import Route
 from labctl.host.http_probe import POD_HEADER
+from labctl.host.machine import Machine
 from labctl.host.process import check
+from labctl.model.lab import AddressPool
 from labctl.trace.probes.client import Client
 
 pytestmark = pytest.mark.root
@@ -25,6 +28,7 @@ MACHINE, FIRST, SECOND, SHARED, NOBODY = (IPv4Address(f"192.0.2.{last}") for las
 """On a network for documentation."""
 MACS = {FIRST: "02:00:00:00:00:10", SECOND: "02:00:00:00:00:11"}
 ASKED = (FIRST, SECOND, SHARED, NOBODY)
+BROADCAST = IPv4Address("192.0.2.255")
 ORDINARY_USER = 65534
 
 
@@ -53,6 +57,20 @@ def test_an_address_that_was_silent_is_asked_for_again() -> None:
 
         assert Client().ask_arp([SHARED], _way()) == {SHARED: {MACS[SECOND]}}
         late.join()
+
+    assert ended(start(looked)) == 0
+
+
+@pytest.mark.parametrize("user", [0, ORDINARY_USER])
+def test_the_doctor_hears_who_has_addresses_of_a_pool(user: int) -> None:
+    def looked() -> None:
+        _a_network([SECOND])
+        os.setuid(user)
+        pool = AddressPool(MACHINE, BROADCAST)
+        asked = interfaces.connected(pool, Machine())
+
+        assert not {MACHINE, BROADCAST}.intersection(asked)
+        assert interfaces.answering(asked, Machine()) == {FIRST, SECOND, SHARED}
 
     assert ended(start(looked)) == 0
 

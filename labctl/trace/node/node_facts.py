@@ -143,22 +143,18 @@ def mtus(trail: Trail) -> list[Evidence]:
     route = trail.client.route(trail.address)
     found: list[Evidence] = []
     if route is not None:
-        found += _mtus("this machine", trail.client.interfaces(), (route.device,))
+        own = (each for each in trail.client.interfaces() if each.name == route.device)
+        found += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
     name = trail.seen.get("node", {}).get("announced_by")
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     if node and said:
-        listed = _list(said)
-        found += _mtus(node.name, listed, [each["ifname"] for each in listed if each["ifname"] != "lo"])
+        found += [
+            {"where": node.name, "interface": each["ifname"], "mtu": each["mtu"]}
+            for each in _list(said)
+            if each["ifname"] != "lo"
+        ]
     return found
-
-
-def _mtus(where: str, listed: Sequence[Mapping[str, Any]], devices: Collection[str]) -> list[Evidence]:
-    return [
-        {"where": where, "interface": each["ifname"], "mtu": each["mtu"]}
-        for each in listed
-        if each["ifname"] in devices
-    ]
 
 
 def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network
-from typing import Any
+from collections.abc import Sequence
+from ipaddress import IPv4Address
 
 from labctl.host.arp import Route
+from labctl.host.routes import MAIN, TableRoute
 from labctl.trace.problem import ProblemError, labctl
 from labctl.trace.trail import Trail
 
-REFUSING = frozenset({"unreachable", "blackhole", "prohibit", "throw"})
-TABLES = frozenset({"main", "local"})
+LOCAL = "local"
+"""The kind of route to an address of this machine, and the table of such routes."""
+TABLES = frozenset({MAIN, LOCAL})
 FARTHEST = 4294967295
 """The metric of an isolated lab's own unreachable routes."""
 
@@ -49,14 +50,13 @@ def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | 
     closest = min(found, key=_rank, default=None)
     if closest is None or _is_labs(trail, closest):
         return None
-    is_default = closest["dst"] == "default"
-    if is_default or (route is not None and not route.gateway and closest.get("type") != "local"):
+    if closest.network.prefixlen == 0 or (route is not None and not route.gateway and closest.kind != LOCAL):
         return None
-    if closest.get("type") == "local":
-        line = ("ip", "address", "del", f"{trail.address}/32", "dev", closest["dev"])
+    if closest.kind == LOCAL:
+        line = ("ip", "address", "del", f"{trail.address}/32", "dev", closest.device)
         return ProblemError(
             "route-in-the-way",
-            f"{text}; the address is one of this machine's own, on {closest['dev']}",
+            f"{text}; the address is one of this machine's own, on {closest.device}",
             fix="Take the address from this machine.",
             commands=(here(trail, *line),),
         )
@@ -72,15 +72,15 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
     """Return what is wrong with this machine's interface in the lab's network."""
     gateway, lab = trail.lab.gateway, trail.lab
     for each in trail.client.interfaces():
-        if str(gateway) in {one["local"] for one in each.get("addr_info", [])} and "UP" not in each.get("flags", ()):
+        if gateway in {address.ip for address in each.addresses} and not each.is_up:
             return ProblemError(
                 "interface-down",
-                f"{text}; its interface {each['ifname']} in the lab's network is down",
+                f"{text}; its interface {each.name} in the lab's network is down",
                 fix="Bring the interface up.",
-                commands=(here(trail, "ip", "link", "set", each["ifname"], "up"),),
+                commands=(here(trail, "ip", "link", "set", each.name, "up"),),
             )
     bridge = trail.client.bridge(trail.context)
-    if any(each["ifname"] == bridge for each in trail.client.interfaces()):
+    if any(each.name == bridge for each in trail.client.interfaces()):
         prefix = f"{gateway}/{lab.network.prefixlen}"
         return ProblemError(
             "interface-down",
@@ -91,32 +91,24 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
     return None
 
 
-def _contains(route: Mapping[str, Any], address: IPv4Address) -> bool:
-    if route.get("table", "main") not in TABLES or route.get("type") in {"broadcast", "multicast"}:
-        return False
-    return address in _network(route)
+def _contains(route: TableRoute, address: IPv4Address) -> bool:
+    return route.table in TABLES and route.kind not in {"broadcast", "multicast"} and address in route.network
 
 
-def _network(route: Mapping[str, Any]) -> IPv4Network:
-    return IPv4Network("0.0.0.0/0" if route["dst"] == "default" else route["dst"])
+def _rank(route: TableRoute) -> tuple[bool, int, int]:
+    return route.table != LOCAL, -route.network.prefixlen, route.metric
 
 
-def _rank(route: Mapping[str, Any]) -> tuple[bool, int, int]:
-    return route.get("table") != "local", -_network(route).prefixlen, int(route.get("metric", 0))
+def _is_labs(trail: Trail, route: TableRoute) -> bool:
+    return route.metric == FARTHEST or (route.source == str(trail.lab.gateway) and route.kind != LOCAL)
 
 
-def _is_labs(trail: Trail, route: Mapping[str, Any]) -> bool:
-    return route.get("metric") == FARTHEST or (
-        route.get("prefsrc") == str(trail.lab.gateway) and route.get("type") != "local"
-    )
-
-
-def _words(route: Mapping[str, Any]) -> Sequence[str]:
-    kind = [route["type"]] if route.get("type") in REFUSING else []
+def _words(route: TableRoute) -> Sequence[str]:
+    kind = [route.kind] if route.rejects else []
     rest = [
         word
-        for key, name in (("gateway", "via"), ("dev", "dev"), ("metric", "metric"))
-        if key in route
-        for word in (name, str(route[key]))
+        for name, value in (("via", route.gateway), ("dev", route.device), ("metric", route.metric))
+        if value
+        for word in (name, str(value))
     ]
-    return [*kind, route["dst"], *rest]
+    return [*kind, str(route.network).removesuffix("/32"), *rest]

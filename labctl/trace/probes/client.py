@@ -18,7 +18,10 @@ from labctl.context import Context
 from labctl.host import arp, hosts_file, http_probe
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import Address
+from labctl.host.interfaces import Interface, interfaces
+from labctl.host.machine import Machine
 from labctl.host.process import run
+from labctl.host.routes import TableRoute, routes
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
 from labctl.providers import docker_network
@@ -156,13 +159,13 @@ class Client:
         ports = [each["ifname"] for each in _listed(["bridge", "-j", "fdb", "show"]) if each["mac"] == mac]
         return f"container {names[0]}" if names else f"behind {ports[0]}" if ports else ""
 
-    def routes(self) -> list[dict[str, Any]]:
+    def routes(self) -> Sequence[TableRoute]:
         """Return the kernel's routes, those of its own addresses among them."""
-        return _listed(["ip", "-j", "-4", "route", "show", "table", "all"])
+        return routes(Machine()) or ()
 
-    def interfaces(self) -> list[dict[str, Any]]:
+    def interfaces(self) -> Sequence[Interface]:
         """Return this machine's interfaces, each with its addresses."""
-        return _listed(["ip", "-j", "-4", "address", "show"]) + _listed(["ip", "-j", "link", "show"])
+        return interfaces(Machine())
 
     def bridge(self, context: Context) -> str:
         """Return the interface that the Docker Engine has made for the lab's network; nothing where it has none."""

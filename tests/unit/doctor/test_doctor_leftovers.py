@@ -39,7 +39,7 @@ def removed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def _links(*names: str) -> dict[str, Any]:
-    return {"ip -j link show": (json.dumps([{"ifname": name} for name in ("lo", *names)]), 0)}
+    return {"ip -j address show": (json.dumps([{"ifname": name} for name in ("lo", *names)]), 0)}
 
 
 def _link(name: str) -> str:

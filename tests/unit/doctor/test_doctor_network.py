@@ -10,7 +10,7 @@ from recorded_machine import found
 from labctl.config import saved_lab
 from labctl.context import Context
 
-ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
+ADDRESSES = {"ip -j address show": "ip-address.json"}
 VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
 NETWORKS = {"docker network ls --quiet": ("5e1b\n0c0e\n9b8a\n", 0)}
 INSPECT = "docker network inspect 5e1b 0c0e 9b8a"

@@ -12,7 +12,8 @@ from golden_files import Golden
 from recorded_machine import Recorded, found, text
 
 from labctl.context import Context
-from labctl.doctor.routes import DEFAULT_RULES, Route, conflict, hidden, routes, rules
+from labctl.doctor.routes import conflict, hidden
+from labctl.host.routes import DEFAULT_RULES, TableRoute, routes, rules
 
 NETWORK = IPv4Network("192.168.56.0/24")
 ROUTES, RULES = "ip -j -4 route show table all", "ip -j -4 rule show"
@@ -31,8 +32,8 @@ LIBVIRT = {
 }
 
 
-def _route(network: str, **fields: Any) -> Route:  # noqa: ANN401 - the fields of a route
-    return Route(IPv4Network(network), fields.pop("device", "tun0"), **fields)
+def _route(network: str, **fields: Any) -> TableRoute:  # noqa: ANN401 - the fields of a route
+    return TableRoute(IPv4Network(network), fields.pop("device", "tun0"), **fields)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def _route(network: str, **fields: Any) -> Route:  # noqa: ANN401 - the fields o
         (_route("192.168.56.0/24", table="52"), False),
     ],
 )
-def test_only_what_is_closer_than_the_labs_own_route_takes_its_packets(route: Route, *, takes: bool) -> None:
+def test_only_what_is_closer_than_the_labs_own_route_takes_its_packets(route: TableRoute, *, takes: bool) -> None:
     assert conflict(NETWORK, [route], DEFAULT_RULES) == (route if takes else None)
 
 
@@ -179,10 +180,10 @@ def test_addresses_of_a_swarm_are_its_own(context: Context) -> None:
 
 def test_an_address_in_the_labs_network_is_a_conflict_whatever_its_mask(context: Context) -> None:
     link = '[{"ifname":"eth0","flags":["UP"],"addr_info":[{"family":"inet","local":"192.168.56.20","prefixlen":16}]}]'
-    said = {ROUTES: ('[{"dst":"192.168.0.0/16","dev":"eth0","flags":[]}]', 0), "ip -j -4 address show": (link, 0)}
+    said = {ROUTES: ('[{"dst":"192.168.0.0/16","dev":"eth0","flags":[]}]', 0), "ip -j address show": (link, 0)}
 
     assert found("network", context, said=said).state == "broken"
-    assert found("network", context, said={**said, "ip -j -4 address show": ("[]", 0)}).state == "warning"
+    assert found("network", context, said={**said, "ip -j address show": ("[]", 0)}).state == "warning"
 
 
 def test_an_isolated_lab_asks_its_own_engine(context: Context) -> None:

@@ -81,7 +81,7 @@ def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context
         ({}, {"provider": "virtualbox"}, "provider-not-bootable"),
         ({"space": 1 << 30}, {}, "disk-full"),
         ({"files": {"/proc/meminfo": "MemTotal: 500000 kB\nMemAvailable: 400000 kB\n"}}, {}, "memory-too-small"),
-        ({"said": {"ip -j -4 address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
+        ({"said": {"ip -j address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),
     ],
 )
 def test_one_problem_has_its_own_id_and_says_what_to_do(

@@ -13,7 +13,7 @@ from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import AddressPool
 from labctl.plans import pool_choice
 
-ADDRESSES = {"ip -j -4 address show": "ip-address.json"}
+ADDRESSES = {"ip -j address show": "ip-address.json"}
 VIRTUALBOX = {"VBoxManage list dhcpservers": "vbox-dhcpservers.txt"}
 
 

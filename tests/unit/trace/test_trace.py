@@ -19,6 +19,8 @@ from labctl.cluster import unready
 from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
+from labctl.host.interfaces import Interface
+from labctl.host.routes import TableRoute
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.model.reports import HopReport, TraceReport
@@ -83,8 +85,8 @@ class FakeClient(Client):
     entry: Neighbour | None = None
     """What the kernel remembers of the address."""
     packet_filter: tuple[Ruleset, str] | None = None
-    kernel_routes: list[dict[str, Any]] = field(default_factory=list)
-    kernel_interfaces: list[dict[str, Any]] = field(default_factory=list)
+    kernel_routes: list[TableRoute] = field(default_factory=list)
+    kernel_interfaces: list[Interface] = field(default_factory=list)
 
     @property
     def may_ask_arp(self) -> bool:
@@ -93,10 +95,10 @@ class FakeClient(Client):
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - there is one entry
         return self.entry
 
-    def routes(self) -> list[dict[str, Any]]:
+    def routes(self) -> list[TableRoute]:
         return self.kernel_routes
 
-    def interfaces(self) -> list[dict[str, Any]]:
+    def interfaces(self) -> list[Interface]:
         return self.kernel_interfaces
 
     def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network

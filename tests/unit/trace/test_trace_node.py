@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 import pytest
@@ -14,7 +14,9 @@ from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
+from labctl.host.interfaces import Interface
 from labctl.host.process import Finished
+from labctl.host.routes import TableRoute
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.trace.node import kept_off, node, node_facts
 from labctl.trace.probes import filters
@@ -66,8 +68,8 @@ class Machine(Client):
     outcome: Knock = field(default_factory=lambda: Knock(CONNECTED))
     may_ask: bool = True
     rules: list[Json] = field(default_factory=list)
-    kernel_routes: list[Json] = field(default_factory=list)
-    kernel_interfaces: list[Json] = field(default_factory=list)
+    kernel_routes: list[TableRoute] = field(default_factory=list)
+    kernel_interfaces: list[Interface] = field(default_factory=list)
     found: str = ""
 
     @property
@@ -92,10 +94,10 @@ class Machine(Client):
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - it answers at once
         return dict.fromkeys(addresses, self.outcome)
 
-    def routes(self) -> list[Json]:
+    def routes(self) -> list[TableRoute]:
         return self.kernel_routes
 
-    def interfaces(self) -> list[Json]:
+    def interfaces(self) -> list[Interface]:
         return self.kernel_interfaces
 
     def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
@@ -507,13 +509,14 @@ OPEN = {
     ),
     "a network that cannot be asked": Case(lambda world: world.machine.macs.clear(), "arp-not-asked", (), UNKNOWN),
 }
-LABS_OWN = {"dst": OTHER, "dev": "br-demo", "prefsrc": str(GATEWAY)}
-LAST_RESORT = {"type": "unreachable", "dst": OTHER, "metric": 4294967295}
-BRIDGE = {"ifname": "br-demo", "flags": ["UP"], "addr_info": [{"local": str(GATEWAY)}]}
+LABS_OWN = TableRoute(IPv4Network(OTHER), "br-demo", source=str(GATEWAY))
+LAST_RESORT = TableRoute(IPv4Network(OTHER), "", "unreachable", metric=4294967295)
+BRIDGE = Interface("br-demo", (IPv4Interface(f"{GATEWAY}/24"),))
 WAYS = {
     "an unreachable route": Case(
         lambda world: world.machine_is(
-            way=None, kernel_routes=[LABS_OWN, LAST_RESORT, {"type": "unreachable", "dst": ADDRESS, "metric": 5}]
+            way=None,
+            kernel_routes=[LABS_OWN, LAST_RESORT, TableRoute(IPv4Network(ADDRESS), "", "unreachable", metric=5)],
         ),
         "route-in-the-way",
         (f"sudo ip route del unreachable {ADDRESS} metric 5",),
@@ -521,7 +524,7 @@ WAYS = {
     "a route by a gateway": Case(
         lambda world: world.machine_is(
             way=Route("tun0", IPv4Address("10.8.0.2"), "10.8.0.1"),
-            kernel_routes=[LABS_OWN, {"dst": "192.168.56.0/25", "gateway": "10.8.0.1", "dev": "tun0"}],
+            kernel_routes=[LABS_OWN, TableRoute(IPv4Network("192.168.56.0/25"), "tun0", gateway="10.8.0.1")],
         ),
         "route-in-the-way",
         ("sudo ip route del 192.168.56.0/25 via 10.8.0.1 dev tun0",),
@@ -529,29 +532,27 @@ WAYS = {
     "an address of this machine's own": Case(
         lambda world: world.machine_is(
             way=Route("lo", OURS, ""),
-            kernel_routes=[LABS_OWN, {"type": "local", "dst": ADDRESS, "dev": "lo", "table": "local"}],
+            kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "lo", "local", "local")],
         ),
         "route-in-the-way",
         (f"sudo ip address del {ADDRESS}/32 dev lo",),
     ),
     "an interface that is down": Case(
         lambda world: world.machine_is(
-            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[BRIDGE | {"flags": ["BROADCAST"]}]
+            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[replace(BRIDGE, is_up=False)]
         ),
         "interface-down",
         ("sudo ip link set br-demo up",),
     ),
     "an interface without its address": Case(
-        lambda world: world.machine_is(
-            way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[{"ifname": "br-demo", "flags": ["UP"]}]
-        ),
+        lambda world: world.machine_is(way=None, kernel_routes=[LAST_RESORT], kernel_interfaces=[Interface("br-demo")]),
         "interface-down",
         (f"sudo ip address add {GATEWAY}/24 dev br-demo",),
     ),
     "no network of the lab's": Case(
         lambda world: world.machine_is(
             way=Route("eth0", IPv4Address("10.0.0.2"), "10.0.0.1"),
-            kernel_routes=[{"dst": "default", "gateway": "10.0.0.1", "dev": "eth0"}],
+            kernel_routes=[TableRoute(IPv4Network("0.0.0.0/0"), "eth0", gateway="10.0.0.1")],
         ),
         "route-missing",
     ),
@@ -683,7 +684,7 @@ def test_a_user_who_may_not_see_the_packet_filter_is_told_so(world: World, monke
 
 
 def test_the_mtus_on_the_way_are_listed(world: World) -> None:
-    world.machine_is(kernel_interfaces=[{"ifname": "br-demo", "mtu": 1400}, {"ifname": "eth0", "mtu": 1500}])
+    world.machine_is(kernel_interfaces=[Interface("br-demo", mtu=1400), Interface("eth0", mtu=1500)])
     world.look()
 
     assert node_facts.mtus(world.trail) == [
