@@ -111,12 +111,12 @@ def up(
     from labctl.plans import up as plans_up
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
-    chosen = plan.select(plans_up.up(isolated=asked.isolated), first, only)
+    lab = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
+    chosen = plan.select(plans_up.up(isolated=lab.isolated), first, only)
     if dry_run:
         ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
     else:
-        runner.run(context.obj, asked, chosen, ui.watching(context.obj))
+        runner.run(context.obj, lab, chosen, ui.watching(context.obj))
 
 
 @app.command()
@@ -135,10 +135,10 @@ def halt(
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    made = labs.saved(context.obj)
-    chosen = [labs.node(made, name) for name in nodes or ()]
+    lab = labs.saved(context.obj)
+    chosen = [labs.node(lab, name) for name in nodes or ()]
     plan = plans_up.halt_some(chosen, hard_stop=force) if chosen else plans_up.halt(hard_stop=force)
-    runner.run(context.obj, made, plan, ui.watching(context.obj))
+    runner.run(context.obj, lab, plan, ui.watching(context.obj))
 
 
 @app.command()
@@ -147,8 +147,8 @@ def resume(context: typer.Context) -> None:
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    made = labs.saved(context.obj)
-    runner.run(context.obj, made, plans_up.up(isolated=made.isolated), ui.watching(context.obj))
+    lab = labs.saved(context.obj)
+    runner.run(context.obj, lab, plans_up.up(isolated=lab.isolated), ui.watching(context.obj))
 
 
 @app.command()
@@ -164,10 +164,10 @@ def destroy(
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    made = labs.removable(context.obj)
+    lab = labs.removable(context.obj)
     if not yes:
-        _confirm(f"Destroy the lab {made.lab.name}?")
-    runner.run(context.obj, made, plans_up.destroy(purge=purge), ui.watching(context.obj))
+        _confirm(f"Destroy the lab {lab.lab.name}?")
+    runner.run(context.obj, lab, plans_up.destroy(purge=purge), ui.watching(context.obj))
 
 
 @app.command()
@@ -239,9 +239,9 @@ def doctor(
     from labctl.commands import labs
     from labctl.doctor import Machine, examine, repair, report
 
-    asked = labs.requested(context.obj, config.Overrides())
-    found = (repair if fix else examine)(asked, Machine())
-    answer = report(asked, found)
+    lab = labs.requested(context.obj, config.Overrides())
+    found = (repair if fix else examine)(lab, Machine())
+    answer = report(lab, found)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
 

@@ -47,8 +47,8 @@ def add(
     """
     from labctl.commands import app_change
 
-    asked = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
-    given = {key: value for key, value in asked.items() if value is not None}
+    options = {"name": name, "image": image, "hostname": host, "port": port, "replicas": replicas, "path": path}
+    given = {key: value for key, value in options.items() if value is not None}
     _carry_out(context.obj, app_change.add(context.obj, given, ui.seen))
 
 

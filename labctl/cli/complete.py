@@ -53,8 +53,8 @@ def _lab(context: typer.Context) -> Lab:
     options = context.find_root().params
     name, file = options["name"], options["config"]
     lab = config.load(None if name else config.find(file and Path(file)), config.Overrides(name=name))
-    made = saved_lab.read(paths.state(lab.name))
-    return made.lab if made else lab
+    saved = saved_lab.read(paths.state(lab.name))
+    return saved.lab if saved else lab
 
 
 @_proposed

@@ -46,8 +46,8 @@ def run(
     from labctl.demo import library, play, player
     from labctl.host import http_probe
 
-    script, made = library.find(name), labs.entered(context.obj)
-    doors = player.DemoIO(labs.environment(made), ask=partial(http_probe.get_within, made.lab.pool))
-    ended = play.play(script, made, doors, partial(ui.stage, context.obj.output, context.obj.verbosity), record)
+    script, lab = library.find(name), labs.entered(context.obj)
+    doors = player.DemoIO(labs.environment(lab), ask=partial(http_probe.get_within, lab.lab.pool))
+    ended = play.play(script, lab, doors, partial(ui.stage, context.obj.output, context.obj.verbosity), record)
     ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
     raise typer.Exit(ended.exit_code)

@@ -23,9 +23,9 @@ def sync(context: typer.Context) -> None:
     from labctl.commands import labs
     from labctl.plans import hosts_steps
 
-    made = labs.entered(context.obj)
-    hosts_steps.with_rights(made, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
-    ui.document(_lines(made), context.obj.output, sys.stdout, ui.lines)
+    lab = labs.entered(context.obj)
+    hosts_steps.with_rights(lab, hosts_steps.write_hosts, may_ask=context.obj.output == "text")
+    ui.document(_lines(lab), context.obj.output, sys.stdout, ui.lines)
 
 
 @app.command("remove")
@@ -34,9 +34,9 @@ def remove(context: typer.Context) -> None:
     from labctl.commands import labs
     from labctl.plans import hosts_steps, teardown
 
-    made = labs.entered(context.obj)
-    hosts_steps.with_rights(made, teardown.remove_hosts, may_ask=context.obj.output == "text")
-    ui.document(_lines(made), context.obj.output, sys.stdout, ui.lines)
+    lab = labs.entered(context.obj)
+    hosts_steps.with_rights(lab, teardown.remove_hosts, may_ask=context.obj.output == "text")
+    ui.document(_lines(lab), context.obj.output, sys.stdout, ui.lines)
 
 
 @app.command("show")
@@ -44,8 +44,8 @@ def show(context: typer.Context) -> None:
     """Show the lab's lines in the hosts file."""
     from labctl.commands import labs
 
-    made = labs.entered(context.obj)
-    ui.document(_lines(made), context.obj.output, sys.stdout, ui.lines)
+    lab = labs.entered(context.obj)
+    ui.document(_lines(lab), context.obj.output, sys.stdout, ui.lines)
 
 
 def _lines(lab: Context) -> HostsReport:

@@ -47,8 +47,8 @@ def ssh(
     """Log in to a node, or run a command on it."""
     from labctl.commands import labs
 
-    made = labs.saved(context.obj)
-    labs.replace_process(made, made.provider.command(labs.node(made, node), command or []), {})
+    lab = labs.saved(context.obj)
+    labs.replace_process(lab, lab.provider.command(labs.node(lab, node), command or []), {})
 
 
 @app.command("exec", context_settings=PASS_THROUGH)
@@ -62,8 +62,8 @@ def execute(
     """
     from labctl.commands import labs
 
-    made = labs.saved(context.obj)
-    labs.replace_process(made, command, labs.environment(made))
+    lab = labs.saved(context.obj)
+    labs.replace_process(lab, command, labs.environment(lab))
 
 
 @app.command("logs")
@@ -84,10 +84,10 @@ def show_logs(
     """
     from labctl.commands import labs, logs
 
-    made = labs.known_and_entered(context.obj)
-    nodes = (labs.node(made, node),) if node else made.lab.nodes
+    lab = labs.known_and_entered(context.obj)
+    nodes = (labs.node(lab, node),) if node else lab.lab.nodes
     if export:
-        ui.document(logs.export(made, export, nodes), context.obj.output, sys.stdout, ui.exported)
+        ui.document(logs.export(lab, export, nodes), context.obj.output, sys.stdout, ui.exported)
     else:
-        lines = logs.of_node(made, nodes[0]) if node else logs.of_lab(made)
+        lines = logs.of_node(lab, nodes[0]) if node else logs.of_lab(lab)
         ui.document(lines, context.obj.output, sys.stdout, ui.lines)

@@ -55,9 +55,9 @@ def render(
     from labctl.plans import lab_files
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    asked = labs.requested(context.obj, overrides, bundle=bundle)
-    folder = (out or asked.folder).absolute()
-    lab_files.write_lab(asked, folder, is_users=out is not None)
+    lab = labs.requested(context.obj, overrides, bundle=bundle)
+    folder = (out or lab.folder).absolute()
+    lab_files.write_lab(lab, folder, is_users=out is not None)
     ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
 
 
