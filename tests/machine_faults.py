@@ -527,6 +527,12 @@ def _a_lab(machine: Machine) -> None:
 
 def _forbid(machine: Machine, folder: Path) -> None:
     """Nobody here may look into this folder, or at this file; root may, and so the calls themselves refuse."""
+    access = os.access
+
+    def may(path: str | Path, mode: int, **options: bool) -> bool:
+        return not Path(path).is_relative_to(folder) and access(path, mode, **options)
+
+    machine.monkeypatch.setattr(os, "access", may)
     _refuse(machine, errno.EACCES, lambda path, _mode: Path(path).is_relative_to(folder))
 
 

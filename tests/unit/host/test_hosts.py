@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.host import hosts_file
+from labctl.host import hosts_file, sudo
 from labctl.host.hosts_file import block, with_block, without_block
 from labctl.model.errors import HostsError, NotReadyError
 
@@ -282,6 +282,7 @@ def test_a_disk_that_fills_up_in_the_middle_of_writing_in_place_leaves_the_old_c
 
 def test_a_file_that_nobody_may_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = _hosts(tmp_path)
+    monkeypatch.setattr(sudo, "is_root", lambda: True)
     _refuse_rename(monkeypatch, path, errno.EPERM)
     monkeypatch.setattr(os, "pwrite", _failing(errno.EPERM))
 
