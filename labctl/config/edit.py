@@ -67,23 +67,26 @@ class Source:
         return lab
 
     def with_app(self, app: App) -> Source:
-        """The same with this app behind the others. Raises UsageError `config-not-editable`."""
+        """Return this file with the app behind the others. Raises UsageError `config-not-editable`."""
         apps = [*self.apps, app]
-        added = [app] if splice.KEY in self.values else apps
-        return self._edited(apps, lambda: splice.with_apps(self.text, added))
+        if splice.KEY not in self.values:
+            return self._edited(apps, lambda text: splice.with_list(text, apps))
+        return self._edited(apps, lambda text: splice.with_app(text, app))
 
     def without_app(self, name: str) -> Source:
-        """The same without the app of this name, which it has. Raises UsageError `config-not-editable`."""
+        """Return this file without the app of this name, which it has. Raises UsageError `config-not-editable`."""
         index = [app["name"] for app in self.apps].index(name)
         apps = [*self.apps[:index], *self.apps[index + 1 :]]
         if splice.KEY not in self.values:
-            return self._edited(apps, lambda: splice.with_apps(self.text, apps))
-        return self._edited(apps, lambda: splice.without_app(self.text, index))
+            return self._edited(apps, lambda text: splice.with_list(text, apps))
+        return self._edited(apps, lambda text: splice.without_app(text, index))
 
-    def _edited(self, apps: Sequence[App], edit: Callable[[], str]) -> Source:
+    def _edited(self, apps: Sequence[App], edit: Callable[[str], str]) -> Source:
+        """Return this file after an edit of its text, which must then say the same with these apps."""
         values = {**self.values, splice.KEY: apps}
+        line_end = "\r\n" if 0 < self.text.count("\n") == self.text.count("\r\n") else "\n"
         try:
-            text = edit()
+            text = edit(self.text.replace(line_end, "\n")).replace("\n", line_end)
             is_right = parsed(self.path, text)[0] == values
         except (splice.UnclearError, yaml.YAMLError, UsageError):
             is_right = False
@@ -107,7 +110,7 @@ def opened(path: Path) -> Source:
 def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
     """A file that is not there yet, with these values and apps."""
     text = yaml.safe_dump(dict(values), sort_keys=False) if values else ""
-    return Source(path, splice.with_apps(text, apps), {**values, splice.KEY: list(apps)})
+    return Source(path, splice.with_list(text, apps), {**values, splice.KEY: list(apps)})
 
 
 def write(source: Source) -> None:

@@ -1,6 +1,7 @@
-"""The text of a `labctl.yaml` with one app more, or one less: every other character of it stays where it is.
+"""Add an app to the text of a `labctl.yaml`, or remove one. Every other character stays where it is.
 
-A YAML writer would put all of the file into its own form. Here PyYAML says where things are, and the text is cut there.
+PyYAML tells where things are in the text, and the text is cut there. A YAML writer would lay out the whole file anew.
+The lines of the text end with line feeds. The caller reads the result again, because unusual YAML may come out wrong.
 """
 
 from __future__ import annotations
@@ -8,220 +9,174 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import yaml
 
 KEY = "apps"
 STEP = "  "
-"""How far the items of a list that is new are indented."""
+"""How far the items of a new list are indented."""
 
 Item = Mapping[str, Any]
 
-_BREAK = r"\r?\n"
-_DASH = re.compile(r"^( *)-(?=\s)", re.MULTILINE)
-_LINE_END = re.compile(rf"{_BREAK}|\Z")
-_COLON = re.compile(r"\s*:")
-_BREAK_BEFORE = re.compile(rf"{_BREAK}\Z")
-_BLANK_LINE_BEFORE = re.compile(rf"{_BREAK}[ \t]*{_BREAK}\Z")
-_BLANK_LINE_AFTER = re.compile(rf"{_BREAK}[ \t]*(?={_BREAK})")
-_OWN_LINE = re.compile(r"\n([ \t]*)\Z")
+_DASH = re.compile(r"( *)-(?=\s|\Z)")
+_NO_CONTENT = re.compile(r"\s*(?:#|\Z)")
+_OWN_LINE = re.compile(r"\n[ \t]*\Z")
 
 
 class UnclearError(ValueError):
-    """Nobody can say where in the text an app begins."""
+    """The text is written in a way that this module cannot change."""
 
 
 class _Place(NamedTuple):
-    """Where an item of a list in block style is: from its dash to the end of its last line."""
+    """The lines of an item of a list in block style: the first, the one behind the last, and their indentation."""
 
-    start: int
+    first: int
     end: int
     indent: str
 
 
-def with_apps(text: str, items: Sequence[Item]) -> str:
-    """The text with these items behind the apps that it has; the key `apps` is made where there is none.
-
-    Raises UnclearError.
-    """
+def with_list(text: str, items: Sequence[Item]) -> str:
+    """Return the text, which has no key `apps`, with these. Raises UnclearError."""
     root = _root(text)
-    if root is None:
-        return _with_last_line(text, _new_key(text, items, indent=""))
-    pair = _pair(root)
-    if pair is None:
-        return _with_key(text, root, items)
-    key, apps = pair
-    if not apps.value and not root.flow_style:
-        return _filled(text, key, apps, items)
-    if apps.flow_style:
-        shown = ", ".join(_flow(item, is_json=root.flow_style) for item in items)
-        return _with_last(text, apps, apps.value, shown)
-    return _with_block_items(text, apps, items)
+    if root and root.flow_style:
+        return _with_last(text, root, f"{json.dumps(KEY)}: {json.dumps(items)}")
+    indent = " " * root.start_mark.column if root else ""
+    line = _end(text, _stop(text, root), indent) if root else _line(text, len(text)) + (text[-1:] not in {"", "\n"})
+    block = [f"{indent}{KEY}:", *(line for item in items for line in _item(item, indent + STEP))]
+    return _with_lines(text, line, block if items else [f"{indent}{KEY}: []"])
+
+
+def with_app(text: str, item: Item) -> str:
+    """Return the text with this item behind its apps, written as the last one is. Raises UnclearError."""
+    root, (key, apps) = _root(text), _pair(text)
+    is_json = bool(root and root.flow_style)
+    if apps.flow_style and (apps.value or is_json):
+        return _with_last(text, apps, json.dumps(item) if is_json else _flow(item))
+    if not apps.value:
+        colon = _after_colon(text, key)
+        emptied = text[:colon] + text[apps.end_mark.index :]
+        return _with_lines(emptied, _line(text, colon) + 1, _item(item, " " * key.start_mark.column + STEP))
+    last, place = apps.value[-1], _place(text, apps, len(apps.value) - 1)
+    is_beside_dash = _line(text, last.start_mark.index) == place.first
+    gap = last.start_mark.column - len(place.indent) - 1 if is_beside_dash else 1
+    are_apart = len(apps.value) > 1 and _is_blank(text, place.first - 1)
+    block = _item(item, place.indent, " " * gap, flow=bool(last.flow_style))
+    return _with_lines(text, place.end, ["", *block] if are_apart else block)
 
 
 def without_app(text: str, index: int) -> str:
-    """The text without that one of its apps. Comments that stand above it stay; those within it go.
-
-    Raises UnclearError.
-    """
-    root = _root(text)
-    pair = _pair(root) if root else None
-    if pair is None:
-        raise UnclearError
-    key, apps = pair
+    """Return the text without that one of its apps. Comments above it stay; those within it go. Raises UnclearError."""
+    key, apps = _pair(text)
     if apps.flow_style:
-        return _without_flow_item(text, apps, index)
-    place, is_only = _place(text, apps.value[index]), len(apps.value) == 1
-    above = (index and _BLANK_LINE_BEFORE.search(text, 0, place.start)) or _BREAK_BEFORE.search(text, 0, place.start)
-    below = None if index or is_only else _BLANK_LINE_AFTER.match(text, place.end)
-    start, end = above.start() if above else 0, below.end() if below else place.end
-    if is_only:
+        return _without_flow_item(text, apps.value, index)
+    first, end, _ = _place(text, apps, index)
+    if len(apps.value) == 1:
         colon = _after_colon(text, key)
-        return f"{text[:colon]} []{text[colon:start]}{text[end:]}"
-    return text[:start] + text[end:]
+        text = f"{text[:colon]} []{text[colon:]}"
+    elif index and _is_blank(text, first - 1):
+        first -= 1
+    elif not index and _is_blank(text, end):
+        end += 1
+    lines = text.split("\n")
+    return "\n".join(lines[:first] + lines[end:])
 
 
 def _root(text: str) -> yaml.MappingNode | None:
-    """What the text holds, which is keys and values; None if it holds nothing."""
+    """Return the mapping that the text holds; None if it holds nothing."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise UnclearError
     return root
 
 
-def _pair(root: yaml.MappingNode) -> tuple[yaml.Node, yaml.SequenceNode] | None:
-    """The key `apps` and its list; None if there is no such key."""
-    for key, value in root.value:
-        if key.value == KEY:
-            if not isinstance(value, yaml.SequenceNode):
-                raise UnclearError
+def _pair(text: str) -> tuple[yaml.Node, yaml.SequenceNode]:
+    """Return the key `apps` and its list."""
+    root = _root(text)
+    for key, value in root.value if root else ():
+        if key.value == KEY and isinstance(value, yaml.SequenceNode):
             return key, value
-    return None
+    raise UnclearError
 
 
-def _with_key(text: str, root: yaml.MappingNode, items: Sequence[Item]) -> str:
-    if root.flow_style:
-        shown = f"{json.dumps(KEY)}: [{', '.join(_flow(item, is_json=True) for item in items)}]"
-        return _with_last(text, root, [key for key, _ in root.value], shown)
-    indent = " " * root.start_mark.column
-    end = _end(text, root, indent)
-    return text[:end] + _newline(text) + _new_key(text, items, indent) + text[end:]
+def _with_last(text: str, parent: yaml.CollectionNode, shown: str) -> str:
+    """Return the text with this as the last child of a collection in flow style, on a line of its own if they all are."""
+    if not parent.value:
+        return text[: parent.start_mark.index + 1] + shown + text[parent.end_mark.index - 1 :]
+    last = parent.value[-1]
+    first, last = last if isinstance(last, tuple) else (last, last)
+    own_line, end = _OWN_LINE.search(text, 0, first.start_mark.index), last.end_mark.index
+    return f"{text[:end]},{own_line[0] if own_line else ' '}{shown}{text[end:]}"
 
 
-def _filled(text: str, key: yaml.Node, apps: yaml.Node, items: Sequence[Item]) -> str:
-    """The list, which is `[]`, in block style."""
-    colon, end = _after_colon(text, key), apps.end_mark.index
-    line_end = _line_end(text, end)
-    lines = _items(text, items, " " * key.start_mark.column + STEP)
-    return text[:colon] + text[end:line_end] + _newline(text) + lines + text[line_end:]
-
-
-def _with_block_items(text: str, apps: yaml.SequenceNode, items: Sequence[Item]) -> str:
-    last = apps.value[-1]
-    place = _place(text, last)
-    are_apart = len(apps.value) > 1 and _BLANK_LINE_BEFORE.search(text, 0, place.start)
-    between = _newline(text) * (2 if are_apart else 1)
-    is_beside_dash = "\n" not in text[place.start : last.start_mark.index]
-    gap = last.start_mark.column - len(place.indent) - 1 if is_beside_dash and not last.flow_style else 1
-    added = [_item(text, item, place.indent, gap, flow=last.flow_style) for item in items]
-    return text[: place.end] + "".join(between + each for each in added) + text[place.end :]
-
-
-def _with_last(text: str, parent: yaml.CollectionNode, children: Sequence[yaml.Node], shown: str) -> str:
-    """The collection, in flow style, with this behind what it has; on a line of its own if the last one has one."""
-    if not children:
-        end = parent.end_mark.index - 1
-        return text[: parent.start_mark.index + 1] + shown + text[end:]
-    own_line = _OWN_LINE.search(text, 0, children[-1].start_mark.index)
-    between = _newline(text) + own_line[1] if own_line else " "
-    end = _parts(parent)[-1].end_mark.index
-    return f"{text[:end]},{between}{shown}{text[end:]}"
-
-
-def _without_flow_item(text: str, apps: yaml.SequenceNode, index: int) -> str:
-    item, items = apps.value[index], apps.value
-    start, end = item.start_mark.index, item.end_mark.index
+def _without_flow_item(text: str, items: Sequence[yaml.Node], index: int) -> str:
+    start, end = items[index].start_mark.index, items[index].end_mark.index
     if index + 1 < len(items):
         return text[:start] + text[items[index + 1].start_mark.index :]
     before = items[index - 1].end_mark.index if index else start
     if "#" in text[before:start]:
-        before = len(text[:start].rstrip())  # a comment on another item; the comma that is left is YAML's
+        before = len(text[:start].rstrip())  # another item's comment stays, and so does the comma, which YAML allows
     return text[:before] + text[end:]
 
 
-def _place(text: str, item: yaml.Node) -> _Place:
-    dashes = list(_DASH.finditer(text, 0, item.start_mark.index))
-    if not dashes:
-        raise UnclearError
-    indent = dashes[-1][1]
-    return _Place(dashes[-1].start(), _end(text, item, indent), indent)
+def _place(text: str, apps: yaml.SequenceNode, index: int) -> _Place:
+    """Return where an item of a list in block style is, with the comments below it that are indented deeper."""
+    first, indent = _dash(text, apps.value[index])
+    is_last = index + 1 == len(apps.value)
+    stop = _stop(text, apps) if is_last else _dash(text, apps.value[index + 1])[0]
+    return _Place(first, _end(text, stop, indent), indent)
 
 
-def _end(text: str, node: yaml.Node, indent: str) -> int:
-    """The end of the node's last line, or of the comments right below it that are indented deeper than it is."""
-    content = len(text[: max(_ends(node))].rstrip())
-    deeper = re.compile(rf"(?:{_BREAK}{indent} +#[^\r\n]*)*")
-    end = _line_end(text, content)
-    comments = deeper.match(text, end)
-    return comments.end() if comments else end
+def _dash(text: str, item: yaml.Node) -> tuple[int, str]:
+    """Return the line of the dash before an item, and its indentation."""
+    lines = text.split("\n")
+    for number in range(_line(text, item.start_mark.index), -1, -1):
+        if dash := _DASH.match(lines[number]):
+            return number, dash[1]
+    raise UnclearError
 
 
-def _ends(node: yaml.Node) -> Iterator[int]:
-    """Where the parts of a node end; its own end, in block style, is where the next thing begins."""
-    if isinstance(node, yaml.CollectionNode) and not node.flow_style:
-        for part in _parts(node):
-            yield from _ends(part)
-    else:
-        yield node.end_mark.index
+def _stop(text: str, node: yaml.CollectionNode) -> int:
+    """Return the line where the next thing behind a node in block style begins."""
+    end = node.end_mark.index
+    return _line(text, end) + (end == len(text))
 
 
-def _parts(node: yaml.CollectionNode) -> list[yaml.Node]:
-    """The items of a list; of a mapping, keys and values."""
-    return [part for pair in node.value for part in pair] if isinstance(node, yaml.MappingNode) else node.value
+def _end(text: str, stop: int, indent: str) -> int:
+    """Return the line behind the last content before `stop`, and behind the deeper comments right below that."""
+    lines = text.split("\n")
+    while _NO_CONTENT.match(lines[stop - 1]):
+        stop -= 1
+    while stop < len(lines) and re.match(rf"{indent} +#", lines[stop]):
+        stop += 1
+    return stop
+
+
+def _line(text: str, index: int) -> int:
+    return text.count("\n", 0, index)
 
 
 def _after_colon(text: str, key: yaml.Node) -> int:
-    found = _COLON.match(text, key.end_mark.index)
-    return found.end() if found else key.end_mark.index
+    return text.index(":", key.end_mark.index) + 1
 
 
-def _line_end(text: str, index: int) -> int:
-    found = _LINE_END.search(text, index)
-    return found.start() if found else len(text)
+def _with_lines(text: str, number: int, added: Sequence[str]) -> str:
+    """Return the text with these lines before the line of that number."""
+    lines = text.split("\n")
+    return "\n".join([*lines[:number], *added, *lines[number:]])
 
 
-def _newline(text: str) -> str:
-    """The line end that the text has first."""
-    found = re.search(_BREAK, text)
-    return found[0] if found else "\n"
+def _is_blank(text: str, number: int) -> bool:
+    return not text.split("\n")[number].strip()
 
 
-def _with_last_line(text: str, line: str) -> str:
-    """The text with this at its end, with a line end behind it unless the text had none."""
-    newline = _newline(text)
-    return text + line + newline if not text or text.endswith("\n") else text + newline + line
-
-
-def _new_key(text: str, items: Sequence[Item], indent: str) -> str:
-    if not items:
-        return f"{indent}{KEY}: []"
-    return f"{indent}{KEY}:{_newline(text)}{_items(text, items, indent + STEP)}"
-
-
-def _items(text: str, items: Sequence[Item], indent: str) -> str:
-    return _newline(text).join(_item(text, item, indent, gap=1, flow=False) for item in items)
-
-
-def _item(text: str, item: Item, indent: str, gap: int, *, flow: bool) -> str:
-    shown = _flow(item, is_json=False) if flow else yaml.safe_dump(dict(item), sort_keys=False, width=math.inf).strip()
+def _item(item: Item, indent: str, gap: str = " ", *, flow: bool = False) -> list[str]:
+    """Return the lines of an item of a list in block style."""
+    shown = _flow(item) if flow else yaml.safe_dump(dict(item), sort_keys=False, width=math.inf)
     first, *others = shown.splitlines()
-    below = [f"{indent} {' ' * gap}{line}" for line in others]
-    return _newline(text).join([f"{indent}-{' ' * gap}{first}", *below])
+    return [f"{indent}-{gap}{first}", *(f"{indent} {gap}{line}" for line in others)]
 
 
-def _flow(item: Item, *, is_json: bool) -> str:
-    if is_json:
-        return json.dumps(item)
+def _flow(item: Item) -> str:
     return str(yaml.safe_dump(dict(item), sort_keys=False, width=math.inf, default_flow_style=True)).strip()

@@ -354,6 +354,15 @@ def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str, line_
     assert _opened(tmp_path, before).without_app("shop").text == after
 
 
+def test_line_ends_that_are_mixed_stay_mixed(tmp_path: Path) -> None:
+    before = "workers: 2\r\napps:\n  - name: my-app\r\ncpus: 2\n"
+
+    added = _opened(tmp_path, before).with_app(SHOP)
+
+    assert added.text == before.replace("cpus", "  - name: shop\n    port: 8080\ncpus")
+    assert added.without_app("shop").text == before
+
+
 @pytest.mark.parametrize(
     "app",
     [
