@@ -12,6 +12,7 @@ import pytest
 import yaml
 from fake_trace import hop as told
 from fakes import FakeProvider, Watched, lab
+from golden_files import Golden
 
 from labctl import config, ui
 from labctl.commands import app_change
@@ -140,12 +141,13 @@ def test_without_a_file_the_apps_are_those_of_the_lab_that_was_made_or_the_defau
     assert [app["url"] for app in app_change.listed(SESSION)] == ["http://shop.test"]
 
 
-def test_what_is_left_out_is_not_written(file: Path) -> None:
+def test_what_is_left_out_is_not_written(file: Path, golden: Golden) -> None:
     change = add(SESSION, {"name": "blog", "replicas": 3})
 
     told = change.write()
 
-    assert told == {"file": "labctl.yaml", "app": "blog", "lab": "not up; `labctl up` deploys it"}
+    assert (told["file"], told["app"]) == ("labctl.yaml", "blog")
+    golden(told["lab"])
     assert file.read_text() == f"{FILE}  - name: blog\n    replicas: 3\n"
 
 
@@ -198,16 +200,12 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: 
     assert file.read_text() == f"{FILE}  - name: blog\n"
 
 
-def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path) -> None:
+def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path, golden: Golden) -> None:
     error = _problem(partial(add, SESSION, {"name": "shop", "port": 81}))
 
     assert error.id == "app-exists"
-    assert error.message.splitlines()[1:] == [
-        "  image: currently shop:1, requested nginx",
-        "  hostname: currently shop.test, requested shop.local",
-        "  port: currently 80, requested 81",
-    ]
-    assert "`labctl app remove shop`" in error.hint
+    assert [line.split(":")[0].strip() for line in error.message.splitlines()[1:]] == ["image", "hostname", "port"]
+    golden({"message": error.message, "hint": error.hint})
     assert file.read_text() == FILE
 
 
@@ -245,29 +243,29 @@ def test_a_file_that_is_named_must_be_there(home: Path) -> None:
     assert _problem(partial(add, missing, SHOP)).id == "config-not-found"
 
 
-def test_an_app_goes_and_comments_stay(file: Path) -> None:
+def test_an_app_goes_and_comments_stay(file: Path, golden: Golden) -> None:
     told = app_change.remove(SESSION, "shop").write()
 
-    assert told["lab"] == "not up; `labctl up` leaves it out"
+    golden(told["lab"])
     assert file.read_text() == "# Our lab.\nworkers: 1  # enough\napps:\n  - name: my-app  # mine\n  # the shop\n"
 
 
-def test_an_app_that_there_is_not_cannot_go(file: Path) -> None:
+def test_an_app_that_there_is_not_cannot_go(file: Path, golden: Golden) -> None:
     error = _problem(partial(app_change.remove, SESSION, "blog"))
 
-    assert (error.id, error.message) == ("app-unknown", "the lab demo has no app blog")
-    assert error.hint == "It has my-app, shop."
+    assert error.id == "app-unknown"
+    golden({"message": error.message, "hint": error.hint})
     assert file.read_text() == FILE
 
 
-def test_a_lab_may_be_left_without_apps(home: Path) -> None:
+def test_a_lab_may_be_left_without_apps(home: Path, golden: Golden) -> None:
     change = app_change.remove(SESSION, "my-app")
     change.write()
 
     assert (home / "labctl.yaml").read_text() == "apps: []\n"
     assert app_change.listed(SESSION) == []
     assert "verify" not in _names(change)
-    assert _problem(partial(app_change.remove, SESSION, "my-app")).hint == "It has none at all."
+    golden(_problem(partial(app_change.remove, SESSION, "my-app")).hint)
 
 
 # The lab
@@ -283,7 +281,7 @@ def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows(
     assert change.context.lab == replace(made, apps=(*lab(apps=[{"name": "my-app"}, SHOP, {"name": "blog"}]).apps,))
     assert _names(change) == ["config", "render", "apps", "hosts", "verify", "trace"]
     assert set(change.plan[1:-1]) <= set(up.up(isolated=False))
-    assert change.plan[-1].does == "follows a request for blog.local"
+    assert "blog.local" in change.plan[-1].does
 
 
 @pytest.mark.usefixtures("file", "runs")
@@ -385,15 +383,13 @@ def test_an_isolated_lab_is_up_if_its_nodes_run_in_its_network(
 
 
 @pytest.mark.parametrize(
-    ("evidence", "text"),
-    [
-        ({}, "6 hops to pod shop-abc on demo-worker-1"),
-        ({"response": {**EVIDENCE["response"], "answered_by": None}}, "6 hops to one of 1 pods"),
-    ],
+    "evidence",
+    [{}, {"response": {**EVIDENCE["response"], "answered_by": None}}],
+    ids=["the pod is known", "a pod of the app"],
 )
 @pytest.mark.usefixtures("file", "runs")
 def test_the_last_step_says_each_hop_and_where_the_request_ended(
-    monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any], text: str
+    monkeypatch: pytest.MonkeyPatch, watched: Watched, evidence: dict[str, Any], golden: Golden
 ) -> None:
     _made()
     asked: list[str | None] = []
@@ -409,9 +405,9 @@ def test_the_last_step_says_each_hop_and_where_the_request_ended(
     outcome = change.plan[-1].run(change.context, watched.report)
 
     assert asked == ["shop.test"]
-    assert (outcome.changed, outcome.text) == (False, text)
+    assert not outcome.changed
     assert [line.split(":")[0] for line in watched.texts] == list(EVIDENCE)
-    assert watched.texts[0] == "name: resolves to 192.168.56.100 (0.4 ms); /etc/hosts, line 3"
+    golden({"ends": outcome.text, "first": watched.texts[0]})
 
 
 @pytest.mark.parametrize("cause", sorted(MISSING_NAME))
@@ -426,7 +422,7 @@ def test_a_name_that_is_left_to_the_user_is_no_failure(
     change = add(SESSION, SHOP)
     assert change.context
 
-    assert change.plan[-1].run(change.context, watched.report).text == "6 hops to pod shop-abc on demo-worker-1"
+    assert change.plan[-1].run(change.context, watched.report).text
     assert all(text.partition(": ")[2] for text in watched.texts)
 
 
@@ -443,7 +439,7 @@ def test_a_request_that_does_not_arrive_is_a_failure_with_its_cause_and_its_fix(
     with pytest.raises(BrokenError) as caught:
         change.plan[-1].run(change.context, watched.report)
 
-    assert (caught.value.id, caught.value.message) == ("no-pod-ready", "shop.test, pod: no pod is ready")
+    assert (caught.value.id, "shop.test" in caught.value.message) == ("no-pod-ready", True)
     assert caught.value.hint == "Wait."
     assert len(caught.value.details) == (2 if evidence else 0)
     assert [line.split(":")[0] for line in watched.texts] == ["name", "address", "node", "rule"]

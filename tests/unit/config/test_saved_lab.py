@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import pytest
 from fakes import bundle, lab
+from golden_files import Golden
 
 from labctl.bundle.format import write as describe
 from labctl.config.saved_lab import SavedLab, read, refuse_differences, values, write
@@ -133,31 +134,28 @@ def test_a_lab_without_a_bundle_has_no_kubernetes_yet_and_one_whose_bundle_is_go
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"network": "192.168.60.0/24"}, "network: currently 192.168.56.0/24, requested 192.168.60.0/24"),
-        ({"cpus": 4}, "cpus: currently 2, requested 4"),
-        ({"memory": 4096}, "memory: currently 2048, requested 4096"),
-        ({"hosts_file": "/srv/hosts"}, "hosts_file: currently /etc/hosts, requested /srv/hosts"),
-        ({"workers": 0}, "workers: currently 1, requested 0"),
+        ({"network": "192.168.60.0/24"}, ["network", "192.168.56.0/24", "192.168.60.0/24"]),
+        ({"cpus": 4}, ["cpus", "2", "4"]),
+        ({"memory": 4096}, ["memory", "2048", "4096"]),
+        ({"hosts_file": "/srv/hosts"}, ["hosts_file", "/etc/hosts", "/srv/hosts"]),
+        ({"workers": 0}, ["workers", "1", "0"]),
     ],
 )
-def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: dict[str, Any], told: str) -> None:
-    with pytest.raises(UsageError, match="the lab demo is already up") as raised:
+def test_a_change_that_needs_another_lab_is_refused_with_what_differs(values: dict[str, Any], told: list[str]) -> None:
+    with pytest.raises(UsageError) as raised:
         refuse_differences(SavedLab(lab(), isolated=False), SavedLab(lab(**values), isolated=False))
 
     assert raised.value.id == "lab-differs"
-    assert raised.value.message.splitlines()[1:] == [f"  {told}"]
+    [difference] = raised.value.message.splitlines()[1:]
+    assert [value for value in told if value not in difference] == []
     assert "labctl --name demo destroy" in raised.value.hint
 
 
-def test_every_difference_is_told_at_once() -> None:
+def test_every_difference_is_told_at_once(golden: Golden) -> None:
     with pytest.raises(UsageError) as raised:
         refuse_differences(SavedLab(lab(), isolated=True), SavedLab(lab(cpus=4, memory=4096), isolated=False))
 
-    assert raised.value.message.splitlines()[1:] == [
-        "  cpus: currently 2, requested 4",
-        "  memory: currently 2048, requested 4096",
-        "  isolation: currently isolated",
-    ]
+    golden(raised.value.message)
 
 
 WRONG: dict[str, tuple[object, ...]] = {
@@ -193,7 +191,7 @@ WRONG: dict[str, tuple[object, ...]] = {
 def test_a_damaged_record_is_an_error_that_names_the_file(tmp_path: Path, content: str) -> None:
     (tmp_path / lab_folder.RECORD).write_text(content, encoding="latin-1")
 
-    with pytest.raises(MissingError, match=r"lab\.json does not describe a lab") as caught:
+    with pytest.raises(MissingError, match=r"lab\.json") as caught:
         read(tmp_path)
 
     assert caught.value.id == "record-damaged"
@@ -273,7 +271,7 @@ def test_a_key_more_or_less_is_no_damage_and_neither_is_a_value_that_is_refused_
 def test_a_lab_of_a_newer_labctl_is_refused_with_both_schemas(tmp_path: Path) -> None:
     (tmp_path / lab_folder.RECORD).write_text('{"schema": 2, "lab": "in a form of its own"}')
 
-    with pytest.raises(MissingError, match=r"lab\.json has schema 2, .* reads 1") as raised:
+    with pytest.raises(MissingError, match=r"lab\.json .*2.* 1") as raised:
         read(tmp_path)
 
     assert (raised.value.id, raised.value.exit_code) == ("record-newer", ExitCode.MISSING)
