@@ -45,7 +45,7 @@ class FakeFollow:
         ok = all(each["state"] == "ok" for each in hops.values())
         if hops["name"]["cause"] not in {None, *past}:
             hops = {name: hops[name] if name == "name" else hop(name, state="not reached") for name in hops}
-        return {"hostname": hostname, "ok": ok, "hops": list(hops.values())}
+        return {"version": 1, "hostname": hostname, "ok": ok, "hops": list(hops.values())}
 
 
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:

@@ -6,27 +6,38 @@ import inspect
 import json
 import types
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
 
 from generator import markdown
-from labctl import doctor
 from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.model import reports
 
-MODULES = (reports, doctor)
 ANSWERS: Mapping[str, str] = {
+    "up --dry-run": "PlanReport",
     "status": "StatusReport",
     "trace": "TraceReport",
     "open": "OpenReport",
+    "list": "LabsReport",
     "doctor": "DoctorReport",
+    "app list": "AppsReport",
     "hosts sync": "HostsReport",
     "hosts remove": "HostsReport",
     "hosts show": "HostsReport",
+    "kubeconfig": "KubeconfigReport",
+    "kubeconfig --merge": "MergeReport",
     "logs": "LinesReport",
-    "version": "VersionReport",
+    "logs --export": "ExportReport",
+    "bundle list": "BundlesReport",
+    "bundle verify": "BundlesReport",
+    "demo list": "DemosReport",
     "demo run": "DemoReport",
+    "init": "InitReport",
+    "render": "RenderReport",
+    "schema": "SchemaReport",
+    "completion": "CompletionReport",
+    "version": "VersionReport",
 }
-"""The document of each command."""
+"""The document of each command, and of the options with which it is another one."""
 PRIMITIVES: Mapping[object, tuple[str, object]] = {
     str: ("text", "…"),
     int: ("whole number", 1),
@@ -36,88 +47,87 @@ PRIMITIVES: Mapping[object, tuple[str, object]] = {
     Any: ("any value", {}),
 }
 """How each type is called, and an example of it."""
-
+EVENT_TYPES = ("StepEvent", "ResultEvent")
+ERROR_TYPE = "ErrorDocument"
+BASE = "Document"
 
 EVENTS = """\
-{commands} write one JSON object a line while they run.
-
-A `step` event reports one step:
-
-| Key | Type |
-| --- | --- |
-| `event` | `"step"` |
-| `step` | text: the name of the step |
-| `state` | `"started"`, `"progress"`, `"done"` or `"failed"` |
-| `changed` | true or false; only if the step is done |
-| `seconds` | number; only if the step is done or failed |
-| `text` | text: what happens, in words |
-
-The last line is the `result` event, also after a failure or a bug:
-
-| Key | Type |
-| --- | --- |
-| `event` | `"result"` |
-| `version` | `1` |
-| `ok` | true or false |
-| `changed` | true or false: whether any step changed something |
-| `seconds` | number |
-| `urls` | list of text |
-| `hosts` | `"written"`, `"pending"` or `"not needed"`: the lab's lines in the hosts file |
-| `error` | [ErrorReport](#errorreport) or null |"""
+{commands} write one JSON object a line while they run: a [StepEvent](#stepevent) whenever something happens in a step,
+and last, also after a failure or a bug, a [ResultEvent](#resultevent)."""
+ERRORS = """\
+A command that writes a document writes this one instead when it fails, also by a bug."""
 
 
 def page() -> str:
     """Return the page."""
-    classes, printed = documents(), set(ANSWERS.values())
+    classes = documents()
+    rest = {name: cls for name, cls in classes.items() if name not in {*ANSWERS.values(), *EVENT_TYPES, ERROR_TYPE}}
     return markdown.page(
         "JSON",
-        "With `-o json` a command prints JSON on standard output. An object that a command prints has the key"
-        " `version`; it is 1. A later release may add keys. Removing a key, or changing its type or meaning, makes"
-        " `version` 2.",
+        "With `-o json` a command prints JSON on standard output. Every document has the key `version`; it is 1. A later"
+        " release may add keys. Removing a key, or changing its type or meaning, makes `version` 2.",
         "## Events",
-        EVENTS.format(commands=_links(EVENTS_FOLLOW)),
+        EVENTS.format(commands=_links(EVENTS_FOLLOW)).replace("\n", " "),
+        *(block for name in EVENT_TYPES for block in _section(name, classes)),
+        "## Errors",
+        ERRORS,
+        *_section(ERROR_TYPE, classes),
         "## Documents",
-        *(block for name, cls in classes.items() if name in printed for block in _section(name, cls, classes)),
+        *(block for name in classes if name in ANSWERS.values() for block in _section(name, classes)),
         "## Parts of documents",
-        *(block for name, cls in classes.items() if name not in printed for block in _section(name, cls, classes)),
+        *(block for name in rest if name != BASE for block in _section(name, classes)),
     )
 
 
 def answer_of(words: str) -> str:
-    """Return what a command prints with `-o json`, as a link."""
-    if words in EVENTS_FOLLOW:
-        return "With `-o json`: [events](json.md#events)."
-    name = ANSWERS.get(words)
-    return f"With `-o json`: [{name}](json.md#{markdown.slug(name)})." if name else ""
+    """Return what a command prints with `-o json`, as links."""
+    events = "[events](json.md#events)" if words in EVENTS_FOLLOW else ""
+    plain = ANSWERS.get(words)
+    parts = [events, _link(plain) if plain else ""]
+    parts += [
+        f"{_link(name)} with `{line.removeprefix(words).strip()}`"
+        for line, name in ANSWERS.items()
+        if line.startswith(f"{words} --")
+    ]
+    answer = ", ".join(part for part in parts if part)
+    return f"With `-o json`: {answer}." if answer else ""
 
 
 def documents() -> dict[str, type]:
     """Return every type of an answer, by its name, in the order of the sources."""
     return {
         name: value
-        for module in MODULES
-        for name, value in vars(module).items()
-        if is_typeddict(value) and value.__module__ == module.__name__
+        for name, value in vars(reports).items()
+        if is_typeddict(value) and value.__module__ == reports.__name__
     }
 
 
-def _section(name: str, cls: type, classes: Mapping[str, type]) -> Iterator[str]:
+def _section(name: str, classes: Mapping[str, type]) -> Iterator[str]:
+    cls = classes[name]
     commands = [words for words, answer in ANSWERS.items() if answer == name]
     yield f"### {name}"
     yield " ".join((inspect.getdoc(cls) or "").split())
     yield f"Printed by {_links(commands)}." if commands else ""
-    hints = get_type_hints(cls)
-    optional: frozenset[str] = getattr(cls, "__optional_keys__", frozenset())
     rows = [
-        (markdown.code(key), _type(hint, classes), "may be absent" if key in optional else "")
-        for key, hint in hints.items()
+        (markdown.code(key), _type(hint, classes), "may be absent" if key in _optional(cls) else "")
+        for key, hint in get_type_hints(cls).items()
     ]
     yield markdown.table(("Key", "Type", ""), rows)
     yield markdown.block(json.dumps(_example(cls), indent=2, ensure_ascii=False), "json") if commands else ""
 
 
+def _optional(cls: type) -> set[str]:
+    return {key for key, hint in get_type_hints(cls, include_extras=True).items() if get_origin(hint) is NotRequired}
+
+
 def _links(commands: Iterable[str]) -> str:
-    return ", ".join(f"[`labctl {words}`](commands.md#labctl-{markdown.slug(words)})" for words in commands)
+    return ", ".join(
+        f"[`labctl {words}`](commands.md#labctl-{markdown.slug(words.partition(' --')[0])})" for words in commands
+    )
+
+
+def _link(name: str) -> str:
+    return f"[{name}](json.md#{markdown.slug(name)})"
 
 
 def _type(hint: object, classes: Mapping[str, type]) -> str:

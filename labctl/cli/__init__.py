@@ -25,6 +25,7 @@ from labctl.host import streams
 from labctl.model.errors import ExitCode, LabError, UsageError
 from labctl.model.events import Result
 from labctl.model.options import GlobalOptions
+from labctl.model.reports import LabsReport, PlanReport
 
 
 class Output(StrEnum):
@@ -114,7 +115,7 @@ def up(
     lab = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
     chosen = plan.select(plans_up.up(isolated=lab.isolated), first, only)
     if dry_run:
-        ui.document({"steps": plan.described(chosen)}, context.obj.output, sys.stdout, ui.rows)
+        ui.document(PlanReport(version=1, steps=plan.described(chosen)), context.obj.output, sys.stdout, ui.rows)
     else:
         runner.run(context.obj, lab, chosen, ui.watching(context.obj))
 
@@ -223,7 +224,7 @@ def list_labs(context: typer.Context) -> None:
     """Show every lab on this machine."""
     from labctl.commands import labs
 
-    ui.document({"labs": labs.listed()}, context.obj.output, sys.stdout, ui.rows)
+    ui.document(LabsReport(version=1, labs=labs.listed()), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command()
@@ -271,10 +272,10 @@ def main() -> NoReturn:
 
 
 def _run(arguments: list[str]) -> NoReturn:
-    root = tree(app)
-    if COMPLETE in os.environ:
-        answer_shell(root)
     try:
+        root = tree(app)
+        if COMPLETE in os.environ:
+            answer_shell(root)
         with root.make_context(PROGRAM, [*arguments]) as context:
             root.invoke(context)
         sys.exit(ExitCode.OK)

@@ -12,6 +12,7 @@ from labctl.cli import complete
 from labctl.cli.options import whole_number
 from labctl.commands import endings
 from labctl.model.options import GlobalOptions
+from labctl.model.reports import AppsReport
 
 if TYPE_CHECKING:
     from labctl.commands.app_change import Change
@@ -65,7 +66,7 @@ def list_apps(context: typer.Context) -> None:
     """Show the apps in the configuration."""
     from labctl.commands import app_change
 
-    ui.document({"apps": app_change.listed(context.obj)}, context.obj.output, sys.stdout, ui.rows)
+    ui.document(AppsReport(version=1, apps=app_change.listed(context.obj)), context.obj.output, sys.stdout, ui.rows)
 
 
 def _carry_out(options: GlobalOptions, change: Change) -> None:

@@ -9,6 +9,7 @@ import typer
 from labctl import ui
 from labctl.cli.options import BundleFolder, Yes
 from labctl.host import paths
+from labctl.model.reports import BundlesReport
 
 app = typer.Typer(help="Build, verify and list bundles: everything that labs boot from.")
 
@@ -36,7 +37,7 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
     from labctl.bundle import inventory
 
     verified = inventory.verified(bundle, paths.cache(), _silent)
-    ui.document({"bundles": verified}, context.obj.output, sys.stdout, ui.rows)
+    ui.document(BundlesReport(version=1, bundles=verified), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("list")
@@ -44,7 +45,9 @@ def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache."""
     from labctl.bundle import inventory
 
-    ui.document({"bundles": inventory.listed(paths.cache())}, context.obj.output, sys.stdout, ui.rows)
+    ui.document(
+        BundlesReport(version=1, bundles=inventory.listed(paths.cache())), context.obj.output, sys.stdout, ui.rows
+    )
 
 
 def _silent(_text: str) -> None:

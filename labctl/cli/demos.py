@@ -10,6 +10,7 @@ import typer
 
 from labctl import ui
 from labctl.cli import complete
+from labctl.model.reports import DemosReport
 
 app = typer.Typer(help="Play scripted demos in the lab, and record them.")
 
@@ -22,7 +23,7 @@ def list_demos(context: typer.Context) -> None:
     """
     from labctl.demo import library
 
-    ui.document({"demos": library.listed()}, context.obj.output, sys.stdout, ui.rows)
+    ui.document(DemosReport(version=1, demos=library.listed()), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("run")

@@ -51,4 +51,4 @@ def show(context: typer.Context) -> None:
 def _lines(lab: Context) -> HostsReport:
     """Return the hosts file of a lab, and the lab's lines in it."""
     file = lab.lab.hosts_file
-    return {"file": str(file), "lines": list(hosts_file.show(file, lab.lab.name) or ())}
+    return {"version": 1, "file": str(file), "lines": list(hosts_file.show(file, lab.lab.name) or ())}

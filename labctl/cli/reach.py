@@ -11,6 +11,7 @@ import typer
 from labctl import ui
 from labctl.cli import complete
 from labctl.host import lab_folder
+from labctl.model.reports import KubeconfigReport, MergeReport
 
 app = typer.Typer()
 PASS_THROUGH = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -30,9 +31,10 @@ def show_kubeconfig(
 
     path = labs.saved(context.obj).folder / lab_folder.KUBECONFIG
     if merge:
-        ui.document({"file": str(user_kubeconfig.merge(path))}, context.obj.output, sys.stdout, ui.values)
+        merged = MergeReport(version=1, file=str(user_kubeconfig.merge(path)))
+        ui.document(merged, context.obj.output, sys.stdout, ui.values)
     else:
-        answer = {"file": str(path), "kubeconfig": user_kubeconfig.text(path)}
+        answer = KubeconfigReport(version=1, file=str(path), kubeconfig=user_kubeconfig.text(path))
         ui.document(answer, context.obj.output, sys.stdout, ui.text("kubeconfig"))
 
 

@@ -12,6 +12,7 @@ import typer
 from labctl import ui
 from labctl.cli.options import BundleFolder, Ingress, Provider, Workers
 from labctl.cli.tree import Root, script
+from labctl.model.reports import CompletionReport, RenderReport, SchemaReport
 
 app = typer.Typer()
 
@@ -58,7 +59,7 @@ def render(
     lab = labs.requested(context.obj, overrides, bundle=bundle)
     folder = (out or lab.folder).absolute()
     lab_files.write_lab(lab, folder, is_users=out is not None)
-    ui.document({"folder": str(folder)}, context.obj.output, sys.stdout, ui.values)
+    ui.document(RenderReport(version=1, folder=str(folder)), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("version")
@@ -74,7 +75,7 @@ def schema(context: typer.Context) -> None:
     """Print the JSON Schema of labctl.yaml, for editors."""
     from labctl import config
 
-    ui.document({"schema": config.schema()}, context.obj.output, sys.stdout, ui.indented("schema"))
+    ui.document(SchemaReport(version=1, schema=config.schema()), context.obj.output, sys.stdout, ui.indented("schema"))
 
 
 @app.command("completion")
@@ -87,5 +88,5 @@ def completion(
     """
     root = context.find_root().command
     assert isinstance(root, Root)  # noqa: S101 - `main` runs no other
-    answer = {"shell": shell.value, "script": script(root, shell)}
+    answer = CompletionReport(version=1, shell=shell.value, script=script(root, shell))
     ui.document(answer, context.obj.output, sys.stdout, ui.text("script"))

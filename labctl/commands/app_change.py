@@ -19,7 +19,7 @@ from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
 from labctl.model.options import GlobalOptions
 from labctl.model.pools import default_pool
-from labctl.model.reports import HopReport, TraceReport
+from labctl.model.reports import AppEntry, HopReport, TraceReport
 from labctl.plans import up
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.trace import MISSING_NAME, broken_hop, finding, follow
@@ -70,46 +70,58 @@ class Change:
         return Outcome(self.is_new, str(self.source.path))
 
 
-def listed(session: GlobalOptions) -> list[dict[str, Any]]:
-    """The apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
-    source = _source(session)
-    keys = ("name", "image", "hostname", "port", "replicas", "path", "url")
-    return [{key: getattr(app, key) for key in keys} for app in _lab(session, source, source.apps).apps]
+def listed(options: GlobalOptions) -> list[AppEntry]:
+    """Return the apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
+    source = _source(options)
+    return [
+        {
+            "name": app.name,
+            "image": app.image,
+            "hostname": app.hostname,
+            "port": app.port,
+            "replicas": app.replicas,
+            "path": app.path,
+            "url": app.url,
+        }
+        for app in _lab(options, source, source.apps).apps
+    ]
 
 
-def add(session: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) -> Change:
+def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) -> Change:
     """How labctl.yaml and the lab get an app, given in the words of labctl.yaml; one that they have is deployed again.
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
     other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
     Raises MissingError `hostname-taken` where another lab has the hostname.
     """
-    source, name = _source(session), given["name"]
+    source, name = _source(options), given["name"]
     same = [app for app in source.apps if isinstance(app, dict) and app.get("name") == name]
     others = list(source.apps)
     if same:
         others.remove(same[0])
-    lab = _lab(session, source, [*others, given], {f"apps[{len(others)}].{key}": word for key, word in WORDS.items()})
+    lab = _lab(options, source, [*others, given], {f"apps[{len(others)}].{key}": word for key, word in WORDS.items()})
     wanted = lab.apps[-1]
     if same:
-        lab = _lab(session, source, source.apps)
+        lab = _lab(options, source, source.apps)
         _refuse_another(lab, wanted)
-    context = _context(session, lab)
+    context = _context(options, lab)
     if context is not None:
         preflight.require_hostnames(context)
     trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname, sentences))
-    then = (*_steps(context, "render", "apps", "hosts", "verify"), *(() if wanted.is_scaled_to_zero else (trace,)))
+    then = _steps(context, "render", "apps", "hosts", "verify")
+    if not wanted.is_scaled_to_zero:
+        then += (trace,)
     is_new = not (same and source.is_there)
     return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
 
 
-def remove(session: GlobalOptions, name: str) -> Change:
+def remove(options: GlobalOptions, name: str) -> Change:
     """How an app leaves labctl.yaml and the lab.
 
     Raises UsageError: `app-unknown` where there is none of that name; the others as `add`.
     """
-    source = _source(session)
-    lab = _lab(session, source, source.apps)
+    source = _source(options)
+    lab = _lab(options, source, source.apps)
     left = tuple(app for app in lab.apps if app.name != name)
     if left == lab.apps:
         raise UsageError(
@@ -117,17 +129,19 @@ def remove(session: GlobalOptions, name: str) -> Change:
             id="app-unknown",
             hint=f"It has {', '.join(app.name for app in left) or 'none at all'}.",
         )
-    context = _context(session, replace(lab, apps=left))
-    then = _steps(context, "render", "apps", "hosts", *(("verify",) if left else ()))
+    context = _context(options, replace(lab, apps=left))
+    then = _steps(context, "render", "apps", "hosts")
+    if left:
+        then += _steps(context, "verify")
     return Change(name, source.without_app(name), True, context, then, "leaves it out")
 
 
-def _source(session: GlobalOptions) -> edit.Source:
+def _source(options: GlobalOptions) -> edit.Source:
     """The labctl.yaml that is meant, or one to be made that describes the lab as it is."""
-    file = config.find(session.config_file)
+    file = config.find(options.config_file)
     if file is not None:
         return edit.opened(file)
-    lab = config.load(None, config.Overrides(name=session.lab_name))
+    lab = config.load(None, config.Overrides(name=options.lab_name))
     made = saved_lab.read(paths.state(lab.name))
     lab = made.lab if made else lab
     apps = [_differences(app, config.from_values({"apps": [{"name": app.name}]}).apps[0]) for app in lab.apps]
@@ -142,9 +156,9 @@ def _differences(app: App, plain: App) -> dict[str, Any]:
     return {key: value for key, value in asdict(app).items() if key == "name" or value != defaults[key]}
 
 
-def _lab(session: GlobalOptions, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
-    named = {"name": "--name"} if session.lab_name else {}
-    return source.lab(apps, session.lab_name, {**words, **named})
+def _lab(options: GlobalOptions, source: edit.Source, apps: Sequence[Any], words: Mapping[str, str] = NO_WORDS) -> Lab:
+    named = {"name": "--name"} if options.lab_name else {}
+    return source.lab(apps, options.lab_name, {**words, **named})
 
 
 def _refuse_another(lab: Lab, wanted: App) -> None:
@@ -160,7 +174,7 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
     )
 
 
-def _context(session: GlobalOptions, lab: Lab) -> Context | None:
+def _context(options: GlobalOptions, lab: Lab) -> Context | None:
     """The lab that was made, with the apps of this one; None where it is not up.
 
     What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
@@ -170,7 +184,7 @@ def _context(session: GlobalOptions, lab: Lab) -> Context | None:
     if made is None:
         return None
     saved_lab.refuse_differences(made, saved_lab.SavedLab(lab, made.isolated))
-    context = replace(saved(session), lab=replace(made.lab, apps=lab.apps))
+    context = replace(saved(options), lab=replace(made.lab, apps=lab.apps))
     return context if _runs(context) else None
 
 

@@ -46,7 +46,12 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
         _start(line, context, url, in_terminal=_is_of_the_terminal(browser))
     elif not browser.open(url):
         raise _failed(browser.name, url)
-    return {"url": url, "browser": browser.name, "warnings": [hop for hop in report["hops"] if hop["cause"]]}
+    return {
+        "version": 1,
+        "url": url,
+        "browser": browser.name,
+        "warnings": [hop for hop in report["hops"] if hop["cause"]],
+    }
 
 
 def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:

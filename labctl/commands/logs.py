@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from labctl import doctor
 from labctl.commands import endings, status, versions
@@ -18,7 +17,7 @@ from labctl.host.paths import PRIVATE
 from labctl.host.redaction import redacted, secrets_of
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.lab import Node
-from labctl.model.reports import ExportReport, LinesReport
+from labctl.model.reports import DoctorReport, Document, ExportReport, LinesReport
 
 UNITS = ("labctl-node", "kubelet", "containerd")
 """What runs on a node by itself, and writes to its journal."""
@@ -52,7 +51,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
 
     Raises UsageError `folder-not-empty`, and MissingError `export-not-written`.
     """
-    report: ExportReport = {"lab": context.lab.name, "folder": str(folder), "files": [], "missing": []}
+    report: ExportReport = {"version": 1, "lab": context.lab.name, "folder": str(folder), "files": [], "missing": []}
     secrets = secrets_of(context.folder)
     try:
         make_folder(folder, PRIVATE)
@@ -65,7 +64,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
             else:
                 write(folder / name, redacted(text, secrets).encode())
                 report["files"].append(name)
-        write(folder / "export.json", _json({"version": 1, **report}).encode())
+        write(folder / "export.json", _json(report).encode())
     except OSError as error:
         raise MissingError(
             f"cannot write {error.filename or folder}: {error.strerror}",
@@ -77,9 +76,9 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
 
 def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, Read]]:
     """Yield each file of an export, and what reads it."""
-    yield "versions.json", lambda: _json({"version": 1, **versions.report_on(context)})
-    yield "doctor.json", lambda: _json({"version": 1, **_doctor(context)})
-    yield "status.json", lambda: _json({"version": 1, **status.report_on(context)})
+    yield "versions.json", lambda: _json(versions.report_on(context))
+    yield "doctor.json", lambda: _json(_doctor(context))
+    yield "status.json", lambda: _json(status.report_on(context))
     for name in OWN:
         if (context.folder / name).exists():
             yield name, partial(_text, context.folder / name)
@@ -91,7 +90,7 @@ def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, R
             yield f"nodes/{node.name}/{unit}.log", partial(_journal_if_running, context, node, unit)
 
 
-def _doctor(context: Context) -> Mapping[str, Any]:
+def _doctor(context: Context) -> DoctorReport:
     return doctor.report(context, doctor.examine(context, doctor.Machine()))
 
 
@@ -125,12 +124,12 @@ def _had(read: Read) -> tuple[str, str]:
 
 
 def _lines(context: Context, text: str) -> LinesReport:
-    return {"lab": context.lab.name, "lines": redacted(text, secrets_of(context.folder)).splitlines()}
+    return {"version": 1, "lab": context.lab.name, "lines": redacted(text, secrets_of(context.folder)).splitlines()}
 
 
 def _text(path: Path) -> str:
     return paths.content(path).decode(errors="replace")
 
 
-def _json(document: Mapping[str, Any]) -> str:
+def _json(document: Document) -> str:
     return json.dumps(document, indent=2) + "\n"

@@ -109,6 +109,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
     apps = _traced(context, cluster, problems, path)
     _check_block(lab, problems)
     return {
+        "version": 1,
         "lab": lab.name,
         "ok": problems.are_bearable,
         "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
@@ -121,6 +122,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
 
 def _without_api(context: Context, problems: Problems, apps: list[AppReport]) -> StatusReport:
     return {
+        "version": 1,
         "lab": context.lab.name,
         "ok": False,
         "nodes": _nodes(context.lab, ready=set()),

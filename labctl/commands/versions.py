@@ -22,6 +22,7 @@ def report_on(context: Context) -> VersionReport:
     engine = context.isolation.environment if context.isolated else {}
     vagrant = _answer(["vagrant", "--version"], {})
     return {
+        "version": 1,
         "labctl": __version__,
         "bundle": carried.get("bundle"),
         "kubernetes": carried.get("kubernetes"),

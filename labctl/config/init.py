@@ -32,4 +32,4 @@ def write_example(path: Path) -> InitReport:
             id="config-unwritable",
             hint="Name a file in a folder that is there and that you may write to.",
         ) from error
-    return {"file": str(path), "schema": str(schema)}
+    return {"version": 1, "file": str(path), "schema": str(schema)}

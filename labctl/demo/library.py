@@ -16,6 +16,7 @@ from labctl.demo.placeholders import MEASURED, used
 from labctl.demo.script import KINDS, Demo
 from labctl.host import paths
 from labctl.model.errors import UsageError
+from labctl.model.reports import DemoEntry
 
 OWN = Path(__file__).resolve().parent / "demos"
 SUFFIXES = (".yaml", ".yml")
@@ -47,7 +48,7 @@ class Script:
     demo: Demo
 
 
-def listed() -> list[dict[str, str]]:
+def listed() -> list[DemoEntry]:
     """Every demo that has a name of its own: the user's, and those of labctl that they do not take the place of.
 
     Raises UsageError `demo-invalid` as `find` does.
@@ -56,7 +57,7 @@ def listed() -> list[dict[str, str]]:
         {
             "demo": name,
             "about": read(path).demo.about,
-            "file": "labctl's own" if path.parent == OWN else str(path),
+            "file": None if path.parent == OWN else str(path),
         }
         for name, path in sorted(_named().items())
     ]

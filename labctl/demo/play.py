@@ -68,7 +68,16 @@ class Play:
         name, lab = self.script.name, self.context.lab
         fixed = placeholders.fixed(lab, placeholders.used(self.script.demo.model_dump()))
         self._player = Player(name, self.context, self.stage, self.doors, fixed, self.folder)
-        self.report = {"demo": name, "lab": lab.name, "ok": True, "seconds": 0.0, "scenes": [], "cleanup": []}
+        self.report = {
+            "version": 1,
+            "demo": name,
+            "lab": lab.name,
+            "ok": True,
+            "seconds": 0.0,
+            "scenes": [],
+            "cleanup": [],
+            "error": None,
+        }
 
     def perform(self) -> None:
         """The scenes were played up to the first that failed, and all was cleaned up; see `report` and `error`."""

@@ -50,7 +50,7 @@ def markdown(script: Script, report: DemoReport, parts: dict[str, str], when: da
 
 
 def _error(report: DemoReport) -> Iterator[str]:
-    if "error" in report:
+    if report["error"] is not None:
         yield f"- error: {_cell(report['error']['message'])}"
 
 

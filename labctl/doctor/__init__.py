@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypedDict
 
 from labctl.context import Context
 from labctl.doctor.checks import CHECKS
 from labctl.doctor.finding import Check, Finding, State
 from labctl.host.machine import Machine
 from labctl.model.errors import LabError
+from labctl.model.reports import DoctorReport
 
 __all__ = [
     "CHECKS",
     "Check",
-    "CheckReport",
-    "DoctorReport",
     "Examined",
     "Finding",
     "Machine",
@@ -27,29 +25,6 @@ __all__ = [
 ]
 
 NOT_WELL = (State.WARNING, State.BROKEN)
-
-
-class CheckReport(TypedDict):
-    """One check; `fix` is empty where nothing is wrong, `fixed` says that it was put right just now.
-
-    `cause` is a stable id of what was found, where there is a more exact one than the check's; else it is empty.
-    """
-
-    id: str
-    state: str
-    cause: str
-    seen: str
-    why: str
-    fix: str
-    fixed: bool
-
-
-class DoctorReport(TypedDict):
-    """All of them; `ok` where nothing is broken, whatever there is to be warned of."""
-
-    lab: str
-    ok: bool
-    checks: list[CheckReport]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +49,17 @@ def repair(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS)
 def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
     """The answer of `labctl doctor`."""
     return {
+        "version": 1,
         "lab": context.lab.name,
         "ok": not any(each.finding.state is State.BROKEN for each in examined),
         "checks": [
             {
                 "id": each.check.id,
                 "state": each.finding.state.value,
-                "cause": each.finding.cause,
+                "cause": each.finding.cause or None,
                 "seen": each.finding.seen,
                 "why": each.check.why,
-                "fix": each.finding.fix,
+                "fix": each.finding.fix or None,
                 "fixed": each.fixed,
             }
             for each in examined

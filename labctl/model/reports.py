@@ -1,10 +1,16 @@
-"""What `labctl status`, `labctl trace` and demos found, in the form scripts read it."""
+"""Every JSON document that a command writes, and its parts: scripts rely on their keys and types."""
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 from labctl.model.errors import LabError
+
+
+class Document(TypedDict):
+    """What every document has. `version` grows when a key changes its meaning or goes; keys may come without."""
+
+    version: Literal[1]
 
 
 class NodeReport(TypedDict):
@@ -53,7 +59,7 @@ class ProblemReport(TypedDict):
     commands: list[str]
 
 
-class StatusReport(TypedDict):
+class StatusReport(Document):
     """The whole lab; `ok` when no problem is `broken`. `ingress` is None where the API cannot be asked."""
 
     lab: str
@@ -79,7 +85,7 @@ class HopReport(TypedDict):
     evidence: dict[str, Any]
 
 
-class TraceReport(TypedDict):
+class TraceReport(Document):
     """A request, from the name to the answer; `ok` where no hop is broken."""
 
     hostname: str
@@ -87,7 +93,7 @@ class TraceReport(TypedDict):
     hops: list[HopReport]
 
 
-class OpenReport(TypedDict):
+class OpenReport(Document):
     """A page that was opened, and the hops on its way that are not well, though none is broken."""
 
     url: str
@@ -151,6 +157,12 @@ class LabEntry(TypedDict):
     problem: str | None
 
 
+class LabsReport(Document):
+    """The labs on this machine."""
+
+    labs: list[LabEntry]
+
+
 class BundleEntry(TypedDict):
     """A bundle in the cache; a version is None where the bundle carries no such part."""
 
@@ -164,21 +176,128 @@ class BundleEntry(TypedDict):
     folder: str
 
 
-class InitReport(TypedDict):
+class BundlesReport(Document):
+    """The bundles in the cache, the newest first, or those that were verified."""
+
+    bundles: list[BundleEntry]
+
+
+class AppEntry(TypedDict):
+    """An app of the configuration, and the address of its page."""
+
+    name: str
+    image: str
+    hostname: str
+    port: int
+    replicas: int
+    path: str
+    url: str
+
+
+class AppsReport(Document):
+    """The apps of the configuration."""
+
+    apps: list[AppEntry]
+
+
+class DemoEntry(TypedDict):
+    """A demo; `file` is None for those that labctl brings along."""
+
+    demo: str
+    about: str
+    file: str | None
+
+
+class DemosReport(Document):
+    """The demos that can be played by name."""
+
+    demos: list[DemoEntry]
+
+
+class StepEntry(TypedDict):
+    """A step of a plan, and what it does."""
+
+    step: str
+    does: str
+
+
+class PlanReport(Document):
+    """The steps that a run would take."""
+
+    steps: list[StepEntry]
+
+
+class CheckReport(TypedDict):
+    """One check; `fixed` is true where the problem was fixed just now.
+
+    `cause` is a stable id of what was found, where there is a more exact one than the check's. `fix` is None where
+    nothing is wrong.
+    """
+
+    id: str
+    state: str
+    cause: str | None
+    seen: str
+    why: str
+    fix: str | None
+    fixed: bool
+
+
+class DoctorReport(Document):
+    """All checks; `ok` where none is broken, whatever the warnings."""
+
+    lab: str
+    ok: bool
+    checks: list[CheckReport]
+
+
+class KubeconfigReport(Document):
+    """The lab's kubeconfig: where it is, and its text."""
+
+    file: str
+    kubeconfig: str
+
+
+class MergeReport(Document):
+    """Your own kubeconfig, which has the lab's cluster, user and context now."""
+
+    file: str
+
+
+class RenderReport(Document):
+    """The folder that the lab's files were written to."""
+
+    folder: str
+
+
+class SchemaReport(Document):
+    """The JSON Schema of labctl.yaml."""
+
+    schema: dict[str, Any]
+
+
+class CompletionReport(Document):
+    """The script that completes labctl's words in a shell."""
+
+    shell: str
+    script: str
+
+
+class InitReport(Document):
     """The configuration file that was written, and the JSON Schema that its first line names."""
 
     file: str
     schema: str
 
 
-class HostsReport(TypedDict):
+class HostsReport(Document):
     """A hosts file, and the lab's lines in it."""
 
     file: str
     lines: list[str]
 
 
-class LinesReport(TypedDict):
+class LinesReport(Document):
     """Lines of a log."""
 
     lab: str
@@ -192,7 +311,7 @@ class AbsentFile(TypedDict):
     reason: str
 
 
-class ExportReport(TypedDict):
+class ExportReport(Document):
     """What was collected for a bug report: the files that were written below the folder."""
 
     lab: str
@@ -201,7 +320,7 @@ class ExportReport(TypedDict):
     missing: list[AbsentFile]
 
 
-class VersionReport(TypedDict):
+class VersionReport(Document):
     """What is installed, and what the lab boots from; None for what is not there."""
 
     labctl: str
@@ -226,8 +345,8 @@ def error_report(error: LabError) -> ErrorReport:
     return {"id": error.id, "message": error.message, "hint": error.hint, "details": list(error.details)}
 
 
-class DemoReport(TypedDict):
-    """A demo that was played; it has an `error` where it is not `ok`."""
+class DemoReport(Document):
+    """A demo that was played; `error` is None where it is `ok`."""
 
     demo: str
     lab: str
@@ -235,4 +354,33 @@ class DemoReport(TypedDict):
     seconds: float
     scenes: list[SceneReport]
     cleanup: list[CommandReport]
-    error: NotRequired[ErrorReport]
+    error: ErrorReport | None
+
+
+class ErrorDocument(Document):
+    """The document of a command that failed."""
+
+    error: ErrorReport
+
+
+class StepEvent(TypedDict):
+    """One event of a step. `changed` is there when the step is done, `seconds` also when it failed."""
+
+    event: Literal["step"]
+    step: str
+    state: Literal["started", "progress", "done", "failed"]
+    changed: NotRequired[bool]
+    seconds: NotRequired[float]
+    text: str
+
+
+class ResultEvent(Document):
+    """The last event of a run, after a failure or a bug too; `hosts` is the state of the lab's lines in the hosts file."""
+
+    event: Literal["result"]
+    ok: bool
+    changed: bool
+    seconds: float
+    urls: list[str]
+    hosts: Literal["written", "pending", "not needed"]
+    error: ErrorReport | None

@@ -11,6 +11,7 @@ from typing import Generic, TypeVar
 from labctl.host.failpoints import failpoint
 from labctl.model.errors import UsageError
 from labctl.model.events import Emit, Event, HostsEntry, Progress
+from labctl.model.reports import StepEntry
 
 C = TypeVar("C")
 
@@ -73,8 +74,8 @@ def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
     return plan[names.index(first) if first else 0 :]
 
 
-def described(plan: Plan[C]) -> list[dict[str, str]]:
-    """Return what the plan would do, step by step."""
+def described(plan: Plan[C]) -> list[StepEntry]:
+    """Return what each step would do."""
     return [{"step": step.name, "does": step.does} for step in plan]
 
 

@@ -36,10 +36,13 @@ METALLBS = "app=metallb"
 
 def up(*, isolated: bool) -> Plan[Context]:
     """How a lab comes up; and, since every step looks before it acts, how it is repaired and resumed."""
-    return (
+    steps: list[Step[Context]] = [
         Step("preflight", "checks that this machine can run the lab", check_machine, inside=False),
         Step("bundle", "picks or makes the bundle and verifies its checksums", choose_bundle, inside=False),
-        *((Step("isolation", "makes the lab's own network and Engine", isolate, inside=False),) if isolated else ()),
+    ]
+    if isolated:
+        steps.append(Step("isolation", "makes the lab's own network and Engine", isolate, inside=False))
+    steps += [
         Step("render", "writes the Vagrantfile, keys, node files and manifests", render),
         Step("boot", "runs `vagrant up` for the nodes that do not run", boot),
         Step("cluster", "waits until every node is Ready", await_cluster),
@@ -48,7 +51,8 @@ def up(*, isolated: bool) -> Plan[Context]:
         Step("apps", "applies each app", apply_apps),
         Step("hosts", "writes the hostnames into the hosts file", sync_hosts, ask=ask_to_write),
         Step("verify", "asks for every app by name", verify),
-    )
+    ]
+    return tuple(steps)
 
 
 def halt(*, hard_stop: bool = False) -> Plan[Context]:

@@ -101,7 +101,7 @@ def follow(
         else:
             reports[name] = _explained(trail, reports, _settled(name, trail))
     ok = all(report["state"] not in {BROKEN, NOT_REACHED} for report in reports.values())
-    return {"hostname": trail.hostname, "ok": ok, "hops": list(reports.values())}
+    return {"version": 1, "hostname": trail.hostname, "ok": ok, "hops": list(reports.values())}
 
 
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:

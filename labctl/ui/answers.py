@@ -8,12 +8,10 @@ from typing import Any, TextIO, TypeVar
 
 from labctl.model.errors import LabError
 from labctl.model.options import Output
-from labctl.model.reports import ExportReport, ProblemReport, StatusReport, error_report
+from labctl.model.reports import Document, ErrorDocument, ExportReport, ProblemReport, StatusReport, error_report
 from labctl.ui.screen import console, one_line, printable
 
-T = TypeVar("T", bound=Mapping[str, Any])
-VERSION: Mapping[str, int] = {"version": 1}
-"""The first key of every JSON document. It grows when a key changes its meaning or goes; new keys may come without."""
+T = TypeVar("T", bound=Document)
 Line = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 
@@ -25,9 +23,9 @@ GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
 
 
 def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO], None]) -> None:
-    """Print the answer of a command: one JSON document with its version, or what `text` makes of it."""
+    """Print the answer of a command: one JSON document, or what `text` makes of it."""
     if output == "json":
-        print(json.dumps({**VERSION, **value}, indent=2), file=stdout)
+        print(json.dumps(value, indent=2), file=stdout)
     else:
         text(value, stdout)
     stdout.flush()  # whoever watches through a pipe wants each answer when it is there
@@ -38,17 +36,19 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO)
     _show_lines(_table_lines(headers, rows), stdout)
 
 
-def rows(answer: Mapping[str, Sequence[Mapping[str, object]]], stdout: TextIO) -> None:
+def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
     """Print the one list of the answer as a table of records that have the same keys; nothing where there are none."""
-    (records,) = answer.values()
+    (records,) = (value for key, value in answer.items() if key != "version")
     if records:
         cells = [[_cell(value) for value in record.values()] for record in records]
         table([key.upper() for key in records[0]], cells, stdout)
 
 
 def values(record: Mapping[str, object], stdout: TextIO) -> None:
-    """One line a value, behind its key."""
+    """Print a line for each key and its value; the version is for scripts."""
     for key, value in record.items():
+        if key == "version":
+            continue
         print(f"{key}: {_cell(value)}", file=stdout)
 
 
@@ -123,7 +123,7 @@ def show_error(error: LabError, stderr: TextIO) -> None:
 
 def show_error_json(error: LabError, stdout: TextIO) -> None:
     """Print the error as the one JSON document of a command."""
-    print(json.dumps({**VERSION, "error": error_report(error)}, indent=2), file=stdout)
+    print(json.dumps(ErrorDocument(version=1, error=error_report(error)), indent=2), file=stdout)
 
 
 def confirm(question: str, stdin: TextIO, stderr: TextIO) -> bool:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TextIO
 
+from labctl.model.reports import CheckReport, DoctorReport
 from labctl.ui.screen import console, one_line
 
 STYLES = {"ok": "green", "warning": "yellow", "broken": "red"}
@@ -12,12 +12,12 @@ NOT_RELEVANT = "not relevant"
 NOT_WELL = ("broken", "warning")
 
 
-def findings(report: Mapping[str, Any], stdout: TextIO) -> None:
+def findings(report: DoctorReport, stdout: TextIO) -> None:
     """Every check that looked at something, then the details of those that are not well, the broken ones first, and the verdict."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen = console(stdout)
-    checks: list[Mapping[str, Any]] = report["checks"]
+    checks = report["checks"]
     width = max(len(check["id"]) for check in checks)
     for check in (check for check in checks if check["state"] != NOT_RELEVANT):
         state = ("fixed" if check["fixed"] else check["state"]).ljust(max(map(len, STYLES)))
@@ -31,14 +31,14 @@ def findings(report: Mapping[str, Any], stdout: TextIO) -> None:
         for check in (check for check in checks if check["state"] == state):
             screen.print(Text.assemble("\n", (f"{state}: {check['id']}", STYLES[state])), soft_wrap=True)
             for title in ("seen", "why", "fix"):
-                first, *others = str(check[title]).splitlines() or [""]
+                first, *others = str(check[title] or "").splitlines() or [""]
                 screen.print(Text.assemble((f"  {title}: ", "bold"), _text(first)), soft_wrap=True)
                 for other in others:
                     screen.print(Text(f"    {_text(other)}"), soft_wrap=True)
     screen.print(Text(f"\n{_verdict(report['lab'], checks)}"), soft_wrap=True)
 
 
-def _not_relevant(checks: list[Mapping[str, Any]]) -> dict[str, list[str]]:
+def _not_relevant(checks: list[CheckReport]) -> dict[str, list[str]]:
     """The ids of checks that have nothing to do with this lab, by the reason that they share."""
     reasons: dict[str, list[str]] = {}
     for check in checks:
@@ -47,7 +47,7 @@ def _not_relevant(checks: list[Mapping[str, Any]]) -> dict[str, list[str]]:
     return reasons
 
 
-def _verdict(lab: str, checks: list[Mapping[str, Any]]) -> str:
+def _verdict(lab: str, checks: list[CheckReport]) -> str:
     broken, warnings = (sum(check["state"] == state for check in checks) for state in NOT_WELL)
     told = [f"{broken} broken"] * bool(broken) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
     return f"Lab {lab}: {', '.join(told) or 'all is well'}."

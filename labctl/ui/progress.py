@@ -7,12 +7,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from labctl.model.events import Event, Result, Watcher, Watching
 from labctl.model.options import GlobalOptions, Output
-from labctl.model.reports import error_report
-from labctl.ui.answers import VERSION, show_error
+from labctl.model.reports import ResultEvent, StepEvent, error_report
+from labctl.ui.answers import show_error
 from labctl.ui.screen import Symbols, console, is_live, one_line, symbols
 
 if TYPE_CHECKING:
@@ -52,29 +52,29 @@ class JsonWatcher:
 
     def emit(self, event: Event) -> None:
         """Write the event; `changed` and `seconds` only where it has them."""
-        line: dict[str, Any] = {"event": "step", "step": event.step, "state": event.state}
+        line: StepEvent = {"event": "step", "step": event.step, "state": event.state, "text": event.text}
         if event.changed is not None:
             line["changed"] = event.changed
         if event.seconds is not None:
             line["seconds"] = round(event.seconds, 2)
-        self._write({**line, "text": event.text})
+        self._write(line)
 
     def result(self, result: Result) -> None:
         """Write the last line."""
         self._write(
             {
                 "event": "result",
-                **VERSION,
+                "version": 1,
                 "ok": result.ok,
                 "changed": result.changed,
                 "seconds": round(result.seconds, 2),
-                "urls": result.urls,
+                "urls": list(result.urls),
                 "hosts": result.hosts.state,
                 "error": error_report(result.error) if result.error else None,
             }
         )
 
-    def _write(self, line: dict[str, Any]) -> None:
+    def _write(self, line: StepEvent | ResultEvent) -> None:
         print(json.dumps(line), file=self._stdout, flush=True)
 
 

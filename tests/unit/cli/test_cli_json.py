@@ -1,28 +1,33 @@
-"""The JSON of every command, pinned by its keys: scripts read it."""
+"""The JSON of every command: scripts rely on its keys and types."""
 
 from __future__ import annotations
 
 import json
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from fake_trace import hop
 from fakes import FakeProvider, bundle
+from generator.documents import ANSWERS
+from golden_files import Golden
+from json_types import differences, keys
 
-from labctl import cli, doctor, trace
+from labctl import cli, doctor, trace, ui
 from labctl.bundle.format import write
+from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
-from labctl.commands import browser, labs, versions
+from labctl.commands import browser, labs, runner, versions
 from labctl.context import Context
 from labctl.demo import play
-from labctl.model.errors import ExitCode
-from labctl.model.reports import DemoReport, TraceReport
-from labctl.plans import hosts_steps, up
+from labctl.model import reports
+from labctl.model.errors import BrokenError, ExitCode, LabError
+from labctl.model.reports import DemoReport, Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
+from labctl.plans import hosts_steps, plan, up
 from labctl.plans.plan import Outcome
 from labctl.trace import HOPS
 
@@ -31,72 +36,78 @@ ROOT = tree(cli.app)
 COMMANDS = {words for words, command in commands(ROOT) if not hasattr(command, "commands")}
 OTHER_PROGRAMS = {"exec", "ssh"}
 """What these print is not labctl's."""
-APP = {"name", "image", "hostname", "port", "replicas", "path", "url"}
-BUNDLE = {"id", "kubernetes", "metallb", "traefik", "nginx", "architecture", "MiB", "folder"}
-HOSTS = {"": {"version", "file", "lines"}}
-CHECK = {"id", "state", "cause", "seen", "why", "fix", "fixed"}
-ERROR = {"id", "message", "hint", "details"}
-HOP = {"hop", "state", "cause", "fix", "commands", "evidence"}
-RESULT = {"event", "version", "ok", "changed", "seconds", "urls", "hosts", "error"}
-EVENT_OF = {"started": set(), "progress": set(), "done": {"changed", "seconds"}, "failed": {"seconds"}}
-TRACE: TraceReport = {"hostname": "my-app.local", "ok": True, "hops": [hop(name) for name in HOPS]}
-DEMO: DemoReport = {"demo": "tour", "lab": "demo", "ok": True, "seconds": 1.0, "scenes": [], "cleanup": []}
+TRACE: TraceReport = {"version": 1, "hostname": "my-app.local", "ok": True, "hops": [hop(name) for name in HOPS]}
+DEMO: DemoReport = {
+    "version": 1,
+    "demo": "tour",
+    "lab": "demo",
+    "ok": False,
+    "seconds": 1.0,
+    "scenes": [
+        {
+            "title": "One",
+            "say": None,
+            "ok": False,
+            "seconds": 0.5,
+            "commands": [{"command": "kubectl get pods", "code": None, "seconds": 0.5}],
+            "expectations": [{"text": "200", "ok": False, "measured": "404", "seconds": 0.0}],
+            "load": None,
+        }
+    ],
+    "cleanup": [],
+    "error": {"id": "demo-failed", "message": "it failed", "hint": "", "details": ["404"]},
+}
 
 
 @dataclass(frozen=True)
 class Case:
-    """A command line, and the keys of its document by where they are; of a run there is nothing to say but its end."""
+    """A command line, and the exit code that it ends with in the world of these tests."""
 
     line: str
-    keys: Mapping[str, set[str]] | None = None
+    answer: str = ""
+    """What it is called among the answers, if it writes a document; else it is a run, which writes events."""
     code: int = 0
 
+    @property
+    def document(self) -> type[Document]:
+        found: type[Document] = getattr(reports, ANSWERS[self.answer])
+        return found
 
-CASES = (
-    Case("up"),
-    Case("halt"),
-    Case("resume"),
-    Case("destroy --yes"),
-    Case("app add shop"),
-    Case("app remove my-app"),
-    Case("bundle build"),
-    Case("up --dry-run", {"": {"version", "steps"}, "steps": {"step", "does"}}),
-    Case("list", {"": {"version", "labs"}, "labs": {"lab", "nodes", "network", "pool", "isolated", "urls", "problem"}}),
-    Case(
-        "status",
-        {
-            "": {"version", "lab", "ok", "nodes", "addresses", "ingress", "apps", "problems"},
-            "nodes": {"name", "role", "address", "ready"},
-            "apps": {"name", "url", "http"},
-            "problems": {"id", "state", "text", "fix", "commands"},
-        },
-        8,
-    ),
-    Case("trace", {"": {"version", "hostname", "ok", "hops"}, "hops": HOP}),
-    Case("open", {"": {"version", "url", "browser", "warnings"}}),
-    Case("doctor", {"": {"version", "lab", "ok", "checks"}, "checks": CHECK}),
-    Case("logs", {"": {"version", "lab", "lines"}}),
-    Case("logs --export out", {"": {"version", "lab", "folder", "files", "missing"}, "missing": {"file", "reason"}}),
-    Case("kubeconfig", {"": {"version", "file", "kubeconfig"}}),
-    Case("kubeconfig --merge", {"": {"version", "file"}}),
-    Case("hosts show", HOSTS),
-    Case("hosts sync", HOSTS),
-    Case("hosts remove", HOSTS),
-    Case("app list", {"": {"version", "apps"}, "apps": APP}),
-    Case("demo list", {"": {"version", "demos"}, "demos": {"demo", "about", "file"}}),
-    Case("demo run failover", {"": {"version", "demo", "lab", "ok", "seconds", "scenes", "cleanup"}}),
-    Case("bundle list", {"": {"version", "bundles"}, "bundles": BUNDLE}),
-    Case("bundle verify", {"": {"version", "bundles"}, "bundles": BUNDLE}),
-    Case("init", {"": {"version", "file", "schema"}}),
-    Case("render --out out", {"": {"version", "folder"}}),
-    Case("schema", {"": {"version", "schema"}}),
-    Case("completion zsh", {"": {"version", "shell", "script"}}),
-    Case("version", {"": {"version", "labctl", "bundle", "kubernetes", "metallb", "vagrant", "engine"}}),
+
+RUNS = tuple(
+    Case(line)
+    for line in ("up", "halt", "resume", "destroy --yes", "app add shop", "app remove my-app", "bundle build")
 )
-OPENED = {"url": "http://my-app.local", "browser": "firefox", "warnings": []}
-FOUND = doctor.Examined(doctor.CHECKS[0], doctor.Finding(doctor.State.OK, "vagrant, docker"))
-DOCUMENTS = [case for case in CASES if case.keys]
-RUNS = [case for case in CASES if not case.keys]
+DOCUMENTS = (
+    Case("up --dry-run", "up --dry-run"),
+    Case("list", "list"),
+    Case("status", "status", 8),
+    Case("trace", "trace"),
+    Case("open", "open"),
+    Case("doctor", "doctor"),
+    Case("logs", "logs"),
+    Case("logs --export out", "logs --export"),
+    Case("kubeconfig", "kubeconfig"),
+    Case("kubeconfig --merge", "kubeconfig --merge"),
+    Case("hosts show", "hosts show"),
+    Case("hosts sync", "hosts sync"),
+    Case("hosts remove", "hosts remove"),
+    Case("app list", "app list"),
+    Case("demo list", "demo list"),
+    Case("demo run failover", "demo run", 8),
+    Case("bundle list", "bundle list"),
+    Case("bundle verify", "bundle verify"),
+    Case("init", "init"),
+    Case("render --out out", "render"),
+    Case("schema", "schema"),
+    Case("completion zsh", "completion"),
+    Case("version", "version"),
+)
+CASES = (*RUNS, *DOCUMENTS)
+FOUND = [
+    doctor.Examined(doctor.CHECKS[0], doctor.Finding(doctor.State.OK, "vagrant, docker")),
+    doctor.Examined(doctor.CHECKS[1], doctor.Finding(doctor.State.WARNING, "seen", "fix it", "a-cause")),
+]
 
 
 @pytest.fixture
@@ -123,11 +134,12 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     rendered.log.write_text("[1] $ vagrant up\n")
     for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
+    opened = {"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [hop("pod")]}
     monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
-    monkeypatch.setattr(browser, "opened", lambda *_arguments: OPENED)
+    monkeypatch.setattr(browser, "opened", lambda *_arguments: opened)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
-    monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO))
-    monkeypatch.setattr(doctor, "examine", lambda *_arguments: [FOUND])
+    monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO, BrokenError("it failed", id="demo-failed")))
+    monkeypatch.setattr(doctor, "examine", lambda *_arguments: FOUND)
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))
     return rendered
@@ -138,19 +150,26 @@ def test_every_command_is_here() -> None:
     named = {words for words in COMMANDS for case in CASES if f"{case.line} ".startswith(f"{words} ")}
 
     assert named == COMMANDS - OTHER_PROGRAMS
+    assert {case.answer for case in DOCUMENTS} == ANSWERS.keys()
+    assert all(case.line.startswith(EVENTS_FOLLOW) for case in RUNS)
+
+
+def test_the_keys_and_types_of_every_document_and_event_are_pinned(golden: Golden) -> None:
+    documents = {f"labctl {case.answer}": case.document for case in DOCUMENTS}
+    others = {"a command that fails": ErrorDocument, "a step": StepEvent, "the result of a run": ResultEvent}
+
+    golden(
+        "\n".join(line for name, each in {**documents, **others}.items() for line in (f"{name}:", *keys(each, "  ")))
+    )
 
 
 @pytest.mark.usefixtures("world")
 @pytest.mark.parametrize("case", DOCUMENTS, ids=lambda case: case.line)
-def test_a_document_has_exactly_these_keys(case: Case, labctl: Callable[[str], Any]) -> None:
+def test_a_document_has_the_keys_and_types_of_its_kind(case: Case, labctl: Callable[[str], Any]) -> None:
     code, out = labctl(case.line)
-    document = json.loads(out)
 
     assert code == case.code, out
-    assert document["version"] == 1
-    for place, keys in (case.keys or {}).items():
-        for each in document[place] if place else [document]:
-            assert set(each) == keys, place or "the document"
+    assert list(differences(json.loads(out), case.document)) == []
 
 
 @pytest.mark.usefixtures("world")
@@ -160,19 +179,63 @@ def test_a_run_writes_an_event_a_line_and_its_result_last(case: Case, labctl: Ca
     *events, result = (json.loads(line) for line in out.splitlines())
 
     assert code == 0, out
-    assert set(result) == RESULT
-    assert (result["event"], result["version"], result["ok"], result["error"]) == ("result", 1, True, None)
+    assert (result["ok"], result["error"]) == (True, None)
+    assert list(differences(result, ResultEvent)) == []
     assert events
-    assert all(set(event) - EVENT_OF[event["state"]] == {"event", "step", "state", "text"} for event in events)
-    assert all(EVENT_OF[event["state"]] <= set(event) for event in events)
+    for event in events:
+        assert list(differences(event, StepEvent)) == []
+        assert ("changed" in event) is (event["state"] == "done")
+        assert ("seconds" in event) is (event["state"] in {"done", "failed"})
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.line)
 def test_a_command_that_fails_ends_with_an_error(case: Case, labctl: Callable[[str], Any]) -> None:
     code, out = labctl(f"{case.line} --no-such-option")
-    document = json.loads(out)
 
     assert code == ExitCode.USAGE
-    assert set(document) == ({"version", "error"} if case.keys else RESULT)
-    assert set(document["error"]) == ERROR
-    assert document["error"]["id"] == "usage"
+    assert _error(case, out)["id"] == "usage"
+
+
+@pytest.mark.usefixtures("world")
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.line)
+def test_a_bug_ends_with_an_error(case: Case, labctl: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_arguments: object, **_options: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    for module, name in ((ui, "document"), (runner, "execute"), (plan, "execute")):
+        monkeypatch.setattr(module, name, fail)
+    code, out = labctl(case.line)
+
+    assert code == ExitCode.BUG
+    assert _error(case, out)["id"] == "bug"
+
+
+def test_an_error_carries_its_details(labctl: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> NoReturn:
+        raise LabError("no", id="no", hint="Do it.", details=("line 1", "line 2"))
+
+    monkeypatch.setattr(labs, "listed", fail)
+    _, out = labctl("list")
+
+    assert _error(DOCUMENTS[1], out) == {"id": "no", "message": "no", "hint": "Do it.", "details": ["line 1", "line 2"]}
+
+
+def test_a_bug_before_a_run_ends_with_its_result_too(
+    labctl: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object, **_options: object) -> NoReturn:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(labs, "requested", fail)
+    code, out = labctl("up")
+
+    assert code == ExitCode.BUG
+    assert _error(RUNS[0], out)["id"] == "bug"
+
+
+def _error(case: Case, out: str) -> dict[str, Any]:
+    """Return the error that is the last line of a run, or the one document of another command."""
+    document = json.loads(out.splitlines()[-1] if case in RUNS else out)
+    assert list(differences(document, ResultEvent if case in RUNS else ErrorDocument)) == []
+    error: dict[str, Any] = document["error"]
+    return error

@@ -114,7 +114,7 @@ def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
             hops.append(told(hop, "no-pod-ready", "no pod is ready", fix="Wait.", evidence=seen))
             break
         hops.append(told(hop, evidence=seen))
-    return {"hostname": "shop.test", "ok": not broken, "hops": hops}
+    return {"version": 1, "hostname": "shop.test", "ok": not broken, "hops": hops}
 
 
 # What labctl.yaml says

@@ -75,8 +75,9 @@ def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
     def follow(_context: Context, wanted: str | None) -> TraceReport:
         reports = list(found.values())
         return {
+            "version": 1,
             "hostname": wanted or "",
-            "ok": trace.broken_hop({"hostname": "", "ok": False, "hops": reports}) is None,
+            "ok": trace.broken_hop({"version": 1, "hostname": "", "ok": False, "hops": reports}) is None,
             "hops": reports,
         }
 
@@ -113,7 +114,7 @@ def test_the_first_apps_page_is_opened_and_left_in_the_browser(
 ) -> None:
     _offers(monkeypatch, DESKTOP)
 
-    assert browser.opened(context, None) == OpenReport(url=URL, browser="xdg-open", warnings=[])
+    assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="xdg-open", warnings=[])
     assert (programs.detached, programs.in_terminal) == ([["xdg-open", URL]], [])
 
 
@@ -234,7 +235,7 @@ def test_a_browser_that_python_has_its_own_way_to_is_asked_that_way(
 
     _offers(monkeypatch, Script("default"))
     if works:
-        assert browser.opened(context, None) == OpenReport(url=URL, browser="default", warnings=[])
+        assert browser.opened(context, None) == OpenReport(version=1, url=URL, browser="default", warnings=[])
     else:
         with pytest.raises(MissingError) as raised:
             browser.opened(context, None)
@@ -373,7 +374,7 @@ def test_the_command_enters_the_labs_network_and_says_what_was_opened_where(
 ) -> None:
     def opened(made: Context, wanted: str | None) -> OpenReport:
         assert (made, wanted) == (context, hostname)
-        return {"url": URL, "browser": "firefox", "warnings": []}
+        return {"version": 1, "url": URL, "browser": "firefox", "warnings": []}
 
     monkeypatch.setattr(labs, "entered_if_up", lambda _session: context)
     monkeypatch.setattr(browser, "opened", opened)

@@ -53,6 +53,7 @@ def _doubt(context: Context) -> tuple[str, str]:
 
 def test_a_lab_that_is_well_is_told_of_in_full(well: Context) -> None:
     assert report_on(well) == {
+        "version": 1,
         "lab": "demo",
         "ok": True,
         "nodes": [
@@ -197,7 +198,7 @@ def test_a_cause_that_was_told_of_is_not_told_of_again_for_every_app(
     well: Context, monkeypatch: pytest.MonkeyPatch, cluster: FakeCluster
 ) -> None:
     hops = [hop("rule", "controller-not-ready", "no pod is ready"), hop("pod"), hop("response")]
-    told: TraceReport = {"hostname": "x", "ok": False, "hops": hops}
+    told: TraceReport = {"version": 1, "hostname": "x", "ok": False, "hops": hops}
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: told)
     cluster.objects["apps/v1", "Deployment", *SERVICE[2:]]["status"]["readyReplicas"] = 0
 

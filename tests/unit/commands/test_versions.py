@@ -22,6 +22,7 @@ def test_versions_are_those_of_labctl_the_bundle_and_the_tools(
     report = versions.report_on(context)
 
     assert report == {
+        "version": 1,
         "labctl": __version__,
         "bundle": context.bundle.id,
         "kubernetes": "1.37.2",
@@ -38,4 +39,4 @@ def test_what_is_not_there_has_no_version(context: Context, monkeypatch: pytest.
     monkeypatch.setattr(versions, "run", absent)
     report = versions.report_on(Context(context.lab, context.folder, context.cache / "empty"))
 
-    assert {name for name, version in report.items() if version is not None} == {"labctl"}
+    assert {name for name, version in report.items() if version is not None} == {"version", "labctl"}

@@ -553,6 +553,7 @@ def test_json_is_one_document_and_progress_is_plain_text_beside_it(
             }
         ],
         "cleanup": [{"command": "labctl status", "code": 0, "seconds": 0.5}],
+        "error": None,
     }
     assert "said by labctl up\n✓ http://my-app.local" in err
     assert world.environments[0].get("FORCE_COLOR") is None

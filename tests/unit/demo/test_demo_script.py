@@ -243,7 +243,7 @@ def test_demos_are_labctls_own_and_the_users(demos: Path) -> None:
 
     assert library.listed() == [
         {"demo": "mine", "about": "Mine", "file": str(demos / "mine.yaml")},
-        {"demo": "tour", "about": "The tour", "file": "labctl's own"},
+        {"demo": "tour", "about": "The tour", "file": None},
     ]
 
 

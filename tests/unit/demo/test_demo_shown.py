@@ -322,7 +322,16 @@ def test_what_an_interrupted_recording_left_is_no_obstacle(tmp_path: Path) -> No
 
 
 def _report(text: str) -> str:
-    said: DemoReport = {"demo": "tour", "lab": "demo", "ok": True, "seconds": 1.0, "scenes": [], "cleanup": []}
+    said: DemoReport = {
+        "version": 1,
+        "demo": "tour",
+        "lab": "demo",
+        "ok": True,
+        "seconds": 1.0,
+        "scenes": [],
+        "cleanup": [],
+        "error": None,
+    }
     demo = Demo.model_validate({"about": text or "x", "scenes": [{"title": "a", "say": "b"}]})
     return markdown(Script("tour", Path("tour.yaml"), demo), said, {"labctl": "0"}, datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -378,6 +387,7 @@ http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.
 
 def test_the_page_has_every_number() -> None:
     report: DemoReport = {
+        "version": 1,
         "demo": "tour",
         "lab": "demo",
         "ok": False,

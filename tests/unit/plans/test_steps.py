@@ -659,7 +659,8 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
 ) -> None:
     up.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
-    shadowed: TraceReport = {"hostname": "x", "ok": False, "hops": [hop("name", "hosts-entry-shadowed", "line 1")]}
+    hops = [hop("name", "hosts-entry-shadowed", "line 1")]
+    shadowed: TraceReport = {"version": 1, "hostname": "x", "ok": False, "hops": hops}
     monkeypatch.setattr(trace, "follow", lambda *_arguments, **_options: shadowed)
 
     with pytest.raises(NotReadyError) as lasting:

@@ -605,6 +605,7 @@ def test_a_whole_lab_is_told_of_in_the_documented_form(world: World) -> None:
     well: dict[str, Any] = {"state": "ok", "cause": None, "fix": None, "commands": []}
 
     assert json.loads(json.dumps(world.follow())) == {
+        "version": 1,
         "hostname": HOST,
         "ok": True,
         "hops": [{"hop": hop, **well, "evidence": evidence[hop]} for hop in HOPS],

@@ -5,7 +5,6 @@ import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TextIO
 
 import pytest
 from golden_files import Golden
@@ -14,7 +13,7 @@ from labctl import ui
 from labctl.model.errors import LabError, ProviderError
 from labctl.model.events import Event, HostsEntry, Result
 from labctl.model.options import Output
-from labctl.model.reports import StatusReport
+from labctl.model.reports import RenderReport, StatusReport
 from labctl.ui.progress import _RunningStep
 from labctl.ui.screen import ASCII, UNICODE, one_line
 
@@ -80,10 +79,10 @@ def test_json_lines_are_those_of_the_contract() -> None:
 
     assert stdout.getvalue().splitlines() == [
         '{"event": "step", "step": "render", "state": "started", "text": ""}',
-        '{"event": "step", "step": "render", "state": "done", "changed": false, "seconds": 0.12, "text": ""}',
+        '{"event": "step", "step": "render", "state": "done", "text": "", "changed": false, "seconds": 0.12}',
         '{"event": "step", "step": "boot", "state": "started", "text": ""}',
         '{"event": "step", "step": "boot", "state": "progress", "text": "vagrant up\\ndemo-worker-1"}',
-        '{"event": "step", "step": "boot", "state": "done", "changed": true, "seconds": 11.2, "text": "2 nodes running"}',
+        '{"event": "step", "step": "boot", "state": "done", "text": "2 nodes running", "changed": true, "seconds": 11.2}',
         '{"event": "result", "version": 1, "ok": true, "changed": true, "seconds": 1.26, "urls": ["http://b.local"], "hosts": "not needed", "error": null}',
     ]
     assert stderr.getvalue() == ""
@@ -326,12 +325,10 @@ def test_a_table_without_rows_is_its_headers() -> None:
 
 
 def test_a_document_is_json_or_text() -> None:
-    def text(value: dict[str, str], stdout: TextIO) -> None:
-        stdout.write(" and ".join(value.values()))
+    value = RenderReport(version=1, folder="/lab")
 
-    value = {"a": "one", "b": "two"}
-    assert json.loads(shown(lambda stream: ui.document(value, "json", stream, text))) == {"version": 1, **value}
-    assert shown(lambda stream: ui.document(value, "text", stream, text)) == "one and two"
+    assert json.loads(shown(lambda stream: ui.document(value, "json", stream, ui.values))) == value
+    assert shown(lambda stream: ui.document(value, "text", stream, ui.values)) == "folder: /lab\n"
 
 
 def test_status_shows_the_whole_lab(golden: Golden) -> None:
@@ -420,6 +417,7 @@ def shown(show: Callable[[io.StringIO], None], stream: io.StringIO | None = None
 
 def report() -> StatusReport:
     return {
+        "version": 1,
         "lab": "demo",
         "ok": False,
         "nodes": [

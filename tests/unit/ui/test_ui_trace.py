@@ -188,7 +188,7 @@ def test_scripts_get_the_report_itself() -> None:
 
 def traced(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any] | None = None) -> TraceReport:
     hops = [hop(name, seen, broken, evidence or {}) for name in EVIDENCE]
-    return {"hostname": "my-app.local", "ok": not broken, "hops": hops}
+    return {"version": 1, "hostname": "my-app.local", "ok": not broken, "hops": hops}
 
 
 def hop(name: str, seen: Mapping[str, Any], broken: str, evidence: Mapping[str, Any]) -> HopReport:
@@ -206,6 +206,6 @@ def shown(seen: Mapping[str, Any], broken: str = "", evidence: Mapping[str, Any]
 def test_what_was_opened_is_told_with_what_is_not_well_on_its_way(golden: Golden) -> None:
     warning = told("pod", "pod-not-ready", "one of two is not ready", state="warning", fix="Look at it.")
     screen = io.StringIO()
-    ui.opened({"url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
+    ui.opened({"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [warning]}, screen)
 
     golden(screen.getvalue())
