@@ -61,7 +61,9 @@ def picture(events: Sequence[Event], title: str, *, columns: int, rows: int, spe
     moments = list(_paced(events, speed))
     total = moments[-1][0] + HOLD_SECONDS
     appearances = list(_appearances(moments, columns, rows))
-    width = max(each.line[-1][0] + len(each.line[-1][1]) for each in appearances)
+    # A passing line that is longer than all that stay is cut off.
+    lasting = [each for each in appearances if each.end is None] or appearances
+    width = max(each.line[-1][0] + len(each.line[-1][1]) for each in lasting)
     height = max(each.row for each in appearances) + 1
     return _svg(appearances, title, total, (width, height))
 

@@ -31,6 +31,11 @@ def _visible(svg: str, word: str) -> tuple[str, ...]:
     return tuple(re.findall(r"[^{}]+{ visibility: \w+; }", frames))
 
 
+def _size(svg: str) -> str:
+    """Return the width and height of a picture."""
+    return svg.partition('viewBox="')[2].partition('"')[0]
+
+
 # What a terminal shows
 
 
@@ -90,6 +95,12 @@ def test_a_viewer_without_animations_sees_the_last_screen() -> None:
     assert re.search(r'<g class="a\d+ h">[^\n]*>first<', after)
     assert "script" not in svg
     assert "http" not in svg.replace("http://www.w3.org/2000/svg", "")
+
+
+def test_a_picture_is_as_wide_as_what_stays() -> None:
+    passing = picture([(0.0, "a line that is long"), (1.0, "\r\x1b[2Kshort")], "t", **SIZE)
+
+    assert _size(passing) == _size(picture([(0.0, "short")], "t", **SIZE))
 
 
 def test_silences_are_cut_and_the_picture_is_as_quick_as_asked() -> None:
