@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 import types
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -106,13 +107,13 @@ def _section(name: str, classes: Mapping[str, type]) -> Iterator[str]:
     cls = classes[name]
     commands = [words for words, answer in ANSWERS.items() if answer == name]
     yield f"### {name}"
-    yield " ".join((inspect.getdoc(cls) or "").split())
+    yield re.sub(r"\bNone\b", "null", " ".join((inspect.getdoc(cls) or "").split()))
     yield f"Printed by {_links(commands)}." if commands else ""
     rows = [
-        (markdown.code(key), _type(hint, classes), "may be absent" if key in _optional(cls) else "")
+        (markdown.code(key), _type(hint, classes) + ("; may be absent" if key in _optional(cls) else ""))
         for key, hint in get_type_hints(cls).items()
     ]
-    yield markdown.table(("Key", "Type", ""), rows)
+    yield markdown.table(("Key", "Type"), rows)
     yield markdown.block(json.dumps(_example(cls), indent=2, ensure_ascii=False), "json") if commands else ""
 
 
