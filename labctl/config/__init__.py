@@ -1,4 +1,4 @@
-"""`labctl.yaml` and options become a Lab, or one error that lists everything wrong with them."""
+"""Read `labctl.yaml` and options into a Lab, or raise one error that lists every problem."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ MISNAMED = "labctl.yml"
 
 @dataclass(frozen=True, slots=True)
 class Overrides:
-    """What options of the command line say instead of the file; None leaves the file's value."""
+    """Values that the command line sets in place of the file. None keeps the file's value."""
 
     name: str | None = None
     provider: str | None = None
@@ -46,9 +46,9 @@ class Overrides:
 
 
 def find(explicit: Path | None) -> Path | None:
-    """Return the file to load: the one asked for, else `labctl.yaml` in the current folder if it is there, else none.
+    """Return the file to load: the one named, else `labctl.yaml` in the current folder, else None.
 
-    Raises UsageError `config-misnamed` where `labctl.yml` is there instead.
+    Raises UsageError `config-misnamed` if there is a `labctl.yml` instead.
     """
     if explicit or _is_there(Path(FILE_NAME)):
         return explicit or Path(FILE_NAME)
@@ -56,7 +56,7 @@ def find(explicit: Path | None) -> Path | None:
         raise UsageError(
             f"this folder has a {MISNAMED}, and labctl reads {FILE_NAME}",
             id="config-misnamed",
-            hint=f"`mv {MISNAMED} {FILE_NAME}`, or name it: `labctl --config {MISNAMED}`.",
+            hint=f"Run `mv {MISNAMED} {FILE_NAME}`, or `labctl --config {MISNAMED}`.",
         )
     return None
 
@@ -64,10 +64,10 @@ def find(explicit: Path | None) -> Path | None:
 def load(
     path: Path | None, overrides: Overrides, made: Mapping[str, Any] | None = None, *, to_boot: bool = False
 ) -> Lab:
-    """Return the lab of the file and the options; without a file, of what a lab was `made` from, or the defaults.
+    """Return the lab that the file and the options describe.
 
-    Raises UsageError: as `document.read`, and `config-invalid` with every problem, one a line, each with its key and
-    value. A lab that is to boot has a provider whose nodes labctl boots; others can be rendered.
+    Without a file, the values are those that a lab was `made` from, or the defaults. With `to_boot`, the provider must
+    be one whose nodes labctl boots. Raises UsageError as `document.read` does, and `config-invalid` with every problem.
     """
     written, problems = read(path) if path else (made or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
@@ -81,19 +81,17 @@ def load(
 
 
 def _unbooted(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield the problem with the provider of a lab that is to boot."""
+    """Yield a problem if labctl cannot boot nodes of this provider."""
     provider = values.get("provider", BOOTED[0])
     if provider not in BOOTED:
-        text = (
-            "must be 'auto' or 'docker' to boot; of 'libvirt' and 'virtualbox', `labctl render` writes the Vagrantfile"
-        )
+        text = "must be 'auto' or 'docker' to boot; for 'libvirt' and 'virtualbox', run `labctl render`"
         yield Problem("provider", shown(provider), text)
 
 
 def name_of(path: Path | None, option: str | None) -> str:
-    """Return which lab is meant: the one of the option, else of the file, whatever else is wrong with that.
+    """Return the name of the lab: that of the option, else that of the file.
 
-    Raises UsageError as `load` does, but for what is wrong with other keys than `name`.
+    Raises UsageError as `load` does, but only for problems with the key `name`.
     """
     if option is not None or path is None:
         return load(None, Overrides(name=option)).name
@@ -103,13 +101,13 @@ def name_of(path: Path | None, option: str | None) -> str:
         if problems := [*(problem for problem in twice if problem.key == "name"), *found]:
             raise invalid(path, problems)
     except UsageError as error:
-        error.hint = f"{error.hint} Or say which lab is meant: `--name LAB`."
+        error.hint = f"{error.hint} Or name the lab: `--name LAB`."
         raise
     return lab.name
 
 
 def from_values(values: Mapping[str, Any]) -> Lab:
-    """The lab that the values of a `labctl.yaml` describe. Raises UsageError `config-invalid` as `load` does."""
+    """Return the lab that the values of a `labctl.yaml` describe. Raises UsageError `config-invalid`."""
     lab, problems = check(values)
     if problems:
         raise invalid(None, problems)
@@ -117,12 +115,12 @@ def from_values(values: Mapping[str, Any]) -> Lab:
 
 
 def schema() -> dict[str, Any]:
-    """The JSON Schema of `labctl.yaml`."""
+    """Return the JSON Schema of `labctl.yaml`."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
 def example() -> str:
-    """Return a `labctl.yaml` with every key explained and at its default; what follows from other keys is a comment."""
+    """Return a `labctl.yaml` that explains every key and has its default. Derived defaults are commented out."""
     lab = Config().lab()
     derived = {"pool": str(lab.pool), "apps": [asdict(app) for app in lab.apps]}
     defaults = {**Config().model_dump(mode="json"), **derived}
@@ -135,7 +133,7 @@ def example() -> str:
 
 
 def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
-    """Return the file's values, and keys that it holds twice; of one that is not valid YAML, the name if it can be read."""
+    """Return the values and duplicate keys of the file. Of a file that is not valid YAML, return the name if possible."""
     text = content(path)
     try:
         return parsed(path, text)
@@ -147,11 +145,11 @@ def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
 
 
 def _is_there(path: Path) -> bool:
-    """Return whether the folder has an entry of that name, be it a link that leads nowhere."""
+    """Return whether the path exists, including a dangling link."""
     try:
         path.lstat()
     except FileNotFoundError:
         return False
     except OSError:
-        return True  # whoever reads it says why it cannot be read
+        return True  # reading it raises the error that explains why
     return True

@@ -1,4 +1,4 @@
-"""Checking values: each by the model, then rules about several of them, with every problem in plain words."""
+"""Check values: each by the model, then by rules about several of them. Report every problem in plain words."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _UNITS = {"memory": " MiB"}
 
 
 def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
-    """The lab and all that is wrong: values that are wrong by themselves, then rules about the others."""
+    """Return the lab and all problems: first with single values, then with the valid ones together."""
     wrong: list[ErrorDetails] = []
     try:
         config = Config.model_validate(values)
@@ -77,11 +77,11 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = 
     (frozenset({"network", "pool"}), _free_pool),
     (frozenset(), _distinct_apps),
 )
-"""Rules about several values, each with the keys it cannot do without."""
+"""Rules about several values, each with the keys that must be valid for it."""
 
 
 def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
-    """The values, and the apps, that nothing is wrong with."""
+    """Return the valid values, and the valid apps."""
     apps = {detail["loc"][1] for detail in wrong if len(detail["loc"]) > 1}
     keys = {detail["loc"][0] for detail in wrong if len(detail["loc"]) == 1}
     sound = {key: value for key, value in values.items() if key in Config.model_fields and key not in keys}
@@ -91,7 +91,7 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
 
 
 def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - what the file says
-    """Return the value at this place before any of it was converted."""
+    """Return the value at this place as it is written, before conversion."""
     for part in place:
         try:
             values = values[part]

@@ -1,4 +1,4 @@
-"""Reading `labctl.yaml`: safe YAML that says where it is broken and notices keys written twice."""
+"""Read `labctl.yaml` as safe YAML, with the place of a syntax error and with duplicate keys."""
 
 from __future__ import annotations
 
@@ -17,35 +17,33 @@ from labctl.model.errors import UsageError
 
 
 def read(path: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """The file's keys and values, and the keys that it holds twice; an empty file has none.
+    """Return the keys and values of the file, and a problem for each duplicate key. An empty file has none.
 
-    Raises UsageError: `config-not-found`, `config-unreadable`, or `config-invalid` when it is not a YAML mapping.
+    Raises UsageError `config-not-found`, `config-unreadable`, and `config-invalid` if it is not a YAML mapping.
     """
     return parsed(path, content(path))
 
 
 def content(path: Path) -> bytes:
-    """Return what the file holds. Raises UsageError `config-not-found` or `config-unreadable`; never waits for a writer."""
+    """Return the content of the file, without waiting for a writer. Raises UsageError as `read` does."""
     try:
         return paths.content(path)
     except FileNotFoundError as error:
-        told, hint = f"there is no configuration file {path}", "`labctl init` writes one."
+        message, hint = f"there is no configuration file {path}", "Run `labctl init` to write one."
         if path.is_symlink():
-            told, hint = (
-                f"the link {path} leads to {path.readlink()}, which is not there",
-                "Make that, or remove the link.",
-            )
-        raise UsageError(told, id="config-not-found", hint=hint) from error
+            message = f"the link {path} points to {path.readlink()}, which does not exist"
+            hint = "Create that file, or remove the link."
+        raise UsageError(message, id="config-not-found", hint=hint) from error
     except OSError as error:
         raise UsageError(
             f"cannot read the configuration file {path}: {error.strerror}",
             id="config-unreadable",
-            hint="Make it a readable file, or name another with --config.",
+            hint="Make the file readable, or choose another with --config.",
         ) from error
 
 
 def parsed(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]]:
-    """Return the keys and values of this text of the file, and the keys that it holds twice. Raises `config-invalid`."""
+    """Return the keys, values and problems of this content, as `read` does. Raises UsageError `config-invalid`."""
     try:
         loader = _Loader(text)
         values = loader.get_single_data()
@@ -59,7 +57,7 @@ def parsed(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]
 
 
 def before_it_breaks(text: bytes, key: str) -> str | None:
-    """Return the text of a top-level key of a file that is not valid YAML, if it stands before what is wrong with it."""
+    """Return the text of a top-level key that comes before the syntax error in the content; None without exactly one."""
     depth, scalars = 0, []
     with suppress(yaml.YAMLError):
         for event in yaml.parse(text, Loader=_Loader):
@@ -71,7 +69,7 @@ def before_it_breaks(text: bytes, key: str) -> str | None:
 
 
 def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
-    """Return what makes a value of a scalar that bears the tag, `!!int` say, and is written in its form."""
+    """Return a constructor for scalars with this tag, which refuses one that is not written in the tag's form."""
     form = next(form for its_tag, form, _ in FORMS if its_tag == tag)
 
     def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - what the file says
@@ -83,9 +81,9 @@ def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.Sc
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that notices keys written twice, and says where a value cannot be read."""
+    """Safe YAML that collects duplicate keys, and tells where a value cannot be read."""
 
-    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - PyYAML's own, which is YAML 1.1's
+    yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - replaces PyYAML's, which follow YAML 1.1
 
     def __init__(self, content: bytes | str) -> None:
         super().__init__(content)
@@ -96,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
             line = key.start_mark.line + 1
             if key.value in lines:
-                text = f"is written twice, in lines {lines[key.value]} and {line}"
+                text = f"is a duplicate key, in lines {lines[key.value]} and {line}"
                 self.duplicates.append(Problem(shown(key.value), "", text))
             lines[key.value] = line
         return super().construct_mapping(node, deep)
@@ -104,7 +102,11 @@ class _Loader(yaml.SafeLoader):
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:  # noqa: ANN401, FBT001, FBT002 - PyYAML's signature
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # 2026-13-45, !!int x: PyYAML lets these through
+        except (
+            ValueError,
+            LookupError,
+            AttributeError,
+        ) as error:  # 2026-13-45 and !!int x, which PyYAML does not catch
             raise yaml.constructor.ConstructorError(
                 None, None, f"{shown(node.value)} cannot be read", node.start_mark
             ) from error

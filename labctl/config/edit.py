@@ -1,4 +1,4 @@
-"""Changing the apps of a `labctl.yaml`: what it will say is checked first, and then it is written whole or not at all."""
+"""Change the apps of a `labctl.yaml`: check the result first, then write the whole file or nothing."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
 App = Mapping[str, Any]
-"""An app in the words of labctl.yaml."""
+"""An app, as keys and values of a labctl.yaml."""
 
 FAILPOINT = "config.rename"
 _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
@@ -29,36 +29,36 @@ _UTF16 = {codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A `labctl.yaml`: its text, and what that says. It may be one that is yet to be written."""
+    """The text and the values of a `labctl.yaml`, which may not be written yet."""
 
     path: Path
     text: str
     values: Mapping[str, Any]
     problems: tuple[Problem, ...] = ()
-    """The keys that it has twice."""
+    """Duplicate keys."""
     original: bytes | None = None
-    """What the file held when it was read; none where there was no file."""
+    """The content of the file when it was read; None if there was no file."""
     encoding: str = "utf-8"
 
     @property
     def is_there(self) -> bool:
-        """Whether it is more than a file that is yet to be written."""
+        """Whether the file existed when it was read."""
         return self.original is not None
 
     @property
     def apps(self) -> list[Any]:
-        """Its apps as they are written, the default one where it does not speak of them. Not checked yet."""
+        """The apps as they are written, not checked; without the key, the default app."""
         if splice.KEY not in self.values:
             return [app.model_dump(exclude_defaults=True) for app in Config().apps]
         written = self.values[splice.KEY]
         return written if isinstance(written, list) else []
 
     def lab(self, apps: Sequence[Any], name: str | None, words: Mapping[str, str]) -> Lab:
-        """The lab that it describes with these apps, and with this name if there is one.
+        """Return the lab with these apps, and with this name if there is one.
 
-        Raises UsageError `config-invalid` with every problem; `words` are keys that the user knows by another word.
+        Raises UsageError `config-invalid` with every problem. `words` has keys by what the user knows them as.
         """
-        is_list = isinstance(self.values.get(splice.KEY, []), list)  # what is none is a problem itself
+        is_list = isinstance(self.values.get(splice.KEY, []), list)  # anything else is a problem of its own
         listed = {splice.KEY: list(apps)} if is_list else {}
         lab, found = check({**self.values, **listed, **({"name": name} if name else {})})
         problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in found)]
@@ -67,14 +67,14 @@ class Source:
         return lab
 
     def with_app(self, app: App) -> Source:
-        """Return this file with the app behind the others. Raises UsageError `config-not-editable`."""
+        """Return the file with this app after the others. Raises UsageError `config-not-editable`."""
         apps = [*self.apps, app]
         if splice.KEY not in self.values:
             return self._edited(apps, lambda text: splice.with_list(text, apps))
         return self._edited(apps, lambda text: splice.with_app(text, app))
 
     def without_app(self, name: str) -> Source:
-        """Return this file without the app of this name, which it has. Raises UsageError `config-not-editable`."""
+        """Return the file without the app of this name, which must exist. Raises UsageError `config-not-editable`."""
         index = [app["name"] for app in self.apps].index(name)
         apps = [*self.apps[:index], *self.apps[index + 1 :]]
         if splice.KEY not in self.values:
@@ -82,7 +82,7 @@ class Source:
         return self._edited(apps, lambda text: splice.without_app(text, index))
 
     def _edited(self, apps: Sequence[App], edit: Callable[[str], str]) -> Source:
-        """Return this file after an edit of its text, which must then say the same with these apps."""
+        """Return the file with the edited text, which must have these apps and otherwise the same values."""
         values = {**self.values, splice.KEY: apps}
         line_end = "\r\n" if 0 < self.text.count("\n") == self.text.count("\r\n") else "\n"
         try:
@@ -92,15 +92,15 @@ class Source:
             is_right = False
         if not is_right:
             raise UsageError(
-                f"{self.path}: its apps are written in a way that labctl cannot change without touching anything else",
+                f"{self.path}: labctl cannot change the apps without changing something else",
                 id="config-not-editable",
-                hint="Change them in an editor; `labctl up` then deploys them.",
+                hint="Change them in an editor, then run `labctl up`.",
             )
         return replace(self, text=text, values=values)
 
 
 def opened(path: Path) -> Source:
-    """The file as it is. Raises UsageError as `config.load` does, but for values that are wrong."""
+    """Read the file. Raises UsageError as `config.load` does, but not for invalid values."""
     original = content(path)
     values, problems = parsed(path, original)
     encoding = _UTF16.get(original[:2], "utf-8")
@@ -108,15 +108,15 @@ def opened(path: Path) -> Source:
 
 
 def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
-    """A file that is not there yet, with these values and apps."""
+    """Return a file that does not exist yet, with these values and apps."""
     text = yaml.safe_dump(dict(values), sort_keys=False) if values else ""
     return Source(path, splice.with_list(text, apps), {**values, splice.KEY: list(apps)})
 
 
 def write(source: Source) -> None:
-    """Write the text to its file, whole or not at all. Links are followed; mode and owner stay.
+    """Write the whole file or nothing. Follow links; keep mode and owner.
 
-    Raises UsageError, with the file as it was: `config-changed` where it is not what was read, `config-unwritable`.
+    Raises UsageError `config-changed` if the file is no longer what was read, `config-unwritable`.
     """
     real, new = paths.real(source.path), source.text.encode(source.encoding)
     try:
@@ -132,13 +132,13 @@ def write(source: Source) -> None:
         raise UsageError(
             f"cannot write the configuration file {source.path}: {error.strerror}",
             id="config-unwritable",
-            hint="Make it, and the folder it is in, writable.",
+            hint="Make the file and its folder writable.",
         ) from error
 
 
 def _changed(path: Path) -> UsageError:
     return UsageError(
-        f"{path} was changed by somebody else before labctl could write it",
+        f"{path} was changed by another program before labctl could write it",
         id="config-changed",
-        hint="Run the same command again: it reads the file anew.",
+        hint="Run the same command again.",
     )

@@ -1,4 +1,4 @@
-"""Write a labctl.yaml to begin with."""
+"""Write a first labctl.yaml."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ SCHEMA_FILE = "labctl.schema.json"
 
 
 def write_example(path: Path) -> InitReport:
-    """Write a labctl.yaml with every key explained, and the schema that its first line names to editors.
+    """Write a labctl.yaml that explains every key, and the schema that its first line points editors to.
 
-    Raises UsageError where there is such a file already.
+    Raises UsageError `config-exists`, `config-unwritable`.
     """
     schema = paths.data() / SCHEMA_FILE
     write_changed(schema.parent, {schema.name: json.dumps(config.schema(), indent=2) + "\n"})
@@ -25,11 +25,11 @@ def write_example(path: Path) -> InitReport:
     try:
         create(path, text.encode())
     except FileExistsError as error:
-        raise UsageError(f"{path} exists already", id="config-exists", hint="Delete it first, or edit it.") from error
+        raise UsageError(f"{path} already exists", id="config-exists", hint="Edit it, or delete it first.") from error
     except OSError as error:
         raise UsageError(
             f"cannot write the configuration file {path}: {error.strerror}",
             id="config-unwritable",
-            hint="Name a file in a folder that is there and that you may write to.",
+            hint="Choose a file in an existing folder that you can write to.",
         ) from error
     return {"version": 1, "file": str(path), "schema": str(schema)}

@@ -1,4 +1,4 @@
-"""The keys of `labctl.yaml`, what each may hold and what it is when left out."""
+"""Define the keys of `labctl.yaml`: their types, rules and defaults."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BOOTED = (AUTO, "docker")
 """The providers whose nodes `up` boots. Of the others `render` writes the Vagrantfile, and that is all."""
 Ingress = Literal["auto", "ingress-nginx", "traefik"]
 
-# The grammar of values. Each pattern keeps quotes, control characters and line ends from travelling inward.
+# The grammar of values. No pattern allows quotes, control characters or line ends.
 
 _LABEL = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 _SERVICE = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -44,9 +44,9 @@ _MEBIBYTES = {"MiB": 1, "GiB": 1024}
 _PRIVATE = tuple(IPv4Network(block) for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16"))
 _TAKEN = {"pods": POD_NETWORK, "services": SERVICE_NETWORK}
 UNPLANNED = AddressPool(IPv4Address(0), IPv4Address(0))
-"""What `pool: auto` is until it is known which addresses are free."""
+"""The value of `pool: auto` until the free addresses are known."""
 _LARGEST, _SMALLEST = 16, 28
-"""Prefix lengths of a lab's network: what fits beside pods and services, and what holds nodes and a pool."""
+"""Prefix lengths of a lab's network: the largest next to pods and services, the smallest with nodes and a pool."""
 
 
 def _mebibytes(value: object) -> object:
@@ -92,7 +92,7 @@ def _pool(value: object) -> AddressPool:
 def _public_name(hostname: str) -> str:
     last = hostname.rpartition(".")[2]
     if last.isdigit():
-        raise ValueError("must be a name; one that ends in a number is read as an address")
+        raise ValueError("must be a name; a name that ends in a number is read as an address")
     if last == "localhost":
         raise ValueError("must not be localhost, which is this machine itself")
     return hostname
@@ -102,12 +102,12 @@ _OTHERS_OBJECTS = {
     "kubernetes": "the Kubernetes API's own Service",
     **dict.fromkeys(("demo-first", "demo-second", "demo-third"), "a Service of the demo `pool`"),
 }
-"""Names in the namespace of apps, each with whose object has it."""
+"""Names in the apps' namespace that are taken, each with the owner of the object."""
 
 
 def _free_name(name: str) -> str:
     if name in _OTHERS_OBJECTS:
-        raise ValueError(f"is the name of {_OTHERS_OBJECTS[name]}, which the app's would take the place of")
+        raise ValueError(f"is the name of {_OTHERS_OBJECTS[name]}, which the app would replace")
     return name
 
 
@@ -181,7 +181,7 @@ class Config(BaseModel):
     )
 
     def lab(self) -> Lab:
-        """The lab that this describes."""
+        """Return the lab that these values describe."""
         return Lab(
             name=self.name,
             provider=self.provider,

@@ -1,4 +1,4 @@
-"""What is wrong with a configuration: one line a problem, all of them in one error."""
+"""Problems with a configuration: one per line, all in one error."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONGEST_SHOWN = 80
 
 
 class Problem(NamedTuple):
-    """A key, its value as the user shall see it (empty: nothing to show), and what it must be or is."""
+    """A key, its value as shown to the user (or an empty text), and what is wrong with it."""
 
     key: str
     value: str
@@ -24,20 +24,20 @@ class Problem(NamedTuple):
 
 
 def invalid(path: Path | None, problems: Sequence[Problem]) -> UsageError:
-    """The error `config-invalid` that lists the problems of the file, or of the options where there is none."""
+    """Return the error `config-invalid` with the problems of the file, or of the options if there is no file."""
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     lines = "".join(f"\n  {problem}" for problem in problems)
     return UsageError(
         f"{path or 'configuration'}: {count}{lines}",
         id="config-invalid",
-        hint="Correct the configuration and try again; `labctl init` writes one that explains every key.",
+        hint="Correct the configuration. `labctl init` writes one that explains every key.",
     )
 
 
 def shown(value: object) -> str:
-    """Return the value as `labctl.yaml` has it: on one line of limited length, with nothing a terminal would act upon.
+    """Return the value as in `labctl.yaml`, on one short line without control characters.
 
-    Text that would be something else without its quotes has them.
+    Text that needs quotes to be text has them.
     """
     if isinstance(value, bool) or value is None:
         text = {True: "true", False: "false", None: "null"}[value]

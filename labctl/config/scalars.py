@@ -1,7 +1,7 @@
-"""What an unquoted value of a `labctl.yaml` is: a number, true or false, nothing, or text.
+"""Decide what an unquoted value of a `labctl.yaml` is: a number, a boolean, null or text.
 
-YAML 1.1 reads 010 as 8, 1_000 as 1000, 12:30 as 750 and `no` as false. Here a value is a number only where it is
-written as that number is written; everything else stays the text that stands there.
+YAML 1.1 reads 010 as 8, 1_000 as 1000, 12:30 as 750 and `no` as false. Here only the usual notation of a number is a
+number. Everything else stays text.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ FORMS = (
     (INT, re.compile(r"(?:0|-?[1-9][0-9]*)\Z"), tuple("-0123456789")),
     (FLOAT, re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+\Z"), tuple("-0123456789")),
 )
-"""Each with its tag, how it is written, and the letters that it begins with."""
+"""The tag, notation and possible first characters of each."""
 
 
 class WrittenFloat(float):
-    """A number with a point, which is shown as it was written: 1.30 is not 1.3 where a version is meant."""
+    """A number with a point that is shown as it was written: as a version, 1.30 is not 1.3."""
 
     __slots__ = ("text",)
     text: str
 
     def __new__(cls, text: str) -> Self:
-        """Return the number that the text says."""
+        """Return the number in the text."""
         number = super().__new__(cls, text)
         number.text = text
         return number
@@ -36,5 +36,5 @@ class WrittenFloat(float):
 
 
 def is_text(written: str) -> bool:
-    """Return whether this, without quotes, is text."""
+    """Return whether this is text if it has no quotes."""
     return not any(form.match(written) for _, form, _ in FORMS)

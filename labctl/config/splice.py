@@ -1,7 +1,7 @@
 """Add an app to the text of a `labctl.yaml`, or remove one. Every other character stays where it is.
 
-PyYAML tells where things are in the text, and the text is cut there. A YAML writer would lay out the whole file anew.
-The lines of the text end with line feeds. The caller reads the result again, because unusual YAML may come out wrong.
+PyYAML tells the positions, and the text is cut there: a YAML writer would reformat the whole file. Lines must end with
+a line feed. The caller must read the result again, because unusual YAML may come out wrong.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class UnclearError(ValueError):
 
 
 class _Place(NamedTuple):
-    """The lines of an item of a list in block style: the first, the one behind the last, and their indentation."""
+    """The lines of an item of a list in block style: the first, the one after the last, and their indentation."""
 
     first: int
     end: int
@@ -38,7 +38,7 @@ class _Place(NamedTuple):
 
 
 def with_list(text: str, items: Sequence[Item]) -> str:
-    """Return the text, which has no key `apps`, with these. Raises UnclearError."""
+    """Return the text, which must have no key `apps`, with these apps. Raises UnclearError."""
     root = _root(text)
     if root and root.flow_style:
         return _with_last(text, root, f"{json.dumps(KEY)}: {json.dumps(items)}")
@@ -49,7 +49,7 @@ def with_list(text: str, items: Sequence[Item]) -> str:
 
 
 def with_app(text: str, item: Item) -> str:
-    """Return the text with this item behind its apps, written as the last one is. Raises UnclearError."""
+    """Return the text with this item after the other apps, in the style of the last one. Raises UnclearError."""
     root, (key, apps) = _root(text), _pair(text)
     is_json = bool(root and root.flow_style)
     if apps.flow_style and (apps.value or is_json):
@@ -67,7 +67,7 @@ def with_app(text: str, item: Item) -> str:
 
 
 def without_app(text: str, index: int) -> str:
-    """Return the text without that one of its apps. Comments above it stay; those within it go. Raises UnclearError."""
+    """Return the text without the app at this index, keeping comments above it. Raises UnclearError."""
     key, apps = _pair(text)
     if apps.flow_style:
         return _without_flow_item(text, apps.value, index)
@@ -101,7 +101,7 @@ def _pair(text: str) -> tuple[yaml.Node, yaml.SequenceNode]:
 
 
 def _with_last(text: str, parent: yaml.CollectionNode, shown: str) -> str:
-    """Return the text with this as the last child of a collection in flow style, on a line of its own if they all are."""
+    """Return the text with this as the last child of a collection in flow style, on its own line if the last one is."""
     if not parent.value:
         return text[: parent.start_mark.index + 1] + shown + text[parent.end_mark.index - 1 :]
     last = parent.value[-1]
@@ -116,12 +116,12 @@ def _without_flow_item(text: str, items: Sequence[yaml.Node], index: int) -> str
         return text[:start] + text[items[index + 1].start_mark.index :]
     before = items[index - 1].end_mark.index if index else start
     if "#" in text[before:start]:
-        before = len(text[:start].rstrip())  # another item's comment stays, and so does the comma, which YAML allows
+        before = len(text[:start].rstrip())  # keep the comment on the item before; YAML allows the comma
     return text[:before] + text[end:]
 
 
 def _place(text: str, apps: yaml.SequenceNode, index: int) -> _Place:
-    """Return where an item of a list in block style is, with the comments below it that are indented deeper."""
+    """Return the place of an item of a list in block style, with the deeper comments below it."""
     first, indent = _dash(text, apps.value[index])
     is_last = index + 1 == len(apps.value)
     stop = _stop(text, apps) if is_last else _dash(text, apps.value[index + 1])[0]
@@ -138,13 +138,13 @@ def _dash(text: str, item: yaml.Node) -> tuple[int, str]:
 
 
 def _stop(text: str, node: yaml.CollectionNode) -> int:
-    """Return the line where the next thing behind a node in block style begins."""
+    """Return the line where the content after a node in block style begins."""
     end = node.end_mark.index
     return _line(text, end) + (end == len(text))
 
 
 def _end(text: str, stop: int, indent: str) -> int:
-    """Return the line behind the last content before `stop`, and behind the deeper comments right below that."""
+    """Return the line after the last content before `stop`, and after the deeper comments directly below that."""
     lines = text.split("\n")
     while _NO_CONTENT.match(lines[stop - 1]):
         stop -= 1

@@ -394,9 +394,10 @@ def test_the_example_takes_another_app_before_what_it_says_of_the_hosts_file(tmp
 def test_an_app_that_others_lean_on_is_not_taken_away(tmp_path: Path) -> None:
     source = _opened(tmp_path, "apps:\n  - &a\n    name: a\n    port: 81\n  - <<: *a\n    name: b\n")
 
-    with pytest.raises(UsageError, match="without touching anything else"):
+    with pytest.raises(UsageError) as caught:
         source.without_app("a")
 
+    assert caught.value.id == "config-not-editable"
     assert source.without_app("b").text == "apps:\n  - &a\n    name: a\n    port: 81\n"
 
 
@@ -518,7 +519,7 @@ def test_every_problem_is_told_at_once_in_the_words_of_the_user(tmp_path: Path) 
 def test_apps_that_are_no_list_are_a_problem(tmp_path: Path, apps: str) -> None:
     source = _opened(tmp_path, f"apps: {apps}\n")
 
-    with pytest.raises(UsageError, match=r"apps: .*must be a list"):
+    with pytest.raises(UsageError, match=r"\n  apps: "):
         source.lab([*source.apps, SHOP], None, NOBODY)
 
 
@@ -534,7 +535,7 @@ def test_a_file_that_somebody_else_wrote_to_meanwhile_is_left_to_them(tmp_path: 
     changed = _opened(tmp_path, "workers: 2\n").with_app(SHOP)
     changed.path.write_text(theirs) if theirs else changed.path.unlink()
 
-    with pytest.raises(UsageError, match="by somebody else") as caught:
+    with pytest.raises(UsageError) as caught:
         edit.write(changed)
 
     assert caught.value.id == "config-changed"
@@ -545,7 +546,8 @@ def test_a_file_that_appears_where_there_was_none_is_not_written_over(tmp_path: 
     changed = edit.new(tmp_path / "labctl.yaml", {}, [SHOP])
     changed.path.write_text("workers: 3\n")
 
-    with pytest.raises(UsageError, match="by somebody else"):
+    with pytest.raises(UsageError) as caught:
         edit.write(changed)
 
+    assert caught.value.id == "config-changed"
     assert changed.path.read_text() == "workers: 3\n"

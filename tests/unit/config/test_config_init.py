@@ -25,8 +25,9 @@ def test_an_example_is_a_configuration_of_the_default_lab_and_is_never_written_o
     assert f"$schema={Path(answer['schema']).as_uri()}\n" in path.read_text()
     assert json.loads(Path(answer["schema"]).read_text()) == config.schema()
     assert config.load(path, config.Overrides()) == lab()
-    with pytest.raises(UsageError, match=r"labctl\.yaml exists already"):
+    with pytest.raises(UsageError, match=r"labctl\.yaml") as raised:
         write_example(path)
+    assert raised.value.id == "config-exists"
 
 
 def test_an_example_that_cannot_be_written_is_named_and_leaves_nothing_behind(

@@ -42,7 +42,7 @@ scenes:
 cleanup: kubectl
 """
 PROBLEMS = [
-    "say: is written twice, in lines 24 and 25",
+    "say: is a duplicate key, in lines 24 and 25",
     "scenes[0].title: $nonsense: there is no name $nonsense; known are lab, app,",
     "scenes[0].say: 5: must be text",
     "scenes[0].run[0].command: rm -rf /: must begin with labctl or kubectl",
