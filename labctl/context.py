@@ -50,9 +50,9 @@ class Context:
         """The bundle the lab boots from. Raises MissingError where it is not there, or has another Kubernetes."""
         if not self.has_bundle:
             self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
-        found = load(self.bundle_folder or self._in_cache())
-        self._require_version(found.versions["kubernetes"], found.id)
-        return found
+        bundle = load(self.bundle_folder or self._in_cache())
+        self._require_version(bundle.versions["kubernetes"], bundle.id)
+        return bundle
 
     @cached_property
     def controller(self) -> ingress.IngressController:
@@ -120,5 +120,5 @@ class Context:
 
     def _in_cache(self) -> Path:
         wanted = self.lab.kubernetes
-        found = None if wanted == "auto" else carrying(self.cache, wanted)
-        return found or self.cache / "bundles" / recipe_id()
+        folder = None if wanted == "auto" else carrying(self.cache, wanted)
+        return folder or self.cache / "bundles" / recipe_id()

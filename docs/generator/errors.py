@@ -36,7 +36,7 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "MissingError(id=identity)": SYSTEM,
     "MissingError(id=worst if failures else 'wheel-not-found')": {},
     "NotReadyError(id=identity)": {"node-not-assembled": "", "node-not-ready": ""},
-    "NotReadyError(id=seen.id)": {},
+    "NotReadyError(id=result.id)": {},
     "ProviderError(id=exited.id)": {},
 }
 """Places that pass an id on, and the ids, each with its hint, that no other place has as a literal."""

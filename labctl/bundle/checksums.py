@@ -45,8 +45,8 @@ def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
         return {}
     report(f"checking {len(files)} files of bundle {bundle.id}, {sum(file.size for file in files) >> 20} MiB")
     with ThreadPoolExecutor(max_workers=os.cpu_count()) as pool:
-        found = zip(files, pool.map(lambda file: _problem(bundle, file), files), strict=True)
-        problems = {file.path: problem for file, problem in found if problem}
+        results = zip(files, pool.map(lambda file: _problem(bundle, file), files), strict=True)
+        problems = {file.path: problem for file, problem in results if problem}
     remember(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), cache)
     return problems
 
@@ -69,10 +69,10 @@ def _problem(bundle: Bundle, file: File) -> str:
         size = bundle.path(file.path).stat().st_size
         if size != file.size:
             return f"has {size} bytes instead of {file.size}"
-        found = sha256(bundle.path(file.path))
+        checksum = sha256(bundle.path(file.path))
     except OSError as error:
         return "is missing" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-    return "" if found == file.sha256 else f"has sha256 {found} instead of {file.sha256}"
+    return "" if checksum == file.sha256 else f"has sha256 {checksum} instead of {file.sha256}"
 
 
 def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
@@ -91,7 +91,7 @@ def _record(bundle: Bundle, cache: Path) -> Path:
 def _stamp(bundle: Bundle, file: File) -> str | None:
     """Return a file's size and times without reading its content; None if that fails."""
     try:
-        seen = bundle.path(file.path).stat()
+        status = bundle.path(file.path).stat()
     except OSError:
         return None  # it then counts as not hashed, and hashing it says what is wrong
-    return f"{file.path} {file.sha256} {seen.st_size} {seen.st_mtime_ns} {seen.st_ino}"
+    return f"{file.path} {file.sha256} {status.st_size} {status.st_mtime_ns} {status.st_ino}"

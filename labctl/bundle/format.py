@@ -119,8 +119,10 @@ def carrying(cache: Path, kubernetes: str) -> Path | None:
 
 
 def _folders(cache: Path) -> list[Path]:
-    found = sorted((cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True)
-    return [path.parent for path in found]
+    descriptions = sorted(
+        (cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True
+    )
+    return [path.parent for path in descriptions]
 
 
 def read(folder: Path, name: str) -> Bundle:
@@ -153,8 +155,8 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
     import pydantic  # noqa: PLC0415 - as yaml in `read`
 
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
-        found = document.get("schema") if isinstance(document, dict) else None
-        raise _schema_error(path, f"schema is {found!r}, this labctl reads schema {SCHEMA}")
+        schema = document.get("schema") if isinstance(document, dict) else None
+        raise _schema_error(path, f"schema is {schema!r}, this labctl reads schema {SCHEMA}")
     try:
         bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:

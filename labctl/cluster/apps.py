@@ -15,12 +15,12 @@ APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1",
 MANAGED = "app.kubernetes.io/managed-by=labctl"
 
 
-def is_labctls(found: Mapping[str, Any]) -> bool:
+def is_labctls(manifest: Mapping[str, Any]) -> bool:
     """Return whether labctl applied the object, by the API server's own record.
 
     A label tells nothing: whoever copies an object copies its labels.
     """
-    managers = found["metadata"].get("managedFields", [])
+    managers = manifest["metadata"].get("managedFields", [])
     return any((each["manager"], each["operation"]) == (FIELD_MANAGER, "Apply") for each in managers)
 
 
@@ -29,8 +29,8 @@ def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
     for manifest in manifests:
         kind, metadata = manifest["kind"], manifest["metadata"]
         name, namespace = metadata["name"], metadata.get("namespace")
-        found = cluster.get(manifest["apiVersion"], kind, name, namespace)
-        if found is not None and not is_labctls(found):
+        existing = cluster.get(manifest["apiVersion"], kind, name, namespace)
+        if existing is not None and not is_labctls(existing):
             raise RefusedError(
                 f"{kind} {namespace}/{name} is in the cluster already, and labctl did not make it",
                 id="object-not-ours",
@@ -43,10 +43,10 @@ def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
     """Remove what labctl applied for apps that the lab does not have; return each object as kind/name."""
     names = {app.name for app in lab.apps}
     return [
-        f"{kind}/{found['metadata']['name']}"
+        f"{kind}/{existing['metadata']['name']}"
         for api_version, kind in APP_KINDS
-        for found in cluster.find(api_version, kind, "default", MANAGED)
-        if found["metadata"]["name"] not in names
-        and is_labctls(found)
-        and cluster.delete(api_version, kind, found["metadata"]["name"], "default")
+        for existing in cluster.find(api_version, kind, "default", MANAGED)
+        if existing["metadata"]["name"] not in names
+        and is_labctls(existing)
+        and cluster.delete(api_version, kind, existing["metadata"]["name"], "default")
     ]

@@ -107,10 +107,10 @@ class Cluster:
         with self._translate_errors(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
-                found = resource.get(name=name, namespace=namespace)
+                answer = resource.get(name=name, namespace=namespace)
             except (NotFoundError, ResourceNotFoundError):
                 return None
-        return _plain(found)
+        return _plain(answer)
 
     def find(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
@@ -119,10 +119,10 @@ class Cluster:
         with self._translate_errors(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
-                found = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
+                answer = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
             except (NotFoundError, ResourceNotFoundError):  # the client may remember a kind that is gone
                 return []
-        items: list[dict[str, Any]] = _plain(found)["items"]
+        items: list[dict[str, Any]] = _plain(answer)["items"]
         return items
 
     def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
@@ -260,15 +260,15 @@ def _name(manifest: Manifest) -> str:
     return f"{manifest['kind']} {manifest['metadata']['name']}"
 
 
-def _plain(found: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own untyped object
-    plain: dict[str, Any] = found.to_dict()
+def _plain(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own untyped object
+    plain: dict[str, Any] = answer.to_dict()
     return plain
 
 
-def _content(found: Mapping[str, Any]) -> dict[str, Any]:
+def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return an object without its status, which others write at any time, and the API server's own fields.
 
     Even its resourceVersion says too much: a first apply to an object that others own notes who they are.
     """
-    metadata = {key: value for key, value in found["metadata"].items() if key not in BOOKKEEPING}
-    return {**{key: value for key, value in found.items() if key != "status"}, "metadata": metadata}
+    metadata = {key: value for key, value in manifest["metadata"].items() if key not in BOOKKEEPING}
+    return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}

@@ -29,13 +29,13 @@ def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
 
 def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:
     """Return the address that MetalLB gave a Service, or what the Service's last warning says about its absence."""
-    found = cluster.get("v1", "Service", service, namespace)
-    if found is None:
+    current = cluster.get("v1", "Service", service, namespace)
+    if current is None:
         return Pending(f"there is no Service {namespace}/{service}")
-    address, kind = address_of(found), found.get("spec", {}).get("type", LOAD_BALANCER)
+    address, kind = address_of(current), current.get("spec", {}).get("type", LOAD_BALANCER)
     if kind != LOAD_BALANCER:
         return Pending(f"its type is {kind}, not {LOAD_BALANCER}; `labctl up` changes it back")
-    return address or Pending(_last_warning(cluster, found) or "MetalLB has not given it an address")
+    return address or Pending(_last_warning(cluster, current) or "MetalLB has not given it an address")
 
 
 def address_of(service: Mapping[str, Any]) -> IPv4Address | None:
@@ -58,10 +58,10 @@ def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
     records = cluster.find("metallb.io/v1beta1", "ServiceL2Status")
     holders = {}
     for record in sorted(records, key=lambda record: record["metadata"].get("creationTimestamp") or ""):
-        told = record.get("status", {})
-        node = record["metadata"].get("labels", {}).get(ANNOUNCED_BY) or told.get("node")
+        status = record.get("status", {})
+        node = record["metadata"].get("labels", {}).get(ANNOUNCED_BY) or status.get("node")
         if node:
-            holders[told.get("serviceNamespace", ""), told.get("serviceName", "")] = str(node)
+            holders[status.get("serviceNamespace", ""), status.get("serviceName", "")] = str(node)
     return holders
 
 
@@ -91,17 +91,17 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     start. A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may
     never.
     """
-    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
-    if found is None:
+    current = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    if current is None:
         return Pending(f"there is no Deployment {namespace}/{deployment}")
-    status, wanted = found.get("status", {}), found["spec"].get("replicas", 1)
-    is_current = status.get("observedGeneration") == found["metadata"]["generation"]
+    status, wanted = current.get("status", {}), current["spec"].get("replicas", 1)
+    is_current = status.get("observedGeneration") == current["metadata"]["generation"]
     counts = [status.get(key, 0) for key in ("replicas", "updatedReplicas")]
-    pods = unready.pods_of(cluster, found)
+    pods = unready.pods_of(cluster, current)
     ready = sum(unready.is_ready(pod) for pod in pods)
     if is_current and [*counts, len(pods), ready] == [wanted] * 4:
         return None
-    problems = unready.problems(cluster, found)
+    problems = unready.problems(cluster, current)
     newest = f", {counts[1]} of the newest version" if counts[1] != wanted == ready else ""
     reason = f"{namespace}/{deployment} has {ready} of {wanted} ready{newest}"
     reason += "".join(f"; {each}" for each in problems)
@@ -115,8 +115,8 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
 
 def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
     """Return the names of a Deployment's pods that are not ready."""
-    found = cluster.get("apps/v1", "Deployment", deployment, namespace)
-    pods = unready.pods_of(cluster, found) if found else []
+    current = cluster.get("apps/v1", "Deployment", deployment, namespace)
+    pods = unready.pods_of(cluster, current) if current else []
     return [str(pod["metadata"]["name"]) for pod in pods if not unready.is_ready(pod)]
 
 
@@ -176,6 +176,6 @@ def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:
     metadata = service["metadata"]
     about = {"kind": "Service", "name": metadata["name"], "uid": metadata.get("uid")}.items()
     warnings = cluster.find("v1", "Event", metadata["namespace"], fields="type=Warning")
-    found = [event for event in warnings if about <= {"uid": None, **event["involvedObject"]}.items()]
-    newest = max(found, key=lambda event: event.get("lastTimestamp") or "", default={})
+    matching = [event for event in warnings if about <= {"uid": None, **event["involvedObject"]}.items()]
+    newest = max(matching, key=lambda event: event.get("lastTimestamp") or "", default={})
     return str(newest.get("message", ""))

@@ -83,14 +83,14 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
         cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
         key=_time,
     )
-    found = [
+    reasons = [
         _problem(pod, [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]])
         for pod in pods
     ]
     refused = _condition(deployment.get("status", {}), "ReplicaFailure")
     if refused.get("status") == "True":
-        found.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=SETTLING_SECONDS))
-    return sorted(found, key=lambda problem: problem.patience)
+        reasons.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=SETTLING_SECONDS))
+    return sorted(reasons, key=lambda problem: problem.patience)
 
 
 def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str, ...]:
@@ -125,8 +125,10 @@ def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
         text = scheduled.get("message") or "no node has been chosen for it"
         return Problem("pod-unschedulable", name, text, patience=SETTLING_SECONDS)
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    found = [problem for each in containers if (problem := _container_problem(name, each, warnings))]
-    return min(found, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, "it has not started"))
+    container_problems = [problem for each in containers if (problem := _container_problem(name, each, warnings))]
+    return min(
+        container_problems, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, "it has not started")
+    )
 
 
 def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem | None:
@@ -191,14 +193,14 @@ def _is_quick(ended: dict[str, Any]) -> bool:
 
 def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[str, Any] | None:
     """Return the newest event of a probe that failed, if one did in the container's present run."""
-    found = [
+    failed_probes = [
         event
         for event in warnings
         if event.get("reason") == "Unhealthy"
         and str(event.get("message", "")).startswith(probe)
         and _time(event) >= since.rstrip("Z")
     ]
-    return found[-1] if found else None
+    return failed_probes[-1] if failed_probes else None
 
 
 def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:

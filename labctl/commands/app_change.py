@@ -142,8 +142,8 @@ def _source(options: GlobalOptions) -> edit.Source:
     if file is not None:
         return edit.opened(file)
     lab = config.load(None, config.Overrides(name=options.lab_name))
-    made = saved_lab.read(paths.state(lab.name))
-    lab = made.lab if made else lab
+    saved_state = saved_lab.read(paths.state(lab.name))
+    lab = saved_state.lab if saved_state else lab
     apps = [_differences(app, config.from_values({"apps": [{"name": app.name}]}).apps[0]) for app in lab.apps]
     plain = replace(config.from_values({}), pool=default_pool(lab.network), apps=lab.apps)
     before = saved_lab.values(plain)
@@ -180,11 +180,11 @@ def _context(options: GlobalOptions, lab: Lab) -> Context | None:
     What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
     Raises UsageError `lab-differs` for what `up` refuses.
     """
-    made = saved_lab.read(paths.state(lab.name))
-    if made is None:
+    saved_state = saved_lab.read(paths.state(lab.name))
+    if saved_state is None:
         return None
-    saved_lab.refuse_differences(made, saved_lab.SavedLab(lab, made.isolated))
-    context = replace(saved(options), lab=replace(made.lab, apps=lab.apps))
+    saved_lab.refuse_differences(saved_state, saved_lab.SavedLab(lab, saved_state.isolated))
+    context = replace(saved(options), lab=replace(saved_state.lab, apps=lab.apps))
     return context if _runs(context) else None
 
 
@@ -207,15 +207,15 @@ def _trace(hostname: str, sentences: Sentences, context: Context, report: Progre
     trace_report = follow(context, hostname, past=MISSING_NAME)
     broken = broken_hop(trace_report, MISSING_NAME)
     for hop in trace_report["hops"]:
-        told = sentences(hop)
+        details = sentences(hop)
         if hop is broken:
             raise BrokenError(
                 f"{hostname}, {hop['hop']}: {finding(hop)}",
                 id=str(hop["cause"]),
                 hint=hop["fix"] or "",
-                details=tuple(f"seen: {each}" for each in told),
+                details=tuple(f"seen: {each}" for each in details),
             )
-        report(f"{hop['hop']}: {'; '.join(told) or finding(hop)}")
+        report(f"{hop['hop']}: {'; '.join(details) or finding(hop)}")
     return Outcome(changed=False, text=_way(trace_report))
 
 

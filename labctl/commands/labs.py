@@ -39,19 +39,19 @@ def requested(
 
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
-    folder, made = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
-    if made is not None and file is None:
-        lab = config.load(None, overrides, saved_lab.values(made.lab), to_boot=to_boot)
-    if made is not None:
-        isolated = isolated or made.isolated
-        lab = replace(lab, provider=made.lab.provider) if lab.provider == config.AUTO else lab
+    folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
+    if saved_state is not None and file is None:
+        lab = config.load(None, overrides, saved_lab.values(saved_state.lab), to_boot=to_boot)
+    if saved_state is not None:
+        isolated = isolated or saved_state.isolated
+        lab = replace(lab, provider=saved_state.lab.provider) if lab.provider == config.AUTO else lab
     elif not isolated:
         inside = Isolation(lab.name, lab.network, folder).is_entered()
         isolated = inside or (preflight.may_isolate() and not engine_answers())
     bundle = bundle or paths.named_bundle()
-    if bundle is None and made is not None:
-        bundle = made.bundle
-    lab, reason = choose_pool(lab, made.lab if made else None, isolated=isolated)
+    if bundle is None and saved_state is not None:
+        bundle = saved_state.bundle
+    lab, reason = choose_pool(lab, saved_state.lab if saved_state else None, isolated=isolated)
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
 
 
@@ -70,15 +70,15 @@ def saved(options: GlobalOptions) -> Context:
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
     """
     name = named(options)
-    made = saved_lab.read(saved_lab.folder_of(name))
-    if made is None:
+    saved_state = saved_lab.read(saved_lab.folder_of(name))
+    if saved_state is None:
         raise MissingError(
             f"there is no lab {name}",
             id="lab-not-found",
             hint="`labctl up` makes it; `labctl list` shows those there are."
             + (" Those of the user who called sudo are seen without sudo." if caller.caller() else ""),
         )
-    return Context(made.lab, paths.state(name), paths.cache(), made.bundle, isolated=made.isolated)
+    return Context(saved_state.lab, paths.state(name), paths.cache(), saved_state.bundle, isolated=saved_state.isolated)
 
 
 def removable(options: GlobalOptions) -> Context:
@@ -189,7 +189,7 @@ def listed() -> list[LabEntry]:
 
 def _entry(folder: Path) -> LabEntry | None:
     try:
-        made = saved_lab.read(folder)
+        saved_state = saved_lab.read(folder)
     except MissingError as error:
         return {
             "lab": folder.name,
@@ -200,14 +200,14 @@ def _entry(folder: Path) -> LabEntry | None:
             "urls": [],
             "problem": error.message,
         }
-    if made is None:
+    if saved_state is None:
         return None
     return {
-        "lab": made.lab.name,
-        "nodes": len(made.lab.nodes),
-        "network": str(made.lab.network),
-        "pool": str(made.lab.pool),
-        "isolated": made.isolated,
-        "urls": list(made.lab.urls),
+        "lab": saved_state.lab.name,
+        "nodes": len(saved_state.lab.nodes),
+        "network": str(saved_state.lab.network),
+        "pool": str(saved_state.lab.pool),
+        "isolated": saved_state.isolated,
+        "urls": list(saved_state.lab.urls),
         "problem": None,
     }

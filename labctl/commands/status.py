@@ -60,11 +60,11 @@ class Problems:
         cause = hop["cause"]
         if cause is None or cause in API:
             return
-        told = next((problem for problem in self.found if problem["id"] == cause), None)
-        if told is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
+        earlier = next((problem for problem in self.found if problem["id"] == cause), None)
+        if earlier is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
             self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
         elif hop["state"] == trace.BROKEN:
-            told["state"] = trace.BROKEN
+            earlier["state"] = trace.BROKEN
 
     @property
     def are_bearable(self) -> bool:

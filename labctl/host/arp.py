@@ -72,8 +72,8 @@ def route(address: IPv4Address) -> Route | None:
     said = run(["ip", "-j", "-4", "route", "get", str(address)])
     if said.code != 0:
         return None
-    (found,) = json.loads(said.out)
-    return Route(found["dev"], IPv4Address(found["prefsrc"]), found.get("gateway", ""))
+    (entry,) = json.loads(said.out)
+    return Route(entry["dev"], IPv4Address(entry["prefsrc"]), entry.get("gateway", ""))
 
 
 def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:

@@ -49,8 +49,8 @@ def handed_out(servers: Sequence[DhcpServer]) -> dict[AddressPool, str]:
 
 def libvirt_bridges(machine: Machine) -> dict[str, str]:
     """Return the names of libvirt's networks, by the names of their bridges."""
-    found = {name: network.find("bridge") for name, network in _networks_of_libvirt(machine)}
-    return {bridge.get("name", ""): name for name, bridge in found.items() if bridge is not None}
+    bridges = {name: network.find("bridge") for name, network in _networks_of_libvirt(machine)}
+    return {bridge.get("name", ""): name for name, bridge in bridges.items() if bridge is not None}
 
 
 def _of_virtualbox(machine: Machine) -> Iterator[DhcpServer]:

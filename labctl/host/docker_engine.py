@@ -52,8 +52,8 @@ def engine() -> Engine:
 
 def proxy_mode(release: str) -> str:
     """How kube-proxy should work on a kernel: by nftables where it is new enough."""
-    found = re.match(r"(\d+)\.(\d+)", release)
-    version = (int(found[1]), int(found[2])) if found else (0, 0)
+    match = re.match(r"(\d+)\.(\d+)", release)
+    version = (int(match[1]), int(match[2])) if match else (0, 0)
     return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
 
 
@@ -73,5 +73,5 @@ def can_be_privileged(status: str) -> bool:
 
 
 def _version(text: str) -> tuple[int, ...]:
-    found = re.match(r"(\d+)\.(\d+)", text)
-    return (int(found[1]), int(found[2])) if found else ()
+    match = re.match(r"(\d+)\.(\d+)", text)
+    return (int(match[1]), int(match[2])) if match else ()

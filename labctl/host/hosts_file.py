@@ -155,8 +155,8 @@ def with_block(content: bytes, lab: str, lines: Sequence[str]) -> bytes:
     """
     if wrong := [line for line in lines if not _LINE.fullmatch(line)]:
         raise HostsError(f"not an address and a hostname: {wrong[0]!r}", id="hosts-line", hint="Correct the hostname.")
-    if found := _blocks(content).get(lab):
-        return content[: found.start] + _block(lab, lines, _line_end(content[found])) + content[found.stop :]
+    if blocks := _blocks(content).get(lab):
+        return content[: blocks.start] + _block(lab, lines, _line_end(content[blocks])) + content[blocks.stop :]
     end = _line_end(content)
     if content and not content.endswith(b"\n"):
         return content + end + _block(lab, lines, end)
@@ -165,22 +165,22 @@ def with_block(content: bytes, lab: str, lines: Sequence[str]) -> bytes:
 
 def without_block(content: bytes, lab: str) -> bytes:
     """The content as it was before `with_block`. Raises DamagedMarkerError."""
-    if not (found := _blocks(content).get(lab)):
+    if not (blocks := _blocks(content).get(lab)):
         return content
-    before, after = content[: found.start], content[found.stop :]
+    before, after = content[: blocks.start], content[blocks.stop :]
     if after:
         return before + after.partition(b"\n")[2]
-    left = before.removesuffix(_line_end(content[found]))
+    left = before.removesuffix(_line_end(content[blocks]))
     # At the end of a file, a line that is nearly a marker would become one that pairs with nothing.
     return left if len(_MARKER.findall(left)) == len(_MARKER.findall(before)) else before
 
 
 def block(content: bytes, lab: str) -> tuple[str, ...] | None:
     """The lines of the lab's block, without its markers; None if there is none. Raises DamagedMarkerError."""
-    if not (found := _blocks(content).get(lab)):
+    if not (blocks := _blocks(content).get(lab)):
         return None
     # A line ends where the C library ends it; Python's splitlines knows many more ends.
-    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in content[found].split(b"\n")[1:-1])
+    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in content[blocks].split(b"\n")[1:-1])
 
 
 def _blocks(content: bytes) -> dict[str, slice]:

@@ -55,10 +55,10 @@ def get(hostname: str, address: IPv4Address | None = None) -> Answer:
 def get_within(pool: AddressPool, hostname: str) -> Answer:
     """GET / of `hostname`, which has to stand for an address of the pool: what answers elsewhere is not the lab."""
     try:
-        found = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
+        entries = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         return Answer(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
-    address = ip_address(str(found[0][4][0]).partition("%")[0])
+    address = ip_address(str(entries[0][4][0]).partition("%")[0])
     if not isinstance(address, IPv4Address) or address not in pool:
         return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {pool}")
     return get(hostname, address)

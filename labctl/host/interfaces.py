@@ -67,12 +67,12 @@ def connected(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
 
 def answering(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
     """Return those of the addresses that something on a network of this machine answers ARP for."""
-    found: set[IPv4Address] = set()
+    answered: set[IPv4Address] = set()
     for interface in interfaces(machine):
         for own in interface.addresses if interface.is_up and interface.has_arp else ():
             if near := [address for address in addresses if _is_host(address, own)]:
-                found |= machine.answering(near, Route(interface.name, own.ip, ""))
-    return frozenset(found)
+                answered |= machine.answering(near, Route(interface.name, own.ip, ""))
+    return frozenset(answered)
 
 
 def _is_host(address: IPv4Address, own: IPv4Interface) -> bool:

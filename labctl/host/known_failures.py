@@ -42,10 +42,10 @@ def recognised(error: E, output: str, *, node: str | None = None) -> E:
     of the node that printed the output.
     """
     rows = (failure for failure in table() if node or not failure.is_of_a_node)
-    found = [(match, failure) for failure in rows for match in failure.pattern.finditer(output)]
-    if not found:
+    matches = [(match, failure) for failure in rows for match in failure.pattern.finditer(output)]
+    if not matches:
         return error
-    match, failure = max(found, key=lambda pair: pair[0].start())
+    match, failure = max(matches, key=lambda pair: pair[0].start())
     values = {**match.groupdict(), "node": node}
     return type(error)(
         failure.message.format_map(values), id=failure.id, hint=failure.hint.format_map(values), details=error.details

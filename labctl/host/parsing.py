@@ -14,8 +14,8 @@ T = TypeVar("T", dict[str, Any], list[Any])
 
 def version(pattern: str, text: str) -> Version:
     """Return the numbers of the version that the pattern's first group matches in one of the lines; else none."""
-    found = re.search(pattern, text, re.MULTILINE)
-    return tuple(int(part) for part in found[1].split(".")) if found else ()
+    match = re.search(pattern, text, re.MULTILINE)
+    return tuple(int(part) for part in match[1].split(".")) if match else ()
 
 
 def dotted(version: Version) -> str:
@@ -39,7 +39,7 @@ def ipv4_network(text: str) -> IPv4Network | None:
 def document(text: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
     """Return the JSON document of that kind that a tool wrote; an empty one where it wrote something else."""
     try:
-        found = json.loads(text)
+        parsed = json.loads(text)
     except ValueError:
         return kind()
-    return found if isinstance(found, kind) else kind()
+    return parsed if isinstance(parsed, kind) else kind()

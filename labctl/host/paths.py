@@ -119,10 +119,10 @@ def _not_made(path: Path, why: str | None) -> MissingError:
 
 def _folder(name: str) -> Path:
     try:
-        found: Path = getattr(Unix("labctl"), name)
+        path: Path = getattr(Unix("labctl"), name)
     except RuntimeError as error:
         raise _homeless() from error
-    return _absolute(found)
+    return _absolute(path)
 
 
 def _absolute(path: Path) -> Path:

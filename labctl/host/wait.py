@@ -47,17 +47,17 @@ def until(
     """
     deadline = clock() + timeout
     same, since = "", 0.0
-    while isinstance(seen := look(), Pending):
+    while isinstance(result := look(), Pending):
         now = clock()
-        if seen.id != same:
-            same, since = seen.id, now
-        if now - since >= seen.patience or now >= deadline:
+        if result.id != same:
+            same, since = result.id, now
+        if now - since >= result.patience or now >= deadline:
             late = f"was not ready after {timeout:.0f} s" if now >= deadline else "does not become ready"
             raise NotReadyError(
-                f"{what} {late}: {seen.reason}", id=seen.id, hint=seen.hint or hint, details=seen.details()
+                f"{what} {late}: {result.reason}", id=result.id, hint=result.hint or hint, details=result.details()
             )
         sleep(interval)
-    return seen
+    return result
 
 
 def pending_while_unready(act: Callable[[], T]) -> T | Pending:
@@ -72,13 +72,13 @@ def seldom(
     look: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], T | None]:
     """Return a function that looks at most every so many seconds, and returns what it saw last; None at first."""
-    last, seen = clock(), None
+    last, result = clock(), None
 
     def looked() -> T | None:
-        nonlocal last, seen
+        nonlocal last, result
         if clock() - last >= seconds:
-            seen = look()
+            result = look()
             last = clock()
-        return seen
+        return result
 
     return looked

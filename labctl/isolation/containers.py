@@ -94,11 +94,11 @@ def _emptied(groups: Iterable[Path]) -> Pending | None:
 
 def _processes(group: Path) -> set[int]:
     """Return the processes in a control group and in those below it."""
-    found: set[int] = set()
+    process: set[int] = set()
     for folder, _, _ in os.walk(group):
         with suppress(OSError):  # it is gone, or of a kind that lists none
-            found.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
-    return found - {0}  # of another PID namespace
+            process.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
+    return process - {0}  # of another PID namespace
 
 
 def _remove(group: Path) -> bool:

@@ -106,8 +106,8 @@ class Isolation:
         private_folder(RUNTIME)
         private_folder(self.runtime)
         (self.runtime / OWNER).write_text(str(self.folder))
-        made = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
-        return any(made)
+        changes = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
+        return any(changes)
 
     def is_entered(self) -> bool:
         """Return whether this process runs in the namespace already."""

@@ -35,9 +35,9 @@ def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
 def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
     """Who takes some of the pool, each with the address or range."""
     return [
-        f"{who} ({_shown(found)})"
-        for found, who in taken.items()
-        if found.first <= pool.last and pool.first <= found.last
+        f"{who} ({_shown(other)})"
+        for other, who in taken.items()
+        if other.first <= pool.last and pool.first <= other.last
     ]
 
 
@@ -67,13 +67,13 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
 def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
     """Yield the free ranges between those in use."""
     gaps, start = [], int(network.network_address)
-    inside = (found for found in taken if found.first <= network.broadcast_address)
-    for found in sorted(inside, key=lambda found: found.first):
-        if start < int(found.first):
-            gaps.append(AddressPool(IPv4Address(start), found.first - 1))
-        start = max(start, int(found.last) + 1)
+    inside = (each for each in taken if each.first <= network.broadcast_address)
+    for each in sorted(inside, key=lambda each: each.first):
+        if start < int(each.first):
+            gaps.append(AddressPool(IPv4Address(start), each.first - 1))
+        start = max(start, int(each.last) + 1)
     return gaps
 
 
-def _shown(found: AddressPool) -> str:
-    return str(found.first) if found.first == found.last else str(found)
+def _shown(pool: AddressPool) -> str:
+    return str(pool.first) if pool.first == pool.last else str(pool)

@@ -57,11 +57,11 @@ def await_nodes(context: Context, report: Progress) -> None:
 
 def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
     """Return None once the API is up. A node that is assembled had reached it since its boot: silence does not pass."""
-    seen = pending_while_unready(context.cluster.is_up)
-    if not isinstance(seen, Pending) or not has_assembled():
-        return seen
+    result = pending_while_unready(context.cluster.is_up)
+    if not isinstance(result, Pending) or not has_assembled():
+        return result
     hint = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`, starts it anew."
-    return Pending(f"it answered before, and does not now: {seen.reason}", "api-unreachable", hint, FALLEN_SECONDS)
+    return Pending(f"it answered before, and does not now: {result.reason}", "api-unreachable", hint, FALLEN_SECONDS)
 
 
 def _has_assembled(context: Context, node: Node) -> bool:

@@ -37,13 +37,13 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
         _refuse_others(folder)
     context.require_carried()
     provider, supplied = "docker" if context.lab.provider == "auto" else context.lab.provider, supplies(context)
-    made = pki.ensure(folder, context.lab)
+    has_new_keys = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, provider, machine(provider), supplied, credentials(folder))
     written = write_changed(
         folder,
         files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
     )
-    return made or written
+    return has_new_keys or written
 
 
 def _refuse_others(folder: Path) -> None:
@@ -101,8 +101,8 @@ def machine(provider: str) -> Machine:
 
 def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
     """Return the servers that can be asked from elsewhere than this machine itself."""
-    found = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", resolv_conf, re.MULTILINE)
-    valid = [IPv4Address(address) for address in found if all(int(part) <= MAX_BYTE for part in address.split("."))]
+    addresses = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", resolv_conf, re.MULTILINE)
+    valid = [IPv4Address(address) for address in addresses if all(int(part) <= MAX_BYTE for part in address.split("."))]
     return tuple(address for address in valid if not address.is_loopback)
 
 

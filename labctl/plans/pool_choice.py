@@ -12,7 +12,7 @@ from labctl.model.lab import AddressPool, Lab
 from labctl.model.pools import plan, single
 
 
-def choose_pool(lab: Lab, made: Lab | None, *, isolated: bool) -> tuple[Lab, str]:
+def choose_pool(lab: Lab, saved: Lab | None, *, isolated: bool) -> tuple[Lab, str]:
     """Return the lab with an address pool in place of `auto`, and the reason for the choice.
 
     A lab that names its pool is returned unchanged. A lab that exists keeps its pool, unless another network is
@@ -21,10 +21,10 @@ def choose_pool(lab: Lab, made: Lab | None, *, isolated: bool) -> tuple[Lab, str
     """
     if lab.pool != UNPLANNED:
         return lab, ""
-    if made is not None and made.network == lab.network:
-        kept = replace(lab, pool=made.pool)
-        return from_values(saved_lab.values(kept)), f"pool {made.pool}: the lab has had it since it was made"
-    pool, reason = plan(lab, {}) if isolated or made else free_pool(lab, Machine())
+    if saved is not None and saved.network == lab.network:
+        kept = replace(lab, pool=saved.pool)
+        return from_values(saved_lab.values(kept)), f"pool {saved.pool}: the lab has had it since it was made"
+    pool, reason = plan(lab, {}) if isolated or saved else free_pool(lab, Machine())
     return replace(lab, pool=pool), f"pool {reason}"
 
 

@@ -94,9 +94,9 @@ def destroy(*, purge: bool) -> Plan[Context]:
 
 def check_machine(context: Context, report: Progress) -> Outcome:
     """Check that the machine has what the lab needs, and that `up` can turn the existing lab into the requested one."""
-    made = saved_lab.read(context.folder)
-    if made is not None:
-        saved_lab.refuse_differences(made, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
+    saved = saved_lab.read(context.folder)
+    if saved is not None:
+        saved_lab.refuse_differences(saved, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
     installed = preflight.require_machine(context, report)
@@ -106,11 +106,11 @@ def check_machine(context: Context, report: Progress) -> Outcome:
 def choose_bundle(context: Context, report: Progress) -> Outcome:
     """Find or build the bundle; verify the checksum of each file before its first use."""
     context.require_carried()
-    made = not context.has_bundle
-    if made:
+    is_new = not context.has_bundle
+    if is_new:
         build(context.cache, report)
     checked = bundle.verify_once(context.bundle, context.cache, report)
-    return Outcome(made, context.bundle.id + (", checksums verified" if checked else ""))
+    return Outcome(is_new, context.bundle.id + (", checksums verified" if checked else ""))
 
 
 def build_bundle(context: Context, report: Progress) -> Outcome:
@@ -183,7 +183,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     removed = [
         name
         for api_version, kind, name in controller.conflicting_objects
-        if (found := cluster.get(api_version, kind, name)) and apps.is_labctls(found)
+        if (existing := cluster.get(api_version, kind, name)) and apps.is_labctls(existing)
         if cluster.delete(api_version, kind, name)
     ]
     if removed:
@@ -260,10 +260,10 @@ def _or_why(
     why = seldom(reason_now, WHY_SECONDS)
 
     def looked() -> T | Pending:
-        seen = look()
-        reason = why() if isinstance(seen, Pending) else None
-        if not isinstance(seen, Pending) or reason is None or reason.id == NOT_READY:
-            return seen
-        return replace(reason, reason=f"{seen.reason}; {reason.reason}")
+        result = look()
+        reason = why() if isinstance(result, Pending) else None
+        if not isinstance(result, Pending) or reason is None or reason.id == NOT_READY:
+            return result
+        return replace(reason, reason=f"{result.reason}; {reason.reason}")
 
     return looked

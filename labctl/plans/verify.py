@@ -40,11 +40,11 @@ def verify(context: Context, report: Progress) -> Outcome:
 def given_address(context: Context) -> IPv4Address | Pending:
     """Return the address of the ingress controller's Service, or what `trace` says of its absence."""
     controller = context.controller
-    found = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
-    if isinstance(found, IPv4Address):
-        return found
+    address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
+    if isinstance(address, IPv4Address):
+        return address
     hop = trace.shared(context)["address"]
-    return _pending(hop) if hop["state"] == trace.BROKEN else found
+    return _pending(hop) if hop["state"] == trace.BROKEN else address
 
 
 def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
@@ -98,9 +98,9 @@ def _reached(context: Context, app: App, report: Progress, late: Mapping[str, No
 
 def _is_newest(context: Context, app: App) -> bool:
     """Whether all pods of an app, ready or not, are of its newest version."""
-    found = context.cluster.get("apps/v1", "Deployment", app.name, "default") or {"spec": {}, "status": {}}
-    counts = {found["status"].get(key, 0) for key in ("replicas", "updatedReplicas")}
-    return counts == {found["spec"].get("replicas", 1)}
+    deployment = context.cluster.get("apps/v1", "Deployment", app.name, "default") or {"spec": {}, "status": {}}
+    counts = {deployment["status"].get(key, 0) for key in ("replicas", "updatedReplicas")}
+    return counts == {deployment["spec"].get("replicas", 1)}
 
 
 def _on_its_way(context: Context, app: App) -> TraceReport | Pending:

@@ -23,15 +23,15 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
     changes it: `labctl up` takes it back.
     """
     objects = documents(upstream)
-    for found in objects:
-        match found["kind"], found["metadata"]["name"]:
+    for manifest in objects:
+        match manifest["kind"], manifest["metadata"]["name"]:
             case "Deployment", "controller":
-                probe = found["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+                probe = manifest["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
                 probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
-                found["spec"]["replicas"] = 1
+                manifest["spec"]["replicas"] = 1
             case "Secret", "metallb-webhook-cert":
                 pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
-                found["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}
+                manifest["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}
     return yaml_stream(objects)
 
 

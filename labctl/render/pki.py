@@ -55,7 +55,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
     new_folder(folder)
     new_folder(folder / lab_folder.PKI)
     try:
-        made = (
+        changes = (
             _restore_ca(folder, lab),
             _ensure_pair(
                 folder / lab_folder.CA_KEY, folder / lab_folder.CA_CERTIFICATE, ("kubernetes",), certificates.new_key
@@ -78,7 +78,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
             id="state-not-usable",
             hint=f"Make {folder} and what is in it yours to read and write, on a disk with space left.",
         ) from error
-    return any(made)
+    return any(changes)
 
 
 def token(folder: Path) -> str:

@@ -41,8 +41,8 @@ def why_not_ready(pod: Mapping[str, Any]) -> str:
             for how in ("waiting", "terminated"):
                 if reason := state.get(how, {}).get("reason"):
                     return f"{name}: {reason}, restarted {container.get('restartCount', 0)} times"
-    told = [each.get("message", "") for each in status.get("conditions", []) if each["status"] != "True"]
-    return f"{name}: {next(filter(None, told), status.get('phase', 'unknown'))}"
+    messages = [each.get("message", "") for each in status.get("conditions", []) if each["status"] != "True"]
+    return f"{name}: {next(filter(None, messages), status.get('phase', 'unknown'))}"
 
 
 def placed(pod: Mapping[str, Any]) -> Evidence:
@@ -52,10 +52,10 @@ def placed(pod: Mapping[str, Any]) -> Evidence:
 
 def controller_pods(cluster: Cluster, controller: IngressController) -> list[dict[str, Any]]:
     """Return the pods of the ingress controller."""
-    found = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
-    if found is None:
+    workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
+    if workload is None:
         return []
-    return cluster.find("v1", "Pod", controller.namespace, selector_of(found["spec"]["selector"]["matchLabels"]))
+    return cluster.find("v1", "Pod", controller.namespace, selector_of(workload["spec"]["selector"]["matchLabels"]))
 
 
 def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:
@@ -68,13 +68,13 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evi
     wanted = (port_of(service, port) or {}).get("name", "")
     pods = {
         address: _endpoint(endpoint, address, number)
-        for found in slices
-        if (number := _number(found, wanted))
-        for endpoint in found.get("endpoints") or []
+        for endpoint_slice in slices
+        if (number := _number(endpoint_slice, wanted))
+        for endpoint in endpoint_slice.get("endpoints") or []
         if endpoint.get("conditions", {}).get("ready", True)
         for address in endpoint["addresses"][:1]
     }
-    names = [found["metadata"]["name"] for found in slices]
+    names = [endpoint_slice["metadata"]["name"] for endpoint_slice in slices]
     return {**evidence, "endpoint_slices": names, "pods": list(pods.values())}
 
 
@@ -86,11 +86,11 @@ def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | Non
 
 def service_with(cluster: Cluster, address: str) -> Backend | None:
     """Return the Service behind which an address is; None where there is none."""
-    for found in cluster.find(SLICE, "EndpointSlice"):
-        for endpoint in found.get("endpoints") or []:
-            service = found["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
+    for endpoint_slice in cluster.find(SLICE, "EndpointSlice"):
+        for endpoint in endpoint_slice.get("endpoints") or []:
+            service = endpoint_slice["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
             if address in endpoint["addresses"] and service:
-                return Backend(found["metadata"]["namespace"], service, "")
+                return Backend(endpoint_slice["metadata"]["namespace"], service, "")
     return None
 
 
@@ -105,8 +105,8 @@ def selector_of(labels: Mapping[str, str]) -> str:
 
 
 def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
-    found = cluster.get("v1", "Pod", pod, namespace)
-    containers = [each["name"] for each in found["spec"].get("containers", [])] if found else []
+    current = cluster.get("v1", "Pod", pod, namespace)
+    containers = [each["name"] for each in current["spec"].get("containers", [])] if current else []
     texts = []
     for container in containers or [""]:
         try:
@@ -116,9 +116,9 @@ def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
     return "\n".join(texts)
 
 
-def _number(found: Mapping[str, Any], name: str) -> int:
+def _number(service: Mapping[str, Any], name: str) -> int:
     """Return the port of an EndpointSlice that bears a name; 0 where it has none, and the controllers pass it over."""
-    return next((each.get("port") or 0 for each in found.get("ports") or [] if each.get("name") == name), 0)
+    return next((each.get("port") or 0 for each in service.get("ports") or [] if each.get("name") == name), 0)
 
 
 def _endpoint(endpoint: Mapping[str, Any], address: str, port: int) -> Evidence:

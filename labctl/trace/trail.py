@@ -95,10 +95,10 @@ class Trail:
     def controllers_address(self) -> IPv4Address | None:
         """Return the address that names should lead to; None where nobody can say now, which the next hop tells of."""
         try:
-            found = state.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
+            address = state.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
         except LabError:
             return None
-        return None if isinstance(found, Pending) else found
+        return None if isinstance(address, Pending) else address
 
     def rules(self) -> rules.Rules:
         """Return the Ingress rules for the hostname, read once."""
@@ -121,8 +121,8 @@ class Trail:
 
     def record(self) -> Record | None:
         """Return what the controller's log says of the request; None where it says nothing."""
-        exchange, found = self.request()
-        return found.records.get(exchange.mark)
+        exchange, search = self.request()
+        return search.records.get(exchange.mark)
 
     def is_labctls(self, ingress: str) -> bool:
         """Whether an Ingress, by namespace and name, is that of one of the lab's apps."""

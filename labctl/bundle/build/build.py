@@ -169,10 +169,10 @@ def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bu
             f"{artefact.name} {artefact.version}: {artefact.verb}, {number} of {len(RECIPE)}, about {_duration(left)} left"
         )
         started = time.monotonic()
-        made = _made(artefact, bundle, using, go)
+        files = _made(artefact, bundle, using, go)
         spent, planned = spent + time.monotonic() - started, planned + artefact.seconds
         kept = tuple(file for file in bundle.files if file.path not in artefact.files)
-        bundle = replace(bundle, files=(*kept, *made))
+        bundle = replace(bundle, files=(*kept, *files))
         write(bundle, _PROGRESS)
     return bundle
 
@@ -197,14 +197,14 @@ def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[Fi
         )
 
 
-def _moved(made: Path, bundle: Bundle, path: str, source: str) -> File:
+def _moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
     """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
-    with made.open("rb") as file:
+    with made_file.open("rb") as file:
         os.fsync(file.fileno())
-    described = File(path, checksums.sha256(made), made.stat().st_size, source)
+    described = File(path, checksums.sha256(made_file), made_file.stat().st_size, source)
     bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
     failpoint("artefact")
-    made.replace(bundle.path(path))
+    made_file.replace(bundle.path(path))
     return described
 
 
@@ -217,8 +217,8 @@ def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
     )
     web_image = next(image.reference for image in carried if image.archive == WEB_IMAGE)
     versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": go.version()}
-    made = {file.path: file for file in bundle.files}
-    files = tuple(made[path] for artefact in RECIPE for path in artefact.files)
+    finished = {file.path: file for file in bundle.files}
+    files = tuple(finished[path] for artefact in RECIPE for path in artefact.files)
     complete = replace(bundle, id=name, versions=versions, images=carried, web_image=web_image, files=files)
     write(complete)
     complete.path(_PROGRESS).unlink()

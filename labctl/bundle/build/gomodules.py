@@ -80,8 +80,8 @@ def _module_folder(go: Go, module: GoModule, scratch: Path) -> Path:
 def _download(go: Go, module: GoModule, folder: Path) -> dict[str, str]:
     """Download upstream's module into Go's module cache, and return what `go mod download` reports about it."""
     said = go.run("mod", "download", "-json", f"{module.upstream}@{module.version}", cwd=folder)
-    found: dict[str, str] = json.loads(said)
-    return found
+    description: dict[str, str] = json.loads(said)
+    return description
 
 
 def _parsed(go: Go, go_mod: Path) -> dict[str, Any]:

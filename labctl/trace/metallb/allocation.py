@@ -70,7 +70,7 @@ class Case:
         return any(not requested.refuses_to_share(self.service, holders) for holders in shared)
 
 
-def case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]) -> Case:
+def read_case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]) -> Case:
     """Look at all that MetalLB goes by."""
     holders: dict[Address, list[Object]] = {}
     for other in services:
@@ -82,73 +82,73 @@ def case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]
     return Case(lab, service, pools.read(cluster), holders, metallb.controller(cluster), requested.read(service))
 
 
-def evidence(found: Case) -> Evidence:
+def evidence(case: Case) -> Evidence:
     """Return what MetalLB goes by."""
-    asked, taken = found.requested, {*found.holders, *state.addresses_of(found.service)}
+    asked, taken = case.requested, {*case.holders, *state.addresses_of(case.service)}
     return {
-        "service": found.name,
+        "service": case.name,
         "requested": {"addresses": [str(each) for each in asked.addresses], "pool": asked.pool or None, "by": asked.by}
         if asked.by
         else None,
-        "pools": [each.evidence(found.service, taken) for each in found.pools],
+        "pools": [each.evidence(case.service, taken) for each in case.pools],
     }
 
 
-def own_pool_problem(found: Case, effect: str = "") -> ProblemError | None:
+def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
     """Return what is not as labctl made it with its own pool, and what `labctl up` takes back."""
-    own, silence = found.own_pool, effect or found.silence
+    own, silence = case.own_pool, effect or case.silence
     if own is None:
-        return _overlapped(found) or ProblemError(
-            "pool-missing", f"{silence}: the lab's own pool {found.lab.name} is gone"
+        return _overlapped(case) or ProblemError(
+            "pool-missing", f"{silence}: the lab's own pool {case.lab.name} is gone"
         )
     if not own.auto_assign:
         text = (
             f"{silence}: the pool {own.name} has `autoAssign: false`, and gives no address to who does not ask for it"
         )
         return ProblemError("auto-assign-off", text)
-    if not own.serves(found.service):
+    if not own.serves(case.service):
         return ProblemError("pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes it")
-    if own.avoids_buggy or not pools.are_same(own.networks, found.own_networks):
-        made = " ".join(own.ranges)
-        text = f"{silence}: the pool {own.name} is not {found.lab.pool}, as labctl made it, but {made}"
+    if own.avoids_buggy or not pools.are_same(own.networks, case.own_networks):
+        ranges = " ".join(own.ranges)
+        text = f"{silence}: the pool {own.name} is not {case.lab.pool}, as labctl made it, but {ranges}"
         return ProblemError("pool-differs", text + (" with `avoidBuggyIPs`" if own.avoids_buggy else ""))
     return None
 
 
-def class_problem(found: Case, effect: str = "") -> ProblemError | None:
+def class_problem(case: Case, effect: str = "") -> ProblemError | None:
     """Return why MetalLB does not see to the Service at all."""
-    has, wanted = found.service["spec"].get("loadBalancerClass"), found.controller.load_balancer_class
-    effect = effect or found.silence
+    has, wanted = case.service["spec"].get("loadBalancerClass"), case.controller.load_balancer_class
+    effect = effect or case.silence
     if has == wanted:
         return None
     if has is None:
         text = f"{effect}: MetalLB's controller serves only Services of the class {wanted}, by --lb-class"
-        return ProblemError("load-balancer-class-other", text, commands=found.up())
-    metadata = found.service["metadata"]
-    delete = kubectl(found.lab.name, "-n", metadata["namespace"], "delete", "service", metadata["name"])
+        return ProblemError("load-balancer-class-other", text, commands=case.up())
+    metadata = case.service["metadata"]
+    delete = kubectl(case.lab.name, "-n", metadata["namespace"], "delete", "service", metadata["name"])
     return ProblemError(
         "load-balancer-class-other",
-        f"{effect}: the class of the Service {found.name} is {has}, which another load balancer serves, and not MetalLB",
+        f"{effect}: the class of the Service {case.name} is {has}, which another load balancer serves, and not MetalLB",
         fix="The class of a Service cannot be changed. Delete the Service, and run `labctl up` to make it anew.",
-        commands=(delete, *found.up()),
+        commands=(delete, *case.up()),
     )
 
 
-def _overlapped(found: Case) -> ProblemError | None:
+def _overlapped(case: Case) -> ProblemError | None:
     """Return whose pool keeps `labctl up` from making the lab's own."""
-    for each in found.pools:
-        if pools.shares(each.networks, found.own_networks):
+    for each in case.pools:
+        if pools.shares(each.networks, case.own_networks):
             text = (
-                f"the lab's own pool {found.lab.name} is gone, and the pool {each.name} has addresses of {found.lab.pool}: "
+                f"the lab's own pool {case.lab.name} is gone, and the pool {each.name} has addresses of {case.lab.pool}: "
                 "MetalLB lets two pools have none in common"
             )
-            return with_ranges(found, each, pools.without(each.networks, found.own_networks), "pool-overlapped", text)
+            return with_ranges(case, each, pools.without(each.networks, case.own_networks), "pool-overlapped", text)
     return None
 
 
-def with_ranges(found: Case, pool: Pool, left: Sequence[str], cause: str, text: str) -> ProblemError:
+def with_ranges(case: Case, pool: Pool, left: Sequence[str], cause: str, text: str) -> ProblemError:
     """Return a problem with a pool that is well with the ranges that are left to it, or that is labctl's own."""
-    if pool.name == found.lab.name:
+    if pool.name == case.lab.name:
         return ProblemError(cause, text)
     what = ("-n", metallb.NAMESPACE, "ipaddresspool", pool.name)
     patch = json.dumps({"spec": {"addresses": list(left)}})
@@ -158,5 +158,5 @@ def with_ranges(found: Case, pool: Pool, left: Sequence[str], cause: str, text: 
         cause,
         text,
         fix=f"{does}, and run `labctl up`.",
-        commands=(kubectl(found.lab.name, *line), *found.up()),
+        commands=(kubectl(case.lab.name, *line), *case.up()),
     )

@@ -33,12 +33,12 @@ class Controller:
 
 def controller(cluster: Cluster) -> Controller:
     """Look at MetalLB's controller."""
-    found = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
-    if found is None:
+    deployment = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
+    if deployment is None:
         return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
-    arguments = [each for part in _containers(found) for each in part.get("args") or ()]
+    arguments = [each for part in _containers(deployment) for each in part.get("args") or ()]
     chosen = next((each.removeprefix(CLASS_ARGUMENT) for each in arguments if each.startswith(CLASS_ARGUMENT)), None)
-    return Controller(_trouble(cluster, found), load_balancer_class=chosen or None)
+    return Controller(_trouble(cluster, deployment), load_balancer_class=chosen or None)
 
 
 def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evidence | None:
@@ -47,7 +47,7 @@ def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evide
     An older one is about what is no more: the API keeps events for an hour.
     """
     metadata = service["metadata"]
-    found = [
+    warnings = [
         event
         for event in cluster.find("v1", "Event", metadata["namespace"], fields="type=Warning")
         if event["involvedObject"].get("kind") == "Service"
@@ -55,7 +55,7 @@ def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evide
         and event["involvedObject"].get("uid") == metadata.get("uid")
         and event.get("source", {}).get("component") == EVENT_SOURCE
     ]
-    newest = max(found, key=_time, default=None)
+    newest = max(warnings, key=_time, default=None)
     if newest is None or _time(newest) < changed:
         return None
     return {"reason": newest.get("reason", ""), "message": newest.get("message", ""), "time": _time(newest)}
@@ -65,11 +65,13 @@ def last_change(objects: Sequence[Mapping[str, Any]]) -> str:
     """Return when somebody last changed what one of the objects is meant to be."""
     times = [
         str(each.get("time") or "")
-        for found in objects
-        for each in found["metadata"].get("managedFields") or ()
+        for manifest in objects
+        for each in manifest["metadata"].get("managedFields") or ()
         if each.get("subresource") != "status"
     ]
-    return max((*times, *(str(found["metadata"].get("creationTimestamp") or "") for found in objects)), default="")
+    return max(
+        (*times, *(str(manifest["metadata"].get("creationTimestamp") or "") for manifest in objects)), default=""
+    )
 
 
 def _trouble(cluster: Cluster, deployment: Mapping[str, Any]) -> str:

@@ -97,28 +97,28 @@ class Pool:
 
 def read(cluster: Cluster) -> list[Pool]:
     """Return MetalLB's address pools."""
-    found = cluster.find(API, "IPAddressPool", NAMESPACE)
-    asks = any((each["spec"].get("serviceAllocation") or {}).get("namespaceSelectors") for each in found)
+    objects = cluster.find(API, "IPAddressPool", NAMESPACE)
+    asks = any((each["spec"].get("serviceAllocation") or {}).get("namespaceSelectors") for each in objects)
     labels = {
         each["metadata"]["name"]: each["metadata"].get("labels") or {}
         for each in (cluster.find("v1", "Namespace") if asks else ())
     }
-    return [pool(each, labels) for each in found]
+    return [pool(each, labels) for each in objects]
 
 
-def pool(found: Object, namespaces: Mapping[str, Mapping[str, str]]) -> Pool:
+def pool(manifest: Object, namespaces: Mapping[str, Mapping[str, str]]) -> Pool:
     """Return a pool; `namespaces` are the cluster's, each with its labels."""
-    spec = found["spec"]
+    spec = manifest["spec"]
     parsed = {entry: networks(entry) for entry in spec.get("addresses") or ()}
     return Pool(
-        found["metadata"]["name"],
+        manifest["metadata"]["name"],
         tuple(parsed),
         tuple(network for each in parsed.values() for network in each),
         tuple(entry for entry, each in parsed.items() if not each),
         auto_assign=spec.get("autoAssign", True) is not False,
         avoids_buggy=bool(spec.get("avoidBuggyIPs")),
         allocation=_allocation(spec.get("serviceAllocation"), namespaces),
-        changed=last_change([found]),
+        changed=last_change([manifest]),
     )
 
 

@@ -48,14 +48,14 @@ def absent(trail: Trail, wanted: IPv4Address | None, *, is_silent: bool) -> Prob
 
 def unread(trail: Trail, said: str, evidence: Evidence, *, is_silent: bool = False) -> ProblemError:
     """Return why the resolver does not go by the hosts file, which has the right line."""
-    file, found = _nsswitch(trail), _order(trail)
+    file, sources = _nsswitch(trail), _order(trail)
     text = f"{said}, though {trail.hosts} has the right line"
-    if found and not found.is_files_first:
+    if sources and not sources.is_files_first:
         return ProblemError(
             "hosts-file-not-read",
-            f"{text}: line {found.number} of {file} does not have the hosts file asked first: {found.text}",
-            {**evidence, "nsswitch": {"file": str(file), "line": found.number, "sources": list(found.sources)}},
-            fix=f"Write `files` first in line {found.number} of {file}.",
+            f"{text}: line {sources.number} of {file} does not have the hosts file asked first: {sources.text}",
+            {**evidence, "nsswitch": {"file": str(file), "line": sources.number, "sources": list(sources.sources)}},
+            fix=f"Write `files` first in line {sources.number} of {file}.",
             commands=files_first(trail),
         )
     if NAME_CACHE.exists():
@@ -78,10 +78,10 @@ def files_first(trail: Trail) -> tuple[str, ...]:
 
     A link is such a program's: what it leads to is written anew.
     """
-    file, found = _nsswitch(trail), _order(trail)
-    if found is None or found.is_files_first or file.is_symlink():
+    file, sources = _nsswitch(trail), _order(trail)
+    if sources is None or sources.is_files_first or file.is_symlink():
         return ()
-    return hosts_edits.editing(trail, file, [found.files_first])
+    return hosts_edits.editing(trail, file, [sources.files_first])
 
 
 def unreadable(trail: Trail, text: str, evidence: Evidence, **state: str) -> ProblemError:

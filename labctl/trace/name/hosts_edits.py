@@ -53,14 +53,14 @@ def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine]
 
     The block of another lab stays as it is.
     """
-    found = damage(trail)
-    can_sync = trail.is_app and is_read(trail) and trail.client.hosts.exists() and (found is None or found.is_own)
+    damaged = damage(trail)
+    can_sync = trail.is_app and is_read(trail) and trail.client.hosts.exists() and (damaged is None or damaged.is_own)
     is_there = any(line.address == wanted for line in trail.client.hosts_lines(trail.hostname))
     is_outdated = any(line.block == trail.lab.name for line in strangers)
     syncs = can_sync and (is_outdated or not is_there)
     foreign = [line for line in strangers if line.block is None or (line.block == trail.lab.name and not syncs)]
     expressions = [each for line in foreign for each in _without(trail.hostname, line)]
-    if syncs and found:
+    if syncs and damaged:
         expressions += _unmarked(trail)
     edits = editing(trail, trail.hosts, expressions)
     additions = (sync(trail),) if syncs else () if is_there else append(trail, wanted)
@@ -124,11 +124,11 @@ def _without(hostname: str, line: HostsLine) -> list[str]:
     Where the line has moved meanwhile, nothing changes.
     """
     address, *names = line.text.partition("#")[0].split()
-    found = [_literal(name) for name in names if name.lower() == hostname]
-    if len(found) == len(names):
-        whole = f"{BLANK}+".join([_literal(address), *found])
+    spellings = [_literal(name) for name in names if name.lower() == hostname]
+    if len(spellings) == len(names):
+        whole = f"{BLANK}+".join([_literal(address), *spellings])
         return [f"{line.number}s/^{BLANK}*{whole}{END}/# &/"]
-    return [f"{line.number}s/{BLANK}+{name}{END}/\\1/" for name in found]
+    return [f"{line.number}s/{BLANK}+{name}{END}/\\1/" for name in spellings]
 
 
 def _unmarked(trail: Trail) -> list[str]:

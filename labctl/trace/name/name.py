@@ -43,14 +43,14 @@ class Stranger:
 
 def name(trail: Trail) -> Evidence:
     """Check that the name resolves to the ingress controller's address alone, and by which line of which file."""
-    found, seconds = trail.client.resolve(trail.hostname)
+    addresses, seconds = trail.client.resolve(trail.hostname)
     wanted = trail.controllers_address()
     if not served.is_served(trail):
-        raise served.unserved(trail, found)
-    if not found:
+        raise served.unserved(trail, addresses)
+    if not addresses:
         raise absence.absent(trail, wanted, is_silent=seconds >= RESOLVE_SECONDS)
-    right = wanted or next((each for each in found if each in trail.lab.pool), None)
-    address = right if right in found else found[0]
+    right = wanted or next((each for each in addresses if each in trail.lab.pool), None)
+    address = right if right in addresses else addresses[0]
     evidence: Evidence = {
         "address": str(address),
         "source": _source(trail, trail.client.hosts_line(trail.hostname, address)),
@@ -59,9 +59,9 @@ def name(trail: Trail) -> Evidence:
     }
     if right is None and not _is_api_away(trail):
         return evidence  # the next hop tells why there is no address
-    strangers = _strangers(trail, found, right)
+    strangers = _strangers(trail, addresses, right)
     evidence["others"] = [_described(trail, each) for each in strangers]
-    if right not in found:
+    if right not in addresses:
         raise _misled(trail, strangers, wanted, evidence)
     problem = _beside(trail, strangers, right, evidence) if right and strangers else None
     if problem is None or problem.state == WARNING:
@@ -80,18 +80,18 @@ def _is_api_away(trail: Trail) -> bool:
     return False
 
 
-def _strangers(trail: Trail, found: Sequence[Address], right: Address | None) -> list[Stranger]:
+def _strangers(trail: Trail, addresses: Sequence[Address], right: Address | None) -> list[Stranger]:
     """Return the addresses that are not the right one; those that browsers try before it, with what happens there.
 
     A name server changes the order of its addresses from answer to answer: each of those may come first. Lines that the
     resolver passes over, as glibc does without `multi on`, count for programs that read the file themselves.
     """
-    lines: dict[Address, HostsLine | None] = {each: trail.client.hosts_line(trail.hostname, each) for each in found}
+    lines: dict[Address, HostsLine | None] = {each: trail.client.hosts_line(trail.hostname, each) for each in addresses}
     first: list[Address] = []
-    if right in found:
-        place = found.index(right)
+    if right in addresses:
+        place = addresses.index(right)
         first = [
-            each for number, each in enumerate(found) if number < place or (number > place and lines[each] is None)
+            each for number, each in enumerate(addresses) if number < place or (number > place and lines[each] is None)
         ]
         for line in trail.client.hosts_lines(trail.hostname):
             lines.setdefault(line.address, line)

@@ -33,8 +33,8 @@ class Order:
 def order(content: str) -> Order | None:
     """Return the order of the sources of hostnames; None where the file has no such line."""
     lines = enumerate(content.split("\n"), 1)
-    found = [(number, line, match[1]) for number, line in lines if (match := HOSTS.match(line))]
-    if not found:
+    settings = [(number, line, match[1]) for number, line in lines if (match := HOSTS.match(line))]
+    if not settings:
         return None
-    number, line, value = found[-1]  # the last one counts
+    number, line, value = settings[-1]  # the last one counts
     return Order(number, line.strip(), tuple(" ".join(each.split()) for each in SOURCE.findall(value)))

@@ -23,7 +23,7 @@ def is_served(trail: Trail) -> bool:
     return rules.is_named
 
 
-def unserved(trail: Trail, found: Sequence[Address]) -> ProblemError:
+def unserved(trail: Trail, addresses: Sequence[Address]) -> ProblemError:
     """Return that the hostname is none of the lab's, and whose it is. No fix touches what it stands for."""
     lab, hostname = trail.lab, trail.hostname
     other = _other_lab(trail)
@@ -31,8 +31,8 @@ def unserved(trail: Trail, found: Sequence[Address]) -> ProblemError:
     if other:
         text = f"{hostname} is a hostname of the lab {other}, and not of the lab {lab.name}"
         fix = f"Ask that lab: `{labctl(other, 'trace', hostname)}`."
-    elif found:
-        text = f"no lab serves {hostname}, which stands for {found[0]}: the apps of {lab.name} have {known}"
+    elif addresses:
+        text = f"no lab serves {hostname}, which stands for {addresses[0]}: the apps of {lab.name} have {known}"
         fix = "That is no name of the lab: ask for one of the lab's hostnames."
     else:
         text = f"no lab serves {hostname}: no app or Ingress of {lab.name} has it; its apps have {known}"
@@ -44,10 +44,10 @@ def _other_lab(trail: Trail) -> str | None:
     """Return the lab of this user, or the one with a block in the hosts file, that has the hostname."""
     for file in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}")):
         try:
-            made = saved_lab.read(file.parent)
+            saved = saved_lab.read(file.parent)
         except MissingError:
             continue  # it is damaged, and `labctl list` tells of it
-        if made and made.lab.name != trail.lab.name and any(app.hostname == trail.hostname for app in made.lab.apps):
-            return made.lab.name
+        if saved and saved.lab.name != trail.lab.name and any(app.hostname == trail.hostname for app in saved.lab.apps):
+            return saved.lab.name
     blocks = (line.block for line in trail.client.hosts_lines(trail.hostname))
     return next((block for block in blocks if block not in {None, trail.lab.name}), None)

@@ -38,8 +38,8 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
     if not _is_readable(trail):
         text = f"only its owner may read {trail.hosts}: programs of other users do not find {trail.hostname}"
         return absence.unreadable(trail, text, evidence, state=WARNING)
-    found = None if trail.context.isolated else proxies.proxy_for(trail.hostname, trail.client.environment)
-    return _proxy(trail, *found, evidence) if found else None
+    proxy = None if trail.context.isolated else proxies.proxy_for(trail.hostname, trail.client.environment)
+    return _proxy(trail, *proxy, evidence) if proxy else None
 
 
 def _is_readable(trail: Trail) -> bool:

@@ -28,13 +28,13 @@ RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker"
 
 def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
     """Return why nobody announces the address: the first thing that MetalLB lacks for it. Raises LabError."""
-    seen = layer2.read(trail)
+    layer2_state = layer2.read(trail)
     for look in LOOKS:
-        if problem := look(seen):
+        if problem := look(layer2_state):
             return ProblemError(
                 problem.cause, f"{silence}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
             )
-    first = seen.candidates[0]
+    first = layer2_state.candidates[0]
     return ProblemError(
         "address-not-announced",
         f"{silence}: it was asked for several times, and MetalLB's speaker on {first} should answer",
@@ -52,19 +52,21 @@ def endangered(trail: Trail) -> ProblemError | None:
     advertisements = trail.cluster.find(metallb.API, "L2Advertisement", metallb.NAMESPACE)
     if not any((each.get("spec") or {}).get("interfaces") for each in advertisements):
         return None
-    seen = layer2.read(trail)
-    return _no_interface(seen) if seen.candidates else None
+    layer2_state = layer2.read(trail)
+    return _no_interface(layer2_state) if layer2_state.candidates else None
 
 
-def _no_advertisement(seen: Layer2) -> ProblemError | None:
-    return None if seen.advertisements else ProblemError("advertisement-missing", "MetalLB has no L2Advertisement")
+def _no_advertisement(layer2_state: Layer2) -> ProblemError | None:
+    return (
+        None if layer2_state.advertisements else ProblemError("advertisement-missing", "MetalLB has no L2Advertisement")
+    )
 
 
-def _no_endpoint(seen: Layer2) -> ProblemError | None:
-    controller = seen.trail.controller
-    if seen.serving:
+def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
+    controller = layer2_state.trail.controller
+    if layer2_state.serving:
         return None
-    pods = backend.controller_pods(seen.trail.cluster, controller)
+    pods = backend.controller_pods(layer2_state.trail.cluster, controller)
     if not any(map(backend.is_ready, pods)):
         reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
         text = (
@@ -72,7 +74,7 @@ def _no_endpoint(seen: Layer2) -> ProblemError | None:
             "for a Service without one"
         )
         return ProblemError("controller-not-ready", text)
-    return not_selected(seen.lab, seen.service, pods)
+    return not_selected(layer2_state.lab, layer2_state.service, pods)
 
 
 def not_selected(lab: Lab, service: Mapping[str, Any], pods: Objects) -> ProblemError:
@@ -93,120 +95,128 @@ def not_selected(lab: Lab, service: Mapping[str, Any], pods: Objects) -> Problem
         "-p",
         f'{{"spec":{{"selector":{{{fields}}}}}}}',
     )
-    told = ", ".join(f"{key}={selector[key]}" for key in wrong) or "none"
+    labels_text = ", ".join(f"{key}={selector[key]}" for key in wrong) or "none"
     return ProblemError(
         "controller-not-selected",
-        f"the selector of the Service {namespace}/{name} ({told}) selects none of the ingress controller's pods",
+        f"the selector of the Service {namespace}/{name} ({labels_text}) selects none of the ingress controller's pods",
         fix="Take what labctl did not set out of the selector; `labctl up` sets the rest.",
         commands=(*((patch,) if wrong else ()), labctl(lab.name, "up")),
     )
 
 
-def _other_pools(seen: Layer2) -> ProblemError | None:
-    if seen.selecting or seen.pool is None:
+def _other_pools(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.selecting or layer2_state.pool is None:
         return None
-    pool = seen.pool["metadata"]["name"]
-    told = "; ".join(f"{each['metadata']['name']} selects {_pools_of(each)}" for each in seen.advertisements)
+    pool = layer2_state.pool["metadata"]["name"]
+    selections = "; ".join(
+        f"{each['metadata']['name']} selects {_pools_of(each)}" for each in layer2_state.advertisements
+    )
     return ProblemError(
-        "advertisement-of-another-pool", f"no L2Advertisement selects the pool {pool}, which it is out of: {told}"
+        "advertisement-of-another-pool", f"no L2Advertisement selects the pool {pool}, which it is out of: {selections}"
     )
 
 
-def _no_node(seen: Layer2) -> ProblemError | None:
-    if seen.selected:
+def _no_node(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.selected:
         return None
-    told = ", ".join(str(each["metadata"]["name"]) for each in seen.selecting)
+    names = ", ".join(str(each["metadata"]["name"]) for each in layer2_state.selecting)
     return ProblemError(
-        "advertisement-selects-no-node", f"the nodeSelectors of the L2Advertisement {told} select none of the nodes"
+        "advertisement-selects-no-node", f"the nodeSelectors of the L2Advertisement {names} select none of the nodes"
     )
 
 
-def _excluded(seen: Layer2) -> ProblemError | None:
-    if seen.allowed:
+def _excluded(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.allowed:
         return None
-    serving = {each.name for each in seen.lab.serving_nodes}
-    names = [name for name in seen.selected if name in serving] or seen.selected
-    whole = "every node" if len(seen.selected) == len(seen.nodes) else " and ".join(seen.selected)
+    serving = {each.name for each in layer2_state.lab.serving_nodes}
+    names = [name for name in layer2_state.selected if name in serving] or layer2_state.selected
+    whole = (
+        "every node" if len(layer2_state.selected) == len(layer2_state.nodes) else " and ".join(layer2_state.selected)
+    )
     return ProblemError(
         "nodes-excluded",
         f"{whole} has the label {EXCLUDED}",
         fix="Take the label from the nodes that are to announce.",
-        commands=(kubectl(seen.lab.name, "label", "node", *names, f"{EXCLUDED}-"),),
+        commands=(kubectl(layer2_state.lab.name, "label", "node", *names, f"{EXCLUDED}-"),),
     )
 
 
-def _no_speaker(seen: Layer2) -> ProblemError | None:
-    if seen.speaking:
+def _no_speaker(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.speaking:
         return None
-    cause, text = "speaker-not-ready", f"MetalLB's speaker is not ready on {' or '.join(seen.allowed)}"
-    if seen.speaker is None:
+    cause, text = "speaker-not-ready", f"MetalLB's speaker is not ready on {' or '.join(layer2_state.allowed)}"
+    if layer2_state.speaker is None:
         return ProblemError(cause, f"{text}: there is no DaemonSet {metallb.NAMESPACE}/speaker")
-    nodes = [node for node in seen.nodes if node["metadata"]["name"] in seen.allowed]
-    reasons = {each.command: each.reason for node in nodes for each in kept_off(seen.lab.name, seen.speaker, node)}
+    nodes = [node for node in layer2_state.nodes if node["metadata"]["name"] in layer2_state.allowed]
+    reasons = {
+        each.command: each.reason
+        for node in nodes
+        for each in kept_off(layer2_state.lab.name, layer2_state.speaker, node)
+    }
     if reasons:
         fix = "Take back what keeps the speaker off the nodes."
-        told = "; ".join(dict.fromkeys(reasons.values()))
-        return ProblemError(cause, f"{text}: {told}", fix=fix, commands=tuple(reasons))
-    pods = "; ".join(map(str, unready.problems(seen.trail.cluster, dict(seen.speaker))))
+        reasons_text = "; ".join(dict.fromkeys(reasons.values()))
+        return ProblemError(cause, f"{text}: {reasons_text}", fix=fix, commands=tuple(reasons))
+    pods = "; ".join(map(str, unready.problems(layer2_state.trail.cluster, dict(layer2_state.speaker))))
     return ProblemError(
         cause,
         f"{text}: {pods or 'no pod has been started there'}",
         fix=f"{UP} If it stays so, restart the speakers.",
-        commands=(labctl(seen.lab.name, "up"), kubectl(seen.lab.name, *RESTART)),
+        commands=(labctl(layer2_state.lab.name, "up"), kubectl(layer2_state.lab.name, *RESTART)),
     )
 
 
-def _apart(seen: Layer2) -> ProblemError | None:
-    if seen.candidates:
+def _apart(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.candidates:
         return None
-    where, speaking = " and ".join(sorted(seen.serving)), " and ".join(seen.speaking)
+    where, speaking = " and ".join(sorted(layer2_state.serving)), " and ".join(layer2_state.speaking)
     return ProblemError(
         "pods-and-speakers-apart",
         f"with externalTrafficPolicy Local a node announces only what it has a ready pod for: the ingress controller's "
         f"are on {where}, and those that may announce are {speaking}",
         fix="Let the nodes with pods announce, or the others have pods.",
-        commands=_joined(seen),
+        commands=_joined(layer2_state),
     )
 
 
-def _joined(seen: Layer2) -> tuple[str, ...]:
+def _joined(layer2_state: Layer2) -> tuple[str, ...]:
     """Return the commands that let a node with pods announce, by what keeps each from it."""
-    lab, commands = seen.lab.name, []
-    for node in seen.nodes:
+    lab, commands = layer2_state.lab.name, []
+    for node in layer2_state.nodes:
         name = node["metadata"]["name"]
-        if name not in seen.serving:
+        if name not in layer2_state.serving:
             continue
-        if name not in seen.selected:
+        if name not in layer2_state.selected:
             commands.append(labctl(lab, "up"))
-        elif name not in seen.allowed:
+        elif name not in layer2_state.allowed:
             commands.append(kubectl(lab, "label", "node", name, f"{EXCLUDED}-"))
-        elif seen.speaker is not None:
-            commands += [each.command for each in kept_off(lab, seen.speaker, node)]
+        elif layer2_state.speaker is not None:
+            commands += [each.command for each in kept_off(lab, layer2_state.speaker, node)]
     return tuple(dict.fromkeys(commands)) or (labctl(lab, "up"), kubectl(lab, *RESTART))
 
 
-def _no_interface(seen: Layer2) -> ProblemError | None:
+def _no_interface(layer2_state: Layer2) -> ProblemError | None:
     """Look at the one node that has to announce: it does not pass the address on where it lacks the interface."""
-    first = seen.candidates[0]
-    node = next(each for each in seen.nodes if each["metadata"]["name"] == first)
-    selecting = [each for each in seen.selecting if layer2.selects_node(each, node)]
+    first = layer2_state.candidates[0]
+    node = next(each for each in layer2_state.nodes if each["metadata"]["name"] == first)
+    selecting = [each for each in layer2_state.selecting if layer2.selects_node(each, node)]
     wanted = [(each.get("spec") or {}).get("interfaces") or [] for each in selecting]
-    has = node_facts.interfaces(seen.trail, first)
+    has = node_facts.interfaces(layer2_state.trail, first)
     if not has:
         return None
     names = {name for each in wanted for name in each}
     if all(wanted) and not names & has.keys():
-        told = ", ".join(sorted(names))
-        text = f"the L2Advertisement asks for the interface {told}, and {first}, whose turn it is, has {', '.join(has)}"
+        interfaces_text = ", ".join(sorted(names))
+        text = f"the L2Advertisement asks for the interface {interfaces_text}, and {first}, whose turn it is, has {', '.join(has)}"
         return ProblemError("advertisement-selects-no-interface", text)
-    device = next((name for name, addresses in has.items() if _is_in_lab(seen.lab, addresses)), None)
-    patterns = _excluded_patterns(seen.trail.cluster)
+    device = next((name for name, addresses in has.items() if _is_in_lab(layer2_state.lab, addresses)), None)
+    patterns = _excluded_patterns(layer2_state.trail.cluster)
     if device and (pattern := next((each for each in patterns if re.search(each, device)), None)):
         return ProblemError(
             "interface-excluded",
             f"the ConfigMap {EXCLUDED_INTERFACES} keeps MetalLB off {device}, the interface of the lab's network: {pattern}",
             fix=f"{UP} The speakers read it when they start.",
-            commands=(labctl(seen.lab.name, "up"), kubectl(seen.lab.name, *RESTART)),
+            commands=(labctl(layer2_state.lab.name, "up"), kubectl(layer2_state.lab.name, *RESTART)),
         )
     return None
 
@@ -216,8 +226,8 @@ def _is_in_lab(lab: Lab, addresses: Collection[str]) -> bool:
 
 
 def _excluded_patterns(cluster: Cluster) -> list[str]:
-    found = cluster.get("v1", "ConfigMap", EXCLUDED_INTERFACES, metallb.NAMESPACE) or {}
-    texts = list((found.get("data") or {}).values())
+    configmap = cluster.get("v1", "ConfigMap", EXCLUDED_INTERFACES, metallb.NAMESPACE) or {}
+    texts = list((configmap.get("data") or {}).values())
     settings = yaml.safe_load(texts[0]) if texts else None
     return list((settings or {}).get("announcedInterfacesToExclude") or ()) if isinstance(settings, dict) else []
 

@@ -68,8 +68,8 @@ def read(trail: Trail, route: Route, node: Node) -> Attempt:
 def service_of(trail: Trail) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     """Return the ingress controller's Service and its endpoints. Raises LabError."""
     cluster, controller = trail.cluster, trail.controller
-    found = cluster.get("v1", "Service", controller.service, controller.namespace)
-    return found, layer2.endpoints(cluster, controller.namespace, controller.service)
+    service = cluster.get("v1", "Service", controller.service, controller.namespace)
+    return service, layer2.endpoints(cluster, controller.namespace, controller.service)
 
 
 def pods_of(service: dict[str, Any] | None, endpoints: Sequence[dict[str, Any]], node: Node) -> list[Pod]:
@@ -77,11 +77,11 @@ def pods_of(service: dict[str, Any] | None, endpoints: Sequence[dict[str, Any]],
     spec = (service or {}).get("spec", {})
     name = next((each.get("name", "") for each in spec.get("ports") or () if each["port"] == HTTP), None)
     is_local = spec.get("externalTrafficPolicy") == "Local"
-    found = []
+    pods = []
     for each in endpoints:
         port = next((one["port"] for one in each["ports"] if one.get("name", "") == (name or "")), None)
         where = each.get("nodeName") or ""
         is_ready = (each.get("conditions") or {}).get("ready", True)
         if port and is_ready and each["addresses"] and (where == node.name or not is_local):
-            found.append(Pod(IPv4Address(each["addresses"][0]), port, where))
-    return found
+            pods.append(Pod(IPv4Address(each["addresses"][0]), port, where))
+    return pods

@@ -77,13 +77,13 @@ def no_way_back(attempt: Attempt) -> ProblemError | None:
     facts, source = attempt.facts, attempt.route.source
     if facts is None or not facts.device or "back" not in facts.sections:
         return None
-    found = facts.route("back")
-    if found and found.get("dev") == facts.device and "gateway" not in found:
+    route = facts.route("back")
+    if route and route.get("dev") == facts.device and "gateway" not in route:
         return None
-    told = f"goes by {found.get('gateway') or found.get('dev')}" if found else "refuses packets"
+    course = f"goes by {route.get('gateway') or route.get('dev')}" if route else "refuses packets"
     return ProblemError(
         "way-back-missing",
-        f"the route from {attempt.node.name} back to this machine, {source}, {told}",
+        f"the route from {attempt.node.name} back to this machine, {source}, {course}",
         fix="Let the node answer on the interface that it is asked on.",
         commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
     )

@@ -35,9 +35,9 @@ def kept_off(lab: str, daemonset: Mapping[str, Any], node: Mapping[str, Any]) ->
     selector: Mapping[str, str] = pod.get("nodeSelector") or {}
     missing = {key: value for key, value in selector.items() if labels.get(key) != value}
     if missing:
-        told = ", ".join(f"{key}={value}" for key, value in missing.items())
+        labels_text = ", ".join(f"{key}={value}" for key, value in missing.items())
         fields = {"nodeSelector": dict.fromkeys(missing)}
-        yield KeptOff(f"its nodeSelector asks for nodes with the label {told}", patched(fields))
+        yield KeptOff(f"its nodeSelector asks for nodes with the label {labels_text}", patched(fields))
     if not _is_let_by_affinity(pod.get("affinity") or {}, node):
         yield KeptOff("its affinity asks for other nodes", patched({"affinity": None}))
     for taint in node.get("spec", {}).get("taints") or ():

@@ -84,12 +84,14 @@ class Layer2:
     @property
     def candidates(self) -> list[str]:
         """Return the nodes that may announce the address, the one that does first."""
-        found = [name for name in self.speaking if not self.is_local or name in self.serving]
-        return sorted(found, key=lambda name: hashlib.sha256(f"{name}#{self.address}".encode()).digest())
+        names = [name for name in self.speaking if not self.is_local or name in self.serving]
+        return sorted(names, key=lambda name: hashlib.sha256(f"{name}#{self.address}".encode()).digest())
 
     def _ignores_labels(self) -> bool:
         containers = self.speaker["spec"]["template"]["spec"].get("containers", []) if self.speaker else []
-        return any(each.startswith(IGNORES_EXCLUDED) for found in containers for each in found.get("args") or ())
+        return any(
+            each.startswith(IGNORES_EXCLUDED) for container in containers for each in container.get("args") or ()
+        )
 
 
 def read(trail: Trail) -> Layer2:
@@ -113,7 +115,11 @@ def read(trail: Trail) -> Layer2:
 def endpoints(cluster: Cluster, namespace: str, service: str) -> list[dict[str, Any]]:
     """Return the endpoints of a Service, each with the ports of its slice."""
     slices = cluster.find(backend.SLICE, "EndpointSlice", namespace, f"kubernetes.io/service-name={service}")
-    return [{**each, "ports": found.get("ports") or []} for found in slices for each in found.get("endpoints") or ()]
+    return [
+        {**each, "ports": endpoint_slice.get("ports") or []}
+        for endpoint_slice in slices
+        for each in endpoint_slice.get("endpoints") or ()
+    ]
 
 
 def selects_pool(advertisement: Mapping[str, Any], pool: Mapping[str, Any]) -> bool:

@@ -79,10 +79,10 @@ def _announced(trail: Trail) -> tuple[str | None, str | None]:
     """Return whom MetalLB has on record, or why it cannot be asked."""
     controller = trail.controller
     try:
-        found = state.announcing_nodes(trail.cluster)
+        announcing = state.announcing_nodes(trail.cluster)
     except LabError as error:
         return None, error.message
-    return found.get((controller.namespace, controller.service)), None
+    return announcing.get((controller.namespace, controller.service)), None
 
 
 def _not_asked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
@@ -98,10 +98,10 @@ def _not_asked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
 
 def _taken(trail: Trail, foreign: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return who else has the address: what its MAC and the bridge that it is on tell of it."""
-    told = ", ".join(f"{mac} ({trail.client.owner_of(mac, trail.context) or _maker(mac)})" for mac in foreign)
+    owners = ", ".join(f"{mac} ({trail.client.owner_of(mac, trail.context) or _maker(mac)})" for mac in foreign)
     return ProblemError(
         "address-taken",
-        f"{told} answers ARP for {trail.address}, and is no node of the lab: something else has this address",
+        f"{owners} answers ARP for {trail.address}, and is no node of the lab: something else has this address",
         evidence,
         fix=f"Give it another address, or choose another pool than {trail.lab.pool} in labctl.yaml and run "
         "`labctl up`.",
@@ -110,9 +110,11 @@ def _taken(trail: Trail, foreign: Sequence[str], evidence: Evidence) -> ProblemE
 
 
 def _maker(mac: str) -> str:
-    found = next((maker for prefix, maker in MAKERS.items() if mac.startswith(prefix)), "")
+    maker_name = next((maker for prefix, maker in MAKERS.items() if mac.startswith(prefix)), "")
     is_made_up = bool(int(mac[:2], 16) & LOCAL_BIT)
-    return found or ("an interface with a made-up MAC, as containers have" if is_made_up else "a machine of its own")
+    return maker_name or (
+        "an interface with a made-up MAC, as containers have" if is_made_up else "a machine of its own"
+    )
 
 
 def _fixed_elsewhere(
@@ -160,7 +162,7 @@ def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemErr
         for device, addresses in node_facts.interfaces(trail, name).items()
         if str(trail.address) in addresses
     }
-    told = "".join(f"; {name} has it on its interface {device}" for name, device in own.items())
+    claims = "".join(f"; {name} has it on its interface {device}" for name, device in own.items())
     removals = tuple(
         labctl(trail.lab.name, "ssh", name, "--", "sudo", "ip", "address", "del", f"{trail.address}/32", "dev", device)
         for name, device in own.items()
@@ -168,7 +170,7 @@ def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemErr
     restart = kubectl(trail.lab.name, *announcing.RESTART)
     fix = "Take the address from the interface." if own else "Restart the speakers: they find each other anew."
     return ProblemError(
-        "announced-twice", text + told, evidence, fix=fix, commands=removals or (restart,), state=WARNING
+        "announced-twice", text + claims, evidence, fix=fix, commands=removals or (restart,), state=WARNING
     )
 
 

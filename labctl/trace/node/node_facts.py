@@ -68,7 +68,7 @@ class NodeFacts:
     @property
     def device(self) -> str:
         """Return the interface that has the node's address."""
-        return next((name for name, found in self.interfaces.items() if str(self.node.address) in found), "")
+        return next((name for name, addresses in self.interfaces.items() if str(self.node.address) in addresses), "")
 
     @cached_property
     def ruleset(self) -> Ruleset | None:
@@ -81,23 +81,23 @@ class NodeFacts:
     def has_rule_for(self, address: IPv4Address) -> bool | None:
         """Return whether kube-proxy has rules for port 80 of an address; None where that is not known."""
         try:
-            found = filters.parse(self.sections.get("ruleset", ""))
+            ruleset = filters.parse(self.sections.get("ruleset", ""))
         except ValueError:
             return None
-        services = found.sets.get(("ip", PROXY_TABLE, "service-ips"))
+        services = ruleset.sets.get(("ip", PROXY_TABLE, "service-ips"))
         if services is not None:
             return any(each[0] == {"concat": [str(address), "tcp", HTTP]} for each in services)
-        legacy = found.chains.get(("ip", "nat", "KUBE-SERVICES"))
+        legacy = ruleset.chains.get(("ip", "nat", "KUBE-SERVICES"))
         return bool(legacy) and f'"{address}"' in json.dumps(legacy.rules if legacy else [])
 
     def route(self, target: str) -> dict[str, Any] | None:
         """Return its route to a pod, or to this machine as "back"; None where it has none."""
         said = self.sections.get(target if target == "back" else f"route {target}", "")
         try:
-            [found] = json.loads(said)
+            [entry] = json.loads(said)
         except ValueError:
             return None
-        return dict(found)
+        return dict(entry)
 
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod took a connection from the node itself."""
@@ -141,20 +141,20 @@ def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
 def mtus(trail: Trail) -> list[Evidence]:
     """Return the largest packets on the way, interface by interface: of this machine, and of the announcing node."""
     route = trail.client.route(trail.address)
-    found: list[Evidence] = []
+    link: list[Evidence] = []
     if route is not None:
         own = (each for each in trail.client.interfaces() if each.name == route.device)
-        found += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
+        link += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
     name = trail.seen.get("node", {}).get("announced_by")
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     if node and said:
-        found += [
+        link += [
             {"where": node.name, "interface": each["ifname"], "mtu": each["mtu"]}
             for each in _list(said)
             if each["ifname"] != "lo"
         ]
-    return found
+    return link
 
 
 def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
@@ -172,10 +172,10 @@ def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | No
 
 def _list(text: str) -> list[dict[str, Any]]:
     try:
-        found = json.loads(text)
+        entries = json.loads(text)
     except ValueError:
         return []
-    return list(found)
+    return list(entries)
 
 
 def _interfaces(text: str) -> dict[str, list[str]]:

@@ -17,10 +17,10 @@ from labctl.trace.trail import Trail
 def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
     """Return that a node has no route, or a wrong one, to a pod on another node."""
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
-    found = facts.route(str(pod.address))
-    if owner is None or owner == facts.node or (found and found.get("gateway") == str(owner.address)):
+    route = facts.route(str(pod.address))
+    if owner is None or owner == facts.node or (route and route.get("gateway") == str(owner.address)):
         return None
-    current = f"goes by {found.get('gateway') or found.get('dev')}" if found else "is missing, or refuses packets"
+    current = f"goes by {route.get('gateway') or route.get('dev')}" if route else "is missing, or refuses packets"
     line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address), "dev", facts.device or "eth1")
     return ProblemError(
         "pod-route-missing",
@@ -33,8 +33,8 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
 
 def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
     """Return the lost route that keeps the API server from a Deployment's pods, and so from the webhook they serve."""
-    found = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
-    pods = unready.pods_of(trail.cluster, found) if found else []
+    workload = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
+    pods = unready.pods_of(trail.cluster, workload) if workload else []
     return first_lost(trail, trail.lab.control_plane, [pod for each in pods if (pod := placed(each))])
 
 

@@ -42,11 +42,11 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
     if problem is not None:
         text = f"{text}; {problem.text}"
         return ProblemError(problem.cause, text, evidence, fix=problem.fix, commands=problem.commands)
-    told = f"nothing was found on {name} that explains it" if name else "who should take it is not known"
+    remark = f"nothing was found on {name} that explains it" if name else "who should take it is not known"
     if trail.client.filters() is None:
-        told += "; this user may not see this machine's packet filter"
+        remark += "; this user may not see this machine's packet filter"
     fix = "Something between this machine and the node's pods takes the packets: a packet filter, or a network in between."
-    return ProblemError("no-connection", f"{text}; {told}", evidence, fix=fix, commands=())
+    return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
 
 
 def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
@@ -75,10 +75,10 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
 
 def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     """Return the rule of this machine's packet filter that takes the packets, or the answers."""
-    found = trail.client.filters()
-    if found is None:
+    rules = trail.client.filters()
+    if rules is None:
         return None
-    ruleset, listing = found
+    ruleset, listing = rules
     there = Packet(route.source, trail.address, None, HTTP, None, route.device, NEW)
     back = Packet(trail.address, route.source, HTTP, None, route.device, None, ESTABLISHED)
     stop = ruleset.stop(there, "output", "postrouting") or ruleset.stop(back, "prerouting", "input")

@@ -29,8 +29,8 @@ def require_direct(trail: Trail, route: Route | None) -> Route:
     """Return the route if it leads to the lab's own network. Raises ProblemError."""
     if route is not None and not route.gateway and route.source == trail.lab.gateway:
         return route
-    told = _told(route)
-    text = f"this machine has no direct route to {trail.address}, port 80: {told}"
+    course = _told(route)
+    text = f"this machine has no direct route to {trail.address}, port 80: {course}"
     if problem := _in_the_way(trail, route, text) or _interface(trail, text):
         raise problem
     if route is not None and not route.gateway:
@@ -46,8 +46,8 @@ def _told(route: Route | None) -> str:
 
 def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | None:
     """Return the route that wins over the lab's own, where somebody has made one."""
-    found = [each for each in trail.client.routes() if _contains(each, trail.address)]
-    closest = min(found, key=_rank, default=None)
+    routes = [each for each in trail.client.routes() if _contains(each, trail.address)]
+    closest = min(routes, key=_rank, default=None)
     if closest is None or _is_labs(trail, closest):
         return None
     if closest.network.prefixlen == 0 or (route is not None and not route.gateway and closest.kind != LOCAL):

@@ -17,7 +17,7 @@ REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "coredns", "--config",
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return that the name server is away and does not come back by itself; None where it serves, or only starts."""
     slices = trail.cluster.find(backend.SLICE, "EndpointSlice", NAMESPACE, f"kubernetes.io/service-name={SERVICE}")
-    endpoints = [each for found in slices for each in found.get("endpoints") or []]
+    endpoints = [each for endpoint_slice in slices for each in endpoint_slice.get("endpoints") or []]
     if any((each.get("conditions") or {}).get("ready", True) for each in endpoints):
         return None
     reason, fix, command = _why(trail)

@@ -20,8 +20,8 @@ def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
     `labctl up` alone leaves what others added to an object. Returns no line where nobody changed it.
     """
     app = next((app.name for app in trail.lab.apps if app.name == service), None)
-    found = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None
-    if app is None or found is None or not _is_changed(found):
+    deployment = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None
+    if app is None or deployment is None or not _is_changed(deployment):
         return "", ()
     lab = trail.lab.name
     return (
@@ -30,8 +30,8 @@ def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
     )
 
 
-def _is_changed(found: Mapping[str, Any]) -> bool:
-    managers = found["metadata"].get("managedFields") or []
+def _is_changed(deployment: Mapping[str, Any]) -> bool:
+    managers = deployment["metadata"].get("managedFields") or []
     return any(each.get("manager") != FIELD_MANAGER and _has(each.get("fieldsV1") or {}, TEMPLATE) for each in managers)
 
 

@@ -50,8 +50,8 @@ class Place:
 def service(place: Place, backend: Backend) -> dict[str, Any]:
     """Return the Service of a rule. Raises ProblemError where it is not there, or has no such port."""
     name, namespace, port = backend.service, backend.namespace, backend.port
-    found = place.cluster.get("v1", "Service", name, namespace)
-    if found is None:
+    current = place.cluster.get("v1", "Service", name, namespace)
+    if current is None:
         others = [each["metadata"]["name"] for each in place.cluster.find("v1", "Service", namespace)]
         others = [each for each in others if each != OWN_SERVICE]
         known = f"it has {', '.join(others)}" if others else "it has none"
@@ -59,38 +59,38 @@ def service(place: Place, backend: Backend) -> dict[str, Any]:
         commands = [place.patch("service/name", others[0])] if len(others) == 1 else []
         fix = f"Let the Ingress {place.ingress} name a Service that is there, or make the Service {name}."
         raise place.problem("backend-service-missing", text, fix=fix, commands=commands)
-    ports = found["spec"].get("ports") or []
-    if port_of(found, port) is None and found["spec"].get("type") != EXTERNAL:
+    ports = current["spec"].get("ports") or []
+    if port_of(current, port) is None and current["spec"].get("type") != EXTERNAL:
         has = ", ".join(str(each.get("name") or each["port"]) for each in ports) or "none"
         text = f"the Ingress {place.ingress} names port {port} of the Service {name}, which has {has}"
         commands = [place.patch("service/port", {"number": ports[0]["port"]})] if len(ports) == 1 else []
         fix = f"Let the Ingress {place.ingress} name a port that the Service {name} has."
         raise place.problem("backend-port-missing", text, fix=fix, commands=commands)
-    return dict(found)
+    return dict(current)
 
 
-def empty(place: Place, found: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
+def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
     """Return why nobody behind a Service is ready."""
-    name, namespace = found["metadata"]["name"], evidence["namespace"]
-    selector: Mapping[str, str] = found["spec"].get("selector") or {}
+    name, namespace = service["metadata"]["name"], evidence["namespace"]
+    selector: Mapping[str, str] = service["spec"].get("selector") or {}
     pods = place.cluster.find("v1", "Pod", namespace)
     chosen = [pod for pod in pods if selector and selector.items() <= (pod["metadata"].get("labels") or {}).items()]
     if not chosen:
-        return _unstarted(place, selector, evidence) or _unchosen(place, found, pods, evidence)
+        return _unstarted(place, selector, evidence) or _unchosen(place, service, pods, evidence)
     if any(map(is_ready, chosen)):
-        return _unlisted(place, found, port_of(found, port) or {}, chosen, evidence)
+        return _unlisted(place, service, port_of(service, port) or {}, chosen, evidence)
     reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are going"
     log = f"`{kubectl(place.lab, '-n', namespace, 'logs', chosen[0]['metadata']['name'], '--all-containers')}`"
     text = f"no pod behind the Service {name} is ready: {reasons}"
     return ProblemError("no-pod-ready", text, evidence, fix=f"The app's log says why: {log}.", commands=())
 
 
-def not_all_ready(cluster: Cluster, found: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
+def not_all_ready(cluster: Cluster, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
     """Return that some pods behind a Service are not ready while others are; None where all are."""
-    selector = found["spec"].get("selector")
+    selector = service["spec"].get("selector")
     if not selector:
         return None
-    name, namespace = found["metadata"]["name"], evidence["namespace"]
+    name, namespace = service["metadata"]["name"], evidence["namespace"]
     labels = ",".join(f"{key}={value}" for key, value in selector.items())
     awaited = [pod for pod in cluster.find("v1", "Pod", namespace, labels) if is_awaited(pod)]
     if not awaited:
@@ -98,10 +98,10 @@ def not_all_ready(cluster: Cluster, found: Mapping[str, Any], evidence: Evidence
     whole = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": selector}}}
     reasons = unready.problems(cluster, whole)
     total = len(awaited) + len(evidence["pods"])
-    told = "; ".join(map(str, reasons)) or ", ".join(pod["metadata"]["name"] for pod in awaited)
+    details = "; ".join(map(str, reasons)) or ", ".join(pod["metadata"]["name"] for pod in awaited)
     return ProblemError(
         "pods-not-all-ready",
-        f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {told}",
+        f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {details}",
         evidence,
         fix=reasons[0].hint(namespace) if reasons else "They may still start: look again.",
         commands=(),
@@ -113,29 +113,29 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
     """Return that what would make the pods makes none; None where there is no such thing."""
     namespace, name = evidence["namespace"], evidence["service"]
     for api_version, kind in WORKLOADS if selector else ():
-        for found in place.cluster.find(api_version, kind, namespace):
-            labels = found["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
+        for workload in place.cluster.find(api_version, kind, namespace):
+            labels = workload["spec"].get("template", {}).get("metadata", {}).get("labels") or {}
             if not selector.items() <= labels.items():
                 continue
-            title = f"{kind} {full_name(found)}"
-            if found["spec"].get("replicas") == 0:
+            title = f"{kind} {full_name(workload)}"
+            if workload["spec"].get("replicas") == 0:
                 text = f"the {title}, whose pods are behind the Service {name}, has `replicas: 0`"
-                words = ("-n", namespace, "scale", kind.lower(), found["metadata"]["name"], "--replicas=1")
+                words = ("-n", namespace, "scale", kind.lower(), workload["metadata"]["name"], "--replicas=1")
                 commands = (kubectl(place.lab, *words),)
                 return place.problem("no-pods-wanted", text, evidence, fix="Give it replicas.", commands=commands)
-            reasons = "; ".join(map(str, unready.problems(place.cluster, found))) or "it has no pods yet"
+            reasons = "; ".join(map(str, unready.problems(place.cluster, workload))) or "it has no pods yet"
             text = f"the {title}, whose pods are behind the Service {name}, has no pods: {reasons}"
-            fix = f"`{kubectl(place.lab, '-n', namespace, 'describe', kind.lower(), found['metadata']['name'])}` says why."
+            fix = f"`{kubectl(place.lab, '-n', namespace, 'describe', kind.lower(), workload['metadata']['name'])}` says why."
             return ProblemError("no-pod-ready", text, evidence, fix=fix, commands=())
     return None
 
 
 def _unchosen(
-    place: Place, found: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
+    place: Place, service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> ProblemError:
     """Return that a selector chooses nothing, and the label that would, if there is one."""
-    name, namespace = found["metadata"]["name"], evidence["namespace"]
-    selector: Mapping[str, str] = found["spec"].get("selector") or {}
+    name, namespace = service["metadata"]["name"], evidence["namespace"]
+    selector: Mapping[str, str] = service["spec"].get("selector") or {}
     written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
     text = f"the selector of the Service {name} ({written}) chooses no pod"
     change = _better(selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_going(pod)])
@@ -165,13 +165,13 @@ def _is_going(pod: Mapping[str, Any]) -> bool:
 
 def _unlisted(
     place: Place,
-    found: Mapping[str, Any],
+    service: Mapping[str, Any],
     port: Mapping[str, Any],
     pods: Sequence[Mapping[str, Any]],
     evidence: Evidence,
 ) -> ProblemError:
     """Return why pods that are ready are in no EndpointSlice: the port's target is not theirs, or nobody lists them."""
-    name, target = found["metadata"]["name"], port.get("targetPort", "")
+    name, target = service["metadata"]["name"], port.get("targetPort", "")
     ports = {
         str(each.get("name") or each["containerPort"])
         for pod in pods
@@ -182,7 +182,7 @@ def _unlisted(
         has = ", ".join(sorted(ports)) or "none"
         text = f"the Service {name} leads to the port {target} of its pods, and they have {has}"
         fix = f"Let the Service {name} lead to a port that its pods have."
-        commands = [_retarget(place, found, port, next(iter(ports)))] if len(ports) == 1 else []
+        commands = [_retarget(place, service, port, next(iter(ports)))] if len(ports) == 1 else []
         return place.problem("target-port-missing", text, evidence, fix=fix, commands=commands)
     ready = ", ".join(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     return ProblemError(
@@ -195,10 +195,10 @@ def _unlisted(
     )
 
 
-def _retarget(place: Place, found: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
-    number = (found["spec"].get("ports") or []).index(port)
+def _retarget(place: Place, service: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
+    number = (service["spec"].get("ports") or []).index(port)
     value: str | int = int(target) if target.isdigit() else target
     change = [{"op": "replace", "path": f"/spec/ports/{number}/targetPort", "value": value}]
-    namespace, name = found["metadata"]["namespace"], found["metadata"]["name"]
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     words = ("-n", namespace, "patch", "service", name, "--type=json", "-p", json.dumps(change, separators=(",", ":")))
     return kubectl(place.lab, *words)

@@ -59,14 +59,14 @@ class LogSearch:
 def parse(line: str, controller_pod: str) -> Record | None:
     """Return what a line of Traefik's or ingress-nginx's access log says; None for any other line."""
     line = line.rstrip()
-    if found := _TRAEFIK.search(line):
-        servers, router, upstream = _servers(found["server"]), _named(found["router"]), ""
-    elif found := _NGINX.search(line):
-        servers = _servers(found["asked"])
-        router, upstream = "", _named(found["alternative"]) or _named(found["upstream"])
+    if fields := _TRAEFIK.search(line):
+        servers, router, upstream = _servers(fields["server"]), _named(fields["router"]), ""
+    elif fields := _NGINX.search(line):
+        servers = _servers(fields["asked"])
+        router, upstream = "", _named(fields["alternative"]) or _named(fields["upstream"])
     else:
         return None
-    status = int(found["status"]) if found["status"].isdigit() else 0
+    status = int(fields["status"]) if fields["status"].isdigit() else 0
     server, port = servers[-1] if servers else ("", 0)
     return Record(controller_pod, router, upstream, server, port, status, tuple(each for each, _ in servers[:-1]))
 

@@ -81,10 +81,10 @@ class Client:
         # A lookup cannot be interrupted: its thread is left behind.
         threading.Thread(target=lambda: answers.put(_lookup(hostname)), daemon=True).start()
         try:
-            found = answers.get(timeout=RESOLVE_SECONDS)
+            addresses = answers.get(timeout=RESOLVE_SECONDS)
         except queue.Empty:
-            found = []
-        return found, time.monotonic() - began
+            addresses = []
+        return addresses, time.monotonic() - began
 
     def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
         """Return the lines of the hosts file that name a host, in their order; without those that are no address's."""
@@ -124,15 +124,15 @@ class Client:
         On a network of this machine's own, an address that nobody has is silent for three seconds, of which some may have
         passed before: whoever looks again sees the same.
         """
-        found = knock.knock(addresses, port, seconds)
-        return {address: self._lasting(address, each) for address, each in found.items()}
+        outcomes = knock.knock(addresses, port, seconds)
+        return {address: self._lasting(address, each) for address, each in outcomes.items()}
 
-    def _lasting(self, address: Address, seen: Knock) -> Knock:
-        if seen.outcome != UNREACHABLE:
-            return seen
+    def _lasting(self, address: Address, outcome: Knock) -> Knock:
+        if outcome.outcome != UNREACHABLE:
+            return outcome
         route = self.route(address) if isinstance(address, IPv4Address) else None
         is_told_by_a_router = route is not None and bool(route.gateway)
-        return Knock(REFUSED if is_told_by_a_router else SILENT, seen.reason)
+        return Knock(REFUSED if is_told_by_a_router else SILENT, outcome.reason)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None where it has none."""
@@ -154,8 +154,10 @@ class Client:
     def owner_of(self, mac: str, context: Context) -> str:
         """Return which container of the lab's Engine, or which interface of a bridge, has a MAC; nothing where none has."""
         network = getattr(context.provider, "network", None)
-        found = docker_network.inspect(network.name, network.environment) if network else None
-        names = [each["Name"] for each in (found or {}).get("Containers", {}).values() if each["MacAddress"] == mac]
+        description = docker_network.inspect(network.name, network.environment) if network else None
+        names = [
+            each["Name"] for each in (description or {}).get("Containers", {}).values() if each["MacAddress"] == mac
+        ]
         ports = [each["ifname"] for each in _listed(["bridge", "-j", "fdb", "show"]) if each["mac"] == mac]
         return f"container {names[0]}" if names else f"behind {ports[0]}" if ports else ""
 
@@ -170,8 +172,8 @@ class Client:
     def bridge(self, context: Context) -> str:
         """Return the interface that the Docker Engine has made for the lab's network; nothing where it has none."""
         network = getattr(context.provider, "network", None)
-        found = docker_network.inspect(network.name, network.environment) if network else None
-        return f"br-{found['Id'][:12]}" if found else ""
+        description = docker_network.inspect(network.name, network.environment) if network else None
+        return f"br-{description['Id'][:12]}" if description else ""
 
     def filters(self) -> tuple[Ruleset, str] | None:
         """Return this machine's packet filter, read and as nft prints it; None for a user who may not see it."""
@@ -209,13 +211,13 @@ def _lookup(hostname: str) -> list[Address]:
     Those leave out the kind of address of which this machine has none itself. What they try before an address that both
     have comes before it here as well.
     """
-    found = list(dict.fromkeys(_addresses(hostname, 0)))
-    browsers = list(dict.fromkeys(_addresses(hostname, socket.AI_ADDRCONFIG))) if found else []
+    addresses = list(dict.fromkeys(_addresses(hostname, 0)))
+    browsers = list(dict.fromkeys(_addresses(hostname, socket.AI_ADDRCONFIG))) if addresses else []
     for place, address in enumerate(browsers):
-        if address not in found:
-            later = (found.index(each) for each in browsers[place + 1 :] if each in found)
-            found.insert(next(later, len(found)), address)
-    return found
+        if address not in addresses:
+            later = (addresses.index(each) for each in browsers[place + 1 :] if each in addresses)
+            addresses.insert(next(later, len(addresses)), address)
+    return addresses
 
 
 def _addresses(hostname: str, flags: int) -> Iterator[Address]:

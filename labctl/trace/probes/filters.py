@@ -70,8 +70,8 @@ class Ruleset:
     def stop(self, packet: Packet, *hooks: str) -> Stop | None:
         """Return what certainly keeps the packet from passing these hooks; None where it passes, or nobody can tell."""
         for hook in hooks:
-            found = [each for each in self.chains.values() if each.hook == hook and each.family in FAMILIES]
-            for chain in sorted(found, key=lambda each: each.priority):
+            chains = [each for each in self.chains.values() if each.hook == hook and each.family in FAMILIES]
+            for chain in sorted(chains, key=lambda each: each.priority):
                 walk = _Walk(self, packet)
                 end = walk.through(chain)
                 if isinstance(end, Stop):
@@ -84,8 +84,8 @@ class Ruleset:
         """Return what the right side of a match stands for; None for a set that is not there."""
         if isinstance(right, str) and right.startswith("@"):
             return self.sets.get((chain.family, chain.table, right[1:]))
-        found = right["set"] if isinstance(right, dict) and "set" in right else right
-        return found if isinstance(found, list) else [found]
+        elements_or_name = right["set"] if isinstance(right, dict) and "set" in right else right
+        return elements_or_name if isinstance(elements_or_name, list) else [elements_or_name]
 
 
 def parse(text: str, without: Collection[str] = ()) -> Ruleset:
@@ -93,18 +93,18 @@ def parse(text: str, without: Collection[str] = ()) -> Ruleset:
     chains: dict[tuple[str, str, str], Chain] = {}
     sets: dict[tuple[str, str, str], Sequence[Any]] = {}
     for entry in json.loads(text)["nftables"]:
-        [(kind, told)] = entry.items()
-        if told.get("table") in without:
+        [(kind, content)] = entry.items()
+        if content.get("table") in without:
             continue
         if kind == "chain":
-            key = told["family"], told["table"], told["name"]
+            key = content["family"], content["table"], content["name"]
             chains[key] = Chain(
-                *key, told.get("hook", ""), _priority(told.get("prio", 0)), told.get("policy", "accept")
+                *key, content.get("hook", ""), _priority(content.get("prio", 0)), content.get("policy", "accept")
             )
         elif kind == "rule":
-            chains[told["family"], told["table"], told["chain"]].rules.append(told)
+            chains[content["family"], content["table"], content["chain"]].rules.append(content)
         elif kind in {"set", "map"}:
-            sets[told["family"], told["table"], told["name"]] = told.get("elem", ())
+            sets[content["family"], content["table"], content["name"]] = content.get("elem", ())
     return Ruleset(chains, sets)
 
 
@@ -139,8 +139,8 @@ class _Walk:
     def _rule(self, chain: Chain, rule: Json, depth: int) -> Stop | str | None:
         is_certain = True
         for statement in rule.get("expr", ()):
-            [(kind, told)] = statement.items()
-            verdict, is_met = self._read(chain, kind, told)
+            [(kind, content)] = statement.items()
+            verdict, is_met = self._read(chain, kind, content)
             if is_met is False:
                 return None
             is_certain = is_certain and is_met is True
@@ -148,32 +148,32 @@ class _Walk:
                 return self._end(chain, rule, verdict, depth, is_certain=is_certain)
         return None
 
-    def _read(self, chain: Chain, kind: str, told: Any) -> tuple[Json | None, bool | None]:  # noqa: ANN401 - JSON
+    def _read(self, chain: Chain, kind: str, content: Any) -> tuple[Json | None, bool | None]:  # noqa: ANN401 - JSON
         """Return the verdict that a statement gives, if it gives one, and whether the packet meets its condition."""
         if kind in VERDICTS:
-            return {kind: told}, True
+            return {kind: content}, True
         if kind == "match":
-            return None, meets(self._packet, told, self._ruleset.elements(chain, told["right"]))
+            return None, meets(self._packet, content, self._ruleset.elements(chain, content["right"]))
         if kind == "vmap":
-            return self._mapped(chain, told)
+            return self._mapped(chain, content)
         if kind == "xt":
-            told = told or {}
-            if told.get("type") == "target":
-                return ({"reject": None} if told.get("name") == "REJECT" else None), True
-            return None, True if told.get("name") in HARMLESS_XT else None
+            content = content or {}
+            if content.get("type") == "target":
+                return ({"reject": None} if content.get("name") == "REJECT" else None), True
+            return None, True if content.get("name") in HARMLESS_XT else None
         return None, None if kind == "limit" else True
 
-    def _mapped(self, chain: Chain, told: Json) -> tuple[Json | None, bool | None]:
-        seen = value(self._packet, told["key"])
-        for wanted, verdict in self._ruleset.elements(chain, told["data"]) or ():
-            if (met := None if seen is None else same(seen, wanted)) is not False:
+    def _mapped(self, chain: Chain, mapping: Json) -> tuple[Json | None, bool | None]:
+        key = value(self._packet, mapping["key"])
+        for wanted, verdict in self._ruleset.elements(chain, mapping["data"]) or ():
+            if (met := None if key is None else same(key, wanted)) is not False:
                 return verdict, met
         return None, False
 
     def _end(self, chain: Chain, rule: Json, verdict: Json, depth: int, *, is_certain: bool) -> Stop | str | None:
-        [(kind, told)] = verdict.items()
+        [(kind, content)] = verdict.items()
         if kind in JUMPING:
-            target = self._ruleset.chains.get((chain.family, chain.table, told["target"]))
+            target = self._ruleset.chains.get((chain.family, chain.table, content["target"]))
             end = self.through(target, depth + 1) if target else None
             if is_certain:
                 return "return" if end is None and kind == "goto" else end
@@ -187,5 +187,5 @@ class _Walk:
         return None
 
 
-def _priority(told: object) -> int:
-    return told if isinstance(told, int) else PRIORITIES.get(str(told), 0)
+def _priority(priority: object) -> int:
+    return priority if isinstance(priority, int) else PRIORITIES.get(str(priority), 0)

@@ -35,7 +35,7 @@ class Knock:
 def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, Knock]:
     """Connect once to each of the addresses, all at the same time, and close what was opened; nothing is sent."""
     end = time.monotonic() + seconds
-    found: dict[Address, Knock] = {}
+    outcomes: dict[Address, Knock] = {}
     with ExitStack() as stack:
         selector = stack.enter_context(selectors.DefaultSelector())
         for address in addresses:
@@ -50,13 +50,13 @@ def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Addre
                 if code == errno.EINPROGRESS:
                     selector.register(connection, selectors.EVENT_WRITE, (address, connection))
                     continue
-            found[address] = Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
+            outcomes[address] = Knock(REFUSED, os.strerror(code)) if code else Knock(CONNECTED)
         while selector.get_map() and (left := end - time.monotonic()) > 0:
             for key, _ in selector.select(left):
                 address, connection = key.data
                 selector.unregister(connection)
-                found[address] = _ended(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
-    return {address: found.get(address, Knock(SILENT, f"no answer in {seconds:.1f} s")) for address in addresses}
+                outcomes[address] = _ended(connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR))
+    return {address: outcomes.get(address, Knock(SILENT, f"no answer in {seconds:.1f} s")) for address in addresses}
 
 
 def _ended(code: int) -> Knock:

@@ -51,56 +51,56 @@ def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool |
     left, op = match["left"], match.get("op", "==")
     if left.get("payload", {}).get("protocol") in OTHER_PROTOCOLS:
         return False
-    seen = value(packet, left)
-    if seen is None or elements is None or op not in OPERATORS:
+    actual = value(packet, left)
+    if actual is None or elements is None or op not in OPERATORS:
         return None
-    met = any_of(same(seen, each) for each in elements)
+    met = any_of(same(actual, each) for each in elements)
     return met if met is None or op != "!=" else not met
 
 
 def value(packet: Packet, left: Json) -> Any:  # noqa: ANN401 - an address, a number, a word, or a list of them
     """Return what a packet has where a match looks."""
-    [(kind, told)] = left.items()
+    [(kind, content)] = left.items()
     if kind == "concat":
-        parts = [value(packet, each) for each in told]
+        parts = [value(packet, each) for each in content]
         return None if None in parts else parts
-    if not isinstance(told, dict):
+    if not isinstance(content, dict):
         return None
-    key = (told.get("protocol"), told.get("field")) if kind == "payload" else (kind, told.get("key"))
+    key = (content.get("protocol"), content.get("field")) if kind == "payload" else (kind, content.get("key"))
     return packet.fields.get((str(key[0]), str(key[1])))
 
 
 def any_of(answers: Any) -> bool | None:  # noqa: ANN401 - answers of three kinds
     """Return True where one is, None where one may be."""
-    told = set(answers)
-    return True if True in told else (None if None in told else False)
+    distinct = set(answers)
+    return True if True in distinct else (None if None in distinct else False)
 
 
-def same(seen: Any, wanted: Any) -> bool | None:  # noqa: ANN401 - what a rule may compare
+def same(actual: Any, wanted: Any) -> bool | None:  # noqa: ANN401 - what a rule may compare
     """Return whether what a packet has is the value, or in the range, that a rule names."""
     if isinstance(wanted, dict):
-        kind, told = next(iter(wanted.items()))
-        return STRUCTURES[kind](seen, told) if kind in STRUCTURES else None
-    if isinstance(seen, IPv4Address):
-        return _is_in(seen, str(wanted))
-    if isinstance(seen, str) and isinstance(wanted, str):
-        return fnmatchcase(seen, wanted)
-    if seen == TCP:
+        kind, content = next(iter(wanted.items()))
+        return STRUCTURES[kind](actual, content) if kind in STRUCTURES else None
+    if isinstance(actual, IPv4Address):
+        return _is_in(actual, str(wanted))
+    if isinstance(actual, str) and isinstance(wanted, str):
+        return fnmatchcase(actual, wanted)
+    if actual == TCP:
         return bool(wanted == TCP_NUMBER)
-    return seen == wanted if isinstance(seen, int) and isinstance(wanted, int) else None
+    return actual == wanted if isinstance(actual, int) and isinstance(wanted, int) else None
 
 
-def _in_range(seen: Any, told: Sequence[Any]) -> bool | None:  # noqa: ANN401 - an address or a number
-    low, high = told
-    if isinstance(seen, IPv4Address):
-        return IPv4Address(low) <= seen <= IPv4Address(high)
-    return bool(low <= seen <= high) if isinstance(seen, int) and isinstance(low, int) else None
+def _in_range(actual: Any, bounds: Sequence[Any]) -> bool | None:  # noqa: ANN401 - an address or a number
+    low, high = bounds
+    if isinstance(actual, IPv4Address):
+        return IPv4Address(low) <= actual <= IPv4Address(high)
+    return bool(low <= actual <= high) if isinstance(actual, int) and isinstance(low, int) else None
 
 
-def _in_concat(seen: Any, told: Sequence[Any]) -> bool | None:  # noqa: ANN401 - a list of values
-    if not isinstance(seen, list):
+def _in_concat(actual: Any, parts: Sequence[Any]) -> bool | None:  # noqa: ANN401 - a list of values
+    if not isinstance(actual, list):
         return None
-    differs = any_of(_not(same(one, other)) for one, other in zip(seen, told, strict=False))
+    differs = any_of(_not(same(one, other)) for one, other in zip(actual, parts, strict=False))
     return _not(differs)
 
 
@@ -108,9 +108,9 @@ def _not(answer: bool | None) -> bool | None:  # noqa: FBT001 - one answer of th
     return None if answer is None else not answer
 
 
-def _is_in(seen: IPv4Address, network: str) -> bool | None:
+def _is_in(address: IPv4Address, network: str) -> bool | None:
     try:
-        return seen in IPv4Network(network, strict=False)
+        return address in IPv4Network(network, strict=False)
     except ValueError:
         return None
 

@@ -59,8 +59,8 @@ class Answered:
 
 def everyone(trail: Trail) -> list[Evidence]:
     """Return the endpoints that may answer: those of both sides where the requests are split."""
-    seen = trail.seen["pod"]
-    sides: Sequence[Mapping[str, Any]] = seen.get("sides") or [seen]
+    pods = trail.seen["pod"]
+    sides: Sequence[Mapping[str, Any]] = pods.get("sides") or [pods]
     return [endpoint for side in sides for endpoint in side["pods"]]
 
 
@@ -69,9 +69,9 @@ def label(endpoint: Evidence) -> str:
     return str(endpoint["pod"] or endpoint["address"])
 
 
-def identified(trail: Trail, exchange: Exchange, found: LogSearch) -> Answered:
+def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> Answered:
     """Return who answered a request, as far as the controller's log and the answer say it."""
-    record = found.records.get(exchange.mark)
+    record = search.records.get(exchange.mark)
     endpoints = everyone(trail)
     pod = None
     if record and record.server:
@@ -80,22 +80,22 @@ def identified(trail: Trail, exchange: Exchange, found: LogSearch) -> Answered:
             pod = label(endpoints[0])
     if pod is None and exchange.pod in {each["pod"] for each in endpoints}:
         pod = exchange.pod
-    return Answered(exchange, record, pod, found.is_complete)
+    return Answered(exchange, record, pod, search.is_complete)
 
 
 def first(trail: Trail) -> Answered:
     """Return who answered the request that the hops before have seen."""
-    exchange, found = trail.request()
-    answered = identified(trail, exchange, found)
+    exchange, search = trail.request()
+    answered = identified(trail, exchange, search)
     namespace = trail.seen["pod"]["namespace"]
     if answered.pod or exchange.status is None:
         return answered
     if exchange.pod and trail.cluster.get("v1", "Pod", exchange.pod, namespace):
-        return Answered(exchange, answered.record, exchange.pod, found.is_complete)
+        return Answered(exchange, answered.record, exchange.pod, search.is_complete)
     if answered.record and (not answered.record.server or answered.is_maybe_own):
         return answered
     pod = backend.logged(trail.cluster, namespace, everyone(trail), exchange.mark)
-    return Answered(exchange, answered.record, pod, found.is_complete)
+    return Answered(exchange, answered.record, pod, search.is_complete)
 
 
 def described(trail: Trail, answered: Answered) -> Evidence:

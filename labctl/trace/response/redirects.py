@@ -100,10 +100,10 @@ def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str
 def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
     """Return what in an Ingress makes its controller redirect, and the commands that take it out."""
     namespace, _, name = match.route.ingress.partition("/")
-    found = trail.cluster.get(rules.API, "Ingress", name, namespace) or {"metadata": {}, "spec": {}}
-    annotations = found["metadata"].get("annotations") or {}
+    current = trail.cluster.get(rules.API, "Ingress", name, namespace) or {"metadata": {}, "spec": {}}
+    annotations = current["metadata"].get("annotations") or {}
     reasons, commands = [], []
-    if found["spec"].get("tls"):
+    if current["spec"].get("tls"):
         reasons.append("`tls`")
         patch = '{"spec":{"tls":null}}'
         commands.append(kubectl(trail.lab.name, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", patch))

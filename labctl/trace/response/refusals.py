@@ -110,8 +110,8 @@ def left_to_the_app(
 
 def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]] | None:
     """Return what leads the Service to the port that its pods name, where they name one other; else None."""
-    seen = trail.seen["pod"]
-    namespace, name = seen["namespace"], seen["service"]
+    pods = trail.seen["pod"]
+    namespace, name = pods["namespace"], pods["service"]
     service = trail.cluster.get("v1", "Service", name, namespace)
     pod = trail.cluster.get("v1", "Pod", str(answered.pod), namespace)
     port = backend.port_of(service, trail.seen["rule"]["backend"]["port"]) if service else None

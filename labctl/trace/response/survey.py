@@ -80,11 +80,11 @@ class Survey:
         if answered.pod is not None and answered.is_maybe_own:
             self.refused[answered.pod] = outcome(answered)
         elif answered.pod is not None:
-            found = outcome(answered)
-            worst = max(found, self.outcomes.get(answered.pod, found), key=lambda each: each.rank)
+            result = outcome(answered)
+            worst = max(result, self.outcomes.get(answered.pod, result), key=lambda each: each.rank)
             self.outcomes[answered.pod] = worst
-            if not found.is_bad:
-                self.well[answered.pod] = found
+            if not result.is_bad:
+                self.well[answered.pod] = result
         elif record and record.server and record.server not in addresses:
             self.strangers.add(record.asked)
         elif record and not record.server and exchange.status is not None:
@@ -124,14 +124,14 @@ def survey(trail: Trail, first: Answered) -> Survey:
     """Ask until every pod has answered; those that got no request are asked for their word by the API server."""
     endpoints = answers.everyone(trail)
     addresses = {each["address"] for each in endpoints} | _allowed(trail)
-    found = Survey()
-    found.note(first, addresses)
+    results = Survey()
+    results.note(first, addresses)
     wanted = {label(each) for each in endpoints}
     took = first.exchange.seconds.get("first_byte") or 0.0
     patience = max(PATIENCE_SECONDS, SLOWER * took)
     with trail.line() as line:
-        while (missing := wanted - found.outcomes.keys() - found.refused.keys()) and not found.is_limited:
-            count = min(len(missing), limit(len(wanted)) - found.asked)
+        while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
+            count = min(len(missing), limit(len(wanted)) - results.asked)
             batch: list[Exchange] = []
             while len(batch) < count and (seconds := trail.left(patience)) > SPARE_SECONDS:
                 batch.append(line.ask(trail.path, seconds))
@@ -141,13 +141,13 @@ def survey(trail: Trail, first: Answered) -> Survey:
                 break
             logged = trail.search(*batch)
             for exchange in batch:
-                found.note(answers.identified(trail, exchange, logged), addresses)
-    found.missing = wanted - found.outcomes.keys() - found.refused.keys()
-    found.blame_missing()
+                results.note(answers.identified(trail, exchange, logged), addresses)
+    results.missing = wanted - results.outcomes.keys() - results.refused.keys()
+    results.blame_missing()
     for each in endpoints:
-        if each["pod"] in found.missing | found.refused.keys() and trail.left(patience) > SPARE_SECONDS:
-            found.words[each["pod"]] = _word(trail, each)
-    return found
+        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > SPARE_SECONDS:
+            results.words[each["pod"]] = _word(trail, each)
+    return results
 
 
 def unsure(trail: Trail) -> dict[str, str]:
@@ -177,5 +177,5 @@ def _word(trail: Trail, endpoint: Evidence) -> Word:
 
 def _allowed(trail: Trail) -> set[str]:
     """Return whom the controller may ask besides the pods: a Service's own address, or a name outside the cluster."""
-    seen = trail.seen["pod"]
-    return {str(seen[name]) for name in ("cluster_ip", "external_name") if seen.get(name)}
+    pods = trail.seen["pod"]
+    return {str(pods[name]) for name in ("cluster_ip", "external_name") if pods.get(name)}

@@ -21,52 +21,52 @@ __all__ = ["body_incomplete", "outcome", "require_served"]
 
 def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     """Return if every pod serves the request, and in the same way. Raises ProblemError."""
-    found = survey(trail, first)
-    evidence["pods"] = [_shown(pod, each) for pod, each in {**found.outcomes, **found.refused}.items()]
-    evidence["requests"] = found.asked
-    if found.strangers:
-        raise _strangers(trail, found, evidence)
+    results = survey(trail, first)
+    evidence["pods"] = [_shown(pod, each) for pod, each in {**results.outcomes, **results.refused}.items()]
+    evidence["requests"] = results.asked
+    if results.strangers:
+        raise _strangers(trail, results, evidence)
     if first.pod is None and not first.is_the_apps:  # an endpoint that is no pod, a Service's address, another host
         raise refusals.unanswered(trail, first, None, evidence)
-    outcomes = {**found.outcomes, **found.refused, **_by_word(found)}
+    outcomes = {**results.outcomes, **results.refused, **_by_word(results)}
     kinds = {(each.status, each.failure) for each in outcomes.values()}
     if len(kinds) > 1:
-        raise _differ(trail, outcomes, found, evidence)
+        raise _differ(trail, outcomes, results, evidence)
     bad = {pod: each for pod, each in outcomes.items() if each.is_bad}
     if bad or outcome(first).is_bad:
-        raise _all_bad(trail, first, found, bad, evidence)
+        raise _all_bad(trail, first, results, bad, evidence)
     if direct.is_tls(first.status, first.exchange.body.beginning.decode(errors="replace")):
         raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, and was asked in HTTP", evidence)
-    _require_reached(trail, found, evidence)
+    _require_reached(trail, results, evidence)
 
 
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return that an answer began to come, and did not come whole."""
-    told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     evidence["mtus"] = way = node_facts.mtus(trail)
     sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
-    text = f"an answer came, and not the whole of it: {told}; MTUs on the way: {sizes or 'not known'}"
+    text = f"an answer came, and not the whole of it: {details}; MTUs on the way: {sizes or 'not known'}"
     return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
 
 
-def _shown(pod: str, found: Outcome) -> Evidence:
-    return {"pod": pod, "status": found.status, **({"failure": found.failure} if found.failure else {})}
+def _shown(pod: str, result: Outcome) -> Evidence:
+    return {"pod": pod, "status": result.status, **({"failure": result.failure} if result.failure else {})}
 
 
-def _by_word(found: Survey) -> dict[str, Outcome]:
+def _by_word(results: Survey) -> dict[str, Outcome]:
     """Return those that say themselves that they serve nobody, or answer an error."""
     return {
         pod: Outcome(word.status) if word.status else Outcome(None, word.kind, word.text)
-        for pod, word in found.words.items()
+        for pod, word in results.words.items()
         if word.is_failure or (word.kind == ANSWERED and word.status in ERRORS)
     }
 
 
-def _strangers(trail: Trail, found: Survey, evidence: Evidence) -> ProblemError:
+def _strangers(trail: Trail, results: Survey, evidence: Evidence) -> ProblemError:
     service = trail.seen["pod"]["service"]
     return ProblemError(
         "answered-by-other-pod",
-        f"the ingress controller asked {', '.join(sorted(found.strangers))}, and nobody with that address is behind "
+        f"the ingress controller asked {', '.join(sorted(results.strangers))}, and nobody with that address is behind "
         f"the Service {service}",
         evidence,
         fix=refusals.UNHEARD,
@@ -74,13 +74,15 @@ def _strangers(trail: Trail, found: Survey, evidence: Evidence) -> ProblemError:
     )
 
 
-def _differ(trail: Trail, outcomes: Mapping[str, Outcome], found: Survey, evidence: Evidence) -> ProblemError:
+def _differ(trail: Trail, outcomes: Mapping[str, Outcome], results: Survey, evidence: Evidence) -> ProblemError:
     bad = [pod for pod, each in outcomes.items() if each.is_bad] or list(outcomes)
-    told = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
-    is_hidden = all(pod in found.words and found.words[pod].is_failure and pod not in found.refused for pod in bad)
+    details = ", ".join(f"{pod}: {each}" for pod, each in outcomes.items())
+    is_hidden = all(
+        pod in results.words and results.words[pod].is_failure and pod not in results.refused for pod in bad
+    )
     evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
     hidden = "; the ingress controller asks another pod in its place" if is_hidden else ""
-    text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {told}{hidden}"
+    text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {details}{hidden}"
     state = WARNING if is_hidden else BROKEN
     if commands := _renewed(trail, bad, outcomes):
         fix = "Others of the same make are well: a pod that is deleted is made anew."
@@ -101,12 +103,12 @@ def _renewed(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) 
 
 
 def _owner(trail: Trail, namespace: str, pod: str) -> str:
-    found = trail.cluster.get("v1", "Pod", pod, namespace) or {"metadata": {}}
-    return next((str(each.get("uid", "")) for each in found["metadata"].get("ownerReferences") or []), "")
+    current = trail.cluster.get("v1", "Pod", pod, namespace) or {"metadata": {}}
+    return next((str(each.get("uid", "")) for each in current["metadata"].get("ownerReferences") or []), "")
 
 
 def _all_bad(
-    trail: Trail, first: Answered, found: Survey, bad: Mapping[str, Outcome], evidence: Evidence
+    trail: Trail, first: Answered, results: Survey, bad: Mapping[str, Outcome], evidence: Evidence
 ) -> ProblemError:
     """Return that all pods fail in the same way, and how."""
     status = first.status
@@ -117,7 +119,7 @@ def _all_bad(
     if not first.exchange.body.is_served:
         return body_incomplete(trail, bad, evidence)
     if first.is_maybe_own:
-        word = found.words.get(first.pod or "")
+        word = results.words.get(first.pod or "")
         if word is None or word.kind != ANSWERED or word.status != status:
             return refusals.unanswered(trail, first, word, evidence)
     text = f"the app itself answers {status}: {', '.join(bad) or first.asked}"
@@ -126,12 +128,12 @@ def _all_bad(
 
 def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
     """Return that pods which served one request failed with another."""
-    told = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
+    details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     worst = max(bad.values(), key=lambda each: each.rank)
     cause = "app-answers-error"
     if worst.failure:
         cause = "backend-too-slow" if worst.status is None else "body-incomplete"
-    text = f"one request was served, and another one was not: {told}"
+    text = f"one request was served, and another one was not: {details}"
     return refusals.left_to_the_app(trail, cause, text, evidence, bad)
 
 
@@ -145,18 +147,18 @@ def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence
     return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)
 
 
-def _require_reached(trail: Trail, found: Survey, evidence: Evidence) -> None:
+def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
     """Return if every pod got a request, and not by chance. Raises ProblemError."""
     doubtful = unsure(trail)
     limited = "the ingress controller limits how often a client may ask"
-    unreached = dict.fromkeys(sorted(found.missing), limited if found.is_limited else "it got none of them")
+    unreached = dict.fromkeys(sorted(results.missing), limited if results.is_limited else "it got none of them")
     if not doubtful and not unreached:
         return
-    total = len(found.outcomes) + len(found.missing)
-    told = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
+    total = len(results.outcomes) + len(results.missing)
+    details = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
     raise ProblemError(
         "pod-not-reached",
-        f"of {total} pods not each is sure to get one of {limit(total)} requests: {told}",
+        f"of {total} pods not each is sure to get one of {limit(total)} requests: {details}",
         evidence,
         fix="The pods that were asked answer well: there may be nothing to mend.",
         commands=(),

@@ -44,16 +44,16 @@ def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None
 
 def unmatched(trail: Trail) -> ProblemError:
     """Return why no rule takes the request: the host, the class, what the controller refuses, or the path."""
-    found, controller, lab = trail.rules(), trail.controller, trail.lab.name
-    if found.refused:
-        return _refused(trail, *found.refused[0])
-    if found.served:
-        return _pathless(trail, found.served)
-    if found.foreign:
-        ingress, its_class = found.foreign[0]
+    known, controller, lab = trail.rules(), trail.controller, trail.lab.name
+    if known.refused:
+        return _refused(trail, *known.refused[0])
+    if known.served:
+        return _pathless(trail, known.served)
+    if known.foreign:
+        ingress, its_class = known.foreign[0]
         namespace, _, name = ingress.partition("/")
         wanted = f'{{"spec":{{"ingressClassName":"{controller.ingress_class}"}}}}'
-        if its_class == controller.ingress_class and not found.classes:
+        if its_class == controller.ingress_class and not known.classes:
             return _unclassed(trail)
         return ProblemError(
             "ingress-class-other",
@@ -62,7 +62,7 @@ def unmatched(trail: Trail) -> ProblemError:
             fix=f"Give the Ingress the class {controller.ingress_class}.",
             commands=(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", wanted),),
         )
-    hosts = ", ".join(found.hosts) or "no host"
+    hosts = ", ".join(known.hosts) or "no host"
     if trail.is_app:
         return ProblemError(
             "ingress-missing", f"no Ingress has a rule for {trail.hostname}; there are rules for {hosts}"
@@ -78,10 +78,10 @@ def unmatched(trail: Trail) -> ProblemError:
 def _unclassed(trail: Trail) -> ProblemError:
     """Return that the controller's IngressClass is not there, or is another controller's, which none can change."""
     name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
-    found = trail.cluster.get(rules.API, "IngressClass", name)
-    if found is None:
+    ingress_class = trail.cluster.get(rules.API, "IngressClass", name)
+    if ingress_class is None:
         return ProblemError("ingress-class-missing", f"there is no IngressClass {name} of {controller}")
-    its = found.get("spec", {}).get("controller", "nobody")
+    its = ingress_class.get("spec", {}).get("controller", "nobody")
     return ProblemError(
         "ingress-class-missing",
         f"the IngressClass {name} is of {its}, and {controller} serves those of {rules.CONTROLLER} only",

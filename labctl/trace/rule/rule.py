@@ -35,13 +35,13 @@ def rule(trail: Trail) -> Evidence:
         if problem := misrouted.doubt(trail, trail.match, evidence):
             raise problem
         return evidence
-    found = backend.service_with(trail.cluster, record.server) if record and record.server else None
-    if found is None:
+    service = backend.service_with(trail.cluster, record.server) if record and record.server else None
+    if service is None:
         raise misrouted.unmatched(trail)
     raise ProblemError(
         "rule-not-found",
-        f"{found.namespace}/{found.service} answered, and labctl cannot tell which rule led there",
-        {"ingress": None, "backend": _shown(found), "split": None, "controller_pods": ready},
+        f"{service.namespace}/{service.service} answered, and labctl cannot tell which rule led there",
+        {"ingress": None, "backend": _shown(service), "split": None, "controller_pods": ready},
         fix="The request is answered: there is nothing to mend.",
         commands=(),
         state=UNKNOWN,
@@ -130,7 +130,7 @@ def _described(trail: Trail, match: Match) -> Evidence:
     route, split = match.route, match.split
     canary = _canary(trail, split) if split and split.weight else None
     is_canarys = canary is not None and _took(trail.record(), canary[0])
-    ingress, found = (split.ingress, split.backend) if split and is_canarys else (route.ingress, route.backend)
+    ingress, target = (split.ingress, split.backend) if split and is_canarys else (route.ingress, route.backend)
     return {
         "ingress": ingress,
         "host": route.host,
@@ -138,7 +138,7 @@ def _described(trail: Trail, match: Match) -> Evidence:
         "path": route.path or rules.ROOT,
         "path_type": route.path_type,
         "class": trail.controller.ingress_class,
-        "backend": _shown(found),
+        "backend": _shown(target),
         "split": _split(split),
         "other_ingresses": list(match.others),
         "ignored_annotations": list(match.ignored),
@@ -152,5 +152,5 @@ def _split(split: Split | None) -> Evidence | None:
     return {"ingress": split.ingress, **_shown(split.backend), "weight": split.weight, "total": split.total, "by": by}
 
 
-def _shown(found: Backend) -> Evidence:
-    return {"namespace": found.namespace, "service": found.service, "port": found.port}
+def _shown(target: Backend) -> Evidence:
+    return {"namespace": target.namespace, "service": target.service, "port": target.port}

@@ -41,8 +41,8 @@ def value(ingress: Mapping[str, Any], name: str) -> str:
 
 def notes(ingress: Mapping[str, Any]) -> dict[str, str]:
     """Return the annotations of ingress-nginx, without what they all begin with."""
-    found = ingress["metadata"].get("annotations") or {}
-    return {name.removeprefix(ANNOTATION): str(text) for name, text in found.items() if name.startswith(ANNOTATION)}
+    written = ingress["metadata"].get("annotations") or {}
+    return {name.removeprefix(ANNOTATION): str(text) for name, text in written.items() if name.startswith(ANNOTATION)}
 
 
 def ignored(names: Iterable[str], controller: str) -> tuple[str, ...]:
@@ -65,7 +65,7 @@ def refusal(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
 
     ingress-nginx does not let such Ingresses into the cluster.
     """
-    return next((found for check in _CHECKS for found in check(cluster, ingress)), None)
+    return next((problem for check in _CHECKS for problem in check(cluster, ingress)), None)
 
 
 def _by_snippet(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -123,8 +123,8 @@ def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusa
     name = "custom-headers"
     if not (reference := value(ingress, name)):
         return
-    namespace, _, found = reference.partition("/")
-    settings = cluster.get("v1", "ConfigMap", found, namespace) if found else None
+    namespace, _, configmap = reference.partition("/")
+    settings = cluster.get("v1", "ConfigMap", configmap, namespace) if configmap else None
     if settings is None:
         yield Refusal(f"its {name} names the ConfigMap {reference}, and there is none", (name,))
     elif settings.get("data"):

@@ -101,9 +101,9 @@ class Split:
     place: str = ""
 
 
-def full_name(found: Mapping[str, Any]) -> str:
+def full_name(manifest: Mapping[str, Any]) -> str:
     """Return an object's namespace and name."""
-    return f"{found['metadata']['namespace']}/{found['metadata']['name']}"
+    return f"{manifest['metadata']['namespace']}/{manifest['metadata']['name']}"
 
 
 def of(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -> Iterator[Route]:

@@ -141,8 +141,8 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
 def class_of(ingress: Mapping[str, Any]) -> str | None:
     """Return the class of an Ingress, by its field or else by the annotation."""
     notes = ingress["metadata"].get("annotations") or {}
-    found = ingress["spec"].get("ingressClassName") or notes.get(CLASS_ANNOTATION)
-    return None if found is None else str(found)
+    class_name = ingress["spec"].get("ingressClassName") or notes.get(CLASS_ANNOTATION)
+    return None if class_name is None else str(class_name)
 
 
 def _by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -169,16 +169,16 @@ def _sorted_out(
             if alias.lower() not in hosts and claimed.setdefault(alias.lower(), name) == name
             if controller.name == NGINX or not alias.startswith("~")  # Traefik knows no expressions there
         ]
-        found = list(routes.of(ingress, hostname, aliases))
+        candidates = list(routes.of(ingress, hostname, aliases))
         refusal = (
             ingress_annotations.refusal(cluster, ingress) if _may_be_refused(controller, ingress, hostname) else None
         )
         if refusal is not None:
             refused.append((name, refusal))
         elif is_canary:
-            canaries += [(route, routes.split_of(ingress, route)) for route in found]
+            canaries += [(route, routes.split_of(ingress, route)) for route in candidates]
         else:
-            served += found
+            served += candidates
     by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host expressions
     served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
     return served, refused, canaries
