@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +15,12 @@ from labctl.host import lab_folder
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError
 from labctl.model.lab import Lab
-from labctl.providers.docker_network import DockerNetwork
+from labctl.providers.protocol import NodeImages, Provider
+from labctl.providers.table import Hypervisor, hypervisor
 from labctl.render import ingress
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
-    from labctl.providers.docker import DockerProvider
 
 NODE_SYSTEM = "base/node.tar"
 
@@ -82,7 +83,7 @@ class Context:
 
     @property
     def node_image(self) -> str:
-        """What the node's system is called in a Docker Engine: another content has another name."""
+        """The name of the image with the node's system: another content has another name."""
         checksum = next(file.sha256 for file in self.bundle.files if file.path == NODE_SYSTEM)
         return f"labctl.local/node:{checksum[:12]}"
 
@@ -91,13 +92,21 @@ class Context:
         """The lab's own network namespace and Engine, whether they are there or not."""
         return Isolation(self.lab.name, self.lab.network, self.folder)
 
-    @cached_property
-    def provider(self) -> DockerProvider:
-        """The door to the lab's nodes."""
-        from labctl.providers.docker import DockerProvider  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
+    @property
+    def hypervisor(self) -> Hypervisor:
+        """What makes the lab's nodes."""
+        return hypervisor(self.lab)
 
-        environment = self.isolation.environment if self.isolated else {}
-        return DockerProvider(DockerNetwork(self.lab.name, self.lab.network, self.folder, environment))
+    @cached_property
+    def provider(self) -> Provider:
+        """The lab's nodes."""
+        return self.hypervisor.provider(self.lab, self.folder, self._environment)
+
+    @cached_property
+    def node_images(self) -> NodeImages | None:
+        """The images that the lab's nodes are made from, where the hypervisor keeps such."""
+        make = self.hypervisor.node_images
+        return make(self.folder, self._environment) if make else None
 
     @cached_property
     def cluster(self) -> Cluster:
@@ -105,6 +114,10 @@ class Context:
         from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
         return Cluster(self.folder / lab_folder.KUBECONFIG)
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        return self.isolation.environment if self.isolated else {}
 
     def _require_version(self, carried: str, bundle: str) -> None:
         wanted = self.lab.kubernetes

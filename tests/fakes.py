@@ -18,11 +18,12 @@ from labctl.bundle.images import write_archive
 from labctl.cluster.client import Cluster, Manifest
 from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
+from labctl.host import machine
 from labctl.host.process import LAST_LINES, Finished
 from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node
 from labctl.model.reports import LoadReport
-from labctl.providers.protocol import ASSEMBLY, Provider, Removed, Trouble
+from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
 from labctl.render.node_files import Machine
 
 ADDRESS = "192.168.56.100"
@@ -91,6 +92,23 @@ class FakeMakers:
         self.made.append(artefact.path)
 
 
+class FakeImages:
+    """Images in a list. Implements NodeImages."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def prepare(self, image: str, system: Path, report: Progress) -> None:
+        report(f"giving {image}, which is {system.name}")
+        self.names.add(image)
+
+    def forget(self, image: str) -> None:
+        self.names.discard(image)
+
+    def list(self) -> tuple[str, ...]:
+        return tuple(sorted(self.names))
+
+
 class FakeProvider:
     """Nodes that run as soon as they are told to. Implements Provider."""
 
@@ -98,15 +116,16 @@ class FakeProvider:
         self.nodes: set[str] = set()
         self.booted: list[list[str]] = []
         self.lines: tuple[str, ...] = ()
-        self.systems: list[str] = []
+        self.images = FakeImages()
+        self.obstacle: Obstacle | None = None
+        self.lab_network: LabNetwork | None = None
         self.troubles: dict[str, Trouble] = {}
         """Why nodes have given up, by their names."""
         self.answers: dict[str, Callable[[Sequence[str]], Finished]] = {}
         """What nodes say to a command, by their names."""
 
-    def load_node_image(self, image: str, system: Path, report: Progress) -> None:
-        report(f"giving {image}, which is {system.name}")
-        self.systems.append(image)
+    def check(self, machine: machine.Machine) -> Obstacle | None:  # noqa: ARG002 - whatever the machine is like
+        return self.obstacle
 
     def running(self) -> frozenset[str]:
         return frozenset(self.nodes)
@@ -116,12 +135,8 @@ class FakeProvider:
         self.booted.append([node.name for node in nodes])
         self.nodes |= {node.name for node in nodes}
 
-    def halt(self, names: Collection[str], report: Progress) -> None:
-        report("halting machines")
-        self.nodes -= set(names)
-
-    def power_off(self, names: Collection[str], report: Progress) -> None:
-        report("cutting the power of machines")
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+        report("cutting the power of machines" if hard else "halting machines")
         self.nodes -= set(names)
 
     def destroy(self, report: Progress) -> Removed:
@@ -136,8 +151,12 @@ class FakeProvider:
         answer = self.answers.get(node.name)
         return answer(command) if answer else Finished(1, "", ("it says nothing",))
 
-    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
-        return tuple(line.format(node=node.name, unit=unit) for line in self.lines[-lines:])
+    def network(self) -> LabNetwork | None:
+        return self.lab_network
+
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        names = (*units, CONSOLE)
+        return {name: tuple(each.format(node=node.name, unit=name) for each in self.lines[-lines:]) for name in names}
 
     def trouble(self, node: Node) -> Trouble | None:
         return self.troubles.get(node.name)
@@ -266,7 +285,8 @@ def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
 
 def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:
     """The context, with these doors open already: they are cached properties, and what is there is not made again."""
-    vars(context).update(provider=provider, cluster=cluster, bundle=carried)
+    images = getattr(provider, "images", FakeImages())
+    vars(context).update(provider=provider, node_images=images, cluster=cluster, bundle=carried)
     return context
 
 

@@ -15,13 +15,14 @@ from labctl import config
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import caller, lab_folder, paths
-from labctl.host.docker_engine import engine_answers
+from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, MissingError, UsageError
-from labctl.model.lab import Node
+from labctl.model.lab import Lab, Node
 from labctl.model.options import GlobalOptions
 from labctl.model.reports import LabEntry
+from labctl.providers.table import hypervisor
 
 
 def requested(
@@ -34,8 +35,7 @@ def requested(
     to_boot: bool = False,
 ) -> Context:
     """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
-    from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that was made needs none
-    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - the same
+    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - a lab that exists has its pool
 
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
     lab = config.load(file, overrides, to_boot=to_boot)
@@ -46,13 +46,24 @@ def requested(
         isolated = isolated or saved_state.isolated
         lab = replace(lab, provider=saved_state.lab.provider) if lab.provider == config.AUTO else lab
     elif not isolated:
-        inside = Isolation(lab.name, lab.network, folder).is_entered()
-        isolated = inside or (preflight.may_isolate() and not engine_answers())
+        isolated = _needs_isolation(lab, folder)
     bundle = bundle or paths.named_bundle()
     if bundle is None and saved_state is not None:
         bundle = saved_state.bundle
     lab, reason = choose_pool(lab, saved_state.lab if saved_state else None, isolated=isolated)
     return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
+
+
+def _needs_isolation(lab: Lab, folder: Path) -> bool:
+    """Return whether a new lab is to be isolated: this process is in its network, or the machine has no Engine for it."""
+    from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that exists needs none
+
+    chosen = hypervisor(lab)
+    if not chosen.are_containers:
+        return False
+    if Isolation(lab.name, lab.network, folder).is_entered():
+        return True
+    return preflight.may_isolate() and chosen.provider(lab, folder, {}).check(Machine()) is not None
 
 
 def named(options: GlobalOptions) -> str:

@@ -18,6 +18,7 @@ from labctl.host.redaction import redacted, secrets_of
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.lab import Node
 from labctl.model.reports import DoctorReport, Document, ExportReport, LinesReport
+from labctl.providers.protocol import CONSOLE
 
 UNITS = ("labctl-node", "kubelet", "containerd")
 """What runs on a node by itself, and writes to its journal."""
@@ -88,6 +89,7 @@ def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, R
     for node in nodes:
         for unit in UNITS:
             yield f"nodes/{node.name}/{unit}.log", partial(_journal_if_running, context, node, unit)
+        yield f"nodes/{node.name}/{CONSOLE}.log", partial(_console, context, node)
 
 
 def _doctor(context: Context) -> DoctorReport:
@@ -100,17 +102,41 @@ def _journal_if_running(context: Context, node: Node, unit: str) -> str:
 
 
 def _journal(context: Context, node: Node, *units: str) -> Iterator[str]:
+    logs = context.provider.collect_logs(node, units, LINES)
     for unit in units:
-        yield from context.provider.log(node, unit, LINES)
+        yield from logs.get(unit, ())
+
+
+def _console(context: Context, node: Node) -> str:
+    """Return what the node's machine wrote itself, which may say why it does not run. Raises MissingError."""
+    _require_engine(context, node)
+    lines = context.provider.collect_logs(node, (), LINES).get(CONSOLE)
+    if lines is None:
+        raise MissingError(
+            f"node {node.name} has no console that can be read",
+            id="console-missing",
+            hint="Look at the node's display in its hypervisor.",
+        )
+    return "\n".join(lines)
 
 
 def _require_running(context: Context, node: Node) -> None:
     """Return if the node runs. Nothing else may be asked for its address: there may be no route to it."""
-    is_cut_off = context.isolated and not (context.isolation.exists() and context.isolation.engine_runs())
-    if is_cut_off or node.name not in context.provider.running():
-        raise MissingError(
-            f"node {node.name} does not run", id="node-not-running", hint="`labctl up`, or `labctl resume`, boots it."
-        )
+    _require_engine(context, node)
+    if node.name not in context.provider.running():
+        raise _not_running(node)
+
+
+def _require_engine(context: Context, node: Node) -> None:
+    """Return if the node's Engine can be asked: that of an isolated lab may be stopped, or gone."""
+    if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
+        raise _not_running(node)
+
+
+def _not_running(node: Node) -> MissingError:
+    return MissingError(
+        f"node {node.name} does not run", id="node-not-running", hint="`labctl up`, or `labctl resume`, boots it."
+    )
 
 
 def _had(read: Read) -> tuple[str, str]:

@@ -5,11 +5,6 @@ from __future__ import annotations
 from labctl.config import saved_lab
 from labctl.context import Context
 
-CONTAINERS = ("auto", "docker")
-"""The providers whose nodes are containers."""
-VIRTUAL_MACHINES = ("libvirt", "virtualbox")
-"""Those whose nodes have a kernel and memory of their own."""
-
 
 def shared(context: Context) -> str:
     """For labs on the machine's own network."""
@@ -39,13 +34,13 @@ def unbuilt(context: Context) -> str:
 
 def containers(context: Context) -> str:
     """For nodes that are containers."""
-    return "" if context.lab.provider in CONTAINERS else f"nodes of provider {context.lab.provider} are no containers"
+    return "" if context.hypervisor.are_containers else f"nodes of provider {context.lab.provider} are no containers"
 
 
 def virtual_machines(context: Context) -> str:
     """For nodes that are virtual machines."""
     provider = context.lab.provider
-    return "" if provider in VIRTUAL_MACHINES else f"nodes of provider {provider} are no virtual machines"
+    return f"nodes of provider {provider} are no virtual machines" if context.hypervisor.are_containers else ""
 
 
 def libvirt(context: Context) -> str:

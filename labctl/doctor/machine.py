@@ -7,7 +7,6 @@ from pathlib import Path
 
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
-from labctl.doctor.conditions import VIRTUAL_MACHINES
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host.docker_engine import can_be_privileged, proxy_mode
 from labctl.host.machine import Machine
@@ -103,7 +102,7 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     text = machine.read(MEMORY)
     if text is None:
         return not_relevant("this system does not tell its memory in /proc/meminfo")
-    is_vm = context.lab.provider in VIRTUAL_MACHINES
+    is_vm = not context.hypervisor.are_containers
     need = len(context.lab.nodes) * (context.lab.memory if is_vm else CONTAINER_NODE)
     total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
     told = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"

@@ -15,7 +15,7 @@ from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 from labctl.host.routes import KERNEL_ROUTES, TableRoute, routes, rules
-from labctl.providers.docker_network import LAB_LABEL
+from labctl.providers.protocol import LAB_LABEL
 
 ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."
 BRIDGE_NAME = "com.docker.network.bridge.name"

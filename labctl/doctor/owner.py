@@ -9,7 +9,7 @@ from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.host.machine import Machine
 from labctl.host.paths import real
-from labctl.providers.docker_network import STATE_LABEL
+from labctl.providers.protocol import STATE_LABEL
 
 FIELDS = ("{{.ID}}", "{{.Names}}", f'{{{{.Label "{STATE_LABEL}"}}}}')
 LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))

@@ -6,14 +6,12 @@ from collections.abc import Sequence
 
 from labctl.bundle.build.debian import KEYRING
 from labctl.context import Context
-from labctl.doctor.conditions import CONTAINERS
 from labctl.doctor.engines import engine_version
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
 from labctl.doctor.packages import Installation, installation
 from labctl.host.machine import Machine
 from labctl.host.parsing import dotted, last, version
 
-FOR_NODES = ("vagrant", "docker", "ssh")
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("mmdebstrap", "debian-archive-keyring")
 FILES = {"debian-archive-keyring": KEYRING}
@@ -25,7 +23,7 @@ COMPANIONS = {"mmdebstrap": "newuidmap"}
 def needed(context: Context) -> tuple[str, ...]:
     """The programs without which `up` of this lab cannot begin."""
     return (
-        *(FOR_NODES if context.lab.provider in CONTAINERS else ("vagrant", "ssh")),
+        *context.hypervisor.programs,
         *(FOR_ISOLATION if context.isolated else ()),
         *(FOR_BUILDING if not context.has_bundle else ()),
     )
@@ -50,14 +48,14 @@ def look_at_tools(context: Context, machine: Machine) -> Finding:
     return absence(needed(context), machine)
 
 
-def look_at_provider(context: Context, _machine: Machine) -> Finding:
-    """Nodes of this provider can be booted."""
-    if context.lab.provider in CONTAINERS:
-        return ok("nodes are containers that boot systemd")
-    return broken(
-        f"provider: {context.lab.provider}: this version of labctl renders its files and does not boot them",
-        "Set `provider: docker`; `labctl render --out DIR` writes the Vagrantfile for your own use.",
-    )
+def look_at_provider(context: Context, machine: Machine) -> Finding:
+    """Check that nodes of this provider can be booted on this machine."""
+    obstacle = context.provider.check(machine)
+    if obstacle is None:
+        return ok(f"{context.hypervisor.name} can run the nodes")
+    if obstacle.see:
+        return not_relevant(f"{obstacle.text}; see `{obstacle.see}`")
+    return broken(obstacle.text, obstacle.fix)
 
 
 def look_at_vagrant(context: Context, machine: Machine) -> Finding:
@@ -68,7 +66,7 @@ def look_at_vagrant(context: Context, machine: Machine) -> Finding:
     found = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
     if not found:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
-    engine = engine_version(context, machine) if context.lab.provider in CONTAINERS else ()
+    engine = engine_version(context, machine) if context.hypervisor.are_containers else ()
     return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
 
 

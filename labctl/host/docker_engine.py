@@ -1,7 +1,4 @@
-"""The Docker Engine that DOCKER_HOST, or Docker's context, names: whether it answers, and what its containers share.
-
-Apart from the provider, whose import of python-vagrant complains where Vagrant is absent.
-"""
+"""What containers share with the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
 from __future__ import annotations
 
@@ -17,14 +14,6 @@ FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
 FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES = (23,)
 SYS_RESOURCE = 24
 """The capability's bit, which is missing in many sandboxes."""
-
-
-def engine_answers() -> bool:
-    """Whether a Docker Engine can be reached from here, by this user."""
-    try:
-        return run(["docker", "version", "--format", "{{.Server.Version}}"], timeout=10).code == 0
-    except ProviderError:
-        return False
 
 
 @dataclass(frozen=True, slots=True)

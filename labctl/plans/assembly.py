@@ -13,6 +13,7 @@ from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, 
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
+from labctl.providers.protocol import ASSEMBLY, last_words
 
 API_SECONDS = 180.0
 NODES_SECONDS = 180.0
@@ -99,7 +100,7 @@ def _refuse_to_wait(context: Context) -> None:
             continue
         if trouble.is_running:
             raise _with_log(context, node, "node-not-assembled", NotReadyError(trouble.text, id=NOT_READY))
-        lines = context.provider.log(node)
+        lines = last_words(context.provider.collect_logs(node, (ASSEMBLY,)))
         exited = ProviderError(
             trouble.text,
             id="node-exited",
@@ -148,7 +149,7 @@ def _tasks(context: Context, node: Node) -> set[str] | None:
 
 def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:
     """Return the error with the last lines that the node wrote while it assembled itself, and what is known of them."""
-    lines = context.provider.log(node)
+    lines = last_words(context.provider.collect_logs(node, (ASSEMBLY,)))
     unready = NotReadyError(
         error.message,
         id=identity,

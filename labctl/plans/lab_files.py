@@ -9,11 +9,12 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.host import lab_folder
-from labctl.host.docker_engine import Engine, engine, proxy_mode, takes_privileged
+from labctl.host.docker_engine import proxy_mode, takes_privileged
 from labctl.host.files import write_changed
 from labctl.host.paths import real
 from labctl.model.errors import UsageError
 from labctl.model.lab import Role
+from labctl.providers.table import Hypervisor
 from labctl.render import ingress, manifests, pki
 from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
 from labctl.render.templates import text
@@ -23,8 +24,6 @@ HEADING = b"# Rendered by labctl "
 """How each Vagrantfile of labctl's begins."""
 RENDERED = (lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS)
 MAX_BYTE = 255
-VIRTUAL_MACHINE = Engine(cgroup_version=2, kernel="6.12", version=())
-"""The control groups and the kernel of the node's system, Debian 13, where it boots its own."""
 
 
 def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
@@ -36,9 +35,9 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     if is_users:
         _refuse_others(folder)
     context.require_carried()
-    provider, supplied = "docker" if context.lab.provider == "auto" else context.lab.provider, supplies(context)
+    hypervisor, supplied = context.hypervisor, supplies(context)
     has_new_keys = pki.ensure(folder, context.lab)
-    files = lab_files(context.lab, provider, machine(provider), supplied, credentials(folder))
+    files = lab_files(context.lab, hypervisor.name, machine(hypervisor), supplied, credentials(folder))
     written = write_changed(
         folder,
         files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
@@ -86,9 +85,9 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     return files
 
 
-def machine(provider: str) -> Machine:
+def machine(hypervisor: Hypervisor) -> Machine:
     """Return what nodes see of this machine: containers share its kernel, virtual machines bring Debian's."""
-    host = engine() if provider == "docker" else VIRTUAL_MACHINE
+    host = hypervisor.host()
     return Machine(
         cgroup_version=host.cgroup_version,
         proxy_mode=proxy_mode(host.kernel),

@@ -24,8 +24,7 @@ def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = 
         return Outcome(changed=False, text="the lab's Engine does not run")
     running = {name for name in context.provider.running() if name in chosen or not chosen}
     if running:
-        stop = context.provider.power_off if hard_stop else context.provider.halt
-        stop(running, report)
+        context.provider.halt(running, report, hard=hard_stop)
     return Outcome(bool(running), f"{len(running)} nodes halted")
 
 

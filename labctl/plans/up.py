@@ -144,7 +144,8 @@ def boot(context: Context, report: Progress) -> Outcome:
     running = context.provider.running()
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
-        context.provider.load_node_image(context.node_image, context.bundle.path(NODE_SYSTEM), report)
+        if context.node_images:
+            context.node_images.prepare(context.node_image, context.bundle.path(NODE_SYSTEM), report)
         context.provider.up(absent, report)
     return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
 

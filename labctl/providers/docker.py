@@ -1,21 +1,21 @@
-"""What the docker provider asks of labctl beyond Vagrant: image, network, and looks that do not cost 1.3 s each."""
+"""Nodes that are containers. Vagrant creates them; what would cost its 1.3 s each time, labctl asks Docker itself."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 
 from labctl.host import lab_folder
+from labctl.host.machine import Machine
 from labctl.host.paths import remove_tree
-from labctl.host.process import LAST_LINES, Finished, check, failure, run, stream
+from labctl.host.process import LAST_LINES, Finished, check, failure, last_lines, run
 from labctl.host.wait import Pending, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
-from labctl.providers.docker_network import STATE_LABEL, DockerNetwork, inspect, remove_idle
-from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
+from labctl.providers.docker_network import DockerNetwork, inspect, remove_idle
+from labctl.providers.protocol import CONSOLE, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
 from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 
 STOP_SECONDS = "10"
@@ -64,35 +64,27 @@ class DockerProvider(VagrantProvider):
     def __init__(self, network: DockerNetwork) -> None:
         self.vagrant_home = network.state / "vagrant"
         super().__init__(network.state, "docker", {**network.environment, "VAGRANT_HOME": str(self.vagrant_home)})
-        self.network = network
+        self.lab_network = network
+
+    def check(self, machine: Machine) -> Obstacle | None:
+        """Return why no Docker Engine answers; the Engine of an isolated lab is started when it is needed."""
+        if self.lab_network.environment:
+            return None
+        answer = machine.run("docker", "version", "--format", "{{json .}}")
+        if answer is None:
+            return Obstacle("there is no docker", "Install docker.io.", see="tools")
+        return Obstacle("no Docker Engine answers", "Start Docker.", see="engine") if answer.code != 0 else None
 
     def running(self) -> frozenset[str]:
         """Return the names of the containers that run in the Engine, belong to this lab and have its network."""
-        return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.network.name))
+        return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.lab_network.name))
 
-    def load_node_image(self, image: str, system: Path, report: Progress) -> None:
-        """Give the Engine the node's root filesystem, a tar archive, as an image of this name, unless it has it."""
-        with self._acting(report) as program:
-            if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
-                return
-            report(f"giving Docker the node's system, {image}")
-            line = ["docker", "import", "--change", 'CMD ["/sbin/init"]', str(system), image]
-            taken = stream(line, lambda _line: None, env=self.environment, keep_open=program.locks_held)
-            if taken.code != 0:
-                error = ProviderError(f"Docker did not take {system} as {image}", id="tool-failed")
-                raise failure(error, taken.out)
-
-    def halt(self, names: Collection[str], report: Progress) -> None:
-        """Stop the containers, all at once, in good order."""
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+        """Stop, or kill, the containers, all at once."""
         with self._acting(report):
-            report(f"stopping {', '.join(sorted(names))}")
-            check(["docker", "stop", "-t", STOP_SECONDS, *sorted(names)], env=self.environment)
-
-    def power_off(self, names: Collection[str], report: Progress) -> None:
-        """Kill the containers, all at once."""
-        with self._acting(report):
-            report(f"cutting the power of {', '.join(sorted(names))}")
-            check(["docker", "kill", *sorted(names)], env=self.environment)
+            report(f"{'cutting the power of' if hard else 'stopping'} {', '.join(sorted(names))}")
+            stop = ["kill"] if hard else ["stop", "-t", STOP_SECONDS]
+            check(["docker", *stop, *sorted(names)], env=self.environment)
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's containers and network, without the ten seconds that they would take to end in good order.
@@ -107,7 +99,7 @@ class DockerProvider(VagrantProvider):
                 if running := [each.id for each in containers if each.runs]:
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
                 self._remove([each.id for each in containers])
-            left = [self.network.remove(), *self._remove_networks(old)]
+            left = [self.lab_network.remove(), *self._remove_networks(old)]
             remove_tree(self.folder / lab_folder.VAGRANT)
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
@@ -115,13 +107,16 @@ class DockerProvider(VagrantProvider):
         """Run a command in the node's container, as root, whatever its network is like."""
         return run(["docker", "exec", node.name, *command], env=self.environment, timeout=seconds)
 
-    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
-        """Return the last lines of a unit on the node; of a container that does not run, its own last lines."""
-        written = self.ask(node, journal(unit, lines), LOG_SECONDS)
-        if written.code != 0:
-            own = ["docker", "logs", f"--tail={lines}", node.name]
-            written = run(own, env=self.environment, timeout=LOG_SECONDS)
-        return tail(written, lines)
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        """Return the last lines of units that can be read, and of the console, which a container has when it ended too."""
+        answers = {unit: self.ask(node, journal(unit, lines), LOG_SECONDS) for unit in units}
+        logs = {unit: last_lines(answer.out, lines) for unit, answer in answers.items() if answer.code == 0}
+        console = run(["docker", "logs", f"--tail={lines}", node.name], env=self.environment, timeout=LOG_SECONDS)
+        return {**logs, CONSOLE: tail(console, lines)}
+
+    def network(self) -> LabNetwork | None:
+        """Return the lab's bridge, and the containers in it."""
+        return self.lab_network.described()
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's container has ended, or its labctl-node unit has given up."""
@@ -144,19 +139,19 @@ class DockerProvider(VagrantProvider):
             raise ProviderError(
                 f"an earlier version of labctl made {', '.join(old)}, in a network of Vagrant's",
                 id="lab-outdated",
-                hint=f"`labctl --name {self.network.lab} destroy`, then `labctl up`.",
+                hint=f"`labctl --name {self.lab_network.lab} destroy`, then `labctl up`.",
             )
-        if broken := [each.id for each in made if not each.is_usable(self.network.name)]:
+        if broken := [each.id for each in made if not each.is_usable(self.lab_network.name)]:
             self._remove(broken)
         self._forget()
-        self.network.ensure()
+        self.lab_network.ensure()
         for each in made:
-            if each.is_usable(self.network.name):
+            if each.is_usable(self.lab_network.name):
                 self._hand_over(each)
 
     def _hand_over(self, container: Container) -> None:
         """Make Vagrant take a container, with all that is on it, as it is; it connects what does not run."""
-        if container.runs and not container.is_in(self.network.name):
+        if container.runs and not container.is_in(self.lab_network.name):
             check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
         if not container.is_known:
             file = self.folder / lab_folder.VAGRANT / "machines" / container.name / "docker" / "id"
@@ -212,5 +207,5 @@ class DockerProvider(VagrantProvider):
         return [
             Container(id, names.split(",")[0], status, frozenset(networks.split(",")), id in known)
             for id, names, status, networks, state in rows  # noqa: A001 - Docker's own word
-            if id in known or state == self.network.owner
+            if id in known or state == self.lab_network.owner
         ]

@@ -15,10 +15,10 @@ from typing import Any
 from labctl.host.paths import real
 from labctl.host.process import check, run
 from labctl.model.errors import ProviderError
+from labctl.providers.protocol import LAB_LABEL, STATE_LABEL, LabNetwork
 
-LAB_LABEL = "labctl.lab"
-STATE_LABEL = "labctl.state"
-"""The label that names the state folder of the lab that a container or a network belongs to."""
+ID_LETTERS = 12
+"""How much of a network's id Docker puts into the name of its bridge."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +70,15 @@ class DockerNetwork:
         if not self._is_ours(found):
             return f"Docker network {self.name} is not this lab's and was left"
         return remove_idle(found, self.environment)
+
+    def described(self) -> LabNetwork | None:
+        """Return the network's bridge and the containers in it; None if the network does not exist."""
+        found = inspect(self.name, self.environment)
+        if found is None:
+            return None
+        members = (found.get("Containers") or {}).values()
+        bridge = f"br-{found['Id'][:ID_LETTERS]}"
+        return LabNetwork(bridge, {each["MacAddress"]: f"container {each['Name']}" for each in members})
 
     def _is_ours(self, found: Mapping[str, Any]) -> bool:
         return _labels(found).get(STATE_LABEL) == self.owner

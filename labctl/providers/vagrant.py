@@ -1,22 +1,26 @@
-"""Nodes made by Vagrant (the only user of python-vagrant)."""
+"""Nodes made by Vagrant."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import vagrant
-
-from labctl.host import lab_folder, locks, tool_environment
-from labctl.host.process import LAST_LINES, Finished, check, failure, last_lines, run, stream
+from labctl.host import lab_folder, locks
+from labctl.host.machine import Machine
+from labctl.host.process import LAST_LINES, Finished, last_lines, run
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
-from labctl.providers.protocol import ASSEMBLY, Removed, Trouble
+from labctl.providers.protocol import LabNetwork, Obstacle, Removed, Trouble
 
+if TYPE_CHECKING:
+    from labctl.providers.vagrant_program import Vagrant
+
+LOCK = "vagrant.lock"
+"""In the lab's folder; held by whatever creates or removes its nodes."""
 BUSY_SECONDS = 300.0
 """How long a Vagrant that works on the lab already may take."""
 NAME_TAKEN = "container-name-taken"
@@ -26,8 +30,6 @@ PASSING = ("container-vanished", NAME_TAKEN)
 Vagrant's docker provider inspects every container of the Engine, and one may go away meanwhile. The Engine finishes a
 container that it was asked for also when whoever asked was killed: its name is taken before it can be seen.
 """
-HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
-"""The lines of Vagrant's output that say what it does; the others say how."""
 LOG_SECONDS = 20.0
 
 
@@ -45,10 +47,17 @@ class VagrantProvider:
         self.hypervisor = hypervisor
         self.environment = environment
 
+    def check(self, machine: Machine) -> Obstacle | None:  # noqa: ARG002 - the machine does not matter yet
+        """Return why nodes of this hypervisor cannot be booted."""
+        return Obstacle(
+            f"provider: {self.hypervisor}: this version of labctl renders its files and does not boot them",
+            "Set `provider: docker`; `labctl render --out DIR` writes the Vagrantfile for your own use.",
+        )
+
     def running(self) -> frozenset[str]:
         """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
         try:
-            machines = _Vagrant(self.folder, self.environment, _silent).status()
+            machines = self._vagrant(_ignore).status()
         except ValueError as error:
             raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
         return frozenset(machine.name for machine in machines if machine.state == "running")
@@ -66,15 +75,10 @@ class VagrantProvider:
                 self._clear(names, is_taken=error.id == NAME_TAKEN)
                 program.up_all(names, self.hypervisor)
 
-    def halt(self, names: Collection[str], report: Progress) -> None:
-        """Run `vagrant halt`: these nodes do not run, each keeps its disk."""
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+        """Run `vagrant halt` for these nodes; each keeps its disk."""
         with self._acting(report) as program:
-            program.halt_all(names)
-
-    def power_off(self, names: Collection[str], report: Progress) -> None:
-        """Run `vagrant halt --force`, which asks nothing of what runs on the nodes."""
-        with self._acting(report) as program:
-            program.halt_all(names, "--force")
+            program.halt_all(names, *(["--force"] if hard else []))
 
     def destroy(self, report: Progress) -> Removed:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
@@ -97,9 +101,13 @@ class VagrantProvider:
         """Run a command on the node by ssh, as root."""
         return run(self.command(node, ("sudo", *command)), timeout=seconds)
 
-    def log(self, node: Node, unit: str = ASSEMBLY, lines: int = LAST_LINES) -> tuple[str, ...]:
-        """Return the last lines of a unit on the node, or why they cannot be had."""
-        return tail(self.ask(node, journal(unit, lines), LOG_SECONDS), lines)
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        """Return the last lines of these units, or why they cannot be read; no console is known."""
+        return {unit: tail(self.ask(node, journal(unit, lines), LOG_SECONDS), lines) for unit in units}
+
+    def network(self) -> LabNetwork | None:
+        """Return nothing: Vagrant does not tell which interface it made."""
+        return None
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
@@ -116,49 +124,15 @@ class VagrantProvider:
         """
 
     @contextmanager
-    def _acting(self, report: Progress) -> Iterator[_Vagrant]:
+    def _acting(self, report: Progress) -> Iterator[Vagrant]:
         """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
-        with locks.alone(self.folder / "vagrant.lock", report, timeout=BUSY_SECONDS) as lock:
-            yield _Vagrant(self.folder, self.environment, report, (lock.fileno(),))
+        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
+            yield self._vagrant(report, (lock.fileno(),))
 
+    def _vagrant(self, report: Progress, locks_held: tuple[int, ...] = ()) -> Vagrant:
+        from labctl.providers.vagrant_program import Vagrant  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
-class _Vagrant(vagrant.Vagrant):  # type: ignore[misc]
-    """python-vagrant, with all that Vagrant says kept: by itself it sends stderr, and so every reason, to null."""
-
-    def __init__(
-        self, folder: Path, environment: Mapping[str, str], report: Progress, locks_held: tuple[int, ...] = ()
-    ) -> None:
-        # One machine after the other: the docker provider's parallel `up` fails more often than not.
-        ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
-        super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
-        self.report = report
-        self.locks_held = locks_held
-        """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
-
-    def up_all(self, names: Sequence[str], provider: str) -> None:
-        """Like `up`, which takes one name, or none for all: a second call would cost Vagrant's 1.3 s again."""
-        self._call_vagrant_command(["up", *names, f"--provider={provider}"])
-
-    def halt_all(self, names: Iterable[str], *options: str) -> None:
-        """Like `halt`, which takes one name, or none for all."""
-        self._call_vagrant_command(["halt", *sorted(names), *options])
-
-    def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
-        # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
-        keep = ["--no-destroy-on-error"] if args[0] == "up" else []
-        command = self._make_vagrant_command([*args, *keep])
-        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held)
-        if finished.code != 0:
-            hint = "Run the same command again to resume."
-            error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
-            raise failure(error, finished.out)
-
-    def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
-        return check(self._make_vagrant_command(args), env=self.env, cwd=Path(self.root))
-
-    def _tell(self, line: str) -> None:
-        if headline := HEADLINE.fullmatch(line):
-            self.report(f"{headline['machine']}: {headline['text']}")
+        return Vagrant(self.folder, self.environment, report, locks_held)
 
 
 def journal(unit: str, lines: int) -> tuple[str, ...]:
@@ -181,5 +155,5 @@ def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
     return None
 
 
-def _silent(_line: str) -> None:
+def _ignore(_line: str) -> None:
     """Queries are quick; their lines are nobody's progress."""

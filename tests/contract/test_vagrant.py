@@ -11,12 +11,14 @@ from threading import Timer
 import pytest
 from fakes import Watched, lab
 
-from labctl.host.docker_engine import Engine, engine, engine_answers
+from labctl.host.docker_engine import Engine, engine
 from labctl.host.log import logging_to
+from labctl.host.machine import Machine
 from labctl.model.errors import ProviderError
 from labctl.providers.docker import DockerProvider
+from labctl.providers.docker_images import DockerImages
 from labctl.providers.docker_network import DockerNetwork
-from labctl.providers.protocol import Provider, Removed
+from labctl.providers.protocol import ASSEMBLY, CONSOLE, LabNetwork, NodeImages, Provider, Removed, last_words
 from labctl.providers.vagrant import VagrantProvider
 
 NODES = lab().nodes
@@ -185,7 +187,7 @@ def test_a_failed_destroy_is_an_error(virtual: VagrantProvider, programs: Progra
 
 def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
     virtual.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
-    virtual.power_off({WORKER.name}, watched.report)
+    virtual.halt({WORKER.name}, watched.report, hard=True)
 
     assert programs.calls == [
         f"vagrant halt {CONTROL_PLANE.name} {WORKER.name}",
@@ -195,7 +197,7 @@ def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Prog
 
 def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
     docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
-    docker.power_off({WORKER.name}, watched.report)
+    docker.halt({WORKER.name}, watched.report, hard=True)
 
     assert programs.calls == [
         f"docker stop -t 10 {CONTROL_PLANE.name} {WORKER.name}",
@@ -234,14 +236,14 @@ def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtu
 def test_the_log_of_a_machine_comes_by_ssh(virtual: VagrantProvider, programs: Programs) -> None:
     programs.put("ssh", "echo 'labctl: joining the cluster'")
 
-    assert virtual.log(WORKER) == ("labctl: joining the cluster",)
+    assert virtual.collect_logs(WORKER, [ASSEMBLY]) == {ASSEMBLY: ("labctl: joining the cluster",)}
     assert "--unit=labctl-node" in programs.calls[0]
 
 
 def test_a_log_that_cannot_be_had_says_why(virtual: VagrantProvider, programs: Programs) -> None:
     programs.put("ssh", "echo 'ssh: no route to host' >&2; exit 255")
 
-    assert virtual.log(WORKER) == ("ssh: no route to host",)
+    assert last_words(virtual.collect_logs(WORKER, [ASSEMBLY])) == ("ssh: no route to host",)
 
 
 @pytest.mark.parametrize("kind", ["virtual", "docker"])
@@ -252,7 +254,7 @@ def test_the_journal_of_any_unit_is_read_as_far_back_as_was_asked(
     for program in ("ssh", "docker"):
         programs.put(program, "seq 100")
 
-    assert provider.log(WORKER, "kubelet", 50) == tuple(map(str, range(51, 101)))
+    assert provider.collect_logs(WORKER, ["kubelet"], 50)["kubelet"] == tuple(map(str, range(51, 101)))
     assert "--unit=kubelet" in programs.calls[0]
     assert "--lines=50" in programs.calls[0]
 
@@ -536,14 +538,15 @@ def test_the_network_that_vagrant_made_for_a_lab_of_an_earlier_version_goes_with
 
 
 def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
+    images: NodeImages = DockerImages(docker.folder, docker.environment)
     given = docker.folder / "given"
     programs.put(
         "docker",
         f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {given} ];; import) touch {given};; esac',
     )
 
-    docker.load_node_image(IMAGE, Path("node.tar"), watched.report)
-    docker.load_node_image(IMAGE, Path("node.tar"), watched.report)
+    images.prepare(IMAGE, Path("node.tar"), watched.report)
+    images.prepare(IMAGE, Path("node.tar"), watched.report)
 
     imports = [call for call in programs.calls if call.startswith("docker import")]
     assert imports == [f'docker import --change CMD ["/sbin/init"] node.tar {IMAGE}']
@@ -553,7 +556,9 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
 def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, programs: Programs) -> None:
     programs.put("docker", "echo 'labctl: starting the control plane'")
 
-    assert docker.log(CONTROL_PLANE) == ("labctl: starting the control plane",)
+    assert docker.collect_logs(CONTROL_PLANE, [ASSEMBLY]) == dict.fromkeys(
+        (ASSEMBLY, CONSOLE), ("labctl: starting the control plane",)
+    )
     assert programs.calls[0].startswith(f"docker exec {CONTROL_PLANE.name} journalctl --unit=labctl-node")
 
 
@@ -564,7 +569,10 @@ def test_the_log_of_a_container_that_does_not_run_is_what_it_wrote_itself(
         "docker", "case $1 in exec) echo 'is not running' >&2; exit 1;; logs) echo 'Too many open files';; esac"
     )
 
-    assert docker.log(WORKER) == ("Too many open files",)
+    logs = docker.collect_logs(WORKER, [ASSEMBLY])
+
+    assert logs == {CONSOLE: ("Too many open files",)}
+    assert last_words(logs) == logs[CONSOLE]
 
 
 @pytest.mark.parametrize(
@@ -629,14 +637,63 @@ def test_the_kernel_is_this_machines_where_there_is_no_docker(tmp_path: Path, mo
     assert engine().kernel == os.uname().release
 
 
-@pytest.mark.parametrize("code", [0, 1])
-def test_an_engine_answers_or_does_not(programs: Programs, code: int) -> None:
-    programs.put("docker", f"exit {code}")
+@pytest.mark.parametrize(("script", "see"), [("exit 0", None), ("exit 1", "engine")])
+def test_containers_can_run_where_an_engine_answers(
+    programs: Programs, folder: Path, script: str, see: str | None
+) -> None:
+    programs.put("docker", script)
+    obstacle = _on_this_machine(folder).check(Machine())
 
-    assert engine_answers() == (code == 0)
+    assert (obstacle and obstacle.see) == see
 
 
-def test_no_engine_answers_where_there_is_no_docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_containers_cannot_run_where_there_is_no_docker(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
+    obstacle = _on_this_machine(folder).check(Machine())
 
-    assert not engine_answers()
+    assert obstacle
+    assert obstacle.see == "tools"
+
+
+def test_the_engine_of_an_isolated_lab_need_not_answer_yet(docker: DockerProvider, programs: Programs) -> None:
+    assert docker.check(Machine()) is None
+    assert programs.calls == []
+
+
+def test_virtual_machines_cannot_be_booted_yet(virtual: VagrantProvider) -> None:
+    obstacle = virtual.check(Machine())
+
+    assert obstacle
+    assert "libvirt" in obstacle.text
+    assert virtual.network() is None
+
+
+def test_the_labs_network_tells_its_bridge_and_its_nodes(docker: DockerProvider, programs: Programs) -> None:
+    name = docker.lab_network.name
+    described = [
+        {"Id": "0123456789abcdef", "Containers": {"aaaa": {"Name": WORKER.name, "MacAddress": "02:42:00:00:00:0b"}}}
+    ]
+    programs.put("docker", f"case $2 in ls) echo {name};; inspect) echo '{json.dumps(described)}';; esac")
+
+    assert docker.network() == LabNetwork("br-0123456789ab", {"02:42:00:00:00:0b": f"container {WORKER.name}"})
+
+
+def test_a_lab_that_is_not_up_has_no_network(docker: DockerProvider) -> None:
+    assert docker.network() is None
+
+
+def test_an_image_that_nobody_needs_is_forgotten(docker: DockerProvider, programs: Programs) -> None:
+    images: NodeImages = DockerImages(docker.folder, docker.environment)
+    programs.put("docker", f'[ "$2" = ls ] && printf "{IMAGE}\nlabctl.local/node:1\n"; exit 0')
+
+    assert images.list() == (IMAGE, "labctl.local/node:1")
+    images.forget(IMAGE)
+    images.forget("labctl.local/node:none")
+
+    assert [call for call in programs.calls if " rm " in call] == [f"docker image rm {IMAGE}"]
+
+
+def _on_this_machine(folder: Path) -> DockerProvider:
+    return DockerProvider(DockerNetwork("demo", lab().network, folder, {}))

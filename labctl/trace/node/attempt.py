@@ -16,9 +16,6 @@ from labctl.trace.node.node_facts import NodeFacts, Pod
 from labctl.trace.problem import labctl
 from labctl.trace.trail import Trail
 
-CONTAINERS = frozenset({"auto", "docker"})
-"""The providers whose nodes are containers."""
-
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
@@ -50,8 +47,8 @@ class Attempt:
 
     def into_node(self, *words: str) -> str:
         """Return a command line for the node that needs no network to it, where its provider has such a way in."""
-        if self.lab.provider in CONTAINERS:
-            return labctl(self.lab.name, "exec", "--", "docker", "exec", self.node.name, *words)
+        if way_in := self.trail.context.hypervisor.way_in:
+            return labctl(self.lab.name, "exec", "--", *way_in, self.node.name, *words)
         return self.on_node(*words)
 
 

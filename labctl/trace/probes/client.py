@@ -24,7 +24,6 @@ from labctl.host.process import run
 from labctl.host.routes import TableRoute, routes
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
-from labctl.providers import docker_network
 from labctl.trace.probes import exchange, filters, knock
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
@@ -152,14 +151,11 @@ class Client:
         return arp.remembered(address, route.device)
 
     def owner_of(self, mac: str, context: Context) -> str:
-        """Return which container of the lab's Engine, or which interface of a bridge, has a MAC; nothing where none has."""
-        network = getattr(context.provider, "network", None)
-        description = docker_network.inspect(network.name, network.environment) if network else None
-        names = [
-            each["Name"] for each in (description or {}).get("Containers", {}).values() if each["MacAddress"] == mac
-        ]
+        """Return which node of the provider's, or which interface of a bridge, has a MAC; nothing where none has."""
+        network = context.provider.network()
+        member = network.members.get(mac) if network else None
         ports = [each["ifname"] for each in _listed(["bridge", "-j", "fdb", "show"]) if each["mac"] == mac]
-        return f"container {names[0]}" if names else f"behind {ports[0]}" if ports else ""
+        return member or (f"behind {ports[0]}" if ports else "")
 
     def routes(self) -> Sequence[TableRoute]:
         """Return the kernel's routes, those of its own addresses among them."""
@@ -170,10 +166,9 @@ class Client:
         return interfaces(Machine())
 
     def bridge(self, context: Context) -> str:
-        """Return the interface that the Docker Engine has made for the lab's network; nothing where it has none."""
-        network = getattr(context.provider, "network", None)
-        description = docker_network.inspect(network.name, network.environment) if network else None
-        return f"br-{description['Id'][:12]}" if description else ""
+        """Return the interface that the provider made for the lab's network; nothing where it made none."""
+        network = context.provider.network()
+        return network.interface if network else ""
 
     def filters(self) -> tuple[Ruleset, str] | None:
         """Return this machine's packet filter, read and as nft prints it; None for a user who may not see it."""

@@ -21,6 +21,8 @@ from labctl.host import caller, lab_folder, paths
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.options import GlobalOptions
+from labctl.providers.docker import DockerProvider
+from labctl.providers.protocol import Obstacle
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
@@ -31,7 +33,8 @@ class ReplacedError(Exception):
 
 
 def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
-    monkeypatch.setattr(labs, "engine_answers", lambda: engine)
+    obstacle = None if engine else Obstacle("no Docker Engine answers", "")
+    monkeypatch.setattr(DockerProvider, "check", lambda _provider, _machine: obstacle)
     monkeypatch.setattr(preflight, "may_isolate", lambda: root)
 
 
@@ -57,6 +60,12 @@ def test_a_new_lab_is_isolated_if_asked_or_where_root_has_no_engine(
     _machine(monkeypatch, engine=engine, root=root)
 
     assert labs.requested(SESSION, config.Overrides(), isolated=asked).isolated is isolated
+
+
+def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, engine=False, root=True)
+
+    assert not labs.requested(SESSION, config.Overrides(provider="libvirt")).isolated
 
 
 @pytest.mark.parametrize("isolated", [False, True])

@@ -18,6 +18,7 @@ from labctl.commands import endings, logs, status, versions
 from labctl.context import Context
 from labctl.host.redaction import redacted, secrets_of
 from labctl.model.errors import MissingError, ProviderError, UsageError
+from labctl.providers.protocol import CONSOLE
 
 pytestmark = pytest.mark.usefixtures("machine")
 
@@ -56,7 +57,7 @@ def test_an_export_has_the_logs_of_every_tool_and_node_and_what_labctl_says_of_t
 
     files = _exported(lab, tmp_path / "out")
 
-    journals = {f"nodes/{node.name}/{unit}.log" for node in lab.lab.nodes for unit in logs.UNITS}
+    journals = {f"nodes/{node.name}/{unit}.log" for node in lab.lab.nodes for unit in (*logs.UNITS, CONSOLE)}
     own = {"log", "lab.json", "dockerd.log", "labctl.log", "bundle.log"}
     assert set(files) == journals | own | {"versions.json", "doctor.json", "status.json", "export.json"}
     assert files["nodes/demo-worker-1/kubelet.log"] == "kubelet on demo-worker-1 began"

@@ -8,6 +8,7 @@ from recorded_machine import found
 
 from labctl.context import Context
 from labctl.doctor import packages, tools
+from labctl.providers.table import DOCKER
 
 ENGINE = "docker version --format {{json .}}"
 VIRSH = "virsh -c qemu:///system"
@@ -31,10 +32,10 @@ def test_an_isolated_lab_has_the_engine_of_this_machines_dockerd(context: Contex
 
 
 def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(context: Context) -> None:
-    assert tools.needed(context) == tools.FOR_NODES
+    assert tools.needed(context) == DOCKER.programs
     everything = set(tools.needed(replace(context, isolated=True, bundle_folder=None)))
 
-    assert everything == {*tools.FOR_NODES, *tools.FOR_ISOLATION, *tools.FOR_BUILDING}
+    assert everything == {*DOCKER.programs, *tools.FOR_ISOLATION, *tools.FOR_BUILDING}
     assert everything | set(tools.COMPANIONS.values()) <= packages.APT.keys()
 
 

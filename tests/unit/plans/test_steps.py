@@ -243,7 +243,7 @@ def test_only_absent_nodes_are_booted(
     outcome = up.boot(context, watched.report)
 
     assert provider.booted == booted
-    assert provider.systems == [context.node_image] * len(booted)
+    assert provider.images.list() == (context.node_image,) * bool(booted)
     assert outcome.changed == bool(booted)
     assert outcome.text.startswith("2 ")
 
@@ -833,7 +833,9 @@ def test_a_lab_of_several_apps_and_no_worker_comes_up_too(
     apps = [{"name": "one"}, {"name": "two", "hostname": "shop.example.test", "image": "ghcr.io/me/two:1"}]
     values = {"workers": 0, "apps": apps, "hosts_file": str(hosts_file)}
     several = replace(context, lab=from_values(values))
-    vars(several).update(provider=context.provider, cluster=cluster, bundle=context.bundle)
+    vars(several).update(
+        provider=context.provider, node_images=context.node_images, cluster=cluster, bundle=context.bundle
+    )
     cluster.put("v1", "Node", "demo-control-plane", **ready_node(several.lab.control_plane))
 
     execute(up.up(isolated=False), several, watched)

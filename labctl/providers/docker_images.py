@@ -1,0 +1,47 @@
+"""The images of nodes in a Docker Engine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.host import locks
+from labctl.host.process import check, failure, run, stream
+from labctl.model.errors import ProviderError
+from labctl.model.events import Progress
+from labctl.providers.vagrant import BUSY_SECONDS, LOCK
+
+REPOSITORY = "labctl.local/node"
+"""Of the names that labctl gives the images: the tag tells which content it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class DockerImages:
+    """The images of nodes in the Engine that `environment` leads to. Implements NodeImages."""
+
+    folder: Path
+    """The state folder of the lab that needs one."""
+    environment: Mapping[str, str]
+
+    def prepare(self, image: str, system: Path, report: Progress) -> None:
+        """Import the node's root filesystem, a tar archive, unless the Engine has the image."""
+        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
+            if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
+                return
+            report(f"giving Docker the node's system, {image}")
+            line = ["docker", "import", "--change", 'CMD ["/sbin/init"]', str(system), image]
+            taken = stream(line, lambda _line: None, env=self.environment, keep_open=(lock.fileno(),))
+            if taken.code != 0:
+                error = ProviderError(f"Docker did not take {system} as {image}", id="tool-failed")
+                raise failure(error, taken.out)
+
+    def forget(self, image: str) -> None:
+        """Remove the image, if the Engine has it."""
+        if image in self.list():
+            check(["docker", "image", "rm", image], env=self.environment)
+
+    def list(self) -> tuple[str, ...]:
+        """Return the names of the images of nodes in the Engine."""
+        line = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
+        return tuple(sorted(check(line, env=self.environment).split()))

@@ -1,0 +1,60 @@
+"""The `vagrant` program (the only user of python-vagrant).
+
+Imported when it is first needed: python-vagrant prints a warning on import where Vagrant is missing.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import vagrant
+
+from labctl.host import tool_environment
+from labctl.host.process import check, failure, stream
+from labctl.model.errors import ProviderError
+from labctl.model.events import Progress
+
+HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
+"""The lines of Vagrant's output that say what it does; the others say how."""
+
+
+class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
+    """python-vagrant that keeps Vagrant's whole output: by itself it sends stderr, and so every reason, to null."""
+
+    def __init__(
+        self, folder: Path, environment: Mapping[str, str], report: Progress, locks_held: tuple[int, ...] = ()
+    ) -> None:
+        # One machine after the other: the docker provider's parallel `up` fails more often than not.
+        ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
+        super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
+        self.report = report
+        self.locks_held = locks_held
+        """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
+
+    def up_all(self, names: Sequence[str], provider: str) -> None:
+        """Like `up`, which takes one name, or none for all: a second call would cost Vagrant's 1.3 s again."""
+        self._call_vagrant_command(["up", *names, f"--provider={provider}"])
+
+    def halt_all(self, names: Iterable[str], *options: str) -> None:
+        """Like `halt`, which takes one name, or none for all."""
+        self._call_vagrant_command(["halt", *sorted(names), *options])
+
+    def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
+        # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
+        keep = ["--no-destroy-on-error"] if args[0] == "up" else []
+        command = self._make_vagrant_command([*args, *keep])
+        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held)
+        if finished.code != 0:
+            hint = "Run the same command again to resume."
+            error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
+            raise failure(error, finished.out)
+
+    def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
+        return check(self._make_vagrant_command(args), env=self.env, cwd=Path(self.root))
+
+    def _tell(self, line: str) -> None:
+        if headline := HEADLINE.fullmatch(line):
+            self.report(f"{headline['machine']}: {headline['text']}")
