@@ -1,4 +1,4 @@
-"""Write files: whole or not at all, safe from a power cut, with the right mode and owner."""
+"""Write files whole or not at all, safe from a power cut, with the right mode and owner."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from labctl.host.paths import PRIVATE
 
 PRIVATE_FILE = 0o600
 SHARED_FILE = 0o666
-"""The mode of what others may read too; the umask applies, as to any file that a user makes."""
+"""The mode of a file that others may read; the umask applies."""
 _RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
-"""A bind mount, a folder or an owner that this process may not use: the file itself may still be writable."""
+"""Bind mounts, and folders or owners that this process may not use: the file itself may still be writable."""
 
 
 def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = "write") -> None:
-    """Write a file of labctl's own, and the folders above it that are missing.
+    """Write a file of labctl, and make missing folders above it.
 
-    It replaces what is there, and belongs to the user who called sudo. `point` is the failpoint before the rename.
+    Replace an existing file. Give the new one to the user who called sudo. `point` is the failpoint before the rename.
     """
     make_folder(path.parent, PRIVATE)
     try:
@@ -32,11 +32,11 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = 
             failpoint(point)
             temporary.replace(path)
     except OSError as error:
-        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write names no file
+        raise OSError(error.errno, error.strerror, str(path)) from error  # a failed write does not name the file
 
 
 def write_changed(folder: Path, contents: Mapping[str, str]) -> bool:
-    """Write those files below the folder that differ, as `write` does; return whether there were any."""
+    """Write the files below the folder whose content differs, as `write` does; return whether there were any."""
     changed = [(path, text.encode()) for name, text in contents.items() if _differs(path := folder / name, text)]
     for path, content in changed:
         write(path, content)
@@ -44,12 +44,12 @@ def write_changed(folder: Path, contents: Mapping[str, str]) -> bool:
 
 
 def create(path: Path, content: bytes, *, mode: int = SHARED_FILE, point: str = "write") -> None:
-    """Write a new file. Raises FileExistsError if the name is taken, be it by a link that leads nowhere."""
+    """Write a new file. Raises FileExistsError if the name is taken, even by a dangling link."""
     if os.path.lexists(path):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(path))
     with _written_beside(path, content, mode) as temporary:
         failpoint(point)
-        path.open("xb").close()  # refuses a name that was taken since
+        path.open("xb").close()  # raises if the name was taken meanwhile
         try:
             temporary.replace(path)
         except BaseException:
@@ -58,9 +58,9 @@ def create(path: Path, content: bytes, *, mode: int = SHARED_FILE, point: str = 
 
 
 def rewrite(path: Path, old: bytes, new: bytes, point: str) -> None:
-    """Write `new` into somebody else's file, which holds `old`. Mode, owner and extended attributes stay.
+    """Write `new` to a file of the user or the system that has the content `old`; keep mode, owner and attributes.
 
-    A file that cannot be replaced is written in place. `point` is the failpoint before the rename.
+    If the file cannot be replaced, write it in place. `point` is the failpoint before the rename.
     """
     try:
         with _written_beside(path, new, PRIVATE_FILE, like=path) as temporary:
@@ -73,7 +73,7 @@ def rewrite(path: Path, old: bytes, new: bytes, point: str) -> None:
 
 
 def remove_leftovers(path: Path) -> None:
-    """Remove what killed runs left beside the file. The caller's lock keeps all others out."""
+    """Remove temporary files of killed runs. The caller must hold the file's lock."""
     for entry in path.parent.iterdir():
         if entry.name.startswith(_temporary_prefix(path)):
             entry.unlink()
@@ -85,10 +85,9 @@ def _differs(path: Path, text: str) -> bool:
 
 @contextmanager
 def _written_beside(path: Path, content: bytes, mode: int, like: Path | None = None) -> Iterator[Path]:
-    """Write a temporary file in the same folder, to the disk, for the caller to rename.
+    """Write and sync a temporary file in the same folder, for the caller to rename.
 
-    It gets owner, mode and extended attributes of the file that it is to be `like`, else this mode and the owner that
-    `give` decides on.
+    Copy owner, mode and extended attributes from `like`. Without it, set the mode, and the owner as `give` does.
     """
     temporary = path.with_name(f"{_temporary_prefix(path)}{secrets.token_hex(4)}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
@@ -122,11 +121,11 @@ def _temporary_prefix(path: Path) -> str:
 
 
 def _overwrite(path: Path, old: bytes, new: bytes) -> None:
-    """Write `new` into the file itself; if that fails, `old` again.
+    """Write `new` into the file itself; if that fails, write `old` again.
 
-    If this process is killed on the way, the file is old, or new, or new with empty lines behind it: what is shorter
-    is written as long as the old file, in one call, and cut then. A kill in the middle of that call can leave the
-    beginning of the new file before the rest of the old one; the copy that was kept is the old file then.
+    Pad a shorter content to the length of the old one, write it in one call, then cut it. A process that is killed
+    leaves the old content, the new one, or the new one with empty lines at the end. A kill inside the write call can
+    leave a mixture: the caller's copy has the old content.
     """
     descriptor = os.open(path, os.O_WRONLY)
     try:

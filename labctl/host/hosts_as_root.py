@@ -1,9 +1,9 @@
-"""The one program that labctl runs through sudo: it edits one lab's block in a hosts file, and nothing else.
+"""Edit one lab's block in a hosts file as root. This is the only program that labctl runs through sudo.
 
     hosts_as_root.py check|remove FILE LAB
     hosts_as_root.py sync FILE LAB ADDRESS HOSTNAME [ADDRESS HOSTNAME]...
 
-Whoever starts it holds the file's lock, and has kept a copy of the file. It ends with 0, or with 7 and the error as JSON.
+The caller holds the file's lock and has copied the file. The exit code is 0, or 7 with the error as JSON.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 if __name__ == "__main__":
-    # Python is started without the user's paths (-I): the labctl that this file belongs to is the one to use.
+    # Python ignores the user's paths (-I), so import the labctl that this file belongs to.
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from labctl.host import hosts_file
@@ -38,13 +38,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:
-    """Return what to do, the file and the edit. Raises HostsError for anything that labctl would not ask for."""
+    """Return the action, the file and the edit. Raises HostsError for anything that labctl itself never requests."""
     try:
         act, file, lab, *words = arguments
         path = _file(file)
         lines = tuple(f"{IPv4Address(address)} {hostname}" for address, hostname in _pairs(words))
         if not LAB.fullmatch(lab):
-            raise ValueError(f"{lab!r} is not the name of a lab")  # noqa: TRY301 - told of as the others below
+            raise ValueError(f"{lab!r} is not the name of a lab")  # noqa: TRY301 - reported like the others below
         edit = hosts_file.Edit(lab, lines)
         edit.apply(b"")
     except ValueError as error:
@@ -55,9 +55,9 @@ def parse(arguments: Sequence[str]) -> tuple[str, Path, hosts_file.Edit]:
 
 
 def _file(name: str) -> Path:
-    """The path itself, with no link in it that somebody could point elsewhere."""
+    """Return the path, which must have no link in it that another user could redirect."""
     if not Path(name).is_absolute() or os.path.realpath(name) != name:
-        raise ValueError(f"{name!r} is not the path of a file without links in it")
+        raise ValueError(f"{name!r} is not an absolute path without links")
     return Path(name)
 
 
@@ -68,7 +68,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _refused(why: str) -> HostsError:
-    return HostsError(f"not a task for root: {why}", id="hosts-task", hint="labctl itself starts this program.")
+    return HostsError(f"refused as root: {why}", id="hosts-task", hint="Only labctl runs this program.")
 
 
 if __name__ == "__main__":

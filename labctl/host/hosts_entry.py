@@ -1,4 +1,4 @@
-"""The lab's names in a hosts file that this user may not write: asked for, or left to the user."""
+"""Write the lab's hostnames to a hosts file that needs root: ask for the password, or print what to type."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.model.lab import Lab
 
 
 class LeftToUserError(HostsError):
-    """The file could not be changed; what is to be done there is left to the user."""
+    """The file could not be changed, so the user has to do it."""
 
     def __init__(self, reason: HostsError, entry: HostsEntry) -> None:
         by_hand = "".join(f"\n  {line}" for line in entry.commands)
@@ -24,15 +24,15 @@ class LeftToUserError(HostsError):
 
     @property
     def text(self) -> str:
-        """Return the same in one line."""
-        return f"{self.entry.state}: {self.message}; to type: {'; '.join(self.entry.commands)}"
+        """Return the state, the reason and the commands in one line."""
+        return f"{self.entry.state}: {self.message}; run: {'; '.join(self.entry.commands)}"
 
 
 def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
-    """Give each hostname its address in the lab's hosts file; True if the file changed.
+    """Give each hostname its address in the lab's hosts file; return whether the file changed.
 
-    What the user has written there outside of the lab's block will do where the block cannot be written. Raises
-    LeftToUserError, and HostsError as `hosts.sync` does.
+    If the block cannot be written, lines of the user with the same addresses are enough. Raises LeftToUserError, and
+    HostsError as `hosts_file.sync` does.
     """
     path = lab.hosts_file
     try:
@@ -45,7 +45,7 @@ def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> boo
             return False
         if stale:
             lines, commands = _block(path, lab.name), (command_to_remove(path, lab.name),)
-            note = f"Remove the block from {path}" + (" and add the names anew" if addresses else "")
+            note = f"Remove the block from {path}" + (" and add the names again" if addresses else "")
             entry = HostsEntry("pending", note, lines, (*commands, *commands_to_add(path, addresses)))
         else:
             lines = hosts_file.lines_of(absent)
@@ -54,7 +54,7 @@ def sync(lab: Lab, addresses: Mapping[str, IPv4Address], *, backup: Path) -> boo
 
 
 def remove(path: Path, lab: str, *, backup: Path) -> bool:
-    """Remove the lab's block from the file; True if the file changed. Raises as `sync` does."""
+    """Remove the lab's block from the file; return whether the file changed. Raises as `sync` does."""
     try:
         return hosts_file.remove(path, lab, backup=backup)
     except HostsError as error:
@@ -67,29 +67,29 @@ def remove(path: Path, lab: str, *, backup: Path) -> bool:
 
 
 def missing(path: Path, addresses: Mapping[str, IPv4Address]) -> dict[str, IPv4Address]:
-    """Return the hostnames that no line of the file gives this address, be it the lab's line or the user's own.
+    """Return the hostnames that have another address in the file, or none. Lines of the lab and of the user count.
 
-    Raises HostsError where the file cannot be read.
+    Raises HostsError if the file cannot be read.
     """
     known = _first_addresses(hosts_file.read(path))
     return {name: address for name, address in addresses.items() if known.get(name) != str(address)}
 
 
 def stale_names(path: Path, lab: str, wanted: Collection[str]) -> list[str]:
-    """Return the names in the lab's block that it should not have. Refuses as `hosts.show` does."""
+    """Return the names in the lab's block that are not wanted. Raises as `hosts_file.show` does."""
     block = _first_addresses("\n".join(hosts_file.show(path, lab) or ()).encode())
     return [name for name in block if name not in wanted]
 
 
 def commands_to_add(path: Path, addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
-    """Return lines for a shell that add these hostnames to the file. Raises HostsError where it cannot be read."""
+    """Return shell commands that add these hostnames to the file. Raises HostsError if it cannot be read."""
     return appending(path, hosts_file.read(path), addresses)
 
 
 def appending(
     path: Path, content: bytes, addresses: Mapping[str, IPv4Address], *, sudo: str = "sudo "
 ) -> tuple[str, ...]:
-    """Return lines for a shell that add these hostnames to a file of this content, be its last line cut off."""
+    """Return shell commands that add these hostnames to a file with this content, and end its last line if needed."""
     target = f"| {sudo}tee -a {shlex.quote(str(path))}"
     names: dict[IPv4Address, list[str]] = {}
     for name, address in addresses.items():
@@ -100,36 +100,36 @@ def appending(
 
 
 def command_to_remove(path: Path, lab: str) -> str:
-    """Return a line for a shell that deletes the lab's block from the file, and keeps a copy beside it."""
+    """Return a shell command that deletes the lab's block from the file and keeps a copy next to it."""
     begin, end = (f"/^# {word} labctl {lab}[[:cntrl:]]*$/" for word in ("BEGIN", "END"))
     return f"sudo sed -i.before-labctl '{begin},{end}d' {shlex.quote(str(path))}"
 
 
 def can_change(path: Path, lab: str) -> bool:
-    """Whether this user can change the file now, alone or through sudo without a question."""
+    """Return whether this user can change the file now, directly or through sudo without a password."""
     if sudo.is_root() or os.access(path, os.W_OK):
         return True
     return sudo.try_run(hosts_file.root_command("check", path, hosts_file.Edit(lab))).code == 0
 
 
 def ask_if_due(lab: Lab, names: Sequence[str]) -> None:
-    """Let sudo ask for a password now, if that is what it takes to make these the names in the lab's hosts file.
+    """Let sudo ask for a password now, if writing these names will need one.
 
-    Nobody is asked where the file gives each name an address of the pool, and the lab's block has no other: then there
-    is most likely nothing to write. Whoever does not know the password goes on without.
+    Do not ask if each name has an address of the pool and the lab's block has no other name: then there is probably
+    nothing to write. Continue without the password if the user does not give it.
     """
     if sudo.can_ask() and _is_due(lab, names) and not can_change(lab.hosts_file, lab.name):
         ask(lab)
 
 
 def ask(lab: Lab) -> bool:
-    """Let sudo ask for the password, so that for a while it lets labctl write the file; True if it does."""
+    """Let sudo ask for the password, which it then remembers for a while; return whether labctl may write the file."""
     line = hosts_file.root_command("check", lab.hosts_file, hosts_file.Edit(lab.name))
     return sudo.can_ask() and sudo.ask_and_run(line, lab.hosts_file)
 
 
 def _is_due(lab: Lab, names: Sequence[str]) -> bool:
-    """Whether there is most likely something to write. A file that cannot be read, or is damaged, will not be written."""
+    """Return whether there is probably something to write. A file that is damaged or cannot be read is not written."""
     try:
         known, stale = _first_addresses(hosts_file.read(lab.hosts_file)), stale_names(lab.hosts_file, lab.name, names)
     except HostsError:
@@ -143,7 +143,7 @@ def _block(path: Path, lab: str) -> tuple[str, ...]:
 
 
 def _first_addresses(content: bytes) -> dict[str, str]:
-    """The address that each name of a hosts file has, which is that of the first line with the name."""
+    """Return the address of each name in a hosts file: that of the first line with the name."""
     known: dict[str, str] = {}
     for entry in hosts_file.entries(content):
         for name in entry.names if ":" not in entry.address else ():

@@ -1,6 +1,6 @@
-"""The lab's marked block in the hosts file: a pure function over bytes, and a careful write.
+"""Edit the lab's marked block in the hosts file.
 
-Everything outside the block is somebody else's: it is never decoded, and stays byte for byte as it was.
+Bytes outside the block are never decoded, and stay as they are.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from labctl.model.errors import HostsError
 
 LOCK_SECONDS = 10.0
 NOT_CHANGED = "hosts-cannot-change"
-"""The id of the error where the file can be read, and not written."""
+"""The id of the error if the file can be read and not written."""
 FAULT = "hosts.rename"
 OWN_FILES = Path("/etc/netns")
-"""Where isolated labs have theirs."""
+"""Where the hosts files of isolated labs are."""
 ROOT_PROGRAM = Path(__file__).resolve().with_name("hosts_as_root.py")
 
 _LINE = re.compile(r"[0-9A-Fa-f.:]+ [A-Za-z0-9.-]+")
@@ -36,12 +36,12 @@ _MARKER = re.compile(rb"^# (BEGIN|END) labctl ([a-z0-9][-a-z0-9]*)(?=\r?(?:\n|\Z
 
 
 class DamagedMarkerError(ValueError):
-    """The BEGIN and END lines of labctl do not pair up, so nobody can tell whose lines are whose."""
+    """labctl's BEGIN and END lines do not pair up, so the owner of the lines is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A line that names hosts, in lower case as they are compared; and the lab in whose block it is, if any."""
+    """A line with hostnames, in lower case for comparison, and the lab whose block it is in, if any."""
 
     number: int
     address: str
@@ -52,7 +52,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What a lab's block is to hold: these lines, each an address and a hostname. Without any there is no block."""
+    """The lines for a lab's block, each an address and a hostname. Without lines the block is removed."""
 
     lab: str
     lines: tuple[str, ...] = ()
@@ -63,37 +63,37 @@ class Edit:
 
     @property
     def by_hand(self) -> str:
-        """What a person can do instead."""
+        """Return what a person can do instead."""
         if self.lines:
-            return f"write by hand: {'; '.join(self.lines)}"
-        return f"delete by hand the block of labctl {self.lab}"
+            return f"add by hand: {'; '.join(self.lines)}"
+        return f"delete the block of labctl {self.lab} by hand"
 
 
 def sync(path: Path, lab: str, addresses: Mapping[str, IPv4Address], *, backup: Path) -> bool:
-    """Make the file's block for this lab hold one line a hostname, in the order given; True if the file changed.
+    """Write the lab's block with one line for each hostname, in this order; return whether the file changed.
 
-    Without hostnames there is no block. Before a change the file as it was is kept at `backup`. Where this user may not
-    write the file, it is written through sudo, if sudo asks nothing. Raises HostsError, with the file untouched, when
-    it is missing, cannot be read or written, or a marker in it is damaged.
+    Without hostnames, remove the block. Copy the file to `backup` before a change. If this user may not write the file,
+    write it through sudo, unless sudo would ask. Raises HostsError, with the file unchanged, if the file is missing,
+    cannot be read or written, or has a damaged marker.
     """
     return _change(path, backup, Edit(lab, lines_of(addresses)))
 
 
 def remove(path: Path, lab: str, *, backup: Path) -> bool:
-    """Remove this lab's block, and the line end `sync` may have added; True if the file changed.
+    """Remove the lab's block, and the line end that `sync` may have added; return whether the file changed.
 
-    A missing file has no block. Keeps a copy, writes and refuses as `sync` does.
+    A missing file has no block. Copies, writes and raises as `sync` does.
     """
     return os.path.lexists(path) and _change(path, backup, Edit(lab))
 
 
 def lines_of(addresses: Mapping[str, IPv4Address]) -> tuple[str, ...]:
-    """Return the lines that give each hostname its address."""
+    """Return a line for each hostname."""
     return tuple(f"{address} {hostname}" for hostname, address in addresses.items())
 
 
 def show(path: Path, lab: str) -> tuple[str, ...] | None:
-    """The lines of the file's block for this lab; None without a block or a file. Refuses as `sync` does."""
+    """Return the lines of the lab's block; None without a block or a file. Raises as `sync` does."""
     if not os.path.lexists(path):
         return None
     with _explained(path, "read", "look at it by hand"), _real(path).open("rb") as file:
@@ -101,18 +101,18 @@ def show(path: Path, lab: str) -> tuple[str, ...] | None:
 
 
 def read(path: Path) -> bytes:
-    """Return the content of a hosts file. Refuses as `sync` does."""
+    """Return the content of a hosts file. Raises as `sync` does."""
     with _explained(path, "read", "look at it by hand"):
         return _real(path).read_bytes()
 
 
 def entries(content: bytes) -> Iterator[Entry]:
-    """Yield every line of a hosts file that names hosts, whoever wrote it, and whether or not the markers pair up."""
+    """Yield every line of a hosts file that has hostnames, inside and outside of blocks, even if a marker is damaged."""
     block = None
     for number, line in enumerate(content.split(b"\n"), 1):
         if marker := _MARKER.match(line):
             block = marker[2].decode() if marker[1] == b"BEGIN" else None
-        # Bytes: the C library knows ASCII's blanks and letters only.
+        # As bytes, because the C library knows only ASCII blanks and letters.
         words = line.partition(b"#")[0].lower().split()
         if len(words) > 1:
             address, *names = (word.decode(errors="replace") for word in words)
@@ -120,9 +120,9 @@ def entries(content: bytes) -> Iterator[Entry]:
 
 
 def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:
-    """Make the edit, with the file's lock held by the caller; True if the file changed. Refuses as `sync` does.
+    """Make the edit while the caller holds the file's lock; return whether the file changed. Raises as `sync` does.
 
-    A dry run changes nothing, and refuses all the same where the file cannot be written.
+    A dry run changes nothing, but raises if the file cannot be written.
     """
     with _explained(path, "change", edit.by_hand):
         real = _real(path)
@@ -138,25 +138,25 @@ def carry_out(path: Path, edit: Edit, *, dry_run: bool = False) -> bool:
 
 
 def root_command(act: Literal["check", "remove", "sync"], path: Path, edit: Edit) -> list[str]:
-    """Return the command that does this as root, while the lock is held here.
+    """Return the command that makes the edit as root while this process holds the lock.
 
-    Python takes nothing from the user's environment, and leaves no bytecode of root's beside the user's.
+    Python ignores the user's environment (-I) and writes no bytecode as root (-B).
     """
     words = [word for line in edit.lines for word in line.split()]
     return [sys.executable, "-I", "-B", str(ROOT_PROGRAM), act, os.path.realpath(path), edit.lab, *words]
 
 
 def with_block(content: bytes, lab: str, lines: Sequence[str]) -> bytes:
-    """The content with these lines as the lab's block: where the block was, else at the end.
+    """Return the content with these lines as the lab's block, in its place or at the end.
 
-    The block takes the line ends of the file. If the last line has no line end, the block ends without one
-    instead, and so `without_block` can give back exactly what was there. Raises DamagedMarkerError, and
-    HostsError for a line that is not an address and a hostname.
+    The block has the line ends of the file. If the last line has no line end, the block ends without one, so that
+    `without_block` can restore the content exactly. Raises DamagedMarkerError, and HostsError for a line that is not an
+    address and a hostname.
     """
     if wrong := [line for line in lines if not _LINE.fullmatch(line)]:
         raise HostsError(f"not an address and a hostname: {wrong[0]!r}", id="hosts-line", hint="Correct the hostname.")
-    if blocks := _blocks(content).get(lab):
-        return content[: blocks.start] + _block(lab, lines, _line_end(content[blocks])) + content[blocks.stop :]
+    if span := _blocks(content).get(lab):
+        return content[: span.start] + _block(lab, lines, _line_end(content[span])) + content[span.stop :]
     end = _line_end(content)
     if content and not content.endswith(b"\n"):
         return content + end + _block(lab, lines, end)
@@ -164,42 +164,44 @@ def with_block(content: bytes, lab: str, lines: Sequence[str]) -> bytes:
 
 
 def without_block(content: bytes, lab: str) -> bytes:
-    """The content as it was before `with_block`. Raises DamagedMarkerError."""
-    if not (blocks := _blocks(content).get(lab)):
+    """Return the content as it was before `with_block`. Raises DamagedMarkerError."""
+    if not (span := _blocks(content).get(lab)):
         return content
-    before, after = content[: blocks.start], content[blocks.stop :]
+    before, after = content[: span.start], content[span.stop :]
     if after:
         return before + after.partition(b"\n")[2]
-    left = before.removesuffix(_line_end(content[blocks]))
-    # At the end of a file, a line that is nearly a marker would become one that pairs with nothing.
+    left = before.removesuffix(_line_end(content[span]))
+    # Removing the line end could turn the last line into a marker without a partner.
     return left if len(_MARKER.findall(left)) == len(_MARKER.findall(before)) else before
 
 
 def block(content: bytes, lab: str) -> tuple[str, ...] | None:
-    """The lines of the lab's block, without its markers; None if there is none. Raises DamagedMarkerError."""
-    if not (blocks := _blocks(content).get(lab)):
+    """Return the lines of the lab's block, without its markers; None without a block. Raises DamagedMarkerError."""
+    if not (span := _blocks(content).get(lab)):
         return None
-    # A line ends where the C library ends it; Python's splitlines knows many more ends.
-    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in content[blocks].split(b"\n")[1:-1])
+    # Split as the C library does: splitlines() knows more line ends.
+    return tuple(line.removesuffix(b"\r").decode(errors="replace") for line in content[span].split(b"\n")[1:-1])
 
 
 def _blocks(content: bytes) -> dict[str, slice]:
-    """Where each lab's block is, from its BEGIN to its END without the line end after it."""
+    """Return each lab's block, from its BEGIN to its END without the line end after it."""
     blocks: dict[str, slice] = {}
     begin: re.Match[bytes] | None = None
     for marker in _MARKER.finditer(content):
         lab = marker[2].decode()
         if marker[1] == b"BEGIN":
             if begin or lab in blocks:
-                raise _damaged(content, marker, "a second block" if lab in blocks else "a block within a block")
+                raise _damaged(
+                    content, marker, "a second block of this lab" if lab in blocks else "a block inside a block"
+                )
             begin = marker
         else:
             if not begin or begin[2] != marker[2]:
-                raise _damaged(content, marker, "it ends no block")
+                raise _damaged(content, marker, "no block begins before it")
             blocks[lab] = slice(begin.start(), marker.end())
             begin = None
     if begin:
-        raise _damaged(content, begin, "its block never ends")
+        raise _damaged(content, begin, "its block has no end")
     return blocks
 
 
@@ -213,7 +215,7 @@ def _block(lab: str, lines: Sequence[str], end: bytes) -> bytes:
 
 
 def _line_end(content: bytes) -> bytes:
-    """The line end that the content has last; of one that is cut off in its middle, the other half."""
+    """Return the last line end of the content. If the content ends with half of one, return the other half."""
     before, newline, last = content.rpartition(b"\n")
     return b"\r\n" if newline and before.endswith(b"\r") and not last.endswith(b"\r") else b"\n"
 
@@ -258,25 +260,25 @@ def _explained(path: Path, act: str, by_hand: str) -> Iterator[None]:
         raise HostsError(
             f"{file}, {error}",
             id="hosts-damaged",
-            hint=f"Open {file} in an editor and delete what is left of that block, from BEGIN to END, then try again.",
+            hint=f"Delete the rest of that block, from BEGIN to END, from {file} in an editor, then try again.",
         ) from error
     except OSError as error:
         file = _named(path)
         raise HostsError(
             f"cannot {act} the hosts file {file}: {error}",
             id=f"hosts-cannot-{act}",
-            hint=f"Check that {file} is a file that you may {act} (sudo, `lsattr`), or {by_hand}",
+            hint=f"Check that you may {act} {file} (sudo, `lsattr`), or {by_hand}",
         ) from error
 
 
 def _named(path: Path) -> Path:
-    """The file as it is called where its user types: that of an isolated lab's network has another name outside."""
+    """Return the path as it is outside of an isolated lab's namespace, where the user types commands."""
     outside = (file for file in OWN_FILES.glob("labctl-*/hosts") if path.exists() and file.samefile(path))
     return next(outside, path)
 
 
 def _real(path: Path) -> Path:
-    """The regular file behind any symbolic links; a rename would put a file in the place of the link."""
+    """Return the regular file behind any symbolic links, because a rename would replace the link."""
     real = Path(os.path.realpath(path, strict=True))
     if not real.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
@@ -285,7 +287,7 @@ def _real(path: Path) -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
-    """The file, opened for reading, with every other labctl kept out. The lock leaves nothing behind."""
+    """Open the file for reading, with an exclusive lock that leaves no file behind."""
     file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
     with file:
         yield file

@@ -1,4 +1,4 @@
-"""Where labctl keeps things: the XDG folders, on every system alike."""
+"""Find the folders that labctl uses, by the XDG variables on every system."""
 
 from __future__ import annotations
 
@@ -17,41 +17,41 @@ PRIVATE = 0o700
 OTHERS = 0o077
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 BUNDLE = "LABCTL_BUNDLE"
-"""The variable that names a bundle's folder, as `--bundle` does."""
+"""The environment variable for a bundle's folder, as `--bundle`."""
 
 
 def state_home() -> Path:
-    """The folder that holds one folder a lab: `$XDG_STATE_HOME/labctl`, else `~/.local/state/labctl`."""
+    """Return the folder with a folder for each lab: `$XDG_STATE_HOME/labctl`, else `~/.local/state/labctl`."""
     return _folder("user_state_path")
 
 
 def state(lab_name: str) -> Path:
-    """The folder of everything labctl keeps about this lab; it may not exist yet."""
+    """Return the folder of this lab, which may not exist yet."""
     return state_home() / lab_name
 
 
 def cache() -> Path:
-    """The folder of what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
+    """Return the folder for what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
     return _folder("user_cache_path")
 
 
 def configuration() -> Path:
-    """The folder of what the user writes: `$XDG_CONFIG_HOME/labctl`, else `~/.config/labctl`; it may not exist."""
+    """Return the folder for the user's files: `$XDG_CONFIG_HOME/labctl`, else `~/.config/labctl`; it may not exist."""
     return _folder("user_config_path")
 
 
 def data() -> Path:
-    """The folder of what other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
+    """Return the folder for other programs: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
     return _folder("user_data_path")
 
 
 def home() -> Path:
     """Return the user's home folder. Raises UsageError `home-unknown`."""
-    return _absolute(Path(os.path.expanduser("~")))  # noqa: PTH111 - Path's own raises what nobody expects
+    return _absolute(Path(os.path.expanduser("~")))  # noqa: PTH111 - Path.home raises RuntimeError
 
 
 def content(path: Path) -> bytes:
-    """Return what is in a file, or in /dev/null. Raises OSError for what is none: nobody may ever write to a FIFO."""
+    """Return the content of a file, or of /dev/null. Raises OSError for anything else: reading a FIFO could block."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
         opened = os.fstat(descriptor)
@@ -66,12 +66,12 @@ def content(path: Path) -> bytes:
 
 
 def real(path: Path) -> Path:
-    """Return the path with its links followed. One that leads to itself stays; `Path.resolve` raises RuntimeError."""
+    """Return the path with its links followed. Keep a link to itself, for which `Path.resolve` raises RuntimeError."""
     return Path(os.path.realpath(path))
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of labctl's with all that is in it, be it there by a link to another disk."""
+    """Remove a folder of labctl with its content, and the link if it is one to another disk."""
     if folder.exists():
         shutil.rmtree(real(folder))
     if folder.is_symlink():
@@ -79,14 +79,14 @@ def remove_tree(folder: Path) -> None:
 
 
 def named_bundle() -> Path | None:
-    """Return the folder of the bundle that the environment names, if it names one."""
+    """Return the bundle's folder from the environment; None if it is not set."""
     return Path(name) if (name := os.environ.get(BUNDLE)) else None
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder of labctl's own that only its owner may enter; returns `path`.
+    """Make a folder of labctl that only its owner may enter; return the path.
 
-    Raises MissingError if it cannot be made, or used by this user.
+    Raises MissingError `folder-not-made` if this user cannot make or use it.
     """
     new_folder(path)
     there = path.stat()
@@ -98,9 +98,9 @@ def private_folder(path: Path) -> Path:
 
 
 def new_folder(path: Path) -> Path:
-    """Make the folder for its owner alone, where it is missing: one that is there may be the user's, and stays as it is.
+    """Make the folder for its owner alone, if it is missing; return the path. Leave an existing folder as it is.
 
-    Returns `path`. Raises MissingError if it cannot be made.
+    Raises MissingError `folder-not-made`.
     """
     try:
         make_folder(path, PRIVATE)
@@ -113,7 +113,7 @@ def _not_made(path: Path, why: str | None) -> MissingError:
     return MissingError(
         f"cannot make the folder {path}: {why}",
         id="folder-not-made",
-        hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to folders that are.",
+        hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders.",
     )
 
 
@@ -134,7 +134,7 @@ def _absolute(path: Path) -> Path:
 
 def _homeless() -> UsageError:
     return UsageError(
-        f"the user's home folder is not known: HOME is {os.environ.get('HOME', 'not set')!r}",
+        f"the user's home folder is unknown: HOME is {os.environ.get('HOME', 'not set')!r}",
         id="home-unknown",
-        hint="Set HOME to the whole path of a folder; or XDG_STATE_HOME and XDG_CACHE_HOME.",
+        hint="Set HOME, or XDG_STATE_HOME and XDG_CACHE_HOME, to absolute paths.",
     )

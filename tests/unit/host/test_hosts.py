@@ -190,7 +190,7 @@ def test_a_missing_file_has_no_block_and_is_not_created(tmp_path: Path) -> None:
         hosts_file.sync(path, "demo", ADDRESSES, backup=tmp_path / "backup")
 
     assert caught.value.id == "hosts-cannot-read"
-    assert "write by hand: 192.168.56.100 my-app.local" in caught.value.hint
+    assert "192.168.56.100 my-app.local" in caught.value.hint
     assert list(tmp_path.iterdir()) == []
 
 
