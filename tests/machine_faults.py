@@ -26,7 +26,7 @@ from typer.core import TyperArgument, TyperCommand, TyperOption
 from labctl import cli
 from labctl.cli.tree import commands, tree
 from labctl.config import saved_lab
-from labctl.demo import library
+from labctl.demo import script
 from labctl.host import lab_folder, paths
 from labctl.host import machine as host_machine
 from labctl.model.errors import ExitCode
@@ -405,7 +405,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(socket.socket, "__init__", refuse(errno.EPERM))
     monkeypatch.setattr(os, "execve", refuse(errno.ENOEXEC))
     monkeypatch.setattr(host_machine, "PROCESSES", NO_PROCESSES)
-    monkeypatch.setattr(library, "OWN", SHORT_DEMOS)
+    monkeypatch.setattr(script, "OWN", SHORT_DEMOS)
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
     for number, handler in before.items():

@@ -1,16 +1,26 @@
-"""`labctl demo`: what there is to show, and showing it."""
+"""`labctl demo`: list demos, play and record them."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
+from datetime import datetime
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from labctl import ui
 from labctl.cli import complete
+from labctl.model.errors import ExitCode
 from labctl.model.reports import DemosReport
+
+if TYPE_CHECKING:
+    from labctl.context import Context
+    from labctl.demo.play import Performance
+    from labctl.demo.script import Script
+    from labctl.model.options import GlobalOptions
 
 app = typer.Typer(help="Play scripted demos in the lab, and record them.")
 
@@ -21,9 +31,9 @@ def list_demos(context: typer.Context) -> None:
 
     Yours are in $XDG_CONFIG_HOME/labctl/demos.
     """
-    from labctl.demo import library
+    from labctl.demo import script
 
-    ui.document(DemosReport(version=1, demos=library.listed()), context.obj.output, sys.stdout, ui.rows)
+    ui.document(DemosReport(version=1, demos=script.listed()), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("run")
@@ -39,16 +49,37 @@ def run(
 ) -> None:
     """Play a demo, check what it expects, and clean up.
 
-    On a terminal it waits between scenes. The exit code is 8 where something it expects does not hold.
+    On a terminal it waits between scenes. The exit code is 8 if an expectation does not hold.
     """
-    from functools import partial
-
     from labctl.commands import labs
-    from labctl.demo import library, play, player
+    from labctl.demo import script
+
+    demo, lab = script.find(name), labs.entered(context.obj)
+    performance = perform(demo, lab, labs.environment(lab), context.obj, record)
+    ui.document(performance.report, context.obj.output, sys.stdout, ui.demo_result)
+    raise typer.Exit(ExitCode.OK if performance.error is None else performance.error.exit_code)
+
+
+def perform(
+    script: Script, context: Context, environment: Mapping[str, str], options: GlobalOptions, record: Path | None
+) -> Performance:
+    """Play a demo in the lab whose network this process is in, show it, and record it if `record` is given.
+
+    Raises as `play.require` does before anything is run or written, and UsageError `record-not-written`.
+    """
+    from labctl.demo import play, report
     from labctl.host import http_probe
 
-    script, lab = library.find(name), labs.entered(context.obj)
-    doors = player.DemoIO(labs.environment(lab), ask=partial(http_probe.get_within, lab.lab.pool))
-    ended = play.play(script, lab, doors, partial(ui.stage, context.obj.output, context.obj.verbosity), record)
-    ui.document(ended.report, context.obj.output, sys.stdout, ui.demo_result)
-    raise typer.Exit(ended.exit_code)
+    play.require(script, context)
+    cast = None if record is None else ui.Cast(record, script.demo.about)
+    stage = ui.stage(options.output, options.verbosity, cast)
+    io = play.DemoIO({**environment, **stage.environment}, ask=partial(http_probe.get_within, context.lab.pool))
+    performance = play.Performance(script, context, io, stage)
+    try:
+        performance.run()
+    finally:
+        stage.end(performance.error)
+        if cast is not None:
+            page = report.markdown(script.demo.about, performance.report, context, datetime.now().astimezone())
+            stage.recorded(cast.save(page))
+    return performance

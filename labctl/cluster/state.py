@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.host import arp
 from labctl.host.wait import Pending
-from labctl.model.lab import Lab
+from labctl.model.lab import Lab, Role
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -82,6 +82,25 @@ def announcers(
     owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
     answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
     return recorded | {service: node for service, node in answering.items() if node}
+
+
+def announcer(cluster: Cluster, lab: Lab, namespace: str, service: str) -> str | Pending:
+    """Return the node that announces the address of a Service."""
+    address = load_balancer_address(cluster, namespace, service)
+    held = {} if isinstance(address, Pending) else {(namespace, service): address}
+    node = announcers(cluster, lab, held).get((namespace, service))
+    return node or Pending(f"no node announces {namespace}/{service}")
+
+
+def standby(cluster: Cluster, lab: Lab, namespace: str, service: str) -> str | Pending:
+    """Return the first Ready node that does not announce the address of a Service, workers before the control plane."""
+    announcing = announcer(cluster, lab, namespace, service)
+    if isinstance(announcing, Pending):
+        return announcing
+    excluded = {announcing, *unready_nodes(cluster, lab)}
+    by_role = sorted(lab.nodes, key=lambda node: node.role is Role.CONTROL_PLANE)
+    others = [node.name for node in by_role if node.name not in excluded]
+    return others[0] if others else Pending(f"no node but {announcing} is Ready")
 
 
 def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
@@ -169,6 +188,12 @@ def _unready(node: dict[str, Any] | None) -> str:
     conditions: list[dict[str, Any]] = node.get("status", {}).get("conditions", [])
     ready = next((condition for condition in conditions if condition["type"] == "Ready"), {})
     return "" if ready.get("status") == "True" else str(ready.get("message", "its kubelet has not reported"))
+
+
+def has_event(cluster: Cluster, namespace: str, service: str) -> bool:
+    """Return whether anything was reported about a Service of this name."""
+    about = {"kind": "Service", "name": service}.items()
+    return any(about <= event["involvedObject"].items() for event in cluster.find("v1", "Event", namespace))
 
 
 def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:

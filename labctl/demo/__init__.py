@@ -1,1 +1,1 @@
-"""Scripted demos: files that say what to tell, what to run and what must hold; and what plays them."""
+"""Scripted demos: scenes with text, commands and expectations, which are played in a lab and can be recorded."""

@@ -1,216 +1,237 @@
-"""What must hold in a scene, looked at until it does or its time is up."""
+"""The kinds of expectations: their keys in a demo's file, and how each is measured."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
-from ipaddress import IPv4Address
-from typing import TYPE_CHECKING
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny
 
 from labctl.cluster import state
 from labctl.context import Context
-from labctl.demo import live
-from labctl.demo.placeholders import Values, filled
-from labctl.demo.script import (
-    AddressExpected,
-    AnnouncerExpected,
-    GapExpected,
-    HttpExpected,
-    NodeExpected,
-    Polled,
-    SecondsExpected,
-    host,
-    is_service,
-)
-from labctl.host import http_probe
+from labctl.demo.names import SAMPLES, Part, Text, fill
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending, until
 from labctl.model.errors import LabError, NotReadyError
-from labctl.model.reports import ExpectationReport, LoadReport
+from labctl.model.reports import ExpectationReport, SceneReport
 
-if TYPE_CHECKING:
-    from labctl.cluster.client import Cluster
+REQUESTS_PER_POD = 4
+"""Enough to reach each of several pods, however requests are balanced."""
+_OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_SERVICE = r"[a-z0-9.-]+/[a-z0-9.-]+"
 
-Look = Callable[[], str | Pending]
-"""What was measured, once it is what was expected; else what it is instead."""
+
+def like(pattern: str, description: str) -> AfterValidator:
+    """Return a validator of texts that match the pattern once their names are filled in."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, fill(text, SAMPLES)):
+            raise ValueError(f"must be {description}")
+        return text
+
+    return AfterValidator(check)
+
+
+Url = Annotated[Text, like(r"(http://)?[A-Za-z0-9.-]+/?", "http://HOSTNAME, without a port or a path")]
+Service = Annotated[Text, like(_SERVICE, "NAMESPACE/SERVICE")]
+Owner = Annotated[
+    Text,
+    like(rf"any|none|{_SERVICE}|{_OCTET}(\.{_OCTET}){{3}}", "an IPv4 address, NAMESPACE/SERVICE, any, or none"),
+]
+Seconds = Annotated[float, Field(ge=0, le=3600)]
 
 
 @dataclass(frozen=True, slots=True)
 class ExpectationContext:
-    """Whom expectations ask, and what a scene's names stand for."""
+    """What an expectation can be measured with."""
 
     context: Context
-    values: Values
-    ask: Callable[[str], Answer] = http_probe.get
-    clock: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    report: SceneReport
+    """The scene until now."""
+    announcer: str
+    """The node that announced the address when the scene began, if an expectation needs it."""
+    ask: Callable[[str], Answer]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
 
 
-def held(expected: Polled, eyes: ExpectationContext) -> ExpectationReport:
-    """Whether what was expected was so within its time, and what was measured; it was looked at until it was so."""
-    match expected:
-        case HttpExpected():
-            text, look = _http(expected, eyes)
-        case AddressExpected():
-            text, look = _address(expected, eyes)
-        case AnnouncerExpected():
-            text, look = _announcer(expected, eyes)
-        case NodeExpected():
-            text, look = _node(expected, eyes)
-    return _polled(text, look, expected.within, eyes)
+class Polled(Part):
+    """An expectation that is measured until it holds or its time is up."""
+
+    within: Seconds = 30.0
+
+    def check(self, scene: ExpectationContext) -> ExpectationReport:
+        """Measure until it holds. What holds only after `within` seconds has failed."""
+        text, began, measured = self._text(scene), scene.clock(), ""
+
+        def look() -> str | Pending:
+            nonlocal measured
+            try:
+                found = self._measure(scene)
+            except LabError as error:  # such as an API server whose node is down
+                found = Pending(error.message)
+            measured = found.reason if isinstance(found, Pending) else found
+            return found
+
+        try:
+            until(look, what=text, timeout=self.within, clock=scene.clock, sleep=scene.sleep)
+            holds = True
+        except NotReadyError:
+            holds = False
+        seconds = scene.clock() - began
+        if holds and seconds > self.within:
+            holds, measured = False, f"{measured}, but only after {seconds:.1f} s"
+        return _report(f"{text} within {self.within:g} s", measured, seconds, ok=holds)
+
+    def _text(self, scene: ExpectationContext) -> str:
+        """Return what is expected."""
+        raise NotImplementedError
+
+    def _measure(self, scene: ExpectationContext) -> str | Pending:
+        """Return what was measured, as Pending if it is not what is expected. Raises LabError."""
+        raise NotImplementedError
 
 
-def gap(expected: GapExpected, load: LoadReport) -> ExpectationReport:
-    """Whether the client was never without a good answer for longer than was expected."""
-    text = f"http://{load['hostname']} is never without a good answer for more than {expected.gap:g} s"
-    return _compared(text, load["gap"], expected.gap)
+class Http(Polled):
+    """A GET has this status; with `answered_by`, from this many different pods."""
+
+    http: Url
+    status: Annotated[int, Field(ge=100, le=599)] = 200
+    answered_by: Annotated[int, Field(ge=1, le=50)] | None = None
+
+    def _text(self, _scene: ExpectationContext) -> str:
+        if self.answered_by is None:
+            return f"{self.http} answers {self.status}"
+        who = f"{self.answered_by} different pods answer" if self.answered_by > 1 else "a pod answers"
+        return f"{who} {self.status} for {self.http}"
+
+    def _measure(self, scene: ExpectationContext) -> str | Pending:
+        pods: set[str] = set()
+        wanted = self.answered_by or 0
+        for _ in range(REQUESTS_PER_POD * wanted or 1):
+            answer = scene.ask(self.http.removeprefix("http://").rstrip("/"))
+            measured = f"{answer} from pod {answer.pod}" if answer.pod else str(answer)
+            if answer.status != self.status or not wanted:
+                return _unless_wrong(measured, ok=answer.status == self.status)
+            if answer.pod is None:
+                return Pending(f"{answer}, which does not say from which pod")
+            pods.add(answer.pod)
+            if len(pods) == wanted:
+                break
+        measured = f"{len(pods)} pod{'s' * (len(pods) != 1)}: {', '.join(sorted(pods))}"
+        return _unless_wrong(measured, ok=len(pods) == wanted)
 
 
-def seconds(expected: SecondsExpected, taken: float) -> ExpectationReport:
-    """Whether the commands took no longer than was expected."""
-    return _compared(f"the commands take at most {expected.seconds:g} s", taken, expected.seconds)
+class Address(Polled):
+    """A Service has an address: any, this one, that of another Service, or none."""
+
+    address: Service
+    owner: Owner = Field(default="any", alias="is")
+
+    def _text(self, _scene: ExpectationContext) -> str:
+        what = {"any": "an address", "none": "no address"}.get(self.owner)
+        return f"{self.address} has {what or 'the address ' + 'of ' * ('/' in self.owner) + self.owner}"
+
+    def _measure(self, scene: ExpectationContext) -> str | Pending:
+        cluster = scene.context.cluster
+        # MetalLB must have reported why there is no address: a Service that it has not seen yet has none either.
+        is_refused = self.owner == "none" and state.has_event(cluster, *self.address.split("/"))
+        held = state.load_balancer_address(cluster, *self.address.split("/"))
+        wanted = state.load_balancer_address(cluster, *self.owner.split("/")) if "/" in self.owner else self.owner
+        if isinstance(held, Pending):
+            return held.reason if is_refused else held
+        if isinstance(wanted, Pending):
+            return Pending(f"{self.owner}: {wanted.reason}")
+        return _unless_wrong(str(held), ok=str(wanted) in {"any", str(held)})
 
 
-def needs_announcer(expected: object) -> bool:
-    """Whether it can be told only by who announced the address when the scene began."""
-    return isinstance(expected, AnnouncerExpected) and expected.announcer == "changed"
+class Announcer(Polled):
+    """A node announces the ingress controller's address: this one, or another than before (`changed`)."""
+
+    announcer: Text
+
+    def _text(self, scene: ExpectationContext) -> str:
+        who = f"another node than {scene.announcer}" if self.announcer == "changed" else self.announcer
+        return f"{who} announces the address"
+
+    def _measure(self, scene: ExpectationContext) -> str | Pending:
+        controller = scene.context.controller
+        node = state.announcer(scene.context.cluster, scene.context.lab, controller.namespace, controller.service)
+        if isinstance(node, Pending):
+            return node
+        holds = node != scene.announcer if self.announcer == "changed" else node == self.announcer
+        return _unless_wrong(node, ok=holds)
 
 
-def _compared(text: str, measured: float, most: float) -> ExpectationReport:
-    return {"text": text, "ok": measured <= most, "measured": f"{measured:.1f} s", "seconds": 0.0}
+class Node(Polled):
+    """A node is Ready, or is not."""
+
+    node: Text
+    ready: bool = True
+
+    def _text(self, _scene: ExpectationContext) -> str:
+        return f"node {self.node} is {'Ready' if self.ready else 'not Ready'}"
+
+    def _measure(self, scene: ExpectationContext) -> str | Pending:
+        lab = scene.context.lab
+        names = {name: node.name for node in lab.nodes for name in (node.name, node.name.removeprefix(f"{lab.name}-"))}
+        if self.node not in names:
+            return Pending(f"the lab {lab.name} has no node {self.node}")
+        reason = state.unready_nodes(scene.context.cluster, lab).get(names[self.node])
+        return _unless_wrong(f"not Ready: {reason}" if reason else "Ready", ok=self.ready is (reason is None))
 
 
-def _polled(text: str, look: Look, within: float, eyes: ExpectationContext) -> ExpectationReport:
-    """The report of what was looked at. An answer that comes too late is none, but it is what was measured."""
-    began, seen = eyes.clock(), ""
+class Gap(Part):
+    """The scene's traffic was never without a good answer for longer than this."""
 
-    def noticed() -> str | Pending:
-        nonlocal seen
-        found = _answered(look)
-        seen = found.reason if isinstance(found, Pending) else found
-        return found
+    gap: Seconds
 
-    try:
-        until(noticed, what=text, timeout=within, clock=eyes.clock, sleep=eyes.sleep)
-        is_met = True
-    except NotReadyError:
-        is_met = False
-    taken = eyes.clock() - began
-    in_time = is_met and taken <= within
-    measured = seen if in_time or not is_met else f"{seen}, but only after {taken:.1f} s"
-    return {"text": f"{text} within {within:g} s", "ok": in_time, "measured": measured, "seconds": round(taken, 2)}
+    def check(self, scene: ExpectationContext) -> ExpectationReport:
+        """Compare with the longest gap."""
+        load = scene.report["load"]
+        hostname, measured = (load["hostname"], load["gap"]) if load else ("", 0.0)
+        text = f"http://{hostname} is never without a good answer for more than {self.gap:g} s"
+        return _report(text, f"{measured:.1f} s", ok=measured <= self.gap)
 
 
-def _answered(look: Look) -> str | Pending:
-    """Who cannot be asked just now, as an API server whose node is down, may be asked again."""
-    try:
-        return look()
-    except LabError as error:
-        return Pending(error.message)
+class Duration(Part):
+    """The scene's commands took no longer than this, all together."""
+
+    seconds: Seconds
+
+    def check(self, scene: ExpectationContext) -> ExpectationReport:
+        """Compare with the time that the commands took."""
+        measured = sum(command["seconds"] for command in scene.report["commands"])
+        text = f"the commands take at most {self.seconds:g} s"
+        return _report(text, f"{measured:.1f} s", ok=measured <= self.seconds)
 
 
-def _http(expected: HttpExpected, eyes: ExpectationContext) -> tuple[str, Look]:
-    url = filled(expected.http, eyes.values)
-    look = partial(_status, eyes, host(url), expected.status)
-    if expected.answered_by is None:
-        return f"{url} answers {expected.status}", look
-    pods: set[str] = set()
-    count = expected.answered_by
-    who = f"{count} different pods answer" if count > 1 else "a pod answers"
-    text = f"{who} {expected.status} for {url}"
-    return text, partial(_different, eyes, host(url), expected.status, expected.answered_by, pods)
+KINDS: Mapping[str, type[Polled | Gap | Duration]] = {
+    "http": Http,
+    "address": Address,
+    "announcer": Announcer,
+    "node": Node,
+    "gap": Gap,
+    "seconds": Duration,
+}
+"""Every kind by the key that tells it."""
 
 
-def _status(eyes: ExpectationContext, hostname: str, status: int) -> str | Pending:
-    answer = eyes.ask(hostname)
-    told = f"{answer} from pod {answer.pod}" if answer.pod else str(answer)
-    return told if answer.status == status else Pending(told)
+def _of_its_kind(value: object) -> Polled | Gap | Duration:
+    kinds = [kind for key, kind in KINDS.items() if isinstance(value, dict) and key in value]
+    if not kinds:
+        raise ValueError(f"must have one of the keys {', '.join(KINDS)}")
+    return kinds[0].model_validate(value)
 
 
-def _different(eyes: ExpectationContext, hostname: str, status: int, wanted: int, pods: set[str]) -> str | Pending:
-    """Keeps in `pods` who has answered; several are asked at a time, for nothing is waited for but their turn."""
-    for _ in range(wanted):
-        answer = eyes.ask(hostname)
-        if answer.status != status:
-            return Pending(str(answer))
-        if answer.pod is None:
-            return Pending(f"{answer}, which does not say from which pod")
-        pods.add(answer.pod)
-    told = f"{len(pods)} pod{'s' * (len(pods) != 1)}: {', '.join(sorted(pods))}"
-    return told if len(pods) >= wanted else Pending(told)
+Expectation = Annotated[SerializeAsAny[Polled | Gap | Duration], PlainValidator(_of_its_kind)]
 
 
-def _address(expected: AddressExpected, eyes: ExpectationContext) -> tuple[str, Look]:
-    service, owned = filled(expected.address, eyes.values), filled(expected.owned, eyes.values)
-    cluster = eyes.context.cluster
-    if owned == "none":
-        return f"{service} has no address", partial(_no_address, cluster, service)
-    if owned == "any":
-        return f"{service} has an address", partial(_has, cluster, service, None)
-    if is_service(owned):
-        return f"{service} has the address of {owned}", partial(_shares, cluster, service, owned)
-    return f"{service} has the address {owned}", partial(_has, cluster, service, owned)
+def _unless_wrong(measured: str, *, ok: bool) -> str | Pending:
+    return measured if ok else Pending(measured)
 
 
-def _found(cluster: Cluster, service: str) -> IPv4Address | Pending:
-    namespace, name = service.split("/")
-    return state.load_balancer_address(cluster, namespace, name)
-
-
-def _has(cluster: Cluster, service: str, wanted: str | None) -> str | Pending:
-    found = _found(cluster, service)
-    if isinstance(found, Pending):
-        return found
-    return str(found) if wanted in {None, str(found)} else Pending(str(found))
-
-
-def _shares(cluster: Cluster, service: str, other: str) -> str | Pending:
-    found = _found(cluster, other)
-    return Pending(f"{other}: {found.reason}") if isinstance(found, Pending) else _has(cluster, service, str(found))
-
-
-def _no_address(cluster: Cluster, service: str) -> str | Pending:
-    """MetalLB has said why there is none: one that it has not looked at yet does not have one either."""
-    namespace, name = service.split("/")
-    about = {"kind": "Service", "name": name}.items()
-    told = any(about <= event["involvedObject"].items() for event in cluster.find("v1", "Event", namespace))
-    found = _found(cluster, service)
-    if not isinstance(found, Pending):
-        return Pending(str(found))
-    return found.reason if told else found
-
-
-def _announcer(expected: AnnouncerExpected, eyes: ExpectationContext) -> tuple[str, Look]:
-    if not needs_announcer(expected):
-        wanted = filled(expected.announcer, eyes.values)
-        return f"{wanted} announces the address", partial(_announces, eyes.context, lambda node: node == wanted)
-    before = eyes.values["announcer"]
-    text = f"another node than {before} announces the address"
-    return text, partial(_announces, eyes.context, lambda node: node != before)
-
-
-def _announces(context: Context, is_right: Callable[[str], bool]) -> str | Pending:
-    node = live.announcer(context)
-    if isinstance(node, Pending):
-        return node
-    return node if is_right(node) else Pending(node)
-
-
-def _node(expected: NodeExpected, eyes: ExpectationContext) -> tuple[str, Look]:
-    name = filled(expected.node, eyes.values)
-    return (
-        f"node {name} is {'Ready' if expected.ready else 'not Ready'}",
-        partial(_readiness, eyes.context, name, ready=expected.ready),
-    )
-
-
-def _readiness(context: Context, name: str, *, ready: bool) -> str | Pending:
-    names = {node.name.removeprefix(f"{context.lab.name}-"): node.name for node in context.lab.nodes}
-    full_name = names.get(name, name)
-    if full_name not in names.values():
-        return Pending(f"the lab {context.lab.name} has no node {name}")
-    reason = state.unready_nodes(context.cluster, context.lab).get(full_name)
-    told = f"not Ready: {reason}" if reason else "Ready"
-    return told if ready is (reason is None) else Pending(told)
+def _report(text: str, measured: str, seconds: float = 0.0, *, ok: bool) -> ExpectationReport:
+    return {"text": text, "ok": ok, "measured": measured, "seconds": round(seconds, 2)}

@@ -1,175 +1,273 @@
-"""Playing a demo: scene by scene until one fails, and then cleaning up, whatever happened."""
+"""Playing a demo: check that the lab has what it needs, play scenes until one fails, and clean up, whatever happened."""
 
 from __future__ import annotations
 
+import os
+import shlex
+import sys
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from datetime import datetime
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Protocol
 
+from labctl import trace
 from labctl.context import Context
-from labctl.demo import needs, placeholders
-from labctl.demo.cast import Cast
-from labctl.demo.library import Script
-from labctl.demo.placeholders import Values
-from labctl.demo.player import DemoIO, Player
-from labctl.demo.report import markdown, versions
-from labctl.demo.stage import Stage
-from labctl.model.errors import ExitCode, LabError, Terminated
-from labctl.model.recording import Recording
-from labctl.model.reports import DemoReport, error_report
+from labctl.demo import names
+from labctl.demo.expect import Announcer, Expectation, ExpectationContext, Gap
+from labctl.demo.names import Values, fill
+from labctl.demo.script import Command, Scene, Script
+from labctl.host import http_probe, process
+from labctl.host.http_load import Load
+from labctl.host.http_probe import Answer
+from labctl.host.process import Finished
+from labctl.host.wait import until
+from labctl.model import errors, traffic
+from labctl.model.errors import LabError
+from labctl.model.reports import CommandReport, DemoReport, ExpectationReport, LoadReport, SceneReport, error_report
 
-SetStage = Callable[[Recording | None], Stage]
-"""Returns what shows the demo, on a terminal and in the recording if there is one."""
-
-
-class StoppedDemoError(LabError):
-    """The user ended the demo."""
-
-    exit_code = ExitCode.INTERRUPTED
+LIVE_SECONDS = 30.0
+"""How long to wait for the value of a name: an address moves, or a node boots."""
 
 
-class TerminatedDemoError(StoppedDemoError):
-    """SIGTERM ended the demo."""
+OnLine = Callable[[str], None]
 
-    exit_code = ExitCode.TERMINATED
+
+def start(words: Sequence[str], text: str | None, extra: Mapping[str, str], folder: Path, on_line: OnLine) -> Finished:
+    """Run a command to its end, and pass on each line that it prints; with an input, at its end.
+
+    Raises ProviderError `tool-not-started`.
+    """
+    environment = {**os.environ, **extra}
+    if text is None:
+        return process.stream(words, on_line, env=environment, cwd=folder)
+    finished = process.run(words, env=environment, cwd=folder, stdin=text.encode())
+    for line in finished.out.splitlines() if finished.code == 0 else finished.last_lines:
+        on_line(line)
+    return finished
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
-    """A demo that was played, and how it ended."""
+class DemoIO:
+    """What a demo uses of the world: an environment, commands, HTTP and time."""
 
-    report: DemoReport
-    error: LabError | None = None
-
-    @property
-    def exit_code(self) -> ExitCode:
-        """Return the exit code of the command."""
-        return ExitCode.OK if self.error is None else self.error.exit_code
+    environment: Mapping[str, str]
+    start: Callable[..., Finished] = start
+    ask: Callable[[str], Answer] = http_probe.get
+    clock: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
 
 
-@dataclass
-class Play:
-    """One performance of a demo. Raises UsageError `no-app` where it is about an app and the lab has none."""
+class Stage(Protocol):
+    """Shows a demo on a terminal, in a recording, or both."""
 
-    script: Script
-    context: Context
-    stage: Stage
-    doors: DemoIO
-    folder: Path
-    report: DemoReport = field(init=False)
-    error: LabError | None = field(init=False, default=None)
-    _player: Player = field(init=False)
-    _at_first: Values | None = field(init=False, default=None)
-    """What the cleanup's names stand for; none while that is not known, and nothing was done yet."""
+    def hidden(self, *, hide: bool) -> AbstractContextManager[None]:
+        """Leave out of the recording what is shown meanwhile, if `hide` is set."""
 
-    def __post_init__(self) -> None:
-        name, lab = self.script.name, self.context.lab
-        fixed = placeholders.fixed(lab, placeholders.used(self.script.demo.model_dump()))
-        self._player = Player(name, self.context, self.stage, self.doors, fixed, self.folder)
-        self.report = {
-            "version": 1,
-            "demo": name,
-            "lab": lab.name,
-            "ok": True,
-            "seconds": 0.0,
-            "scenes": [],
-            "cleanup": [],
-            "error": None,
-        }
+    def wait_for_enter(self) -> None:
+        """Wait for the user to press Enter."""
 
-    def perform(self) -> None:
-        """The scenes were played up to the first that failed, and all was cleaned up; see `report` and `error`."""
-        began, waited = self.doors.clock(), 0.0
-        demo = self.script.demo
-        failed: list[LabError] = []
-        unclean: list[LabError] = []
-        try:
-            names = placeholders.used([command.model_dump() for command in demo.cleanup])
-            self._at_first = self._player.values(names, "before its first scene")
-            for number, scene in enumerate(demo.scenes, start=1):
-                waited += self._wait_for_the_user() if number > 1 else 0.0
-                self._player.play(scene, number, len(demo.scenes), self.report["scenes"])
-        except LabError as error:
-            failed.append(error)
-        except KeyboardInterrupt as stop:
-            failed.append(_stopped(stop, f"the demo {self.script.name}"))
-        finally:
-            unclean += self._clean_up()
-        self.report["seconds"] = round(self.doors.clock() - began - waited, 2)
-        if failed or unclean:
-            self._fail(_joined([*failed, *unclean], self._about_cleanup(unclean)))
+    def heading(self, title: str, text: str | None = None) -> None:
+        """Show a heading and the text below it."""
 
-    def _wait_for_the_user(self) -> float:
-        return self.stage.wait_for_enter()
+    def command(self, line: str, text: str | None) -> None:
+        """Show that a command is run, and its standard input if it has one."""
 
-    def _clean_up(self) -> list[LabError]:
-        """Every command for that was run, but for those after another Ctrl-C; returns what went wrong."""
-        problems: list[LabError] = []
-        commands = self.script.demo.cleanup
-        if self._at_first is None or not commands:
-            return problems
-        with self.stage.hidden(hide=all(command.hide for command in commands)):
-            self.stage.clean_up()
-        try:
-            for command in commands:
-                try:
-                    self._player.command(command, self._at_first, self.report["cleanup"], "cleaning up")
-                except LabError as error:
-                    problems.append(error)
-        except KeyboardInterrupt as stop:
-            problems.append(_stopped(stop, f"cleaning up after the demo {self.script.name}"))
-        return problems
+    def output(self, line: str) -> None:
+        """Show a line of a command's output."""
 
-    def _about_cleanup(self, unclean: list[LabError]) -> str:
-        if unclean:
-            return "Something that the demo made may be left."
-        return "The demo has cleaned up." if self.report["cleanup"] else ""
+    def expectation(self, report: ExpectationReport) -> None:
+        """Show what was expected and what was measured."""
 
-    def _fail(self, error: LabError) -> None:
-        self.error = error
-        self.report["ok"] = False
-        self.report["error"] = error_report(error)
-        self.stage.error(error)
+    def load(self, load: LoadReport) -> None:
+        """Show the figures of a scene's traffic."""
 
 
-def play(script: Script, context: Context, doors: DemoIO, set_stage: SetStage, record: Path | None) -> Ended:
-    """Play the demo in the lab whose network this process is in; record it if `record` is given.
+def require(script: Script, context: Context) -> None:
+    """Return if the lab has what the demo needs.
 
-    Raises as `needs.require` does before anything is run or written, and UsageError `record-not-written`.
+    Raises MissingError `lab-not-running`, or UsageError `demo-does-not-fit` with everything that is missing.
     """
-    needs.require(script, context)
-    cast = None if record is None else Cast(record, script.demo.about, doors.clock)
-    stage = set_stage(cast)
-    # The user's labctl.yaml is not the demo's to change or to go by: it is about the lab as it is.
-    folder = tempfile.TemporaryDirectory(prefix="demo-", dir=context.folder)
-    performance = Play(script, context, stage, doors, Path(folder.name))
-    try:
-        performance.perform()
-    finally:
-        folder.cleanup()
-        stage.end()
-        if cast is not None:
-            when = datetime.now().astimezone()
-            cast.save(markdown(script, performance.report, versions(context), when))
-            stage.recorded([str(cast.path), str(cast.report_path)])
-    return Ended(performance.report, performance.error)
+    lab = context.lab
+    if trace.no_engine(context) or not context.provider.running():
+        raise errors.MissingError(
+            f"the lab {lab.name} does not run: none of its nodes does",
+            id="lab-not-running",
+            hint=f"Resume it.\nlabctl --name {lab.name} resume",
+        )
+    if lacks := list(_lacks(script, context)):
+        commands = dict.fromkeys(f"\nlabctl --name {lab.name} {command}" for _, each in lacks for command in each)
+        raise errors.UsageError(
+            f"the demo {script.name} does not fit the lab {lab.name}" + "".join(f"\n  {what}" for what, _ in lacks),
+            id="demo-does-not-fit",
+            hint="If a key is named, set it in labctl.yaml first. Then run:" + "".join(commands),
+        )
 
 
-def _stopped(stop: KeyboardInterrupt, what: str) -> StoppedDemoError:
-    if isinstance(stop, Terminated):
-        return TerminatedDemoError(f"{what} was terminated", id="terminated")
-    return StoppedDemoError(f"{what} was interrupted", id="interrupted")
-
-
-def _joined(problems: list[LabError], about_cleanup: str) -> LabError:
-    """All that went wrong as one error, of the kind of the first; but an interruption is the user's will."""
-    interrupted = [problem for problem in problems if isinstance(problem, StoppedDemoError)]
-    first = (interrupted or problems)[0]
-    return type(first)(
-        "\n".join(problem.message for problem in problems),
-        id=first.id,
-        hint=" ".join(part for part in (first.hint, about_cleanup) if part),
-        details=first.details,
+def _lacks(script: Script, context: Context) -> Iterator[tuple[str, list[str]]]:
+    """Yield what the lab lacks, and the commands that add it."""
+    needs, lab, controller = script.demo.needs, context.lab, context.controller.name
+    apps = max(needs.apps, int(bool(names.used(script.demo) & names.OF_AN_APP)))
+    taken = {app.name for app in lab.apps}
+    free = [name for number in range(1, apps + 1) if (name := f"app-{number}") not in taken]
+    replicas = lab.apps[0].replicas if lab.apps else needs.replicas
+    size = int(lab.pool.last) - int(lab.pool.first) + 1
+    rows = (
+        ("workers", lab.workers, needs.workers, [f"up --workers {needs.workers}"]),
+        ("apps", len(taken), apps, [f"app add {name}" for name in free[: apps - len(taken)]]),
+        ("replicas of the first app, key `replicas`", replicas, needs.replicas, ["up"]),
+        (f"addresses in {lab.pool}, key `pool`", size, needs.addresses, ["up"]),
     )
+    yield from ((f"{what}: {has}, needed: {wanted}", add) for what, has, wanted, add in rows if has < wanted)
+    if needs.ingress not in {None, controller}:
+        yield f"ingress controller: {controller}, needed: {needs.ingress}", [f"up --ingress {needs.ingress}"]
+
+
+class Performance:
+    """One run of a demo in the lab whose network this process is in: what it reports, and the error that ended it."""
+
+    def __init__(self, script: Script, context: Context, io: DemoIO, stage: Stage) -> None:
+        name, lab = script.name, context.lab.name
+        self.report = DemoReport(version=1, demo=name, lab=lab, ok=True, seconds=0.0, scenes=[], cleanup=[], error=None)
+        self.error: LabError | None = None
+        self._script, self._context, self._io, self._stage = script, context, io, stage
+        self._folder = Path()
+        self._where = "before its first scene"
+
+    def run(self) -> None:
+        """Play the scenes until one fails, and clean up; see `report` and `error`."""
+        demo, report, values = self._script.demo, self.report, None
+        # Commands run where no labctl.yaml is: a demo is about the lab as it is.
+        with tempfile.TemporaryDirectory(prefix="demo-", dir=self._context.folder) as folder:
+            self._folder = Path(folder)
+            try:
+                values = self._values(names.used(*demo.cleanup))
+                for number, scene in enumerate(demo.scenes, start=1):
+                    if number > 1:
+                        self._stage.wait_for_enter()
+                    with self._stage.hidden(hide=scene.hide):
+                        self._scene(scene, number)
+            except (LabError, KeyboardInterrupt) as error:
+                self._note(error)
+            finally:
+                if values is not None and demo.cleanup:
+                    self._clean_up(demo.cleanup, values)
+        report["seconds"] = round(sum(each["seconds"] for each in (*report["scenes"], *report["cleanup"])), 2)
+        if self.error:
+            report["ok"], report["error"] = False, error_report(self.error)
+
+    def _scene(self, scene: Scene, number: int) -> None:
+        self._where = f"scene {number}"
+        is_compared = any(isinstance(each, Announcer) and each.announcer == "changed" for each in scene.expect)
+        values = self._values(names.used(scene) | ({"announcer"} if is_compared else set()))
+        scene = scene.filled(values)
+        title, say = scene.title, scene.say
+        self._where += f", {title}"
+        self._stage.heading(f"{number}/{len(self._script.demo.scenes)} {title}", say)
+        report = SceneReport(title=title, say=say, ok=False, seconds=0, commands=[], expectations=[], load=None)
+        self.report["scenes"].append(report)
+        announcer, io = values.get("announcer", ""), self._io
+        seen = ExpectationContext(self._context, report, announcer, io.ask, io.clock, io.sleep)
+        expected = [each.filled(values) for each in scene.expect]
+        with self._timed(report):
+            with self._traffic(scene, values, report):
+                for command in scene.run:
+                    self._command(command, values, report["commands"])
+                self._check([each for each in expected if not isinstance(each, Gap)], seen)
+            self._check([each for each in expected if isinstance(each, Gap)], seen)
+        report["ok"] = True
+
+    def _values(self, wanted: frozenset[str]) -> Values:
+        """Return what the names stand for now; wait for those that are wanted. Raises NotReadyError."""
+        io, look = self._io, partial(names.live, self._context, wanted)
+        what = f"what {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))} stands for"
+        live = until(look, what=what, timeout=LIVE_SECONDS, clock=io.clock, sleep=io.sleep)
+        loads = [scene["load"] for scene in self.report["scenes"] if scene["load"]]
+        return {**names.of_lab(self._context.lab), **live, **(traffic.figures(loads[-1]) if loads else {})}
+
+    def _command(self, command: Command, values: Values, reports: list[CommandReport]) -> None:
+        program, *words = (fill(word, values) for word in shlex.split(command.command))
+        ours = [sys.executable, "-P", "-m", "labctl", "--name", values["lab"]]
+        line = command.filled(values)
+        report: CommandReport = {"command": line.command, "code": None, "seconds": 0}
+        reports.append(report)
+        with self._stage.hidden(hide=command.hide), self._timed(report):
+            self._stage.command(line.command, line.input)
+            run = [*(ours if program == "labctl" else [program]), *words]
+            finished = self._io.start(run, line.input, self._io.environment, self._folder, self._stage.output)
+            report["code"] = finished.code
+        if finished.code != command.code:
+            what = f"`{line.command}` ended with exit code {finished.code}, expected was {command.code}"
+            raise self._failed(what, finished.last_lines)
+
+    def _check(self, expected: Sequence[Expectation], seen: ExpectationContext) -> None:
+        for each in expected:
+            result = each.check(seen)
+            seen.report["expectations"].append(result)
+            self._stage.expectation(result)
+            if not result["ok"]:
+                raise self._failed(f"expected: {result['text']}; measured: {result['measured']}")
+
+    @contextmanager
+    def _traffic(self, scene: Scene, values: Values, report: SceneReport) -> Iterator[None]:
+        """Send requests meanwhile, if the scene asks for that; afterwards their figures are in the report."""
+        if scene.load is None:
+            yield
+            return
+        load = Load(fill(scene.load.hostname, values), self._io.ask, self._io.clock, self._io.sleep)
+        try:
+            load.begin(scene.load.before)
+            load.first_command = self._io.clock() if scene.run else None
+            yield
+            load.finish(scene.load.after)
+        finally:
+            report["load"] = figures = load.stop()
+            self._stage.load(figures)
+
+    @contextmanager
+    def _timed(self, report: SceneReport | CommandReport) -> Iterator[None]:
+        began = self._io.clock()
+        try:
+            yield
+        finally:
+            report["seconds"] = round(self._io.clock() - began, 2)
+
+    def _clean_up(self, commands: Sequence[Command], values: Values) -> None:
+        """Run every command, whichever fails; another Ctrl-C ends it."""
+        self._where = "cleaning up"
+        left = "The demo has cleaned up."
+        with self._stage.hidden(hide=all(command.hide for command in commands)):
+            self._stage.heading("Cleaning up")
+        for command in commands:
+            try:
+                self._command(command, values, self.report["cleanup"])
+            except (LabError, KeyboardInterrupt) as error:
+                left = "Something that the demo made may be left."
+                self._note(error)
+                if isinstance(error, KeyboardInterrupt):
+                    break
+        if self.error:
+            self.error.hint = f"{self.error.hint} {left}".lstrip()
+
+    def _note(self, error: LabError | KeyboardInterrupt) -> None:
+        """Add the error to what went wrong before; an interruption is what counts then, or else the first error."""
+        if isinstance(error, errors.Terminated):
+            error = errors.TerminatedError(self._at("terminated"), id="terminated")
+        elif isinstance(error, KeyboardInterrupt):
+            error = errors.InterruptedByUserError(self._at("interrupted"), id="interrupted")
+        elif isinstance(error, errors.NotReadyError):
+            error = self._failed(error.message)
+        is_stop = isinstance(error, errors.TerminatedError | errors.InterruptedByUserError)
+        first = error if self.error is None or is_stop else self.error
+        message = "\n".join(each.message for each in (self.error, error) if each)
+        self.error = type(first)(message, id=first.id, hint=first.hint, details=first.details)
+
+    def _failed(self, what: str, details: tuple[str, ...] = ()) -> errors.BrokenError:
+        hint = "`labctl trace` and `labctl status` say what is wrong with the lab."
+        return errors.BrokenError(self._at(what), id="demo-failed", hint=hint, details=details)
+
+    def _at(self, what: str) -> str:
+        return f"demo {self._script.name}, {self._where}: {what}"

@@ -1,201 +1,170 @@
-"""What a demo's file may say."""
+"""The files of demos: their format, where they are found, and what is wrong with one."""
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Mapping
-from ipaddress import AddressValueError, IPv4Address
-from typing import Annotated, Any
+from pathlib import Path
+from typing import Annotated, NamedTuple, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
-from labctl.demo.placeholders import SAMPLES, checked, filled
+from labctl.config import document
+from labctl.config.problems import Problem, shown
+from labctl.demo.expect import Expectation, Gap, Seconds, like
+from labctl.demo.names import MEASURED, Part, Text, used
+from labctl.host import paths
+from labctl.model.errors import UsageError
+from labctl.model.reports import DemoEntry
 from labctl.render.ingress import CONTROLLERS
 
-PROGRAMS = ("labctl", "kubectl")
-WITHIN_SECONDS = 30.0
-_HOST = re.compile(r"(http://)?([A-Za-z0-9.-]+)/?")
-_SERVICE = re.compile(r"[a-z0-9.-]+/[a-z0-9.-]+")
-
-
-def host(url: str) -> str:
-    """The hostname or address in `http://HOST`. Raises ValueError where it is something else."""
-    found = _HOST.fullmatch(url)
-    if not found:
-        raise ValueError("must be http://HOSTNAME, without a port or a path")
-    return found[2]
-
-
-def is_service(text: str) -> bool:
-    """Whether this is NAMESPACE/SERVICE."""
-    return _SERVICE.fullmatch(text) is not None
+OWN = Path(__file__).resolve().parent / "demos"
+_CONTROLLERS = [controller.name for controller in CONTROLLERS]
+_TEXTS = {
+    "extra_forbidden": "is not a known key",
+    "missing": "is missing",
+    "string_type": "must be text, in quotes if it looks like a number, a date or yes/no",
+    "string_too_short": "must not be empty",
+    "too_short": "must not be empty",
+    "model_type": "must be a mapping",
+}
+"""Our words for messages of pydantic that only programmers understand."""
 
 
 def _command(line: str) -> str:
-    try:
-        words = shlex.split(line)
-    except ValueError as error:
-        raise ValueError(f"cannot be split into words: {error}") from error
-    if not words or words[0] not in PROGRAMS:
-        raise ValueError(f"must begin with {' or '.join(PROGRAMS)}")
+    if shlex.split(line)[:1] not in (["labctl"], ["kubectl"]):
+        raise ValueError("must begin with labctl or kubectl")
     return line
 
 
-def _url(text: str) -> str:
-    host(filled(text, SAMPLES))
-    return text
-
-
-def _service(text: str) -> str:
-    if not is_service(filled(text, SAMPLES)):
-        raise ValueError("must be NAMESPACE/SERVICE")
-    return text
-
-
-def _owner(text: str) -> str:
-    sample = filled(text, SAMPLES)
-    if sample in {"any", "none"} or is_service(sample):
-        return text
-    try:
-        IPv4Address(sample)
-    except AddressValueError as error:
-        raise ValueError("must be an IPv4 address, NAMESPACE/SERVICE, any, or none") from error
-    return text
-
-
-def _controller(name: str) -> str:
-    if name not in (names := [controller.name for controller in CONTROLLERS]):
-        raise ValueError(f"must be {' or '.join(names)}")
-    return name
-
-
-def _only_its_line(value: object) -> object:
-    return {"command": value} if isinstance(value, str) else value
-
-
-Text = Annotated[str, Field(min_length=1), AfterValidator(checked)]
-Url = Annotated[Text, AfterValidator(_url)]
-Seconds = Annotated[float, Field(ge=0, le=3600)]
-
-
-class _Part(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
-
-
-class Command(_Part):
-    """A command line, what it reads, and the exit code that it must have."""
+class Command(Part):
+    """A command line, its standard input, and the exit code that it must have; `hide` leaves it out of recordings."""
 
     command: Annotated[Text, AfterValidator(_command)]
     input: Text | None = None
     code: Annotated[int, Field(ge=0, le=255)] = 0
     hide: bool = False
-    """Whether a recording leaves it out."""
 
 
-class Traffic(_Part):
-    """A client asks for a hostname all the while, from some seconds before the first command to some after the last."""
+CommandOrLine = Annotated[
+    Command, BeforeValidator(lambda value: {"command": value} if isinstance(value, str) else value)
+]
+Count = Annotated[int, Field(ge=0)]
+
+
+class Traffic(Part):
+    """Requests for a hostname from some seconds before the first command until some seconds after the last."""
 
     hostname: Text
     before: Seconds = 3.0
     after: Seconds = 3.0
 
 
-class _Polled(_Part):
-    within: Seconds = WITHIN_SECONDS
-
-
-class HttpExpected(_Polled):
-    """A GET has this status; if `answered_by` says so, from as many different pods."""
-
-    http: Url
-    status: Annotated[int, Field(ge=100, le=599)] = 200
-    answered_by: Annotated[int, Field(ge=1, le=50)] | None = None
-
-
-class AddressExpected(_Polled):
-    """A Service has an address: any, this one, that of another Service, or none."""
-
-    address: Annotated[Text, AfterValidator(_service)]
-    owned: Annotated[Text, AfterValidator(_owner)] = Field(default="any", alias="is")
-
-
-class AnnouncerExpected(_Polled):
-    """A node announces the ingress controller's address: this one, or another than before (`changed`)."""
-
-    announcer: Text
-
-
-class NodeExpected(_Polled):
-    """A node is Ready, or is not."""
-
-    node: Text
-    ready: bool = True
-
-
-class GapExpected(_Part):
-    """No two good answers to the scene's traffic were further apart than this."""
-
-    gap: Seconds
-
-
-class SecondsExpected(_Part):
-    """The scene's commands took no longer than this, all together."""
-
-    seconds: Seconds
-
-
-KINDS = ("http", "address", "announcer", "node", "gap", "seconds")
-
-
-def _kind(value: Any) -> str | None:  # noqa: ANN401 - what the file says, or an expectation
-    has = type(value).model_fields if isinstance(value, BaseModel) else value
-    if not isinstance(has, Mapping):
-        return None
-    return next((f"({kind})" for kind in KINDS if kind in has), None)
-
-
-Expectation = Annotated[
-    Annotated[HttpExpected, Tag("(http)")]
-    | Annotated[AddressExpected, Tag("(address)")]
-    | Annotated[AnnouncerExpected, Tag("(announcer)")]
-    | Annotated[NodeExpected, Tag("(node)")]
-    | Annotated[GapExpected, Tag("(gap)")]
-    | Annotated[SecondsExpected, Tag("(seconds)")],
-    Discriminator(_kind),
-]
-CommandOrLine = Annotated[Command, BeforeValidator(_only_its_line)]
-
-
-class Scene(_Part):
-    """One thing that is told, done, and seen to hold."""
+class Scene(Part):
+    """Text, commands, and what must hold afterwards; `hide` leaves it out of recordings."""
 
     title: Text
     say: Text | None = None
     load: Traffic | None = None
     hide: bool = False
-    """Whether a recording leaves it out."""
-    run: list[CommandOrLine] = []
-    expect: list[Expectation] = []
+    run: list[CommandOrLine] = Field(default=[])
+    expect: list[Expectation] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _gaps_have_a_load(self) -> Self:
+        if self.load is None and any(isinstance(expected, Gap) for expected in self.expect):
+            raise ValueError("expects a `gap`, which needs a `load` in the same scene")
+        return self
 
 
-class Needs(_Part):
+class Needs(Part):
     """What a lab must have at least; `replicas` are those of its first app."""
 
-    workers: Annotated[int, Field(ge=0)] = 0
-    apps: Annotated[int, Field(ge=0)] = 0
-    replicas: Annotated[int, Field(ge=0)] = 0
-    addresses: Annotated[int, Field(ge=0)] = 0
-    ingress: Annotated[str, AfterValidator(_controller)] | None = None
+    workers: Count = 0
+    apps: Count = 0
+    replicas: Count = 0
+    addresses: Count = 0
+    ingress: Annotated[str, like("|".join(_CONTROLLERS), " or ".join(_CONTROLLERS))] | None = None
 
 
-class Demo(_Part):
-    """A demo, as its file describes it."""
+class Demo(Part):
+    """The whole file."""
 
     about: Annotated[str, Field(min_length=1)]
     needs: Needs = Needs()
     scenes: Annotated[list[Scene], Field(min_length=1)]
-    cleanup: list[CommandOrLine] = []
+    cleanup: list[CommandOrLine] = Field(default=[])
+
+    @model_validator(mode="after")
+    def _results_follow_a_load(self) -> Self:
+        loads = [index for index, scene in enumerate(self.scenes) if scene.load]
+        early = self.scenes[: loads[0] + 1] if loads else self.scenes
+        if names := used(*early, *self.cleanup) & MEASURED:
+            raise ValueError(f"${', $'.join(sorted(names))}: can be used only in scenes after one with a `load`")
+        return self
 
 
-Polled = HttpExpected | AddressExpected | AnnouncerExpected | NodeExpected
+class Script(NamedTuple):
+    """A demo, its name and its file."""
+
+    name: str
+    path: Path
+    demo: Demo
+
+
+def listed() -> list[DemoEntry]:
+    """Return every demo that has a name; the user's replace labctl's. Raises UsageError `demo-invalid`."""
+    return [
+        {"demo": name, "about": read(path).demo.about, "file": None if path.parent == OWN else str(path)}
+        for name, path in sorted(_named().items())
+    ]
+
+
+def find(name: str) -> Script:
+    """Return the demo of this name, or in this file if it contains a slash or ends in .yaml or .yml.
+
+    Raises UsageError `demo-unknown`, or `demo-invalid` as `read` does.
+    """
+    path = Path(name) if "/" in name or name.endswith((".yaml", ".yml")) else _named().get(name)
+    if path is None or not path.exists():
+        raise UsageError(
+            f"there is no demo {name}",
+            id="demo-unknown",
+            hint=f"There are: {', '.join(sorted(_named())) or 'none'}. A file is named with a slash: ./NAME.yaml.",
+        )
+    return read(path)
+
+
+def read(path: Path) -> Script:
+    """Return the demo in this file. Raises UsageError `demo-invalid` with every problem, one a line."""
+    try:
+        values, problems = document.parsed(path, paths.content(path))
+        demo = Demo.model_validate(values)
+    except OSError as error:
+        raise _invalid(f"cannot read the demo {path}: {error.strerror}") from error
+    except UsageError as error:
+        raise _invalid(error.message) from error
+    except ValidationError as error:
+        problems += map(_problem, error.errors(include_url=False))
+    if problems:
+        count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+        raise _invalid(f"{path}: {count}" + "".join(f"\n  {problem}" for problem in problems))
+    return Script(path.stem, path, demo)
+
+
+def _named() -> dict[str, Path]:
+    folders = (OWN, paths.configuration() / "demos")
+    return {path.stem: path for folder in folders for path in folder.glob("*.yaml")}
+
+
+def _invalid(message: str) -> UsageError:
+    return UsageError(message, id="demo-invalid", hint="Correct the demo's file and try again; nothing was run.")
+
+
+def _problem(detail: ErrorDetails) -> Problem:
+    parts = (f"[{part}]" if isinstance(part, int) else f".{shown(part)}" for part in detail["loc"])
+    text = detail["msg"].removeprefix("Value error, ").replace("Input should", "must")
+    has_value = detail["type"] != "missing" and not isinstance(detail["input"], dict | list)
+    return Problem(
+        "".join(parts).removeprefix("."), shown(detail["input"]) if has_value else "", _TEXTS.get(detail["type"], text)
+    )

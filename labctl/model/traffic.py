@@ -21,10 +21,20 @@ def chart(load: LoadReport, bars: str = BARS) -> list[str]:
     return [line, " " * int(load["first_command"]) + "^ the first command"]
 
 
+def figures(load: LoadReport) -> dict[str, str]:
+    """Return the good answers, the failures and the longest gap in words."""
+    return {
+        "answers": _counted(load["answers"], "good answer"),
+        "failures": _counted(load["failures"], "failure"),
+        "gap": f"{load['gap']:.1f} s",
+    }
+
+
 def load_text(load: LoadReport) -> str:
     """Return the figures in one line."""
-    failures = f"{load['failures']} failure{'s' * (load['failures'] != 1)}"
-    return (
-        f"http://{load['hostname']}: {load['answers']} good answers and {failures} in {load['seconds']:.1f} s, "
-        f"the longest gap {load['gap']:.1f} s"
-    )
+    text = "http://{hostname}: {answers} and {failures} in {seconds:.1f} s, the longest gap {gap}"
+    return text.format(**{**load, **figures(load)})
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'s' * (number != 1)}"

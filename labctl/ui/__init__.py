@@ -1,4 +1,4 @@
-"""What the user sees: progress on stderr, answers on stdout. The only importer of rich, which is imported late."""
+"""Show progress on stderr and answers on stdout. The only importer of rich, which is imported late."""
 
 from labctl.ui.answers import (
     confirm,
@@ -17,9 +17,11 @@ from labctl.ui.answers import (
 from labctl.ui.demo import Stage, demo_result, stage
 from labctl.ui.findings import findings
 from labctl.ui.progress import JsonWatcher, watcher, watching
+from labctl.ui.recording import Cast
 from labctl.ui.trace import opened, seen, trace
 
 __all__ = [
+    "Cast",
     "JsonWatcher",
     "Stage",
     "confirm",

@@ -1,4 +1,4 @@
-"""How a demo is shown while it is played: on a terminal, as plain lines, and in a recording."""
+"""Show a demo while it is played: on a terminal, as plain lines, and in a recording."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, TextIO
 
 from labctl.model.errors import LabError
 from labctl.model.options import Output
-from labctl.model.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Recording
 from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
 from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 from labctl.ui.answers import show_error
+from labctl.ui.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Cast
 from labctl.ui.screen import UNICODE, Symbols, console, one_line, printable, symbols
 
 if TYPE_CHECKING:
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 WIDEST = 180
-"""Where lines of a recording are broken between words at last."""
+"""The longest line of a recording; longer ones are broken between words."""
 READ, SKIMMED = 20, 60
-"""Letters a second: of prose, and of what programs say."""
+"""Letters a second that a viewer reads: of prose, and of what programs print."""
 LONGEST_PAUSE = 15.0
 SHORTEST = 0.1
-"""Seconds that are worth telling."""
+"""A shorter time is not shown."""
 
 
 def demo_result(report: DemoReport, stdout: TextIO) -> None:
-    """How the demo ended, in one line."""
+    """Print how the demo ended, in one line."""
     state = "ok" if report["ok"] else "failed"
     count = len(report["scenes"])
     print(
@@ -51,17 +51,17 @@ class _Screen:
         return BARS if self.signs is UNICODE else ASCII_BARS
 
     def print(self, text: Text) -> None:
-        """Print lines as they are; those of a recording are broken where no terminal would be wide enough."""
+        """Print the text; break its lines only in a recording, where no terminal would be wide enough."""
         self.console.print(text, soft_wrap=not self.is_recorded)
 
 
 class Stage:
-    """Where a demo is shown: on a stream, if there is one, and in a recording, if one is made."""
+    """Shows a demo on a stream, in a recording, on both or nowhere."""
 
     def __init__(
         self,
         stream: TextIO | None,
-        recording: Recording | None,
+        recording: Cast | None,
         stdin: TextIO | None,
         stderr: TextIO | None = None,
     ) -> None:
@@ -71,13 +71,13 @@ class Stage:
         self._stream = stream
         self._recording = recording
         self._unread = ""
-        """What commands have said in the recording since there was time to read it."""
+        """Output of commands that the viewer of the recording has had no time to read yet."""
         recorded = [] if recording is None else [_Screen(_recorder(recording), UNICODE, is_recorded=True)]
         self._screens = [*screens, *recorded]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes programs show colours, where the stage has any: they see a pipe."""
+        """Return the variables with which programs show colours, if this stage has any: they write to a pipe."""
         if not any(screen.console.color_system and not screen.console.no_color for screen in self._screens):
             return {}
         terminal = os.environ.get("TERM", "dumb")
@@ -85,7 +85,7 @@ class Stage:
 
     @contextmanager
     def hidden(self, *, hide: bool) -> Iterator[None]:
-        """Leave out of the recording what is shown meanwhile, and the time that it takes, if it is to be hidden."""
+        """Leave out of the recording what is shown meanwhile, and its time, if `hide` is set."""
         if not hide or self._recording is None:
             yield
             return
@@ -98,26 +98,26 @@ class Stage:
             self._screens, self._recording = screens, recording
             recording.skip(time.monotonic() - began)
 
-    def scene(self, number: int, count: int, title: str, say: str | None) -> None:
-        """A scene begins."""
+    def heading(self, title: str, text: str | None = None) -> None:
+        """Show a heading, and the text below it in paragraphs."""
         self._pause()
-        self._text(("\n", ""), (f"{number}/{count} {one_line(title)}", "bold cyan"))
-        for paragraph in (say or "").split("\n\n"):
+        self._text(("\n", ""), (one_line(title), "bold cyan"))
+        for paragraph in (text or "").split("\n\n"):
             if paragraph.strip():
                 self._wrapped(one_line(paragraph))
-        self._pause(f"{title} {say or ''}")
+        self._pause(f"{title} {text or ''}")
 
-    def command(self, line: str, read: str | None) -> None:
-        """A command is run, which reads a text or nothing."""
+    def command(self, line: str, text: str | None) -> None:
+        """Show that a command is run, and its standard input if it has one."""
         self._pause()
         self._text(("\n$ ", "bold green"), (printable(line), "bold"))
-        for each in (read or "").splitlines():
+        for each in (text or "").splitlines():
             self._text(("  ", ""), (printable(each), "dim"))
         self._pause(line)
-        self._unread += read or ""
+        self._unread += text or ""
 
     def output(self, line: str) -> None:
-        """A command said a line; its colours stay, and nothing else that a terminal would act upon."""
+        """Show a line of a command's output with its colours, and without any other escape sequence."""
         from rich.text import Text  # noqa: PLC0415 - see console()
 
         for screen in self._screens:
@@ -125,7 +125,7 @@ class Stage:
         self._unread += f" {line}"
 
     def expectation(self, report: ExpectationReport) -> None:
-        """Something was expected, and this was measured."""
+        """Show what was expected and what was measured."""
         self._pause()
         for screen in self._screens:
             sign, style = (screen.signs.changed, "green") if report["ok"] else (screen.signs.failed, "bold red")
@@ -135,7 +135,7 @@ class Stage:
         self._unread = f"{report['text']} {report['measured']}"
 
     def load(self, load: LoadReport) -> None:
-        """What the client saw that asked all the while."""
+        """Show the figures of a scene's traffic."""
         self._pause()
         for screen in self._screens:
             _print(screen, (load_text(load), "bold"))
@@ -143,46 +143,38 @@ class Stage:
                 _print(screen, ("  ", ""), (line, "cyan"))
         self._pause(load_text(load))
 
-    def clean_up(self) -> None:
-        """Cleaning up begins."""
+    def end(self, error: LabError | None) -> None:
+        """Show the error on stderr if there is one, and at the end of the recording; leave time to read it."""
         self._pause()
-        self._text(("\nCleaning up", "bold cyan"))
-
-    def error(self, error: LabError) -> None:
-        """Show the error on stderr if there is one, and at the end of the recording."""
-        self._pause()
+        if error is None:
+            return
         for screen in self._screens:
-            if screen.console.file is not self._stream:
-                _print(
-                    screen, ("\nerror: ", "bold red"), ("\n  ".join(map(printable, error.message.splitlines())), "red")
-                )
-                _print(screen, ("hint: ", "bold"), (one_line(error.hint), ""))
+            if screen.is_recorded:
+                message = "\n  ".join(map(printable, error.message.splitlines()))
+                _print(screen, ("\nerror: ", "bold red"), (message, "red"))
+                if error.hint:
+                    _print(screen, ("hint: ", "bold"), (one_line(error.hint), ""))
+        self._pause(f"{error.message} {error.hint}")
         if self._stderr is not None:
             show_error(error, self._stderr)
 
-    def end(self) -> None:
-        """Leave time to read what was shown last."""
-        self._pause()
-
     def recorded(self, paths: Sequence[str]) -> None:
-        """These files were written."""
+        """Print which files were written."""
         if self._stream is not None:
             print(f"\nrecorded: {', '.join(paths)}", file=self._stream, flush=True)
 
-    def wait_for_enter(self) -> float:
-        """The user wants to go on; returns after how many seconds. Nobody is asked where there is no terminal."""
+    def wait_for_enter(self) -> None:
+        """Wait for the user to press Enter, if there is a terminal; the recording goes on afterwards."""
         if self._stdin is None or self._stream is None:
-            return 0.0
+            return
         began = time.monotonic()
         print("\nEnter goes on, Ctrl-C ends ", end="", file=self._stream, flush=True)
         self._stdin.readline()
-        waited = time.monotonic() - began
         if self._recording is not None:
-            self._recording.skip(waited)
-        return waited
+            self._recording.skip(time.monotonic() - began)
 
     def _pause(self, prose: str | None = None) -> None:
-        """Give time to read what commands have said by now, or this prose."""
+        """Leave time to read the prose, or without any the output of commands."""
         seconds = _letters(self._unread) / SKIMMED if prose is None else max(1.0, _letters(prose) / READ)
         self._unread = ""
         if self._recording is not None and seconds:
@@ -200,7 +192,7 @@ class Stage:
             screen.console.print(Text(f"\n{text}"), width=width)
 
 
-def stage(output: Output, verbosity: int, recording: Recording | None) -> Stage:
+def stage(output: Output, verbosity: int, recording: Cast | None) -> Stage:
     """Return the stage of this process.
 
     With `-o json` it is stderr, and the error is left to the report; with `-q` nothing but an error is shown.
@@ -223,12 +215,12 @@ def _letters(text: str) -> int:
 
 
 def _coloured(line: str) -> str:
-    """The line with its colours, and without any other escape sequence or control character."""
+    """Return the line with its colours, and without any other escape sequence or control character."""
     return "".join(piece if COLOUR.fullmatch(piece) else printable(piece) for piece in COLOUR.split(line))
 
 
 def _recorder(stream: TextIO) -> Console:
-    """The terminal that a recording shows, whatever terminal there is."""
+    """Return the terminal that a recording shows, whatever terminal there is."""
     from rich.console import Console  # noqa: PLC0415 - see console()
 
     return Console(

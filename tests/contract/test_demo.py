@@ -11,7 +11,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from functools import partial
 from http.client import HTTPConnection, HTTPException
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,16 +19,16 @@ import pytest
 import yaml
 from fakes import FakeCluster, FakeProvider, bundle, with_doors
 
-from labctl import ui
+from labctl.cli.demos import perform
 from labctl.config import from_values
 from labctl.context import Context
-from labctl.demo.library import find
-from labctl.demo.load import Load
-from labctl.demo.play import play
-from labctl.demo.player import DemoIO
+from labctl.demo.play import Performance
+from labctl.demo.script import find
+from labctl.host.http_load import Load
 from labctl.host.http_probe import Answer
 from labctl.host.process import STOP_SECONDS
 from labctl.model.errors import ExitCode
+from labctl.model.options import GlobalOptions
 
 KUBECTL = """\
 #!/bin/sh
@@ -62,9 +61,9 @@ def lab(home: Path) -> Context:
 
 
 @pytest.fixture
-def doors(lab: Context, home: Path) -> DemoIO:
+def environment(lab: Context, home: Path) -> dict[str, str]:
     path = f"{home / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return DemoIO({"PATH": path, "KUBECONFIG": str(lab.folder / "kubeconfig")})
+    return {"PATH": path, "KUBECONFIG": str(lab.folder / "kubeconfig")}
 
 
 class Page(BaseHTTPRequestHandler):
@@ -102,7 +101,7 @@ def site() -> Iterator[ThreadingHTTPServer]:
 
 
 def test_real_commands_are_run_as_they_are_written(
-    lab: Context, doors: DemoIO, home: Path, capsys: pytest.CaptureFixture[str]
+    lab: Context, environment: dict[str, str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = {
         "title": "Commands",
@@ -116,9 +115,9 @@ def test_real_commands_are_run_as_they_are_written(
     }
     demo(home, scene)
 
-    ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "text", 0), home / "a.cast")
+    ended = play(lab, environment, home / "a.cast")
 
-    assert ended.exit_code is ExitCode.OK
+    assert ended.error is None
     out = capsys.readouterr().out
     assert "$ kubectl my-app 'a  b' '$HOME' *\nmy-app a  b $HOME *\n" in out
     assert "$ kubectl read\n  kind: my-app\n  name: x\nkind: my-app\nname: x\n" in out
@@ -129,13 +128,13 @@ def test_real_commands_are_run_as_they_are_written(
 
 
 def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
-    lab: Context, doors: DemoIO, home: Path, capsys: pytest.CaptureFixture[str]
+    lab: Context, environment: dict[str, str], home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     demo(home, {"title": "Fails", "run": [{"command": "kubectl colours", "input": "x"}]})
 
-    ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "text", 0), None)
+    ended = play(lab, environment)
 
-    assert ended.exit_code is ExitCode.BROKEN
+    assert exit_code(ended) is ExitCode.BROKEN
     assert "three\n" in capsys.readouterr().out
     assert "`kubectl colours` ended with exit code 3, expected was 0" in str(ended.error)
 
@@ -143,23 +142,23 @@ def test_a_command_that_reads_and_fails_is_shown_with_what_it_said(
 def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path) -> None:
     demo(home, {"title": "Fails", "run": ["kubectl get pods"]})
 
-    ended = play(find("./tour.yaml"), lab, DemoIO({"PATH": str(home)}), partial(ui.stage, "text", 0), None)
+    ended = play(lab, {"PATH": str(home)})
 
-    assert ended.exit_code is ExitCode.PROVIDER
+    assert exit_code(ended) is ExitCode.PROVIDER
     assert "cannot run kubectl: No such file or directory" in str(ended.error)
 
 
 def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
-    lab: Context, doors: DemoIO, home: Path
+    lab: Context, environment: dict[str, str], home: Path
 ) -> None:
     demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
-        ended = play(find("./tour.yaml"), lab, doors, partial(ui.stage, "json", -1), None)
+        ended = play(lab, environment)
     finally:
         signal.signal(signal.SIGINT, before)
 
-    assert ended.exit_code is ExitCode.INTERRUPTED
+    assert exit_code(ended) is ExitCode.INTERRUPTED
     assert ended.report["scenes"][0]["seconds"] < STOP_SECONDS
     assert [(each["command"], each["code"]) for each in ended.report["cleanup"]] == [("kubectl cleaned up", 0)]
 
@@ -174,9 +173,8 @@ def test_a_client_sees_when_a_real_server_is_away_and_when_it_is_back(site: Thre
     Page.away.clear()
     asking.finish(0.3)
     Page.back.set()
-    asking.stop()
+    seen = asking.stop()
 
-    seen = asking.report()
     assert 0.7 <= seen["gap"] < time.monotonic() - began
     assert seen["answers"] >= 5
     assert seen["failures"] == 0  # those that hang had not ended
@@ -184,21 +182,29 @@ def test_a_client_sees_when_a_real_server_is_away_and_when_it_is_back(site: Thre
 
 
 def test_listing_demos_needs_no_kubernetes_client() -> None:
-    line = "import sys; from labctl import ui; from labctl.demo import library; library.listed(); print(*sys.modules)"
+    line = "import sys; from labctl import ui; from labctl.demo import script; script.listed(); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", line], check=True, capture_output=True, text=True).stdout.split()
 
-    assert "labctl.demo.library" in loaded
+    assert "labctl.demo.script" in loaded
     assert not {"kubernetes", "rich", "vagrant"} & set(loaded)
 
 
 @pytest.mark.skipif(shutil.which("asciinema") is None, reason="asciinema is not installed")
-def test_asciinema_takes_the_recording(lab: Context, doors: DemoIO, home: Path) -> None:
+def test_asciinema_takes_the_recording(lab: Context, environment: dict[str, str], home: Path) -> None:
     demo(home, {"title": "One", "run": ["kubectl hello"]})
-    play(find("./tour.yaml"), lab, doors, partial(ui.stage, "json", -1), home / "a.cast")
+    play(lab, environment, home / "a.cast")
 
     said = subprocess.run(["asciinema", "cat", str(home / "a.cast")], check=True, capture_output=True, text=True).stdout
 
     assert "hello" in said
+
+
+def play(lab: Context, environment: Mapping[str, str], record: Path | None = None) -> Performance:
+    return perform(find("./tour.yaml"), lab, environment, GlobalOptions(None, None, "text", 0), record)
+
+
+def exit_code(ended: Performance) -> ExitCode:
+    return ExitCode.OK if ended.error is None else ended.error.exit_code
 
 
 def ask(port: int) -> Answer:

@@ -6,8 +6,8 @@ from fakes import load_report
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.demo import load
-from labctl.demo.load import Sample
+from labctl.host import http_load
+from labctl.host.http_load import Sample
 from labctl.host.http_probe import Answer
 from labctl.model.traffic import ASCII_BARS, BARS, chart
 
@@ -17,7 +17,7 @@ SAMPLES = st.lists(st.builds(Sample, st.floats(min_value=0, max_value=30), st.sa
 
 @given(samples=SAMPLES, began=st.floats(0, 15), length=st.floats(0, 15))
 def test_the_numbers_agree_with_each_other(samples: list[Sample], began: float, length: float) -> None:
-    seen = load.report("my-app.local", samples, began, began + length, None)
+    seen = http_load.report("my-app.local", samples, began, began + length, None)
 
     assert sum(seen["per_second"]) == seen["answers"]
     assert seen["answers"] + seen["failures"] <= len(samples)

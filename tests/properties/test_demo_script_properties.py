@@ -7,15 +7,15 @@ from string import Template
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labctl.demo import placeholders
+from labctl.demo import names
 
 
 @given(st.text())
 def test_a_text_that_passes_the_check_can_be_filled_in(text: str) -> None:
     try:
-        placeholders.checked(text)
+        names.checked(text)
     except ValueError:
         template = Template(text)
-        assert not template.is_valid() or set(template.get_identifiers()) - set(placeholders.SAMPLES)
+        assert not template.is_valid() or set(template.get_identifiers()) - set(names.SAMPLES)
     else:
-        placeholders.filled(text, placeholders.SAMPLES)
+        names.fill(text, names.SAMPLES)

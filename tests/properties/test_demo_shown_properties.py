@@ -8,7 +8,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from labctl.demo.cast import Cast
+from labctl.ui.recording import Cast
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import pytest
@@ -19,11 +20,11 @@ from json_types import differences, keys
 
 from labctl import cli, doctor, trace, ui
 from labctl.bundle.format import write
+from labctl.cli import demos
 from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
 from labctl.commands import browser, labs, runner, versions
 from labctl.context import Context
-from labctl.demo import play
 from labctl.model import reports
 from labctl.model.errors import BrokenError, ExitCode, LabError
 from labctl.model.reports import DemoReport, Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
@@ -138,7 +139,8 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
     monkeypatch.setattr(browser, "opened", lambda *_arguments: opened)
     monkeypatch.setattr(trace, "traces", lambda *_arguments, **_options: iter([TRACE]))
-    monkeypatch.setattr(play, "play", lambda *_arguments: play.Ended(DEMO, BrokenError("it failed", id="demo-failed")))
+    ended = SimpleNamespace(report=DEMO, error=BrokenError("it failed", id="demo-failed"))
+    monkeypatch.setattr(demos, "perform", lambda *_arguments: ended)
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: FOUND)
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))

@@ -17,7 +17,7 @@ from labctl import __version__, cli, config
 from labctl.cli import complete
 from labctl.cli.tree import COMPLETE, EXAMPLES, GROUPS, Root, commands, tree
 from labctl.config import saved_lab
-from labctl.demo import library
+from labctl.demo import script
 from labctl.host import paths
 from labctl.plans import up
 
@@ -215,7 +215,7 @@ def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatc
     context: Any = None
 
     assert list(complete.STEPS) == [step.name for step in up.up(isolated=True)]
-    assert complete.demos(context, [], "") == [each["demo"] for each in library.listed()]
+    assert complete.demos(context, [], "") == [each["demo"] for each in script.listed()]
 
 
 def test_the_root_is_where_the_examples_of_the_program_are() -> None:

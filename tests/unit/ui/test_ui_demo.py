@@ -1,26 +1,19 @@
-"""How a demo is shown: on a terminal, in plain text, in a recording, and as a page of Markdown."""
+"""How a demo is shown: on a terminal, in plain text, and in a recording."""
 
 from __future__ import annotations
 
 import io
 import json
 import re
-from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from golden_files import Golden
 
-from labctl import __version__
-from labctl.context import Context
-from labctl.demo.cast import Cast
-from labctl.demo.library import Script
-from labctl.demo.report import markdown, versions
-from labctl.demo.script import Demo
 from labctl.model.errors import BrokenError, UsageError
-from labctl.model.recording import Recording
-from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
-from labctl.ui import Stage
+from labctl.model.reports import ExpectationReport, LoadReport
+from labctl.ui import Cast, Stage
 
 GREEN = "\x1b[32m"
 MET: ExpectationReport = {"text": "it answers 200", "ok": True, "measured": "HTTP 200", "seconds": 0.25}
@@ -35,34 +28,18 @@ LOAD: LoadReport = {
     "first_command": 1.1,
 }
 ERROR = BrokenError("demo tour, scene 1: it broke\nand more", id="demo-failed", hint="Look at it.")
-SHOWN = """\
-
-1/2 The site
-
-It is there, and so are we.
-
-A second paragraph.
-
-$ kubectl get nodes
-  kind: Pod
-NAME   STATUS
-✓ it answers 200: HTTP 200 (0.2 s)
-✗ it | answers: HTTP 503 (30.0 s)
-http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.2 s
-  █ ██
-   ^ the first command
-
-Cleaning up
-"""
 
 
-class Recorded(Recording):
+class Recorded(Cast):
     """A recording that keeps how much time it was given, and what it left out."""
 
     def __init__(self) -> None:
-        super().__init__()
+        io.StringIO.__init__(self)
         self.pauses: list[float] = []
         self.skipped = 0.0
+
+    def write(self, text: str) -> int:
+        return io.StringIO.write(self, text)
 
     def pause(self, seconds: float) -> None:
         self.pauses.append(seconds)
@@ -87,14 +64,15 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 # The stage
 
 
-def test_everything_is_shown_as_plain_text_where_there_is_no_terminal() -> None:
-    assert shown(io.StringIO()) == SHOWN
+def test_everything_is_shown_as_plain_text_where_there_is_no_terminal(golden: Golden) -> None:
+    golden(shown(io.StringIO()))
 
 
 def test_where_signs_are_plain_so_are_the_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    rich = shown(io.StringIO())
     monkeypatch.setenv("LANG", "C")
 
-    assert shown(io.StringIO()) == SHOWN.replace("✓", "+").replace("✗", "x").replace("█", "@")
+    assert shown(io.StringIO()) == rich.replace("✓", "+").replace("✗", "x").replace("█", "@")
 
 
 @pytest.mark.parametrize(("no_color", "coloured"), [("", True), ("1", False)])
@@ -110,7 +88,7 @@ def test_a_terminal_has_colours(monkeypatch: pytest.MonkeyPatch, no_color: str, 
 def test_long_text_is_wrapped_and_long_lines_of_commands_are_not() -> None:
     stream = io.StringIO()
     stage = Stage(stream, None, None)
-    stage.scene(1, 1, "Long", "word " * 20)
+    stage.heading("Long", "word " * 20)
     stage.output("word " * 20)
 
     lines = stream.getvalue().splitlines()
@@ -143,7 +121,8 @@ def test_programs_are_told_of_colours_only_where_there_are_any(monkeypatch: pyte
 def test_enter_is_waited_for_on_the_terminal_alone() -> None:
     terminal, recorded, stdin = Terminal(), Recorded(), io.StringIO("\nmore")
 
-    assert Stage(terminal, recorded, stdin).wait_for_enter() >= 0
+    Stage(terminal, recorded, stdin).wait_for_enter()
+
     assert terminal.getvalue() == "\nEnter goes on, Ctrl-C ends "
     assert recorded.getvalue() == ""
     assert stdin.read() == "more"
@@ -151,7 +130,8 @@ def test_enter_is_waited_for_on_the_terminal_alone() -> None:
 
 @pytest.mark.parametrize(("stream", "stdin"), [(Terminal(), None), (None, io.StringIO("\n"))])
 def test_nobody_is_waited_for_where_nobody_would_know(stream: Terminal | None, stdin: io.StringIO | None) -> None:
-    assert Stage(stream, None, stdin).wait_for_enter() == 0
+    Stage(stream, None, stdin).wait_for_enter()
+
     assert stream is None or stream.getvalue() == ""
 
 
@@ -172,8 +152,8 @@ def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Pa
     stdout = io.StringIO()
     stage = Stage(stdout, cast, None)
     played(stage)
-    stage.error(ERROR)
-    cast.save("report")
+    stage.end(ERROR)
+    files = cast.save("report")
 
     header, *events = map(json.loads, (tmp_path / "a.cast").read_text(encoding="utf-8").splitlines())
     assert header == {
@@ -190,9 +170,10 @@ def test_a_recording_is_asciicast_of_what_a_coloured_terminal_shows(tmp_path: Pa
     assert [kind for _, kind, _ in events] == ["o"] * len(events)
     text = "".join(said for _, _, said in events)
     assert f"{GREEN}STATUS" in text
-    assert text.endswith("Look at it.\r\n")
+    assert text.replace("\x1b[0m", "").endswith("Look at it.\r\n")
     assert "\n" not in text.replace("\r\n", "")
-    assert stdout.getvalue() == SHOWN
+    assert stdout.getvalue() == shown(io.StringIO())
+    assert files == [str(tmp_path / "a.cast"), str(tmp_path / "a.md")]
     assert (tmp_path / "a.md").read_text() == "report"
 
 
@@ -210,18 +191,18 @@ def test_the_time_that_the_user_took_is_not_in_it(tmp_path: Path) -> None:
 def test_a_recording_leaves_time_to_read_prose_and_what_programs_say() -> None:
     recording = Recorded()
     stage = Stage(None, recording, None)
-    stage.scene(1, 1, "Title", "word " * 40)
+    stage.heading("Title", "word " * 40)
     stage.command("kubectl get nodes", None)
     stage.output("word " * 24)
     stage.expectation({"text": "is", "ok": True, "measured": "so", "seconds": 0})
-    stage.end()
+    stage.end(None)
 
     assert recording.pauses == [pytest.approx(205 / 20), 1.0, pytest.approx(119 / 60), pytest.approx(5 / 60)]
 
 
 def test_no_text_stops_a_recording_for_long() -> None:
     recording = Recorded()
-    Stage(None, recording, None).scene(1, 1, "Title", "word " * 400)
+    Stage(None, recording, None).heading("Title", "word " * 400)
 
     assert recording.pauses == [15.0]
 
@@ -246,7 +227,7 @@ def test_what_is_hidden_is_in_no_recording_and_on_the_terminal_all_the_same() ->
     with stage.hidden(hide=False):
         stage.output("seen")
 
-    assert stream.getvalue() == SHOWN + "seen\n"
+    assert stream.getvalue() == shown(io.StringIO()) + "seen\n"
     assert recording.getvalue() == "seen\n"
     assert recording.skipped > 0
 
@@ -272,7 +253,7 @@ def test_a_recording_is_as_wide_as_what_programs_say_and_breaks_no_line_but_endl
 
 def test_prose_of_a_recording_is_wrapped_between_words() -> None:
     recording = Recorded()
-    Stage(None, recording, None).scene(1, 1, "Title", "word " * 60)
+    Stage(None, recording, None).heading("Title", "word " * 60)
 
     *_, first, second, third = (line.rstrip() for line in recording.getvalue().splitlines())
     assert [len(line) for line in (first, second, third)] == [99, 99, 99]
@@ -322,128 +303,21 @@ def test_what_an_interrupted_recording_left_is_no_obstacle(tmp_path: Path) -> No
 
 
 def _report(text: str) -> str:
-    said: DemoReport = {
-        "version": 1,
-        "demo": "tour",
-        "lab": "demo",
-        "ok": True,
-        "seconds": 1.0,
-        "scenes": [],
-        "cleanup": [],
-        "error": None,
-    }
-    demo = Demo.model_validate({"about": text or "x", "scenes": [{"title": "a", "say": "b"}]})
-    return markdown(Script("tour", Path("tour.yaml"), demo), said, {"labctl": "0"}, datetime(2026, 1, 1, tzinfo=UTC))
-
-
-# The page
-
-PAGE = """\
-# The tour
-
-- demo: tour: failed in 42.0 s
-- lab: demo
-- date: 2026-01-02 03:04:05+00:00
-- versions: labctl 1.0, MetalLB 0.15.2
-- error: it broke
-
-| scene | result | seconds |
-|---|---|---|
-| The \\| site | ok | 10.0 |
-| Later | failed | 32.0 |
-
-## The \\| site
-
-It is there, and so are we.
-
-A second paragraph.
-
-- `kubectl get nodes`: exit code 0 after 0.5 s
-
-| expected | result | measured | seconds |
-|---|---|---|---|
-| it answers 200 | ok | HTTP 200 | 0.2 |
-
-http://my-app.local: 35 good answers and 2 failures in 4.5 s, the longest gap 1.2 s.
-
-```
-█ ██
- ^ the first command
-```
-
-## Later
-
-- `labctl halt`: was interrupted after 1.0 s
-
-| expected | result | measured | seconds |
-|---|---|---|---|
-| it \\| answers | failed | HTTP 503 | 30.0 |
-
-## Cleaning up
-
-- `labctl up`: exit code 0 after 9.0 s
-"""
-
-
-def test_the_page_has_every_number() -> None:
-    report: DemoReport = {
-        "version": 1,
-        "demo": "tour",
-        "lab": "demo",
-        "ok": False,
-        "seconds": 42.0,
-        "scenes": [
-            {
-                "title": "The | site",
-                "say": "It is there,\nand so are we.\n\nA second paragraph.\n",
-                "ok": True,
-                "seconds": 10.0,
-                "commands": [{"command": "kubectl get nodes", "code": 0, "seconds": 0.5}],
-                "expectations": [MET],
-                "load": LOAD,
-            },
-            {
-                "title": "Later",
-                "say": None,
-                "ok": False,
-                "seconds": 32.0,
-                "commands": [{"command": "labctl halt", "code": None, "seconds": 1.0}],
-                "expectations": [UNMET],
-                "load": None,
-            },
-        ],
-        "cleanup": [{"command": "labctl up", "code": 0, "seconds": 9.0}],
-        "error": {"id": "demo-failed", "message": "it\nbroke", "hint": "", "details": []},
-    }
-    demo = Demo.model_validate({"about": "The tour", "scenes": [{"title": "x"}]})
-    when = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
-
-    page = markdown(Script("tour", Path("tour.yaml"), demo), report, {"labctl": "1.0", "MetalLB": "0.15.2"}, when)
-
-    assert page == PAGE
-
-
-def test_the_page_names_the_versions_of_what_was_seen(context: Context) -> None:
-    assert versions(context) == {
-        "labctl": __version__,
-        "Kubernetes": "1.37.2",
-        "MetalLB": "0.15.2",
-        "traefik": "3.7.15",
-    }
+    return f"# {text}\n\n- versions: labctl 1.0\n"
 
 
 def played(stage: Stage) -> None:
-    stage.scene(1, 2, "The site", "It is there,\nand so are we.\n\nA second paragraph.\n")
+    stage.heading("1/2 The site", "It is there,\nand so are we.\n\nA second paragraph.\n")
     stage.command("kubectl get nodes", "kind: Pod\n")
     stage.output(f"NAME   {GREEN}STATUS\x1b[0m")
     stage.expectation(MET)
     stage.expectation(UNMET)
     stage.load(LOAD)
-    stage.clean_up()
+    stage.heading("Cleaning up")
 
 
 def shown(stream: io.StringIO) -> str:
     stage = Stage(stream, None, None)
     played(stage)
-    stage.error(ERROR)
+    stage.end(ERROR)
     return stream.getvalue()

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 import pytest
 from fakes import load_report
 
-from labctl.demo import load
-from labctl.demo.load import Load, Sample
-from labctl.host import wait
+from labctl.host import http_load, wait
+from labctl.host.http_load import Load, Sample
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending
 from labctl.model.errors import NotReadyError
@@ -62,8 +61,8 @@ class Clock:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "EVERY_SECONDS", 0.002)
-    monkeypatch.setattr(load, "LOOK_SECONDS", 0.002)
+    monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
+    monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> Impatient:
     @contextmanager
     def within() -> Iterator[None]:
         with monkeypatch.context() as patch:
-            patch.setattr(load, "GOOD_SECONDS", 0.08)
+            patch.setattr(http_load, "GOOD_SECONDS", 0.08)
             yield
 
     return within
@@ -93,7 +92,7 @@ def test_the_gap_is_the_longest_time_between_two_good_answers_by_when_they_ended
     good = [Sample(at, GOOD) for at in (10.0, 10.4, 12.5, 12.6)]
     bad = [Sample(11.0, BAD), Sample(11.5, Answer(503))]
 
-    assert load.report(HOST, [*bad, *reversed(good)], 10.0, 12.6, 10.45) == {
+    assert http_load.report(HOST, [*bad, *reversed(good)], 10.0, 12.6, 10.45) == {
         "hostname": HOST,
         "seconds": 2.6,
         "answers": 4,
@@ -105,13 +104,13 @@ def test_the_gap_is_the_longest_time_between_two_good_answers_by_when_they_ended
 
 
 def test_an_app_that_never_came_back_was_away_until_the_end() -> None:
-    seen = load.report(HOST, [Sample(0.0, GOOD), Sample(1.0, GOOD), Sample(4.0, BAD)], 0.0, 9.0, None)
+    seen = http_load.report(HOST, [Sample(0.0, GOOD), Sample(1.0, GOOD), Sample(4.0, BAD)], 0.0, 9.0, None)
 
     assert (seen["gap"], seen["first_command"]) == (8.0, None)
 
 
 def test_what_was_answered_before_the_beginning_and_after_the_end_does_not_count() -> None:
-    seen = load.report(HOST, [Sample(at, GOOD) for at in (0.0, 1.0, 2.0, 9.0)], 1.0, 2.0, None)
+    seen = http_load.report(HOST, [Sample(at, GOOD) for at in (0.0, 1.0, 2.0, 9.0)], 1.0, 2.0, None)
 
     assert (seen["answers"], seen["per_second"]) == (2, [2])
 
@@ -138,9 +137,8 @@ def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     asking.begin(0.02)
     asking.finish(0.02)
-    asking.stop()
+    seen = asking.stop()
 
-    seen = asking.report()
     assert seen["answers"] >= 3
     assert seen["failures"] == 0
     assert seen["seconds"] >= 0.04
@@ -148,7 +146,7 @@ def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
 
 
 def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "WORKERS", 1)  # answers come in the order of the requests
+    monkeypatch.setattr(http_load, "WORKERS", 1)  # answers come in the order of the requests
     answers = iter([BAD, GOOD, BAD])
 
     def ask(_hostname: str) -> Answer:
@@ -159,9 +157,9 @@ def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.Monkey
     asking = Load(HOST, ask, lambda: clock.now, clock.sleep)
     asking.begin(0.02)
     asking.finish(0)
-    asking.stop()
+    seen = asking.stop()
 
-    assert asking.report()["failures"] == 0
+    assert seen["failures"] == 0
 
 
 def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impatient) -> None:
@@ -171,9 +169,9 @@ def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impat
 
     with impatient(), pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
         asking.begin(0)
-    asking.stop()
+    seen = asking.stop()
 
-    assert asking.report()["answers"] == 0
+    assert seen["answers"] == 0
 
 
 def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(
@@ -183,14 +181,13 @@ def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     asking.begin(0)
     site.answer = Answer(503)
-    clock.is_there = lambda: not asking._samples[-1].is_good
+    clock.is_there = lambda: not asking._samples[-1].answer.is_good
     clock.sleep(0.002)
 
     with impatient(), pytest.raises(NotReadyError, match="HTTP 503"):
         asking.finish(0)
-    asking.stop()
+    seen = asking.stop()
 
-    seen = asking.report()
     assert seen["failures"] > 0
     assert seen["gap"] >= 0.05
 
@@ -203,15 +200,15 @@ def test_requests_that_hang_do_not_hide_that_the_site_answers_again(site: Site) 
     site.hangs = False
     asking.finish(0)  # while some still hang
     site.free.set()
-    asking.stop()
+    seen = asking.stop()
 
-    assert asking.report()["answers"] >= 2
+    assert seen["answers"] >= 2
 
 
 def test_more_requests_than_there_are_workers_do_not_queue(
     site: Site, impatient: Impatient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(load, "WORKERS", 2)
+    monkeypatch.setattr(http_load, "WORKERS", 2)
     site.hangs = True
     clock = Clock(lambda: site.asked >= 2)
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
@@ -220,7 +217,7 @@ def test_more_requests_than_there_are_workers_do_not_queue(
     asked = site.asked
     site.hangs = False
     site.free.set()
-    clock.is_there = lambda: any(each.is_good for each in asking._samples)
+    clock.is_there = lambda: any(each.answer.is_good for each in asking._samples)
     asking.finish(0)
     asking.stop()
 
