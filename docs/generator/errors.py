@@ -89,7 +89,7 @@ def raised() -> frozenset[Raised]:
 def _of_call(module: str, call: ast.Call) -> Iterator[Raised]:
     given = {word.arg: word.value for word in call.keywords if word.arg}
     name = ast.unparse(call.func)
-    kind = CHOSEN_BY_CALLER.get(name, name)
+    kind = CHOSEN_BY_CALLER.get(name, name.rpartition(".")[2])
     if "id" not in given or kind not in _classes():
         return
     place = f"{kind}(id={ast.unparse(given['id'])})"

@@ -31,6 +31,7 @@ from labctl.model.reports import CommandReport, DemoReport, ExpectationReport, L
 
 LIVE_SECONDS = 30.0
 """How long to wait for the value of a name: an address moves, or a node boots."""
+LOOK = "`labctl trace` and `labctl status` show what is wrong with the lab."
 
 
 OnLine = Callable[[str], None]
@@ -99,11 +100,11 @@ def require(script: Script, context: Context) -> None:
             hint=f"Resume it.\nlabctl --name {lab.name} resume",
         )
     if lacks := list(_lacks(script, context)):
-        commands = dict.fromkeys(f"\nlabctl --name {lab.name} {command}" for _, each in lacks for command in each)
+        commands = dict.fromkeys(f"labctl --name {lab.name} {command}" for _, each in lacks for command in each)
         raise errors.UsageError(
             f"the demo {script.name} does not fit the lab {lab.name}" + "".join(f"\n  {what}" for what, _ in lacks),
             id="demo-does-not-fit",
-            hint="If a key is named, set it in labctl.yaml first. Then run:" + "".join(commands),
+            hint="If a key is named, set it in labctl.yaml first. Run these commands.\n" + "\n".join(commands),
         )
 
 
@@ -266,8 +267,7 @@ class Performance:
         self.error = type(first)(message, id=first.id, hint=first.hint, details=first.details)
 
     def _failed(self, what: str, details: tuple[str, ...] = ()) -> errors.BrokenError:
-        hint = "`labctl trace` and `labctl status` say what is wrong with the lab."
-        return errors.BrokenError(self._at(what), id="demo-failed", hint=hint, details=details)
+        return errors.BrokenError(self._at(what), id="demo-failed", hint=LOOK, details=details)
 
     def _at(self, what: str) -> str:
         return f"demo {self._script.name}, {self._where}: {what}"

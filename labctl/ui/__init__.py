@@ -1,4 +1,4 @@
-"""Show progress on stderr and answers on stdout. The only importer of rich, which is imported late."""
+"""Progress on stderr, answers on stdout, demos and their recordings. The only importer of rich, which is imported late."""
 
 from labctl.ui.answers import (
     confirm,

@@ -42,17 +42,19 @@ class Cast(io.StringIO):
         super().__init__()
         self.files = [path.with_suffix(suffix) for suffix in OURS]
         if path not in self.files[:1]:
-            raise _not_written(
+            raise UsageError(
                 f"--record {path}: its name must end in .cast",
-                f"`--record {path.name}.cast` writes {path.name}.md too.",
+                id="record-not-written",
+                hint=f"`--record {path.name}.cast`; the report is written beside it, with the ending .md.",
             )
         for file in self.files:
             with _explained(file):
                 content = file.read_bytes() if file.exists() else b""
                 if content and OURS[file.suffix] not in content:
-                    raise _not_written(
+                    raise UsageError(
                         f"--record would overwrite {file}, which labctl did not record",
-                        "Name another file, or move this one away.",
+                        id="record-not-written",
+                        hint="Name another file, or move this one away.",
                     )
         for file in self.files:
             with _explained(file):
@@ -103,15 +105,13 @@ class Cast(io.StringIO):
         return [str(file) for file in self.files]
 
 
-def _not_written(message: str, hint: str) -> UsageError:
-    return UsageError(message, id="record-not-written", hint=hint)
-
-
 @contextmanager
 def _explained(file: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise _not_written(
-            f"--record: cannot write {file}: {error.strerror}", "Name a file in a folder that you may write to."
+        raise UsageError(
+            f"--record: cannot write {file}: {error.strerror}",
+            id="record-not-written",
+            hint="Name a file in a folder that you may write to.",
         ) from error

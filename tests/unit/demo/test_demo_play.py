@@ -193,7 +193,7 @@ def test_an_expectation_that_is_not_met_ends_the_demo_and_cleans_up(
     assert out.endswith("demo tour: failed, 1 scene in 1.5 s\n")
     assert err == (
         "error: demo tour, scene 1, Scene 1: expected: http://my-app.local answers 200 within 1 s; measured: HTTP 503\n"
-        "hint: `labctl trace` and `labctl status` say what is wrong with the lab. The demo has cleaned up.\n"
+        "hint: `labctl trace` and `labctl status` show what is wrong with the lab. The demo has cleaned up.\n"
     )
 
 
@@ -549,7 +549,7 @@ def test_a_demo_that_failed_has_its_error_in_the_document(
     assert document["error"] == {
         "id": "demo-failed",
         "message": "demo tour, scene 1, Scene 1: `labctl up` ended with exit code 6, expected was 0",
-        "hint": "`labctl trace` and `labctl status` say what is wrong with the lab.",
+        "hint": "`labctl trace` and `labctl status` show what is wrong with the lab.",
         "details": ["said by labctl up"],
     }
     assert err == ""
