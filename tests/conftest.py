@@ -1,4 +1,4 @@
-"""What all tests share. Unit tests and properties touch nothing outside their own folder, and wait for nothing."""
+"""Options, marks and fixtures of all tests. Unit tests and properties start no process, open no socket and do not wait."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from labctl.render import certificates
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
-"""The tests that have no process, no socket and no disk."""
+"""The folders whose tests start no process, open no socket and need no disk."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
 numbers = itertools.count()
 SLOWEST_FILES = 30
@@ -90,7 +90,10 @@ def _left_out(config: pytest.Config) -> set[str]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
-    """No such test starts a process or opens a socket, and none waits for the disk or for an RSA key of full size."""
+    """Fail a test of these folders that starts a process or opens a socket; take away what it would wait for.
+
+    What is left out is writing through to the disk, and the search for the primes of a large RSA key.
+    """
     with pytest.MonkeyPatch.context() as patch:
         if _is_alone(request.path):
             patch.setattr(subprocess.Popen, "__init__", _refuse)
@@ -113,7 +116,7 @@ def _memory() -> Iterator[Path]:
 
 @pytest.fixture
 def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _memory: Path) -> Path:
-    """A folder of the test's own; in memory where it can be: a third of the unit tests' time is the disk's otherwise."""
+    """Return a folder of the test's own; that of a unit test is in memory, which takes a third of the time of a disk."""
     if _is_alone(request.path):
         folder = _memory / str(next(numbers))
         folder.mkdir(mode=0o700)
@@ -123,7 +126,7 @@ def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A user's folders, all below this one; the current folder is it as well, and nothing says where it runs."""
+    """Return the home of a user who has nothing yet: every folder of labctl's is below it, and it is the current folder."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
