@@ -21,7 +21,7 @@ from labctl.context import NODE_SYSTEM, Context
 from labctl.host import machine
 from labctl.host.process import LAST_LINES, Finished
 from labctl.model.events import Event, Progress
-from labctl.model.lab import Lab, Node
+from labctl.model.lab import Lab, Node, Phase
 from labctl.model.reports import LoadReport
 from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
 from labctl.render.node_files import Machine
@@ -33,14 +33,19 @@ kind: Namespace
 metadata: {name: metallb-system}
 """
 IMAGES = (
-    Image("labctl.local/pause:1.0", "images/pause.tar", "node"),
-    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane"),
-    Image("registry.k8s.io/kube-apiserver:v1.37.2", "images/kube-apiserver.tar", "control-plane"),
-    Image("registry.k8s.io/kube-controller-manager:v1.37.2", "images/kube-controller-manager.tar", "control-plane"),
-    Image("registry.k8s.io/kube-scheduler:v1.37.2", "images/kube-scheduler.tar", "control-plane"),
-    Image("registry.k8s.io/kube-proxy:v1.37.2", "images/kube-proxy.tar", "node"),
-    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node"),
-    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node"),
+    Image("labctl.local/pause:1.0", "images/pause.tar", "node", Phase.SANDBOX),
+    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane", Phase.CONTROL_PLANE),
+    Image("registry.k8s.io/kube-apiserver:v1.37.2", "images/kube-apiserver.tar", "control-plane", Phase.CONTROL_PLANE),
+    Image(
+        "registry.k8s.io/kube-controller-manager:v1.37.2",
+        "images/kube-controller-manager.tar",
+        "control-plane",
+        Phase.CONTROL_PLANE,
+    ),
+    Image("registry.k8s.io/kube-scheduler:v1.37.2", "images/kube-scheduler.tar", "control-plane", Phase.CONTROL_PLANE),
+    Image("registry.k8s.io/kube-proxy:v1.37.2", "images/kube-proxy.tar", "node", Phase.CLUSTER),
+    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node", Phase.ADDONS),
+    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node", Phase.ADDONS),
 )
 Names = list[str]
 VERSIONS = {"kubernetes": "1.37.2", "etcd": "3.7.3", "coredns": "1.14.1", "metallb": "0.15.2"}

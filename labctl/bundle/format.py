@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import re
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,11 +15,16 @@ from labctl.host.files import SHARED_FILE
 from labctl.host.files import write as write_file
 from labctl.host.paths import content
 from labctl.model.errors import MissingError
+from labctl.model.lab import Phase, Role
 
 if TYPE_CHECKING:
     from pydantic import TypeAdapter
 
-SCHEMA = 1
+SCHEMA = 2
+FIRST_SCHEMA = 1
+"""The schema whose images have no phase: it follows from their order, which was always the same."""
+FIRST_PHASES = (Phase.SANDBOX, *[Phase.CONTROL_PLANE] * 4, *[Phase.CLUSTER] * 2)
+"""The phases of its first images: pause; etcd and the control plane's programs; kube-proxy and CoreDNS."""
 DESCRIPTION = "bundle.yaml"
 REBUILD = "Run `labctl bundle build`, which keeps what is intact; a bundle from elsewhere must be copied again."
 
@@ -41,11 +47,12 @@ class File:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A container image: its full reference, the archive that holds it, and which nodes need it."""
+    """A container image: its full reference, the archive that holds it, which nodes need it, and when."""
 
     reference: str
     archive: str
     runs_on: RunsOn
+    phase: Phase
 
     @property
     def short_name(self) -> str:
@@ -63,7 +70,7 @@ class Bundle:
     architecture: str
     versions: Mapping[str, str]
     images: tuple[Image, ...]
-    """In the order in which a node should import them."""
+    """Those of a phase in the order in which a node should import them."""
     web_image: str
     files: tuple[File, ...]
 
@@ -87,10 +94,10 @@ class Bundle:
                 return reference
         return next((image.reference for image in self.images if image.short_name == name), None)
 
-    def archives(self, role: Literal["control-plane", "worker"]) -> tuple[str, ...]:
-        """Return the relative paths of the image archives that a node of this role imports, in order."""
-        needed = {"node", role}
-        return tuple(image.archive for image in self.images if image.runs_on in needed)
+    def archives(self, role: Role) -> dict[Phase, tuple[str, ...]]:
+        """Return the relative paths of the image archives that a node of this role imports in each phase, in order."""
+        needed = [image for image in self.images if image.runs_on in {"node", role}]
+        return {phase: tuple(image.archive for image in needed if image.phase is phase) for phase in Phase}
 
 
 def load(folder: Path) -> Bundle:
@@ -154,9 +161,11 @@ def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
 def _validated(folder: Path, path: Path, document: object) -> Bundle:
     import pydantic  # noqa: PLC0415 - as yaml in `read`
 
+    if isinstance(document, dict) and document.get("schema") == FIRST_SCHEMA:
+        document = {**document, "schema": SCHEMA, "images": _with_phases(document.get("images"))}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         schema = document.get("schema") if isinstance(document, dict) else None
-        raise _schema_error(path, f"schema is {schema!r}, this labctl reads schema {SCHEMA}")
+        raise _schema_error(path, f"schema is {schema!r}, this labctl reads schemas {FIRST_SCHEMA} and {SCHEMA}")
     try:
         bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:
@@ -172,6 +181,14 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
     if problems:
         raise _schema_error(path, *problems)
     return bundle
+
+
+def _with_phases(images: object) -> object:
+    """Return the images of a description of the first schema, each with its phase; anything else unchanged."""
+    if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
+        return images
+    phases = itertools.chain(FIRST_PHASES, itertools.repeat(Phase.ADDONS))
+    return [{"phase": phase, **image} for image, phase in zip(images, phases, strict=False)]
 
 
 @functools.cache

@@ -28,6 +28,19 @@ class Role(StrEnum):
     WORKER = "worker"
 
 
+class Phase(StrEnum):
+    """When a node needs an image, in order."""
+
+    SANDBOX = "sandbox"
+    """Before any container can start."""
+    CONTROL_PLANE = "control-plane"
+    """For kubeadm to start the control plane."""
+    CLUSTER = "cluster"
+    """For the node to become Ready, and its pods to reach Services."""
+    ADDONS = "addons"
+    """For what is applied to the running cluster."""
+
+
 @dataclass(frozen=True, slots=True)
 class Node:
     """One machine of the lab. Its pods live in `pod_network`, which every other node has a route to."""

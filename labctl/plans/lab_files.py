@@ -114,7 +114,7 @@ def supplies(context: Context) -> Supplies:
         versions=bundle.versions,
         pause_image=str(bundle.image("pause")),
         node_image=context.node_image,
-        archives={role: bundle.archives(role.value) for role in Role},
+        archives={role: bundle.archives(role) for role in Role},
     )
 
 

@@ -8,11 +8,8 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import lab_folder
-from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Role
+from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Phase, Role
 from labctl.render.templates import static, text
-
-PAUSE, CONTROL_PLANE, ADDONS = 1, 5, 7
-"""How far into a bundle's archives are pause; etcd and the three programs of a control plane; kube-proxy and CoreDNS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +32,7 @@ class Supplies:
     versions: Mapping[str, str]
     pause_image: str
     node_image: str
-    archives: Mapping[Role, tuple[str, ...]]
+    archives: Mapping[Role, Mapping[Phase, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,10 +118,11 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
     }
 
 
-def _imports(lab: Lab, node: Node, archives: tuple[str, ...]) -> tuple[tuple[str, ...], ...]:
-    """Return the archives that a node imports before kubeadm starts, while it runs, and afterwards."""
-    if node.role is Role.WORKER:
-        return archives[:PAUSE], archives[PAUSE:], ()
-    if not lab.workers:
-        return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:], ()
-    return archives[:CONTROL_PLANE], archives[CONTROL_PLANE:ADDONS], archives[ADDONS:]
+def _imports(lab: Lab, node: Node, archives: Mapping[Phase, tuple[str, ...]]) -> tuple[tuple[str, ...], ...]:
+    """Return the archives that a node imports before kubeadm begins, while it works, and when its pods can do without."""
+    is_control_plane = node.role is Role.CONTROL_PLANE
+    before = (Phase.SANDBOX, Phase.CONTROL_PLANE) if is_control_plane else (Phase.SANDBOX,)
+    # Workers run the add-ons, where there are workers.
+    after = (Phase.ADDONS,) if is_control_plane and lab.workers else ()
+    beside = tuple(phase for phase in Phase if phase not in {*before, *after})
+    return tuple(tuple(each for phase in phases for each in archives[phase]) for phases in (before, beside, after))

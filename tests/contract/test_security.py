@@ -27,7 +27,7 @@ from labctl.host import paths, process
 from labctl.isolation import isolation
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import UsageError
-from labctl.model.lab import Lab, Role
+from labctl.model.lab import Lab, Phase, Role
 from labctl.render import manifests
 from labctl.render.node_files import Credentials, Supplies, lab_files
 from labctl.render.yaml_stream import documents
@@ -42,7 +42,10 @@ SUPPLIES = Supplies(
     versions=VERSIONS,
     pause_image="labctl.local/pause:1.0",
     node_image="labctl.local/node:0123456789ab",
-    archives=dict.fromkeys(Role, tuple(image.archive for image in IMAGES)),
+    archives={
+        role: {phase: tuple(image.archive for image in IMAGES if image.phase is phase) for phase in Phase}
+        for role in Role
+    },
 )
 
 Where = Literal["lab", "app"]

@@ -25,7 +25,8 @@ def bundle_with_ingress_nginx(bundle: Path, tmp_path: Path) -> Path:
     described = bundles.linked(bundle, tmp_path)
     described["files"].append(bundles.entry(f"manifests/{FILE}", content))
     # Another image's archive in the place of its own: no node of this lab starts with it.
-    described["images"].append({"reference": IMAGE, "archive": "images/nginx.tar", "runs_on": "node"})
+    image = {"reference": IMAGE, "archive": "images/nginx.tar", "runs_on": "node", "phase": "addons"}
+    described["images"].append(image)
     (tmp_path / "manifests" / FILE).write_bytes(content)
     return bundles.write(tmp_path, described)
 

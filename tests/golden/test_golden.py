@@ -39,7 +39,7 @@ SUPPLIES = Supplies(
     versions=VERSIONS,
     pause_image="labctl.local/pause:1.0",
     node_image="labctl.local/node:0123456789ab",
-    archives={node.role: BUNDLE.archives(node.role.value) for node in lab().nodes},
+    archives={node.role: BUNDLE.archives(node.role) for node in lab().nodes},
 )
 CREDENTIALS = Credentials(
     ca_certificate="the CA's certificate\n",

@@ -211,7 +211,12 @@ def _moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
 def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
     """Write the bundle's bundle.yaml, and return the finished bundle."""
     carried = tuple(
-        Image(images.reference_of(bundle.path(artefact.path)), artefact.path, artefact.made_from.runs_on)
+        Image(
+            images.reference_of(bundle.path(artefact.path)),
+            artefact.path,
+            artefact.made_from.runs_on,
+            artefact.made_from.phase,
+        )
         for artefact in RECIPE
         if isinstance(artefact.made_from, ContainerImage)
     )

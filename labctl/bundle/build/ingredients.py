@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from labctl.bundle.format import RunsOn
 from labctl.bundle.images import Link
+from labctl.model.lab import Phase
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,8 @@ class ContainerImage:
     config: Mapping[str, object]
     """The `config` object of the OCI image configuration."""
     packages: DebianPackages | None = None
+    phase: Phase = field(default=Phase.ADDONS, repr=False)
+    """Not in the bundle's id, which stands for the content of its files."""
 
     @property
     def source(self) -> str:

@@ -21,6 +21,7 @@ from labctl.bundle.build.ingredients import (
 )
 from labctl.bundle.format import RunsOn
 from labctl.bundle.images import Link
+from labctl.model.lab import Phase
 
 VERSIONS = {
     "kubernetes": "1.37.2",
@@ -101,9 +102,11 @@ def _binary(name: str, seconds: int) -> Artefact:
     return Artefact(f"bin/{name}", name, _KUBERNETES, "compiling", seconds, _kubernetes(name))
 
 
-def _static_image(name: str, reference: str, runs_on: RunsOn, seconds: int, program: Placed) -> Artefact:
+def _static_image(
+    name: str, reference: str, runs_on: RunsOn, seconds: int, program: Placed, phase: Phase = Phase.ADDONS
+) -> Artefact:
     """Describe an image of a single static program; the tag of its reference is the version that people read."""
-    image = ContainerImage(reference, runs_on, (program,), _config(f"/{program.path}"))
+    image = ContainerImage(reference, runs_on, (program,), _config(f"/{program.path}"), phase=phase)
     verb = "compiling" if isinstance(program.content, GoProgram) else "downloading"
     return Artefact(f"images/{name}.tar", name, reference.rpartition(":")[2], verb, seconds, image)
 
@@ -112,7 +115,7 @@ def _kubernetes_image(name: str, seconds: int) -> Artefact:
     # Paths in images are upstream's: kubeadm's manifests call programs by them, or by name alone.
     reference = f"registry.k8s.io/{name}:v{_KUBERNETES}"
     program = Placed(f"usr/local/bin/{name}", _kubernetes(name))
-    return _static_image(name, reference, "control-plane", seconds, program)
+    return _static_image(name, reference, "control-plane", seconds, program, Phase.CONTROL_PLANE)
 
 
 def _metallb_image(name: str, seconds: int) -> Artefact:
@@ -148,6 +151,7 @@ _KUBE_PROXY = ContainerImage(
     (Placed("usr/local/bin/kube-proxy", _kubernetes("kube-proxy")), *_ACCOUNTS, *_IPTABLES),
     _config("/usr/local/bin/kube-proxy"),
     _debian("base-files", "nftables", "iptables", "conntrack", "kmod"),
+    Phase.CLUSTER,
 )
 _NGINX = ContainerImage(
     "labctl.local/nginx:{nginx}",
@@ -166,6 +170,7 @@ RECIPE: tuple[Artefact, ...] = (
         "node",
         2,
         Placed("pause", GoProgram(GoModule("pause"), "labctl.local/pause")),
+        Phase.SANDBOX,
     ),
     _static_image(
         "etcd",
@@ -173,6 +178,7 @@ RECIPE: tuple[Artefact, ...] = (
         "control-plane",
         30,
         Placed("usr/local/bin/etcd", GoProgram(_ETCD_MODULE, "go.etcd.io/etcd/server/v3")),
+        Phase.CONTROL_PLANE,
     ),
     _kubernetes_image("kube-apiserver", 250),
     _kubernetes_image("kube-controller-manager", 80),
@@ -184,6 +190,7 @@ RECIPE: tuple[Artefact, ...] = (
         "node",
         130,
         Placed("coredns", GoProgram(_COREDNS_MODULE, "github.com/coredns/coredns")),
+        Phase.CLUSTER,
     ),
     _metallb_image("controller", 60),
     _metallb_image("speaker", 20),
@@ -215,4 +222,4 @@ RECIPE: tuple[Artefact, ...] = (
         ModuleFile(_METALLB_MODULE, "config/manifests/metallb-native.yaml"),
     ),
 )
-"""In the order of making; the images among them in the order in which nodes import them."""
+"""In the order of making; the images of a phase in the order in which nodes import them."""

@@ -11,14 +11,17 @@ import pytest
 import yaml
 
 from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
+from labctl.bundle.build.ingredients import ContainerImage
+from labctl.bundle.build.recipe import RECIPE
 from labctl.bundle.format import write
 from labctl.model.errors import MissingError
+from labctl.model.lab import Phase, Role
 
 IMAGES = (
-    Image("labctl.local/pause:1.0", "images/pause.tar", "node"),
-    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane"),
-    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node"),
-    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node"),
+    Image("labctl.local/pause:1.0", "images/pause.tar", "node", Phase.SANDBOX),
+    Image("registry.k8s.io/etcd:3.7.3-0", "images/etcd.tar", "control-plane", Phase.CONTROL_PLANE),
+    Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node", Phase.ADDONS),
+    Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node", Phase.ADDONS),
 )
 
 
@@ -70,14 +73,23 @@ def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: by
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"schema": 2}, "schema is 2"),
+        ({"schema": 3}, "schema is 3"),
+        ({"images": [{"reference": "a:1", "archive": "a.tar", "runs_on": "node"}]}, "images.0.phase"),
+        ({"schema": 1, "images": "none"}, "images"),
+        ({"schema": 1, "images": ["a"]}, "images.0"),
         ({"maker": None}, "maker"),
         ({"images": [{"reference": "a:1", "archive": "a.tar", "runs_on": "moon"}]}, "images.0.runs_on"),
         ({"files": [{"path": "bin/kubelet", "sha256": "00", "size": "big", "source": ""}]}, "files.0.size"),
         ({"files": [{"path": "../etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "../etc/passwd"),
-        ({"images": [{"reference": "a:1", "archive": "../a.tar", "runs_on": "node"}]}, "../a.tar"),
-        ({"images": [{"reference": "a:1", "archive": "a.tar; reboot", "runs_on": "node"}]}, "a.tar; reboot"),
-        ({"images": [{"reference": "$(reboot)", "archive": "a.tar", "runs_on": "node"}]}, "$(reboot)"),
+        ({"images": [{"reference": "a:1", "archive": "../a.tar", "runs_on": "node", "phase": "addons"}]}, "../a.tar"),
+        (
+            {"images": [{"reference": "a:1", "archive": "a.tar; reboot", "runs_on": "node", "phase": "addons"}]},
+            "a.tar; reboot",
+        ),
+        (
+            {"images": [{"reference": "$(reboot)", "archive": "a.tar", "runs_on": "node", "phase": "addons"}]},
+            "$(reboot)",
+        ),
         ({"id": "demo\nreboot"}, "demo\\nreboot"),
         ({"versions": {"kubernetes": "1.37.2\nevil: true"}}, "evil: true"),
         ({"files": [{"path": "/etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "/etc/passwd"),
@@ -118,10 +130,27 @@ def test_an_image_is_found_by_the_name_a_user_writes(tmp_path: Path, name: str, 
     assert _bundle(tmp_path).image(name) == found
 
 
-def test_a_node_imports_what_its_role_needs_in_the_order_of_the_bundle(tmp_path: Path) -> None:
+def test_a_node_imports_what_its_role_needs_phase_by_phase(tmp_path: Path) -> None:
     bundle = _bundle(tmp_path)
-    assert bundle.archives("control-plane") == tuple(image.archive for image in IMAGES)
-    assert bundle.archives("worker") == ("images/pause.tar", "images/traefik.tar", "images/nginx.tar")
+
+    assert bundle.archives(Role.CONTROL_PLANE) == {
+        Phase.SANDBOX: ("images/pause.tar",),
+        Phase.CONTROL_PLANE: ("images/etcd.tar",),
+        Phase.CLUSTER: (),
+        Phase.ADDONS: ("images/traefik.tar", "images/nginx.tar"),
+    }
+    assert bundle.archives(Role.WORKER) == {**bundle.archives(Role.CONTROL_PLANE), Phase.CONTROL_PLANE: ()}
+
+
+def test_a_bundle_of_the_first_schema_has_its_phases_by_the_order_of_its_images(tmp_path: Path) -> None:
+    images = tuple(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
+    _bundle(tmp_path)
+    described = [
+        {"reference": f"a:{n}", "archive": f"{n}.tar", "runs_on": each.runs_on} for n, each in enumerate(images)
+    ]
+    _rewrite(tmp_path, schema=1, images=described)
+
+    assert [image.phase for image in load(tmp_path).images] == [image.phase for image in images]
 
 
 def test_installed_bundles_come_newest_first_and_unfinished_ones_not_at_all(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from labctl.bundle.build.ingredients import (
 from labctl.bundle.build.recipe import RECIPE, WEB_IMAGE
 from labctl.bundle.build.toolchain import MODULES
 from labctl.model.errors import MissingError
+from labctl.model.lab import Phase
 
 MODULE = GoModule("kubernetes", "k8s.io/kubernetes", "v1.37.2", siblings="v0.37.2")
 THEIRS: dict[str, Any] = {
@@ -131,3 +133,9 @@ def test_all_missing_tools_are_named_with_what_to_type(
 def test_the_recipes_id_is_known() -> None:
     """Another id makes everybody build for a quarter of an hour: it changes with what is built, and on purpose."""
     assert recipe_id().endswith("-e67446f6")
+
+
+def test_when_a_node_needs_an_image_is_not_in_the_bundles_id() -> None:
+    image = next(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
+
+    assert repr(replace(image, phase=Phase.ADDONS)) == repr(replace(image, phase=Phase.SANDBOX))

@@ -14,6 +14,7 @@ from labctl.bundle import Image
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.model.errors import MissingError, UsageError
+from labctl.model.lab import Phase
 from labctl.plans import lab_files
 from labctl.render import pki
 from labctl.render.yaml_stream import documents
@@ -133,7 +134,7 @@ def test_failure_detectors_are_there_where_the_bundle_carries_their_image(contex
     pki.ensure(context.folder, context.lab)
     without = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
     reference = "labctl.local/failure-detector:1.0"
-    image = Image(reference, "images/failure-detector.tar", "node")
+    image = Image(reference, "images/failure-detector.tar", "node", Phase.ADDONS)
     vars(context).update(bundle=replace(context.bundle, images=(*context.bundle.images, image)))
     _, detectors = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 

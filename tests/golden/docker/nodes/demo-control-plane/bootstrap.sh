@@ -135,7 +135,7 @@ connect
 install_programs
 say "importing images"
 import_images images/pause.tar images/etcd.tar images/kube-apiserver.tar images/kube-controller-manager.tar images/kube-scheduler.tar
-import_images images/kube-proxy.tar images/traefik.tar &
+import_images images/kube-proxy.tar &
 beside=$!
 if [ -e "$state/member" ]; then
   systemctl start kubelet
@@ -148,7 +148,7 @@ else
   touch "$state/member"
 fi
 wait "$beside"
-import_images images/nginx.tar &
+import_images images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
 until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
