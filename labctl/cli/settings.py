@@ -88,5 +88,5 @@ def completion(
     """
     root = context.find_root().command
     assert isinstance(root, Root)  # noqa: S101 - `main` runs no other
-    answer = CompletionReport(version=1, shell=shell.value, script=script(root, shell))
+    answer: CompletionReport = {"version": 1, "shell": shell.value, "script": script(root, shell)}
     ui.document(answer, context.obj.output, sys.stdout, ui.text("script"))
