@@ -12,7 +12,7 @@ from labctl.context import Context
 from labctl.host import http_probe
 from labctl.host.wait import Pending
 from labctl.model.errors import LabError
-from labctl.model.reports import HopReport, TraceReport
+from labctl.model.reports import HopReport, HopState, TraceReport
 
 CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controller-has-no-backend"}
 
@@ -66,7 +66,7 @@ def hop(
     cause: str | None = None,
     finding: str = "",
     *,
-    state: str = "",
+    state: HopState | None = None,
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> HopReport:

@@ -16,6 +16,7 @@ from labctl.model.reports import (
     AddressReport,
     AppReport,
     HopReport,
+    HopState,
     IngressReport,
     NodeReport,
     ProblemReport,
@@ -48,7 +49,7 @@ class Problems:
         text: str,
         fix: str | None = trace.UP,
         commands: Sequence[str] | None = None,
-        state: str = trace.BROKEN,
+        state: HopState = trace.BROKEN,
     ) -> None:
         """Note a problem; by default the lab is broken by it, and `labctl up` fixes it."""
         if commands is None:
@@ -212,7 +213,7 @@ def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path:
     hops = {hop["hop"]: hop for hop in report["hops"]}
     if waiting is not None and hops["pod"]["state"] != trace.UNKNOWN:
         cause = waiting.id if waiting.id != NOT_READY else "app-not-ready"
-        state = trace.BROKEN if hops["pod"]["state"] == trace.BROKEN else trace.WARNING
+        state: HopState = trace.BROKEN if hops["pod"]["state"] == trace.BROKEN else trace.WARNING
         problems.add(cause, waiting.reason, waiting.hint or trace.UP, state=state)
         del hops["pod"]  # the pods themselves have said why they are not ready
     for hop in hops.values():

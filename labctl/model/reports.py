@@ -6,6 +6,8 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 from labctl.model.errors import LabError
 
+HopState = Literal["ok", "warning", "broken", "unknown", "not reached"]
+
 
 class Document(TypedDict):
     """What every document has. `version` grows when a key changes its meaning or goes; keys may come without."""
@@ -17,7 +19,7 @@ class NodeReport(TypedDict):
     """One node that the lab should have."""
 
     name: str
-    role: str
+    role: Literal["control-plane", "worker"]
     address: str
     ready: bool
 
@@ -53,7 +55,7 @@ class ProblemReport(TypedDict):
     """Something that is not well: a stable id, the state as that of a hop, and the lines to type, if any do."""
 
     id: str
-    state: str
+    state: HopState
     text: str
     fix: str | None
     commands: list[str]
@@ -78,7 +80,7 @@ class HopReport(TypedDict):
     """
 
     hop: str
-    state: str
+    state: HopState
     cause: str | None
     fix: str | None
     commands: list[str]
@@ -235,7 +237,7 @@ class CheckReport(TypedDict):
     """
 
     id: str
-    state: str
+    state: Literal["ok", "warning", "broken", "not relevant"]
     cause: str | None
     seen: str
     why: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Iterator, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from labctl.context import Context
 from labctl.model.errors import LabError
@@ -45,7 +45,7 @@ __all__ = [
     "unasked",
 ]
 
-NOT_REACHED = "not reached"
+NOT_REACHED: Final = "not reached"
 WATCH_SECONDS = 1.0
 AGAIN_SECONDS = 1.5
 """For how long a hop is looked at again where what is broken may pass."""

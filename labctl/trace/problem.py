@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import shlex
-from typing import Any
+from typing import Any, Final
 
+from labctl.model.reports import HopState
 from labctl.trace.causes import CAUSES
 
 Evidence = dict[str, Any]
 """What was seen at a hop, ready to be JSON."""
-BROKEN, WARNING, UNKNOWN = "broken", "warning", "unknown"
+BROKEN: Final = "broken"
+WARNING: Final = "warning"
+UNKNOWN: Final = "unknown"
 UP = "Run `labctl up` to fix it."
 
 
@@ -24,7 +27,7 @@ class ProblemError(Exception):
         *,
         fix: str | None = None,
         commands: tuple[str, ...] | None = None,
-        state: str = BROKEN,
+        state: HopState = BROKEN,
     ) -> None:
         super().__init__(text)
         if cause not in CAUSES:

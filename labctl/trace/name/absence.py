@@ -8,9 +8,10 @@ from pathlib import Path
 
 from labctl.host import hosts_file
 from labctl.model.errors import LabError
+from labctl.model.reports import HopState
 from labctl.trace.name import hosts_edits, nsswitch
 from labctl.trace.probes.client import RESOLVE_SECONDS
-from labctl.trace.problem import Evidence, ProblemError
+from labctl.trace.problem import BROKEN, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
 NAME_CACHE = Path("/run/nscd/socket")
@@ -84,11 +85,11 @@ def files_first(trail: Trail) -> tuple[str, ...]:
     return hosts_edits.editing(trail, file, [sources.files_first])
 
 
-def unreadable(trail: Trail, text: str, evidence: Evidence, **state: str) -> ProblemError:
+def unreadable(trail: Trail, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
     """Return that the resolver of some users cannot read the hosts file."""
     command = f"{hosts_edits.sudo(trail)}chmod a+r {trail.hosts}"
     fix = f"Let everybody read {trail.hosts}: the resolver reads it as the user who asks."
-    return ProblemError("hosts-file-unreadable", text, evidence, fix=fix, commands=(command,), **state)
+    return ProblemError("hosts-file-unreadable", text, evidence, fix=fix, commands=(command,), state=state)
 
 
 def _nsswitch(trail: Trail) -> Path:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from labctl.model.reports import HopState
 from labctl.trace import backend
 from labctl.trace.pod import renewal
 from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
@@ -97,7 +98,7 @@ def pod_log(trail: Trail, pod: str) -> str:
 
 
 def left_to_the_app(
-    trail: Trail, cause: str, text: str, evidence: Evidence, pods: Iterable[str], state: str = BROKEN
+    trail: Trail, cause: str, text: str, evidence: Evidence, pods: Iterable[str], state: HopState = BROKEN
 ) -> ProblemError:
     """Return a problem that is the app's own, with where its pods may say why; or the lines that make it anew."""
     fix, commands = renewal.remake(trail, str(trail.seen.get("pod", {}).get("service", "")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from labctl.model.reports import HopState
 from labctl.trace.node import node_facts
 from labctl.trace.probes import direct
 from labctl.trace.probes.direct import ANSWERED
@@ -83,7 +84,7 @@ def _differ(trail: Trail, outcomes: Mapping[str, Outcome], results: Survey, evid
     evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
     hidden = "; the ingress controller asks another pod in its place" if is_hidden else ""
     text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {details}{hidden}"
-    state = WARNING if is_hidden else BROKEN
+    state: HopState = WARNING if is_hidden else BROKEN
     if commands := _renewed(trail, bad, outcomes):
         fix = "Others of the same make are well: a pod that is deleted is made anew."
         return ProblemError("pods-differ", text, evidence, fix=fix, commands=commands, state=state)

@@ -23,7 +23,7 @@ from labctl.context import Context
 from labctl.host.proxies import without_proxy
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import BrokenError, MissingError, UsageError
-from labctl.model.reports import HopReport, OpenReport, TraceReport
+from labctl.model.reports import HopReport, HopState, OpenReport, TraceReport
 
 URL = "http://my-app.local"
 DESKTOP = webbrowser.BackgroundBrowser("xdg-open")
@@ -176,7 +176,7 @@ def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
 
 @pytest.mark.parametrize("state", ["warning", "unknown"])
 def test_what_does_not_break_the_page_is_told_and_the_page_opened(
-    state: str, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
+    state: HopState, context: Context, programs: Programs, monkeypatch: pytest.MonkeyPatch, hops: dict[str, HopReport]
 ) -> None:
     _offers(monkeypatch, DESKTOP)
     hops["pod"] = hop("pod", "pod-not-ready", "one of two is not ready", state=state)

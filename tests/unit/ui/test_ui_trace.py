@@ -12,7 +12,7 @@ from fake_trace import hop as told
 from golden_files import Golden
 
 from labctl import ui
-from labctl.model.reports import HopReport, TraceReport
+from labctl.model.reports import HopReport, HopState, TraceReport
 
 NAME = {"address": "192.168.56.100", "source": "/etc/hosts, line 3: 192.168.56.100 my-app.local", "milliseconds": 2.1}
 ADDRESS: dict[str, Any] = {
@@ -97,7 +97,7 @@ def test_a_broken_hop_is_shown_with_cause_what_was_seen_and_fix(golden: Golden) 
 
 
 @pytest.mark.parametrize(("state", "sign"), [("warning", "!"), ("unknown", "?")])
-def test_a_hop_that_is_not_broken_and_not_well_has_a_sign_of_its_own(state: str, sign: str) -> None:
+def test_a_hop_that_is_not_broken_and_not_well_has_a_sign_of_its_own(state: HopState, sign: str) -> None:
     stdout = io.StringIO()
     report = traced(EVIDENCE)
     report["hops"][0] = told("name", "hosts-entry-doubled", "two lines", state=state, evidence=NAME)
