@@ -62,19 +62,19 @@ def find(explicit: Path | None) -> Path | None:
 
 
 def load(
-    path: Path | None, overrides: Overrides, made: Mapping[str, Any] | None = None, *, to_boot: bool = False
+    path: Path | None, overrides: Overrides, saved: Mapping[str, Any] | None = None, *, to_boot: bool = False
 ) -> Lab:
     """Return the lab that the file and the options describe.
 
-    Without a file, the values are those that a lab was `made` from, or the defaults. With `to_boot`, the provider must
+    Without a file, the values are those of a `saved` lab, or the defaults. With `to_boot`, the provider must
     be one whose nodes labctl boots. Raises UsageError as `document.read` does, and `config-invalid` with every problem.
     """
-    written, problems = read(path) if path else (made or {}, [])
+    written, problems = read(path) if path else (saved or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
-    lab, found = check({**written, **options})
+    lab, wrong = check({**written, **options})
     if to_boot:
-        found = [*(problem for problem in found if problem.key != "provider"), *_unbooted({**written, **options})]
-    problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in found)
+        wrong = [*(problem for problem in wrong if problem.key != "provider"), *_unbooted({**written, **options})]
+    problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in wrong)
     if problems:
         raise invalid(path, problems)
     return lab
@@ -96,9 +96,9 @@ def name_of(path: Path | None, option: str | None) -> str:
     if option is not None or path is None:
         return load(None, Overrides(name=option)).name
     try:
-        values, twice = _in_part(path)
-        lab, found = check({key: value for key, value in values.items() if key == "name"})
-        if problems := [*(problem for problem in twice if problem.key == "name"), *found]:
+        values, duplicates = _in_part(path)
+        lab, wrong = check({key: value for key, value in values.items() if key == "name"})
+        if problems := [*(problem for problem in duplicates if problem.key == "name"), *wrong]:
             raise invalid(path, problems)
     except UsageError as error:
         error.hint = f"{error.hint} Or name the lab: `--name LAB`."

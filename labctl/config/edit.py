@@ -60,8 +60,8 @@ class Source:
         """
         is_list = isinstance(self.values.get(splice.KEY, []), list)  # anything else is a problem of its own
         listed = {splice.KEY: list(apps)} if is_list else {}
-        lab, found = check({**self.values, **listed, **({"name": name} if name else {})})
-        problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in found)]
+        lab, wrong = check({**self.values, **listed, **({"name": name} if name else {})})
+        problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in wrong)]
         if problems:
             raise invalid(self.path if self.is_there else None, problems)
         return lab

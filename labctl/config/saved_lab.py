@@ -109,28 +109,30 @@ def write(folder: Path, record: SavedLab) -> bool:
     return write_changed(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
 
 
-def refuse_differences(made: SavedLab, asked: SavedLab) -> None:
+def refuse_differences(saved: SavedLab, requested: SavedLab) -> None:
     """Raise UsageError `lab-differs` if `up` cannot change the lab that was made into the one requested.
 
     What was chosen for `auto` may be named. A provider of `auto` fits whatever provider the lab has.
     """
-    before, after = _chosen(made.lab, made.bundle), _chosen(asked.lab, asked.bundle or made.bundle)
-    if asked.lab.provider == AUTO:
+    before, after = _chosen(saved.lab, saved.bundle), _chosen(requested.lab, requested.bundle or saved.bundle)
+    if requested.lab.provider == AUTO:
         after["provider"] = before["provider"]
     differences = [
         f"{key}: currently {before[key]}, requested {after[key]}"
         for key in FIXED
         if before[key] != after[key] and None not in {before[key], after[key]}
     ]
-    if asked.lab.workers < made.lab.workers:
-        differences.append(f"workers: currently {made.lab.workers}, requested {asked.lab.workers}")
-    if made.isolated != asked.isolated:
-        differences.append("isolation: currently " + ("isolated" if made.isolated else "on this machine's own network"))
+    if requested.lab.workers < saved.lab.workers:
+        differences.append(f"workers: currently {saved.lab.workers}, requested {requested.lab.workers}")
+    if saved.isolated != requested.isolated:
+        differences.append(
+            "isolation: currently " + ("isolated" if saved.isolated else "on this machine's own network")
+        )
     if differences:
         raise UsageError(
-            f"the lab {made.lab.name} is already up with another configuration\n  " + "\n  ".join(differences),
+            f"the lab {saved.lab.name} is already up with another configuration\n  " + "\n  ".join(differences),
             id="lab-differs",
-            hint=f"Run `labctl --name {made.lab.name} destroy` first, or choose another --name for this lab.",
+            hint=f"Run `labctl --name {saved.lab.name} destroy` first, or choose another --name for this lab.",
         )
 
 
@@ -181,8 +183,8 @@ def _lab(written: Mapping[str, Any], name: str) -> Lab:
     lab, _ = check({**written, "name": name})
     if lab.name != name:
         raise ValueError(f"name: {name}")
-    found = {key: read(written[key]) for key, read in _READ.items() if key in written}
-    return replace(lab, **{"pool": default_pool(found.get("network", lab.network)), **found})
+    known = {key: read(written[key]) for key, read in _READ.items() if key in written}
+    return replace(lab, **{"pool": default_pool(known.get("network", lab.network)), **known})
 
 
 def _app(written: Mapping[str, Any]) -> App:

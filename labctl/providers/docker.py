@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from labctl.host import lab_folder
+from labctl.host.files import write
 from labctl.host.machine import Machine
 from labctl.host.paths import remove_tree
 from labctl.host.process import LAST_LINES, Finished, check, failure, last_lines, run
@@ -155,8 +156,7 @@ class DockerProvider(VagrantProvider):
             check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
         if not container.is_known:
             file = self.folder / lab_folder.VAGRANT / "machines" / container.name / "docker" / "id"
-            file.parent.mkdir(parents=True, exist_ok=True)
-            file.write_text(container.id)
+            write(file, container.id.encode())
 
     def _forget(self) -> None:
         """Remove what Vagrant keeps but the containers' ids: it cannot go on with a file that was cut off, and needs none."""
