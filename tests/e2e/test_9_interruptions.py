@@ -43,7 +43,7 @@ MAKING = (0.2, 0.4, 0.6, 0.8)
 """Seconds after that line: Vagrant prints nothing while Docker makes the container."""
 IMPORT = "$ docker import"
 """How labctl's own line in the log begins when it gives the Engine the node's system."""
-CASES_A_SLICE = {WORKER: 30, CONTROL_PLANE: 12}
+CASES_A_SLICE = {WORKER: 16, CONTROL_PLANE: 9}
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> int:
