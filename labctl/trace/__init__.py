@@ -172,11 +172,11 @@ def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport)
 
 
 def _settled(name: str, trail: Trail) -> HopReport:
-    """Look at a hop, and look again where what is broken may pass."""
+    """Look at a hop, and look again where what is not well may pass."""
     end = time.monotonic() + trail.left(AGAIN_SECONDS)
     while True:
         report = _looked_at(name, trail)
-        if report["state"] != BROKEN or not CAUSES[str(report["cause"])].passes or time.monotonic() >= end:
+        if report["cause"] is None or not CAUSES[str(report["cause"])].passes or time.monotonic() >= end:
             return report
         time.sleep(LOOK_SECONDS)
         trail.forget()

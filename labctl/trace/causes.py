@@ -70,7 +70,7 @@ CAUSES: Mapping[str, Cause] = {
     "arp-not-asked": Cause("node", "this machine's network cannot be asked who has the address"),
     "address-taken": Cause("node", "a machine that is no node of the lab answers ARP for the address", 10),
     "neighbour-fixed": Cause("node", "this machine has a fixed entry that the address is at another MAC", 2),
-    "announced-twice": Cause("node", "several nodes answer ARP for the address"),
+    "announced-twice": Cause("node", "several nodes answer ARP for the address", passes=True),
     "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
     "advertisement-of-another-pool": Cause("node", "no L2Advertisement selects the address's pool", 30),
     "advertisement-selects-no-node": Cause("node", "the L2Advertisement's nodeSelectors select no node", 30),

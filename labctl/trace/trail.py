@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253
-SECONDS = 4.2
+SECONDS = 4.0
 """How long a trace may take, whatever is broken."""
 SHORTEST = 0.1
 

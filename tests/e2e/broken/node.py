@@ -16,6 +16,8 @@ SPEAKER = ("daemonset", "speaker", *METALLB)
 SYSTEM = ("-n", "kube-system")
 PROXY = ("daemonset", "kube-proxy", *SYSTEM)
 PROXY_PODS = (*SYSTEM, "pods", "-l", "k8s-app=kube-proxy")
+CONTROL_PLANE_NUMBER = 10
+"""With which the control plane's address ends; those of the workers, and all nodes' pod networks, are counted from it."""
 WRONG_MAC = "02:00:00:00:00:99"
 
 
@@ -123,7 +125,8 @@ def _networks(lab: RealLab) -> Mapping[str, tuple[str, str]]:
     found = {}
     for node in lab.objects("nodes")["items"]:
         [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
-        found[str(node["metadata"]["name"])] = str(node["spec"]["podCIDR"]), str(address)
+        number = int(str(address).rpartition(".")[2]) - CONTROL_PLANE_NUMBER
+        found[str(node["metadata"]["name"])] = f"10.244.{number}.0/24", str(address)
     return found
 
 
