@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,6 +59,10 @@ class Trail:
     def left(self, seconds: float) -> float:
         """Return for how many of these seconds may be waited: some time is always left to hear an answer that is there."""
         return min(seconds, max(self._end - time.monotonic(), SHORTEST))
+
+    def shortened(self, seconds: float) -> Trail:
+        """Return the same trail with so many seconds less."""
+        return replace(self, _end=self._end - seconds)
 
     @property
     def lab(self) -> Lab:

@@ -23,8 +23,10 @@ PATIENCE_SECONDS = 1.0
 """How long a further request may take at least, after the first has shown how long one takes."""
 SLOWER = 3
 """How many times longer than the first one a further request may take."""
-SPARE_SECONDS = 0.4
-"""With less time than that left, no further request is made."""
+SPARE_SECONDS = 1.0
+"""How long before the end of the trace the requests end: what explains their outcome has to be looked at, too."""
+LEAST_SECONDS = 0.4
+"""With less time than that, or than a fifth more than the first request took, no further request is made."""
 UNEVEN = ("upstream-hash-by", "service-upstream")
 """Annotations by which requests of one client go to one pod, or to whom kube-proxy chooses."""
 
@@ -128,12 +130,13 @@ def survey(trail: Trail, first: Answered) -> Survey:
     results.note(first, addresses)
     wanted = {label(each) for each in endpoints}
     took = first.exchange.seconds.get("first_byte") or 0.0
-    patience = max(PATIENCE_SECONDS, SLOWER * took)
+    patience, least = max(PATIENCE_SECONDS, SLOWER * took), max(LEAST_SECONDS, 1.2 * took)
+    trail = trail.shortened(SPARE_SECONDS)
     with trail.line() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
             count = min(len(missing), limit(len(wanted)) - results.asked)
             batch: list[Exchange] = []
-            while len(batch) < count and (seconds := trail.left(patience)) > SPARE_SECONDS:
+            while len(batch) < count and (seconds := trail.left(patience)) > least:
                 batch.append(line.ask(trail.path, seconds))
                 if batch[-1].status is None:
                     break
@@ -145,7 +148,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     results.missing = wanted - results.outcomes.keys() - results.refused.keys()
     results.blame_missing()
     for each in endpoints:
-        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > SPARE_SECONDS:
+        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > LEAST_SECONDS:
             results.words[each["pod"]] = _word(trail, each)
     return results
 

@@ -27,6 +27,7 @@ from test_trace import (
 
 from labctl.model.errors import NotReadyError
 from labctl.model.reports import HopReport
+from labctl.trace import trail
 from labctl.trace.probes import direct
 from labctl.trace.probes.exchange import Body, Exchange
 from labctl.trace.rules.rules import ANNOTATION, API
@@ -122,6 +123,17 @@ def test_what_two_pods_answer_is_one_verdict(world: World, name: str) -> None:
     assert (hop["state"], hop["cause"]) == (answers.state, answers.cause)
     assert report["ok"] is (answers.state != "broken")
     assert len(world.client.asked) <= 2 * 2 + 3
+
+
+def test_a_pod_is_not_said_to_be_late_that_would_have_less_time_than_the_first_took(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trail, "SECONDS", 2.5)
+    slow = came(seconds={"connect": 0.0004, "first_byte": 1.9})
+
+    hop = response(say(world.with_second_pod(), slow, late(SECOND)))
+
+    assert (hop["state"], hop["cause"]) == ("unknown", "pod-not-reached")
 
 
 def test_a_pod_that_fails_beside_others_of_its_make_is_made_anew(world: World) -> None:
