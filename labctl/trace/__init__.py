@@ -175,8 +175,11 @@ def _settled(name: str, trail: Trail) -> HopReport:
     """Look at a hop, and look again where what is not well may pass."""
     end = time.monotonic() + trail.left(AGAIN_SECONDS)
     while True:
+        began = time.monotonic()
         report = _looked_at(name, trail)
-        if report["cause"] is None or not CAUSES[str(report["cause"])].passes or time.monotonic() >= end:
+        now = time.monotonic()
+        may_pass = report["cause"] is not None and CAUSES[report["cause"]].passes
+        if not may_pass or now >= end or trail.left(now - began) < now - began:
             return report
         time.sleep(LOOK_SECONDS)
         trail.forget()

@@ -124,7 +124,7 @@ CAUSES: Mapping[str, Cause] = {
     "no-time-left": Cause("response", "the hops before took so long that no answer was waited for"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(
-        "response", "an answer came, and neither the controller nor the app has seen the request", 30, passes=True
+        "response", "an answer came, and neither the controller nor the app has seen the request", 10, passes=True
     ),
     "answered-by-other-pod": Cause(
         "response", "the controller asked somebody whom the rule does not lead to", 30, passes=True
