@@ -5,17 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from pydantic import AfterValidator, Field, PlainValidator, SerializeAsAny
 
 from labctl.cluster import state
-from labctl.context import Context
 from labctl.demo.names import SAMPLES, Part, Text, fill
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending, until
 from labctl.model.errors import LabError, NotReadyError
 from labctl.model.reports import ExpectationReport, SceneReport
+
+if TYPE_CHECKING:
+    from labctl.context import Context
 
 REQUESTS_PER_POD = 4
 """Enough to reach each of several pods, however requests are balanced."""

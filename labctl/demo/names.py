@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from ipaddress import IPv4Address
 from string import Template
-from typing import Annotated, Self
+from typing import TYPE_CHECKING, Annotated, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from labctl.cluster import state
 from labctl.config import from_values
-from labctl.context import Context
 from labctl.host.wait import Pending
 from labctl.model.lab import AddressPool, Lab
+
+if TYPE_CHECKING:
+    from labctl.context import Context
 
 Values = Mapping[str, str]
 

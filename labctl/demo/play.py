@@ -26,7 +26,6 @@ from labctl.host.http_probe import Answer
 from labctl.host.process import Finished
 from labctl.host.wait import until
 from labctl.model import errors, traffic
-from labctl.model.errors import LabError
 from labctl.model.reports import CommandReport, DemoReport, ExpectationReport, LoadReport, SceneReport, error_report
 
 LIVE_SECONDS = 30.0
@@ -133,7 +132,7 @@ class Performance:
     def __init__(self, script: Script, context: Context, io: DemoIO, stage: Stage) -> None:
         name, lab = script.name, context.lab.name
         self.report = DemoReport(version=1, demo=name, lab=lab, ok=True, seconds=0.0, scenes=[], cleanup=[], error=None)
-        self.error: LabError | None = None
+        self.error: errors.LabError | None = None
         self._script, self._context, self._io, self._stage = script, context, io, stage
         self._folder = Path()
         self._where = "before its first scene"
@@ -151,7 +150,7 @@ class Performance:
                         self._stage.wait_for_enter()
                     with self._stage.hidden(hide=scene.hide):
                         self._scene(scene, number)
-            except (LabError, KeyboardInterrupt) as error:
+            except (errors.LabError, KeyboardInterrupt) as error:
                 self._note(error)
             finally:
                 if values is not None and demo.cleanup:
@@ -245,7 +244,7 @@ class Performance:
         for command in commands:
             try:
                 self._command(command, values, self.report["cleanup"])
-            except (LabError, KeyboardInterrupt) as error:
+            except (errors.LabError, KeyboardInterrupt) as error:
                 left = "Something that the demo made may be left."
                 self._note(error)
                 if isinstance(error, KeyboardInterrupt):
@@ -253,7 +252,7 @@ class Performance:
         if self.error:
             self.error.hint = f"{self.error.hint} {left}".lstrip()
 
-    def _note(self, error: LabError | KeyboardInterrupt) -> None:
+    def _note(self, error: errors.LabError | KeyboardInterrupt) -> None:
         """Add the error to what went wrong before; an interruption is what counts then, or else the first error."""
         if isinstance(error, errors.Terminated):
             error = errors.TerminatedError(self._at("terminated"), id="terminated")

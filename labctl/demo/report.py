@@ -21,10 +21,6 @@ def markdown(about: str, report: DemoReport, context: Context, when: datetime) -
         "MetalLB": carried["metallb"],
         controller.name: tags.get(controller.repository, "unknown").removeprefix("v"),
     }
-    values = {
-        "about": about,
-        "report": report,
-        "versions": versions,
-        "date": when.isoformat(sep=" ", timespec="seconds"),
-    }
+    date = when.isoformat(sep=" ", timespec="seconds")
+    values = {"about": about, "report": report, "versions": versions, "date": date}
     return templates.text("demo/report.md.j2", **values, chart=chart, load_text=load_text)

@@ -19,7 +19,7 @@ COLUMN_GAP = "   "
 NOTHING = "-"
 STYLES = {"broken": "red", "warning": "yellow", "unknown": "yellow"}
 GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
-"""The columns that tell good from bad, and what they say when all is well."""
+"""Columns that are coloured, each with its good value."""
 
 
 def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO], None]) -> None:
@@ -32,7 +32,7 @@ def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO) -> None:
-    """The rows under their headers, in columns as wide as their widest cell, as kubectl prints them."""
+    """Print the rows below their headers, in columns as wide as their widest cell."""
     _show_lines(_table_lines(headers, rows), stdout)
 
 
@@ -84,7 +84,7 @@ def exported(report: ExportReport, stdout: TextIO) -> None:
 
 
 def status(report: StatusReport, stdout: TextIO) -> None:
-    """The whole lab in sections, its problems last."""
+    """Print the whole lab in sections, its problems last."""
     nodes = [(node["name"], node["role"], node["address"], _yes(node["ready"])) for node in report["nodes"]]
     addresses = [
         (held["address"], held["service"], held["pool"], held["node"] or NOTHING) for held in report["addresses"]
@@ -107,7 +107,7 @@ def status(report: StatusReport, stdout: TextIO) -> None:
 
 
 def show_error(error: LabError, stderr: TextIO) -> None:
-    """What went wrong, the last lines of the tool that failed, and what to do."""
+    """Print the error, the last lines of the tool that failed, and the hint."""
     first, *others = error.message.splitlines() or [""]
     lines: list[Line] = [
         [("error: ", "bold red"), (printable(first), "red")],
@@ -127,7 +127,7 @@ def show_error_json(error: LabError, stdout: TextIO) -> None:
 
 
 def confirm(question: str, stdin: TextIO, stderr: TextIO) -> bool:
-    """Whether the user at the terminal says yes; where there is no terminal nobody is asked, and that is a no."""
+    """Ask the user at the terminal; return False if the answer is not yes, or if there is no terminal."""
     if not stdin.isatty():
         return False
     print(f"{question} [y/N] ", end="", file=stderr, flush=True)
@@ -148,7 +148,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def _cell(value: object) -> str:
-    """The words of a value that a program reads as it is."""
+    """Return the value as a person reads it."""
     if isinstance(value, bool):
         return _yes(value)
     if isinstance(value, list | tuple):
@@ -157,7 +157,7 @@ def _cell(value: object) -> str:
 
 
 def _problem_lines(problem: ProblemReport) -> list[Line]:
-    """What is wrong, and below it the fix with the lines to type."""
+    """Return the problem, and below it the fix with the lines to type."""
     style = STYLES[problem["state"]]
     lines: list[Line] = [[(f"{problem['state']}: ", style), (one_line(problem["text"]), style)]]
     if problem["fix"]:
@@ -176,7 +176,7 @@ def _yes(condition: bool) -> str:  # noqa: FBT001 - it turns a boolean into a wo
 
 
 def _show_lines(lines: Iterable[Line], stream: TextIO) -> None:
-    """Lines of styled pieces, never wrapped or cut: a terminal wraps them itself, and a pipe wants them whole."""
+    """Print lines of styled pieces without wrapping them: a terminal wraps them itself, and a pipe needs whole lines."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen = console(stream)

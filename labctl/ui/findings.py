@@ -1,4 +1,4 @@
-"""How `labctl doctor` tells of what it found: a line for each check, then what is not well and what to do about it."""
+"""Show the results of `labctl doctor`: a line for each check, then the problems and their fixes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NOT_WELL = ("broken", "warning")
 
 
 def findings(report: DoctorReport, stdout: TextIO) -> None:
-    """Every check that looked at something, then the details of those that are not well, the broken ones first, and the verdict."""
+    """Print every check that applies, then the details of those that are not ok, the broken ones first, and the verdict."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen = console(stdout)
@@ -39,7 +39,7 @@ def findings(report: DoctorReport, stdout: TextIO) -> None:
 
 
 def _not_relevant(checks: list[CheckReport]) -> dict[str, list[str]]:
-    """The ids of checks that have nothing to do with this lab, by the reason that they share."""
+    """Return the ids of the checks that do not apply to this lab, by their common reason."""
     reasons: dict[str, list[str]] = {}
     for check in checks:
         if check["state"] == NOT_RELEVANT:

@@ -1,4 +1,4 @@
-"""Watching a run: a live line on a terminal, plain lines without one, or JSON lines for scripts."""
+"""Show a run: with a live line on a terminal, in plain lines without one, or in JSON lines for scripts."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ REFRESHES_PER_SECOND = 10
 
 @contextmanager
 def watcher(output: Output, verbosity: int, stdout: TextIO, stderr: TextIO) -> Iterator[Watcher]:
-    """The watcher for these streams; afterwards the terminal is as it was, however the run ended.
+    """Return the watcher for these streams, and restore the terminal afterwards, however the run ended.
 
     `verbosity` is -1 for `-q` (only the answer and errors), 1 for `-v` (every progress text keeps its line). JSON
     lines are always complete.
@@ -45,7 +45,7 @@ def watching(options: GlobalOptions) -> Watching:
 
 
 class JsonWatcher:
-    """One JSON object a line on stdout, as soon as it happens."""
+    """Writes a JSON object a line to stdout, for each event at once."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
@@ -79,7 +79,7 @@ class JsonWatcher:
 
 
 class QuietWatcher:
-    """Nothing but the answer, or the error."""
+    """Shows nothing but the answer or the error."""
 
     def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
         self._stdout = stdout
@@ -95,7 +95,7 @@ class QuietWatcher:
 
 
 class PlainWatcher:
-    """One plain line an event, for logs."""
+    """Writes a plain line for each event, for logs."""
 
     def __init__(self, stdout: TextIO, stderr: TextIO) -> None:
         self._stdout = stdout
@@ -113,7 +113,7 @@ class PlainWatcher:
 
 
 class LiveWatcher:
-    """One line a step, and under them a line that shows what the running step does now."""
+    """Shows a line for each step that ended, and below them a line for the running step."""
 
     def __init__(
         self, stdout: TextIO, stderr: TextIO, *, verbose: bool, clock: Callable[[], float] = time.monotonic
@@ -136,7 +136,7 @@ class LiveWatcher:
         self._live.start()
 
     def emit(self, event: Event) -> None:
-        """Put the event into the running step's line, or turn that into the step's last line."""
+        """Update the running step's line, or replace it with the step's last line."""
         self._running.follow(event)
         if event.state in {"done", "failed"}:
             line, style = _finished_line(event, self._symbols)
@@ -152,12 +152,12 @@ class LiveWatcher:
         _show_pending(result, self._stderr)
 
     def close(self) -> None:
-        """The running line is gone and the cursor visible."""
+        """Remove the running line, and show the cursor."""
         self._live.stop()
 
 
 class _RunningStep:
-    """The line of the step that runs now; rich asks for it at every refresh. Empty between steps."""
+    """The line of the running step, empty between steps; rich renders it at every refresh."""
 
     def __init__(self, signs: Symbols, clock: Callable[[], float]) -> None:
         self._symbols = signs
@@ -184,7 +184,7 @@ class _RunningStep:
 
 
 def _finished_line(event: Event, signs: Symbols) -> tuple[str, str]:
-    """The last line of a step, and its style."""
+    """Return the last line of a step, and its style."""
     if event.state == "failed":
         symbol, style, text = signs.failed, "red", "failed"
     elif event.changed:

@@ -1,4 +1,4 @@
-"""What a stream can show: colours, a line that changes, and characters beyond ASCII."""
+"""Find out what a stream can show: colours, a line that changes, and characters beyond ASCII."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)?")
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """The signs before a step's line, beside a path, the spinner's frames, and how rich ends a line that is too long."""
+    """Signs before a step's line and beside a path, the frames of the spinner, and how rich ends a line that is too long."""
 
     changed: str
     unchanged: str
@@ -31,7 +31,7 @@ ASCII = Symbols("+", "-", "x", "|", "|/-\\", "crop")
 
 
 def console(stream: TextIO) -> Console:
-    """A console that shows every text as it is, and no colour or weight where NO_COLOR is set."""
+    """Return a console that shows every text as it is, and without colours and bold type if NO_COLOR is set."""
     from rich.console import Console  # noqa: PLC0415 - takes longer than most commands; JSON never needs it
 
     class Screen(Console):
@@ -48,12 +48,12 @@ def console(stream: TextIO) -> Console:
 
 
 def is_live(stream: TextIO) -> bool:
-    """Whether a line on this stream can be changed after it was written."""
+    """Return whether a line on this stream can be changed after it was written."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
 def symbols(stream: TextIO) -> Symbols:
-    """The signs this stream can show."""
+    """Return the signs that this stream can show."""
     # Not LC_CTYPE: Python itself sets that to UTF-8 in the C locale (PEP 538).
     locale = os.environ.get("LC_ALL") or os.environ.get("LANG") or ""
     encoding = stream.encoding or "utf-8"
@@ -61,10 +61,10 @@ def symbols(stream: TextIO) -> Symbols:
 
 
 def printable(line: str) -> str:
-    """A line from elsewhere without escape sequences and control characters; its columns stay where they are."""
+    """Return a line of foreign text without escape sequences and control characters; its columns stay in place."""
     return "".join(character for character in ESCAPE_SEQUENCE.sub("", line).expandtabs() if character.isprintable())
 
 
 def one_line(text: str) -> str:
-    """A text from elsewhere as printable words with one space between them."""
+    """Return foreign text as printable words with one space between them."""
     return " ".join(" ".join(printable(line) for line in text.splitlines()).split())

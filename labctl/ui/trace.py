@@ -1,4 +1,4 @@
-"""How `labctl trace` shows the path of a request: a line a hop, its evidence below, and what is broken."""
+"""Show the path of a request: a line for each hop, its evidence below, and what is broken."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STYLES = {"ok": "green", "warning": "yellow", "broken": "bold red", "unknown": "
 
 
 def trace(report: TraceReport, stdout: TextIO) -> None:
-    """The path from the client to the pod and back, up to where it is broken."""
+    """Print the path from the client to the pod and back, up to the hop that is broken."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen, signs = console(stdout), symbols(stdout)
@@ -42,7 +42,7 @@ def trace(report: TraceReport, stdout: TextIO) -> None:
 
 
 def opened(report: OpenReport, stdout: TextIO) -> None:
-    """Print which page was opened where, and what is not well on its way."""
+    """Print which page was opened in which browser, and the warnings of its hops."""
     print(f"url: {report['url']}\nbrowser: {report['browser']}", file=stdout)
     for hop in report["warnings"]:
         advice = [f"  {line}" for line in (hop["fix"] or "", *hop["commands"]) if line]
@@ -62,7 +62,7 @@ def _sentences(hop: HopReport) -> Sequence[str]:
 
 
 def seen(hop: HopReport) -> list[str]:
-    """Return what was seen at a hop, in sentences; nothing where it was not looked at in full."""
+    """Return the evidence of a hop in sentences; none if the hop was not examined in full."""
     evidence = hop["evidence"]
     return SENTENCES[hop["hop"]](evidence) if NEEDED[hop["hop"]] <= evidence.keys() else []
 
@@ -158,13 +158,13 @@ def _response(evidence: Evidence) -> list[str]:
 
 
 def _body(evidence: Evidence) -> list[str]:
-    """Return how the body ended, unless it came whole."""
+    """Return how the body ended, if it is incomplete."""
     body = evidence.get("body") or {"state": "whole"}
     return [] if body["state"] == "whole" else [f"the body {body['state']} after {body['bytes']} bytes"]
 
 
 def _answers(evidence: Evidence) -> list[str]:
-    """Return what each pod answered, where there are several."""
+    """Return what each pod answered, if there are several."""
     pods = evidence.get("pods") or ()
     told = (f"{each['pod']} HTTP {each['status']}" if each["status"] else f"{each['pod']} nothing" for each in pods)
     return [f"of {len(pods)} pods: {', '.join(told)}"] if len(pods) > 1 else []
@@ -178,7 +178,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "pod": frozenset({"service", "endpoint_slices", "pods"}),
     "response": frozenset({"status", "way_back"}),
 }
-"""What each hop's sentences are made of."""
+"""The function that makes each hop's sentences."""
 SENTENCES: Mapping[str, Callable[[Evidence], list[str]]] = {
     "name": _name,
     "address": _address,
