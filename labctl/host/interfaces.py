@@ -13,6 +13,7 @@ from labctl.host.parsing import document
 from labctl.model.lab import AddressPool
 from labctl.model.pools import single
 
+SHOW = ("ip", "-j", "address", "show")
 ASKED_AT_MOST = 256
 """How many addresses of a pool are asked for by ARP: the kernel remembers 1024 at most."""
 
@@ -30,8 +31,12 @@ class Interface:
 
 def interfaces(machine: Machine) -> tuple[Interface, ...]:
     """Return the interfaces with their IPv4 addresses; none where `ip` is missing."""
-    answer = machine.run("ip", "-j", "address", "show")
-    listed = document(answer.out, list) if answer is not None and answer.code == 0 else []
+    answer = machine.run(*SHOW)
+    return parsed(answer.out) if answer is not None and answer.code == 0 else ()
+
+
+def parsed(text: str) -> tuple[Interface, ...]:
+    """Return the interfaces that `ip -j address show` printed, in whatever network."""
     return tuple(
         Interface(
             link["ifname"],
@@ -44,7 +49,7 @@ def interfaces(machine: Machine) -> tuple[Interface, ...]:
             has_arp="NOARP" not in link.get("flags", ()),
             mtu=link.get("mtu", 0),
         )
-        for link in listed
+        for link in document(text, list)
     )
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
-from labctl.host import lab_folder
+from labctl.host import interfaces, lab_folder
 from labctl.host.paths import private_folder, real, remove_tree
 from labctl.host.process import check, run
 from labctl.host.tool_environment import forget_engine
@@ -233,12 +233,12 @@ class Isolation:
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
         """Both ends of the uplink, in the first /30 from the lab's own place on that this machine does not use."""
-        taken = run(["ip", "-4", "-o", "address", "show"]).out
+        used = {address.ip for each in interfaces.parsed(run(interfaces.SHOW).out) for address in each.addresses}
         subnets = list(UPLINKS.subnets(new_prefix=30))
         start = zlib.crc32(self.lab.encode()) % len(subnets)
         for subnet in subnets[start:] + subnets[:start]:
             outer, inner = subnet.hosts()
-            if f" {outer}/" not in taken:
+            if outer not in used:
                 return outer, inner
         raise ProviderError(f"every uplink network in {UPLINKS} is taken", id="uplinks-taken", hint="Destroy a lab.")
 
@@ -250,8 +250,8 @@ class Isolation:
             check(["ip", "netns", "delete", self.namespace])
 
     def _ensure_forwarding(self) -> bool:
-        source = run(["ip", "-n", self.namespace, "-4", "-o", "address", "show", "uplink"]).out.split()[3]
-        return forwarding.ensure(self.tag, self.link, source)
+        [uplink] = interfaces.parsed(run(["ip", "-n", self.namespace, "-j", "address", "show", "uplink"]).out)
+        return forwarding.ensure(self.tag, self.link, str(uplink.addresses[0]))
 
     def _ensure_engine(self) -> bool:
         private_folder(self.folder / lab_folder.ENGINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import replace
@@ -119,14 +120,16 @@ def test_an_uplink_has_two_ends_in_one_small_network_and_always_the_same(demo: I
 
 def test_an_uplink_in_use_is_left_to_its_owner(demo: Isolation, system: System) -> None:
     outer, _ = demo._uplink()
-    system.answers = {"ip -4 -o address show": f"7: other    inet {outer}/30 scope global other"}
+    system.answers = {"ip -j address show": _interface("other", f"{outer}/30")}
 
     assert demo._uplink()[0] not in {outer, outer + 1}
 
 
 def test_when_every_uplink_is_taken_nothing_is_guessed(demo: Isolation, system: System) -> None:
     system.answers = {
-        "ip -4 -o address show": "".join(f" {next(each.hosts())}/30" for each in UPLINKS.subnets(new_prefix=30))
+        "ip -j address show": _interface(
+            "other", *(f"{next(each.hosts())}/30" for each in UPLINKS.subnets(new_prefix=30))
+        )
     }
 
     with pytest.raises(ProviderError, match=str(UPLINKS)) as raised:
@@ -194,7 +197,14 @@ def test_the_copy_has_no_names_of_other_labs(
 # The rule and the setting outside
 
 
-UPLINK = "2: uplink    inet 100.126.0.2/30 scope global"
+def _interface(name: str, *addresses: str) -> str:
+    """Return what `ip` says of a machine with one interface."""
+    pairs = (address.split("/") for address in addresses)
+    found = [{"family": "inet", "local": local, "prefixlen": int(length)} for local, length in pairs]
+    return json.dumps([{"ifname": name, "flags": ["UP"], "mtu": 1500, "addr_info": found}])
+
+
+UPLINK = _interface("uplink", "100.126.0.2/30")
 RULES = (
     ("nat", "POSTROUTING -s 100.126.0.2/30 {mine} -j MASQUERADE"),
     ("filter", "FORWARD -o {link} {mine} -j DROP"),
@@ -209,7 +219,7 @@ def _said(demo: Isolation, rule: str) -> str:
 
 
 def test_rules_let_the_lab_out_and_nobody_in_and_bear_the_labs_name(demo: Isolation, system: System) -> None:
-    system.answers = {"ip -n labctl-demo -4 -o address show uplink": UPLINK}
+    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK}
 
     assert demo._ensure_forwarding()
     added = [f"iptables --wait -t {table} -I {_said(demo, rule)}" for table, rule in RULES]
@@ -224,7 +234,7 @@ def test_rules_that_are_there_are_not_added_again_and_other_rules_are_not_ours(d
         )
         for chosen in ("nat", "filter")
     }
-    system.answers = {"ip -n labctl-demo -4 -o address show uplink": UPLINK, **listed}
+    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK, **listed}
 
     assert forwarding.rules(demo.tag) == [[table, *_said(demo, rule).split()] for table, rule in RULES]
     assert not demo._ensure_forwarding()
@@ -235,7 +245,7 @@ def test_forwarding_is_what_it_was_when_the_last_isolated_lab_is_gone(
     demo: Isolation, system: System, tmp_path: Path, before: str
 ) -> None:
     (tmp_path / "ip_forward").write_text(before)
-    system.answers = {"ip -n labctl-demo -4 -o address show uplink": "2: uplink inet 100.126.0.2/30"}
+    system.answers = {"ip -n labctl-demo -j address show uplink": UPLINK}
     demo._ensure_forwarding()
     assert (tmp_path / "ip_forward").read_text().strip() == "1"
 
