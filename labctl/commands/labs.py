@@ -34,7 +34,7 @@ def requested(
     may_install: bool = False,
     to_boot: bool = False,
 ) -> Context:
-    """The context of the lab that labctl.yaml and the options describe, which need not exist yet."""
+    """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet."""
     from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - a lab that exists has its pool
 
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
@@ -76,7 +76,7 @@ def named(options: GlobalOptions) -> str:
 
 
 def saved(options: GlobalOptions) -> Context:
-    """The context of a lab as it was last brought up. Raises MissingError where there is none of that name.
+    """Return the context of a lab as it was last brought up. Raises MissingError where there is none of that name.
 
     Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
     """
@@ -119,7 +119,7 @@ def known(options: GlobalOptions) -> Context:
 
 
 def known_or_default(options: GlobalOptions) -> Context:
-    """Return the same; where nobody can say which lab is meant, the context of the default lab."""
+    """Return the context as `known` does; where no name can be read, that of the default lab."""
     try:
         return known(options)
     except UsageError:
@@ -128,14 +128,14 @@ def known_or_default(options: GlobalOptions) -> Context:
 
 
 def entered(options: GlobalOptions) -> Context:
-    """The context of an existing lab; from here on, this process is in the lab's network."""
+    """Enter the network of an existing lab; return the context."""
     context = saved(options)
     enter(context)
     return context
 
 
 def entered_if_up(options: GlobalOptions) -> Context:
-    """The same; but where the network of an isolated lab is gone, this process stays where it is."""
+    """Return the context of an existing lab; enter its network if that is there."""
     context = saved(options)
     if context.isolation.exists():
         enter(context)
@@ -143,7 +143,7 @@ def entered_if_up(options: GlobalOptions) -> Context:
 
 
 def known_and_entered(options: GlobalOptions) -> Context:
-    """The same; from here on, this process is in the lab's network if there is one."""
+    """Return the context as `known` does; enter the lab's network if that is there."""
     context = known(options)
     if context.isolation.exists():
         enter(context)
@@ -151,7 +151,7 @@ def known_and_entered(options: GlobalOptions) -> Context:
 
 
 def enter(context: Context) -> None:
-    """From here on, this process and what it starts is in the lab's network. Raises MissingError if there is none."""
+    """Move this process, and what it starts, into the lab's network. Raises MissingError if there is none."""
     if not context.isolated:
         return
     if not context.isolation.exists():
@@ -174,7 +174,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
 
 
 def node(context: Context, name: str) -> Node:
-    """The lab's node of that name; the lab's own name before it may be left out."""
+    """Return the lab's node of that name, with or without the lab's name before it. Raises UsageError if there is none."""
     for candidate in context.lab.nodes:
         if name in {candidate.name, candidate.name.removeprefix(f"{context.lab.name}-")}:
             return candidate
@@ -183,7 +183,7 @@ def node(context: Context, name: str) -> Node:
 
 
 def environment(context: Context) -> dict[str, str]:
-    """What a command that works with the lab finds in its environment."""
+    """Return the environment variables of a command that works with the lab."""
     programs = context.bundle.path("bin")
     return {
         **without_proxy(context.lab, os.environ),

@@ -33,7 +33,7 @@ def report_on(context: Context) -> VersionReport:
 
 
 def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
-    """The first line that a program prints; None where it is not there or fails."""
+    """Return the first line that a program prints; None where it is not there or fails."""
     try:
         finished = run(line, env=environment, timeout=TOOL_SECONDS)
     except LabError:
