@@ -178,8 +178,7 @@ def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate
 
 def _load_key(path: Path) -> PairKey:
     try:
-        # Whether an RSA key's numbers fit takes a tenth of a second to prove, and the key is the lab's own.
-        key = load_pem_private_key(content(path), password=None, unsafe_skip_rsa_key_validation=True)
+        key = load_pem_private_key(content(path), password=None)
     except FileNotFoundError as error:
         raise _damaged(path, "it is gone") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

@@ -18,8 +18,8 @@ from .serving import APP, CONTROLLER, HOSTNAME, WATCHED, nodes_of, pods, settled
 pytestmark = pytest.mark.e2e
 
 Away = Callable[[str, object], None]
-ROUNDS = (1, 2, pytest.param(3, marks=pytest.mark.sweep))
-"""Kills of the same kind: each run makes the first ones, `pytest -m sweep` the others."""
+ROUNDS = (1, 2, 3)
+"""Kills of the same kind."""
 
 
 @pytest.fixture(scope="module")
