@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from labctl.model.errors import RefusedError
+from labctl.model.kinds import ROUTE, Kind
 from labctl.model.lab import FIELD_MANAGER, Lab
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster, Manifest
 
-APP_KINDS = (("networking.k8s.io/v1", "Ingress"), ("v1", "Service"), ("apps/v1", "Deployment"))
+APP_KINDS = (ROUTE, Kind("v1", "Service"), Kind("apps/v1", "Deployment"))
 MANAGED = "app.kubernetes.io/managed-by=labctl"
 
 

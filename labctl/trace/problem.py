@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from typing import Any, Final
 
+from labctl.model.kinds import ROUTE
 from labctl.model.reports import HopState
 from labctl.trace.causes import CAUSES
 
@@ -44,6 +45,12 @@ class ProblemError(Exception):
 def labctl(lab: str, *words: str) -> str:
     """Return a command line of labctl for this lab."""
     return shlex.join(["labctl", "--name", lab, *words])
+
+
+def kubectl_route(lab: str, verb: str, route: str, *words: str) -> str:
+    """Return a kubectl line that changes the object `namespace/name` that routes a hostname."""
+    namespace, _, name = route.partition("/")
+    return kubectl(lab, "-n", namespace, verb, ROUTE.resource, name, *words)
 
 
 def kubectl(lab: str, *words: str) -> str:

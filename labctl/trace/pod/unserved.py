@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
 from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of, why_not_ready
-from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.rules.routes import Backend, full_name
 
 if TYPE_CHECKING:
@@ -42,9 +42,8 @@ class Place:
 
     def patch(self, part: str, value: object) -> str:
         """Return the line that sets a part of the backend."""
-        namespace, _, name = self.ingress.partition("/")
         change = json.dumps([{"op": "replace", "path": f"{self.at}/{part}", "value": value}], separators=(",", ":"))
-        return kubectl(self.lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", change)
+        return kubectl_route(self.lab, "patch", self.ingress, "--type=json", "-p", change)
 
 
 def service(place: Place, backend: Backend) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from urllib.parse import urljoin, urlsplit
 
 from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS
+from labctl.model.kinds import ROUTE
 from labctl.trace.probes.exchange import Exchange
-from labctl.trace.problem import Evidence, ProblemError, kubectl
+from labctl.trace.problem import Evidence, ProblemError, kubectl_route
 from labctl.trace.response.answers import Answered
 from labctl.trace.rules import rules
 from labctl.trace.rules.annotations import REDIRECTING
@@ -100,16 +101,16 @@ def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str
 def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
     """Return what in an Ingress makes its controller redirect, and the commands that take it out."""
     namespace, _, name = match.route.ingress.partition("/")
-    current = trail.cluster.get(rules.API, "Ingress", name, namespace) or {"metadata": {}, "spec": {}}
+    current = trail.cluster.get(*ROUTE, name, namespace) or {"metadata": {}, "spec": {}}
     annotations = current["metadata"].get("annotations") or {}
     reasons, commands = [], []
     if current["spec"].get("tls"):
         reasons.append("`tls`")
         patch = '{"spec":{"tls":null}}'
-        commands.append(kubectl(trail.lab.name, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", patch))
+        commands.append(kubectl_route(trail.lab.name, "patch", match.route.ingress, "--type=merge", "-p", patch))
     for each in REDIRECTING:
         if rules.ANNOTATION + each in annotations:
             reasons.append(f"the annotation {each}")
             remove = f"{rules.ANNOTATION}{each}-"
-            commands.append(kubectl(trail.lab.name, "-n", namespace, "annotate", "ingress", name, remove))
+            commands.append(kubectl_route(trail.lab.name, "annotate", match.route.ingress, remove))
     return reasons, commands

@@ -10,7 +10,7 @@ from labctl.model.reports import HopState
 from labctl.trace import backend
 from labctl.trace.pod import renewal
 from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
-from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.response import answers
 from labctl.trace.response.answers import Answered
 from labctl.trace.rules.annotations import ANNOTATION
@@ -67,14 +67,14 @@ def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Ev
 
 def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
     """Return that pods speak TLS where the controller speaks HTTP, and the annotation that makes it speak TLS."""
-    namespace, _, name = (trail.match.route.ingress if trail.match else "").partition("/")
-    words = ("-n", namespace, "annotate", "ingress", name, f"{ANNOTATION}backend-protocol=HTTPS", "--overwrite")
+    route = trail.match.route.ingress if trail.match else ""
+    annotate = kubectl_route(trail.lab.name, "annotate", route, f"{ANNOTATION}backend-protocol=HTTPS", "--overwrite")
     return ProblemError(
         "backend-not-http",
         text,
         evidence,
         fix="Let the ingress controller speak TLS to the pods.",
-        commands=(kubectl(trail.lab.name, *words),) if name else (),
+        commands=(annotate,) if route else (),
     )
 
 

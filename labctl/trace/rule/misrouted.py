@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
-from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.model.kinds import ROUTE_CLASS
+from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.rules import rules
 from labctl.trace.rules.annotations import ANNOTATION, Refusal
 from labctl.trace.rules.routes import Route
@@ -51,7 +52,6 @@ def unmatched(trail: Trail) -> ProblemError:
         return _pathless(trail, known.served)
     if known.foreign:
         ingress, its_class = known.foreign[0]
-        namespace, _, name = ingress.partition("/")
         wanted = f'{{"spec":{{"ingressClassName":"{controller.ingress_class}"}}}}'
         if its_class == controller.ingress_class and not known.classes:
             return _unclassed(trail)
@@ -60,7 +60,7 @@ def unmatched(trail: Trail) -> ProblemError:
             f"the Ingress {ingress} has the class {its_class}; {controller.name} serves the class "
             f"{controller.ingress_class}",
             fix=f"Give the Ingress the class {controller.ingress_class}.",
-            commands=(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=merge", "-p", wanted),),
+            commands=(kubectl_route(lab, "patch", ingress, "--type=merge", "-p", wanted),),
         )
     hosts = ", ".join(known.hosts) or "no host"
     if trail.is_app:
@@ -78,7 +78,7 @@ def unmatched(trail: Trail) -> ProblemError:
 def _unclassed(trail: Trail) -> ProblemError:
     """Return that the controller's IngressClass is not there, or is another controller's, which none can change."""
     name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
-    ingress_class = trail.cluster.get(rules.API, "IngressClass", name)
+    ingress_class = trail.cluster.get(*ROUTE_CLASS, name)
     if ingress_class is None:
         return ProblemError("ingress-class-missing", f"there is no IngressClass {name} of {controller}")
     its = ingress_class.get("spec", {}).get("controller", "nobody")
@@ -86,12 +86,11 @@ def _unclassed(trail: Trail) -> ProblemError:
         "ingress-class-missing",
         f"the IngressClass {name} is of {its}, and {controller} serves those of {rules.CONTROLLER} only",
         fix=f"Delete the IngressClass, whose controller cannot be changed, and run `{labctl(lab, 'up')}`.",
-        commands=(kubectl(lab, "delete", "ingressclass", name), labctl(lab, "up")),
+        commands=(kubectl(lab, "delete", ROUTE_CLASS.resource, name), labctl(lab, "up")),
     )
 
 
 def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
-    namespace, _, name = ingress.partition("/")
     lab, commands = trail.lab.name, []
     text = f"{trail.controller.name} does not serve the Ingress {ingress}: {refusal.reason}"
     if refusal.is_of_guard:
@@ -102,7 +101,7 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
     if refusal.loose_paths:
         change = [{"op": "replace", "path": place, "value": "ImplementationSpecific"} for place in refusal.loose_paths]
         patch = json.dumps(change, separators=(",", ":"))
-        commands.append(kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", patch))
+        commands.append(kubectl_route(lab, "patch", ingress, "--type=json", "-p", patch))
     fix = "Take the reason away; these lines do it."
     return ProblemError("ingress-refused", text, fix=fix, commands=tuple(commands))
 
@@ -110,7 +109,6 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
 def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
     """Return that no rule has the path, and the line that gives it to the only Service there is."""
     route, lab = served[0], trail.lab.name
-    namespace, _, name = route.ingress.partition("/")
     paths = ", ".join(dict.fromkeys(each.path for each in served))
     text = f"the Ingress {route.ingress} has no rule for {trail.hostname}{trail.path}; it has {paths}"
     if trail.is_labctls(route.ingress):
@@ -125,12 +123,11 @@ def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
         }
         at = "/".join(route.place.split("/")[:6])
         change = json.dumps([{"op": "add", "path": f"{at}/-", "value": added}], separators=(",", ":"))
-        commands = (kubectl(lab, "-n", namespace, "patch", "ingress", name, "--type=json", "-p", change),)
+        commands = (kubectl_route(lab, "patch", route.ingress, "--type=json", "-p", change),)
     return ProblemError("ingress-path-missing", text, fix="Give the Ingress a rule for this path.", commands=commands)
 
 
 def without(trail: Trail, ingress: str, names: Iterable[str]) -> str:
     """Return the line that takes annotations out of an Ingress."""
-    namespace, _, name = ingress.partition("/")
     words = (f"{ANNOTATION}{each}-" for each in names)
-    return kubectl(trail.lab.name, "-n", namespace, "annotate", "ingress", name, *words)
+    return kubectl_route(trail.lab.name, "annotate", ingress, *words)

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
+from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.render.ingress import IngressController
 from labctl.trace.probes.access_log import Record
 from labctl.trace.rules import annotations as ingress_annotations
@@ -17,9 +18,8 @@ from labctl.trace.rules.routes import ROOT, Backend, Route, Split, full_name
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-__all__ = ["ANNOTATION", "API", "ROOT", "Backend", "Match", "Route", "Rules", "Split", "full_name", "read"]
+__all__ = ["ANNOTATION", "ROOT", "Backend", "Match", "Route", "Rules", "Split", "full_name", "read"]
 
-API = "networking.k8s.io/v1"
 CONTROLLER = "k8s.io/ingress-nginx"
 """What an IngressClass says that either of the controllers serves."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
@@ -108,10 +108,10 @@ class Rules:
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
     """Return the rules that name a host."""
-    ingresses = _by_age(cluster.find(API, "Ingress"))
+    ingresses = _by_age(cluster.find(*ROUTE))
     classes = {
         each["metadata"]["name"]
-        for each in cluster.find(API, "IngressClass")
+        for each in cluster.find(*ROUTE_CLASS)
         if each.get("spec", {}).get("controller") == CONTROLLER
     }
     foreign: list[tuple[str, str]] = []

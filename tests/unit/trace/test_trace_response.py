@@ -26,11 +26,12 @@ from test_trace import (
 )
 
 from labctl.model.errors import NotReadyError
+from labctl.model.kinds import ROUTE
 from labctl.model.reports import HopReport
 from labctl.trace import trail
 from labctl.trace.probes import direct
 from labctl.trace.probes.exchange import Body, Exchange
-from labctl.trace.rules.rules import ANNOTATION, API
+from labctl.trace.rules.rules import ANNOTATION
 
 world = test_trace.world
 FIRST, SECOND = "my-app-1", "my-app-2"
@@ -253,7 +254,7 @@ def with_canary(world: World, weight: int) -> World:
     spec = {"ingressClassName": "nginx", "rules": [{"host": HOST, "http": {"paths": [{}]}}]}
     backend = {"service": {"name": "canary", "port": {"number": 80}}}
     spec["rules"][0]["http"]["paths"][0] = {"path": "/", "pathType": "Prefix", "backend": backend}  # type: ignore[index]
-    world.cluster.put(API, "Ingress", "canary", "default", metadata={"annotations": notes}, spec=spec)
+    world.cluster.put(*ROUTE, "canary", "default", metadata={"annotations": notes}, spec=spec)
     world.cluster.put("v1", "Service", "canary", "default", spec=world.spec(APP))
     endpoint = {"addresses": ["10.244.0.9"], "targetRef": {"name": "canary-1"}}
     labels = {"labels": {"kubernetes.io/service-name": "canary"}}

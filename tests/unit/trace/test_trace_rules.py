@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from fakes import FakeCluster
 
+from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace.probes.access_log import Record
 from labctl.trace.rules import rules
-from labctl.trace.rules.rules import ANNOTATION, API, CLASS_ANNOTATION, Match, Rules
+from labctl.trace.rules.rules import ANNOTATION, CLASS_ANNOTATION, Match, Rules
 
 HOST = "my-app.local"
 BY_NAME = {controller.name: controller for controller in CONTROLLERS}
@@ -23,9 +24,9 @@ class Api:
         self.cluster = FakeCluster()
         self.controller = BY_NAME[controller]
         if has_class:
-            self.cluster.put(API, "IngressClass", "nginx", spec={"controller": rules.CONTROLLER})
-            self.cluster.put(API, "IngressClass", "alias", spec={"controller": rules.CONTROLLER})
-            self.cluster.put(API, "IngressClass", "other", spec={"controller": "example.com/other"})
+            self.cluster.put(*ROUTE_CLASS, "nginx", spec={"controller": rules.CONTROLLER})
+            self.cluster.put(*ROUTE_CLASS, "alias", spec={"controller": rules.CONTROLLER})
+            self.cluster.put(*ROUTE_CLASS, "other", spec={"controller": "example.com/other"})
 
     def ingress(
         self,
@@ -49,7 +50,7 @@ class Api:
         annotations = {key if "/" in key else ANNOTATION + key: value for key, value in (notes or {}).items()}
         made = f"2026-11-26T00:00:{len(self.cluster.objects):02}Z"
         metadata = {"annotations": annotations, "creationTimestamp": made}
-        self.cluster.put(API, "Ingress", name, "default", metadata=metadata, spec=spec)
+        self.cluster.put(*ROUTE, name, "default", metadata=metadata, spec=spec)
         return self
 
     def read(self, hostname: str = HOST) -> Rules:
@@ -182,8 +183,7 @@ def test_the_same_rule_in_two_ingresses_makes_them_rivals(controller: str, is_se
 def test_the_same_rule_to_the_same_service_is_no_rival() -> None:
     api = Api().ingress("app").ingress("copy")
     [backend] = [
-        path["backend"]
-        for path in api.cluster.objects[API, "Ingress", "default", "copy"]["spec"]["rules"][0]["http"]["paths"]
+        path["backend"] for path in api.cluster.objects[*ROUTE, "default", "copy"]["spec"]["rules"][0]["http"]["paths"]
     ]
     backend["service"]["name"] = "app"
     match = api.match()
@@ -230,7 +230,7 @@ def test_other_ingresses_of_the_host_are_named() -> None:
 
 def test_a_canary_of_one_path_is_one_of_every_path_to_the_same_service() -> None:
     api = Api().ingress("stable").ingress("canary", notes={"canary": "true", "canary-weight": "10"})
-    spec = api.cluster.objects[API, "Ingress", "default", "stable"]["spec"]
+    spec = api.cluster.objects[*ROUTE, "default", "stable"]["spec"]
     spec["rules"][0]["http"]["paths"].append({**spec["rules"][0]["http"]["paths"][0], "path": "/shop"})
     match = api.match("/shop")
 
@@ -295,7 +295,7 @@ def test_what_traefik_takes_is_not_refused(notes: dict[str, str], path: str, pat
 def test_a_backend_that_is_no_service_is_no_rule() -> None:
     api = Api().ingress("app")
     resource = {"resource": {"apiGroup": "example.com", "kind": "Bucket", "name": "files"}}
-    api.cluster.objects[API, "Ingress", "default", "app"]["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource
+    api.cluster.objects[*ROUTE, "default", "app"]["spec"]["rules"][0]["http"]["paths"][0]["backend"] = resource
 
     assert api.match() is None
 
