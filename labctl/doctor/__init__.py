@@ -37,17 +37,17 @@ class Examined:
 
 
 def examine(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
-    """Every check has looked, in order. Nothing is changed, and a tool that is missing is a finding."""
+    """Run every check, in order. Nothing is changed; a missing tool is a finding."""
     return [Examined(check, check.examine(context, machine)) for check in checks]
 
 
 def repair(context: Context, machine: Machine, checks: Sequence[Check] = CHECKS) -> list[Examined]:
-    """Every check has looked; what can be put right without harm has been, and was looked at again."""
+    """Run every check, fix what can be fixed without harm, and check that again."""
     return [_repaired(each, context, machine) for each in examine(context, machine, checks)]
 
 
 def report(context: Context, examined: Sequence[Examined]) -> DoctorReport:
-    """The answer of `labctl doctor`."""
+    """Return the answer of `labctl doctor`."""
     return {
         "version": 1,
         "lab": context.lab.name,

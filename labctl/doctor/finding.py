@@ -31,17 +31,17 @@ class Finding:
 
 
 def ok(seen: str) -> Finding:
-    """It is as it should be."""
+    """Return a finding that all is well."""
     return Finding(State.OK, seen)
 
 
 def warning(seen: str, fix: str, cause: str = "") -> Finding:
-    """The lab can be brought up, and this may spoil it."""
+    """Return a finding that does not stop `up`, but may cause trouble later."""
     return Finding(State.WARNING, seen, fix, cause)
 
 
 def broken(seen: str, fix: str, cause: str = "") -> Finding:
-    """The lab cannot work like this."""
+    """Return a finding with which the lab cannot work."""
     return Finding(State.BROKEN, seen, fix, cause)
 
 
@@ -72,7 +72,7 @@ class Check:
     """Puts right what was found, and can harm nothing."""
 
     def examine(self, context: Context, machine: Machine) -> Finding:
-        """What is found for this lab on this machine."""
+        """Return what the check finds for this lab on this machine."""
         reasons = (condition(context) for condition in self.only)
         reason = next(filter(None, reasons), "")
         return not_relevant(reason) if reason else self.look(context, machine)

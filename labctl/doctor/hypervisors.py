@@ -19,7 +19,7 @@ HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 
 def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
-    """VirtualBox is complete, and of a version that Vagrant knows."""
+    """Check that VirtualBox is complete, and of a version that Vagrant knows."""
     said = machine.run("VBoxManage", "--version")
     if said is None:
         return broken("there is no VBoxManage", f"Install VirtualBox, {dotted(NEWEST_VIRTUALBOX)} at the newest.")
@@ -38,7 +38,7 @@ def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
-    """VirtualBox lets a host-only network be where the lab's is."""
+    """Check that VirtualBox allows host-only networks in the lab's range."""
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
     written = re.sub(r"#.*|\*", "", machine.read(HOST_ONLY_FILE) or HOST_ONLY).split()
@@ -53,7 +53,7 @@ def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
-    """The libvirt daemon answers this user, and Vagrant has the plugin for it."""
+    """Check that the libvirt daemon answers this user, and that Vagrant has the plugin for it."""
     said = machine.run(*LIBVIRT, "version", "--daemon")
     if said is None:
         return broken("there is no virsh", "`apt-get install libvirt-daemon-system libvirt-clients vagrant-libvirt`")

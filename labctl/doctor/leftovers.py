@@ -77,14 +77,14 @@ def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
 
 
 def _traces(machine: Machine) -> list[tuple[str, str]]:
-    """What is there of labs that no record tells of: the lab's name, and what it is."""
+    """Return what is left of labs without a lab.json: the lab's name, and what it is."""
     recorded = _recorded(machine)
     found = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
     return [(lab, what) for lab, what in found if NAME.fullmatch(lab) and lab not in recorded]
 
 
 def _recorded(machine: Machine) -> set[str]:
-    """The labs on record: of this user, and those, wherever their state is, whose isolation says where."""
+    """Return the labs that have a lab.json: this user's, and isolated ones, whose runtime folder names their state folder."""
     home = paths.state_home()
     folders = [home / name for name in machine.names(home)]
     folders += [Path(owner) for name in machine.names(RUNTIME) if (owner := machine.read(RUNTIME / name / OWNER))]

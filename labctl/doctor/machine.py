@@ -33,7 +33,7 @@ NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
 
 
 def look_at_capabilities(context: Context, machine: Machine) -> Finding:
-    """The process has the capabilities that the lab takes."""
+    """Check that the process has the capabilities that the lab needs."""
     status = machine.read(STATUS)
     if status is None:
         return not_relevant("this system has no capabilities")
@@ -50,7 +50,7 @@ def look_at_capabilities(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_kvm(_context: Context, machine: Machine) -> Finding:
-    """The processor's virtualisation can be used."""
+    """Check that the processor's virtualisation can be used."""
     if "kvm" not in machine.names(DEVICES):
         fix = "Switch virtualisation on in the firmware, or let the hypervisor above this machine pass it on."
         return warning("there is no /dev/kvm: machines are emulated, about 13 times slower", fix)
@@ -61,7 +61,7 @@ def look_at_kvm(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
-    """The control groups that containers need are mounted."""
+    """Check that the control groups that containers need are mounted."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
         return not_relevant("nodes have the kernel of Docker's own machine")
@@ -76,7 +76,7 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_kernel(_context: Context, machine: Machine) -> Finding:
-    """The kernel can do what nodes ask of it."""
+    """Check that the kernel has what nodes need."""
     release = (machine.read(RELEASE) or "").strip()
     if not release:
         return not_relevant("nodes have the kernel of Docker's own machine")
@@ -98,7 +98,7 @@ def look_at_kernel(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_memory(context: Context, machine: Machine) -> Finding:
-    """The memory that is free is enough for the lab's nodes."""
+    """Check that the free memory is enough for the lab's nodes."""
     text = machine.read(MEMORY)
     if text is None:
         return not_relevant("this system does not tell its memory in /proc/meminfo")
@@ -112,7 +112,7 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_filesystem(context: Context, machine: Machine) -> Finding:
-    """The file system that holds the Engine's data can hold containers whose images are overlays."""
+    """Check that the file system of the Engine's data can hold overlays."""
     mounts = machine.read(MOUNTS)
     if mounts is None:
         return not_relevant("the nodes' disk is that of Docker's own machine")
@@ -134,7 +134,7 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_disk(context: Context, machine: Machine) -> Finding:
-    """The disk has room for the lab, and for the bundle if that is yet to be built."""
+    """Check that the disk has room for the lab, and for the bundle if that is yet to be built."""
     home = _engine_data(context, machine) or context.folder
     free = machine.free_space(home)
     told = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
@@ -151,19 +151,19 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
 
 
 def _engine_data(context: Context, machine: Machine) -> Path | None:
-    """Where the Engine of the lab's nodes keeps its data, as far as this user can see."""
+    """Return the folder of the data of the lab's Engine; None if this user cannot see it."""
     if context.isolated:
         return context.folder
     return ENGINE_DATA if machine.names(ENGINE_DATA) else None
 
 
 def _module_listings(release: str) -> tuple[Path, ...]:
-    """Where the kernel's modules are listed: what is loaded, what is built in, and what can be loaded."""
+    """Return the lists of the kernel's modules: loaded, built in, and loadable."""
     folder = MODULES / release
     return LOADED, folder / "modules.builtin", folder / "modules.dep"
 
 
 def _field(text: str, key: str) -> str:
-    """The value of a `Key: value` line; empty where there is none."""
+    """Return the value of a `Key: value` line; empty where there is none."""
     found = re.search(rf"^{key}:\s*(.+)$", text, re.MULTILINE)
     return found[1] if found else ""

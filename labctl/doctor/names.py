@@ -22,7 +22,7 @@ PROXIES = ("http_proxy", "https_proxy", "all_proxy")
 
 
 def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
-    """The hosts file can be read, and written by this user, alone or through sudo."""
+    """Check that this user can read the hosts file, and write it, alone or through sudo."""
     file = context.lab.hosts_file
     if machine.read(file) is None:
         fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
@@ -42,7 +42,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
-    """The markers of labctl in the hosts file pair up."""
+    """Check that labctl's markers in the hosts file pair up."""
     file, lab = context.lab.hosts_file, context.lab.name
     text = machine.read(file)
     if text is None:
@@ -92,7 +92,7 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_name_order(_context: Context, machine: Machine) -> Finding:
-    """The hosts file is asked before the network is."""
+    """Check that the resolver reads the hosts file before it asks the network."""
     text = machine.read(NSSWITCH)
     lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
     if not lines:
@@ -110,7 +110,7 @@ def look_at_name_order(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_local_names(context: Context, machine: Machine) -> Finding:
-    """No hostname belongs to multicast DNS where that takes its time."""
+    """Check that no hostname is delayed by multicast DNS."""
     local = [app.hostname for app in context.lab.apps if app.hostname.endswith(".local")]
     if local and machine.platform == "darwin":
         return warning(
@@ -150,7 +150,7 @@ def _lines_naming(text: str, lab: Lab) -> Iterator[hosts_file.Entry]:
 
 
 def _is_of_the_pool(address: str, lab: Lab) -> bool:
-    """Whether it may be the lab's own address, which a user who may not have the block written writes by hand."""
+    """Return whether it may be the lab's own address, which a user without write access adds by hand."""
     try:
         return IPv4Address(address) in lab.pool
     except ValueError:
@@ -158,7 +158,7 @@ def _is_of_the_pool(address: str, lab: Lab) -> bool:
 
 
 def _covers(exception: str, name: str, lab: Lab) -> bool:
-    """Whether this exception, as curl and Go read it, keeps requests for a hostname, or the whole network, from a proxy."""
+    """Return whether this exception, as curl and Go read it, keeps requests for a host or network from the proxy."""
     if exception == "*":
         return True
     if name == str(lab.network):

@@ -13,7 +13,7 @@ ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a range that i
 
 
 def look_at_pool(context: Context, machine: Machine) -> Finding:
-    """Neither nodes, nor gateway, nor this machine have an address of the pool."""
+    """Check that neither nodes, nor gateway, nor this machine have an address of the pool."""
     lab = context.lab
     found = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
     if found:
@@ -22,7 +22,7 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_dhcp(context: Context, machine: Machine) -> Finding:
-    """Neither VirtualBox nor libvirt has an address of the pool, or a DHCP server that hands one out."""
+    """Check that neither VirtualBox nor libvirt has an address of the pool, or a DHCP server that hands one out."""
     lab = context.lab
     servers = dhcp_servers(machine)
     if found := conflicts(lab.pool, {**host_only(machine), **handed_out(servers)}):
@@ -35,7 +35,7 @@ def look_at_dhcp(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_answers(context: Context, machine: Machine) -> Finding:
-    """Nobody on the network answers for an address of the pool. Nothing is sent where the network is not connected."""
+    """Check that nothing on the network answers ARP for an address of the pool."""
     lab = context.lab
     asked = connected(lab.pool, machine)
     if not asked:

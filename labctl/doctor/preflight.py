@@ -21,7 +21,7 @@ DPKG_LOCK_SECONDS = 60
 
 
 def require_machine(context: Context, report: Progress) -> bool:
-    """The machine can run the lab; True if a tool was installed, which is done only with leave and through apt.
+    """Refuse a machine that cannot run the lab; True if a tool was installed, which needs `--yes` and apt.
 
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.

@@ -21,7 +21,7 @@ COMPANIONS = {"mmdebstrap": "newuidmap"}
 
 
 def needed(context: Context) -> tuple[str, ...]:
-    """The programs without which `up` of this lab cannot begin."""
+    """Return the programs without which `up` of this lab cannot begin."""
     return (
         *context.hypervisor.programs,
         *(FOR_ISOLATION if context.isolated else ()),
@@ -44,7 +44,7 @@ def absence(programs: Sequence[str], machine: Machine) -> Finding:
 
 
 def look_at_tools(context: Context, machine: Machine) -> Finding:
-    """Every program that `up` starts is on PATH."""
+    """Check that every program that `up` starts is on PATH."""
     return absence(needed(context), machine)
 
 
@@ -71,7 +71,7 @@ def look_at_vagrant(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
-    """The user may make network namespaces."""
+    """Check that the user may create network namespaces."""
     if machine.may_isolate:
         return ok("root on Linux")
     return broken(

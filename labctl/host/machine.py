@@ -1,12 +1,10 @@
-"""The one door through which checks see this machine, so that tests can show them any other."""
+"""The machine as checks see it; tests replace it by a recorded one."""
 
 from __future__ import annotations
 
 import os
 import shutil
 import sys
-import urllib.error
-import urllib.request
 from collections.abc import Collection, Iterator, Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
@@ -38,16 +36,16 @@ class Machine:
 
     @property
     def is_root(self) -> bool:
-        """Whether this process may do everything."""
+        """Return whether this process runs as root."""
         return os.geteuid() == 0
 
     @property
     def may_isolate(self) -> bool:
-        """Whether this user can have isolated labs, and sees those that are there."""
+        """Return whether this user can create isolated labs."""
         return self.platform == "linux" and self.is_root
 
     def has(self, program: str) -> bool:
-        """Whether the program is on PATH."""
+        """Return whether the program is on PATH."""
         return shutil.which(program) is not None
 
     def where(self, program: str) -> str:
@@ -78,11 +76,11 @@ class Machine:
             return ()
 
     def may_write(self, path: Path) -> bool:
-        """Whether this user may write the file or folder that is there."""
+        """Return whether this user may write the file or folder."""
         return os.access(path, os.W_OK)
 
     def free_space(self, path: Path) -> int:
-        """Bytes that are free where the path is, or would be."""
+        """Return the free bytes on the file system of a path, which need not exist."""
         existing = next(folder for folder in (path, *path.parents) if folder.exists())
         return shutil.disk_usage(existing).free
 
@@ -102,7 +100,10 @@ class Machine:
         return frozenset(address for address, macs in answers.items() if macs)
 
     def unreachable(self, url: str) -> str:
-        """Why no server answers at this URL, through the proxies that are set; empty where one does, whatever it says."""
+        """Return why no server answers at this URL, through the proxies that are set; empty if one does."""
+        import urllib.error  # noqa: PLC0415 - two checks need it, and every command imports this module
+        import urllib.request  # noqa: PLC0415 - the same
+
         try:
             request = urllib.request.Request(url, method="HEAD")  # noqa: S310 - http(s) out of the clients' configuration
             with urllib.request.urlopen(request, timeout=ANSWER_SECONDS):  # noqa: S310 - the same

@@ -22,7 +22,7 @@ START_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A program that stays. Its arguments name a socket that no other program serves, so they tell it from all others."""
+    """A long-running program, identified by its arguments: they name a socket that no other program serves."""
 
     namespace: Path
     line: tuple[str, ...]
@@ -32,7 +32,7 @@ class Daemon:
     log: Path
 
     def start(self) -> bool:
-        """The daemon runs and its socket answers; True if it was started now."""
+        """Start the daemon unless it runs, and wait until its socket answers; True if it was started."""
         if self.runs():
             return False
         self.stop()
@@ -51,7 +51,7 @@ class Daemon:
         return True
 
     def runs(self) -> bool:
-        """Whether the daemon runs and its socket answers."""
+        """Return whether the daemon runs and its socket answers."""
         return self._pid() is not None and self._answers()
 
     def stop(self) -> bool:
@@ -97,7 +97,7 @@ class Daemon:
             return connection.connect_ex(str(self.socket)) == 0
 
     def _pid(self) -> int | None:
-        """The pid of the process that has exactly these arguments; one that has ended has none."""
+        """Return the pid of the process with exactly these arguments, or None."""
         arguments = b"".join(word.encode() + b"\0" for word in self.line)
         for path in Path("/proc").glob("[0-9]*/cmdline"):
             try:

@@ -65,7 +65,7 @@ class Isolation:
 
     @property
     def tag(self) -> str:
-        """What the NAT rule says it is there for."""
+        """The comment of the lab's iptables rules."""
         return f"labctl:{self.lab}"
 
     @property
@@ -94,11 +94,11 @@ class Isolation:
         return {INSIDE: self.lab, "DOCKER_HOST": self.engine}
 
     def exists(self) -> bool:
-        """Whether the namespace is there."""
+        """Return whether the namespace exists."""
         return (NAMESPACES / self.namespace).exists()
 
     def ensure(self) -> bool:
-        """Make the namespace, cut off as the module says, and its Engine; True if something was made.
+        """Create the namespace and its Engine; True if something was created.
 
         Raises ProviderError `owned-elsewhere` where they belong to a lab in another state folder.
         """
@@ -132,7 +132,7 @@ class Isolation:
         os.environ.update(self.environment)
 
     def engine_runs(self) -> bool:
-        """Whether both of the Engine's daemons serve."""
+        """Return whether both of the Engine's daemons answer."""
         return all(daemon.runs() for daemon in self._daemons())
 
     def halt(self) -> bool:
@@ -185,7 +185,7 @@ class Isolation:
             )
 
     def _end_processes(self) -> None:
-        """Whatever `exec` and `open` have started in the namespace has ended: its network goes away."""
+        """End whatever `exec` and `open` have started in the namespace, before its network is removed."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._pids():
                 with suppress(ProcessLookupError):
@@ -232,7 +232,7 @@ class Isolation:
             shutil.copyfile(UPSTREAM_RESOLV_CONF, folder / "resolv.conf")
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
-        """Both ends of the uplink, in the first /30 from the lab's own place on that this machine does not use."""
+        """Return both ends of the uplink, in the first unused /30 after the one that the lab's name hashes to."""
         used = {address.ip for each in interfaces.parsed(run(interfaces.SHOW).out) for address in each.addresses}
         subnets = list(UPLINKS.subnets(new_prefix=30))
         start = zlib.crc32(self.lab.encode()) % len(subnets)
@@ -263,7 +263,7 @@ class Isolation:
         return any(started)
 
     def _daemons(self) -> tuple[Daemon, ...]:
-        """Both daemons, in order; a dockerd left to itself would take the containerd of the machine, if one runs."""
+        """Return both daemons, in the order of their start: dockerd alone would use the machine's containerd."""
         containerd, engine = self.containerd, self.folder / lab_folder.ENGINE
         return (
             Daemon(

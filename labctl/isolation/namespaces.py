@@ -20,9 +20,9 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 def enter(namespace: Path, settings: Path) -> None:
-    """The calling thread, and every thread and program that it starts from here on, is in the network namespace.
+    """Move the calling thread, and all that it starts from here on, into the network namespace.
 
-    It sees that network's devices in /sys, and, in the place of files in /etc, those of the same names in `settings`.
+    It sees that network's devices in /sys, and the files in `settings` in place of those of the same names in /etc.
     There is no way back. Raises OSError, PermissionError where the user is not root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
@@ -40,7 +40,7 @@ def enter(namespace: Path, settings: Path) -> None:
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Where something is mounted in the folder, the innermost first."""
+    """Return what is mounted in the folder, the innermost first."""
     paths = [
         re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
         for line in MOUNTS.read_text(encoding="utf-8").splitlines()

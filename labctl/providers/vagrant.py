@@ -156,4 +156,4 @@ def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
 
 
 def _ignore(_line: str) -> None:
-    """Queries are quick; their lines are nobody's progress."""
+    """Drop the output of a query, which is no progress."""
