@@ -1,4 +1,4 @@
-"""What happens to a request between the browser and the pod, hop by hop, each with evidence that was taken just now."""
+"""Follow a request from the browser to the pod, hop by hop, with fresh evidence for each."""
 
 from __future__ import annotations
 
@@ -48,10 +48,10 @@ __all__ = [
 NOT_REACHED: Final = "not reached"
 WATCH_SECONDS = 1.0
 AGAIN_SECONDS = 1.5
-"""For how long a hop is looked at again where what is broken may pass."""
+"""How long a hop is checked again if its cause may pass."""
 LOOK_SECONDS = 0.3
 ENOUGH_SECONDS = 1.0
-"""With less time than that left, an answer that is on its way would be taken for none."""
+"""With less time left, a response still on its way would be mistaken for none."""
 HOPS: Mapping[str, Hop] = {
     "name": name_hop.name,
     "address": address_hop.address,
@@ -60,11 +60,11 @@ HOPS: Mapping[str, Hop] = {
     "pod": rule.pod,
     "response": response.response,
 }
-"""In the order in which a request passes them."""
+"""The hops, in the order in which a request passes them."""
 SHARED = ("address", "node")
-"""Those that are the same for every hostname."""
+"""The hops that are the same for every hostname."""
 MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read", "hosts-damaged"})
-"""The causes, left to users who may not write the file, with which the lab can still be asked at its address."""
+"""Causes that a user without write access to the hosts file may have; the lab can still be reached by its address."""
 
 
 def follow(
@@ -76,11 +76,11 @@ def follow(
     cluster: Cluster | None = None,
     known: Mapping[str, HopReport] | None = None,
 ) -> TraceReport:
-    """Follow a request for a hostname or URL, the first app's where none is given, up to the first hop that is broken.
+    """Follow a request for a hostname or URL (default: the first app's) up to the first broken hop.
 
-    A hop that cannot be asked, of an API that does not answer for example, is unknown, and the next ones are looked at.
-    `past` are causes for which the following hops are looked at nevertheless. For several requests at one moment there
-    are `cluster`, an impatient door to the API, and `known`, what `shared` returns. Raises UsageError as `target` does.
+    A hop that cannot be checked, for example because the API does not answer, is unknown; the next ones are checked.
+    `past` are causes after which the following hops are checked nevertheless. To follow several requests at once, pass
+    `cluster`, a client with short timeouts, and `known`, what `shared` returns. Raises UsageError as `target` does.
     """
     trail = Trail(context, client or Client(), *target(context, wanted), cluster or context.cluster.impatient())
     reports = _stopped(trail) or {}
@@ -105,9 +105,9 @@ def follow(
 
 
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
-    """Look at the hops that the requests for all hostnames share.
+    """Check the hops that all hostnames share.
 
-    Where the address cannot be asked for, each hostname's own is the one to follow: the hop to the node is left out.
+    If the address is unknown, each hostname may resolve to its own, so the hop to the node is left out.
     """
     trail = Trail(context, Client(), "", ROOT, cluster or context.cluster.impatient())
     if no_network := _stopped(trail):
@@ -121,14 +121,14 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
 
 
 def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
-    """Return the route that the API server lacks to a Deployment's pods, as a hop reports it; None where it lacks none."""
+    """Return a report of the missing route from the API server to a Deployment's pods; None if no route is missing."""
     trail = Trail(context, Client(), "", ROOT, context.cluster.impatient())
     problem = pod_routes.from_api_server(trail, namespace, deployment)
     return None if problem is None else _reported("node", trail, problem)
 
 
 def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0.0) -> Iterator[TraceReport]:
-    """Yield one trace, asked again until it is well or `wait` seconds are over; or, watched, one after the other."""
+    """Yield one trace, repeated until it succeeds or `wait` seconds have passed; with `watch`, yield one after another."""
     end = time.monotonic() + wait
     report = follow(context, wanted)
     while not report["ok"] and time.monotonic() < end:
@@ -141,17 +141,17 @@ def traces(context: Context, wanted: str | None, *, watch: bool, wait: float = 0
 
 
 def broken_hop(report: TraceReport, past: Collection[str] = ()) -> HopReport | None:
-    """Return the first hop that is broken, but for the causes given; None where there is none."""
+    """Return the first broken hop, ignoring the causes in `past`; None if there is none."""
     return next((hop for hop in report["hops"] if hop["state"] == BROKEN and hop["cause"] not in past), None)
 
 
 def finding(hop: HopReport) -> str:
-    """Return what is not well at a hop, in words."""
+    """Return the problem of a hop as text."""
     return str(hop["evidence"].get("finding", ""))
 
 
 def _stopped(trail: Trail) -> dict[str, HopReport] | None:
-    """Return the hops up to the nodes, of which none can be reached; None where this machine is in the lab's network."""
+    """Return the hops up to the node if no node is reachable; None if this machine is in the lab's network."""
     problem = stopped.network(trail.context, trail.client)
     if problem is None:
         return None
@@ -164,7 +164,7 @@ def _stopped(trail: Trail) -> dict[str, HopReport] | None:
 
 
 def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport) -> HopReport:
-    """Return the hop to the node with the reason why neither it nor the API answers, where that is one."""
+    """Return the hop to the node, with a common reason for it and the API not answering, if there is one."""
     if report["hop"] != "node" or report["cause"] is None or before["address"]["state"] != UNKNOWN:
         return report
     problem = stopped.engine(trail.context) or stopped.nodes(trail.context)
@@ -172,7 +172,7 @@ def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport)
 
 
 def _settled(name: str, trail: Trail) -> HopReport:
-    """Look at a hop, and look again where what is not well may pass."""
+    """Check a hop, and check it again while its cause may pass."""
     end = time.monotonic() + trail.left(AGAIN_SECONDS)
     while True:
         began = time.monotonic()
@@ -216,8 +216,8 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
 def _late() -> ProblemError:
     return ProblemError(
         "no-time-left",
-        "the hops before took so long that no time is left to wait for an answer: this machine, or its disk, is busy",
-        fix="Ask again when it is less busy.",
+        "the earlier hops used up the time, so no answer was awaited: this machine or its disk is busy",
+        fix="Try again when the machine is less busy.",
         commands=(),
         state=UNKNOWN,
     )

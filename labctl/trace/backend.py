@@ -1,4 +1,4 @@
-"""From the ingress controller to the app: the controller's pods, and the pods behind a Service."""
+"""Read the ingress controller's pods, and the pods behind a Service."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ OVER = {"Succeeded", "Failed"}
 
 
 def is_ready(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod is ready and is to stay."""
+    """Return whether the pod is ready and not being deleted."""
     conditions = pod.get("status", {}).get("conditions", [])
     ready = any((each["type"], each["status"]) == ("Ready", "True") for each in conditions)
     return ready and "deletionTimestamp" not in pod["metadata"]
 
 
 def is_awaited(pod: Mapping[str, Any]) -> bool:
-    """Whether the pod is not ready, and is meant to become so."""
+    """Return whether the pod is expected to become ready."""
     is_over = "deletionTimestamp" in pod["metadata"] or pod.get("status", {}).get("phase") in OVER
     return not is_over and not is_ready(pod)
 
 
 def why_not_ready(pod: Mapping[str, Any]) -> str:
-    """Return what its containers say, or where it waits to run; nothing for one that is ready, or goes."""
+    """Return the reason from its containers or conditions; empty if the pod is ready or being deleted."""
     if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
         return ""
     name, status = pod["metadata"]["name"], pod.get("status", {})
@@ -46,7 +46,7 @@ def why_not_ready(pod: Mapping[str, Any]) -> str:
 
 
 def placed(pod: Mapping[str, Any]) -> Evidence:
-    """Return the pod and the node it runs on."""
+    """Return the pod's name and its node."""
     return {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName")}
 
 
@@ -59,7 +59,7 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
 
 
 def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:
-    """Return who is ready to answer behind a port of a Service."""
+    """Return the ready endpoints behind a port of a Service."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     evidence: Evidence = {"namespace": namespace, "service": name, "endpoint_slices": [], "pods": []}
     if service["spec"].get("type") == EXTERNAL:
@@ -79,13 +79,13 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evi
 
 
 def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | None:
-    """Return the Service's port that a rule names, or its first where the rule names none; None where it has none."""
+    """Return the Service's port that a rule names (default: its first); None if it has none."""
     ports: Sequence[dict[str, Any]] = service["spec"].get("ports") or []
     return next((each for each in ports if port in {"", each.get("name"), each["port"]}), None)
 
 
 def service_with(cluster: Cluster, address: str) -> Backend | None:
-    """Return the Service behind which an address is; None where there is none."""
+    """Return the Service that has an endpoint with this address; None if there is none."""
     for endpoint_slice in cluster.find(SLICE, "EndpointSlice"):
         for endpoint in endpoint_slice.get("endpoints") or []:
             service = endpoint_slice["metadata"].get("labels", {}).get("kubernetes.io/service-name", "")
@@ -95,12 +95,12 @@ def service_with(cluster: Cluster, address: str) -> Backend | None:
 
 
 def logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str) -> str | None:
-    """Return the one of the pods whose log, of any container, has the mark of a request; None where none has."""
+    """Return the pod whose log, of any container, has the mark of a request; None if none has."""
     return next((pod["pod"] for pod in pods if pod["pod"] and mark in _logs(cluster, pod["pod"], namespace)), None)
 
 
 def selector_of(labels: Mapping[str, str]) -> str:
-    """Return labels as a selector is written."""
+    """Return labels as a selector string."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
@@ -117,7 +117,7 @@ def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
 
 
 def _number(service: Mapping[str, Any], name: str) -> int:
-    """Return the port of an EndpointSlice that bears a name; 0 where it has none, and the controllers pass it over."""
+    """Return the number of an EndpointSlice's named port; 0 if it has none, and the controllers skip it."""
     return next((each.get("port") or 0 for each in service.get("ports") or [] if each.get("name") == name), 0)
 
 

@@ -1,4 +1,4 @@
-"""What a hop says that is not well: which cause, in words, and what to type."""
+"""A problem at a hop: its cause, its description, and the fix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from labctl.model.reports import HopState
 from labctl.trace.causes import CAUSES
 
 Evidence = dict[str, Any]
-"""What was seen at a hop, ready to be JSON."""
+"""What was observed at a hop, as JSON values."""
 BROKEN: Final = "broken"
 WARNING: Final = "warning"
 UNKNOWN: Final = "unknown"
@@ -18,7 +18,7 @@ UP = "Run `labctl up` to fix it."
 
 
 class ProblemError(Exception):
-    """A hop is not well. Where it is `broken` the request does not get past it; otherwise it goes on."""
+    """Report a problem at a hop. A `broken` hop stops the request; with any other state the request continues."""
 
     def __init__(
         self,
@@ -37,13 +37,13 @@ class ProblemError(Exception):
         self.text = text
         self.evidence: Evidence = evidence or {}
         self.fix = fix
-        """None: what `labctl up` does."""
+        """None means: `labctl up` fixes it."""
         self.commands = commands
         self.state = state
 
 
 def labctl(lab: str, *words: str) -> str:
-    """Return a command line of labctl for this lab."""
+    """Return a labctl command for this lab."""
     return shlex.join(["labctl", "--name", lab, *words])
 
 
@@ -54,5 +54,5 @@ def kubectl_route(lab: str, verb: str, route: str, *words: str) -> str:
 
 
 def kubectl(lab: str, *words: str) -> str:
-    """Return a command line of kubectl for this lab."""
+    """Return a kubectl command for this lab."""
     return labctl(lab, "exec", "--", "kubectl", *words)

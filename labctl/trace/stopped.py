@@ -1,4 +1,4 @@
-"""Why no node of the lab can take a request: what there is to say before a lab address is asked for anything."""
+"""Find why no node of the lab is reachable, before any lab address is contacted."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from labctl.trace.problem import ProblemError, labctl
 
 
 def engine(context: Context) -> ProblemError | None:
-    """Return what an isolated lab lacks for a node to run at all."""
+    """Return what is missing for an isolated lab's nodes to run: the namespace or the Docker Engine."""
     isolation, resume = context.isolation, (labctl(context.lab.name, "resume"),)
     if not context.isolated:
         return None
     if not isolation.exists():
-        return ProblemError("namespace-gone", f"the network namespace {isolation.namespace} is gone")
+        return ProblemError("namespace-gone", f"the network namespace {isolation.namespace} does not exist")
     if not isolation.engine_runs():
-        text = "the lab's Docker Engine does not run: halted, or ended"
-        return ProblemError("engine-stopped", text, fix="`labctl resume` starts it.", commands=resume)
+        text = "the lab's Docker Engine is not running"
+        return ProblemError("engine-stopped", text, fix="Run `labctl resume` to start it.", commands=resume)
     return None
 
 
 def network(context: Context, client: Client) -> ProblemError | None:
-    """Return why the lab's network is not there; None where this machine is in it, or it is only the way that is missing.
+    """Return why the lab's network is missing; None if this machine is in it, or only the route is missing.
 
-    Without it, the lab's addresses would be asked for elsewhere.
+    Without the network, packets to the lab's addresses would leave this machine.
     """
     if context.isolated and not context.isolation.exists():
         return engine(context)
@@ -33,10 +33,10 @@ def network(context: Context, client: Client) -> ProblemError | None:
 
 
 def nodes(context: Context) -> ProblemError | None:
-    """Return that the control plane does not run, or no node does; None where it runs."""
+    """Return a problem if the control plane, or every node, is not running."""
     running = context.provider.running()
     if context.lab.control_plane.name in running:
         return None
-    who = f"node {context.lab.control_plane.name} does not run" if running else "no node of the lab runs"
+    who = f"node {context.lab.control_plane.name} is not running" if running else "no node of the lab is running"
     resume = (labctl(context.lab.name, "resume"),)
-    return ProblemError("node-not-running", who, fix="`labctl resume` starts it.", commands=resume)
+    return ProblemError("node-not-running", who, fix="Run `labctl resume` to start it.", commands=resume)

@@ -1,4 +1,4 @@
-"""A request that is followed: whom it is for, who can be asked about it, and what the hops before have seen."""
+"""The state of a trace: the request, the clients that observe it, and the earlier hops' evidence."""
 
 from __future__ import annotations
 
@@ -33,35 +33,35 @@ if TYPE_CHECKING:
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253
 SECONDS = 4.0
-"""How long a trace may take, whatever is broken."""
+"""How long a trace may take at most."""
 SHORTEST = 0.1
 
 
 @dataclass
 class Trail:
-    """A request to be followed, the doors to those who know of it, and what the hops before have seen."""
+    """Hold the request, the clients that observe it, and the earlier hops' evidence."""
 
     context: Context
     client: Client
     hostname: str
     path: str
     cluster: Cluster
-    """The door to the lab's API, which does not wait for it."""
+    """The client of the lab's API, which does not wait for it."""
     seen: dict[str, Evidence] = field(default_factory=dict)
-    """By hop; nothing of a hop that could not be asked."""
+    """The evidence by hop, except of hops that could not be checked."""
     match: rules.Match | None = None
-    """The rule that takes the request, once it is known."""
+    """The rule that matches the request, once known."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
     _end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
 
     def left(self, seconds: float) -> float:
-        """Return for how many of these seconds may be waited: some time is always left to hear an answer that is there."""
+        """Return how many of these seconds are left; never zero, so that a response that is there is read."""
         return min(seconds, max(self._end - time.monotonic(), SHORTEST))
 
     def shortened(self, seconds: float) -> Trail:
-        """Return the same trail with so many seconds less."""
+        """Return the same trail with this many seconds less."""
         return replace(self, _end=self._end - seconds)
 
     @property
@@ -71,33 +71,33 @@ class Trail:
 
     @property
     def controller(self) -> IngressController:
-        """Its ingress controller."""
+        """The lab's ingress controller."""
         return self.context.controller
 
     @property
     def is_app(self) -> bool:
-        """Whether the hostname is that of one of the lab's apps."""
+        """Return whether the hostname belongs to one of the lab's apps."""
         return any(app.hostname == self.hostname for app in self.lab.apps)
 
     @property
     def hosts(self) -> Path:
-        """The hosts file as it is called outside the lab's network."""
+        """The path of the hosts file outside the lab's network."""
         return SETTINGS / self.context.isolation.namespace / "hosts" if self.context.isolated else self.client.hosts
 
     @property
     def address(self) -> IPv4Address:
-        """Where the request goes: to what the name stands for, or else to the address that it should stand for.
+        """The address of the request: what the name resolves to, or else what it should resolve to.
 
-        Raises NotReadyError `address-missing` where neither is known.
+        Raises NotReadyError `address-missing` if neither is known.
         """
         named = ip_address(self.seen.get("name", {}).get("address") or "::")
         address = named if isinstance(named, IPv4Address) else self.controllers_address()
         if address is None:
-            raise NotReadyError(f"no address of {self.hostname} is known", id="address-missing")
+            raise NotReadyError(f"the address of {self.hostname} is unknown", id="address-missing")
         return address
 
     def controllers_address(self) -> IPv4Address | None:
-        """Return the address that names should lead to; None where nobody can say now, which the next hop tells of."""
+        """Return the address that names should resolve to; None if it is unknown, which the next hop reports."""
         try:
             address = state.load_balancer_address(self.cluster, self.controller.namespace, self.controller.service)
         except LabError:
@@ -117,23 +117,23 @@ class Trail:
         return self._controller_pods
 
     def request(self) -> tuple[Exchange, LogSearch]:
-        """Return the request that was made, and what the controller's log says of it; it is made once."""
+        """Return the request and its log search; the request is made once."""
         if self._asked is None:
             exchange = self.fetch()
             self._asked = exchange, self.search(exchange)
         return self._asked
 
     def record(self) -> Record | None:
-        """Return what the controller's log says of the request; None where it says nothing."""
+        """Return the controller's log record of the request; None if there is none."""
         exchange, search = self.request()
         return search.records.get(exchange.mark)
 
     def is_labctls(self, ingress: str) -> bool:
-        """Whether an Ingress, by namespace and name, is that of one of the lab's apps."""
+        """Return whether an Ingress (namespace/name) belongs to one of the lab's apps."""
         return ingress in {f"default/{app.name}" for app in self.lab.apps}
 
     def forget(self) -> None:
-        """Let the next hop that wants to know ask again."""
+        """Forget what was read, so that the next hop reads it again."""
         self._asked, self._rules, self._controller_pods = None, None, None
 
     def fetch(self) -> Exchange:
@@ -145,7 +145,7 @@ class Trail:
         return self.client.line_to(self.hostname, self.address)
 
     def search(self, *exchanges: Exchange) -> LogSearch:
-        """Look for requests in the controller's log."""
+        """Search the controller's log for requests."""
         marks = [each.mark for each in exchanges if each.is_connected]
         if not marks:
             return LogSearch()
@@ -155,11 +155,11 @@ class Trail:
 
 
 Hop = Callable[[Trail], Evidence]
-"""Looks at one hop and returns its evidence. Raises ProblemError where it is not well."""
+"""Checks one hop and returns its evidence. Raises ProblemError if it finds a problem."""
 
 
 def target(context: Context, text: str | None) -> tuple[str, str]:
-    """Return the hostname and the path that are meant: of a hostname, a URL, or the lab's first app.
+    """Return the hostname and the path of a hostname, of a URL, or of the lab's first app.
 
     Raises UsageError `no-app`, `hostname-invalid` or `url-invalid`.
     """
@@ -169,7 +169,7 @@ def target(context: Context, text: str | None) -> tuple[str, str]:
             raise UsageError(
                 f"the lab {context.lab.name} has no app",
                 id="no-app",
-                hint="Name a hostname that one of its Ingresses serves: `labctl trace HOSTNAME`.",
+                hint="Give a hostname that one of its Ingresses serves: `labctl trace HOSTNAME`.",
             )
         text = next(iter(apps))
     hostname, path = _parts(text) if "://" in text else (text, "")
@@ -186,7 +186,7 @@ def _parts(url: str) -> tuple[str, str]:
         raise UsageError(f"{url!r}: {error}", id="url-invalid", hint="For example http://my-app.local/.") from error
     if parts.scheme != "http" or port != HTTP or not url.isascii() or re.search(r"[\x00-\x20\x7f]", url):
         raise UsageError(
-            f"{url!r} cannot be traced: a request is followed over http, port {HTTP}",
+            f"{url!r} cannot be traced: only http on port {HTTP} is supported",
             id="url-invalid",
             hint="For example http://my-app.local/.",
         )
@@ -201,5 +201,5 @@ def _check(hostname: str) -> None:
         f"{hostname!r} is not a hostname: labels of letters, digits and hyphens, at most 63 characters each, "
         f"{LONGEST} in all, without a port",
         id="hostname-invalid",
-        hint="For example my-app.local; a name in another script is written in its xn-- form.",
+        hint="For example my-app.local; write a name in another script in its xn-- form.",
     )

@@ -1,4 +1,4 @@
-"""Why a hop could not be checked: the API does not answer as it should, and what makes it do so."""
+"""Explain why a hop could not be checked: an error of the Kubernetes API."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from labctl.trace.causes import CAUSES
 from labctl.trace.problem import UNKNOWN, ProblemError, labctl
 
 EXPIRED = "certificate has expired"
-"""How Python's TLS says that a certificate is no longer valid."""
+"""The text in Python's TLS error for an expired certificate."""
 RENEW = ("sudo", "kubeadm", "certs", "renew", "all", "--config", "/etc/labctl/kubeadm.yaml")
 
 
 def unasked(lab: Lab, error: LabError) -> ProblemError:
-    """Return the problem that an error of the API is."""
+    """Return an error of the API as a problem."""
     cause = error.id if error.id in CAUSES else "lab-not-asked"
     if cause == "api-not-trusted" and EXPIRED in error.message:
         commands = (
@@ -23,5 +23,5 @@ def unasked(lab: Lab, error: LabError) -> ProblemError:
         )
         fix = "If this machine's clock is right, renew the certificates of the control plane and restart the lab."
         return ProblemError(cause, error.message, fix=fix, commands=commands, state=UNKNOWN)
-    fix = error.hint or "`labctl status` says what runs."
+    fix = error.hint or "Run `labctl status` to see what is running."
     return ProblemError(cause, error.message, fix=fix, commands=(), state=UNKNOWN)

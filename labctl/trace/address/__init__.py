@@ -1,1 +1,1 @@
-"""The second hop: who owns the address."""
+"""The second hop: the Service that has the address."""

@@ -1,4 +1,4 @@
-"""The hop to the address: who owns it."""
+"""The second hop: check that the ingress controller's Service has the address."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.trace.rules.rules import full_name
 from labctl.trace.trail import Trail
 
 WRITER = "controller"
-"""Under which name MetalLB writes the status of a Service."""
+"""The field manager of MetalLB's writes to a Service's status."""
 
 
 def address(trail: Trail) -> Evidence:
@@ -41,7 +41,7 @@ def address(trail: Trail) -> Evidence:
 
 
 def _is_owner(service: Mapping[str, Any]) -> bool:
-    """Return whether the Service has an address, and is of the type that keeps it."""
+    """Return whether the Service has an address and is of type LoadBalancer."""
     return service["spec"].get("type") == state.LOAD_BALANCER and state.address_of(service) is not None
 
 
@@ -56,33 +56,33 @@ def _evidence(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]
 
 
 def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
-    """Return which other Service has the address as well, with a port that is the controller's: nodes know only one."""
+    """Return a problem if another Service has the same address and port: nodes can route to only one."""
     for other in others:
         if why := requested.refuses_to_share(case.service, [other]):
             metadata = other["metadata"]
             what = ("-n", metadata["namespace"], "service", metadata["name"], "--subresource=status", "--type=merge")
             return ProblemError(
                 "address-claimed-twice",
-                f"{owned} is in the status of the Service {full_name(other)} as well: {why}",
-                fix="Take the address out of the status of that Service, and see to it that nobody writes it again.",
+                f"{owned} is also in the status of the Service {full_name(other)}: {why}",
+                fix="Remove the address from that Service's status, and make sure that nothing writes it again.",
                 commands=(kubectl(case.lab.name, "patch", *what, "-p", '{"status":{"loadBalancer":null}}'),),
             )
     return None
 
 
 def _out_of_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
-    """Return why no speaker announces the address, or nothing on the lab's network gets to it."""
+    """Return why no speaker announces the address, or why it is unreachable from the lab's network."""
     if not case.pools:
-        return ProblemError("pool-missing", f"MetalLB has no IPAddressPool: {owned} is out of none")
+        return ProblemError("pool-missing", f"MetalLB has no IPAddressPool, so no pool contains {owned}")
     pool = next((each for each in case.pools if each.has(owned)), None)
     if pool is None:
         has = ", ".join(f"{each.name} {' '.join(each.ranges)}" for each in case.pools)
         writer = _writer(case.service)
-        by = f", and was written by {writer}" if writer not in {"", WRITER} else ""
-        return ProblemError("address-not-in-pool", f"no pool of MetalLB contains {owned}{by}: it has {has}")
+        by = f", which was written by {writer}" if writer not in {"", WRITER} else ""
+        return ProblemError("address-not-in-pool", f"no pool of MetalLB contains {owned}{by}; its pools are {has}")
     if owned in case.lab.network:
         return None
-    text = f"{owned}, out of the pool {pool.name}, is not in the lab's network {case.lab.network}: no way leads there"
+    text = f"{owned}, from the pool {pool.name}, is outside the lab's network {case.lab.network}, so it is unreachable"
     if pool.name == case.lab.name:
         return ProblemError("address-outside-network", text)
     metadata = case.service["metadata"]
@@ -91,19 +91,19 @@ def _out_of_pool(case: Case, owned: IPv4Address) -> ProblemError | None:
     return ProblemError(
         "address-outside-network",
         text,
-        fix=f"Let the Service ask for an address of the lab's own pool {case.lab.name}, and run `labctl up`.",
+        fix=f"Let the Service request an address of the lab's own pool {case.lab.name}, then run `labctl up`.",
         commands=(kubectl(case.lab.name, *what), labctl(case.lab.name, "up")),
     )
 
 
 def _doubtful(case: Case) -> ProblemError | None:
-    """Return what would keep the Service from getting an address again, while it has one."""
+    """Return what would prevent MetalLB from allocating the address again."""
     if case.controller.trouble:
         cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
-        text = f"MetalLB's controller gives no address out: {case.controller.trouble}"
+        text = f"MetalLB's controller cannot allocate addresses: {case.controller.trouble}"
         return ProblemError(cause, text, state=WARNING)
-    problem = allocation.class_problem(case, "the address is not of MetalLB") or allocation.own_pool_problem(
-        case, "the address stays only as long as the Service does"
+    problem = allocation.class_problem(case, "MetalLB does not manage the address") or allocation.own_pool_problem(
+        case, "the address is kept only until the Service is recreated"
     )
     if problem:
         problem.state = WARNING

@@ -1,4 +1,4 @@
-"""Why the ingress controller's Service has no address, in the order in which MetalLB decides."""
+"""Find why the ingress controller's Service has no address, in the order in which MetalLB decides."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from labctl.trace.rules.rules import full_name
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-TAKE_BACK = "Let the Service ask for nothing: it then gets a free address."
+TAKE_BACK = "Remove the request from the Service: MetalLB then allocates a free address."
 NOTHING: Evidence = {"address": None, "pool": None, "shared_with": [], "event": None}
 NAMED = 3
-"""How many of those who hold the pool's addresses are named."""
+"""How many of the Services with an address of the pool a message names."""
 
 
 def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> ProblemError:
@@ -48,24 +48,26 @@ def explain(cluster: Cluster, case: Case) -> ProblemError:
     event = metallb.warning(cluster, case.service, changed)
     problem = next(filter(None, (check(case) for check in CHECKS)), None) or _unexplained(case, event)
     if problem.cause == "pool-missing" and not case.pools and cluster.get(*metallb.KIND) is None:
-        problem = ProblemError("metallb-missing", f"{case.silence}: MetalLB's kind IPAddressPool is gone")
+        problem = ProblemError(
+            "metallb-missing", f"{case.silence}: the CustomResourceDefinition IPAddressPool is missing"
+        )
     problem.evidence |= evidence(case) | NOTHING | {"event": event}
     return problem
 
 
 def _made_anew(controller: IngressController) -> Object:
-    """Return the Service as `labctl up` makes it, as far as it matters here."""
+    """Return the fields that matter here of the Service that `labctl up` creates."""
     metadata = {"namespace": controller.namespace, "name": controller.service}
     return {"metadata": metadata, "spec": {"type": state.LOAD_BALANCER}}
 
 
 def _missing(case: Case) -> ProblemError:
-    """Return that there is no Service, and what would keep a new one from getting an address."""
+    """Return that the Service is missing, and what would prevent a new one from getting an address."""
     text, known = f"there is no Service {case.name}", evidence(case) | NOTHING
     further = next(filter(None, (check(case) for check in CHECKS)), None)
     if further is None:
         return ProblemError("service-missing", text, known)
-    text += f"; and once it is made anew, {further.text}"
+    text += f"; once it is recreated, {further.text}"
     return ProblemError("service-missing", text, known, fix=further.fix, commands=further.commands or None)
 
 
@@ -80,7 +82,9 @@ def _controller(case: Case) -> ProblemError | None:
     if not case.controller.trouble:
         return None
     cause = "metallb-controller-not-ready" if case.controller.is_there else "metallb-missing"
-    return ProblemError(cause, f"{case.silence}, and MetalLB's controller gives none out: {case.controller.trouble}")
+    return ProblemError(
+        cause, f"{case.silence}, and MetalLB's controller cannot allocate one: {case.controller.trouble}"
+    )
 
 
 def _no_pool(case: Case) -> ProblemError | None:
@@ -90,17 +94,17 @@ def _no_pool(case: Case) -> ProblemError | None:
 
 
 def _invalid(case: Case) -> ProblemError | None:
-    """Return what MetalLB cannot read: it then goes on with the pools that it had before."""
-    stale = f"{case.silence}: MetalLB takes no change of its pools"
+    """Return which pool MetalLB rejects: it then keeps using the pools that it had before."""
+    stale = f"{case.silence}: MetalLB ignores all changes to its pools"
     for each in case.pools:
         if each.unreadable or not each.networks:
-            wrong = f"cannot read {', '.join(each.unreadable)}" if each.unreadable else "finds no address"
+            wrong = f"cannot read {', '.join(each.unreadable)}" if each.unreadable else "finds no addresses"
             good = [entry for entry in each.ranges if entry not in each.unreadable]
             return with_ranges(case, each, good, "pool-invalid", f"{stale}: it {wrong} in the pool {each.name}")
     if pair := pools.overlap(case.pools):
         one, other = sorted(pair, key=lambda each: each.name == case.lab.name)
         left = pools.without(one.networks, other.networks)
-        text = f"{stale}: the pools {one.name} and {other.name} have addresses in common"
+        text = f"{stale}: the pools {one.name} and {other.name} overlap"
         return with_ranges(case, one, left, "pool-invalid", text)
     return None
 
@@ -109,7 +113,7 @@ def _unreadable(case: Case) -> ProblemError | None:
     asked = case.requested
     if not asked.unreadable:
         return None
-    text = f"{case.silence}: what it asks for, by {asked.by}, cannot be: {asked.unreadable}"
+    text = f"{case.silence}: its request in {asked.by} is not valid: {asked.unreadable}"
     return ProblemError("requested-address-invalid", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
@@ -117,12 +121,12 @@ def _requested(case: Case) -> ProblemError | None:
     asked = case.requested
     if not asked.addresses:
         return None
-    says = f"{case.silence}: it asks for {', '.join(map(str, asked.addresses))}, by {asked.by}"
+    says = f"{case.silence}: it requests {', '.join(map(str, asked.addresses))} in {asked.by}"
     pool = next((each for each in case.pools if all(map(each.has, asked.addresses))), None)
     if pool is None and all(isinstance(each, IPv4Address) and each in case.lab.pool for each in asked.addresses):
         return own_pool_problem(case)
     if pool is None or asked.pool not in {"", pool.name}:
-        where = f"is in the pool {pool.name}, and it asks for the pool {asked.pool}" if pool else "is in no pool"
+        where = f"is in the pool {pool.name}, but it requests the pool {asked.pool}" if pool else "is in no pool"
         text = f"{says}, which {where}"
         return ProblemError("requested-address-not-in-pool", text, fix=TAKE_BACK, commands=case.takes_back())
     return _excluded(case, pool, says) or _in_use(case, says)
@@ -134,7 +138,7 @@ def _in_use(case: Case, says: str) -> ProblemError | None:
     ]
     if not any(whys):
         return None
-    text = f"{says}, and {next(filter(None, whys))}"
+    text = f"{says}, but {next(filter(None, whys))}"
     return ProblemError("requested-address-in-use", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
@@ -142,20 +146,20 @@ def _requested_pool(case: Case) -> ProblemError | None:
     asked = case.requested
     if asked.addresses or not asked.pool:
         return None
-    says = f"{case.silence}: it asks for an address of the pool {asked.pool}, by {asked.by}"
+    says = f"{case.silence}: it requests the pool {asked.pool} in {asked.by}"
     pool = next((each for each in case.pools if each.name == asked.pool), None)
     if pool is None:
-        text = f"{says}, which MetalLB does not have"
+        text = f"{says}, which does not exist"
         missing = ProblemError("requested-pool-missing", text, fix=TAKE_BACK, commands=case.takes_back())
         return own_pool_problem(case) if asked.pool == case.lab.name else missing
     return _excluded(case, pool, says) or (None if case.is_free(pool) else _full(case, pool, says))
 
 
 def _full(case: Case, pool: Pool, says: str) -> ProblemError:
-    """Return what to do about a pool that is exhausted, and that the Service asks for."""
+    """Return that the pool that the Service requests is exhausted."""
     others = [each for each in case.pools if each.serves(case.service) and case.is_free(each)]
     if others:
-        text = f"{says}, which is exhausted; the pool {others[0].name} is not"
+        text = f"{says}, which is exhausted; the pool {others[0].name} has free addresses"
         return ProblemError("pool-exhausted", text, fix=TAKE_BACK, commands=case.takes_back())
     own = own_pool_problem(case) if pool.name == case.lab.name else None
     return own or _exhausted(case, [pool])
@@ -184,8 +188,8 @@ def _exhausted(case: Case, serving: Sequence[Pool]) -> ProblemError:
     named = ", ".join(holders[:NAMED]) + (f" and {rest} more" if rest > 0 else "")
     return ProblemError(
         "pool-exhausted",
-        f"{case.silence}: every address of the pool {names} is given out, to {named}",
-        fix=f"Delete one of these Services, or let the pool {case.lab.pool} grow in labctl.yaml and run `labctl up`.",
+        f"{case.silence}: every address of the pool {names} is allocated, to {named}",
+        fix=f"Delete one of these Services, or enlarge the pool {case.lab.pool} in labctl.yaml and run `labctl up`.",
         commands=(),
     )
 
@@ -193,20 +197,20 @@ def _exhausted(case: Case, serving: Sequence[Pool]) -> ProblemError:
 def _excluded(case: Case, pool: Pool, says: str) -> ProblemError | None:
     if pool.allows(case.service):
         return None
-    text = f"{says}, and serviceAllocation of the pool {pool.name} excludes the Service"
+    text = f"{says}, but serviceAllocation of the pool {pool.name} excludes the Service"
     if pool.name == case.lab.name:
         return ProblemError("pool-excludes-service", text)
     return ProblemError("pool-excludes-service", text, fix=TAKE_BACK, commands=case.takes_back())
 
 
 def _unexplained(case: Case, event: Evidence | None) -> ProblemError:
-    """Return what MetalLB itself says, or that it says nothing; the latter is so for a moment after each change."""
+    """Return the reason that MetalLB reports, if any; it reports none for a moment after each change."""
     restart = kubectl(case.lab.name, "-n", metallb.NAMESPACE, "rollout", "restart", "deployment", metallb.CONTROLLER)
-    fix = "Start MetalLB's controller anew, and run `labctl up`."
+    fix = "Restart MetalLB's controller, then run `labctl up`."
     if event:
-        text = f"{case.silence}: MetalLB says {event['reason']}: {event['message']}"
+        text = f"{case.silence}: MetalLB reports {event['reason']}: {event['message']}"
         return ProblemError("address-refused", text, fix=fix, commands=(restart, *case.up()))
-    text = f"{case.silence}: MetalLB has not given it one, and does not say why"
+    text = f"{case.silence}: MetalLB has not allocated one, and reports no reason"
     return ProblemError("address-missing", text, fix=fix, commands=(restart, *case.up()))
 
 
@@ -221,4 +225,4 @@ CHECKS: Sequence[Callable[[Case], ProblemError | None]] = (
     _requested_pool,
     _any_pool,
 )
-"""A Service that asks for an address or a pool gets that or none."""
+"""A Service that requests an address or a pool gets that or none."""

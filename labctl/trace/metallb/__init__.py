@@ -1,1 +1,1 @@
-"""Addresses as MetalLB gives them."""
+"""How MetalLB allocates addresses."""

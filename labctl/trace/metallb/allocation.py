@@ -1,4 +1,4 @@
-"""What MetalLB goes by when it chooses an address for a Service, and what keeps it from giving one to any."""
+"""What MetalLB uses to choose an address for a Service, and what prevents it from allocating one."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """A Service, and all that MetalLB goes by when it chooses an address for it."""
+    """Hold a Service, and everything that MetalLB uses to choose an address for it."""
 
     lab: Lab
     service: Object
     pools: Sequence[Pool]
     holders: Mapping[Address, Sequence[Object]]
-    """Who has each address, but for the Service itself."""
+    """The other Services that have each address."""
     controller: metallb.Controller
     requested: Requested
 
@@ -41,7 +41,7 @@ class Case:
 
     @property
     def silence(self) -> str:
-        """What is said of a Service without an address."""
+        """The beginning of a message about a Service without an address."""
         return f"the Service {self.name} has no address"
 
     @property
@@ -51,19 +51,19 @@ class Case:
 
     @property
     def own_networks(self) -> tuple[IPv4Network, ...]:
-        """What the pool that labctl made consists of."""
+        """The networks of the pool that labctl made."""
         return tuple(summarize_address_range(self.lab.pool.first, self.lab.pool.last))
 
     def up(self) -> tuple[str, ...]:
-        """Return the command line that takes labctl's own objects back."""
+        """Return the command that restores labctl's own objects."""
         return (labctl(self.lab.name, "up"),)
 
     def takes_back(self) -> tuple[str, ...]:
-        """Return the command lines with which the Service asks for nothing any more."""
+        """Return the commands that remove what the Service requests."""
         return requested.takes_back(self.lab.name, self.service, self.requested)
 
     def is_free(self, pool: Pool) -> bool:
-        """Return whether the pool has an address that the Service can have, alone or shared."""
+        """Return whether the pool has an address for the Service, alone or shared."""
         if pool.free(self.holders) > 0:
             return True
         shared = (holders for address, holders in self.holders.items() if pool.has(address))
@@ -71,7 +71,7 @@ class Case:
 
 
 def read_case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Object]) -> Case:
-    """Look at all that MetalLB goes by."""
+    """Read everything that MetalLB uses to choose an address."""
     holders: dict[Address, list[Object]] = {}
     for other in services:
         spec = other["spec"]
@@ -83,7 +83,7 @@ def read_case(cluster: Cluster, lab: Lab, service: Object, services: Sequence[Ob
 
 
 def evidence(case: Case) -> Evidence:
-    """Return what MetalLB goes by."""
+    """Return the Service's request and the pools as evidence."""
     asked, taken = case.requested, {*case.holders, *state.addresses_of(case.service)}
     return {
         "service": case.name,
@@ -95,68 +95,68 @@ def evidence(case: Case) -> Evidence:
 
 
 def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
-    """Return what is not as labctl made it with its own pool, and what `labctl up` takes back."""
+    """Return how the lab's own pool differs from what labctl made; `labctl up` restores it."""
     own, silence = case.own_pool, effect or case.silence
     if own is None:
         return _overlapped(case) or ProblemError(
-            "pool-missing", f"{silence}: the lab's own pool {case.lab.name} is gone"
+            "pool-missing", f"{silence}: the lab's own pool {case.lab.name} is missing"
         )
     if not own.auto_assign:
-        text = (
-            f"{silence}: the pool {own.name} has `autoAssign: false`, and gives no address to who does not ask for it"
-        )
+        text = f"{silence}: the pool {own.name} has `autoAssign: false`, so it only serves Services that request it"
         return ProblemError("auto-assign-off", text)
     if not own.serves(case.service):
-        return ProblemError("pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes it")
+        return ProblemError(
+            "pool-excludes-service", f"{silence}: serviceAllocation of the pool {own.name} excludes the Service"
+        )
     if own.avoids_buggy or not pools.are_same(own.networks, case.own_networks):
         ranges = " ".join(own.ranges)
-        text = f"{silence}: the pool {own.name} is not {case.lab.pool}, as labctl made it, but {ranges}"
+        text = f"{silence}: the pool {own.name} was changed from {case.lab.pool} to {ranges}"
         return ProblemError("pool-differs", text + (" with `avoidBuggyIPs`" if own.avoids_buggy else ""))
     return None
 
 
 def class_problem(case: Case, effect: str = "") -> ProblemError | None:
-    """Return why MetalLB does not see to the Service at all."""
+    """Return why MetalLB ignores the Service."""
     has, wanted = case.service["spec"].get("loadBalancerClass"), case.controller.load_balancer_class
     effect = effect or case.silence
     if has == wanted:
         return None
     if has is None:
-        text = f"{effect}: MetalLB's controller serves only Services of the class {wanted}, by --lb-class"
+        text = f"{effect}: MetalLB's controller only serves Services of the class {wanted} (--lb-class)"
         return ProblemError("load-balancer-class-other", text, commands=case.up())
     metadata = case.service["metadata"]
     delete = kubectl(case.lab.name, "-n", metadata["namespace"], "delete", "service", metadata["name"])
     return ProblemError(
         "load-balancer-class-other",
-        f"{effect}: the class of the Service {case.name} is {has}, which another load balancer serves, and not MetalLB",
-        fix="The class of a Service cannot be changed. Delete the Service, and run `labctl up` to make it anew.",
+        f"{effect}: the class of the Service {case.name} is {has}, which MetalLB does not serve",
+        fix="The class of a Service cannot be changed. Delete the Service, then run `labctl up` to recreate it.",
         commands=(delete, *case.up()),
     )
 
 
 def _overlapped(case: Case) -> ProblemError | None:
-    """Return whose pool keeps `labctl up` from making the lab's own."""
+    """Return which pool overlaps the lab's own, so that `labctl up` cannot create it."""
     for each in case.pools:
         if pools.shares(each.networks, case.own_networks):
             text = (
-                f"the lab's own pool {case.lab.name} is gone, and the pool {each.name} has addresses of {case.lab.pool}: "
-                "MetalLB lets two pools have none in common"
+                f"the lab's own pool {case.lab.name} is missing, and the pool {each.name} has addresses of {case.lab.pool}: "
+                "MetalLB does not allow pools to overlap"
             )
             return with_ranges(case, each, pools.without(each.networks, case.own_networks), "pool-overlapped", text)
     return None
 
 
 def with_ranges(case: Case, pool: Pool, left: Sequence[str], cause: str, text: str) -> ProblemError:
-    """Return a problem with a pool that is well with the ranges that are left to it, or that is labctl's own."""
+    """Return a problem with a pool whose fix is to reduce it to these ranges, or with labctl's own pool."""
     if pool.name == case.lab.name:
         return ProblemError(cause, text)
     what = ("-n", metallb.NAMESPACE, "ipaddresspool", pool.name)
     patch = json.dumps({"spec": {"addresses": list(left)}})
     line = ("patch", *what, "--type=merge", "-p", patch) if left else ("delete", *what)
-    does = f"Leave the pool {pool.name} {', '.join(left)}" if left else f"Delete the pool {pool.name}"
+    does = f"Reduce the pool {pool.name} to {', '.join(left)}" if left else f"Delete the pool {pool.name}"
     return ProblemError(
         cause,
         text,
-        fix=f"{does}, and run `labctl up`.",
+        fix=f"{does}, then run `labctl up`.",
         commands=(kubectl(case.lab.name, *line), *case.up()),
     )

@@ -1,4 +1,4 @@
-"""MetalLB's own parts: whether its controller runs, and what it has said about a Service."""
+"""Read the state of MetalLB's controller, and its events about a Service."""
 
 from __future__ import annotations
 
@@ -22,17 +22,17 @@ EVENT_SOURCE = "metallb-controller"
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """MetalLB's controller, which gives addresses out."""
+    """Hold the state of MetalLB's controller, which allocates addresses."""
 
     trouble: str = ""
     """Why none of its pods is ready."""
     is_there: bool = True
     load_balancer_class: str | None = None
-    """It serves only Services of this class; where it has none, only those without."""
+    """It only serves Services of this class; if it is None, only those without a class."""
 
 
 def controller(cluster: Cluster) -> Controller:
-    """Look at MetalLB's controller."""
+    """Read the state of MetalLB's controller."""
     deployment = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
     if deployment is None:
         return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
@@ -42,9 +42,9 @@ def controller(cluster: Cluster) -> Controller:
 
 
 def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evidence | None:
-    """Return the newest warning of MetalLB's controller about the Service, if it is not older than the last change.
+    """Return the newest warning of MetalLB's controller about the Service since the last change.
 
-    An older one is about what is no more: the API keeps events for an hour.
+    An older one is outdated: the API keeps events for an hour.
     """
     metadata = service["metadata"]
     warnings = [
@@ -62,7 +62,7 @@ def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evide
 
 
 def last_change(objects: Sequence[Mapping[str, Any]]) -> str:
-    """Return when somebody last changed what one of the objects is meant to be."""
+    """Return the time of the last change of these objects, status changes excluded."""
     times = [
         str(each.get("time") or "")
         for manifest in objects

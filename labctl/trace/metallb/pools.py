@@ -1,4 +1,4 @@
-"""MetalLB's address pools, and which of them give a Service an address, by the rules of MetalLB's own allocator."""
+"""MetalLB's address pools, and which of them serve a Service, by the rules of MetalLB's allocator."""
 
 from __future__ import annotations
 
@@ -27,26 +27,26 @@ Network = IPv4Network | IPv6Network
 Object = Mapping[str, Any]
 EVERYTHING: Selector = {}
 BUGGY = (0, 255)
-"""The last bytes of the addresses that `avoidBuggyIPs` leaves out."""
+"""The last bytes of the addresses that `avoidBuggyIPs` excludes."""
 BLOCK = 24
-"""A network of this prefix length has one address of each."""
+"""A network of this prefix length has one address with each of these last bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Whom a pool is for: the Services of these namespaces, and of them those that one of the selectors chooses."""
+    """Describe whom a pool serves: Services in these namespaces that match one of the selectors."""
 
     namespaces: frozenset[str]
     selectors: tuple[Selector, ...]
 
     def allows(self, service: Object) -> bool:
-        """Return whether the Service may have an address of the pool."""
+        """Return whether the Service may use the pool."""
         labels = service["metadata"].get("labels") or {}
         is_in = not self.namespaces or service["metadata"]["namespace"] in self.namespaces
         return is_in and (not self.selectors or any(chooses(each, labels) for each in self.selectors))
 
     def names(self, service: Object) -> bool:
-        """Return whether the Service gets an address of the pool without asking for it."""
+        """Return whether the Service gets an address of the pool without requesting the pool."""
         return (bool(self.selectors) or service["metadata"]["namespace"] in self.namespaces) and self.allows(service)
 
 
@@ -56,7 +56,7 @@ class Pool:
 
     name: str
     ranges: tuple[str, ...]
-    """As they are written."""
+    """The ranges as written."""
     networks: tuple[Network, ...]
     unreadable: tuple[str, ...]
     """The ranges that MetalLB cannot read."""
@@ -64,28 +64,28 @@ class Pool:
     avoids_buggy: bool = False
     allocation: Allocation | None = None
     changed: str = ""
-    """When somebody last changed it."""
+    """The time of the last change."""
 
     def has(self, address: Address) -> bool:
-        """Return whether the address is one that the pool can give."""
+        """Return whether the pool can allocate the address."""
         is_avoided = self.avoids_buggy and isinstance(address, IPv4Address) and address.packed[-1] in BUGGY
         return not is_avoided and any(address in network for network in self.networks)
 
     def allows(self, service: Object) -> bool:
-        """Return whether the Service may have an address of the pool."""
+        """Return whether the Service may use the pool."""
         return self.allocation is None or self.allocation.allows(service)
 
     def serves(self, service: Object) -> bool:
-        """Return whether the Service gets an address of the pool without asking for it."""
+        """Return whether the Service gets an address of the pool without requesting the pool."""
         return self.auto_assign and (self.allocation is None or self.allocation.names(service))
 
     def free(self, taken: Collection[Address]) -> int:
-        """Return how many IPv4 addresses nobody has."""
+        """Return the number of free IPv4 addresses."""
         size = sum(_size(each, self.avoids_buggy) for each in self.networks if isinstance(each, IPv4Network))
         return size - sum(isinstance(each, IPv4Address) and self.has(each) for each in taken)
 
     def evidence(self, service: Object, taken: Collection[Address]) -> Evidence:
-        """Return what matters of the pool for this Service."""
+        """Return the pool's evidence for this Service."""
         return {
             "name": self.name,
             "addresses": list(self.ranges),
@@ -123,7 +123,7 @@ def pool(manifest: Object, namespaces: Mapping[str, Mapping[str, str]]) -> Pool:
 
 
 def networks(entry: str) -> tuple[Network, ...]:
-    """Return the networks that a range consists of: a CIDR, or the first and the last address; none of another text."""
+    """Return the networks of a range (a CIDR, or first and last address); none if it cannot be parsed."""
     first, dash, last = (part.strip() for part in entry.partition("-"))
     try:
         if not dash:
@@ -134,7 +134,7 @@ def networks(entry: str) -> tuple[Network, ...]:
 
 
 def overlap(pools: Sequence[Pool]) -> tuple[Pool, Pool] | None:
-    """Return two pools that have an address in common, of which MetalLB takes none."""
+    """Return two overlapping pools, which MetalLB rejects; None if there are none."""
     for number, one in enumerate(pools):
         for other in pools[number + 1 :]:
             if one.name != other.name and shares(one.networks, other.networks):
@@ -148,7 +148,7 @@ def shares(some: Iterable[Network], others: Sequence[Network]) -> bool:
 
 
 def without(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
-    """Return the ranges that are left of networks when others are taken from them."""
+    """Return the ranges that remain of `some` without `others`."""
     left = list(some)
     for other in others:
         left = [part for each in left for part in _minus(each, other)]
@@ -156,7 +156,7 @@ def without(some: Iterable[Network], others: Sequence[Network]) -> list[str]:
 
 
 def are_same(some: Sequence[Network], others: Sequence[Network]) -> bool:
-    """Return whether networks have the same addresses, however they are split."""
+    """Return whether both have the same addresses, however they are split."""
     return not without(some, others) and not without(others, some)
 
 
@@ -177,7 +177,7 @@ def _size(network: IPv4Network, avoids_buggy: bool) -> int:  # noqa: FBT001 - as
 
 
 def _allocation(written: Object | None, namespaces: Mapping[str, Mapping[str, str]]) -> Allocation | None:
-    """Return whom a pool is for; with nothing in it, for everybody: MetalLB then prefers it to pools without one."""
+    """Return whom a pool serves. An empty one serves everyone, but MetalLB prefers it to pools without one."""
     if written is None:
         return None
     named, asked = written.get("namespaces") or (), written.get("namespaceSelectors") or ()

@@ -1,4 +1,4 @@
-"""What a Service asks MetalLB for: certain addresses, a certain pool, and to share an address with others."""
+"""What a Service requests from MetalLB: addresses, a pool, or an address shared with other Services."""
 
 from __future__ import annotations
 
@@ -13,40 +13,40 @@ from labctl.trace.problem import kubectl
 Address = IPv4Address | IPv6Address
 Object = Mapping[str, Any]
 PREFIXES = ("metallb.io", "metallb.universe.tf")
-"""Of annotations: the present one, and the one from before. Where both are there, the first counts."""
+"""Annotation prefixes, current and deprecated. If both are set, the first counts."""
 ADDRESSES, POOL, SHARED = "loadBalancerIPs", "address-pool", "allow-shared-ip"
 FIELD = "spec.loadBalancerIP"
 MOST = 2
-"""One address of each family."""
+"""One address per family."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """What a Service asks for."""
+    """Hold what a Service requests."""
 
     addresses: tuple[Address, ...] = ()
     pool: str = ""
     sharing_key: str = ""
     unreadable: str = ""
-    """Why MetalLB cannot take what it asks for."""
+    """Why the request is not valid; empty if it is."""
     annotations: tuple[str, ...] = ()
-    """The annotations that ask for an address or a pool."""
+    """The annotations that request an address or a pool."""
     by_field: bool = False
-    """Whether a field of the Service asks for an address."""
+    """Whether a field of the Service requests an address."""
 
     @property
     def by(self) -> str:
-        """Where it says so."""
+        """The annotations and the field with the request."""
         return " and ".join((*self.annotations, *([FIELD] if self.by_field else [])))
 
 
 def read(service: Object) -> Requested:
-    """Return what the Service asks for."""
+    """Return what the Service requests."""
     annotations: Mapping[str, str] = service["metadata"].get("annotations") or {}
     texts, field = _value(annotations, ADDRESSES), service["spec"].get("loadBalancerIP") or ""
     addresses, unreadable = _addresses(texts.split(",") if texts else [field] if field else [])
     if texts and field:
-        unreadable = f"it is asked for by an annotation and by {FIELD}"
+        unreadable = f"both an annotation and {FIELD} request it"
     return Requested(
         addresses,
         _value(annotations, POOL),
@@ -58,7 +58,7 @@ def read(service: Object) -> Requested:
 
 
 def takes_back(lab: str, service: Object, requested: Requested) -> tuple[str, ...]:
-    """Return the command lines with which the Service asks for nothing any more."""
+    """Return the commands that remove what the Service requests."""
     metadata = service["metadata"]
     what = ("-n", metadata["namespace"], "service", metadata["name"])
     annotate = ("annotate", *what, *(f"{key}-" for key in requested.annotations))
@@ -70,7 +70,7 @@ def takes_back(lab: str, service: Object, requested: Requested) -> tuple[str, ..
 
 
 def refuses_to_share(service: Object, others: Sequence[Object]) -> str:
-    """Return why the Service cannot have the same address as these others; nothing where it can."""
+    """Return why the Service cannot share an address with these others; empty if it can."""
     key = read(service).sharing_key
     for other in others:
         name = f"{other['metadata']['namespace']}/{other['metadata']['name']}"
@@ -78,9 +78,9 @@ def refuses_to_share(service: Object, others: Sequence[Object]) -> str:
         if not key and not theirs:
             return f"{name} has it"
         if key != theirs:
-            return f"{name} has it, with the sharing key {theirs!r} and not {key!r}"
+            return f"{name} has it, with the sharing key {theirs!r} instead of {key!r}"
         if _backend(service) != _backend(other):
-            return f"{name} has it, and leads to other pods, which externalTrafficPolicy Local does not allow"
+            return f"{name} has it and selects other pods, which externalTrafficPolicy Local does not allow"
         if common := _ports(service) & _ports(other):
             return f"{name} has it, with the same port {', '.join(sorted(common))}"
     return ""
@@ -106,7 +106,7 @@ def _addresses(texts: Sequence[str]) -> tuple[tuple[Address, ...], str]:
 
 
 def _mismatch(service: Object, addresses: Sequence[Address]) -> str:
-    """Return where the families of the addresses differ from those of the Service."""
+    """Return why the address families do not match the Service's; empty if they do."""
     spec = service["spec"]
     own = {ip_address(each).version for each in spec.get("clusterIPs") or [spec.get("clusterIP") or "0.0.0.0"]}  # noqa: S104 - IPv4, as the lab
     wanted = {each.version for each in addresses}

@@ -1,4 +1,4 @@
-"""Why a name has no address, and what gives it one."""
+"""Find why a name has no address, and how to give it one."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from labctl.trace.problem import BROKEN, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
 NAME_CACHE = Path("/run/nscd/socket")
-"""Of nscd, which answers for the resolver, and on a machine with several networks for that of the machine."""
+"""The socket of nscd, which answers for the resolver from the machine's own hosts file, in every network namespace."""
 
 
 def absent(trail: Trail, wanted: IPv4Address | None, *, is_silent: bool) -> ProblemError:
-    """Return why the name has no address, and the line that gives it one."""
+    """Return why the name has no address, and the command that adds one."""
     entry = f"{wanted} {trail.hostname}" if wanted else ""
     evidence: Evidence = {"address": None, "line": entry or None, "file": str(trail.hosts)}
     said = (
@@ -29,32 +29,32 @@ def absent(trail: Trail, wanted: IPv4Address | None, *, is_silent: bool) -> Prob
         return unread(trail, said, evidence, is_silent=is_silent)
     file = trail.client.hosts
     if file.exists() and not os.access(file, os.R_OK):
-        return unreadable(trail, f"{said}: this user may not read {trail.hosts}", evidence)
+        return unreadable(trail, f"{said}: this user cannot read {trail.hosts}", evidence)
     if wanted and not hosts_edits.is_read(trail) and entry in _block(trail):
         return ProblemError(
             "hosts-file-not-read",
-            f"{said}: labctl writes {trail.lab.hosts_file} (`hosts_file`), and this machine's resolver reads {file}",
+            f"{said}: labctl writes {trail.lab.hosts_file} (`hosts_file`), but this machine's resolver reads {file}",
             evidence,
-            fix=f"Add the line `{entry}` to {trail.hosts}, or let the resolver read {trail.lab.hosts_file}.",
+            fix=f"Add the line `{entry}` to {trail.hosts}, or make the resolver read {trail.lab.hosts_file}.",
             commands=hosts_edits.append(trail, wanted),
         )
     other = "no other resolver answers" if is_silent else "no other resolver knows it"
-    text = f"{said}: {trail.hosts} does not name {trail.hostname}, and {other}"
-    if wanted is None:  # the next hop tells why there is no address
+    text = f"{said}: {trail.hosts} has no entry for {trail.hostname}, and {other}"
+    if wanted is None:  # the next hop reports why there is no address
         return ProblemError("hosts-entry-missing", text, evidence)
     commands = hosts_edits.leading_to(trail, wanted)
-    by = "`labctl hosts sync` adds" if hosts_edits.sync(trail) in commands else "Add"
+    by = "Run `labctl hosts sync` to add" if hosts_edits.sync(trail) in commands else "Add"
     return ProblemError("hosts-entry-missing", text, evidence, fix=f"{by} the line `{entry}`.", commands=commands)
 
 
 def unread(trail: Trail, said: str, evidence: Evidence, *, is_silent: bool = False) -> ProblemError:
-    """Return why the resolver does not go by the hosts file, which has the right line."""
+    """Return why the resolver does not use the hosts file, which has the right entry."""
     file, sources = _nsswitch(trail), _order(trail)
-    text = f"{said}, though {trail.hosts} has the right line"
+    text = f"{said}, although {trail.hosts} has the right entry"
     if sources and not sources.is_files_first:
         return ProblemError(
             "hosts-file-not-read",
-            f"{text}: line {sources.number} of {file} does not have the hosts file asked first: {sources.text}",
+            f"{text}: line {sources.number} of {file} does not list the hosts file first: {sources.text}",
             {**evidence, "nsswitch": {"file": str(file), "line": sources.number, "sources": list(sources.sources)}},
             fix=f"Write `files` first in line {sources.number} of {file}.",
             commands=files_first(trail),
@@ -62,22 +62,22 @@ def unread(trail: Trail, said: str, evidence: Evidence, *, is_silent: bool = Fal
     if NAME_CACHE.exists():
         return ProblemError(
             "hosts-file-not-read",
-            f"{text}: nscd answers, which remembers what it once read",
+            f"{text}: nscd answers from its cache",
             evidence,
-            fix="Let nscd read the file anew; for an isolated lab it has to be stopped: it knows the machine's file only.",
+            fix="Make nscd read the file again. For an isolated lab, stop nscd: it only reads the machine's own file.",
             commands=() if trail.context.isolated else (f"{hosts_edits.sudo(trail)}nscd -i hosts",),
         )
     if is_silent:
-        fix = "What the resolver asks before the file does not answer: see /etc/nsswitch.conf and its services."
+        fix = "A source before the hosts file does not answer: check the `hosts` line of /etc/nsswitch.conf and its services."
         return ProblemError("resolver-silent", text, evidence, fix=fix, commands=())
     fix = f"Find out what answers instead: `getent ahosts {trail.hostname}`."
     return ProblemError("hosts-file-not-read", text, evidence, fix=fix, commands=())
 
 
 def files_first(trail: Trail) -> tuple[str, ...]:
-    """Return the line that lets the resolver ask the hosts file first; none where it does, or another program says so.
+    """Return the command that puts the hosts file first; none if it is, or if another program manages nsswitch.conf.
 
-    A link is such a program's: what it leads to is written anew.
+    A symbolic link is managed by such a program, which rewrites its target.
     """
     file, sources = _nsswitch(trail), _order(trail)
     if sources is None or sources.is_files_first or file.is_symlink():
@@ -86,14 +86,14 @@ def files_first(trail: Trail) -> tuple[str, ...]:
 
 
 def unreadable(trail: Trail, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
-    """Return that the resolver of some users cannot read the hosts file."""
+    """Return a problem: the resolver of some users cannot read the hosts file."""
     command = f"{hosts_edits.sudo(trail)}chmod a+r {trail.hosts}"
-    fix = f"Let everybody read {trail.hosts}: the resolver reads it as the user who asks."
+    fix = f"Make {trail.hosts} readable for everyone: the resolver reads it as the calling user."
     return ProblemError("hosts-file-unreadable", text, evidence, fix=fix, commands=(command,), state=state)
 
 
 def _nsswitch(trail: Trail) -> Path:
-    """Return the file as it is called outside the lab's network."""
+    """Return the path of nsswitch.conf outside the lab's network."""
     own = trail.hosts.with_name(trail.client.nsswitch.name)
     return own if trail.context.isolated and own.exists() else trail.client.nsswitch
 
@@ -101,7 +101,7 @@ def _nsswitch(trail: Trail) -> Path:
 def _order(trail: Trail) -> nsswitch.Order | None:
     try:
         return nsswitch.order(trail.client.nsswitch.read_text(encoding="utf-8", errors="replace"))
-    except OSError:  # the resolver's own order counts
+    except OSError:  # the resolver uses its default order
         return None
 
 

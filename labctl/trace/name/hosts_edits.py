@@ -1,4 +1,4 @@
-"""Lines for a shell that make a name lead to the lab: they take it out of lines, put one in, and leave all else as it is."""
+"""Shell commands that make a name resolve to the lab: they edit only this name's entries in the hosts file."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ END = f"({BLANK}|#|$)"
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Markers of labctl in the hosts file do not pair up, so that nobody can tell whose lines are whose."""
+    """Describe labctl markers in the hosts file that do not pair up, so the owner of a line is unknown."""
 
     text: str
     is_own: bool
-    """Whether it is this lab's markers alone."""
+    """Whether only this lab's markers are damaged."""
 
 
 def is_read(trail: Trail) -> bool:
-    """Whether the system's resolver reads the file that labctl writes."""
+    """Return whether the system's resolver reads the file that labctl writes."""
     return trail.lab.hosts_file == trail.client.hosts
 
 
 def damage(trail: Trail) -> Damage | None:
-    """Return what keeps labctl from writing the lab's block; None where nothing does."""
+    """Return what prevents labctl from writing the lab's block; None if nothing does."""
     try:
         content = hosts_file.read(trail.lab.hosts_file)
     except HostsError:
@@ -49,9 +49,9 @@ def damage(trail: Trail) -> Damage | None:
 
 
 def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine] = ()) -> tuple[str, ...]:
-    """Return the lines after which the name leads to this address, and to none that `strangers` give it.
+    """Return the commands that make the name resolve to this address, and to none of the `strangers`.
 
-    The block of another lab stays as it is.
+    Another lab's block is not changed.
     """
     damaged = damage(trail)
     can_sync = trail.is_app and is_read(trail) and trail.client.hosts.exists() and (damaged is None or damaged.is_own)
@@ -68,7 +68,7 @@ def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine]
 
 
 def without(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
-    """Return the line that takes the name out of these lines, but for those of another lab."""
+    """Return the command that removes the name from these lines, except those of another lab."""
     own = (None, trail.lab.name)
     return editing(
         trail, trail.hosts, [each for line in lines if line.block in own for each in _without(trail.hostname, line)]
@@ -76,36 +76,36 @@ def without(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
 
 
 def mending(trail: Trail) -> tuple[str, ...]:
-    """Return the lines that remove this lab's markers, with the lines that labctl wrote between them, and write them anew."""
+    """Return the commands that remove this lab's markers and the lines that labctl wrote, and write the block again."""
     return (*editing(trail, named(trail), _unmarked(trail)), sync(trail))
 
 
 def sync(trail: Trail) -> str:
-    """Return the line that writes the lab's block."""
+    """Return the command that writes the lab's block."""
     return labctl(trail.lab.name, "hosts", "sync")
 
 
 def append(trail: Trail, wanted: IPv4Address) -> tuple[str, ...]:
-    """Return the lines that add the name to the end of the file that the resolver reads."""
+    """Return the commands that append the name to the file that the resolver reads."""
     content = trail.client.hosts_content()
     return hosts_entry.appending(trail.hosts, content, {trail.hostname: wanted}, sudo=sudo(trail))
 
 
 def sudo(trail: Trail) -> str:
-    """Return what stands before a command that needs root."""
+    """Return the prefix of a command that needs root."""
     return "" if trail.client.is_root else "sudo "
 
 
 def named(trail: Trail) -> Path:
-    """Return the file that labctl writes as it is called outside the lab's network."""
+    """Return the path, outside the lab's network, of the file that labctl writes."""
     return trail.hosts if is_read(trail) else trail.lab.hosts_file
 
 
 def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, ...]:
-    """Return the line that applies these expressions of sed to a file; none where there are none.
+    """Return the command that applies these sed expressions to a file; none if there are none.
 
-    A file that is mounted at its place, as the hosts file of an isolated lab is for whoever is in the lab's network, is
-    written in place: nobody there would see one that is put in its stead.
+    A mounted file, such as the hosts file inside an isolated lab's network, is written in place: processes there
+    would not see a file that replaces it.
     """
     if not expressions:
         return ()
@@ -119,9 +119,9 @@ def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, 
 
 
 def _without(hostname: str, line: HostsLine) -> list[str]:
-    """Return what takes a name out of a line, each time that it is there; a line without another becomes a comment.
+    """Return expressions that remove a name from a line; a line with no other name becomes a comment.
 
-    Where the line has moved meanwhile, nothing changes.
+    Nothing changes if the line has moved meanwhile.
     """
     address, *names = line.text.partition("#")[0].split()
     spellings = [_literal(name) for name in names if name.lower() == hostname]
@@ -132,7 +132,7 @@ def _without(hostname: str, line: HostsLine) -> list[str]:
 
 
 def _unmarked(trail: Trail) -> list[str]:
-    """Return what removes this lab's markers, and the lines between them that have the form that labctl writes."""
+    """Return expressions that remove this lab's markers, and the lines between them that labctl wrote."""
     hostnames = {app.hostname for app in trail.lab.apps}
     own = [
         f"{entry.number}{{/^{_literal(entry.address)} {_literal(entry.names[0])}[[:cntrl:]]*$/d;}}"
@@ -143,9 +143,9 @@ def _unmarked(trail: Trail) -> list[str]:
 
 
 def _own_file(trail: Trail) -> tuple[str, ...]:
-    """Return the line that gives an isolated lab back the hosts file of its own, where that is gone."""
+    """Return the command that restores the hosts file of an isolated lab, if it is missing."""
     is_gone = trail.context.isolated and not trail.hosts.exists()
-    return (f"cp {trail.client.hosts} {trail.hosts}",) if is_gone else ()  # until then, the machine's is read
+    return (f"cp {trail.client.hosts} {trail.hosts}",) if is_gone else ()  # until then, the machine's own file is read
 
 
 def _marker(trail: Trail) -> str:

@@ -1,4 +1,4 @@
-"""The first hop: whom browsers ask for the hostname on this machine, and which line of which file says so."""
+"""The first hop: which address the hostname resolves to on this machine, and which line of which file says so."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from labctl.trace.trail import Trail
 
 MILLI = 1000
 KNOCK_SECONDS = 1.0
-"""TCP sends a first packet again after a second: who has not answered by then keeps a browser waiting."""
+"""TCP retransmits a first packet after one second: an address that has not answered by then delays a browser."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """An address that the name stands for and that is not the lab's."""
+    """Describe an address that the name resolves to and that is not the lab's."""
 
     address: Address
     line: HostsLine | None
-    """None where it is not in the hosts file."""
+    """None if it is not in the hosts file."""
     knock: Knock | None
-    """None where browsers come to the lab's address first."""
+    """None if browsers try the lab's address first."""
 
     @property
     def keeps_browsers(self) -> bool:
-        """Whether a browser stays with this address, or waits for it.
+        """Return whether a browser uses this address, or waits for it.
 
-        An address of IPv6 that is silent costs a browser 0.3 s, after which it tries one of IPv4 as well.
+        A silent IPv6 address delays a browser by 0.3 s, after which it also tries an IPv4 address.
         """
         if self.knock is None or self.knock.outcome == REFUSED:
             return False
@@ -58,7 +58,7 @@ def name(trail: Trail) -> Evidence:
         "others": [],
     }
     if right is None and not _is_api_away(trail):
-        return evidence  # the next hop tells why there is no address
+        return evidence  # the next hop reports why there is no address
     strangers = _strangers(trail, addresses, right)
     evidence["others"] = [_described(trail, each) for each in strangers]
     if right not in addresses:
@@ -81,10 +81,10 @@ def _is_api_away(trail: Trail) -> bool:
 
 
 def _strangers(trail: Trail, addresses: Sequence[Address], right: Address | None) -> list[Stranger]:
-    """Return the addresses that are not the right one; those that browsers try before it, with what happens there.
+    """Return the wrong addresses; those that browsers try before the right one with the outcome of a connection.
 
-    A name server changes the order of its addresses from answer to answer: each of those may come first. Lines that the
-    resolver passes over, as glibc does without `multi on`, count for programs that read the file themselves.
+    A name server rotates its addresses, so any of them may come first. Lines that the resolver ignores, as glibc does
+    without `multi on`, count for programs that read the file themselves.
     """
     lines: dict[Address, HostsLine | None] = {each: trail.client.hosts_line(trail.hostname, each) for each in addresses}
     first: list[Address] = []
@@ -116,16 +116,16 @@ def _source(trail: Trail, line: HostsLine | None) -> str:
 def _misled(
     trail: Trail, strangers: Sequence[Stranger], wanted: IPv4Address | None, evidence: Evidence
 ) -> ProblemError:
-    """Return what is wrong where the right address is not among those of the name."""
+    """Return the problem of a name that does not resolve to the right address."""
     first = strangers[0]
     line = first.line
     right = f"the ingress controller has {wanted}" if wanted else f"the lab has {trail.lab.pool}"
     if wanted and line is None and trail.client.hosts_line(trail.hostname, wanted):
-        return absence.unread(trail, f"the system's resolver says {first.address}", evidence)
+        return absence.unread(trail, f"the system's resolver returns {first.address}", evidence)
     cause, where = _cause(trail, first, "hosts-entry-shadowed"), _where(trail, first)
     return ProblemError(
         cause,
-        f"{where} gives {trail.hostname} the address {first.address}; {right}",
+        f"{where} resolves {trail.hostname} to {first.address}; {right}",
         evidence,
         fix=_fix(trail, first, wanted),
         commands=_commands(trail, cause, strangers, wanted),
@@ -133,14 +133,14 @@ def _misled(
 
 
 def _beside(trail: Trail, strangers: Sequence[Stranger], right: Address, evidence: Evidence) -> ProblemError:
-    """Return what is wrong where the name stands for other addresses than the right one as well."""
+    """Return the problem of a name that resolves to other addresses besides the right one."""
     blocking = [each for each in strangers if each.keeps_browsers]
     first = (blocking or [each for each in strangers if each.knock] or list(strangers))[0]
     cause = _cause(trail, first, "hosts-entry-shadowed" if blocking else "hosts-entry-doubled")
     wanted = IPv4Address(right)
     return ProblemError(
         cause,
-        f"{_where(trail, first)} gives {trail.hostname} the address {first.address}, {_course(first, wanted)}",
+        f"{_where(trail, first)} resolves {trail.hostname} to {first.address}, {_course(first, wanted)}",
         evidence,
         fix=_fix(trail, first, wanted),
         commands=_commands(trail, cause, strangers, wanted),
@@ -149,16 +149,18 @@ def _beside(trail: Trail, strangers: Sequence[Stranger], right: Address, evidenc
 
 
 def _course(stranger: Stranger, right: IPv4Address) -> str:
-    """Return what browsers make of a strange address, in words."""
+    """Return, as text, what browsers do with a wrong address."""
     knock = stranger.knock
     if knock is None:
-        return f"which browsers try after {right}: the right one comes first by luck"
+        return f"which browsers try after {right}; this order may change"
     if knock.outcome == CONNECTED:
-        return f"which browsers try before {right}: another server takes connections there, at port {HTTP}"
+        return f"which browsers try before {right}: another server accepts connections there, on port {HTTP}"
     if knock.outcome == SILENT:
         waits = "for 0.3 s" if isinstance(stranger.address, IPv6Address) else "until it gives up"
-        return f"which browsers try before {right}: nobody answers there, and a browser waits {waits}"
-    return f"which browsers try before {right}: nobody takes connections there ({knock.reason}), so they go on"
+        return f"which browsers try before {right}: it does not answer, and a browser waits {waits}"
+    return (
+        f"which browsers try before {right}: it does not accept connections ({knock.reason}), so they try the next one"
+    )
 
 
 def _cause(trail: Trail, stranger: Stranger, of_users_line: str) -> str:
@@ -183,19 +185,19 @@ def _where(trail: Trail, stranger: Stranger) -> str:
 def _fix(trail: Trail, stranger: Stranger, wanted: IPv4Address | None) -> str:
     line = stranger.line
     if line is None:
-        return f"A line `{wanted or 'ADDRESS'} {trail.hostname}` in {trail.hosts} comes before it."
+        return f"Add the line `{wanted or 'ADDRESS'} {trail.hostname}` to {trail.hosts}: it takes precedence."
     if line.block is None:
-        return f"Take the name {trail.hostname} out of line {line.number} of {trail.hosts}: {line.text}"
+        return f"Remove the name {trail.hostname} from line {line.number} of {trail.hosts}: {line.text}"
     if line.block == trail.lab.name:
-        return "`labctl hosts sync` writes the right address."
+        return "Run `labctl hosts sync` to write the right address."
     return (
-        f"Two labs cannot have one hostname on this machine. Give an app of {trail.lab.name} another `hostname`; or free "
-        f"the name with `{labctl(line.block, 'hosts', 'remove')}`, which takes all names of {line.block} out of the file."
+        f"Two labs cannot share a hostname on this machine. Give the app of {trail.lab.name} another `hostname`, or run "
+        f"`{labctl(line.block, 'hosts', 'remove')}`, which removes all names of {line.block} from the file."
     )
 
 
 def _commands(trail: Trail, cause: str, strangers: Sequence[Stranger], wanted: IPv4Address | None) -> tuple[str, ...]:
-    """Return what makes the name well; nothing where only the users of another lab can decide."""
+    """Return the commands that fix the name; none if only the users of another lab can decide."""
     if cause == "hosts-entry-of-another-lab":
         return ()
     addresses = {each.address for each in strangers} | {each.line.address for each in strangers if each.line}

@@ -1,4 +1,4 @@
-"""Why the system's resolver may not come to the hosts file: the order of its sources in nsswitch.conf."""
+"""The order of the resolver's sources in nsswitch.conf, which may keep it from using the hosts file."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ FILES = "files"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """The line of nsswitch.conf that says where hostnames are looked for."""
+    """Hold the line of nsswitch.conf that lists the sources of hostnames."""
 
     number: int
     text: str
     sources: tuple[str, ...]
-    """Each with the reactions that follow it."""
+    """The sources, each with the actions that follow it."""
 
     @property
     def files_first(self) -> str:
-        """The expression for sed that lets the hosts file be asked first, and changes nothing else."""
+        """The sed expression that puts the hosts file first, and changes nothing else."""
         return f"{self.number}s/^([[:space:]]*hosts:)[[:space:]]*/\\1 {FILES} /"
 
     @property
     def is_files_first(self) -> bool:
-        """Whether the hosts file is asked before anything else, and what it says counts."""
+        """Return whether the hosts file is the first source, and its answer is final."""
         return self.sources[:1] == (FILES,)
 
 
 def order(content: str) -> Order | None:
-    """Return the order of the sources of hostnames; None where the file has no such line."""
+    """Return the order of the sources of hostnames; None if the file has no such line."""
     lines = enumerate(content.split("\n"), 1)
     settings = [(number, line, match[1]) for number, line in lines if (match := HOSTS.match(line))]
     if not settings:

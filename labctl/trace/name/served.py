@@ -1,4 +1,4 @@
-"""Whose a hostname is: this lab's, another lab's of this machine, or nobody's."""
+"""Find which lab on this machine serves a hostname, if any."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.trace.trail import Trail
 
 
 def is_served(trail: Trail) -> bool:
-    """Whether the lab has the hostname; where nobody can say now, it may."""
+    """Return whether the lab serves the hostname; True if that cannot be determined now."""
     if trail.is_app:
         return True
     try:
@@ -24,29 +24,31 @@ def is_served(trail: Trail) -> bool:
 
 
 def unserved(trail: Trail, addresses: Sequence[Address]) -> ProblemError:
-    """Return that the hostname is none of the lab's, and whose it is. No fix touches what it stands for."""
+    """Return that the lab does not serve the hostname, and which lab does. No fix changes what the name resolves to."""
     lab, hostname = trail.lab, trail.hostname
     other = _other_lab(trail)
     known = ", ".join(app.hostname for app in lab.apps) or "none"
     if other:
-        text = f"{hostname} is a hostname of the lab {other}, and not of the lab {lab.name}"
-        fix = f"Ask that lab: `{labctl(other, 'trace', hostname)}`."
+        text = f"{hostname} is a hostname of the lab {other}, not of the lab {lab.name}"
+        fix = f"Trace it in that lab: `{labctl(other, 'trace', hostname)}`."
     elif addresses:
-        text = f"no lab serves {hostname}, which stands for {addresses[0]}: the apps of {lab.name} have {known}"
-        fix = "That is no name of the lab: ask for one of the lab's hostnames."
+        text = f"no lab serves {hostname}, which resolves to {addresses[0]}; the hostnames of {lab.name} are {known}"
+        fix = "Trace one of the lab's hostnames."
     else:
-        text = f"no lab serves {hostname}: no app or Ingress of {lab.name} has it; its apps have {known}"
-        fix = f"To have the lab serve it: `labctl app add NAME --host {hostname}`."
+        text = (
+            f"no lab serves {hostname}: no app or Ingress of {lab.name} has it; the hostnames of its apps are {known}"
+        )
+        fix = f"To serve it from this lab, run `labctl app add NAME --host {hostname}`."
     return ProblemError("hostname-not-served", text, {"lab": other}, fix=fix, commands=())
 
 
 def _other_lab(trail: Trail) -> str | None:
-    """Return the lab of this user, or the one with a block in the hosts file, that has the hostname."""
+    """Return the lab that has the hostname, among this user's labs and the blocks of the hosts file."""
     for file in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}")):
         try:
             saved = saved_lab.read(file.parent)
         except MissingError:
-            continue  # it is damaged, and `labctl list` tells of it
+            continue  # `labctl list` reports a damaged one
         if saved and saved.lab.name != trail.lab.name and any(app.hostname == trail.hostname for app in saved.lab.apps):
             return saved.lab.name
     blocks = (line.block for line in trail.client.hosts_lines(trail.hostname))

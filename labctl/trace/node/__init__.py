@@ -1,1 +1,1 @@
-"""The third hop: the node that answers for the address, and whether a connection gets through it."""
+"""The third hop: the node that announces the address, and whether it forwards connections."""

@@ -1,4 +1,4 @@
-"""Why no node announces an address: what MetalLB's speakers decide by, asked in their order."""
+"""Find why no node announces an address: the conditions of MetalLB's speakers, in their order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker"
 
 
 def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
-    """Return why nobody announces the address: the first thing that MetalLB lacks for it. Raises LabError."""
+    """Return why no node announces the address: the first unmet condition. Raises LabError."""
     layer2_state = layer2.read(trail)
     for look in LOOKS:
         if problem := look(layer2_state):
@@ -37,17 +37,17 @@ def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
     first = layer2_state.candidates[0]
     return ProblemError(
         "address-not-announced",
-        f"{silence}: it was asked for several times, and MetalLB's speaker on {first} should answer",
+        f"{silence}: several ARP requests got no answer, although MetalLB's speaker on {first} should announce it",
         evidence,
-        fix="Give the speakers what they need, and restart them: they then decide again who announces what.",
+        fix="Run `labctl up` to restore the speakers' configuration, then restart them: they choose the announcing node again.",
         commands=(labctl(trail.lab.name, "up"), kubectl(trail.lab.name, *RESTART)),
     )
 
 
 def endangered(trail: Trail) -> ProblemError | None:
-    """Return what keeps a node from announcing that goes on only because its speaker had begun before. Raises LabError.
+    """Return why a node announces only because its speaker began earlier. Raises LabError.
 
-    A speaker that has no interface left to announce on does not withdraw what it has announced.
+    A speaker without a selected interface does not withdraw what it already announces.
     """
     advertisements = trail.cluster.find(metallb.API, "L2Advertisement", metallb.NAMESPACE)
     if not any((each.get("spec") or {}).get("interfaces") for each in advertisements):
@@ -70,15 +70,15 @@ def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
     if not any(map(backend.is_ready, pods)):
         reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
         text = (
-            f"no pod of the ingress controller {controller.name} is ready ({reasons}), and MetalLB announces nothing "
-            "for a Service without one"
+            f"no pod of the ingress controller {controller.name} is ready ({reasons}), and MetalLB does not announce "
+            "the address of a Service without a ready pod"
         )
         return ProblemError("controller-not-ready", text)
     return not_selected(layer2_state.lab, layer2_state.service, pods)
 
 
 def not_selected(lab: Lab, service: Mapping[str, Any], pods: Objects) -> ProblemError:
-    """Return why a Service leads to none of the pods that are ready."""
+    """Return why a Service selects none of the ready pods."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     labels = pods[0]["metadata"].get("labels", {})
@@ -99,7 +99,7 @@ def not_selected(lab: Lab, service: Mapping[str, Any], pods: Objects) -> Problem
     return ProblemError(
         "controller-not-selected",
         f"the selector of the Service {namespace}/{name} ({labels_text}) selects none of the ingress controller's pods",
-        fix="Take what labctl did not set out of the selector; `labctl up` sets the rest.",
+        fix="Remove the labels that labctl did not set from the selector, then run `labctl up` to restore the rest.",
         commands=(*((patch,) if wrong else ()), labctl(lab.name, "up")),
     )
 
@@ -112,7 +112,7 @@ def _other_pools(layer2_state: Layer2) -> ProblemError | None:
         f"{each['metadata']['name']} selects {_pools_of(each)}" for each in layer2_state.advertisements
     )
     return ProblemError(
-        "advertisement-of-another-pool", f"no L2Advertisement selects the pool {pool}, which it is out of: {selections}"
+        "advertisement-of-another-pool", f"no L2Advertisement selects the address's pool {pool}: {selections}"
     )
 
 
@@ -136,7 +136,7 @@ def _excluded(layer2_state: Layer2) -> ProblemError | None:
     return ProblemError(
         "nodes-excluded",
         f"{whole} has the label {EXCLUDED}",
-        fix="Take the label from the nodes that are to announce.",
+        fix="Remove the label from the nodes that should announce.",
         commands=(kubectl(layer2_state.lab.name, "label", "node", *names, f"{EXCLUDED}-"),),
     )
 
@@ -154,14 +154,14 @@ def _no_speaker(layer2_state: Layer2) -> ProblemError | None:
         for each in kept_off(layer2_state.lab.name, layer2_state.speaker, node)
     }
     if reasons:
-        fix = "Take back what keeps the speaker off the nodes."
+        fix = "Remove what keeps the speaker from running on the nodes."
         reasons_text = "; ".join(dict.fromkeys(reasons.values()))
         return ProblemError(cause, f"{text}: {reasons_text}", fix=fix, commands=tuple(reasons))
     pods = "; ".join(map(str, unready.problems(layer2_state.trail.cluster, dict(layer2_state.speaker))))
     return ProblemError(
         cause,
-        f"{text}: {pods or 'no pod has been started there'}",
-        fix=f"{UP} If it stays so, restart the speakers.",
+        f"{text}: {pods or 'it has no pod there'}",
+        fix=f"{UP} If the problem remains, restart the speakers.",
         commands=(labctl(layer2_state.lab.name, "up"), kubectl(layer2_state.lab.name, *RESTART)),
     )
 
@@ -172,15 +172,15 @@ def _apart(layer2_state: Layer2) -> ProblemError | None:
     where, speaking = " and ".join(sorted(layer2_state.serving)), " and ".join(layer2_state.speaking)
     return ProblemError(
         "pods-and-speakers-apart",
-        f"with externalTrafficPolicy Local a node announces only what it has a ready pod for: the ingress controller's "
-        f"are on {where}, and those that may announce are {speaking}",
-        fix="Let the nodes with pods announce, or the others have pods.",
+        f"with externalTrafficPolicy Local, only a node with a ready pod announces: the ingress controller's pods "
+        f"are on {where}, but the nodes that may announce are {speaking}",
+        fix="Let the nodes with pods announce, or move the pods to nodes that may announce.",
         commands=_joined(layer2_state),
     )
 
 
 def _joined(layer2_state: Layer2) -> tuple[str, ...]:
-    """Return the commands that let a node with pods announce, by what keeps each from it."""
+    """Return the commands that let the nodes with pods announce."""
     lab, commands = layer2_state.lab.name, []
     for node in layer2_state.nodes:
         name = node["metadata"]["name"]
@@ -196,7 +196,7 @@ def _joined(layer2_state: Layer2) -> tuple[str, ...]:
 
 
 def _no_interface(layer2_state: Layer2) -> ProblemError | None:
-    """Look at the one node that has to announce: it does not pass the address on where it lacks the interface."""
+    """Check the node that has to announce: no other node takes over if it lacks the interface."""
     first = layer2_state.candidates[0]
     node = next(each for each in layer2_state.nodes if each["metadata"]["name"] == first)
     selecting = [each for each in layer2_state.selecting if layer2.selects_node(each, node)]
@@ -207,15 +207,15 @@ def _no_interface(layer2_state: Layer2) -> ProblemError | None:
     names = {name for each in wanted for name in each}
     if all(wanted) and not names & has.keys():
         interfaces_text = ", ".join(sorted(names))
-        text = f"the L2Advertisement asks for the interface {interfaces_text}, and {first}, whose turn it is, has {', '.join(has)}"
+        text = f"the L2Advertisement selects the interface {interfaces_text}, but {first}, which has to announce, has {', '.join(has)}"
         return ProblemError("advertisement-selects-no-interface", text)
     device = next((name for name, addresses in has.items() if _is_in_lab(layer2_state.lab, addresses)), None)
     patterns = _excluded_patterns(layer2_state.trail.cluster)
     if device and (pattern := next((each for each in patterns if re.search(each, device)), None)):
         return ProblemError(
             "interface-excluded",
-            f"the ConfigMap {EXCLUDED_INTERFACES} keeps MetalLB off {device}, the interface of the lab's network: {pattern}",
-            fix=f"{UP} The speakers read it when they start.",
+            f"the ConfigMap {EXCLUDED_INTERFACES} excludes {device}, the interface of the lab's network: {pattern}",
+            fix=f"{UP} Then restart the speakers, which read it when they start.",
             commands=(labctl(layer2_state.lab.name, "up"), kubectl(layer2_state.lab.name, *RESTART)),
         )
     return None
@@ -248,4 +248,4 @@ LOOKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
     _apart,
     _no_interface,
 )
-"""In the order in which one needs the other."""
+"""The conditions, each of which depends on the ones before."""

@@ -1,4 +1,4 @@
-"""A connection to the address, past the node that answers for it: the Service, its pods, and what the node says."""
+"""Gather the facts about a failed connection: the Service, its pods, and the announcing node's network."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from labctl.trace.trail import Trail
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A connection that did not get through, and what is known of its way."""
+    """Describe a connection that failed, and what is known of its path."""
 
     trail: Trail
     route: Route
     node: Node
-    """Which answers for the address."""
+    """The node that announces the address."""
     service: dict[str, Any] | None
-    """None where the API cannot be asked."""
+    """None if the API does not answer."""
     pods: Sequence[Pod]
-    """To which the node may hand a connection."""
+    """The pods to which the node may forward a connection."""
     facts: NodeFacts | None
 
     @property
@@ -38,22 +38,22 @@ class Attempt:
 
     @property
     def address(self) -> IPv4Address:
-        """Where it was to go."""
+        """The address that was contacted."""
         return self.trail.address
 
     def on_node(self, *words: str) -> str:
-        """Return a command line for the node."""
+        """Return a command that runs on the node."""
         return labctl(self.lab.name, "ssh", self.node.name, "--", "sudo", *words)
 
     def into_node(self, *words: str) -> str:
-        """Return a command line for the node that needs no network to it, where its provider has such a way in."""
+        """Return a command that runs on the node, without using the network if its provider allows that."""
         if way_in := self.trail.context.hypervisor.way_in:
             return labctl(self.lab.name, "exec", "--", *way_in, self.node.name, *words)
         return self.on_node(*words)
 
 
 def read(trail: Trail, route: Route, node: Node) -> Attempt:
-    """Return what is known of a connection's way; without what the API would tell where that does not answer."""
+    """Return what is known of a connection's path; without the Service and pods if the API does not answer."""
     try:
         service, endpoints = service_of(trail)
     except LabError:
@@ -70,7 +70,7 @@ def service_of(trail: Trail) -> tuple[dict[str, Any] | None, list[dict[str, Any]
 
 
 def pods_of(service: dict[str, Any] | None, endpoints: Sequence[dict[str, Any]], node: Node) -> list[Pod]:
-    """Return the pods to which the node may hand a connection: of its own alone, with traffic policy Local."""
+    """Return the pods to which the node may forward a connection: only its own with externalTrafficPolicy Local."""
     spec = (service or {}).get("spec", {})
     name = next((each.get("name", "") for each in spec.get("ports") or () if each["port"] == HTTP), None)
     is_local = spec.get("externalTrafficPolicy") == "Local"

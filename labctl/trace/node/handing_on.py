@@ -1,4 +1,4 @@
-"""Whether a node hands a connection on to a pod of the ingress controller, and the answers back: asked inside it."""
+"""Check on a node whether it forwards connections to the ingress controller's pods, and replies back."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from labctl.trace.problem import ProblemError
 
 
 def not_forwarding(attempt: Attempt) -> ProblemError | None:
-    """Return that the node keeps packets for others to itself."""
+    """Return a problem if IP forwarding is off on the node."""
     if attempt.facts is None or attempt.facts.forwards:
         return None
     return ProblemError(
         "forwarding-off",
-        f"{attempt.node.name} does not pass packets on: net.ipv4.ip_forward is 0 there",
-        fix="Let the node pass packets on.",
+        f"IP forwarding is off on {attempt.node.name}: net.ipv4.ip_forward is 0",
+        fix="Enable IP forwarding on the node.",
         commands=(attempt.on_node("sysctl", "-w", "net.ipv4.ip_forward=1"),),
     )
 
 
 def filtered(attempt: Attempt) -> ProblemError | None:
-    """Return the rule of the node's own packet filter that takes the packets, or the answers."""
+    """Return a problem if a rule of the node's packet filter drops the packets or the replies."""
     facts = attempt.facts
     if facts is None or facts.ruleset is None:
         return None
@@ -37,15 +37,15 @@ def filtered(attempt: Attempt) -> ProblemError | None:
         return None
     return ProblemError(
         "filtered-on-node",
-        f"the packet filter of {attempt.node.name} stops it: "
+        f"the packet filter of {attempt.node.name} drops the packets: "
         f"{filters.wording(facts.sections.get('listing', ''), stop)}",
-        fix="Take the rule away.",
+        fix="Remove the rule.",
         commands=(attempt.into_node(*stop.removal),),
     )
 
 
 def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple[str, ...]]]:
-    """Yield the packets of a connection, each with where in the node it passes: kube-proxy changes where it goes."""
+    """Yield the packets of a connection, before and after kube-proxy's address translation, each with its hooks."""
     source, outside = attempt.route.source, facts.device
     yield Packet(source, attempt.address, None, HTTP, outside, None, NEW), ("prerouting",)
     for pod in attempt.pods:
@@ -55,7 +55,7 @@ def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple
 
 
 def unreached(attempt: Attempt) -> ProblemError | None:
-    """Return a pod that the node has no way to, or that takes no connection."""
+    """Return a problem if the node cannot reach a pod, or the pod does not accept connections."""
     facts = attempt.facts
     if facts is None:
         return None
@@ -66,24 +66,24 @@ def unreached(attempt: Attempt) -> ProblemError | None:
             return problem
         return ProblemError(
             "controller-port-closed",
-            f"{pod.address} on {pod.node}, a pod of the ingress controller, takes no connection at port {pod.port} "
+            f"{pod.address} on {pod.node}, a pod of the ingress controller, does not accept connections on port {pod.port} "
             f"from {attempt.node.name}",
         )
     return None
 
 
 def no_way_back(attempt: Attempt) -> ProblemError | None:
-    """Return that the node's answers do not go straight back to this machine."""
+    """Return a problem if the node has no direct route back to this machine."""
     facts, source = attempt.facts, attempt.route.source
     if facts is None or not facts.device or "back" not in facts.sections:
         return None
     route = facts.route("back")
     if route and route.get("dev") == facts.device and "gateway" not in route:
         return None
-    course = f"goes by {route.get('gateway') or route.get('dev')}" if route else "refuses packets"
+    course = f"goes via {route.get('gateway') or route.get('dev')}" if route else "refuses packets"
     return ProblemError(
         "way-back-missing",
         f"the route from {attempt.node.name} back to this machine, {source}, {course}",
-        fix="Let the node answer on the interface that it is asked on.",
+        fix="Make the node reply on the interface of the lab's network.",
         commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
     )

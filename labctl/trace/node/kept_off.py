@@ -1,4 +1,4 @@
-"""What keeps the pods of a DaemonSet off a node."""
+"""Find what keeps the pods of a DaemonSet off a node."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from labctl.trace.problem import kubectl
 
 REPELLING = frozenset({"NoSchedule", "NoExecute"})
 ALWAYS_TOLERATED = "node.kubernetes.io/"
-"""Taints that Kubernetes itself sets, and lets the pods of every DaemonSet stay with."""
+"""Taints that Kubernetes sets itself, and that every DaemonSet's pods tolerate."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptOff:
-    """Why a DaemonSet has no pod on a node, and the command that takes the reason away."""
+    """Describe why a DaemonSet has no pod on a node, and the command that removes the reason."""
 
     reason: str
     command: str
@@ -37,9 +37,9 @@ def kept_off(lab: str, daemonset: Mapping[str, Any], node: Mapping[str, Any]) ->
     if missing:
         labels_text = ", ".join(f"{key}={value}" for key, value in missing.items())
         fields = {"nodeSelector": dict.fromkeys(missing)}
-        yield KeptOff(f"its nodeSelector asks for nodes with the label {labels_text}", patched(fields))
+        yield KeptOff(f"its nodeSelector requires the label {labels_text}", patched(fields))
     if not _is_let_by_affinity(pod.get("affinity") or {}, node):
-        yield KeptOff("its affinity asks for other nodes", patched({"affinity": None}))
+        yield KeptOff("its affinity requires other nodes", patched({"affinity": None}))
     for taint in node.get("spec", {}).get("taints") or ():
         if _repels(taint, pod.get("tolerations") or ()):
             shown = f"{taint['key']}={taint.get('value', '')}:{taint['effect']}"

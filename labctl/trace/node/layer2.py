@@ -1,4 +1,4 @@
-"""What MetalLB's speakers decide by, which of them announces an address at Layer 2, read as they read it."""
+"""Read what MetalLB's speakers use to choose the node that announces an address at layer 2."""
 
 from __future__ import annotations
 
@@ -25,21 +25,21 @@ Objects = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Layer2:
-    """What MetalLB's speakers know when they decide which of them announces an address."""
+    """Hold what MetalLB's speakers use to choose the announcing node."""
 
     trail: Trail
     address: IPv4Address
     advertisements: Objects
     pool: Mapping[str, Any] | None
-    """None where the address is out of no pool."""
+    """None if no pool contains the address."""
     nodes: Objects
     speaker: Mapping[str, Any] | None
-    """The DaemonSet."""
+    """The speakers' DaemonSet."""
     pods: Objects
-    """Of the speaker."""
+    """The speakers' pods."""
     service: Mapping[str, Any]
     endpoints: Objects
-    """Behind the ingress controller's Service."""
+    """The endpoints of the ingress controller's Service."""
 
     @property
     def lab(self) -> Lab:
@@ -54,36 +54,36 @@ class Layer2:
 
     @property
     def selected(self) -> list[str]:
-        """Return the nodes that those select."""
+        """Return the nodes that these advertisements select."""
         return [
             node["metadata"]["name"] for node in self.nodes if any(selects_node(each, node) for each in self.selecting)
         ]
 
     @property
     def allowed(self) -> list[str]:
-        """Return those of them that have no label against it."""
+        """Return the selected nodes without the label that excludes them."""
         excluded = {node["metadata"]["name"] for node in self.nodes if EXCLUDED in node["metadata"].get("labels", {})}
         return [name for name in self.selected if name not in excluded or self._ignores_labels()]
 
     @property
     def speaking(self) -> list[str]:
-        """Return those of them that have a speaker that is ready."""
+        """Return the allowed nodes with a ready speaker."""
         ready = {pod["spec"].get("nodeName") for pod in self.pods if backend.is_ready(pod)}
         return [name for name in self.allowed if name in ready]
 
     @property
     def serving(self) -> set[str]:
-        """Return the nodes of the pods that are ready behind the Service."""
+        """Return the nodes with a ready pod of the Service."""
         return {str(each.get("nodeName")) for each in self.endpoints if _is_ready(each)}
 
     @property
     def is_local(self) -> bool:
-        """Return whether a node may hand packets to its own pods alone."""
+        """Return whether a node may only forward packets to its own pods."""
         return bool(self.service.get("spec", {}).get("externalTrafficPolicy") == "Local")
 
     @property
     def candidates(self) -> list[str]:
-        """Return the nodes that may announce the address, the one that does first."""
+        """Return the nodes that may announce the address; the first one does."""
         names = [name for name in self.speaking if not self.is_local or name in self.serving]
         return sorted(names, key=lambda name: hashlib.sha256(f"{name}#{self.address}".encode()).digest())
 
@@ -95,7 +95,7 @@ class Layer2:
 
 
 def read(trail: Trail) -> Layer2:
-    """Return what MetalLB decides by. Raises LabError."""
+    """Return what MetalLB uses to choose the node. Raises LabError."""
     cluster, controller = trail.cluster, trail.controller
     pools = cluster.find(metallb.API, "IPAddressPool", metallb.NAMESPACE)
     name = trail.seen.get("address", {}).get("pool")
@@ -123,7 +123,7 @@ def endpoints(cluster: Cluster, namespace: str, service: str) -> list[dict[str, 
 
 
 def selects_pool(advertisement: Mapping[str, Any], pool: Mapping[str, Any]) -> bool:
-    """Return whether an L2Advertisement is about a pool: without names and selectors, about all."""
+    """Return whether an L2Advertisement selects a pool: without names and selectors, it selects all."""
     spec = advertisement.get("spec") or {}
     names, selectors = spec.get("ipAddressPools") or (), spec.get("ipAddressPoolSelectors") or ()
     if not names and not selectors:
@@ -133,12 +133,12 @@ def selects_pool(advertisement: Mapping[str, Any], pool: Mapping[str, Any]) -> b
 
 
 def selects_node(advertisement: Mapping[str, Any], node: Mapping[str, Any]) -> bool:
-    """Return whether an L2Advertisement lets a node announce: without selectors, all."""
+    """Return whether an L2Advertisement selects a node: without selectors, it selects all."""
     selectors = (advertisement.get("spec") or {}).get("nodeSelectors") or ()
     return not selectors or any(chooses(each, node["metadata"].get("labels", {})) for each in selectors)
 
 
 def _is_ready(endpoint: Mapping[str, Any]) -> bool:
-    """Return whether MetalLB and kube-proxy send packets there."""
+    """Return whether MetalLB and kube-proxy use the endpoint."""
     conditions = endpoint.get("conditions") or {}
     return bool(conditions.get("ready", True) or conditions.get("serving", False))

@@ -1,4 +1,4 @@
-"""The hop to the node: who answers for the address on this machine's network, and whether a connection gets through."""
+"""The third hop: which node answers ARP for the address, and whether a connection succeeds."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ MAKERS: Mapping[str, str] = {
     "00:15:5d": "a virtual machine of Hyper-V",
     "00:16:3e": "a virtual machine of Xen or a container of LXD",
 }
-"""Who makes interfaces with MACs that begin like this."""
+"""What has interfaces whose MACs begin like this."""
 LOCAL_BIT = 2
 CONNECT_SECONDS = 1.4
-"""The first packet is sent again after one second: a lab answers in a millisecond."""
+"""TCP retransmits the first packet after one second; a lab answers within a millisecond."""
 
 
 def node(trail: Trail) -> Evidence:
@@ -68,7 +68,7 @@ def node(trail: Trail) -> Evidence:
 
 
 def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
-    """Return who answers ARP for the address and for each node; nothing where the network cannot be asked."""
+    """Return which MACs answer ARP for the address and for each node; empty if ARP cannot be sent."""
     try:
         return trail.client.ask_arp([trail.address, *(each.address for each in trail.lab.nodes)], route)
     except OSError:
@@ -76,7 +76,7 @@ def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
 
 
 def _announced(trail: Trail) -> tuple[str | None, str | None]:
-    """Return whom MetalLB has on record, or why it cannot be asked."""
+    """Return the node that MetalLB reports as announcing, or why the API does not answer."""
     controller = trail.controller
     try:
         announcing = state.announcing_nodes(trail.cluster)
@@ -88,22 +88,22 @@ def _announced(trail: Trail) -> tuple[str | None, str | None]:
 def _not_asked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
     return ProblemError(
         "arp-not-asked",
-        f"who has {trail.address} cannot be asked on {route.device}; a connection to it works",
+        f"ARP requests for {trail.address} on {route.device} fail, but a connection to it succeeds",
         evidence,
-        fix="A packet filter or the interface keeps this machine from asking.",
+        fix="Check the packet filter and the interface of this machine.",
         commands=(),
         state=UNKNOWN,
     )
 
 
 def _taken(trail: Trail, foreign: Sequence[str], evidence: Evidence) -> ProblemError:
-    """Return who else has the address: what its MAC and the bridge that it is on tell of it."""
+    """Return a problem that names what else has the address, by its MAC and its bridge port."""
     owners = ", ".join(f"{mac} ({trail.client.owner_of(mac, trail.context) or _maker(mac)})" for mac in foreign)
     return ProblemError(
         "address-taken",
-        f"{owners} answers ARP for {trail.address}, and is no node of the lab: something else has this address",
+        f"{owners} answers ARP for {trail.address} but is not a node of the lab: the address is in use elsewhere",
         evidence,
-        fix=f"Give it another address, or choose another pool than {trail.lab.pool} in labctl.yaml and run "
+        fix=f"Give it another address, or choose another pool than {trail.lab.pool} in labctl.yaml, then run "
         "`labctl up`.",
         commands=(),
     )
@@ -113,7 +113,7 @@ def _maker(mac: str) -> str:
     maker_name = next((maker for prefix, maker in MAKERS.items() if mac.startswith(prefix)), "")
     is_made_up = bool(int(mac[:2], 16) & LOCAL_BIT)
     return maker_name or (
-        "an interface with a made-up MAC, as containers have" if is_made_up else "a machine of its own"
+        "an interface with a locally administered MAC, as containers have" if is_made_up else "a physical machine"
     )
 
 
@@ -130,32 +130,32 @@ def _fixed_elsewhere(
     whose = owners.get(remembered.mac, "no node of the lab")
     return ProblemError(
         "neighbour-fixed",
-        f"this machine has a {remembered.state.lower()} entry that {trail.address} is at {remembered.mac} ({whose}), "
-        f"and {right} answers ARP for it",
+        f"this machine has a {remembered.state.lower()} ARP entry for {trail.address} with {remembered.mac} ({whose}), "
+        f"but {right} answers ARP for it",
         evidence,
-        fix="Take the entry away: the kernel asks then.",
+        fix="Remove the entry: the kernel then sends ARP requests again.",
         commands=(here(trail, "ip", "neigh", "del", str(trail.address), "dev", route.device),),
         state=WARNING if is_open else BROKEN,
     )
 
 
 def _silent(trail: Trail, evidence: Evidence, remembered: Neighbour | None, *, is_open: bool) -> ProblemError:
-    """Return why nobody answers. What the kernel remembers still works, from this machine alone."""
+    """Return why no node answers. A cached ARP entry still works, but only on this machine."""
     silence = f"no node announces {trail.address}"
     if is_open and remembered:
-        silence += f"; this machine alone still reaches it, at {remembered.mac}, until the kernel forgets"
+        silence += f"; only this machine still reaches it, at {remembered.mac}, until its ARP entry expires"
     try:
         problem = announcing.unannounced(trail, evidence, silence)
     except LabError as error:
-        text = f"{silence}; why cannot be said: {error.message}"
+        text = f"{silence}; the reason is unknown: {error.message}"
         problem = ProblemError("address-not-announced", text, evidence, fix=error.hint or None)
     problem.state = WARNING if is_open else BROKEN
     return problem
 
 
 def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
-    """Return that several nodes answer: one that has the address on an interface does so without its speaker."""
-    text = f"{' and '.join(names)} answer ARP for {trail.address}: which of them gets a request is chance"
+    """Return that several nodes answer ARP: a node with the address on an interface does so without its speaker."""
+    text = f"{' and '.join(names)} answer ARP for {trail.address}: either may get a request"
     own = {
         name: device
         for name in names
@@ -168,23 +168,25 @@ def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemErr
         for name, device in own.items()
     )
     restart = kubectl(trail.lab.name, *announcing.RESTART)
-    fix = "Take the address from the interface." if own else "Restart the speakers: they find each other anew."
+    fix = (
+        "Remove the address from the interface." if own else "Restart the speakers, so that they rediscover each other."
+    )
     return ProblemError(
         "announced-twice", text + claims, evidence, fix=fix, commands=removals or (restart,), state=WARNING
     )
 
 
 def _differs(trail: Trail, names: Sequence[str], announced: str | None, evidence: Evidence) -> ProblemError | None:
-    """Return what is odd about those who answer, while connections get through."""
+    """Return a problem if another node answers than the one that MetalLB reports."""
     asked, lab = trail.address, trail.lab.name
     if len(set(names)) > 1:
         return _twice(trail, sorted(set(names)), evidence)
     if announced is not None and names and announced not in names:
         return ProblemError(
             "announcer-differs",
-            f"MetalLB says that {announced} announces {asked}, and {', '.join(names)} answers ARP for it",
+            f"MetalLB reports that {announced} announces {asked}, but {', '.join(names)} answers ARP for it",
             evidence,
-            fix="The address may be moving. If it stays so, restart the speakers: they record anew who announces.",
+            fix="The address may be moving. If the problem remains, restart the speakers: they update the report.",
             commands=(kubectl(lab, *announcing.RESTART),),
             state=WARNING,
         )

@@ -1,4 +1,4 @@
-"""What a node says of its own network, asked inside it as root: no right of the user's on this machine is needed."""
+"""Read a node's network as root on the node, which takes no rights on this machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from labctl.trace.trail import Trail
 
 ASK_SECONDS = 2.0
 OPEN_SECONDS = 1.0
-"""Pods on one machine take a connection in a few milliseconds, and longer where it is busy."""
+"""Pods on one machine accept a connection in a few milliseconds, longer if the machine is busy."""
 PROXY_TABLE = "kube-proxy"
 HELLO = ("true",)
 INTERFACES = ("ip", "-j", "-4", "address", "show")
@@ -41,7 +41,7 @@ CONNECT = (
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """A pod, the port at which it is asked, and its node."""
+    """Identify a pod, its port and its node."""
 
     address: IPv4Address
     port: int
@@ -50,19 +50,19 @@ class Pod:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """What a node said."""
+    """Hold the output of commands on a node."""
 
     node: Node
     sections: Mapping[str, str]
 
     @property
     def forwards(self) -> bool:
-        """Return whether the node passes packets on; so it does where it did not say."""
+        """Return whether IP forwarding is on; True if the node did not report it."""
         return self.sections.get("forward", "").strip() != "0"
 
     @cached_property
     def interfaces(self) -> dict[str, list[str]]:
-        """Return its addresses by interface."""
+        """Return the node's addresses by interface."""
         return _interfaces(self.sections.get("interfaces", ""))
 
     @property
@@ -72,14 +72,14 @@ class NodeFacts:
 
     @cached_property
     def ruleset(self) -> Ruleset | None:
-        """Return its packet filter, without kube-proxy's own rules; None where it is not known."""
+        """Return the node's packet filter, without kube-proxy's own rules; None if unknown."""
         try:
             return filters.parse(self.sections.get("ruleset", ""), without=(PROXY_TABLE,))
         except ValueError:
             return None
 
     def has_rule_for(self, address: IPv4Address) -> bool | None:
-        """Return whether kube-proxy has rules for port 80 of an address; None where that is not known."""
+        """Return whether kube-proxy has rules for port 80 of an address; None if unknown."""
         try:
             ruleset = filters.parse(self.sections.get("ruleset", ""))
         except ValueError:
@@ -91,7 +91,7 @@ class NodeFacts:
         return bool(legacy) and f'"{address}"' in json.dumps(legacy.rules if legacy else [])
 
     def route(self, target: str) -> dict[str, Any] | None:
-        """Return its route to a pod, or to this machine as "back"; None where it has none."""
+        """Return the node's route to a pod, or to this machine as "back"; None if it has none."""
         said = self.sections.get(target if target == "back" else f"route {target}", "")
         try:
             [entry] = json.loads(said)
@@ -100,12 +100,12 @@ class NodeFacts:
         return dict(entry)
 
     def reaches(self, pod: Pod) -> bool:
-        """Return whether the pod took a connection from the node itself."""
+        """Return whether the pod accepted a connection from the node."""
         return float(self.sections.get(f"open {pod.address}", "").strip() or 0) > 0
 
 
 def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
-    """Return what a node says of its network and of its way to these pods; None where it does not answer."""
+    """Return a node's network facts and its routes to these pods; None if it does not answer."""
     questions = {
         "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
         "ruleset": ("nft", "-j", "list", "ruleset"),
@@ -124,7 +124,7 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
 
 
 def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
-    """Return the interfaces of a node and its routes to these pods alone; None where it does not answer."""
+    """Return only a node's interfaces and its routes to these pods; None if it does not answer."""
     if _said(trail, node, HELLO) is None:
         return None
     questions = {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
@@ -132,14 +132,14 @@ def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | N
 
 
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
-    """Return the addresses of a node by interface; nothing where it does not answer."""
+    """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     return _interfaces(said or "")
 
 
 def mtus(trail: Trail) -> list[Evidence]:
-    """Return the largest packets on the way, interface by interface: of this machine, and of the announcing node."""
+    """Return the MTU of each interface on the path: of this machine and of the announcing node."""
     route = trail.client.route(trail.address)
     link: list[Evidence] = []
     if route is not None:
@@ -158,7 +158,7 @@ def mtus(trail: Trail) -> list[Evidence]:
 
 
 def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
-    """Return what a command said on a node; None where the node does not answer, or the command failed."""
+    """Return a command's output on a node; None if the node does not answer or the command fails."""
     said = _finished(trail, node, command)
     return said.out if said and said.code == 0 else None
 
@@ -166,7 +166,7 @@ def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
 def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
         return trail.context.provider.ask(node, command, trail.left(ASK_SECONDS))
-    except LabError:  # it is frozen, or this user may not ask: what depends on it stays unknown
+    except LabError:  # the node is frozen or this user lacks rights: its facts stay unknown
         return None
 
 

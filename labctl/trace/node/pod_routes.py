@@ -1,4 +1,4 @@
-"""Routes from a node to the pods of the other nodes: what labctl set up, and what a node has now."""
+"""Check the routes from a node to the pods of the other nodes."""
 
 from __future__ import annotations
 
@@ -15,38 +15,38 @@ from labctl.trace.trail import Trail
 
 
 def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
-    """Return that a node has no route, or a wrong one, to a pod on another node."""
+    """Return a problem if a node has no route, or a wrong one, to a pod on another node."""
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
     route = facts.route(str(pod.address))
     if owner is None or owner == facts.node or (route and route.get("gateway") == str(owner.address)):
         return None
-    current = f"goes by {route.get('gateway') or route.get('dev')}" if route else "is missing, or refuses packets"
+    current = f"goes via {route.get('gateway') or route.get('dev')}" if route else "is missing, or refuses packets"
     line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address), "dev", facts.device or "eth1")
     return ProblemError(
         "pod-route-missing",
-        f"the route from {facts.node.name} to {owner.pod_network}, the pods of {owner.name}, {current}: packets from "
-        f"there to {pod.address} get lost",
+        f"the route from {facts.node.name} to {owner.pod_network}, the pods of {owner.name}, {current}: packets "
+        f"to {pod.address} are lost",
         fix="Add the route again.",
         commands=(labctl(lab.name, "ssh", facts.node.name, "--", "sudo", *line),),
     )
 
 
 def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
-    """Return the lost route that keeps the API server from a Deployment's pods, and so from the webhook they serve."""
+    """Return the missing route from the API server to a Deployment's pods, and so to the webhook that they serve."""
     workload = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
     pods = unready.pods_of(trail.cluster, workload) if workload else []
     return first_lost(trail, trail.lab.control_plane, [pod for each in pods if (pod := placed(each))])
 
 
 def first_lost(trail: Trail, node: Node, pods: Sequence[Pod]) -> ProblemError | None:
-    """Return that a node has lost its route to one of these pods; None where it has all, or cannot be asked."""
+    """Return a problem if a node lacks a route to one of these pods; None if it has all or does not answer."""
     elsewhere = [pod for pod in pods if pod.node != node.name]
     facts = node_facts.ask_routes(trail, node, elsewhere) if elsewhere else None
     return next(filter(None, (lost(trail.lab, facts, pod) for pod in elsewhere)), None) if facts else None
 
 
 def placed(pod: Mapping[str, Any]) -> Pod | None:
-    """Return where a pod is; None of one that has no address, or that of its node."""
+    """Return a pod's address, port and node; None if it has no address of its own."""
     address, spec = pod.get("status", {}).get("podIP"), pod.get("spec", {})
     is_own = address and not spec.get("hostNetwork")
     return Pod(IPv4Address(address), 0, spec.get("nodeName", "")) if is_own else None

@@ -1,4 +1,4 @@
-"""Why no connection to an address gets through, of which a node has said that it has it: found by looking, not guessed."""
+"""Find why connections to an announced address fail."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "kube-proxy", "--confi
 
 
 def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Evidence) -> ProblemError:
-    """Return why a connection did not get through."""
+    """Return why a connection failed."""
     text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
     problem = _filtered_here(trail, route)
     node = next((each for each in trail.lab.nodes if each.name == name), None)
@@ -42,15 +42,15 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
     if problem is not None:
         text = f"{text}; {problem.text}"
         return ProblemError(problem.cause, text, evidence, fix=problem.fix, commands=problem.commands)
-    remark = f"nothing was found on {name} that explains it" if name else "who should take it is not known"
+    remark = f"no reason was found on {name}" if name else "the announcing node is unknown"
     if trail.client.filters() is None:
-        remark += "; this user may not see this machine's packet filter"
-    fix = "Something between this machine and the node's pods takes the packets: a packet filter, or a network in between."
+        remark += "; this user cannot read this machine's packet filter"
+    fix = "Check the packet filters and networks between this machine and the node's pods."
     return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
 
 
 def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
-    """Return what will end, or ends for some, although a connection got through: it is asked of the API and the node."""
+    """Return a problem that affects later or other connections, although this one succeeded."""
     node = next((each for each in trail.lab.nodes if each.name in names), None)
     if node is None:
         return None
@@ -74,7 +74,7 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
 
 
 def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
-    """Return the rule of this machine's packet filter that takes the packets, or the answers."""
+    """Return a problem if a rule of this machine's packet filter drops the packets or the replies."""
     rules = trail.client.filters()
     if rules is None:
         return None
@@ -86,8 +86,8 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
         return None
     return ProblemError(
         "filtered-here",
-        f"this machine's own packet filter stops it: {filters.wording(listing, stop)}",
-        fix="Take the rule away, or let packets to the lab's network pass before it.",
+        f"this machine's packet filter drops the packets: {filters.wording(listing, stop)}",
+        fix="Remove the rule, or add a rule before it that accepts packets to the lab's network.",
         commands=(here(trail, *stop.removal),),
     )
 
@@ -108,23 +108,23 @@ def _not_for_this_machine(attempt: Attempt) -> ProblemError | None:
         where = ("-n", metadata["namespace"], "patch", "service", metadata["name"], "--type=merge", "-p", patch)
         return ProblemError(
             "source-not-allowed",
-            f"the Service {name} takes connections from {', '.join(ranges)} alone, and this machine's address is "
+            f"the Service {name} only accepts connections from {', '.join(ranges)}, and this machine's address is "
             f"{attempt.route.source}",
-            fix="Take `loadBalancerSourceRanges` out of the Service.",
+            fix="Remove `loadBalancerSourceRanges` from the Service.",
             commands=(kubectl(attempt.lab.name, *where),),
         )
     return None
 
 
 def _no_port(lab: Lab, service: Mapping[str, Any], ports: Sequence[int]) -> ProblemError:
-    """Return how the Service gets its port back: `up` alone would add one of a name that another port has."""
+    """Return that the port is missing. `up` alone would add a port with a name that another port has."""
     content = {"spec": {"ports": [{"name": "http", "port": HTTP, "protocol": "TCP", "targetPort": "http"}]}}
     patch = json.dumps(content, separators=(",", ":"))
     where = ("-n", service["namespace"], "patch", "service", service["name"], "--type=merge", "-p", patch)
     return ProblemError(
         "service-port-missing",
-        f"the Service {service['namespace']}/{service['name']} has no port {HTTP}: it has {', '.join(map(str, ports))}",
-        fix="Give the Service its port back; `labctl up` sets the rest.",
+        f"the Service {service['namespace']}/{service['name']} has no port {HTTP}; its ports are {', '.join(map(str, ports))}",
+        fix="Restore the Service's port, then run `labctl up` to restore the rest.",
         commands=(kubectl(lab.name, *where), labctl(lab.name, "up")),
     )
 
@@ -145,7 +145,7 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
     return ProblemError(
         "no-pod-on-node",
         f"externalTrafficPolicy is Local, and no pod of the ingress controller is ready on {attempt.node.name}",
-        fix="The address moves to a node that has one. If it stays, restart the speakers.",
+        fix="The address moves to a node with a ready pod. If it does not, restart the speakers.",
         commands=(kubectl(attempt.lab.name, *announcing.RESTART),),
     )
 
@@ -160,22 +160,22 @@ def _no_proxy(attempt: Attempt) -> ProblemError | None:
 def _proxy_left(trail: Trail, node: Node) -> ProblemError | None:
     problem = _proxy_missing(trail, node)
     if problem is not None:
-        problem.text += ": the rules that it left there still work, and follow no change"
+        problem.text += ": its rules there still work, but are no longer updated"
     return problem
 
 
 def _proxy_elsewhere(trail: Trail, node: Node, endpoints: Sequence[Mapping[str, Any]]) -> ProblemError | None:
-    """Return why kube-proxy does not run on another node with a pod of the controller: the address may move there."""
+    """Return why kube-proxy is not running on another node with a controller pod, to which the address may move."""
     serving = {each.get("nodeName") for each in endpoints if (each.get("conditions") or {}).get("ready", True)}
     others = (each for each in trail.lab.nodes if each != node and each.name in serving)
     problem = next(filter(None, (_proxy_missing(trail, each) for each in others)), None)
     if problem is not None:
-        problem.text += f": no connection gets through if the address moves there from {node.name}"
+        problem.text += f": connections fail if the address moves there from {node.name}"
     return problem
 
 
 def _proxy_missing(trail: Trail, node: Node) -> ProblemError | None:
-    """Return why kube-proxy does not run on a node. Raises LabError."""
+    """Return why kube-proxy is not running on a node. Raises LabError."""
     cluster, lab = trail.cluster, trail.lab
     pods = [each for each in cluster.find("v1", "Pod", SYSTEM, PROXIES) if each["spec"].get("nodeName") == node.name]
     if any(map(backend.is_ready, pods)):
@@ -183,8 +183,8 @@ def _proxy_missing(trail: Trail, node: Node) -> ProblemError | None:
     again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)
     return ProblemError(
         "kube-proxy-not-running",
-        f"kube-proxy does not run on {node.name}: {_why_no_proxy(cluster, lab, node)}",
-        fix="Let kubeadm set up kube-proxy as it was.",
+        f"kube-proxy is not running on {node.name}: {_why_no_proxy(cluster, lab, node)}",
+        fix="Let kubeadm reinstall kube-proxy.",
         commands=(again,),
     )
 
@@ -207,7 +207,7 @@ def _no_rules(attempt: Attempt) -> ProblemError | None:
     return ProblemError(
         "kube-proxy-rules-missing",
         f"kube-proxy has no rule for {attempt.address}, port {HTTP}, on {attempt.node.name}",
-        fix="Start kube-proxy anew on the node: it writes its rules when it starts.",
+        fix="Restart kube-proxy on the node: it writes its rules when it starts.",
         commands=(kubectl(lab, "-n", SYSTEM, "delete", "pod", "-l", PROXIES, f"--field-selector={selector}"),),
     )
 
@@ -222,4 +222,4 @@ LOOKS: Sequence[Callable[[Attempt], ProblemError | None]] = (
     handing_on.no_way_back,
     handing_on.unreached,
 )
-"""From the outside in."""
+"""The checks, from the outside in."""

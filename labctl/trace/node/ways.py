@@ -1,4 +1,4 @@
-"""Why this machine has no direct route to an address: its own routes and interfaces."""
+"""Find why this machine has no direct route to an address, from its routes and interfaces."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FARTHEST = 4294967295
 
 
 def here(trail: Trail, *words: str) -> str:
-    """Return a command line for the network that this machine has in common with the nodes."""
+    """Return a command that runs in the network that this machine shares with the nodes."""
     if trail.context.isolated:
         return labctl(trail.lab.name, "exec", "--", *words)
     return shlex.join(words if trail.client.is_root else ("sudo", *words))
@@ -34,18 +34,18 @@ def require_direct(trail: Trail, route: Route | None) -> Route:
     if problem := _in_the_way(trail, route, text) or _interface(trail, text):
         raise problem
     if route is not None and not route.gateway:
-        return route  # another address of this machine's, and as direct
-    raise ProblemError("route-missing", f"{text}: the lab's network is not there")
+        return route  # another source address, but as direct
+    raise ProblemError("route-missing", f"{text}: the lab's network does not exist")
 
 
 def _told(route: Route | None) -> str:
     if route is None:
-        return "its routes refuse it"
-    return f"it goes by {route.gateway or route.source} on {route.device}"
+        return "the route rejects it"
+    return f"the route goes via {route.gateway or route.source} on {route.device}"
 
 
 def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | None:
-    """Return the route that wins over the lab's own, where somebody has made one."""
+    """Return a problem if another route takes precedence over the lab's own."""
     routes = [each for each in trail.client.routes() if _contains(each, trail.address)]
     closest = min(routes, key=_rank, default=None)
     if closest is None or _is_labs(trail, closest):
@@ -56,20 +56,20 @@ def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | 
         line = ("ip", "address", "del", f"{trail.address}/32", "dev", closest.device)
         return ProblemError(
             "route-in-the-way",
-            f"{text}; the address is one of this machine's own, on {closest.device}",
-            fix="Take the address from this machine.",
+            f"{text}; this machine has the address itself, on {closest.device}",
+            fix="Remove the address from this machine.",
             commands=(here(trail, *line),),
         )
     return ProblemError(
         "route-in-the-way",
-        f"{text}; the route `{' '.join(_words(closest))}` wins over the lab's",
-        fix="Take the route away.",
+        f"{text}; the route `{' '.join(_words(closest))}` takes precedence over the lab's",
+        fix="Remove the route.",
         commands=(here(trail, "ip", "route", "del", *_words(closest)),),
     )
 
 
 def _interface(trail: Trail, text: str) -> ProblemError | None:
-    """Return what is wrong with this machine's interface in the lab's network."""
+    """Return a problem with this machine's interface in the lab's network."""
     gateway, lab = trail.lab.gateway, trail.lab
     for each in trail.client.interfaces():
         if gateway in {address.ip for address in each.addresses} and not each.is_up:
@@ -85,7 +85,7 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
         return ProblemError(
             "interface-down",
             f"{text}; its interface {bridge} in the lab's network has lost the address {gateway}",
-            fix="Give the interface its address.",
+            fix="Add the address to the interface.",
             commands=(here(trail, "ip", "address", "add", prefix, "dev", bridge),),
         )
     return None

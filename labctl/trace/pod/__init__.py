@@ -1,1 +1,1 @@
-"""The fifth hop: the pods that the rule leads to."""
+"""The fifth hop: the pods that the rule routes to."""

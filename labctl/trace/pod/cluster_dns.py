@@ -1,4 +1,4 @@
-"""The cluster's name server, without which pods find nobody by name, while requests from outside still get to them."""
+"""Check the cluster's DNS: without it, pods cannot resolve names, but still receive requests from outside."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from labctl.trace.trail import Trail
 
 NAMESPACE, SERVICE, DEPLOYMENT = "kube-system", "kube-dns", "coredns"
 REPLICAS = 2
-"""As many as kubeadm makes."""
+"""The number of replicas that kubeadm creates."""
 REINSTALL = ("sudo", "kubeadm", "init", "phase", "addon", "coredns", "--config", "/etc/labctl/kubeadm.yaml")
 
 
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
-    """Return that the name server is away and does not come back by itself; None where it serves, or only starts."""
+    """Return a problem if CoreDNS is not ready and will not recover by itself; None if it is ready or starting."""
     slices = trail.cluster.find(backend.SLICE, "EndpointSlice", NAMESPACE, f"kubernetes.io/service-name={SERVICE}")
     endpoints = [each for endpoint_slice in slices for each in endpoint_slice.get("endpoints") or []]
     if any((each.get("conditions") or {}).get("ready", True) for each in endpoints):
@@ -25,7 +25,7 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
         return None
     return ProblemError(
         "cluster-dns-down",
-        f"no pod of CoreDNS is ready, and the app's pods find nobody by name: {reason}",
+        f"no pod of CoreDNS is ready, so the app's pods cannot resolve names: {reason}",
         evidence,
         fix=fix,
         commands=(command,),
@@ -34,16 +34,16 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
 
 
 def _why(trail: Trail) -> tuple[str, str, str]:
-    """Return the reason, what to do about it and the line for it; no reason where the pods only start."""
+    """Return the reason, the fix and its command; no reason if the pods are starting."""
     lab = trail.lab
     deployment = trail.cluster.get("apps/v1", "Deployment", DEPLOYMENT, NAMESPACE)
     if deployment is None:
         again = labctl(lab.name, "ssh", lab.control_plane.name, "--", *REINSTALL)
-        return f"there is no Deployment {NAMESPACE}/{DEPLOYMENT}", "Let kubeadm set up CoreDNS as it was.", again
+        return f"there is no Deployment {NAMESPACE}/{DEPLOYMENT}", "Let kubeadm reinstall CoreDNS.", again
     of_it = ("-n", NAMESPACE, "deployment", DEPLOYMENT)
     if deployment["spec"].get("replicas") == 0:
         line = kubectl(lab.name, "scale", *of_it, f"--replicas={REPLICAS}")
-        return f"the Deployment {NAMESPACE}/{DEPLOYMENT} has no replicas", "Give it replicas.", line
+        return f"the Deployment {NAMESPACE}/{DEPLOYMENT} has no replicas", "Scale it up.", line
     lasting = [each for each in unready.problems(trail.cluster, deployment) if each.id != NOT_READY]
     line = kubectl(lab.name, "rollout", "restart", *of_it)
-    return "; ".join(map(str, lasting)), "Make its pods anew, once what they say is mended.", line
+    return "; ".join(map(str, lasting)), "Fix what its pods report, then restart them.", line

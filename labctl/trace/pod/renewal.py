@@ -1,4 +1,4 @@
-"""An app that others have changed in the cluster: labctl's own objects can be made anew as labctl wants them."""
+"""Recreate an app of the lab whose Deployment was changed by others."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ TEMPLATE = ("f:spec", "f:template", "f:spec")
 
 
 def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
-    """Return what makes an app's pods anew as labctl makes them, if others have changed what its pods are made from.
+    """Return the fix and the commands that recreate an app whose pod template others have changed.
 
-    `labctl up` alone leaves what others added to an object. Returns no line where nobody changed it.
+    `labctl up` alone keeps what others added to an object. Returns no commands if nobody changed it.
     """
     app = next((app.name for app in trail.lab.apps if app.name == service), None)
     deployment = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None
@@ -25,7 +25,7 @@ def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
         return "", ()
     lab = trail.lab.name
     return (
-        f"Others have changed what the pods of {app} are made from; these lines make it anew as labctl does.",
+        f"The pod template of {app} was changed by others. Recreate the app with these commands.",
         (kubectl(lab, "-n", "default", "delete", "deployment", app), labctl(lab, "up")),
     )
 

@@ -1,4 +1,4 @@
-"""Why a rule's Service is not there, or nobody behind it is ready: what is wrong, and the value that would be right."""
+"""Find why a rule's Service is missing or has no ready pods, and which value would be right."""
 
 from __future__ import annotations
 
@@ -17,59 +17,59 @@ if TYPE_CHECKING:
 
 WORKLOADS = (("apps/v1", "Deployment"), ("apps/v1", "StatefulSet"))
 OWN_SERVICE = "kubernetes"
-"""The API server's, which no Ingress means."""
+"""The API server's Service, which is never a suggested backend."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A backend in an Ingress of a lab: what may be mended there, and by which lines."""
+    """Locate a backend in an Ingress, to return problems and fixes for it."""
 
     cluster: Cluster
     lab: str
     ingress: str
     at: str
-    """A JSON pointer into the Ingress."""
+    """The backend's JSON pointer within the Ingress."""
     is_labctls: bool
     """Whether labctl made the Ingress and its Service, so that `labctl up` restores them."""
 
     def problem(
         self, cause: str, text: str, evidence: Evidence | None = None, *, fix: str, commands: Sequence[str] = ()
     ) -> ProblemError:
-        """Return a problem that `labctl up` mends where the objects are labctl's, and else these lines."""
+        """Return a problem that `labctl up` fixes if the objects are labctl's, and otherwise these commands."""
         if self.is_labctls:
             return ProblemError(cause, text, evidence, fix=UP, commands=(labctl(self.lab, "up"),))
         return ProblemError(cause, text, evidence, fix=fix, commands=tuple(commands))
 
     def patch(self, part: str, value: object) -> str:
-        """Return the line that sets a part of the backend."""
+        """Return the command that sets a field of the backend."""
         change = json.dumps([{"op": "replace", "path": f"{self.at}/{part}", "value": value}], separators=(",", ":"))
         return kubectl_route(self.lab, "patch", self.ingress, "--type=json", "-p", change)
 
 
 def service(place: Place, backend: Backend) -> dict[str, Any]:
-    """Return the Service of a rule. Raises ProblemError where it is not there, or has no such port."""
+    """Return the Service of a rule. Raises ProblemError if it or its port is missing."""
     name, namespace, port = backend.service, backend.namespace, backend.port
     current = place.cluster.get("v1", "Service", name, namespace)
     if current is None:
         others = [each["metadata"]["name"] for each in place.cluster.find("v1", "Service", namespace)]
         others = [each for each in others if each != OWN_SERVICE]
-        known = f"it has {', '.join(others)}" if others else "it has none"
-        text = f"the Ingress {place.ingress} names the Service {name}, and there is none in {namespace}: {known}"
+        known = f"its Services are {', '.join(others)}" if others else "it has no Service"
+        text = f"the Ingress {place.ingress} routes to the Service {name}, which does not exist in {namespace}; {known}"
         commands = [place.patch("service/name", others[0])] if len(others) == 1 else []
-        fix = f"Let the Ingress {place.ingress} name a Service that is there, or make the Service {name}."
+        fix = f"Let the Ingress {place.ingress} route to an existing Service, or create the Service {name}."
         raise place.problem("backend-service-missing", text, fix=fix, commands=commands)
     ports = current["spec"].get("ports") or []
     if port_of(current, port) is None and current["spec"].get("type") != EXTERNAL:
         has = ", ".join(str(each.get("name") or each["port"]) for each in ports) or "none"
-        text = f"the Ingress {place.ingress} names port {port} of the Service {name}, which has {has}"
+        text = f"the Ingress {place.ingress} routes to port {port} of the Service {name}, whose ports are {has}"
         commands = [place.patch("service/port", {"number": ports[0]["port"]})] if len(ports) == 1 else []
-        fix = f"Let the Ingress {place.ingress} name a port that the Service {name} has."
+        fix = f"Let the Ingress {place.ingress} route to a port of the Service {name}."
         raise place.problem("backend-port-missing", text, fix=fix, commands=commands)
     return dict(current)
 
 
 def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: Evidence) -> ProblemError:
-    """Return why nobody behind a Service is ready."""
+    """Return why no pod behind a Service is ready."""
     name, namespace = service["metadata"]["name"], evidence["namespace"]
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     pods = place.cluster.find("v1", "Pod", namespace)
@@ -78,14 +78,14 @@ def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: E
         return _unstarted(place, selector, evidence) or _unchosen(place, service, pods, evidence)
     if any(map(is_ready, chosen)):
         return _unlisted(place, service, port_of(service, port) or {}, chosen, evidence)
-    reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are going"
+    reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are being deleted"
     log = f"`{kubectl(place.lab, '-n', namespace, 'logs', chosen[0]['metadata']['name'], '--all-containers')}`"
     text = f"no pod behind the Service {name} is ready: {reasons}"
-    return ProblemError("no-pod-ready", text, evidence, fix=f"The app's log says why: {log}.", commands=())
+    return ProblemError("no-pod-ready", text, evidence, fix=f"For details, see the app's log: {log}.", commands=())
 
 
 def not_all_ready(cluster: Cluster, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
-    """Return that some pods behind a Service are not ready while others are; None where all are."""
+    """Return a problem if some pods behind a Service are not ready while others are."""
     selector = service["spec"].get("selector")
     if not selector:
         return None
@@ -102,14 +102,14 @@ def not_all_ready(cluster: Cluster, service: Mapping[str, Any], evidence: Eviden
         "pods-not-all-ready",
         f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {details}",
         evidence,
-        fix=reasons[0].hint(namespace) if reasons else "They may still start: look again.",
+        fix=reasons[0].hint(namespace) if reasons else "They may still be starting. Trace again.",
         commands=(),
         state=WARNING,
     )
 
 
 def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) -> ProblemError | None:
-    """Return that what would make the pods makes none; None where there is no such thing."""
+    """Return why the workload of the Service's pods has none; None if there is no such workload."""
     namespace, name = evidence["namespace"], evidence["service"]
     for api_version, kind in WORKLOADS if selector else ():
         for workload in place.cluster.find(api_version, kind, namespace):
@@ -118,13 +118,13 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
                 continue
             title = f"{kind} {full_name(workload)}"
             if workload["spec"].get("replicas") == 0:
-                text = f"the {title}, whose pods are behind the Service {name}, has `replicas: 0`"
+                text = f"the {title}, whose pods the Service {name} selects, has `replicas: 0`"
                 words = ("-n", namespace, "scale", kind.lower(), workload["metadata"]["name"], "--replicas=1")
                 commands = (kubectl(place.lab, *words),)
-                return place.problem("no-pods-wanted", text, evidence, fix="Give it replicas.", commands=commands)
+                return place.problem("no-pods-wanted", text, evidence, fix="Scale it up.", commands=commands)
             reasons = "; ".join(map(str, unready.problems(place.cluster, workload))) or "it has no pods yet"
-            text = f"the {title}, whose pods are behind the Service {name}, has no pods: {reasons}"
-            fix = f"`{kubectl(place.lab, '-n', namespace, 'describe', kind.lower(), workload['metadata']['name'])}` says why."
+            text = f"the {title}, whose pods the Service {name} selects, has no pods: {reasons}"
+            fix = f"For details, run `{kubectl(place.lab, '-n', namespace, 'describe', kind.lower(), workload['metadata']['name'])}`."
             return ProblemError("no-pod-ready", text, evidence, fix=fix, commands=())
     return None
 
@@ -132,14 +132,14 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
 def _unchosen(
     place: Place, service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> ProblemError:
-    """Return that a selector chooses nothing, and the label that would, if there is one."""
+    """Return that a selector matches no pod, with the change that would match, if there is exactly one."""
     name, namespace = service["metadata"]["name"], evidence["namespace"]
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
-    text = f"the selector of the Service {name} ({written}) chooses no pod"
+    text = f"the selector of the Service {name} ({written}) matches no pod"
     change = _better(selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_going(pod)])
     if change is None or (place.is_labctls and None not in change.values()):
-        fix = f"Give the Service {name} the labels of its pods as `selector`, or the pods these labels."
+        fix = f"Set the `selector` of the Service {name} to the labels of its pods, or add these labels to the pods."
         return place.problem("selector-matches-nothing", text, evidence, fix=fix)
     merge = json.dumps({"spec": {"selector": change}}, separators=(",", ":"))
     command = kubectl(place.lab, "-n", namespace, "patch", "service", name, "--type=merge", "-p", merge)
@@ -149,7 +149,7 @@ def _unchosen(
 
 
 def _better(selector: Mapping[str, str], labels: Sequence[Mapping[str, str]]) -> dict[str, str | None] | None:
-    """Return the one change of a selector by which it chooses pods; None where there is none, or several."""
+    """Return the only change by which a selector matches pods; None if there is none, or several."""
     changes: list[dict[str, str | None]] = []
     for key in selector:
         rest = {other: value for other, value in selector.items() if other != key}
@@ -169,7 +169,7 @@ def _unlisted(
     pods: Sequence[Mapping[str, Any]],
     evidence: Evidence,
 ) -> ProblemError:
-    """Return why pods that are ready are in no EndpointSlice: the port's target is not theirs, or nobody lists them."""
+    """Return why ready pods are in no EndpointSlice: a wrong targetPort, or no controller that lists them."""
     name, target = service["metadata"]["name"], port.get("targetPort", "")
     ports = {
         str(each.get("name") or each["containerPort"])
@@ -179,17 +179,17 @@ def _unlisted(
     }
     if isinstance(target, str) and target and target not in ports:
         has = ", ".join(sorted(ports)) or "none"
-        text = f"the Service {name} leads to the port {target} of its pods, and they have {has}"
-        fix = f"Let the Service {name} lead to a port that its pods have."
+        text = f"the targetPort of the Service {name} is {target}, but its pods' ports are {has}"
+        fix = f"Set the targetPort of the Service {name} to a port of its pods."
         commands = [_retarget(place, service, port, next(iter(ports)))] if len(ports) == 1 else []
         return place.problem("target-port-missing", text, evidence, fix=fix, commands=commands)
     ready = ", ".join(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     return ProblemError(
         "endpoints-missing",
-        f"no EndpointSlice of the Service {name} has the pods that are ready: {ready}",
+        f"no EndpointSlice of the Service {name} lists its ready pods: {ready}",
         evidence,
-        fix="kube-controller-manager lists them: "
-        f"`{kubectl(place.lab, '-n', 'kube-system', 'get', 'pods')}` says whether it runs.",
+        fix="kube-controller-manager maintains EndpointSlices. To see whether it is running, run "
+        f"`{kubectl(place.lab, '-n', 'kube-system', 'get', 'pods')}`.",
         commands=(),
     )
 

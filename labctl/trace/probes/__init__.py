@@ -1,1 +1,1 @@
-"""What `trace` asks of the world: names, connections, requests, packet filters, logs."""
+"""Measurements that `trace` makes: names, connections, requests, packet filters, logs."""

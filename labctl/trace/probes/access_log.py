@@ -1,4 +1,4 @@
-"""Which of an ingress controller's pods took a request, by what rule, and whom it asked: its access log says so."""
+"""Read an ingress controller's access log: which pod took a request, by which rule, and which backend it asked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 LOG_SECONDS = 1.0
-"""A line may be written a moment after the answer came."""
+"""How long to search: a line may be written shortly after the response came."""
 LOOK_SECONDS = 0.1
 _STATUS = r'" (?P<status>\d{3}|-) \S+ '
 _AGENT = r'"[^"]*" "(?P<agent>[^"]*)" '
@@ -27,37 +27,37 @@ _NOBODY = {"", "-"}
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What the controller's log says of one request. Empty where it took no rule, or asked nobody."""
+    """Hold the log's record of one request. Fields are empty if no rule matched or no backend was asked."""
 
     controller_pod: str
     router: str
-    """Traefik's name of the rule."""
+    """Traefik's name for the rule."""
     upstream: str
-    """ingress-nginx's name of the Service, or that of the canary's Service."""
+    """ingress-nginx's name for the Service, or for the canary's Service."""
     server: str
-    """The address that was asked last, which is the one that answered."""
+    """The backend address that was asked last, and so answered."""
     port: int = 0
     status: int = 0
     failed: tuple[str, ...] = ()
-    """The addresses that were asked before, in vain."""
+    """The addresses that were asked before and did not answer."""
 
     @property
     def asked(self) -> str:
-        """The address and port that was asked last."""
+        """The backend address and port that was asked last."""
         host = f"[{self.server}]" if ":" in self.server else self.server
         return f"{host}:{self.port}" if self.server else ""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSearch:
-    """The records of requests, by their marks; and whether every log could be read."""
+    """Hold the records of requests by their marks, and whether every log could be read."""
 
     records: Mapping[str, Record] = field(default_factory=dict)
     is_complete: bool = True
 
 
 def parse(line: str, controller_pod: str) -> Record | None:
-    """Return what a line of Traefik's or ingress-nginx's access log says; None for any other line."""
+    """Parse a line of Traefik's or ingress-nginx's access log; None for any other line."""
     line = line.rstrip()
     if fields := _TRAEFIK.search(line):
         servers, router, upstream = _servers(fields["server"]), _named(fields["router"]), ""
@@ -74,7 +74,7 @@ def parse(line: str, controller_pod: str) -> Record | None:
 def search(
     cluster: Cluster, namespace: str, pods: Iterable[Evidence], marks: Collection[str], seconds: float
 ) -> LogSearch:
-    """Look for the marks of requests in the logs of the controller's pods, for some seconds at most."""
+    """Search the logs of the controller's pods for the marks of requests, for `seconds` at most."""
     names = [pod["pod"] for pod in pods]
     end = time.monotonic() + seconds
     records: dict[str, Record] = {}

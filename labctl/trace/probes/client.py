@@ -1,4 +1,4 @@
-"""The client's side of a request, as this machine sees it: names, routes, ARP, and the request itself."""
+"""Measure from this machine, as a client: names, routes, ARP and requests."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ HOSTS = Path("/etc/hosts")
 """The file that the system's resolver reads, whatever file the lab is told to write."""
 NSSWITCH = Path("/etc/nsswitch.conf")
 RESOLVE_SECONDS = 2.0
-"""How long a browser's user would wait for a name. A hosts file takes milliseconds, a name server less than a second."""
+"""How long to wait for a name. A hosts file takes milliseconds, a name server less than a second."""
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 
 @dataclass(frozen=True, slots=True)
 class HostsLine:
-    """A line of the hosts file that names a host, and the lab in whose block it is, if any."""
+    """Hold a line of the hosts file, and the lab whose block contains it, if any."""
 
     number: int
     address: Address
@@ -48,7 +48,7 @@ class HostsLine:
 
 
 class Client:
-    """What asks, from this machine."""
+    """Measure from this machine."""
 
     @property
     def hosts(self) -> Path:
@@ -62,7 +62,7 @@ class Client:
 
     @property
     def is_root(self) -> bool:
-        """Whether this user may write the hosts file without sudo."""
+        """Return whether this user can write the hosts file without sudo."""
         return os.geteuid() == 0
 
     @property
@@ -71,13 +71,13 @@ class Client:
         return os.environ
 
     def resolve(self, hostname: str) -> tuple[list[Address], float]:
-        """Return the addresses that the system's resolver has for a name, in its order, and the seconds it took.
+        """Resolve a name; return the addresses in the resolver's order, and the seconds it took.
 
-        There are none where it has none, and where it does not answer in RESOLVE_SECONDS.
+        The addresses are empty if there are none, or if the resolver does not answer within RESOLVE_SECONDS.
         """
         began = time.monotonic()
         answers: queue.Queue[list[Address]] = queue.Queue()
-        # A lookup cannot be interrupted: its thread is left behind.
+        # A lookup cannot be interrupted, so its thread is abandoned.
         threading.Thread(target=lambda: answers.put(_lookup(hostname)), daemon=True).start()
         try:
             addresses = answers.get(timeout=RESOLVE_SECONDS)
@@ -86,7 +86,7 @@ class Client:
         return addresses, time.monotonic() - began
 
     def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
-        """Return the lines of the hosts file that name a host, in their order; without those that are no address's."""
+        """Return the hosts file's lines for a name, in order; lines without a valid address are skipped."""
         return tuple(
             HostsLine(entry.number, address, entry.text, entry.block)
             for entry in hosts_file.entries(self.hosts_content())
@@ -94,34 +94,34 @@ class Client:
         )
 
     def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
-        """Return the first line of the hosts file that gives the name this address; None where there is none.
+        """Return the first line of the hosts file with this name and address; None if there is none.
 
-        A name may have several lines, and the resolver sorts their addresses: the first line need not be the one that
-        counts. To a program that wants no IPv6, glibc gives 127.0.0.1 for a line with ::1.
+        A name may have several lines, and the resolver sorts their addresses: the first line need not
+        win. To a program that asks for IPv4 only, glibc returns 127.0.0.1 for a line with ::1.
         """
         lines = self.hosts_lines(hostname)
         accepted = (address, *LOOPBACKS) if address == LOOPBACKS[0] else (address,)
         return next((line for each in accepted for line in lines if line.address == each), None)
 
     def hosts_content(self) -> bytes:
-        """Return what is in the hosts file; nothing where the resolver cannot read it either."""
+        """Return the hosts file's content; empty if the resolver cannot read it either."""
         try:
             return self.hosts.read_bytes()
         except OSError:
             return b""
 
     def is_mounted(self, file: Path) -> bool:
-        """Whether something is mounted at the place of a file, which then cannot be replaced by another."""
+        """Return whether a file is a mount point, so that it cannot be replaced."""
         try:
             return bool(namespaces.mounts_below(file))
-        except OSError:  # no Linux
+        except OSError:  # not Linux
             return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = http_probe.HTTP) -> dict[Address, Knock]:
-        """Return what happens to one TCP connection to each of the addresses, as a browser would make it.
+        """Connect once over TCP to each of the addresses, as a browser would, and return the outcomes.
 
-        On a network of this machine's own, an address that nobody has is silent for three seconds, of which some may have
-        passed before: whoever looks again sees the same.
+        On a directly attached network, the kernel reports an unused address as unreachable after three seconds, some of
+        which may have passed before: connecting again shows whether the outcome is the same.
         """
         outcomes = knock.knock(addresses, port, seconds)
         return {address: self._lasting(address, each) for address, each in outcomes.items()}
@@ -134,31 +134,31 @@ class Client:
         return Knock(REFUSED if is_told_by_a_router else SILENT, outcome.reason)
 
     def route(self, address: IPv4Address) -> Route | None:
-        """Return the kernel's route to an address; None where it has none."""
+        """Return the kernel's route to an address; None if there is none."""
         return arp.route(address)
 
     def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
-        """Return who answers ARP for each of the addresses on the route's network."""
+        """Return the MACs that answer ARP for each of the addresses on the route's network."""
         return arp.ask(addresses, route)
 
     @property
     def may_ask_arp(self) -> bool:
-        """Return whether this user may ask for itself, and not the kernel's memory alone."""
+        """Return whether this user can send ARP requests, instead of only reading the kernel's ARP table."""
         return arp.may_ask()
 
     def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:
-        """Return where the kernel sends packets for an address without asking."""
+        """Return the kernel's ARP table entry for an address."""
         return arp.remembered(address, route.device)
 
     def owner_of(self, mac: str, context: Context) -> str:
-        """Return which node of the provider's, or which interface of a bridge, has a MAC; nothing where none has."""
+        """Return the provider's node or the bridge port that has a MAC; empty if none has."""
         network = context.provider.network()
         member = network.members.get(mac) if network else None
         ports = [each["ifname"] for each in _listed(["bridge", "-j", "fdb", "show"]) if each["mac"] == mac]
         return member or (f"behind {ports[0]}" if ports else "")
 
     def routes(self) -> Sequence[TableRoute]:
-        """Return the kernel's routes, those of its own addresses among them."""
+        """Return the kernel's routes, including those to its own addresses."""
         return routes(Machine()) or ()
 
     def interfaces(self) -> Sequence[Interface]:
@@ -166,16 +166,16 @@ class Client:
         return interfaces(Machine())
 
     def bridge(self, context: Context) -> str:
-        """Return the interface that the provider made for the lab's network; nothing where it made none."""
+        """Return the provider's interface for the lab's network; empty if it has none."""
         network = context.provider.network()
         return network.interface if network else ""
 
     def filters(self) -> tuple[Ruleset, str] | None:
-        """Return this machine's packet filter, read and as nft prints it; None for a user who may not see it."""
+        """Return this machine's packet filter, parsed and as nft prints it; None if this user cannot read it."""
         try:
             ruleset, listing = run(["nft", "-j", "list", "ruleset"]), run(["nft", "-a", "list", "ruleset"])
             return (filters.parse(ruleset.out), listing.out) if ruleset.code == 0 else None
-        except (ProviderError, ValueError):  # nft is not installed, or prints what nobody knows
+        except (ProviderError, ValueError):  # nft is not installed, or its output cannot be parsed
             return None
 
     def fetch(
@@ -192,7 +192,7 @@ class Client:
         return exchange.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
 
     def line_to(self, hostname: str, address: Address) -> Line:
-        """Return a connection on which requests for a host follow one another."""
+        """Return a connection for consecutive requests for a host."""
         return Line(hostname, address)
 
 
@@ -201,10 +201,10 @@ def _listed(line: list[str]) -> list[dict[str, Any]]:
 
 
 def _lookup(hostname: str) -> list[Address]:
-    """Return a name's addresses for programs that take every kind, among them those for programs that do as browsers.
+    """Return a name's addresses of both families, in the order in which browsers try them.
 
-    Those leave out the kind of address of which this machine has none itself. What they try before an address that both
-    have comes before it here as well.
+    Browsers skip a family that this machine has no address of. An address that they try before a common one comes
+    before it here, too.
     """
     addresses = list(dict.fromkeys(_addresses(hostname, 0)))
     browsers = list(dict.fromkeys(_addresses(hostname, socket.AI_ADDRCONFIG))) if addresses else []
@@ -226,7 +226,7 @@ def _addresses(hostname: str, flags: int) -> Iterator[Address]:
 
 
 def _address(word: str) -> Address | None:
-    """Return the address as it is connected to: an IPv4 address that is written as IPv6 is one of IPv4."""
+    """Return the address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ip_address(word)
     except ValueError:

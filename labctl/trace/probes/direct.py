@@ -1,4 +1,4 @@
-"""A pod asked by the API server, past the ingress controller: what it says itself, or why it says nothing."""
+"""Ask a pod through the API server, bypassing the ingress controller."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 UNREACHED = "error trying to reach service: "
-"""How the API server begins to say that a pod did not answer it."""
+"""The beginning of the API server's message that a pod did not answer."""
 REFUSED, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
     "refused",
     "tls",
@@ -34,15 +34,15 @@ KINDS = (
     ("timeout", SILENT),
     ("deadline exceeded", SILENT),
 )
-"""By what a Go program says of a connection."""
+"""The failure for each of Go's error messages about a connection."""
 PLAIN_TO_TLS = ("plain HTTP request was sent to HTTPS port", "sent an HTTP request to an HTTPS server")
-"""How servers of TLS answer 400 to whom speaks HTTP to them."""
+"""The text of TLS servers' 400 response to a plain HTTP request."""
 ENDS_EARLY = {EMPTY, NOT_HTTP}
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What a pod said to the API server, or what the API server said of it."""
+    """Hold a pod's response to the API server, or the API server's error."""
 
     kind: str
     status: int | None = None
@@ -50,12 +50,12 @@ class Word:
 
     @property
     def is_failure(self) -> bool:
-        """Whether the pod serves nobody at this port."""
+        """Return whether the pod does not serve requests on this port."""
         return self.kind in {REFUSED, TLS, NOT_HTTP, EMPTY, SILENT}
 
 
 def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str) -> Word:
-    """GET a path of a pod; where it does not speak HTTP, find out whether it speaks TLS."""
+    """GET a path of a pod; if it does not speak HTTP, find out whether it speaks TLS."""
     word = _ask(cluster, namespace, pod, port, path, tls=False)
     if word.kind in ENDS_EARLY and _ask(cluster, namespace, pod, port, path, tls=True).kind == ANSWERED:
         return Word(TLS, None, word.text)
@@ -63,7 +63,7 @@ def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str) -> Wor
 
 
 def is_tls(status: int | None, beginning: str) -> bool:
-    """Whether an answer is that of a server of TLS to whom spoke HTTP to it."""
+    """Return whether a response is a TLS server's to a plain HTTP request."""
     return status == HTTPStatus.BAD_REQUEST and any(sign in beginning for sign in PLAIN_TO_TLS)
 
 
@@ -78,7 +78,7 @@ def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, *, tl
 
 
 def _reason(text: str) -> str | None:
-    """Return why the API server did not reach a pod; None where the answer is the pod's."""
+    """Return why the API server did not reach a pod; None if the response is the pod's."""
     try:
         message = json.loads(text).get("message", "")
     except (ValueError, AttributeError):

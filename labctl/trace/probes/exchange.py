@@ -1,4 +1,4 @@
-"""A request as a browser makes it, and all that came back: the head, the body, and when which part came."""
+"""Make a request as a browser does, and record the head, the body and the timings."""
 
 from __future__ import annotations
 
@@ -17,68 +17,68 @@ from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS, POD_HEADER, Addr
 
 BODY_BYTES = 4 << 20
 BODY_SECONDS = 1.0
-"""After so much, or so long, a body that still comes is read no further."""
+"""The bytes, and the seconds, after which a body that still arrives is not read further."""
 STALL_SECONDS = 1.5
-"""A body of which nothing comes for so long has stopped."""
+"""A body is `stopped` after so many seconds without data."""
 CHUNK_BYTES = 1 << 16
 BEGINNING_BYTES = 120
 WHOLE, FLOWS, STOPPED, CUT = "whole", "flows", "stopped", "cut off"
 ENDED_STATES = frozenset({WHOLE, FLOWS})
 EVENTS = "text/event-stream"
-"""What may say nothing for a long time, and is well."""
+"""Content types that may be silent for a long time without being broken."""
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 
 class SilentError(TimeoutError):
-    """Nothing came in time."""
+    """Report that nothing arrived in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """What came of a body."""
+    """Hold what arrived of a body."""
 
     state: str = WHOLE
-    """`whole`; `flows` where it is long and keeps coming; `stopped` or `cut off` where the rest did not come."""
+    """`whole`; `flows` if it is long and still arriving; `stopped` or `cut off` if the rest did not arrive."""
     received: int = 0
     expected: int | None = None
-    """Its length in bytes, where the head says it."""
+    """The length in bytes, if the head states it."""
     failure: str = ""
     beginning: bytes = b""
 
     @property
     def is_served(self) -> bool:
-        """Whether a browser could show it."""
+        """Return whether a browser could show it."""
         return self.state in ENDED_STATES
 
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """A request and what came back. Seconds are since the part before; None for a part that was not reached."""
+    """Hold a request and its response. Seconds are per part; None for a part that was not reached."""
 
     status: int | None
     pod: str | None
     mark: str
-    """What the request bore in its User-Agent, and no other one did: a server's log shows it."""
+    """The request's unique User-Agent, which a server's log shows."""
     failure: str
     client: str
-    """The address and port that the answer came to."""
+    """The client's address and port."""
     seconds: Mapping[str, float | None]
     location: str = ""
-    """Where the answer redirects to."""
+    """The URL that the response redirects to."""
     body: Body = Body()
     is_silent: bool = False
-    """Whether a connection was made, and no answer came in time."""
+    """Whether a connection was made, but no response came in time."""
 
     @property
     def is_connected(self) -> bool:
-        """Whether somebody took the connection."""
+        """Return whether the connection was accepted."""
         return self.seconds.get("connect") is not None
 
 
 class Line:
-    """A connection on which requests follow one another, so that one pod of the ingress controller takes them all.
+    """Send consecutive requests on one connection, so that one pod of the ingress controller takes them all.
 
-    It is made anew where the other side has closed it. Whom a certificate is for is not looked at.
+    The connection is reopened if the other side has closed it. Certificates are not verified.
     """
 
     def __init__(self, hostname: str, address: Address, port: int = HTTP, *, tls: bool = False) -> None:
@@ -98,7 +98,7 @@ class Line:
             self._socket = None
 
     def ask(self, path: str = "/", seconds: float = ANSWER_SECONDS) -> Exchange:
-        """GET a path, and read what comes. The head has to come within these seconds."""
+        """GET a path and read the response. The head must arrive within `seconds`."""
         is_old = self._socket is not None
         exchange = self._ask(path, seconds)
         if is_old and exchange.status is None and not exchange.is_silent:  # the other side had closed it meanwhile
@@ -164,13 +164,13 @@ def fetch(
     tls: bool = False,
     seconds: float = ANSWER_SECONDS,
 ) -> Exchange:
-    """GET a path of a host at an address, on a connection of its own."""
+    """GET a path of a host at an address, on a new connection."""
     with Line(hostname, address, port, tls=tls) as line:
         return line.ask(path, seconds)
 
 
 class _Stream(io.RawIOBase):
-    """What a socket receives, up to a time."""
+    """Read from a socket until a deadline."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -189,7 +189,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """An answer that is read with a time limit for each part."""
+    """Read a response with a time limit for each part."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.stream = _Stream(sock)
@@ -197,7 +197,7 @@ class _Answer(http.client.HTTPResponse):
 
 
 def _left(end: float) -> float:
-    """Return how long may be waited. Raises SilentError where the time is over."""
+    """Return the time left. Raises SilentError if there is none."""
     if (left := end - time.monotonic()) <= 0:
         raise SilentError("timed out")
     return left
@@ -211,7 +211,7 @@ def _head(sock: socket.socket, end: float) -> _Answer:
 
 
 def _body(answer: _Answer, sock: socket.socket) -> Body:
-    """Read a body up to its end, to where it stops, or until it is long enough to say that it flows."""
+    """Read a body until its end, until it stops, or until it is long enough to count as `flows`."""
     expected, received, beginning = answer.length, 0, b""
     end = time.monotonic() + BODY_SECONDS
     try:

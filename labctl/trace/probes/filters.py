@@ -1,4 +1,4 @@
-"""What a machine's packet filter does with a packet: nftables' rules, and iptables' where they are kept in it."""
+"""Evaluate a packet against a machine's packet filter: nftables rules, including iptables rules kept in nftables."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "s
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A rule that keeps a packet from passing, or a chain's policy, which has no handle."""
+    """Identify the rule that stops a packet, or a chain's policy, which has no handle."""
 
     family: str
     table: str
     chain: str
     handle: int | None
     does: str
-    """drop, reject, dnat or redirect."""
+    """The verdict: drop, reject, dnat or redirect."""
 
     @property
     def place(self) -> str:
-        """Return where it is, in nft's words."""
+        """Return its table and chain in nft's syntax."""
         return f"table {self.family} {self.table}, chain {self.chain}"
 
     @property
     def removal(self) -> tuple[str, ...]:
-        """Return the command that takes it back."""
+        """Return the command that removes it."""
         where = (self.family, self.table, self.chain)
         if self.handle is None:
             return ("nft", "add", "chain", *where, "{ policy accept; }")
@@ -49,7 +49,7 @@ class Stop:
 
 @dataclass
 class Chain:
-    """Rules in their order; `hook` is empty where other chains lead there."""
+    """Hold rules in their order; `hook` is empty if only other chains jump to it."""
 
     family: str
     table: str
@@ -62,13 +62,13 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """All chains and sets of a machine."""
+    """Hold all chains and sets of a machine."""
 
     chains: Mapping[tuple[str, str, str], Chain]
     sets: Mapping[tuple[str, str, str], Sequence[Any]]
 
     def stop(self, packet: Packet, *hooks: str) -> Stop | None:
-        """Return what certainly keeps the packet from passing these hooks; None where it passes, or nobody can tell."""
+        """Return what certainly stops the packet at these hooks; None if it passes, or if that is unknown."""
         for hook in hooks:
             chains = [each for each in self.chains.values() if each.hook == hook and each.family in FAMILIES]
             for chain in sorted(chains, key=lambda each: each.priority):
@@ -81,7 +81,7 @@ class Ruleset:
         return None
 
     def elements(self, chain: Chain, right: Any) -> Sequence[Any] | None:  # noqa: ANN401 - JSON
-        """Return what the right side of a match stands for; None for a set that is not there."""
+        """Return the elements on the right side of a match; None for a set that does not exist."""
         if isinstance(right, str) and right.startswith("@"):
             return self.sets.get((chain.family, chain.table, right[1:]))
         elements_or_name = right["set"] if isinstance(right, dict) and "set" in right else right
@@ -89,7 +89,7 @@ class Ruleset:
 
 
 def parse(text: str, without: Collection[str] = ()) -> Ruleset:
-    """Return what `nft -j list ruleset` prints, without the tables of these names. Raises ValueError."""
+    """Parse the output of `nft -j list ruleset`, without the tables of these names. Raises ValueError."""
     chains: dict[tuple[str, str, str], Chain] = {}
     sets: dict[tuple[str, str, str], Sequence[Any]] = {}
     for entry in json.loads(text)["nftables"]:
@@ -109,7 +109,7 @@ def parse(text: str, without: Collection[str] = ()) -> Ruleset:
 
 
 def wording(listing: str, stop: Stop) -> str:
-    """Return a rule's own text, out of what `nft -a list ruleset` prints, with its place."""
+    """Return a rule's text, from the output of `nft -a list ruleset`, with its place."""
     if stop.handle is None:
         return f"{stop.place}: policy {stop.does}"
     table = rf"^table {re.escape(stop.family)} {re.escape(stop.table)} \{{.*?^\}}"
@@ -120,11 +120,11 @@ def wording(listing: str, stop: Stop) -> str:
 
 
 class _Walk:
-    """A packet's way through one base chain and those that it jumps to."""
+    """Follow a packet through a base chain and the chains that it jumps to."""
 
     def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
         self.is_certain = True
-        """Whether no rule so far might have let the packet pass."""
+        """Whether no rule so far could have accepted the packet."""
         self._ruleset = ruleset
         self._packet = packet
 
@@ -149,7 +149,7 @@ class _Walk:
         return None
 
     def _read(self, chain: Chain, kind: str, content: Any) -> tuple[Json | None, bool | None]:  # noqa: ANN401 - JSON
-        """Return the verdict that a statement gives, if it gives one, and whether the packet meets its condition."""
+        """Return a statement's verdict, if it has one, and whether the packet meets its condition."""
         if kind in VERDICTS:
             return {kind: content}, True
         if kind == "match":

@@ -1,4 +1,4 @@
-"""What happens to a TCP connection, to one address or to several at once."""
+"""Connect over TCP to one or several addresses at once, and report the outcomes."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from labctl.host.http_probe import Address
 Outcome = Literal["connected", "refused", "unreachable", "silent"]
 CONNECTED: Outcome = "connected"
 REFUSED: Outcome = "refused"
-"""A reset, or an error of the kernel's: whoever connects is told at once."""
+"""A reset or a kernel error, reported at once."""
 UNREACHABLE: Outcome = "unreachable"
-"""A router says so, or nobody on the network has had the address for some seconds."""
+"""Reported by a router, or by the kernel after some seconds without an ARP reply."""
 SILENT: Outcome = "silent"
 
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """How a connection ended, and the system's words for an error."""
+    """Hold a connection's outcome, and the system's error message."""
 
     outcome: Outcome
     reason: str = ""
 
 
 def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, Knock]:
-    """Connect once to each of the addresses, all at the same time, and close what was opened; nothing is sent."""
+    """Connect once to each of the addresses at the same time, and close the connections without sending data."""
     end = time.monotonic() + seconds
     outcomes: dict[Address, Knock] = {}
     with ExitStack() as stack:

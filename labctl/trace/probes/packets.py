@@ -1,4 +1,4 @@
-"""A packet, and whether it meets what a rule of nftables asks for; None is: nobody can tell."""
+"""Match packets against nftables rules; None means unknown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """A packet of TCP at some hook. None is not known."""
+    """Describe a TCP packet at a hook. None means unknown."""
 
     source: IPv4Address
     target: IPv4Address
@@ -27,11 +27,11 @@ class Packet:
     comes_in: str | None
     goes_out: str | None
     state: str
-    """Of its connection: new or established."""
+    """The connection's state: new or established."""
 
     @property
     def fields(self) -> Mapping[tuple[str, str], Any]:
-        """Return what it is, by the words of nftables."""
+        """Return its fields by nftables' names."""
         ports = {"dport": self.target_port, "sport": self.source_port}
         return {
             ("ip", "daddr"): self.target,
@@ -47,7 +47,7 @@ class Packet:
 
 
 def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool | None:
-    """Return whether a packet meets a match: `elements` are what its right side stands for, None where unknown."""
+    """Return whether a packet meets a match, with the `elements` of its right side; None if unknown."""
     left, op = match["left"], match.get("op", "==")
     if left.get("payload", {}).get("protocol") in OTHER_PROTOCOLS:
         return False
@@ -59,7 +59,7 @@ def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool |
 
 
 def value(packet: Packet, left: Json) -> Any:  # noqa: ANN401 - an address, a number, a word, or a list of them
-    """Return what a packet has where a match looks."""
+    """Return the packet's value for the left side of a match."""
     [(kind, content)] = left.items()
     if kind == "concat":
         parts = [value(packet, each) for each in content]
@@ -71,13 +71,13 @@ def value(packet: Packet, left: Json) -> Any:  # noqa: ANN401 - an address, a nu
 
 
 def any_of(answers: Any) -> bool | None:  # noqa: ANN401 - answers of three kinds
-    """Return True where one is, None where one may be."""
+    """Return True if any answer is True, None if any is unknown, else False."""
     distinct = set(answers)
     return True if True in distinct else (None if None in distinct else False)
 
 
 def same(actual: Any, wanted: Any) -> bool | None:  # noqa: ANN401 - what a rule may compare
-    """Return whether what a packet has is the value, or in the range, that a rule names."""
+    """Return whether a packet's value equals the rule's value or is in its range; None if unknown."""
     if isinstance(wanted, dict):
         kind, content = next(iter(wanted.items()))
         return STRUCTURES[kind](actual, content) if kind in STRUCTURES else None

@@ -1,1 +1,1 @@
-"""The last hop: who answered, and whether a browser is served."""
+"""The sixth hop: which pods answer, and whether a browser gets its page."""

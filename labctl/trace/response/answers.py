@@ -1,4 +1,4 @@
-"""Who answered a request: as the ingress controller's log says, the answer itself, or the app's own log."""
+"""Find which pod answered a request, from the ingress controller's log, the response, or the app's log."""
 
 from __future__ import annotations
 
@@ -16,36 +16,36 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 GATEWAY = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
-"""What a controller answers when whom it asked did not."""
+"""What a controller answers if its backend did not."""
 MAYBE_OWN = {*GATEWAY, HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """One request: what came back, what the controller's log says, and which pod answered, if that is known."""
+    """Hold one request: its response, the controller's log record, and the pod that answered, if known."""
 
     exchange: Exchange
     record: Record | None
     pod: str | None
-    """Its name, or its address where an endpoint has no name."""
+    """The pod's name, or the address of an endpoint without a name."""
     is_complete: bool = True
     """Whether all logs of the controller could be read."""
 
     @property
     def status(self) -> int:
-        """What came back; 0 where nothing did."""
+        """The response's status; 0 without a response."""
         return self.exchange.status or 0
 
     @property
     def is_the_apps(self) -> bool:
-        """Whether the app answered. A 502 or 504 is the controller's where no pod says that it is its own."""
+        """Return whether the app answered. A 502 or 504 counts as the controller's unless a pod identified itself."""
         if self.exchange.pod or self.record is None:
             return self.pod is not None
         return bool(self.record.server) and not self.is_maybe_own
 
     @property
     def is_maybe_own(self) -> bool:
-        """Whether it is what the controller says of a pod that gave it no answer: it has its own words for that."""
+        """Return whether the response is the controller's own, about a pod that did not answer."""
         if self.exchange.pod or self.status not in MAYBE_OWN:
             return False
         phrase = HTTPStatus(self.status).phrase
@@ -53,24 +53,24 @@ class Answered:
 
     @property
     def asked(self) -> str:
-        """The address and port that the controller asked, if it is known."""
+        """The backend address and port that the controller asked, if known."""
         return self.record.asked if self.record else ""
 
 
 def everyone(trail: Trail) -> list[Evidence]:
-    """Return the endpoints that may answer: those of both sides where the requests are split."""
+    """Return the endpoints that may answer, on both sides of a split."""
     pods = trail.seen["pod"]
     sides: Sequence[Mapping[str, Any]] = pods.get("sides") or [pods]
     return [endpoint for side in sides for endpoint in side["pods"]]
 
 
 def label(endpoint: Evidence) -> str:
-    """Return a pod's name, or the address of an endpoint that is no pod."""
+    """Return a pod's name, or the address of an endpoint without a pod."""
     return str(endpoint["pod"] or endpoint["address"])
 
 
 def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> Answered:
-    """Return who answered a request, as far as the controller's log and the answer say it."""
+    """Return which pod answered a request, by the controller's log and the response."""
     record = search.records.get(exchange.mark)
     endpoints = everyone(trail)
     pod = None
@@ -84,7 +84,7 @@ def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> Answered:
 
 
 def first(trail: Trail) -> Answered:
-    """Return who answered the request that the hops before have seen."""
+    """Return which pod answered the request that the earlier hops observed."""
     exchange, search = trail.request()
     answered = identified(trail, exchange, search)
     namespace = trail.seen["pod"]["namespace"]

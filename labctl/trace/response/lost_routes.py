@@ -1,4 +1,4 @@
-"""Responses that fail because a node has lost its route to the pods of another node."""
+"""Find a missing route between nodes that explains a failed response."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
 SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})
-"""Causes that a lost route between the ingress controller and the app also has.
+"""Causes that a missing route between the ingress controller and the app may also have.
 
-A controller that asks another pod in place of the one it does not reach hides the loss for a while: it is broken."""
+A controller that retries on another pod hides the missing route for a while; the hop is broken nevertheless."""
 
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
-    """Return the problem with a response, and the lost route between the ingress controller and the app that causes it."""
+    """Return the problem of a response, or the missing route between ingress controller and app that causes it."""
     if problem.cause not in SILENT or not trail.seen.get("pod"):
         return problem
     cause = next(
@@ -33,7 +33,7 @@ def explain(trail: Trail, problem: ProblemError) -> ProblemError:
 
 
 def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[tuple[Node, Pod]]:
-    """Yield a node and the pod on another one that it has to reach, for requests to the app and for its answers."""
+    """Yield a node and the pod on another node that it must reach, for requests to the app and for its replies."""
     nodes = {each.name: each for each in trail.lab.nodes}
     announcing = trail.seen.get("node", {}).get("announced_by")
     controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := placed(each))}

@@ -1,4 +1,4 @@
-"""Redirects: where they lead, one step on, and what in an Ingress makes its controller answer with one."""
+"""Follow redirects for one step, and find what in an Ingress causes them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ NOT_SERVED = {404, 502, 503, 504}
 
 
 def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
-    """Return what is at the end of a redirect, one step on. Raises ProblemError where nobody answers there."""
+    """Follow a redirect for one step and return its evidence. Raises ProblemError if its target does not work."""
     here = f"http://{trail.hostname}{trail.path}"
     location = exchange.location
     found: Evidence = {"location": location, "status": None, "failure": ""}
@@ -54,7 +54,7 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
 
 
 def path_here(trail: Trail, location: str) -> str | None:
-    """Return the path of a location on the host that is traced; None where it is elsewhere, or needs TLS."""
+    """Return the path of a location on the traced host; None if it is elsewhere or needs TLS."""
     parts = urlsplit(location)
     if (parts.scheme, parts.hostname, parts.port or HTTP) != ("http", trail.hostname, HTTP):
         return None
@@ -62,17 +62,15 @@ def path_here(trail: Trail, location: str) -> str | None:
 
 
 def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evidence) -> ProblemError:
-    """Return that a redirect leads to a path that the lab does not serve, and why."""
-    text = (
-        f"HTTP {first.status} redirects to {evidence['redirect']['location']}, and {trail.hostname} does not serve that"
-    )
+    """Return that a redirect's target is a path that the lab does not serve, and why."""
+    text = f"HTTP {first.status} redirects to {evidence['redirect']['location']}, which {trail.hostname} does not serve"
     return ProblemError(
         "redirect-leads-nowhere", f"{text}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
     )
 
 
 def _is_controllers(trail: Trail, there: Exchange) -> bool:
-    """Whether the controller answered without asking an app."""
+    """Return whether the controller answered without asking an app."""
     record = trail.search(there).records.get(there.mark)
     return record is not None and not record.server
 
@@ -82,24 +80,24 @@ def _is_same(one: str, other: str) -> bool:
 
 
 def _leads_nowhere(trail: Trail, exchange: Exchange, location: str, failure: str, evidence: Evidence) -> ProblemError:
-    text = f"HTTP {exchange.status} redirects to {location}, where no page comes: {failure}"
+    text = f"HTTP {exchange.status} redirects to {location}, which does not work: {failure}"
     match = None if evidence["answered_by"] else trail.match
     reasons, commands = _redirected_by(trail, match) if match else ([], [])
     if not match or not reasons:
-        fix = "Let the app redirect to where it is served."
+        fix = "Let the app redirect to a URL that works."
         return ProblemError("redirect-leads-nowhere", text, evidence, fix=fix, commands=())
     said = " and ".join(reasons)
     return ProblemError(
         "redirect-leads-nowhere",
         f"{text}; the ingress controller redirects because of {said} in the Ingress {match.route.ingress}",
         evidence,
-        fix=f"Take {said} out of the Ingress: nobody serves what it redirects to.",
+        fix=f"Remove {said} from the Ingress: the redirect's target is not served.",
         commands=tuple(commands),
     )
 
 
 def _redirected_by(trail: Trail, match: Match) -> tuple[list[str], list[str]]:
-    """Return what in an Ingress makes its controller redirect, and the commands that take it out."""
+    """Return what in an Ingress causes a redirect, and the commands that remove it."""
     namespace, _, name = match.route.ingress.partition("/")
     current = trail.cluster.get(*ROUTE, name, namespace) or {"metadata": {}, "spec": {}}
     annotations = current["metadata"].get("annotations") or {}

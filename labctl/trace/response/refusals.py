@@ -1,4 +1,4 @@
-"""No answer of a pod: how far the request came, what the pod says when it is asked itself, and what would mend it."""
+"""Find why a pod did not answer: how far the request came, and how the pod responds when asked directly."""
 
 from __future__ import annotations
 
@@ -17,38 +17,44 @@ from labctl.trace.rules.annotations import ANNOTATION
 from labctl.trace.trail import Trail
 
 SAID: Mapping[str, str] = {
-    REFUSED: "takes no connection at port {port}",
-    TLS: "speaks TLS at port {port}, and the ingress controller speaks HTTP to it",
-    NOT_HTTP: "answers at port {port} with something that is not HTTP",
-    EMPTY: "ends the connection at port {port} without an answer",
-    SILENT: "does not answer at port {port}",
+    REFUSED: "does not accept connections on port {port}",
+    TLS: "speaks TLS on port {port}, but the ingress controller speaks HTTP to it",
+    NOT_HTTP: "answers on port {port}, but not in HTTP",
+    EMPTY: "closes the connection on port {port} without a response",
+    SILENT: "does not answer on port {port}",
 }
-"""What the word of a pod means."""
-UNHEARD = "The ingress controller has not heard of what there is now; these lines make it read everything anew."
-OWN_WORDS = {502: "no answer came from whom it asked", 504: "whom it asked did not answer in time", 500: "no HTTP came"}
+"""The text for each failure of a pod."""
+UNHEARD = (
+    "The ingress controller's state is outdated. Restart it with these commands, so that it reads everything again."
+)
+OWN_WORDS = {
+    502: "its backend did not answer",
+    504: "its backend did not answer in time",
+    500: "its backend sent no HTTP",
+}
 
 
 def nothing_came(trail: Trail, answered: Answered, evidence: Evidence) -> ProblemError:
-    """Return why no answer came to the client."""
+    """Return why the client got no response."""
     exchange = answered.exchange
     if not exchange.is_connected:
-        text = f"{trail.address} takes no connection: {exchange.failure}"
+        text = f"{trail.address} does not accept connections: {exchange.failure}"
     elif exchange.is_silent:
-        text = f"{trail.address} took the connection, and no answer came in time: {exchange.failure}"
+        text = f"{trail.address} accepted the connection, but no response came in time: {exchange.failure}"
     else:
-        text = f"{trail.address} took the connection, and no HTTP came: {exchange.failure}"
-    fix = f"The ingress controller's log may say why: `{controller_log(trail)}`."
+        text = f"{trail.address} accepted the connection, but sent no HTTP: {exchange.failure}"
+    fix = f"For details, see the ingress controller's log: `{controller_log(trail)}`."
     return ProblemError("no-answer", text, evidence, fix=fix, commands=())
 
 
 def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Evidence) -> ProblemError:
-    """Return why a controller that asked a pod had no answer of it."""
+    """Return why a pod did not answer the controller."""
     status, controller = answered.status, trail.controller.name
     who = answered.pod or answered.asked
     port = answered.record.port if answered.record else 0
     said = f"{who} {SAID[word.kind].format(port=port)}" if word and word.kind in SAID else ""
     external = trail.seen["pod"].get("external_name")
-    whom = f"{external}, for which the Service stands," if external else who
+    whom = f"{external}, the Service's external name," if external else who
     own = f"{controller} itself answers {status}: {OWN_WORDS[status]}, {whom} at {answered.asked}"
     text = f"{own}; {said}" if said else own
     kind = word.kind if word else ""
@@ -66,7 +72,7 @@ def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Ev
 
 
 def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
-    """Return that pods speak TLS where the controller speaks HTTP, and the annotation that makes it speak TLS."""
+    """Return that pods speak TLS while the controller speaks HTTP, and the annotation that makes it speak TLS."""
     route = trail.match.route.ingress if trail.match else ""
     annotate = kubectl_route(trail.lab.name, "annotate", route, f"{ANNOTATION}backend-protocol=HTTPS", "--overwrite")
     return ProblemError(
@@ -79,20 +85,20 @@ def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
 
 
 def restarted(trail: Trail) -> tuple[str, ...]:
-    """Return the lines by which the ingress controller reads anew what there is, with the rights and options it needs."""
+    """Return the commands that restore the ingress controller's rights and options, and restart it."""
     controller, lab = trail.controller, trail.lab.name
     words = ("-n", controller.namespace, "rollout", "restart", f"deployment/{controller.deployment}")
     return kubectl(lab, *words), labctl(lab, "up")
 
 
 def controller_log(trail: Trail) -> str:
-    """Return the line that shows the ingress controller's log."""
+    """Return the command that shows the ingress controller's log."""
     controller = trail.controller
     return kubectl(trail.lab.name, "-n", controller.namespace, "logs", f"deploy/{controller.deployment}", "--tail=50")
 
 
 def pod_log(trail: Trail, pod: str) -> str:
-    """Return the line that shows a pod's log."""
+    """Return the command that shows a pod's log."""
     namespace = trail.seen["pod"]["namespace"]
     return kubectl(trail.lab.name, "-n", namespace, "logs", pod, "--all-containers", "--tail=50")
 
@@ -100,17 +106,21 @@ def pod_log(trail: Trail, pod: str) -> str:
 def left_to_the_app(
     trail: Trail, cause: str, text: str, evidence: Evidence, pods: Iterable[str], state: HopState = BROKEN
 ) -> ProblemError:
-    """Return a problem that is the app's own, with where its pods may say why; or the lines that make it anew."""
+    """Return a problem of the app itself, with the commands that show its logs or recreate it."""
     fix, commands = renewal.remake(trail, str(trail.seen.get("pod", {}).get("service", "")))
     if not commands:
         known = [each["pod"] for each in answers.everyone(trail)] if trail.seen.get("pod") else []
         lines = [f"`{pod_log(trail, pod)}`" for pod in pods if pod in known]
-        fix = f"The app's log may say why: {' and '.join(lines)}." if lines else "What answers there may say why."
+        fix = (
+            f"For details, see the app's log: {' and '.join(lines)}."
+            if lines
+            else "For details, check the server there."
+        )
     return ProblemError(cause, text, evidence, fix=fix, commands=commands, state=state)
 
 
 def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]] | None:
-    """Return what leads the Service to the port that its pods name, where they name one other; else None."""
+    """Return the fix that sets the Service's targetPort to the only port that its pods declare; None if it is right."""
     pods = trail.seen["pod"]
     namespace, name = pods["namespace"], pods["service"]
     service = trail.cluster.get("v1", "Service", name, namespace)
@@ -120,7 +130,7 @@ def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]]
     numbers = _container_ports(pod or {})
     if service is None or port is None or len(numbers) != 1 or asked in numbers:
         return None
-    fix = f"The Service {name} leads to port {asked} of its pods, and they name port {numbers[0]}."
+    fix = f"The Service {name} routes to port {asked} of its pods, but they declare port {numbers[0]}."
     if trail.match and trail.is_labctls(trail.match.route.ingress):
         return f"{fix} {UP}", (labctl(trail.lab.name, "up"),)
     at = f"/spec/ports/{service['spec']['ports'].index(port)}/targetPort"

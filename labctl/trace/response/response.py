@@ -1,4 +1,4 @@
-"""The last hop: who answered the request, and whether a browser is served. Evidence decides, not the status."""
+"""The sixth hop: which pods answer, and whether a browser gets its page. Evidence decides, not the status alone."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from labctl.trace.trail import Trail
 
 REDIRECTS = range(300, 400)
 OWN: Mapping[int, tuple[str, str]] = {
-    404: ("controller-has-no-route", "it knows no rule for this name and path"),
-    503: ("controller-has-no-backend", "it knows no pod behind the rule"),
+    404: ("controller-has-no-route", "it has no rule for this host and path"),
+    503: ("controller-has-no-backend", "it has no backend for the rule"),
 }
-"""What a controller answers where it asks nobody."""
+"""What a controller answers itself, without a backend."""
 GUARDS = (
     "auth-url",
     "whitelist-source-range",
@@ -28,7 +28,7 @@ GUARDS = (
     "limit-rpm",
     "limit-connections",
 )
-"""Annotations by which a controller asks somebody else, or counts, before it asks the app."""
+"""Annotations that make a controller authorize, limit or filter requests before it asks the app."""
 API = "api-unreachable"
 
 
@@ -57,7 +57,7 @@ def _answer(trail: Trail) -> Evidence:
 
 
 def _unowned(trail: Trail) -> Evidence:
-    """Return what came while nobody can say whose pods there are: the name of a pod of ours is enough."""
+    """Return the evidence while the rule's pods are unknown: a response that names one of labctl's pods is enough."""
     exchange = trail.fetch()
     names = tuple(f"{app.name}-" for app in trail.lab.apps)
     is_ours = bool(exchange.pod) and str(exchange.pod).startswith(names)
@@ -68,9 +68,9 @@ def _unowned(trail: Trail) -> Evidence:
     if not is_ours:
         raise ProblemError(
             _silent_api(trail),
-            f"HTTP {exchange.status} came; from whom cannot be said, for the Kubernetes API does not answer",
+            f"a response with HTTP {exchange.status} came, but its sender is unknown: the Kubernetes API does not answer",
             evidence,
-            fix="`labctl status` says what runs; `labctl resume` starts a halted lab.",
+            fix="Run `labctl status` to see what is running, or `labctl resume` to start a halted lab.",
             commands=(),
             state=UNKNOWN,
         )
@@ -80,7 +80,7 @@ def _unowned(trail: Trail) -> Evidence:
 
 
 def _silent_api(trail: Trail) -> str:
-    """Return why the API says nothing of the pods; an API that answers again has not said it of this request."""
+    """Return why the pods are unknown: an earlier failure counts even if the API answers again."""
     try:
         trail.cluster.find("v1", "Node")
     except LabError as error:
@@ -89,7 +89,7 @@ def _silent_api(trail: Trail) -> str:
 
 
 def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) -> None:
-    """Return if the lab's controller or app has seen the request. Raises ProblemError."""
+    """Check that the lab's controller or app logged the request. Raises ProblemError."""
     if answered.exchange.status is None and not answered.asked:
         raise refusals.nothing_came(trail, answered, evidence)
     if answered.record or answered.pod:
@@ -98,38 +98,38 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
     if unread:
         raise ProblemError(
             "answerer-unknown",
-            f"HTTP {answered.status} came; from whom cannot be said, for {unread}",
+            f"a response with HTTP {answered.status} came, but its sender is unknown: {unread}",
             evidence,
-            fix="The nodes' kubelets serve the logs: `labctl status` says which of them is not well.",
+            fix="The nodes' kubelets serve the logs. Run `labctl status` to see which node has a problem.",
             commands=(),
             state=UNKNOWN,
         )
     raise ProblemError(
         "answered-by-another",
-        f"HTTP {answered.status} came from {trail.address}, and neither {trail.controller.name} nor the app has seen "
+        f"HTTP {answered.status} came from {trail.address}, but neither {trail.controller.name} nor the app logged "
         "the request: something else answers at this address",
         evidence,
-        fix=f"Find out who answers at {trail.address}: a proxy, or a packet filter rule on this machine that redirects.",
+        fix=f"Find out what answers at {trail.address}: a proxy, or a packet filter rule on this machine that redirects.",
         commands=(),
     )
 
 
 def _unlogged(trail: Trail) -> str:
-    """Return that the Ingress keeps the request out of the log; nothing where it does not."""
+    """Return why the Ingress keeps requests out of the log; empty if it does not."""
     name = "enable-access-log"
     is_off = trail.match is not None and trail.match.notes.get(name, "").lower() == "false"
-    return f"the Ingress has {name} false" if is_off else ""
+    return f"the Ingress sets {name} to false" if is_off else ""
 
 
 def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
-    """Return for a redirect that leads somewhere; every other answer of the controller's own is none of the app's."""
+    """Refuse a response of the controller's own, except a redirect that works. Raises ProblemError."""
     status, controller = answered.status, trail.controller.name
     if status in REDIRECTS:
         return
     if status == HTTPStatus.UNAUTHORIZED:
         raise ProblemError(
             "controller-asks-for-login",
-            f"{controller} itself answers 401: the Ingress asks for a login, and the app was not asked",
+            f"{controller} itself answers 401: the Ingress requires a login, so the app was not asked",
             evidence,
             fix="Log in with a browser to see the app.",
             commands=(),
@@ -139,7 +139,7 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
         raise _guarded(trail, status, guards, evidence)
     if status not in OWN:
         text = f"{controller} itself answers {status}: the app was not asked"
-        fix = f"Its log may say more: `{refusals.controller_log(trail)}`."
+        fix = f"For details, see its log: `{refusals.controller_log(trail)}`."
         raise ProblemError("controller-answers", text, evidence, fix=fix, commands=())
     cause, why = OWN[status]
     text = f"{controller} itself answers {status}: {why}"
@@ -147,7 +147,7 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
 
 
 def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
-    """Return if every pod serves the page of the lab that the controller redirects to. Raises ProblemError."""
+    """Check that every pod serves the page that the controller redirects to. Raises ProblemError."""
     path = redirects.path_here(trail, str(evidence["redirect"]["location"]))
     if path is None:
         return
@@ -166,13 +166,13 @@ def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
 
 
 def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
-    """Return that what an Ingress asks of its controller keeps the request from the app."""
+    """Return that annotations of the Ingress keep the request from the app."""
     ingress = trail.match.route.ingress if trail.match else ""
     said = " and ".join(guards)
     return ProblemError(
         "controller-answers",
-        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, and the app was not asked",
+        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, so the app was not asked",
         evidence,
-        fix=f"Let {said} let this client in; or take it out of the Ingress, as this line does.",
+        fix=f"Change {said} to allow this client, or remove it from the Ingress with this command.",
         commands=(misrouted.without(trail, ingress, guards),),
     )

@@ -1,6 +1,6 @@
-"""Every pod behind a rule asked at least once: requests on one connection, until each has answered or should have.
+"""Ask every pod behind a rule at least once: send requests on one connection until each has answered or should have.
 
-One connection stays with one pod of the ingress controller, which gives every pod its turn.
+One connection stays with one pod of the ingress controller, which balances over all pods.
 """
 
 from __future__ import annotations
@@ -20,34 +20,34 @@ from labctl.trace.trail import Trail
 ERRORS = range(500, 600)
 LATE = "no answer in time"
 PATIENCE_SECONDS = 1.0
-"""How long a further request may take at least, after the first has shown how long one takes."""
+"""The minimum time limit for a further request."""
 SLOWER = 3
-"""How many times longer than the first one a further request may take."""
+"""The time limit for a further request, as a multiple of the first one's time."""
 SPARE_SECONDS = 1.0
-"""How long before the end of the trace the requests end: what explains their outcome has to be looked at, too."""
+"""The seconds kept at the end of the trace to explain the requests' outcome."""
 LEAST_SECONDS = 0.4
-"""With less time than that, or than a fifth more than the first request took, no further request is made."""
+"""With less time left, or less than 1.2 times what the first request took, no further request is made."""
 UNEVEN = ("upstream-hash-by", "service-upstream")
-"""Annotations by which requests of one client go to one pod, or to whom kube-proxy chooses."""
+"""Annotations that send one client's requests to one pod, or leave the choice to kube-proxy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a request to one pod."""
+    """Hold the outcome of a request to one pod."""
 
     status: int | None
     failure: str = ""
     detail: str = ""
-    """What is another one for each pod that fails in the same way."""
+    """Details that differ between pods that fail in the same way."""
 
     @property
     def is_bad(self) -> bool:
-        """Whether a browser got an error, or nothing, or not all."""
+        """Return whether a browser got an error, nothing, or an incomplete page."""
         return self.status is None or self.status in ERRORS or bool(self.failure)
 
     @property
     def rank(self) -> tuple[bool, int]:
-        """What sorts the worst last."""
+        """The sort key, which puts the worst last."""
         return self.is_bad, self.status or 1000
 
     def __str__(self) -> str:
@@ -57,26 +57,26 @@ class Outcome:
 
 @dataclass
 class Survey:
-    """What each pod answered, and who else did."""
+    """Hold what each pod answered, and which other addresses did."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
-    """The worst of each pod, by its name."""
+    """The worst outcome of each pod, by its name."""
     strangers: set[str] = field(default_factory=set)
-    """Addresses that the controller asked, and the rule does not lead to."""
+    """Addresses that the controller asked but that are not behind the rule."""
     well: dict[str, Outcome] = field(default_factory=dict)
-    """What was well of each pod that served a request."""
+    """A good outcome of each pod that served a request."""
     asked: int = 0
     is_limited: bool = False
-    """Whether the controller began to answer itself: it limits how often a client may ask."""
+    """Whether the controller began to answer itself, because of a rate limit."""
     refused: dict[str, Outcome] = field(default_factory=dict)
-    """Those of which the controller says that they did not answer it, until they have said more themselves."""
+    """Pods that the controller reports as not answering, until they are asked directly."""
     missing: set[str] = field(default_factory=set)
-    """Who got no request."""
+    """Pods that got no request."""
     words: dict[str, Word] = field(default_factory=dict)
-    """What they say themselves."""
+    """The pods' responses when asked directly."""
 
     def note(self, answered: Answered, addresses: set[str]) -> None:
-        """Count one request."""
+        """Record one request."""
         self.asked += 1
         exchange, record = answered.exchange, answered.record
         if answered.pod is not None and answered.is_maybe_own:
@@ -93,10 +93,10 @@ class Survey:
             self.is_limited = True
 
     def blame_missing(self) -> None:
-        """Blame requests that were late on pods that got none, where the log names pods that serve other requests.
+        """Attribute late requests to pods that got none, if the log names pods that serve other requests.
 
-        A controller asks another pod in place of one that it does not reach, and logs that one: also of a request for
-        which the client has stopped waiting meanwhile.
+        A controller that cannot reach a pod asks another one, and logs only the latter, even if
+        the client has stopped waiting meanwhile.
         """
         doubtful = {pod for pod in self.well if self.outcomes[pod].failure == LATE}
         if doubtful and self.missing:
@@ -105,7 +105,7 @@ class Survey:
 
 
 def outcome(answered: Answered) -> Outcome:
-    """Return what came of a request, as a browser sees it."""
+    """Return a request's outcome, as a browser sees it."""
     exchange = answered.exchange
     if exchange.status is None:
         return Outcome(None, LATE if exchange.is_silent else exchange.failure)
@@ -118,12 +118,12 @@ def outcome(answered: Answered) -> Outcome:
 
 
 def limit(pods: int) -> int:
-    """Return how many requests are made at most for so many pods."""
+    """Return the maximum number of requests for so many pods."""
     return 2 * pods + 3
 
 
 def survey(trail: Trail, first: Answered) -> Survey:
-    """Ask until every pod has answered; those that got no request are asked for their word by the API server."""
+    """Send requests until every pod has answered; ask pods that got none through the API server."""
     endpoints = answers.everyone(trail)
     addresses = {each["address"] for each in endpoints} | _allowed(trail)
     results = Survey()
@@ -154,7 +154,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
 
 
 def unsure(trail: Trail) -> dict[str, str]:
-    """Return the pods that need not get one of so many requests, whoever has got one now, and why."""
+    """Return the pods that are not certain to get a request, and why."""
     endpoints = answers.everyone(trail)
     requests = limit(len(endpoints)) - 1
     sides: Sequence[Mapping[str, Any]] = trail.seen["pod"].get("sides") or ()
@@ -179,6 +179,6 @@ def _word(trail: Trail, endpoint: Evidence) -> Word:
 
 
 def _allowed(trail: Trail) -> set[str]:
-    """Return whom the controller may ask besides the pods: a Service's own address, or a name outside the cluster."""
+    """Return what the controller may ask besides pods: a Service's ClusterIP, or a name outside the cluster."""
     pods = trail.seen["pod"]
     return {str(pods[name]) for name in ("cluster_ip", "external_name") if pods.get(name)}

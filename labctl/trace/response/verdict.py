@@ -1,4 +1,4 @@
-"""What the answers of all pods together mean: well, a warning, broken, or not known of some."""
+"""Judge the responses of all pods together."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, outcome
 from labctl.trace.trail import Trail
 
 PASSED_ON = range(200, 499)
-"""What a controller logs of an answer that it had and gave to the client; 499 is a client that waited no longer."""
+"""What a controller logs of a response that it received but the client did not; 499: the client stopped waiting."""
 
 __all__ = ["body_incomplete", "outcome", "require_served"]
 
 
 def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
-    """Return if every pod serves the request, and in the same way. Raises ProblemError."""
+    """Check that every pod serves the request, and in the same way. Raises ProblemError."""
     results = survey(trail, first)
     evidence["pods"] = [_shown(pod, each) for pod, each in {**results.outcomes, **results.refused}.items()]
     evidence["requests"] = results.asked
     if results.strangers:
         raise _strangers(trail, results, evidence)
-    if first.pod is None and not first.is_the_apps:  # an endpoint that is no pod, a Service's address, another host
+    if first.pod is None and not first.is_the_apps:  # an endpoint without a pod, a ClusterIP, another host
         raise refusals.unanswered(trail, first, None, evidence)
     outcomes = {**results.outcomes, **results.refused, **_by_word(results)}
     kinds = {(each.status, each.failure) for each in outcomes.values()}
@@ -37,16 +37,16 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     if bad or outcome(first).is_bad:
         raise _all_bad(trail, first, results, bad, evidence)
     if direct.is_tls(first.status, first.exchange.body.beginning.decode(errors="replace")):
-        raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, and was asked in HTTP", evidence)
+        raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, but was asked in HTTP", evidence)
     _require_reached(trail, results, evidence)
 
 
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that an answer began to come, and did not come whole."""
+    """Return that a response was not complete."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     evidence["mtus"] = way = node_facts.mtus(trail)
     sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
-    text = f"an answer came, and not the whole of it: {details}; MTUs on the way: {sizes or 'not known'}"
+    text = f"the response was not complete: {details}; MTUs on the path: {sizes or 'unknown'}"
     return refusals.left_to_the_app(trail, "body-incomplete", text, evidence, bad)
 
 
@@ -55,7 +55,7 @@ def _shown(pod: str, result: Outcome) -> Evidence:
 
 
 def _by_word(results: Survey) -> dict[str, Outcome]:
-    """Return those that say themselves that they serve nobody, or answer an error."""
+    """Return the pods that failed when asked directly."""
     return {
         pod: Outcome(word.status) if word.status else Outcome(None, word.kind, word.text)
         for pod, word in results.words.items()
@@ -67,7 +67,7 @@ def _strangers(trail: Trail, results: Survey, evidence: Evidence) -> ProblemErro
     service = trail.seen["pod"]["service"]
     return ProblemError(
         "answered-by-other-pod",
-        f"the ingress controller asked {', '.join(sorted(results.strangers))}, and nobody with that address is behind "
+        f"the ingress controller asked {', '.join(sorted(results.strangers))}, which is not behind "
         f"the Service {service}",
         evidence,
         fix=refusals.UNHEARD,
@@ -82,17 +82,17 @@ def _differ(trail: Trail, outcomes: Mapping[str, Outcome], results: Survey, evid
         pod in results.words and results.words[pod].is_failure and pod not in results.refused for pod in bad
     )
     evidence["pods"] = [_shown(pod, each) for pod, each in outcomes.items()]
-    hidden = "; the ingress controller asks another pod in its place" if is_hidden else ""
-    text = f"{len(bad)} of {len(outcomes)} pods do not answer as the others do: {details}{hidden}"
+    hidden = "; the ingress controller retries on another pod" if is_hidden else ""
+    text = f"{len(bad)} of {len(outcomes)} pods do not answer like the others: {details}{hidden}"
     state: HopState = WARNING if is_hidden else BROKEN
     if commands := _renewed(trail, bad, outcomes):
-        fix = "Others of the same make are well: a pod that is deleted is made anew."
+        fix = "Other pods of the same workload are healthy. Delete this pod, so that it is recreated."
         return ProblemError("pods-differ", text, evidence, fix=fix, commands=commands, state=state)
     return refusals.left_to_the_app(trail, "pods-differ", text, evidence, bad, state)
 
 
 def _renewed(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
-    """Return the lines that replace pods by new ones, if others of the same make are well."""
+    """Return the commands that replace pods, if others of the same workload are healthy."""
     namespace = trail.seen["pod"]["namespace"]
     owners = {pod: _owner(trail, namespace, pod) for pod in outcomes}
     bad = set(bad)
@@ -111,7 +111,7 @@ def _owner(trail: Trail, namespace: str, pod: str) -> str:
 def _all_bad(
     trail: Trail, first: Answered, results: Survey, bad: Mapping[str, Outcome], evidence: Evidence
 ) -> ProblemError:
-    """Return that all pods fail in the same way, and how."""
+    """Return that all pods fail in the same way."""
     status = first.status
     if bad and not outcome(first).is_bad:
         return _at_times(trail, bad, evidence)
@@ -128,40 +128,40 @@ def _all_bad(
 
 
 def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that pods which served one request failed with another."""
+    """Return that pods served one request and failed another."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     worst = max(bad.values(), key=lambda each: each.rank)
     cause = "app-answers-error"
     if worst.failure:
         cause = "backend-too-slow" if worst.status is None else "body-incomplete"
-    text = f"one request was served, and another one was not: {details}"
+    text = f"one request was served, but another one failed: {details}"
     return refusals.left_to_the_app(trail, cause, text, evidence, bad)
 
 
 def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that the controller asked pods, and no answer of it came to the client."""
+    """Return that the controller asked pods, but the client got no response."""
     who = ", ".join(bad) or first.asked
     has_passed = first.record is not None and first.record.status in PASSED_ON
     if has_passed or not first.exchange.is_silent:
         return body_incomplete(trail, bad, evidence)
-    text = f"{who} took the request and began no answer in time; the ingress controller asked {first.asked}"
+    text = f"{who} received the request but did not respond in time; the ingress controller asked {first.asked}"
     return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)
 
 
 def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
-    """Return if every pod got a request, and not by chance. Raises ProblemError."""
+    """Check that every pod got a request, and not by chance. Raises ProblemError."""
     doubtful = unsure(trail)
-    limited = "the ingress controller limits how often a client may ask"
-    unreached = dict.fromkeys(sorted(results.missing), limited if results.is_limited else "it got none of them")
+    limited = "the ingress controller limits the client's request rate"
+    unreached = dict.fromkeys(sorted(results.missing), limited if results.is_limited else "it got none")
     if not doubtful and not unreached:
         return
     total = len(results.outcomes) + len(results.missing)
     details = "; ".join(f"{pod}: {why}" for pod, why in {**unreached, **doubtful}.items())
     raise ProblemError(
         "pod-not-reached",
-        f"of {total} pods not each is sure to get one of {limit(total)} requests: {details}",
+        f"some of {total} pods are not certain to get one of {limit(total)} requests: {details}",
         evidence,
-        fix="The pods that were asked answer well: there may be nothing to mend.",
+        fix="The pods that got requests are healthy: there may be nothing to fix.",
         commands=(),
         state=UNKNOWN,
     )

@@ -1,1 +1,1 @@
-"""The fourth hop: the rule that takes the request."""
+"""The fourth hop: the rule that matches the request."""

@@ -1,4 +1,4 @@
-"""Requests that no rule takes, and rules that are not what somebody means: why, and what to type."""
+"""Find why no rule matches a request, or why a rule may not be the intended one."""
 
 from __future__ import annotations
 
@@ -15,28 +15,27 @@ from labctl.trace.trail import Trail
 
 
 def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None:
-    """Return what makes a rule that takes the request not the one that is meant, or not all that was written."""
+    """Return why the rule that matches may not be the intended one, or is only partly in effect."""
     route = match.route
     if match.rivals:
         losers = ", ".join(dict.fromkeys(f"{each.ingress} to {each.backend.service}" for each in match.rivals))
         oldest = "the oldest Ingress wins"
-        chance = f"{trail.controller.name} takes either of them, and maybe the other after its next change"
+        chance = f"{trail.controller.name} uses either of them, and may switch at its next change"
         return ProblemError(
             "rules-collide",
             f"several Ingresses have the rule {route.host}{route.path}: {route.ingress} to {route.backend.service} "
-            f"takes the request, and not {losers}; {oldest if match.is_settled else chance}",
+            f"takes the request instead of {losers}; {oldest if match.is_settled else chance}",
             evidence,
-            fix="Leave the host and the path to one of these Ingresses.",
+            fix="Keep this host and path in only one of these Ingresses.",
             commands=(),
             state=WARNING,
         )
     if match.ignored:
         return ProblemError(
             "annotation-ignored",
-            f"{trail.controller.name} does not know what the Ingress {route.ingress} asks for: "
-            f"{', '.join(match.ignored)}",
+            f"{trail.controller.name} ignores annotations of the Ingress {route.ingress}: {', '.join(match.ignored)}",
             evidence,
-            fix="Take out of the Ingress what has no effect.",
+            fix="Remove the annotations that have no effect from the Ingress.",
             commands=(without(trail, route.ingress, match.ignored),),
             state=WARNING,
         )
@@ -44,7 +43,7 @@ def doubt(trail: Trail, match: Match, evidence: Evidence) -> ProblemError | None
 
 
 def unmatched(trail: Trail) -> ProblemError:
-    """Return why no rule takes the request: the host, the class, what the controller refuses, or the path."""
+    """Return why no rule matches the request: the host, the class, a refused Ingress, or the path."""
     known, controller, lab = trail.rules(), trail.controller, trail.lab.name
     if known.refused:
         return _refused(trail, *known.refused[0])
@@ -57,7 +56,7 @@ def unmatched(trail: Trail) -> ProblemError:
             return _unclassed(trail)
         return ProblemError(
             "ingress-class-other",
-            f"the Ingress {ingress} has the class {its_class}; {controller.name} serves the class "
+            f"the Ingress {ingress} has the class {its_class}, but {controller.name} serves the class "
             f"{controller.ingress_class}",
             fix=f"Give the Ingress the class {controller.ingress_class}.",
             commands=(kubectl_route(lab, "patch", ingress, "--type=merge", "-p", wanted),),
@@ -65,18 +64,18 @@ def unmatched(trail: Trail) -> ProblemError:
     hosts = ", ".join(known.hosts) or "no host"
     if trail.is_app:
         return ProblemError(
-            "ingress-missing", f"no Ingress has a rule for {trail.hostname}; there are rules for {hosts}"
+            "ingress-missing", f"no Ingress has a rule for {trail.hostname}; Ingresses have rules for {hosts}"
         )
     return ProblemError(
         "ingress-missing",
-        f"only canary Ingresses name {trail.hostname}, and no other Ingress does; there are rules for {hosts}",
-        fix="Give the hostname an Ingress that is not a canary.",
+        f"only canary Ingresses have a rule for {trail.hostname}; other Ingresses have rules for {hosts}",
+        fix="Add an Ingress for the hostname that is not a canary.",
         commands=(),
     )
 
 
 def _unclassed(trail: Trail) -> ProblemError:
-    """Return that the controller's IngressClass is not there, or is another controller's, which none can change."""
+    """Return that the controller's IngressClass is missing, or belongs to another controller."""
     name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
     ingress_class = trail.cluster.get(*ROUTE_CLASS, name)
     if ingress_class is None:
@@ -84,8 +83,8 @@ def _unclassed(trail: Trail) -> ProblemError:
     its = ingress_class.get("spec", {}).get("controller", "nobody")
     return ProblemError(
         "ingress-class-missing",
-        f"the IngressClass {name} is of {its}, and {controller} serves those of {rules.CONTROLLER} only",
-        fix=f"Delete the IngressClass, whose controller cannot be changed, and run `{labctl(lab, 'up')}`.",
+        f"the IngressClass {name} belongs to {its}, but {controller} only serves those of {rules.CONTROLLER}",
+        fix=f"Delete the IngressClass, whose controller cannot be changed, then run `{labctl(lab, 'up')}`.",
         commands=(kubectl(lab, "delete", ROUTE_CLASS.resource, name), labctl(lab, "up")),
     )
 
@@ -94,7 +93,7 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
     lab, commands = trail.lab.name, []
     text = f"{trail.controller.name} does not serve the Ingress {ingress}: {refusal.reason}"
     if refusal.is_of_guard:
-        fix = f"Correct {', '.join(refusal.remove)}: without them, everybody would get to the app."
+        fix = f"Correct {', '.join(refusal.remove)}. Do not remove them: the app would be open to everyone."
         return ProblemError("guard-unusable", text, fix=fix, commands=())
     if refusal.remove:
         commands.append(without(trail, ingress, refusal.remove))
@@ -102,15 +101,15 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
         change = [{"op": "replace", "path": place, "value": "ImplementationSpecific"} for place in refusal.loose_paths]
         patch = json.dumps(change, separators=(",", ":"))
         commands.append(kubectl_route(lab, "patch", ingress, "--type=json", "-p", patch))
-    fix = "Take the reason away; these lines do it."
+    fix = "Remove the reason with these commands."
     return ProblemError("ingress-refused", text, fix=fix, commands=tuple(commands))
 
 
 def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
-    """Return that no rule has the path, and the line that gives it to the only Service there is."""
+    """Return that no rule matches the path, and the command that adds one if there is only one Service."""
     route, lab = served[0], trail.lab.name
     paths = ", ".join(dict.fromkeys(each.path for each in served))
-    text = f"the Ingress {route.ingress} has no rule for {trail.hostname}{trail.path}; it has {paths}"
+    text = f"the Ingress {route.ingress} has no rule for {trail.hostname}{trail.path}; its paths are {paths}"
     if trail.is_labctls(route.ingress):
         return ProblemError("ingress-path-missing", text, fix=UP, commands=(labctl(lab, "up"),))
     commands: tuple[str, ...] = ()
@@ -124,10 +123,10 @@ def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
         at = "/".join(route.place.split("/")[:6])
         change = json.dumps([{"op": "add", "path": f"{at}/-", "value": added}], separators=(",", ":"))
         commands = (kubectl_route(lab, "patch", route.ingress, "--type=json", "-p", change),)
-    return ProblemError("ingress-path-missing", text, fix="Give the Ingress a rule for this path.", commands=commands)
+    return ProblemError("ingress-path-missing", text, fix="Add a rule for this path to the Ingress.", commands=commands)
 
 
 def without(trail: Trail, ingress: str, names: Iterable[str]) -> str:
-    """Return the line that takes annotations out of an Ingress."""
+    """Return the command that removes annotations from an Ingress."""
     words = (f"{ANNOTATION}{each}-" for each in names)
     return kubectl_route(trail.lab.name, "annotate", ingress, *words)

@@ -1,4 +1,4 @@
-"""The hops inside the cluster: the rule that takes the request, and the pods that it leads to."""
+"""The hops inside the cluster: the rule that matches the request, and the pods behind it."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def rule(trail: Trail) -> Evidence:
         raise misrouted.unmatched(trail)
     raise ProblemError(
         "rule-not-found",
-        f"{service.namespace}/{service.service} answered, and labctl cannot tell which rule led there",
+        f"{service.namespace}/{service.service} answered, but labctl cannot tell which rule matched",
         {"ingress": None, "backend": _shown(service), "split": None, "controller_pods": ready},
-        fix="The request is answered: there is nothing to mend.",
+        fix="The request is answered: there is nothing to fix.",
         commands=(),
         state=UNKNOWN,
     )
@@ -56,9 +56,9 @@ def pod(trail: Trail) -> Evidence:
         if any(app.is_scaled_to_zero and app.hostname == trail.hostname for app in trail.lab.apps):
             raise ProblemError(
                 "no-pods-wanted",
-                f"the app at {trail.hostname} is meant to have no pods: `replicas: 0`",
+                f"the app at {trail.hostname} is configured with `replicas: 0`",
                 problem.evidence,
-                fix="Give it `replicas` in labctl.yaml, and run `labctl up`.",
+                fix="Set its `replicas` in labctl.yaml, then run `labctl up`.",
                 commands=(),
             ) from problem
         raise _remade(trail, problem) from problem
@@ -70,7 +70,7 @@ def pod(trail: Trail) -> Evidence:
 
 
 def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
-    """Return a problem with pods that are not ready with the lines that make an app anew which others have changed."""
+    """Add the commands that recreate an app that others have changed to a problem with its pods."""
     if problem.cause in UNREADY:
         fix, commands = renewal.remake(trail, str(problem.evidence.get("service", "")))
         problem.fix, problem.commands = (fix, commands) if commands else (problem.fix, problem.commands)
@@ -78,7 +78,7 @@ def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
 
 
 def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
-    """Return the pods behind what answered, with those of both sides of a split, and their Service."""
+    """Return the pods behind the rule, on both sides of a split, and their Service."""
     match = trail.match
     main = Backend(**trail.seen["rule"]["backend"])
     route = match.route if match else None
@@ -110,7 +110,7 @@ def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Eviden
 
 
 def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | None:
-    """Return the pods of a canary; None where it has none, and the controllers leave it out."""
+    """Return the pods of a canary; None if it has none, so that the controllers ignore it."""
     service = trail.cluster.get("v1", "Service", split.backend.service, split.backend.namespace)
     if service is None:
         return None

@@ -1,4 +1,4 @@
-"""Annotations of ingress-nginx: which of them a controller carries out, and which make it refuse an Ingress."""
+"""Annotations of ingress-nginx: which of them a controller supports, and which make it reject an Ingress."""
 
 from __future__ import annotations
 
@@ -14,46 +14,46 @@ if TYPE_CHECKING:
 
 ANNOTATION = "nginx.ingress.kubernetes.io/"
 REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
-"""What makes a controller redirect without asking the app."""
+"""Annotations that make a controller redirect without asking the app."""
 SNIPPETS = ("server-snippet", "configuration-snippet", "auth-snippet")
 AUTH_TYPES = ("basic", "digest")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._\-/]*")
-"""What the path of a rule that is no regular expression may consist of."""
+"""The characters of a path that is not a regular expression."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a controller does not serve an Ingress, and what takes the reason away."""
+    """Describe why a controller rejects an Ingress, and what would change that."""
 
     reason: str
     remove: tuple[str, ...] = ()
-    """The annotations that it would have to lose."""
+    """The annotations to remove."""
     loose_paths: tuple[str, ...] = ()
-    """Where in the Ingress a `pathType` is that would have to be ImplementationSpecific."""
+    """The `pathType` in the Ingress that has to be ImplementationSpecific."""
     is_of_guard: bool = False
-    """Whether these annotations keep strangers out of the app."""
+    """Whether these annotations protect the app."""
 
 
 def value(ingress: Mapping[str, Any], name: str) -> str:
-    """Return the value of an annotation; nothing where there is none."""
+    """Return the value of an annotation; empty if there is none."""
     return str((ingress["metadata"].get("annotations") or {}).get(ANNOTATION + name, ""))
 
 
 def notes(ingress: Mapping[str, Any]) -> dict[str, str]:
-    """Return the annotations of ingress-nginx, without what they all begin with."""
+    """Return the annotations of ingress-nginx, without their common prefix."""
     written = ingress["metadata"].get("annotations") or {}
     return {name.removeprefix(ANNOTATION): str(text) for name, text in written.items() if name.startswith(ANNOTATION)}
 
 
 def ignored(names: Iterable[str], controller: str) -> tuple[str, ...]:
-    """Return those of the annotations of ingress-nginx that a controller does not know."""
+    """Return the annotations of ingress-nginx that a controller ignores."""
     known = _carried_out(controller)
     return tuple(sorted(name for name in names if name not in known))
 
 
 @cache
 def _carried_out(controller: str) -> frozenset[str]:
-    """Return what a controller carries out; of ingress-nginx' own all that Traefik does, and more."""
+    """Return the annotations that a controller supports; ingress-nginx supports all that Traefik does, and more."""
     import tomllib  # noqa: PLC0415 - only an Ingress with annotations needs it
 
     table = tomllib.loads(Path(__file__).with_name("annotations.toml").read_text(encoding="utf-8"))
@@ -61,16 +61,16 @@ def _carried_out(controller: str) -> frozenset[str]:
 
 
 def refusal(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
-    """Return why Traefik serves nothing of an Ingress; None where it serves it.
+    """Return why Traefik rejects an Ingress; None if it serves it.
 
-    ingress-nginx does not let such Ingresses into the cluster.
+    The admission webhook of ingress-nginx rejects such Ingresses.
     """
     return next((problem for check in _CHECKS for problem in check(cluster, ingress)), None)
 
 
 def _by_snippet(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
     if names := tuple(name for name in SNIPPETS if value(ingress, name)):
-        yield Refusal(f"it has {', '.join(names)}, and snippets are not allowed", names)
+        yield Refusal(f"it has {', '.join(names)}, but snippets are not allowed", names)
 
 
 def _by_path(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -83,14 +83,14 @@ def _by_path(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]
                 paths.append(text)
     if places:
         yield Refusal(
-            f"its path {' and '.join(paths)} is a regular expression, and its pathType is not ImplementationSpecific",
+            f"its path {' and '.join(paths)} is a regular expression, but its pathType is not ImplementationSpecific",
             loose_paths=tuple(places),
         )
 
 
 def _by_passthrough(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
     if value(ingress, "ssl-passthrough").lower() == "true":
-        yield Refusal("ssl-passthrough leaves it to TLS alone, and the lab serves HTTP", ("ssl-passthrough",))
+        yield Refusal("with ssl-passthrough it only serves TLS, but the lab serves HTTP", ("ssl-passthrough",))
 
 
 def _by_login(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -102,10 +102,10 @@ def _by_login(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]
     secret = value(ingress, "auth-secret")
     if kind not in AUTH_TYPES:
         yield Refusal(
-            f"its auth-type is {kind}, and only {' and '.join(AUTH_TYPES)} are known", names, is_of_guard=True
+            f"its auth-type is {kind}, but only {' and '.join(AUTH_TYPES)} are supported", names, is_of_guard=True
         )
     elif not secret:
-        yield Refusal("it has an auth-type and no auth-secret", names, is_of_guard=True)
+        yield Refusal("it has an auth-type but no auth-secret", names, is_of_guard=True)
     elif reason := _missing(cluster, ingress, "Secret", secret):
         yield Refusal(f"its auth-secret {reason}", names, is_of_guard=True)
 
@@ -126,18 +126,18 @@ def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusa
     namespace, _, configmap = reference.partition("/")
     settings = cluster.get("v1", "ConfigMap", configmap, namespace) if configmap else None
     if settings is None:
-        yield Refusal(f"its {name} names the ConfigMap {reference}, and there is none", (name,))
+        yield Refusal(f"its {name} names the ConfigMap {reference}, which does not exist", (name,))
     elif settings.get("data"):
         yield Refusal(f"its {name} sets headers that Traefik does not allow", (name,))
 
 
 def _missing(cluster: Cluster, ingress: Mapping[str, Any], kind: str, reference: str) -> str:
-    """Return what is wrong with the object that an annotation names as NAME or NAMESPACE/NAME."""
+    """Return the problem of the object that an annotation names as NAME or NAMESPACE/NAME."""
     own = ingress["metadata"]["namespace"]
     namespace, _, name = reference.rpartition("/")
     if namespace not in {"", own}:
-        return f"is in the namespace {namespace}, and has to be in {own}"
-    return "" if cluster.get("v1", kind, name, own) else f"names the {kind} {name}, and there is none in {own}"
+        return f"is in the namespace {namespace}, but has to be in {own}"
+    return "" if cluster.get("v1", kind, name, own) else f"names the {kind} {name}, which does not exist in {own}"
 
 
 _CHECKS: tuple[Callable[[Cluster, Mapping[str, Any]], Iterator[Refusal]], ...] = (

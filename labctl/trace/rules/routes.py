@@ -1,4 +1,4 @@
-"""What one Ingress says: which hosts and paths it names, and where they lead, as either controller reads it."""
+"""Read the hosts, paths and backends of one Ingress, as either controller does."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EXACT, LOOSE = "Exact", "ImplementationSpecific"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """The Service that a rule leads to."""
+    """Identify the Service that a rule routes to."""
 
     namespace: str
     service: str
@@ -27,10 +27,10 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A host and a path of one Ingress, and where they lead."""
+    """Hold a host and a path of one Ingress, and their backend."""
 
     ingress: str
-    """Namespace and name."""
+    """The Ingress's namespace and name."""
     host: str
     matched_by: str
     path: str
@@ -38,13 +38,13 @@ class Route:
     is_regex: bool
     backend: Backend
     router: str
-    """What Traefik calls it."""
+    """Traefik's name for the rule."""
     place: str
-    """Where in the Ingress the backend is."""
+    """The backend's JSON pointer within the Ingress."""
     aliases: tuple[str, ...] = ()
 
     def takes(self, path: str) -> bool:
-        """Whether a request for this path is the rule's."""
+        """Return whether the rule matches this path."""
         if not self.path:
             return True
         if self.path_type == EXACT:
@@ -56,17 +56,17 @@ class Route:
 
     @property
     def spot(self) -> tuple[str, str, str, str]:
-        """What has to be the same in a canary: namespace, host, path and its type."""
+        """What must be equal in a canary: namespace, host, path and path type."""
         return self.backend.namespace, self.host, self.path, self.path_type
 
     @property
     def order(self) -> tuple[int, bool, int]:
-        """What sorts ingress-nginx' winner first: the host says more, the path is exact, the path is longer."""
+        """The sort key that puts ingress-nginx's winner first: a more specific host, an exact path, a longer path."""
         return RANKS.index(self.matched_by), self.path_type != EXACT, -len(self.path)
 
     @property
     def weight(self) -> int:
-        """Return the length of the rule that Traefik makes of it: the longest rule wins."""
+        """Return the length of Traefik's rule: the longest rule wins."""
         if self.matched_by == ANY and not self.path:
             return -1
         hosts = [f"Host({json.dumps(name)})" for name in (self.host, *self.aliases)] if self.host != "*" else []
@@ -90,14 +90,14 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """A canary: another Service that takes a part of a rule's requests."""
+    """Describe a canary: another Service that takes part of a rule's requests."""
 
     ingress: str
     backend: Backend
     weight: int
     total: int
     by: tuple[str, ...]
-    """The headers and cookies that choose it."""
+    """The headers and cookies that select it."""
     place: str = ""
 
 
@@ -107,7 +107,7 @@ def full_name(manifest: Mapping[str, Any]) -> str:
 
 
 def of(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -> Iterator[Route]:
-    """Return the routes of an Ingress for a host. One whose backend is no Service is served by no controller."""
+    """Return the routes of an Ingress for a host. No controller serves those whose backend is not a Service."""
     spec, name = ingress["spec"], full_name(ingress)
     router = name.replace("/", "-")
     rules: Sequence[Mapping[str, Any]] = spec.get("rules") or []
@@ -140,17 +140,17 @@ def of(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -
 
 
 def aliases_of(ingress: Mapping[str, Any]) -> list[str]:
-    """Return the further hosts that an Ingress claims."""
+    """Return the alias hosts of an Ingress."""
     return [each.strip() for each in ingress_annotations.value(ingress, "server-alias").split(",") if each.strip()]
 
 
 def hosts_of(ingress: Mapping[str, Any]) -> list[str]:
-    """Return the hosts of an Ingress' rules, `*` for a rule for all hosts."""
+    """Return the hosts of an Ingress's rules; `*` for a rule for all hosts."""
     return [rule.get("host") or "*" for rule in ingress["spec"].get("rules") or []]
 
 
 def split_of(ingress: Mapping[str, Any], route: Route) -> Split:
-    """Return what part of the requests a canary's route takes."""
+    """Return which requests a canary's route takes."""
     total = max(_number(ingress_annotations.value(ingress, "canary-weight-total")), 100)
     weight = min(_number(ingress_annotations.value(ingress, "canary-weight")), total)
     by = tuple(filter(None, (ingress_annotations.value(ingress, f"canary-by-{what}") for what in ("header", "cookie"))))
@@ -158,7 +158,7 @@ def split_of(ingress: Mapping[str, Any], route: Route) -> Split:
 
 
 def matches(pattern: str, text: str) -> bool:
-    """Whether the text begins as the pattern says; one that Python does not know matches nothing."""
+    """Return whether the pattern matches the beginning of the text; a pattern that Python rejects matches nothing."""
     try:
         return re.match(pattern, text, re.IGNORECASE) is not None
     except re.error:
@@ -173,7 +173,7 @@ def _default(ingress: Mapping[str, Any], host: str, matched_by: str, router: str
 
 
 def _matched_by(host: str, aliases: Sequence[str], hostname: str) -> str:
-    """Return how a rule names a host: Kubernetes' star stands for one label."""
+    """Return how a rule matches a host: the wildcard stands for one label."""
     host, hostname = host.lower(), hostname.lower()
     if not host:
         return ANY

@@ -1,4 +1,4 @@
-"""The rules of all Ingresses as Traefik's ingress-nginx provider and ingress-nginx read them: which takes a request."""
+"""Find the rule that matches a request, as Traefik's ingress-nginx provider and ingress-nginx do."""
 
 from __future__ import annotations
 
@@ -21,55 +21,55 @@ if TYPE_CHECKING:
 __all__ = ["ANNOTATION", "ROOT", "Backend", "Match", "Route", "Rules", "Split", "full_name", "read"]
 
 CONTROLLER = "k8s.io/ingress-nginx"
-"""What an IngressClass says that either of the controllers serves."""
+"""The `controller` of an IngressClass that the controllers serve."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 NGINX = "ingress-nginx"
 
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """The rule that takes a request, the canary beside it, and the Ingresses that name the host as well."""
+    """Hold the rule that matches a request, its canary, and its rivals."""
 
     route: Route
     split: Split | None
     others: tuple[str, ...]
     rivals: tuple[Route, ...] = ()
-    """Rules of other Ingresses that say the same of the request, and lead to another Service."""
+    """Rules of other Ingresses that match equally well and route to another Service."""
     is_settled: bool = True
-    """Whether it is sure which of the rivals wins: Traefik takes either, and maybe the other after its next change."""
+    """Whether the winner among the rivals is certain: Traefik uses either, and may switch at its next change."""
     notes: Mapping[str, str] = field(default_factory=dict)
-    """The annotations of ingress-nginx that the rule's Ingress has, without what they all begin with."""
+    """The Ingress's annotations of ingress-nginx, without their common prefix."""
     ignored: tuple[str, ...] = ()
-    """Those of them that the controller does not know."""
+    """The annotations that the controller ignores."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Every Ingress that names a host, read once."""
+    """Hold every Ingress that names a host, read once."""
 
     hostname: str
     controller: IngressController
     served: tuple[Route, ...]
-    """In the order of their age."""
+    """The routes of served Ingresses, oldest first."""
     foreign: tuple[tuple[str, str], ...]
-    """Ingresses that name it and are of another class, each with that class."""
+    """Ingresses of another class that name the host, each with its class."""
     refused: tuple[tuple[str, Refusal], ...]
-    """Ingresses that name it and are of the right class, of which the controller serves nothing."""
+    """Ingresses of the right class that name the host and that the controller rejects."""
     canaries: tuple[tuple[Route, Split], ...]
     hosts: tuple[str, ...]
-    """All hosts for which there are rules."""
+    """All hosts with rules."""
     classes: frozenset[str]
     """The classes that the controller serves."""
     notes: Mapping[str, Mapping[str, str]]
-    """The annotations of each Ingress that is served."""
+    """The annotations of each served Ingress."""
 
     @property
     def is_named(self) -> bool:
-        """Whether an Ingress names the host, whoever serves it."""
+        """Return whether any Ingress names the host, served or not."""
         return bool(self.served or self.foreign or self.refused or self.canaries)
 
     def match(self, path: str, record: Record | None) -> Match | None:
-        """Return the rule that takes a request for this path: the one in the controller's log, if that says it."""
+        """Return the rule that matches this path: the one in the controller's log, if recorded."""
         path = path.partition("?")[0]
         candidates = self._candidates(path)
         recorded = [route for route in self.served if record and _is_recorded(route, record)]
@@ -85,7 +85,7 @@ class Rules:
         return Match(route, self._split(route), tuple(others), rivals, is_settled, notes, ignored)
 
     def _candidates(self, path: str) -> list[Route]:
-        """Return the rules that take a path, the winner first."""
+        """Return the rules that match a path, the winner first."""
         taking = [route for route in self.served if route.takes(path)]
         if self.controller.name != NGINX:
             return sorted(taking, key=lambda route: -route.weight)
@@ -100,7 +100,7 @@ class Rules:
         return other.order == route.order if is_nginx else other.weight == route.weight
 
     def _split(self, route: Route) -> Split | None:
-        """Return the canary of a rule: it is one for every rule that leads to the same Service."""
+        """Return the canary of a rule, which applies to every rule with the same Service."""
         spots = {each.spot for each in self.served if each.backend == route.backend}
         splits = (split for each, split in self.canaries if each.spot in spots and split.backend != route.backend)
         return next(splits, None)
@@ -139,14 +139,14 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
 
 
 def class_of(ingress: Mapping[str, Any]) -> str | None:
-    """Return the class of an Ingress, by its field or else by the annotation."""
+    """Return the class of an Ingress, from its field or else from the annotation."""
     notes = ingress["metadata"].get("annotations") or {}
     class_name = ingress["spec"].get("ingressClassName") or notes.get(CLASS_ANNOTATION)
     return None if class_name is None else str(class_name)
 
 
 def _by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return them as the controllers sort them: the oldest first, of the same age by name backwards."""
+    """Sort Ingresses as the controllers do: oldest first; of the same age, by name in reverse."""
     by_name = sorted(ingresses, key=full_name, reverse=True)
     return sorted(by_name, key=lambda each: each["metadata"].get("creationTimestamp") or "")
 
@@ -154,7 +154,7 @@ def _by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 def _sorted_out(
     cluster: Cluster, controller: IngressController, hostname: str, ingresses: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Route], list[tuple[str, Refusal]], list[tuple[Route, Split]]]:
-    """Return the rules for a host, the Ingresses that are refused, and the canaries."""
+    """Return the rules for a host, the rejected Ingresses, and the canaries."""
     served: list[Route] = []
     refused: list[tuple[str, Refusal]] = []
     canaries: list[tuple[Route, Split]] = []
@@ -167,7 +167,7 @@ def _sorted_out(
             alias
             for alias in ([] if is_canary else routes.aliases_of(ingress))
             if alias.lower() not in hosts and claimed.setdefault(alias.lower(), name) == name
-            if controller.name == NGINX or not alias.startswith("~")  # Traefik knows no expressions there
+            if controller.name == NGINX or not alias.startswith("~")  # Traefik does not support expressions there
         ]
         candidates = list(routes.of(ingress, hostname, aliases))
         refusal = (
@@ -179,7 +179,7 @@ def _sorted_out(
             canaries += [(route, routes.split_of(ingress, route)) for route in candidates]
         else:
             served += candidates
-    by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host expressions
+    by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host regular expressions
     served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
     return served, refused, canaries
 
@@ -193,7 +193,7 @@ def _may_be_refused(controller: IngressController, ingress: Mapping[str, Any], h
 
 
 def _is_served(ingress: Mapping[str, Any], controller: IngressController, classes: set[str]) -> bool:
-    """Whether it is of a class that the controller serves. A class has to exist to be served by its field."""
+    """Return whether the controller serves the Ingress's class. A class in the field has to exist."""
     named = ingress["spec"].get("ingressClassName")
     if named and classes:
         return named in classes

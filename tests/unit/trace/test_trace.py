@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from golden_files import Golden
 
 from labctl import trace
 from labctl.cluster import unready
@@ -726,7 +727,7 @@ def test_what_was_seen_at_a_broken_hop_is_evidence_too(world: World) -> None:
     [
         (NotReadyError("refused", id="api-unreachable", hint="Look."), "api-unreachable", "Look."),
         (RefusedError("untrusted", id="api-not-trusted", hint="The clock?"), "api-not-trusted", "The clock?"),
-        (RefusedError("no", id="kubernetes-refused"), "lab-not-asked", "`labctl status` says what runs."),
+        (RefusedError("no", id="kubernetes-refused"), "lab-not-asked", "`labctl status`"),
     ],
 )
 @pytest.mark.parametrize(
@@ -755,7 +756,8 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
     assert report["ok"]
     assert hops["name"]["state"] == "ok"
     for name in ("address", "rule", "pod"):
-        assert (hops[name]["state"], hops[name]["cause"], hops[name]["fix"]) == ("unknown", cause, fix)
+        assert (hops[name]["state"], hops[name]["cause"]) == ("unknown", cause)
+        assert fix in hops[name]["fix"]
     assert (hops["response"]["state"], hops["response"]["cause"]) == (response, cause if pod is None else None)
     assert hops["response"]["evidence"]["status"] == 200
     assert list(trace.shared(world.context)) == ["address"]
@@ -1044,11 +1046,11 @@ def test_a_pod_that_is_not_ready_says_why(world: World) -> None:
     assert trace.finding(world.follow()["hops"][4]).endswith(": my-app-1: Running")
 
 
-def test_pods_that_go_are_not_ready_and_need_no_reason(world: World) -> None:
+def test_pods_that_go_are_not_ready_and_need_no_reason(world: World, golden: Golden) -> None:
     world.cluster.objects[APP_POD]["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
     world.set(SLICE, endpoints=[])
 
-    assert trace.finding(world.follow()["hops"][4]).endswith(": they are going")
+    golden(trace.finding(world.follow()["hops"][4]))
 
 
 def test_the_path_of_the_app_is_what_is_asked_for(world: World) -> None:

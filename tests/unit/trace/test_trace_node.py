@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from golden_files import Golden
 
 from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
@@ -634,8 +635,8 @@ def test_an_entry_that_is_right_or_that_asking_corrects_is_well(world: World, en
     [
         (STRANGER, "", "QEMU"),
         ("08:00:27:00:00:01", "", "VirtualBox"),
-        ("02:00:00:00:00:01", "", "made-up"),
-        ("00:1b:21:00:00:01", "", "machine of its own"),
+        ("02:00:00:00:00:01", "", "locally administered"),
+        ("00:1b:21:00:00:01", "", "physical"),
         ("02:42:c0:a8:38:20", "container other", "container other"),
     ],
 )
@@ -677,10 +678,12 @@ def test_a_node_that_says_nothing_of_itself_leaves_the_reason_open(
     assert world.fail().problem().cause == "no-connection"
 
 
-def test_a_user_who_may_not_see_the_packet_filter_is_told_so(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_user_who_may_not_see_the_packet_filter_is_told_so(
+    world: World, monkeypatch: pytest.MonkeyPatch, golden: Golden
+) -> None:
     monkeypatch.setattr(Machine, "filters", lambda _self: None)
 
-    assert "may not see" in world.fail().problem().text
+    golden(world.fail().problem().text)
 
 
 def test_the_mtus_on_the_way_are_listed(world: World) -> None:
