@@ -1,1 +1,1 @@
-"""The Kubernetes API: the only door to it, and what the live cluster says."""
+"""The client of the Kubernetes API, and the state of the live cluster."""

@@ -1,4 +1,4 @@
-"""Objects of apps in a cluster: which are labctl's, and removing those that are and are wanted no more."""
+"""Objects of apps in a cluster: find those that labctl applied, and remove those that are no longer configured."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ MANAGED = "app.kubernetes.io/managed-by=labctl"
 def is_labctls(manifest: Mapping[str, Any]) -> bool:
     """Return whether labctl applied the object, by the API server's own record.
 
-    A label tells nothing: whoever copies an object copies its labels.
+    Labels do not show it: a copied object has the same labels.
     """
     managers = manifest["metadata"].get("managedFields", [])
     return any((each["manager"], each["operation"]) == (FIELD_MANAGER, "Apply") for each in managers)
 
 
 def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
-    """Return if none of the objects is there already, made by somebody else. Raises RefusedError `object-not-ours`."""
+    """Refuse to take over objects that labctl did not create. Raises RefusedError `object-not-ours`."""
     for manifest in manifests:
         kind, metadata = manifest["kind"], manifest["metadata"]
         name, namespace = metadata["name"], metadata.get("namespace")
         existing = cluster.get(manifest["apiVersion"], kind, name, namespace)
         if existing is not None and not is_labctls(existing):
             raise RefusedError(
-                f"{kind} {namespace}/{name} is in the cluster already, and labctl did not make it",
+                f"{kind} {namespace}/{name} already exists, and labctl did not create it",
                 id="object-not-ours",
-                hint="Give the app another `name` in labctl.yaml; or, if nobody needs the object: "
+                hint="Give the app another `name` in labctl.yaml; or, if the object is not needed, run "
                 f"`labctl exec -- kubectl -n {namespace} delete {kind.lower()} {name}`.",
             )
 

@@ -1,4 +1,4 @@
-"""Cluster: the one door to the Kubernetes API (the only importer of the kubernetes client)."""
+"""The client of the Kubernetes API; the only module that imports the kubernetes package."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ Manifest = Mapping[str, Any]
 
 ANSWER_SECONDS = 10.0
 IMPATIENT_SECONDS = 1.5
-"""Far longer than an API server that is well takes to answer, and short enough for somebody who watches."""
+"""The time limit of a request: much longer than a healthy API server takes, and short enough for a waiting user."""
 LOG_LINES = 500
 BEGINNING = 2000
-"""So much is read of what a pod answers."""
+"""How many bytes of a pod's response are read."""
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNPROCESSABLE_WEBHOOK = "failed calling webhook"
-"""How the API server says that a fail-closed webhook does not answer (yet)."""
+"""The API server's message when a fail-closed webhook does not answer (yet)."""
 
 NOT_TRUSTED = "api-not-trusted"
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
-"""How Python's TLS says that a certificate is not the CA's, or not valid now: waiting does not help."""
+"""The text in Python's TLS errors about a certificate that is not trusted: waiting does not help."""
 
 
 class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
-    """The client with a time limit for every request, those included that it makes to learn of the kinds there are."""
+    """Limit the time of every request, including the client's own discovery requests."""
 
     def __init__(self, client: ApiClient, cache: str, seconds: float) -> None:
         self._seconds = seconds
@@ -51,7 +51,7 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
 
 
 class Cluster:
-    """A cluster, reached as its kubeconfig says.
+    """Access a cluster with its kubeconfig.
 
     Every method raises NotReadyError `api-unreachable` when the API does not answer, `webhook-not-ready` when a
     webhook that must agree does not answer yet, RefusedError when the API says no or is not trusted, and MissingError
@@ -63,16 +63,16 @@ class Cluster:
         self._is_patient = is_patient
         self._cached_client: DynamicClient | None = None
         self._silence: NotReadyError | None = None
-        """Why an impatient door asks no more."""
+        """Why an impatient client sends no more requests; None if it does."""
 
     def impatient(self) -> Cluster:
-        """Return a door to the same cluster for one look at it: an API that once gave no answer is asked no more."""
+        """Return a client for one look at the same cluster: after one unanswered request, it sends no more."""
         return Cluster(self._kubeconfig, is_patient=False)
 
     def is_up(self) -> None:
-        """Return if the API server says that it is ready to serve; every other answer here is NotReadyError.
+        """Check that the API server is ready. Raises NotReadyError if it is not.
 
-        But for RefusedError `api-not-trusted`: a wrong certificate does not become right by waiting.
+        Raises RefusedError `api-not-trusted` for a wrong certificate, which waiting does not fix.
         """
         try:
             with self._translate_errors("GET /readyz"):
@@ -83,15 +83,15 @@ class Cluster:
             raise NotReadyError(error.message, id="api-not-ready") from error
 
     def apply(self, manifests: Iterable[Manifest]) -> list[str]:
-        """Make the cluster hold these objects, by server-side apply; return the names of those that changed.
+        """Apply these objects by server-side apply; return the names of those that changed.
 
-        Fields that others set and these manifests do not name are left alone; fields that others changed by hand are
-        taken back.
+        Fields that others set and that these manifests do not contain are kept; fields that others changed are
+        restored.
         """
         return [_name(manifest) for manifest in manifests if self._apply(manifest)]
 
     def accepts(self, manifest: Manifest) -> None:
-        """Return if the API, its webhooks included, would take the object now. Nothing is written."""
+        """Check by a dry run that the API and its webhooks accept the object."""
         with self._translate_errors(_name(manifest)):
             self._resource(manifest).server_side_apply(
                 body=manifest,
@@ -103,7 +103,7 @@ class Cluster:
             )
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
-        """Return the object, or None when there is none of that name."""
+        """Return the object, or None if it does not exist."""
         with self._translate_errors(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
@@ -115,20 +115,20 @@ class Cluster:
     def find(
         self, api_version: str, kind: str, namespace: str | None = None, selector: str = "", fields: str = ""
     ) -> list[dict[str, Any]]:
-        """Return the objects of a kind, in one namespace or in all, that a label and a field selector choose."""
+        """Return the objects of a kind, in one namespace or in all, that match a label and a field selector."""
         with self._translate_errors(f"{kind} list"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
                 answer = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
-            except (NotFoundError, ResourceNotFoundError):  # the client may remember a kind that is gone
+            except (NotFoundError, ResourceNotFoundError):  # the client may have cached a kind that no longer exists
                 return []
         items: list[dict[str, Any]] = _plain(answer)["items"]
         return items
 
     def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
-        """Return the last lines that a pod wrote; nothing for a pod that is gone.
+        """Return the last lines of a pod's log; empty if the pod does not exist.
 
-        A pod of several containers is asked for one of them. `previous` means the run of it that ended last.
+        A pod with several containers needs `container`. `previous` selects the container's previous run.
         """
         path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
         asked = {"tailLines": LOG_LINES, "container": container, "previous": "true" if previous else ""}
@@ -145,9 +145,9 @@ class Cluster:
         return bytes(answer.data).decode(errors="replace")
 
     def ask_pod(self, pod: str, namespace: str, port: int, path: str, *, tls: bool = False) -> tuple[int, str]:
-        """GET a path of a pod by way of the API server; return the status and how the body begins.
+        """GET a path of a pod through the API server; return the status and the beginning of the body.
 
-        Where the pod gives no answer, they are the API server's, which says why.
+        If the pod does not answer, they are the API server's own, with the reason.
         """
         target = f"{'https:' if tls else ''}{pod}:{port}"
         url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
@@ -163,7 +163,7 @@ class Cluster:
         return int(answer.status), text
 
     def delete(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> bool:
-        """Remove the object; True if there was one."""
+        """Delete the object; return whether it existed."""
         with self._translate_errors(f"{kind} {name}"):
             try:
                 resource = self._client().resources.get(api_version=api_version, kind=kind)
@@ -188,7 +188,7 @@ class Cluster:
 
     @contextmanager
     def _translate_errors(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
-        """Translate the client's exceptions. A log comes from a kubelet: if it is silent, the API is not to blame."""
+        """Translate the client's exceptions. A log comes from a kubelet, whose failure is not the API's."""
         if self._silence:
             raise self._silence
         try:
@@ -197,11 +197,11 @@ class Cluster:
             message = _message(error)
             if UNTRUSTED in message:
                 raise RefusedError(
-                    f"{what}: what answers as the lab's API server is not trusted: {message}",
+                    f"{what}: the certificate of the lab's API server is not trusted: {message}",
                     id=NOT_TRUSTED,
-                    hint="Is this machine's clock right? Are the keys in the lab's `pki` folder its own? "
-                    "If not, `labctl destroy` and `labctl up`. `labctl trace` says how to renew a certificate that has "
-                    "expired.",
+                    hint="Check this machine's clock, and that the keys in the lab's `pki` folder are the lab's own. "
+                    "If they are not, run `labctl destroy`, then `labctl up`. For an expired certificate, `labctl trace` "
+                    "shows how to renew it.",
                 ) from error
             if UNPROCESSABLE_WEBHOOK in message:
                 raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
@@ -212,7 +212,7 @@ class Cluster:
             silence = NotReadyError(
                 f"the API server does not answer: {_reason(error)}",
                 id="api-unreachable",
-                hint="`labctl status` says what runs; `labctl resume` starts a halted lab.",
+                hint="Run `labctl status` to see what is running, or `labctl resume` to start a halted lab.",
             )
             self._silence = silence if is_the_apis and not self._is_patient else None
             raise silence from error
@@ -222,7 +222,7 @@ class Cluster:
 
     def _client(self) -> DynamicClient:
         if self._cached_client is None:
-            # The default cache file is readable by all and keyed by the URL alone, which all labs share.
+            # The default cache file is world-readable and keyed only by the URL, which all labs share.
             seconds = ANSWER_SECONDS if self._is_patient else IMPATIENT_SECONDS
             self._cached_client = _Limited(self._api(), str(self._kubeconfig.with_name("discovery.json")), seconds)
         return self._cached_client
@@ -230,16 +230,16 @@ class Cluster:
     def _api(self) -> ApiClient:
         settings = Configuration()
         try:
-            paths.content(self._kubeconfig)  # the client itself would wait for a FIFO
+            paths.content(self._kubeconfig)  # the client itself would block on a FIFO
             config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
         except (config.ConfigException, OSError, YAMLError, UnicodeDecodeError, TypeError) as error:
             raise MissingError(
                 f"{self._kubeconfig} is not a usable kubeconfig: {error}",
                 id="kubeconfig-unusable",
-                hint="`labctl up` writes it anew.",
+                hint="Run `labctl up` to write it again.",
             ) from error
         settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
-        settings.retries = False  # waiting is the caller's business
+        settings.retries = False  # the caller retries
         return ApiClient(settings)
 
 
@@ -251,7 +251,7 @@ def _message(error: ApiException) -> str:
 
 
 def _reason(error: HTTPError) -> str:
-    """Return the last words of an error of the client, which come after the names of its own objects."""
+    """Return the reason at the end of a client error, without the names of the client's objects."""
     cause = getattr(error, "reason", None) or error
     return str(cause).rpartition(": ")[2].partition(" (")[0] or type(cause).__name__
 
@@ -266,9 +266,9 @@ def _plain(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own un
 
 
 def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object without its status, which others write at any time, and the API server's own fields.
+    """Return an object without its status and without the API server's own fields.
 
-    Even its resourceVersion says too much: a first apply to an object that others own notes who they are.
+    This excludes resourceVersion: a first apply to an object of others changes it by recording the owners.
     """
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in BOOKKEEPING}
     return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 Selector = Mapping[str, Any]
-"""Kubernetes' LabelSelector. An empty one chooses everything."""
+"""Kubernetes' LabelSelector. An empty one matches everything."""
 
 
 def chooses(selector: Selector, labels: Mapping[str, str]) -> bool:
-    """Return whether the selector chooses an object with these labels."""
+    """Return whether the selector matches an object with these labels."""
     wanted: Mapping[str, str] = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or ()
     return wanted.items() <= labels.items() and all(_holds(each, labels) for each in expressions)

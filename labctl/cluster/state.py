@@ -1,4 +1,4 @@
-"""What the live cluster says: which nodes are ready, who has which address, and why something is not running."""
+"""Read the live cluster: which nodes are ready, which Service has which address, and why pods are not ready."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ ANNOUNCED_BY = "metallb.io/node"
 
 
 def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
-    """Return, for each of the lab's nodes that is not Ready, why."""
+    """Return the reason for each of the lab's nodes that is not Ready."""
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
     return {name: reason for name, reason in reasons.items() if reason}
 
 
 def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:
-    """Return the address that MetalLB gave a Service, or what the Service's last warning says about its absence."""
+    """Return the address that MetalLB allocated to a Service, or the Service's last warning about it."""
     current = cluster.get("v1", "Service", service, namespace)
     if current is None:
         return Pending(f"there is no Service {namespace}/{service}")
     address, kind = address_of(current), current.get("spec", {}).get("type", LOAD_BALANCER)
     if kind != LOAD_BALANCER:
-        return Pending(f"its type is {kind}, not {LOAD_BALANCER}; `labctl up` changes it back")
-    return address or Pending(_last_warning(cluster, current) or "MetalLB has not given it an address")
+        return Pending(f"its type is {kind} instead of {LOAD_BALANCER}; run `labctl up` to restore it")
+    return address or Pending(_last_warning(cluster, current) or "MetalLB has not allocated an address to it")
 
 
 def address_of(service: Mapping[str, Any]) -> IPv4Address | None:
@@ -50,10 +50,10 @@ def addresses_of(service: Mapping[str, Any]) -> list[IPv4Address | IPv6Address]:
 
 
 def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
-    """Return, by (namespace, name) of a Service, the node that answers ARP for its address, as MetalLB records it.
+    """Return, by (namespace, name) of a Service, the node that announces its address, as MetalLB records it.
 
-    Its status cannot be changed (metallb issue 2930): the node that takes over from one that died changes only the
-    record's label. A node may also have left its record behind; the newest one counts.
+    A record's status cannot be changed (metallb issue 2930): the node that takes over from a failed one changes only
+    its label. A node may also have left an old record behind; the newest one counts.
     """
     records = cluster.find("metallb.io/v1beta1", "ServiceL2Status")
     holders = {}
@@ -70,8 +70,8 @@ def announcers(
 ) -> dict[tuple[str, str], str]:
     """Return, by (namespace, name) of a Service, the node that announces its address.
 
-    That is whom MetalLB has on record, or else whose MAC answers ARP: where a node came back and took an address over
-    from one that had announced it without an API server, MetalLB 0.15 has no record at all.
+    That is the node that MetalLB records, or else the node whose MAC answers ARP: if a node returned and took over
+    an address from one that announced it without an API server, MetalLB 0.15 has no record.
     """
     recorded = announcing_nodes(cluster)
     unrecorded = {service: address for service, address in addresses.items() if service not in recorded}
@@ -104,11 +104,11 @@ def standby(cluster: Cluster, lab: Lab, namespace: str, service: str) -> str | P
 
 
 def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
-    """Return None once every replica of a Deployment's newest version is ready, else what is not, and why.
+    """Return None if the rollout of a Deployment is complete, else what is not ready, and why.
 
-    How many are ready is counted from the pods: the Deployment's own count may be from before the API server's last
-    start. A part of the lab itself is known to run and to listen where it is asked, so it is only slow; an app may
-    never.
+    Ready replicas are counted from the pods: the Deployment's own count may be older than the API server's last
+    start. The lab's own components are known to become ready, so they are only slow; an app may
+    never become ready.
     """
     current = cluster.get("apps/v1", "Deployment", deployment, namespace)
     if current is None:
@@ -140,15 +140,15 @@ def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]
 
 
 def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
-    """Return the ids of the containers of each pod of a node that is said to be ready."""
+    """Return the container ids of each pod of a node that is reported as ready."""
     pods = cluster.find("v1", "Pod", fields=f"spec.nodeName={node}")
     return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
 
 
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
-    """Delete pods of an app until no node that could take one has two more than another; return those pods.
+    """Delete pods of an app until they are spread evenly over the nodes that can take them; return those pods.
 
-    Kubernetes looks at where pods are only when it starts them: they stay where the death of a node drove them.
+    Kubernetes places pods only when it starts them: after a node failure they stay where they were moved.
     """
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
@@ -168,13 +168,13 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
 
 
 def _containers(pod: dict[str, Any]) -> set[str]:
-    """Return the ids of a pod's running containers, without the name of the runtime before them."""
+    """Return the ids of a pod's running containers, without the runtime's prefix."""
     statuses: list[dict[str, Any]] = pod.get("status", {}).get("containerStatuses", [])
     return {each["containerID"].rpartition("//")[2] for each in statuses if each.get("containerID")}
 
 
 def _takes_pods(node: dict[str, Any] | None) -> bool:
-    """Return whether Kubernetes would start an app's pod on the node: Ready, not cordoned, and without such a taint."""
+    """Return whether the node accepts an app's pods: Ready, not cordoned, and without a taint against them."""
     if node is None or _unready(node):
         return False
     spec = node.get("spec", {})
@@ -197,7 +197,7 @@ def has_event(cluster: Cluster, namespace: str, service: str) -> bool:
 
 
 def _last_warning(cluster: Cluster, service: Mapping[str, Any]) -> str:
-    """Return the last warning about a Service, and not about one of its name that is gone: events outlive objects."""
+    """Return the last warning about a Service, but not about a deleted one of the same name: events outlive objects."""
     metadata = service["metadata"]
     about = {"kind": "Service", "name": metadata["name"], "uid": metadata.get("uid")}.items()
     warnings = cluster.find("v1", "Event", metadata["namespace"], fields="type=Warning")

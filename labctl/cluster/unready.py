@@ -1,4 +1,4 @@
-"""Why pods are not ready, in the words of their containers, of their probes and of the scheduler."""
+"""Find why pods are not ready, from their containers, their probes and the scheduler."""
 
 from __future__ import annotations
 
@@ -16,53 +16,53 @@ if TYPE_CHECKING:
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 UNSTARTABLE = ("StartError", "ContainerCannotRun")
-"""How the end of a container is called whose program is not in its image, or cannot be run."""
+"""The termination reason of a container whose program is missing or cannot be run."""
 EXIT_SECONDS = 30.0
-"""How long a container may end again and again; the lab's kubelets start it anew every two seconds."""
+"""How long a container may crash repeatedly; the lab's kubelets restart it every two seconds."""
 QUICK_SECONDS = 30.0
-"""A container that ran longer than that before it ended was stopped, by a halt of its node for instance."""
+"""A container that ran longer than this was stopped rather than crashed, for example by halting its node."""
 REFUSED = "connection refused"
 REFUSED_SECONDS = 30.0
-"""How long an app's container may run before it has to listen on its port."""
+"""How long an app's container may take to listen on its port."""
 SETTLING_SECONDS = 15.0
-"""How long a pod may lack a node, or what its containers are made from, while other objects are still applied."""
+"""How long a pod may lack a node or a volume, while other objects are still being applied."""
 MOUNT_SECONDS = 30.0
 LAST_LINES = 12
 PASSING = ("probe-fails", "container-exits")
-"""What passes by itself where a program only waits for another one, or the machine is slow."""
+"""Problems that pass by themselves if a program waits for another one, or if the machine is slow."""
 
 LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
-    "image-not-pullable": "`labctl bundle list` shows which images the bundle carries.",
-    "container-exits": "`labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous` shows its whole log.",
-    "probe-fails": "Does it listen on the port that the configuration names, and on every address? " + LOOK,
-    "pods-refused": "`labctl exec -- kubectl -n {namespace} get resourcequotas,limitranges` shows what limits them.",
-    "pod-unschedulable": "`labctl exec -- kubectl describe nodes` shows what the nodes have left.",
+    "image-not-pullable": "Run `labctl bundle list` to see which images the bundle carries.",
+    "container-exits": "For its log, run `labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous`.",
+    "probe-fails": "Check that it listens on the configured port, and on all addresses. " + LOOK,
+    "pods-refused": "To see the limits, run `labctl exec -- kubectl -n {namespace} get resourcequotas,limitranges`.",
+    "pod-unschedulable": "To see the nodes' free resources, run `labctl exec -- kubectl describe nodes`.",
 }
-"""What to do about a problem; for all others, LOOK."""
+"""The hint for each problem; LOOK for all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why a pod is not ready."""
+    """Describe why a pod is not ready."""
 
     id: str
     pod: str
     text: str
     container: str = ""
     patience: float = math.inf
-    """How many seconds it may last before waiting for its end is pointless."""
+    """How many seconds it may last before waiting is pointless."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}: {self.text}" if self.pod else self.text
 
     def hint(self, namespace: str) -> str:
-        """Return what to do about it."""
+        """Return the hint for the problem."""
         return HINTS.get(self.id, LOOK).format(namespace=namespace, pod=self.pod, container=self.container)
 
 
 def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a Deployment's pods that are not going and have not ended; a pod of somebody's own with its labels is none."""
+    """Return a Deployment's running pods: not deleted, not finished, and not merely with the same labels."""
     return [
         pod
         for pod in _awaited(cluster, deployment)
@@ -72,12 +72,12 @@ def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]
 
 
 def is_ready(pod: dict[str, Any]) -> bool:
-    """Return whether the kubelet said last that the pod is ready."""
+    """Return whether the kubelet last reported the pod as ready."""
     return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")
 
 
 def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
-    """Return why a Deployment's pods are not ready or not there, one problem a pod, those that cannot pass first."""
+    """Return why a Deployment's pods are missing or not ready, one problem per pod, the lasting ones first."""
     pods = [pod for pod in _awaited(cluster, deployment) if not is_ready(pod)]
     events = sorted(
         cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
@@ -94,7 +94,7 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
 
 
 def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str, ...]:
-    """Return the last lines that the container of this problem wrote, each behind the pod's name."""
+    """Return the last lines of this problem's container, each prefixed with the pod's name."""
     if not problem.container:
         return ()
     try:
@@ -107,7 +107,7 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
 
 
 def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return the pods that a Deployment selects which are not going, and have not gone and wait for nothing more."""
+    """Return the pods that a Deployment selects and that are neither being deleted nor finished."""
     labels = deployment["spec"]["selector"]["matchLabels"]
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return [
@@ -122,7 +122,7 @@ def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
-        text = scheduled.get("message") or "no node has been chosen for it"
+        text = scheduled.get("message") or "it is not scheduled to a node"
         return Problem("pod-unschedulable", name, text, patience=SETTLING_SECONDS)
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     container_problems = [problem for each in containers if (problem := _container_problem(name, each, warnings))]
@@ -136,7 +136,7 @@ def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str
     if waiting := state.get("waiting"):
         return _waiting_problem(pod, status, waiting, warnings)
     if (ended := state.get("terminated")) is not None:
-        # An init container that has done its work stays behind like this.
+        # A completed init container stays in this state.
         return (
             _exit_problem(pod, status, ended, warnings) if ended.get("exitCode") or status.get("restartCount") else None
         )
@@ -150,7 +150,7 @@ def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str
         is_refused = REFUSED in text and text.startswith("Readiness")
         patience = 0.0 if _seconds_between(started, _time(unhealthy)) >= REFUSED_SECONDS else REFUSED_SECONDS
         return Problem("probe-fails", pod, text, name, patience if is_refused else math.inf)
-    return Problem(NOT_READY, pod, f"container {name} runs, and is not ready yet", name)
+    return Problem(NOT_READY, pod, f"container {name} is running but not ready yet", name)
 
 
 def _waiting_problem(
@@ -159,7 +159,7 @@ def _waiting_problem(
     name, reason = status.get("name", ""), waiting.get("reason", "")
     message = waiting.get("message") or reason
     if reason in UNPULLABLE:
-        text = f"image {status['image']} is neither in the bundle nor could it be pulled: {message}"
+        text = f"image {status['image']} is not in the bundle and cannot be pulled: {message}"
         return Problem("image-not-pullable", pod, text, patience=0)
     if reason in UNMAKEABLE:
         return Problem("container-not-made", pod, f"container {name}: {message}", patience=SETTLING_SECONDS)
@@ -171,9 +171,9 @@ def _waiting_problem(
 
 
 def _exit_problem(pod: str, status: dict[str, Any], ended: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
-    """Return how a container ended, and the liveness probe's words if that is what ended it."""
+    """Return how a container ended, with the liveness probe's message if the probe ended it."""
     name, reason = status.get("name", ""), ended.get("reason", "")
-    text = f"container {name} ends with exit code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
+    text = f"container {name} exits with code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
     probe = _unhealthy(warnings, "Liveness", ended.get("startedAt") or "")
     message = (probe or ended).get("message") or ""
     text += f": {' '.join(str(message).split())}" if message else ""
@@ -186,13 +186,13 @@ def _last_end(status: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_quick(ended: dict[str, Any]) -> bool:
-    """Return whether a container's run was short; of one that ended with its node not even that is known."""
+    """Return whether a container's run was short; False if it ended with its node."""
     began, end = ended.get("startedAt"), ended.get("finishedAt")
     return bool(began and end) and _seconds_between(began, end) < QUICK_SECONDS
 
 
 def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[str, Any] | None:
-    """Return the newest event of a probe that failed, if one did in the container's present run."""
+    """Return the newest event of a failed probe in the container's current run; None if there is none."""
     failed_probes = [
         event
         for event in warnings
@@ -209,13 +209,13 @@ def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def _time(event: dict[str, Any]) -> str:
-    """Return when an event was last seen: by whom it was written decides where that stands."""
+    """Return when an event was last seen; the field depends on the event's source."""
     when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
-    return str(when).rstrip("Z")  # some have fractions of a second, and order as they are without it
+    return str(when).rstrip("Z")  # without it, times with and without fractions sort correctly
 
 
 def _seconds_between(begin: str | None, end: str | None) -> float:
-    """Return how much later the second time is; both are of the same node's clock."""
+    """Return the seconds between two times of the same node's clock."""
     if not begin or not end:
         return 0.0
     return (datetime.fromisoformat(end.rstrip("Z")) - datetime.fromisoformat(begin.rstrip("Z"))).total_seconds()

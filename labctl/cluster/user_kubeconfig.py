@@ -1,6 +1,6 @@
-"""The user's own kubeconfig: a lab's entries go in, and everything else in it stays.
+"""Merge a lab's entries into the user's kubeconfig, and keep everything else.
 
-Nothing of it is read as a value: YAML 1.1 would turn a token 0123 into 83, and write that.
+Values are kept as written: parsed by YAML 1.1, a token 0123 would become 83.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ TEXT, LIST, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "null
 
 
 def merge(lab_kubeconfig: Path) -> Path:
-    """Add the lab's cluster, user and context to the user's kubeconfig, whose other entries and current context stay.
+    """Add the lab's cluster, user and context to the user's kubeconfig; keep its other entries and current context.
 
-    Before a change the file is kept beside it, with `.before-labctl` behind its name; both have its owner and mode, and
-    no copy takes the place of an earlier one. Returns the file's path. Raises UsageError `kubeconfig-unreadable` when
-    the file is not a kubeconfig, `kubeconfig-unwritable`.
+    Before a change, the file is copied to the same name with `.before-labctl` appended. Owner and mode are kept, and
+    no copy replaces an earlier one. Returns the file's path. Raises UsageError `kubeconfig-unreadable` if
+    the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written.
     """
     target = _user_kubeconfig()
     before = _content(target) if os.path.lexists(target) else None
@@ -50,20 +50,20 @@ def merge(lab_kubeconfig: Path) -> Path:
         raise UsageError(
             f"{target} cannot be written: {error.strerror}",
             id="kubeconfig-unwritable",
-            hint="Make it, and the folder it is in, writable; or name another file in KUBECONFIG.",
+            hint="Make the file and its folder writable, or set KUBECONFIG to another file.",
         ) from error
     return target
 
 
 def text(lab_kubeconfig: Path) -> str:
-    """Return what is in the lab's own kubeconfig. Raises UsageError when it cannot be read."""
+    """Return the content of the lab's own kubeconfig. Raises UsageError if it cannot be read."""
     content = _content(lab_kubeconfig)
     _composed(lab_kubeconfig, content)
     return content.decode()
 
 
 def _user_kubeconfig() -> Path:
-    """Where kubectl writes: the first file of KUBECONFIG, or its default; links are followed to the file itself."""
+    """Return the file that kubectl writes: the first in KUBECONFIG, or the default, with symbolic links resolved."""
     first = next((entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry), None)
     return real(Path(first) if first else home() / ".kube" / "config")
 
@@ -76,7 +76,7 @@ def _content(path: Path) -> bytes:
 
 
 def _composed(path: Path, content: bytes) -> yaml.MappingNode:
-    """Return the kubeconfig as what it is written as, its sections lists of entries or nothing."""
+    """Parse the kubeconfig into YAML nodes, and check that its sections are lists of entries or null."""
     try:
         root = yaml.compose(content.decode(), Loader=yaml.SafeLoader)
     except (UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
@@ -89,7 +89,7 @@ def _composed(path: Path, content: bytes) -> yaml.MappingNode:
             isinstance(each, yaml.MappingNode) for each in value.value
         )
         if not is_list and value is not None and value.tag != NULL:
-            raise _unreadable(path, f"its {section} are not a list of entries")
+            raise _unreadable(path, f"its `{section}` is not a list of entries")
     return root
 
 
@@ -98,7 +98,7 @@ def _value(mapping: yaml.MappingNode, key: str) -> yaml.Node | None:
 
 
 def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
-    """Give the key this value, in its place or behind the others."""
+    """Set the key to this value, in its place or at the end."""
     keys = [each.value for each, _ in mapping.value]
     if key in keys:
         place = keys.index(key)
@@ -108,7 +108,7 @@ def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
 
 
 def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
-    """Put our entries in the place of theirs of the same name, else behind them; return whether that changed anything."""
+    """Replace entries of the same name by ours, or append ours; return whether anything changed."""
     before = _written(theirs)
     for section in SECTIONS:
         added, had = _value(ours, section), _value(theirs, section)
@@ -135,7 +135,7 @@ def _written(node: yaml.Node) -> str:
 
 
 def _keep(path: Path, content: bytes) -> None:
-    """Make a copy of the file beside it, unless an earlier copy is the same."""
+    """Copy the file to a name beside it, unless an earlier copy has the same content."""
     for number in itertools.count(1):
         copy = path.with_name(f"{path.name}.before-labctl" + ("" if number == 1 else f"-{number}"))
         if not os.path.lexists(copy):
@@ -153,5 +153,5 @@ def _unreadable(path: Path, why: str) -> UsageError:
     return UsageError(
         f"{path} cannot be read as a kubeconfig: {why}",
         id="kubeconfig-unreadable",
-        hint="Move it away, or mend it; a lab's own, `labctl up` writes anew.",
+        hint="Move it away or correct it. For a lab's own kubeconfig, run `labctl up` to write it again.",
     )

@@ -1,1 +1,1 @@
-"""A plan is a tuple of idempotent steps: the steps of a lab and the plans that they make up."""
+"""Plans of a lab: `up`, `resume`, `halt` and `destroy`, each a tuple of idempotent steps."""

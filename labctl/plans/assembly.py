@@ -1,4 +1,4 @@
-"""Waiting for the nodes to assemble themselves into a cluster; one that has given up is not waited for."""
+"""Wait for the nodes to form a cluster; stop waiting as soon as one has failed."""
 
 from __future__ import annotations
 
@@ -18,25 +18,23 @@ from labctl.providers.protocol import ASSEMBLY, last_words
 API_SECONDS = 180.0
 NODES_SECONDS = 180.0
 LOOK_SECONDS = 3.0
-"""How often to see that every node still runs and has not given up; each look starts programs."""
+"""How often to check that every node is running and has not failed; each check starts programs."""
 ASK_SECONDS = 5.0
 TASKS = ("sudo", "ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
 ASSEMBLED = ("systemctl", "is-active", "labctl-node")
 FALLEN_SECONDS = 30.0
-"""How long an API server that has fallen silent is waited for: the kubelet starts one that ended within seconds."""
+"""How long to wait for an API server that stopped answering: the kubelet restarts it within seconds."""
 NO_CONNECTION = 255
-"""ssh's own exit code, where it did not get to run the command."""
+"""ssh's exit code if it could not run the command."""
 
-SILENT = (
-    " It wrote nothing; `labctl doctor` says whether a limit such as fs.inotify.max_user_instances is too low for it."
-)
+SILENT = " It has no log. Run `labctl doctor` to check limits such as fs.inotify.max_user_instances."
 
 
 def await_nodes(context: Context, report: Progress) -> None:
-    """Return once the API answers, every node is Ready, and what is said of its pods is from after its start.
+    """Wait until the API answers, every node is Ready, and its pods' status is newer than its start.
 
-    Raises ProviderError `node-exited` as soon as a node does not run any more, NotReadyError `node-not-assembled` as
-    soon as one has failed to assemble itself, and `node-not-ready` when the time is up; each with the node's last lines.
+    Raises ProviderError `node-exited` as soon as a node is not running, NotReadyError `node-not-assembled` as
+    soon as one has failed to join, and `node-not-ready` on timeout; each with the node's last log lines.
     """
     control_plane = context.lab.control_plane
 
@@ -57,16 +55,16 @@ def await_nodes(context: Context, report: Progress) -> None:
 
 
 def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
-    """Return None once the API is up. A node that is assembled had reached it since its boot: silence does not pass."""
+    """Return None once the API is up. If the node had joined since its boot, an API that is silent does not recover."""
     result = pending_while_unready(context.cluster.is_up)
     if not isinstance(result, Pending) or not has_assembled():
         return result
-    hint = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`, starts it anew."
-    return Pending(f"it answered before, and does not now: {result.reason}", "api-unreachable", hint, FALLEN_SECONDS)
+    hint = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`, restarts it."
+    return Pending(f"it no longer answers: {result.reason}", "api-unreachable", hint, FALLEN_SECONDS)
 
 
 def _has_assembled(context: Context, node: Node) -> bool:
-    """Return whether the node has assembled itself since it booted; not known of one that cannot be asked."""
+    """Return whether the node has joined since it booted; False if it cannot be reached."""
     try:
         said = run(context.provider.command(node, ASSEMBLED), timeout=ASK_SECONDS)
     except ProviderError:
@@ -77,7 +75,7 @@ def _has_assembled(context: Context, node: Node) -> bool:
 def _await(
     context: Context, look: Callable[[], Pending | None], what: str, timeout: float, late: Callable[[], Node]
 ) -> None:
-    """Return once `look` sees nothing pending. `late` says whose last lines to show when the time is up."""
+    """Wait until `look` returns nothing pending. `late` returns the node whose log to show on timeout."""
     refuse = seldom(partial(_refuse_to_wait, context), LOOK_SECONDS)
 
     def looked() -> Pending | None:
@@ -93,7 +91,7 @@ def _await(
 
 
 def _refuse_to_wait(context: Context) -> None:
-    """Return if every node may still become Ready by itself."""
+    """Check that every node may still become Ready. Raises ProviderError or NotReadyError."""
     for node in context.lab.nodes:
         trouble = context.provider.trouble(node)
         if trouble is None:
@@ -104,7 +102,7 @@ def _refuse_to_wait(context: Context) -> None:
         exited = ProviderError(
             trouble.text,
             id="node-exited",
-            hint="`labctl up` starts it again; `labctl destroy`, then `labctl up`, makes it anew."
+            hint="Run `labctl up` to start it again. To recreate it, run `labctl destroy`, then `labctl up`."
             + ("" if lines else SILENT),
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
@@ -129,7 +127,7 @@ def _nodes_ready(context: Context, report: Progress) -> Pending | None:
 
 
 def _reported(context: Context) -> Pending | None:
-    """Return None once what the API says of the nodes' pods is from after the nodes' start."""
+    """Return None once the pods' status in the API is newer than the nodes' start."""
     for node in context.lab.nodes:
         said = state.ready_containers(context.cluster, node.name)
         tasks = _tasks(context, node) if said else None
@@ -139,7 +137,7 @@ def _reported(context: Context) -> Pending | None:
 
 
 def _tasks(context: Context, node: Node) -> set[str] | None:
-    """Return the ids of what the node's containerd runs now; None where the node cannot be asked."""
+    """Return the ids of the node's running containers; None if the node cannot be reached."""
     try:
         listed = run(context.provider.command(node, TASKS), timeout=ASK_SECONDS)
     except ProviderError:
@@ -148,7 +146,7 @@ def _tasks(context: Context, node: Node) -> set[str] | None:
 
 
 def _with_log(context: Context, node: Node, identity: str, error: NotReadyError) -> NotReadyError:
-    """Return the error with the last lines that the node wrote while it assembled itself, and what is known of them."""
+    """Return the error with the node's last log lines, and with a known failure that they match."""
     lines = last_words(context.provider.collect_logs(node, (ASSEMBLY,)))
     unready = NotReadyError(
         error.message,

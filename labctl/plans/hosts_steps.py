@@ -1,4 +1,4 @@
-"""The lab's hostnames in the hosts file: written, or left to the user."""
+"""The `hosts` step: write the lab's hostnames into the hosts file, or leave that to the user."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.plans.plan import Outcome
 
 
 def sync_hosts(context: Context, _say: Progress) -> Outcome:
-    """Write the live address of every hostname into the hosts file; leave it to the user where that takes more rights."""
+    """Write the live address of every hostname into the hosts file, or leave it to the user if rights are missing."""
     try:
         return write_hosts(context)
     except hosts_entry.LeftToUserError as error:
@@ -24,12 +24,12 @@ def sync_hosts(context: Context, _say: Progress) -> Outcome:
 
 
 def ask_to_write(context: Context) -> None:
-    """Ask for the password that writing the apps' names takes."""
+    """Ask for the password if writing the apps' names needs one."""
     _ask(context, [app.hostname for app in context.lab.apps])
 
 
 def ask_to_remove(context: Context) -> None:
-    """Ask for the password that removing the lab's block takes."""
+    """Ask for the password if removing the lab's block needs one."""
     _ask(context, [])
 
 
@@ -39,7 +39,7 @@ def _ask(context: Context, names: Sequence[str]) -> None:
 
 
 def write_hosts(context: Context) -> Outcome:
-    """Do the same, and raise HostsError where it is left to the user."""
+    """Write the names as `sync_hosts` does. Raises HostsError if rights are missing."""
     names = live_addresses(context)
     changed = hosts_entry.sync(context.lab, names, backup=context.folder / lab_folder.HOSTS_BACKUP)
     text = " ".join(dict.fromkeys([*map(str, names.values()), *names])) or "no names"
@@ -47,7 +47,7 @@ def write_hosts(context: Context) -> Outcome:
 
 
 def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
-    """Change the hosts file; where only root may, once more after sudo has asked the user. Raises as `act` does."""
+    """Change the hosts file; if that needs root, try again after sudo has asked the user. Raises as `act` does."""
     try:
         act(context)
     except hosts_entry.LeftToUserError:
@@ -62,6 +62,8 @@ def live_addresses(context: Context) -> dict[str, IPv4Address]:
     address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
     if isinstance(address, Pending):
         raise NotReadyError(
-            f"no address for the hosts file: {address.reason}", id="no-address", hint="`labctl up` makes the rest."
+            f"no address for the hosts file: {address.reason}",
+            id="no-address",
+            hint="Run `labctl up` to complete the lab.",
         )
     return {app.hostname: address for app in context.lab.apps}

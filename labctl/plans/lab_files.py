@@ -1,4 +1,4 @@
-"""Everything of a lab that is a file: gathered from the machine, the bundle and the keys, and written to a folder."""
+"""Write all files of a lab, from facts about the machine, the bundle and the keys."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ from labctl.render.templates import text
 from labctl.render.yaml_stream import documents, yaml_stream
 
 HEADING = b"# Rendered by labctl "
-"""How each Vagrantfile of labctl's begins."""
+"""The beginning of each Vagrantfile that labctl writes."""
 RENDERED = (lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS)
 MAX_BYTE = 255
 
 
 def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
-    """Write all of the lab's files, keys included, to the folder; True if one of them changed.
+    """Write all of the lab's files, keys included, to the folder; return whether one of them changed.
 
-    One of the user's may hold other files too: its mode stays. Raises UsageError `files-in-the-way` where these would
-    take the place of files that labctl did not write.
+    A user's folder (`is_users`) keeps its mode and other files. Raises UsageError `files-in-the-way` if this would
+    replace files that labctl did not write.
     """
     if is_users:
         _refuse_others(folder)
@@ -48,16 +48,16 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
 def _refuse_others(folder: Path) -> None:
     nearest = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
     if not nearest.is_dir():
-        raise UsageError(f"{nearest}: not a folder", id="not-a-folder", hint="Name another one with --out.")
+        raise UsageError(f"{nearest}: not a folder", id="not-a-folder", hint="Choose another folder with --out.")
     vagrantfile = folder / lab_folder.VAGRANTFILE
     if vagrantfile.is_file() and vagrantfile.read_bytes().startswith(HEADING):
         return
     others = [str(folder / name) for name in RENDERED if os.path.lexists(folder / name)]
     if others:
         raise UsageError(
-            f"{', '.join(others)}: there already, and not of labctl",
+            f"{', '.join(others)}: already exists, and labctl did not write it",
             id="files-in-the-way",
-            hint="Name another folder, or move them away.",
+            hint="Choose another folder, or move these files away.",
         )
 
 
@@ -86,7 +86,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
 
 
 def machine(hypervisor: Hypervisor) -> Machine:
-    """Return what nodes see of this machine: containers share its kernel, virtual machines bring Debian's."""
+    """Return the facts about the nodes' machine: containers share this kernel, virtual machines boot Debian's."""
     host = hypervisor.host()
     return Machine(
         cgroup_version=host.cgroup_version,
@@ -99,7 +99,7 @@ def machine(hypervisor: Hypervisor) -> Machine:
 
 
 def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
-    """Return the servers that can be asked from elsewhere than this machine itself."""
+    """Return the name servers that are reachable from the nodes: all but loopback addresses."""
     addresses = re.findall(r"^nameserver\s+(\d+\.\d+\.\d+\.\d+)\s*$", resolv_conf, re.MULTILINE)
     valid = [IPv4Address(address) for address in addresses if all(int(part) <= MAX_BYTE for part in address.split("."))]
     return tuple(address for address in valid if not address.is_loopback)
@@ -119,7 +119,7 @@ def supplies(context: Context) -> Supplies:
 
 
 def credentials(folder: Path) -> Credentials:
-    """Return what the nodes are given to trust each other and the host."""
+    """Return the credentials that nodes and host use to trust each other."""
     return Credentials(
         ca_certificate=(folder / lab_folder.CA_CERTIFICATE).read_text(encoding="ascii"),
         ca_key=(folder / lab_folder.CA_KEY).read_text(encoding="ascii"),
@@ -137,5 +137,5 @@ def _controller_text(context: Context) -> str:
 
 
 def _text(path: Path) -> str:
-    """Return what is in a file; nothing where it, or what it links to, is not there."""
+    """Return a file's content; empty if it, or the target of its link, does not exist."""
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

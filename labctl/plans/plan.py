@@ -1,4 +1,4 @@
-"""The heart: a plan is a tuple of idempotent steps, carried out in order and told of in events."""
+"""Run a plan: a tuple of idempotent steps, run in order and reported as events."""
 
 from __future__ import annotations
 
@@ -18,35 +18,35 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a step ended: whether it changed anything, and what there is to say about it."""
+    """Hold a step's outcome: whether it changed anything, and its message."""
 
     changed: bool
     text: str = ""
     hosts: HostsEntry | None = None
-    """Set by a step that looks after the hosts file."""
+    """Set by a step that changes the hosts file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[C]):
-    """One idempotent act: it looks, compares, acts only where needed, and says whether it changed anything."""
+    """Describe one idempotent step: it checks, acts only if needed, and returns whether it changed anything."""
 
     name: str
     does: str
-    """What it does, for people who ask before they let it."""
+    """What it does, as shown by `--dry-run`."""
     run: Callable[[C, Progress], Outcome]
     inside: bool = True
-    """Whether it happens in the lab's network; before that there may be none."""
+    """Whether it runs in the lab's network, which may not exist before."""
     ask: Callable[[C], None] | None = None
-    """Asks the user for what it needs, before the first step: progress takes the terminal then."""
+    """Asks the user for what the step needs, before the first step: later, progress uses the terminal."""
 
 
 Plan = tuple[Step[C], ...]
 
 
 def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = time.monotonic) -> bool:
-    """Carry out the steps in order; True if one of them changed something.
+    """Run the steps in order; return whether one of them changed something.
 
-    A step that fails is told of as failed, and its error ends the run; what was done stays done.
+    A failed step is reported, and its error ends the run; completed steps are kept.
     """
     changed = False
     for step in plan:
@@ -60,7 +60,7 @@ def execute(plan: Plan[C], context: C, emit: Emit, clock: Callable[[], float] = 
 
 
 def select(plan: Plan[C], first: str | None, only: str | None) -> Plan[C]:
-    """Return the steps from `first` on, or `only` that one. Raises UsageError for both, and for a name no step has."""
+    """Return the steps from `first` on, or `only` that one. Raises UsageError for both, and for an unknown step."""
     names = [step.name for step in plan]
     for name in (first, only):
         if name is not None and name not in names:
@@ -80,7 +80,7 @@ def described(plan: Plan[C]) -> list[StepEntry]:
 
 
 class StepProgress:
-    """What a step says while it runs, once: steps that wait say the same at every look."""
+    """Report a step's progress, without repeating the same text at every check."""
 
     def __init__(self, step: str, emit: Emit) -> None:
         self._step = step
@@ -88,7 +88,7 @@ class StepProgress:
         self._last = ""
 
     def __call__(self, text: str) -> None:
-        """Tell of the text, unless it is the last one again."""
+        """Report the text, unless it is the same as the last one."""
         if text != self._last:
             self._emit(Event(self._step, "progress", text))
             failpoint(f"{self._step}.progress")

@@ -1,4 +1,4 @@
-"""The choice of a lab's address pool: the one it has, or a range that is free on this machine's networks."""
+"""Choose a lab's address pool: the existing one, or a range that is free on this machine's networks."""
 
 from __future__ import annotations
 

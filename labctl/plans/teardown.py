@@ -1,4 +1,4 @@
-"""The steps by which a lab goes: halted, with everything kept, or destroyed."""
+"""The steps that halt or destroy a lab."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MACHINES_HOSTS = Path("/etc/hosts")
 
 
 def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = (), hard_stop: bool = False) -> Outcome:
-    """No node runs; or none of those chosen, if any are. Disks stay, and so does the lab's block in the hosts file.
+    """Halt all nodes, or the chosen ones. Disks and the lab's block in the hosts file are kept.
 
-    A power cut lets nothing that runs on a node end in good order.
+    A hard stop powers off at once, without a clean shutdown.
     """
     if context.isolated and not context.isolation.engine_runs():
-        return Outcome(changed=False, text="the lab's Engine does not run")
+        return Outcome(changed=False, text="the lab's Engine is not running")
     running = {name for name in context.provider.running() if name in chosen or not chosen}
     if running:
         context.provider.halt(running, report, hard=hard_stop)
@@ -29,26 +29,26 @@ def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = 
 
 
 def halt_isolation(context: Context, _say: Progress) -> Outcome:
-    """Stop the Engine of an isolated lab, and keep its network."""
+    """Stop the Engine of an isolated lab; keep its network."""
     if context.isolated and (owner := context.isolation.other_owner()):
-        return Outcome(changed=False, text=f"nothing of it runs: the namespace belongs to the lab in {owner}")
+        return Outcome(changed=False, text=f"it is not running: the namespace belongs to the lab in {owner}")
     return Outcome(context.isolated and context.isolation.halt())
 
 
 def remove_hosts(context: Context) -> bool:
-    """Remove the lab's block from its hosts file; True if the file changed."""
+    """Remove the lab's block from its hosts file; return whether the file changed."""
     return hosts_entry.remove(context.lab.hosts_file, context.lab.name, backup=context.folder / lab_folder.HOSTS_BACKUP)
 
 
 def has_own_hosts(context: Context) -> bool:
-    """Whether the lab's hosts file is that of its namespace, and goes with it."""
+    """Return whether the lab's hosts file belongs to its namespace, and is removed with it."""
     return context.isolated and os.path.realpath(context.lab.hosts_file) == os.path.realpath(MACHINES_HOSTS)
 
 
 def leave_hosts(context: Context, _say: Progress) -> Outcome:
-    """Remove the lab's block from this machine's hosts file. Where that fails, the user learns what is left there.
+    """Remove the lab's block from this machine's hosts file; if that fails, report what is left.
 
-    The /etc/hosts of an isolated lab goes with its namespace; another file is this machine's, as any lab's.
+    The /etc/hosts of an isolated lab is removed with its namespace; any other file belongs to this machine.
     """
     if has_own_hosts(context):
         return Outcome(changed=False, hosts=NO_HOSTS)
@@ -63,30 +63,30 @@ def leave_hosts(context: Context, _say: Progress) -> Outcome:
 
 
 def remove_nodes(context: Context, report: Progress) -> Outcome:
-    """Remove the lab's nodes, volumes and network. Those of an isolated lab go with its Engine, in any state of it."""
+    """Remove the lab's nodes, volumes and network. Those of an isolated lab are removed with its Engine."""
     if context.isolated:
-        return Outcome(changed=False, text="they go with the lab's own Engine")
+        return Outcome(changed=False, text="they are removed with the lab's own Engine")
     removed = context.provider.destroy(report)
     return Outcome(removed.changed, removed.left)
 
 
 def remove_isolation(context: Context, _say: Progress) -> Outcome:
-    """Remove the namespace, processes, interfaces and rules of the lab; those of another lab of its name stay."""
+    """Remove the lab's namespace, processes, interfaces and rules; keep those of another lab of the same name."""
     if not context.isolated:
         return Outcome(changed=False)
     if owner := context.isolation.other_owner():
-        return Outcome(changed=False, text=f"the namespace was left: it belongs to the lab in {owner}")
+        return Outcome(changed=False, text=f"the namespace was kept: it belongs to the lab in {owner}")
     return Outcome(context.isolation.remove())
 
 
 def remove_state(context: Context, _say: Progress) -> Outcome:
-    """Remove everything from the lab's folder but its logs and the copy of the hosts file."""
+    """Remove everything from the lab's folder except its logs and the copy of the hosts file."""
     lab_folder.empty(context.folder, lab_folder.KEPT)
     return Outcome(changed=True)
 
 
 def remove_folder(context: Context, _say: Progress) -> Outcome:
-    """Remove the lab's folder with its logs."""
+    """Remove the lab's folder, including its logs."""
     lab_folder.empty(context.folder)
     context.folder.rmdir()
     return Outcome(changed=True)

@@ -1,4 +1,4 @@
-"""Every step of a lab's life, and the plans they make up: `up` (and `resume`), `halt` and `destroy`."""
+"""The plans `up` (and `resume`), `halt` and `destroy`, and the steps of `up`."""
 
 from __future__ import annotations
 
@@ -27,36 +27,36 @@ from labctl.render.yaml_stream import documents
 T = TypeVar("T")
 
 WHY_SECONDS = 2.0
-"""How often to look for the reason why something does not become ready."""
+"""How often to look for the reason while something is not ready."""
 METALLB = ("metallb-system", "controller")
 RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
-"""What a controller may need at its start: Traefik decides only then whether it may read IngressClasses."""
+"""Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
 METALLBS = "app=metallb"
 
 
 def up(*, isolated: bool) -> Plan[Context]:
-    """How a lab comes up; and, since every step looks before it acts, how it is repaired and resumed."""
+    """Return the plan that creates a lab; as every step checks before it acts, it also repairs and resumes one."""
     steps: list[Step[Context]] = [
-        Step("preflight", "checks that this machine can run the lab", check_machine, inside=False),
-        Step("bundle", "picks or makes the bundle and verifies its checksums", choose_bundle, inside=False),
+        Step("preflight", "check that this machine can run the lab", check_machine, inside=False),
+        Step("bundle", "chooses or builds the bundle and verifies its checksums", choose_bundle, inside=False),
     ]
     if isolated:
-        steps.append(Step("isolation", "makes the lab's own network and Engine", isolate, inside=False))
+        steps.append(Step("isolation", "creates the lab's own network and Engine", isolate, inside=False))
     steps += [
         Step("render", "writes the Vagrantfile, keys, node files and manifests", render),
-        Step("boot", "runs `vagrant up` for the nodes that do not run", boot),
+        Step("boot", "runs `vagrant up` for the nodes that are not running", boot),
         Step("cluster", "waits until every node is Ready", await_cluster),
         Step("metallb", "applies MetalLB, its pool and its advertisement", apply_metallb),
         Step("ingress", "applies the ingress controller behind a load-balancer address", apply_ingress),
         Step("apps", "applies each app", apply_apps),
         Step("hosts", "writes the hostnames into the hosts file", sync_hosts, ask=ask_to_write),
-        Step("verify", "asks for every app by name", verify),
+        Step("verify", "requests every app by name", verify),
     ]
     return tuple(steps)
 
 
 def halt(*, hard_stop: bool = False) -> Plan[Context]:
-    """How a lab gives back processors and memory, and keeps everything else."""
+    """Return the plan that halts a lab: it frees processors and memory, and keeps everything else."""
     halt_nodes = partial(teardown.halt_nodes, hard_stop=hard_stop)
     return (
         Step("nodes", "runs `vagrant halt`", halt_nodes, inside=False),
@@ -65,14 +65,14 @@ def halt(*, hard_stop: bool = False) -> Plan[Context]:
 
 
 def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
-    """How some nodes stop while the lab goes on without them."""
+    """Return the plan that halts some nodes while the lab keeps running."""
     chosen = frozenset(node.name for node in nodes)
     halt_nodes = partial(teardown.halt_nodes, chosen=chosen, hard_stop=hard_stop)
     return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
 
 
 def destroy(*, purge: bool) -> Plan[Context]:
-    """How everything of a lab goes away."""
+    """Return the plan that destroys a lab."""
     return (
         Step(
             "hosts",
@@ -123,14 +123,14 @@ def build_bundle(context: Context, report: Progress) -> Outcome:
 def isolate(context: Context, _say: Progress) -> Outcome:
     """Create the lab's namespace and start its Engine."""
     if saved_lab.read(context.folder) is None:
-        # Before anything of it exists: whatever an interrupted run leaves, `destroy` must know of.
+        # Before anything of it exists, so that `destroy` finds what an interrupted run leaves.
         saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated))
     isolation = context.isolation
     return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
 
 
 def render(context: Context, _say: Progress) -> Outcome:
-    """Every file of the lab is in its folder, and what it is made from is on record."""
+    """Write every file of the lab into its folder, and record what they are made from."""
     from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
 
     context.require_carried()
@@ -140,7 +140,7 @@ def render(context: Context, _say: Progress) -> Outcome:
 
 
 def boot(context: Context, report: Progress) -> Outcome:
-    """Every node runs."""
+    """Start every node."""
     running = context.provider.running()
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
@@ -158,13 +158,13 @@ def await_cluster(context: Context, report: Progress) -> Outcome:
 
 
 def apply_metallb(context: Context, report: Progress) -> Outcome:
-    """MetalLB is applied, and has taken the lab's pool."""
+    """Apply MetalLB and the lab's pool."""
     started = [each["metadata"]["name"] for each in context.cluster.find("v1", "Pod", METALLB[0], METALLBS)]
     changed = _apply(context, report, "metallb.yaml") + _apply(context, report, "memberlist.yaml")
     _restart_without_rights(context, report, changed, METALLB[0], started)
     pool = _manifest(context, "pool.yaml")
     report("waiting until MetalLB's webhook answers")
-    # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run is the exact question.
+    # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run tests exactly that.
     accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
     until(
         _or_why(context, accepted, METALLB),
@@ -177,7 +177,7 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
 
 
 def apply_ingress(context: Context, report: Progress) -> Outcome:
-    """Apply the ingress controller, and wait for an address of the pool for its Service."""
+    """Apply the ingress controller, and wait until MetalLB has allocated an address to its Service."""
     controller, cluster = context.controller, context.cluster
     if controller.deprecation:
         report(controller.deprecation)
@@ -202,12 +202,12 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
 
 
 def apply_apps(context: Context, report: Progress) -> Outcome:
-    """Every app is applied and spread over the nodes, and those that the configuration no longer has are gone."""
+    """Apply every app, spread its pods over the nodes, and remove apps that are no longer configured."""
     changed: list[str] = []
     controller = context.controller.namespace, context.controller.deployment
     for app in context.lab.apps:
         report(f"applying {app.name}")
-        # An ingress controller's webhook refuses Ingresses until its pod serves it.
+        # An ingress controller's webhook rejects Ingresses until its pod serves it.
         applied = partial(_apply_app, context, report, app)
         changed += until(
             _or_why(context, partial(pending_while_unready, applied), controller),
@@ -218,18 +218,18 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
         report(f"removed {', '.join(removed)}")
     moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
     if moved:
-        report(f"moving {', '.join(moved)} to nodes that have fewer")
+        report(f"moving {', '.join(moved)} to nodes with fewer pods")
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
 def _restart_without_rights(
     context: Context, report: Progress, changed: Iterable[str], namespace: str, pods: Iterable[str]
 ) -> None:
-    """Restart pods that may have started without the rights that they have been given back now."""
+    """Restart pods that may have started without the rights that were restored now."""
     if RIGHTS & {name.split()[0] for name in changed}:
         restarted = [pod for pod in pods if context.cluster.delete("v1", "Pod", pod, namespace)]
         if restarted:
-            report(f"restarting {', '.join(restarted)}, which may have started without their rights")
+            report(f"restarting {', '.join(restarted)}, which may have started without these rights")
 
 
 def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
@@ -252,7 +252,7 @@ def _apply(context: Context, report: Progress, name: str) -> list[str]:
 def _or_why(
     context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
 ) -> Callable[[], T | Pending]:
-    """Return a look that says, while it sees nothing, why the Deployment that it waits for is not ready or not reached."""
+    """Return a check that, while it is pending, also reports why its Deployment is not ready or not reachable."""
 
     def reason_now() -> Pending | None:
         waiting = rolled_out(context, *deployment, is_app=False)

@@ -1,4 +1,4 @@
-"""The end of `up`: every app is reached as `trace` sees it, or what keeps its requests away is named."""
+"""The `verify` step: check with `trace` that every app is reachable, or report why it is not."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ READY_SECONDS = 120.0
 
 
 def verify(context: Context, report: Progress) -> Outcome:
-    """Wait until every app that is meant to have pods answers by name."""
+    """Wait until every app that has pods answers by name."""
     late = _await_rollouts(context, report)
     asked = [app for app in context.lab.apps if not app.is_scaled_to_zero]
     reports = {app: _reached(context, app, report, late) for app in asked}
     is_named = all(trace.broken_hop(trace_report) is None for trace_report in reports.values())
-    way = "by name" if is_named else "at the lab's address: this machine does not find their names"
+    way = "by name" if is_named else "at the lab's address: this machine does not resolve their names"
     resting = [f"{app.name} has no pods" for app in context.lab.apps if app.is_scaled_to_zero]
     doubts = [
         f"{app.url}: {trace.finding(hop)}"
@@ -38,7 +38,7 @@ def verify(context: Context, report: Progress) -> Outcome:
 
 
 def given_address(context: Context) -> IPv4Address | Pending:
-    """Return the address of the ingress controller's Service, or what `trace` says of its absence."""
+    """Return the address of the ingress controller's Service, or the reason that `trace` finds for its absence."""
     controller = context.controller
     address = state.load_balancer_address(context.cluster, controller.namespace, controller.service)
     if isinstance(address, IPv4Address):
@@ -48,12 +48,12 @@ def given_address(context: Context) -> IPv4Address | Pending:
 
 
 def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
-    """Return why the pods of a Deployment are not ready; None where they are."""
+    """Return why the pods of a Deployment are not ready; None if they are."""
     return pending_while_unready(partial(state.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
 def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
-    """Return the route that is missing between the API server and the pods of a Deployment; None where none is."""
+    """Return the missing route between the API server and the pods of a Deployment; None if none is missing."""
     hop = trace.cut_off(context, namespace, name)
     return None if hop is None else _pending(hop)
 
@@ -76,11 +76,11 @@ def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyErr
 
 
 def _reached(context: Context, app: App, report: Progress, late: Mapping[str, NotReadyError]) -> TraceReport:
-    """Wait until a request reaches the app; return how it got there.
+    """Wait until a request reaches the app; return its trace.
 
-    Raises what is late where no request gets there, or only an earlier version answers: the pods know best why.
+    Raises the Deployment's error in `late` if no request reaches it, or if only an earlier version answers.
     """
-    report(f"asking for {app.url}")
+    report(f"requesting {app.url}")
     reason = late.get(app.name) or late.get(context.controller.deployment)
     if reason is None:
         trace_report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
@@ -97,14 +97,14 @@ def _reached(context: Context, app: App, report: Progress, late: Mapping[str, No
 
 
 def _is_newest(context: Context, app: App) -> bool:
-    """Whether all pods of an app, ready or not, are of its newest version."""
+    """Return whether all pods of an app, ready or not, are of its newest version."""
     deployment = context.cluster.get("apps/v1", "Deployment", app.name, "default") or {"spec": {}, "status": {}}
     counts = {deployment["status"].get(key, 0) for key in ("replicas", "updatedReplicas")}
     return counts == {deployment["spec"].get("replicas", 1)}
 
 
 def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
-    """Return the trace of a request that reached the app, by name or, where the name is missing, at its address."""
+    """Return the trace of a request that reached the app, by name or, if the name is missing, at its address."""
     trace_report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
     hop = trace.broken_hop(trace_report, trace.MISSING_NAME)
     return trace_report if hop is None else _pending(hop)

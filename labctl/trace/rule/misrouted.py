@@ -61,14 +61,12 @@ def unmatched(trail: Trail) -> ProblemError:
             fix=f"Give the Ingress the class {controller.ingress_class}.",
             commands=(kubectl_route(lab, "patch", ingress, "--type=merge", "-p", wanted),),
         )
-    hosts = ", ".join(known.hosts) or "no host"
+    hosts = ", ".join(known.hosts) or "none"
     if trail.is_app:
-        return ProblemError(
-            "ingress-missing", f"no Ingress has a rule for {trail.hostname}; Ingresses have rules for {hosts}"
-        )
+        return ProblemError("ingress-missing", f"no Ingress has a rule for {trail.hostname}; hosts with rules: {hosts}")
     return ProblemError(
         "ingress-missing",
-        f"only canary Ingresses have a rule for {trail.hostname}; other Ingresses have rules for {hosts}",
+        f"only canary Ingresses have a rule for {trail.hostname}; hosts with other rules: {hosts}",
         fix="Add an Ingress for the hostname that is not a canary.",
         commands=(),
     )

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from fakes import ADDRESS, FakeCluster, lab, owned_by, ready_node
+from golden_files import Golden
 
 from labctl.cluster import state as cluster_state
 from labctl.host import arp
@@ -60,12 +61,14 @@ def test_a_service_has_an_address_or_none(status: dict[str, Any], address: IPv4A
     assert cluster_state.address_of({"status": status}) == address
 
 
-def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(cluster: FakeCluster) -> None:
+def test_a_service_without_an_address_or_an_event_says_who_should_have_given_it(
+    cluster: FakeCluster, golden: Golden
+) -> None:
     cluster.put("v1", "Service", "x", "default")
+    pending = cluster_state.load_balancer_address(cluster, "default", "x")
 
-    assert cluster_state.load_balancer_address(cluster, "default", "x") == Pending(
-        "MetalLB has not given it an address"
-    )
+    assert isinstance(pending, Pending)
+    golden(pending.reason)
 
 
 def test_the_last_warning_of_a_service_is_the_reason_even_if_another_has_no_time(cluster: FakeCluster) -> None:
