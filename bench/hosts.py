@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def copied(path: Path) -> None:
-    """The file is replaced by a copy of itself, which is on the disk first."""
+    """Replace the file with a copy of itself that is synced to disk first."""
     copy = path.with_name("copy")
     with copy.open("wb") as file:
         file.write(path.read_bytes())

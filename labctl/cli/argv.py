@@ -24,7 +24,7 @@ EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bu
 
 
 def move_global_options_first(arguments: list[str]) -> list[str]:
-    """The arguments, with the options that every command has moved before the command."""
+    """Return the arguments with the global options moved before the command."""
     ours: list[str] = []
     rest: list[str] = []
     words = iter(arguments)
@@ -77,7 +77,7 @@ def writes_events(arguments: list[str]) -> bool:
 
 
 def _global(arguments: list[str]) -> list[str]:
-    """The options that every command has, each with its value; `move_global_options_first` has put them first."""
+    """Return the global options, each with its value; `move_global_options_first` has put them first."""
     words = iter(arguments)
     found: list[str] = []
     for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):

@@ -45,7 +45,7 @@ def _proposed(names: Names) -> Propose:
 
 
 def _lab(context: typer.Context) -> Lab:
-    """The lab that the line is about, as it was made or as it is configured."""
+    """Return the lab that the command line names, as it was brought up or as it is configured."""
     from labctl import config
     from labctl.config import saved_lab
     from labctl.host import paths
@@ -59,7 +59,7 @@ def _lab(context: typer.Context) -> Lab:
 
 @_proposed
 def labs(_context: typer.Context) -> Iterable[str]:
-    """The labs on this machine."""
+    """Return the labs on this machine."""
     from labctl.host import paths
 
     return (path.parent.name for path in paths.state_home().glob("*/lab.json"))
@@ -67,26 +67,26 @@ def labs(_context: typer.Context) -> Iterable[str]:
 
 @_proposed
 def nodes(context: typer.Context) -> Iterable[str]:
-    """The lab's nodes, without the lab's name before theirs."""
+    """Return the names of the lab's nodes without the lab's name."""
     lab = _lab(context)
     return (node.name.removeprefix(f"{lab.name}-") for node in lab.nodes)
 
 
 @_proposed
 def hostnames(context: typer.Context) -> Iterable[str]:
-    """The hostnames of the lab's apps."""
+    """Return the hostnames of the lab's apps."""
     return (app.hostname for app in _lab(context).apps)
 
 
 @_proposed
 def apps(context: typer.Context) -> Iterable[str]:
-    """The lab's apps."""
+    """Return the names of the lab's apps."""
     return (app.name for app in _lab(context).apps)
 
 
 @_proposed
 def demos(_context: typer.Context) -> Iterable[str]:
-    """The demos that have a name."""
+    """Return the names of labctl's and the user's demos."""
     from labctl.host import paths
 
     folders = (Path(__file__).parent.parent / "demo" / "demos", paths.configuration() / "demos")
@@ -95,17 +95,17 @@ def demos(_context: typer.Context) -> Iterable[str]:
 
 @_proposed
 def steps(_context: typer.Context) -> Iterable[str]:
-    """The steps of `up`."""
+    """Return the steps of `up`."""
     return STEPS
 
 
 @_proposed
 def providers(_context: typer.Context) -> Iterable[str]:
-    """The values of `provider`."""
+    """Return the values of `provider`."""
     return PROVIDERS
 
 
 @_proposed
 def controllers(_context: typer.Context) -> Iterable[str]:
-    """The values of `ingress`."""
+    """Return the values of `ingress`."""
     return CONTROLLERS

@@ -99,7 +99,7 @@ def _commands(command: Command) -> Iterator[str]:
 
 
 def _program() -> Iterator[str]:
-    """What is said once, in the program's own page."""
+    """Return the sections that only the page of labctl itself has."""
     yield from _definitions("EXIT STATUS", {str(int(code)): text for code, text in EXIT_CODES.items()})
     yield from _definitions("ENVIRONMENT", ENVIRONMENT)
     yield from _definitions("FILES", FILES)
@@ -124,5 +124,5 @@ def _name(words: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """The text as roff takes it: no escape sequence, no request, and hyphens that can be copied."""
+    """Escape a text for roff: no escape sequence, no request, and hyphens that can be copied."""
     return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.MULTILINE)

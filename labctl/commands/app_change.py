@@ -60,7 +60,7 @@ class Change:
         return (write,) if self.context is None else (write, *self.then)
 
     def write(self) -> dict[str, str]:
-        """The file is written; returns what there is to know of it. Raises UsageError as `edit.write` does."""
+        """Write the file, and return what changed. Raises UsageError as `edit.write` does."""
         self._written()
         return {"file": str(self.source.path), "app": self.app, "lab": f"not up; `labctl up` {self.later}"}
 
@@ -137,7 +137,7 @@ def remove(options: GlobalOptions, name: str) -> Change:
 
 
 def _source(options: GlobalOptions) -> edit.Source:
-    """The labctl.yaml that is meant, or one to be made that describes the lab as it is."""
+    """Return the labctl.yaml to change, or a new one that describes the lab as it is."""
     file = config.find(options.config_file)
     if file is not None:
         return edit.opened(file)
@@ -175,7 +175,7 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
 
 
 def _context(options: GlobalOptions, lab: Lab) -> Context | None:
-    """The lab that was made, with the apps of this one; None where it is not up.
+    """Return the saved lab with the apps of this one; None if it is not up.
 
     What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
     Raises UsageError `lab-differs` for what `up` refuses.

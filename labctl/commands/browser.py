@@ -55,7 +55,7 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
 
 
 def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
-    """What the user's desktop, $BROWSER or the terminal has to offer, in the order that Python looks for it."""
+    """Return the browser of the desktop, of $BROWSER or of the terminal, in the order in which Python looks for one."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error as error:
@@ -74,7 +74,7 @@ def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
 
 
 def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
-    """The browser runs, or has ended well. Python's own `webbrowser.open` looks too early to know of one that refuses."""
+    """Start the browser. Python's own `webbrowser.open` returns too early to notice one that refuses the page."""
     home = _home(context.folder) if context.isolated else {}
     environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
     said = context.folder / lab_folder.BROWSER_LOG
@@ -90,7 +90,7 @@ def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) ->
 
 
 def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int:
-    """The exit code of a browser that has ended: it may have left the page to one that runs. 0 while it runs."""
+    """Return the exit code of a browser that has handed the page to a running one; 0 while it runs itself."""
     with said.open("wb") as log:
         child = subprocess.Popen(
             line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True

@@ -140,7 +140,7 @@ def _not_running(node: Node) -> MissingError:
 
 
 def _had(read: Read) -> tuple[str, str]:
-    """What was read, or else why it could not be."""
+    """Return what was read, or the reason why it cannot be read."""
     try:
         return read(), ""
     except LabError as error:
