@@ -28,7 +28,7 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "HostsError(id=f'hosts-cannot-{act}')": {"hosts-cannot-read": "", "hosts-cannot-change": ""},
     "HostsError(id=refused['id'])": {},
     "LeftToUserError(id=reason.id)": {},
-    "MissingError(id=found.cause or problem.check.blocks_up)": {
+    "MissingError(id=finding.cause or problem.check.blocks_up)": {
         check.blocks_up: f"[`labctl doctor`](doctor.md#{check.id}) makes the same check."
         for check in CHECKS
         if check.blocks_up

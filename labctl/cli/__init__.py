@@ -241,8 +241,8 @@ def doctor(
     from labctl.doctor import Machine, examine, repair, report
 
     lab = labs.requested(context.obj, config.Overrides())
-    found = (repair if fix else examine)(lab, Machine())
-    answer = report(lab, found)
+    findings = (repair if fix else examine)(lab, Machine())
+    answer = report(lab, findings)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
 

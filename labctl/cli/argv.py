@@ -79,8 +79,8 @@ def writes_events(arguments: list[str]) -> bool:
 def _global(arguments: list[str]) -> list[str]:
     """Return the global options, each with its value; `move_global_options_first` has put them first."""
     words = iter(arguments)
-    found: list[str] = []
+    options: list[str] = []
     for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):
         name, is_joined, _ = word.partition("=")
-        found += [word, next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else [word]
-    return found
+        options += [word, next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else [word]
+    return options

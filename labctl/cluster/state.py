@@ -158,7 +158,7 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
         if node in pods and "deletionTimestamp" not in pod["metadata"]:
             pods[node].append(pod)
     crowded = []
-    counts = {node: len(found) for node, found in pods.items()}
+    counts = {node: len(node_pods) for node, node_pods in pods.items()}
     while counts and max(counts.values()) > min(counts.values()) + 1:
         fullest, emptiest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)
         counts[fullest] -= 1

@@ -71,11 +71,11 @@ class Polled(Part):
         def look() -> str | Pending:
             nonlocal measured
             try:
-                found = self._measure(scene)
+                measurement = self._measure(scene)
             except LabError as error:  # such as an API server whose node is down
-                found = Pending(error.message)
-            measured = found.reason if isinstance(found, Pending) else found
-            return found
+                measurement = Pending(error.message)
+            measured = measurement.reason if isinstance(measurement, Pending) else measurement
+            return measurement
 
         try:
             until(look, what=text, timeout=self.within, clock=scene.clock, sleep=scene.sleep)

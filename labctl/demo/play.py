@@ -170,14 +170,14 @@ class Performance:
         report = SceneReport(title=title, say=say, ok=False, seconds=0, commands=[], expectations=[], load=None)
         self.report["scenes"].append(report)
         announcer, io = values.get("announcer", ""), self._io
-        seen = ExpectationContext(self._context, report, announcer, io.ask, io.clock, io.sleep)
+        expectations = ExpectationContext(self._context, report, announcer, io.ask, io.clock, io.sleep)
         expected = [each.filled(values) for each in scene.expect]
         with self._timed(report):
             with self._traffic(scene, values, report):
                 for command in scene.run:
                     self._command(command, values, report["commands"])
-                self._check([each for each in expected if not isinstance(each, Gap)], seen)
-            self._check([each for each in expected if isinstance(each, Gap)], seen)
+                self._check([each for each in expected if not isinstance(each, Gap)], expectations)
+            self._check([each for each in expected if isinstance(each, Gap)], expectations)
         report["ok"] = True
 
     def _values(self, wanted: frozenset[str]) -> Values:
@@ -203,10 +203,10 @@ class Performance:
             what = f"`{line.command}` ended with exit code {finished.code}, expected was {command.code}"
             raise self._failed(what, finished.last_lines)
 
-    def _check(self, expected: Sequence[Expectation], seen: ExpectationContext) -> None:
+    def _check(self, expected: Sequence[Expectation], expectations: ExpectationContext) -> None:
         for each in expected:
-            result = each.check(seen)
-            seen.report["expectations"].append(result)
+            result = each.check(expectations)
+            expectations.report["expectations"].append(result)
             self._stage.expectation(result)
             if not result["ok"]:
                 raise self._failed(f"expected: {result['text']}; measured: {result['measured']}")

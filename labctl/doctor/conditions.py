@@ -18,8 +18,8 @@ def isolated(context: Context) -> str:
 
 def unmade(context: Context) -> str:
     """For labs that are yet to be made: what a lab uses itself is not in its way."""
-    made = saved_lab.read(context.folder) is not None
-    return f"the lab {context.lab.name} has been made already" if made else ""
+    is_saved = saved_lab.read(context.folder) is not None
+    return f"the lab {context.lab.name} has been made already" if is_saved else ""
 
 
 def unmade_if_shared(context: Context) -> str:

@@ -131,18 +131,18 @@ def _finding(kind: Kind, engine: Engine, machine: Machine) -> Finding:
 
 
 def _well(engine: Engine, machine: Machine) -> Finding:
-    told = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
+    product = f"Docker Engine {dotted(engine.version)}" if engine.version else "a Docker Engine answers"
     if "microsoft" in engine.kernel.casefold():
         fix = "Use a browser that runs in WSL, or `labctl exec -- curl`; Windows reads another hosts file."
-        return warning(f"{told} in WSL 2: programs of Windows do not reach the lab", fix, cause="engine-wsl")
+        return warning(f"{product} in WSL 2: programs of Windows do not reach the lab", fix, cause="engine-wsl")
     here = _line(machine, HOSTNAME)
     if engine.host and here and engine.host != here:
         return warning(
-            f"{told} runs on {engine.host}, and labctl on {here}: labctl seems to be in a container",
+            f"{product} runs on {engine.host}, and labctl on {here}: labctl seems to be in a container",
             "Run labctl where the Engine runs: nodes are given folders of that machine.",
             cause="engine-other-host",
         )
-    return ok(told)
+    return ok(product)
 
 
 def _address(machine: Machine) -> str:

@@ -23,18 +23,18 @@ def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
     said = machine.run("VBoxManage", "--version")
     if said is None:
         return broken("there is no VBoxManage", f"Install VirtualBox, {dotted(NEWEST_VIRTUALBOX)} at the newest.")
-    found = version(r"^(\d+\.\d+\.\d+)", said.out)
-    if not found or "/dev/vboxdrv" in said.out:
+    installed = version(r"^(\d+\.\d+\.\d+)", said.out)
+    if not installed or "/dev/vboxdrv" in said.out:
         return broken(
             f"VirtualBox cannot start machines: {last(said.out.splitlines()[:1]) or last(said.last_lines)}",
             "Build its kernel module: `sudo /sbin/vboxconfig`, and see that Secure Boot lets it load.",
         )
-    if found[:2] > NEWEST_VIRTUALBOX:
+    if installed[:2] > NEWEST_VIRTUALBOX:
         return broken(
-            f"VirtualBox {dotted(found)}; Vagrant knows versions up to {dotted(NEWEST_VIRTUALBOX)}",
+            f"VirtualBox {dotted(installed)}; Vagrant knows versions up to {dotted(NEWEST_VIRTUALBOX)}",
             f"Install VirtualBox {dotted(NEWEST_VIRTUALBOX)}.",
         )
-    return ok(f"VirtualBox {dotted(found)}")
+    return ok(f"VirtualBox {dotted(installed)}")
 
 
 def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
@@ -42,12 +42,12 @@ def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
     network = context.lab.network
     # An entry is `* 10.0.0.0/8 192.168.0.0/16`; what begins with # says nothing.
     written = re.sub(r"#.*|\*", "", machine.read(HOST_ONLY_FILE) or HOST_ONLY).split()
-    allowed = [found for each in written if (found := ipv4_network(each)) is not None]
-    told = " ".join(map(str, allowed))
+    allowed = [parsed for each in written if (parsed := ipv4_network(each)) is not None]
+    ranges = " ".join(map(str, allowed))
     if any(map(network.subnet_of, allowed)):
-        return ok(f"{network} is in {told}")
+        return ok(f"{network} is in {ranges}")
     return broken(
-        f"VirtualBox lets host-only networks be in {told} only; the lab's is {network}",
+        f"VirtualBox lets host-only networks be in {ranges} only; the lab's is {network}",
         f"Allow it: `echo '* {network}' | sudo tee -a {HOST_ONLY_FILE}`.",
     )
 

@@ -34,11 +34,11 @@ REPAIR = "`labctl doctor --fix` removes them."
 
 def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
     """Nothing is there of a lab that is on no record."""
-    found = [
+    leftovers = [
         *(f"{what} of lab {name}" for name, what in _traces(machine)),
         *(f"link {link}" for link in _links(machine)),
     ]
-    return warning(", ".join(found), REPAIR) if found else ok("no lab left anything behind")
+    return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no lab left anything behind")
 
 
 def remove_leftovers(context: Context, machine: Machine) -> None:
@@ -61,9 +61,9 @@ def remove_leftovers(context: Context, machine: Machine) -> None:
 
 def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     """No build was cut off, but for the one that `labctl bundle build` goes on with."""
-    found = [str(path) for path in _unfinished(context.cache, machine)]
-    if found:
-        return warning(f"a cut-off build left {', '.join(found)}", REPAIR)
+    folders = [str(path) for path in _unfinished(context.cache, machine)]
+    if folders:
+        return warning(f"a cut-off build left {', '.join(folders)}", REPAIR)
     return ok("no build left anything that the next one does not use")
 
 
@@ -79,8 +79,8 @@ def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
 def _traces(machine: Machine) -> list[tuple[str, str]]:
     """Return what is left of labs without a lab.json: the lab's name, and what it is."""
     recorded = _recorded(machine)
-    found = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
-    return [(lab, what) for lab, what in found if NAME.fullmatch(lab) and lab not in recorded]
+    traces = [*_of_state(machine), *(_of_isolation(machine) if machine.may_isolate else ())]
+    return [(lab, what) for lab, what in traces if NAME.fullmatch(lab) and lab not in recorded]
 
 
 def _recorded(machine: Machine) -> set[str]:

@@ -42,8 +42,8 @@ def look_at_inotify(context: Context, machine: Machine) -> Finding:
     allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
         return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
-    made = saved_lab.read(context.folder)
-    there = {node.name for node in made.lab.nodes} if made is not None else set()
+    saved = saved_lab.read(context.folder)
+    there = {node.name for node in saved.lab.nodes} if saved is not None else set()
     nodes = [node for node in context.lab.nodes if node.name not in there]
     if not nodes:
         return ok("the lab's nodes hold what they need")
@@ -51,14 +51,14 @@ def look_at_inotify(context: Context, machine: Machine) -> Finding:
     used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))
     short = [limit for limit, value in allowed.items() if used[limit] + limit.need(nodes) > int(value)]
     known = "in use" if counted is not None else "usual, which this user may not count"
-    told = "; ".join(
+    usage = "; ".join(
         f"fs.inotify.{limit.name} is {allowed[limit]}: {used[limit]} {known}, {limit.need(nodes)} for {len(nodes)} nodes"
         for limit in short or [INSTANCES]
     )
     if not short:
-        return ok(told)
+        return ok(usage)
     fix = _fix({limit: max(limit.raised, 2 * (used[limit] + limit.need(nodes))) for limit in short}, machine)
-    return broken(told, fix) if counted is not None else warning(told, fix)
+    return broken(usage, fix) if counted is not None else warning(usage, fix)
 
 
 def _fix(values: dict[Limit, int], machine: Machine) -> str:

@@ -25,7 +25,7 @@ NET_ADMIN, SYS_ADMIN = 12, 21
 NEEDED_MODULES = ("br_netfilter", "nf_conntrack", "nf_nat", "nf_tables", "overlay", "veth")
 CONTAINER_NODE = 400
 """MiB that a node in a container takes, measured; `memory` is only its limit."""
-LAB_SPACE = 2 << 30
+LAB_SPACE = 3 << 30
 """Bytes that a lab takes where its nodes live, measured with two nodes."""
 GIB = 1 << 30
 NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
@@ -80,11 +80,11 @@ def look_at_kernel(_context: Context, machine: Machine) -> Finding:
     release = (machine.read(RELEASE) or "").strip()
     if not release:
         return not_relevant("nodes have the kernel of Docker's own machine")
-    told = f"Linux {release}, kube-proxy by {proxy_mode(release)}"
+    kernel = f"Linux {release}, kube-proxy by {proxy_mode(release)}"
     listings = [machine.read(path) for path in _module_listings(release)]
     known = " ".join(filter(None, listings))
     if not any(listings[1:]):
-        return ok(f"{told}; it does not list its modules")
+        return ok(f"{kernel}; it does not list its modules")
     # A file is named with - or _ as its author liked; the kernel takes both for the same.
     absent = [name for name in NEEDED_MODULES if not re.search(rf"\b{name.replace('_', '[-_]')}\b", known)]
     if absent:
@@ -92,9 +92,9 @@ def look_at_kernel(_context: Context, machine: Machine) -> Finding:
             "Install the kernel's modules (Debian: `linux-image-amd64`, Ubuntu: `linux-modules-extra-$(uname -r)`)"
         )
         return warning(
-            f"{told}; without {', '.join(absent)}", f"{packages}, or reboot into the kernel that was installed."
+            f"{kernel}; without {', '.join(absent)}", f"{packages}, or reboot into the kernel that was installed."
         )
-    return ok(told)
+    return ok(kernel)
 
 
 def look_at_memory(context: Context, machine: Machine) -> Finding:
@@ -105,10 +105,10 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     is_vm = not context.hypervisor.are_containers
     need = len(context.lab.nodes) * (context.lab.memory if is_vm else CONTAINER_NODE)
     total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
-    told = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"
+    memory = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"
     if total < need:
-        return broken(told, "Set fewer `workers`" + (", or less `memory`." if is_vm else "."))
-    return warning(told, "End other programs, or set fewer `workers`.") if free < need else ok(told)
+        return broken(memory, "Set fewer `workers`" + (", or less `memory`." if is_vm else "."))
+    return warning(memory, "End other programs, or set fewer `workers`.") if free < need else ok(memory)
 
 
 def look_at_filesystem(context: Context, machine: Machine) -> Finding:
@@ -119,9 +119,9 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
     home = _engine_data(context, machine)
     if home is None:
         return not_relevant(f"the Engine's data is not in {ENGINE_DATA}")
-    found = [(words[1], words[2]) for line in mounts.splitlines() if len(words := line.split()) > 2]  # noqa: PLR2004 - as above
+    mounted = [(words[1], words[2]) for line in mounts.splitlines() if len(words := line.split()) > 2]  # noqa: PLR2004 - as above
     # Of several in one place, the last one mounted is what is seen.
-    holding = [(len(place), kind) for place, kind in found if home.is_relative_to(place)]
+    holding = [(len(place), kind) for place, kind in mounted if home.is_relative_to(place)]
     kind = max(reversed(holding), key=lambda pair: pair[0])[1] if holding else ""
     if kind not in NO_OVERLAY:
         return ok(f"{home} is on {kind}" if kind else f"{home}: nothing is said of its file system")
@@ -137,17 +137,17 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
     """Check that the disk has room for the lab, and for the bundle if that is yet to be built."""
     home = _engine_data(context, machine) or context.folder
     free = machine.free_space(home)
-    told = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
+    space = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
     if free < LAB_SPACE:
-        return broken(told, "Make space there; or set XDG_STATE_HOME to a folder on a larger disk.")
+        return broken(space, "Make space there; or set XDG_STATE_HOME to a folder on a larger disk.")
     in_cache, for_bundle = machine.free_space(context.cache), SPACE + GO_CACHE_SPACE
     if not context.has_bundle and in_cache < for_bundle:
         # Not broken: what a cut-off build made, and what is in Go's caches already, need not be made again.
-        told += (
+        space += (
             f"; {context.cache}: {in_cache / GIB:.1f} GiB free, building the bundle takes up to {for_bundle / GIB:.0f}"
         )
-        return warning(told, "Make space there; or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
-    return ok(told)
+        return warning(space, "Make space there; or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
+    return ok(space)
 
 
 def _engine_data(context: Context, machine: Machine) -> Path | None:
@@ -165,5 +165,5 @@ def _module_listings(release: str) -> tuple[Path, ...]:
 
 def _field(text: str, key: str) -> str:
     """Return the value of a `Key: value` line; empty where there is none."""
-    found = re.search(rf"^{key}:\s*(.+)$", text, re.MULTILINE)
-    return found[1] if found else ""
+    match = re.search(rf"^{key}:\s*(.+)$", text, re.MULTILINE)
+    return match[1] if match else ""

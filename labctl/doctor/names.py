@@ -83,10 +83,10 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     ]
     if not lines:
         return ok("no other lab has a hostname of this one")
-    told = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
+    claims = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
     others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
     return broken(
-        f"{lab.hosts_file}, {told}: a browser can find one of the labs only",
+        f"{lab.hosts_file}, {claims}: a browser can find one of the labs only",
         f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}.",
     )
 
@@ -97,16 +97,16 @@ def look_at_name_order(_context: Context, machine: Machine) -> Finding:
     lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
     if not lines:
         return ok("this system asks the hosts file first")
-    found = lines[-1]  # the last one counts
-    sources = re.sub(r"\[[^]]*\]", " ", found[1]).split()
-    told = f"{NSSWITCH}: hosts: {found[1]}"
+    order = lines[-1]  # the last one counts
+    sources = re.sub(r"\[[^]]*\]", " ", order[1]).split()
+    setting = f"{NSSWITCH}: hosts: {order[1]}"
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
     if "files" not in sources:
-        return broken(f"{told}: the hosts file is never asked", fix)
+        return broken(f"{setting}: the hosts file is never asked", fix)
     before = [source for source in sources[: sources.index("files")] if source in NETWORK_SOURCES]
     if before:
-        return broken(f"{told}: {', '.join(before)} comes before the hosts file", fix)
-    return ok(told)
+        return broken(f"{setting}: {', '.join(before)} comes before the hosts file", fix)
+    return ok(setting)
 
 
 def look_at_local_names(context: Context, machine: Machine) -> Finding:
@@ -130,23 +130,23 @@ def look_at_proxy(context: Context, machine: Machine) -> Finding:
     lab = context.lab
     wanted = [str(lab.network), *(app.hostname for app in lab.apps)]  # what can be reached from outside the cluster
     uncovered = [name for name in wanted if not any(_covers(exception, name, lab) for exception in exceptions)]
-    told = f"{' and '.join(proxies)} set"
+    variables = f"{' and '.join(proxies)} set"
     if uncovered:
         added = ",".join(uncovered)
         return warning(
-            f"{told}; NO_PROXY of your own shell lacks {added}",
+            f"{variables}; NO_PROXY of your own shell lacks {added}",
             f'For programs that labctl does not start: `export NO_PROXY="${{NO_PROXY:+$NO_PROXY,}}{added}"`, and the same '
             "in your browser's settings. `labctl exec`, `labctl open` and demos bypass the proxy already.",
         )
-    return ok(f"{told}; NO_PROXY covers the lab")
+    return ok(f"{variables}; NO_PROXY covers the lab")
 
 
 def _lines_naming(text: str, lab: Lab) -> Iterator[hosts_file.Entry]:
     """Yield the lines, outside the lab's own block, that name one of its hosts: without names of others."""
     names = {app.hostname for app in lab.apps}
     for entry in hosts_file.entries(text.encode()):
-        if entry.block != lab.name and (found := names.intersection(entry.names)):
-            yield replace(entry, names=tuple(sorted(found)))
+        if entry.block != lab.name and (shared := names.intersection(entry.names)):
+            yield replace(entry, names=tuple(sorted(shared)))
 
 
 def _is_of_the_pool(address: str, lab: Lab) -> bool:

@@ -52,12 +52,12 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
     for interface, address in ((each, address) for each in interfaces(machine) for address in each.addresses):
         own = address.ip in network
         if interface.is_up and own:
-            told = f"network {network}: {_whose(interface.name, machine)} has {address}"
-            return broken(told, ELSEWHERE)
+            conflict_text = f"network {network}: {_whose(interface.name, machine)} has {address}"
+            return broken(conflict_text, ELSEWHERE)
         if own or address.network.subnet_of(network):
-            told = f"network {network}: {interface.name}, which is down, has {address}"
+            conflict_text = f"network {network}: {interface.name}, which is down, has {address}"
             return warning(
-                told,
+                conflict_text,
                 f"{ELSEWHERE} Or take its address away: `ip address del {address} dev {interface.name}`.",
             )
     if wider := hidden(network, known):
@@ -70,24 +70,24 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
 
 def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
     """Check that no network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
-    found = docker_networks(machine, context.isolation.engine if context.isolated else "")
-    if found is None:
+    networks = docker_networks(machine, context.isolation.engine if context.isolated else "")
+    if networks is None:
         return not_relevant("the lab's own Engine is not there yet" if context.isolated else "no Docker Engine answers")
     network = context.lab.network
     nodes = {node.name for node in context.lab.nodes}
-    if context.isolated and any(each.name == context.isolation.namespace or each.members & nodes for each in found):
+    if context.isolated and any(each.name == context.isolation.namespace or each.members & nodes for each in networks):
         return ok("the lab has its network")
-    overlapping = [each for each in found if any(map(network.overlaps, each.subnets))]
+    overlapping = [each for each in networks if any(map(network.overlaps, each.subnets))]
     known = () if context.isolated else routes(machine) or ()  # of the machine, which an isolated lab is not on
     routed = {route.device for route in known if route.network.subnet_of(network)}
     if overlapping and all(each.bridge in routed for each in overlapping):
         return not_relevant(f"{', '.join(map(str, overlapping))} is routed; see `network`")
     if overlapping:
-        told = ", ".join(f"{each}, {' '.join(map(str, each.subnets))}" for each in overlapping)
+        subnets = ", ".join(f"{each}, {' '.join(map(str, each.subnets))}" for each in overlapping)
         remove = f"{'labctl exec -- ' * context.isolated}docker network rm {overlapping[0].name}"
         fix = f"Remove it, `{remove}`; or choose another `network` in labctl.yaml."
-        return broken(f"network {network}: taken by {told}", fix)
-    return ok(f"{len(found)} networks, none in {network}" if found else "the Engine has no networks to tell of")
+        return broken(f"network {network}: taken by {subnets}", fix)
+    return ok(f"{len(networks)} networks, none in {network}" if networks else "the Engine has no networks to tell of")
 
 
 def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
@@ -133,17 +133,17 @@ def _whose(device: str, machine: Machine) -> str:
 
 
 def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:
-    for found in described:
-        if found.get("Scope", "local") != "local":
+    for description in described:
+        if description.get("Scope", "local") != "local":
             continue  # addresses of a swarm are its own
-        configs = (found.get("IPAM") or {}).get("Config") or ()
+        configs = (description.get("IPAM") or {}).get("Config") or ()
         subnets = [ipv4_network(config.get("Subnet", "")) for config in configs]
-        options, labels = found.get("Options") or {}, found.get("Labels") or {}
+        options, labels = description.get("Options") or {}, description.get("Labels") or {}
         yield DockerNetwork(
-            found["Name"],
-            found.get("Driver", "bridge"),
-            options.get(BRIDGE_NAME) or f"br-{found.get('Id', '')[:ID_LETTERS]}",
+            description["Name"],
+            description.get("Driver", "bridge"),
+            options.get(BRIDGE_NAME) or f"br-{description.get('Id', '')[:ID_LETTERS]}",
             tuple(subnet for subnet in subnets if subnet is not None),
             labels.get(LAB_LABEL, ""),
-            frozenset(each.get("Name", "") for each in (found.get("Containers") or {}).values()),
+            frozenset(each.get("Name", "") for each in (description.get("Containers") or {}).values()),
         )

@@ -15,9 +15,9 @@ ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a range that i
 def look_at_pool(context: Context, machine: Machine) -> Finding:
     """Check that neither nodes, nor gateway, nor this machine have an address of the pool."""
     lab = context.lab
-    found = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
-    if found:
-        return broken(f"pool {lab.pool}: overlaps {', '.join(found)}", f"Choose another, or {ANOTHER_POOL}.")
+    overlaps = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
+    if overlaps:
+        return broken(f"pool {lab.pool}: overlaps {', '.join(overlaps)}", f"Choose another, or {ANOTHER_POOL}.")
     return ok(f"{lab.pool} is beside nodes, gateway and this machine's own addresses")
 
 
@@ -25,10 +25,10 @@ def look_at_dhcp(context: Context, machine: Machine) -> Finding:
     """Check that neither VirtualBox nor libvirt has an address of the pool, or a DHCP server that hands one out."""
     lab = context.lab
     servers = dhcp_servers(machine)
-    if found := conflicts(lab.pool, {**host_only(machine), **handed_out(servers)}):
+    if overlaps := conflicts(lab.pool, {**host_only(machine), **handed_out(servers)}):
         cures = [server.cure for server in servers if conflicts(lab.pool, handed_out([server]))]
         return broken(
-            f"pool {lab.pool}: overlaps {', '.join(found)}",
+            f"pool {lab.pool}: overlaps {', '.join(overlaps)}",
             f"{' and '.join(cures) or 'Choose another pool'}; or {ANOTHER_POOL}.",
         )
     return ok(f"no DHCP server of VirtualBox or libvirt hands out addresses of {lab.pool}")
@@ -41,9 +41,9 @@ def look_at_answers(context: Context, machine: Machine) -> Finding:
     if not asked:
         return not_relevant(f"no interface of this machine is on {lab.network}, so nobody was asked")
     if answered := sorted(answering(asked, machine)):
-        found = ", ".join(map(str, answered))
+        addresses = ", ".join(map(str, answered))
         return broken(
-            f"pool {lab.pool}: something on the network already answers for {found}",
+            f"pool {lab.pool}: something on the network already answers for {addresses}",
             f"Find it by its MAC, `ip neigh show {answered[0]}`; or {ANOTHER_POOL}.",
         )
     return ok(f"nobody answers ARP for {len(asked)} addresses of {lab.pool}")

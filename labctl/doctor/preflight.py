@@ -26,10 +26,10 @@ def require_machine(context: Context, report: Progress) -> bool:
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.
     """
-    seen = Machine()
-    installed = context.may_install and _install(needed(context), seen, report)
+    machine = Machine()
+    installed = context.may_install and _install(needed(context), machine, report)
     checks = [check for check in CHECKS if check.blocks_up and not (check.id in SLOW and context.has_bundle)]
-    problems = [each for each in examine(context, seen, checks) if each.finding.state is State.BROKEN]
+    problems = [each for each in examine(context, machine, checks) if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)
     return installed
@@ -45,9 +45,9 @@ def require_hostnames(context: Context) -> None:
 
 def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> bool:
     """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
-    seen = Machine()
-    installed = may_install and _install(programs, seen, report)
-    finding = absence(programs, seen)
+    machine = Machine()
+    installed = may_install and _install(programs, machine, report)
+    finding = absence(programs, machine)
     if finding.state is State.BROKEN:
         raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
     return installed
@@ -61,8 +61,8 @@ def may_isolate() -> bool:
 def _error(context: Context, problems: Sequence[Examined]) -> MissingError:
     if len(problems) == 1:
         (problem,) = problems
-        found = problem.finding
-        return MissingError(found.seen, id=found.cause or problem.check.blocks_up, hint=found.fix)
+        finding = problem.finding
+        return MissingError(finding.seen, id=finding.cause or problem.check.blocks_up, hint=finding.fix)
     lines = [
         f"\n  {each.finding.seen}" + "".join(f"\n    {line}" for line in each.finding.fix.splitlines())
         for each in problems
@@ -84,10 +84,15 @@ def _install(programs: Sequence[str], machine: Machine, report: Progress) -> boo
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
     apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
     update = run([*apt, "update"], env=quiet)
-    found = packages.installation(absent, machine)
-    if not found.by_apt:
+    installation = packages.installation(absent, machine)
+    if not installation.by_apt:
         return False
-    report(f"installing {' '.join(found.packages)}")
+    report(f"installing {' '.join(installation.packages)}")
     hint = "" if update.code == 0 else "`apt-get update` failed as well: " + " ".join(update.last_lines[-1:])
-    check([*apt, "install", "-y", "--no-install-recommends", *found.packages], env=quiet, error=MissingError, hint=hint)
+    check(
+        [*apt, "install", "-y", "--no-install-recommends", *installation.packages],
+        env=quiet,
+        error=MissingError,
+        hint=hint,
+    )
     return True

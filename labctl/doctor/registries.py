@@ -22,9 +22,9 @@ def look_at_registries(_context: Context, machine: Machine) -> Finding:
         return not_relevant("go, pip and apt are set up to use no registry")
     silent = {kind: reason for kind, url in urls.items() if (reason := machine.unreachable(url))}
     # Not the URL itself: it may hold a password.
-    told = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
+    hosts = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
     if not silent:
-        return ok(f"they answer: {told}")
+        return ok(f"they answer: {hosts}")
     return warning(
         "; ".join(f"{kind} at {urlsplit(urls[kind]).hostname} does not answer: {why}" for kind, why in silent.items()),
         "See that this machine reaches them, or boot from a bundle made elsewhere: `labctl up --bundle DIR`.",
@@ -47,8 +47,8 @@ def _apt(machine: Machine) -> str:
 
 
 def _first_url(text: str) -> str:
-    found = re.search(r"https?://[^\s,|]+", text)
-    return found[0] if found else ""
+    match = re.search(r"https?://[^\s,|]+", text)
+    return match[0] if match else ""
 
 
 _REGISTRIES: dict[str, Callable[[Machine], str]] = {

@@ -73,6 +73,6 @@ def _is_closer(route: TableRoute, network: IPv4Network) -> bool:
 
 def _taken_before(there: Sequence[TableRoute], network: IPv4Network) -> TableRoute | None:
     """Return the route of an earlier table that takes packets for a part of the lab."""
-    found = [each for each in there if each.kind not in OWN and each.network.overlaps(network)]
-    narrowest = max(found, key=lambda each: each.network.prefixlen, default=None)
+    taken = [each for each in there if each.kind not in OWN and each.network.overlaps(network)]
+    narrowest = max(taken, key=lambda each: each.network.prefixlen, default=None)
     return None if narrowest is None or narrowest.kind == "throw" else narrowest

@@ -63,11 +63,11 @@ def look_at_vagrant(context: Context, machine: Machine) -> Finding:
     said = machine.run("vagrant", "--version")
     if said is None:
         return not_relevant("there is no vagrant; see `tools`")
-    found = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
-    if not found:
+    installed = version(r"Vagrant (\d+(?:\.\d+)+)", said.out)
+    if not installed:
         return broken(f"`vagrant --version` failed: {last(said.last_lines)}", "Install Vagrant again.")
     engine = engine_version(context, machine) if context.hypervisor.are_containers else ()
-    return ok(f"Vagrant {dotted(found)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
+    return ok(f"Vagrant {dotted(installed)}" + (f" with Docker Engine {dotted(engine)}" if engine else ""))
 
 
 def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
@@ -85,19 +85,19 @@ def _is_there(program: str, machine: Machine) -> bool:
     return machine.has(program) if file is None else file.name in machine.names(file.parent)
 
 
-def _cure(found: Installation) -> str:
+def _cure(installation: Installation) -> str:
     """Return what to type: a line where one is enough, else one below the other."""
-    told = (
-        [f"There is no package of {', '.join(found.without)} for this system; install it by hand."]
-        if found.without
+    steps = (
+        [f"There is no package of {', '.join(installation.without)} for this system; install it by hand."]
+        if installation.without
         else []
     )
-    if "mmdebstrap" in found.without:
-        told += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
-    if len(found.lines) == 1:
-        told += [f"Install: `{found.lines[0]}`."]
-    if found.by_apt:
-        told += ["As root, `labctl up --yes` does it for you."]
-    if len(found.lines) > 1:
-        told += ["Type:"]
-    return "\n".join([" ".join(told), *(found.lines if len(found.lines) > 1 else ())])
+    if "mmdebstrap" in installation.without:
+        steps += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
+    if len(installation.lines) == 1:
+        steps += [f"Install: `{installation.lines[0]}`."]
+    if installation.by_apt:
+        steps += ["As root, `labctl up --yes` does it for you."]
+    if len(installation.lines) > 1:
+        steps += ["Type:"]
+    return "\n".join([" ".join(steps), *(installation.lines if len(installation.lines) > 1 else ())])

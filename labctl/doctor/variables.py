@@ -17,10 +17,10 @@ def look_at_environment(context: Context, machine: Machine) -> Finding:
     engine = [name for name in names if name in TOOLS["docker"]]
     left_out = [name for name in names if name.startswith(PREFIXES) and name not in engine]
     followed = [name for name in names if name.startswith(FOLLOWED)]
-    told = [f"used by labctl: {', '.join(followed)}"] if followed else []
-    told += [f"ignored: {', '.join(left_out)}"] if left_out else []
+    remarks = [f"used by labctl: {', '.join(followed)}"] if followed else []
+    remarks += [f"ignored: {', '.join(left_out)}"] if left_out else []
     if engine and not context.isolated:
-        told.insert(0, f"selecting the Docker Engine: {', '.join(engine)}")
-        return warning("; ".join(told), f"If this machine's own Engine is meant: `unset {' '.join(engine)}`.")
-    told += [f"ignored, the lab has an Engine of its own: {', '.join(engine)}"] if engine else []
-    return ok("; ".join(told) or "no variable leads elsewhere")
+        remarks.insert(0, f"selecting the Docker Engine: {', '.join(engine)}")
+        return warning("; ".join(remarks), f"If this machine's own Engine is meant: `unset {' '.join(engine)}`.")
+    remarks += [f"ignored, the lab has an Engine of its own: {', '.join(engine)}"] if engine else []
+    return ok("; ".join(remarks) or "no variable leads elsewhere")

@@ -292,8 +292,8 @@ class Isolation:
         )
 
 
-def _closed(told: str) -> ProviderError:
-    return ProviderError(told, id="namespace-closed", hint="An isolated lab needs root.")
+def _closed(what: str) -> ProviderError:
+    return ProviderError(what, id="namespace-closed", hint="An isolated lab needs root.")
 
 
 def _restore_forwarding() -> None:

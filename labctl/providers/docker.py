@@ -135,18 +135,18 @@ class DockerProvider(VagrantProvider):
         if is_taken:
             with suppress(NotReadyError):  # whoever has the name, Vagrant says so once more
                 until(lambda: self._unseen(names), what="the container that the Engine makes", timeout=ENGINE_SECONDS)
-        made = [each for each in self._containers() if each.name in names]
-        if old := [each.name for each in made if each.old_networks]:
+        containers = [each for each in self._containers() if each.name in names]
+        if old := [each.name for each in containers if each.old_networks]:
             raise ProviderError(
                 f"an earlier version of labctl made {', '.join(old)}, in a network of Vagrant's",
                 id="lab-outdated",
                 hint=f"`labctl --name {self.lab_network.lab} destroy`, then `labctl up`.",
             )
-        if broken := [each.id for each in made if not each.is_usable(self.lab_network.name)]:
+        if broken := [each.id for each in containers if not each.is_usable(self.lab_network.name)]:
             self._remove(broken)
         self._forget()
         self.lab_network.ensure()
-        for each in made:
+        for each in containers:
             if each.is_usable(self.lab_network.name):
                 self._hand_over(each)
 
@@ -189,8 +189,8 @@ class DockerProvider(VagrantProvider):
 
     def _remove_networks(self, names: Collection[str]) -> Iterator[str]:
         for name in sorted(names):
-            if (found := inspect(name, self.environment)) is not None:
-                yield remove_idle(found, self.environment)
+            if (description := inspect(name, self.environment)) is not None:
+                yield remove_idle(description, self.environment)
 
     def _known(self) -> frozenset[str]:
         """Return the ids of the containers that Vagrant has made for this lab."""

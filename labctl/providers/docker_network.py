@@ -46,17 +46,17 @@ class DockerNetwork:
         Raises ProviderError `network-not-ours` if a network of that name is not this lab's, and `network-overlap` if
         another network has the subnet.
         """
-        found = inspect(self.name, self.environment)
-        if found is None:
+        description = inspect(self.name, self.environment)
+        if description is None:
             given = [f"--label={LAB_LABEL}={self.lab}", f"--label={STATE_LABEL}={self.owner}"]
             gateway = f"--gateway={self.subnet.network_address + 1}"
             line = ["docker", "network", "create", "--driver=bridge", f"--subnet={self.subnet}", gateway, *given]
             check([*line, self.name], env=self.environment)
             return True
-        if not self._is_ours(found):
+        if not self._is_ours(description):
             raise ProviderError(
                 f"Docker network {self.name}: it is not this lab's (label {STATE_LABEL}: "
-                f"{_labels(found).get(STATE_LABEL, 'none')})",
+                f"{_labels(description).get(STATE_LABEL, 'none')})",
                 id="network-not-ours",
                 hint=f"Give this lab another --name, or remove the network: `docker network rm {self.name}`.",
             )
@@ -64,24 +64,24 @@ class DockerNetwork:
 
     def remove(self) -> str:
         """Remove the network; return why it had to be left, or an empty text."""
-        found = inspect(self.name, self.environment)
-        if found is None:
+        description = inspect(self.name, self.environment)
+        if description is None:
             return ""
-        if not self._is_ours(found):
+        if not self._is_ours(description):
             return f"Docker network {self.name} is not this lab's and was left"
-        return remove_idle(found, self.environment)
+        return remove_idle(description, self.environment)
 
     def described(self) -> LabNetwork | None:
         """Return the network's bridge and the containers in it; None if the network does not exist."""
-        found = inspect(self.name, self.environment)
-        if found is None:
+        description = inspect(self.name, self.environment)
+        if description is None:
             return None
-        members = (found.get("Containers") or {}).values()
-        bridge = f"br-{found['Id'][:ID_LETTERS]}"
+        members = (description.get("Containers") or {}).values()
+        bridge = f"br-{description['Id'][:ID_LETTERS]}"
         return LabNetwork(bridge, {each["MacAddress"]: f"container {each['Name']}" for each in members})
 
-    def _is_ours(self, found: Mapping[str, Any]) -> bool:
-        return _labels(found).get(STATE_LABEL) == self.owner
+    def _is_ours(self, description: Mapping[str, Any]) -> bool:
+        return _labels(description).get(STATE_LABEL) == self.owner
 
 
 def inspect(name: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
@@ -103,5 +103,5 @@ def remove_idle(network: Mapping[str, Any], environment: Mapping[str, str]) -> s
 
 
 def _labels(network: Mapping[str, Any]) -> Mapping[str, str]:
-    found: Mapping[str, str] = network.get("Labels") or {}
-    return found
+    description: Mapping[str, str] = network.get("Labels") or {}
+    return description

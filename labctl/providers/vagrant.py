@@ -83,10 +83,10 @@ class VagrantProvider:
     def destroy(self, report: Progress) -> Removed:
         """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
         with self._acting(report) as program:
-            made = any(self.folder.glob(".vagrant/machines/*/*/id"))
-            if made:
+            has_machines = any(self.folder.glob(".vagrant/machines/*/*/id"))
+            if has_machines:
                 program.destroy()
-        return Removed(made)
+        return Removed(has_machines)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""

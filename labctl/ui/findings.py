@@ -49,8 +49,8 @@ def _not_relevant(checks: list[CheckReport]) -> dict[str, list[str]]:
 
 def _verdict(lab: str, checks: list[CheckReport]) -> str:
     broken, warnings = (sum(check["state"] == state for check in checks) for state in NOT_WELL)
-    told = [f"{broken} broken"] * bool(broken) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
-    return f"Lab {lab}: {', '.join(told) or 'all is well'}."
+    counts = [f"{broken} broken"] * bool(broken) + [f"{warnings} warning{'s' * (warnings > 1)}"] * bool(warnings)
+    return f"Lab {lab}: {', '.join(counts) or 'all is well'}."
 
 
 def _text(value: object) -> str:

@@ -46,8 +46,8 @@ def opened(report: OpenReport, stdout: TextIO) -> None:
     print(f"url: {report['url']}\nbrowser: {report['browser']}", file=stdout)
     for hop in report["warnings"]:
         advice = [f"  {line}" for line in (hop["fix"] or "", *hop["commands"]) if line]
-        found = f"{hop['state']}: {hop['hop']}: {hop['evidence'].get('finding', '')}"
-        print(*map(one_line, [found]), *map(printable, advice), sep="\n", file=stdout)
+        finding = f"{hop['state']}: {hop['hop']}: {hop['evidence'].get('finding', '')}"
+        print(*map(one_line, [finding]), *map(printable, advice), sep="\n", file=stdout)
 
 
 def _sentences(hop: HopReport) -> Sequence[str]:
@@ -56,9 +56,9 @@ def _sentences(hop: HopReport) -> Sequence[str]:
     told = seen(hop)
     if hop["cause"] is None:
         return told
-    found = str(hop["evidence"]["finding"])
+    finding = str(hop["evidence"]["finding"])
     fix = [f"fix: {hop['fix']}"] if hop["fix"] else []
-    return (found, *(f"seen: {each}" for each in told), *fix, *(f"$ {command}" for command in hop["commands"]))
+    return (finding, *(f"seen: {each}" for each in told), *fix, *(f"$ {command}" for command in hop["commands"]))
 
 
 def seen(hop: HopReport) -> list[str]:
@@ -95,8 +95,8 @@ def _address(evidence: Evidence) -> list[str]:
 
 def _pool_of(pool: Evidence) -> str:
     limits = {"autoAssign is off": not pool["auto_assign"], "not for this Service": not pool["allows_service"]}
-    told = "".join(f", {limit}" for limit, applies in limits.items() if applies)
-    return f"pool {pool['name']}: {', '.join(pool['addresses'])}, {pool['free']} free{told}"
+    limits_text = "".join(f", {limit}" for limit, applies in limits.items() if applies)
+    return f"pool {pool['name']}: {', '.join(pool['addresses'])}, {pool['free']} free{limits_text}"
 
 
 def _node(evidence: Evidence) -> list[str]:
@@ -166,8 +166,8 @@ def _body(evidence: Evidence) -> list[str]:
 def _answers(evidence: Evidence) -> list[str]:
     """Return what each pod answered, if there are several."""
     pods = evidence.get("pods") or ()
-    told = (f"{each['pod']} HTTP {each['status']}" if each["status"] else f"{each['pod']} nothing" for each in pods)
-    return [f"of {len(pods)} pods: {', '.join(told)}"] if len(pods) > 1 else []
+    texts = (f"{each['pod']} HTTP {each['status']}" if each["status"] else f"{each['pod']} nothing" for each in pods)
+    return [f"of {len(pods)} pods: {', '.join(texts)}"] if len(pods) > 1 else []
 
 
 NEEDED: Mapping[str, frozenset[str]] = {

@@ -14,9 +14,9 @@ from labctl.host.process import LAST_LINES
 from labctl.model.errors import LabError, MissingError
 
 
-def check_space(folder: Path, made: int) -> None:
+def check_space(folder: Path, present: int) -> None:
     """Raise MissingError `disk-full` if the disk has no room for the rest of a bundle of which `made` bytes exist."""
-    if shutil.disk_usage(folder).free < SPACE - made:
+    if shutil.disk_usage(folder).free < SPACE - present:
         raise _disk_full(folder)
 
 

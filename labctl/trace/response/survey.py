@@ -159,18 +159,18 @@ def unsure(trail: Trail) -> dict[str, str]:
     requests = limit(len(endpoints)) - 1
     sides: Sequence[Mapping[str, Any]] = trail.seen["pod"].get("sides") or ()
     is_random = trail.controller.name == "ingress-nginx"
-    found: dict[str, str] = {}
+    result: dict[str, str] = {}
     for side in sides:
         sure = 0 if is_random else requests * side["weight"] // side["total"]
         if sure < 2 * len(side["pods"]) - 1:
             reason = f"{side['weight']} of {side['total']} requests go to the Service {side['service']}"
-            found |= dict.fromkeys(map(label, side["pods"]), reason)
+            result |= dict.fromkeys(map(label, side["pods"]), reason)
     notes = trail.match.notes if trail.match else {}
     if len(endpoints) > 1:
         reasons = (f"the Ingress has {name}" for name in UNEVEN if notes.get(name) not in {None, "false"})
         if reason := next(reasons, ""):
-            found |= dict.fromkeys(map(label, endpoints), reason)
-    return found
+            result |= dict.fromkeys(map(label, endpoints), reason)
+    return result
 
 
 def _word(trail: Trail, endpoint: Evidence) -> Word:
