@@ -15,7 +15,7 @@ from labctl.model.events import Progress
 
 
 def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
-    """Every file of the bundle has been hashed now and is what bundle.yaml says.
+    """Hash every file of the bundle, and compare it with bundle.yaml.
 
     Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
     """
@@ -24,7 +24,7 @@ def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
 
 
 def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
-    """Every file is there and is what bundle.yaml says: now, or when it was last hashed and not touched since.
+    """Compare every file with bundle.yaml, and hash only those that changed since they were last hashed.
 
     Files are known again by size, modification time and inode, remembered below `cache`. True if something had to be
     hashed. Raises as `verify`.
@@ -37,7 +37,7 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
 
 
 def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
-    """By path, what is wrong with each file that is missing or differs. Hashes as `verify_once`."""
+    """Return what is wrong with each missing or different file, by path. Hashes as `verify_once` does."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 15 ms, and most commands hash nothing
 
     files = _unknown(bundle, cache)
@@ -52,7 +52,7 @@ def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
 
 
 def remember(bundle: Bundle, cache: Path) -> None:
-    """Every file of the bundle counts as hashed, and as what bundle.yaml says, until it is touched."""
+    """Record every file of the bundle as hashed and correct until it changes."""
     record = _record(bundle, cache)
     stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
     write(record, json.dumps(stamps, indent=1).encode())

@@ -75,11 +75,11 @@ class Bundle:
     files: tuple[File, ...]
 
     def path(self, relative: str) -> Path:
-        """Where a file of the bundle is."""
+        """Return where a file of the bundle is."""
         return self.folder / relative
 
     def has(self, relative: str) -> bool:
-        """Whether the bundle lists a file of that path."""
+        """Return whether the bundle lists a file at that path."""
         return any(file.path == relative for file in self.files)
 
     def image(self, name: str) -> str | None:

@@ -43,7 +43,7 @@ class Link:
 
 
 def write_layer(layer: Path, entries: Iterable[Copy | Link]) -> None:
-    """File `layer` is a tar archive of the entries and the folders they lie in, all owned by root."""
+    """Write the entries and their folders, all owned by root, to the tar archive `layer`."""
     by_path = {entry.path: entry for entry in entries}
     folders = {str(parent) for path in by_path for parent in PurePosixPath(path).parents} - {"."}
     with tarfile.open(layer, "w", format=tarfile.USTAR_FORMAT) as tar:
@@ -54,7 +54,7 @@ def write_layer(layer: Path, entries: Iterable[Copy | Link]) -> None:
 def write_archive(
     archive: Path, *, reference: str, architecture: str, config: Mapping[str, object], layers: Sequence[Path]
 ) -> None:
-    """File `archive` holds an image of that full reference made of uncompressed layer files, lowest first.
+    """Write an image of that full reference to `archive`, made of uncompressed layer files, lowest first.
 
     `config` is the `config` object of the OCI image configuration: Entrypoint, Env and so on.
     """

@@ -43,7 +43,7 @@ def move_global_options_first(arguments: list[str]) -> list[str]:
 
 
 def wants_json(arguments: list[str]) -> bool:
-    """Whether the answer to these hoisted arguments, and so an error, should be JSON."""
+    """Return whether the answer, and so an error, is to be JSON. Global options come first."""
     output = ""
     words = iter(_global(arguments))
     for word in words:
@@ -54,7 +54,7 @@ def wants_json(arguments: list[str]) -> bool:
 
 
 def is_verbose(arguments: list[str]) -> bool:
-    """Whether these hoisted arguments ask for every detail."""
+    """Return whether the arguments ask for all details. Global options come first."""
     return not {"-v", "--verbose"}.isdisjoint(_global(arguments))
 
 
@@ -70,7 +70,7 @@ def lab_name(arguments: list[str]) -> str | None:
 
 
 def writes_events(arguments: list[str]) -> bool:
-    """Whether the command of these hoisted arguments reports a run, which ends with a result."""
+    """Return whether the command reports a run, which ends with a result. Global options come first."""
     command = arguments[len(_global(arguments)) :]
     named = {" ".join(command[:1]), " ".join(command[:2])}
     return not named.isdisjoint(EVENTS_FOLLOW) and "--dry-run" not in command

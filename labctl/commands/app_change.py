@@ -88,7 +88,7 @@ def listed(options: GlobalOptions) -> list[AppEntry]:
 
 
 def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) -> Change:
-    """How labctl.yaml and the lab get an app, given in the words of labctl.yaml; one that they have is deployed again.
+    """Plan to add an app, given by the keys of labctl.yaml; an app that exists already is deployed again.
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
     other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
@@ -116,7 +116,7 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
 
 
 def remove(options: GlobalOptions, name: str) -> Change:
-    """How an app leaves labctl.yaml and the lab.
+    """Plan to remove an app from labctl.yaml and from the lab.
 
     Raises UsageError: `app-unknown` where there is none of that name; the others as `add`.
     """
@@ -220,7 +220,7 @@ def _trace(hostname: str, sentences: Sentences, context: Context, report: Progre
 
 
 def _way(trace_report: TraceReport) -> str:
-    """How far the request came; not every app says which of its pods answered."""
+    """Return how far the request came; not every app shows which pod answered."""
     evidence = {hop["hop"]: hop["evidence"] for hop in trace_report["hops"]}
     pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}
     answered = evidence["response"].get("answered_by")

@@ -67,7 +67,7 @@ def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
 
 
 def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
-    """Whether it may need the terminal until it ends, as any command in $BROWSER may that does not end with an &."""
+    """Return whether a browser may need the terminal until it ends, as a command in $BROWSER without an & may."""
     if isinstance(browser, webbrowser.UnixBrowser):
         return not browser.background
     return isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
@@ -102,7 +102,7 @@ def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int
 
 
 def _home(folder: Path) -> dict[str, str]:
-    """Where browsers keep their profiles, for this lab alone.
+    """Return variables that give browsers profiles for this lab alone.
 
     With the user's own, a browser that runs already would be told to open the page, and look for it in its own network.
     """

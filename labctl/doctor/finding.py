@@ -46,7 +46,7 @@ def broken(seen: str, fix: str, cause: str = "") -> Finding:
 
 
 def not_relevant(reason: str) -> Finding:
-    """Neither the lab nor this machine has anything to do with it."""
+    """Return that the check does not apply to the lab or to this machine."""
     return Finding(State.NOT_RELEVANT, reason)
 
 

@@ -33,7 +33,7 @@ REPAIR = "`labctl doctor --fix` removes them."
 
 
 def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
-    """Nothing is there of a lab that is on no record."""
+    """Check that nothing is left of labs that are not saved."""
     leftovers = [
         *(f"{what} of lab {name}" for name, what in _traces(machine)),
         *(f"link {link}" for link in _links(machine)),
@@ -60,7 +60,7 @@ def remove_leftovers(context: Context, machine: Machine) -> None:
 
 
 def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
-    """No build was cut off, but for the one that `labctl bundle build` goes on with."""
+    """Check that no interrupted build left files that `labctl bundle build` does not resume."""
     folders = [str(path) for path in _unfinished(context.cache, machine)]
     if folders:
         return warning(f"a cut-off build left {', '.join(folders)}", REPAIR)
@@ -68,7 +68,7 @@ def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
 
 
 def remove_unfinished_bundles(context: Context, machine: Machine) -> None:
-    """Such folders are gone, but for one that a build works in right now."""
+    """Remove what interrupted builds left, unless a build is running there."""
     for path in _unfinished(context.cache, machine):
         bundle = path.relative_to(context.cache / "bundles").parts[0].removesuffix(PARTIAL)
         with _unless_locked(context.cache / "bundles" / f"{bundle}.lock") as is_free:
@@ -112,7 +112,7 @@ def _of_state(machine: Machine) -> Iterator[tuple[str, str]]:
 
 
 def _links(machine: Machine) -> list[str]:
-    """Uplinks whose lab is nowhere else: the name of a link is a checksum of the lab's, which cannot be read back."""
+    """Return uplinks without a lab: a link's name is a checksum of its lab's name, which cannot be read back."""
     links = [each.name for each in interfaces(machine)] if machine.may_isolate else []
     labs = _recorded(machine) | {lab for lab, _ in _traces(machine)}
     known = {Isolation(lab, LOOPBACK, paths.state(lab)).link for lab in labs}
@@ -120,7 +120,7 @@ def _links(machine: Machine) -> list[str]:
 
 
 def _unfinished(cache: Path, machine: Machine) -> list[Path]:
-    """Folders of builds that were cut off; not the next build's own, but for what that would throw away."""
+    """Return the folders that interrupted builds left, without what the next build resumes."""
     bundles = cache / "bundles"
     own = f"{_own_bundle()}{PARTIAL}"
     others = [bundles / name for name in machine.names(bundles) if name.endswith(PARTIAL) and name != own]
@@ -141,7 +141,7 @@ def _remove_isolation(lab: Context) -> None:
 
 @contextmanager
 def _unless_locked(path: Path) -> Iterator[bool]:
-    """Whether no other labctl holds this lock, which is held meanwhile; nobody does where its folder is not."""
+    """Hold a lock, and yield whether it was free; it is if its folder does not exist."""
     if not path.parent.exists():
         yield True
         return

@@ -44,7 +44,7 @@ def require_hostnames(context: Context) -> None:
 
 
 def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> bool:
-    """Every program is there; True if one was installed. Raises MissingError `tools-missing` naming all that are not."""
+    """Install missing programs where allowed; return whether one was installed. Raises MissingError `tools-missing`."""
     machine = Machine()
     installed = may_install and _install(programs, machine, report)
     finding = absence(programs, machine)
@@ -54,7 +54,7 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
 
 
 def may_isolate() -> bool:
-    """Whether the user can have a lab with a network and an Engine of its own."""
+    """Return whether the user can have a lab with its own network and Engine."""
     return Machine().may_isolate
 
 

@@ -16,7 +16,7 @@ MODULE_PROXY = "https://proxy.golang.org"
 
 
 def look_at_registries(_context: Context, machine: Machine) -> Finding:
-    """One registry of each kind answers. Each is asked for a few seconds at most."""
+    """Check that one registry of each kind answers within a few seconds."""
     urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(machine))}
     if not urls:
         return not_relevant("go, pip and apt are set up to use no registry")

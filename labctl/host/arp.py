@@ -89,7 +89,7 @@ def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, fro
 
 
 def _asked(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
-    """Asks with frames of its own, which the kernel allows root alone."""
+    """Ask with raw frames, which the kernel allows root only."""
     heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
         wire.bind((route.device, ETHERNET_ARP))

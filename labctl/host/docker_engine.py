@@ -40,7 +40,7 @@ def engine() -> Engine:
 
 
 def proxy_mode(release: str) -> str:
-    """How kube-proxy should work on a kernel: by nftables where it is new enough."""
+    """Return kube-proxy's mode for a kernel: nftables if the kernel is new enough."""
     match = re.match(r"(\d+)\.(\d+)", release)
     version = (int(match[1]), int(match[2])) if match else (0, 0)
     return "nftables" if version >= FIRST_KERNEL_WITH_NFTABLES_PROXY else "iptables"
@@ -56,7 +56,7 @@ def takes_privileged(version: tuple[int, ...], status: str) -> bool:
 
 
 def can_be_privileged(status: str) -> bool:
-    """Whether no capability of `docker run --privileged` is missing, by the CapBnd line; true where there is none."""
+    """Return whether a CapBnd line has all capabilities of `docker run --privileged`; true without such a line."""
     bounding = re.search(r"^CapBnd:\s*([0-9a-f]+)$", status, re.MULTILINE)
     return bounding is None or bool(int(bounding[1], 16) >> SYS_RESOURCE & 1)
 

@@ -26,7 +26,7 @@ _lines.propagate = False
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Meanwhile every line that `write` is given is at once in the log at `path`, which only its owner may read.
+    """Write every line given to `write` to the log at `path`, which only its owner can read, as long as the context lasts.
 
     A log that has grown too long is put away first. Raises MissingError `log-not-writable`.
     """
@@ -53,13 +53,13 @@ def logging_to(path: Path) -> Iterator[None]:
 
 
 def write(pid: int, text: str) -> None:
-    """Each line of the text is in the log, if there is one. May be called from any thread."""
+    """Write each line of the text to the log, if there is one. Safe in any thread."""
     for line in text.splitlines():
         _lines.info("[%d] %s", pid, line)
 
 
 def location() -> Path | None:
-    """Where the log is; None while nothing is logged."""
+    """Return the path of the log; None while nothing is logged."""
     return next((Path(file.baseFilename) for file in _lines.handlers if isinstance(file, _LogFile)), None)
 
 

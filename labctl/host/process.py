@@ -133,7 +133,7 @@ def _ended(
 def _logged(
     child: subprocess.Popen[bytes], stdin: bytes | None = None, timeout: float | None = None
 ) -> tuple[str, str]:
-    """All that the program goes on to say on its two streams; it has ended then, and all of it is in the log."""
+    """Read and log both streams of a program until it ends."""
     out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
     log.write(child.pid, out)
     log.write(child.pid, err)

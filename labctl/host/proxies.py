@@ -43,7 +43,7 @@ def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] 
 
 
 def _has_exception(exceptions: str, hostname: str) -> bool:
-    """Whether a list, with commas between, has the name, or a domain that it is in; a network is for addresses only."""
+    """Return whether a comma-separated list has the name or a domain of it; networks match addresses only."""
     if exceptions.strip() == EVERYTHING:
         return True
     words = (word.strip().lower().removeprefix(".").removesuffix(".") for word in exceptions.split(","))

@@ -16,7 +16,7 @@ TIMEOUT_SECONDS = 60.0
 
 
 def is_root() -> bool:
-    """Whether this process needs no sudo."""
+    """Return whether this process needs no sudo."""
     return os.geteuid() == 0
 
 
@@ -36,14 +36,14 @@ def without_question(line: Sequence[str]) -> list[str]:
 
 
 def can_ask() -> bool:
-    """Whether a person can be asked for a password: sudo asks on the terminal, whatever the streams are."""
+    """Return whether sudo can ask for a password: it asks on the terminal, wherever the streams lead."""
     streams = (sys.stdin, sys.stderr)  # None where the process began without them
     has_terminal = all(stream is not None and stream.isatty() for stream in streams)
     return has_terminal and _is_in_foreground() and shutil.which("sudo") is not None
 
 
 def _is_in_foreground() -> bool:
-    """Whether the terminal's keys go to this process: one in the background would be stopped as it reads them."""
+    """Return whether this process gets the terminal's input; reading it stops a process in the background."""
     try:
         return os.tcgetpgrp(sys.stdin.fileno()) == os.getpgrp()
     except OSError:

@@ -80,7 +80,7 @@ class Daemon:
         return True
 
     def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
-        """None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""
+        """Return None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""
         if child.poll() is not None:
             said = self.log.read_bytes()[before:].decode(errors="replace")
             error = ProviderError(

@@ -158,7 +158,7 @@ class Lab:
 
 @cache
 def _nodes(lab: str, network: IPv4Network) -> tuple[Node, ...]:
-    """As many nodes as a lab of this name may have; where its network is small, not all of them are inside."""
+    """Return as many nodes as a lab of this name can have; in a small network some are outside it."""
     return tuple(_node(lab, network, index) for index in range(MAX_WORKERS + 1))
 
 

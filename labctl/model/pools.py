@@ -33,7 +33,7 @@ def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
 
 
 def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
-    """Who takes some of the pool, each with the address or range."""
+    """Return who uses addresses of the pool, each with the address or range."""
     return [
         f"{who} ({_shown(other)})"
         for other, who in taken.items()

@@ -125,7 +125,7 @@ class VagrantProvider:
 
     @contextmanager
     def _acting(self, report: Progress) -> Iterator[Vagrant]:
-        """Vagrant, while no other one works on the lab: what a killed labctl left at work is waited for."""
+        """Hold the lab's lock for Vagrant: wait for a Vagrant that a killed labctl left running."""
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             yield self._vagrant(report, (lock.fileno(),))
 

@@ -35,11 +35,11 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
 
     def up_all(self, names: Sequence[str], provider: str) -> None:
-        """Like `up`, which takes one name, or none for all: a second call would cost Vagrant's 1.3 s again."""
+        """Start several machines in one call: each call of Vagrant costs 1.3 s, and `up` takes one name."""
         self._call_vagrant_command(["up", *names, f"--provider={provider}"])
 
     def halt_all(self, names: Iterable[str], *options: str) -> None:
-        """Like `halt`, which takes one name, or none for all."""
+        """Stop several machines in one call, since `halt` takes one name."""
         self._call_vagrant_command(["halt", *sorted(names), *options])
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:

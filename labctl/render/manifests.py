@@ -15,7 +15,7 @@ def control_plane(lab: Lab) -> str:
 
 
 def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
-    """Upstream's objects, with two waits taken out that every address pool would go through.
+    """Return upstream's objects without two waits that would delay every address pool.
 
     MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
     controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it

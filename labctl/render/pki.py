@@ -43,7 +43,7 @@ TOKEN_ALPHABET = string.ascii_lowercase + string.digits
 
 
 def ensure(folder: Path, lab: Lab) -> bool:
-    """Every key file of the lab is below `folder`, readable by its owner only; returns whether one was made.
+    """Create the lab's missing key files, readable by their owner only; return whether one was created.
 
     What exists is kept; except for a CA that is not the one the control plane was booted with, which is put back out of
     the control plane's files. The kubeconfig is made anew when it does not fit the CA or the lab's API server; its user is
@@ -197,7 +197,7 @@ def _damaged(path: Path, reason: str) -> MissingError:
 
 
 def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
-    """Whether a kubeconfig trusts this CA, bears a certificate from it, and names this lab's API server."""
+    """Return whether a kubeconfig trusts this CA, has a certificate from it, and names this lab's API server."""
     try:
         (content,) = documents(kubeconfig.decode())
         clusters = {entry["name"]: entry["cluster"] for entry in content["clusters"]}

@@ -25,7 +25,7 @@ def static(name: str) -> str:
 
 
 def template_folders() -> tuple[Path, ...]:
-    """Where templates live: in the installed package, or in the checkout that an editable install points to."""
+    """Return the folders of templates: in the installed package, or in the checkout of an editable install."""
     packaged = Path(str(files("labctl"))) / "templates"
     return (packaged,) if packaged.is_dir() else (CHECKOUT / "templates", CHECKOUT)
 

@@ -45,13 +45,13 @@ class Makers(Protocol):
     """What makes artefacts: the functions of module `makers`."""
 
     def check_tools(self) -> None:
-        """Every tool that making needs is there."""
+        """Check that every tool that building needs is installed."""
 
     def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:
         """Return the Go that compiles; it may have been fetched, into `cache`."""
 
     def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
-        """Every file of the artefact is in folder `scratch`, under the last component of its path."""
+        """Make an artefact's files in folder `scratch`, under the last component of their paths."""
 
 
 def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
@@ -139,7 +139,7 @@ def _begun(folder: Path) -> Bundle:
 
 
 def _removed(folder: Path) -> Literal[True] | Pending:
-    """Whether the folder is gone; a killed build's tool may put something into it, or take it away, meanwhile."""
+    """Remove a folder, and return whether it is gone; a tool of a killed build may still write to it."""
     try:
         shutil.rmtree(folder)
     except OSError as error:
@@ -178,7 +178,7 @@ def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bu
 
 
 def _is_made(bundle: Bundle, path: str) -> bool:
-    """Whether an earlier build made the file; its content is checked when the bundle is used."""
+    """Return whether an earlier build made the file; its content is verified when the bundle is used."""
     return any(
         file.path == path and bundle.path(path).is_file() and bundle.path(path).stat().st_size == file.size
         for file in bundle.files

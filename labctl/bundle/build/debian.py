@@ -39,7 +39,7 @@ def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
 
 
 def write_listing(tar: Path, listing: Path) -> None:
-    """File `listing` has a line, `name version`, for every package in a root filesystem made here."""
+    """Write a line `name version` to `listing` for every package of a root filesystem."""
     with tarfile.open(tar) as archive:
         member = archive.extractfile(_LISTING)
         if member is None:
@@ -48,7 +48,7 @@ def write_listing(tar: Path, listing: Path) -> None:
 
 
 def upstream_versions(listing: Path) -> dict[str, str]:
-    """By package, the version without what Debian adds: `1.26.3` of `1:1.26.3-3+deb13u1`."""
+    """Return upstream's version of each package, without Debian's parts: `1.26.3` of `1:1.26.3-3+deb13u1`."""
     versions = dict(line.split() for line in listing.read_text(encoding="utf-8").splitlines())
     return {package: re.sub(r"^\d+:|-[^-]*$", "", version) for package, version in versions.items()}
 

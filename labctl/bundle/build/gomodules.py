@@ -13,7 +13,7 @@ from labctl.model.errors import MissingError
 
 
 def compile_program(go: Go, program: GoProgram, target: Path, architecture: str) -> None:
-    """File `target` is the static Linux program: the same bytes wherever the same version of Go compiles it.
+    """Compile a static Linux program to `target`: the same version of Go gives the same bytes on every machine.
 
     The user's Go caches and proxies are used, and files beside `target`. Raises MissingError `go-module-mismatch`
     as `check_pins`, `tool-failed` when it does not compile.
@@ -36,13 +36,13 @@ def compile_program(go: Go, program: GoProgram, target: Path, architecture: str)
 
 
 def copy_file(go: Go, file: ModuleFile, target: Path) -> None:
-    """File `target` is upstream's file, out of the module whose checksum go.sum holds. Raises as `compile_program`."""
+    """Copy upstream's file to `target` from the module whose checksum is in go.sum. Raises as `compile_program` does."""
     folder = _module_folder(go, file.module, target.parent)
     shutil.copyfile(Path(_download(go, file.module, folder)["Dir"]) / file.path, target)
 
 
 def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Our go.mod builds upstream's module at its pinned version, and the same modules in place of others as upstream.
+    """Check that labctl's go.mod pins upstream's module at its version, with the same replacements as upstream.
 
     `theirs` and `ours` are what `go mod edit -json` says of the two. Upstream replaces some modules by folders beside
     its own, which nobody else has: ours must build with their published version. Raises MissingError

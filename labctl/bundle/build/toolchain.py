@@ -75,7 +75,7 @@ def needed() -> tuple[int, ...]:
 
 
 def _objection(go: Go) -> str:
-    """Why this Go cannot compile the programs; empty where it can. It may fetch the version it needs by itself."""
+    """Return why this Go cannot compile the programs; empty if it can. It may fetch the version it needs by itself."""
     if shutil.which(go.program) is None:
         return "this machine has no Go"
     wanted = ".".join(map(str, needed()))
