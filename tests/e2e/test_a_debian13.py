@@ -29,8 +29,8 @@ FOREIGN = "vagrant_network_172.31.0.0/24"
 MAKING = """
 import subprocess
 from pathlib import Path
-from labctl.bundle import debian, toolchain
-from labctl.bundle.ingredients import DebianPackages
+from labctl.bundle.build import debian, toolchain
+from labctl.bundle.build.ingredients import DebianPackages
 
 architecture = subprocess.check_output(["dpkg", "--print-architecture"], text=True).strip()
 cache = Path.home() / ".cache/labctl"
