@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ast
 import dataclasses
+import importlib
+import importlib.util
 import inspect
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +17,7 @@ from labctl.cluster.client import Cluster
 from labctl.context import Context
 from labctl.providers.protocol import Provider
 
+IMPORT = re.compile(r"^(?:.*; )?from (labctl[\w.]*) import ([\w, ]+)", re.MULTILINE)
 CHECKOUT = Path(__file__).parent.parent
 PRODUCT = sorted([*CHECKOUT.glob("labctl/**/*.py"), *CHECKOUT.glob("templates/**/*"), CHECKOUT / "Vagrantfile.j2"])
 MODULES = [path for path in PRODUCT if path.suffix == ".py"]
@@ -91,3 +95,25 @@ def _over(sizes: dict[str, int], budget: int) -> dict[str, int]:
 
 def _shown(path: Path) -> str:
     return str(path.relative_to(CHECKOUT))
+
+
+def test_programs_that_tests_carry_as_text_import_what_exists() -> None:
+    """No type checker reads them, and some run only on a machine that an end-to-end test makes."""
+    texts = (
+        node.value
+        for path in sorted(CHECKOUT.glob("tests/**/*.py"))
+        for node in ast.walk(ast.parse(path.read_bytes()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    )
+    imported = {
+        (module, name.strip()) for text in texts for module, names in IMPORT.findall(text) for name in names.split(",")
+    }
+
+    assert ("labctl.bundle.build", "debian") in imported
+    assert {each for each in imported if not _exists(*each)} == set()
+
+
+def _exists(module: str, name: str) -> bool:
+    if importlib.util.find_spec(module) is None:
+        return False
+    return hasattr(importlib.import_module(module), name) or importlib.util.find_spec(f"{module}.{name}") is not None
