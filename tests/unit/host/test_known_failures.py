@@ -52,6 +52,18 @@ def test_what_only_a_node_prints_is_recognised_where_a_node_is_named() -> None:
     assert "labctl ssh demo-worker-1 -- " in recognised(UNKNOWN, output, node="demo-worker-1").hint
 
 
+def test_vagrant_has_two_ways_to_say_that_a_plugin_is_missing() -> None:
+    output = (
+        "Vagrant is missing plugins required by the currently loaded Vagrantfile.\n"
+        "Please install the configured plugins and run this command again. The\n"
+        "following plugins are currently missing:\n\n  sahara\n"
+    )
+    error = recognised(UNKNOWN, output)
+
+    assert error.id == "vagrant-plugin-missing"
+    assert "`vagrant plugin install sahara`" in error.hint
+
+
 def test_an_unknown_failure_stays_as_it_is() -> None:
     assert recognised(UNKNOWN, "segmentation fault") is UNKNOWN
 
