@@ -36,6 +36,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "ingress": str,
     "apps": lambda apps: tuple(map(_app, apps)),
     "hosts_file": Path,
+    "slowness": int,
 }
 """How a value is read. labctl.yaml may refuse it today: a lab stays what an earlier labctl made it."""
 
@@ -105,7 +106,8 @@ def _is_roots(path: Path) -> bool:
 def write(folder: Path, record: SavedLab) -> bool:
     """Write the record into the lab's folder; return whether it differs from what was there."""
     chosen = str(record.bundle) if record.bundle else None
-    described = {"schema": SCHEMA, "lab": values(record.lab), "isolated": record.isolated, "bundle": chosen}
+    lab = {**values(record.lab), "slowness": record.lab.slowness}
+    described = {"schema": SCHEMA, "lab": lab, "isolated": record.isolated, "bundle": chosen}
     return write_changed(folder, {lab_folder.RECORD: json.dumps(described, indent=2) + "\n"})
 
 
@@ -138,13 +140,15 @@ def refuse_differences(saved: SavedLab, requested: SavedLab) -> None:
 
 def values(lab: Lab) -> Mapping[str, Any]:
     """Return the lab as the keys and values of a labctl.yaml."""
-    return {
+    keys = {
         **asdict(lab),
         "network": str(lab.network),
         "pool": str(lab.pool),
         "apps": [asdict(app) for app in lab.apps],
         "hosts_file": str(lab.hosts_file),
     }
+    del keys["slowness"]  # measured, never configured
+    return keys
 
 
 def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
@@ -49,6 +50,12 @@ class Node:
     role: Role
     address: IPv4Address
     pod_network: IPv4Network
+
+    @property
+    def mac(self) -> str:
+        """The MAC of a virtual machine's interface in the lab's network: locally administered, the same at every boot."""
+        digest = hashlib.sha256(f"{self.name} {self.address}".encode()).digest()
+        return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,8 @@ class Lab:
     ingress: str
     apps: tuple[App, ...]
     hosts_file: Path
+    slowness: int = 1
+    """How many times slower than a container the nodes are: every time limit is multiplied by it."""
 
     @property
     def nodes(self) -> tuple[Node, ...]:
