@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.host.dhcp import LIBVIRT
+from labctl.host import libvirt
 from labctl.host.machine import Machine
 from labctl.host.parsing import Version, dotted, ipv4_network, last, version
 
@@ -54,7 +54,7 @@ def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
 
 def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
     """Check that the libvirt daemon answers this user, and that Vagrant has the plugin for it."""
-    said = machine.run(*LIBVIRT, "version", "--daemon")
+    said = libvirt.ask(machine, "version", "--daemon")
     if said is None:
         return broken("there is no virsh", "`apt-get install libvirt-daemon-system libvirt-clients vagrant-libvirt`")
     if said.code != 0:

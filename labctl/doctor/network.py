@@ -10,7 +10,7 @@ from typing import Any
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.routes import conflict, hidden
-from labctl.host.dhcp import libvirt_bridges
+from labctl.host import libvirt
 from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
@@ -128,8 +128,8 @@ def _whose(device: str, machine: Machine) -> str:
             return f"{device}, {network}"
     if device.startswith("vboxnet"):
         return f"{device}, a host-only network of VirtualBox"
-    name = libvirt_bridges(machine).get(device)
-    return f"{device}, libvirt's network {name}" if name else device
+    owner = next((each for each in libvirt.networks(machine) if each.bridge == device), None)
+    return f"{device}, {owner}" if owner else device
 
 
 def _of_docker(described: list[Mapping[str, Any]]) -> Iterator[DockerNetwork]:

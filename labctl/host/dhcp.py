@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
+from labctl.host import libvirt
 from labctl.host.machine import Machine
 from labctl.model.lab import AddressPool
 from labctl.model.pools import single
-
-LIBVIRT = ("virsh", "-c", "qemu:///system")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +45,6 @@ def handed_out(servers: Sequence[DhcpServer]) -> dict[AddressPool, str]:
     return {**{single(server.address): server.name for server in servers}, **ranges}
 
 
-def libvirt_bridges(machine: Machine) -> dict[str, str]:
-    """Return the names of libvirt's networks, by the names of their bridges."""
-    bridges = {name: network.find("bridge") for name, network in _networks_of_libvirt(machine)}
-    return {bridge.get("name", ""): name for name, bridge in bridges.items() if bridge is not None}
-
-
 def _of_virtualbox(machine: Machine) -> Iterator[DhcpServer]:
     answer = machine.run("VBoxManage", "list", "dhcpservers")
     for record in _records(answer.out, "NetworkName") if answer is not None and answer.code == 0 else ():
@@ -68,25 +60,18 @@ def _of_virtualbox(machine: Machine) -> Iterator[DhcpServer]:
             )
 
 
-def _networks_of_libvirt(machine: Machine) -> Iterator[tuple[str, ET.Element]]:
-    listed = machine.run(*LIBVIRT, "net-list", "--all", "--name")
-    for name in listed.out.split() if listed is not None and listed.code == 0 else ():
-        described = machine.run(*LIBVIRT, "net-dumpxml", name)
-        if described is not None and described.code == 0:  # else it was removed meanwhile
-            yield name, ET.fromstring(described.out)  # noqa: S314 - libvirt's own daemon wrote it
-
-
 def _of_libvirt(machine: Machine) -> Iterator[DhcpServer]:
-    for name, network in _networks_of_libvirt(machine):
-        for ip in (ip for ip in network.findall("ip") if ip.get("family") != "ipv6"):
-            for leased in ip.findall("dhcp/range"):
-                yield DhcpServer(
-                    f"libvirt's DHCP server of network {name}",
-                    IPv4Address(ip.attrib["address"]),
-                    IPv4Address(leased.attrib["start"]),
-                    IPv4Address(leased.attrib["end"]),
-                    f"`{' '.join(LIBVIRT)} net-edit {name}`, without its <dhcp>",
-                )
+    edit = " ".join(libvirt.virsh(machine.environment, "net-edit"))
+    for network in libvirt.networks(machine):
+        for first, last in network.leases:
+            own = next((each for each in network.addresses if first in each.network), network.addresses[0])
+            yield DhcpServer(
+                f"libvirt's DHCP server of network {network.name}",
+                own.ip,
+                first,
+                last,
+                f"`{edit} {network.name}`, without its <dhcp>",
+            )
 
 
 def _records(text: str, first_key: str) -> list[dict[str, str]]:
