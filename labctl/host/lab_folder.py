@@ -18,6 +18,10 @@ VAGRANT = ".vagrant"
 PKI = "pki"
 NODES = "nodes"
 MANIFESTS = "manifests"
+SEEDS = "seeds"
+"""The seed disk of each virtual machine: the folder of its node in `NODES`, as a CD."""
+CONSOLES = "console"
+"""What each virtual machine writes to its serial console."""
 ENGINE = "engine"
 """The data of an isolated lab's Engine, which a folder that was only rendered does not have."""
 ENGINE_LOG = "dockerd.log"
@@ -38,6 +42,16 @@ OLDER_LOGS = (f"{LOG}.1", f"{LOG}.2")
 LOGS = (LOG, *OLDER_LOGS, ENGINE_LOG, CONTAINERD_LOG, BROWSER_LOG)
 KEPT = (LOG, *OLDER_LOGS, HOSTS_BACKUP)
 """What `destroy` leaves for looking back; `--purge` removes it as well."""
+
+
+def seed(node: str) -> str:
+    """Return where the seed disk of a node is."""
+    return f"{SEEDS}/{node}.iso"
+
+
+def console(node: str) -> str:
+    """Return where the console of a node is written to."""
+    return f"{CONSOLES}/{node}.log"
 
 
 def empty(folder: Path, keep: Collection[str] = ()) -> None:

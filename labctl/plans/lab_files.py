@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.host.docker_engine import proxy_mode, takes_privileged
-from labctl.host.files import write_changed
+from labctl.host.files import write, write_changed
 from labctl.host.paths import real
+from labctl.machine_image import seed
 from labctl.model.errors import UsageError
-from labctl.model.lab import Role
-from labctl.providers.table import Hypervisor
+from labctl.model.lab import Node, Role
 from labctl.render import ingress, manifests, pki
-from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
+from labctl.render.node_files import SECRETS, Box, Credentials, Libvirt, Machine, Supplies, lab_files
 from labctl.render.templates import text
 from labctl.render.yaml_stream import documents, yaml_stream
 
 HEADING = b"# Rendered by labctl "
 """The beginning of each Vagrantfile that labctl writes."""
-RENDERED = (lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS)
+RENDERED = (
+    *(lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS),
+    *(lab_folder.SEEDS, lab_folder.CONSOLES),
+)
 MAX_BYTE = 255
 
 
@@ -37,12 +41,31 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     context.require_carried()
     hypervisor, supplied = context.hypervisor, supplies(context)
     has_new_keys = pki.ensure(folder, context.lab)
-    files = lab_files(context.lab, hypervisor.name, machine(hypervisor), supplied, credentials(folder))
+    files = lab_files(context.lab, hypervisor.name, machine(context), supplied, credentials(folder))
     written = write_changed(
         folder,
         files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
     )
-    return has_new_keys or written
+    machines = () if hypervisor.are_containers else context.lab.nodes
+    seeded = [_write_seed(folder, node, files) for node in machines]
+    for node in machines:
+        console = folder / lab_folder.console(node.name)
+        if not console.exists():  # the hypervisor, which may be another user, writes to it: it stays the lab's owner's
+            write(console, b"")
+    return has_new_keys or written or any(seeded)
+
+
+def _write_seed(folder: Path, node: Node, files: Mapping[str, str]) -> bool:
+    """Write the seed disk of a node with its files; return whether it changed."""
+    prefix = f"{lab_folder.NODES}/{node.name}/"
+    own = {path.removeprefix(prefix): content for path, content in files.items() if path.startswith(prefix)}
+    return seed.write(
+        folder / lab_folder.seed(node.name),
+        {
+            name: seed.SeedFile(content.encode(), seed.SECRET if name in SECRETS else seed.READABLE)
+            for name, content in own.items()
+        },
+    )
 
 
 def _refuse_others(folder: Path) -> None:
@@ -85,8 +108,9 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     return files
 
 
-def machine(hypervisor: Hypervisor) -> Machine:
+def machine(context: Context) -> Machine:
     """Return the facts about the nodes' machine: containers share this kernel, virtual machines boot Debian's."""
+    hypervisor = context.hypervisor
     host = hypervisor.host()
     return Machine(
         cgroup_version=host.cgroup_version,
@@ -95,6 +119,7 @@ def machine(hypervisor: Hypervisor) -> Machine:
         kvm=Path("/dev/kvm").exists(),
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))
         or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),
+        libvirt=hypervisor.libvirt(context.lab, context.folder) if hypervisor.libvirt else Libvirt(),
     )
 
 
@@ -114,6 +139,7 @@ def supplies(context: Context) -> Supplies:
         versions=bundle.versions,
         pause_image=str(bundle.image("pause")),
         node_image=context.node_image,
+        box=Box(f"labctl/{bundle.id}", "0", real(bundle.folder) / "machine" / "metadata.json"),
         archives={role: bundle.archives(role) for role in Role},
     )
 

@@ -13,6 +13,7 @@ from labctl.providers.docker_images import DockerImages
 from labctl.providers.docker_network import DockerNetwork
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.vagrant import VagrantProvider
+from labctl.render.node_files import Libvirt
 
 Environment = Mapping[str, str]
 
@@ -32,6 +33,8 @@ class Hypervisor:
     provider: Callable[[Lab, Path, Environment], Provider]
     """Makes the provider of a lab in a state folder; programs are started in that environment."""
     node_images: Callable[[Path, Environment], NodeImages] | None = None
+    libvirt: Callable[[Lab, Path], Libvirt] | None = None
+    """Returns where libvirt keeps and connects the machines of a lab with this state folder; asks libvirt, if need be."""
 
 
 def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:

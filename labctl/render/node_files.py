@@ -2,14 +2,39 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
-from ipaddress import IPv4Address
+from dataclasses import dataclass, field
+from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 
 from labctl.host import lab_folder
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Phase, Role
 from labctl.render.templates import static, text
+
+MANAGEMENT_NETWORK = IPv4Network("192.168.121.0/24")
+"""The one that vagrant-libvirt takes where it is told nothing else."""
+SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
+"""The files of a node that only its root may read: the CA's key, and the token that nodes join with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Libvirt:
+    """Where libvirt keeps a lab's machines, and how it connects them. By default as a new installation of libvirt has it."""
+
+    pool: str = "default"
+    """The storage pool of the machines' disks and seeds."""
+    folder: Path = Path("/var/lib/libvirt/images")
+    """The folder of that pool, on libvirt's machine."""
+    management: IPv4Network = MANAGEMENT_NETWORK
+    """The network through which the machines reach the outside, and Vagrant reaches them."""
+
+    def seed(self, node: str) -> Path:
+        """Return the file of the volume with a node's seed, which is a copy of that in the lab's folder.
+
+        QEMU runs as a user who cannot read the lab's folder, and need not.
+        """
+        return self.folder / f"labctl-{node}-seed.iso"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +46,16 @@ class Machine:
     full_privileges: bool
     kvm: bool
     nameservers: tuple[IPv4Address, ...]
+    libvirt: Libvirt = field(default_factory=Libvirt)
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What Vagrant makes virtual machines from: a box by name and version, and the catalogue that tells where it is."""
+
+    name: str
+    version: str
+    catalogue: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +67,7 @@ class Supplies:
     versions: Mapping[str, str]
     pause_image: str
     node_image: str
+    box: Box
     archives: Mapping[Role, Mapping[Phase, tuple[str, ...]]]
 
 
@@ -54,7 +90,10 @@ def lab_files(
     """Return the content of every file by its path below the lab's folder."""
     contents = {lab_folder.VAGRANTFILE: _vagrantfile(lab, provider, machine, supplies)}
     for node in lab.nodes:
-        for name, content in _node_files(lab, node, machine, supplies, credentials).items():
+        files = _node_files(lab, node, machine, supplies, credentials)
+        if provider != "docker":
+            files |= _machine_files(lab, node, credentials)
+        for name, content in files.items():
             contents[f"{lab_folder.NODES}/{node.name}/{name}"] = content
     return contents
 
@@ -66,10 +105,12 @@ def _vagrantfile(lab: Lab, provider: str, machine: Machine, supplies: Supplies) 
         provider=provider,
         image=supplies.node_image,
         bundle=str(supplies.folder),
-        box_name=f"labctl/{supplies.id}",
-        box_url=(supplies.folder / "base" / f"{provider}.box").as_uri(),
+        box=supplies.box,
         full_privileges=machine.full_privileges,
         kvm=machine.kvm,
+        libvirt=machine.libvirt,
+        seed=lab_folder.seed,
+        console=lab_folder.console,
     )
 
 
@@ -93,6 +134,19 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
     else:
         contents["discovery.kubeconfig"] = text("node/discovery.kubeconfig.j2", **values)
     return contents
+
+
+def _machine_files(lab: Lab, node: Node, credentials: Credentials) -> dict[str, str]:
+    """Return what only a virtual machine has to be told: who it is, and where in the lab's network."""
+    values = {"lab": lab, "node": node}
+    ca = hashlib.sha256(credentials.ca_certificate.encode()).hexdigest()
+    return {
+        "hostname": f"{node.name}\n",
+        "hosts": text("node/hosts.j2", **values),
+        "lab.network": text("node/lab.network.j2", **values),
+        # A machine keeps the first that it sees, and does not take part in another lab, or in this one made again.
+        "lab-id": f"{lab.name} {ca}\n",
+    }
 
 
 def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[str, object]:

@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from fnmatch import fnmatch
+from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from labctl.context import Context
 from labctl.model.lab import Lab
 from labctl.plans import lab_files as labfiles
 from labctl.render import ingress, manifests
-from labctl.render.node_files import Credentials, Machine, Supplies, lab_files
+from labctl.render.node_files import Box, Credentials, Libvirt, Machine, Supplies, lab_files
 from labctl.render.yaml_stream import documents, yaml_stream
 
 BUNDLE = Bundle(
@@ -39,6 +40,7 @@ SUPPLIES = Supplies(
     versions=VERSIONS,
     pause_image="labctl.local/pause:1.0",
     node_image="labctl.local/node:0123456789ab",
+    box=Box("labctl/kubernetes-1.37.2-amd64", "1.37.2", BUNDLE.folder / "machine/metadata.json"),
     archives={node.role: BUNDLE.archives(node.role) for node in lab().nodes},
 )
 CREDENTIALS = Credentials(
@@ -49,12 +51,16 @@ CREDENTIALS = Credentials(
 )
 OLD_MACHINE = replace(MACHINE, cgroup_version=1, proxy_mode="iptables", full_privileges=False, kvm=False)
 
+ANOTHER_LIBVIRT = Libvirt("labs", Path("/srv/labs"), IPv4Network("192.168.140.0/24"))
+MACHINE_FILES = ("*/hostname", "*/hosts", "*/lab.network", "*/lab-id")
+
 Case = tuple[Lab, str, Machine, tuple[str, ...]]
 CASES: dict[str, Case] = {
     "docker": (lab(), "docker", MACHINE, ("*",)),
     "docker-explicit-capabilities": (lab(), "docker", OLD_MACHINE, ("Vagrantfile",)),
     "docker-three-workers": (lab(workers=3, network="10.20.0.0/24", cpus=1, memory=1024), "docker", MACHINE, ("Vag*",)),
-    "libvirt": (lab(), "libvirt", MACHINE, ("Vagrantfile",)),
+    "libvirt": (lab(), "libvirt", MACHINE, ("Vagrantfile", *MACHINE_FILES)),
+    "libvirt-of-another": (lab(workers=0), "libvirt", replace(MACHINE, libvirt=ANOTHER_LIBVIRT), ("Vagrantfile",)),
     "libvirt-without-kvm": (lab(), "libvirt", OLD_MACHINE, ("Vagrantfile",)),
     "virtualbox": (lab(), "virtualbox", MACHINE, ("Vagrantfile",)),
     "cgroup-v1": (lab(), "docker", OLD_MACHINE, ("*/kubeadm.yaml", "*/containerd.toml")),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import METALLB, lab
+from seeds import seed_files
 
 from labctl.bundle import Image
 from labctl.context import Context
@@ -178,3 +179,30 @@ def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
     resolv_conf = "nameserver 1.2.3\nnameserver 999.1.1.1\nnameserver 127.0.0.53\nnameserver 10.0.0.2\n"
 
     assert lab_files.nameservers(resolv_conf) == (IPv4Address("10.0.0.2"),)
+
+
+@pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+def test_a_machine_has_a_seed_that_is_written_again_only_when_it_changes(context: Context, provider: str) -> None:
+    machines = replace(context, lab=lab(provider=provider))
+    vars(machines).update(bundle=context.bundle)
+
+    assert lab_files.write_lab(machines, context.folder)
+    seeds = {node.name: context.folder / lab_folder.seed(node.name) for node in machines.lab.nodes}
+    before = {path: path.stat().st_ino for path in seeds.values()}
+    assert not lab_files.write_lab(machines, context.folder)
+    assert {path: path.stat().st_ino for path in seeds.values()} == before
+    seeds["demo-worker-1"].write_bytes(b"half")
+    assert lab_files.write_lab(machines, context.folder)
+
+    for name, path in seeds.items():
+        carried = seed_files(path)
+        folder = context.folder / lab_folder.NODES / name
+        assert carried.keys() == {file.name for file in folder.iterdir()} >= {"hostname", "lab.network", "lab-id"}
+        assert {file: text for file, (text, _) in carried.items()} == {
+            file.name: file.read_bytes() for file in folder.iterdir()
+        }
+        secret = {file for file, (_, mode) in carried.items() if mode == 0o400}
+        assert secret == {"kubeadm.yaml", "ca.key"} & carried.keys()
+        assert {mode for _, mode in carried.values()} == {0o400, 0o444}
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+        assert (context.folder / lab_folder.console(name)).read_bytes() == b""
