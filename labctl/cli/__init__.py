@@ -165,7 +165,7 @@ def destroy(
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    lab = labs.removable(context.obj)
+    lab = labs.removable(context.obj, purge=purge)
     if not yes:
         _confirm(f"Destroy the lab {lab.lab.name}?")
     runner.run(context.obj, lab, plans_up.destroy(purge=purge), ui.watching(context.obj))

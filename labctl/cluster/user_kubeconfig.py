@@ -1,4 +1,4 @@
-"""Merge a lab's entries into the user's kubeconfig, and keep everything else.
+"""Merge a lab's entries into the user's kubeconfig, or remove them, and keep everything else.
 
 Values are kept as written: parsed by YAML 1.1, a token 0123 would become 83.
 """
@@ -36,9 +36,37 @@ def merge(lab_kubeconfig: Path) -> Path:
     target = _user_kubeconfig()
     before = _content(target) if os.path.lexists(target) else None
     theirs = _composed(target, NEW if before is None else before)
-    if not _take_in(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
-        return target
-    content = _written(theirs).encode()
+    if _take_in(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
+        _replace(target, before, theirs)
+    return target
+
+
+def forget(lab_kubeconfig: Path) -> bool:
+    """Remove the entries that `merge` added to the user's kubeconfig; keep those that have changed since.
+
+    Return whether there were any. The file is written, copied and refused as by `merge`.
+    """
+    target = _user_kubeconfig()
+    if not target.is_file() or not lab_kubeconfig.is_file():
+        return False
+    before = _content(target)
+    theirs = _composed(target, before)
+    if not _take_out(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
+        return False
+    _replace(target, before, theirs)
+    return True
+
+
+def text(lab_kubeconfig: Path) -> str:
+    """Return the content of the lab's own kubeconfig. Raises UsageError if it cannot be read."""
+    content = _content(lab_kubeconfig)
+    _composed(lab_kubeconfig, content)
+    return content.decode()
+
+
+def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None:
+    """Write the user's kubeconfig; copy what it was before, unless there was none."""
+    content = _written(root).encode()
     try:
         if before is None:
             make_folder(target.parent, PRIVATE)
@@ -52,14 +80,6 @@ def merge(lab_kubeconfig: Path) -> Path:
             id="kubeconfig-unwritable",
             hint="Make the file and its folder writable, or set KUBECONFIG to another file.",
         ) from error
-    return target
-
-
-def text(lab_kubeconfig: Path) -> str:
-    """Return the content of the lab's own kubeconfig. Raises UsageError if it cannot be read."""
-    content = _content(lab_kubeconfig)
-    _composed(lab_kubeconfig, content)
-    return content.decode()
 
 
 def _user_kubeconfig() -> Path:
@@ -123,6 +143,23 @@ def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
     if current is not None and _value(theirs, CURRENT) is None:
         _set(theirs, CURRENT, current)
     return _written(theirs) != before
+
+
+def _take_out(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
+    """Remove the entries that are equal to ours, and a current context that was one; return whether there were any."""
+    removed: set[str] = set()
+    for section in SECTIONS:
+        mine, had = _value(ours, section), _value(theirs, section)
+        if not isinstance(mine, yaml.SequenceNode) or not isinstance(had, yaml.SequenceNode):
+            continue
+        written = {_written(entry) for entry in mine.value}
+        kept = [entry for entry in had.value if _written(entry) not in written]
+        removed |= {f"{section}/{_name(entry)}" for entry in had.value if entry not in kept}
+        _set(theirs, section, yaml.SequenceNode(LIST, kept, flow_style=had.flow_style if kept else True))
+    current = _value(theirs, CURRENT)
+    if current is not None and f"contexts/{current.value}" in removed:
+        _set(theirs, CURRENT, yaml.ScalarNode(TEXT, "", style='"'))  # as `kubectl config unset` leaves it
+    return bool(removed)
 
 
 def _name(entry: yaml.MappingNode) -> str:

@@ -92,15 +92,19 @@ def saved(options: GlobalOptions) -> Context:
     return Context(saved_state.lab, paths.state(name), paths.cache(), saved_state.bundle, isolated=saved_state.isolated)
 
 
-def removable(options: GlobalOptions) -> Context:
-    """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell."""
+def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
+    """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell.
+
+    To `purge`, what an earlier `destroy` left is enough.
+    """
+    name = named(options)
+    folder = paths.state(name)
     try:
         return saved(options)
     except MissingError as error:
-        if error.id != saved_lab.DAMAGED:
+        if error.id != saved_lab.DAMAGED and not (purge and error.id == "lab-not-found" and folder.is_dir()):
             raise
-    lab = config.from_values({"name": named(options)})
-    folder = paths.state(lab.name)
+    lab = config.from_values({"name": name})
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 
 

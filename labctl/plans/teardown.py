@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.host import hosts_entry, lab_folder
-from labctl.model.errors import HostsError
+from labctl.model.errors import HostsError, UsageError
 from labctl.model.events import NO_HOSTS, HostsEntry, Progress
 from labctl.plans.plan import Outcome
 
@@ -77,6 +77,16 @@ def remove_isolation(context: Context, _say: Progress) -> Outcome:
     if owner := context.isolation.other_owner():
         return Outcome(changed=False, text=f"the namespace was kept: it belongs to the lab in {owner}")
     return Outcome(context.isolation.remove())
+
+
+def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
+    """Remove what `labctl kubeconfig --merge` added to the user's kubeconfig; if that fails, report what is left."""
+    from labctl.cluster import user_kubeconfig  # noqa: PLC0415 - yaml takes 30 ms, and few plans read a kubeconfig
+
+    try:
+        return Outcome(user_kubeconfig.forget(context.folder / lab_folder.KUBECONFIG))
+    except UsageError as error:
+        return Outcome(changed=False, text=f"the lab's entries are left: {error.message}")
 
 
 def remove_state(context: Context, _say: Progress) -> Outcome:

@@ -84,6 +84,12 @@ def destroy(*, purge: bool) -> Plan[Context]:
         Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
+            "kubeconfig",
+            "removes the lab's entries from your kubeconfig",
+            teardown.forget_kubeconfig,
+            inside=False,
+        ),
+        Step(
             "state",
             "removes the lab's folder",
             teardown.remove_folder if purge else teardown.remove_state,

@@ -229,3 +229,43 @@ def test_an_entry_of_the_same_name_is_replaced_in_its_place(ours: Path, theirs: 
     merged = yaml.safe_load(theirs.read_text())
     assert [entry["name"] for entry in merged["clusters"]] == ["demo", "work"]
     assert merged["clusters"][0]["cluster"]["server"] == "https://192.168.56.10:6443"
+
+
+def test_a_lab_that_is_destroyed_takes_its_entries_along_and_no_others(ours: Path, theirs: Path) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text(yaml.safe_dump(_config("work")))
+    before = yaml.safe_load(theirs.read_text())
+    user_kubeconfig.merge(ours)
+
+    assert user_kubeconfig.forget(ours)
+    assert yaml.safe_load(theirs.read_text()) == before
+    assert not user_kubeconfig.forget(ours)
+
+
+def test_a_current_context_that_was_the_labs_is_unset(ours: Path, theirs: Path) -> None:
+    user_kubeconfig.merge(ours)
+
+    assert user_kubeconfig.forget(ours)
+
+    assert yaml.safe_load(theirs.read_text()) == {
+        "apiVersion": "v1",
+        "kind": "Config",
+        **{key: [] for key in ("clusters", "users", "contexts")},
+        "current-context": "",
+    }
+
+
+def test_an_entry_that_is_another_clusters_by_now_stays(ours: Path, theirs: Path) -> None:
+    user_kubeconfig.merge(ours)
+    changed = yaml.safe_load(theirs.read_text())
+    changed["clusters"][0]["cluster"]["server"] = "https://10.0.0.1:6443"
+    theirs.write_text(yaml.safe_dump(changed))
+
+    assert user_kubeconfig.forget(ours)
+
+    assert yaml.safe_load(theirs.read_text())["clusters"] == changed["clusters"]
+
+
+def test_without_a_kubeconfig_there_is_nothing_to_forget(ours: Path, theirs: Path) -> None:
+    assert not user_kubeconfig.forget(ours)
+    assert not theirs.exists()

@@ -137,6 +137,16 @@ def test_a_lab_that_was_never_made_is_not_found() -> None:
     assert raised.value.id == "lab-not-found"
 
 
+def test_what_an_earlier_destroy_left_can_be_purged_and_nothing_else() -> None:
+    with pytest.raises(MissingError, match="no lab demo"):
+        labs.removable(SESSION, purge=True)
+
+    paths.state("demo").mkdir(parents=True)
+    assert labs.removable(SESSION, purge=True).folder == paths.state("demo")
+    with pytest.raises(MissingError, match="no lab demo"):
+        labs.removable(SESSION)
+
+
 @pytest.mark.parametrize("name", ["../demo", "/etc", "..", "a/b", "Demo"])
 def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: Path, name: str) -> None:
     saved_lab.write(home / "demo", saved_lab.SavedLab(lab(), isolated=False))
