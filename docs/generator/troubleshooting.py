@@ -14,6 +14,8 @@ SAMPLES = sources.CHECKOUT / "tests" / "unit" / "host" / "recorded"
 TITLES = {
     "any": "Any tool",
     "vagrant": "Vagrant",
+    "libvirt": "libvirt, and Vagrant's plugin for it",
+    "virtualbox": "VirtualBox, and Vagrant's driver for it",
     "docker": "The docker command and the Engine",
     "dockerd": "dockerd, of an isolated lab",
     "containerd": "containerd, of an isolated lab",
