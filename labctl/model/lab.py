@@ -11,6 +11,8 @@ from ipaddress import IPv4Address, IPv4Network
 from itertools import islice
 from pathlib import Path
 
+from labctl.model.limits import Limits, limits
+
 POD_NETWORK = IPv4Network("10.244.0.0/16")
 SERVICE_NETWORK = IPv4Network("10.96.0.0/12")
 FIELD_MANAGER = "labctl"
@@ -120,6 +122,11 @@ class Lab:
     hosts_file: Path
     slowness: int = 1
     """How many times slower than a container the nodes are: every time limit is multiplied by it."""
+
+    @property
+    def limits(self) -> Limits:
+        """Every time limit of the lab that depends on how fast its nodes are."""
+        return limits(self.slowness)
 
     @property
     def nodes(self) -> tuple[Node, ...]:

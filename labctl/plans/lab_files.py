@@ -18,6 +18,7 @@ from labctl.model.errors import UsageError
 from labctl.model.lab import Node, Role
 from labctl.render import ingress, manifests, pki
 from labctl.render.node_files import SECRETS, Box, Credentials, Libvirt, Machine, Supplies, lab_files
+from labctl.render.probes import with_patience
 from labctl.render.templates import text
 from labctl.render.yaml_stream import documents, yaml_stream
 
@@ -87,25 +88,30 @@ def _refuse_others(folder: Path) -> None:
 def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     """Return the manifests that are applied to the lab's cluster, by file name."""
     lab, controller = context.lab, context.controller
+    is_slow = lab.slowness > 1
     files = {
         "control-plane.yaml": manifests.control_plane(lab),
         "metallb.yaml": manifests.metallb(
             upstream=_text(context.bundle.path("manifests/metallb-native.yaml")),
             webhook_certificate=_text(folder / lab_folder.WEBHOOK_CERTIFICATE),
             webhook_key=_text(folder / lab_folder.WEBHOOK_KEY),
+            is_slow=is_slow,
         ),
-        "memberlist.yaml": manifests.memberlist(pki.memberlist(folder), context.bundle.image("failure-detector")),
+        # The failure detector's pace is a second: it would report nodes that are only slow.
+        "memberlist.yaml": manifests.memberlist(
+            pki.memberlist(folder), None if is_slow else context.bundle.image("failure-detector")
+        ),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(
             ingress.objects(
-                controller, documents(_controller_text(context)), context.images, replicas=len(lab.serving_nodes)
+                controller, documents(_controller_text(context)), context.images, len(lab.serving_nodes), lab.limits
             )
         ),
     }
     for app in lab.apps:
         image = context.bundle.image(app.image) or app.image
         files[f"app-{app.name}.yaml"] = manifests.app(app, image, controller.ingress_class)
-    return files
+    return {name: with_patience(content, lab.slowness) for name, content in files.items()}
 
 
 def machine(context: Context) -> Machine:
@@ -159,7 +165,7 @@ def _controller_text(context: Context) -> str:
     if controller.manifest:
         return context.bundle.path(controller.manifest).read_text(encoding="utf-8")
     image = next(reference for reference in context.images if reference.startswith(f"{controller.repository}:"))
-    return text(controller.template, controller=controller, image=image)
+    return text(controller.template, controller=controller, image=image, limits=context.lab.limits)
 
 
 def _text(path: Path) -> str:

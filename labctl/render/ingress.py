@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from labctl.model.errors import MissingError
+from labctl.model.limits import NORMAL, Limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +30,7 @@ class IngressController:
     deployment: str = "ingress-nginx-controller"
     ingress_class: str = "nginx"
     configmap_data: tuple[tuple[str, str], ...] = ()
-    """What upstream's ConfigMap of the Deployment's name says besides."""
+    """What upstream's ConfigMap of the Deployment's name says besides; the names of `Limits` stand for theirs."""
     conflicting_objects: tuple[tuple[str, str, str], ...] = ()
     """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
 
@@ -47,9 +48,9 @@ CONTROLLERS = (
         manifest="manifests/ingress-nginx-baremetal.yaml",
         # Where a pod takes no connection the next one is tried; by default that costs five seconds, three times.
         configmap_data=(
-            ("proxy-connect-timeout", "1"),
+            ("proxy-connect-timeout", "{pod_connect}"),
             ("proxy-next-upstream-tries", "10"),
-            ("proxy-next-upstream-timeout", "5"),
+            ("proxy-next-upstream-timeout", "{pod_retry}"),
         ),
         deprecation="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
     ),
@@ -91,7 +92,11 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
 
 
 def objects(
-    controller: IngressController, documents: Iterable[Mapping[str, Any]], references: Iterable[str], replicas: int
+    controller: IngressController,
+    documents: Iterable[Mapping[str, Any]],
+    references: Iterable[str],
+    replicas: int,
+    limits: Limits = NORMAL,
 ) -> list[dict[str, Any]]:
     """Return the controller's objects with its Service of type LoadBalancer from the first write on.
 
@@ -100,11 +105,11 @@ def objects(
     archive has a digest of its own.
     """
     carried = frozenset(references)
-    return [_adapted(controller, dict(document), carried, replicas) for document in documents]
+    return [_adapted(controller, dict(document), carried, replicas, limits) for document in documents]
 
 
 def _adapted(
-    controller: IngressController, document: dict[str, Any], carried: frozenset[str], replicas: int
+    controller: IngressController, document: dict[str, Any], carried: frozenset[str], replicas: int, limits: Limits
 ) -> dict[str, Any]:
     adapted = copy.deepcopy(document)
     match adapted["kind"], adapted["metadata"]["name"]:
@@ -113,7 +118,8 @@ def _adapted(
             # address moves as soon as Kubernetes, or MetalLB itself, notices that a node is dead.
             adapted["spec"] |= {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
         case "ConfigMap", controller.deployment:
-            adapted["data"] = {**(adapted.get("data") or {}), **dict(controller.configmap_data)}
+            data = {key: value.format_map(asdict(limits)) for key, value in controller.configmap_data}
+            adapted["data"] = {**(adapted.get("data") or {}), **data}
         case "Deployment", controller.deployment:
             _spread(adapted["spec"], replicas)
             arguments = adapted["spec"]["template"]["spec"]["containers"][0]["args"]

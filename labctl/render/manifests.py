@@ -8,19 +8,23 @@ from labctl.model.lab import App, Lab
 from labctl.render.templates import text
 from labctl.render.yaml_stream import documents, yaml_stream
 
+SLOW_MEMBERLIST = "--ml-wan-config=true"
+"""The argument of MetalLB's speaker for WAN settings of memberlist."""
+
 
 def control_plane(lab: Lab) -> str:
     """Return the labels and taints that mark the control plane, and keep apps and addresses off it if there are workers."""
     return text("node/control-plane.yaml.j2", node=lab.control_plane, dedicated=lab.has_dedicated_control_plane)
 
 
-def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
+def metallb(upstream: str, webhook_certificate: str, webhook_key: str, *, is_slow: bool = False) -> str:
     """Return upstream's objects without two waits that would delay every address pool.
 
     MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
     controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
     as a file, which may take a minute. Upstream leaves the number of controllers to the default, and so to whoever
-    changes it: `labctl up` takes it back.
+    changes it: `labctl up` takes it back. On slow nodes the speakers give each other more time, by memberlist's WAN
+    settings, with which a node is dead after about 40 s.
     """
     objects = documents(upstream)
     for manifest in objects:
@@ -29,6 +33,8 @@ def metallb(upstream: str, webhook_certificate: str, webhook_key: str) -> str:
                 probe = manifest["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
                 probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
                 manifest["spec"]["replicas"] = 1
+            case "DaemonSet", "speaker" if is_slow:
+                manifest["spec"]["template"]["spec"]["containers"][0]["args"].append(SLOW_MEMBERLIST)
             case "Secret", "metallb-webhook-cert":
                 pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
                 manifest["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from labctl.host import lab_folder
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Phase, Role
+from labctl.render import probes
 from labctl.render.templates import static, text
 
 MANAGEMENT_NETWORK = IPv4Network("192.168.121.0/24")
@@ -131,6 +132,7 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
     }
     if is_control_plane:
         contents["ca.key"] = credentials.ca_key
+        contents |= probes.patches(lab.slowness)
     else:
         contents["discovery.kubeconfig"] = text("node/discovery.kubeconfig.j2", **values)
     return contents

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import tomllib
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from fnmatch import fnmatch
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -13,16 +14,20 @@ from typing import Any
 
 import pytest
 import upstream
-from fakes import IMAGES, MACHINE, VERSIONS, lab
+from fakes import IMAGES, MACHINE, VERSIONS, bundle, lab
 from golden_files import Golden
 
 from labctl.bundle import Bundle
+from labctl.bundle.format import Image
 from labctl.context import Context
-from labctl.model.lab import Lab
+from labctl.host import lab_folder
+from labctl.model.lab import Lab, Phase
+from labctl.model.limits import limits
 from labctl.plans import lab_files as labfiles
 from labctl.render import ingress, manifests
 from labctl.render.node_files import Box, Credentials, Libvirt, Machine, Supplies, lab_files
 from labctl.render.yaml_stream import documents, yaml_stream
+from labctl.trace.causes import CAUSES
 
 BUNDLE = Bundle(
     Path("/cache/bundle"),
@@ -53,6 +58,7 @@ OLD_MACHINE = replace(MACHINE, cgroup_version=1, proxy_mode="iptables", full_pri
 
 ANOTHER_LIBVIRT = Libvirt("labs", Path("/srv/labs"), IPv4Network("192.168.140.0/24"))
 MACHINE_FILES = ("*/hostname", "*/hosts", "*/lab.network", "*/lab-id")
+SLOW = replace(lab(provider="libvirt"), slowness=13)
 
 Case = tuple[Lab, str, Machine, tuple[str, ...]]
 CASES: dict[str, Case] = {
@@ -62,6 +68,7 @@ CASES: dict[str, Case] = {
     "libvirt": (lab(), "libvirt", MACHINE, ("Vagrantfile", *MACHINE_FILES)),
     "libvirt-of-another": (lab(workers=0), "libvirt", replace(MACHINE, libvirt=ANOTHER_LIBVIRT), ("Vagrantfile",)),
     "libvirt-without-kvm": (lab(), "libvirt", OLD_MACHINE, ("Vagrantfile",)),
+    "libvirt-slow": (SLOW, "libvirt", MACHINE, ("nodes/*.yaml", "*/bootstrap.sh")),
     "virtualbox": (lab(), "virtualbox", MACHINE, ("Vagrantfile",)),
     "cgroup-v1": (lab(), "docker", OLD_MACHINE, ("*/kubeadm.yaml", "*/containerd.toml")),
     "no-worker": (lab(workers=0), "docker", MACHINE, ("Vagrantfile", "*/kubeadm.yaml")),
@@ -192,6 +199,29 @@ def test_what_upstreams_ingress_nginx_becomes_is_as_it_was_reviewed(golden: Gold
 
 def test_what_upstreams_metallb_becomes_is_as_it_was_reviewed(golden: Golden) -> None:
     golden.files("metallb", {"adapted.yaml": manifests.metallb(LIKE_METALLB, "certificate", "key")})
+
+
+@pytest.mark.parametrize("slowness", [1, 13])
+def test_every_time_limit_is_as_it_was_reviewed(slowness: int, golden: Golden) -> None:
+    patience = {name: cause.patience * slowness for name, cause in CAUSES.items() if cause.patience < math.inf}
+    values = {"limits": asdict(limits(slowness)), "patience of causes": patience}
+
+    golden.files(f"limits-{slowness}", {"limits.yaml": yaml_stream([values])})
+
+
+def test_the_manifests_for_slow_nodes_are_as_they_were_reviewed(golden: Golden, tmp_path: Path) -> None:
+    carried, kinds = bundle(tmp_path), {"Deployment", "DaemonSet", "ValidatingWebhookConfiguration"}
+    released = documents(upstream.content("metallb-native-v0.16.1.yaml").decode())
+    carried.path("manifests/metallb-native.yaml").write_text(yaml_stream([x for x in released if x["kind"] in kinds]))
+    for path in (lab_folder.WEBHOOK_CERTIFICATE, lab_folder.WEBHOOK_KEY, lab_folder.MEMBERLIST):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_text("secret")
+    context = Context(SLOW, tmp_path, tmp_path)
+    vars(context).update(
+        bundle=replace(carried, images=(*IMAGES, Image("labctl.local/failure-detector:1.0", "x", "node", Phase.ADDONS)))
+    )
+
+    golden.files("manifests-slow", labfiles.cluster_files(context, tmp_path))
 
 
 def test_nothing_else_of_upstreams_real_metallb_changes() -> None:

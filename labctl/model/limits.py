@@ -1,0 +1,147 @@
+"""Every time limit of a lab that depends on how fast its nodes are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from functools import cache
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits of a lab whose nodes are as fast as containers, in seconds. `limits` returns those of a slower one.
+
+    What is no limit of a node's work is not here: what waits for this machine (locks, package managers, its resolver),
+    and how often something is looked at where looking less often would only make the lab ready later.
+    """
+
+    # labctl, while it brings the lab up
+    api: float = 180
+    """Until the API server answers."""
+    nodes: float = 180
+    """Until every node is Ready."""
+    ready: float = 120
+    """Until a controller, an address or an app is ready."""
+    api_silent: float = 30
+    """Until an API server that stopped answering answers again: the kubelet restarts it within seconds."""
+    poll: float = 0.2
+    """Between two looks at the API while waiting: each costs the API server processor time."""
+    node_check: float = 3
+    """Between two checks that no node has failed: each starts programs on every node."""
+    reason_check: float = 2
+    """Between two searches for the reason why something is not ready: each asks nodes and pods."""
+    node_command: float = 5
+    """A short command on a node."""
+    node_log: float = 20
+    """Reading a log on a node."""
+    pod_exits: float = 30
+    """How long a container may crash repeatedly."""
+    quick_exit: float = 30
+    """A container that ran longer than this was stopped rather than crashed, for example by halting its node."""
+    port_refused: float = 30
+    """How long an app's container may take to listen on its port."""
+    settling: float = 15
+    """How long a pod may lack a node or a container, while other objects are still being applied."""
+    mount: float = 30
+    """How long a pod may wait for a volume."""
+
+    # labctl, as a client of the lab
+    api_answer: float = 10
+    """An answer of the API server."""
+    api_glance: float = 1.5
+    """An answer of the API server to `status` and `trace`: much longer than a healthy one takes, and not a wait."""
+    http_answer: float = 2
+    """A page. Polling again is faster than waiting for TCP's SYN retransmission."""
+    http_good: float = 60
+    """Until a demo's traffic gets a good answer."""
+    demo_names: float = 30
+    """Until a demo knows what its names stand for: an address moves, or a node boots."""
+    arp: float = 0.3
+    """ARP answers; neighbours on one machine answer in less than a millisecond."""
+
+    # trace
+    trace: float = 4
+    """A whole trace."""
+    trace_again: float = 1.5
+    """How long a hop is checked again if its cause may pass."""
+    trace_enough: float = 1
+    """With less time left, a response still on its way would be mistaken for none."""
+    trace_connect: float = 1.4
+    """A connection to the address."""
+    trace_node: float = 2
+    """A command on a node."""
+    trace_pod: float = 1
+    """A connection from a node to a pod."""
+    trace_log: float = 1
+    """Until the ingress controller has logged the request."""
+    trace_body: float = 1
+    """After this, a body that still arrives is not read further."""
+    trace_stall: float = 1.5
+    """After this without data, a body has stopped."""
+    survey_answer: float = 1
+    """An answer of one of several pods."""
+    survey_least: float = 0.4
+    """With less time left, no further pod is asked."""
+    survey_spare: float = 1
+    """What a survey leaves for what comes after it."""
+
+    # a node's assembly
+    node_address: float = 60
+    containerd: float = 60
+    control_plane: float = 600
+    """Until a worker may join."""
+    services: float = 300
+    """Until kube-proxy has set up Services."""
+    node_request: float = 2
+    """A request of the node to the API server."""
+    node_poll: float = 0.2
+    """Between two of them: on a slow node each costs as much processor time as some work on what it waits for."""
+    neighbour_reachable: float = 1
+    """How long the kernel trusts another node's MAC."""
+    neighbour_doubted: float = 1
+    """How long it then waits before it asks again."""
+    neighbour_answer: float = 0.1
+    """How long it waits for each of three answers before the other node is unreachable."""
+
+    # kubeadm
+    component_health: float = 240
+    """Also the limit of the startup probes of the control plane."""
+    kubelet_health: float = 240
+    kubeadm_api_call: float = 60
+    etcd_api_call: float = 120
+    tls_bootstrap: float = 300
+    discovery: float = 300
+
+    # the control plane
+    api_request: float = 60
+    """The API server's --request-timeout."""
+    etcd_health: float = 2
+    """How long etcd's answer may take before the API server counts as unhealthy."""
+    eviction: float = 5
+    """How long pods stay on a node that is not Ready or unreachable."""
+    node_grace: float = 3
+    """A node that has not renewed its lease for so long is not Ready any more."""
+    node_startup_grace: float = 60
+    """The same, before its first lease."""
+
+    # kubelet
+    node_lease: float = 4
+    """The lease of a node, which it renews after a quarter of it."""
+    runtime_request: float = 120
+    """A request to containerd."""
+    restart: float = 2
+    """The longest pause before a container is started again."""
+
+    # the ingress controller
+    pod_connect: float = 1
+    """A connection to a pod of an app."""
+    pod_retry: float = 5
+    """How long other pods are tried, in all."""
+
+
+NORMAL = Limits()
+
+
+@cache
+def limits(slowness: int) -> Limits:
+    """Return the limits of a lab whose nodes are so many times slower than containers."""
+    return Limits(**{name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()})

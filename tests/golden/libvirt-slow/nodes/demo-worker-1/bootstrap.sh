@@ -1,0 +1,162 @@
+#!/bin/bash
+# Assembles demo-worker-1. Runs at every start of the node; what is there already is left as it is.
+set -euo pipefail
+
+settings=/etc/labctl
+bundle=/opt/labctl/bundle
+state=/var/lib/labctl
+pod_network=/etc/cni/net.d/10-labctl.conflist
+
+say() { echo "labctl: $*"; }
+
+until_true() { # SECONDS WHAT COMMAND...
+  local deadline=$((SECONDS + $1)) what=$2
+  shift 2
+  until "$@" >/dev/null 2>&1; do
+    if ((SECONDS >= deadline)); then
+      say "gave up waiting for $what"
+      return 1
+    fi
+    sleep 2.6
+  done
+}
+
+let_vagrant_in() {
+  install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
+  install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
+  # systemd makes host keys at what it takes for a first boot, which a container's never is; sshd has given up by now.
+  if [ ! -e /etc/ssh/ssh_host_ed25519_key ]; then
+    ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
+    systemctl reset-failed ssh
+    systemctl start ssh
+  fi
+}
+
+prepare_kernel() {
+  # In a container the cgroup v1 hierarchies arrive read-only, and the kubelet makes its pods' groups in them.
+  local hierarchy
+  for hierarchy in $(awk '$3 == "cgroup" && $4 ~ /^ro(,|$)/ {print $2}' /proc/mounts); do
+    mount -o remount,bind,rw "$hierarchy"
+  done
+  # The kubelet reads the kernel's log and ends where there is none, as in most containers.
+  [ -e /dev/kmsg ] || ln -s /dev/null /dev/kmsg
+  mount --make-rshared /
+  sysctl --quiet --write net.ipv4.ip_forward=1
+}
+
+private_interface() { ip -4 -o address show to 192.168.56.11/32 | awk '{print $2}' | grep .; }
+
+connect() {
+  until_true 780 "the address 192.168.56.11" private_interface
+  local interface
+  interface=$(private_interface)
+  # A node that died is known to be gone after two seconds, and whoever asks for a pod there learns it at once. By
+  # default packets go where nobody is for half a minute, and then every connection waits for three seconds.
+  sysctl --quiet --write "net.ipv4.neigh.$interface.base_reachable_time_ms=13000" \
+    "net.ipv4.neigh.$interface.delay_first_probe_time=13" "net.ipv4.neigh.$interface.retrans_time_ms=1300" \
+    net.ipv4.icmp_ratelimit=0 # or only one in a second would learn it
+  # Nothing meant for a pod or a service may leave by the default route, not even before the cluster has its rules.
+  ip route replace unreachable 10.244.0.0/16 metric 9999
+  ip route replace 10.96.0.0/12 dev "$interface"
+  ip route replace 10.244.0.0/24 via 192.168.56.10 dev "$interface"
+  ip route replace 10.244.2.0/24 via 192.168.56.12 dev "$interface"
+  ip route replace 10.244.3.0/24 via 192.168.56.13 dev "$interface"
+  ip route replace 10.244.4.0/24 via 192.168.56.14 dev "$interface"
+  ip route replace 10.244.5.0/24 via 192.168.56.15 dev "$interface"
+  ip route replace 10.244.6.0/24 via 192.168.56.16 dev "$interface"
+  ip route replace 10.244.7.0/24 via 192.168.56.17 dev "$interface"
+  ip route replace 10.244.8.0/24 via 192.168.56.18 dev "$interface"
+  ip route replace 10.244.9.0/24 via 192.168.56.19 dev "$interface"
+  ip route replace 10.244.10.0/24 via 192.168.56.20 dev "$interface"
+  ip route replace 10.244.11.0/24 via 192.168.56.21 dev "$interface"
+  ip route replace 10.244.12.0/24 via 192.168.56.22 dev "$interface"
+  ip route replace 10.244.13.0/24 via 192.168.56.23 dev "$interface"
+  ip route replace 10.244.14.0/24 via 192.168.56.24 dev "$interface"
+  ip route replace 10.244.15.0/24 via 192.168.56.25 dev "$interface"
+  ip route replace 10.244.16.0/24 via 192.168.56.26 dev "$interface"
+  ip route replace 10.244.17.0/24 via 192.168.56.27 dev "$interface"
+  ip route replace 10.244.18.0/24 via 192.168.56.28 dev "$interface"
+  ip route replace 10.244.19.0/24 via 192.168.56.29 dev "$interface"
+  ip route replace 10.244.20.0/24 via 192.168.56.30 dev "$interface"
+  nft --file - <<'RULES'
+add table ip labctl
+delete table ip labctl
+table ip labctl {
+  # Pods reach the outside by the node's address; among pods the sender's own address is kept.
+  chain postrouting {
+    type nat hook postrouting priority srcnat
+    ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade
+  }
+  # What kube-proxy has not given another destination is refused at once: a sender that waits would do so for minutes.
+  chain forward {
+    type filter hook forward priority filter
+    ip daddr 10.96.0.0/12 reject
+  }
+  chain output {
+    type filter hook output priority filter
+    ip daddr 10.96.0.0/12 reject
+  }
+}
+RULES
+}
+
+install_programs() {
+  local program
+  for program in kubeadm kubelet kubectl; do
+    ln -sfn "$bundle/bin/$program" "/usr/local/bin/$program"
+  done
+  rm -f "$pod_network" # until services work, this node is not Ready and gets no pods that would look for them in vain
+  install -D -m 644 "$settings/containerd.toml" /etc/containerd/config.toml
+  systemctl start containerd
+  until_true 780 containerd ctr version
+}
+
+import_images() { # ARCHIVE...
+  local archive imported
+  for archive in "$@"; do
+    imported=$state/kubernetes-1.37.2-amd64/$(basename "$archive")
+    [ -e "$imported" ] && continue
+    ctr --namespace k8s.io images import --no-unpack "$bundle/$archive"
+    install -D /dev/null "$imported"
+  done
+}
+
+control_plane_lets_nodes_in() {
+  # The last thing that kubeadm makes for those who join.
+  curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" \
+    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
+}
+
+become_member() {
+  say "waiting for the control plane at https://192.168.56.10:6443"
+  until_true 7800 "the control plane at https://192.168.56.10:6443" control_plane_lets_nodes_in
+  say "joining the cluster"
+  kubeadm join --config "$settings/kubeadm.yaml"
+}
+
+let_vagrant_in
+prepare_kernel
+connect
+install_programs
+say "importing images"
+import_images images/pause.tar
+import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
+beside=$!
+if [ -e "$state/member" ]; then
+  systemctl start kubelet
+else
+  # kubeadm does not start over what an interrupted attempt began.
+  if [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; then
+    kubeadm reset --force
+  fi
+  become_member
+  touch "$state/member"
+fi
+wait "$beside"
+import_images &
+after=$!
+say "waiting for services to work"
+until_true 3900 "kube-proxy" curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+wait "$after" # pods whose images are not here yet would ask a registry for them
+install -D -m 644 "$settings/cni.conflist" "$pod_network"
+say "demo-worker-1 is assembled"
