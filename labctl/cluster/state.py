@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from datetime import datetime
 from functools import partial
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from typing import TYPE_CHECKING, Any
@@ -25,6 +26,13 @@ def unready_nodes(cluster: Cluster, lab: Lab) -> dict[str, str]:
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     reasons = {node.name: _unready(live.get(node.name)) for node in lab.nodes}
     return {name: reason for name, reason in reasons.items() if reason}
+
+
+def lease_times(cluster: Cluster) -> dict[str, datetime]:
+    """Return when each node renewed its lease last, by the node's own clock."""
+    leases = cluster.find("coordination.k8s.io/v1", "Lease", "kube-node-lease")
+    renewed = {lease["metadata"]["name"]: lease.get("spec", {}).get("renewTime") for lease in leases}
+    return {name: datetime.fromisoformat(at) for name, at in renewed.items() if at}
 
 
 def load_balancer_address(cluster: Cluster, namespace: str, service: str) -> IPv4Address | Pending:

@@ -104,6 +104,8 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
     reasons = cluster_state.unready_nodes(cluster, lab)
     for name, reason in reasons.items():
         problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
+    if problem := trace.clock_off(context, cluster, {}):
+        problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands, problem.state)
     path = trace.shared(context, cluster)
     addresses = _addresses(context, cluster, problems)
     ingress = _ingress(context, cluster, problems)

@@ -22,12 +22,15 @@ from labctl.plans import assembly, teardown
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.plans.verify import READY_SECONDS, given_address, kept_from_api_server, rolled_out, verify
+from labctl.providers import clock
 from labctl.render.yaml_stream import documents
 
 T = TypeVar("T")
 
 WHY_SECONDS = 2.0
 """How often to look for the reason while something is not ready."""
+CLOCK_SECONDS = 5.0
+"""How long a node may take to tell its time."""
 METALLB = ("metallb-system", "controller")
 RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
@@ -153,7 +156,15 @@ def boot(context: Context, report: Progress) -> Outcome:
         if context.node_images:
             context.node_images.prepare(context.node_image, context.bundle.path(NODE_SYSTEM), report)
         context.provider.up(absent, report)
-    return Outcome(bool(absent), f"{len(context.lab.nodes)} nodes running")
+    late = () if context.hypervisor.are_containers else _set_clocks(context)
+    return Outcome(bool(absent or late), "; ".join((f"{len(context.lab.nodes)} nodes running", *late)))
+
+
+def _set_clocks(context: Context) -> list[str]:
+    """Set the clocks of virtual machines, which stood still while this machine was suspended; return what was wrong."""
+    seconds = CLOCK_SECONDS * context.lab.slowness
+    ahead = {node.name: clock.correct(context.provider, node, seconds) for node in context.lab.nodes}
+    return [f"set the clock of {name}, which was {clock.described(off)}" for name, off in ahead.items() if off]
 
 
 def await_cluster(context: Context, report: Progress) -> Outcome:

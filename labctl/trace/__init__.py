@@ -14,6 +14,7 @@ from labctl.trace.address import address as address_hop
 from labctl.trace.causes import CAUSES
 from labctl.trace.name import name as name_hop
 from labctl.trace.node import node, pod_routes
+from labctl.trace.node.clocks import problem as clock_off
 from labctl.trace.probes.client import Client
 from labctl.trace.problem import BROKEN, UNKNOWN, UP, WARNING, Evidence, ProblemError, labctl
 from labctl.trace.response import response
@@ -36,6 +37,7 @@ __all__ = [
     "WARNING",
     "Client",
     "broken_hop",
+    "clock_off",
     "cut_off",
     "finding",
     "follow",

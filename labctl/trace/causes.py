@@ -89,6 +89,7 @@ CAUSES: Mapping[str, Cause] = {
     "pods-and-speakers-apart": Cause("node", "no node that may announce has a pod of the ingress controller", 30),
     "address-not-announced": Cause("node", "no node answers ARP for the address", passes=True),
     "announcer-differs": Cause("node", "a node answers ARP that is not the one that MetalLB reports as announcing"),
+    "clock-off": Cause("node", "the clock of a virtual machine differs from this machine's, as after a suspend"),
     "filtered-here": Cause("node", "this machine's packet filter drops packets to the address, or the replies", 2),
     "service-port-missing": Cause("node", "the ingress controller's Service has no port 80", 10),
     "source-not-allowed": Cause("node", "the Service's loadBalancerSourceRanges do not include this machine", 2),

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address
 from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
 from labctl.model.errors import LabError
-from labctl.trace.node import announcing, node_facts, unopened
+from labctl.trace.node import announcing, clocks, node_facts, unopened
 from labctl.trace.node.ways import here, require_direct
 from labctl.trace.probes.knock import CONNECTED
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
@@ -64,7 +64,16 @@ def node(trail: Trail) -> Evidence:
         raise problem
     if not heard:
         raise _not_asked(trail, route, evidence)
+    if problem := _clock_off(trail, evidence):
+        raise problem
     return evidence
+
+
+def _clock_off(trail: Trail, evidence: Evidence) -> ProblemError | None:
+    try:
+        return clocks.problem(trail.context, trail.cluster, evidence)
+    except LabError:
+        return None  # the API does not answer, which is a finding of a later hop
 
 
 def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from labctl.model.events import Progress
 from labctl.model.reports import TraceReport
 from labctl.plans import assembly, hosts_steps, teardown, up, verify
 from labctl.plans.plan import Outcome, execute
+from labctl.providers import clock
 from labctl.providers.protocol import Trouble
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
@@ -43,9 +45,9 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
     for module in (up, assembly, verify):
-        clock = partial(sum, pauses)
-        monkeypatch.setattr(module, "until", partial(until, clock=clock, sleep=pauses.append, interval=1.0))
-        monkeypatch.setattr(module, "seldom", partial(seldom, clock=clock), raising=False)
+        now = partial(sum, pauses)
+        monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append, interval=1.0))
+        monkeypatch.setattr(module, "seldom", partial(seldom, clock=now), raising=False)
     return pauses
 
 
@@ -246,6 +248,27 @@ def test_only_absent_nodes_are_booted(
     assert provider.images.list() == (context.node_image,) * bool(booted)
     assert outcome.changed == bool(booted)
     assert outcome.text.startswith("2 ")
+
+
+def test_the_clock_of_a_machine_that_stood_still_is_set(
+    context: Context, watched: Watched, provider: FakeProvider
+) -> None:
+    machines = with_doors(replace(context, lab=lab(provider="libvirt")), provider, context.cluster, context.bundle)
+    provider.nodes = {node.name for node in machines.lab.nodes}
+    asked: list[tuple[str, ...]] = []
+
+    def late(command: Sequence[str]) -> Finished:
+        asked.append(tuple(command[:1]) if command != clock.READ else clock.READ)
+        return Finished(0, f"{time.time() - 3600:.3f}", ())
+
+    provider.answers = {"demo-worker-1": late}
+
+    outcome = up.boot(machines, watched.report)
+
+    assert asked == [clock.READ, ("date",)]
+    assert outcome.changed
+    assert "demo-worker-1" in outcome.text
+    assert not up.boot(context, watched.report).changed  # containers are not asked
 
 
 # cluster
@@ -518,8 +541,8 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
 ) -> None:
     cluster.address = None
     about = {"kind": "Service", "name": "ingress-nginx-controller"}
-    for time, message in (("2026-01-01", "old"), ("2026-01-02", "Failed to allocate IP: no available IPs")):
-        fields = {"involvedObject": about, "message": message, "lastTimestamp": time, "type": "Warning"}
+    for at, message in (("2026-01-01", "old"), ("2026-01-02", "Failed to allocate IP: no available IPs")):
+        fields = {"involvedObject": about, "message": message, "lastTimestamp": at, "type": "Warning"}
         cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
     with pytest.raises(NotReadyError, match="no available IPs") as raised:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, lab, with_doors
 from golden_files import Golden
 
 from labctl.context import Context
@@ -19,6 +21,7 @@ from labctl.host.interfaces import Interface
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import NotReadyError, ProviderError
+from labctl.providers import clock
 from labctl.trace.node import kept_off, node, node_facts
 from labctl.trace.probes import filters
 from labctl.trace.probes.client import Client
@@ -742,3 +745,27 @@ def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
+
+
+@pytest.mark.parametrize("broken", ["", "clock", "lease", "node"])
+def test_a_machine_whose_clock_is_off_is_named(world: World, broken: str) -> None:
+    """A lease of long ago makes the node be asked; a node that is not Ready, or whose clock is right, is not named."""
+    machines = replace(world.trail.context, lab=lab(provider="libvirt"))
+    world.trail.context = with_doors(machines, world.provider, world.cluster, world.trail.context.bundle)
+    late = timedelta(hours=1 if broken else 0)
+    renewed = (datetime.now(UTC) - late).isoformat()
+    world.cluster.put("coordination.k8s.io/v1", "Lease", B, "kube-node-lease", spec={"renewTime": renewed})
+    conditions = [{"type": "Ready", "status": "Unknown" if broken == "node" else "True"}]
+    world.cluster.put("v1", "Node", B, status={"conditions": conditions})
+    its_time = time.time() - (3600 if broken == "clock" else 0)
+    inside = world.inside.said
+    world.inside.said = lambda command: (  # type: ignore[method-assign]
+        Finished(0, f"{its_time:.3f}", ()) if command == clock.READ else inside(command)
+    )
+
+    if broken != "clock":
+        assert "clocks" not in world.look()
+        return
+    problem = world.problem()
+    assert (problem.cause, problem.state, problem.commands) == ("clock-off", "warning", None)
+    assert problem.evidence["clocks"] == {B: pytest.approx(-3600, abs=1)}

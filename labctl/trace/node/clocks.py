@@ -1,0 +1,37 @@
+"""Nodes whose clock is off: certificates, leases and logs of theirs are then wrong, sooner or later."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from labctl.cluster import state
+from labctl.context import Context
+from labctl.providers import clock
+from labctl.trace.problem import WARNING, Evidence, ProblemError
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+CAUSE = "clock-off"
+LEASE_SECONDS = 10.0
+"""A Ready node whose lease is further from now than this, either way, is asked for its time."""
+ASK_SECONDS = 2.0
+
+
+def problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemError | None:
+    """Return a problem if the clock of a node is off. Containers have this machine's."""
+    if context.hypervisor.are_containers:
+        return None
+    limit = timedelta(seconds=LEASE_SECONDS * context.lab.slowness)
+    now = datetime.now(UTC)
+    suspected = {name for name, at in state.lease_times(cluster).items() if abs(now - at) > limit}
+    suspected -= state.unready_nodes(cluster, context.lab).keys() if suspected else set()
+    asked = [node for node in context.lab.nodes if node.name in suspected]
+    seconds = ASK_SECONDS * context.lab.slowness
+    ahead = {node.name: clock.offset(context.provider, node, seconds) for node in asked}
+    off = {name: seconds for name, seconds in ahead.items() if seconds}
+    if not off:
+        return None
+    text = ", ".join(f"the clock of {name} is {clock.described(seconds)}" for name, seconds in off.items())
+    return ProblemError(CAUSE, text, {**evidence, "clocks": off}, state=WARNING)
