@@ -40,6 +40,8 @@ class Context:
     """Whether the lab has a network namespace, and an Engine, of its own."""
     pool_reason: str = ""
     """Why the lab has this pool, where labctl chose it."""
+    provider_reason: str = ""
+    """Why the lab has this provider, where labctl chose it."""
 
     @property
     def log(self) -> Path:

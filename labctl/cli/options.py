@@ -46,9 +46,7 @@ Ingress = Annotated[
 ]
 Provider = Annotated[
     str | None,
-    typer.Option(
-        metavar="NAME", autocompletion=complete.providers, help="auto or docker; to render, also libvirt or virtualbox."
-    ),
+    typer.Option(metavar="NAME", autocompletion=complete.providers, help="auto, docker, libvirt or virtualbox."),
 ]
 Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]

@@ -32,26 +32,34 @@ def requested(
     isolated: bool = False,
     bundle: Path | None = None,
     may_install: bool = False,
-    to_boot: bool = False,
 ) -> Context:
-    """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet."""
+    """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
+
+    Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
+    """
     from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - a lab that exists has its pool
+    from labctl.plans.provider_choice import choose_provider  # noqa: PLC0415 - the same
 
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
-    lab = config.load(file, overrides, to_boot=to_boot)
+    lab = config.load(file, overrides)
     folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
-    if saved_state is not None and file is None:
-        lab = config.load(None, overrides, saved_lab.values(saved_state.lab), to_boot=to_boot)
-    if saved_state is not None:
-        isolated = isolated or saved_state.isolated
-        lab = replace(lab, provider=saved_state.lab.provider) if lab.provider == config.AUTO else lab
-    elif not isolated:
-        isolated = _needs_isolation(lab, folder)
+    saved = saved_state.lab if saved_state else None
+    if saved is not None and file is None:
+        lab = config.load(None, overrides, saved_lab.values(saved))
+    lab, provider_reason = choose_provider(lab, saved, folder, isolated=isolated)
+    if isolated and not hypervisor(lab).are_containers:
+        raise UsageError(
+            f"provider {lab.provider}: its nodes are virtual machines, and only containers can be isolated",
+            id="isolation-of-machines",
+            hint="Leave `--isolated` out, or use `--provider docker`.",
+        )
+    isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     bundle = bundle or paths.named_bundle()
     if bundle is None and saved_state is not None:
         bundle = saved_state.bundle
-    lab, reason = choose_pool(lab, saved_state.lab if saved_state else None, isolated=isolated)
-    return Context(lab, folder, paths.cache(), bundle and bundle.absolute(), may_install, isolated, reason)
+    lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
+    bundle = bundle and bundle.absolute()
+    return Context(lab, folder, paths.cache(), bundle, may_install, isolated, pool_reason, provider_reason)
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:
@@ -208,6 +216,7 @@ def _entry(folder: Path) -> LabEntry | None:
     except MissingError as error:
         return {
             "lab": folder.name,
+            "provider": None,
             "nodes": None,
             "network": None,
             "pool": None,
@@ -219,6 +228,7 @@ def _entry(folder: Path) -> LabEntry | None:
         return None
     return {
         "lab": saved_state.lab.name,
+        "provider": hypervisor(saved_state.lab).name,
         "nodes": len(saved_state.lab.nodes),
         "network": str(saved_state.lab.network),
         "pool": str(saved_state.lab.pool),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,14 @@ import yaml
 
 from labctl.config.check import check
 from labctl.config.document import before_it_breaks, content, parsed, read
-from labctl.config.model import AUTO, BOOTED, UNPLANNED, Config
-from labctl.config.problems import Problem, invalid, shown
+from labctl.config.model import AUTO, CONTAINERS, UNPLANNED, Config
+from labctl.config.problems import Problem, invalid
 from labctl.model.errors import UsageError
 from labctl.model.lab import Lab
 
 __all__ = [
     "AUTO",
-    "BOOTED",
+    "CONTAINERS",
     "FILE_NAME",
     "UNPLANNED",
     "Overrides",
@@ -61,31 +61,19 @@ def find(explicit: Path | None) -> Path | None:
     return None
 
 
-def load(
-    path: Path | None, overrides: Overrides, saved: Mapping[str, Any] | None = None, *, to_boot: bool = False
-) -> Lab:
+def load(path: Path | None, overrides: Overrides, saved: Mapping[str, Any] | None = None) -> Lab:
     """Return the lab that the file and the options describe.
 
-    Without a file, the values are those of a `saved` lab, or the defaults. With `to_boot`, the provider must
-    be one whose nodes labctl boots. Raises UsageError as `document.read` does, and `config-invalid` with every problem.
+    Without a file, the values are those of a `saved` lab, or the defaults. Raises UsageError as `document.read` does,
+    and `config-invalid` with every problem.
     """
     written, problems = read(path) if path else (saved or {}, [])
     options = {key: value for key, value in asdict(overrides).items() if value is not None}
     lab, wrong = check({**written, **options})
-    if to_boot:
-        wrong = [*(problem for problem in wrong if problem.key != "provider"), *_unbooted({**written, **options})]
     problems += (problem._replace(key=f"--{problem.key}") if problem.key in options else problem for problem in wrong)
     if problems:
         raise invalid(path, problems)
     return lab
-
-
-def _unbooted(values: Mapping[str, Any]) -> Iterator[Problem]:
-    """Yield a problem if labctl cannot boot nodes of this provider."""
-    provider = values.get("provider", BOOTED[0])
-    if provider not in BOOTED:
-        text = "must be 'auto' or 'docker' to boot; for 'libvirt' and 'virtualbox', run `labctl render`"
-        yield Problem("provider", shown(provider), text)
 
 
 def name_of(path: Path | None, option: str | None) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from labctl.config.model import MUST_BE, UNPLANNED, AppConfig, Config
+from labctl.config.model import LEAST_MACHINE, MACHINES, MUST_BE, UNPLANNED, AppConfig, Config
 from labctl.config.problems import Problem, shown
 from labctl.model.lab import Lab
 from labctl.model.pools import conflicts, reserved
@@ -53,6 +53,12 @@ def _room_for_nodes(lab: Lab) -> Iterator[Problem]:
         yield Problem("workers", str(lab.workers), f"network {lab.network} has room for {room}")
 
 
+def _large_machines(lab: Lab) -> Iterator[Problem]:
+    if lab.provider in MACHINES and lab.memory < LEAST_MACHINE:
+        text = f"must be at least {LEAST_MACHINE} MiB for provider {lab.provider}, whose nodes are virtual machines"
+        yield Problem("memory", str(lab.memory), text)
+
+
 def _free_pool(lab: Lab) -> Iterator[Problem]:
     if lab.pool == UNPLANNED:
         return
@@ -74,6 +80,7 @@ def _distinct_apps(lab: Lab) -> Iterator[Problem]:
 
 _RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = (
     (frozenset({"network", "workers"}), _room_for_nodes),
+    (frozenset({"provider", "memory"}), _large_machines),
     (frozenset({"network", "pool"}), _free_pool),
     (frozenset(), _distinct_apps),
 )

@@ -14,8 +14,12 @@ from labctl.model.pools import default_pool
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 AUTO = "auto"
-BOOTED = (AUTO, "docker")
-"""The providers whose nodes `up` boots. Of the others `render` writes the Vagrantfile, and that is all."""
+CONTAINERS = "docker"
+"""The provider of a lab whose record says `auto`: earlier versions had no other."""
+MACHINES = ("libvirt", "virtualbox")
+"""The providers whose nodes are virtual machines."""
+LEAST_MACHINE = 1536
+"""MiB of a virtual machine: what runs on a control plane takes 800, measured, and its files are to stay in the cache."""
 Ingress = Literal["auto", "ingress-nginx", "traefik"]
 
 # The grammar of values. No pattern allows quotes, control characters or line ends.
@@ -142,8 +146,8 @@ class Config(BaseModel):
     )
     provider: Provider = Field(
         default="auto",
-        description="What makes the nodes: docker, which auto means as well. For libvirt and virtualbox, `labctl render` "
-        "writes the Vagrantfile.",
+        description="What makes the nodes: docker (containers), libvirt or virtualbox (virtual machines). auto is the first "
+        "that this machine can use, and `labctl up` and `labctl doctor` say why.",
     )
     network: Annotated[IPv4Network, BeforeValidator(_network)] = Field(
         default=IPv4Network("192.168.56.0/24"),

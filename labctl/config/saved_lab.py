@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from labctl.bundle import load
-from labctl.config import AUTO, BOOTED, from_values
+from labctl.config import AUTO, CONTAINERS, from_values
 from labctl.config.check import check
 from labctl.host import caller, lab_folder, paths
 from labctl.host.files import write_changed
@@ -152,8 +152,8 @@ def values(lab: Lab) -> Mapping[str, Any]:
 
 
 def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:
-    """Return the lab's values, with what `auto` stands for: the default provider, and the bundle's Kubernetes."""
-    provider = BOOTED[1] if lab.provider == AUTO else lab.provider
+    """Return the lab's values, with what `auto` stands for: the provider of earlier labs, and the bundle's Kubernetes."""
+    provider = CONTAINERS if lab.provider == AUTO else lab.provider
     kubernetes = _carried(bundle) if lab.kubernetes == AUTO else lab.kubernetes
     return {**values(lab), "provider": provider, "kubernetes": kubernetes if bundle else None}
 

@@ -49,13 +49,14 @@ def look_at_tools(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_provider(context: Context, machine: Machine) -> Finding:
-    """Check that nodes of this provider can be booted on this machine."""
+    """Check that nodes of this provider can be booted on this machine; where labctl chose it, why."""
     obstacle = context.provider.check(machine)
+    reason = f"; {context.provider_reason}" if context.provider_reason else ""
     if obstacle is None:
-        return ok(f"{context.hypervisor.name} can run the nodes")
+        return ok(f"{context.hypervisor.name} can run the nodes{reason}")
     if obstacle.see:
-        return not_relevant(f"{obstacle.text}; see `{obstacle.see}`")
-    return broken(obstacle.text, obstacle.fix)
+        return not_relevant(f"{obstacle.text}; see `{obstacle.see}`{reason}")
+    return broken(f"{obstacle.text}{reason}", obstacle.fix)
 
 
 def look_at_vagrant(context: Context, machine: Machine) -> Finding:

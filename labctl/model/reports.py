@@ -151,6 +151,7 @@ class LabEntry(TypedDict):
     """A lab on this machine. Of one whose record is damaged, `problem` says so, and what only the record tells is None."""
 
     lab: str
+    provider: str | None
     nodes: int | None
     network: str | None
     pool: str | None

@@ -109,7 +109,7 @@ def check_machine(context: Context, report: Progress) -> Outcome:
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
     installed = preflight.require_machine(context, report)
-    return Outcome(installed, "; ".join(filter(None, (context.pool_reason, without_sudo))))
+    return Outcome(installed, "; ".join(filter(None, (context.provider_reason, context.pool_reason, without_sudo))))
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:

@@ -288,11 +288,11 @@ def test_labs_are_listed_whatever_the_configuration_says(labctl: Run, home: Path
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        (("--provider", "libvirt"), ""),
-        (("--provider", "virtualbox"), ""),
         (("--provider", "existing"), ""),
+        (("--provider", "libvirt"), "memory: 512"),
+        (("--provider", "virtualbox"), "cpus: 0"),
         (("--ingress", "contour"), ""),
-        ((), "provider: libvirt"),
+        ((), "provider: libvirt\nmemory: 1GiB"),
         ((), "provider: existing"),
         ((), "ingress: contour"),
         ((), "apps: [{name: kubernetes}]"),

@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 
 import pytest
 from fakes import lab
+from recorded_machine import Recorded
 
 from labctl import config
 from labctl.commands import labs
@@ -21,6 +22,7 @@ from labctl.host import caller, lab_folder, paths
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.options import GlobalOptions
+from labctl.plans import provider_choice
 from labctl.providers.docker import DockerProvider
 from labctl.providers.protocol import Obstacle
 
@@ -36,6 +38,18 @@ def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> No
     obstacle = None if engine else Obstacle("no Docker Engine answers", "")
     monkeypatch.setattr(DockerProvider, "check", lambda _provider, _machine: obstacle)
     monkeypatch.setattr(preflight, "may_isolate", lambda: root)
+    machine = partial(Recorded, is_root=root, absent={"virsh", "VBoxManage"})
+    monkeypatch.setattr(provider_choice, "Machine", machine)
+
+
+def test_virtual_machines_cannot_be_isolated(monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+
+    with pytest.raises(UsageError) as raised:
+        labs.requested(SESSION, config.Overrides(provider="virtualbox"), isolated=True)
+
+    assert (raised.value.id, raised.value.exit_code) == ("isolation-of-machines", 2)
+    assert "virtualbox" in raised.value.message
 
 
 # Which lab
@@ -258,6 +272,7 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
     assert labs.listed() == [
         {
             "lab": "demo",
+            "provider": "docker",
             "nodes": 2,
             "network": "192.168.56.0/24",
             "pool": "192.168.56.100-192.168.56.110",
@@ -267,6 +282,7 @@ def test_labs_are_those_that_were_made_in_the_order_of_their_names() -> None:
         },
         {
             "lab": "two",
+            "provider": "docker",
             "nodes": 1,
             "network": "192.168.56.0/24",
             "pool": "192.168.56.100-192.168.56.110",

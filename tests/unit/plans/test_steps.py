@@ -122,11 +122,12 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
     assert not up.check_machine(context, watched.report).changed
 
 
-def test_the_choice_of_a_pool_is_told(context: Context, watched: Watched) -> None:
-    chosen = replace(context, pool_reason="pool 192.168.56.31-192.168.56.99: free")
+def test_the_choices_of_a_provider_and_a_pool_are_told_in_one_line(context: Context, watched: Watched) -> None:
+    pool = "pool 192.168.56.31-192.168.56.99: free"
+    chosen = replace(context, pool_reason=pool, provider_reason="provider docker: so")
     told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
 
-    assert told.text == "pool 192.168.56.31-192.168.56.99: free"
+    assert told.text == f"provider docker: so; {pool}"
 
 
 ABSENT = [

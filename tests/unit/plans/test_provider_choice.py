@@ -1,0 +1,97 @@
+"""The choice of what makes the nodes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fakes import lab
+from recorded_machine import Recorded
+
+from labctl.model.errors import UsageError
+from labctl.plans import provider_choice
+from labctl.plans.provider_choice import choose_provider
+
+NO_ENGINE = {"docker version --format {{json .}}": ("Cannot connect to the Docker daemon", 1)}
+LIBVIRT: dict[str, Any] = {
+    "virsh -c qemu:///system version --daemon": "virsh-version.txt",
+    "vagrant plugin list": "vagrant-plugins.txt",
+}
+VIRTUALBOX = {"VBoxManage --version": "vbox-version.txt"}
+USER: dict[str, Any] = {"is_root": False}
+
+
+@pytest.fixture(autouse=True)
+def _every_hypervisor_boots(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out whether this version of labctl boots the nodes: what is asked here is the machine."""
+    alone = {
+        name: tuple(each for each in checks if each != "provider") for name, checks in provider_choice.MACHINES.items()
+    }
+    monkeypatch.setattr(provider_choice, "MACHINES", alone)
+
+
+@pytest.mark.parametrize(
+    ("machine", "provider", "reason"),
+    [
+        ({}, "docker", "Engine answers"),
+        ({**USER, "said": {**LIBVIRT, **VIRTUALBOX}}, "docker", "Engine answers"),
+        ({"said": {**NO_ENGINE, **LIBVIRT}}, "docker", "root"),
+        ({**USER, "said": {**NO_ENGINE, **LIBVIRT, **VIRTUALBOX}}, "libvirt", "no Docker Engine"),
+        (
+            {**USER, "said": {**NO_ENGINE, **LIBVIRT, "vagrant plugin list": ("", 0), **VIRTUALBOX}},
+            "virtualbox",
+            "virtualbox",
+        ),
+        ({**USER, "said": {**NO_ENGINE, **VIRTUALBOX}, "absent": ["virsh"]}, "virtualbox", "no Docker Engine"),
+        ({**USER, "said": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]}, "virtualbox", "no docker"),
+        ({**USER, "absent": ["docker", "virsh", "VBoxManage"]}, "docker", "neither libvirt nor virtualbox"),
+        ({**USER, "platform": "darwin", "said": VIRTUALBOX, "absent": ["docker", "virsh"]}, "virtualbox", "virtualbox"),
+    ],
+)
+def test_the_first_provider_that_the_machine_can_use_is_chosen_and_the_reason_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, machine: dict[str, Any], provider: str, reason: str
+) -> None:
+    monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(**machine))
+
+    chosen, said = choose_provider(lab(provider="auto"), None, tmp_path, isolated=False)
+
+    assert chosen == replace(lab(provider="auto"), provider=provider)
+    assert said.startswith(f"provider {provider}: ")
+    assert reason in said
+    assert "\n" not in said
+
+
+@pytest.mark.parametrize(
+    ("asked", "saved", "isolated", "provider"),
+    [
+        ("auto", "virtualbox", False, "virtualbox"),
+        ("auto", "docker", True, "docker"),
+        ("auto", "auto", False, "docker"),  # made by a version that had no other
+        ("auto", None, True, "docker"),
+        ("libvirt", None, False, "libvirt"),
+        ("libvirt", "docker", False, "libvirt"),  # which `up` refuses
+    ],
+)
+def test_nothing_is_looked_at_where_the_provider_is_known(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, asked: str, saved: str | None, provider: str, *, isolated: bool
+) -> None:
+    monkeypatch.setattr(provider_choice, "Machine", None)
+    made = lab(provider=saved) if saved else None
+
+    chosen, said = choose_provider(lab(provider=asked), made, tmp_path, isolated=isolated)
+
+    assert chosen.provider == provider
+    assert bool(said) == (asked == "auto")
+
+
+def test_a_lab_that_is_too_small_for_what_was_chosen_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(provider_choice, "Machine", lambda: Recorded(is_root=False, said={**NO_ENGINE, **LIBVIRT}))
+
+    with pytest.raises(UsageError, match="memory: 512") as raised:
+        choose_provider(lab(provider="auto", memory=512), None, tmp_path, isolated=False)
+
+    assert raised.value.id == "config-invalid"
