@@ -68,12 +68,14 @@ CHECKS = (
         "it makes the nodes; Vagrant refuses versions that it does not know",
         hypervisors.look_at_virtualbox,
         only=(conditions.virtualbox,),
+        blocks_up="virtualbox-unusable",
     ),
     Check(
         "virtualbox-networks",
         "VirtualBox refuses host-only networks elsewhere",
         hypervisors.look_at_host_only_range,
         only=(conditions.virtualbox,),
+        blocks_up="host-only-range",
     ),
     Check(
         "libvirt",

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.host import libvirt
+from labctl.host import libvirt, virtualbox
 from labctl.host.machine import Machine
-from labctl.host.parsing import Version, dotted, ipv4_network, last, version
+from labctl.host.parsing import dotted, ipv4_network, last, version
+from labctl.providers.virtualbox import obstacle
 
-NEWEST_VIRTUALBOX: Version = (7, 2)
-"""Vagrant's VirtualBox drivers are an allow-list that ends here [upstream]."""
 HOST_ONLY = "192.168.56.0/21"
 """Where VirtualBox lets host-only networks be unless HOST_ONLY_FILE names others [upstream]."""
 HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
@@ -20,20 +19,9 @@ HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox is complete, and of a version that Vagrant knows."""
-    said = machine.run("VBoxManage", "--version")
-    if said is None:
-        return broken("there is no VBoxManage", f"Install VirtualBox, {dotted(NEWEST_VIRTUALBOX)} at the newest.")
-    installed = version(r"^(\d+\.\d+\.\d+)", said.out)
-    if not installed or "/dev/vboxdrv" in said.out:
-        return broken(
-            f"VirtualBox cannot start machines: {last(said.out.splitlines()[:1]) or last(said.last_lines)}",
-            "Build its kernel module: `sudo /sbin/vboxconfig`, and see that Secure Boot lets it load.",
-        )
-    if installed[:2] > NEWEST_VIRTUALBOX:
-        return broken(
-            f"VirtualBox {dotted(installed)}; Vagrant knows versions up to {dotted(NEWEST_VIRTUALBOX)}",
-            f"Install VirtualBox {dotted(NEWEST_VIRTUALBOX)}.",
-        )
+    if (found := obstacle(machine)) is not None:
+        return broken(found.text, found.fix)
+    installed, _ = virtualbox.installed(machine) or ((), "")
     return ok(f"VirtualBox {dotted(installed)}")
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 
-from labctl.host import libvirt
+from labctl.host import libvirt, virtualbox
 from labctl.host.machine import Machine
 from labctl.model.lab import AddressPool
 from labctl.model.pools import single
@@ -29,14 +29,8 @@ def dhcp_servers(machine: Machine) -> tuple[DhcpServer, ...]:
 
 
 def host_only(machine: Machine) -> dict[AddressPool, str]:
-    """Return the machine's addresses in VirtualBox's host-only networks.
-
-    The kernel knows them only while one of VirtualBox's machines runs.
-    """
-    answer = machine.run("VBoxManage", "list", "hostonlyifs")
-    records = _records(answer.out, "Name") if answer is not None and answer.code == 0 else ()
-    named = {record["IPAddress"]: record["Name"] for record in records if record.get("IPAddress")}
-    return {single(IPv4Address(address)): f"VirtualBox's {name}" for address, name in named.items()}
+    """Return the machine's addresses in VirtualBox's host-only networks."""
+    return {single(address): f"VirtualBox's {name}" for address, name in virtualbox.addresses(machine).items()}
 
 
 def handed_out(servers: Sequence[DhcpServer]) -> dict[AddressPool, str]:
@@ -46,18 +40,9 @@ def handed_out(servers: Sequence[DhcpServer]) -> dict[AddressPool, str]:
 
 
 def _of_virtualbox(machine: Machine) -> Iterator[DhcpServer]:
-    answer = machine.run("VBoxManage", "list", "dhcpservers")
-    for record in _records(answer.out, "NetworkName") if answer is not None and answer.code == 0 else ():
-        if record.get("Enabled") == "Yes":
-            # VirtualBox before 6.1 prints `IP` and `lowerIPAddress`.
-            lower = {key.casefold(): value for key, value in record.items()}
-            yield DhcpServer(
-                f"VirtualBox's DHCP server of {record['NetworkName']}",
-                IPv4Address(lower.get("dhcpd ip") or lower["ip"]),
-                IPv4Address(lower["loweripaddress"]),
-                IPv4Address(lower["upperipaddress"]),
-                f"`VBoxManage dhcpserver remove --netname {record['NetworkName']}`",
-            )
+    for server in virtualbox.servers(machine):
+        name = f"VirtualBox's DHCP server of {server.network}"
+        yield DhcpServer(name, server.address, server.first, server.last, f"`{' '.join(server.removal)}`")
 
 
 def _of_libvirt(machine: Machine) -> Iterator[DhcpServer]:
@@ -72,15 +57,3 @@ def _of_libvirt(machine: Machine) -> Iterator[DhcpServer]:
                 last,
                 f"`{edit} {network.name}`, without its <dhcp>",
             )
-
-
-def _records(text: str, first_key: str) -> list[dict[str, str]]:
-    """Return what VBoxManage lists: records of `Key: value` lines, each starting with `first_key`."""
-    records: list[dict[str, str]] = []
-    for line in text.splitlines():
-        key, colon, value = line.partition(":")
-        if key == first_key:
-            records.append({})
-        if records and colon and not key.startswith(" "):
-            records[-1][key] = value.strip()
-    return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl.host.docker_engine import Engine, engine
@@ -13,6 +13,7 @@ from labctl.providers.docker_images import DockerImages
 from labctl.providers.docker_network import DockerNetwork
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.vagrant import VagrantProvider
+from labctl.providers.virtualbox import VirtualBoxProvider
 from labctl.render.node_files import Libvirt
 
 Environment = Mapping[str, str]
@@ -61,11 +62,12 @@ DOCKER = Hypervisor(
     provider=_docker,
     node_images=DockerImages,
 )
+VIRTUALBOX = replace(_virtual_machines("virtualbox"), provider=VirtualBoxProvider)
 HYPERVISORS: Mapping[str, Hypervisor] = {
     "auto": DOCKER,
     "docker": DOCKER,
     "libvirt": _virtual_machines("libvirt"),
-    "virtualbox": _virtual_machines("virtualbox"),
+    "virtualbox": VIRTUALBOX,
 }
 """By the value of the key `provider`."""
 

@@ -78,7 +78,7 @@ def test_nothing_is_done_where_nothing_is_missing(machine_with: Machine, context
         ({"absent": {"vagrant", "docker"}}, {}, "tools-missing"),
         ({"files": TAKEN}, {}, "network-taken"),
         ({"said": NO_ENGINE}, {}, "no-engine"),
-        ({}, {"provider": "virtualbox"}, "provider-not-bootable"),
+        ({"absent": {"VBoxManage"}}, {"provider": "virtualbox"}, "virtualbox-unusable"),
         ({"space": 1 << 30}, {}, "disk-full"),
         ({"files": {"/proc/meminfo": "MemTotal: 500000 kB\nMemAvailable: 400000 kB\n"}}, {}, "memory-too-small"),
         ({"said": {"ip -j address show": "ip-address.json"}}, {"network": "192.168.60.0/24"}, "pool-taken"),

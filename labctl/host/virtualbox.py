@@ -1,0 +1,113 @@
+"""What VirtualBox has on this machine, as `VBoxManage` lists it; and which VirtualBox Vagrant can drive."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from ipaddress import IPv4Address
+from types import MappingProxyType
+
+from labctl.host.machine import Machine
+from labctl.host.parsing import Version, version
+
+PROGRAM = "VBoxManage"
+VAGRANT_SINCE: Mapping[Version, Version] = MappingProxyType({(7, 0): (2, 3, 2), (7, 1): (2, 4, 2), (7, 2): (2, 4, 9)})
+"""The first Vagrant that drives each VirtualBox: its drivers are an allow-list [upstream, CHANGELOG]."""
+NEWEST = max(VAGRANT_SINCE)
+NETWORK = "HostInterfaceNetworking-"
+"""How VirtualBox's name begins for the network of a host-only interface, whose name follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class VirtualMachine:
+    """A machine that is registered with VirtualBox."""
+
+    name: str
+    uuid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """A DHCP server of VirtualBox, which starts together with the first machine in its network."""
+
+    network: str
+    address: IPv4Address
+    first: IPv4Address
+    last: IPv4Address
+
+    @property
+    def removal(self) -> tuple[str, ...]:
+        """Return the command that removes it."""
+        return (PROGRAM, "dhcpserver", "remove", "--netname", self.network)
+
+
+def installed(machine: Machine) -> tuple[Version, str] | None:
+    """Return VirtualBox's version, none where its kernel module is missing, and what it said; None without VirtualBox."""
+    answer = machine.run(PROGRAM, "--version")
+    if answer is None:
+        return None
+    is_complete = "/dev/vboxdrv" not in answer.out
+    return version(r"^(\d+\.\d+\.\d+)", answer.out) if is_complete else (), answer.out or "\n".join(answer.last_lines)
+
+
+def vagrant(machine: Machine) -> Version:
+    """Return Vagrant's version; none where it does not tell."""
+    answer = machine.run("vagrant", "--version")
+    return version(r"Vagrant (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
+
+
+def machines(listing: str) -> tuple[VirtualMachine, ...]:
+    """Return the machines of `VBoxManage list vms`, or `runningvms`."""
+    return tuple(VirtualMachine(*found) for found in re.findall(r'^"(.*)" \{(.+)\}$', listing, re.MULTILINE))
+
+
+def addresses(machine: Machine) -> Mapping[IPv4Address, str]:
+    """Return the host-only interfaces by this machine's address in each.
+
+    The kernel knows those addresses only while a machine runs that is connected to the interface.
+    """
+    return interfaces(_listed(machine, "hostonlyifs"))
+
+
+def interfaces(listing: str) -> Mapping[IPv4Address, str]:
+    """Return the interfaces of `VBoxManage list hostonlyifs` by their addresses."""
+    found = _records(listing, "Name")
+    return {IPv4Address(record["IPAddress"]): record["Name"] for record in found if record.get("IPAddress")}
+
+
+def servers(machine: Machine) -> tuple[Server, ...]:
+    """Return the DHCP servers that are enabled."""
+    found = []
+    for record in _records(_listed(machine, "dhcpservers"), "NetworkName"):
+        if record.get("Enabled") == "Yes":
+            # VirtualBox before 6.1 prints `IP` and `lowerIPAddress`.
+            lower = {key.casefold(): value for key, value in record.items()}
+            texts = (lower.get("dhcpd ip") or lower["ip"], lower["loweripaddress"], lower["upperipaddress"])
+            found.append(Server(record["NetworkName"], *map(IPv4Address, texts)))
+    return tuple(found)
+
+
+def connected(machine: Machine, network: str) -> tuple[str, ...]:
+    """Return the names of the machines with an adapter in the network of a host-only interface."""
+    adapter = re.compile(rf'^hostonlyadapter\d+="{re.escape(network.removeprefix(NETWORK))}"$', re.MULTILINE)
+    found = machines(_listed(machine, "vms"))
+    described = ((each.name, machine.run(PROGRAM, "showvminfo", each.uuid, "--machinereadable")) for each in found)
+    return tuple(name for name, answer in described if answer is not None and adapter.search(answer.out))
+
+
+def _listed(machine: Machine, what: str) -> str:
+    answer = machine.run(PROGRAM, "list", what)
+    return answer.out if answer is not None and answer.code == 0 else ""
+
+
+def _records(text: str, first_key: str) -> list[dict[str, str]]:
+    """Return what VBoxManage lists: records of `Key: value` lines, each starting with `first_key`."""
+    records: list[dict[str, str]] = []
+    for line in text.splitlines():
+        key, colon, value = line.partition(":")
+        if key == first_key:
+            records.append({})
+        if records and colon and not key.startswith(" "):
+            records[-1][key] = value.strip()
+    return records

@@ -1,0 +1,227 @@
+"""Nodes that are machines of VirtualBox. Vagrant creates and starts them; everything else labctl asks VirtualBox itself.
+
+`vagrant destroy` is never run: it also removes what Vagrant has not noted for this lab alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from labctl.host import lab_folder, locks, paths, virtualbox
+from labctl.host.machine import Machine
+from labctl.host.parsing import dotted
+from labctl.host.process import LAST_LINES, check, last_lines, run
+from labctl.host.virtualbox import PROGRAM, VirtualMachine
+from labctl.host.wait import Pending, seldom, until
+from labctl.model.errors import NotReadyError, ProviderError
+from labctl.model.events import Progress
+from labctl.model.lab import Lab, Node
+from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Removed, Trouble
+from labctl.providers.vagrant import BUSY_SECONDS, VagrantProvider
+
+STATE = "labctl/state"
+"""The key of the extra data of a machine that names the lab's folder; the Vagrantfile sets it."""
+IMPORTS = "virtualbox.lock"
+"""In the cache; held by the lab that imports machines, so that no other takes an unfinished one for a leftover."""
+UNFINISHED = re.compile(r"labctl-.+_\d{13}_\d{1,5}")
+"""What Vagrant names a machine that it imports from a box of labctl's, until it gives it the node's name."""
+SHUTDOWN_SECONDS = 60.0
+"""How long a machine may take to shut down, on a machine of normal speed."""
+LOCKED_SECONDS = 20.0
+"""How long VirtualBox may take to release a machine that was powered off."""
+LOOK_SECONDS = 0.5
+PRESS_SECONDS = 10.0
+"""How often the power button is pressed: a machine that still boots does not notice."""
+
+
+class VirtualBoxProvider(VagrantProvider):
+    """Nodes that are machines of the user's VirtualBox."""
+
+    def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, "virtualbox", environment)
+        self.lab = lab
+
+    def check(self, machine: Machine) -> Obstacle | None:
+        """Return why VirtualBox cannot start machines, or Vagrant cannot drive this VirtualBox."""
+        return obstacle(machine)
+
+    def running(self) -> frozenset[str]:
+        """Return the names of the lab's machines that run."""
+        return frozenset(each.name for each in self._running())
+
+    def up(self, nodes: Sequence[Node], report: Progress) -> None:
+        """Run `vagrant up` for these nodes, alone among the labs; what their consoles show is added to a failure."""
+        with locks.alone(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
+            try:
+                super().up(nodes, report)
+            except ProviderError as error:
+                error.details += tuple(f"{node.name}: {line}" for node in nodes for line in self._console(node))
+                raise
+
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+        """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
+        with self._acting(report):
+            report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(names))}")
+            if not hard:
+                self._shut_down(names, report)
+            for each in self._left(names):
+                self._power_off(each)
+
+    def destroy(self, report: Progress) -> Removed:
+        """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""
+        with self._acting(report):
+            machines = self._machines()
+            if machines:
+                report(f"removing {', '.join(sorted(each.name for each in machines))}")
+            for each in self._running():
+                self._power_off(each)
+            for each in machines:
+                remove(each)
+            paths.remove_tree(self.folder / lab_folder.VAGRANT)
+        return Removed(bool(machines))
+
+    def network(self) -> LabNetwork | None:
+        """Return the host-only interface with this machine's address in the lab's network, and the machines in it."""
+        interface = virtualbox.addresses(Machine()).get(self.lab.gateway)
+        members = {node.mac: f"machine {node.name}" for node in self.lab.nodes}
+        return LabNetwork(interface, members) if interface else None
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
+        if node.name not in self.running():
+            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
+        return super().trouble(node)
+
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        """Return the last lines of these units, or why they cannot be read, and of the machine's serial console."""
+        return {**super().collect_logs(node, units, lines), CONSOLE: self._console(node, lines)}
+
+    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant looks at names first
+        """Remove machines that an interrupted import left. Of a machine that was removed, Vagrant forgets the id itself.
+
+        Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
+        """
+        for each in {*self._listed("vms")} - {*self._machines()}:
+            if each.name in names:
+                raise ProviderError(
+                    f"VirtualBox's machine {each.name} is not this lab's",
+                    id="machine-not-ours",
+                    hint="Give this lab another --name, or, if nobody needs the machine, remove it: "
+                    f"`{PROGRAM} unregistervm {each.uuid} --delete`.",
+                )
+        remove_unfinished()
+
+    def _machines(self) -> list[VirtualMachine]:
+        """Return the lab's machines: those that Vagrant has noted, and those of its nodes' names that bear its mark."""
+        known = {path.read_text(encoding="ascii") for path in self.folder.glob(".vagrant/machines/*/virtualbox/id")}
+        names = {node.name for node in self.lab.possible_nodes}
+        return [
+            each for each in self._listed("vms") if each.uuid in known or (each.name in names and self._is_marked(each))
+        ]
+
+    def _is_marked(self, machine: VirtualMachine) -> bool:
+        """Return whether the machine's extra data names this lab's folder."""
+        answer = check([PROGRAM, "getextradata", machine.uuid, STATE])
+        return answer.rstrip("\n") == f"Value: {paths.real(self.folder)}"
+
+    def _running(self) -> list[VirtualMachine]:
+        ours = {each.uuid for each in self._machines()}
+        return [each for each in self._listed("runningvms") if each.uuid in ours]
+
+    def _left(self, names: Collection[str]) -> list[VirtualMachine]:
+        return [each for each in self._running() if each.name in names]
+
+    @staticmethod
+    def _listed(what: str) -> tuple[VirtualMachine, ...]:
+        return virtualbox.machines(check([PROGRAM, "list", what]))
+
+    @staticmethod
+    def _power_off(machine: VirtualMachine) -> None:
+        run([PROGRAM, "controlvm", machine.uuid, "poweroff"])  # it may end by itself at this moment
+
+    def _shut_down(self, names: Collection[str], report: Progress) -> None:
+        """Press the power button of the machines until all are off, or their time is up."""
+
+        def press() -> None:
+            for each in self._left(names):
+                run([PROGRAM, "controlvm", each.uuid, "acpipowerbutton"])  # the same
+
+        def left() -> Pending | None:
+            again()
+            there = self._left(names)
+            return Pending(", ".join(each.name for each in there)) if there else None
+
+        press()
+        again = seldom(press, PRESS_SECONDS)
+        limit = SHUTDOWN_SECONDS * self.lab.slowness
+        try:
+            until(left, what="the shutdown of machines", timeout=limit, interval=LOOK_SECONDS)
+        except NotReadyError as error:
+            report(f"{error.message}; cutting the power")
+
+    def _console(self, node: Node, lines: int = LAST_LINES) -> tuple[str, ...]:
+        """Return the last lines of the machine's serial console; none where it has written nothing."""
+        try:
+            written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ()
+        return last_lines(written, lines)
+
+
+def obstacle(machine: Machine) -> Obstacle | None:
+    """Return why this machine's VirtualBox cannot run nodes, with the fix."""
+    found = virtualbox.installed(machine)
+    if found is None:
+        newest = dotted(virtualbox.NEWEST)
+        return Obstacle(f"there is no {PROGRAM}", f"Install VirtualBox, {newest} at the newest.", see="virtualbox")
+    installed, said = found
+    if not installed:
+        return Obstacle(
+            f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it says nothing'}",
+            "Build its kernel module: `sudo /sbin/vboxconfig`, and see that Secure Boot lets it load.",
+            see="virtualbox",
+        )
+    return _unknown_to_vagrant(installed, virtualbox.vagrant(machine))
+
+
+def remove(machine: VirtualMachine) -> None:
+    """Remove a machine that is off, with its disks; VirtualBox holds one that was just powered off for a moment."""
+
+    def unregister() -> Pending | None:
+        answer = run([PROGRAM, "unregistervm", machine.uuid, "--delete"])
+        return None if answer.code == 0 else Pending("\n".join(answer.last_lines))
+
+    try:
+        until(unregister, what=f"the removal of VirtualBox's machine {machine.name}", timeout=LOCKED_SECONDS)
+    except NotReadyError as error:
+        raise ProviderError(error.message, id="machine-not-removed", hint="Close its window in VirtualBox.") from error
+
+
+def remove_unfinished() -> None:
+    """Remove the machines that an interrupted import left: they have a name of Vagrant's, and no lab has noted them."""
+    noted = {
+        path.read_text(encoding="ascii") for path in paths.state_home().glob("*/.vagrant/machines/*/virtualbox/id")
+    }
+    for each in virtualbox.machines(check([PROGRAM, "list", "vms"])):
+        if UNFINISHED.fullmatch(each.name) and each.uuid not in noted:
+            remove(each)
+
+
+def _unknown_to_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
+    """Return that Vagrant does not drive this VirtualBox, with the one that does."""
+    text = f"Vagrant {dotted(vagrant)} cannot drive VirtualBox {dotted(installed)}" if vagrant else ""
+    if installed[:2] > virtualbox.NEWEST:
+        newest = dotted(virtualbox.NEWEST)
+        return Obstacle(
+            text or f"no Vagrant drives VirtualBox {dotted(installed)} yet",
+            f"Install VirtualBox {newest}, the newest that Vagrant drives.",
+            see="virtualbox",
+        )
+    needed = virtualbox.VAGRANT_SINCE.get(installed[:2], ())
+    if vagrant and vagrant < needed:
+        older = [dotted(known) for known, since in virtualbox.VAGRANT_SINCE.items() if since <= vagrant]
+        or_older = f", or VirtualBox {older[-1]}" if older else ""
+        return Obstacle(text, f"Install Vagrant {dotted(needed)} or newer{or_older}.", see="virtualbox")
+    return None

@@ -1,0 +1,278 @@
+"""What labctl, and real Vagrant for it, ask of VirtualBox: against a double of VBoxManage 7.0 that keeps machines' state."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import vbox_lab
+from fakes import Watched, lab
+from golden_files import Golden
+from vbox_lab import NO_SSH, VBox
+
+from labctl.host import paths, virtualbox
+from labctl.host.machine import Machine
+from labctl.model.errors import ProviderError
+from labctl.providers.protocol import LabNetwork, Provider, Removed
+from labctl.providers.virtualbox import VirtualBoxProvider, remove_unfinished
+
+pytestmark = pytest.mark.skipif(shutil.which("vagrant") is None, reason="needs Vagrant")
+
+LAB = lab(provider="virtualbox", workers=1)
+CONTROL_PLANE, WORKER = LAB.nodes
+NAMES = [CONTROL_PLANE.name, WORKER.name]
+DEFAULT_SERVER = "HostInterfaceNetworking-vboxnet0"
+ATTACH = ["storageattach", "{uuid}", "--port", "1", "--device", "0", "--type", "dvddrive", "--medium", "/none"]
+
+
+@pytest.fixture
+def vbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:
+    """Return a VirtualBox that was just installed, first on PATH, and a Vagrant home of the test's own."""
+    double = VBox(tmp_path, tmp_path / "vbox")
+    home = tmp_path / "vagrant"
+    home.mkdir()
+    (home / "Vagrantfile").write_text(NO_SSH)
+    monkeypatch.setenv("PATH", f"{double.install()}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("VAGRANT_HOME", str(home))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    paths.cache().mkdir(parents=True)
+    return double
+
+
+@pytest.fixture
+def provider(vbox: VBox, tmp_path: Path) -> VirtualBoxProvider:  # noqa: ARG001 - it is asked
+    catalogue = vbox_lab.write_box(tmp_path / "box", "labctl/example", "1.37.2")
+    folder = paths.state(LAB.name)
+    folder.mkdir(parents=True)
+    vbox_lab.write_lab(folder, catalogue, LAB)
+    return VirtualBoxProvider(LAB, folder, {})
+
+
+def _vboxmanage(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["VBoxManage", *arguments], check=False, capture_output=True, text=True)
+
+
+@pytest.mark.slow
+def test_vagrant_makes_halts_starts_and_removes_machines(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched, golden: Golden
+) -> None:
+    asked: Provider = provider
+    asked.up(LAB.nodes, watched.report)
+    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "up")
+    assert asked.running() == {*NAMES}
+    for node, machine in zip(LAB.nodes, vbox.kept()["machines"], strict=True):
+        nics = machine["nics"]
+        assert isinstance(nics, dict)
+        assert [nics[slot]["attached"] for slot in "123"] == ["nat", "hostonly", "none"]
+        assert nics["2"]["mac"] == node.mac.replace(":", "").upper()
+        assert {nics[slot]["kind"] for slot in "12"} == {"82540EM"}
+        assert {nic["promiscuous"] for nic in nics.values()} == {"deny"}
+    assert asked.network() == LabNetwork("vboxnet0", {node.mac: f"machine {node.name}" for node in LAB.nodes})
+
+    vbox.forget_calls()
+    asked.halt(NAMES, watched.report)
+    golden([*vbox.shown_calls()], "halt")
+    assert asked.running() == frozenset()
+
+    vbox.forget_calls()
+    asked.up([CONTROL_PLANE], watched.report)
+    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "up again")
+    assert asked.running() == {CONTROL_PLANE.name}
+
+    vbox.forget_calls()
+    assert asked.destroy(watched.report) == Removed(changed=True)
+    golden([*vbox.shown_calls((str(provider.folder), "LAB"))], "destroy")
+    assert vbox.names() == []
+    assert not (provider.folder / ".vagrant").exists()
+    assert asked.destroy(watched.report) == Removed(changed=False)
+
+
+def _import(vbox: VBox, provider: VirtualBoxProvider, name: str) -> str:
+    """Import the box as Vagrant does, and return the machine's id."""
+    ovf = provider.folder / "imported" / "box.ovf"
+    if not ovf.exists():
+        ovf.parent.mkdir()
+        shutil.copy(vbox_lab.HERE / "box.ovf", ovf)
+        (ovf.parent / "box.vmdk").write_bytes(vbox_lab.vmdk_header(vbox_lab.DISK))
+    assert _vboxmanage("import", str(ovf), "--vsys", "0", "--vmname", name).returncode == 0
+    return str(vbox.kept()["machines"][-1]["uuid"])
+
+
+def _note(folder: Path, node: str, identity: str) -> None:
+    path = folder / ".vagrant" / "machines" / node / "virtualbox" / "id"
+    path.parent.mkdir(parents=True)
+    path.write_text(identity)
+
+
+def test_only_what_bears_the_labs_mark_or_vagrant_has_noted_is_the_labs(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched
+) -> None:
+    marked = _import(vbox, provider, CONTROL_PLANE.name)
+    _vboxmanage("setextradata", marked, "labctl/state", str(provider.folder))
+    _note(provider.folder, WORKER.name, _import(vbox, provider, "noted, and not named yet"))
+    for name in ("demo-worker-2", "somebody's"):
+        _vboxmanage("startvm", _import(vbox, provider, name))
+    _vboxmanage("startvm", marked)
+
+    assert provider.running() == {CONTROL_PLANE.name}
+    assert provider.destroy(watched.report) == Removed(changed=True)
+    assert vbox.names() == ["demo-worker-2", "somebody's"]
+
+
+def test_a_machine_of_a_nodes_name_that_is_not_the_labs_is_refused_before_vagrant_runs(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched
+) -> None:
+    foreign = _import(vbox, provider, WORKER.name)
+    _vboxmanage("setextradata", foreign, "labctl/state", "/another")
+
+    with pytest.raises(ProviderError) as raised:
+        provider.up(LAB.nodes, watched.report)
+
+    assert raised.value.id == "machine-not-ours"
+    assert foreign in raised.value.hint
+    assert vbox.names() == [WORKER.name]
+
+
+def test_what_an_interrupted_import_left_is_removed_unless_a_lab_has_noted_it(
+    vbox: VBox, provider: VirtualBoxProvider
+) -> None:
+    _import(vbox, provider, "labctl-example_1764154800123_4711")
+    _import(vbox, provider, "another-box_1764154800123_4711")
+    _note(paths.state("another"), "another-worker-1", _import(vbox, provider, "labctl-example_1764154800124_1"))
+
+    remove_unfinished()
+
+    assert vbox.names() == ["another-box_1764154800123_4711", "labctl-example_1764154800124_1"]
+
+
+def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine = _import(vbox, provider, WORKER.name)
+    _note(provider.folder, WORKER.name, machine)
+    _vboxmanage("startvm", machine)
+    (vbox.home / "deaf").touch()
+    monkeypatch.setattr("labctl.providers.virtualbox.SHUTDOWN_SECONDS", 1.0)
+    monkeypatch.setattr("labctl.providers.virtualbox.PRESS_SECONDS", 0.3)
+
+    provider.halt([WORKER.name], watched.report)
+
+    calls = [call[2] for call in vbox.calls if call[0] == "controlvm"]
+    assert calls.count("acpipowerbutton") > 1
+    assert calls[-1] == "poweroff"
+    assert provider.running() == frozenset()
+
+
+def test_a_hard_stop_presses_no_button(vbox: VBox, provider: VirtualBoxProvider, watched: Watched) -> None:
+    machine = _import(vbox, provider, WORKER.name)
+    _note(provider.folder, WORKER.name, machine)
+    _vboxmanage("startvm", machine)
+
+    provider.halt([WORKER.name], watched.report, hard=True)
+
+    assert [call for call in vbox.calls if call[0] == "controlvm"] == [["controlvm", machine, "poweroff"]]
+
+
+def test_the_last_lines_of_the_console_are_among_the_logs_and_in_a_failure(
+    provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = provider.folder / "console" / f"{WORKER.name}.log"
+    console.parent.mkdir()
+    console.write_text("booting\r\nlabctl: no seed\r\n")
+    monkeypatch.setenv("VAGRANT_HOME", "/dev/null/none")  # so that Vagrant fails at once
+
+    with pytest.raises(ProviderError) as raised:
+        provider.up([WORKER], watched.report)
+
+    assert raised.value.details[-1] == f"{WORKER.name}: labctl: no seed"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "error"),
+    [
+        (["modifyvm", "{uuid}", "--nic2", "hostonlyif"], 2, "Invalid type"),
+        (["modifyvm", "{uuid}", "--hostonlyadapter2", "vboxnet7"], 1, "E_INVALIDARG"),
+        (["modifyvm", "{uuid}", "--macaddress2", "02:00:00:00:00:01"], 1, "Invalid MAC address format"),
+        (["modifyvm", "{uuid}", "--macaddress2", "010000000001"], 1, "Invalid MAC address format"),
+        (["modifyvm", "{uuid}", "--nested-paging", "on"], 2, "Unknown option"),
+        (["modifyvm", "{uuid}", "--natpf1", "delete", "http"], 1, "E_INVALIDARG"),
+        ([*ATTACH, "--storagectl", "SATA Controller"], 1, "Could not find a controller named"),
+        ([*ATTACH, "--storagectl", "SATA"], 1, "VERR_FILE_NOT_FOUND"),
+        (["startvm", "another"], 1, "VBOX_E_OBJECT_NOT_FOUND"),
+        (["controlvm", "{uuid}", "poweroff"], 1, "is not currently running"),
+        (
+            ["hostonlyif", "ipconfig", "vboxnet0", "--ip", "10.20.0.1", "--netmask", "255.255.255.0"],
+            1,
+            "E_ACCESSDENIED",
+        ),
+        (
+            ["hostonlyif", "ipconfig", "vboxnet0", "--ip", "192.168.56.1", "--netmask", "255.255.0.0"],
+            1,
+            "E_ACCESSDENIED",
+        ),
+        (["dhcpserver", "add", "--ifname", "vboxnet0", "--ip", "192.168.56.2", "--enable"], 2, "already exists"),
+        (["dhcpserver", "remove", "--netname", "HostInterfaceNetworking-vboxnet3"], 2, "does not exist"),
+        (["list", "everything"], 2, "Unknown subcommand"),
+        (["teleport"], 2, "Invalid command"),
+    ],
+    ids=lambda value: " ".join(value[:1] + value[2:3]) if isinstance(value, list) else "",
+)
+def test_the_double_refuses_what_virtualbox_refuses(
+    vbox: VBox, provider: VirtualBoxProvider, arguments: list[str], code: int, error: str
+) -> None:
+    uuid = _import(vbox, provider, "machine")
+    _vboxmanage("hostonlyif", "create")
+    kept = vbox.kept()
+
+    answer = _vboxmanage(*(argument.format(uuid=uuid) for argument in arguments))
+
+    assert answer.returncode == code
+    assert error in answer.stderr
+    assert answer.stderr.startswith("VBoxManage: error: ")
+    assert vbox.kept() == kept
+
+
+@pytest.mark.parametrize(
+    ("written", "instead"),
+    [
+        ("<rasd:ResourceSubType>AHCI", "<rasd:ResourceSubType>SATA"),
+        ('ovf:capacity="21474836480"', ""),
+        ('ovf:capacity="21474836480"', 'ovf:capacity="21474836481"'),
+        ("ovf:/disk/disk1", "ovf:/disk/disk2"),
+        ("<rasd:Parent>3<", "<rasd:Parent>9<"),
+        ("byte * 2^20", "MiB"),
+        ("<rasd:InstanceID>5</rasd:InstanceID>", ""),
+        ('<OperatingSystemSection ovf:id="96">', "<OperatingSystemSection>"),
+        ('ovf:href="box.vmdk"', 'ovf:href="none.vmdk"'),
+        ("</Envelope>", ""),
+    ],
+)
+def test_an_appliance_without_what_import_reads_is_refused(
+    vbox: VBox, tmp_path: Path, written: str, instead: str
+) -> None:
+    text = (vbox_lab.HERE / "box.ovf").read_text()
+    assert written in text
+    (tmp_path / "box.ovf").write_text(text.replace(written, instead))
+    (tmp_path / "box.vmdk").write_bytes(vbox_lab.vmdk_header(vbox_lab.DISK))
+
+    answer = _vboxmanage("import", str(tmp_path / "box.ovf"))
+
+    assert answer.returncode == 1
+    assert "VBOX_E_FILE_ERROR" in answer.stderr
+    assert not (vbox.home / "double.json").exists()
+
+
+def test_the_double_lists_in_the_forms_that_were_recorded(vbox: VBox) -> None:
+    _vboxmanage("hostonlyif", "create")
+
+    assert [(server.network, str(server.first)) for server in virtualbox.servers(Machine())] == [
+        (DEFAULT_SERVER, "192.168.56.101")
+    ]
+    assert {str(address): name for address, name in virtualbox.addresses(Machine()).items()} == {
+        "192.168.56.1": "vboxnet0"
+    }
+    assert vbox.calls

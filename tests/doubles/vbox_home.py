@@ -1,0 +1,192 @@
+"""What the double of VirtualBox keeps on disk: machines, host-only interfaces and DHCP servers, as VirtualBox 7.0 has them."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import UUID, uuid5
+
+HOME = "VBOX_USER_HOME"
+"""The variable that VirtualBox itself takes its folder from."""
+NAMESPACE = UUID("786f6276-656e-4074-8000-0a0027000000")
+
+
+class VBoxError(Exception):
+    """What VBoxManage reports and ends over: a code of COM's where the API refuses, none where the arguments are wrong."""
+
+    def __init__(self, text: str, code: str = "", component: str = "", callee: str = "") -> None:
+        super().__init__(text)
+        self.text, self.code, self.component, self.callee = text, code, component, callee
+
+
+@dataclass
+class Nic:
+    """A network adapter; the first eight are there from the beginning, and of an imported machine the first is on."""
+
+    mac: str
+    attached: str = "none"
+    kind: str = "82540EM"
+    connected: bool = True
+    hostonly: str = ""
+    promiscuous: str = "deny"
+    forwarded: dict[str, str] = field(default_factory=dict)
+    """Rules by name, each as `--natpf` takes it."""
+
+
+@dataclass
+class Medium:
+    """A disk or a CD at a port of a controller."""
+
+    path: str
+    uuid: str
+    kind: str
+
+
+@dataclass
+class Machine:
+    """A registered machine."""
+
+    uuid: str
+    name: str
+    folder: str
+    memory: int
+    cpus: int
+    os_type: str
+    nics: dict[str, Nic] = field(default_factory=dict)
+    controllers: dict[str, dict[str, Medium]] = field(default_factory=dict)
+    """Media by port and device, by the name of the controller."""
+    uarts: dict[str, list[str]] = field(default_factory=dict)
+    extra: dict[str, str] = field(default_factory=dict)
+    firmware: str = "BIOS"
+    state: str = "poweroff"
+    pid: int = 0
+    """QEMU's; 0 where nothing is booted."""
+
+    @property
+    def base(self) -> Path:
+        return Path(self.folder)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it is on: one that was booted is off as soon as its QEMU has ended."""
+        return self.state == "running" and (self.pid == 0 or _lives(self.pid))
+
+
+@dataclass
+class HostOnly:
+    """A host-only interface of this machine."""
+
+    name: str
+    address: str
+    netmask: str
+
+    @property
+    def index(self) -> int:
+        return int(self.name.removeprefix("vboxnet"))
+
+
+@dataclass
+class Dhcp:
+    """A DHCP server; VirtualBox starts it together with the first machine in its network."""
+
+    network: str
+    address: str
+    lower: str
+    upper: str
+    netmask: str
+    enabled: bool
+
+
+@dataclass
+class Home:
+    """All of it, as `VBoxSVC` would hold it."""
+
+    folder: Path
+    machines: list[Machine] = field(default_factory=list)
+    interfaces: list[HostOnly] = field(default_factory=list)
+    servers: list[Dhcp] = field(default_factory=list)
+    count: int = 0
+    """How many ids were given out."""
+
+    def new_id(self) -> str:
+        """Return a UUID: the same at the same point of each run."""
+        self.count += 1
+        return str(uuid5(NAMESPACE, str(self.count)))
+
+    def new_mac(self) -> str:
+        self.count += 1
+        return f"080027{self.count:06X}"
+
+    def machine(self, name: str) -> Machine:
+        for each in self.machines:
+            if name in {each.uuid, each.name}:
+                return each
+        is_id = len(name) == len(str(NAMESPACE)) and name.count("-") == str(NAMESPACE).count("-")
+        what = f"with UUID {{{name}}}" if is_id else f"named '{name}'"
+        text = f"Could not find a registered machine {what}"
+        raise VBoxError(text, "VBOX_E_OBJECT_NOT_FOUND (0x80bb0001)", "VirtualBoxWrap", "nsISupports")
+
+
+def folder() -> Path:
+    return Path(os.environ[HOME])
+
+
+@contextmanager
+def opened() -> Iterator[Home]:
+    """Hold what is kept for one command at a time; nothing is kept of a command that fails."""
+    path = folder() / "double.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with (folder() / "lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        home = _read(path)
+        yield home
+        path.with_suffix(".new").write_text(json.dumps(_plain(home), indent=1))
+        path.with_suffix(".new").replace(path)
+
+
+def _plain(home: Home) -> dict[str, object]:
+    plain = asdict(home)
+    del plain["folder"]
+    return plain
+
+
+def _read(path: Path) -> Home:
+    if not path.exists():  # as VirtualBox leaves it when it is first started: the server is there before its interface
+        default = Dhcp(
+            "HostInterfaceNetworking-vboxnet0",
+            *("192.168.56.100", "192.168.56.101", "192.168.56.254", "255.255.255.0"),
+            enabled=True,
+        )
+        return Home(path.parent, servers=[default])
+    kept: dict[str, Any] = json.loads(path.read_text())
+    return Home(
+        path.parent,
+        [_machine(each) for each in kept["machines"]],
+        [HostOnly(**each) for each in kept["interfaces"]],
+        [Dhcp(**each) for each in kept["servers"]],
+        kept["count"],
+    )
+
+
+def _machine(kept: dict[str, Any]) -> Machine:
+    nics = {slot: Nic(**each) for slot, each in kept["nics"].items()}
+    controllers = {
+        name: {port: Medium(**each) for port, each in media.items()} for name, media in kept["controllers"].items()
+    }
+    machine = Machine(**{**kept, "nics": nics, "controllers": controllers})
+    if machine.state == "running" and not machine.is_running:
+        machine.state = "poweroff"  # the guest shut itself down
+    return machine
+
+
+def _lives(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False

@@ -1,0 +1,141 @@
+"""A lab of VirtualBox machines that real Vagrant makes with the double of VBoxManage: files, box, and a home for both."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+import tarfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from fakes import IMAGES, MACHINE, VERSIONS, lab
+
+from labctl.bundle import Bundle
+from labctl.host import lab_folder
+from labctl.model.lab import Lab
+from labctl.render.node_files import Box, Credentials, Supplies, lab_files
+
+HERE = Path(__file__).parent
+DISK = 20 << 30
+SECTOR = 512
+NO_SSH = """\
+class NoSSH < Vagrant.plugin("2", :communicator)
+  def self.match?(_machine) = true
+  def ready? = true
+  def test(*) = true
+  def execute(*) = 0
+  def sudo(*) = 0
+end
+class NoSSHPlugin < Vagrant.plugin("2")
+  name "no-ssh"
+  communicator(:no_ssh) { NoSSH }
+end
+Vagrant.configure("2") do |config|
+  config.vm.communicator = :no_ssh
+  config.vm.graceful_halt_timeout = 1
+end
+"""
+"""The user's own Vagrantfile, for machines that nobody boots: everything is said to have been done in them."""
+CHANGING = (
+    (re.compile(r"127\.0\.0\.1,\d+,,22"), "127.0.0.1,PORT,,22"),
+    (re.compile(r"_\d{13}_\d{1,5}"), "_TIME_RANDOM"),
+    (re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-5[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"), "UUID"),
+)
+
+
+@dataclass(frozen=True)
+class VBox:
+    """What the double keeps, and the program on PATH that is it."""
+
+    folder: Path
+    home: Path
+
+    def install(self, *, acceleration: str = "") -> Path:
+        """Write the program, which has the double's variables, and return its folder."""
+        programs = self.folder / "bin"
+        programs.mkdir(parents=True, exist_ok=True)
+        boots = f"VBOX_DOUBLE_BOOTS={acceleration} " if acceleration else ""
+        line = f'{boots}VBOX_USER_HOME={self.home} exec {sys.executable} -ES {HERE}/vboxmanage.py "$@"'
+        (programs / "VBoxManage").write_text(f"#!/bin/sh\n{line}\n")
+        (programs / "VBoxManage").chmod(0o755)
+        return programs
+
+    @property
+    def calls(self) -> list[list[str]]:
+        path = self.home / "calls"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def shown_calls(self, *hidden: tuple[str, str]) -> list[str]:
+        """Return the calls as lines, without what is different in each run."""
+        return [self._shown(" ".join(call), hidden) for call in self.calls]
+
+    def forget_calls(self) -> None:
+        (self.home / "calls").unlink(missing_ok=True)
+
+    def kept(self) -> dict[str, list[dict[str, object]]]:
+        kept: dict[str, list[dict[str, object]]] = json.loads((self.home / "double.json").read_text())
+        return kept
+
+    def names(self) -> list[object]:
+        return [machine["name"] for machine in self.kept()["machines"]]
+
+    def _shown(self, call: str, hidden: tuple[tuple[str, str], ...]) -> str:
+        for text, placeholder in (*hidden, (str(self.home), "HOME"), (str(self.folder), "FOLDER")):
+            call = call.replace(text, placeholder)
+        for pattern, placeholder in CHANGING:
+            call = pattern.sub(placeholder, call)
+        return call
+
+
+def write_box(folder: Path, name: str, version: str, vmdk: Path | None = None, ovf: Path = HERE / "box.ovf") -> Path:
+    """Write a box, of a disk with nothing in it where there is none, and its catalogue; return the catalogue."""
+    folder.mkdir(parents=True)
+    with tarfile.open(folder / "virtualbox.box", "w") as box:
+        files = {"metadata.json": b'{"provider": "virtualbox", "architecture": "amd64"}', "box.ovf": ovf.read_bytes()}
+        if vmdk is None:
+            files["box.vmdk"] = vmdk_header(DISK)
+        else:
+            box.add(vmdk, "box.vmdk")
+        for each, content in files.items():
+            entry = tarfile.TarInfo(each)
+            entry.size = len(content)
+            box.addfile(entry, io.BytesIO(content))
+    provider = {"name": "virtualbox", "url": (folder / "virtualbox.box").as_uri(), "architecture": "amd64"}
+    catalogue = {"name": name, "versions": [{"version": version, "providers": [provider]}]}
+    (folder / "metadata.json").write_text(json.dumps(catalogue))
+    return folder / "metadata.json"
+
+
+def vmdk_header(size: int) -> bytes:
+    """Return the first sector of a sparse VMDK of this many bytes: magic, version, flags, capacity."""
+    head = (
+        b"KDMV" + (3).to_bytes(4, "little") + (0x30001).to_bytes(4, "little") + (size // SECTOR).to_bytes(8, "little")
+    )
+    return head.ljust(SECTOR, b"\0")
+
+
+def write_lab(folder: Path, catalogue: Path, wanted: Lab | None = None) -> Lab:
+    """Write the files that Vagrant reads: the Vagrantfile, the nodes' seeds, empty, and a key."""
+    wanted = wanted or lab(provider="virtualbox", workers=1)
+    found = json.loads(catalogue.read_text())
+    bundle = Bundle(folder, "example", "build", "amd64", VERSIONS, IMAGES, "labctl.local/nginx:1", ())
+    supplies = Supplies(
+        folder=folder,
+        id="example",
+        versions=VERSIONS,
+        pause_image="labctl.local/pause:1.0",
+        node_image="labctl.local/node:1",
+        box=Box(found["name"], found["versions"][0]["version"], catalogue),
+        archives={node.role: bundle.archives(node.role) for node in wanted.nodes},
+    )
+    files = lab_files(
+        wanted, "virtualbox", MACHINE, supplies, Credentials("CA", "key", "abcdef.0123456789abcdef", "ssh")
+    )
+    files |= {lab_folder.seed(node.name): "seed" for node in wanted.nodes}
+    for path, content in {**files, lab_folder.SSH_KEY: "key"}.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(content)
+    (folder / lab_folder.SSH_KEY).chmod(0o600)
+    return wanted
