@@ -86,6 +86,9 @@ class Recorded(Machine):
     def may_write(self, path: Path) -> bool:
         return str(path) not in self.readonly
 
+    def opening(self, device: Path) -> str:
+        return "Permission denied" if str(device) in self.readonly else ""
+
     def free_space(self, path: Path) -> int:  # noqa: ARG002 - one disk
         return self.space
 

@@ -14,7 +14,7 @@ from typing import NoReturn
 from labctl import config
 from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.host import caller, lab_folder, paths
+from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
 from labctl.isolation.isolation import Isolation
@@ -32,8 +32,11 @@ def requested(
     isolated: bool = False,
     bundle: Path | None = None,
     may_install: bool = False,
+    to_boot: bool = False,
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
+
+    If it is `to_boot` for the first time, the speed of emulated machines is measured.
 
     Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
     """
@@ -58,8 +61,16 @@ def requested(
     if bundle is None and saved_state is not None:
         bundle = saved_state.bundle
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
+    lab = replace(lab, slowness=_slowness(lab, saved, to_boot=to_boot))
     bundle = bundle and bundle.absolute()
     return Context(lab, folder, paths.cache(), bundle, may_install, isolated, pool_reason, provider_reason)
+
+
+def _slowness(lab: Lab, saved: Lab | None, *, to_boot: bool) -> int:
+    """Return how many times slower the nodes are; it is measured before a lab of emulated machines first boots."""
+    if saved is not None:
+        return saved.slowness
+    return accelerator.slowness(Machine()) if to_boot and hypervisor(lab).can_use_kvm else 1
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:

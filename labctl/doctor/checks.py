@@ -101,7 +101,7 @@ CHECKS = (
         "kvm",
         "virtual machines without it are emulated",
         machine.look_at_kvm,
-        only=(conditions.virtual_machines,),
+        only=(conditions.libvirt,),
     ),
     Check(
         "cgroups",

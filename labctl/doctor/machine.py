@@ -8,6 +8,7 @@ from pathlib import Path
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.host import accelerator
 from labctl.host.docker_engine import can_be_privileged, proxy_mode
 from labctl.host.machine import Machine
 
@@ -17,7 +18,6 @@ MOUNTS = Path("/proc/mounts")
 RELEASE = Path("/proc/sys/kernel/osrelease")
 LOADED = Path("/proc/modules")
 MODULES = Path("/lib/modules")
-DEVICES = Path("/dev")
 ENGINE_DATA = Path("/var/lib/docker")
 
 NET_ADMIN, SYS_ADMIN = 12, 21
@@ -49,15 +49,12 @@ def look_at_capabilities(context: Context, machine: Machine) -> Finding:
     return ok(f"{who}; nodes get all rights, by the Engine")
 
 
-def look_at_kvm(_context: Context, machine: Machine) -> Finding:
-    """Check that the processor's virtualisation can be used."""
-    if "kvm" not in machine.names(DEVICES):
-        fix = "Switch virtualisation on in the firmware, or let the hypervisor above this machine pass it on."
-        return warning("there is no /dev/kvm: machines are emulated, about 13 times slower", fix)
-    if not machine.may_write(DEVICES / "kvm"):
-        fix = "`sudo usermod -aG kvm $USER`, then log in again."
-        return warning("this user may not use /dev/kvm: machines are emulated, about 13 times slower", fix)
-    return ok("/dev/kvm can be used")
+def look_at_kvm(context: Context, machine: Machine) -> Finding:
+    """Check that virtual machines can use KVM."""
+    acceleration = accelerator.kvm(machine)
+    if acceleration.is_usable:
+        return ok("virtual machines use KVM")
+    return warning(accelerator.emulated(acceleration, context.lab.slowness), acceleration.fix)
 
 
 def look_at_cgroups(_context: Context, machine: Machine) -> Finding:

@@ -79,6 +79,14 @@ class Machine:
         """Return whether this user may write the file or folder."""
         return os.access(path, os.W_OK)
 
+    def opening(self, device: Path) -> str:
+        """Return why this user cannot open the device for reading and writing; empty if that is possible."""
+        try:
+            os.close(os.open(device, os.O_RDWR))
+        except OSError as error:
+            return error.strerror or type(error).__name__
+        return ""
+
     def free_space(self, path: Path) -> int:
         """Return the free bytes on the file system of a path, which need not exist."""
         existing = next(folder for folder in (path, *path.parents) if folder.exists())

@@ -9,9 +9,10 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.context import Context
-from labctl.host import lab_folder
+from labctl.host import accelerator, lab_folder
 from labctl.host.docker_engine import proxy_mode, takes_privileged
 from labctl.host.files import write, write_changed
+from labctl.host.machine import Machine as HostMachine
 from labctl.host.paths import real
 from labctl.machine_image import seed
 from labctl.model.errors import UsageError
@@ -122,7 +123,7 @@ def machine(context: Context) -> Machine:
         cgroup_version=host.cgroup_version,
         proxy_mode=proxy_mode(host.kernel),
         full_privileges=takes_privileged(host.version, _text(Path("/proc/self/status"))),
-        kvm=Path("/dev/kvm").exists(),
+        kvm=hypervisor.can_use_kvm and accelerator.kvm(HostMachine()).is_usable,
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))
         or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),
         libvirt=hypervisor.libvirt(context.lab, context.folder) if hypervisor.libvirt else Libvirt(),

@@ -13,8 +13,9 @@ from labctl.cluster import apps, state
 from labctl.config import saved_lab
 from labctl.context import NODE_SYSTEM, Context
 from labctl.doctor import preflight
-from labctl.host import lab_folder
+from labctl.host import accelerator, lab_folder
 from labctl.host.caller import caller
+from labctl.host.machine import Machine
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
 from labctl.model.events import Progress
 from labctl.model.lab import App, Node
@@ -109,7 +110,16 @@ def check_machine(context: Context, report: Progress) -> Outcome:
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
     installed = preflight.require_machine(context, report)
-    return Outcome(installed, "; ".join(filter(None, (context.provider_reason, context.pool_reason, without_sudo))))
+    remarks = (context.provider_reason, context.pool_reason, without_sudo, _without_kvm(context))
+    return Outcome(installed, "; ".join(filter(None, remarks)))
+
+
+def _without_kvm(context: Context) -> str:
+    """Return a warning where machines are emulated, and what to do; empty where they are not."""
+    acceleration = accelerator.kvm(Machine()) if context.hypervisor.can_use_kvm else accelerator.Acceleration()
+    if acceleration.is_usable:
+        return ""
+    return f"{accelerator.emulated(acceleration, context.lab.slowness)}. {acceleration.fix}"
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:

@@ -34,6 +34,8 @@ class Hypervisor:
     provider: Callable[[Lab, Path, Environment], Provider]
     """Makes the provider of a lab in a state folder; programs are started in that environment."""
     node_images: Callable[[Path, Environment], NodeImages] | None = None
+    can_use_kvm: bool = False
+    """Whether its machines use KVM where that works, and are emulated elsewhere."""
     libvirt: Callable[[Lab, Path], Libvirt] | None = None
     """Returns where libvirt keeps and connects the machines of a lab with this state folder; asks libvirt, if need be."""
 
@@ -48,6 +50,7 @@ def _virtual_machines(name: str) -> Hypervisor:
         are_containers=False,
         programs=("vagrant", "ssh"),
         way_in=(),
+        can_use_kvm=name == "libvirt",
         host=lambda: Engine(cgroup_version=2, kernel="6.12", version=()),  # those of the node's system, Debian 13
         provider=lambda _lab, folder, environment: VagrantProvider(folder, name, environment),
     )

@@ -18,7 +18,7 @@ from labctl.commands import labs
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
-from labctl.host import caller, lab_folder, paths
+from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.options import GlobalOptions
@@ -80,6 +80,35 @@ def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pyte
     _machine(monkeypatch, engine=False, root=True)
 
     assert not labs.requested(SESSION, config.Overrides(provider="libvirt")).isolated
+
+
+@pytest.mark.parametrize(
+    ("provider", "to_boot", "saved", "slowness"),
+    [
+        ("libvirt", True, None, 7),
+        ("libvirt", False, None, 1),
+        ("libvirt", True, 13, 13),
+        ("libvirt", False, 13, 13),
+        ("virtualbox", True, None, 1),
+        ("docker", True, None, 1),
+    ],
+)
+def test_the_speed_of_nodes_is_measured_once_where_they_are_emulated(
+    monkeypatch: pytest.MonkeyPatch,
+    provider: str,
+    to_boot: bool,  # noqa: FBT001 - a column of the table
+    saved: int | None,
+    slowness: int,
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    described = lab(provider=provider)
+    monkeypatch.setattr(config, "load", lambda *_asked, **_options: described)
+    monkeypatch.setattr(accelerator, "slowness", lambda _machine: 7)
+    if saved is not None:
+        made = replace(described, slowness=saved)
+        saved_lab.write(paths.state("demo"), saved_lab.SavedLab(made, isolated=False))
+
+    assert labs.requested(SESSION, config.Overrides(), isolated=False, to_boot=to_boot).lab.slowness == slowness
 
 
 @pytest.mark.parametrize("isolated", [False, True])

@@ -1,0 +1,117 @@
+"""What virtual machines run on: KVM where it works, else QEMU's emulation; and how much slower that is."""
+
+from __future__ import annotations
+
+import re
+import resource
+import struct
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from labctl.host import libvirt
+from labctl.host.machine import Machine
+from labctl.host.process import run
+from labctl.model.errors import ProviderError
+
+DEVICES = Path("/dev")
+CPUINFO = Path("/proc/cpuinfo")
+EXTENSIONS = re.compile(r"^flags\s*:.*\b(vmx|svm)\b", re.MULTILINE)
+MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
+SWITCH_ON = "Switch virtualisation on in the firmware; in a virtual machine, have its hypervisor pass it on (nested)."
+
+EMULATORS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
+USUAL, MOST = 13, 40
+"""How many times slower emulated machines are where that cannot be measured, and at most."""
+LOOPS = 20_000_000
+NORMAL_SECONDS = 0.027
+"""Processor time of the loops at slowness 1. A machine took 0.35 s to emulate them on which a lab took 13 times as long."""
+TRIES = 3
+TRY_SECONDS = 30.0
+ENDED = 33
+"""QEMU's exit code when the firmware has ended it."""
+
+_CODE, _RESET = 0x10000, 0xFFF0
+_BEGIN = "fa31c08ed88ed0bc0070"  # cli; ds = ss = 0; sp = 0x7000
+_COUNT = "66b9"  # mov ecx, ...
+_LOOP = "89ce81e6fc0fe8150001840010338400206649"  # memory, and a call, by the counter; dec ecx
+_END = "75ebbaf400b010eef4ebfd"  # jnz loop; out 0xf4, 0x10: QEMU ends
+_CALLED = "5001f05840c3"
+_START = "ea000000f0"  # jmp f000:0000
+
+
+@dataclass(frozen=True, slots=True)
+class Acceleration:
+    """Whether virtual machines can use KVM; if not, why, and what to do."""
+
+    obstacle: str = ""
+    fix: str = ""
+
+    @property
+    def is_usable(self) -> bool:
+        """Return whether KVM can be used."""
+        return not self.obstacle
+
+
+def kvm(machine: Machine) -> Acceleration:
+    """Return whether virtual machines can use KVM: the processor has what it needs, and /dev/kvm can be opened."""
+    extension = EXTENSIONS.search(machine.read(CPUINFO) or "")
+    if extension is None:
+        return Acceleration("the processor shows neither vmx nor svm", SWITCH_ON)
+    if "kvm" not in machine.names(DEVICES):
+        fix = f"Load its module: `sudo modprobe {MODULES[extension[1]]}`. If that is refused: {SWITCH_ON}"
+        return Acceleration("there is no /dev/kvm", fix)
+    refusal = machine.opening(DEVICES / "kvm")
+    # A daemon of root's opens the device itself, whether or not the user may.
+    if not refusal or _libvirt_has_kvm(machine):
+        return Acceleration()
+    return Acceleration(f"/dev/kvm cannot be opened: {refusal}", "`sudo usermod -aG kvm $USER`, then log in again.")
+
+
+def emulated(acceleration: Acceleration, slowness: int) -> str:
+    """Return what it means that machines cannot use KVM. A slowness of 1 is that of a lab that is yet to be made."""
+    times = slowness if slowness > 1 else USUAL
+    return f"{acceleration.obstacle}: machines are emulated, about {times} times slower, and time limits are as much longer"
+
+
+def slowness(machine: Machine) -> int:
+    """Return how many times slower than containers virtual machines are: 1 with KVM; else it is measured."""
+    if kvm(machine).is_usable:
+        return 1
+    emulator = next((path for name in EMULATORS if (path := machine.where(name))), "")
+    return measured(emulator) if emulator else USUAL
+
+
+def measured(emulator: str) -> int:
+    """Return how many times slower this machine emulates a fixed loop than one with KVM runs it; the best of three."""
+    with TemporaryDirectory() as folder:
+        firmware = Path(folder, "firmware")
+        firmware.write_bytes(_firmware(LOOPS))
+        tries = [_seconds(emulator, firmware) for _ in range(TRIES)]
+    seconds = [each for each in tries if each is not None]
+    return max(1, min(MOST, round(min(seconds) / NORMAL_SECONDS))) if seconds else USUAL
+
+
+def _seconds(emulator: str, firmware: Path) -> float | None:
+    """Return the processor time of a machine with this firmware, which depends little on what else runs; None if it failed."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    line = [emulator, "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-m", "1"]
+    try:
+        finished = run([*line, "-bios", firmware, "-device", "isa-debug-exit,iobase=0xf4"], timeout=TRY_SECONDS)
+    except ProviderError:
+        return None
+    if finished.code != ENDED:
+        return None
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+def _firmware(loops: int) -> bytes:
+    """Return firmware that runs a loop so many times, and then ends the machine."""
+    code = bytes.fromhex(_BEGIN + _COUNT) + struct.pack("<I", loops) + bytes.fromhex(_LOOP + _END + _CALLED)
+    return (code.ljust(_RESET, b"\0") + bytes.fromhex(_START)).ljust(_CODE, b"\0")
+
+
+def _libvirt_has_kvm(machine: Machine) -> bool:
+    said = libvirt.ask(machine, "domcapabilities", "--virttype", "kvm")
+    return said is not None and said.code == 0

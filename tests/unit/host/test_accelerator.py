@@ -1,0 +1,50 @@
+"""How much slower emulated machines are, as far as no machine is started."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from recorded_machine import Recorded
+
+from labctl.host import accelerator
+
+INTEL = {"files": {"/proc/cpuinfo": "flags : vmx"}, "folders": {"/dev": ["kvm"]}}
+
+
+@pytest.mark.parametrize(
+    ("tries", "slowness"),
+    [
+        ([0.5, 0.35, 0.4], 13),
+        ([0.01, 0.01, 0.01], 1),
+        ([0.2, None, None], 7),
+        ([5.0, 5.0, 5.0], accelerator.MOST),
+        ([None, None, None], accelerator.USUAL),
+    ],
+)
+def test_the_best_of_three_tries_counts(
+    monkeypatch: pytest.MonkeyPatch, tries: list[float | None], slowness: int
+) -> None:
+    monkeypatch.setattr(accelerator, "_seconds", lambda _emulator, _firmware: tries.pop(0))
+
+    assert accelerator.slowness(Recorded()) == slowness
+
+
+def test_nothing_is_measured_with_kvm_or_without_an_emulator(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(accelerator, "_seconds", lambda _emulator, _firmware: pytest.fail("a machine was started"))
+
+    assert accelerator.slowness(Recorded(**INTEL)) == 1
+    assert accelerator.slowness(Recorded(absent=accelerator.EMULATORS)) == accelerator.USUAL
+
+
+def test_the_firmware_is_where_the_processor_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    monkeypatch.setattr(
+        accelerator, "_seconds", lambda _emulator, firmware: written.append(Path(firmware).read_bytes())
+    )
+
+    accelerator.measured("qemu-system-x86_64")
+
+    assert len(written[0]) == 0x10000
+    assert written[0][0xFFF0:0xFFF5] == bytes.fromhex("ea000000f0")
+    assert accelerator.LOOPS.to_bytes(4, "little") in written[0]
