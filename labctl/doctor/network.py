@@ -10,7 +10,7 @@ from typing import Any
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.routes import conflict, hidden
-from labctl.host import libvirt
+from labctl.host import libvirt, virtualbox
 from labctl.host.interfaces import interfaces
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
@@ -47,9 +47,13 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
         return not_relevant(
             f"this system does not tell its routes in {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
         )
+    # VirtualBox shares a host-only network with the labs and machines that `virtualbox-members` looks at.
+    joined = virtualbox.addresses(machine).get(context.lab.gateway) if context.lab.provider == "virtualbox" else None
+    known = tuple(route for route in known if route.device != joined)
     if taken := conflict(network, known, rules(machine)):
         return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, network))
-    for interface, address in ((each, address) for each in interfaces(machine) for address in each.addresses):
+    others = [each for each in interfaces(machine) if each.name != joined]
+    for interface, address in ((each, address) for each in others for address in each.addresses):
         own = address.ip in network
         if interface.is_up and own:
             conflict_text = f"network {network}: {_whose(interface.name, machine)} has {address}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.context import Context
-from labctl.doctor import CHECKS, Examined, State, examine, packages
+from labctl.doctor import CHECKS, Examined, State, examine, packages, repair
 from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
 from labctl.host.machine import Machine
 from labctl.host.process import check, run
@@ -21,18 +21,20 @@ DPKG_LOCK_SECONDS = 60
 
 
 def require_machine(context: Context, report: Progress) -> bool:
-    """Refuse a machine that cannot run the lab; True if a tool was installed, which needs `--yes` and apt.
+    """Refuse a machine that cannot run the lab; True if it was changed, which needs `--yes`: a tool installed, by apt.
 
     Raises MissingError that names all that is in the way, each with its fix: with the id of the problem where there
     is one, else `machine-not-ready`.
     """
     machine = Machine()
     installed = context.may_install and _install(needed(context), machine, report)
+    look = repair if context.may_install else examine
     checks = [check for check in CHECKS if check.blocks_up and not (check.id in SLOW and context.has_bundle)]
-    problems = [each for each in examine(context, machine, checks) if each.finding.state is State.BROKEN]
+    examined = look(context, machine, checks)
+    problems = [each for each in examined if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)
-    return installed
+    return installed or any(each.fixed for each in examined)
 
 
 def require_hostnames(context: Context) -> None:

@@ -88,9 +88,9 @@ def servers(machine: Machine) -> tuple[Server, ...]:
     return tuple(found)
 
 
-def connected(machine: Machine, network: str) -> tuple[str, ...]:
-    """Return the names of the machines with an adapter in the network of a host-only interface."""
-    adapter = re.compile(rf'^hostonlyadapter\d+="{re.escape(network.removeprefix(NETWORK))}"$', re.MULTILINE)
+def connected(machine: Machine, interface: str) -> tuple[str, ...]:
+    """Return the names of the machines, running or not, that are connected to a host-only interface."""
+    adapter = re.compile(rf'^hostonlyadapter\d+="{re.escape(interface)}"$', re.MULTILINE)
     found = machines(_listed(machine, "vms"))
     described = ((each.name, machine.run(PROGRAM, "showvminfo", each.uuid, "--machinereadable")) for each in found)
     return tuple(name for name, answer in described if answer is not None and adapter.search(answer.out))

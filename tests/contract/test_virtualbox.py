@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -264,6 +266,31 @@ def test_an_appliance_without_what_import_reads_is_refused(
     assert answer.returncode == 1
     assert "VBOX_E_FILE_ERROR" in answer.stderr
     assert not (vbox.home / "double.json").exists()
+
+
+@pytest.mark.parametrize("connected", [NAMES[0], "somebody's"])
+def test_the_dhcp_server_of_the_labs_network_is_removed_with_leave_unless_another_machine_needs_it(
+    vbox: VBox, provider: VirtualBoxProvider, tmp_path: Path, connected: str
+) -> None:
+    machine = _import(vbox, provider, connected)
+    _vboxmanage("hostonlyif", "create")
+    _vboxmanage("modifyvm", machine, "--nic2", "hostonly", "--hostonlyadapter2", "vboxnet0")
+    (tmp_path / "labctl.yaml").write_text("provider: virtualbox\n")
+    doctor = [sys.executable, "-m", "labctl", "-o", "json", "doctor"]
+
+    found = _checks([*doctor], tmp_path)
+    fixed = _checks([*doctor, "--fix"], tmp_path)
+
+    is_alone = connected in NAMES
+    assert found["virtualbox-dhcp"]["state"] == "broken"
+    assert fixed["virtualbox-dhcp"]["fixed"] is is_alone
+    assert fixed["virtualbox-members"]["state"] == ("ok" if is_alone else "broken")
+    assert [server["network"] for server in vbox.kept()["servers"]] == ([] if is_alone else [DEFAULT_SERVER])
+
+
+def _checks(line: list[str], folder: Path) -> dict[str, dict[str, object]]:
+    answer = json.loads(subprocess.run(line, cwd=folder, capture_output=True, check=False).stdout)
+    return {check["id"]: check for check in answer["checks"]}
 
 
 def test_the_double_lists_in_the_forms_that_were_recorded(vbox: VBox) -> None:

@@ -1,0 +1,66 @@
+"""VirtualBox's host-only network of the lab: who else is in it, and the DHCP server that VirtualBox puts there."""
+
+from __future__ import annotations
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, ok
+from labctl.host import virtualbox
+from labctl.host.machine import Machine
+from labctl.host.process import check
+from labctl.host.virtualbox import NETWORK, Server
+
+
+def look_at_members(context: Context, machine: Machine) -> Finding:
+    """Check that no machine but the lab's own is connected to the host-only interface that Vagrant takes for the lab.
+
+    Vagrant takes the interface by its subnet, whoever made it.
+    """
+    network = context.lab.network
+    found = {name: address for address, name in virtualbox.addresses(machine).items() if address in network}
+    for interface, address in found.items():
+        if others := _others(context, machine, interface):
+            return broken(
+                f"network {network}: VirtualBox's machines {', '.join(others)} are connected to {interface} in it",
+                "Choose another `network` in labctl.yaml, such as 192.168.57.0/24; "
+                "or connect these machines to something else.",
+            )
+        if address != context.lab.gateway:
+            return broken(
+                f"network {network}: this machine is {address} in VirtualBox's {interface}, not {context.lab.gateway}",
+                f"`{virtualbox.PROGRAM} hostonlyif ipconfig {interface} --ip {context.lab.gateway} "
+                f"--netmask {network.netmask}`; or choose another `network` in labctl.yaml.",
+            )
+    return ok(
+        f"{', '.join(found) or 'no host-only interface'} is in {network}, and no other machine is connected to it"
+    )
+
+
+def look_at_servers(context: Context, machine: Machine) -> Finding:
+    """Check that no DHCP server of VirtualBox hands out addresses of the lab's network."""
+    found = _servers(context, machine)
+    if not found:
+        return ok(f"no DHCP server of VirtualBox hands out addresses of {context.lab.network}")
+    seen = " and ".join(f"{each.network} hands out {each.first}-{each.last}" for each in found)
+    removal = " and ".join(f"`{' '.join(each.removal)}`" for each in found)
+    return broken(
+        f"a DHCP server of VirtualBox is in the lab's network: {seen}",
+        f"Remove it: {removal}; `labctl up --yes` and `labctl doctor --fix` do, where no other machine is in its network.",
+    )
+
+
+def remove_servers(context: Context, machine: Machine) -> None:
+    """Remove those of the servers that no machine but the lab's own can depend on."""
+    for each in _servers(context, machine):
+        if not _others(context, machine, each.network.removeprefix(NETWORK)):
+            check(each.removal)
+
+
+def _servers(context: Context, machine: Machine) -> tuple[Server, ...]:
+    network = context.lab.network
+    return tuple(each for each in virtualbox.servers(machine) if each.first in network or each.last in network)
+
+
+def _others(context: Context, machine: Machine, interface: str) -> list[str]:
+    """Return the machines that are connected to a host-only interface and are no nodes of the lab."""
+    nodes = {node.name for node in context.lab.possible_nodes}
+    return [name for name in virtualbox.connected(machine, interface) if name not in nodes]
