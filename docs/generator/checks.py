@@ -10,6 +10,7 @@ from labctl.doctor import CHECKS, Check, conditions
 from labctl.doctor.finding import Condition
 
 ONLY: Mapping[Condition, str] = {
+    conditions.beside_virtualbox: "the provider is not VirtualBox",
     conditions.containers: "the nodes are containers",
     conditions.isolated: "the lab is isolated",
     conditions.libvirt: "the provider is libvirt",

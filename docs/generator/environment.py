@@ -12,6 +12,7 @@ from labctl.host import tool_environment
 ALSO_READ: Mapping[str, str] = {
     "HOME": "The user's home folder.",
     "PATH": "Where programs are found.",
+    "USER": "Who has to be in libvirt's group, for `labctl doctor`.",
     "http_proxy, all_proxy, no_proxy": "In lower or upper case: whether programs ask a proxy for the lab's hostnames.",
     "DOCKER_HOST": "The Docker Engine of labs that are not isolated. `labctl doctor` warns if it is set.",
     "LIBVIRT_DEFAULT_URI": "The libvirt that runs the nodes of `provider: libvirt`; qemu:///system if it is not set.",

@@ -49,4 +49,4 @@ Provider = Annotated[
     typer.Option(metavar="NAME", autocompletion=complete.providers, help="auto, docker, libvirt or virtualbox."),
 ]
 Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install missing packages.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install and repair what is missing.")]

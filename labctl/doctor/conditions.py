@@ -48,6 +48,11 @@ def libvirt(context: Context) -> str:
     return "" if context.lab.provider == "libvirt" else f"the provider is {context.lab.provider}"
 
 
+def beside_virtualbox(context: Context) -> str:
+    """Limit a check to nodes of other providers than VirtualBox."""
+    return "see `virtualbox-dhcp`" if context.lab.provider == "virtualbox" else ""
+
+
 def virtualbox(context: Context) -> str:
     """Limit a check to nodes of VirtualBox."""
     return "" if context.lab.provider == "virtualbox" else f"the provider is {context.lab.provider}"

@@ -8,6 +8,7 @@ from pathlib import Path
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.doctor.libvirt import MACHINE_SPACE
 from labctl.host import accelerator
 from labctl.host.docker_engine import can_be_privileged, proxy_mode
 from labctl.host.machine import Machine
@@ -27,6 +28,8 @@ CONTAINER_NODE = 400
 """MiB that a node in a container takes, measured; `memory` is only its limit."""
 LAB_SPACE = 3 << 30
 """Bytes that a lab takes where its nodes live, measured with two nodes."""
+BOX_SPACE = 1 << 30
+"""Bytes that a box takes in Vagrant's folder."""
 GIB = 1 << 30
 NO_OVERLAY = ("overlay", "aufs", "nfs", "nfs4", "9p")
 """File systems that cannot take what is written to an overlay."""
@@ -103,8 +106,8 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     need = len(context.lab.nodes) * (context.lab.memory if is_vm else CONTAINER_NODE)
     total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
     memory = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"
-    if total < need:
-        return broken(memory, "Set fewer `workers`" + (", or less `memory`." if is_vm else "."))
+    if total < need or (is_vm and free < need):  # a machine takes all of its memory, a container what it uses
+        return broken(memory, "Set fewer `workers`" + (", or less `memory`, or end other programs." if is_vm else "."))
     return warning(memory, "End other programs, or set fewer `workers`.") if free < need else ok(memory)
 
 
@@ -132,10 +135,10 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
 
 def look_at_disk(context: Context, machine: Machine) -> Finding:
     """Check that the disk has room for the lab, and for the bundle if that is yet to be built."""
-    home = _engine_data(context, machine) or context.folder
+    home, need = _place(context, machine)
     free = machine.free_space(home)
-    space = f"{home}: {free / GIB:.1f} GiB free, {LAB_SPACE / GIB:.0f} GiB needed"
-    if free < LAB_SPACE:
+    space = f"{home}: {free / GIB:.1f} GiB free, {need / GIB:.0f} GiB needed"
+    if free < need:
         return broken(space, "Make space there; or set XDG_STATE_HOME to a folder on a larger disk.")
     in_cache, for_bundle = machine.free_space(context.cache), SPACE + GO_CACHE_SPACE
     if not context.has_bundle and in_cache < for_bundle:
@@ -145,6 +148,17 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
         )
         return warning(space, "Make space there; or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
     return ok(space)
+
+
+def _place(context: Context, machine: Machine) -> tuple[Path, int]:
+    """Return where the lab's nodes take space on the disk, and how much; libvirt's pool has a check of its own."""
+    if context.hypervisor.are_containers:
+        return _engine_data(context, machine) or context.folder, LAB_SPACE
+    if context.lab.provider == "libvirt":
+        return context.folder, BOX_SPACE
+    properties = machine.run("VBoxManage", "list", "systemproperties")
+    folder = re.search(r"^Default machine folder:\s*(.+)$", properties.out if properties else "", re.MULTILINE)
+    return Path(folder[1]) if folder else context.folder, BOX_SPACE + MACHINE_SPACE * len(context.lab.nodes)
 
 
 def _engine_data(context: Context, machine: Machine) -> Path | None:

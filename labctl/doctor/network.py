@@ -17,7 +17,6 @@ from labctl.host.parsing import document, ipv4_network
 from labctl.host.routes import KERNEL_ROUTES, TableRoute, routes, rules
 from labctl.providers.protocol import LAB_LABEL
 
-ELSEWHERE = "Choose another `network` in labctl.yaml, or run as root with `--isolated`."
 BRIDGE_NAME = "com.docker.network.bridge.name"
 ID_LETTERS = 12
 """How much of a network's id Docker puts into the name of its bridge."""
@@ -51,18 +50,18 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
     joined = virtualbox.addresses(machine).get(context.lab.gateway) if context.lab.provider == "virtualbox" else None
     known = tuple(route for route in known if route.device != joined)
     if taken := conflict(network, known, rules(machine)):
-        return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, network))
+        return broken(f"network {network}: {_told(taken, machine)}", _cure(taken, context))
     others = [each for each in interfaces(machine) if each.name != joined]
     for interface, address in ((each, address) for each in others for address in each.addresses):
         own = address.ip in network
         if interface.is_up and own:
             conflict_text = f"network {network}: {_whose(interface.name, machine)} has {address}"
-            return broken(conflict_text, ELSEWHERE)
+            return broken(conflict_text, _elsewhere(context))
         if own or address.network.subnet_of(network):
             conflict_text = f"network {network}: {interface.name}, which is down, has {address}"
             return warning(
                 conflict_text,
-                f"{ELSEWHERE} Or take its address away: `ip address del {address} dev {interface.name}`.",
+                f"{_elsewhere(context)} Or take its address away: `ip address del {address} dev {interface.name}`.",
             )
     if wider := hidden(network, known):
         return warning(
@@ -116,13 +115,20 @@ def _told(taken: TableRoute, machine: Machine) -> str:
     return f"this machine already routes {taken.network} by {_whose(taken.device, machine)}{table}{by}"
 
 
-def _cure(taken: TableRoute, network: IPv4Network) -> str:
+def _elsewhere(context: Context) -> str:
+    """Return where the lab can go instead: only containers can be isolated."""
+    isolated = ", or run as root with `--isolated`" if context.hypervisor.are_containers else ""
+    return f"Choose another `network` in labctl.yaml{isolated}."
+
+
+def _cure(taken: TableRoute, context: Context) -> str:
+    network, elsewhere = context.lab.network, _elsewhere(context)
     if taken.rule:
         first = f"`sudo ip rule add to {network} lookup main priority {taken.rule - 1}`"
-        return f"{ELSEWHERE} Or let the lab's routes go first: {first}."
+        return f"{elsewhere} Or let the lab's routes go first: {first}."
     if taken.rejects:
-        return f"{ELSEWHERE} Or remove it: `sudo ip route del {taken.kind} {taken.network}`."
-    return ELSEWHERE
+        return f"{elsewhere} Or remove it: `sudo ip route del {taken.kind} {taken.network}`."
+    return elsewhere
 
 
 def _whose(device: str, machine: Machine) -> str:

@@ -33,6 +33,7 @@ APT: Mapping[str, str] = MappingProxyType(
         "mmdebstrap": "mmdebstrap",
         "debian-archive-keyring": "debian-archive-keyring",
         "newuidmap": "uidmap",
+        "virsh": "libvirt-daemon-system libvirt-clients qemu-system-x86",
     }
 )
 """Which packages of Debian and Ubuntu bring a program."""
@@ -57,6 +58,7 @@ _RPM = {
     "ssh": "openssh-clients",
     "debian-archive-keyring": "debian-keyring",
     "newuidmap": "shadow-utils",
+    "virsh": "libvirt-daemon-kvm libvirt-client",
 }
 _DOCKER = {"docker": "docker", "dockerd": "docker", "mmdebstrap": "", "newuidmap": "shadow"}
 FEDORA = System("dnf install", _RPM, {"vagrant": "https://rpm.releases.hashicorp.com/fedora/hashicorp.repo"})

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.context import Context
-from labctl.doctor import CHECKS, Examined, State, examine, packages, repair
+from labctl.doctor import CHECKS, Examined, State, conditions, examine, packages, repair
 from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
 from labctl.host.machine import Machine
 from labctl.host.process import check, run
@@ -16,6 +16,8 @@ __all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
 
 SLOW = ("vagrant",)
 """Checks that take time: only where a bundle is yet to be built, which takes far more."""
+OF_NEW_LABS = ("libvirt-plugin",)
+"""Checks that take time: only before a lab is made."""
 DPKG_LOCK_SECONDS = 60
 """How long apt waits for another apt, such as the one that runs after boot."""
 
@@ -28,9 +30,10 @@ def require_machine(context: Context, report: Progress) -> bool:
     """
     machine = Machine()
     installed = context.may_install and _install(needed(context), machine, report)
-    look = repair if context.may_install else examine
-    checks = [check for check in CHECKS if check.blocks_up and not (check.id in SLOW and context.has_bundle)]
-    examined = look(context, machine, checks)
+    skipped = {*(SLOW if context.has_bundle else ()), *(OF_NEW_LABS if conditions.unmade(context) else ())}
+    checks = [check for check in CHECKS if check.blocks_up and check.id not in skipped]
+    # Only what may be installed may be repaired: both are what `--yes` gives leave to.
+    examined = (repair if context.may_install else examine)(context, machine, checks)
     problems = [each for each in examined if each.finding.state is State.BROKEN]
     if problems:
         raise _error(context, problems)

@@ -78,6 +78,12 @@ def ask(machine: Machine, *arguments: str) -> Finished | None:
     return machine.run(*virsh(machine.environment, *arguments))
 
 
+def answers(machine: Machine) -> bool:
+    """Return whether libvirt answers this user."""
+    answer = ask(machine, "uri")
+    return answer is not None and answer.code == 0
+
+
 def networks(machine: Machine) -> tuple[Network, ...]:
     """Return every network, active or not; none where libvirt does not answer."""
     return tuple(network(element) for element in _described(machine, "net"))

@@ -18,7 +18,7 @@ MACHINES: Mapping[str, tuple[str, ...]] = {
     "libvirt": ("provider", "libvirt", "libvirt-plugin"),
     "virtualbox": ("provider", "virtualbox"),
 }
-"""The providers of virtual machines, in the order in which they are tried, with the checks that must find them usable."""
+"""The providers of virtual machines, in the order in which they are tried, with the checks that find them usable."""
 
 
 def choose_provider(lab: Lab, saved: Lab | None, folder: Path, *, isolated: bool) -> tuple[Lab, str]:
@@ -54,7 +54,7 @@ def available_provider(lab: Lab, folder: Path, machine: Machine) -> tuple[str, s
 
 
 def _is_usable(lab: Lab, folder: Path, machine: Machine) -> bool:
-    """Return whether the doctor finds nothing broken about the lab's provider on this machine."""
+    """Return whether the doctor finds that this machine can use the lab's provider: all its checks apply, and are well."""
     context = Context(lab, folder, paths.cache())
     checks = [check for check in CHECKS if check.id in MACHINES[lab.provider]]
-    return not any(each.finding.state is State.BROKEN for each in examine(context, machine, checks))
+    return all(each.finding.state in {State.OK, State.WARNING} for each in examine(context, machine, checks))

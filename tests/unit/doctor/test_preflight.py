@@ -252,3 +252,37 @@ def test_what_stops_up_has_an_id_of_its_own() -> None:
     identities = [check.blocks_up for check in CHECKS if check.blocks_up]
 
     assert len(identities) == len(set(identities)) > 5
+
+
+# Virtual machines
+
+
+@pytest.mark.parametrize(
+    ("values", "differences", "identity"),
+    [
+        ({"network": "10.20.0.0/24", "provider": "virtualbox"}, {}, "host-only-address-refused"),
+        (
+            {"provider": "virtualbox", "pool": "auto"},
+            {"files": {"/proc/cpuinfo": "flags : fpu\n"}},
+            "virtualisation-missing",
+        ),
+        (
+            {"provider": "virtualbox", "workers": 9},
+            {"files": {"/proc/meminfo": "MemTotal: 90000000 kB\nMemAvailable: 9000000 kB\n"}},
+            "memory-too-small",
+        ),
+    ],
+)
+def test_what_stops_virtual_machines_has_its_own_id(
+    machine_with: Machine,
+    context: Context,
+    watched: Watched,
+    values: dict[str, object],
+    differences: dict[str, object],
+    identity: str,
+) -> None:
+    machine_with(**{"said": {"VBoxManage --version": "vbox-version.txt"}, **differences})
+
+    problem = _problem(replace(context, lab=lab(hosts_file=str(context.lab.hosts_file), **values)), watched)
+
+    assert (problem.id, int(problem.exit_code)) == (identity, 3)

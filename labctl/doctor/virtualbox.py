@@ -1,4 +1,4 @@
-"""VirtualBox and libvirt: whether they can make machines."""
+"""VirtualBox: whether it can make machines."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, ok
-from labctl.host import libvirt, virtualbox
+from labctl.host import virtualbox
 from labctl.host.machine import Machine
-from labctl.host.parsing import dotted, ipv4_network, last, version
+from labctl.host.parsing import dotted, ipv4_network
 from labctl.providers.virtualbox import obstacle
 
 HOST_ONLY = "192.168.56.0/21"
@@ -38,20 +38,3 @@ def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
         f"VirtualBox lets host-only networks be in {ranges} only; the lab's is {network}",
         f"Allow it: `echo '* {network}' | sudo tee -a {HOST_ONLY_FILE}`.",
     )
-
-
-def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
-    """Check that the libvirt daemon answers this user, and that Vagrant has the plugin for it."""
-    said = libvirt.ask(machine, "version", "--daemon")
-    if said is None:
-        return broken("there is no virsh", "`apt-get install libvirt-daemon-system libvirt-clients vagrant-libvirt`")
-    if said.code != 0:
-        return broken(
-            f"libvirt does not answer: {last(said.last_lines)}",
-            "`sudo systemctl start libvirtd`, and be in its group: `sudo usermod -aG libvirt $USER`, then log in again.",
-        )
-    plugins = machine.run("vagrant", "plugin", "list")
-    if plugins is not None and "vagrant-libvirt" not in plugins.out:
-        return broken("Vagrant has no plugin vagrant-libvirt", "`apt-get install vagrant-libvirt`")
-    running = version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
-    return ok(f"libvirt {dotted(running)}" if running else "libvirt answers")

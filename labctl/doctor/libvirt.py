@@ -1,0 +1,174 @@
+"""libvirt: whether it answers this user, and has what the lab's machines need."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labctl.context import Context
+from labctl.doctor import conditions
+from labctl.doctor.finding import Finding, broken, not_relevant, ok
+from labctl.host import libvirt
+from labctl.host.libvirt import SYSTEM, URI_VARIABLE, Mark, Network, Pool
+from labctl.host.machine import Machine
+from labctl.host.parsing import dotted, last, version
+from labctl.host.paths import real
+from labctl.host.routes import routes
+
+POOL = "default"
+"""The storage pool that vagrant-libvirt uses, and makes where there is none."""
+POOL_FOLDER = Path("/var/lib/libvirt/images")
+"""Where that pool is made."""
+MACHINE_SPACE, IMAGE_SPACE = 3 << 30, 2 << 30
+"""Bytes that a machine's disk takes once it is used, measured, and the image that all of them are layers on."""
+GIB = 1 << 30
+OWN_VAGRANT = Path("/opt/vagrant")
+"""Where HashiCorp's own package puts Vagrant, which does not see the plugins of a distribution's packages."""
+LOCAL = ("qemu", "qemu+unix")
+"""The schemes of a libvirt on this machine."""
+
+SILENT = "libvirt does not answer; see `libvirt`"
+
+
+def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
+    """Check that the libvirt daemon that LIBVIRT_DEFAULT_URI names is on this machine, and answers this user."""
+    where = libvirt.uri(machine.environment)
+    said = libvirt.ask(machine, "version", "--daemon")
+    if said is None:
+        return not_relevant("there is no virsh; see `tools`")
+    parts = urlsplit(where)
+    if parts.scheme not in LOCAL or parts.netloc or parts.path != "/system":
+        return broken(
+            f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, which alone can make its networks",
+            f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
+            cause="libvirt-uri-unusable",
+        )
+    if said.code != 0:
+        return _silent(where, "\n".join(said.last_lines), machine)
+    daemon = version(r"Running against daemon: (\d+(?:\.\d+)+)", said.out)
+    qemu = version(r"Running hypervisor: QEMU (\d+(?:\.\d+)+)", said.out)
+    return ok(f"libvirt {dotted(daemon)} with QEMU {dotted(qemu)} at {where}")
+
+
+def look_at_plugin(_context: Context, machine: Machine) -> Finding:
+    """Check that Vagrant has the plugin for libvirt, and can load its plugins."""
+    plugins = machine.run("vagrant", "plugin", "list")
+    if plugins is None:
+        return not_relevant("there is no vagrant; see `tools`")
+    if plugins.code != 0:
+        return broken(
+            f"Vagrant cannot load its plugins: {last(plugins.last_lines)}",
+            "`vagrant plugin repair`; after an update of Vagrant, `vagrant plugin expunge --reinstall`.",
+            cause="vagrant-plugins-broken",
+        )
+    if plugin := re.search(r"^vagrant-libvirt \(([^,)]+)", plugins.out, re.MULTILINE):
+        return ok(f"vagrant-libvirt {plugin[1]}")
+    is_own = bool(machine.names(OWN_VAGRANT))
+    install = "vagrant plugin install vagrant-libvirt" if is_own else "apt-get install vagrant-libvirt"
+    return broken("Vagrant has no plugin vagrant-libvirt", f"`{install}`")
+
+
+def look_at_pool(context: Context, machine: Machine) -> Finding:
+    """Check that the storage pool of the machines' disks is started, and has room for those that are yet to be made."""
+    if not libvirt.answers(machine):
+        return not_relevant(SILENT)
+    if (pool := _pool(machine)) is None:
+        free = machine.free_space(POOL_FOLDER)
+        return _with_room(context, f"no pool {POOL} yet, which the lab makes in {POOL_FOLDER}", free)
+    if not pool.is_active:
+        start, always = (_line(machine, f"pool-{each}", POOL) for each in ("start", "autostart"))
+        return broken(
+            f"libvirt's storage pool {POOL} ({pool.path}) is not started",
+            f"{start}; and {always}, which starts it together with libvirt.",
+        )
+    owner = f", of user {pool.owner}, mode {pool.mode}" if pool.owner else ""
+    return _with_room(
+        context, f"pool {POOL} ({pool.kind}) in {pool.path}{owner}, which libvirt writes to", pool.available
+    )
+
+
+def look_at_networks(context: Context, machine: Machine) -> Finding:
+    """Check that no other network of libvirt has a part of the lab's network, or the name of one of the lab's."""
+    if not libvirt.answers(machine):
+        return not_relevant(SILENT)
+    lab = context.lab
+    mark = Mark(lab.name, str(real(context.folder)))
+    names = {f"labctl-{lab.name}", f"labctl-{lab.name}-nat"}
+    known = [each for each in libvirt.networks(machine) if not (each.name in names and each.mark == mark)]
+    for each in known:
+        if each.name in names:
+            whose = f"it belongs to the lab in {each.mark.folder}" if each.mark else "labctl did not make it"
+            return broken(
+                f"libvirt's network {each.name} has the name of the lab's own, and {whose}",
+                f"Give this lab another --name; or remove the network: {_removal(each, machine)}.",
+            )
+    taken = [each for each in known if any(lab.network.overlaps(address.network) for address in each.addresses)]
+    if taken and not conditions.unmade(context) and all(_is_routed(each, machine) for each in taken):
+        return not_relevant(f"{', '.join(map(str, taken))} is routed; see `network`")
+    if taken:
+        whose = ", ".join(f"{each}, {' '.join(str(own.network) for own in each.addresses)}" for each in taken)
+        # Vagrant would join it by its subnet, and remove it together with the lab.
+        return broken(
+            f"network {lab.network}: taken by {whose}",
+            f"Choose another `network` in labctl.yaml; or remove the other one, if nobody needs it: {_removal(taken[0], machine)}.",
+            cause="network-taken",
+        )
+    return ok(f"{len(known)} other networks, none in {lab.network}")
+
+
+def _silent(where: str, said: str, machine: Machine) -> Finding:
+    """Return why libvirt does not answer this user."""
+    socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", said)
+    seen = f"libvirt at {where} does not answer: {last(said.splitlines()).removeprefix('error: ')}"
+    if socket or "polkit" in said:
+        return broken(seen, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
+    if "emulator" in said:
+        return broken(seen, "Install QEMU: `apt-get install qemu-system-x86`.")
+    return broken(
+        seen,
+        "`sudo systemctl enable --now libvirtd.socket`; where libvirt is of several daemons (Fedora): "
+        "`sudo systemctl enable --now virtqemud.socket virtnetworkd.socket virtstoraged.socket`.",
+        cause="libvirt-unreachable",
+    )
+
+
+def _admission(socket: str, machine: Machine) -> str:
+    """Return how this user gets access: by the group of libvirt's socket, which counts from the next login on."""
+    owned = machine.run("stat", "--format=%G", socket) if socket else None
+    group = owned.out.strip() if owned is not None and owned.code == 0 else ""
+    group = "libvirt" if group in {"", "root", "UNKNOWN"} else group
+    user = machine.environment.get("USER", "")
+    members = machine.run("id", "--name", "--groups", user) if user else None
+    if members is not None and group in members.out.split():
+        return f"Log in again: {user} has become a member of the group {group} since this login."
+    return f"`sudo usermod -aG {group} $USER`, then log in again."
+
+
+def _pool(machine: Machine) -> Pool | None:
+    return next((each for each in libvirt.pools(machine) if each.name == POOL), None)
+
+
+def _with_room(context: Context, seen: str, free: int) -> Finding:
+    """Return whether the machines that are yet to be made have room in a pool."""
+    if reason := conditions.unmade(context):
+        return ok(f"{seen}: {free / GIB:.1f} GiB free; {reason}")
+    need = MACHINE_SPACE * len(context.lab.nodes) + IMAGE_SPACE
+    space = f"{seen}: {free / GIB:.1f} GiB free, {len(context.lab.nodes)} machines need {need / GIB:.0f} GiB"
+    fix = "Make space there, or set fewer `workers`."
+    return broken(space, fix, cause="libvirt-pool-full") if free < need else ok(space)
+
+
+def _is_routed(network: Network, machine: Machine) -> bool:
+    return any(route.device == network.bridge for route in routes(machine) or ())
+
+
+def _removal(network: Network, machine: Machine) -> str:
+    """Return how a network is stopped, if it runs, and removed."""
+    return " and ".join(_line(machine, each, network.name) for each in ("net-destroy", "net-undefine"))
+
+
+def _line(machine: Machine, *arguments: str) -> str:
+    """Return a command for the user to type."""
+    return f"`{shlex.join(libvirt.virsh(machine.environment, *arguments))}`"

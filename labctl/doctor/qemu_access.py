@@ -1,0 +1,88 @@
+"""Whether QEMU, which libvirt starts as a user of its own, gets at the disks and seeds in the storage pool."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, not_relevant, ok, warning
+from labctl.doctor.libvirt import POOL
+from labctl.host import libvirt
+from labctl.host.machine import Machine
+
+ENFORCED = Path("/sys/fs/selinux/enforce")
+READABLE = re.compile(r":(virt_image_t|virt_content_t|svirt_image_t|virt_var_lib_t|nfs_t|cifs_t|fusefs_t):")
+"""The types that SELinux lets QEMU read, or libvirt relabel."""
+HIDDEN = re.compile(r"/(home/[^/]+|root)/\.")
+"""A hidden folder of a home: libvirt's profile for AppArmor denies them all."""
+PROFILE = "/etc/apparmor.d/local/usr.lib.libvirt.virt-aa-helper"
+WORLD, GROUP, OWNER = 0o001, 0o010, 0o100
+"""Who may pass a folder."""
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What libvirt confines QEMU by: the names of security models, and QEMU's user and group; 0 where they are root's."""
+
+    models: frozenset[str]
+    user: int
+    group: int
+
+
+def look_at_access(_context: Context, machine: Machine) -> Finding:
+    """Check that file modes, AppArmor and SELinux let QEMU's user read the storage pool."""
+    pool = next((each for each in libvirt.pools(machine) if each.name == POOL and each.path), None)
+    guard = _guard(machine) if pool else None
+    if pool is None or guard is None:
+        return not_relevant("libvirt has no storage pool in a folder yet; see `libvirt` and `libvirt-pool`")
+    if closed := [str(folder) for folder in _closed(Path(pool.path), guard, machine)]:
+        return warning(
+            f"{pool.path}: QEMU's user {guard.user} may not pass {', '.join(closed)}",
+            f"`sudo setfacl -m u:{guard.user}:x {' '.join(closed)}`, or give the pool a folder elsewhere.",
+        )
+    if "selinux" in guard.models and (machine.read(ENFORCED) or "").strip() == "1":
+        label = _stat(machine, "%C", Path(pool.path))
+        if label and not READABLE.search(label):
+            return warning(
+                f"{pool.path}: SELinux keeps QEMU out, by the label {label}",
+                f"`sudo semanage fcontext -a -t virt_image_t '{pool.path}(/.*)?'`, then `sudo restorecon -R {pool.path}`.",
+            )
+    if "apparmor" in guard.models and HIDDEN.match(pool.path):
+        return warning(
+            f"{pool.path}: AppArmor keeps libvirt out of hidden folders in a home",
+            f"Give the pool a folder elsewhere, or allow this one in {PROFILE}.",
+        )
+    confined = ", ".join(sorted(guard.models - {"none", "dac"})) or "neither AppArmor nor SELinux"
+    return ok(f"QEMU runs as user {guard.user}, confined by {confined}, and reaches {pool.path}")
+
+
+def _guard(machine: Machine) -> Guard | None:
+    answer = libvirt.ask(machine, "capabilities")
+    if answer is None or answer.code != 0:
+        return None
+    models = ET.fromstring(answer.out).findall("host/secmodel")  # noqa: S314 - libvirt's own daemon wrote it
+    labels = [label.text or "" for model in models for label in model.findall("baselabel")]
+    ids = next((match for label in labels if (match := re.fullmatch(r"\+(\d+):\+(\d+)", label))), None)
+    names = frozenset(model.findtext("model", "") for model in models)
+    return Guard(names, int(ids[1]) if ids else 0, int(ids[2]) if ids else 0)
+
+
+def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
+    """Yield the folders on the way to this one that QEMU's user may not pass; root passes all."""
+    for each in (*reversed(folder.parents), folder) if guard.user else ():
+        match = re.fullmatch(r"(\d+):(\d+):([0-7]+)", _stat(machine, "%u:%g:%a", each))
+        if match is None:
+            continue  # this user does not see it
+        owner, group, mode = int(match[1]), int(match[2]), int(match[3], 8)
+        needed = OWNER if owner == guard.user else GROUP if group == guard.group else WORLD
+        if not mode & needed:
+            yield each
+
+
+def _stat(machine: Machine, form: str, path: Path) -> str:
+    answer = machine.run("stat", f"--format={form}", str(path))
+    return answer.out.strip() if answer is not None and answer.code == 0 else ""

@@ -1,0 +1,65 @@
+"""The processor's virtualisation: whether this machine has it, and which hypervisor holds it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.host.machine import Machine
+from labctl.host.parsing import Version, dotted, version
+
+PROCESSOR = Path("/proc/cpuinfo")
+RELEASE = Path("/proc/sys/kernel/osrelease")
+LOADED = Path("/proc/modules")
+AT_LOAD = Path("/sys/module/kvm/parameters/enable_virt_at_load")
+"""Y where KVM takes the processor as soon as it is loaded, which Linux 6.12 brought [upstream]."""
+SHARED_SINCE: tuple[Version, Version] = (7, 2, 6), (6, 16)
+"""The VirtualBox and the Linux from which on VirtualBox asks KVM for the processor instead of taking it [upstream]."""
+NESTED = (
+    "Let the hypervisor above pass it on: for KVM, load kvm_intel or kvm_amd there with `nested=1` and use the CPU "
+    "host-passthrough; for VirtualBox, `VBoxManage modifyvm NAME --nested-hw-virt on`; in a cloud, choose an instance "
+    "type with nested virtualization."
+)
+
+
+def look_at_nested(context: Context, machine: Machine) -> Finding:
+    """Check that the processor can run virtual machines, also where this machine is one itself."""
+    flags = re.search(r"^flags\s*:(.*)$", machine.read(PROCESSOR) or "", re.MULTILINE)
+    if flags is None:
+        return not_relevant(f"this system does not tell the processor's abilities in {PROCESSOR}")
+    known = flags[1].split()
+    ability = next((flag for flag in ("vmx", "svm") if flag in known), "")
+    is_guest = "hypervisor" in known
+    here = "this machine is itself a virtual machine" if is_guest else "this machine is no virtual machine"
+    if ability:
+        return ok(f"the processor has {ability}; {here}")
+    seen = f"the processor has neither vmx nor svm; {here}"
+    fix = NESTED if is_guest else "Switch virtualisation (VT-x, AMD-V, SVM) on in the firmware."
+    # QEMU emulates a processor where it has none to use; VirtualBox does not.
+    return broken(seen, fix) if context.lab.provider == "virtualbox" else warning(seen, fix)
+
+
+def look_at_holder(_context: Context, machine: Machine) -> Finding:
+    """Check that KVM does not hold the processor's virtualisation, which only one of it and VirtualBox can use."""
+    users = {words[0]: int(words[2]) for line in (machine.read(LOADED) or "").splitlines() if (words := line.split())}
+    module = next((name for name in ("kvm_intel", "kvm_amd") if name in users), "")
+    if not module:
+        return ok("KVM is not loaded: VirtualBox has the processor for itself")
+    kernel = version(r"^(\d+\.\d+)", machine.read(RELEASE) or "")
+    said = machine.run("VBoxManage", "--version")
+    virtualbox = version(r"^(\d+\.\d+\.\d+)", said.out) if said is not None else ()
+    both = f"VirtualBox {dotted(virtualbox)} and {module} of Linux {dotted(kernel)}"
+    if virtualbox >= SHARED_SINCE[0] and kernel >= SHARED_SINCE[1]:
+        return ok(f"{both} share the processor")
+    unload = f"`sudo modprobe -r {module}`"
+    if users[module]:
+        return broken(f"{both}: a machine of KVM runs, and holds the processor", f"End KVM's machines, then {unload}.")
+    if (machine.read(AT_LOAD) or "").strip() == "Y":
+        return broken(
+            f"{both}: KVM holds the processor since it was loaded",
+            f"{unload}; and for the next boot: `echo 'options kvm enable_virt_at_load=0' | sudo tee "
+            "/etc/modprobe.d/labctl-virtualbox.conf`. Or use KVM: `provider: libvirt`.",
+        )
+    return ok(f"{both}: KVM holds the processor only while one of its machines runs")
