@@ -15,6 +15,8 @@ from labctl.render.templates import static, text
 
 MANAGEMENT_NETWORK = IPv4Network("192.168.121.0/24")
 """The one that vagrant-libvirt takes where it is told nothing else."""
+STATIC_PODS = "/var/lib/labctl/static-pods"
+"""Where the kubelet of a slow node finds its static pods: links to those of kubeadm, once they may start."""
 SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
 """The files of a node that only its root may read: the CA's key, and the token that nodes join with."""
 
@@ -133,6 +135,8 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
     if is_control_plane:
         contents["ca.key"] = credentials.ca_key
         contents |= probes.patches(lab.slowness)
+        if lab.slowness > 1 and machine.proxy_mode == "nftables":
+            contents["kubeproxydaemonset.yaml"] = static("node/kubeproxydaemonset.yaml")  # as kubeadm calls the patch
     else:
         contents["discovery.kubeconfig"] = text("node/discovery.kubeconfig.j2", **values)
     return contents
@@ -162,6 +166,7 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
         "service_network": SERVICE_NETWORK,
         "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
         "bundle_id": supplies.id,
+        "static_pods": STATIC_PODS,
         "versions": supplies.versions,
         "pause_image": supplies.pause_image,
         "archives_before": before,

@@ -115,7 +115,7 @@ def _constants(sequence: ast.List | ast.Tuple) -> set[object]:
 SAFE_IN = {
     "bootstrap.sh.j2": {
         *("node.name", "node.address", "peer.address", "peer.pod_network", "api_server"),
-        *("pod_network", "service_network", "first_service"),
+        *("pod_network", "service_network", "first_service", "static_pods"),
         *("bundle_id", "archive"),  # of the bundle, whose programs run on the node anyway
     },
     "Vagrantfile.j2": {'", primary: true" if loop.first'},

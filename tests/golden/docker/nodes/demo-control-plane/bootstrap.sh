@@ -21,6 +21,11 @@ until_true() { # SECONDS WHAT COMMAND...
   done
 }
 
+until_answered() { # SECONDS WHAT URL
+  local ask=(curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" "$3")
+  until_true "$1" "$2" "${ask[@]}"
+}
+
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
@@ -137,13 +142,13 @@ say "importing images"
 import_images images/pause.tar images/etcd.tar images/kube-apiserver.tar images/kube-controller-manager.tar images/kube-scheduler.tar
 import_images images/kube-proxy.tar &
 beside=$!
+# kubeadm does not start over what an interrupted attempt began.
+if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
+  kubeadm reset --force
+fi
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
-  # kubeadm does not start over what an interrupted attempt began.
-  if [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; then
-    kubeadm reset --force
-  fi
   become_member
   touch "$state/member"
 fi
@@ -151,7 +156,7 @@ wait "$beside"
 import_images images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
-until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+until_answered 300 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
 say "demo-control-plane is assembled"

@@ -21,6 +21,11 @@ until_true() { # SECONDS WHAT COMMAND...
   done
 }
 
+until_answered() { # SECONDS WHAT URL
+  local ask=(curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" "$3")
+  until_true "$1" "$2" "${ask[@]}"
+}
+
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
@@ -121,15 +126,11 @@ import_images() { # ARCHIVE...
   done
 }
 
-control_plane_lets_nodes_in() {
-  # The last thing that kubeadm makes for those who join.
-  curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" \
-    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
-}
-
 become_member() {
   say "waiting for the control plane at https://192.168.56.10:6443"
-  until_true 600 "the control plane at https://192.168.56.10:6443" control_plane_lets_nodes_in
+  # The last thing that kubeadm makes for those who join.
+  until_answered 600 "the control plane at https://192.168.56.10:6443" \
+    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
   say "joining the cluster"
   kubeadm join --config "$settings/kubeadm.yaml"
 }
@@ -142,13 +143,13 @@ say "importing images"
 import_images images/pause.tar
 import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
 beside=$!
+# kubeadm does not start over what an interrupted attempt began.
+if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
+  kubeadm reset --force
+fi
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
-  # kubeadm does not start over what an interrupted attempt began.
-  if [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; then
-    kubeadm reset --force
-  fi
   become_member
   touch "$state/member"
 fi
@@ -156,7 +157,7 @@ wait "$beside"
 import_images &
 after=$!
 say "waiting for services to work"
-until_true 300 "kube-proxy" curl --silent --fail --max-time 2 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+until_answered 300 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
 say "demo-worker-1 is assembled"

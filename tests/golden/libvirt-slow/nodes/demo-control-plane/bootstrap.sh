@@ -21,6 +21,15 @@ until_true() { # SECONDS WHAT COMMAND...
   done
 }
 
+until_answered() { # SECONDS WHAT URL
+  local ask=(curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" "$3")
+  # One program that asks again and again: on a slow node each new one costs a second of its processor.
+  if ! "${ask[@]}" --retry "$1" --retry-delay 1 --retry-max-time "$1" --retry-all-errors >/dev/null; then
+    say "gave up waiting for $2"
+    return 1
+  fi
+}
+
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
@@ -121,6 +130,23 @@ import_images() { # ARCHIVE...
   done
 }
 
+# Where the kubelet looks for static pods. Scheduler and controller manager come when the API server is ready: they end
+# where it is not, and each of their starts takes from a slow node what the API server needs.
+static_pods=/var/lib/labctl/static-pods
+manifests=/etc/kubernetes/manifests
+
+hold_back() {
+  ! systemctl is-active --quiet kubelet || return 0 # it is not the first attempt since the node booted
+  rm -rf "$static_pods"
+  install -d -m 700 "$static_pods"
+  ln -s "$manifests/etcd.yaml" "$manifests/kube-apiserver.yaml" "$static_pods"
+}
+
+let_come() {
+  until_answered 7800 "the API server" https://192.168.56.10:6443/readyz
+  ln -sf "$manifests/kube-scheduler.yaml" "$manifests/kube-controller-manager.yaml" "$static_pods"
+}
+
 become_member() {
   install -d -m 700 /etc/kubernetes/pki
   install -m 644 "$settings/ca.crt" /etc/kubernetes/pki/ca.crt
@@ -137,21 +163,25 @@ say "importing images"
 import_images images/pause.tar images/etcd.tar images/kube-apiserver.tar images/kube-controller-manager.tar images/kube-scheduler.tar
 import_images images/kube-proxy.tar &
 beside=$!
+# kubeadm does not start over what an interrupted attempt began.
+if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
+  kubeadm reset --force
+fi
+hold_back
+let_come &
+others=$!
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
-  # kubeadm does not start over what an interrupted attempt began.
-  if [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; then
-    kubeadm reset --force
-  fi
   become_member
   touch "$state/member"
 fi
+wait "$others"
 wait "$beside"
 import_images images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
-until_true 3900 "kube-proxy" curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+until_answered 3900 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
 say "demo-control-plane is assembled"

@@ -21,6 +21,15 @@ until_true() { # SECONDS WHAT COMMAND...
   done
 }
 
+until_answered() { # SECONDS WHAT URL
+  local ask=(curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" "$3")
+  # One program that asks again and again: on a slow node each new one costs a second of its processor.
+  if ! "${ask[@]}" --retry "$1" --retry-delay 1 --retry-max-time "$1" --retry-all-errors >/dev/null; then
+    say "gave up waiting for $2"
+    return 1
+  fi
+}
+
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
@@ -121,15 +130,22 @@ import_images() { # ARCHIVE...
   done
 }
 
-control_plane_lets_nodes_in() {
-  # The last thing that kubeadm makes for those who join.
-  curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" \
-    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
+# Where the kubelet looks for static pods. Scheduler and controller manager come when the API server is ready: they end
+# where it is not, and each of their starts takes from a slow node what the API server needs.
+static_pods=/var/lib/labctl/static-pods
+manifests=/etc/kubernetes/manifests
+
+hold_back() {
+  ! systemctl is-active --quiet kubelet || return 0 # it is not the first attempt since the node booted
+  rm -rf "$static_pods"
+  install -d -m 700 "$static_pods"
 }
 
 become_member() {
   say "waiting for the control plane at https://192.168.56.10:6443"
-  until_true 7800 "the control plane at https://192.168.56.10:6443" control_plane_lets_nodes_in
+  # The last thing that kubeadm makes for those who join.
+  until_answered 7800 "the control plane at https://192.168.56.10:6443" \
+    https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
   say "joining the cluster"
   kubeadm join --config "$settings/kubeadm.yaml"
 }
@@ -142,13 +158,14 @@ say "importing images"
 import_images images/pause.tar
 import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
 beside=$!
+# kubeadm does not start over what an interrupted attempt began.
+if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
+  kubeadm reset --force
+fi
+hold_back
 if [ -e "$state/member" ]; then
   systemctl start kubelet
 else
-  # kubeadm does not start over what an interrupted attempt began.
-  if [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; then
-    kubeadm reset --force
-  fi
   become_member
   touch "$state/member"
 fi
@@ -156,7 +173,7 @@ wait "$beside"
 import_images &
 after=$!
 say "waiting for services to work"
-until_true 3900 "kube-proxy" curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" https://10.96.0.1/livez
+until_answered 3900 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
 say "demo-worker-1 is assembled"
