@@ -115,7 +115,7 @@ class Context:
         """The door to the lab's Kubernetes API."""
         from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
-        return Cluster(self.folder / lab_folder.KUBECONFIG)
+        return Cluster(self.folder / lab_folder.KUBECONFIG, self.lab.limits)
 
     @property
     def _environment(self) -> Mapping[str, str]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from labctl.bundle import Bundle, File, Image
 from labctl.bundle.build.ingredients import Artefact, ContainerImage
@@ -20,8 +22,10 @@ from labctl.config import from_values
 from labctl.context import NODE_SYSTEM, Context
 from labctl.host import machine
 from labctl.host.process import LAST_LINES, Finished
+from labctl.model import lab as model_lab
 from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node, Phase
+from labctl.model.limits import Limits
 from labctl.model.reports import LoadReport
 from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
 from labctl.render.node_files import Machine
@@ -274,6 +278,12 @@ class Watched:
 def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
     """The lab that labctl.yaml describes with these values, and its defaults for the others."""
     return from_values(values) if values else _default_lab()
+
+
+def set_limits(patch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Give every lab these time limits."""
+    before: Callable[[int], Limits] = vars(model_lab)["limits"]
+    patch.setattr(model_lab, "limits", lambda slowness: replace(before(slowness), **seconds))
 
 
 def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:

@@ -73,7 +73,7 @@ def perform(
     play.require(script, context)
     cast = None if record is None else ui.Cast(record, script.demo.about)
     stage = ui.stage(options.output, options.verbosity, cast)
-    io = play.DemoIO({**environment, **stage.environment}, ask=partial(http_probe.get_within, context.lab.pool))
+    io = play.DemoIO({**environment, **stage.environment}, ask=partial(http_probe.get_within, context.lab))
     performance = play.Performance(script, context, io, stage)
     try:
         performance.run()

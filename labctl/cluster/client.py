@@ -20,13 +20,11 @@ from labctl.host import paths
 from labctl.host.failpoints import failpoint
 from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.lab import FIELD_MANAGER
+from labctl.model.limits import NORMAL, Limits
 
 Manifest = Mapping[str, Any]
 """One Kubernetes object, as a mapping."""
 
-ANSWER_SECONDS = 10.0
-IMPATIENT_SECONDS = 1.5
-"""The time limit of a request: much longer than a healthy API server takes, and short enough for a waiting user."""
 LOG_LINES = 500
 BEGINNING = 2000
 """How many bytes of a pod's response are read."""
@@ -58,7 +56,8 @@ class Cluster:
     `kubeconfig-unusable`.
     """
 
-    def __init__(self, kubeconfig: Path, *, is_patient: bool = True) -> None:
+    def __init__(self, kubeconfig: Path, limits: Limits = NORMAL, *, is_patient: bool = True) -> None:
+        self.limits = limits
         self._kubeconfig = kubeconfig
         self._is_patient = is_patient
         self._cached_client: DynamicClient | None = None
@@ -67,7 +66,7 @@ class Cluster:
 
     def impatient(self) -> Cluster:
         """Return a client for one look at the same cluster: after one unanswered request, it sends no more."""
-        return Cluster(self._kubeconfig, is_patient=False)
+        return Cluster(self._kubeconfig, self.limits, is_patient=False)
 
     def is_up(self) -> None:
         """Check that the API server is ready. Raises NotReadyError if it is not.
@@ -223,7 +222,7 @@ class Cluster:
     def _client(self) -> DynamicClient:
         if self._cached_client is None:
             # The default cache file is world-readable and keyed only by the URL, which all labs share.
-            seconds = ANSWER_SECONDS if self._is_patient else IMPATIENT_SECONDS
+            seconds = self.limits.api_answer if self._is_patient else self.limits.api_glance
             self._cached_client = _Limited(self._api(), str(self._kubeconfig.with_name("discovery.json")), seconds)
         return self._cached_client
 

@@ -86,7 +86,7 @@ def announcers(
     way = arp.route(next(iter(unrecorded.values()))) if unrecorded else None
     if way is None or way.gateway:
         return recorded
-    heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way)
+    heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way, lab.limits.arp)
     owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
     answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
     return recorded | {service: node for service, node in answering.items() if node}

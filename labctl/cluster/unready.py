@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from labctl.host.wait import NOT_READY
 from labctl.model.errors import LabError
+from labctl.model.limits import Limits
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -17,16 +18,7 @@ UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageN
 UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 UNSTARTABLE = ("StartError", "ContainerCannotRun")
 """The termination reason of a container whose program is missing or cannot be run."""
-EXIT_SECONDS = 30.0
-"""How long a container may crash repeatedly; the lab's kubelets restart it every two seconds."""
-QUICK_SECONDS = 30.0
-"""A container that ran longer than this was stopped rather than crashed, for example by halting its node."""
 REFUSED = "connection refused"
-REFUSED_SECONDS = 30.0
-"""How long an app's container may take to listen on its port."""
-SETTLING_SECONDS = 15.0
-"""How long a pod may lack a node or a volume, while other objects are still being applied."""
-MOUNT_SECONDS = 30.0
 LAST_LINES = 12
 PASSING = ("probe-fails", "container-exits")
 """Problems that pass by themselves if a program waits for another one, or if the machine is slow."""
@@ -84,12 +76,16 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
         key=_time,
     )
     reasons = [
-        _problem(pod, [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]])
+        _problem(
+            cluster.limits,
+            pod,
+            [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]],
+        )
         for pod in pods
     ]
     refused = _condition(deployment.get("status", {}), "ReplicaFailure")
     if refused.get("status") == "True":
-        reasons.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=SETTLING_SECONDS))
+        reasons.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=cluster.limits.settling))
     return sorted(reasons, key=lambda problem: problem.patience)
 
 
@@ -118,43 +114,50 @@ def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any
     ]
 
 
-def _problem(pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
+def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         text = scheduled.get("message") or "it is not scheduled to a node"
-        return Problem("pod-unschedulable", name, text, patience=SETTLING_SECONDS)
+        return Problem("pod-unschedulable", name, text, patience=limits.settling)
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
-    container_problems = [problem for each in containers if (problem := _container_problem(name, each, warnings))]
+    container_problems = [
+        problem for each in containers if (problem := _container_problem(limits, name, each, warnings))
+    ]
     return min(
         container_problems, key=lambda problem: problem.patience, default=Problem(NOT_READY, name, "it has not started")
     )
 
 
-def _container_problem(pod: str, status: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem | None:
+def _container_problem(
+    limits: Limits, pod: str, status: dict[str, Any], warnings: list[dict[str, Any]]
+) -> Problem | None:
     state, name = status.get("state", {}), status.get("name", "")
     if waiting := state.get("waiting"):
-        return _waiting_problem(pod, status, waiting, warnings)
+        return _waiting_problem(limits, pod, status, waiting, warnings)
     if (ended := state.get("terminated")) is not None:
         # A completed init container stays in this state.
         return (
-            _exit_problem(pod, status, ended, warnings) if ended.get("exitCode") or status.get("restartCount") else None
+            _exit_problem(limits, pod, status, ended, warnings)
+            if ended.get("exitCode") or status.get("restartCount")
+            else None
         )
     if status.get("ready"):
         return None
-    if _is_quick(ended := _last_end(status)):
-        return _exit_problem(pod, status, ended, warnings)
+    if _is_quick(limits, ended := _last_end(status)):
+        return _exit_problem(limits, pod, status, ended, warnings)
     started = state.get("running", {}).get("startedAt") or ""
     if unhealthy := _unhealthy(warnings, "", started):
         text = str(unhealthy.get("message", "")).strip()
         is_refused = REFUSED in text and text.startswith("Readiness")
-        patience = 0.0 if _seconds_between(started, _time(unhealthy)) >= REFUSED_SECONDS else REFUSED_SECONDS
+        is_late = _seconds_between(started, _time(unhealthy)) >= limits.port_refused
+        patience = 0.0 if is_late else limits.port_refused
         return Problem("probe-fails", pod, text, name, patience if is_refused else math.inf)
     return Problem(NOT_READY, pod, f"container {name} is running but not ready yet", name)
 
 
 def _waiting_problem(
-    pod: str, status: dict[str, Any], waiting: dict[str, Any], warnings: list[dict[str, Any]]
+    limits: Limits, pod: str, status: dict[str, Any], waiting: dict[str, Any], warnings: list[dict[str, Any]]
 ) -> Problem:
     name, reason = status.get("name", ""), waiting.get("reason", "")
     message = waiting.get("message") or reason
@@ -162,22 +165,24 @@ def _waiting_problem(
         text = f"image {status['image']} is not in the bundle and cannot be pulled: {message}"
         return Problem("image-not-pullable", pod, text, patience=0)
     if reason in UNMAKEABLE:
-        return Problem("container-not-made", pod, f"container {name}: {message}", patience=SETTLING_SECONDS)
+        return Problem("container-not-made", pod, f"container {name}: {message}", patience=limits.settling)
     if ended := _last_end(status):
-        return _exit_problem(pod, status, ended, warnings)
+        return _exit_problem(limits, pod, status, ended, warnings)
     if warnings:
-        return Problem("pod-not-started", pod, str(warnings[-1].get("message", "")), patience=MOUNT_SECONDS)
+        return Problem("pod-not-started", pod, str(warnings[-1].get("message", "")), patience=limits.mount)
     return Problem(NOT_READY, pod, message)
 
 
-def _exit_problem(pod: str, status: dict[str, Any], ended: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
+def _exit_problem(
+    limits: Limits, pod: str, status: dict[str, Any], ended: dict[str, Any], warnings: list[dict[str, Any]]
+) -> Problem:
     """Return how a container ended, with the liveness probe's message if the probe ended it."""
     name, reason = status.get("name", ""), ended.get("reason", "")
     text = f"container {name} exits with code {ended.get('exitCode')}" + (f" ({reason})" if reason else "")
     probe = _unhealthy(warnings, "Liveness", ended.get("startedAt") or "")
     message = (probe or ended).get("message") or ""
     text += f": {' '.join(str(message).split())}" if message else ""
-    return Problem("container-exits", pod, text, name, 0.0 if reason in UNSTARTABLE else EXIT_SECONDS)
+    return Problem("container-exits", pod, text, name, 0.0 if reason in UNSTARTABLE else limits.pod_exits)
 
 
 def _last_end(status: dict[str, Any]) -> dict[str, Any]:
@@ -185,10 +190,10 @@ def _last_end(status: dict[str, Any]) -> dict[str, Any]:
     return ended
 
 
-def _is_quick(ended: dict[str, Any]) -> bool:
+def _is_quick(limits: Limits, ended: dict[str, Any]) -> bool:
     """Return whether a container's run was short; False if it ended with its node."""
     began, end = ended.get("startedAt"), ended.get("finishedAt")
-    return bool(began and end) and _seconds_between(began, end) < QUICK_SECONDS
+    return bool(began and end) and _seconds_between(began, end) < limits.quick_exit
 
 
 def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[str, Any] | None:

@@ -77,15 +77,16 @@ class Polled(Part):
             measured = measurement.reason if isinstance(measurement, Pending) else measurement
             return measurement
 
+        limit = self.within * scene.context.lab.slowness
         try:
-            until(look, what=text, timeout=self.within, clock=scene.clock, sleep=scene.sleep)
+            until(look, what=text, timeout=limit, clock=scene.clock, sleep=scene.sleep)
             holds = True
         except NotReadyError:
             holds = False
         seconds = scene.clock() - began
-        if holds and seconds > self.within:
+        if holds and seconds > limit:
             holds, measured = False, f"{measured}, but only after {seconds:.1f} s"
-        return _report(f"{text} within {self.within:g} s", measured, seconds, ok=holds)
+        return _report(f"{text} within {limit:g} s", measured, seconds, ok=holds)
 
     def _text(self, scene: ExpectationContext) -> str:
         """Return what is expected."""
@@ -194,8 +195,9 @@ class Gap(Part):
         """Compare with the longest gap."""
         load = scene.report["load"]
         hostname, measured = (load["hostname"], load["gap"]) if load else ("", 0.0)
-        text = f"http://{hostname} is never without a good answer for more than {self.gap:g} s"
-        return _report(text, f"{measured:.1f} s", ok=measured <= self.gap)
+        limit = self.gap * scene.context.lab.slowness
+        text = f"http://{hostname} is never without a good answer for more than {limit:g} s"
+        return _report(text, f"{measured:.1f} s", ok=measured <= limit)
 
 
 class Duration(Part):
@@ -206,8 +208,9 @@ class Duration(Part):
     def check(self, scene: ExpectationContext) -> ExpectationReport:
         """Compare with the time that the commands took."""
         measured = sum(command["seconds"] for command in scene.report["commands"])
-        text = f"the commands take at most {self.seconds:g} s"
-        return _report(text, f"{measured:.1f} s", ok=measured <= self.seconds)
+        limit = self.seconds * scene.context.lab.slowness
+        text = f"the commands take at most {limit:g} s"
+        return _report(text, f"{measured:.1f} s", ok=measured <= limit)
 
 
 KINDS: Mapping[str, type[Polled | Gap | Duration]] = {

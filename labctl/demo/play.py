@@ -28,8 +28,6 @@ from labctl.host.wait import until
 from labctl.model import errors, traffic
 from labctl.model.reports import CommandReport, DemoReport, ExpectationReport, LoadReport, SceneReport, error_report
 
-LIVE_SECONDS = 30.0
-"""How long to wait for the value of a name: an address moves, or a node boots."""
 LOOK = "`labctl trace` and `labctl status` show what is wrong with the lab."
 
 
@@ -184,7 +182,7 @@ class Performance:
         """Return what the names stand for now; wait for those that are wanted. Raises NotReadyError."""
         io, look = self._io, partial(names.live, self._context, wanted)
         what = f"what {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))} stands for"
-        live = until(look, what=what, timeout=LIVE_SECONDS, clock=io.clock, sleep=io.sleep)
+        live = until(look, what=what, timeout=self._context.lab.limits.demo_names, clock=io.clock, sleep=io.sleep)
         loads = [scene["load"] for scene in self.report["scenes"] if scene["load"]]
         return {**names.of_lab(self._context.lab), **live, **(traffic.figures(loads[-1]) if loads else {})}
 
@@ -217,7 +215,8 @@ class Performance:
         if scene.load is None:
             yield
             return
-        load = Load(fill(scene.load.hostname, values), self._io.ask, self._io.clock, self._io.sleep)
+        io, patience = self._io, self._context.lab.limits.http_good
+        load = Load(fill(scene.load.hostname, values), io.ask, io.clock, io.sleep, patience)
         try:
             load.begin(scene.load.before)
             load.first_command = self._io.clock() if scene.run else None

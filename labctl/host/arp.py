@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 
 from labctl.host.process import run
+from labctl.model.limits import NORMAL
 
-ARP_SECONDS = 0.3
-"""Neighbours on one machine answer in less than a millisecond."""
 GRACE_SECONDS = 0.1
 """How long a second answer is waited for where every address has got one."""
 ARP_TRIES = 3
@@ -76,19 +75,21 @@ def route(address: IPv4Address) -> Route | None:
     return Route(entry["dev"], IPv4Address(entry["prefsrc"]), entry.get("gateway", ""))
 
 
-def ask(addresses: Collection[IPv4Address], way: Route) -> dict[IPv4Address, frozenset[str]]:
-    """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within 0.3 s.
+def ask(
+    addresses: Collection[IPv4Address], way: Route, seconds: float = NORMAL.arp
+) -> dict[IPv4Address, frozenset[str]]:
+    """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within `seconds`.
 
     Once each has got an answer, a second one is waited for 0.1 s. The silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
     answer; without, it makes the kernel ask and reads what that remembers, one MAC an address.
     """
     try:
-        return _asked(frozenset(addresses), way)
+        return _asked(frozenset(addresses), way, seconds)
     except PermissionError:
         return _remembered(frozenset(addresses), way)
 
 
-def _asked(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
+def _asked(addresses: frozenset[IPv4Address], route: Route, seconds: float) -> dict[IPv4Address, frozenset[str]]:
     """Ask with raw frames, which the kernel allows root only."""
     heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
@@ -103,13 +104,13 @@ def _asked(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Address,
                     ARP_FORMAT, ETHERNET, IPV4, 6, 4, REQUEST, own, route.source.packed, bytes(6), address.packed
                 )
                 wire.send(BROADCAST + own + ETHERNET_ARP.to_bytes(2, "big") + question)
-            _listen(wire, heard)
+            _listen(wire, heard, seconds)
     return {address: frozenset(macs) for address, macs in heard.items()}
 
 
-def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]]) -> None:
+def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]], seconds: float) -> None:
     """Note every ARP answer for one of the addresses, for as long as answers take."""
-    end = time.monotonic() + ARP_SECONDS
+    end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         wire.settimeout(left)
         try:

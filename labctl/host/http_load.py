@@ -13,13 +13,12 @@ from typing import NamedTuple
 from labctl.host import http_probe, wait
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending
+from labctl.model.limits import NORMAL
 from labctl.model.reports import LoadReport
 
 EVERY_SECONDS = 0.1
 WORKERS = 32
 """The most requests at the same time. While all of them wait for an answer, another one would tell nothing new."""
-GOOD_SECONDS = 60.0
-"""How long to wait for a good answer at the beginning and at the end."""
 LOOK_SECONDS = 0.05
 
 
@@ -62,7 +61,10 @@ class Load:
         ask: Callable[[str], Answer] = http_probe.get,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        patience: float = NORMAL.http_good,
     ) -> None:
+        """`patience` is how many seconds to wait for a good answer at the beginning and at the end."""
+        self._patience = patience
         self._hostname, self._ask, self._clock, self._sleep = hostname, ask, clock, sleep
         self.first_command: float | None = None
         self._began: float | None = None
@@ -108,7 +110,7 @@ class Load:
         return wait.until(
             look,
             what=f"http://{self._hostname}",
-            timeout=seconds + GOOD_SECONDS,
+            timeout=seconds + self._patience,
             interval=LOOK_SECONDS,
             clock=self._clock,
             sleep=self._sleep,

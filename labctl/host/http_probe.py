@@ -7,12 +7,11 @@ import socket
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
-from labctl.model.lab import AddressPool
+from labctl.model.lab import Lab
+from labctl.model.limits import NORMAL
 
 Address = IPv4Address | IPv6Address
 HTTP, HTTPS = 80, 443
-ANSWER_SECONDS = 2.0
-"""Longer than a lab takes to answer, and short: polling again is faster than waiting for TCP's SYN retransmission."""
 FIRST_FAILURE = 400
 NEEDS_LOGIN = (401, 403)
 POD_HEADER = "X-Pod-Name"
@@ -36,9 +35,9 @@ class Answer:
         return f"HTTP {self.status}" if self.status is not None else self.failure
 
 
-def get(hostname: str, address: IPv4Address | None = None) -> Answer:
+def get(hostname: str, address: IPv4Address | None = None, seconds: float = NORMAL.http_answer) -> Answer:
     """GET / of `hostname`, at this address, else at the one that the system's resolver has for it."""
-    connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=ANSWER_SECONDS)
+    connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=seconds)
     try:
         headers = {"Host": hostname, "User-Agent": "labctl", "Connection": "close"}
         connection.request("GET", "/", headers=headers)
@@ -52,13 +51,13 @@ def get(hostname: str, address: IPv4Address | None = None) -> Answer:
         connection.close()
 
 
-def get_within(pool: AddressPool, hostname: str) -> Answer:
-    """GET / of `hostname`, which has to stand for an address of the pool: what answers elsewhere is not the lab."""
+def get_within(lab: Lab, hostname: str) -> Answer:
+    """GET / of `hostname`, which has to stand for an address of the lab's pool: what answers elsewhere is not the lab."""
     try:
         entries = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:
         return Answer(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
     address = ip_address(str(entries[0][4][0]).partition("%")[0])
-    if not isinstance(address, IPv4Address) or address not in pool:
-        return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {pool}")
-    return get(hostname, address)
+    if not isinstance(address, IPv4Address) or address not in lab.pool:
+        return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {lab.pool}")
+    return get(hostname, address, lab.limits.http_answer)

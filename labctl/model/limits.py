@@ -33,6 +33,8 @@ class Limits:
     """A short command on a node."""
     node_log: float = 20
     """Reading a log on a node."""
+    shutdown: float = 60
+    """Until a machine has shut down; then its power is cut."""
     pod_exits: float = 30
     """How long a container may crash repeatedly."""
     quick_exit: float = 30
@@ -69,6 +71,8 @@ class Limits:
     """A connection to the address."""
     trace_node: float = 2
     """A command on a node."""
+    trace_lease: float = 10
+    """A Ready node whose lease is further from now than this, either way, is asked for its time."""
     trace_pod: float = 1
     """A connection from a node to a pod."""
     trace_log: float = 1
@@ -78,11 +82,11 @@ class Limits:
     trace_stall: float = 1.5
     """After this without data, a body has stopped."""
     survey_answer: float = 1
-    """An answer of one of several pods."""
+    """A further request, at least; it may take three times as long as the first one."""
     survey_least: float = 0.4
-    """With less time left, no further pod is asked."""
+    """With less time left, or less than 1.2 times what the first request took, no further request is made."""
     survey_spare: float = 1
-    """What a survey leaves for what comes after it."""
+    """What is kept at the end of the trace to explain the requests' outcome."""
 
     # a node's assembly
     node_address: float = 60

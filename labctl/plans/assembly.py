@@ -15,15 +15,8 @@ from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.protocol import ASSEMBLY, last_words
 
-API_SECONDS = 180.0
-NODES_SECONDS = 180.0
-LOOK_SECONDS = 3.0
-"""How often to check that every node is running and has not failed; each check starts programs."""
-ASK_SECONDS = 5.0
 TASKS = ("sudo", "ctr", "--namespace=k8s.io", "tasks", "list", "--quiet")
 ASSEMBLED = ("systemctl", "is-active", "labctl-node")
-FALLEN_SECONDS = 30.0
-"""How long to wait for an API server that stopped answering: the kubelet restarts it within seconds."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 
@@ -43,15 +36,16 @@ def await_nodes(context: Context, report: Progress) -> None:
         return next((node for node in context.lab.nodes if node.name in reasons), control_plane)
 
     report("waiting for the Kubernetes API")
-    has_assembled = seldom(partial(_has_assembled, context, control_plane), LOOK_SECONDS)
+    has_assembled = seldom(partial(_has_assembled, context, control_plane), context.lab.limits.node_check)
     _await(
         context,
         partial(_api_up, context, has_assembled),
         f"the API server at {context.lab.api_server}",
-        API_SECONDS,
+        context.lab.limits.api,
         lambda: control_plane,
     )
-    _await(context, partial(_nodes_ready, context, report), "the cluster", NODES_SECONDS, unready_node)
+    limit = context.lab.limits.nodes
+    _await(context, partial(_nodes_ready, context, report), "the cluster", limit, unready_node)
 
 
 def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
@@ -60,13 +54,13 @@ def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pendi
     if not isinstance(result, Pending) or not has_assembled():
         return result
     hint = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`, restarts it."
-    return Pending(f"it no longer answers: {result.reason}", "api-unreachable", hint, FALLEN_SECONDS)
+    return Pending(f"it no longer answers: {result.reason}", "api-unreachable", hint, context.lab.limits.api_silent)
 
 
 def _has_assembled(context: Context, node: Node) -> bool:
     """Return whether the node has joined since it booted; False if it cannot be reached."""
     try:
-        said = run(context.provider.command(node, ASSEMBLED), timeout=ASK_SECONDS)
+        said = run(context.provider.command(node, ASSEMBLED), timeout=context.lab.limits.node_command)
     except ProviderError:
         return False
     return said.out.strip() == "active"
@@ -76,14 +70,14 @@ def _await(
     context: Context, look: Callable[[], Pending | None], what: str, timeout: float, late: Callable[[], Node]
 ) -> None:
     """Wait until `look` returns nothing pending. `late` returns the node whose log to show on timeout."""
-    refuse = seldom(partial(_refuse_to_wait, context), LOOK_SECONDS)
+    refuse = seldom(partial(_refuse_to_wait, context), context.lab.limits.node_check)
 
     def looked() -> Pending | None:
         refuse()
         return look()
 
     try:
-        until(looked, what=what, timeout=timeout)
+        until(looked, what=what, timeout=timeout, interval=context.lab.limits.poll)
     except NotReadyError as error:
         if error.id != NOT_READY:
             raise
@@ -139,7 +133,7 @@ def _reported(context: Context) -> Pending | None:
 def _tasks(context: Context, node: Node) -> set[str] | None:
     """Return the ids of the node's running containers; None if the node cannot be reached."""
     try:
-        listed = run(context.provider.command(node, TASKS), timeout=ASK_SECONDS)
+        listed = run(context.provider.command(node, TASKS), timeout=context.lab.limits.node_command)
     except ProviderError:
         return None
     return None if listed.code == NO_CONNECTION else set(listed.out.split())

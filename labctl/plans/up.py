@@ -22,16 +22,12 @@ from labctl.model.lab import App, Node
 from labctl.plans import assembly, teardown
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.plans.plan import Outcome, Plan, Step
-from labctl.plans.verify import READY_SECONDS, given_address, kept_from_api_server, rolled_out, verify
+from labctl.plans.verify import given_address, kept_from_api_server, rolled_out, verify
 from labctl.providers import clock
 from labctl.render.yaml_stream import documents
 
 T = TypeVar("T")
 
-WHY_SECONDS = 2.0
-"""How often to look for the reason while something is not ready."""
-CLOCK_SECONDS = 5.0
-"""How long a node may take to tell its time."""
 METALLB = ("metallb-system", "controller")
 RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
@@ -172,7 +168,7 @@ def boot(context: Context, report: Progress) -> Outcome:
 
 def _set_clocks(context: Context) -> list[str]:
     """Set the clocks of virtual machines, which stood still while this machine was suspended; return what was wrong."""
-    seconds = CLOCK_SECONDS * context.lab.slowness
+    seconds = context.lab.limits.node_command
     ahead = {node.name: clock.correct(context.provider, node, seconds) for node in context.lab.nodes}
     return [f"set the clock of {name}, which was {clock.described(off)}" for name, off in ahead.items() if off]
 
@@ -196,7 +192,8 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
     until(
         _or_why(context, accepted, METALLB),
         what="MetalLB's webhook",
-        timeout=READY_SECONDS,
+        timeout=context.lab.limits.ready,
+        interval=context.lab.limits.poll,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
     )
     changed += _apply(context, report, "pool.yaml")
@@ -222,7 +219,8 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     address = until(
         _or_why(context, partial(given_address, context), METALLB),
         what=f"an address for the Service {controller.namespace}/{controller.service}",
-        timeout=READY_SECONDS,
+        timeout=context.lab.limits.ready,
+        interval=context.lab.limits.poll,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
     )
     return Outcome(bool(changed or removed), f"{controller.name} at {address}")
@@ -239,7 +237,8 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
         changed += until(
             _or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
-            timeout=READY_SECONDS,
+            timeout=context.lab.limits.ready,
+            interval=context.lab.limits.poll,
         )
     if removed := apps.remove_others(context.cluster, context.lab):
         report(f"removed {', '.join(removed)}")
@@ -285,7 +284,7 @@ def _or_why(
         waiting = rolled_out(context, *deployment, is_app=False)
         return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
 
-    why = seldom(reason_now, WHY_SECONDS)
+    why = seldom(reason_now, context.lab.limits.reason_check)
 
     def looked() -> T | Pending:
         result = look()

@@ -16,8 +16,6 @@ from labctl.model.lab import App
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans.plan import Outcome
 
-READY_SECONDS = 120.0
-
 
 def verify(context: Context, report: Progress) -> Outcome:
     """Wait until every app that has pods answers by name."""
@@ -44,7 +42,7 @@ def given_address(context: Context) -> IPv4Address | Pending:
     if isinstance(address, IPv4Address):
         return address
     hop = trace.shared(context)["address"]
-    return _pending(hop) if hop["state"] == trace.BROKEN else address
+    return _pending(context, hop) if hop["state"] == trace.BROKEN else address
 
 
 def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> Pending | None:
@@ -55,12 +53,12 @@ def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> 
 def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
     """Return the missing route between the API server and the pods of a Deployment; None if none is missing."""
     hop = trace.cut_off(context, namespace, name)
-    return None if hop is None else _pending(hop)
+    return None if hop is None else _pending(context, hop)
 
 
 def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyError]:
     """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
-    controller = context.controller
+    controller, limits = context.controller, context.lab.limits
     deployments = [(controller.namespace, controller.deployment, False)]
     deployments += [("default", app.name, True) for app in context.lab.apps]
     late: dict[str, NotReadyError] = {}
@@ -68,7 +66,7 @@ def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyErr
         report(f"waiting for the pods of {name}")
         ready = partial(rolled_out, context, namespace, name, is_app=is_app)
         try:
-            until(ready, what=f"Deployment {namespace}/{name}", timeout=READY_SECONDS)
+            until(ready, what=f"Deployment {namespace}/{name}", timeout=limits.ready, interval=limits.poll)
         except NotReadyError as error:
             report(error.message)
             late[name] = error
@@ -83,7 +81,9 @@ def _reached(context: Context, app: App, report: Progress, late: Mapping[str, No
     report(f"requesting {app.url}")
     reason = late.get(app.name) or late.get(context.controller.deployment)
     if reason is None:
-        trace_report = until(partial(_on_its_way, context, app), what=app.url, timeout=READY_SECONDS)
+        limits = context.lab.limits
+        look = partial(_on_its_way, context, app)
+        trace_report = until(look, what=app.url, timeout=limits.ready, interval=limits.poll)
     else:
         looked = _on_its_way(context, app)
         if isinstance(looked, Pending) or not _is_newest(context, app):
@@ -107,10 +107,11 @@ def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
     """Return the trace of a request that reached the app, by name or, if the name is missing, at its address."""
     trace_report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
     hop = trace.broken_hop(trace_report, trace.MISSING_NAME)
-    return trace_report if hop is None else _pending(hop)
+    return trace_report if hop is None else _pending(context, hop)
 
 
-def _pending(hop: HopReport) -> Pending:
+def _pending(context: Context, hop: HopReport) -> Pending:
     cause = str(hop["cause"])
     hint = " ".join(filter(None, [hop["fix"], *(f"`{command}`" for command in hop["commands"])]))
-    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, trace.CAUSES[cause].patience)
+    patience = trace.CAUSES[cause].patience * context.lab.slowness
+    return Pending(f"{hop['hop']}: {trace.finding(hop)}", cause, hint, patience)

@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.docker_network import DockerNetwork, inspect, remove_idle
 from labctl.providers.protocol import CONSOLE, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
-from labctl.providers.vagrant import LOG_SECONDS, UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
+from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
@@ -110,9 +110,11 @@ class DockerProvider(VagrantProvider):
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
         """Return the last lines of units that can be read, and of the console, which a container has when it ended too."""
-        answers = {unit: self.ask(node, journal(unit, lines), LOG_SECONDS) for unit in units}
+        answers = {unit: self.ask(node, journal(unit, lines), self.limits.node_log) for unit in units}
         logs = {unit: last_lines(answer.out, lines) for unit, answer in answers.items() if answer.code == 0}
-        console = run(["docker", "logs", f"--tail={lines}", node.name], env=self.environment, timeout=LOG_SECONDS)
+        console = run(
+            ["docker", "logs", f"--tail={lines}", node.name], env=self.environment, timeout=self.limits.node_log
+        )
         return {**logs, CONSOLE: tail(console, lines)}
 
     def network(self) -> LabNetwork | None:

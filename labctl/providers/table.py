@@ -52,7 +52,7 @@ def _virtual_machines(name: str) -> Hypervisor:
         way_in=(),
         can_use_kvm=name == "libvirt",
         host=lambda: Engine(cgroup_version=2, kernel="6.12", version=()),  # those of the node's system, Debian 13
-        provider=lambda _lab, folder, environment: VagrantProvider(folder, name, environment),
+        provider=lambda lab, folder, environment: VagrantProvider(folder, name, environment, lab.limits),
     )
 
 

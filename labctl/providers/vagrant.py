@@ -14,6 +14,7 @@ from labctl.host.process import LAST_LINES, Finished, last_lines, run
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
+from labctl.model.limits import NORMAL, Limits
 from labctl.providers.protocol import LabNetwork, Obstacle, Removed, Trouble
 
 if TYPE_CHECKING:
@@ -30,22 +31,19 @@ PASSING = ("container-vanished", NAME_TAKEN)
 Vagrant's docker provider inspects every container of the Engine, and one may go away meanwhile. The Engine finishes a
 container that it was asked for also when whoever asked was killed: its name is taken before it can be seen.
 """
-LOG_SECONDS = 20.0
-
-
 UNIT_STATE = ("systemctl", "show", "labctl-node", "--property=ActiveState,NRestarts")
 RESTARTS = 3
 """How often systemd may start the assembly again, every two seconds, before the node counts as failed."""
-LOOK_SECONDS = 5.0
 
 
 class VagrantProvider:
     """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
 
-    def __init__(self, folder: Path, hypervisor: str, environment: Mapping[str, str]) -> None:
+    def __init__(self, folder: Path, hypervisor: str, environment: Mapping[str, str], limits: Limits = NORMAL) -> None:
         self.folder = folder
         self.hypervisor = hypervisor
         self.environment = environment
+        self.limits = limits
 
     def check(self, machine: Machine) -> Obstacle | None:  # noqa: ARG002 - the machine does not matter yet
         """Return why nodes of this hypervisor cannot be booted."""
@@ -103,7 +101,7 @@ class VagrantProvider:
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
         """Return the last lines of these units, or why they cannot be read; no console is known."""
-        return {unit: tail(self.ask(node, journal(unit, lines), LOG_SECONDS), lines) for unit in units}
+        return {unit: tail(self.ask(node, journal(unit, lines), self.limits.node_log), lines) for unit in units}
 
     def network(self) -> LabNetwork | None:
         """Return nothing: Vagrant does not tell which interface it made."""
@@ -112,7 +110,7 @@ class VagrantProvider:
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
         try:
-            finished = self.ask(node, UNIT_STATE, LOOK_SECONDS)
+            finished = self.ask(node, UNIT_STATE, self.limits.node_command)
         except ProviderError:
             return None  # it boots, or hangs: `up` waits for it as long as for any other
         return assembly_trouble(node, finished)

@@ -27,8 +27,6 @@ IMPORTS = "virtualbox.lock"
 """In the cache; held by the lab that imports machines, so that no other takes an unfinished one for a leftover."""
 UNFINISHED = re.compile(r"labctl-.+_\d{13}_\d{1,5}")
 """What Vagrant names a machine that it imports from a box of labctl's, until it gives it the node's name."""
-SHUTDOWN_SECONDS = 60.0
-"""How long a machine may take to shut down, on a machine of normal speed."""
 LOCKED_SECONDS = 20.0
 """How long VirtualBox may take to release a machine that was powered off."""
 LOOK_SECONDS = 0.5
@@ -40,7 +38,7 @@ class VirtualBoxProvider(VagrantProvider):
     """Nodes that are machines of the user's VirtualBox."""
 
     def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(folder, "virtualbox", environment)
+        super().__init__(folder, "virtualbox", environment, lab.limits)
         self.lab = lab
 
     def check(self, machine: Machine) -> Obstacle | None:
@@ -155,9 +153,8 @@ class VirtualBoxProvider(VagrantProvider):
 
         press()
         again = seldom(press, PRESS_SECONDS)
-        limit = SHUTDOWN_SECONDS * self.lab.slowness
         try:
-            until(left, what="the shutdown of machines", timeout=limit, interval=LOOK_SECONDS)
+            until(left, what="the shutdown of machines", timeout=self.limits.shutdown, interval=LOOK_SECONDS)
         except NotReadyError as error:
             report(f"{error.message}; cutting the power")
 

@@ -49,11 +49,7 @@ __all__ = [
 
 NOT_REACHED: Final = "not reached"
 WATCH_SECONDS = 1.0
-AGAIN_SECONDS = 1.5
-"""How long a hop is checked again if its cause may pass."""
 LOOK_SECONDS = 0.3
-ENOUGH_SECONDS = 1.0
-"""With less time left, a response still on its way would be mistaken for none."""
 HOPS: Mapping[str, Hop] = {
     "name": name_hop.name,
     "address": address_hop.address,
@@ -84,7 +80,9 @@ def follow(
     `past` are causes after which the following hops are checked nevertheless. To follow several requests at once, pass
     `cluster`, a client with short timeouts, and `known`, what `shared` returns. Raises UsageError as `target` does.
     """
-    trail = Trail(context, client or Client(), *target(context, wanted), cluster or context.cluster.impatient())
+    trail = Trail(
+        context, client or Client(context.lab.limits), *target(context, wanted), cluster or context.cluster.impatient()
+    )
     reports = _stopped(trail) or {}
     for name in HOPS:
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports.values())
@@ -98,7 +96,7 @@ def follow(
         elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.seen["rule"]:
             reports[name] = {**reports["rule"], "hop": name}
             trail.seen[name] = {}
-        elif name == "response" and trail.left(ENOUGH_SECONDS) < ENOUGH_SECONDS:
+        elif name == "response" and trail.left(trail.limits.trace_enough) < trail.limits.trace_enough:
             reports[name] = _reported(name, trail, _late())
         else:
             reports[name] = _explained(trail, reports, _settled(name, trail))
@@ -111,7 +109,7 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
 
     If the address is unknown, each hostname may resolve to its own, so the hop to the node is left out.
     """
-    trail = Trail(context, Client(), "", ROOT, cluster or context.cluster.impatient())
+    trail = Trail(context, Client(context.lab.limits), "", ROOT, cluster or context.cluster.impatient())
     if no_network := _stopped(trail):
         return {name: no_network[name] for name in SHARED}
     address = _settled("address", trail)
@@ -124,7 +122,7 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
 
 def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
     """Return a report of the missing route from the API server to a Deployment's pods; None if no route is missing."""
-    trail = Trail(context, Client(), "", ROOT, context.cluster.impatient())
+    trail = Trail(context, Client(context.lab.limits), "", ROOT, context.cluster.impatient())
     problem = pod_routes.from_api_server(trail, namespace, deployment)
     return None if problem is None else _reported("node", trail, problem)
 
@@ -175,7 +173,7 @@ def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport)
 
 def _settled(name: str, trail: Trail) -> HopReport:
     """Check a hop, and check it again while its cause may pass."""
-    end = time.monotonic() + trail.left(AGAIN_SECONDS)
+    end = time.monotonic() + trail.left(trail.limits.trace_again)
     while True:
         began = time.monotonic()
         report = _looked_at(name, trail)

@@ -13,11 +13,12 @@ from urllib.parse import urlsplit
 
 from labctl.cluster import state
 from labctl.context import Context
-from labctl.host.http_probe import ANSWER_SECONDS, HTTP
+from labctl.host.http_probe import HTTP
 from labctl.host.wait import Pending
 from labctl.isolation.isolation import SETTINGS
 from labctl.model.errors import LabError, NotReadyError, UsageError
 from labctl.model.lab import Lab
+from labctl.model.limits import Limits
 from labctl.render.ingress import IngressController
 from labctl.trace import backend
 from labctl.trace.probes import access_log
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LONGEST = 253
-SECONDS = 4.0
-"""How long a trace may take at most."""
 SHORTEST = 0.1
 
 
@@ -54,7 +53,10 @@ class Trail:
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
-    _end: float = field(default_factory=lambda: time.monotonic() + SECONDS)
+    _end: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._end = self._end or time.monotonic() + self.limits.trace
 
     def left(self, seconds: float) -> float:
         """Return how many of these seconds are left; never zero, so that a response that is there is read."""
@@ -63,6 +65,11 @@ class Trail:
     def shortened(self, seconds: float) -> Trail:
         """Return the same trail with this many seconds less."""
         return replace(self, _end=self._end - seconds)
+
+    @property
+    def limits(self) -> Limits:
+        """The time limits of the lab."""
+        return self.lab.limits
 
     @property
     def lab(self) -> Lab:
@@ -138,7 +145,7 @@ class Trail:
 
     def fetch(self) -> Exchange:
         """Make a request."""
-        return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(ANSWER_SECONDS))
+        return self.client.fetch(self.hostname, self.address, self.path, seconds=self.left(self.limits.http_answer))
 
     def line(self) -> Line:
         """Return a connection for further requests."""
@@ -150,7 +157,7 @@ class Trail:
         if not marks:
             return LogSearch()
         pods = [backend.placed(pod) for pod in self.controller_pods()]
-        seconds = self.left(access_log.LOG_SECONDS)
+        seconds = self.left(self.limits.trace_log)
         return access_log.search(self.cluster, self.controller.namespace, pods, marks, seconds)
 
 

@@ -7,10 +7,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from ipaddress import IPv4Address
 
 import pytest
 
+from labctl.model.limits import NORMAL, Limits
 from labctl.trace.probes import exchange
 from labctl.trace.probes.exchange import Exchange, Line, fetch
 
@@ -22,6 +24,7 @@ EVENTS = HEAD + b"Content-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 AT_ONCE = b"\x01\0\0\0\0\0\0\0"
 """SO_LINGER: the connection ends with a reset."""
 Act = Callable[[socket.socket], None]
+QUICK = replace(NORMAL, trace_stall=0.3, trace_body=0.2)
 
 
 @contextmanager
@@ -85,15 +88,9 @@ def flows(connection: socket.socket) -> None:
         return
 
 
-def asked(act: Act, seconds: float = 2.0) -> Exchange:
+def asked(act: Act, seconds: float = 2.0, limits: Limits = QUICK) -> Exchange:
     with serving(act) as port:
-        return fetch(HOST, HERE, "/", port, seconds=seconds)
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "STALL_SECONDS", 0.3)
-    monkeypatch.setattr(exchange, "BODY_SECONDS", 0.2)
+        return fetch(HOST, HERE, "/", port, seconds=seconds, limits=limits)
 
 
 @pytest.mark.parametrize(
@@ -129,9 +126,8 @@ def test_a_body_that_never_ends_flows_and_is_read_no_further(monkeypatch: pytest
     assert asked(says(CHUNKED, then=flows)).body.state == "flows"
     assert time.monotonic() - began < 2
 
-    monkeypatch.setattr(exchange, "BODY_SECONDS", 60)
     monkeypatch.setattr(exchange, "BODY_BYTES", 64)
-    assert 64 <= asked(says(CHUNKED, then=flows)).body.received < 10_000
+    assert 64 <= asked(says(CHUNKED, then=flows), limits=replace(QUICK, trace_body=60)).body.received < 10_000
 
 
 @pytest.mark.parametrize(

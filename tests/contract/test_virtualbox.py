@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from vbox_lab import NO_SSH, VBox
 from labctl.host import paths, virtualbox
 from labctl.host.machine import Machine
 from labctl.model.errors import ProviderError
+from labctl.model.limits import NORMAL
 from labctl.providers.protocol import LabNetwork, Provider, Removed
 from labctl.providers.virtualbox import VirtualBoxProvider, remove_unfinished
 
@@ -158,7 +160,7 @@ def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     _note(provider.folder, WORKER.name, machine)
     _vboxmanage("startvm", machine)
     (vbox.home / "deaf").touch()
-    monkeypatch.setattr("labctl.providers.virtualbox.SHUTDOWN_SECONDS", 1.0)
+    provider.limits = replace(NORMAL, shutdown=1.0)
     monkeypatch.setattr("labctl.providers.virtualbox.PRESS_SECONDS", 0.3)
 
     provider.halt([WORKER.name], watched.report)

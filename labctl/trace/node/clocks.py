@@ -14,21 +14,18 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 CAUSE = "clock-off"
-LEASE_SECONDS = 10.0
-"""A Ready node whose lease is further from now than this, either way, is asked for its time."""
-ASK_SECONDS = 2.0
 
 
 def problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemError | None:
     """Return a problem if the clock of a node is off. Containers have this machine's."""
     if context.hypervisor.are_containers:
         return None
-    limit = timedelta(seconds=LEASE_SECONDS * context.lab.slowness)
+    limit = timedelta(seconds=context.lab.limits.trace_lease)
     now = datetime.now(UTC)
     suspected = {name for name, at in state.lease_times(cluster).items() if abs(now - at) > limit}
     suspected -= state.unready_nodes(cluster, context.lab).keys() if suspected else set()
     asked = [node for node in context.lab.nodes if node.name in suspected]
-    seconds = ASK_SECONDS * context.lab.slowness
+    seconds = context.lab.limits.trace_node
     ahead = {node.name: clock.offset(context.provider, node, seconds) for node in asked}
     off = {name: seconds for name, seconds in ahead.items() if seconds}
     if not off:

@@ -26,7 +26,6 @@ MAKERS: Mapping[str, str] = {
 }
 """What has interfaces whose MACs begin like this."""
 LOCAL_BIT = 2
-CONNECT_SECONDS = 1.4
 """TCP retransmits the first packet after one second; a lab answers within a millisecond."""
 
 
@@ -39,7 +38,8 @@ def node(trail: Trail) -> Evidence:
     owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
     macs = sorted(heard.get(asked, ()))
     announced, unasked = _announced(trail)
-    connection = client.knock([asked], trail.left(CONNECT_SECONDS))[asked] if macs or remembered or not heard else None
+    limit = trail.left(trail.limits.trace_connect)
+    connection = client.knock([asked], limit)[asked] if macs or remembered or not heard else None
     evidence: Evidence = {
         "announced_by": announced,
         "not_asked": unasked,

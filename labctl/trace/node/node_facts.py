@@ -18,9 +18,6 @@ from labctl.trace.probes.filters import Ruleset
 from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
-ASK_SECONDS = 2.0
-OPEN_SECONDS = 1.0
-"""Pods on one machine accept a connection in a few milliseconds, longer if the machine is busy."""
 PROXY_TABLE = "kube-proxy"
 HELLO = ("true",)
 INTERFACES = ("ip", "-j", "-4", "address", "show")
@@ -32,8 +29,6 @@ CONNECT = (
     "/dev/null",
     "--noproxy",
     "*",
-    "--max-time",
-    f"{OPEN_SECONDS}",
     "--write-out",
     "%{time_connect}",
 )
@@ -118,7 +113,9 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
     sections = {name: _said(trail, node, command) or "" for name, command in questions.items()}
     sections |= routes.sections
     for pod in pods:
-        connected = _finished(trail, node, (*CONNECT, f"http://{pod.address}:{pod.port}/"))
+        connected = _finished(
+            trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
+        )
         sections[f"open {pod.address}"] = connected.out if connected else ""
     return NodeFacts(node, sections)
 
@@ -165,7 +162,7 @@ def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
 
 def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
-        return trail.context.provider.ask(node, command, trail.left(ASK_SECONDS))
+        return trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
     except LabError:  # the node is frozen or this user lacks rights: its facts stay unknown
         return None
 

@@ -14,7 +14,6 @@ from labctl.trace.problem import Evidence
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-LOG_SECONDS = 1.0
 """How long to search: a line may be written shortly after the response came."""
 LOOK_SECONDS = 0.1
 _STATUS = r'" (?P<status>\d{3}|-) \S+ '

@@ -24,6 +24,7 @@ from labctl.host.process import run
 from labctl.host.routes import TableRoute, routes
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
+from labctl.model.limits import NORMAL, Limits
 from labctl.trace.probes import exchange, filters, knock
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
@@ -49,6 +50,9 @@ class HostsLine:
 
 class Client:
     """Measure from this machine."""
+
+    def __init__(self, limits: Limits = NORMAL) -> None:
+        self._limits = limits
 
     @property
     def hosts(self) -> Path:
@@ -139,7 +143,7 @@ class Client:
 
     def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:
         """Return the MACs that answer ARP for each of the addresses on the route's network."""
-        return arp.ask(addresses, route)
+        return arp.ask(addresses, route, self._limits.arp)
 
     @property
     def may_ask_arp(self) -> bool:
@@ -186,14 +190,14 @@ class Client:
         port: int = http_probe.HTTP,
         *,
         tls: bool = False,
-        seconds: float = http_probe.ANSWER_SECONDS,
+        seconds: float = NORMAL.http_answer,
     ) -> Exchange:
         """GET a path of a host at an address, timed part by part."""
-        return exchange.fetch(hostname, address, path, port, tls=tls, seconds=seconds)
+        return exchange.fetch(hostname, address, path, port, tls=tls, seconds=seconds, limits=self._limits)
 
     def line_to(self, hostname: str, address: Address) -> Line:
         """Return a connection for consecutive requests for a host."""
-        return Line(hostname, address)
+        return Line(hostname, address, limits=self._limits)
 
 
 def _listed(line: list[str]) -> list[dict[str, Any]]:

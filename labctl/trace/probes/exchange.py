@@ -13,13 +13,11 @@ from dataclasses import dataclass, replace
 from typing import Self, cast
 from urllib.parse import quote
 
-from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS, POD_HEADER, Address
+from labctl.host.http_probe import HTTP, HTTPS, POD_HEADER, Address
+from labctl.model.limits import NORMAL, Limits
 
 BODY_BYTES = 4 << 20
-BODY_SECONDS = 1.0
-"""The bytes, and the seconds, after which a body that still arrives is not read further."""
-STALL_SECONDS = 1.5
-"""A body is `stopped` after so many seconds without data."""
+"""The bytes after which a body that still arrives is not read further."""
 CHUNK_BYTES = 1 << 16
 BEGINNING_BYTES = 120
 WHOLE, FLOWS, STOPPED, CUT = "whole", "flows", "stopped", "cut off"
@@ -81,7 +79,10 @@ class Line:
     The connection is reopened if the other side has closed it. Certificates are not verified.
     """
 
-    def __init__(self, hostname: str, address: Address, port: int = HTTP, *, tls: bool = False) -> None:
+    def __init__(
+        self, hostname: str, address: Address, port: int = HTTP, *, tls: bool = False, limits: Limits = NORMAL
+    ) -> None:
+        self._limits = limits
         self._hostname, self._address, self._port, self._tls = hostname, address, port, tls
         self._socket: socket.socket | None = None
 
@@ -97,7 +98,7 @@ class Line:
             self._socket.close()
             self._socket = None
 
-    def ask(self, path: str = "/", seconds: float = ANSWER_SECONDS) -> Exchange:
+    def ask(self, path: str = "/", seconds: float = NORMAL.http_answer) -> Exchange:
         """GET a path and read the response. The head must arrive within `seconds`."""
         is_old = self._socket is not None
         exchange = self._ask(path, seconds)
@@ -122,7 +123,7 @@ class Line:
                 status=answer.status,
                 pod=answer.getheader(POD_HEADER),
                 location=(answer.getheader("Location") or "").strip(),
-                body=_body(answer, sock),
+                body=_body(answer, sock, self._limits),
             )
             times["body"] = time.monotonic() - came
         except (OSError, http.client.HTTPException, ValueError) as error:
@@ -162,10 +163,11 @@ def fetch(
     port: int = HTTP,
     *,
     tls: bool = False,
-    seconds: float = ANSWER_SECONDS,
+    seconds: float = NORMAL.http_answer,
+    limits: Limits = NORMAL,
 ) -> Exchange:
     """GET a path of a host at an address, on a new connection."""
-    with Line(hostname, address, port, tls=tls) as line:
+    with Line(hostname, address, port, tls=tls, limits=limits) as line:
         return line.ask(path, seconds)
 
 
@@ -210,13 +212,13 @@ def _head(sock: socket.socket, end: float) -> _Answer:
     return answer
 
 
-def _body(answer: _Answer, sock: socket.socket) -> Body:
+def _body(answer: _Answer, sock: socket.socket, limits: Limits) -> Body:
     """Read a body until its end, until it stops, or until it is long enough to count as `flows`."""
     expected, received, beginning = answer.length, 0, b""
-    end = time.monotonic() + BODY_SECONDS
+    end = time.monotonic() + limits.trace_body
     try:
         while True:
-            answer.stream.end = time.monotonic() + STALL_SECONDS
+            answer.stream.end = time.monotonic() + limits.trace_stall
             chunk = answer.read1(CHUNK_BYTES)
             received += len(chunk)
             beginning = beginning or chunk[:BEGINNING_BYTES]
@@ -227,7 +229,7 @@ def _body(answer: _Answer, sock: socket.socket) -> Body:
     except TimeoutError:
         if (answer.getheader("Content-Type") or "").startswith(EVENTS):
             return Body(FLOWS, received, expected, "", beginning)
-        return Body(STOPPED, received, expected, f"nothing came for {STALL_SECONDS} s", beginning)
+        return Body(STOPPED, received, expected, f"nothing came for {limits.trace_stall} s", beginning)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Body(CUT, received, expected, str(error) or type(error).__name__, beginning)
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from urllib.parse import urljoin, urlsplit
 
-from labctl.host.http_probe import ANSWER_SECONDS, HTTP, HTTPS
+from labctl.host.http_probe import HTTP, HTTPS
 from labctl.model.kinds import ROUTE
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.problem import Evidence, ProblemError, kubectl_route
@@ -40,7 +40,7 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         if addresses[0] != trail.address:
             return {**found, "failure": "not the lab's: not followed"}
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    seconds = trail.left(ANSWER_SECONDS)
+    seconds = trail.left(trail.limits.http_answer)
     there = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
     found |= {"status": there.status, "failure": there.failure or there.body.failure}
     if there.status is None or not there.body.is_served:

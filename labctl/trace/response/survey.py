@@ -19,14 +19,8 @@ from labctl.trace.trail import Trail
 
 ERRORS = range(500, 600)
 LATE = "no answer in time"
-PATIENCE_SECONDS = 1.0
-"""The minimum time limit for a further request."""
 SLOWER = 3
 """The time limit for a further request, as a multiple of the first one's time."""
-SPARE_SECONDS = 1.0
-"""The seconds kept at the end of the trace to explain the requests' outcome."""
-LEAST_SECONDS = 0.4
-"""With less time left, or less than 1.2 times what the first request took, no further request is made."""
 UNEVEN = ("upstream-hash-by", "service-upstream")
 """Annotations that send one client's requests to one pod, or leave the choice to kube-proxy."""
 
@@ -126,12 +120,12 @@ def survey(trail: Trail, first: Answered) -> Survey:
     """Send requests until every pod has answered; ask pods that got none through the API server."""
     endpoints = answers.everyone(trail)
     addresses = {each["address"] for each in endpoints} | _allowed(trail)
-    results = Survey()
+    results, limits = Survey(), trail.limits
     results.note(first, addresses)
     wanted = {label(each) for each in endpoints}
     took = first.exchange.seconds.get("first_byte") or 0.0
-    patience, least = max(PATIENCE_SECONDS, SLOWER * took), max(LEAST_SECONDS, 1.2 * took)
-    trail = trail.shortened(SPARE_SECONDS)
+    patience, least = max(limits.survey_answer, SLOWER * took), max(limits.survey_least, 1.2 * took)
+    trail = trail.shortened(limits.survey_spare)
     with trail.line() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
             count = min(len(missing), limit(len(wanted)) - results.asked)
@@ -148,7 +142,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     results.missing = wanted - results.outcomes.keys() - results.refused.keys()
     results.blame_missing()
     for each in endpoints:
-        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > LEAST_SECONDS:
+        if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > limits.survey_least:
             results.words[each["pod"]] = _word(trail, each)
     return results
 

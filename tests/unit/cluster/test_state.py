@@ -126,7 +126,7 @@ def test_without_a_record_the_node_that_answers_arp_announces(
 ) -> None:
     heard = {**MACS, IPv4Address(ADDRESS): macs}
     monkeypatch.setattr(arp, "route", lambda _address: way)
-    monkeypatch.setattr(arp, "ask", lambda addresses, _way: {each: heard[each] for each in addresses})
+    monkeypatch.setattr(arp, "ask", lambda addresses, _way, _seconds: {each: heard[each] for each in addresses})
 
     assert cluster_state.announcers(cluster, lab(), {SERVICE: IPv4Address(ADDRESS)}) == announcer
 

@@ -13,6 +13,7 @@ from labctl.cluster import state as cluster_state
 from labctl.cluster import unready
 from labctl.host.wait import Pending
 from labctl.model.errors import RefusedError
+from labctl.model.limits import NORMAL
 
 LABELS = {"app": "shop"}
 STARTED = "2026-11-25T10:00:00Z"
@@ -79,11 +80,11 @@ def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, rea
 @pytest.mark.parametrize(
     ("container", "patience"),
     [
-        (_container(terminated=CRASHED["terminated"]), unready.EXIT_SECONDS),
-        (_container(terminated={"exitCode": 0, "reason": "Completed"}, restarts=2), unready.EXIT_SECONDS),
-        (_container(waiting=BACK_OFF, last=CRASHED, restarts=1), unready.EXIT_SECONDS),
-        (_container(waiting=BACK_OFF, last=CRASHED, restarts=46), unready.EXIT_SECONDS),
-        (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), unready.EXIT_SECONDS),
+        (_container(terminated=CRASHED["terminated"]), NORMAL.pod_exits),
+        (_container(terminated={"exitCode": 0, "reason": "Completed"}, restarts=2), NORMAL.pod_exits),
+        (_container(waiting=BACK_OFF, last=CRASHED, restarts=1), NORMAL.pod_exits),
+        (_container(waiting=BACK_OFF, last=CRASHED, restarts=46), NORMAL.pod_exits),
+        (_container(running={"startedAt": STARTED}, last=CRASHED, restarts=9), NORMAL.pod_exits),
         (_container(waiting=BACK_OFF, last=NOT_FOUND, restarts=1), 0),
     ],
     ids=["crashed", "completed", "backs off", "backs off for long", "runs again", "cannot start"],
@@ -144,9 +145,9 @@ def test_a_log_that_cannot_be_read_is_no_obstacle(cluster: FakeCluster, monkeypa
 @pytest.mark.parametrize(
     ("message", "when", "identity", "patience"),
     [
-        (REFUSED, {"lastTimestamp": LATER}, "probe-fails", unready.REFUSED_SECONDS),
-        (REFUSED, {"eventTime": "2026-11-25T10:00:00.120000Z"}, "probe-fails", unready.REFUSED_SECONDS),
-        (REFUSED, {"lastTimestamp": "2026-11-25T10:00:29Z"}, "probe-fails", unready.REFUSED_SECONDS),
+        (REFUSED, {"lastTimestamp": LATER}, "probe-fails", NORMAL.port_refused),
+        (REFUSED, {"eventTime": "2026-11-25T10:00:00.120000Z"}, "probe-fails", NORMAL.port_refused),
+        (REFUSED, {"lastTimestamp": "2026-11-25T10:00:29Z"}, "probe-fails", NORMAL.port_refused),
         (REFUSED, {"lastTimestamp": "2026-11-25T10:00:30Z"}, "probe-fails", 0),
         (REFUSED, {"lastTimestamp": BEFORE}, "not-ready", math.inf),
         ("Readiness probe failed: HTTP probe failed with statuscode: 500", {}, "probe-fails", math.inf),
@@ -189,7 +190,7 @@ UNSCHEDULABLE = {
 @pytest.mark.parametrize(
     ("status", "events", "identity", "patience", "told"),
     [
-        ({"conditions": [UNSCHEDULABLE]}, {}, "pod-unschedulable", unready.SETTLING_SECONDS, "2 Insufficient memory"),
+        ({"conditions": [UNSCHEDULABLE]}, {}, "pod-unschedulable", NORMAL.settling, "2 Insufficient memory"),
         ({"conditions": [{"type": "PodScheduled", "status": "False"}]}, {}, "pod-unschedulable", 15, ""),
         (
             {
@@ -199,14 +200,14 @@ UNSCHEDULABLE = {
             },
             {},
             "container-not-made",
-            unready.SETTLING_SECONDS,
+            NORMAL.settling,
             'secret "key" not found',
         ),
         (
             {"containerStatuses": [_container(waiting={"reason": "ContainerCreating"})]},
             {"FailedMount": 'configmap "page" not found'},
             "pod-not-started",
-            unready.MOUNT_SECONDS,
+            NORMAL.mount,
             'configmap "page" not found',
         ),
         (
@@ -226,7 +227,7 @@ UNSCHEDULABLE = {
             },
             {},
             "container-exits",
-            unready.EXIT_SECONDS,
+            NORMAL.pod_exits,
             "migrate",
         ),
         (
@@ -281,7 +282,7 @@ def test_pods_that_may_not_be_made_are_told_of_with_the_quota(cluster: FakeClust
 
     seen = _seen(cluster)
 
-    assert (seen.id, seen.patience) == ("pods-refused", unready.SETTLING_SECONDS)
+    assert (seen.id, seen.patience) == ("pods-refused", NORMAL.settling)
     assert "exceeded quota: small" in seen.reason
     golden({"reason": seen.reason, "hint": seen.hint})
     assert seen.details() == ()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_doors
 from golden_files import Golden
 
 from labctl import cli
@@ -490,7 +490,7 @@ def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
     play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _in_real_time(monkeypatch, world)
-    monkeypatch.setattr(http_load, "GOOD_SECONDS", 0.15)
+    set_limits(monkeypatch, http_good=0.15)
     world.answer = Answer(503)
 
     assert play(scenes({"load": {"hostname": "$hostname", "before": 0.05}, "run": ["labctl up"]})) == 8

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 
 import pytest
@@ -20,7 +19,6 @@ from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 
 GOOD, BAD = Answer(200, "my-app-1"), Answer(None, failure="no answer: timed out")
 HOST = "my-app.local"
-Impatient = Callable[[], AbstractContextManager[None]]
 
 
 @dataclass
@@ -63,19 +61,6 @@ class Clock:
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
-
-
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> Impatient:
-    """Within it, a good answer is waited for a moment only: what is there to come has the usual time without it."""
-
-    @contextmanager
-    def within() -> Iterator[None]:
-        with monkeypatch.context() as patch:
-            patch.setattr(http_load, "GOOD_SECONDS", 0.08)
-            yield
-
-    return within
 
 
 @pytest.fixture
@@ -162,21 +147,20 @@ def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.Monkey
     assert seen["failures"] == 0
 
 
-def test_a_site_that_never_answers_ends_the_waiting(site: Site, impatient: Impatient) -> None:
+def test_a_site_that_never_answers_ends_the_waiting(site: Site) -> None:
     site.answer = BAD
     clock = Clock(lambda: bool(asking._samples))
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
 
-    with impatient(), pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
+    asking._patience = 0.08
+    with pytest.raises(NotReadyError, match=r"http://my-app\.local was not ready .* no answer: timed out"):
         asking.begin(0)
     seen = asking.stop()
 
     assert seen["answers"] == 0
 
 
-def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(
-    site: Site, impatient: Impatient
-) -> None:
+def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then(site: Site) -> None:
     clock = Clock(lambda: bool(asking._samples))
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
     asking.begin(0)
@@ -184,7 +168,8 @@ def test_a_site_that_does_not_come_back_ends_the_waiting_and_was_away_until_then
     clock.is_there = lambda: not asking._samples[-1].answer.is_good
     clock.sleep(0.002)
 
-    with impatient(), pytest.raises(NotReadyError, match="HTTP 503"):
+    asking._patience = 0.08
+    with pytest.raises(NotReadyError, match="HTTP 503"):
         asking.finish(0)
     seen = asking.stop()
 
@@ -205,14 +190,13 @@ def test_requests_that_hang_do_not_hide_that_the_site_answers_again(site: Site) 
     assert seen["answers"] >= 2
 
 
-def test_more_requests_than_there_are_workers_do_not_queue(
-    site: Site, impatient: Impatient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_requests_than_there_are_workers_do_not_queue(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http_load, "WORKERS", 2)
     site.hangs = True
     clock = Clock(lambda: site.asked >= 2)
     asking = Load(HOST, site.get, lambda: clock.now, clock.sleep)
-    with impatient(), pytest.raises(NotReadyError, match="no answer yet"):
+    asking._patience = 0.08
+    with pytest.raises(NotReadyError, match="no answer yet"):
         asking.begin(0)
     asked = site.asked
     site.hangs = False

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import http.client
 import socket
-from ipaddress import IPv4Address
 
 import pytest
+from fakes import lab
 
-from labctl.host import http_probe
 from labctl.host.http_probe import Answer, get, get_within
-from labctl.model.lab import AddressPool
+from labctl.model.limits import NORMAL
 
-POOL = AddressPool(IPv4Address("192.168.56.100"), IPv4Address("192.168.56.110"))
-OUTSIDE = f"which is outside the lab's pool {POOL}"
+OUTSIDE = f"which is outside the lab's pool {lab().pool}"
 
 
 class Connection:
@@ -58,7 +56,7 @@ def test_a_name_is_asked_for_by_itself_and_says_which_pod_answered(connection: t
 
     (made,) = connection.made
     assert made.target == ("my-app.local", 80)
-    assert made.timeout == http_probe.ANSWER_SECONDS
+    assert made.timeout == NORMAL.http_answer
     assert made.closed
 
 
@@ -104,7 +102,7 @@ def test_what_answers_outside_the_pool_is_not_the_lab(
 ) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_arguments, **_options: [(0, 0, 0, "", (address, 80))])
 
-    assert get_within(POOL, "my-app.local") == answer
+    assert get_within(lab(), "my-app.local") == answer
     assert [made.target[0] for made in connection.made] == ([address] if answer.status else [])
 
 
@@ -114,4 +112,4 @@ def test_a_name_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
-    assert str(get_within(POOL, "my-app.local")) == "my-app.local has no address: Name or service not known"
+    assert str(get_within(lab(), "my-app.local")) == "my-app.local has no address: Name or service not known"

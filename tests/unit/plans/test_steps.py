@@ -11,7 +11,18 @@ from pathlib import Path
 
 import pytest
 from fake_trace import hop
-from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, lab, owned_by, ready_node, with_doors
+from fakes import (
+    ADDRESS,
+    APPLIED,
+    FakeCluster,
+    FakeProvider,
+    Watched,
+    lab,
+    owned_by,
+    ready_node,
+    set_limits,
+    with_doors,
+)
 from golden_files import Golden
 from recorded_machine import Recorded
 
@@ -27,6 +38,7 @@ from labctl.host.wait import seldom, until
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderError, RefusedError, UsageError
 from labctl.model.events import Progress
+from labctl.model.limits import NORMAL
 from labctl.model.reports import TraceReport
 from labctl.plans import assembly, hosts_steps, teardown, up, verify
 from labctl.plans.plan import Outcome, execute
@@ -43,10 +55,11 @@ pytestmark = pytest.mark.usefixtures("machine")
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Waits take no time; returns how long each pause would have been."""
     pauses: list[float] = []
+    set_limits(monkeypatch, poll=1.0)
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
     for module in (up, assembly, verify):
         now = partial(sum, pauses)
-        monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append, interval=1.0))
+        monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append))
         monkeypatch.setattr(module, "seldom", partial(seldom, clock=now), raising=False)
     return pauses
 
@@ -330,7 +343,7 @@ def test_an_api_that_has_fallen_silent_is_not_waited_for_as_one_that_starts(
 
     assert raised.value.id == "api-unreachable"
     assert "labctl --name demo resume" in raised.value.hint
-    assert assembly.FALLEN_SECONDS <= sum(instant) < assembly.FALLEN_SECONDS + 2 * assembly.LOOK_SECONDS
+    assert NORMAL.api_silent <= sum(instant) < NORMAL.api_silent + 2 * NORMAL.node_check
 
 
 def test_an_api_that_never_answers_is_an_error_with_the_control_planes_last_lines(

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
+from fakes import ADDRESS, FakeCluster, FakeProvider, set_limits, with_doors
 from golden_files import Golden
 
 from labctl import trace
@@ -24,9 +24,9 @@ from labctl.host.interfaces import Interface
 from labctl.host.routes import TableRoute
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageError
+from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import trail
-from labctl.trace.probes import access_log
 from labctl.trace.probes.client import Client, HostsLine
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
@@ -535,8 +535,7 @@ def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkey
     }
     for (api_version, kind, namespace, name), fields in objects.items():
         cluster.put(api_version, kind, name, namespace, **fields)
-    monkeypatch.setattr(access_log, "LOG_SECONDS", 0.0)
-    monkeypatch.setattr(trace, "AGAIN_SECONDS", 0.0)
+    set_limits(monkeypatch, trace_log=0.0, trace_again=0.0)
     return World(context, cluster, FakeClient(cluster, context.lab.hosts_file))
 
 
@@ -664,7 +663,7 @@ def test_a_halted_lab_is_said_to_be_one_and_none_of_its_addresses_is_asked(
     monkeypatch.setattr(Isolation, "engine_runs", lambda _self: has_engine)
     for act in ("get", "find"):
         monkeypatch.setattr(world.cluster, act, lambda *_arguments: pytest.fail("the API was asked"))
-    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     monkeypatch.setattr(FakeClient, "resolve", lambda *_arguments: pytest.fail("the name was looked for"))
     world.client.way = None
     world.halt(isolated=isolated)
@@ -687,7 +686,7 @@ def test_a_node_that_does_not_answer_may_not_run(
     def refuse(*_arguments: object) -> None:
         raise NotReadyError("the API server does not answer", id="api-unreachable")
 
-    monkeypatch.setattr(trace, "AGAIN_SECONDS", 0.0)
+    set_limits(monkeypatch, trace_again=0.0)
     world.halt().client.macs.clear()
     if not has_api:
         monkeypatch.setattr(world.cluster, "find", refuse)
@@ -749,7 +748,7 @@ def test_a_request_is_followed_without_the_api_and_what_only_that_knows_is_unkno
 
     monkeypatch.setattr(world.cluster, "find", refuse)
     monkeypatch.setattr(world.cluster, "get", refuse)
-    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     report = world.answers(200, pod).follow()
     hops = {hop["hop"]: hop for hop in report["hops"]}
 
@@ -783,7 +782,7 @@ def test_a_certificate_that_has_expired_is_renewed_and_no_lab_destroyed_for_it(
 
 def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
-    monkeypatch.setattr(trail, "SECONDS", 4.5)
+    set_limits(monkeypatch, trace=4.5)
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     followed = Trail(world.context, world.client, HOST, "/", world.cluster)
 
@@ -794,11 +793,11 @@ def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeyp
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
 
 
-@pytest.mark.parametrize("seconds", [0.0, trail.SECONDS])
+@pytest.mark.parametrize("seconds", [0.0, NORMAL.trace])
 def test_an_answer_for_which_no_time_is_left_is_unknown(
     world: World, monkeypatch: pytest.MonkeyPatch, seconds: float
 ) -> None:
-    monkeypatch.setattr(trail, "SECONDS", seconds)
+    set_limits(monkeypatch, trace=seconds)
     report = world.follow()
 
     assert report["ok"]
@@ -810,7 +809,7 @@ def test_an_answer_for_which_no_time_is_left_is_unknown(
 def test_the_hops_that_all_names_share_need_no_name(
     world: World, cause: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     if cause:
         world.set(SERVICE, status={}, spec={"type": "ClusterIP"})
     hops = trace.shared(world.context)
@@ -1120,7 +1119,7 @@ def test_a_lab_without_an_app_wants_a_hostname(world: World) -> None:
 
 def test_a_trace_is_one_and_one_that_is_watched_goes_on(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
-    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     monkeypatch.setattr(time, "sleep", slept.append)
 
     assert [report["ok"] for report in trace.traces(world.context, None, watch=False)] == [True]
@@ -1133,7 +1132,7 @@ def test_a_trace_is_one_and_one_that_is_watched_goes_on(world: World, monkeypatc
 
 
 def test_a_trace_that_waits_asks_again_until_it_is_well(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "Client", lambda: world.client)
+    monkeypatch.setattr(trace, "Client", lambda _limits: world.client)
     monkeypatch.setattr(time, "sleep", lambda _seconds: world.answers(200))
     world.answers(503, None, server="-")
 
@@ -1156,7 +1155,7 @@ def test_what_may_pass_is_looked_at_again(
     mends: Callable[[World], object],
 ) -> None:
     breaks(world)
-    monkeypatch.setattr(trace, "AGAIN_SECONDS", 60.0)
+    set_limits(monkeypatch, trace_again=60.0)
     monkeypatch.setattr(time, "sleep", lambda _seconds: mends(world))
 
     assert world.follow()["ok"]

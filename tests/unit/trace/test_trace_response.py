@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import test_trace
+from fakes import set_limits
 from test_trace import (
     APP,
     APP_POD,
@@ -28,7 +29,6 @@ from test_trace import (
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
 from labctl.model.reports import HopReport
-from labctl.trace import trail
 from labctl.trace.probes import direct
 from labctl.trace.probes.exchange import Body, Exchange
 from labctl.trace.rules.rules import ANNOTATION
@@ -129,7 +129,7 @@ def test_what_two_pods_answer_is_one_verdict(world: World, name: str) -> None:
 def test_a_pod_is_not_said_to_be_late_that_would_have_less_time_than_the_first_took(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trail, "SECONDS", 2.5)
+    set_limits(monkeypatch, trace=2.5)
     slow = came(seconds={"connect": 0.0004, "first_byte": 1.9})
 
     hop = response(say(world.with_second_pod(), slow, late(SECOND)))
