@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from labctl.host import lab_folder, locks, paths, virtualbox
+from labctl.host.files import write
 from labctl.host.machine import Machine
 from labctl.host.parsing import dotted
 from labctl.host.process import LAST_LINES, check, last_lines, run
@@ -97,11 +98,12 @@ class VirtualBoxProvider(VagrantProvider):
         return {**super().collect_logs(node, units, lines), CONSOLE: self._console(node, lines)}
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant looks at names first
-        """Remove machines that an interrupted import left. Of a machine that was removed, Vagrant forgets the id itself.
+        """Remove machines that an interrupted import left, and what Vagrant keeps for itself, but for the machines' ids.
 
         Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
         """
-        for each in {*self._listed("vms")} - {*self._machines()}:
+        machines = self._machines()
+        for each in {*self._listed("vms")} - {*machines}:
             if each.name in names:
                 raise ProviderError(
                     f"VirtualBox's machine {each.name} is not this lab's",
@@ -110,6 +112,19 @@ class VirtualBoxProvider(VagrantProvider):
                     f"`{PROGRAM} unregistervm {each.uuid} --delete`.",
                 )
         remove_unfinished()
+        self._note(machines)
+
+    def _note(self, machines: Collection[VirtualMachine]) -> None:
+        """Leave Vagrant the ids of these machines alone: it cannot go on with a file that was cut off, and needs no other."""
+        ids = {each.uuid for each in machines}
+        for path in self.folder.glob(".vagrant/**/*"):
+            if not path.is_dir() and not (path.name == "id" and path.read_text(encoding="ascii") in ids):
+                path.unlink()
+        for each in machines:
+            if each.name in {node.name for node in self.lab.nodes}:
+                write(
+                    self.folder / lab_folder.VAGRANT / "machines" / each.name / "virtualbox" / "id", each.uuid.encode()
+                )
 
     def _machines(self) -> list[VirtualMachine]:
         """Return the lab's machines: those that Vagrant has noted, and those of its nodes' names that bear its mark."""

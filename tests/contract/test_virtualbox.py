@@ -153,6 +153,24 @@ def test_what_an_interrupted_import_left_is_removed_unless_a_lab_has_noted_it(
     assert vbox.names() == ["another-box_1764154800123_4711", "labctl-example_1764154800124_1"]
 
 
+def test_vagrant_is_left_the_ids_of_the_labs_machines_and_nothing_that_was_cut_off(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    marked = _import(vbox, provider, CONTROL_PLANE.name)
+    _vboxmanage("setextradata", marked, "labctl/state", str(provider.folder))
+    unnamed = _import(vbox, provider, "labctl-example_1764154800123_4711")
+    _note(provider.folder, CONTROL_PLANE.name, marked[:9])
+    _note(provider.folder, WORKER.name, unnamed)
+    (provider.folder / ".vagrant/machines" / WORKER.name / "virtualbox/box_meta").write_text("{")
+    monkeypatch.setenv("VAGRANT_HOME", "/dev/null/none")  # so that Vagrant fails at once
+
+    with pytest.raises(ProviderError):
+        provider.up(LAB.nodes, watched.report)
+
+    kept = {path.parts[-3]: path.read_text() for path in provider.folder.glob(".vagrant/machines/*/*/*")}
+    assert kept == {CONTROL_PLANE.name: marked, WORKER.name: unnamed}
+
+
 def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     vbox: VBox, provider: VirtualBoxProvider, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:

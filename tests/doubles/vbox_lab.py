@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
+import signal
 import sys
 import tarfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from fakes import IMAGES, MACHINE, VERSIONS, lab
+from fakes import IMAGES, MACHINE, VERSIONS
 
 from labctl.bundle import Bundle
 from labctl.host import lab_folder
@@ -81,6 +84,14 @@ class VBox:
     def names(self) -> list[object]:
         return [machine["name"] for machine in self.kept()["machines"]]
 
+    def power_off(self) -> None:
+        """End what a failed test left running."""
+        if (self.home / "double.json").exists():
+            for machine in self.kept()["machines"]:
+                if pid := machine["pid"]:
+                    with suppress(ProcessLookupError):
+                        os.kill(int(str(pid)), signal.SIGKILL)
+
     def _shown(self, call: str, hidden: tuple[tuple[str, str], ...]) -> str:
         for text, placeholder in (*hidden, (str(self.home), "HOME"), (str(self.folder), "FOLDER")):
             call = call.replace(text, placeholder)
@@ -116,10 +127,8 @@ def vmdk_header(size: int) -> bytes:
     return head.ljust(SECTOR, b"\0")
 
 
-def write_lab(folder: Path, catalogue: Path, wanted: Lab | None = None) -> Lab:
+def write_lab(folder: Path, catalogue: Path, wanted: Lab) -> None:
     """Write the files that Vagrant reads: the Vagrantfile, the nodes' seeds, empty, and a key."""
-    wanted = wanted or lab(provider="virtualbox", workers=1)
-    found = json.loads(catalogue.read_text())
     bundle = Bundle(folder, "example", "build", "amd64", VERSIONS, IMAGES, "labctl.local/nginx:1", ())
     supplies = Supplies(
         folder=folder,
@@ -127,7 +136,7 @@ def write_lab(folder: Path, catalogue: Path, wanted: Lab | None = None) -> Lab:
         versions=VERSIONS,
         pause_image="labctl.local/pause:1.0",
         node_image="labctl.local/node:1",
-        box=Box(found["name"], found["versions"][0]["version"], catalogue),
+        box=box(catalogue),
         archives={node.role: bundle.archives(node.role) for node in wanted.nodes},
     )
     files = lab_files(
@@ -138,4 +147,9 @@ def write_lab(folder: Path, catalogue: Path, wanted: Lab | None = None) -> Lab:
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
         (folder / path).write_text(content)
     (folder / lab_folder.SSH_KEY).chmod(0o600)
-    return wanted
+
+
+def box(catalogue: Path) -> Box:
+    """Return the box of a catalogue."""
+    found = json.loads(catalogue.read_text())
+    return Box(found["name"], found["versions"][0]["version"], catalogue)

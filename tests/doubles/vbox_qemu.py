@@ -13,7 +13,7 @@ from vbox_home import Machine, Nic, folder
 
 ACCELERATION = "VBOX_DOUBLE_BOOTS"
 """Set to QEMU's accelerator, such as `tcg,thread=multi`, to boot machines; else they are only said to run."""
-FIRMWARE = "/usr/share/OVMF/OVMF_CODE.fd"
+FIRMWARE = "/usr/share/ovmf/OVMF.fd"
 MODELS = {"82540EM": "e1000", "82545EM": "e1000-82545em", "virtio": "virtio-net-pci"}
 MONITOR_SECONDS = 10.0
 
@@ -23,7 +23,7 @@ def start(machine: Machine) -> int:
     if not (acceleration := os.environ.get(ACCELERATION)):
         return 0
     pid_file = machine.base / "pid"
-    line = ["qemu-system-x86_64", "-accel", acceleration, "-cpu", os.environ.get("VBOX_DOUBLE_CPU", "Nehalem")]
+    line = ["qemu-system-x86_64", "-accel", acceleration, "-cpu", "Nehalem"]
     line += ["-machine", "pc", "-smp", str(machine.cpus), "-m", str(machine.memory), "-display", "none", "-vga", "std"]
     line += ["-nodefaults", "-rtc", "base=utc", "-daemonize", "-pidfile", str(pid_file)]
     line += ["-monitor", f"unix:{_monitor(machine)},server=on,wait=off"]
@@ -70,7 +70,7 @@ def clone_disk(source: Path, target: Path) -> None:
 
 
 def _firmware(machine: Machine) -> list[str]:
-    return ["-bios", FIRMWARE.replace("_CODE", "")] if machine.firmware == "EFI" else []
+    return ["-bios", FIRMWARE] if machine.firmware == "EFI" else []
 
 
 def _medium(controller: str, port: int, path: str, kind: str) -> Iterator[str]:
