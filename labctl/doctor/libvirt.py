@@ -29,7 +29,7 @@ OWN_VAGRANT = Path("/opt/vagrant")
 LOCAL = ("qemu", "qemu+unix")
 """The schemes of a libvirt on this machine."""
 
-SILENT = "libvirt does not answer; see `libvirt`"
+UNUSABLE = "libvirt cannot be used; see `libvirt`"
 
 
 def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
@@ -38,8 +38,7 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
     said = libvirt.ask(machine, "version", "--daemon")
     if said is None:
         return not_relevant("there is no virsh; see `tools`")
-    parts = urlsplit(where)
-    if parts.scheme not in LOCAL or parts.netloc or parts.path != "/system":
+    if not _is_own(where):
         return broken(
             f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, which alone can make its networks",
             f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
@@ -72,8 +71,8 @@ def look_at_plugin(_context: Context, machine: Machine) -> Finding:
 
 def look_at_pool(context: Context, machine: Machine) -> Finding:
     """Check that the storage pool of the machines' disks is started, and has room for those that are yet to be made."""
-    if not libvirt.answers(machine):
-        return not_relevant(SILENT)
+    if not is_usable(machine):
+        return not_relevant(UNUSABLE)
     if (pool := _pool(machine)) is None:
         free = machine.free_space(POOL_FOLDER)
         return _with_room(context, f"no pool {POOL} yet, which the lab makes in {POOL_FOLDER}", free)
@@ -85,14 +84,14 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
         )
     owner = f", of user {pool.owner}, mode {pool.mode}" if pool.owner else ""
     return _with_room(
-        context, f"pool {POOL} ({pool.kind}) in {pool.path}{owner}, which libvirt writes to", pool.available
+        context, f"pool {POOL} ({pool.kind}) in {pool.path}{owner}, which libvirt writes to", _free(pool, machine)
     )
 
 
 def look_at_networks(context: Context, machine: Machine) -> Finding:
     """Check that no other network of libvirt has a part of the lab's network, or the name of one of the lab's."""
-    if not libvirt.answers(machine):
-        return not_relevant(SILENT)
+    if not is_usable(machine):
+        return not_relevant(UNUSABLE)
     lab = context.lab
     mark = Mark(lab.name, str(real(context.folder)))
     names = {f"labctl-{lab.name}", f"labctl-{lab.name}-nat"}
@@ -116,6 +115,17 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
             cause="network-taken",
         )
     return ok(f"{len(known)} other networks, none in {lab.network}")
+
+
+def is_usable(machine: Machine) -> bool:
+    """Return whether this machine's own libvirt is meant, and answers this user."""
+    return _is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
+
+
+def _is_own(uri: str) -> bool:
+    """Return whether a URI names the machine's own libvirt, by whatever socket."""
+    parts = urlsplit(uri)
+    return parts.scheme in LOCAL and not parts.netloc and parts.path == "/system"
 
 
 def _silent(where: str, said: str, machine: Machine) -> Finding:
@@ -148,6 +158,11 @@ def _admission(socket: str, machine: Machine) -> str:
 
 def _pool(machine: Machine) -> Pool | None:
     return next((each for each in libvirt.pools(machine) if each.name == POOL), None)
+
+
+def _free(pool: Pool, machine: Machine) -> int:
+    """Return the free bytes of a pool; libvirt counts those that the file system keeps for root as free."""
+    return min(pool.available, machine.free_space(Path(pool.path))) if pool.path else pool.available
 
 
 def _with_room(context: Context, seen: str, free: int) -> Finding:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
-from labctl.doctor.libvirt import POOL
+from labctl.doctor.libvirt import POOL, UNUSABLE, is_usable
 from labctl.host import libvirt
 from labctl.host.machine import Machine
 
@@ -35,10 +35,12 @@ class Guard:
 
 def look_at_access(_context: Context, machine: Machine) -> Finding:
     """Check that file modes, AppArmor and SELinux let QEMU's user read the storage pool."""
+    if not is_usable(machine):
+        return not_relevant(UNUSABLE)
     pool = next((each for each in libvirt.pools(machine) if each.name == POOL and each.path), None)
     guard = _guard(machine) if pool else None
     if pool is None or guard is None:
-        return not_relevant("libvirt has no storage pool in a folder yet; see `libvirt` and `libvirt-pool`")
+        return not_relevant("libvirt has no storage pool in a folder yet; see `libvirt-pool`")
     if closed := [str(folder) for folder in _closed(Path(pool.path), guard, machine)]:
         return warning(
             f"{pool.path}: QEMU's user {guard.user} may not pass {', '.join(closed)}",

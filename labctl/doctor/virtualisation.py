@@ -35,6 +35,8 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
     here = "this machine is itself a virtual machine" if is_guest else "this machine is no virtual machine"
     if ability:
         return ok(f"the processor has {ability}; {here}")
+    if not is_guest and context.lab.provider == "libvirt":
+        return not_relevant(f"{here}; see `kvm`")
     seen = f"the processor has neither vmx nor svm; {here}"
     fix = NESTED if is_guest else "Switch virtualisation (VT-x, AMD-V, SVM) on in the firmware."
     # QEMU emulates a processor where it has none to use; VirtualBox does not.

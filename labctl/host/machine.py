@@ -89,7 +89,7 @@ class Machine:
 
     def free_space(self, path: Path) -> int:
         """Return the free bytes on the file system of a path, which need not exist."""
-        existing = next(folder for folder in (path, *path.parents) if folder.exists())
+        existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))  # noqa: PTH110 - Path.exists raises PermissionError
         return shutil.disk_usage(existing).free
 
     def inotify_of_root(self) -> tuple[int, int] | None:
