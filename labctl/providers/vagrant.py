@@ -61,17 +61,26 @@ class VagrantProvider:
         return frozenset(machine.name for machine in machines if machine.state == "running")
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
-        """Run `vagrant up` for these nodes; a passing failure is tried once more."""
-        names = [node.name for node in nodes]
+        """Run `vagrant up` for these nodes; a failure has the last lines of their consoles among its details."""
         with self._acting(report) as program:
-            self._clear(names)
+            self._clear([node.name for node in nodes])
             try:
-                program.up_all(names, self.hypervisor)
+                self._boot(program, [node.name for node in nodes])
             except ProviderError as error:
-                if error.id not in PASSING:
-                    raise
-                self._clear(names, is_taken=error.id == NAME_TAKEN)
-                program.up_all(names, self.hypervisor)
+                error.details += tuple(
+                    f"{node.name}: {line}" for node in nodes for line in self._console(node, LAST_LINES)
+                )
+                raise
+
+    def _boot(self, program: Vagrant, names: Sequence[str]) -> None:
+        """Run `vagrant up`; a passing failure is tried once more."""
+        try:
+            program.up_all(names, self.hypervisor)
+        except ProviderError as error:
+            if error.id not in PASSING:
+                raise
+            self._clear(names, is_taken=error.id == NAME_TAKEN)
+            program.up_all(names, self.hypervisor)
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
         """Run `vagrant halt` for these nodes; each keeps its disk."""
@@ -114,6 +123,10 @@ class VagrantProvider:
         except ProviderError:
             return None  # it boots, or hangs: `up` waits for it as long as for any other
         return assembly_trouble(node, finished)
+
+    def _console(self, node: Node, lines: int) -> tuple[str, ...]:  # noqa: ARG002 - no console is known
+        """Return the last lines that the node's machine wrote to its console."""
+        return ()
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
         """Remove what an interrupted run left of these nodes; no Vagrant works on the lab meanwhile.

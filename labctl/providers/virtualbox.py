@@ -53,11 +53,7 @@ class VirtualBoxProvider(VagrantProvider):
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes, alone among the labs; what their consoles show is added to a failure."""
         with locks.alone(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
-            try:
-                super().up(nodes, report)
-            except ProviderError as error:
-                error.details += tuple(f"{node.name}: {line}" for node in nodes for line in self._console(node))
-                raise
+            super().up(nodes, report)
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
         """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
@@ -173,7 +169,7 @@ class VirtualBoxProvider(VagrantProvider):
         except NotReadyError as error:
             report(f"{error.message}; cutting the power")
 
-    def _console(self, node: Node, lines: int = LAST_LINES) -> tuple[str, ...]:
+    def _console(self, node: Node, lines: int) -> tuple[str, ...]:
         """Return the last lines of the machine's serial console; none where it has written nothing."""
         try:
             written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
