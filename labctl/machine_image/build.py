@@ -1,0 +1,151 @@
+"""Making the machine image of a bundle: whole or not at all, in the bundle's folder, whose description stays as it is."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+from labctl.bundle.build.debian import ROOTFS
+from labctl.bundle.checksums import sha256
+from labctl.bundle.format import Bundle, File
+from labctl.host import locks, paths
+from labctl.host.failpoints import failpoint
+from labctl.machine_image import boxes, disk, initrd, system
+from labctl.machine_image.failures import check_machine, check_space, image_errors
+from labctl.machine_image.format import BOXES, DESCRIPTION, FOLDER, LIBVIRT_BOX, VIRTUALBOX_BOX, MachineImage, load, write
+from labctl.machine_image.tools import LEFT_OUT, PACKAGES, Tools, find_tools
+from labctl.model.events import Progress
+
+RECIPE = 1
+"""Counts up when this code makes another disk from the same packages and files."""
+SECONDS = 90
+"""How long a machine image takes, on two processors."""
+MIB = 600
+"""How large a box is."""
+OTHER_SECONDS = 1800.0
+"""How long another labctl may take to make the same machine image."""
+_SCRATCH = ".machine-"
+
+
+def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[str] = ("libvirt",)) -> MachineImage:
+    """Make the boxes of these providers for a bundle, as far as they are missing, and return its machine image.
+
+    What other providers' boxes there are stays. Raises MissingError: `architecture-unsupported`, `tools-missing`,
+    `subordinate-ids-missing`, `disk-full`, `bundle-not-writable`, `machine-image-failed` with the last lines of the tool.
+    """
+    lock = cache / "bundles" / f"{bundle.id}.machine.lock"
+    with image_errors(bundle), locks.alone(lock, report, timeout=OTHER_SECONDS):
+        for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
+            shutil.rmtree(leftover)
+        image = load(bundle)
+        if image is None or not _is_whole(image, LIBVIRT_BOX):
+            check_machine()
+            check_space(bundle.folder)
+            report(f"making the machine image of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
+            image = _make_image(bundle, find_tools(cache, report), report)
+        if "virtualbox" in providers and not _is_whole(image, VIRTUALBOX_BOX):
+            check_space(bundle.folder)
+            report(f"making the VirtualBox box of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
+            image = _add_virtualbox(image, find_tools(cache, report), report)
+        return image
+
+
+def recipe_id() -> str:
+    """Return what changes with every file of labctl and every name of a package that a machine image is made from."""
+    digest = hashlib.sha256(repr((RECIPE, PACKAGES, LEFT_OUT, disk.OPTIONS, initrd.MODULES)).encode())
+    own = [ROOTFS / "node.sh", *sorted(path for path in initrd.FILES.rglob("*") if path.is_file())]
+    for path in own:
+        digest.update(path.name.encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+def version_of(bundle: Bundle, data: str) -> str:
+    """Return the version of the boxes: Kubernetes' and a number that stands for bundle, recipe and content.
+
+    Numbers and dots alone: Vagrant takes anything else for a version before the release.
+    """
+    digest = hashlib.sha256(f"{bundle.id} {recipe_id()} {data}".encode()).hexdigest()
+    return f"{bundle.versions['kubernetes']}.{int(digest[:12], 16)}"
+
+
+def _is_whole(image: MachineImage, path: str) -> bool:
+    """Return whether a box is there; its content is verified before it is used."""
+    return any(
+        file.path == path and image.path(path).is_file() and image.path(path).stat().st_size == file.size
+        for file in image.files
+    )
+
+
+def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:
+    """Make the disk and the libvirt box, and move them into the bundle's folder in one step."""
+    with _scratch(bundle) as scratch:
+        archive, raw, qcow2 = scratch / "system.tar", scratch / "disk.raw", scratch / "disk.qcow2"
+        with _timed("installing packages and unpacking images", report):
+            system.make(bundle, tools, archive)
+        with _timed("making the disk", report):
+            disk.make(tools, archive, initrd.make(tools), bundle.id, raw)
+            data = disk.content_sha256(raw)
+        archive.unlink()
+        with _timed("compressing the disk", report):
+            described = boxes.make_qcow2(tools, raw, qcow2)
+        raw.unlink()
+        folder = scratch / FOLDER
+        folder.mkdir()
+        with _timed("packing the box for libvirt", report):
+            box = folder / Path(LIBVIRT_BOX).name
+            boxes.write_libvirt_box(qcow2, box)
+            file = _described(box, LIBVIRT_BOX, f"Debian {system.SUITE}, Linux {tools.kernel}, bundle {bundle.id}")
+        image = MachineImage(
+            bundle.folder, bundle.id, version_of(bundle, data), tools.kernel, data, described, (file,)
+        )
+        write(image, folder)
+        paths.remove_tree(bundle.path(FOLDER))
+        failpoint("machine-image")
+        folder.rename(bundle.path(FOLDER))
+    return image
+
+
+def _add_virtualbox(image: MachineImage, tools: Tools, report: Progress) -> MachineImage:
+    """Make the VirtualBox box from the libvirt one, so that both hold the same disk."""
+    with _scratch(image) as scratch:
+        vmdk, box = scratch / boxes.VMDK, scratch / Path(VIRTUALBOX_BOX).name
+        identity = int(hashlib.sha256(image.bundle_id.encode()).hexdigest()[:8], 16)
+        with _timed("converting the disk", report):
+            boxes.make_vmdk(tools, image.path(LIBVIRT_BOX), identity, vmdk)
+        with _timed("packing the box for VirtualBox", report):
+            boxes.write_virtualbox_box(vmdk, image.bundle_id, box)
+            file = _described(box, VIRTUALBOX_BOX, f"the disk in {LIBVIRT_BOX}")
+        failpoint("machine-image")
+        box.replace(image.path(VIRTUALBOX_BOX))
+    others = [each for each in image.files if each.path != VIRTUALBOX_BOX]
+    complete = replace(image, files=tuple(sorted((*others, file), key=lambda each: list(BOXES.values()).index(each.path))))
+    write(complete, image.path(DESCRIPTION).parent)
+    return complete
+
+
+def _described(made: Path, path: str, source: str) -> File:
+    """Sync a finished file to disk, and describe it."""
+    with made.open("rb") as file:
+        os.fsync(file.fileno())
+    return File(path, sha256(made), made.stat().st_size, source)
+
+
+@contextmanager
+def _scratch(owner: Bundle | MachineImage) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=owner.folder) as folder:
+        yield Path(folder)
+
+
+@contextmanager
+def _timed(what: str, report: Progress) -> Iterator[None]:
+    report(f"machine image: {what}")
+    started = time.monotonic()
+    yield
+    report(f"machine image: {what} took {time.monotonic() - started:.1f} s")

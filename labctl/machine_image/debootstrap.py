@@ -1,0 +1,59 @@
+"""Root file systems of virtual machines and of their tools, made of Debian packages by mmdebstrap."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from labctl.bundle.images import EPOCH
+from labctl.host import process
+from labctl.model.errors import MissingError
+
+HOOK = "LABCTL_HOOK"
+"""The variable that holds the text of mmdebstrap's hook."""
+FILES = "LABCTL_FILES"
+"""The variable that holds the number of the descriptor that the hook reads its files from."""
+
+
+def run(
+    variant: str,
+    suite: str,
+    packages: Sequence[str],
+    left_out: Sequence[str],
+    target: Path,
+    *,
+    hook: str = "",
+    files: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> None:
+    """Make tar archive `target` out of packages; `hook`, a script's text, changes it before.
+
+    Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook gets
+    an open descriptor of the tar archive `files`. Raises MissingError `tool-failed`.
+    """
+    environment = {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: hook, **(variables or {})}
+    if os.geteuid() == 0:
+        environment["TMPDIR"] = str(target.parent)
+    elif "TMPDIR" not in os.environ:
+        environment["TMPDIR"] = "/var/tmp"  # noqa: S108 - on a disk, where /tmp may be in memory; mmdebstrap makes a folder of its own in it
+    arguments = [
+        *("mmdebstrap", "--quiet", "--architectures=amd64", f"--include={','.join(packages)}"),
+        *(f"--dpkgopt={option}" for option in left_out),
+        *("--skip=output/dev", f"--variant={variant}"),
+        *([f'--customize-hook=eval "${HOOK}"'] if hook else []),
+        *(suite, target),
+    ]
+    descriptor = os.open(files or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        environment[FILES] = str(descriptor)
+        finished = process.stream(arguments, _ignore, env=environment, keep_open=(descriptor,))
+    finally:
+        os.close(descriptor)
+    if finished.code:
+        what = f"`mmdebstrap {suite}` ended with exit code {finished.code}"
+        raise process.failure(MissingError(what, id="tool-failed"), "\n".join(finished.last_lines))
+
+
+def _ignore(_line: str) -> None:
+    """Keep a line for the log alone."""
