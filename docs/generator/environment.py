@@ -20,6 +20,7 @@ ALSO_READ: Mapping[str, str] = {
     "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_NO_INDEX, PIP_CONFIG_FILE, UV_DEFAULT_INDEX, UV_INDEX_URL, "
     "UV_INDEX, UV_FIND_LINKS, XDG_CONFIG_DIRS": "Where pip and uv find packages: `labctl bundle build` downloads from there.",
     "SUDO_UID, SUDO_GID": "Set by sudo: the user who ran labctl, who becomes the owner of files that labctl writes.",
+    "TMPDIR": "Where the system of a virtual machine is installed for a user other than root; /var/tmp if it is not set.",
     "TERM, LANG, LC_ALL": "What the terminal can show.",
     "SHELL": "Written into the recording of a demo.",
     "XAUTHORITY": "How a browser in the network of an isolated lab reaches the display.",

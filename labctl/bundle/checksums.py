@@ -19,7 +19,7 @@ def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
 
     Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
     """
-    _record(bundle, cache).unlink(missing_ok=True)
+    forget(bundle, cache)
     verify_once(bundle, cache, report)
 
 
@@ -56,6 +56,11 @@ def remember(bundle: Bundle, cache: Path) -> None:
     record = _record(bundle, cache)
     stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
     write(record, json.dumps(stamps, indent=1).encode())
+
+
+def forget(bundle: Bundle, cache: Path) -> None:
+    """Remove the record of what was hashed."""
+    _record(bundle, cache).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:

@@ -19,7 +19,7 @@ GLOBAL_OPTIONS = {
 COMMAND_FOLLOWS = ("exec", "ssh")
 """What comes after these is for the program they run."""
 
-EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bundle build")
+EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bundle build", "bundle remove")
 """With `-o json` these write an event a line, the last of which is the result; all others write one document."""
 
 

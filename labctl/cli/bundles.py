@@ -3,29 +3,40 @@
 from __future__ import annotations
 
 import sys
+from typing import Annotated, Literal
 
 import typer
 
 from labctl import ui
+from labctl.cli import complete
 from labctl.cli.options import BundleFolder, Yes
 from labctl.host import paths
 from labctl.model.reports import BundlesReport
+
+Addition = Annotated[
+    Literal["vm"] | None, typer.Option("--with", metavar="vm", help="Add the image of a virtual machine.")
+]
+Bundles = Annotated[
+    list[str], typer.Argument(metavar="ID...", autocompletion=complete.bundles, help="The bundles, by id.")
+]
 
 app = typer.Typer(help="Build, verify and list bundles: everything that labs boot from.")
 
 
 @app.command("build")
-def build(context: typer.Context, yes: Yes = False) -> None:
+def build(context: typer.Context, addition: Addition = None, yes: Yes = False) -> None:
     """Build the bundle from package registries.
 
-    This takes 12 to 20 minutes on two processors, once; a finished bundle is used as it is.
+    This takes 12 to 20 minutes on two processors, once; a finished bundle is used as it is. `--with vm` adds the image
+    of a virtual machine, and its boxes for libvirt and VirtualBox, which takes another three minutes.
     """
-    from labctl.bundle import inventory
-    from labctl.commands import runner
+    from labctl.commands import bundles, runner
 
-    built = runner.build_bundle(context.obj, ui.watching(context.obj), may_install=yes)
+    built = runner.build_bundle(
+        context.obj, ui.watching(context.obj), may_install=yes, with_machine_image=addition is not None
+    )
     if context.obj.output == "text":
-        ui.values(inventory.described(built), sys.stdout)
+        ui.values(bundles.described(built), sys.stdout)
 
 
 @app.command("verify")
@@ -34,20 +45,28 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
 
     [default: all bundles in the cache]
     """
-    from labctl.bundle import inventory
+    from labctl.commands import bundles
 
-    verified = inventory.verified(bundle, paths.cache(), _silent)
+    verified = bundles.verified(bundle, paths.cache(), _silent)
     ui.document(BundlesReport(version=1, bundles=verified), context.obj.output, sys.stdout, ui.rows)
 
 
 @app.command("list")
 def list_bundles(context: typer.Context) -> None:
     """Show the bundles in the cache."""
-    from labctl.bundle import inventory
+    from labctl.commands import bundles
 
     ui.document(
-        BundlesReport(version=1, bundles=inventory.listed(paths.cache())), context.obj.output, sys.stdout, ui.rows
+        BundlesReport(version=1, bundles=bundles.listed(paths.cache())), context.obj.output, sys.stdout, ui.rows
     )
+
+
+@app.command("remove")
+def remove(context: typer.Context, names: Bundles) -> None:
+    """Remove bundles from the cache, and their machine images with them. A bundle that a lab uses is refused."""
+    from labctl.commands import runner
+
+    runner.remove_bundles(context.obj, ui.watching(context.obj), names)
 
 
 def _silent(_text: str) -> None:

@@ -66,6 +66,14 @@ def labs(_context: typer.Context) -> Iterable[str]:
 
 
 @_proposed
+def bundles(_context: typer.Context) -> Iterable[str]:
+    """Return the ids of the bundles in the cache."""
+    from labctl.host import paths
+
+    return (path.parent.name for path in paths.cache().glob("bundles/*/bundle.yaml"))
+
+
+@_proposed
 def nodes(context: typer.Context) -> Iterable[str]:
     """Return the names of the lab's nodes without the lab's name."""
     lab = _lab(context)

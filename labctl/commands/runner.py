@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from labctl import config
 from labctl.bundle import Bundle
-from labctl.commands import endings, labs
+from labctl.commands import bundles, endings, labs
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import lab_folder, locks, paths
 from labctl.host.log import logging_to
 from labctl.model.errors import UsageError
-from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry, Result, Watching
+from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry, Progress, Result, Watching
 from labctl.model.options import GlobalOptions
-from labctl.plans.plan import Plan, Step, StepProgress, execute
+from labctl.plans.plan import Outcome, Plan, Step, StepProgress, execute
 
 LOCK_SECONDS = 600.0
 
@@ -79,15 +79,38 @@ def reported(
         watcher.result(Result(changed, time.monotonic() - started, urls, hosts, lab=options.lab_name))
 
 
-def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool) -> Bundle:
-    """Make the bundle of this labctl complete in the cache, as a run of one step."""
-    from labctl.plans.up import build_bundle as step  # noqa: PLC0415 - few commands take steps
+def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool, with_machine_image: bool) -> Bundle:
+    """Make the bundle of this labctl complete in the cache, as a run of one step, or of two with its machine image."""
+    from labctl.plans.up import build_boxes, build_bundle  # noqa: PLC0415 - few commands take steps
 
+    steps = [Step("bundle", "makes the bundle", build_bundle)]
+    if with_machine_image:
+        steps.append(Step("machine-image", "makes the boxes for virtual machines", build_boxes))
+    return _run_in_cache(options, watching, tuple(steps), may_install=may_install).bundle
+
+
+def remove_bundles(
+    options: GlobalOptions, watching: Watching, names: Sequence[str], forget: Sequence[bundles.Forget] = ()
+) -> None:
+    """Remove the bundles of these ids, as a run of one step for each; `forget` is for what hypervisors keep of them."""
+
+    def remove(context: Context, report: Progress) -> Outcome:
+        for bundle in bundles.removable(names, context.cache):
+            bundles.remove(bundle, context.cache, report, forget)
+        return Outcome(changed=True, text=", ".join(names))
+
+    _run_in_cache(options, watching, (Step("bundle", "removes bundles", remove),))
+
+
+def _run_in_cache(
+    options: GlobalOptions, watching: Watching, plan: Plan[Context], *, may_install: bool = False
+) -> Context:
+    """Carry out a plan that is about the cache and no lab."""
     lab = config.from_values({})
     context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), may_install=may_install)
     log = context.cache / lab_folder.LOG
     with reported(options, watching, log) as emit:
         context.cache.mkdir(parents=True, exist_ok=True)
         with logging_to(log):
-            execute((Step("bundle", "makes the bundle", step),), context, emit)
-    return context.bundle
+            execute(plan, context, emit)
+    return context

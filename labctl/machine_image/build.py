@@ -17,10 +17,10 @@ from labctl.bundle.checksums import sha256
 from labctl.bundle.format import Bundle, File
 from labctl.host import locks, paths
 from labctl.host.failpoints import failpoint
-from labctl.machine_image import boxes, disk, initrd, system
+from labctl.machine_image import boxes, disk, initrd, integrity, system
 from labctl.machine_image.failures import check_machine, check_space, image_errors
-from labctl.machine_image.format import BOXES, DESCRIPTION, FOLDER, LIBVIRT_BOX, VIRTUALBOX_BOX, MachineImage, load, write
-from labctl.machine_image.tools import LEFT_OUT, PACKAGES, Tools, find_tools
+from labctl.machine_image.format import BOXES, FOLDER, LIBVIRT_BOX, VIRTUALBOX_BOX, MachineImage, load, write
+from labctl.machine_image.tools import LEFT_OUT, PACKAGES, SUITE, Tools, find_tools
 from labctl.model.events import Progress
 
 RECIPE = 1
@@ -45,15 +45,21 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
             shutil.rmtree(leftover)
         image = load(bundle)
-        if image is None or not _is_whole(image, LIBVIRT_BOX):
-            check_machine()
+        problems = integrity.damage(bundle, image, cache, report) if image else {}
+        if image is None or LIBVIRT_BOX in problems or not image.files:
+            check_machine(bundle)
             check_space(bundle.folder)
             report(f"making the machine image of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
             image = _make_image(bundle, find_tools(cache, report), report)
-        if "virtualbox" in providers and not _is_whole(image, VIRTUALBOX_BOX):
+            problems = {}
+            integrity.remember(bundle, image, cache)  # it was hashed when it was made
+        if VIRTUALBOX_BOX in problems or ("virtualbox" in providers and "virtualbox" not in image.providers):
             check_space(bundle.folder)
             report(f"making the VirtualBox box of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
             image = _add_virtualbox(image, find_tools(cache, report), report)
+            integrity.remember(bundle, image, cache)
+        elif problems:
+            write(image, bundle.path(FOLDER))
         return image
 
 
@@ -75,14 +81,6 @@ def version_of(bundle: Bundle, data: str) -> str:
     return f"{bundle.versions['kubernetes']}.{int(digest[:12], 16)}"
 
 
-def _is_whole(image: MachineImage, path: str) -> bool:
-    """Return whether a box is there; its content is verified before it is used."""
-    return any(
-        file.path == path and image.path(path).is_file() and image.path(path).stat().st_size == file.size
-        for file in image.files
-    )
-
-
 def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:
     """Make the disk and the libvirt box, and move them into the bundle's folder in one step."""
     with _scratch(bundle) as scratch:
@@ -101,10 +99,8 @@ def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:
         with _timed("packing the box for libvirt", report):
             box = folder / Path(LIBVIRT_BOX).name
             boxes.write_libvirt_box(qcow2, box)
-            file = _described(box, LIBVIRT_BOX, f"Debian {system.SUITE}, Linux {tools.kernel}, bundle {bundle.id}")
-        image = MachineImage(
-            bundle.folder, bundle.id, version_of(bundle, data), tools.kernel, data, described, (file,)
-        )
+            file = _described(box, LIBVIRT_BOX, f"Debian {SUITE}, Linux {tools.kernel}, bundle {bundle.id}")
+        image = MachineImage(bundle.folder, bundle.id, version_of(bundle, data), tools.kernel, data, described, (file,))
         write(image, folder)
         paths.remove_tree(bundle.path(FOLDER))
         failpoint("machine-image")
@@ -125,8 +121,10 @@ def _add_virtualbox(image: MachineImage, tools: Tools, report: Progress) -> Mach
         failpoint("machine-image")
         box.replace(image.path(VIRTUALBOX_BOX))
     others = [each for each in image.files if each.path != VIRTUALBOX_BOX]
-    complete = replace(image, files=tuple(sorted((*others, file), key=lambda each: list(BOXES.values()).index(each.path))))
-    write(complete, image.path(DESCRIPTION).parent)
+    complete = replace(
+        image, files=tuple(sorted((*others, file), key=lambda each: list(BOXES.values()).index(each.path)))
+    )
+    write(complete, image.path(FOLDER))
     return complete
 
 

@@ -32,12 +32,12 @@ def run(
     Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook gets
     an open descriptor of the tar archive `files`. Raises MissingError `tool-failed`.
     """
-    environment = {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: hook, **(variables or {})}
+    values = {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: hook, **(variables or {})}
     if os.geteuid() == 0:
-        environment["TMPDIR"] = str(target.parent)
+        values["TMPDIR"] = str(target.parent)
     elif "TMPDIR" not in os.environ:
-        environment["TMPDIR"] = "/var/tmp"  # noqa: S108 - on a disk, where /tmp may be in memory; mmdebstrap makes a folder of its own in it
-    arguments = [
+        values["TMPDIR"] = "/var/tmp"  # noqa: S108 - on a disk, where /tmp may be in memory; mmdebstrap makes a folder of its own in it
+    arguments: list[process.Argument] = [
         *("mmdebstrap", "--quiet", "--architectures=amd64", f"--include={','.join(packages)}"),
         *(f"--dpkgopt={option}" for option in left_out),
         *("--skip=output/dev", f"--variant={variant}"),
@@ -46,8 +46,8 @@ def run(
     ]
     descriptor = os.open(files or os.devnull, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        environment[FILES] = str(descriptor)
-        finished = process.stream(arguments, _ignore, env=environment, keep_open=(descriptor,))
+        values[FILES] = str(descriptor)
+        finished = process.stream(arguments, _ignore, env=values, keep_open=(descriptor,))
     finally:
         os.close(descriptor)
     if finished.code:

@@ -6,6 +6,7 @@ import errno
 import getpass
 import os
 import platform
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,12 +20,14 @@ from labctl.model.errors import LabError, MissingError
 SPACE = 6 << 30
 """Bytes that a machine image takes while it is made: system, disk and box side by side."""
 _ARCHITECTURES = {"x86_64", "amd64"}
+_IDS = 1 << 16
+"""How many further ids a system takes that is installed without root."""
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 RESUME = "Run `labctl bundle build --with vm` to try again."
 
 
-def check_machine() -> None:
-    """Check that this machine can make a machine image.
+def check_machine(bundle: Bundle) -> None:
+    """Check that this machine can make the machine image that the bundle lacks.
 
     Raises MissingError `architecture-unsupported`, `tools-missing` or `subordinate-ids-missing`.
     """
@@ -34,13 +37,20 @@ def check_machine() -> None:
             id="architecture-unsupported",
             hint="Use `provider: docker`, whose nodes run here, or make the lab on an x86-64 machine.",
         )
-    check_tools()
+    try:
+        check_tools()
+    except MissingError as error:
+        raise MissingError(
+            f"bundle {bundle.id} has no machine image, and {error.message}",
+            id="tools-missing",
+            hint=f"{error.hint} Or copy the bundle from a machine that ran `labctl bundle build --with vm`.",
+        ) from error
     if os.geteuid() != 0:
         _check_subordinate_ids(getpass.getuser(), os.getuid())
 
 
 def _check_subordinate_ids(user: str, number: int) -> None:
-    """Check that the user may use 65536 further ids, in which a system is installed without root."""
+    """Check that the user has subordinate ids."""
     lacking = [path for path in _SUBORDINATE if not _grants(path, user, number)]
     if lacking:
         raise MissingError(
@@ -56,8 +66,8 @@ def _grants(path: Path, user: str, number: int) -> bool:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return False  # nothing is granted where there is no such file
-    fields = [line.split(":") for line in lines]
-    return any(field[0] in {user, str(number)} and int(field[2]) >= 1 << 16 for field in fields if len(field) == 3 and field[2].isdigit())  # noqa: PLR2004 - name, first id, count
+    granted = [re.fullmatch(r"([^:]+):\d+:(\d+)", line.strip()) for line in lines]
+    return any(match and match[1] in {user, str(number)} and int(match[2]) >= _IDS for match in granted)
 
 
 def check_space(folder: Path) -> None:

@@ -16,7 +16,18 @@ FILES = Path(__file__).parent / "files"
 """labctl's own files for machine images."""
 MODULES = (
     # Disks of libvirt and VirtualBox, and the file systems on them.
-    *("crc32c_generic", "virtio_pci", "virtio_blk", "virtio_scsi", "ahci", "ata_piix", "sd_mod", "sr_mod", "ext4", "isofs"),
+    *(
+        "crc32c_generic",
+        "virtio_pci",
+        "virtio_blk",
+        "virtio_scsi",
+        "ahci",
+        "ata_piix",
+        "sd_mod",
+        "sr_mod",
+        "ext4",
+        "isofs",
+    ),
     # Nothing in the system asks for these: udev there looks at interfaces and at the power button alone.
     *("virtio_net", "e1000", "button", "evdev", "virtio_rng", "overlay", "rtc_cmos"),
 )
@@ -102,5 +113,3 @@ def _member(number: int, entry: Entry) -> bytes:
     header = b"070701" + b"".join(f"{field:08x}".encode() for field in fields)
     head = header + name
     return head + bytes(-len(head) % 4) + entry.content + bytes(-len(entry.content) % 4)
-
-

@@ -1,5 +1,4 @@
-"""The system of a virtual machine: that of a node in a container, with devices and network of its own, a kernel's modules,
-the bundle's programs and its container images, unpacked."""
+"""The system of a virtual machine: a node's, with a kernel's modules, the bundle's programs and its images, unpacked."""
 
 from __future__ import annotations
 

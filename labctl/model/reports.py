@@ -167,7 +167,10 @@ class LabsReport(Document):
 
 
 class BundleEntry(TypedDict):
-    """A bundle in the cache; a version is None where the bundle carries no such part."""
+    """A bundle in the cache; a version is None where the bundle carries no such part.
+
+    `boxes` are the providers of virtual machines that the bundle has a box for.
+    """
 
     id: str
     kubernetes: str | None
@@ -176,6 +179,7 @@ class BundleEntry(TypedDict):
     nginx: str | None
     architecture: str
     MiB: int
+    boxes: list[str]
     folder: str
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from labctl import bundle
+from labctl import bundle, machine_image
 from labctl.bundle.build.build import build
 from labctl.cluster import apps, state
 from labctl.config import saved_lab
@@ -17,6 +17,8 @@ from labctl.host import accelerator, lab_folder
 from labctl.host.caller import caller
 from labctl.host.machine import Machine
 from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
+from labctl.machine_image.build import build as build_image
+from labctl.machine_image.format import BOXES
 from labctl.model.events import Progress
 from labctl.model.lab import App, Node
 from labctl.plans import assembly, teardown
@@ -125,7 +127,8 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
     if is_new:
         build(context.cache, report)
     checked = bundle.verify_once(context.bundle, context.cache, report)
-    return Outcome(is_new, context.bundle.id + (", checksums verified" if checked else ""))
+    made_box = not context.hypervisor.are_containers and _make_boxes(context, (context.lab.provider,), report)
+    return Outcome(is_new or made_box, context.bundle.id + (", checksums verified" if checked else ""))
 
 
 def build_bundle(context: Context, report: Progress) -> Outcome:
@@ -133,6 +136,17 @@ def build_bundle(context: Context, report: Progress) -> Outcome:
     preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     was_there = context.has_bundle
     return Outcome(not was_there, build(context.cache, report).id)
+
+
+def build_boxes(context: Context, report: Progress) -> Outcome:
+    """Complete the machine image of the bundle, with a box for each provider."""
+    return Outcome(_make_boxes(context, tuple(BOXES), report), context.bundle.id)
+
+
+def _make_boxes(context: Context, providers: Sequence[str], report: Progress) -> bool:
+    """Make the boxes that are missing or damaged; return whether there were any."""
+    before = machine_image.load(context.bundle)
+    return build_image(context.bundle, context.cache, report, providers) != before
 
 
 def isolate(context: Context, _say: Progress) -> Outcome:

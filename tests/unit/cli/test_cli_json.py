@@ -77,7 +77,16 @@ class Case:
 
 RUNS = tuple(
     Case(line)
-    for line in ("up", "halt", "resume", "destroy --yes", "app add shop", "app remove my-app", "bundle build")
+    for line in (
+        "up",
+        "halt",
+        "resume",
+        "destroy --yes",
+        "app add shop",
+        "app remove my-app",
+        "bundle build",
+        "bundle remove kubernetes-1.37.2",
+    )
 )
 DOCUMENTS = (
     Case("up --dry-run", "up --dry-run"),

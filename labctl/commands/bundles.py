@@ -1,0 +1,114 @@
+"""Which bundles there are, what to know of each, and their end."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from labctl import machine_image
+from labctl.bundle import checksums
+from labctl.bundle.build.build import OTHER_SECONDS, recipe_id
+from labctl.bundle.format import Bundle, installed, load
+from labctl.config import saved_lab
+from labctl.host import lab_folder, locks, paths
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.events import Progress
+from labctl.model.reports import BundleEntry
+
+Forget = Callable[[Bundle, Progress], None]
+"""Removes what a hypervisor or Vagrant keeps of a bundle."""
+_REMOVED = ".removed-"
+
+
+def listed(cache: Path) -> list[BundleEntry]:
+    """Return every bundle in the cache, the newest first."""
+    return [described(bundle) for bundle in installed(cache)]
+
+
+def described(bundle: Bundle) -> BundleEntry:
+    """Return what to know of a bundle."""
+    image = machine_image.load(bundle)
+    files = (*bundle.files, *(image.files if image else ()))
+    return {
+        "id": bundle.id,
+        "kubernetes": bundle.versions.get("kubernetes"),
+        "metallb": bundle.versions.get("metallb"),
+        "traefik": bundle.versions.get("traefik"),
+        "nginx": bundle.versions.get("nginx"),
+        "architecture": bundle.architecture,
+        "MiB": sum(file.size for file in files) // 2**20,
+        "boxes": list(image.providers) if image else [],
+        "folder": str(bundle.folder),
+    }
+
+
+def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
+    """Check each file of the bundle in the folder, or of every bundle in the cache; return them. Raises MissingError."""
+    bundles = (load(folder),) if folder else installed(cache)
+    for bundle in bundles:
+        checksums.verify(bundle, cache, report)
+        image = machine_image.load(bundle)
+        if image:
+            machine_image.verify(bundle, image, cache, report)
+    return [described(bundle) for bundle in bundles]
+
+
+def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
+    """Return the bundles of these ids, none of which a lab uses.
+
+    Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use` that names the labs.
+    """
+    there = {bundle.id: bundle for bundle in installed(cache)}
+    if unknown := [name for name in names if name not in there]:
+        raise MissingError(
+            f"there is no bundle {', '.join(unknown)} in {cache / 'bundles'}",
+            id="bundle-not-found",
+            hint=f"There is {', '.join(there)}." if there else "There is none at all.",
+        )
+    for name in names:
+        if labs := users(there[name]):
+            raise UsageError(
+                f"bundle {name} is used by {', '.join(labs)}",
+                id="bundle-in-use",
+                hint=f"Run `labctl destroy --name {labs[0]}` first.",
+            )
+    return tuple(there[name] for name in dict.fromkeys(names))
+
+
+def users(bundle: Bundle) -> list[str]:
+    """Return the names of the labs that boot from the bundle. A lab whose record is damaged counts as one of them."""
+    folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
+    return [folder.name for folder in folders if _uses(folder, bundle)]
+
+
+def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
+    """Remove a bundle of the cache with its machine image; `forget` comes first, and may fail without loss."""
+    with ExitStack() as held:
+        lock = bundle.folder.with_name(f"{bundle.id}.lock")
+        held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
+        for each in forget:
+            each(bundle, report)
+        report(f"removing {bundle.folder}")
+        checksums.forget(bundle, cache)
+        machine_image.forget(bundle, cache)
+        gone = bundle.folder.with_name(f"{_REMOVED}{bundle.id}")
+        for leftover in bundle.folder.parent.glob(f"{_REMOVED}*"):
+            shutil.rmtree(leftover)
+        bundle.folder.rename(gone)
+        shutil.rmtree(gone)
+        for other in (lock, bundle.folder.with_name(f"{bundle.id}.machine.lock")):
+            other.unlink(missing_ok=True)
+
+
+def _uses(folder: Path, bundle: Bundle) -> bool:
+    try:
+        saved = saved_lab.read(folder)
+    except MissingError:
+        return True
+    if saved is None:
+        return False
+    if saved.bundle is None:
+        return bundle.id == recipe_id()
+    return paths.real(saved.bundle) == paths.real(bundle.folder)
