@@ -43,14 +43,18 @@ def choose_provider(lab: Lab, saved: Lab | None, folder: Path, *, isolated: bool
 def available_provider(lab: Lab, folder: Path, machine: Machine) -> tuple[str, str]:
     """Return the first provider that this machine can use, and the reason; docker if it can use none."""
     obstacle = DOCKER.provider(lab, folder, {}).check(machine)
-    if obstacle is None:
+    if machine.platform != "linux":  # the addresses of containers cannot be reached from outside their own machine
+        reason = "containers need Linux"
+    elif obstacle is None:
         return CONTAINERS, "a Docker Engine answers"
-    if machine.may_isolate:
+    elif machine.may_isolate:
         return CONTAINERS, f"{obstacle.text}, and root can start one for the lab alone"
+    else:
+        reason = obstacle.text
     for name in MACHINES:
         if _is_usable(replace(lab, provider=name), folder, machine):
-            return name, f"{obstacle.text}, and {name} can be used"
-    return CONTAINERS, f"{obstacle.text}, and neither {' nor '.join(MACHINES)} can be used either"
+            return name, f"{reason}, and {name} can be used"
+    return CONTAINERS, f"{reason}, and neither {' nor '.join(MACHINES)} can be used either"
 
 
 def _is_usable(lab: Lab, folder: Path, machine: Machine) -> bool:

@@ -43,3 +43,11 @@ def test_whoever_is_not_root_installs_with_sudo(context: Context) -> None:
     finding = found("tools", context, absent={"vagrant", "docker"}, is_root=False)
 
     assert "`sudo apt-get install docker.io vagrant`" in finding.fix
+
+
+def test_the_reason_for_a_chosen_provider_is_part_of_what_is_seen(context: Context) -> None:
+    chosen = replace(context, provider_reason="provider docker: a Docker Engine answers")
+
+    assert found("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")
+    assert "Engine answers" in found("provider", chosen, absent=["docker"]).seen
+    assert ";" not in found("provider", context).seen

@@ -47,7 +47,8 @@ def _every_hypervisor_boots(monkeypatch: pytest.MonkeyPatch) -> None:
         ({**USER, "said": {**NO_ENGINE, **VIRTUALBOX}, "absent": ["virsh"]}, "virtualbox", "no Docker Engine"),
         ({**USER, "said": {**LIBVIRT, **VIRTUALBOX}, "absent": ["docker", "virsh"]}, "virtualbox", "no docker"),
         ({**USER, "absent": ["docker", "virsh", "VBoxManage"]}, "docker", "neither libvirt nor virtualbox"),
-        ({**USER, "platform": "darwin", "said": VIRTUALBOX, "absent": ["docker", "virsh"]}, "virtualbox", "virtualbox"),
+        ({**USER, "platform": "darwin", "said": VIRTUALBOX, "absent": ["virsh"]}, "virtualbox", "need Linux"),
+        ({**USER, "platform": "darwin", "absent": ["virsh", "VBoxManage"]}, "docker", "need Linux"),
     ],
 )
 def test_the_first_provider_that_the_machine_can_use_is_chosen_and_the_reason_is_one_line(
