@@ -1,4 +1,4 @@
-"""Whether QEMU, which libvirt starts as a user of its own, gets at the disks and seeds in the storage pool."""
+"""Whether QEMU, which libvirt starts as a user of its own, gets at disks and seeds, and libvirt at the consoles' files."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.doctor.finding import Finding, not_relevant, ok, warning
 from labctl.doctor.libvirt import POOL, UNUSABLE, is_usable
-from labctl.host import libvirt
+from labctl.host import lab_folder, libvirt
 from labctl.host.machine import Machine
 
 ENFORCED = Path("/sys/fs/selinux/enforce")
 READABLE = re.compile(r":(virt_image_t|virt_content_t|svirt_image_t|virt_var_lib_t|nfs_t|cifs_t|fusefs_t):")
 """The types that SELinux lets QEMU read, or libvirt relabel."""
+WRITABLE = re.compile(r":object_r:(?!\w*_home_t(:|$))")
+"""What virtlogd may write to, as far as is known: SELinux's policy has no rule for files in a home."""
 HIDDEN = re.compile(r"/(home/[^/]+|root)/\.")
 """A hidden folder of a home: libvirt's profile for AppArmor denies them all."""
 PROFILE = "/etc/apparmor.d/local/usr.lib.libvirt.virt-aa-helper"
@@ -33,8 +35,8 @@ class Guard:
     group: int
 
 
-def look_at_access(_context: Context, machine: Machine) -> Finding:
-    """Check that file modes, AppArmor and SELinux let QEMU's user read the storage pool."""
+def look_at_access(context: Context, machine: Machine) -> Finding:
+    """Check that file modes, AppArmor and SELinux let QEMU read the storage pool, and libvirt write machines' consoles."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
     pool = next((each for each in libvirt.pools(machine) if each.name == POOL and each.path), None)
@@ -47,12 +49,17 @@ def look_at_access(_context: Context, machine: Machine) -> Finding:
             f"`sudo setfacl -m u:{guard.user}:x {' '.join(closed)}`, or give the pool a folder elsewhere.",
         )
     if "selinux" in guard.models and (machine.read(ENFORCED) or "").strip() == "1":
-        label = _stat(machine, "%C", Path(pool.path))
-        if label and not READABLE.search(label):
-            return warning(
-                f"{pool.path}: SELinux keeps QEMU out, by the label {label}",
-                f"`sudo semanage fcontext -a -t virt_image_t '{pool.path}(/.*)?'`, then `sudo restorecon -R {pool.path}`.",
-            )
+        console = context.folder / lab_folder.CONSOLES
+        for folder, allowed, kind in (
+            (Path(pool.path), READABLE, "virt_image_t"),
+            (console, WRITABLE, "virt_log_t"),
+        ):
+            if (label := _label(machine, folder)) and not allowed.search(label):
+                return warning(
+                    f"{folder}: SELinux may keep libvirt out, by the label {label}",
+                    f"`sudo semanage fcontext -a -t {kind} '{folder}(/.*)?'`, then `mkdir -p {folder}` and "
+                    f"`sudo restorecon -R {folder}`.",
+                )
     if "apparmor" in guard.models and HIDDEN.match(pool.path):
         return warning(
             f"{pool.path}: AppArmor keeps libvirt out of hidden folders in a home",
@@ -83,6 +90,11 @@ def _closed(folder: Path, guard: Guard, machine: Machine) -> Iterator[Path]:
         needed = OWNER if owner == guard.user else GROUP if group == guard.group else WORLD
         if not mode & needed:
             yield each
+
+
+def _label(machine: Machine, folder: Path) -> str:
+    """Return the label of a folder, or that which it will get from the nearest one above it."""
+    return next(filter(None, (_stat(machine, "%C", each) for each in (folder, *folder.parents))), "")
 
 
 def _stat(machine: Machine, form: str, path: Path) -> str:
