@@ -13,16 +13,16 @@ from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.host import lab_folder
 from labctl.isolation.isolation import Isolation
+from labctl.machine_image.format import box_name
 from labctl.model.errors import MissingError
 from labctl.model.lab import Lab
+from labctl.providers.docker_images import node_image
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.table import Hypervisor, hypervisor
 from labctl.render import ingress
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
-
-NODE_SYSTEM = "base/node.tar"
 
 
 @dataclass(frozen=True)
@@ -74,6 +74,15 @@ class Context:
         ingress.choose(self.lab.ingress, made_images(), made_files())
 
     @property
+    def machine_box(self) -> str:
+        """The name of the box of the lab's machines, also where the bundle is no longer there."""
+        folder = self.bundle_folder or self._in_cache()
+        try:
+            return box_name(load(folder).id)
+        except MissingError:
+            return box_name(folder.name)  # in the cache it is the bundle's id
+
+    @property
     def images(self) -> tuple[str, ...]:
         """The references of the bundle's images."""
         return tuple(image.reference for image in self.bundle.images)
@@ -86,8 +95,7 @@ class Context:
     @property
     def node_image(self) -> str:
         """The name of the image with the node's system: another content has another name."""
-        checksum = next(file.sha256 for file in self.bundle.files if file.path == NODE_SYSTEM)
-        return f"labctl.local/node:{checksum[:12]}"
+        return node_image(self.bundle)
 
     @property
     def isolation(self) -> Isolation:

@@ -19,7 +19,7 @@ from labctl.bundle.build.toolchain import Go
 from labctl.bundle.images import write_archive
 from labctl.cluster.client import Cluster, Manifest
 from labctl.config import from_values
-from labctl.context import NODE_SYSTEM, Context
+from labctl.context import Context
 from labctl.host import machine
 from labctl.host.process import LAST_LINES, Finished
 from labctl.model import lab as model_lab
@@ -27,6 +27,7 @@ from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node, Phase
 from labctl.model.limits import Limits
 from labctl.model.reports import LoadReport
+from labctl.providers.docker_images import NODE_SYSTEM, node_image
 from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
 from labctl.render.node_files import Machine
 
@@ -107,8 +108,9 @@ class FakeImages:
     def __init__(self) -> None:
         self.names: set[str] = set()
 
-    def prepare(self, image: str, system: Path, report: Progress) -> None:
-        report(f"giving {image}, which is {system.name}")
+    def prepare(self, bundle: Bundle, report: Progress) -> None:
+        image = node_image(bundle)
+        report(f"giving {image}")
         self.names.add(image)
 
     def forget(self, image: str) -> None:

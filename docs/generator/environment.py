@@ -16,6 +16,7 @@ ALSO_READ: Mapping[str, str] = {
     "http_proxy, all_proxy, no_proxy": "In lower or upper case: whether programs ask a proxy for the lab's hostnames.",
     "DOCKER_HOST": "The Docker Engine of labs that are not isolated. `labctl doctor` warns if it is set.",
     "LIBVIRT_DEFAULT_URI": "The libvirt that runs the nodes of `provider: libvirt`; qemu:///system if it is not set.",
+    "VAGRANT_HOME": "The user's boxes and plugins for `provider: libvirt`.",
     "GOPROXY": "The Go module proxy that `labctl doctor` checks and `labctl bundle build` downloads from.",
     "PIP_INDEX_URL, PIP_EXTRA_INDEX_URL, PIP_FIND_LINKS, PIP_NO_INDEX, PIP_CONFIG_FILE, UV_DEFAULT_INDEX, UV_INDEX_URL, "
     "UV_INDEX, UV_FIND_LINKS, XDG_CONFIG_DIRS": "Where pip and uv find packages: `labctl bundle build` downloads from there.",

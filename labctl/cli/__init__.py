@@ -156,7 +156,7 @@ def resume(context: typer.Context) -> None:
 def destroy(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
-    purge: Annotated[bool, typer.Option("--purge", help="Remove the log and saved copies too.")] = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Remove the log, saved copies and boxes too.")] = False,
 ) -> None:
     """Remove the lab: nodes, network, Engine and hosts lines.
 
@@ -168,7 +168,8 @@ def destroy(
     lab = labs.removable(context.obj, purge=purge)
     if not yes:
         _confirm(f"Destroy the lab {lab.lab.name}?")
-    runner.run(context.obj, lab, plans_up.destroy(purge=purge), ui.watching(context.obj))
+    plan = plans_up.destroy(purge=purge, are_containers=lab.hypervisor.are_containers)
+    runner.run(context.obj, lab, plan, ui.watching(context.obj))
 
 
 @app.command()

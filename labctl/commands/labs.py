@@ -13,6 +13,7 @@ from typing import NoReturn
 
 from labctl import config
 from labctl.config import saved_lab
+from labctl.config.model import MACHINES
 from labctl.context import Context
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
@@ -123,7 +124,9 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
     except MissingError as error:
         if error.id != saved_lab.DAMAGED and not (purge and error.id == "lab-not-found" and folder.is_dir()):
             raise
-    lab = config.from_values({"name": name})
+    made_by = {path.parent.name for path in folder.glob(f"{lab_folder.VAGRANT}/machines/*/*/id")}
+    provider = next((each for each in MACHINES if each in made_by), config.AUTO)
+    lab = config.from_values({"name": name, "provider": provider})
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 
 

@@ -9,6 +9,7 @@ import os
 import shlex
 import signal
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -24,6 +25,8 @@ from labctl.model.errors import LabError, ProviderError
 LAST_LINES = 12
 STOP_SECONDS = 20.0
 """How long an interrupted program may take to end in good order."""
+WATCH_SECONDS = 15.0
+"""How often to look whether what a program waits for can still come."""
 
 Argument = str | os.PathLike[str]
 E = TypeVar("E", bound=LabError)
@@ -62,13 +65,16 @@ def stream(
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
     keep_open: tuple[int, ...] = (),
+    watch: Callable[[], object] | None = None,
 ) -> Finished:
     """Run a program to its end, telling `on_line` each line of both its streams as it comes.
 
-    It inherits the file descriptors `keep_open`.
+    It inherits the file descriptors `keep_open`. `watch` is called every so often meanwhile: an error that it raises
+    ends the program, and is raised.
     """
     lines = []
-    with _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open) as child:
+    started = _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open)
+    with started as child, _watched(child, watch):
         for raw in child.stdout or ():
             lines.append(raw.decode(errors="replace"))
             log.write(child.pid, lines[-1])
@@ -180,6 +186,33 @@ def _started(
             child.wait()
     finally:
         log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
+
+
+@contextmanager
+def _watched(child: subprocess.Popen[bytes], watch: Callable[[], object] | None) -> Iterator[None]:
+    """Kill the program as soon as `watch` raises an error, and raise that."""
+    ended, errors = threading.Event(), list[LabError]()
+
+    def watching(look: Callable[[], object]) -> None:
+        while not ended.wait(WATCH_SECONDS):
+            try:
+                look()
+            except LabError as error:
+                errors.append(error)
+                _signal(child, signal.SIGKILL)
+                return
+
+    threads = [threading.Thread(target=watching, args=(watch,))] if watch else []
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for thread in threads:
+            thread.join()
+    if errors:
+        raise errors[0]
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> None:

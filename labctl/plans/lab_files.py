@@ -15,6 +15,7 @@ from labctl.host.files import write, write_changed
 from labctl.host.machine import Machine as HostMachine
 from labctl.host.paths import real
 from labctl.machine_image import seed
+from labctl.machine_image.format import CATALOGUE, box_name, load
 from labctl.model.errors import UsageError
 from labctl.model.lab import Node, Role
 from labctl.render import ingress, manifests, pki
@@ -126,7 +127,7 @@ def machine(context: Context) -> Machine:
         kvm=hypervisor.can_use_kvm and accelerator.kvm(HostMachine()).is_usable,
         nameservers=nameservers(_text(Path("/etc/resolv.conf")))
         or nameservers(_text(Path("/run/systemd/resolve/resolv.conf"))),
-        libvirt=hypervisor.libvirt(context.lab, context.folder) if hypervisor.libvirt else Libvirt(),
+        libvirt=hypervisor.libvirt() if hypervisor.libvirt else Libvirt(),
     )
 
 
@@ -138,15 +139,15 @@ def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
 
 
 def supplies(context: Context) -> Supplies:
-    """Return what the nodes take from the bundle."""
-    bundle = context.bundle
+    """Return what the nodes take from the bundle; a machine image may be yet to be made."""
+    bundle, image = context.bundle, load(context.bundle)
     return Supplies(
         folder=real(bundle.folder),
         id=bundle.id,
         versions=bundle.versions,
         pause_image=str(bundle.image("pause")),
         node_image=context.node_image,
-        box=Box(f"labctl/{bundle.id}", "0", real(bundle.folder) / "machine" / "metadata.json"),
+        box=Box(box_name(bundle.id), image.version if image else "0", real(bundle.path(CATALOGUE))),
         archives={role: bundle.archives(role) for role in Role},
     )
 

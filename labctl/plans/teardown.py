@@ -8,7 +8,7 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.host import hosts_entry, lab_folder
-from labctl.model.errors import HostsError, UsageError
+from labctl.model.errors import HostsError, ProviderError, UsageError
 from labctl.model.events import NO_HOSTS, HostsEntry, Progress
 from labctl.plans.plan import Outcome
 
@@ -68,6 +68,22 @@ def remove_nodes(context: Context, report: Progress) -> Outcome:
         return Outcome(changed=False, text="they are removed with the lab's own Engine")
     removed = context.provider.destroy(report)
     return Outcome(removed.changed, removed.left)
+
+
+def remove_images(context: Context, _say: Progress) -> Outcome:
+    """Remove what the lab's machines started from, unless other labs use it; say what else of labctl's is there."""
+    images, box = context.node_images, context.machine_box
+    if images is None:
+        return Outcome(changed=False)
+    was_there = box in images.list()
+    try:
+        images.forget(box)
+    except ProviderError as error:
+        if error.id != "image-in-use":
+            raise
+        return Outcome(changed=False, text=error.message)
+    others = images.list()
+    return Outcome(was_there, f"also there: {', '.join(others)}" if others else "")
 
 
 def remove_isolation(context: Context, _say: Progress) -> Outcome:

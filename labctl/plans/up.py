@@ -11,7 +11,7 @@ from labctl import bundle, machine_image
 from labctl.bundle.build.build import build
 from labctl.cluster import apps, state
 from labctl.config import saved_lab
-from labctl.context import NODE_SYSTEM, Context
+from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import accelerator, lab_folder
 from labctl.host.caller import caller
@@ -73,8 +73,9 @@ def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
     return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
 
 
-def destroy(*, purge: bool) -> Plan[Context]:
-    """Return the plan that destroys a lab."""
+def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
+    """Return the plan that destroys a lab; to purge one of virtual machines takes what they started from as well."""
+    images = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
     return (
         Step(
             "hosts",
@@ -84,6 +85,7 @@ def destroy(*, purge: bool) -> Plan[Context]:
             ask=ask_to_remove,
         ),
         Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
+        *((images,) if purge and not are_containers else ()),
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
             "kubeconfig",
@@ -174,7 +176,7 @@ def boot(context: Context, report: Progress) -> Outcome:
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
         if context.node_images:
-            context.node_images.prepare(context.node_image, context.bundle.path(NODE_SYSTEM), report)
+            context.node_images.prepare(context.bundle, report)
         context.provider.up(absent, report)
     late = () if context.hypervisor.are_containers else _set_clocks(context)
     return Outcome(bool(absent or late), "; ".join((f"{len(context.lab.nodes)} nodes running", *late)))

@@ -6,12 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.bundle import Bundle
 from labctl.host import locks
 from labctl.host.process import check, failure, run, stream
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 
+NODE_SYSTEM = "base/node.tar"
+"""The node's root filesystem in a bundle."""
 REPOSITORY = "labctl.local/node"
 """Of the names that labctl gives the images: the tag tells which content it is."""
 
@@ -24,8 +27,9 @@ class DockerImages:
     """The state folder of the lab that needs one."""
     environment: Mapping[str, str]
 
-    def prepare(self, image: str, system: Path, report: Progress) -> None:
+    def prepare(self, bundle: Bundle, report: Progress) -> None:
         """Import the node's root filesystem, a tar archive, unless the Engine has the image."""
+        image, system = node_image(bundle), bundle.path(NODE_SYSTEM)
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
                 return
@@ -45,3 +49,9 @@ class DockerImages:
         """Return the names of the images of nodes in the Engine."""
         line = ["docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", REPOSITORY]
         return tuple(sorted(check(line, env=self.environment).split()))
+
+
+def node_image(bundle: Bundle) -> str:
+    """Return the name of the image with a bundle's node system: another content has another name."""
+    checksum = next(file.sha256 for file in bundle.files if file.path == NODE_SYSTEM)
+    return f"{REPOSITORY}:{checksum[:12]}"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
+from labctl.bundle import Bundle
 from labctl.host.machine import Machine
 from labctl.host.process import LAST_LINES, Finished
 from labctl.model.events import Progress
@@ -94,8 +94,8 @@ class Provider(Protocol):
 class NodeImages(Protocol):
     """The images or boxes that nodes are made from, as the hypervisor has them."""
 
-    def prepare(self, image: str, system: Path, report: Progress) -> None:
-        """Load `system`, a file of the bundle, as an image of this name, unless it is loaded. Raises ProviderError."""
+    def prepare(self, bundle: Bundle, report: Progress) -> None:
+        """Load what nodes start from out of the bundle, unless it is loaded. Raises ProviderError."""
 
     def forget(self, image: str) -> None:
         """Remove the image of this name, if it is there. Raises ProviderError if a node uses it."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.host.docker_engine import Engine, engine
+from labctl.host.libvirt import pools
+from labctl.host.machine import Machine
 from labctl.model.lab import Lab
 from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_images import DockerImages
 from labctl.providers.docker_network import DockerNetwork
+from labctl.providers.libvirt import LibvirtProvider
+from labctl.providers.libvirt_images import LibvirtImages
 from labctl.providers.protocol import NodeImages, Provider
-from labctl.providers.vagrant import VagrantProvider
 from labctl.providers.virtualbox import VirtualBoxProvider
 from labctl.render.node_files import Libvirt
 
@@ -36,24 +39,23 @@ class Hypervisor:
     node_images: Callable[[Path, Environment], NodeImages] | None = None
     can_use_kvm: bool = False
     """Whether its machines use KVM where that works, and are emulated elsewhere."""
-    libvirt: Callable[[Lab, Path], Libvirt] | None = None
-    """Returns where libvirt keeps and connects the machines of a lab with this state folder; asks libvirt, if need be."""
+    libvirt: Callable[[], Libvirt] | None = None
+    """Returns where libvirt keeps machines; asks it."""
 
 
 def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:
     return DockerProvider(DockerNetwork(lab.name, lab.network, folder, environment))
 
 
-def _virtual_machines(name: str) -> Hypervisor:
-    return Hypervisor(
-        name,
-        are_containers=False,
-        programs=("vagrant", "ssh"),
-        way_in=(),
-        can_use_kvm=name == "libvirt",
-        host=lambda: Engine(cgroup_version=2, kernel="6.12", version=()),  # those of the node's system, Debian 13
-        provider=lambda lab, folder, environment: VagrantProvider(folder, name, environment, lab.limits),
-    )
+def _debian() -> Engine:
+    """Return what the system of a virtual machine has, Debian 13."""
+    return Engine(cgroup_version=2, kernel="6.12", version=())
+
+
+def _storage() -> Libvirt:
+    """Return the pool that vagrant-libvirt uses; as a new installation has it where libvirt does not answer."""
+    known = [pool for pool in pools(Machine()) if pool.name == Libvirt().pool and pool.path]
+    return Libvirt(folder=Path(known[0].path)) if known else Libvirt()
 
 
 DOCKER = Hypervisor(
@@ -65,11 +67,29 @@ DOCKER = Hypervisor(
     provider=_docker,
     node_images=DockerImages,
 )
-VIRTUALBOX = replace(_virtual_machines("virtualbox"), provider=VirtualBoxProvider)
+VIRTUALBOX = Hypervisor(
+    "virtualbox",
+    are_containers=False,
+    programs=("vagrant", "ssh"),
+    way_in=(),
+    host=_debian,
+    provider=VirtualBoxProvider,
+)
+LIBVIRT = Hypervisor(
+    "libvirt",
+    are_containers=False,
+    programs=("vagrant", "virsh", "ssh"),
+    way_in=(),
+    host=_debian,
+    provider=LibvirtProvider,
+    node_images=LibvirtImages,
+    can_use_kvm=True,
+    libvirt=_storage,
+)
 HYPERVISORS: Mapping[str, Hypervisor] = {
     "auto": DOCKER,
     "docker": DOCKER,
-    "libvirt": _virtual_machines("libvirt"),
+    "libvirt": LIBVIRT,
     "virtualbox": VIRTUALBOX,
 }
 """By the value of the key `provider`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,6 +38,11 @@ RESTARTS = 3
 
 class VagrantProvider:
     """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
+
+    in_parallel = False
+    """Whether Vagrant can make several nodes at a time."""
+    watch: Callable[[], object] | None = None
+    """Raises an error when what Vagrant waits for can no longer come."""
 
     def __init__(self, folder: Path, hypervisor: str, environment: Mapping[str, str], limits: Limits = NORMAL) -> None:
         self.folder = folder
@@ -143,7 +148,9 @@ class VagrantProvider:
     def _vagrant(self, report: Progress, locks_held: tuple[int, ...] = ()) -> Vagrant:
         from labctl.providers.vagrant_program import Vagrant  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
-        return Vagrant(self.folder, self.environment, report, locks_held)
+        return Vagrant(
+            self.folder, self.environment, report, locks_held, in_parallel=self.in_parallel, watch=self.watch
+        )
 
 
 def journal(unit: str, lines: int) -> tuple[str, ...]:

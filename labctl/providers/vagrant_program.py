@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import vagrant
@@ -25,12 +25,22 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     """python-vagrant that keeps Vagrant's whole output: by itself it sends stderr, and so every reason, to null."""
 
     def __init__(
-        self, folder: Path, environment: Mapping[str, str], report: Progress, locks_held: tuple[int, ...] = ()
+        self,
+        folder: Path,
+        environment: Mapping[str, str],
+        report: Progress,
+        locks_held: tuple[int, ...] = (),
+        *,
+        in_parallel: bool = False,
+        watch: Callable[[], object] | None = None,
     ) -> None:
-        # One machine after the other: the docker provider's parallel `up` fails more often than not.
-        ours = {"VAGRANT_NO_PARALLEL": "1", "VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
+        ours = {"VAGRANT_CHECKPOINT_DISABLE": "1", "LABCTL_UP": "1"}
+        if not in_parallel:  # the docker provider's parallel `up` fails more often than not
+            ours["VAGRANT_NO_PARALLEL"] = "1"
         super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
         self.report = report
+        self.watch = watch
+        """Raises an error when Vagrant waits in vain; Vagrant does not notice a hypervisor that hangs."""
         self.locks_held = locks_held
         """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
 
@@ -46,7 +56,9 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
         keep = ["--no-destroy-on-error"] if args[0] == "up" else []
         command = self._make_vagrant_command([*args, *keep])
-        finished = stream(command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held)
+        finished = stream(
+            command, self._tell, env=self.env, cwd=Path(self.root), keep_open=self.locks_held, watch=self.watch
+        )
         if finished.code != 0:
             hint = "Run the same command again to resume."
             error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)

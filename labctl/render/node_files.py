@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import lab_folder
@@ -13,8 +13,6 @@ from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab, Node, Phase, Rol
 from labctl.render import probes
 from labctl.render.templates import static, text
 
-MANAGEMENT_NETWORK = IPv4Network("192.168.121.0/24")
-"""The one that vagrant-libvirt takes where it is told nothing else."""
 STATIC_PODS = "/var/lib/labctl/static-pods"
 """Where the kubelet of a slow node finds its static pods: links to those of kubeadm, once they may start."""
 SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
@@ -23,14 +21,12 @@ SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
 
 @dataclass(frozen=True, slots=True)
 class Libvirt:
-    """Where libvirt keeps a lab's machines, and how it connects them. By default as a new installation of libvirt has it."""
+    """Where libvirt keeps a lab's machines. By default as a new installation of libvirt has it."""
 
     pool: str = "default"
     """The storage pool of the machines' disks and seeds."""
     folder: Path = Path("/var/lib/libvirt/images")
     """The folder of that pool, on libvirt's machine."""
-    management: IPv4Network = MANAGEMENT_NETWORK
-    """The network through which the machines reach the outside, and Vagrant reaches them."""
 
     def seed(self, node: str) -> Path:
         """Return the file of the volume with a node's seed, which is a copy of that in the lab's folder.

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.host import log
+from labctl.host import log, process
 from labctl.host.process import check, run, stream
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, ProviderError
@@ -69,6 +69,20 @@ def test_lines_are_told_as_they_come_whatever_their_bytes() -> None:
 
     assert lines == ["one", "two", "\N{REPLACEMENT CHARACTER}"]
     assert finished.code == 0
+
+
+def test_a_program_that_waits_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "WATCH_SECONDS", 0.05)
+    looks = iter([None, ProviderError("nobody answers any more", id="silent")])
+
+    def look() -> None:
+        if error := next(looks):
+            raise error
+
+    with pytest.raises(ProviderError) as caught:
+        stream(["sh", "-c", "echo waiting; exec sleep 60"], lambda _line: None, watch=look)
+    assert caught.value.id == "silent"
+    assert stream(["true"], lambda _line: None, watch=look).code == 0
 
 
 def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:

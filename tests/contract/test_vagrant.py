@@ -9,14 +9,14 @@ from pathlib import Path
 from threading import Timer
 
 import pytest
-from fakes import Watched, lab
+from fakes import Watched, bundle, lab
 
 from labctl.host.docker_engine import Engine, engine
 from labctl.host.log import logging_to
 from labctl.host.machine import Machine
 from labctl.model.errors import ProviderError
 from labctl.providers.docker import DockerProvider
-from labctl.providers.docker_images import DockerImages
+from labctl.providers.docker_images import NODE_SYSTEM, DockerImages, node_image
 from labctl.providers.docker_network import DockerNetwork
 from labctl.providers.protocol import ASSEMBLY, CONSOLE, LabNetwork, NodeImages, Provider, Removed, last_words
 from labctl.providers.vagrant import VagrantProvider
@@ -545,12 +545,14 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
         f'[ "$DOCKER_HOST" = unix:///lab.sock ] || exit 9\ncase $1 in image) [ -e {given} ];; import) touch {given};; esac',
     )
 
-    images.prepare(IMAGE, Path("node.tar"), watched.report)
-    images.prepare(IMAGE, Path("node.tar"), watched.report)
+    carried = bundle(docker.folder / "bundle")
+    images.prepare(carried, watched.report)
+    images.prepare(carried, watched.report)
 
     imports = [call for call in programs.calls if call.startswith("docker import")]
-    assert imports == [f'docker import --change CMD ["/sbin/init"] node.tar {IMAGE}']
-    assert watched.texts == [f"giving Docker the node's system, {IMAGE}"]
+    name, system = node_image(carried), carried.path(NODE_SYSTEM)
+    assert imports == [f'docker import --change CMD ["/sbin/init"] {system} {name}']
+    assert watched.texts == [f"giving Docker the node's system, {name}"]
 
 
 def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, programs: Programs) -> None:

@@ -8,7 +8,6 @@ import tomllib
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from fnmatch import fnmatch
-from ipaddress import IPv4Network
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +55,7 @@ CREDENTIALS = Credentials(
 )
 OLD_MACHINE = replace(MACHINE, cgroup_version=1, proxy_mode="iptables", full_privileges=False, kvm=False)
 
-ANOTHER_LIBVIRT = Libvirt("labs", Path("/srv/labs"), IPv4Network("192.168.140.0/24"))
+ANOTHER_LIBVIRT = Libvirt("labs", Path("/srv/labs"))
 MACHINE_FILES = ("*/hostname", "*/hosts", "*/lab.network", "*/lab-id")
 SLOW = replace(lab(provider="libvirt"), slowness=13)
 

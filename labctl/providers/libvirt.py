@@ -1,0 +1,212 @@
+"""Nodes that are machines of libvirt. Vagrant creates and starts them; everything else labctl asks libvirt itself.
+
+`vagrant destroy` is never run: it removes any network of the lab's subnet, whoever made it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+from labctl.host import lab_folder, locks
+from labctl.host.files import SHARED_FILE, write
+from labctl.host.libvirt import SYSTEM, URI_VARIABLE, ask, uri
+from labctl.host.machine import Machine
+from labctl.host.paths import remove_tree
+from labctl.host.process import LAST_LINES, last_lines
+from labctl.host.wait import Pending, seldom, until
+from labctl.model.errors import NotReadyError, ProviderError
+from labctl.model.events import Progress
+from labctl.model.lab import Lab, Node
+from labctl.providers import libvirt_domains, vagrant_home, virsh
+from labctl.providers.libvirt_domains import Domain, domains, running
+from labctl.providers.libvirt_network import LibvirtNetworks
+from labctl.providers.libvirt_volumes import Disks, Pool
+from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Removed, Trouble
+from labctl.providers.vagrant import BUSY_SECONDS, LOCK, VagrantProvider, journal
+
+LOOK_SECONDS = 0.5
+PRESS_SECONDS = 10.0
+"""How often the power button is pressed: a machine that still boots does not notice."""
+NO_CONNECTION = 255
+"""ssh's exit code if it could not run the command."""
+CONTROL = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[A-Z=>])|[\x00-\x08\x0b-\x1f]")
+"""What a console has that is no text."""
+
+
+class LibvirtProvider(VagrantProvider):
+    """Nodes that are machines of the libvirt that LIBVIRT_DEFAULT_URI names."""
+
+    in_parallel = True
+    watch = staticmethod(partial(virsh.ask, "version", "--daemon"))
+
+    def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, "libvirt", virsh.vagrant(environment), lab.limits)
+        self.lab = lab
+        self.networks = LibvirtNetworks(lab, folder)
+        self.pool = Pool()
+        self.disks = Disks(self.pool)
+
+    def check(self, machine: Machine) -> Obstacle | None:
+        """Return why libvirt does not answer, or answers and cannot make networks."""
+        if (answer := ask(machine, "version", "--daemon")) is None:
+            return Obstacle("there is no virsh", "Install libvirt.", see="tools")
+        if answer.code != 0:
+            return Obstacle("libvirt does not answer", "Start libvirt.", see="libvirt")
+        if uri(machine.environment).endswith("/session"):
+            return Obstacle(
+                f"{URI_VARIABLE} is {uri(machine.environment)}: a user's own libvirt cannot make networks",
+                f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
+            )
+        return None
+
+    def running(self) -> frozenset[str]:
+        """Return the names of the lab's machines that run."""
+        return frozenset(each.name for each in self._domains()) & running()
+
+    def up(self, nodes: Sequence[Node], report: Progress) -> None:
+        """Run `vagrant up` for these nodes; what their consoles show is added to a failure."""
+        try:
+            super().up(nodes, report)
+        except ProviderError as error:
+            error.details += tuple(f"{node.name}: {line}" for node in nodes for line in self._console(node, LAST_LINES))
+            raise
+
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+        """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
+        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+            report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(names))}")
+            if not hard:
+                self._shut_down(names, report)
+            for name in sorted(libvirt_domains.active().intersection(names)):
+                virsh.ask("destroy", name)  # it may end by itself at this moment
+
+    def destroy(self, report: Progress) -> Removed:
+        """Remove the lab's machines, their disks and seeds, and its networks; nothing of anybody else's."""
+        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+            nodes = [node.name for node in self.lab.possible_nodes]
+            theirs = {each.name for each in domains(nodes) if not each.belongs_to(self.folder)}
+            ours = self._domains()
+            if ours:
+                report(f"removing {', '.join(each.name for each in ours)}")
+            for each in ours:
+                libvirt_domains.remove(each)
+            removed = self.disks.remove(node for node in nodes if node not in theirs)
+            left = [*(f"machine {name} is not this lab's and was left" for name in sorted(theirs))]
+            left += self.networks.remove()
+            remove_tree(self.folder / lab_folder.VAGRANT)
+            vagrant_home.forget(self.folder)
+        return Removed(bool(ours or removed), "; ".join(left))
+
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        """Return the last lines of units that can be read, and of the machine's console, which it has whatever happens."""
+        logs = {CONSOLE: self._console(node, lines)}
+        for unit in units:
+            try:
+                answer = self.ask(node, journal(unit, lines), self.limits.node_log)
+            except ProviderError:
+                break  # it does not answer, and will not for the next unit
+            if answer.code == NO_CONNECTION:
+                break
+            logs[unit] = last_lines(answer.out, lines) if answer.code == 0 else answer.last_lines
+        return logs
+
+    def network(self) -> LabNetwork | None:
+        """Return the lab's bridge, and the machines in it."""
+        if not (bridge := self.networks.bridge()):
+            return None
+        macs = {each.interfaces.get(self.networks.name, ""): f"machine {each.name}" for each in self._domains()}
+        return LabNetwork(bridge, {mac: name for mac, name in macs.items() if mac})
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
+        if node.name not in libvirt_domains.active():
+            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
+        return super().trouble(node)
+
+    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - no name is taken here
+        """Remove these nodes' unfinished machines, and what Vagrant keeps for itself; make networks and seeds.
+
+        Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
+        """
+        self.pool.require()
+        nodes = [node for node in self.lab.nodes if node.name in names]
+        existing = {each.name: each for each in domains(names)}
+        for each in existing.values():
+            if not each.belongs_to(self.folder):
+                raise ProviderError(
+                    f"libvirt's machine {each.name}: it is not this lab's ({each.description or 'it has no description'})",
+                    id="machine-not-ours",
+                    hint="Give this lab another --name, or, if nobody needs the machine, remove it: "
+                    f"`virsh -c {uri(os.environ)} undefine {each.name}`.",
+                )
+        self.networks.ensure()
+        volumes = self.disks.paths()
+        usable = {
+            node.name for node in nodes if node.name in existing and self._is_whole(existing[node.name], node, volumes)
+        }
+        for name in sorted(set(existing) - usable):
+            libvirt_domains.remove(existing[name])
+        self.disks.remove(name for name in names if name not in usable)
+        self._forget()
+        for name in sorted(usable):
+            write(self._id_file(name), existing[name].uuid.encode())
+        for node in nodes:
+            self.disks.seed(node.name, self.folder / lab_folder.seed(node.name), self.folder)
+            # libvirt gives the file to QEMU's user and then to root; the lab's folder lets nobody else in to read it.
+            write(self.folder / lab_folder.console(node.name), b"", mode=SHARED_FILE)
+
+    def _is_whole(self, domain: Domain, node: Node, volumes: Collection[str]) -> bool:
+        """Return whether Vagrant made the machine to the end: with its disk, and in both networks."""
+        wanted = {self.networks.name, self.networks.management}
+        is_connected = set(domain.interfaces) == wanted and domain.interfaces[self.networks.name] == node.mac
+        return is_connected and bool(domain.disks) and all(disk in volumes for disk in domain.disks)
+
+    def _forget(self) -> None:
+        """Remove what Vagrant keeps of the lab's machines: it cannot go on with a file that was cut off, and needs the ids alone."""
+        for path in self.folder.glob(".vagrant/**/*"):
+            if not path.is_dir() and path.name != "id":
+                path.unlink()
+        known = {each.name: each.uuid for each in self._domains()}
+        for path in self.folder.glob(".vagrant/machines/*/libvirt/id"):
+            if path.read_text() != known.get(path.parts[-3]):
+                path.unlink()
+
+    def _id_file(self, name: str) -> Path:
+        return self.folder / lab_folder.VAGRANT / "machines" / name / "libvirt" / "id"
+
+    def _domains(self) -> tuple[Domain, ...]:
+        """Return the lab's machines: those that bear the lab's mark."""
+        nodes = [node.name for node in self.lab.possible_nodes]
+        return tuple(each for each in domains(nodes) if each.belongs_to(self.folder))
+
+    def _shut_down(self, names: Collection[str], report: Progress) -> None:
+        """Press the power button of the machines until all are off, or their time is up."""
+
+        def press() -> None:
+            for name in sorted(libvirt_domains.active().intersection(names)):
+                virsh.ask("shutdown", name)
+
+        def left() -> Pending | None:
+            again()
+            there = sorted(libvirt_domains.active().intersection(names))
+            return Pending(", ".join(there)) if there else None
+
+        press()
+        again = seldom(press, PRESS_SECONDS)
+        limit = self.limits.shutdown
+        try:
+            until(left, what="the shutdown of machines", timeout=limit, interval=LOOK_SECONDS)
+        except NotReadyError as error:
+            report(f"{error.message}; cutting the power")
+
+    def _console(self, node: Node, lines: int) -> tuple[str, ...]:
+        """Return the last lines of the machine's serial console; none where it has none, or they are not the user's to read."""
+        try:
+            written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ()
+        return last_lines(CONTROL.sub("", written), lines)

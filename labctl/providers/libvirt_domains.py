@@ -1,0 +1,73 @@
+"""The lab's machines in libvirt: domains that Vagrant makes, and labctl tells from others by their description."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ET
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.host.paths import real
+from labctl.providers import virsh
+from labctl.providers.protocol import STATE_LABEL
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """A machine of libvirt, whether it runs or not."""
+
+    name: str
+    uuid: str
+    description: str
+    disks: tuple[str, ...]
+    """The paths of its disks, in order; the seed is no disk, but a CD."""
+    interfaces: Mapping[str, str]
+    """The MAC of its interface in each network."""
+
+    def belongs_to(self, state: Path) -> bool:
+        """Return whether the lab in this state folder made it."""
+        return self.description == owner(state)
+
+
+def owner(state: Path) -> str:
+    """Return the description of the machines of a lab; the Vagrantfile sees its folder without links."""
+    return f"{STATE_LABEL}={real(state)}"
+
+
+def domains(names: Collection[str]) -> tuple[Domain, ...]:
+    """Return those machines of these names that there are, whoever made them."""
+    existing = virsh.names("list", "--all", "--name").intersection(names)
+    return tuple(_domain(element) for element in virsh.described("dom", existing))
+
+
+def running() -> frozenset[str]:
+    """Return the names of all machines that run; one that is paused does not."""
+    return virsh.names("list", "--state-running", "--name")
+
+
+def active() -> frozenset[str]:
+    """Return the names of all machines that are not shut off."""
+    return virsh.names("list", "--name")
+
+
+def remove(domain: Domain) -> None:
+    """Remove a machine, and power it off if it runs; its volumes stay."""
+    if domain.name in active():
+        virsh.ask("destroy", domain.name)  # it may end by itself at this moment
+    virsh.check("undefine", domain.uuid, "--managed-save", "--snapshots-metadata", "--nvram")
+
+
+def _domain(element: ET.Element) -> Domain:
+    disks = [each.find("source") for each in element.findall("devices/disk") if each.get("device") == "disk"]
+    interfaces = {
+        source.get("network", ""): mac.get("address", "")
+        for each in element.findall("devices/interface")
+        if (source := each.find("source")) is not None and (mac := each.find("mac")) is not None
+    }
+    return Domain(
+        element.findtext("name", ""),
+        element.findtext("uuid", ""),
+        element.findtext("description", "").strip(),
+        tuple(each.get("file", "") for each in disks if each is not None),
+        interfaces,
+    )

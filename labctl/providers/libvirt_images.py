@@ -1,0 +1,149 @@
+"""What machines of libvirt start from: a box in the user's VAGRANT_HOME, and the box's image in the storage pool.
+
+`vagrant box remove` leaves the image, and Vagrant starts machines from whatever image has the name. labctl uploads the
+image itself, checks one that is there, and removes both.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.bundle import Bundle
+from labctl.host import locks
+from labctl.host.paths import remove_tree
+from labctl.host.process import check
+from labctl.machine_image.format import DISK_IN_BOX, FOLDER, MachineImage, box_name, catalogue, load
+from labctl.model.errors import MissingError, ProviderError
+from labctl.model.events import Progress
+from labctl.providers import vagrant_home, virsh
+from labctl.providers.libvirt_volumes import IMAGE, Pool
+from labctl.providers.vagrant import BUSY_SECONDS, LOCK
+
+SLASH = "-VAGRANTSLASH-"
+"""What Vagrant, and vagrant-libvirt, write for a / in the name of a box."""
+INFIX = "_vagrant_box_image_"
+BOX_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtImages:
+    """Boxes of this user, and their images in libvirt's pool. Implements NodeImages."""
+
+    folder: Path
+    """The state folder of the lab that needs one."""
+    environment: Mapping[str, str]
+
+    def prepare(self, bundle: Bundle, report: Progress) -> None:
+        """Add the bundle's box and upload its image, unless they are there, with the right bytes.
+
+        Raises ProviderError `box-damaged` if the box that Vagrant made is not the bundle's, and `image-differs` if
+        the pool has another image of the name, which machines use.
+        """
+        image = load(bundle)
+        if image is None:
+            raise MissingError(f"the bundle {bundle.id} has no machine image", id="machine-image-missing")
+        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+            if not _is_added(image):
+                self._add(image, report)
+            pool, name = Pool(), volume(image)
+            pool.require()
+            if name in pool.volumes():
+                report("checking the machine image in libvirt's storage pool")
+                if pool.sha256(name, self.folder) == image.qcow2.sha256:
+                    return
+                if users := _layers(pool, name):
+                    raise ProviderError(
+                        f"the image {name} in libvirt's storage pool is not the bundle's, and is used by {', '.join(users)}",
+                        id="image-differs",
+                        hint="Destroy the labs that use it; then `labctl up` replaces it.",
+                    )
+                pool.delete(name)  # an upload was interrupted
+            self._upload(pool, name, image, report)
+
+    def forget(self, image: str) -> None:
+        """Remove the box of this name in every version, and its images in the pool.
+
+        Raises ProviderError `image-in-use` if a machine's disk is a layer on one.
+        """
+        pool = Pool()
+        names = [name for name in pool.volumes() if name.startswith(image.replace("/", SLASH) + INFIX)]
+        if users := [user for name in names for user in _layers(pool, name)]:
+            raise ProviderError(
+                f"the image of box {image} is used by {', '.join(users)}",
+                id="image-in-use",
+                hint="Destroy the labs that use it first.",
+            )
+        for name in names:
+            pool.delete(name)
+        if (_boxes() / image.replace("/", SLASH)).exists():
+            line = ["vagrant", "box", "remove", image, "--provider=libvirt", "--all", "--force"]
+            check(line, env=virsh.vagrant(self.environment), cwd=self.folder, timeout=BOX_SECONDS)
+
+    def list(self) -> tuple[str, ...]:
+        """Return the names of labctl's boxes that this user, or libvirt's pool, has."""
+        folders = [path.name for path in _boxes().glob(f"{IMAGE}*") if path.is_dir()]
+        volumes = [name.partition(INFIX)[0] for name in Pool().volumes() if name.startswith(IMAGE)]
+        return tuple(sorted({name.replace(SLASH, "/") for name in (*folders, *volumes)}))
+
+    def _add(self, image: MachineImage, report: Progress) -> None:
+        """Add the box to Vagrant, in the place of one that was added only in part."""
+        report(f"adding the box {box_name(image.bundle_id)}")
+        for partial in _folder(image).glob("**/libvirt"):
+            remove_tree(partial)  # Vagrant reads what is there before it replaces it, and fails
+        with tempfile.NamedTemporaryFile("w", prefix="box.", suffix=".json", dir=self.folder) as file:
+            file.write(catalogue(image, f"{image.path(FOLDER).absolute().as_uri()}/"))
+            file.flush()
+            line = ["vagrant", "box", "add", file.name, "--provider=libvirt", "--force"]
+            check(line, env=virsh.vagrant(self.environment), cwd=self.folder, timeout=BOX_SECONDS)
+
+    def _upload(self, pool: Pool, name: str, image: MachineImage, report: Progress) -> None:
+        if _checksum(image) != image.qcow2.sha256:
+            self._add(image, report)
+            if _checksum(image) != image.qcow2.sha256:
+                raise ProviderError(
+                    f"the box {box_name(image.bundle_id)} {image.version} in {_boxes()} is not the bundle's",
+                    id="box-damaged",
+                    hint="Check the disk that it is on; `labctl bundle verify` checks the bundle.",
+                )
+        report(f"uploading the machine image to libvirt, {image.qcow2.size // 2**20} MiB")
+        pool.upload(name, _disk(image), "qcow2", image.qcow2.capacity)
+
+
+def volume(image: MachineImage) -> str:
+    """Return the name by which vagrant-libvirt looks for the image of a box in the pool."""
+    return f"{box_name(image.bundle_id).replace('/', SLASH)}{INFIX}{image.version}_{Path(DISK_IN_BOX).stem}.img"
+
+
+def _boxes() -> Path:
+    return vagrant_home.folder() / "boxes"
+
+
+def _folder(image: MachineImage) -> Path:
+    return _boxes() / box_name(image.bundle_id).replace("/", SLASH) / image.version
+
+
+def _disk(image: MachineImage) -> Path:
+    """Return the disk in the box as Vagrant unpacked it; Vagrant 2.4 has a folder for the architecture."""
+    folder = _folder(image)
+    return next(folder.glob(f"**/libvirt/{DISK_IN_BOX}"), folder / "libvirt" / DISK_IN_BOX)
+
+
+def _is_added(image: MachineImage) -> bool:
+    """Return whether Vagrant has the whole box: it moves one file after the other to where boxes are."""
+    disk = _disk(image)
+    return disk.is_file() and disk.stat().st_size == image.qcow2.size and disk.with_name("metadata.json").is_file()
+
+
+def _checksum(image: MachineImage) -> str:
+    with _disk(image).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _layers(pool: Pool, name: str) -> list[str]:
+    """Return the names of the volumes that are layers on an image."""
+    path = pool.described(name).path
+    return [other for other in pool.volumes() if other != name and pool.described(other).backing == path]

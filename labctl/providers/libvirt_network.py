@@ -1,0 +1,164 @@
+"""The lab's two networks in libvirt: made by labctl, named and marked as the lab's, and removed with it.
+
+Vagrant would take any network that has the subnet, whatever its name, and its `destroy` would remove that one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Network
+from itertools import islice
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from labctl.host.interfaces import interfaces
+from labctl.host.libvirt import Mark, Network
+from labctl.host.machine import Machine
+from labctl.host.paths import real
+from labctl.host.process import Finished
+from labctl.host.routes import routes
+from labctl.model.errors import ProviderError
+from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
+from labctl.providers import virsh
+
+MANAGEMENT = tuple(IPv4Network(f"192.168.{number}.0/24") for number in range(130, 190))
+"""Where a lab's management network can be: libvirt's own default is 122, and that of vagrant-libvirt 121."""
+ATTEMPTS = 3
+"""How many subnets are tried where another program takes one at the same moment."""
+TAKEN = re.compile(r"already in use by interface (\S+)")
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtNetworks:
+    """The network of a lab's nodes, without a way out, and the one by which they reach the outside, with DHCP."""
+
+    lab: Lab
+    state: Path
+
+    @property
+    def name(self) -> str:
+        """Return what the nodes' network is called; the Vagrantfile names it as well."""
+        return f"labctl-{self.lab.name}"
+
+    @property
+    def management(self) -> str:
+        """Return what the network to the outside is called; the Vagrantfile names it as well."""
+        return f"{self.name}-nat"
+
+    @property
+    def mark(self) -> Mark:
+        """Return what says in libvirt that something is this lab's."""
+        return Mark(self.lab.name, str(real(self.state)))
+
+    def ensure(self) -> None:
+        """Define and start both networks, where they are not there.
+
+        Raises ProviderError `network-not-ours` if a network of the name is not this lab's, and `network-taken` if
+        another network or interface has the lab's subnet.
+        """
+        known = virsh.networks()
+        active = virsh.names("net-list", "--name")
+        self._refuse(known)
+        if not any(each.name == self.name for each in known):
+            self._define(self.name, self.lab.network)
+        if self.name not in active and (started := virsh.ask("net-start", self.name)).code != 0:
+            raise self._not_started(self.name, self.lab.network, started)
+        if self.management not in active:
+            self._start_management(known)
+
+    def remove(self) -> Iterator[str]:
+        """Remove both networks; yield why one had to be left."""
+        active = virsh.names("net-list", "--name")
+        for each in virsh.networks():
+            if each.name not in {self.name, self.management}:
+                continue
+            if each.mark != self.mark:
+                yield f"{each} is not this lab's and was left"
+                continue
+            if each.name in active:
+                if users := _users(each.name):
+                    yield f"{each} was left: in use by {', '.join(users)}. Remove it later with `virsh net-undefine {each.name}`"
+                    continue
+                virsh.check("net-destroy", each.name)
+            virsh.check("net-undefine", each.name)
+
+    def bridge(self) -> str:
+        """Return the interface of the nodes' network on this machine; empty if the network does not exist."""
+        return next((each.bridge for each in virsh.networks() if each.name == self.name), "")
+
+    def _refuse(self, known: Sequence[Network]) -> None:
+        for each in known:
+            if each.name in {self.name, self.management}:
+                if each.mark != self.mark:
+                    raise ProviderError(
+                        f"libvirt's network {each.name}: it is not this lab's "
+                        f"({f'it belongs to {each.mark.folder}' if each.mark else 'it has no mark of labctl'})",
+                        id="network-not-ours",
+                        hint=f"Give this lab another --name, or remove the network: `virsh net-undefine {each.name}`.",
+                    )
+            elif any(self.lab.network.overlaps(address.network) for address in each.addresses):
+                raise taken(self.lab.network, str(each))
+
+    def _start_management(self, known: Sequence[Network]) -> None:
+        """Start the network to the outside in a subnet that is free; libvirt refuses one that an interface has."""
+        others = [each for each in known if each.name != self.management]
+        old = [address.network for each in known if each.name == self.management for address in each.addresses]
+        refused: Finished | None = None
+        for subnet in islice(_free(self.lab, others, old), ATTEMPTS):
+            if [subnet] != old:
+                if old:
+                    virsh.check("net-undefine", self.management)
+                self._define(self.management, subnet, nat=True)
+            old = [subnet]
+            refused = virsh.ask("net-start", self.management)
+            if refused.code == 0:
+                return
+        raise self._not_started(self.management, MANAGEMENT[0], refused)
+
+    def _define(self, name: str, subnet: IPv4Network, *, nat: bool = False) -> None:
+        own, first, last = subnet.network_address + 1, subnet.network_address + 2, subnet.broadcast_address - 1
+        leases = f'<dhcp><range start="{first}" end="{last}"/></dhcp>' if nat else ""
+        text = f"""<network>
+  <name>{name}</name>
+  <metadata>{self.mark.element()}</metadata>
+  {'<forward mode="nat"/>' if nat else '<dns enable="no"/>'}
+  <bridge stp="off" delay="0"/>
+  <ip address={quoteattr(str(own))} prefix="{subnet.prefixlen}">{leases}</ip>
+</network>"""
+        virsh.check("net-define", "/dev/stdin", stdin=text.encode())
+
+    def _not_started(self, name: str, subnet: IPv4Network, finished: Finished | None) -> ProviderError:
+        said = finished.last_lines if finished else ()
+        if interface := TAKEN.search("\n".join(said)):
+            return taken(subnet, f"the interface {interface[1]}")
+        return ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", details=said)
+
+
+def taken(subnet: IPv4Network, holder: str) -> ProviderError:
+    """Return the error for a subnet that another network has."""
+    return ProviderError(
+        f"network {subnet}: {holder} has it",
+        id="network-taken",
+        hint="Choose another `network` in labctl.yaml, or remove the other network if nobody needs it.",
+    )
+
+
+def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> Iterator[IPv4Network]:
+    """Return the subnets that nothing on this machine has; first the one that the network had."""
+    machine = Machine()
+    used = [lab.network, POD_NETWORK, SERVICE_NETWORK]
+    used += [address.network for each in others for address in each.addresses]
+    used += [address.network for each in interfaces(machine) for address in each.addresses]
+    used += [route.network for route in routes(machine) or () if route.network.prefixlen > 0]
+    for subnet in dict.fromkeys((*old, *MANAGEMENT)):
+        if not any(map(subnet.overlaps, used)):
+            yield subnet
+
+
+def _users(name: str) -> list[str]:
+    """Return the names of the domains that have an interface in the network."""
+    machines = virsh.described("dom", virsh.names("list", "--name"))
+    sources = {each.findtext("name", ""): each.findall("devices/interface/source") for each in machines}
+    return sorted(machine for machine, used in sources.items() if any(each.get("network") == name for each in used))

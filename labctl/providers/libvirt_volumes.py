@@ -1,0 +1,151 @@
+"""The storage pool in which vagrant-libvirt keeps disks: boxes' images, nodes' disks, and their seeds."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import xml.etree.ElementTree as ET
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+from labctl.model.errors import MissingError, ProviderError
+from labctl.providers import virsh
+
+POOL = "default"
+"""The pool that vagrant-libvirt uses where nothing else is set; it makes it where it is missing."""
+IMAGE = "labctl-VAGRANTSLASH-"
+"""How the name begins that vagrant-libvirt gives the image of a box of labctl's."""
+FOLDER = "/var/lib/libvirt/images"
+"""Where libvirt, virt-manager and vagrant-libvirt make that pool."""
+
+
+@dataclass(frozen=True, slots=True)
+class Volume:
+    """A volume as libvirt describes it."""
+
+    name: str
+    path: str
+    backing: str
+    """The path of the image that it is a layer on; empty if none."""
+
+
+class Pool:
+    """The storage pool, which needs to be there only when it is used."""
+
+    def require(self) -> None:
+        """Make the pool if there is none. Raises MissingError `pool-inactive`: another one's pool is not started."""
+        if POOL in virsh.names("pool-list", "--name"):
+            return
+        if POOL in virsh.names("pool-list", "--all", "--name"):
+            raise MissingError(
+                f"libvirt's storage pool {POOL} is not active",
+                id="pool-inactive",
+                hint=f"Start it: `virsh -c qemu:///system pool-start {POOL}`, "
+                f"and with every start of libvirt: `virsh -c qemu:///system pool-autostart {POOL}`.",
+            )
+        virsh.check("pool-define-as", POOL, "dir", "--target", FOLDER)
+        virsh.check("pool-build", POOL)
+        virsh.check("pool-start", POOL)
+        virsh.check("pool-autostart", POOL)
+
+    def exists(self) -> bool:
+        """Return whether the pool is there and active."""
+        return POOL in virsh.names("pool-list", "--name")
+
+    def volumes(self) -> tuple[str, ...]:
+        """Return the names of all volumes; none where there is no active pool."""
+        if not self.exists():
+            return ()
+        # The rows are `NAME  PATH`, each path absolute: a name may have spaces.
+        rows = virsh.check("vol-list", POOL).splitlines()[2:]
+        return tuple(sorted(name.strip() for row in rows if (name := row.partition(" /")[0]).strip()))
+
+    def described(self, name: str) -> Volume:
+        """Return what libvirt says of a volume."""
+        element = ET.fromstring(virsh.check("vol-dumpxml", "--pool", POOL, name))  # noqa: S314 - libvirt wrote it
+        return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""))
+
+    def path(self) -> Path:
+        """Return the pool's folder."""
+        element = ET.fromstring(virsh.check("pool-dumpxml", POOL))  # noqa: S314 - libvirt wrote it
+        return Path(element.findtext("target/path", FOLDER))
+
+    def upload(self, name: str, file: Path, kind: str, capacity: int) -> None:
+        """Make a volume of the file's bytes. Raises ProviderError; a volume that is only partly there is removed."""
+        size = file.stat().st_size
+        text = f"""<volume>
+  <name>{escape(name)}</name>
+  <capacity unit="B">{capacity}</capacity>
+  <allocation unit="B">{size if kind == "raw" else 0}</allocation>
+  <target><format type="{kind}"/><permissions><mode>0600</mode></permissions></target>
+</volume>"""
+        virsh.check("vol-create", POOL, "/dev/stdin", stdin=text.encode())
+        try:
+            virsh.check("vol-upload", "--pool", POOL, name, str(file), seconds=virsh.TRANSFER_SECONDS)
+        except ProviderError:
+            virsh.ask("vol-delete", "--pool", POOL, name)
+            raise
+
+    def delete(self, name: str) -> None:
+        """Remove a volume."""
+        virsh.check("vol-delete", "--pool", POOL, name)
+
+    def download(self, name: str, file: Path) -> None:
+        """Write a volume's bytes, which libvirt alone can read, to a file."""
+        line = ("vol-download", "--pool", POOL, name, str(file))
+        virsh.check(*line, seconds=virsh.TRANSFER_SECONDS)
+
+    def sha256(self, name: str, scratch: Path) -> str:
+        """Return the checksum of a volume; its bytes pass through the folder."""
+        with tempfile.NamedTemporaryFile(prefix=".volume.", dir=scratch) as copy:
+            self.download(name, Path(copy.name))
+            with Path(copy.name).open("rb") as file:
+                return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """The volumes of nodes: the disk of each, a layer on its box's image, and its seed."""
+
+    pool: Pool
+
+    def paths(self) -> frozenset[str]:
+        """Return the paths of all volumes."""
+        return frozenset(self.pool.described(name).path for name in self.pool.volumes())
+
+    def seed(self, node: str, file: Path, scratch: Path) -> None:
+        """Make the volume with a node's seed, unless it is there with the same bytes."""
+        name = seed_volume(node)
+        if name in self.pool.volumes():
+            if self.pool.sha256(name, scratch) == hashlib.sha256(file.read_bytes()).hexdigest():
+                return
+            self.pool.delete(name)
+        self.pool.upload(name, file, "raw", file.stat().st_size)
+
+    def remove(self, nodes: Iterable[str]) -> bool:
+        """Remove the disks and seeds of these nodes; return whether there were any.
+
+        A disk of a node's name that is no layer on a box of labctl's is somebody else's and stays.
+        """
+        existing = self.pool.volumes()
+        mine = [
+            volume
+            for node in nodes
+            for volume in (f"{node}.img", seed_volume(node))
+            if volume in existing and (volume == seed_volume(node) or is_image(self.pool.described(volume).backing))
+        ]
+        for volume in mine:
+            self.pool.delete(volume)
+        return bool(mine)
+
+
+def seed_volume(node: str) -> str:
+    """Return the name of the volume with a node's seed; the Vagrantfile names it as well."""
+    return f"labctl-{node}-seed.iso"
+
+
+def is_image(path: str) -> bool:
+    """Return whether a volume is the image of a box of labctl's, by its name or path."""
+    return Path(path).name.startswith(IMAGE)

@@ -1,0 +1,214 @@
+"""The libvirt provider against the real libvirtd, virtlogd, QEMU and Vagrant, as an ordinary user, with empty machines."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt_machine
+import pytest
+from e2e.reallab import Ran
+from libvirt_machine import HOME, USER, LibvirtMachine
+
+pytestmark = [pytest.mark.root, pytest.mark.slow]
+
+DRIVER = Path(__file__).with_name("libvirt_driver.py")
+NODES = ["demo-control-plane", "demo-worker-1"]
+NETWORKS = ["labctl-demo", "labctl-demo-nat"]
+SEEDS = [f"labctl-{node}-seed.iso" for node in NODES]
+WAITING = "Waiting for domain to get an IP address"
+FOREIGN_NETWORK = (
+    '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.{}.1" prefix="24"/></network>'
+)
+FOREIGN_DOMAIN = "<domain type='qemu'><name>{}</name><memory>65536</memory><os><type>hvm</type></os></domain>"
+POOL = Path("/var/lib/libvirt/images")
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[LibvirtMachine]:
+    disk = Path(tempfile.mkdtemp(prefix="labctl-libvirt-", dir="/var/tmp"))
+    try:
+        with libvirt_machine.running("tests-libvirt", disk) as machine:
+            yield machine
+    finally:
+        shutil.rmtree(disk)
+
+
+@pytest.fixture
+def image(machine: LibvirtMachine) -> Iterator[str]:
+    """The name of the image of the lab's box in libvirt's pool. Afterwards nothing is left but that."""
+    yield _do(machine, "prepare")["volume"]
+    _do(machine, "destroy")
+    assert {kind: names for kind, names in machine.holds().items() if kind not in {"pool-list", "vol-list"}} == {
+        "list": [],
+        "net-list": [],
+        "links": [],
+    }
+    assert [name for name in machine.names("vol-list") if "box_image" not in name] == []
+
+
+def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> None:
+    _cut(machine, "up", "Creating domain with the following settings")
+    assert machine.names("list") == []
+    assert "demo-worker-1.img" in machine.names("vol-list") or "demo-control-plane.img" in machine.names("vol-list")
+
+    _cut(machine, "up", "Creating shared folders metadata")
+    assert machine.names("list") != []
+
+    _cut(machine, "up", WAITING)
+    assert machine.names("list") == NODES
+    assert machine.names("vol-list") == sorted([*(f"{node}.img" for node in NODES), *SEEDS, image])
+    assert _autostarted(machine) == []
+
+    running = _do(machine, "running")
+    network = _do(machine, "network")
+    assert set(running) <= set(NODES)
+    assert network["interface"] in machine.links()
+    assert list(network["members"].values()) == [f"machine {node}" for node in NODES]
+    assert _do(machine, "halt") == []
+    index = machine.path(HOME / ".vagrant.d/data/machine-index/index")
+    assert len(json.loads(index.read_bytes())["machines"]) >= len(NODES)
+    assert _do(machine, "destroy") == {"changed": True, "left": ""}
+    assert json.loads(index.read_bytes())["machines"] == {}
+    assert _do(machine, "destroy") == {"changed": False, "left": ""}
+
+
+def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine, image: str) -> None:
+    _cut(machine, "up", WAITING)
+    home, console = machine.path(HOME), machine.path(HOME) / ".local/state/labctl/demo/console" / f"{NODES[0]}.log"
+    seed = machine.path(POOL / SEEDS[0])
+
+    assert home.stat().st_mode & 0o777 == 0o700
+    assert (seed.owner(), seed.stat().st_mode & 0o777) == (libvirt_machine.HYPERVISOR, 0o600)
+    assert console.stat().st_mode & 0o777 == 0o644
+    assert "SeaBIOS" in "\n".join(_do(machine, "logs")["console"]) or _do(machine, "logs") == {"console": []}
+    before = seed.read_bytes()
+    _do(machine, "halt")
+    for network in NETWORKS:
+        machine.virsh("net-destroy", network)  # as after the machine's next boot
+    _cut(machine, "up", WAITING, "--seed=second")
+    assert (seed.read_bytes() == before, b"second" in seed.read_bytes()) == (False, True)
+    assert image in machine.names("vol-list")
+
+
+def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMachine, image: str) -> None:
+    whole = machine.path(POOL / image).read_bytes()
+    for content in (whole[:1000], b"another image" * 1000):
+        machine.path(POOL / image).write_bytes(content)
+        _do(machine, "prepare")
+        assert machine.path(POOL / image).read_bytes() == whole
+
+    box = machine.path(HOME) / ".vagrant.d/boxes/labctl-VAGRANTSLASH-kubernetes-1.37.2/1.37.2.1/libvirt"
+    (box / "metadata.json").unlink()  # an interrupted `vagrant box add`
+    (box / "box.img").write_bytes(whole[:-1] + b"x")
+    machine.virsh("vol-delete", "--pool=default", image)
+    assert _do(machine, "prepare")["volume"] == image
+    assert (machine.path(POOL / image).read_bytes(), (box / "metadata.json").exists()) == (whole, True)
+
+    _cut(machine, "up", WAITING)
+    assert _do(machine, "forget")["error"] == "image-in-use"
+    _do(machine, "destroy")
+    assert _do(machine, "images") == ["labctl/kubernetes-1.37.2"]
+    _do(machine, "forget")
+    assert (_do(machine, "images"), machine.names("vol-list")) == ([], [])
+
+
+def test_what_is_somebody_elses_is_neither_joined_nor_changed(machine: LibvirtMachine, image: str) -> None:
+    _define(machine, "net-define", FOREIGN_NETWORK.format(56))
+    _define(machine, "define", FOREIGN_DOMAIN.format("theirs"))
+    machine.virsh("vol-create-as", "default", "theirs.img", "1M")
+    before = machine.virsh("dumpxml", "theirs")
+    try:
+        refused = _do(machine, "up")
+        assert (refused["error"], "theirs" in refused["message"]) == ("network-taken", True)
+        machine.virsh("net-undefine", "theirs")
+        _cut(machine, "up", WAITING)
+        _define(machine, "net-define", FOREIGN_NETWORK.format(56))  # it appeared later
+        assert _do(machine, "destroy") == {"changed": True, "left": ""}
+        assert machine.names("net-list") == ["theirs"]
+        assert machine.names("vol-list") == sorted([image, "theirs.img"])
+        assert machine.virsh("dumpxml", "theirs") == before
+    finally:
+        machine.virsh("net-undefine", "theirs")
+        machine.virsh("undefine", "theirs")
+        machine.virsh("vol-delete", "--pool=default", "theirs.img")
+
+
+def test_names_and_subnets_that_are_taken_are_refused(machine: LibvirtMachine, image: str) -> None:
+    for kind, name, text, error in (
+        ("", NODES[0], FOREIGN_DOMAIN.format(NODES[0]), "machine-not-ours"),
+        ("net-", NETWORKS[0], FOREIGN_NETWORK.format(77).replace(">theirs<", f">{NETWORKS[0]}<"), "network-not-ours"),
+    ):
+        _define(machine, f"{kind}define", text)
+        described = machine.virsh(f"{kind}dumpxml", name)
+        assert _do(machine, "up")["error"] == error
+        assert name in _do(machine, "destroy")["left"]
+        assert machine.virsh(f"{kind}dumpxml", name) == described
+        machine.virsh(f"{kind}undefine", name)
+
+    machine.run("root", "ip", "link", "add", "theirs0", "type", "bridge")
+    machine.run("root", "ip", "address", "add", "192.168.56.1/24", "dev", "theirs0")
+    machine.run("root", "ip", "link", "set", "theirs0", "up")
+    refused = _do(machine, "up")
+    machine.run("root", "ip", "link", "delete", "theirs0")
+    assert (refused["error"], "theirs0" in refused["message"]) == ("network-taken", True)
+    assert image in machine.names("vol-list")
+
+
+def test_the_network_to_the_outside_has_a_subnet_that_nothing_else_has(machine: LibvirtMachine, image: str) -> None:
+    _define(machine, "net-define", FOREIGN_NETWORK.format(130))
+    _cut(machine, "up", WAITING)
+    machine.virsh("net-undefine", "theirs")
+    assert '<ip address="192.168.131.1"' in machine.virsh("net-dumpxml", NETWORKS[1]).replace("'", '"')
+    assert image in machine.names("vol-list")
+
+
+def test_a_libvirt_that_stops_answering_is_one_error(machine: LibvirtMachine, image: str) -> None:
+    machine.run("root", "sh", "-c", "kill -STOP $(cat /run/libvirtd.pid)")
+    silent = _do(machine, "running", "--seconds=2")
+    machine.run("root", "sh", "-c", "kill -CONT $(cat /run/libvirtd.pid)")
+    machine.stop_libvirt()
+    stopped = _do(machine, "running")
+    machine.start_libvirt()
+
+    assert (silent["error"], stopped["error"]) == ("libvirt-silent", "libvirt-unreachable")
+    assert image in machine.names("vol-list")
+    machine.virsh("pool-destroy", "default")
+    inactive = _do(machine, "up")
+    machine.virsh("pool-start", "default")
+    assert inactive["error"] == "pool-inactive"
+
+
+def _do(machine: LibvirtMachine, act: str, *options: str) -> Any:  # noqa: ANN401 - JSON
+    """What the driver prints."""
+    return json.loads(_ran(machine, act, *options, code=0).out)
+
+
+def _cut(machine: LibvirtMachine, act: str, text: str, *options: str) -> None:
+    """The driver and Vagrant are killed once the progress has that text."""
+    ran = _ran(machine, act, f"--until={text}", *options, code=None)
+    assert (ran.code, text in ran.err) == (-signal.SIGKILL, True), f"{ran.out}\n{ran.err}"
+
+
+def _ran(machine: LibvirtMachine, act: str, *options: str, code: int | None) -> Ran:
+    path = {"PYTHONPATH": str(DRIVER.parents[1])}
+    return machine.run(USER, sys.executable, str(DRIVER), act, *options, code=code, seconds=120, **path)
+
+
+def _define(machine: LibvirtMachine, how: str, text: str) -> None:
+    machine.path(HOME / "define.xml").write_text(text, encoding="ascii")
+    machine.virsh(how, str(HOME / "define.xml"))
+
+
+def _autostarted(machine: LibvirtMachine) -> list[str]:
+    """The machines and networks that start with libvirt."""
+    return [
+        *machine.virsh("list", "--all", "--autostart", "--name").split(),
+        *machine.virsh("net-list", "--all", "--autostart", "--name").split(),
+    ]

@@ -1,0 +1,103 @@
+"""Two virtual machines of a real libvirt, from nothing to HTTP 200 by name and away, by an ordinary user.
+
+Where there is no KVM, QEMU emulates them: minutes, in which every limit that follows the nodes' speed is tried.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import libvirt_machine
+import pytest
+from libvirt_machine import BUNDLE, HOME, USER, LibvirtMachine
+
+from .reallab import Ran, eventually
+
+pytestmark = [pytest.mark.e2e, pytest.mark.root]
+
+UP = ("-o", "json", "up", "--provider", "libvirt", "--bundle", str(BUNDLE))
+UP_SECONDS = 900.0
+SERVED_SECONDS = 300.0
+"""How long the app may be away once a machine is powered off: a node that is only slow must not be taken for dead."""
+PAGE = ("curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "http://my-app.local")
+THEIRS = {
+    "net-define": '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.99.1" prefix="24"/></network>',
+    "define": "<domain type='qemu'><name>theirs</name><memory>65536</memory><os><type>hvm</type></os></domain>",
+}
+Record = Callable[[str, object], None]
+
+
+@pytest.fixture(scope="module")
+def machine(bundle: Path) -> Iterator[LibvirtMachine]:
+    """A machine with somebody's own network, domain and volume."""
+    disk = Path(tempfile.mkdtemp(prefix="labctl-e2e-libvirt-", dir="/var/tmp"))
+    try:
+        with libvirt_machine.running("e2e-libvirt", disk, bundle) as machine:
+            for act, text in THEIRS.items():
+                machine.path(HOME / "theirs.xml").write_text(text, encoding="ascii")
+                machine.virsh(act, str(HOME / "theirs.xml"))
+            machine.virsh("pool-define-as", "default", "dir", "--target", "/var/lib/libvirt/images")
+            machine.virsh("pool-start", "default")
+            machine.virsh("vol-create-as", "default", "theirs.img", "1M")
+            yield machine
+    finally:
+        shutil.rmtree(disk)
+
+
+def test_machines_serve_until_they_are_destroyed(machine: LibvirtMachine, record_property: Record) -> None:
+    before, theirs = machine.holds(), _theirs(machine)
+    hosts = machine.path(Path("/etc/hosts")).read_bytes()
+
+    def timed(what: str, *words: str, code: int = 0) -> Ran:
+        started = time.monotonic()
+        ran = machine.labctl(*words, code=code, seconds=UP_SECONDS)
+        record_property("seconds", f"libvirt, {what}: {time.monotonic() - started:.1f} s")
+        return ran
+
+    first = timed("up", *UP)
+    assert first.result()["urls"] == ["http://my-app.local"]
+    assert _page(machine) == "200"
+    assert machine.path(HOME).stat().st_mode & 0o777 == 0o700
+
+    again = timed("up again", *UP)
+    assert [event["step"] for event in again.events() if event.get("changed") and event["event"] == "step"] == []
+    status = timed("status", "-o", "json", "status").document()
+    assert (status["ok"], [node["ready"] for node in status["nodes"]]) == (True, [True, True])
+    trace = timed("trace", "-o", "json", "trace", "my-app.local").document()
+    assert (trace["ok"], {hop["state"] for hop in trace["hops"]}) == (True, {"ok"})
+    assert "labctl-node" in machine.labctl("ssh", "worker-1", "--", "systemctl", "list-units", "labctl-node*").out
+
+    timed("power off one machine", "halt", "worker-1", "--force")
+    assert machine.virsh("domstate", "demo-worker-1").strip() == "shut off"
+    started = time.monotonic()
+    eventually(lambda: _page(machine), lambda code: code == "200", seconds=SERVED_SECONDS)
+    record_property("away", f"libvirt, one of two machines powered off: {time.monotonic() - started:.1f} s")
+    assert timed("resume of one machine", "-o", "json", "resume").result()["ok"]
+    assert _page(machine) == "200"
+
+    timed("destroy", "destroy", "--yes", "--purge")
+    assert machine.holds() == before
+    assert _theirs(machine) == theirs
+    assert machine.path(Path("/etc/hosts")).read_bytes() == hosts
+    assert [path.name for path in machine.path(machine.state_home).glob("labctl/*")] == []
+    assert list(machine.path(HOME).glob(".vagrant.d/boxes/labctl*")) == []
+
+
+def _page(machine: LibvirtMachine) -> str:
+    return machine.run(USER, *PAGE, code=None, seconds=90).out
+
+
+def _theirs(machine: LibvirtMachine) -> dict[str, Any]:
+    """What is somebody else's, as libvirt describes it."""
+    volume = machine.virsh("vol-dumpxml", "--pool=default", "theirs.img")
+    return {
+        "domain": machine.virsh("dumpxml", "theirs"),
+        "network": machine.virsh("net-dumpxml", "theirs"),
+        "volume": json.dumps(volume.partition("<timestamps>")[0]),
+    }

@@ -1,0 +1,246 @@
+"""A machine with a libvirt of its own: as much of one as a container of namespaces can be.
+
+It has its own processes, mounts and network, and a user in group libvirt; its programs are this machine's. The network
+has no way out, so that nothing that is sent to a lab's address leaves it; routes that refuse those addresses would do
+for libvirt as if they were taken. The end of the machine's first process is the end of all.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from e2e.reallab import LABCTL, Ran, eventually, finished, run
+
+USER, UID = "labber", 4711
+"""Somebody who works on the machine: not root, but in group libvirt."""
+HYPERVISOR = "libvirt-qemu"
+"""Who QEMU runs as, and whose group it has."""
+GROUP = "libvirt"
+HOME = Path("/home", USER)
+BUNDLE = Path("/srv/bundle")
+"""Where the machine has the bundle."""
+CHECKOUT = Path(__file__).resolve().parents[1]
+PROGRAMS = ("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img", "dnsmasq", "vagrant")
+PACKAGES = (
+    *("libvirt-daemon", "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
+    *("vagrant", "vagrant-libvirt", "dnsmasq-base"),
+)
+PACKAGES_SECONDS = 600.0
+FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/home")
+"""What the machine has for itself."""
+FILES = ("/etc/passwd", "/etc/group", "/etc/hosts")
+BOOT = """
+disk=$1 bundle=$2
+for folder in $FOLDERS; do mount --bind "$disk$folder" "$folder"; done
+for file in $FILES; do mount --bind "$disk$file" "$file"; done
+mount -t tmpfs -o mode=755 tmpfs /srv
+mkdir /srv/bundle
+[ -z "$bundle" ] || mount --bind "$bundle" /srv/bundle
+number=0
+for path in $KEPT; do # below a folder that is closed to everyone but root
+    number=$((number + 1)); mkdir -p "$disk/kept/$number"; mount --bind "$path" "$disk/kept/$number"
+done
+for folder in $CLOSED; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
+number=0
+for path in $KEPT; do
+    number=$((number + 1)); mkdir -p "$path"; mount --bind "$disk/kept/$number" "$path"
+done
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys # with the links of its own network
+mount -t tmpfs -o mode=755 tmpfs /run
+mkdir -m 1777 /run/lock
+exec tini -- sleep infinity
+"""
+LIBVIRTD = f"""
+unix_sock_group = "{GROUP}"
+unix_sock_rw_perms = "0770"
+auth_unix_rw = "none"
+"""
+QEMU = f"""
+user = "{HYPERVISOR}"
+group = "{HYPERVISOR}"
+security_driver = "none"
+cgroup_controllers = []
+namespaces = []
+"""
+DAEMONS = ("virtlogd", "libvirtd")
+
+
+@dataclass(frozen=True, slots=True)
+class LibvirtMachine:
+    """The machine while it runs: its first process, and where its disk is."""
+
+    init: int
+    disk: Path
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def state_home(self) -> Path:
+        """The folder of the user's labs, as the machine has it."""
+        return HOME / ".local/state"
+
+    def path(self, path: Path) -> Path:
+        """Where a file of the machine's own is, seen from here."""
+        return self.disk / path.relative_to("/")
+
+    def line(self, user: str, *command: str, **more: str) -> list[str]:
+        """The command line that runs a command as its user would, in the user's home."""
+        home = str(HOME) if user == USER else "/root"
+        environment = {"HOME": home, "USER": user, "LOGNAME": user, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
+        line = ["nsenter", f"--target={self.init}", *("--mount", "--pid", "--net"), "--"]
+        line += ["setpriv", "--reuid", user, "--regid", user, "--init-groups"] if user != "root" else []
+        line += [
+            "env",
+            "-i",
+            f"--chdir={home}",
+            *(f"{k}={v}" for k, v in {**environment, **self.environment, **more}.items()),
+        ]
+        return [*line, *command]
+
+    def run(self, user: str, *command: str, code: int | None = 0, seconds: float = 60.0, **more: str) -> Ran:
+        """Run a command as its user would; it must end with this exit code."""
+        ended = finished(self.line(user, *command, **more), seconds)
+        said = f"{user}: {shlex.join(command)}: exit code {ended.code}\n{ended.out}\n{ended.err}"
+        assert code in {None, ended.code}, said
+        return ended
+
+    def labctl(self, *words: str, code: int | None = 0, seconds: float = 60.0) -> Ran:
+        """Run labctl as the user."""
+        return self.run(USER, str(LABCTL), *words, code=code, seconds=seconds)
+
+    def virsh(self, *words: str, code: int | None = 0, user: str = USER) -> str:
+        """Ask libvirt as the user."""
+        return self.run(user, "virsh", "-c", "qemu:///system", *words, code=code).out
+
+    def names(self, kind: str) -> list[str]:
+        """The names of all domains (``list``), networks (``net-list``) or volumes (``vol-list``) that libvirt has."""
+        if kind == "vol-list":
+            pools = self.names("pool-list")
+            listed = [line for pool in pools for line in self.virsh("vol-list", pool).splitlines()[2:]]
+            return sorted(line.split()[0] for line in listed if line.strip())
+        return sorted(self.virsh(kind, "--all", "--name").split())
+
+    def links(self) -> list[str]:
+        """The interfaces of the machine, apart from `lo`."""
+        listed = self.run("root", "ip", "-br", "link", "show").out.splitlines()
+        return sorted(line.split()[0].partition("@")[0] for line in listed if not line.startswith("lo "))
+
+    def holds(self) -> dict[str, list[str]]:
+        """Everything in it that a lab could leave behind."""
+        kinds = {kind: self.names(kind) for kind in ("list", "net-list", "pool-list", "vol-list")}
+        return {**kinds, "links": self.links()}
+
+    def start_libvirt(self) -> None:
+        """Both daemons run, and libvirt answers the user."""
+        for daemon in DAEMONS:
+            self.run(
+                "root",
+                "sh",
+                "-c",
+                f"setsid --fork {daemon} --daemon --pid-file /run/{daemon}.pid >/run/{daemon}.log 2>&1",
+            )
+        answers = partial(self.run, USER, "virsh", "-c", "qemu:///system", "version", code=None)
+        eventually(answers, lambda ended: ended.code == 0, seconds=30)
+
+    def stop_libvirt(self) -> None:
+        """No daemon of libvirt runs any more; machines and networks go on."""
+        for daemon in reversed(DAEMONS):
+            self.run("root", "sh", "-c", f"kill $(cat /run/{daemon}.pid)")
+            is_there = partial(self.run, "root", "test", "-e", f"/run/{daemon}.pid", code=None)
+            eventually(is_there, lambda ended: ended.code != 0, seconds=30)
+
+
+@contextmanager
+def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[LibvirtMachine]:
+    """The machine runs meanwhile, its disk in `disk`, the bundle at BUNDLE; nothing of it is left then but the disk."""
+    _install()
+    _make_disk(disk)
+    run("ip", "netns", "add", name)
+    try:
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        run("ip", "netns", "exec", name, "sysctl", "-qw", "net.ipv4.ip_forward=0")
+        with _booted(name, disk, bundle) as init:
+            machine = LibvirtMachine(init, disk)
+            machine.start_libvirt()
+            yield machine
+    finally:
+        run("ip", "netns", "delete", name)
+
+
+def _install() -> None:
+    """What the machine needs is installed here."""
+    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+        apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy")
+        run(*apt, "update", seconds=PACKAGES_SECONDS)
+        run(*apt, "install", "--no-install-recommends", *PACKAGES, seconds=PACKAGES_SECONDS)
+        assert [program for program in missing if shutil.which(program) is None] == []
+
+
+def _make_disk(disk: Path) -> None:
+    for folder in FOLDERS:
+        (disk / folder[1:]).mkdir(parents=True, exist_ok=True)
+    etc, states = disk / "etc", disk / "var/lib/libvirt"
+    for name in ("libvirtd.conf", "qemu.conf", "virtlogd.conf"):
+        (etc / "libvirt" / name).write_text({"libvirtd.conf": LIBVIRTD, "qemu.conf": QEMU}.get(name, ""))
+    for name in ("images", "boot", "qemu", "dnsmasq", "network"):
+        (states / name).mkdir(exist_ok=True)
+        (states / name).chmod(0o711)
+    shutil.chown(states / "qemu", HYPERVISOR, HYPERVISOR)
+    (etc / "passwd").write_text(Path("/etc/passwd").read_text() + f"{USER}:x:{UID}:{UID}::{HOME}:/bin/bash\n")
+    members = {f"{GROUP}:": f"{USER}"}
+    lines = Path("/etc/group").read_text().splitlines()
+    lines = [line + members.get(line.partition(":")[0] + ":", "") for line in lines]
+    (etc / "group").write_text("\n".join([*lines, f"{USER}:x:{UID}:"]) + "\n")
+    (etc / "hosts").write_text("127.0.0.1\tlocalhost\n")
+    os.chown(etc / "hosts", UID, UID)
+    home = disk / HOME.relative_to("/")
+    home.mkdir(mode=0o700)
+    os.chown(home, UID, UID)
+
+
+@contextmanager
+def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
+    """The machine's first process runs; yields its number as it is here."""
+    needed = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
+    closed = {path: folder for path in needed if (folder := _closed(path))}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "FOLDERS": " ".join(FOLDERS),
+        "FILES": " ".join(FILES),
+        "KEPT": " ".join(str(path) for path in closed),
+        "CLOSED": " ".join(sorted({str(folder) for folder in closed.values()})),
+    }
+    line = ["nsenter", f"--net=/run/netns/{name}", "unshare", "--mount", "--pid", "--fork", "--kill-child"]
+    line += ["--propagation=private", "sh", "-eu", "-c", BOOT, "sh", str(disk), str(bundle or "")]
+    with (
+        (disk / "boot.log").open("wb") as log,
+        subprocess.Popen(line, stdout=log, stderr=log, env=environment) as child,
+    ):
+        try:
+            eventually(lambda: child.poll() is not None or _first_process(child.pid), bool, seconds=30)
+            assert child.poll() is None, (disk / "boot.log").read_text()
+            yield _first_process(child.pid)
+        finally:
+            child.kill()
+
+
+def _closed(path: Path) -> Path | None:
+    """The topmost folder above the path that only its owner may enter."""
+    return next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
+
+
+def _first_process(parent: int) -> int:
+    """The child of that process, once it is the machine's init; else 0."""
+    for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
+        if Path(f"/proc/{pid}/comm").read_text() == "tini\n":
+            return int(pid)
+    return 0
