@@ -45,6 +45,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
             shutil.rmtree(leftover)
         image = load(bundle)
+        wanted = {*providers, *(image.providers if image else ())}
         problems = integrity.damage(bundle, image, cache, report) if image else {}
         if image is None or LIBVIRT_BOX in problems or not image.files:
             check_machine(bundle)
@@ -53,7 +54,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
             image = _make_image(bundle, find_tools(cache, report), report)
             problems = {}
             integrity.remember(bundle, image, cache)  # it was hashed when it was made
-        if VIRTUALBOX_BOX in problems or ("virtualbox" in providers and "virtualbox" not in image.providers):
+        if VIRTUALBOX_BOX in problems or ("virtualbox" in wanted and "virtualbox" not in image.providers):
             check_space(bundle.folder)
             report(f"making the VirtualBox box of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
             image = _add_virtualbox(image, find_tools(cache, report), report)

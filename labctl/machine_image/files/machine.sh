@@ -21,7 +21,7 @@ for unit in \
     systemd-tpm2-setup-early.service systemd-machine-id-commit.service systemd-binfmt.service \
     systemd-networkd-persistent-storage.service systemd-ask-password-console.path systemd-ask-password-wall.path \
     proc-sys-fs-binfmt_misc.automount ldconfig.service kmod-static-nodes.service e2scrub_all.service \
-    systemd-hibernate-clear.service systemd-pstore.service apparmor.service; do
+    systemd-hibernate-clear.service systemd-pstore.service apparmor.service modprobe@drm.service; do
     ln -sf /dev/null "$root/etc/systemd/system/$unit"
 done
 mkdir -p "$root/etc/systemd/system-generators"

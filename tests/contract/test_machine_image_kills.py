@@ -1,0 +1,126 @@
+"""Making a machine image is whole or not at all, whatever ends it, and a damaged box is made again."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import shutil
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fakes import bundle
+
+from labctl import machine_image
+from labctl.bundle import Bundle
+from labctl.bundle.format import write
+from labctl.host import failpoints
+from labctl.machine_image import boxes, build, disk, initrd, system
+from labctl.machine_image.format import LIBVIRT_BOX, VIRTUALBOX_BOX, Disk, MachineImage
+from labctl.machine_image.tools import Tools
+from labctl.model.errors import MissingError
+
+BOTH = ("libvirt", "virtualbox")
+
+
+@pytest.fixture(autouse=True)
+def _quick_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Disks are a few bytes, and no tool runs; everything else is real."""
+    (tmp_path / "tools" / "tree" / "usr/lib/modules/6.12-test").mkdir(parents=True)
+    usage = shutil.disk_usage("/")._replace(free=1 << 40)
+
+    def qcow2(_tools: Tools, raw: Path, target: Path) -> Disk:
+        target.write_bytes(raw.read_bytes()[:1000])
+        return Disk(disk.CAPACITY, 1000, hashlib.sha256(target.read_bytes()).hexdigest())
+
+    replaced = {
+        (system, "make"): lambda _bundle, _tools, target: target.write_bytes(b"a system"),
+        (disk, "make"): lambda _tools, _system, _initrd, _id, target: target.write_bytes(b"a disk" * 999),
+        (boxes, "make_qcow2"): qcow2,
+        (boxes, "make_vmdk"): lambda _tools, _box, identity, target: target.write_text(f"vmdk {identity}"),
+        (initrd, "make"): lambda _tools: b"initrd",
+        (build, "find_tools"): lambda _cache, _report: Tools(tmp_path / "tools"),
+        (build, "check_machine"): lambda _bundle: None,
+        (shutil, "disk_usage"): lambda _folder: usage,
+    }
+    for (owner, name), stand_in in replaced.items():
+        monkeypatch.setattr(owner, name, stand_in)
+    yield
+    failpoints._POINT = ""
+
+
+@pytest.fixture
+def made(tmp_path: Path) -> Bundle:
+    carried = bundle(tmp_path / "bundles" / "kubernetes-1.37.2")
+    write(carried)
+    return carried
+
+
+def test_killed_before_each_box_is_in_place(tmp_path: Path, made: Bundle) -> None:
+    description = made.path("bundle.yaml").read_bytes()
+    for box in (1, 1, 2):  # nothing is kept of the first two; of the third, the libvirt box is
+        pid = os.fork()
+        if pid == 0:
+            failpoints._POINT, failpoints._left = "machine-image", box
+            build.build(made, tmp_path, _ignore, BOTH)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+        image = machine_image.load(made)
+        assert (image.providers if image else ()) == BOTH[: box - 1]
+
+    image = build.build(made, tmp_path, _ignore, BOTH)
+
+    machine_image.verify(made, image, tmp_path, _ignore)
+    assert not [path.name for path in made.folder.iterdir() if path.name.startswith(".")]
+    assert {path.name for path in made.path("machine").iterdir()} == {
+        *("libvirt.box", "virtualbox.box", "metadata.json", "machine.yaml")
+    }
+    assert made.path("bundle.yaml").read_bytes() == description
+    assert build.build(made, tmp_path, _ignore, BOTH) == image
+
+
+@pytest.mark.parametrize("damaged", [LIBVIRT_BOX, VIRTUALBOX_BOX, "machine/metadata.json"])
+def test_what_is_damaged_is_made_again(tmp_path: Path, made: Bundle, damaged: str) -> None:
+    image = build.build(made, tmp_path, _ignore, BOTH)
+    made.path(damaged).write_bytes(b"")
+
+    again = build.build(made, tmp_path, _ignore, BOTH)
+
+    assert again == image
+    machine_image.verify(made, again, tmp_path, _ignore)
+
+
+@pytest.mark.parametrize(("number", "identity"), [(errno.ENOSPC, "disk-full"), (errno.EROFS, "bundle-not-writable")])
+def test_a_disk_that_refuses_leaves_nothing(
+    tmp_path: Path, made: Bundle, monkeypatch: pytest.MonkeyPatch, number: int, identity: str
+) -> None:
+    def refuse(*_arguments: object) -> None:
+        raise OSError(number, os.strerror(number), str(tmp_path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(disk, "make", refuse)
+        with pytest.raises(MissingError) as refused:
+            build.build(made, tmp_path, _ignore)
+    assert refused.value.id == identity
+    assert machine_image.load(made) is None
+    assert not [path.name for path in made.folder.iterdir() if path.name.startswith(".") or path.name == "machine"]
+
+    assert isinstance(build.build(made, tmp_path, _ignore), MachineImage)
+
+
+def test_a_tool_that_fails_is_named_with_its_last_lines(
+    tmp_path: Path, made: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_arguments: object) -> None:
+        raise MissingError("`mmdebstrap trixie` ended with exit code 25", id="tool-failed", details=("no mirror",))
+
+    monkeypatch.setattr(system, "make", fail)
+    with pytest.raises(MissingError) as refused:
+        build.build(made, tmp_path, _ignore)
+    assert (refused.value.id, refused.value.details[-1]) == ("machine-image-failed", "no mirror")
+
+
+def _ignore(_text: str) -> None:
+    pass
