@@ -1,0 +1,182 @@
+"""The disk of a machine image boots on the hardware of libvirt and of VirtualBox, and no further than its seed allows."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from labctl import bundle as bundles
+from labctl import machine_image
+from labctl.bundle import Bundle
+from labctl.host import paths
+from labctl.host.wait import Pending, until
+from labctl.machine_image import boxes, build, disk, seed, system
+from labctl.machine_image.format import DISK_IN_BOX, LIBVIRT_BOX, VIRTUALBOX_BOX
+from labctl.machine_image.seed import SeedFile
+from labctl.machine_image.tools import find_tools
+
+pytestmark = pytest.mark.e2e
+
+FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
+VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
+BOOT_SECONDS = 240.0
+"""Without KVM, on a machine that does something else as well."""
+REFUSED = "stays off the network"
+UNIT = """\
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'echo it is $(hostname), grown to $(df --output=size -B1G / | tail -1 | tr -d " ")G'
+StandardOutput=journal+console
+"""
+LARGER = 24 << 30
+QEMU = ("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Westmere", "-m", "1024", "-display", "none", "-monitor", "none")
+
+
+@pytest.fixture(scope="module")
+def made(bundle: Path) -> Bundle:
+    for program in ("qemu-system-x86_64", "qemu-img"):
+        if shutil.which(program) is None:
+            (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"{program} is not installed")
+    carried = bundles.load(bundle)
+    build.build(carried, paths.cache(), print)
+    return carried
+
+
+@pytest.fixture(scope="module")
+def drive(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An overlay over the disk in the box, larger than it, as a volume of a hypervisor may be."""
+    folder = tmp_path_factory.mktemp("machine")
+    with tarfile.open(made.path(LIBVIRT_BOX)) as box:
+        box.extract(DISK_IN_BOX, folder, filter="data")
+    overlay = folder / "overlay.qcow2"
+    words = ("qemu-img", "create", "-q", "-f", "qcow2", "-b", DISK_IN_BOX, "-F", "qcow2", str(overlay), str(LARGER))
+    subprocess.run(words, check=True, cwd=folder)
+    return overlay
+
+
+@pytest.fixture
+def serial(tmp_path: Path) -> Path:
+    return tmp_path / "serial"
+
+
+def console(serial: Path, expected: str, *hardware: str) -> str:
+    """What a machine of that hardware writes to its serial console until it has written what is expected."""
+
+    def written() -> str | Pending:
+        text = serial.read_text(errors="replace") if serial.exists() else ""
+        assert machine.poll() is None, text
+        return text if expected in text else Pending(f"its last words are {text[-500:]}")
+
+    with subprocess.Popen([*QEMU, "-serial", f"file:{serial}", *hardware]) as machine:
+        try:
+            return until(written, what=expected, timeout=BOOT_SECONDS, interval=0.5)
+        finally:
+            machine.kill()
+
+
+def test_it_boots_by_bios_from_virtio_and_stays_off_the_network_without_a_seed(drive: Path, serial: Path) -> None:
+    text = console(serial, REFUSED, "-drive", f"file={drive},if=virtio,snapshot=on", "-nic", "none")
+    assert "has no seed" in text
+
+
+def test_it_boots_by_uefi_from_ahci_as_in_virtualbox(drive: Path, serial: Path, tmp_path: Path) -> None:
+    if not FIRMWARE.exists():
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("ovmf is not installed")
+    variables = shutil.copy(VARIABLES, tmp_path / "variables")
+    text = console(
+        serial,
+        REFUSED,
+        *("-machine", "q35", "-device", "ich9-ahci,id=sata", "-device", "ide-hd,drive=disk,bus=sata.0"),
+        *("-drive", f"if=pflash,format=raw,readonly=on,file={FIRMWARE}"),
+        *("-drive", f"if=pflash,format=raw,file={variables}"),
+        *("-drive", f"file={drive},if=none,id=disk,snapshot=on"),
+        *("-nic", "user,restrict=on,model=e1000", "-nic", "none"),
+    )
+    assert "has no seed" in text
+
+
+def test_a_seed_gives_it_an_identity_and_that_of_another_lab_none(drive: Path, serial: Path, tmp_path: Path) -> None:
+    for lab in ("school", "other"):
+        files = {
+            "lab-id": lab,
+            "hostname": "node-of-school\n",
+            "hosts": "127.0.0.1 localhost\n",
+            "resolv.conf": "",
+            "lab.network": "[Match]\nMACAddress=02:00:00:00:00:01\n",
+            "kubelet.service": "[Service]\nExecStart=/bin/true\n",
+            "labctl-node.service": UNIT,
+        }
+        seed.write(tmp_path / f"{lab}.iso", {name: SeedFile(text.encode()) for name, text in files.items()})
+
+    def boot(lab: str, expected: str) -> str:
+        return console(
+            serial.with_name(lab),
+            expected,
+            *("-smp", "2", "-drive", f"file={drive},if=virtio,cache=unsafe"),
+            *("-drive", f"file={tmp_path / lab}.iso,media=cdrom,if=ide", "-nic", "none"),
+        )
+
+    assert f"it is node-of-school, grown to {LARGER >> 30}G" in boot("school", "grown to")
+    assert "of another lab" in boot("other", REFUSED)
+
+
+@pytest.mark.sweep
+def test_the_same_packages_make_the_same_disk_but_for_containerds_databases(made: Bundle, tmp_path: Path) -> None:
+    tools = find_tools(paths.cache(), print)
+    contents = []
+    for number in ("first", "second"):
+        archive = tmp_path / f"{number}.tar"
+        system.make(made, tools, archive)
+        with tarfile.open(archive) as tar:
+            contents.append(
+                {
+                    member.name: (
+                        member.type,
+                        member.mode,
+                        member.uid,
+                        member.mtime,
+                        member.size,
+                        member.linkname,
+                        digest,
+                    )
+                    for member in tar
+                    if not member.name.endswith(("/meta.db", "/metadata.db"))
+                    for digest in [_digest(tar, member)]
+                }
+            )
+    assert contents[0] == contents[1]
+
+    # From one system, every byte is the same, up to both boxes' disks.
+    for number in ("a", "b"):
+        raw = tmp_path / f"{number}.raw"
+        disk.make(tools, tmp_path / "first.tar", b"initrd", made.id, raw)
+        boxes.make_qcow2(tools, raw, tmp_path / f"{number}.qcow2")
+        boxes.write_libvirt_box(tmp_path / f"{number}.qcow2", tmp_path / f"{number}.box")
+        boxes.make_vmdk(tools, tmp_path / f"{number}.box", 7, tmp_path / f"{number}.vmdk")
+    assert disk.content_sha256(tmp_path / "a.raw") == disk.content_sha256(tmp_path / "b.raw")
+    for kind in ("qcow2", "box", "vmdk"):
+        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+
+
+@pytest.mark.sweep
+def test_vagrant_takes_both_boxes_by_the_catalogue(made: Bundle, tmp_path: Path) -> None:
+    image = build.build(made, paths.cache(), print, ("libvirt", "virtualbox"))
+    machine_image.verify(made, image, paths.cache(), print)
+    environment = {**os.environ, "VAGRANT_HOME": str(tmp_path)}
+    for provider in image.providers:
+        words = ("vagrant", "box", "add", "--provider", provider, "metadata.json")
+        subprocess.run(words, check=True, cwd=made.path("machine"), env=environment)
+    listed = subprocess.run(("vagrant", "box", "list"), check=True, env=environment, stdout=subprocess.PIPE, text=True)
+    assert listed.stdout.count(f"{machine_image.box_name(made.id)} ") == len(image.providers)
+    with tarfile.open(made.path(VIRTUALBOX_BOX)) as box:
+        assert {"box.ovf", boxes.VMDK, "metadata.json", "Vagrantfile"} == set(box.getnames())
+
+
+def _digest(tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
+    file = tar.extractfile(member) if member.isfile() else None
+    return hash(file.read()) if file else 0
