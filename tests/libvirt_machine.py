@@ -37,11 +37,10 @@ PACKAGES = (
 PACKAGES_SECONDS = 600.0
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/home")
 """What the machine has for itself."""
-FILES = ("/etc/passwd", "/etc/group", "/etc/hosts")
 BOOT = """
 disk=$1 bundle=$2
-for folder in $FOLDERS; do mount --bind "$disk$folder" "$folder"; done
-for file in $FILES; do mount --bind "$disk$file" "$file"; done
+mount -t overlay -o "lowerdir=/etc,upperdir=$disk/etc,workdir=$disk/work" overlay /etc # a file that is replaced loses a mount
+for folder in $FOLDERS; do mount --bind "$disk/own$folder" "$folder"; done
 mount -t tmpfs -o mode=755 tmpfs /srv
 mkdir /srv/bundle
 [ -z "$bundle" ] || mount --bind "$bundle" /srv/bundle
@@ -90,7 +89,7 @@ class LibvirtMachine:
 
     def path(self, path: Path) -> Path:
         """Where a file of the machine's own is, seen from here."""
-        return self.disk / path.relative_to("/")
+        return self.disk / ("own" if str(path).startswith(FOLDERS) else "") / path.relative_to("/")
 
     def line(self, user: str, *command: str, **more: str) -> list[str]:
         """The command line that runs a command as its user would, in the user's home."""
@@ -187,10 +186,12 @@ def _install() -> None:
 
 def _make_disk(disk: Path) -> None:
     for folder in FOLDERS:
-        (disk / folder[1:]).mkdir(parents=True, exist_ok=True)
-    etc, states = disk / "etc", disk / "var/lib/libvirt"
+        (disk / "own" / folder[1:]).mkdir(parents=True)
+    for name in ("etc", "work"):
+        (disk / name).mkdir()
+    etc, settings, states = disk / "etc", disk / "own/etc/libvirt", disk / "own/var/lib/libvirt"
     for name in ("libvirtd.conf", "qemu.conf", "virtlogd.conf"):
-        (etc / "libvirt" / name).write_text({"libvirtd.conf": LIBVIRTD, "qemu.conf": QEMU}.get(name, ""))
+        (settings / name).write_text({"libvirtd.conf": LIBVIRTD, "qemu.conf": QEMU}.get(name, ""))
     for name in ("images", "boot", "qemu", "dnsmasq", "network"):
         (states / name).mkdir(exist_ok=True)
         (states / name).chmod(0o711)
@@ -202,7 +203,7 @@ def _make_disk(disk: Path) -> None:
     (etc / "group").write_text("\n".join([*lines, f"{USER}:x:{UID}:"]) + "\n")
     (etc / "hosts").write_text("127.0.0.1\tlocalhost\n")
     os.chown(etc / "hosts", UID, UID)
-    home = disk / HOME.relative_to("/")
+    home = disk / "own" / HOME.relative_to("/")
     home.mkdir(mode=0o700)
     os.chown(home, UID, UID)
 
@@ -215,7 +216,6 @@ def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
     environment = {
         "PATH": os.environ["PATH"],
         "FOLDERS": " ".join(FOLDERS),
-        "FILES": " ".join(FILES),
         "KEPT": " ".join(str(path) for path in closed),
         "CLOSED": " ".join(sorted({str(folder) for folder in closed.values()})),
     }

@@ -33,8 +33,8 @@ PRESS_SECONDS = 10.0
 """How often the power button is pressed: a machine that still boots does not notice."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
-CONTROL = re.compile(r"\x1b(\[[0-9;?]*[A-Za-z]|[()][A-Z0-9]|[A-Z=>])|[\x00-\x08\x0b-\x1f]")
-"""What a console has that is no text."""
+CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f]")
+"""What a console has that is no text: control sequences of terminals, and other control characters."""
 
 
 class LibvirtProvider(VagrantProvider):

@@ -19,6 +19,8 @@ from labctl.model.events import Progress
 
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
 """The lines of Vagrant's output that say what it does; the others say how."""
+SETTING = " -- "
+"""How a line begins that shows one of a machine's settings, of which there are twenty."""
 
 
 class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
@@ -68,5 +70,5 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         return check(self._make_vagrant_command(args), env=self.env, cwd=Path(self.root))
 
     def _tell(self, line: str) -> None:
-        if headline := HEADLINE.fullmatch(line):
+        if (headline := HEADLINE.fullmatch(line)) and not headline["text"].startswith(SETTING):
             self.report(f"{headline['machine']}: {headline['text']}")
