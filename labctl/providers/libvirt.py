@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -86,11 +87,14 @@ class LibvirtProvider(VagrantProvider):
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines, their disks and seeds, and its networks; nothing of anybody else's."""
+        if shutil.which("virsh") is None:
+            return Removed(changed=False, left="there is no virsh: what libvirt may have of the lab was left")
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
             nodes = [node.name for node in self.lab.possible_nodes]
             theirs = {each.name for each in domains(nodes) if not each.belongs_to(self.folder)}
             ours = self._domains()
             if ours:
+                self.pool.require()  # their disks are there
                 report(f"removing {', '.join(each.name for each in ours)}")
             for each in ours:
                 libvirt_domains.remove(each)
