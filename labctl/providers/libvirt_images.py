@@ -7,26 +7,21 @@ image itself, checks one that is there, and removes both.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle import Bundle
 from labctl.host import locks
-from labctl.host.paths import remove_tree
-from labctl.host.process import check
-from labctl.machine_image.format import DISK_IN_BOX, FOLDER, MachineImage, box_name, catalogue, load
+from labctl.machine_image.format import DISK_IN_BOX, MachineImage, box_name, load
 from labctl.model.errors import MissingError, ProviderError
 from labctl.model.events import Progress
-from labctl.providers import vagrant_home, virsh
+from labctl.providers import vagrant_boxes, virsh
 from labctl.providers.libvirt_volumes import IMAGE, Pool
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
+from labctl.providers.vagrant_boxes import SLASH
 
-SLASH = "-VAGRANTSLASH-"
-"""What Vagrant, and vagrant-libvirt, write for a / in the name of a box."""
 INFIX = "_vagrant_box_image_"
-BOX_SECONDS = 600.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +43,7 @@ class LibvirtImages:
             raise MissingError(f"the bundle {bundle.id} has no machine image", id="machine-image-missing")
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
             if not _is_added(image):
-                self._add(image, report)
+                vagrant_boxes.add(image, "libvirt", self.folder, virsh.vagrant(self.environment), report)
             pool, name = Pool(), volume(image)
             pool.require()
             if name in pool.volumes():
@@ -79,33 +74,19 @@ class LibvirtImages:
             )
         for name in names:
             pool.delete(name)
-        if (_boxes() / image.replace("/", SLASH)).exists():
-            line = ["vagrant", "box", "remove", image, "--provider=libvirt", "--all", "--force"]
-            check(line, env=virsh.vagrant(self.environment), cwd=self.folder, timeout=BOX_SECONDS)
+        vagrant_boxes.remove(image, "libvirt", self.folder, virsh.vagrant(self.environment))
 
     def list(self) -> tuple[str, ...]:
         """Return the names of labctl's boxes that this user, or libvirt's pool, has."""
-        folders = [path.name for path in _boxes().glob(f"{IMAGE}*") if path.is_dir()]
-        volumes = [name.partition(INFIX)[0] for name in Pool().volumes() if name.startswith(IMAGE)]
-        return tuple(sorted({name.replace(SLASH, "/") for name in (*folders, *volumes)}))
-
-    def _add(self, image: MachineImage, report: Progress) -> None:
-        """Add the box to Vagrant, in the place of one that was added only in part."""
-        report(f"adding the box {box_name(image.bundle_id)}")
-        for partial in _folder(image).glob("**/libvirt"):
-            remove_tree(partial)  # Vagrant reads what is there before it replaces it, and fails
-        with tempfile.NamedTemporaryFile("w", prefix="box.", suffix=".json", dir=self.folder) as file:
-            file.write(catalogue(image, f"{image.path(FOLDER).absolute().as_uri()}/"))
-            file.flush()
-            line = ["vagrant", "box", "add", file.name, "--provider=libvirt", "--force"]
-            check(line, env=virsh.vagrant(self.environment), cwd=self.folder, timeout=BOX_SECONDS)
+        volumes = [name.partition(INFIX)[0].replace(SLASH, "/") for name in Pool().volumes() if name.startswith(IMAGE)]
+        return tuple(sorted({*vagrant_boxes.names("libvirt"), *volumes}))
 
     def _upload(self, pool: Pool, name: str, image: MachineImage, report: Progress) -> None:
         if _checksum(image) != image.qcow2.sha256:
-            self._add(image, report)
+            vagrant_boxes.add(image, "libvirt", self.folder, virsh.vagrant(self.environment), report)
             if _checksum(image) != image.qcow2.sha256:
                 raise ProviderError(
-                    f"the box {box_name(image.bundle_id)} {image.version} in {_boxes()} is not the bundle's",
+                    f"the box {box_name(image.bundle_id)} {image.version} in {vagrant_boxes.boxes()} is not the bundle's",
                     id="box-damaged",
                     hint="Check the disk that it is on; `labctl bundle verify` checks the bundle.",
                 )
@@ -118,18 +99,9 @@ def volume(image: MachineImage) -> str:
     return f"{box_name(image.bundle_id).replace('/', SLASH)}{INFIX}{image.version}_{Path(DISK_IN_BOX).stem}.img"
 
 
-def _boxes() -> Path:
-    return vagrant_home.folder() / "boxes"
-
-
-def _folder(image: MachineImage) -> Path:
-    return _boxes() / box_name(image.bundle_id).replace("/", SLASH) / image.version
-
-
 def _disk(image: MachineImage) -> Path:
-    """Return the disk in the box as Vagrant unpacked it; Vagrant 2.4 has a folder for the architecture."""
-    folder = _folder(image)
-    return next(folder.glob(f"**/libvirt/{DISK_IN_BOX}"), folder / "libvirt" / DISK_IN_BOX)
+    """Return the disk in the box as Vagrant unpacked it."""
+    return vagrant_boxes.folder(image, "libvirt") / DISK_IN_BOX
 
 
 def _is_added(image: MachineImage) -> bool:

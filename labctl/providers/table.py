@@ -17,6 +17,7 @@ from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.libvirt_images import LibvirtImages
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.virtualbox import VirtualBoxProvider
+from labctl.providers.virtualbox_images import VirtualBoxImages
 from labctl.render.node_files import Libvirt
 
 Environment = Mapping[str, str]
@@ -74,6 +75,7 @@ VIRTUALBOX = Hypervisor(
     way_in=(),
     host=_debian,
     provider=VirtualBoxProvider,
+    node_images=VirtualBoxImages,
 )
 LIBVIRT = Hypervisor(
     "libvirt",

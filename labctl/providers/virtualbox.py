@@ -19,6 +19,7 @@ from labctl.host.wait import Pending, seldom, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
+from labctl.providers import vagrant_home
 from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Removed, Trouble
 from labctl.providers.vagrant import BUSY_SECONDS, VagrantProvider
 
@@ -75,6 +76,7 @@ class VirtualBoxProvider(VagrantProvider):
             for each in machines:
                 remove(each)
             paths.remove_tree(self.folder / lab_folder.VAGRANT)
+            vagrant_home.forget(self.folder)
         return Removed(bool(machines))
 
     def network(self) -> LabNetwork | None:

@@ -20,8 +20,9 @@ from labctl.host import paths, virtualbox
 from labctl.host.machine import Machine
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL
-from labctl.providers.protocol import LabNetwork, Provider, Removed
+from labctl.providers.protocol import LabNetwork, NodeImages, Provider, Removed
 from labctl.providers.virtualbox import VirtualBoxProvider, remove_unfinished
+from labctl.providers.virtualbox_images import VirtualBoxImages
 
 pytestmark = pytest.mark.skipif(shutil.which("vagrant") is None, reason="needs Vagrant")
 
@@ -93,6 +94,31 @@ def test_vagrant_makes_halts_starts_and_removes_machines(
     assert vbox.names() == []
     assert not (provider.folder / ".vagrant").exists()
     assert asked.destroy(watched.report) == Removed(changed=False)
+
+
+@pytest.mark.slow
+def test_a_box_is_added_whole_and_removed_with_what_an_interrupted_import_left(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched, tmp_path: Path
+) -> None:
+    bundle = vbox_lab.write_bundle(tmp_path / "bundle", tmp_path / "box" / "virtualbox.box")
+    images: NodeImages = VirtualBoxImages(provider.folder, {})
+
+    for _ in range(2):
+        images.prepare(bundle, watched.report)
+    assert len(watched.texts) == 1
+    assert images.list() == ("labctl/example",)
+
+    disk = tmp_path / "vagrant/boxes/labctl-VAGRANTSLASH-example/1.37.2.1/virtualbox/box.vmdk"
+    whole = disk.read_bytes()
+    disk.write_bytes(whole[:100])
+    images.prepare(bundle, watched.report)
+    assert disk.read_bytes() == whole
+
+    _import(vbox, provider, "labctl-example_1764154800123_4711")
+    images.forget("labctl/example")
+    images.forget("labctl/none")
+    assert images.list() == ()
+    assert vbox.names() == []
 
 
 def _import(vbox: VBox, provider: VirtualBoxProvider, name: str) -> str:

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import re
+import shutil
 import signal
 import sys
 import tarfile
@@ -16,7 +17,11 @@ from pathlib import Path
 from fakes import IMAGES, MACHINE, VERSIONS
 
 from labctl.bundle import Bundle
+from labctl.bundle.checksums import sha256
+from labctl.bundle.format import File
 from labctl.host import lab_folder
+from labctl.machine_image import format as machine_image
+from labctl.machine_image.format import VIRTUALBOX_BOX
 from labctl.model.lab import Lab
 from labctl.render.node_files import Box, Credentials, Supplies, lab_files
 
@@ -117,6 +122,19 @@ def write_box(folder: Path, name: str, version: str, vmdk: Path | None = None, o
     catalogue = {"name": name, "versions": [{"version": version, "providers": [provider]}]}
     (folder / "metadata.json").write_text(json.dumps(catalogue))
     return folder / "metadata.json"
+
+
+def write_bundle(folder: Path, box: Path) -> Bundle:
+    """Write a bundle that has nothing but a machine image with this box for VirtualBox."""
+    bundle = Bundle(folder, "example", "build", "amd64", VERSIONS, IMAGES, "labctl.local/nginx:1", ())
+    target = bundle.path(VIRTUALBOX_BOX)
+    target.parent.mkdir(parents=True)
+    shutil.copy(box, target)
+    file = File(VIRTUALBOX_BOX, sha256(target), target.stat().st_size, "a test")
+    qcow2 = machine_image.Disk(DISK, 0, "")
+    image = machine_image.MachineImage(folder, bundle.id, "1.37.2.1", "6.12", "", qcow2, (file,))
+    machine_image.write(image, target.parent)
+    return bundle
 
 
 def vmdk_header(size: int) -> bytes:
