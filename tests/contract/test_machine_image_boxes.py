@@ -1,0 +1,90 @@
+"""Both boxes hold the same disk, whoever made them and when."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import struct
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from labctl.machine_image import boxes
+from labctl.machine_image.format import DISK_IN_BOX
+from labctl.machine_image.tools import Tools
+
+SIZE = 64 << 20
+IDENTITY = 0xE67446F6
+
+
+@pytest.fixture
+def tools(tmp_path: Path) -> Tools:
+    """This machine's qemu-img, in the place of the fetched one."""
+    program = shutil.which("qemu-img")
+    if program is None:
+        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("qemu-img is not installed")
+    (tmp_path / "tools" / "bin").mkdir(parents=True)
+    (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(program))
+    return Tools(tmp_path / "tools")
+
+
+@pytest.fixture
+def raw(tmp_path: Path) -> Path:
+    path = tmp_path / "disk.raw"
+    with path.open("wb") as file:
+        for place in range(0, SIZE, SIZE // 8):
+            file.seek(place)
+            file.write(bytes(range(256)) * 4096)
+        file.truncate(SIZE)
+    return path
+
+
+def test_the_boxes_are_the_same_bytes_again_and_hold_the_same_disk(tools: Tools, raw: Path, tmp_path: Path) -> None:
+    made = []
+    for number in ("first", "second"):
+        folder = tmp_path / number
+        folder.mkdir()
+        qcow2, box, vmdk = folder / "disk.qcow2", folder / "libvirt.box", folder / boxes.VMDK
+        described = boxes.make_qcow2(tools, raw, qcow2)
+        boxes.write_libvirt_box(qcow2, box)
+        boxes.make_vmdk(tools, box, IDENTITY, vmdk)
+        boxes.write_virtualbox_box(vmdk, "kubernetes-1.37.2", folder / "virtualbox.box")
+        made.append({path.name: path.read_bytes() for path in sorted(folder.iterdir())})
+        assert described.size == len(made[-1]["disk.qcow2"])
+    assert made[0] == made[1]
+
+    back = tmp_path / "back.raw"
+    subprocess.run(("qemu-img", "convert", "-O", "raw", str(tmp_path / "first" / boxes.VMDK), str(back)), check=True)
+    assert back.read_bytes() == raw.read_bytes()
+    vmdk_header = made[0][boxes.VMDK]
+    assert struct.unpack_from("<Q", vmdk_header, 12) == (SIZE // 512,)  # the capacity, in sectors
+    assert f"\nCID={IDENTITY:08x}\n".encode() in vmdk_header[: 64 << 10]
+
+
+def test_vagrant_finds_in_a_box_what_its_providers_read(tools: Tools, raw: Path, tmp_path: Path) -> None:
+    qcow2, box = tmp_path / "disk.qcow2", tmp_path / "libvirt.box"
+    boxes.make_qcow2(tools, raw, qcow2)
+    boxes.write_libvirt_box(qcow2, box)
+    boxes.write_virtualbox_box(raw, "kubernetes-1.37.2", tmp_path / "virtualbox.box")
+
+    for name, provider, members in (
+        ("libvirt.box", "libvirt", {DISK_IN_BOX}),
+        ("virtualbox.box", "virtualbox", {"box.ovf", boxes.VMDK}),
+    ):
+        with tarfile.open(tmp_path / name) as archive:
+            content = archive.extractfile("metadata.json")
+            assert content is not None
+            described = json.load(content)
+            assert set(archive.getnames()) == {"metadata.json", "Vagrantfile", *members}
+            assert {(member.uid, member.gid, member.mode) for member in archive} == {(0, 0, 0o644)}
+        assert described["provider"] == provider
+    with tarfile.open(box) as archive:
+        content = archive.extractfile("metadata.json")
+        assert content is not None
+        assert {key: value for key, value in json.load(content).items() if key in {"format", "virtual_size"}} == {
+            "format": "qcow2",
+            "virtual_size": 20,
+        }
