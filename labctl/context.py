@@ -13,7 +13,7 @@ from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.host import lab_folder
 from labctl.isolation.isolation import Isolation
-from labctl.machine_image.format import box_name
+from labctl.machine_image.format import DESCRIPTION, box_name
 from labctl.model.errors import MissingError
 from labctl.model.lab import Lab
 from labctl.providers.docker_images import node_image
@@ -91,6 +91,13 @@ class Context:
     def has_bundle(self) -> bool:
         """Whether the bundle need not be made first."""
         return self.bundle_folder is not None or (self._in_cache() / "bundle.yaml").exists()
+
+    @property
+    def lacks_box(self) -> bool:
+        """Whether the nodes are virtual machines whose image is yet to be made."""
+        if self.hypervisor.are_containers:
+            return False
+        return not ((self.bundle_folder or self._in_cache()) / DESCRIPTION).exists()
 
     @property
     def node_image(self) -> str:

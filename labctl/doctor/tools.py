@@ -25,7 +25,7 @@ def needed(context: Context) -> tuple[str, ...]:
     return (
         *context.hypervisor.programs,
         *(FOR_ISOLATION if context.isolated else ()),
-        *(FOR_BUILDING if not context.has_bundle else ()),
+        *(FOR_BUILDING if not context.has_bundle or context.lacks_box else ()),
     )
 
 

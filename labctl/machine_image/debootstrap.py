@@ -40,7 +40,7 @@ def run(
     arguments: list[process.Argument] = [
         *("mmdebstrap", "--quiet", "--architectures=amd64", f"--include={','.join(packages)}"),
         *(f"--dpkgopt={option}" for option in left_out),
-        *("--skip=output/dev", f"--variant={variant}"),
+        *("--dpkgopt=force-unsafe-io", "--skip=output/dev", f"--variant={variant}"),
         *([f'--customize-hook=eval "${HOOK}"'] if hook else []),
         *(suite, target),
     ]

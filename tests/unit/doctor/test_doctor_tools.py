@@ -8,6 +8,7 @@ from recorded_machine import found
 
 from labctl.context import Context
 from labctl.doctor import packages, tools
+from labctl.machine_image.format import DESCRIPTION
 from labctl.providers.table import DOCKER
 
 ENGINE = "docker version --format {{json .}}"
@@ -37,6 +38,17 @@ def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(c
 
     assert everything == {*DOCKER.programs, *tools.FOR_ISOLATION, *tools.FOR_BUILDING}
     assert everything | set(tools.COMPANIONS.values()) <= packages.APT.keys()
+
+
+def test_a_machine_whose_image_is_yet_to_be_made_needs_what_makes_it(context: Context) -> None:
+    machines = replace(context, lab=replace(context.lab, provider="libvirt"))
+    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines))
+
+    assert machines.bundle_folder is not None
+    image = machines.bundle_folder / DESCRIPTION
+    image.parent.mkdir(parents=True)
+    image.touch()
+    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(machines))
 
 
 def test_whoever_is_not_root_installs_with_sudo(context: Context) -> None:
