@@ -69,9 +69,10 @@ def test_what_a_killed_labctl_heard_is_in_the_log(tmp_path: Path) -> None:
 
 
 def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
-    with pytest.raises(ProviderError, match="took more than") as raised:
+    with pytest.raises(ProviderError) as raised:
         run(["sh", "-c", "echo said; exec sleep 60"], timeout=0.5)
 
+    assert raised.value.id == "tool-timeout"
     assert raised.value.details == ("said",)
     assert _texts(path)[1] == "said"
     assert _texts(path)[-1].startswith("exit code -9 after ")
@@ -147,7 +148,7 @@ def test_a_log_that_the_disk_has_no_room_for_stops_nothing_and_is_not_referred_t
 def test_a_log_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "log").mkdir()
 
-    with pytest.raises(MissingError, match="log cannot be written") as raised, logging_to(tmp_path / "log"):
+    with pytest.raises(MissingError, match=re.escape(str(tmp_path / "log"))) as raised, logging_to(tmp_path / "log"):
         pass
 
     assert raised.value.id == "log-not-writable"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from fakes import Watched, lab
+from golden_files import Golden
 from recorded_machine import Recorded
 
 from labctl.config import saved_lab
@@ -146,7 +147,7 @@ def test_a_hostname_that_another_lab_has_is_refused_and_the_lab_is_named(
 
 
 def test_all_problems_are_told_at_once_each_with_its_fix(
-    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path
+    machine_with: Machine, context: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
     machine_with(absent={"vagrant"}, files=TAKEN, said=NO_ENGINE)
     hosts_file.unlink()
@@ -154,9 +155,7 @@ def test_all_problems_are_told_at_once_each_with_its_fix(
     problem = _problem(context, watched)
 
     assert problem.id == "machine-not-ready"
-    assert "the lab demo yet: 4 problems\n" in problem.message
-    for told in ("not on this machine: vagrant", "apt-get install vagrant", "no Docker Engine answers", "vboxnet0"):
-        assert told in problem.message
+    golden(problem.message)
 
 
 def test_a_lab_that_was_made_may_have_its_network(machine_with: Machine, context: Context, watched: Watched) -> None:
@@ -213,14 +212,16 @@ def test_a_vagrant_that_does_not_start_stops_up_before_anything_is_built(
     assert _problem(replace(context, bundle_folder=None), watched).id == "vagrant-unusable"
 
 
-def test_all_that_is_missing_is_named_with_the_command_that_brings_it(machine_with: Machine, watched: Watched) -> None:
+def test_all_that_is_missing_is_named_with_the_command_that_brings_it(
+    machine_with: Machine, watched: Watched, golden: Golden
+) -> None:
     packages = machine_with(absent={"vagrant", "iptables"}, is_root=False)
 
-    with pytest.raises(MissingError, match="not on this machine: vagrant, iptables") as raised:
+    with pytest.raises(MissingError) as raised:
         preflight.require(["vagrant", "docker", "iptables"], may_install=True, report=watched.report)
 
     assert raised.value.id == "tools-missing"
-    assert "`sudo apt-get install iptables vagrant`" in raised.value.hint
+    golden({"message": raised.value.message, "hint": raised.value.hint})
     assert not packages.typed, "leave is no use without root"
 
 

@@ -7,6 +7,7 @@ import socket
 
 import pytest
 from fakes import lab
+from golden_files import Golden
 
 from labctl.host.http_probe import Answer, get, get_within
 from labctl.model.limits import NORMAL
@@ -106,10 +107,13 @@ def test_what_answers_outside_the_pool_is_not_the_lab(
     assert [made.target[0] for made in connection.made] == ([address] if answer.status else [])
 
 
-def test_a_name_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_without_an_address_says_so(monkeypatch: pytest.MonkeyPatch, golden: Golden) -> None:
     def unknown(*_arguments: object, **_options: object) -> None:
         raise socket.gaierror(-2, "Name or service not known")
 
     monkeypatch.setattr(socket, "getaddrinfo", unknown)
 
-    assert str(get_within(lab(), "my-app.local")) == "my-app.local has no address: Name or service not known"
+    answer = get_within(lab(), "my-app.local")
+
+    assert answer.status is None
+    golden(str(answer))
