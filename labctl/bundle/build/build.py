@@ -119,7 +119,7 @@ def _architecture() -> str:
 def _reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
     """Turn a damaged bundle into an unfinished build that keeps the intact files."""
     for path, problem in problems.items():
-        report(f"{path} {problem}: making it again")
+        report(f"{path} {problem}: rebuilding it")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), _PROGRESS)
     bundle.folder.rename(_partial(bundle.folder))
 
@@ -133,7 +133,7 @@ def _begun(folder: Path) -> Bundle:
             functools.partial(_removed, leftover),
             what=f"removing {leftover}",
             timeout=_ORPHAN_SECONDS,
-            hint="A tool of a build that was killed still writes there: end that tool.",
+            hint="A tool of an earlier build that was killed still writes there: stop that process.",
         )
     return _described(partial, _PROGRESS)
 

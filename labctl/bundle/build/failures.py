@@ -32,7 +32,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
             raise MissingError(
                 f"{error.filename or folder} cannot be written: {error.strerror}",
                 id="bundle-not-writable",
-                hint="Set XDG_CACHE_HOME to a folder that you may write to.",
+                hint="Set XDG_CACHE_HOME to a writable folder.",
             ) from error
         raise
 
@@ -46,15 +46,15 @@ def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
     return MissingError(
         f"{artefact.path} of the bundle could not be made",
         id="bundle-build-failed",
-        hint=f"{error.hint} `labctl bundle build` resumes.".lstrip(),
+        hint=f"{error.hint} Run `labctl bundle build` again to resume.".lstrip(),
         details=(error.message, *error.details[-LAST_LINES + 1 :]),
     )
 
 
 def _disk_full(folder: Path) -> MissingError:
     return MissingError(
-        f"the disk is too full to build a bundle in {folder.parent}: it takes {SPACE >> 30} GiB there,"
-        f" and up to {GO_CACHE_SPACE >> 30} GiB in Go's caches",
+        f"not enough disk space to build a bundle in {folder.parent}: it needs {SPACE >> 30} GiB there,"
+        f" and up to {GO_CACHE_SPACE >> 30} GiB for Go's caches",
         id="disk-full",
-        hint="Make space, then run `labctl bundle build` to resume.",
+        hint="Free disk space, then run `labctl bundle build` to resume.",
     )

@@ -63,7 +63,7 @@ def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -
         raise MissingError(
             f"the go.mod for {module.upstream} {module.version} does not match upstream's own: {'; '.join(wrong)}",
             id="go-module-mismatch",
-            hint="Install labctl again: its own files do not belong together.",
+            hint="Reinstall labctl: its files are from different versions.",
         )
 
 

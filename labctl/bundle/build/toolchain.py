@@ -61,7 +61,7 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
         return Go()
     folder = cache / "toolchains" / f"go-{GO.version}-{architecture}"
     if not folder.exists():
-        report(f"{reason}: fetching Go {GO.version} into {folder.parent}")
+        report(f"{reason}: downloading Go {GO.version} into {folder.parent}")
         with locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
             _fetch(folder, architecture)
     # Without GOROOT, a variable of the user's may name the tree of another version; it stays what it is.
@@ -77,13 +77,13 @@ def needed() -> tuple[int, ...]:
 def _objection(go: Go) -> str:
     """Return why this Go cannot compile the programs; empty if it can. It may fetch the version it needs by itself."""
     if shutil.which(go.program) is None:
-        return "this machine has no Go"
+        return "Go is not installed"
     wanted = ".".join(map(str, needed()))
     try:
         version = go.version()
     except MissingError:
-        return f"this machine's Go is not {wanted} and cannot fetch it"
-    return "" if _numbers(version) >= needed() else f"this machine's Go {version} is older than {wanted}"
+        return f"the installed Go is not {wanted} and cannot download it"
+    return "" if _numbers(version) >= needed() else f"the installed Go {version} is older than {wanted}"
 
 
 def _numbers(version: str) -> tuple[int, ...]:

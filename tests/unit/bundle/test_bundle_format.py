@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from golden_files import Golden
 
 from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
 from labctl.bundle.build.ingredients import ContainerImage
@@ -55,11 +56,11 @@ def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert not bundle.has("bin/kubectl")
 
 
-def test_an_absent_bundle_is_not_found(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match=r"nowhere.*bundle\.yaml is missing") as raised:
+def test_an_absent_bundle_is_not_found(tmp_path: Path, golden: Golden) -> None:
+    with pytest.raises(MissingError) as raised:
         load(tmp_path / "nowhere")
     assert raised.value.id == "bundle-not-found"
-    assert "labctl bundle build" in raised.value.hint
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"\xff\xfe\x00"])
@@ -162,7 +163,7 @@ def test_installed_bundles_come_newest_first_and_unfinished_ones_not_at_all(tmp_
     assert installed(tmp_path / "empty") == ()
 
 
-def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path) -> None:
+def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path, golden: Golden) -> None:
     bundle = _bundle(tmp_path / "b", {"a": b"aaaa", "b": b"bbbb", "c": b"cccc", "d": b"dddd"})
     bundle.path("a").write_bytes(b"aaab")
     bundle.path("b").unlink()
@@ -170,11 +171,7 @@ def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path) -> N
     with pytest.raises(MissingError) as raised:
         verify(bundle, tmp_path, _ignore)
     assert raised.value.id == "bundle-damaged"
-    assert "a has sha256" in raised.value.message
-    assert "b is missing" in raised.value.message
-    assert "c has 2 bytes instead of 4" in raised.value.message
-    assert "dddd" not in raised.value.message
-    assert "labctl bundle build" in raised.value.hint
+    golden({"message": raised.value.message, "hint": raised.value.hint})
 
 
 def test_verify_once_hashes_each_file_once(tmp_path: Path) -> None:
@@ -196,12 +193,12 @@ def test_verify_once_sees_a_flipped_byte_and_a_missing_file(tmp_path: Path) -> N
     bundle = _bundle(tmp_path / "b")
     verify_once(bundle, tmp_path, _ignore)
     bundle.path("bin/kubelet").write_bytes(b"kubelex")
-    with pytest.raises(MissingError, match=r"bin/kubelet has sha256"):
-        verify_once(bundle, tmp_path, _ignore)
-    with pytest.raises(MissingError, match=r"bin/kubelet has sha256"):
-        verify_once(bundle, tmp_path, _ignore)
+    for _ in range(2):
+        with pytest.raises(MissingError, match=r"bin/kubelet") as raised:
+            verify_once(bundle, tmp_path, _ignore)
+        assert "images/pause.tar" not in raised.value.message
     bundle.path("images/pause.tar").unlink()
-    with pytest.raises(MissingError, match=r"images/pause\.tar is missing"):
+    with pytest.raises(MissingError, match=r"images/pause\.tar"):
         verify_once(bundle, tmp_path, _ignore)
 
 

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from golden_files import Golden
 
 from labctl.bundle.build import toolchain
 from labctl.bundle.build.ingredients import WheelProgram
@@ -48,23 +49,15 @@ def test_a_go_that_is_new_enough_compiles(
     assert (said, fetched) == ([], [])
 
 
-@pytest.mark.parametrize(
-    ("version", "fails", "reason"),
-    [
-        (None, False, "no Go"),
-        ("1.19.8", False, "1.19.8"),
-        ("1.25.9", False, "1.25.9"),
-        ("1.24.4", True, "cannot fetch it"),
-    ],
-)
+@pytest.mark.parametrize(("version", "fails"), [(None, False), ("1.19.8", False), ("1.25.9", False), ("1.24.4", True)])
 def test_else_the_pinned_one_is_fetched_once_and_said(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     fetched: list[str],
     version: str | None,
+    golden: Golden,
     *,
     fails: bool,
-    reason: str,
 ) -> None:
     said: list[str] = []
     _installed(monkeypatch, version, fails=fails)
@@ -73,9 +66,9 @@ def test_else_the_pinned_one_is_fetched_once_and_said(
 
     tree = tmp_path / "toolchains" / f"go-{GO.version}-arm64"
     assert go == Go(str(tree / "bin" / "go"), {"GOROOT": str(tree), "GOTOOLCHAIN": "local"})
-    assert (len(said), reason in said[0], f"Go {GO.version}" in said[0]) == (1, True, True)
     assert find_go(tmp_path, "arm64", said.append) == go
     assert (fetched, len(said)) == (["arm64"], 1)
+    golden(said[0])
 
 
 def test_what_a_killed_fetch_left_is_removed(
