@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
 from labctl.model.lab import App, Lab
 from labctl.render.templates import text
@@ -18,27 +19,35 @@ def control_plane(lab: Lab) -> str:
 
 
 def metallb(upstream: str, webhook_certificate: str, webhook_key: str, *, is_slow: bool = False) -> str:
-    """Return upstream's objects without two waits that would delay every address pool.
+    """Return upstream's objects without waits that would delay every address pool, and every speaker that starts.
 
-    MetalLB's webhook is reached only through a ready controller. Upstream first asks it after ten seconds; and a
+    MetalLB's webhook is reached only through a ready controller. Upstream first probes it after ten seconds; and a
     controller that has to make its webhook's certificate serves nothing until the kubelet has brought it back to it
-    as a file, which may take a minute. Upstream leaves the number of controllers to the default, and so to whoever
-    changes it: `labctl up` takes it back. On slow nodes the speakers give each other more time, by memberlist's WAN
-    settings, with which a node is dead after about 40 s.
+    as a file, which may take a minute. A speaker announces addresses at once, but is probed as late; a rollout, which
+    replaces one at a time, takes as long for each node. Upstream leaves the number of controllers to the default, and
+    so to whoever changes it: `labctl up` resets it. On slow nodes the speakers give each other more time, by
+    memberlist's WAN settings, with which a node is dead after about 40 s.
     """
     objects = documents(upstream)
     for manifest in objects:
         match manifest["kind"], manifest["metadata"]["name"]:
             case "Deployment", "controller":
-                probe = manifest["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
-                probe |= {"initialDelaySeconds": 0, "periodSeconds": 1}
+                _readiness_probe(manifest).update(initialDelaySeconds=0, periodSeconds=1)
                 manifest["spec"]["replicas"] = 1
-            case "DaemonSet", "speaker" if is_slow:
-                manifest["spec"]["template"]["spec"]["containers"][0]["args"].append(SLOW_MEMBERLIST)
+            case "DaemonSet", "speaker":
+                # Ready at once, and unready no sooner than upstream's three failures, ten seconds apart.
+                _readiness_probe(manifest).update(initialDelaySeconds=0, periodSeconds=1, failureThreshold=30)
+                if is_slow:
+                    manifest["spec"]["template"]["spec"]["containers"][0]["args"].append(SLOW_MEMBERLIST)
             case "Secret", "metallb-webhook-cert":
                 pair = {"crt": b64encode(webhook_certificate.encode()), "key": b64encode(webhook_key.encode())}
                 manifest["data"] = {f"{use}.{kind}": pair[kind].decode() for use in ("ca", "tls") for kind in pair}
     return yaml_stream(objects)
+
+
+def _readiness_probe(workload: dict[str, Any]) -> dict[str, Any]:
+    probe: dict[str, Any] = workload["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]
+    return probe
 
 
 def memberlist(key: str, failure_detector: str | None) -> str:

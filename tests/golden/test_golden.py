@@ -228,7 +228,7 @@ def test_nothing_else_of_upstreams_real_metallb_changes() -> None:
     pairs = zip(documents(released), documents(manifests.metallb(released, "certificate", "key")), strict=True)
 
     changed = [f"{before['kind']} {before['metadata']['name']}" for before, after in pairs if before != after]
-    assert sorted(changed) == ["Deployment controller", "Secret metallb-webhook-cert"]
+    assert sorted(changed) == ["DaemonSet speaker", "Deployment controller", "Secret metallb-webhook-cert"]
 
 
 def test_adapting_upstreams_real_baremetal_manifest_gives_its_cloud_manifest() -> None:

@@ -182,7 +182,7 @@ def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertis
 
     def act(lab: RealLab) -> None:
         patch("l2advertisement", lab.name, *METALLB, merge={"spec": spec})(lab)
-        lab.kubectl("rollout", "restart", *SPEAKER)
+        lab.kubectl("delete", "pods", *METALLB, "-l", "component=speaker")
         rolled_out(lab, *SPEAKER)
         _forget(lab)
 
