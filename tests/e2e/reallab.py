@@ -18,6 +18,8 @@ LABCTL = Path(sys.executable).with_name("labctl")
 COMMAND_SECONDS = 60.0
 UP_SECONDS = 300.0
 LOG_LINES = 40
+engines: dict[Path, str] = {}
+"""The address of each lab's Engine, by the lab's folder: asking for it takes half a second."""
 NOT_THE_USERS = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG", "LABCTL_BUNDLE")
 """What a developer may have set, and a lab of the tests must not see."""
 
@@ -102,8 +104,9 @@ class RealLab:
 
     def docker(self, *words: str, code: int | None = 0) -> str:
         """What the docker command says of the Engine that the lab's nodes run in."""
-        engine = self.labctl("exec", "--", "printenv", "DOCKER_HOST").out.strip()
-        return self.inside("docker", "--host", engine, *words, code=code)
+        if self.folder not in engines:  # an Engine keeps its address, also when it starts again
+            engines[self.folder] = self.labctl("exec", "--", "printenv", "DOCKER_HOST").out.strip()
+        return self.inside("docker", "--host", engines[self.folder], *words, code=code)
 
     def explained(self, ran: Ran) -> str:
         log = self.folder / "log"
