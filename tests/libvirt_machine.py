@@ -163,6 +163,7 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
     """The machine runs meanwhile, its disk in `disk`, the bundle at BUNDLE; nothing of it is left then but the disk."""
     _install()
     _make_disk(disk)
+    name = f"{name}-{os.getpid()}"  # several runs of these tests do not meet
     run("ip", "netns", "add", name)
     try:
         run("ip", "-n", name, "link", "set", "lo", "up")

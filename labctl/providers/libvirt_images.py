@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle import Bundle
-from labctl.host import locks
+from labctl.host import locks, paths
 from labctl.machine_image.format import DISK_IN_BOX, MachineImage, box_name, load
 from labctl.model.errors import MissingError, ProviderError
 from labctl.model.events import Progress
 from labctl.providers import vagrant_boxes, virsh
 from labctl.providers.libvirt_volumes import IMAGE, Pool
-from labctl.providers.vagrant import BUSY_SECONDS, LOCK
+from labctl.providers.vagrant import BUSY_SECONDS
 from labctl.providers.vagrant_boxes import SLASH
 
 INFIX = "_vagrant_box_image_"
+UPLOADS = "libvirt.lock"
+"""In the cache; held by the lab that uploads an image, so that no other takes it for what an interruption left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class LibvirtImages:
         image = load(bundle)
         if image is None:
             raise MissingError(f"the bundle {bundle.id} has no machine image", id="machine-image-missing")
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+        with locks.alone(paths.cache() / UPLOADS, report, timeout=BUSY_SECONDS):
             if not _is_added(image):
                 vagrant_boxes.add(image, "libvirt", self.folder, virsh.vagrant(self.environment), report)
             pool, name = Pool(), volume(image)
