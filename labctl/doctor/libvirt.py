@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from labctl.context import Context
 from labctl.doctor import conditions
@@ -26,8 +25,6 @@ MACHINE_SPACE, IMAGE_SPACE = 3 << 30, 2 << 30
 GIB = 1 << 30
 OWN_VAGRANT = Path("/opt/vagrant")
 """Where HashiCorp's own package puts Vagrant, which does not see the plugins of a distribution's packages."""
-LOCAL = ("qemu", "qemu+unix")
-"""The schemes of a libvirt on this machine."""
 
 UNUSABLE = "libvirt cannot be used; see `libvirt`"
 
@@ -38,7 +35,7 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
     said = libvirt.ask(machine, "version", "--daemon")
     if said is None:
         return not_relevant("there is no virsh; see `tools`")
-    if not _is_own(where):
+    if not libvirt.is_own(where):
         return broken(
             f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, which alone can make its networks",
             f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
@@ -119,13 +116,7 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
 
 def is_usable(machine: Machine) -> bool:
     """Return whether this machine's own libvirt is meant, and answers this user."""
-    return _is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
-
-
-def _is_own(uri: str) -> bool:
-    """Return whether a URI names the machine's own libvirt, by whatever socket."""
-    parts = urlsplit(uri)
-    return parts.scheme in LOCAL and not parts.netloc and parts.path == "/system"
+    return libvirt.is_own(libvirt.uri(machine.environment)) and libvirt.answers(machine)
 
 
 def _silent(where: str, said: str, machine: Machine) -> Finding:

@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ET
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Interface
+from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
 from labctl.host.machine import Machine
@@ -14,6 +15,8 @@ from labctl.host.process import Finished
 URI_VARIABLE = "LIBVIRT_DEFAULT_URI"
 SYSTEM = "qemu:///system"
 """The machine's own daemon, which can make networks; a user's own (`qemu:///session`) cannot."""
+LOCAL = ("qemu", "qemu+unix")
+"""The schemes of a libvirt on this machine."""
 NAMESPACE = "urn:labctl:lab"
 """Of the element in the metadata of networks and domains that says whose they are."""
 
@@ -66,6 +69,12 @@ class Pool:
 def uri(environment: Mapping[str, str]) -> str:
     """Return which libvirt a user means: that of LIBVIRT_DEFAULT_URI, else the machine's own."""
     return environment.get(URI_VARIABLE) or SYSTEM
+
+
+def is_own(uri: str) -> bool:
+    """Return whether a URI names the machine's own libvirt, by whatever socket."""
+    parts = urlsplit(uri)
+    return parts.scheme in LOCAL and not parts.netloc and parts.path == "/system"
 
 
 def virsh(environment: Mapping[str, str], *arguments: str) -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from labctl.host import lab_folder, locks
 from labctl.host.files import SHARED_FILE, write
-from labctl.host.libvirt import SYSTEM, URI_VARIABLE, ask, uri
+from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
 from labctl.host.machine import Machine
 from labctl.host.paths import remove_tree
 from labctl.host.process import LAST_LINES, last_lines
@@ -52,17 +52,12 @@ class LibvirtProvider(VagrantProvider):
         self.disks = Disks(self.pool)
 
     def check(self, machine: Machine) -> Obstacle | None:
-        """Return why libvirt does not answer, or answers and cannot make networks."""
+        """Return why libvirt does not answer, or is another than the machine's own, which alone can make networks."""
         if (answer := ask(machine, "version", "--daemon")) is None:
             return Obstacle("there is no virsh", "Install libvirt.", see="tools")
-        if answer.code != 0:
-            return Obstacle("libvirt does not answer", "Start libvirt.", see="libvirt")
-        if uri(machine.environment).endswith("/session"):
-            return Obstacle(
-                f"{URI_VARIABLE} is {uri(machine.environment)}: a user's own libvirt cannot make networks",
-                f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
-            )
-        return None
+        if not is_own(uri(machine.environment)):
+            return Obstacle(f"{URI_VARIABLE} names another libvirt", f"Unset {URI_VARIABLE}.", see="libvirt")
+        return Obstacle("libvirt does not answer", "Start libvirt.", see="libvirt") if answer.code != 0 else None
 
     def running(self) -> frozenset[str]:
         """Return the names of the lab's machines that run."""

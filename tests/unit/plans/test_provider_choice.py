@@ -23,15 +23,6 @@ VIRTUALBOX = {"VBoxManage --version": "vbox-version.txt"}
 USER: dict[str, Any] = {"is_root": False}
 
 
-@pytest.fixture(autouse=True)
-def _every_hypervisor_boots(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leave out whether this version of labctl boots the nodes: what is asked here is the machine."""
-    alone = {
-        name: tuple(each for each in checks if each != "provider") for name, checks in provider_choice.MACHINES.items()
-    }
-    monkeypatch.setattr(provider_choice, "MACHINES", alone)
-
-
 @pytest.mark.parametrize(
     ("machine", "provider", "reason"),
     [
