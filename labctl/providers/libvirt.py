@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 from collections.abc import Collection, Mapping, Sequence
@@ -140,7 +139,7 @@ class LibvirtProvider(VagrantProvider):
                     f"libvirt's machine {each.name}: it is not this lab's ({each.description or 'it has no description'})",
                     id="machine-not-ours",
                     hint="Give this lab another --name, or, if nobody needs the machine, remove it: "
-                    f"`virsh -c {uri(os.environ)} undefine {each.name}`.",
+                    f"`{virsh.typed('undefine', each.name)}`.",
                 )
         self.networks.ensure()
         volumes = self.disks.paths()

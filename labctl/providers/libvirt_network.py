@@ -79,7 +79,8 @@ class LibvirtNetworks:
                 continue
             if each.name in active:
                 if users := _users(each.name):
-                    yield f"{each} was left: in use by {', '.join(users)}. Remove it later with `virsh net-undefine {each.name}`"
+                    command = virsh.typed("net-undefine", each.name)
+                    yield f"{each} was left: in use by {', '.join(users)}. Remove it later with `{command}`"
                     continue
                 virsh.check("net-destroy", each.name)
             virsh.check("net-undefine", each.name)
@@ -96,7 +97,8 @@ class LibvirtNetworks:
                         f"libvirt's network {each.name}: it is not this lab's "
                         f"({f'it belongs to {each.mark.folder}' if each.mark else 'it has no mark of labctl'})",
                         id="network-not-ours",
-                        hint=f"Give this lab another --name, or remove the network: `virsh net-undefine {each.name}`.",
+                        hint=f"Give this lab another --name, or remove the network: "
+                        f"`{virsh.typed('net-undefine', each.name)}`.",
                     )
             elif any(self.lab.network.overlaps(address.network) for address in each.addresses):
                 raise taken(self.lab.network, str(each))

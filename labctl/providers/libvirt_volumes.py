@@ -42,8 +42,8 @@ class Pool:
             raise MissingError(
                 f"libvirt's storage pool {POOL} is not active",
                 id="pool-inactive",
-                hint=f"Start it: `virsh -c qemu:///system pool-start {POOL}`, "
-                f"and with every start of libvirt: `virsh -c qemu:///system pool-autostart {POOL}`.",
+                hint=f"Start it: `{virsh.typed('pool-start', POOL)}`, "
+                f"and with every start of libvirt: `{virsh.typed('pool-autostart', POOL)}`.",
             )
         virsh.check("pool-define-as", POOL, "dir", "--target", FOLDER)
         virsh.check("pool-build", POOL)

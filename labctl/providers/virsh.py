@@ -28,6 +28,11 @@ def vagrant(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, URI_VARIABLE: uri(os.environ)}
 
 
+def typed(*arguments: str) -> str:
+    """Return the command line of virsh as a user types it."""
+    return shlex.join(virsh(os.environ, *arguments))
+
+
 def ask(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> Finished:
     """Return what virsh said. Raises ProviderError `libvirt-silent` or `libvirt-unreachable`."""
     limit = SECONDS if seconds is None else seconds
