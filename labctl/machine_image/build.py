@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
-import shutil
 import tempfile
 import time
 from collections.abc import Collection, Iterator
@@ -12,10 +12,11 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from labctl.bundle.build.build import ORPHAN_SECONDS, removed
 from labctl.bundle.build.debian import ROOTFS
 from labctl.bundle.checksums import sha256
 from labctl.bundle.format import Bundle, File
-from labctl.host import locks, paths
+from labctl.host import locks, paths, wait
 from labctl.host.failpoints import failpoint
 from labctl.machine_image import boxes, disk, initrd, integrity, system
 from labctl.machine_image.failures import check_machine, check_space, image_errors
@@ -44,7 +45,12 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
     lock = cache / "bundles" / f"{bundle.id}.machine.lock"
     with image_errors(bundle), locks.alone(lock, report, timeout=OTHER_SECONDS):
         for leftover in bundle.folder.glob(f"{_SCRATCH}*"):
-            shutil.rmtree(leftover)
+            wait.until(
+                functools.partial(removed, leftover),
+                what=f"removing {leftover}",
+                timeout=ORPHAN_SECONDS,
+                hint="A tool of a run that was killed still writes there: end that tool.",
+            )
         image = load(bundle)
         wanted = {*providers, *(image.providers if image else ())}
         problems = integrity.damage(bundle, image, cache, report) if image else {}

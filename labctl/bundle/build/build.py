@@ -36,7 +36,7 @@ OTHER_SECONDS = 7200.0
 """How long another labctl may take to build the same bundle."""
 _UNSURE_SECONDS = 120.0
 """Of work, that it takes until a machine's own pace counts for as much as the recipe's: the first artefacts are small."""
-_ORPHAN_SECONDS = 60.0
+ORPHAN_SECONDS = 60.0
 """How long a tool of a killed build may take to notice that it is alone."""
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
@@ -130,15 +130,15 @@ def _begun(folder: Path) -> Bundle:
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{_SCRATCH}*"):
         wait.until(
-            functools.partial(_removed, leftover),
+            functools.partial(removed, leftover),
             what=f"removing {leftover}",
-            timeout=_ORPHAN_SECONDS,
+            timeout=ORPHAN_SECONDS,
             hint="A tool of an earlier build that was killed still writes there: stop that process.",
         )
     return _described(partial, _PROGRESS)
 
 
-def _removed(folder: Path) -> Literal[True] | Pending:
+def removed(folder: Path) -> Literal[True] | Pending:
     """Remove a folder, and return whether it is gone; a tool of a killed build may still write to it."""
     try:
         shutil.rmtree(folder)
