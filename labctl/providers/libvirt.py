@@ -5,9 +5,8 @@
 
 from __future__ import annotations
 
-import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -16,36 +15,26 @@ from labctl.host.files import SHARED_FILE, write
 from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
 from labctl.host.machine import Machine
 from labctl.host.paths import remove_tree
-from labctl.host.process import LAST_LINES, last_lines
-from labctl.host.wait import Pending, seldom, until
-from labctl.model.errors import NotReadyError, ProviderError
+from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
 from labctl.providers import libvirt_domains, vagrant_home, virsh
 from labctl.providers.libvirt_domains import Domain, domains, running
 from labctl.providers.libvirt_network import LibvirtNetworks
 from labctl.providers.libvirt_volumes import Disks, Pool
-from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Removed, Trouble
-from labctl.providers.vagrant import BUSY_SECONDS, LOCK, VagrantProvider, journal
-
-LOOK_SECONDS = 0.5
-PRESS_SECONDS = 10.0
-"""How often the power button is pressed: a machine that still boots does not notice."""
-NO_CONNECTION = 255
-"""ssh's exit code if it could not run the command."""
-CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f]")
-"""What a console has that is no text: control sequences of terminals, and other control characters."""
+from labctl.providers.machines import MachineProvider
+from labctl.providers.protocol import LabNetwork, Obstacle, Removed
+from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 
 
-class LibvirtProvider(VagrantProvider):
+class LibvirtProvider(MachineProvider):
     """Nodes that are machines of the libvirt that LIBVIRT_DEFAULT_URI names."""
 
     in_parallel = True
     watch = staticmethod(partial(virsh.ask, "version", "--daemon"))
 
     def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(folder, "libvirt", virsh.vagrant(environment), lab.limits)
-        self.lab = lab
+        super().__init__(lab, folder, "libvirt", virsh.vagrant(environment))
         self.networks = LibvirtNetworks(lab, folder)
         self.pool = Pool()
         self.disks = Disks(self.pool)
@@ -61,14 +50,6 @@ class LibvirtProvider(VagrantProvider):
     def running(self) -> frozenset[str]:
         """Return the names of the lab's machines that run."""
         return frozenset(each.name for each in self._domains()) & running()
-
-    def up(self, nodes: Sequence[Node], report: Progress) -> None:
-        """Run `vagrant up` for these nodes; what their consoles show is added to a failure."""
-        try:
-            super().up(nodes, report)
-        except ProviderError as error:
-            error.details += tuple(f"{node.name}: {line}" for node in nodes for line in self._console(node, LAST_LINES))
-            raise
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
         """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
@@ -99,31 +80,12 @@ class LibvirtProvider(VagrantProvider):
             vagrant_home.forget(self.folder)
         return Removed(bool(ours or removed), "; ".join(left))
 
-    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
-        """Return the last lines of units that can be read, and of the machine's console, which it has whatever happens."""
-        logs = {CONSOLE: self._console(node, lines)}
-        for unit in units:
-            try:
-                answer = self.ask(node, journal(unit, lines), self.limits.node_log)
-            except ProviderError:
-                break  # it does not answer, and will not for the next unit
-            if answer.code == NO_CONNECTION:
-                break
-            logs[unit] = last_lines(answer.out, lines) if answer.code == 0 else answer.last_lines
-        return logs
-
     def network(self) -> LabNetwork | None:
         """Return the lab's bridge, and the machines in it."""
         if not (bridge := self.networks.bridge()):
             return None
         macs = {each.interfaces.get(self.networks.name, ""): f"machine {each.name}" for each in self._domains()}
         return LabNetwork(bridge, {mac: name for mac, name in macs.items() if mac})
-
-    def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
-        if node.name not in libvirt_domains.active():
-            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
-        return super().trouble(node)
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - no name is taken here
         """Remove these nodes' unfinished machines, and what Vagrant keeps for itself; make networks and seeds.
@@ -181,30 +143,8 @@ class LibvirtProvider(VagrantProvider):
         nodes = [node.name for node in self.lab.possible_nodes]
         return tuple(each for each in domains(nodes) if each.belongs_to(self.folder))
 
-    def _shut_down(self, names: Collection[str], report: Progress) -> None:
-        """Press the power button of the machines until all are off, or their time is up."""
+    def _active(self) -> frozenset[str]:
+        return libvirt_domains.active()
 
-        def press() -> None:
-            for name in sorted(libvirt_domains.active().intersection(names)):
-                virsh.ask("shutdown", name)
-
-        def left() -> Pending | None:
-            again()
-            there = sorted(libvirt_domains.active().intersection(names))
-            return Pending(", ".join(there)) if there else None
-
-        press()
-        again = seldom(press, PRESS_SECONDS)
-        limit = self.limits.shutdown
-        try:
-            until(left, what="the shutdown of machines", timeout=limit, interval=LOOK_SECONDS)
-        except NotReadyError as error:
-            report(f"{error.message}; cutting the power")
-
-    def _console(self, node: Node, lines: int) -> tuple[str, ...]:
-        """Return the last lines of the machine's serial console; none where it has none, or they are not the user's to read."""
-        try:
-            written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ()
-        return last_lines(CONTROL.sub("", written), lines)
+    def _press(self, name: str) -> None:
+        virsh.ask("shutdown", name)

@@ -13,15 +13,16 @@ from labctl.host import lab_folder, locks, paths, virtualbox
 from labctl.host.files import write
 from labctl.host.machine import Machine
 from labctl.host.parsing import dotted
-from labctl.host.process import LAST_LINES, check, last_lines, run
+from labctl.host.process import check, run
 from labctl.host.virtualbox import PROGRAM, VirtualMachine
-from labctl.host.wait import Pending, seldom, until
+from labctl.host.wait import Pending, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
 from labctl.providers import vagrant_home
-from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Removed, Trouble
-from labctl.providers.vagrant import BUSY_SECONDS, VagrantProvider
+from labctl.providers.machines import MachineProvider
+from labctl.providers.protocol import LabNetwork, Obstacle, Removed
+from labctl.providers.vagrant import BUSY_SECONDS
 
 STATE = "labctl/state"
 """The key of the extra data of a machine that names the lab's folder; the Vagrantfile sets it."""
@@ -31,17 +32,13 @@ UNFINISHED = re.compile(r"labctl-.+_\d{13}_\d{1,5}")
 """What Vagrant names a machine that it imports from a box of labctl's, until it gives it the node's name."""
 LOCKED_SECONDS = 20.0
 """How long VirtualBox may take to release a machine that was powered off."""
-LOOK_SECONDS = 0.5
-PRESS_SECONDS = 10.0
-"""How often the power button is pressed: a machine that still boots does not notice."""
 
 
-class VirtualBoxProvider(VagrantProvider):
+class VirtualBoxProvider(MachineProvider):
     """Nodes that are machines of the user's VirtualBox."""
 
     def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
-        super().__init__(folder, "virtualbox", environment, lab.limits)
-        self.lab = lab
+        super().__init__(lab, folder, "virtualbox", environment)
 
     def check(self, machine: Machine) -> Obstacle | None:
         """Return why VirtualBox cannot start machines, or Vagrant cannot drive this VirtualBox."""
@@ -62,8 +59,9 @@ class VirtualBoxProvider(VagrantProvider):
             report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(names))}")
             if not hard:
                 self._shut_down(names, report)
-            for each in self._left(names):
-                self._power_off(each)
+            for each in self._running():
+                if each.name in names:
+                    self._power_off(each)
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""
@@ -84,16 +82,6 @@ class VirtualBoxProvider(VagrantProvider):
         interface = virtualbox.addresses(Machine()).get(self.lab.gateway)
         members = {node.mac: f"machine {node.name}" for node in self.lab.nodes}
         return LabNetwork(interface, members) if interface else None
-
-    def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
-        if node.name not in self.running():
-            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
-        return super().trouble(node)
-
-    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
-        """Return the last lines of these units, or why they cannot be read, and of the machine's serial console."""
-        return {**super().collect_logs(node, units, lines), CONSOLE: self._console(node, lines)}
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant looks at names first
         """Remove machines that an interrupted import left, and what Vagrant keeps for itself, but for the machines' ids.
@@ -141,8 +129,11 @@ class VirtualBoxProvider(VagrantProvider):
         ours = {each.uuid for each in self._machines()}
         return [each for each in self._listed("runningvms") if each.uuid in ours]
 
-    def _left(self, names: Collection[str]) -> list[VirtualMachine]:
-        return [each for each in self._running() if each.name in names]
+    def _active(self) -> frozenset[str]:
+        return self.running()
+
+    def _press(self, name: str) -> None:
+        run([PROGRAM, "controlvm", name, "acpipowerbutton"])
 
     @staticmethod
     def _listed(what: str) -> tuple[VirtualMachine, ...]:
@@ -151,33 +142,6 @@ class VirtualBoxProvider(VagrantProvider):
     @staticmethod
     def _power_off(machine: VirtualMachine) -> None:
         run([PROGRAM, "controlvm", machine.uuid, "poweroff"])  # it may end by itself at this moment
-
-    def _shut_down(self, names: Collection[str], report: Progress) -> None:
-        """Press the power button of the machines until all are off, or their time is up."""
-
-        def press() -> None:
-            for each in self._left(names):
-                run([PROGRAM, "controlvm", each.uuid, "acpipowerbutton"])  # the same
-
-        def left() -> Pending | None:
-            again()
-            there = self._left(names)
-            return Pending(", ".join(each.name for each in there)) if there else None
-
-        press()
-        again = seldom(press, PRESS_SECONDS)
-        try:
-            until(left, what="the shutdown of machines", timeout=self.limits.shutdown, interval=LOOK_SECONDS)
-        except NotReadyError as error:
-            report(f"{error.message}; cutting the power")
-
-    def _console(self, node: Node, lines: int) -> tuple[str, ...]:
-        """Return the last lines of the machine's serial console; none where it has written nothing."""
-        try:
-            written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ()
-        return last_lines(written, lines)
 
 
 def obstacle(machine: Machine) -> Obstacle | None:

@@ -205,7 +205,7 @@ def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     _vboxmanage("startvm", machine)
     (vbox.home / "deaf").touch()
     provider.limits = replace(NORMAL, shutdown=1.0)
-    monkeypatch.setattr("labctl.providers.virtualbox.PRESS_SECONDS", 0.3)
+    monkeypatch.setattr("labctl.providers.machines.PRESS_SECONDS", 0.3)
 
     provider.halt([WORKER.name], watched.report)
 

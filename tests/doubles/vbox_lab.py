@@ -12,6 +12,7 @@ import sys
 import tarfile
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 
 from fakes import IMAGES, MACHINE, VERSIONS
@@ -76,8 +77,8 @@ class VBox:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def shown_calls(self, *hidden: tuple[str, str]) -> list[str]:
-        """Return the calls as lines, without what is different in each run."""
-        return [self._shown(" ".join(call), hidden) for call in self.calls]
+        """Return the calls as lines, without what is different in each run: ids, and how often something is looked at."""
+        return [call for call, _ in groupby(self._shown(" ".join(call), hidden) for call in self.calls)]
 
     def forget_calls(self) -> None:
         (self.home / "calls").unlink(missing_ok=True)

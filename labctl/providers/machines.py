@@ -1,0 +1,86 @@
+"""What nodes have in common that are virtual machines: a power button, a serial console, and SSH to ask them by."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+
+from labctl.host import lab_folder
+from labctl.host.process import LAST_LINES, last_lines
+from labctl.host.wait import Pending, seldom, until
+from labctl.model.errors import NotReadyError, ProviderError
+from labctl.model.events import Progress
+from labctl.model.lab import Lab, Node
+from labctl.providers.protocol import CONSOLE, Trouble
+from labctl.providers.vagrant import VagrantProvider, journal
+
+LOOK_SECONDS = 0.5
+PRESS_SECONDS = 10.0
+"""How often the power button is pressed: a machine that still boots does not notice."""
+NO_CONNECTION = 255
+"""ssh's exit code if it could not run the command."""
+CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f]")
+"""What a console has that is no text: control sequences of terminals, and other control characters."""
+
+
+class MachineProvider(VagrantProvider):
+    """Nodes that are machines of a hypervisor, which says itself which are on, and presses their power buttons."""
+
+    def __init__(self, lab: Lab, folder: Path, hypervisor: str, environment: Mapping[str, str]) -> None:
+        super().__init__(folder, hypervisor, environment, lab.limits)
+        self.lab = lab
+
+    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
+        """Return the last lines of units that can be read, and of the machine's console, which it has whatever happens."""
+        logs = {CONSOLE: self._console(node, lines)}
+        for unit in units:
+            try:
+                answer = self.ask(node, journal(unit, lines), self.limits.node_log)
+            except ProviderError:
+                break  # it does not answer, and will not for the next unit
+            if answer.code == NO_CONNECTION:
+                break
+            logs[unit] = last_lines(answer.out, lines) if answer.code == 0 else answer.last_lines
+        return logs
+
+    def trouble(self, node: Node) -> Trouble | None:
+        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
+        if node.name not in self._active():
+            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
+        return super().trouble(node)
+
+    def _active(self) -> frozenset[str]:
+        """Return the names of machines that are not off, the lab's among them."""
+        raise NotImplementedError
+
+    def _press(self, name: str) -> None:
+        """Press the power button of a machine; it may be off by now."""
+        raise NotImplementedError
+
+    def _shut_down(self, names: Collection[str], report: Progress) -> None:
+        """Press the power button of the machines until all are off, or their time is up."""
+
+        def press() -> None:
+            for name in sorted(self._active().intersection(names)):
+                self._press(name)
+
+        def left() -> Pending | None:
+            again()
+            there = sorted(self._active().intersection(names))
+            return Pending(", ".join(there)) if there else None
+
+        press()
+        again = seldom(press, PRESS_SECONDS)
+        try:
+            until(left, what="the shutdown of machines", timeout=self.limits.shutdown, interval=LOOK_SECONDS)
+        except NotReadyError as error:
+            report(f"{error.message}; cutting the power")
+
+    def _console(self, node: Node, lines: int) -> tuple[str, ...]:
+        """Return the last lines of the machine's serial console; none where it has none, or they are not the user's to read."""
+        try:
+            written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ()
+        return last_lines(CONTROL.sub("", written), lines)
