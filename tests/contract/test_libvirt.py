@@ -22,7 +22,7 @@ DRIVER = Path(__file__).with_name("libvirt_driver.py")
 NODES = ["demo-control-plane", "demo-worker-1"]
 NETWORKS = ["labctl-demo", "labctl-demo-nat"]
 SEEDS = [f"labctl-{node}-seed.iso" for node in NODES]
-WAITING = "Waiting for domain to get an IP address"
+WAITING = f"{NODES[0]}: Waiting for domain to get an IP address"
 FOREIGN_NETWORK = (
     '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.{}.1" prefix="24"/></network>'
 )
