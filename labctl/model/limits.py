@@ -145,7 +145,14 @@ class Limits:
 NORMAL = Limits()
 
 
+SELDOM = 4
+"""How many times less often still slow nodes are asked whether they have failed."""
+
+
 @cache
 def limits(slowness: int) -> Limits:
     """Return the limits of a lab whose nodes are so many times slower than containers."""
-    return Limits(**{name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()})
+    slow = {name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()}
+    if slowness > 1:  # a check is a login by SSH, which takes a slow node ten seconds of its processor
+        slow["node_check"] *= SELDOM
+    return Limits(**slow)
