@@ -12,16 +12,18 @@ from pathlib import Path
 
 import pytest
 import vbox_lab
+import vbox_ovf
 from fakes import Watched, lab
 from golden_files import Golden
 from vbox_lab import NO_SSH, VBox
 
 from labctl.host import paths, virtualbox
 from labctl.host.machine import Machine
+from labctl.machine_image import boxes, disk
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL
 from labctl.providers.protocol import LabNetwork, NodeImages, Provider, Removed
-from labctl.providers.virtualbox import VirtualBoxProvider, remove_unfinished
+from labctl.providers.virtualbox import UNFINISHED, VirtualBoxProvider, remove_unfinished
 from labctl.providers.virtualbox_images import VirtualBoxImages
 
 pytestmark = pytest.mark.skipif(shutil.which("vagrant") is None, reason="needs Vagrant")
@@ -337,6 +339,19 @@ def test_the_dhcp_server_of_the_labs_network_is_removed_with_leave_unless_anothe
 def _checks(line: list[str], folder: Path) -> dict[str, dict[str, object]]:
     answer = json.loads(subprocess.run(line, cwd=folder, capture_output=True, check=False).stdout)
     return {check["id"]: check for check in answer["checks"]}
+
+
+def test_virtualbox_reads_in_the_box_what_the_vagrantfile_relies_on(tmp_path: Path) -> None:
+    (tmp_path / "box.ovf").write_text(boxes.ovf("kubernetes-1.37.2-amd64-e67446f6", 480 << 20))
+    (tmp_path / boxes.VMDK).write_bytes(vbox_lab.vmdk_header(disk.CAPACITY))
+
+    found = vbox_ovf.read(tmp_path / "box.ovf")
+
+    assert UNFINISHED.fullmatch(f"{found.name}_1764154800123_4711"), "Vagrant's name for what it imports"
+    assert vbox_ovf.vmdk_capacity(found.disk) == found.capacity == disk.CAPACITY
+    assert [kind for _id, kind in found.controllers] == ["SATA"]
+    assert found.adapters[0] == ("NAT", "NAT", "82540EM")
+    assert found.os_type == "Debian_64"
 
 
 def test_the_double_lists_in_the_forms_that_were_recorded(vbox: VBox) -> None:
