@@ -14,12 +14,14 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from operator import itemgetter
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import fake_trace
+import groups
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_trace import FakeFollow
@@ -35,6 +37,10 @@ from labctl.isolation import isolation
 from labctl.plans import lab_files, up
 from labctl.render import certificates
 
+if TYPE_CHECKING:
+    from side_by_side import GroupScheduling
+    from xdist.remote import Producer
+
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
@@ -42,6 +48,11 @@ ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
 numbers = itertools.count()
 SLOWEST_FILES = 30
+PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
+INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
+ENOUGH_INSTANCES = 1024
+SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept", "seconds": "interruptions"}
+"""What end-to-end tests record, and the title it is shown under."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,20 +62,66 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Prepare several processes where `-n` asks for them: groups begin in their order, and Ctrl-C destroys their labs."""
+    if not (_is_worker(config) or config.option.numprocesses):
+        return
+    import side_by_side  # noqa: PLC0415 - only where there are several processes
+
+    if _is_worker(config):
+        side_by_side.interrupt_once()
+    else:
+        config.option.loadscopereorder = False
+        side_by_side.let_processes_end()
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
+    """Hand out tests in groups, each of which runs in one process in its order."""
+    import side_by_side  # noqa: PLC0415 - only where there are several processes
+
+    return side_by_side.GroupScheduling(config, log)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
+    """Raise a limit of the machine while end-to-end tests run, in one process for all of them."""
+    boots = session.config.option.everything or any(item.get_closest_marker("e2e") for item in session.items)
+    with _enough_instances() if boots and _is_root() and not _is_worker(session.config) else nullcontext():
+        return (yield)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what was not asked for, and skip what needs root where there is none."""
     left_out = _left_out(config)
     deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
     config.hook.pytest_deselected(items=deselected)
     items[:] = [item for item in items if item not in deselected]
-    if sys.platform != "linux" or os.geteuid() != 0:
+    if not _is_root():
         for item in items:
             if item.get_closest_marker("root"):
                 item.add_marker(pytest.mark.skip(reason="needs root on Linux"))
+    if _is_worker(config):
+        items.sort(key=lambda item: groups.turn(item.nodeid))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Let tests beside the first lab, and whatever they start, leave the processor to its tests."""
+    if _is_worker(item.config) and _is_root():
+        is_first = groups.group(item.nodeid) == groups.FIRST_LAB
+        os.setpriority(os.PRIO_PROCESS, 0, PRIORITY if is_first else PRIORITY + groups.LOWER_PRIORITY)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show which files a full run spends its time in."""
+    """Show what end-to-end tests recorded, and which files a full run spends its time in."""
+    passed = terminalreporter.getreports("passed")
+    for kind, title in SUMMARY.items():
+        lines = [str(value) for report in passed for name, value in report.user_properties if name == kind]
+        if lines:
+            terminalreporter.section(title)
+            for line in lines:
+                terminalreporter.write_line(line)
     if not config.option.everything or config.option.collectonly:
         return
     seconds: defaultdict[str, float] = defaultdict(float)
@@ -86,6 +143,29 @@ def _left_out(config: pytest.Config) -> set[str]:
     if config.option.everything or config.args_source is pytest.Config.ArgsSource.ARGS:
         return {"sweep"}
     return {"sweep", "e2e", "root", "slow"}
+
+
+def _is_root() -> bool:
+    return sys.platform == "linux" and os.geteuid() == 0
+
+
+def _is_worker(config: pytest.Config) -> bool:
+    """Return whether this is one of several processes that run tests."""
+    return hasattr(config, "workerinput")
+
+
+@contextmanager
+def _enough_instances() -> Iterator[None]:
+    """Let the machine have inotify instances for the nodes of three labs: a desktop leaves too few of 128."""
+    before = INSTANCES.read_text()
+    is_low = int(before) < ENOUGH_INSTANCES
+    if is_low:
+        INSTANCES.write_text(str(ENOUGH_INSTANCES))
+    try:
+        yield
+    finally:
+        if is_low:
+            INSTANCES.write_text(before)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -16,16 +16,14 @@ from pathlib import Path
 import pytest
 
 from . import footprint
+from .kills import NEVER_UP, killed
 from .reallab import LABCTL, Ran, RealLab, isolated, run
 
 BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
-INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
-ENOUGH_INSTANCES = 1024
 HOSTS = Path("/etc/hosts")
-LABS = ("e2e", "e2e-b", "e2e-k")
-SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept", "seconds": "interruptions"}
-"""What tests record of themselves, and under which title it is told."""
+FORWARDING = IP_FORWARD.read_text() if IP_FORWARD.exists() else ""
+"""Read before any test has a lab: each of several processes collects all tests before the first one runs."""
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -35,16 +33,10 @@ def machine() -> Iterator[None]:
         # Continuous integration that skips these would show nothing.
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop(f"end-to-end tests need root on Linux; this is {sys.platform}, as user {os.getuid()}")
-    hosts, forwarding, instances = HOSTS.read_bytes(), IP_FORWARD.read_text(), INSTANCES.read_text()
-    # Seven nodes at a time hold more than a machine with a desktop has left of 128, and labctl refuses them.
-    is_low = int(instances) < ENOUGH_INSTANCES
-    if is_low:
-        INSTANCES.write_text(str(ENOUGH_INSTANCES))
+    hosts = HOSTS.read_bytes()
     yield
-    if is_low:
-        INSTANCES.write_text(instances)
     assert HOSTS.read_bytes() == hosts
-    assert footprint.other_labs_run(*LABS) or IP_FORWARD.read_text() == forwarding
+    assert footprint.other_labs_run(*footprint.destroyed) or IP_FORWARD.read_text() == FORWARDING
 
 
 @pytest.fixture(scope="session")
@@ -77,16 +69,11 @@ def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
     return first_up[0]
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tell how long the site was away, how long each broken lab took, and what the tests have left to be looked at."""
-    for kind, title in SUMMARY.items():
-        lines = [
-            str(value)
-            for report in terminalreporter.getreports("passed")
-            for name, value in report.user_properties
-            if name == kind
-        ]
-        if lines:
-            terminalreporter.section(title)
-            for line in lines:
-                terminalreporter.write_line(line)
+@pytest.fixture(scope="session")
+def survivor(bundle: Path, state_home: Path) -> Iterator[RealLab]:
+    """A lab whose every `up` was killed, each a little later than the one before; then up at last."""
+    with footprint.destroyed_afterwards(isolated("e2e-k", state_home, bundle)) as lab:
+        for point in NEVER_UP:
+            killed(lab, point, "up", *lab.up_options)
+        lab.up()
+        yield lab

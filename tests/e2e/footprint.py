@@ -15,6 +15,8 @@ from pathlib import Path
 from .reallab import RealLab, eventually, run
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
+destroyed: set[str] = set()
+"""The labs that this process destroyed, or should have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,7 @@ def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
     try:
         yield lab
     finally:
+        destroyed.add(lab.name)
         if lab.folder.exists():
             seen = of(lab) if Path("/run/netns", f"labctl-{lab.name}").exists() else None
             try:

@@ -108,8 +108,8 @@ def test_an_interrupted_up_ends_with_130_and_says_so(interrupted: Ran) -> None:
     assert "Traceback" not in interrupted.err
 
 
-def test_two_labs_have_the_same_addresses_side_by_side(lab: RealLab, neighbour: RealLab) -> None:
-    for each, workers in ((lab, 1), (neighbour, 3)):
+def test_two_labs_have_the_same_addresses_side_by_side(survivor: RealLab, neighbour: RealLab) -> None:
+    for each, workers in ((survivor, 1), (neighbour, 3)):
         assert each.page(URL)[0] == 200
         assert each.status()["ingress"]["address"] == "192.168.56.100"
         nodes = [node["metadata"]["name"] for node in each.objects("nodes")["items"]]
@@ -186,7 +186,7 @@ def test_the_site_outlives_a_worker(neighbour: RealLab, role: str, round_number:
     record_property("away", f"three workers, kill {round_number} of {role} one: {client.away:.1f} s")
 
 
-def test_destroy_leaves_nothing_and_the_other_lab_answers(lab: RealLab, neighbour: RealLab) -> None:
+def test_destroy_leaves_nothing_and_the_other_lab_answers(survivor: RealLab, neighbour: RealLab) -> None:
     seen = footprint.of(neighbour)
     assert len(seen.left()) > len(seen.processes) > 2
 
@@ -200,9 +200,9 @@ def test_destroy_leaves_nothing_and_the_other_lab_answers(lab: RealLab, neighbou
     ]
     assert (events[-1]["ok"], events[-1]["changed"], events[-1]["urls"]) == (True, True, [])
     assert seen.left() == []
-    assert "e2e-b" not in {listed["lab"] for listed in lab.labctl("list", "-o", "json").document()["labs"]}
-    assert lab.page(URL)[0] == 200
-    assert lab.status()["ok"]
+    assert "e2e-b" not in {listed["lab"] for listed in survivor.labctl("list", "-o", "json").document()["labs"]}
+    assert survivor.page(URL)[0] == 200
+    assert survivor.status()["ok"]
 
 
 def _tells_of_a_booting_node(event: dict[str, Any]) -> bool:

@@ -23,16 +23,14 @@ ROUNDS = (1, 2, 3)
 
 
 @pytest.fixture(scope="module")
-def pair(lab: RealLab) -> RealLab:
+def pair(survivor: RealLab) -> RealLab:
     """The lab of a control plane and a worker, which both serve."""
-    return lab
+    return survivor
 
 
 def test_every_node_that_serves_has_a_controller_and_an_app_pod(pair: RealLab) -> None:
-    both = {"e2e-control-plane", "e2e-worker-1"}
-
-    assert nodes_of(pair, *CONTROLLER) == both
-    assert nodes_of(pair, *APP) == both
+    assert nodes_of(pair, *CONTROLLER) == _both(pair)
+    assert nodes_of(pair, *APP) == _both(pair)
 
 
 def test_every_speaker_listens_to_the_workers_failure_detector(pair: RealLab) -> None:
@@ -40,14 +38,15 @@ def test_every_speaker_listens_to_the_workers_failure_detector(pair: RealLab) ->
         log = pair.kubectl("-n", "metallb-system", "logs", speaker["metadata"]["name"])
         joined = {event["node name"] for event in _events(log) if event["node event"] == "NodeJoin"}
 
-        assert {name for name in joined if "/" in name} == {"failure-detector/e2e-worker-1"}
+        assert {name for name in joined if "/" in name} == {f"failure-detector/{pair.name}-worker-1"}
 
 
 @pytest.mark.parametrize("round_number", ROUNDS)
-@pytest.mark.parametrize("node", ["e2e-worker-1", "e2e-control-plane"])
+@pytest.mark.parametrize("role", ["worker-1", "control-plane"])
 def test_the_site_outlives_either_of_two_nodes(
-    pair: RealLab, node: str, round_number: int, record_property: Away
+    pair: RealLab, role: str, round_number: int, record_property: Away
 ) -> None:
+    node = f"{pair.name}-{role}"
     announcing = settled(pair)
     with asking(pair, HOSTNAME, **WATCHED) as client:
         pair.docker("kill", node)
@@ -55,17 +54,20 @@ def test_the_site_outlives_either_of_two_nodes(
 
     assert pages == [200] * 20
     pair.up()
-    role = "which announced" if node == announcing else "the other one announced"
-    record_property("away", f"two nodes, kill {round_number} of {node}, {role}: {client.away:.1f} s")
+    told = "which announced" if node == announcing else "the other one announced"
+    record_property("away", f"two nodes, kill {round_number} of the {role}, {told}: {client.away:.1f} s")
 
 
 def test_what_died_serves_again_once_it_is_back(pair: RealLab) -> None:
     settled(pair)
-    both = {"e2e-control-plane", "e2e-worker-1"}
 
-    assert nodes_of(pair, *CONTROLLER) == both
-    assert nodes_of(pair, *APP) == both
+    assert nodes_of(pair, *CONTROLLER) == _both(pair)
+    assert nodes_of(pair, *APP) == _both(pair)
     assert not pair.up().result()["changed"]
+
+
+def _both(pair: RealLab) -> set[str]:
+    return {f"{pair.name}-control-plane", f"{pair.name}-worker-1"}
 
 
 def _events(log: str) -> list[dict[str, Any]]:

@@ -1,7 +1,7 @@
 """A lab whose labctl is killed at every step of its life: whatever is left, the next command ends as if nothing had been.
 
-Each stage is a fixture that begins where the one before it ended. The points are those of labctl.faults; a kill that
-does not happen fails, so that a point which no longer exists is noticed.
+Each stage begins where the one before it ended: the first one is the fixture `survivor`. The points are those of
+labctl.host.failpoints; a kill that does not happen fails, so that a point which no longer exists is noticed.
 """
 
 from __future__ import annotations
@@ -10,44 +10,18 @@ import os
 import shutil
 import signal
 import subprocess
-from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from . import footprint
-from .reallab import UP_SECONDS, RealLab, isolated, run
+from .kills import killed
+from .reallab import UP_SECONDS, RealLab, run
 
 pytestmark = pytest.mark.e2e
 
 URL = "http://my-app.local"
 RUNTIME = Path("/run/labctl/e2e-k")
-NEVER_UP = (
-    "preflight.end",
-    "bundle.end",
-    "isolation.begin",
-    "run.ip:5",
-    "run.iptables:2",
-    "isolation.end",
-    "render.begin",
-    "write:9",
-    "write:7",
-    "boot.begin",
-    "run.docker:2",
-    "run.vagrant",
-    "boot.progress",
-    "boot.end",
-    "cluster.progress",
-    "metallb.begin",
-    "apply:12",
-    "metallb.end",
-    "ingress.end",
-    "apps.end",
-    "hosts.rename",
-    "verify.begin",
-)
-"""In the order in which a first `up` reaches them."""
 DAMAGE = {
     "boot.progress:2": ("docker", "rm", "--force", "--volumes", "e2e-k-worker-1"),
     "metallb.progress": ("kubectl", "delete", "deployment", "controller", "-n", "metallb-system"),
@@ -69,22 +43,6 @@ DESTROYING = (
 )
 
 
-@pytest.fixture(scope="module")
-def never_up(bundle: Path, state_home: Path) -> Iterator[RealLab]:
-    """A lab whose every `up` was killed, each a little later than the one before."""
-    with footprint.destroyed_afterwards(isolated("e2e-k", state_home, bundle)) as lab:
-        for point in NEVER_UP:
-            _killed(lab, point, "up", *lab.up_options)
-        yield lab
-
-
-@pytest.fixture(scope="module")
-def survivor(never_up: RealLab) -> RealLab:
-    """The same lab, up at last."""
-    never_up.up()
-    return never_up
-
-
 def test_a_lab_whose_up_was_killed_in_every_step_comes_up(survivor: RealLab) -> None:
     _check_from_outside(survivor)
 
@@ -94,15 +52,15 @@ def test_a_repair_that_was_killed_is_repaired(survivor: RealLab, point: str, dam
     program, *words = damage
     getattr(survivor, program)(*words)
 
-    _killed(survivor, point, "up", *survivor.up_options)
+    killed(survivor, point, "up", *survivor.up_options)
     survivor.up()
 
     _check_from_outside(survivor)
 
 
-@pytest.mark.parametrize("point", HALTING)
-def test_a_halt_that_was_killed_can_be_repeated_and_undone(survivor: RealLab, point: str) -> None:
-    _killed(survivor, point, "halt")
+def test_a_halt_that_was_killed_in_every_step_can_be_repeated_and_undone(survivor: RealLab) -> None:
+    for point in HALTING:
+        killed(survivor, point, "halt")
     survivor.labctl("halt")
 
     assert _problems(survivor) & {"engine-stopped", "node-not-running"}
@@ -113,7 +71,7 @@ def test_a_halt_that_was_killed_can_be_repeated_and_undone(survivor: RealLab, po
 def test_a_resume_that_was_killed_in_every_step_comes_to_its_end(survivor: RealLab) -> None:
     survivor.labctl("halt")
     for point in RESUMING:
-        _killed(survivor, point, "resume")
+        killed(survivor, point, "resume")
 
     survivor.labctl("resume", seconds=UP_SECONDS)
 
@@ -172,7 +130,7 @@ def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end_witho
     for damaged in ("containers", "network", "overlay2"):
         shutil.rmtree(survivor.folder / "engine" / "docker" / damaged, ignore_errors=True)
     for point in DESTROYING:
-        _killed(survivor, point, "destroy", "--yes")
+        killed(survivor, point, "destroy", "--yes")
 
     survivor.labctl("destroy", "--yes", "--purge", seconds=120)
 
@@ -183,12 +141,6 @@ def test_a_destroy_that_was_killed_in_every_step_leaves_nothing_in_the_end_witho
 
 def _problems(lab: RealLab) -> set[str]:
     return {problem["id"] for problem in lab.status(code=8)["problems"]}
-
-
-def _killed(lab: RealLab, point: str, *words: str) -> None:
-    """labctl is killed when it reaches the point."""
-    told = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
-    told.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)
 
 
 def _interrupted(lab: RealLab, word: str, moment: str) -> int:

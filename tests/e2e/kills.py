@@ -1,0 +1,40 @@
+"""Kills of labctl at points that it passes."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import replace
+
+from .reallab import UP_SECONDS, RealLab
+
+NEVER_UP = (
+    "preflight.end",
+    "bundle.end",
+    "isolation.begin",
+    "run.ip:5",
+    "run.iptables:2",
+    "isolation.end",
+    "render.begin",
+    "write:9",
+    "write:7",
+    "boot.begin",
+    "run.docker:2",
+    "run.vagrant",
+    "boot.progress",
+    "boot.end",
+    "cluster.progress",
+    "metallb.begin",
+    "apply:12",
+    "metallb.end",
+    "ingress.end",
+    "apps.end",
+    "hosts.rename",
+    "verify.begin",
+)
+"""In the order in which a first `up` reaches them."""
+
+
+def killed(lab: RealLab, point: str, *words: str) -> None:
+    """labctl is killed when it reaches the point."""
+    told = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
+    told.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)
