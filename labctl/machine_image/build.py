@@ -39,7 +39,8 @@ _SCRATCH = ".machine-"
 def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[str] = ("libvirt",)) -> MachineImage:
     """Make the boxes of these providers for a bundle, as far as they are missing, and return its machine image.
 
-    What other providers' boxes there are stays. Raises MissingError: `architecture-unsupported`, `tools-missing`,
+    What other providers' boxes there are stays. In the cache, boxes of another recipe are made again; elsewhere they are
+    taken as they are. Raises MissingError: `architecture-unsupported`, `tools-missing`,
     `subordinate-ids-missing`, `disk-full`, `bundle-not-writable`, `machine-image-failed` with the last lines of the tool.
     """
     lock = cache / "bundles" / f"{bundle.id}.machine.lock"
@@ -54,7 +55,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
         image = load(bundle)
         wanted = {*providers, *(image.providers if image else ())}
         problems = integrity.damage(bundle, image, cache, report) if image else {}
-        if image is None or LIBVIRT_BOX in problems or not image.files:
+        if image is None or LIBVIRT_BOX in problems or not image.files or _is_outdated(bundle, image, cache):
             check_machine(bundle)
             check_space(bundle.folder)
             report(f"making the machine image of {bundle.id}: about {SECONDS} s, and {MIB} MiB in {bundle.folder}")
@@ -89,6 +90,12 @@ def version_of(bundle: Bundle, data: str) -> str:
     """
     digest = hashlib.sha256(f"{bundle.id} {recipe_id()} {data}".encode()).hexdigest()
     return f"{bundle.versions['kubernetes']}.{int(digest[:12], 16)}"
+
+
+def _is_outdated(bundle: Bundle, image: MachineImage, cache: Path) -> bool:
+    """Return whether the image is of another labctl's recipe, and this labctl's to make again."""
+    is_cached = bundle.folder.parent == cache / "bundles"
+    return is_cached and image.version != version_of(bundle, image.data)
 
 
 def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:

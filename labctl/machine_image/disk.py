@@ -26,8 +26,9 @@ BOOT_CODE = 440
 """Bytes of the master boot record before its signature and partitions."""
 OPTIONS = (
     "console=tty0 console=ttyS0 quiet panic=10 mitigations=off nowatchdog no_timer_check audit=0 apparmor=0"
-    " net.ifnames=1 systemd.show_status=0 systemd.gpt_auto=0"
+    " net.ifnames=1 systemd.show_status=0 systemd.gpt_auto=0 norandmaps transparent_hugepage=never"
 )
+"""The kernel's. Without KVM, QEMU keeps the code that it has translated only where programs stay at their addresses."""
 _SEPARATOR = b"\0"
 
 

@@ -8,6 +8,7 @@ import lzma
 import re
 import stat
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -230,3 +231,21 @@ def test_another_processor_is_told_so(tmp_path: Path, monkeypatch: pytest.Monkey
     with pytest.raises(MissingError) as refused:
         failures.check_machine(bundle(tmp_path))
     assert refused.value.id == "architecture-unsupported"
+
+
+@pytest.mark.parametrize(("folder", "is_made_again"), [("bundles", True), ("stick", False)])
+def test_a_whole_image_of_another_recipe_is_made_again_in_the_cache_and_taken_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, folder: str, is_made_again: bool
+) -> None:
+    found = bundle(tmp_path / folder / "a-bundle")
+    found.path(FOLDER).mkdir()
+    found.path(LIBVIRT_BOX).write_bytes(b"a box")
+    file = File(LIBVIRT_BOX, hashlib.sha256(b"a box").hexdigest(), 5, "a disk")
+    image = MachineImage(found.folder, found.id, "1.37.2.7", "6.12", "d" * 64, Disk(20, 1, "q" * 64), (file,))
+    write(image, found.path(FOLDER))
+    again = replace(image, version=build.version_of(found, image.data))
+    monkeypatch.setattr(build, "_make_image", lambda *_: again)
+    monkeypatch.setattr(build, "find_tools", lambda *_: None)
+    monkeypatch.setattr(build, "check_machine", lambda _: None)
+
+    assert build.build(found, tmp_path, lambda _: None) == (again if is_made_again else image)
