@@ -49,8 +49,9 @@ def press_power_button(machine: Machine) -> None:
         monitor.settimeout(MONITOR_SECONDS)
         monitor.connect(str(_monitor(machine)))
         monitor.sendall(b"system_powerdown\n")
-        while b"system_powerdown" not in monitor.recv(4096):
-            pass  # it answers with its prompt, and with what it was told
+        said = b""
+        while b"system_powerdown" not in said:  # it answers with its prompt, and with what it was told
+            said += monitor.recv(4096)
 
 
 def cut_power(machine: Machine) -> None:
