@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl.host import lab_folder, locks
-from labctl.host.machine import Machine
 from labctl.host.process import LAST_LINES, Finished, last_lines, run
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.model.limits import NORMAL, Limits
-from labctl.providers.protocol import LabNetwork, Obstacle, Removed, Trouble
+from labctl.providers.protocol import Trouble
 
 if TYPE_CHECKING:
     from labctl.providers.vagrant_program import Vagrant
@@ -37,7 +36,7 @@ RESTARTS = 3
 
 
 class VagrantProvider:
-    """The nodes of the Vagrantfile in `folder`. Implements Provider for every hypervisor Vagrant drives."""
+    """The nodes of the Vagrantfile in `folder`: what is the same for every hypervisor that Vagrant drives."""
 
     in_parallel = False
     """Whether Vagrant can make several nodes at a time."""
@@ -49,21 +48,6 @@ class VagrantProvider:
         self.hypervisor = hypervisor
         self.environment = environment
         self.limits = limits
-
-    def check(self, machine: Machine) -> Obstacle | None:  # noqa: ARG002 - the machine does not matter yet
-        """Return why nodes of this hypervisor cannot be booted."""
-        return Obstacle(
-            f"provider: {self.hypervisor}: this version of labctl renders its files and does not boot them",
-            "Set `provider: docker`; `labctl render --out DIR` writes the Vagrantfile for your own use.",
-        )
-
-    def running(self) -> frozenset[str]:
-        """Return the names of the nodes that Vagrant sees running; takes Vagrant's 1.3 s."""
-        try:
-            machines = self._vagrant(_ignore).status()
-        except ValueError as error:
-            raise ProviderError(f"`vagrant status` failed: {error}", id="vagrant-status") from error
-        return frozenset(machine.name for machine in machines if machine.state == "running")
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes; a failure has the last lines of their consoles among its details."""
@@ -87,19 +71,6 @@ class VagrantProvider:
             self._clear(names, is_taken=error.id == NAME_TAKEN)
             program.up_all(names, self.hypervisor)
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
-        """Run `vagrant halt` for these nodes; each keeps its disk."""
-        with self._acting(report) as program:
-            program.halt_all(names, *(["--force"] if hard else []))
-
-    def destroy(self, report: Progress) -> Removed:
-        """Run `vagrant destroy`; there is nothing to do where no machine was ever made."""
-        with self._acting(report) as program:
-            has_machines = any(self.folder.glob(".vagrant/machines/*/*/id"))
-            if has_machines:
-                program.destroy()
-        return Removed(has_machines)
-
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
         options = ["-i", str(self.folder / lab_folder.SSH_KEY), "-F", "none", "-o", "LogLevel=ERROR"]
@@ -112,14 +83,6 @@ class VagrantProvider:
     def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
         """Run a command on the node by ssh, as root."""
         return run(self.command(node, ("sudo", *command)), timeout=seconds)
-
-    def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
-        """Return the last lines of these units, or why they cannot be read; no console is known."""
-        return {unit: tail(self.ask(node, journal(unit, lines), self.limits.node_log), lines) for unit in units}
-
-    def network(self) -> LabNetwork | None:
-        """Return nothing: Vagrant does not tell which interface it made."""
-        return None
 
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
@@ -171,7 +134,3 @@ def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
     if unit.code == 0 and (state.get("ActiveState") == "failed" or restarts >= RESTARTS):
         return Trouble(is_running=True, text=f"node {node.name} cannot assemble itself, in {restarts + 1} attempts")
     return None
-
-
-def _ignore(_line: str) -> None:
-    """Drop the output of a query, which is no progress."""

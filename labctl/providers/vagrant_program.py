@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import vagrant
@@ -49,10 +49,6 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
     def up_all(self, names: Sequence[str], provider: str) -> None:
         """Start several machines in one call: each call of Vagrant costs 1.3 s, and `up` takes one name."""
         self._call_vagrant_command(["up", *names, f"--provider={provider}"])
-
-    def halt_all(self, names: Iterable[str], *options: str) -> None:
-        """Stop several machines in one call, since `halt` takes one name."""
-        self._call_vagrant_command(["halt", *sorted(names), *options])
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
         # A machine that failed to boot is the evidence of why; Vagrant would destroy it.

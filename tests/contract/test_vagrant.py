@@ -11,6 +11,7 @@ from threading import Timer
 import pytest
 from fakes import Watched, bundle, lab
 
+from labctl.host import lab_folder
 from labctl.host.docker_engine import Engine, engine
 from labctl.host.log import logging_to
 from labctl.host.machine import Machine
@@ -18,8 +19,10 @@ from labctl.model.errors import ProviderError
 from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_images import NODE_SYSTEM, DockerImages, node_image
 from labctl.providers.docker_network import DockerNetwork
+from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.protocol import ASSEMBLY, CONSOLE, LabNetwork, NodeImages, Provider, Removed, last_words
 from labctl.providers.vagrant import VagrantProvider
+from labctl.providers.virtualbox import VirtualBoxProvider
 
 NODES = lab().nodes
 CONTROL_PLANE, WORKER = NODES
@@ -67,6 +70,11 @@ def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG00
 
 
 @pytest.fixture
+def machines(programs: Programs, folder: Path) -> LibvirtProvider:  # noqa: ARG001 - it runs them
+    return LibvirtProvider(lab(provider="libvirt"), folder, {})
+
+
+@pytest.fixture
 def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - it runs them
     return DockerProvider(DockerNetwork("demo", lab().network, folder, {"DOCKER_HOST": "unix:///lab.sock"}))
 
@@ -77,10 +85,10 @@ def _machine(folder: Path, name: str, identity: str, hypervisor: str = "docker")
     path.write_text(identity)
 
 
-def test_both_are_providers(virtual: VagrantProvider, docker: DockerProvider) -> None:
-    providers: list[Provider] = [virtual, docker]
+def test_all_are_providers(docker: DockerProvider, machines: LibvirtProvider, folder: Path) -> None:
+    providers: list[Provider] = [docker, machines, VirtualBoxProvider(machines.lab, folder, {})]
 
-    assert len(providers) == 2
+    assert len(providers) == 3
 
 
 def test_nodes_are_booted_one_after_the_other_and_kept_when_they_fail(
@@ -144,57 +152,6 @@ def test_the_race_of_dockers_provider_is_tried_once_more(
     assert len(programs.calls) == 2
 
 
-def test_vagrant_says_which_machines_run(virtual: VagrantProvider, programs: Programs) -> None:
-    lines = (f"1,{CONTROL_PLANE.name},state,running", f"1,{WORKER.name},state,poweroff")
-    programs.put("vagrant", f"printf '%s\\n' {' '.join(lines)}")
-
-    assert virtual.running() == {CONTROL_PLANE.name}
-    assert programs.calls == ["vagrant status --machine-readable"]
-
-
-def test_a_status_that_cannot_be_had_is_an_error(virtual: VagrantProvider, programs: Programs) -> None:
-    programs.put("vagrant", "exit 1")
-
-    with pytest.raises(ProviderError, match="vagrant status"):
-        virtual.running()
-
-
-def test_nothing_is_destroyed_where_nothing_was_made(
-    virtual: VagrantProvider, programs: Programs, watched: Watched
-) -> None:
-    assert virtual.destroy(watched.report) == Removed(changed=False)
-    assert not programs.calls
-
-
-def test_machines_are_destroyed_without_a_question(
-    virtual: VagrantProvider, programs: Programs, watched: Watched
-) -> None:
-    _machine(virtual.folder, WORKER.name, "1", "libvirt")
-
-    assert virtual.destroy(watched.report) == Removed(changed=True)
-    assert programs.calls == ["vagrant destroy --force"]
-
-
-def test_a_failed_destroy_is_an_error(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
-    _machine(virtual.folder, WORKER.name, "1", "libvirt")
-    programs.put("vagrant", "echo 'in use' >&2; exit 1")
-
-    with pytest.raises(ProviderError) as raised:
-        virtual.destroy(watched.report)
-
-    assert raised.value.details == ("in use",)
-
-
-def test_machines_are_halted_by_vagrant(virtual: VagrantProvider, programs: Programs, watched: Watched) -> None:
-    virtual.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
-    virtual.halt({WORKER.name}, watched.report, hard=True)
-
-    assert programs.calls == [
-        f"vagrant halt {CONTROL_PLANE.name} {WORKER.name}",
-        f"vagrant halt {WORKER.name} --force",
-    ]
-
-
 def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
     docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
     docker.halt({WORKER.name}, watched.report, hard=True)
@@ -209,18 +166,17 @@ def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Pr
 def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(
     virtual: VagrantProvider, programs: Programs, watched: Watched
 ) -> None:
-    programs.put(
-        "vagrant", 'if [ "$1" = up ]; then sleep 1; echo "up ended" >>"$PWD/order"; else echo halt >>"$PWD/order"; fi'
-    )
+    programs.put("vagrant", 'echo "$2 begins" >>"$PWD/order"; sleep 1; echo "$2 ends" >>"$PWD/order"')
     pid = os.fork()
     if pid == 0:
         Timer(0.3, os.kill, (os.getpid(), signal.SIGKILL)).start()
         virtual.up([WORKER], watched.report)
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
 
-    virtual.halt({WORKER.name}, watched.report)
+    virtual.up([CONTROL_PLANE], watched.report)
 
-    assert (virtual.folder / "order").read_text().split("\n") == ["up ended", "halt", ""]
+    acts = [f"{node.name} {act}" for node in (WORKER, CONTROL_PLANE) for act in ("begins", "ends")]
+    assert (virtual.folder / "order").read_text().splitlines() == acts
     assert f"(pid {pid})" in watched.texts[0]
 
 
@@ -233,20 +189,28 @@ def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtu
     assert virtual.command(WORKER, ["echo", "two words"]) == [*login, "--", "echo 'two words'"]
 
 
-def test_the_log_of_a_machine_comes_by_ssh(virtual: VagrantProvider, programs: Programs) -> None:
+def test_the_log_of_a_machine_comes_by_ssh_and_its_console_from_the_labs_folder(
+    machines: LibvirtProvider, programs: Programs
+) -> None:
     programs.put("ssh", "echo 'labctl: joining the cluster'")
+    console = machines.folder / lab_folder.console(WORKER.name)
+    console.parent.mkdir()
+    console.write_text("a kernel\n")
 
-    assert virtual.collect_logs(WORKER, [ASSEMBLY]) == {ASSEMBLY: ("labctl: joining the cluster",)}
+    assert machines.collect_logs(WORKER, [ASSEMBLY]) == {
+        ASSEMBLY: ("labctl: joining the cluster",),
+        CONSOLE: ("a kernel",),
+    }
     assert "--unit=labctl-node" in programs.calls[0]
 
 
-def test_a_log_that_cannot_be_had_says_why(virtual: VagrantProvider, programs: Programs) -> None:
+def test_a_machine_that_cannot_be_reached_has_its_console_alone(machines: LibvirtProvider, programs: Programs) -> None:
     programs.put("ssh", "echo 'ssh: no route to host' >&2; exit 255")
 
-    assert last_words(virtual.collect_logs(WORKER, [ASSEMBLY])) == ("ssh: no route to host",)
+    assert machines.collect_logs(WORKER, [ASSEMBLY]) == {CONSOLE: ()}
 
 
-@pytest.mark.parametrize("kind", ["virtual", "docker"])
+@pytest.mark.parametrize("kind", ["machines", "docker"])
 def test_the_journal_of_any_unit_is_read_as_far_back_as_was_asked(
     kind: str, programs: Programs, request: pytest.FixtureRequest
 ) -> None:
@@ -662,14 +626,6 @@ def test_containers_cannot_run_where_there_is_no_docker(
 def test_the_engine_of_an_isolated_lab_need_not_answer_yet(docker: DockerProvider, programs: Programs) -> None:
     assert docker.check(Machine()) is None
     assert programs.calls == []
-
-
-def test_virtual_machines_cannot_be_booted_yet(virtual: VagrantProvider) -> None:
-    obstacle = virtual.check(Machine())
-
-    assert obstacle
-    assert "libvirt" in obstacle.text
-    assert virtual.network() is None
 
 
 def test_the_labs_network_tells_its_bridge_and_its_nodes(docker: DockerProvider, programs: Programs) -> None:
