@@ -196,6 +196,7 @@ def test_destroy_leaves_nothing_and_the_other_lab_answers(survivor: RealLab, nei
         "hosts",
         "nodes",
         "isolation",
+        "kubeconfig",
         "state",
     ]
     assert (events[-1]["ok"], events[-1]["changed"], events[-1]["urls"]) == (True, True, [])
