@@ -168,7 +168,8 @@ def destroy(
     lab = labs.removable(context.obj, purge=purge)
     if not yes:
         _confirm(f"Destroy the lab {lab.lab.name}?")
-    plan = plans_up.destroy(purge=purge, are_containers=lab.hypervisor.are_containers)
+    whole = plans_up.destroy(purge=purge, are_containers=lab.hypervisor.are_containers)
+    plan = plans_up.purge() if labs.is_destroyed(lab) else whole
     runner.run(context.obj, lab, plan, ui.watching(context.obj))
 
 

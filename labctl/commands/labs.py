@@ -130,6 +130,11 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 
 
+def is_destroyed(context: Context) -> bool:
+    """Return whether nothing of the lab is left but what `destroy` keeps."""
+    return not (context.folder / lab_folder.RECORD).exists()
+
+
 def known(options: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 

@@ -102,6 +102,11 @@ def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
     )
 
 
+def purge() -> Plan[Context]:
+    """Return the plan that removes what an earlier `destroy` kept."""
+    return (Step("state", "removes the lab's folder", teardown.remove_folder, inside=False),)
+
+
 def check_machine(context: Context, report: Progress) -> Outcome:
     """Check that the machine has what the lab needs, and that `up` can turn the existing lab into the requested one."""
     saved = saved_lab.read(context.folder)

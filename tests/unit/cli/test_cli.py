@@ -426,6 +426,20 @@ def test_destroy_with_leave_removes_the_lab(labctl: Run, lab_is: Context) -> Non
     assert not lab_is.folder.exists()
 
 
+def test_what_an_earlier_destroy_kept_is_purged_and_nothing_else_is_touched(
+    labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labctl("-q", "up")
+    labctl("-q", "destroy", "--yes")
+    lab_is.log.write_text("kept\n")
+    capsys.readouterr()
+
+    assert labctl("-o", "json", "destroy", "--yes", "--purge") == 0
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {event["step"] for event in events if event["event"] == "step"} == {"state"}
+    assert not lab_is.folder.exists()
+
+
 @pytest.mark.parametrize("options", [(), ("--force",)], ids=["in order", "at once"])
 def test_halt_stops_the_nodes_named_and_no_other(
     labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str], options: tuple[str, ...], golden: Golden
