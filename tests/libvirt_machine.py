@@ -32,8 +32,9 @@ CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img", "dnsmasq", "vagrant")
 PACKAGES = (
     *("libvirt-daemon", "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
-    *("vagrant", "vagrant-libvirt", "dnsmasq-base"),
+    *("vagrant", "vagrant-libvirt", "dnsmasq-base", "ovmf"),
 )
+"""What the tests of all virtual machines need; UEFI firmware is QEMU's recommendation only."""
 PACKAGES_SECONDS = 600.0
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/home")
 """What the machine has for itself."""

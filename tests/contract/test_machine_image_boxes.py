@@ -25,7 +25,9 @@ def tools(tmp_path: Path) -> Tools:
     """This machine's qemu-img, in the place of the fetched one."""
     program = shutil.which("qemu-img")
     if program is None:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)("qemu-img is not installed")
+        # Tests of root's install it before this one; a run without them need not have it.
+        is_missed = os.environ.get("CI") == "true" and os.geteuid() == 0
+        (pytest.fail if is_missed else pytest.skip)("qemu-img is not installed")
     (tmp_path / "tools" / "bin").mkdir(parents=True)
     (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(program))
     return Tools(tmp_path / "tools")
