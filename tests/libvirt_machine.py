@@ -40,19 +40,22 @@ FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/l
 """What the machine has for itself."""
 BOOT = """
 disk=$1 bundle=$2
+place() { # somewhere to mount what is of the same kind
+    if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "$(dirname "$2")"; touch "$2"; fi
+}
 mount -t overlay -o "lowerdir=/etc,upperdir=$disk/etc,workdir=$disk/work" overlay /etc # a file that is replaced loses a mount
 for folder in $FOLDERS; do mount --bind "$disk/own$folder" "$folder"; done
 mount -t tmpfs -o mode=755 tmpfs /srv
 mkdir /srv/bundle
 [ -z "$bundle" ] || mount --bind "$bundle" /srv/bundle
 number=0
-for path in $KEPT; do # below a folder that is closed to everyone but root
-    number=$((number + 1)); mkdir -p "$disk/kept/$number"; mount --bind "$path" "$disk/kept/$number"
+for path in $KEPT; do # in a folder that is closed to everyone but root
+    number=$((number + 1)); place "$path" "$disk/kept/$number"; mount --bind "$path" "$disk/kept/$number"
 done
 for folder in $CLOSED; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
 number=0
 for path in $KEPT; do
-    number=$((number + 1)); mkdir -p "$path"; mount --bind "$disk/kept/$number" "$path"
+    number=$((number + 1)); place "$disk/kept/$number" "$path"; mount --bind "$disk/kept/$number" "$path"
 done
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys # with the links of its own network
@@ -213,7 +216,8 @@ def _make_disk(disk: Path) -> None:
 @contextmanager
 def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
     """The machine's first process runs; yields its number as it is here."""
-    needed = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
+    folders = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
+    needed = [path for folder in folders for path in ([folder] if _may_be_entered(folder) else sorted(folder.iterdir()))]
     closed = {path: folder for path in needed if (folder := _closed(path))}
     environment = {
         "PATH": os.environ["PATH"],
@@ -237,7 +241,12 @@ def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
 
 def _closed(path: Path) -> Path | None:
     """The topmost folder above the path that only its owner may enter."""
-    return next((each for each in reversed(path.parents) if not each.stat().st_mode & 0o001), None)
+    return next((each for each in reversed(path.parents) if not _may_be_entered(each)), None)
+
+
+def _may_be_entered(folder: Path) -> bool:
+    """Whether others than its owner and its group may."""
+    return bool(folder.stat().st_mode & 0o001)
 
 
 def _first_process(parent: int) -> int:
