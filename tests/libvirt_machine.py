@@ -217,7 +217,9 @@ def _make_disk(disk: Path) -> None:
 def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
     """The machine's first process runs; yields its number as it is here."""
     folders = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
-    needed = [path for folder in folders for path in ([folder] if _may_be_entered(folder) else sorted(folder.iterdir()))]
+    needed = [
+        path for folder in folders for path in ([folder] if _may_be_entered(folder) else sorted(folder.iterdir()))
+    ]
     closed = {path: folder for path in needed if (folder := _closed(path))}
     environment = {
         "PATH": os.environ["PATH"],

@@ -79,6 +79,15 @@ def remove_leftovers(path: Path) -> None:
             entry.unlink()
 
 
+def sync_folder(path: Path) -> None:
+    """Write the folder itself through to the disk: the names of files that were made in it."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _differs(path: Path, text: str) -> bool:
     return not path.is_file() or path.read_bytes() != text.encode()
 
@@ -105,15 +114,7 @@ def _written_beside(path: Path, content: bytes, mode: int, like: Path | None = N
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)
 
 
 def _temporary_prefix(path: Path) -> str:

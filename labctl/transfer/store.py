@@ -1,0 +1,90 @@
+"""Blobs by digest in a folder that downloads, pulls, pushes and imports share."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.host.caller import give, make_folder
+from labctl.host.files import sync_folder
+from labctl.host.paths import PRIVATE
+from labctl.model.errors import MissingError
+
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LINK_REFUSED = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+"""Another file system, or one without hard links; with protected links, a file of another user."""
+
+
+@dataclass(frozen=True, slots=True)
+class Blob:
+    """Some content: its digest, as `sha256:…`, and its size in bytes."""
+
+    digest: str
+    size: int
+
+
+def digest_of(path: Path) -> str:
+    """Return the digest of a file's content."""
+    with path.open("rb") as file:
+        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+
+
+class BlobStore:
+    """Verified blobs and, beside them, the parts of those that are still being fetched."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def has(self, digest: str) -> bool:
+        """Return whether the blob is here; it was verified when it was added."""
+        return self.path(digest).is_file()
+
+    def path(self, digest: str) -> Path:
+        """Return where the blob is, once it is here. Raises ValueError if the digest is not a SHA-256."""
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(f"not a digest of SHA-256: {digest!r}")
+        return self.folder / "sha256" / digest.removeprefix("sha256:")
+
+    def partial(self, digest: str) -> Path:
+        """Return where the first bytes of a blob are kept until all are here. Its folder exists afterwards."""
+        path = self.folder / "partial" / self.path(digest).name
+        make_folder(path.parent, PRIVATE)
+        return path
+
+    def add(self, path: Path, digest: str) -> None:
+        """Move a file of the same file system into the store. Raises MissingError `digest-mismatch`, and leaves the file."""
+        if (found := digest_of(path)) != digest:
+            raise MissingError(
+                f"{path.name} has the digest {found} instead of {digest}",
+                id="digest-mismatch",
+                hint="The file is damaged, or another one. Get it again.",
+            )
+        self.adopt(path, digest)
+
+    def adopt(self, path: Path, digest: str) -> None:
+        """Move a file that the caller has verified into the store, as `add` does."""
+        target = self.path(digest)
+        make_folder(target.parent, PRIVATE)
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+        give(path)
+        path.replace(target)
+        sync_folder(target.parent)
+
+    def place(self, digest: str, target: Path) -> None:
+        """Make a blob appear as `target` too, which is replaced: a hard link where possible, else a copy."""
+        source = self.path(digest)
+        make_folder(target.parent, PRIVATE)
+        target.unlink(missing_ok=True)
+        try:
+            target.hardlink_to(source)
+        except OSError as error:
+            if error.errno not in _LINK_REFUSED:
+                raise
+            shutil.copyfile(source, target)
+            give(target)
