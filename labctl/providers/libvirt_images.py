@@ -7,21 +7,26 @@ image itself, checks one that is there, and removes both.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle import Bundle
 from labctl.host import locks, paths
+from labctl.host.files import write
+from labctl.host.libvirt import uri
 from labctl.machine_image.format import DISK_IN_BOX, MachineImage, box_name, load
 from labctl.model.errors import MissingError, ProviderError
 from labctl.model.events import Progress
 from labctl.providers import vagrant_boxes, virsh
-from labctl.providers.libvirt_volumes import IMAGE, Pool
+from labctl.providers.libvirt_volumes import IMAGE, Pool, Volume
 from labctl.providers.vagrant import BUSY_SECONDS
 from labctl.providers.vagrant_boxes import SLASH
 
 INFIX = "_vagrant_box_image_"
+CHECKED = "checked"
+"""The folder in the cache with what was hashed and found right, and when it was last written to."""
 UPLOADS = "libvirt.lock"
 """In the cache; held by the lab that uploads an image, so that no other takes it for what an interruption left."""
 
@@ -37,6 +42,8 @@ class LibvirtImages:
     def prepare(self, bundle: Bundle, report: Progress) -> None:
         """Add the bundle's box and upload its image, unless they are there, with the right bytes.
 
+        An image that was not written to since it was last checked, or uploaded, is not read again.
+
         Raises ProviderError `box-damaged` if the box that Vagrant made is not the bundle's, and `image-differs` if
         the pool has another image of the name, which machines use.
         """
@@ -49,8 +56,12 @@ class LibvirtImages:
             pool, name = Pool(), volume(image)
             pool.require()
             if name in pool.volumes():
+                found = pool.described(name)
+                if _is_checked(found, image):
+                    return
                 report("checking the machine image in libvirt's storage pool")
                 if pool.sha256(name, self.folder) == image.qcow2.sha256:
+                    _remember(found, image)
                     return
                 if users := _layers(pool, name):
                     raise ProviderError(
@@ -76,6 +87,7 @@ class LibvirtImages:
             )
         for name in names:
             pool.delete(name)
+            _record(name).unlink(missing_ok=True)
         vagrant_boxes.remove(image, "libvirt", self.folder, virsh.vagrant(self.environment))
 
     def list(self) -> tuple[str, ...]:
@@ -94,6 +106,7 @@ class LibvirtImages:
                 )
         report(f"uploading the machine image to libvirt, {image.qcow2.size // 2**20} MiB")
         pool.upload(name, _disk(image), "qcow2", image.qcow2.capacity)
+        _remember(pool.described(name), image)
 
 
 def volume(image: MachineImage) -> str:
@@ -115,6 +128,27 @@ def _is_added(image: MachineImage) -> bool:
 def _checksum(image: MachineImage) -> str:
     with _disk(image).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_checked(found: Volume, image: MachineImage) -> bool:
+    """Return whether the volume has not been written to since it was found to be the image."""
+    try:
+        return bool(found.stamp) and _record(found.name).read_text(encoding="utf-8") == _line(found, image)
+    except (OSError, UnicodeError):
+        return False  # only a memory of an earlier check: without it, the volume is checked again
+
+
+def _remember(found: Volume, image: MachineImage) -> None:
+    """Record that a volume, as it was described, is the image."""
+    write(_record(found.name), _line(found, image).encode())
+
+
+def _record(name: str) -> Path:
+    return paths.cache() / CHECKED / f"{name}.libvirt"
+
+
+def _line(found: Volume, image: MachineImage) -> str:
+    return f"{uri(os.environ)} {found.path} {image.qcow2.sha256} {found.stamp}\n"
 
 
 def _layers(pool: Pool, name: str) -> list[str]:

@@ -29,6 +29,9 @@ class Volume:
     path: str
     backing: str
     """The path of the image that it is a layer on; empty if none."""
+    stamp: str = ""
+    """Its size and when it was last written to, in nanoseconds; empty where the pool does not tell. A machine that starts
+    from an image changes the file's owner, and so its ctime, but writes nothing to it."""
 
 
 class Pool:
@@ -65,7 +68,9 @@ class Pool:
     def described(self, name: str) -> Volume:
         """Return what libvirt says of a volume."""
         element = ET.fromstring(virsh.check("vol-dumpxml", "--pool", POOL, name))  # noqa: S314 - libvirt wrote it
-        return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""))
+        size, written = element.findtext("physical", ""), element.findtext("target/timestamps/mtime", "")
+        stamp = f"{size} {written}" if size and written else ""
+        return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""), stamp)
 
     def path(self) -> Path:
         """Return the pool's folder."""

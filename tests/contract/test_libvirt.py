@@ -23,6 +23,7 @@ NODES = ["demo-control-plane", "demo-worker-1"]
 NETWORKS = ["labctl-demo", "labctl-demo-nat"]
 SEEDS = [f"labctl-{node}-seed.iso" for node in NODES]
 WAITING = f"{NODES[0]}: Waiting for domain to get an IP address"
+CHECKING = "checking the machine image"
 FOREIGN_NETWORK = (
     '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.{}.1" prefix="24"/></network>'
 )
@@ -99,10 +100,12 @@ def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine,
 
 def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMachine, image: str) -> None:
     whole = machine.path(POOL / image).read_bytes()
-    for content in (whole[:1000], b"another image" * 1000):
+    assert not _reads_image(machine)  # it was uploaded, or checked, before
+    for content in (whole[:1000], b"another image" * 1000, whole[:-1] + b"x"):
         machine.path(POOL / image).write_bytes(content)
-        _do(machine, "prepare")
+        assert _reads_image(machine)
         assert machine.path(POOL / image).read_bytes() == whole
+        assert not _reads_image(machine)
 
     box = machine.path(HOME) / ".vagrant.d/boxes/labctl-VAGRANTSLASH-kubernetes-1.37.2/1.37.2.1/libvirt"
     (box / "metadata.json").unlink()  # an interrupted `vagrant box add`
@@ -112,11 +115,14 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
     assert (machine.path(POOL / image).read_bytes(), (box / "metadata.json").exists()) == (whole, True)
 
     _cut(machine, "up", WAITING)
+    assert machine.path(POOL / image).owner() == libvirt_machine.HYPERVISOR
+    assert not _reads_image(machine)
     assert _do(machine, "forget")["error"] == "image-in-use"
     _do(machine, "destroy")
     assert _do(machine, "images") == ["labctl/kubernetes-1.37.2"]
     _do(machine, "forget")
     assert (_do(machine, "images"), machine.names("vol-list")) == ([], [])
+    assert list(machine.path(HOME).glob(".cache/labctl/checked/*.libvirt")) == []
 
 
 def test_what_is_somebody_elses_is_neither_joined_nor_changed(machine: LibvirtMachine, image: str) -> None:
@@ -188,6 +194,11 @@ def test_a_libvirt_that_stops_answering_is_one_error(machine: LibvirtMachine, im
 def _do(machine: LibvirtMachine, act: str, *options: str) -> Any:  # noqa: ANN401 - JSON
     """What the driver prints."""
     return json.loads(_ran(machine, act, *options, code=0).out)
+
+
+def _reads_image(machine: LibvirtMachine) -> bool:
+    """Prepare the image; whether that read the one in the pool."""
+    return CHECKING in _ran(machine, "prepare", code=0).err
 
 
 def _cut(machine: LibvirtMachine, act: str, text: str, *options: str) -> None:
