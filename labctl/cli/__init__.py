@@ -148,7 +148,7 @@ def resume(context: typer.Context) -> None:
     from labctl.commands import labs, runner
     from labctl.plans import up as plans_up
 
-    lab = labs.saved(context.obj)
+    lab = labs.measured(labs.saved(context.obj))
     runner.run(context.obj, lab, plans_up.up(isolated=lab.isolated), ui.watching(context.obj))
 
 

@@ -56,7 +56,7 @@ def render(
     from labctl.plans import lab_files
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    lab = labs.requested(context.obj, overrides, bundle=bundle)
+    lab = labs.requested(context.obj, overrides, bundle=bundle, to_boot=True)
     folder = (out or lab.folder).absolute()
     lab_files.write_lab(lab, folder, is_users=out is not None)
     ui.document(RenderReport(version=1, folder=str(folder)), context.obj.output, sys.stdout, ui.values)

@@ -19,7 +19,7 @@ from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
 from labctl.isolation.isolation import Isolation
-from labctl.model.errors import LabError, MissingError, UsageError
+from labctl.model.errors import LabError, MissingError, ProviderError, UsageError
 from labctl.model.lab import Lab, Node
 from labctl.model.options import GlobalOptions
 from labctl.model.reports import LabEntry
@@ -37,7 +37,7 @@ def requested(
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
 
-    If it is `to_boot` for the first time, the speed of emulated machines is measured.
+    `to_boot` says that its nodes' speed matters: see `measured`.
 
     Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
     """
@@ -62,16 +62,32 @@ def requested(
     if bundle is None and saved_state is not None:
         bundle = saved_state.bundle
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
-    lab = replace(lab, slowness=_slowness(lab, saved, to_boot=to_boot))
+    lab = replace(lab, slowness=saved.slowness if saved else 1)
     bundle = bundle and bundle.absolute()
-    return Context(lab, folder, paths.cache(), bundle, may_install, isolated, pool_reason, provider_reason)
+    context = Context(lab, folder, paths.cache(), bundle, may_install, isolated, pool_reason, provider_reason)
+    return measured(context, is_new=saved is None) if to_boot else context
 
 
-def _slowness(lab: Lab, saved: Lab | None, *, to_boot: bool) -> int:
-    """Return how many times slower the nodes are; it is measured before a lab of emulated machines first boots."""
-    if saved is not None:
-        return saved.slowness
-    return accelerator.slowness(Machine()) if to_boot and hypervisor(lab).can_use_kvm else 1
+def measured(context: Context, *, is_new: bool = False) -> Context:
+    """Return the context with the speed of the nodes that are to boot.
+
+    It is measured before the lab's first boot, and again where KVM came or went since, unless a node still runs.
+    """
+    if not context.hypervisor.can_use_kvm:
+        return context
+    machine = Machine()
+    had_kvm, has_kvm = context.lab.slowness == 1, accelerator.kvm(machine).is_usable
+    if not is_new and (had_kvm == has_kvm or _runs(context)):
+        return context
+    return replace(context, lab=replace(context.lab, slowness=accelerator.slowness(machine)))
+
+
+def _runs(context: Context) -> bool:
+    """Return whether a node runs; also where that is not known, which others report."""
+    try:
+        return bool(context.provider.running())
+    except ProviderError:
+        return True
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:

@@ -121,9 +121,14 @@ def check_machine(context: Context, report: Progress) -> Outcome:
 
 def _without_kvm(context: Context) -> str:
     """Return a warning where machines are emulated, and what to do; empty where they are not."""
-    acceleration = accelerator.kvm(Machine()) if context.hypervisor.can_use_kvm else accelerator.Acceleration()
-    if acceleration.is_usable:
+    if not context.hypervisor.can_use_kvm:
         return ""
+    acceleration = accelerator.kvm(Machine())
+    if acceleration.is_usable:
+        restart = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`"
+        return (
+            f"machines that run are emulated still: {restart} starts them with KVM" if context.lab.slowness > 1 else ""
+        )
     return f"{accelerator.emulated(acceleration, context.lab.slowness)}. {acceleration.fix}"
 
 

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from functools import partial
 from pathlib import Path
 
-from labctl.host import lab_folder, locks
+from labctl.host import accelerator, lab_folder, locks
 from labctl.host.files import SHARED_FILE, write
 from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
 from labctl.host.machine import Machine
@@ -112,7 +112,10 @@ class LibvirtProvider(MachineProvider):
             libvirt_domains.remove(existing[name])
         self.disks.remove(name for name in names if name not in usable)
         self._forget()
+        kind = "kvm" if accelerator.kvm(Machine()).is_usable else "qemu"
         for name in sorted(usable):
+            if existing[name].kind != kind:
+                libvirt_domains.change_kind(existing[name], kind)
             write(self._id_file(name), existing[name].uuid.encode())
         for node in nodes:
             self.disks.seed(node.name, self.folder / lab_folder.seed(node.name), self.folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import signal
 import sys
@@ -78,6 +79,24 @@ def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> 
     assert _do(machine, "destroy") == {"changed": True, "left": ""}
     assert json.loads(index.read_bytes())["machines"] == {}
     assert _do(machine, "destroy") == {"changed": False, "left": ""}
+
+
+def test_a_machine_that_was_made_with_kvm_boots_without(machine: LibvirtMachine, image: str) -> None:
+    _cut(machine, "up", WAITING)
+    _do(machine, "halt")
+    described = machine.path(Path(f"/etc/libvirt/qemu/{NODES[0]}.xml"))
+    machine.stop_libvirt()
+    made = described.read_text(encoding="utf-8")
+    made = re.sub("<cpu .*</cpu>", "<cpu mode='host-passthrough'/>", made.replace("'qemu'>", "'kvm'>"), flags=re.DOTALL)
+    described.write_text(made, encoding="utf-8")
+    machine.start_libvirt()
+    assert "<domain type='kvm'" in machine.virsh("dumpxml", "--inactive", NODES[0])
+    uuid = machine.virsh("domuuid", NODES[0])
+
+    _cut(machine, "up", WAITING)
+    now = machine.virsh("dumpxml", "--inactive", NODES[0])
+    assert ("<domain type='qemu'" in now, "Nehalem" in now, machine.virsh("domuuid", NODES[0])) == (True, True, uuid)
+    assert image in machine.names("vol-list")
 
 
 def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine, image: str) -> None:

@@ -19,11 +19,13 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import accelerator, caller, lab_folder, paths
+from labctl.host.accelerator import Acceleration
 from labctl.isolation.isolation import Isolation
-from labctl.model.errors import MissingError, UsageError
+from labctl.model.errors import MissingError, ProviderError, UsageError
 from labctl.model.options import GlobalOptions
 from labctl.plans import provider_choice
 from labctl.providers.docker import DockerProvider
+from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.protocol import Obstacle
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
@@ -83,27 +85,42 @@ def test_a_lab_of_virtual_machines_is_never_isolated_by_itself(monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    ("provider", "to_boot", "saved", "slowness"),
+    ("provider", "to_boot", "saved", "kvm", "running", "slowness"),
     [
-        ("libvirt", True, None, 7),
-        ("libvirt", False, None, 1),
-        ("libvirt", True, 13, 13),
-        ("libvirt", False, 13, 13),
-        ("virtualbox", True, None, 1),
-        ("docker", True, None, 1),
+        ("libvirt", True, None, False, (), 7),
+        ("libvirt", False, None, False, (), 1),
+        ("libvirt", True, 13, False, (), 13),
+        ("libvirt", False, 13, False, (), 13),
+        ("libvirt", True, 1, True, (), 1),
+        ("libvirt", True, 1, False, (), 7),
+        ("libvirt", False, 1, False, (), 1),
+        ("libvirt", True, 13, True, (), 7),
+        ("libvirt", True, 13, True, ("demo-worker-1",), 13),
+        ("libvirt", True, 13, True, None, 13),
+        ("virtualbox", True, None, False, (), 1),
+        ("docker", True, None, False, (), 1),
     ],
 )
-def test_the_speed_of_nodes_is_measured_once_where_they_are_emulated(
+def test_the_speed_of_nodes_is_measured_before_they_are_emulated_and_where_that_ended(
     monkeypatch: pytest.MonkeyPatch,
     provider: str,
     to_boot: bool,  # noqa: FBT001 - a column of the table
     saved: int | None,
+    kvm: bool,  # noqa: FBT001 - the same
+    running: tuple[str, ...] | None,
     slowness: int,
 ) -> None:
+    def nodes(_provider: object) -> frozenset[str]:
+        if running is None:
+            raise ProviderError("libvirt cannot be reached", id="libvirt-unreachable")
+        return frozenset(running)
+
     _machine(monkeypatch, engine=True, root=True)
     described = lab(provider=provider)
     monkeypatch.setattr(config, "load", lambda *_asked, **_options: described)
     monkeypatch.setattr(accelerator, "slowness", lambda _machine: 7)
+    monkeypatch.setattr(accelerator, "kvm", lambda _machine: Acceleration("" if kvm else "there is no /dev/kvm"))
+    monkeypatch.setattr(LibvirtProvider, "running", nodes)
     if saved is not None:
         made = replace(described, slowness=saved)
         saved_lab.write(paths.state("demo"), saved_lab.SavedLab(made, isolated=False))
