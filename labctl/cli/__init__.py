@@ -168,8 +168,9 @@ def destroy(
     lab = labs.removable(context.obj, purge=purge)
     if not yes:
         _confirm(f"Destroy the lab {lab.lab.name}?")
-    whole = plans_up.destroy(purge=purge, are_containers=lab.hypervisor.are_containers)
-    plan = plans_up.purge() if labs.is_destroyed(lab) else whole
+    are_containers = lab.hypervisor.are_containers
+    whole = plans_up.destroy(purge=purge, are_containers=are_containers)
+    plan = plans_up.purge(are_containers=are_containers) if labs.is_destroyed(lab) else whole
     runner.run(context.obj, lab, plan, ui.watching(context.obj))
 
 

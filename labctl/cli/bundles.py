@@ -63,10 +63,11 @@ def list_bundles(context: typer.Context) -> None:
 
 @app.command("remove")
 def remove(context: typer.Context, names: Bundles) -> None:
-    """Remove bundles from the cache, and their machine images with them. A bundle that a lab uses is refused."""
+    """Remove bundles from the cache, with their machine images and boxes. A bundle that a lab uses is refused."""
     from labctl.commands import runner
+    from labctl.plans import boxes
 
-    runner.remove_bundles(context.obj, ui.watching(context.obj), names)
+    runner.remove_bundles(context.obj, ui.watching(context.obj), names, (boxes.forget_bundle,))
 
 
 def _silent(_text: str) -> None:

@@ -23,6 +23,7 @@ from labctl.model.errors import LabError, MissingError, ProviderError, UsageErro
 from labctl.model.lab import Lab, Node
 from labctl.model.options import GlobalOptions
 from labctl.model.reports import LabEntry
+from labctl.plans import boxes
 from labctl.providers.table import hypervisor
 
 
@@ -141,7 +142,8 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
         if error.id != saved_lab.DAMAGED and not (purge and error.id == "lab-not-found" and folder.is_dir()):
             raise
     made_by = {path.parent.name for path in folder.glob(f"{lab_folder.VAGRANT}/machines/*/*/id")}
-    provider = next((each for each in MACHINES if each in made_by), config.AUTO)
+    left = boxes.kept(folder)
+    provider = next((each for each in MACHINES if each in made_by), left[0] if left else config.AUTO)
     lab = config.from_values({"name": name, "provider": provider})
     return Context(lab, folder, paths.cache(), isolated=saved_lab.has_own_engine(folder))
 

@@ -28,6 +28,8 @@ ENGINE_LOG = "dockerd.log"
 CONTAINERD_LOG = "containerd.log"
 BROWSER_LOG = "browser.log"
 HOSTS_BACKUP = "hosts.before"
+BOX = "box"
+"""Which box the machines of a destroyed lab were made from; it is where others can use it."""
 
 CA_CERTIFICATE = f"{PKI}/ca.crt"
 CA_KEY = f"{PKI}/ca.key"
@@ -40,7 +42,7 @@ SSH_PUBLIC_KEY = f"{PKI}/ssh.pub"
 
 OLDER_LOGS = (f"{LOG}.1", f"{LOG}.2")
 LOGS = (LOG, *OLDER_LOGS, ENGINE_LOG, CONTAINERD_LOG, BROWSER_LOG)
-KEPT = (LOG, *OLDER_LOGS, HOSTS_BACKUP)
+KEPT = (LOG, *OLDER_LOGS, HOSTS_BACKUP, BOX)
 """What `destroy` leaves for looking back; `--purge` removes it as well."""
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from labctl.context import Context
 from labctl.host import hosts_entry, lab_folder
-from labctl.model.errors import HostsError, ProviderError, UsageError
+from labctl.model.errors import HostsError, UsageError
 from labctl.model.events import NO_HOSTS, HostsEntry, Progress
+from labctl.plans import boxes
 from labctl.plans.plan import Outcome
 
 MACHINES_HOSTS = Path("/etc/hosts")
@@ -72,18 +73,10 @@ def remove_nodes(context: Context, report: Progress) -> Outcome:
 
 def remove_images(context: Context, _say: Progress) -> Outcome:
     """Remove what the lab's machines started from, unless other labs use it; say what else of labctl's is there."""
-    images, box = context.node_images, context.machine_box
+    images, left = context.node_images, boxes.kept(context.folder)
     if images is None:
         return Outcome(changed=False)
-    was_there = box in images.list()
-    try:
-        images.forget(box)
-    except ProviderError as error:
-        if error.id != "image-in-use":
-            raise
-        return Outcome(changed=False, text=error.message)
-    others = images.list()
-    return Outcome(was_there, f"also there: {', '.join(others)}" if others else "")
+    return boxes.forget(images, left[1] if left else context.machine_box)
 
 
 def remove_isolation(context: Context, _say: Progress) -> Outcome:
@@ -106,7 +99,9 @@ def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
 
 
 def remove_state(context: Context, _say: Progress) -> Outcome:
-    """Remove everything from the lab's folder except its logs and the copy of the hosts file."""
+    """Remove everything from the lab's folder except its logs, the copy of the hosts file, and the name of its box."""
+    if not context.hypervisor.are_containers:
+        boxes.keep(context.folder, context.lab.provider, context.machine_box)
     lab_folder.empty(context.folder, lab_folder.KEPT)
     return Outcome(changed=True)
 

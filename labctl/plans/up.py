@@ -34,6 +34,7 @@ METALLB = ("metallb-system", "controller")
 RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
 """Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
 METALLBS = "app=metallb"
+IMAGES: Step[Context] = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
 
 
 def up(*, isolated: bool) -> Plan[Context]:
@@ -75,7 +76,6 @@ def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
 
 def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
     """Return the plan that destroys a lab; to purge one of virtual machines takes what they started from as well."""
-    images = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
     return (
         Step(
             "hosts",
@@ -85,7 +85,7 @@ def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
             ask=ask_to_remove,
         ),
         Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
-        *((images,) if purge and not are_containers else ()),
+        *((IMAGES,) if purge and not are_containers else ()),
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
             "kubeconfig",
@@ -102,9 +102,10 @@ def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
     )
 
 
-def purge() -> Plan[Context]:
+def purge(*, are_containers: bool = True) -> Plan[Context]:
     """Return the plan that removes what an earlier `destroy` kept."""
-    return (Step("state", "removes the lab's folder", teardown.remove_folder, inside=False),)
+    state = Step("state", "removes the lab's folder", teardown.remove_folder, inside=False)
+    return (state,) if are_containers else (IMAGES, state)
 
 
 def check_machine(context: Context, report: Progress) -> Outcome:

@@ -1,0 +1,62 @@
+"""The boxes of bundles: what Vagrant and hypervisors keep of the image that virtual machines start from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from labctl.bundle import Bundle
+from labctl.config.model import MACHINES
+from labctl.host import lab_folder, paths
+from labctl.host.files import write
+from labctl.host.machine import Machine
+from labctl.machine_image.format import box_name
+from labctl.model.errors import ProviderError
+from labctl.model.events import Progress
+from labctl.plans.plan import Outcome
+from labctl.providers.protocol import NodeImages
+from labctl.providers.table import HYPERVISORS
+
+LEFT = ("image-in-use", "libvirt-unreachable", "libvirt-silent", "libvirt-forbidden", "tool-not-started")
+"""Why a box is left without harm: a machine needs it, or what has it cannot be asked."""
+
+
+def forget(images: NodeImages, box: str) -> Outcome:
+    """Remove a box, unless a machine uses it; say what else of labctl's is there."""
+    try:
+        was_there = box in images.list()
+        images.forget(box)
+        others = images.list()
+    except ProviderError as error:
+        if error.id not in LEFT:
+            raise
+        return Outcome(changed=False, text=f"box {box} was left: {error.message}")
+    return Outcome(was_there, f"also there: {', '.join(others)}" if others else "")
+
+
+def forget_bundle(bundle: Bundle, report: Progress) -> None:
+    """Remove the boxes of a bundle from every hypervisor that is on this machine."""
+    machine, box = Machine(), box_name(bundle.id)
+    for hypervisor in map(HYPERVISORS.__getitem__, MACHINES):
+        if hypervisor.node_images is None or not all(map(machine.has, hypervisor.programs)):
+            continue
+        removed = forget(hypervisor.node_images(paths.cache(), {}), box)
+        if removed.changed:
+            report(f"removed box {box} from {hypervisor.name}")
+        elif box in removed.text:
+            report(removed.text)
+
+
+def keep(folder: Path, provider: str, box: str) -> None:
+    """Record in the folder of a lab that is destroyed which box it leaves."""
+    write(folder / lab_folder.BOX, f"{provider} {box}\n".encode())
+
+
+def kept(folder: Path) -> tuple[str, str] | None:
+    """Return the provider and the box of a lab that was destroyed; None if it left none, or was made again."""
+    if (folder / lab_folder.RECORD).exists():
+        return None
+    try:
+        provider, box = (folder / lab_folder.BOX).read_text(encoding="utf-8").split()
+    except (FileNotFoundError, ValueError):
+        return None
+    return (provider, box) if provider in MACHINES else None

@@ -1,0 +1,97 @@
+"""What becomes of a bundle's box when a lab is purged, or the bundle removed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NoReturn
+
+import pytest
+from fakes import FakeCluster, FakeImages, FakeProvider, Watched, with_doors
+from recorded_machine import Recorded
+
+from labctl.bundle.format import write as describe
+from labctl.commands import labs
+from labctl.context import Context
+from labctl.host import lab_folder
+from labctl.model.errors import ProviderError
+from labctl.model.options import GlobalOptions
+from labctl.plans import boxes, teardown, up
+from labctl.plans.plan import execute
+from labctl.providers.libvirt_images import LibvirtImages
+from labctl.providers.table import LIBVIRT
+
+BOX = "labctl/kubernetes-1.37.2"
+SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+
+
+class RefusingImages(FakeImages):
+    """Images that cannot be removed."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__()
+        self.reason = reason
+
+    def forget(self, image: str) -> NoReturn:
+        raise ProviderError(f"{image}: {self.reason}", id=self.reason)
+
+
+def _with_machines(context: Context, provider: FakeProvider) -> Context:
+    machines = with_doors(
+        replace(context, lab=replace(context.lab, provider="libvirt")), provider, FakeCluster(), context.bundle
+    )
+    provider.images.names = {BOX, "labctl/another"}
+    return machines
+
+
+def test_a_lab_destroyed_earlier_is_purged_with_its_box(
+    context: Context, watched: Watched, provider: FakeProvider
+) -> None:
+    lab = _with_machines(context, provider)
+    describe(context.bundle)
+    execute(up.destroy(purge=False, are_containers=False), lab, watched)
+    assert boxes.kept(lab.folder) == ("libvirt", BOX)
+
+    found = labs.removable(SESSION, purge=True)
+    assert (found.hypervisor, labs.is_destroyed(found)) == (LIBVIRT, True)
+    purged = with_doors(found, provider, FakeCluster(), context.bundle)
+    assert execute(up.purge(are_containers=False), purged, watched)
+    assert (provider.images.names, lab.folder.exists()) == ({"labctl/another"}, False)
+
+
+def test_a_lab_that_was_made_again_has_its_own_box(context: Context) -> None:
+    boxes.keep(context.folder, "libvirt", BOX)
+    (context.folder / lab_folder.RECORD).touch()
+    assert boxes.kept(context.folder) is None
+
+
+@pytest.mark.parametrize("content", ["", "docker x\n", "libvirt\n", "a b c\n"])
+def test_a_record_of_a_box_that_is_none_is_ignored(context: Context, content: str) -> None:
+    (context.folder / lab_folder.BOX).write_text(content)
+    assert boxes.kept(context.folder) is None
+
+
+@pytest.mark.parametrize("reason", [*boxes.LEFT, "tool-failed"])
+def test_a_box_that_is_used_or_cannot_be_asked_for_is_left(context: Context, watched: Watched, reason: str) -> None:
+    vars(context).update(node_images=RefusingImages(reason))
+    if reason in boxes.LEFT:
+        outcome = teardown.remove_images(context, watched.report)
+        assert (outcome.changed, reason in outcome.text) == (False, True)
+    else:
+        with pytest.raises(ProviderError, match=reason):
+            teardown.remove_images(context, watched.report)
+
+
+@pytest.mark.parametrize("has_libvirt", [True, False])
+def test_the_boxes_of_a_bundle_go_from_the_hypervisors_that_are_there(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, *, has_libvirt: bool
+) -> None:
+    forgotten: list[str] = []
+    absent = {"VBoxManage"} | (set() if has_libvirt else {"virsh"})
+    monkeypatch.setattr(boxes, "Machine", lambda: Recorded(absent=absent))
+    monkeypatch.setattr(boxes, "MACHINES", ("libvirt",))
+    monkeypatch.setattr(LibvirtImages, "list", lambda _images: (BOX,))
+    monkeypatch.setattr(LibvirtImages, "forget", lambda _images, name: forgotten.append(name))
+
+    boxes.forget_bundle(context.bundle, watched.report)
+
+    assert forgotten == [BOX] * has_libvirt
