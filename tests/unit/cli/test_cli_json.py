@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -17,6 +18,7 @@ from fakes import FakeProvider, bundle
 from generator.documents import ANSWERS
 from golden_files import Golden
 from json_types import differences, keys
+from recorded_machine import Recorded
 
 from labctl import cli, doctor, trace, ui
 from labctl.bundle.format import write
@@ -28,7 +30,7 @@ from labctl.context import Context
 from labctl.model import reports
 from labctl.model.errors import BrokenError, ExitCode, LabError
 from labctl.model.reports import DemoReport, Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
-from labctl.plans import hosts_steps, plan, up
+from labctl.plans import boxes, hosts_steps, plan, up
 from labctl.plans.plan import Outcome
 from labctl.trace import HOPS
 
@@ -152,6 +154,7 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(demos, "perform", lambda *_arguments: ended)
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: FOUND)
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
+    monkeypatch.setattr(boxes, "Machine", partial(Recorded, absent={"vagrant"}))
     monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))
     return rendered
 
