@@ -168,9 +168,8 @@ def destroy(
     lab = labs.removable(context.obj, purge=purge)
     if not yes:
         _confirm(f"Destroy the lab {lab.lab.name}?")
-    are_containers = lab.hypervisor.are_containers
-    whole = plans_up.destroy(purge=purge, are_containers=are_containers)
-    plan = plans_up.purge(are_containers=are_containers) if labs.is_destroyed(lab) else whole
+    are_containers, is_destroyed = lab.hypervisor.are_containers, labs.is_destroyed(lab)
+    plan = plans_up.destroy(purge=purge, are_containers=are_containers, is_destroyed=is_destroyed)
     runner.run(context.obj, lab, plan, ui.watching(context.obj))
 
 

@@ -37,6 +37,9 @@ METALLBS = "app=metallb"
 IMAGES: Step[Context] = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
 
 
+PURGE: Step[Context] = Step("state", "removes the lab's folder", teardown.remove_folder, inside=False)
+
+
 def up(*, isolated: bool) -> Plan[Context]:
     """Return the plan that creates a lab; as every step checks before it acts, it also repairs and resumes one."""
     steps: list[Step[Context]] = [
@@ -74,8 +77,14 @@ def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
     return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
 
 
-def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
-    """Return the plan that destroys a lab; to purge one of virtual machines takes what they started from as well."""
+def destroy(*, purge: bool, are_containers: bool = True, is_destroyed: bool = False) -> Plan[Context]:
+    """Return the plan that destroys a lab; to purge one of virtual machines takes what they started from as well.
+
+    Of one that an earlier `destroy` has removed, it purges what that kept.
+    """
+    images = () if are_containers or not purge else (IMAGES,)
+    if is_destroyed:
+        return (*images, PURGE)
     return (
         Step(
             "hosts",
@@ -85,7 +94,7 @@ def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
             ask=ask_to_remove,
         ),
         Step("nodes", "removes the nodes and their network", teardown.remove_nodes, inside=False),
-        *((IMAGES,) if purge and not are_containers else ()),
+        *images,
         Step("isolation", "removes the lab's own network and Engine", teardown.remove_isolation, inside=False),
         Step(
             "kubeconfig",
@@ -93,19 +102,8 @@ def destroy(*, purge: bool, are_containers: bool = True) -> Plan[Context]:
             teardown.forget_kubeconfig,
             inside=False,
         ),
-        Step(
-            "state",
-            "removes the lab's folder",
-            teardown.remove_folder if purge else teardown.remove_state,
-            inside=False,
-        ),
+        PURGE if purge else Step("state", "removes the lab's folder", teardown.remove_state, inside=False),
     )
-
-
-def purge(*, are_containers: bool = True) -> Plan[Context]:
-    """Return the plan that removes what an earlier `destroy` kept."""
-    state = Step("state", "removes the lab's folder", teardown.remove_folder, inside=False)
-    return (state,) if are_containers else (IMAGES, state)
 
 
 def check_machine(context: Context, report: Progress) -> Outcome:

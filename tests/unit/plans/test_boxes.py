@@ -54,7 +54,7 @@ def test_a_lab_destroyed_earlier_is_purged_with_its_box(
     found = labs.removable(SESSION, purge=True)
     assert (found.hypervisor, labs.is_destroyed(found)) == (LIBVIRT, True)
     purged = with_doors(found, provider, FakeCluster(), context.bundle)
-    assert execute(up.purge(are_containers=False), purged, watched)
+    assert execute(up.destroy(purge=True, are_containers=False, is_destroyed=True), purged, watched)
     assert (provider.images.names, lab.folder.exists()) == ({"labctl/another"}, False)
 
 
