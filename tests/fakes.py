@@ -23,10 +23,10 @@ from labctl.context import Context
 from labctl.host import machine
 from labctl.host.process import LAST_LINES, Finished
 from labctl.model import lab as model_lab
+from labctl.model.demo_reports import LoadReport
 from labctl.model.events import Event, Progress
 from labctl.model.lab import Lab, Node, Phase
 from labctl.model.limits import Limits
-from labctl.model.reports import LoadReport
 from labctl.providers.docker_images import NODE_SYSTEM, node_image
 from labctl.providers.protocol import CONSOLE, LabNetwork, Obstacle, Provider, Removed, Trouble
 from labctl.render.node_files import Machine

@@ -11,7 +11,7 @@ from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_t
 
 from generator import markdown
 from labctl.cli.argv import EVENTS_FOLLOW
-from labctl.model import reports
+from labctl.model import demo_reports, reports
 
 ANSWERS: Mapping[str, str] = {
     "up --dry-run": "PlanReport",
@@ -98,8 +98,9 @@ def documents() -> dict[str, type]:
     """Return every type of an answer, by its name, in the order of the sources."""
     return {
         name: value
-        for name, value in vars(reports).items()
-        if is_typeddict(value) and value.__module__ == reports.__name__
+        for module in (reports, demo_reports)
+        for name, value in vars(module).items()
+        if is_typeddict(value) and value.__module__ == module.__name__
     }
 
 

@@ -13,8 +13,8 @@ from labctl.cluster import state
 from labctl.demo.names import SAMPLES, Part, Text, fill
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending, until
+from labctl.model.demo_reports import ExpectationReport, SceneReport
 from labctl.model.errors import LabError, NotReadyError
-from labctl.model.reports import ExpectationReport, SceneReport
 
 if TYPE_CHECKING:
     from labctl.context import Context

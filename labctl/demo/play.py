@@ -26,7 +26,8 @@ from labctl.host.http_probe import Answer
 from labctl.host.process import Finished
 from labctl.host.wait import until
 from labctl.model import errors, traffic
-from labctl.model.reports import CommandReport, DemoReport, ExpectationReport, LoadReport, SceneReport, error_report
+from labctl.model.demo_reports import CommandReport, DemoReport, ExpectationReport, LoadReport, SceneReport
+from labctl.model.reports import error_report
 
 LOOK = "`labctl trace` and `labctl status` show what is wrong with the lab."
 

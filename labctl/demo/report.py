@@ -6,7 +6,7 @@ from datetime import datetime
 
 from labctl import __version__
 from labctl.context import Context
-from labctl.model.reports import DemoReport
+from labctl.model.demo_reports import DemoReport
 from labctl.model.traffic import chart, load_text
 from labctl.render import templates
 

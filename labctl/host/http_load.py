@@ -13,8 +13,8 @@ from typing import NamedTuple
 from labctl.host import http_probe, wait
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending
+from labctl.model.demo_reports import LoadReport
 from labctl.model.limits import NORMAL
-from labctl.model.reports import LoadReport
 
 EVERY_SECONDS = 0.1
 WORKERS = 32

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from labctl.model.reports import LoadReport
+from labctl.model.demo_reports import LoadReport
 
 BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 FULL_RATE = 10

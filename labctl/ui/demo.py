@@ -10,9 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
+from labctl.model.demo_reports import DemoReport, ExpectationReport, LoadReport
 from labctl.model.errors import LabError
 from labctl.model.options import Output
-from labctl.model.reports import DemoReport, ExpectationReport, LoadReport
 from labctl.model.traffic import ASCII_BARS, BARS, chart, load_text
 from labctl.ui.answers import show_error
 from labctl.ui.recording import COLOUR, HEIGHT, TERMINAL, WIDTH, Cast

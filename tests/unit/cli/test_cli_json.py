@@ -15,7 +15,7 @@ from typing import Any, NoReturn
 import pytest
 from fake_trace import hop
 from fakes import FakeProvider, bundle
-from generator.documents import ANSWERS
+from generator.documents import ANSWERS, documents
 from golden_files import Golden
 from json_types import differences, keys
 from recorded_machine import Recorded
@@ -27,9 +27,9 @@ from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
 from labctl.commands import browser, labs, runner, versions
 from labctl.context import Context
-from labctl.model import reports
+from labctl.model.demo_reports import DemoReport
 from labctl.model.errors import BrokenError, ExitCode, LabError
-from labctl.model.reports import DemoReport, Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
+from labctl.model.reports import Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
 from labctl.plans import boxes, hosts_steps, plan, up
 from labctl.plans.plan import Outcome
 from labctl.trace import HOPS
@@ -73,8 +73,7 @@ class Case:
 
     @property
     def document(self) -> type[Document]:
-        found: type[Document] = getattr(reports, ANSWERS[self.answer])
-        return found
+        return documents()[ANSWERS[self.answer]]
 
 
 RUNS = tuple(

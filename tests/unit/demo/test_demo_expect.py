@@ -16,8 +16,8 @@ from labctl.demo import names
 from labctl.demo.expect import Address, Announcer, Duration, ExpectationContext, Gap, Http, Node, Polled
 from labctl.host.http_probe import Answer
 from labctl.host.wait import Pending
+from labctl.model.demo_reports import ExpectationReport, LoadReport, SceneReport
 from labctl.model.errors import NotReadyError
-from labctl.model.reports import ExpectationReport, LoadReport, SceneReport
 
 CONTROLLER = "ingress-nginx/ingress-nginx-controller"
 GOOD = Answer(200, "my-app-1")

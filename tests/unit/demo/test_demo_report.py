@@ -9,7 +9,7 @@ from golden_files import Golden
 from labctl import __version__
 from labctl.context import Context
 from labctl.demo.report import markdown
-from labctl.model.reports import DemoReport
+from labctl.model.demo_reports import DemoReport
 
 REPORT: DemoReport = {
     "version": 1,

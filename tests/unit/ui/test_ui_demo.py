@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from golden_files import Golden
 
+from labctl.model.demo_reports import ExpectationReport, LoadReport
 from labctl.model.errors import BrokenError, UsageError
-from labctl.model.reports import ExpectationReport, LoadReport
 from labctl.ui import Cast, Stage
 
 GREEN = "\x1b[32m"

@@ -1,0 +1,63 @@
+"""What a demo that was played writes with `-o json`, and its parts."""
+
+from __future__ import annotations
+
+from typing import TypedDict
+
+from labctl.model.reports import Document, ErrorReport
+
+
+class CommandReport(TypedDict):
+    """A command that a demo ran; `code` is None where it did not end by itself."""
+
+    command: str
+    code: int | None
+    seconds: float
+
+
+class ExpectationReport(TypedDict):
+    """What a demo expected, and what it measured."""
+
+    text: str
+    ok: bool
+    measured: str
+    seconds: float
+
+
+class LoadReport(TypedDict):
+    """Answers to a client that went on asking, from a good answer to a good one; `gap` is the longest time without.
+
+    `first_command` is how many seconds after the beginning the scene's first command was run.
+    """
+
+    hostname: str
+    seconds: float
+    answers: int
+    failures: int
+    gap: float
+    per_second: list[int]
+    first_command: float | None
+
+
+class SceneReport(TypedDict):
+    """A scene of a demo, and what was said of it."""
+
+    title: str
+    say: str | None
+    ok: bool
+    seconds: float
+    commands: list[CommandReport]
+    expectations: list[ExpectationReport]
+    load: LoadReport | None
+
+
+class DemoReport(Document):
+    """A demo that was played; `error` is None where it is `ok`."""
+
+    demo: str
+    lab: str
+    ok: bool
+    seconds: float
+    scenes: list[SceneReport]
+    cleanup: list[CommandReport]
+    error: ErrorReport | None
