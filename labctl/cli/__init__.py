@@ -18,6 +18,7 @@ from typer.exceptions import TyperException
 from labctl import __version__, ui
 from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
 from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
+from labctl.cli.confirm import confirm
 from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.commands import endings
@@ -167,7 +168,7 @@ def destroy(
 
     lab = labs.removable(context.obj, purge=purge)
     if not yes:
-        _confirm(f"Destroy the lab {lab.lab.name}?")
+        confirm(f"Destroy the lab {lab.lab.name}?")
     are_containers, is_destroyed = lab.hypervisor.are_containers, labs.is_destroyed(lab)
     plan = plans_up.destroy(purge=purge, are_containers=are_containers, is_destroyed=is_destroyed)
     runner.run(context.obj, lab, plan, ui.watching(context.obj))
@@ -247,12 +248,6 @@ def doctor(
     answer = report(lab, findings)
     ui.document(answer, context.obj.output, sys.stdout, ui.findings)
     raise typer.Exit(ExitCode.OK if answer["ok"] else ExitCode.BROKEN)
-
-
-def _confirm(question: str) -> None:
-    """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
-    if not ui.confirm(question, sys.stdin, sys.stderr):
-        raise UsageError("not confirmed, nothing was done", id="not-confirmed", hint="`--yes` answers for you.")
 
 
 def main() -> NoReturn:

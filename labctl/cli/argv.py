@@ -19,7 +19,10 @@ GLOBAL_OPTIONS = {
 COMMAND_FOLLOWS = ("exec", "ssh")
 """What comes after these is for the program they run."""
 
-EVENTS_FOLLOW = ("up", "destroy", "halt", "resume", "app add", "app remove", "bundle build", "bundle remove")
+EVENTS_FOLLOW = (
+    *("up", "destroy", "halt", "resume", "app add", "app remove"),
+    *("bundle build", "bundle remove", "bundle export", "bundle import"),
+)
 """With `-o json` these write an event a line, the last of which is the result; all others write one document."""
 
 

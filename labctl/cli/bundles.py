@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
 
 from labctl import ui
 from labctl.cli import complete
-from labctl.cli.options import BundleFolder, Yes
+from labctl.cli.options import BundleFolder, TravellingBundle, Yes
 from labctl.host import paths
 from labctl.model.reports import BundlesReport
 
@@ -59,6 +60,35 @@ def list_bundles(context: typer.Context) -> None:
     ui.document(
         BundlesReport(version=1, bundles=bundles.listed(paths.cache())), context.obj.output, sys.stdout, ui.rows
     )
+
+
+@app.command("export")
+def export(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write.")],
+    bundle: TravellingBundle = None,
+) -> None:
+    """Write a bundle to one file, for a stick.
+
+    The file is a tar archive with an OCI image layout, which skopeo and other tools read too.
+    """
+    from labctl.commands import moving
+
+    exported = moving.export(context.obj, ui.watching(context.obj), file, bundle)
+    if context.obj.output == "text":
+        ui.values(exported, sys.stdout)
+
+
+@app.command("import")
+def import_bundle(
+    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")]
+) -> None:
+    """Put the bundle in a file into the cache, and verify every byte of it."""
+    from labctl.commands import bundles, moving
+
+    imported = moving.import_bundle(context.obj, ui.watching(context.obj), file)
+    if context.obj.output == "text":
+        ui.values(bundles.described(imported), sys.stdout)
 
 
 @app.command("remove")

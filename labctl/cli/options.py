@@ -32,6 +32,17 @@ BundleFolder = Annotated[
         "--bundle", envvar=paths.BUNDLE, metavar="DIR", parser=folder, help="Boot from the bundle in this folder."
     ),
 ]
+TravellingBundle = Annotated[
+    Path | None,
+    typer.Option(
+        "--bundle",
+        envvar=paths.BUNDLE,
+        metavar="DIR|ID",
+        parser=folder,
+        autocompletion=complete.bundles,
+        help="The bundle in this folder, or of this id in the cache.  [default: what labs boot from]",
+    ),
+]
 Target = Annotated[
     str | None,
     typer.Argument(

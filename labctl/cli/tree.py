@@ -60,6 +60,11 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "bundle build": ("labctl bundle build --yes", "labctl bundle build --with vm --yes"),
     "bundle verify": ("labctl bundle verify", "labctl bundle verify --bundle /media/stick/bundle"),
     "bundle list": ("labctl bundle list",),
+    "bundle export": (
+        "labctl bundle export /media/stick/bundle.tar",
+        "labctl bundle export bundle.tar --bundle kubernetes-1.37.2-amd64-e67446f6",
+    ),
+    "bundle import": ("labctl bundle import /media/stick/bundle.tar",),
     "bundle remove": ("labctl bundle remove kubernetes-1.37.2-amd64-e67446f6",),
     "init": ("labctl init", "labctl --config class.yaml init"),
     "schema": ("labctl schema > labctl.schema.json",),

@@ -13,6 +13,7 @@ from labctl.bundle.build.build import OTHER_SECONDS, recipe_id
 from labctl.bundle.format import Bundle, installed, load
 from labctl.config import saved_lab
 from labctl.host import lab_folder, locks, paths
+from labctl.host.processor import architecture
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.reports import BundleEntry
@@ -53,6 +54,21 @@ def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleE
         if image:
             machine_image.verify(bundle, image, cache, report)
     return [described(bundle) for bundle in bundles]
+
+
+def chosen(named: Path | None, cache: Path) -> Bundle:
+    """Return the bundle in the folder, or of that id in the cache; else the one that a lab of defaults boots from.
+
+    Without this labctl's own bundle, it is the newest for this machine. Raises as `load`.
+    """
+    if named is not None:
+        in_cache = cache / "bundles" / named
+        return load(in_cache if not named.exists() and in_cache.exists() else named)
+    own = cache / "bundles" / recipe_id()
+    if own.exists():
+        return load(own)
+    fitting = [bundle for bundle in installed(cache) if bundle.architecture == architecture()]
+    return fitting[0] if fitting else load(own)
 
 
 def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:

@@ -86,7 +86,7 @@ def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: boo
     steps = [Step("bundle", "makes the bundle", build_bundle)]
     if with_machine_image:
         steps.append(Step("machine-image", "makes the boxes for virtual machines", build_boxes))
-    return _run_in_cache(options, watching, tuple(steps), may_install=may_install).bundle
+    return run_in_cache(options, watching, tuple(steps), may_install=may_install).bundle
 
 
 def remove_bundles(
@@ -99,13 +99,13 @@ def remove_bundles(
             bundles.remove(bundle, context.cache, report, forget)
         return Outcome(changed=True, text=", ".join(names))
 
-    _run_in_cache(options, watching, (Step("bundle", "removes bundles", remove),))
+    run_in_cache(options, watching, (Step("bundle", "removes bundles", remove),))
 
 
-def _run_in_cache(
+def run_in_cache(
     options: GlobalOptions, watching: Watching, plan: Plan[Context], *, may_install: bool = False
 ) -> Context:
-    """Carry out a plan that is about the cache and no lab."""
+    """Carry out a plan that is about the cache and no lab. Raises SystemExit if it failed."""
     lab = config.from_values({})
     context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), may_install=may_install)
     log = context.cache / lab_folder.LOG

@@ -22,10 +22,11 @@ from recorded_machine import Recorded
 
 from labctl import cli, doctor, trace, ui
 from labctl.bundle.format import write
+from labctl.bundle.oci import file
 from labctl.cli import demos
 from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
-from labctl.commands import browser, labs, runner, versions
+from labctl.commands import browser, labs, moving, runner, versions
 from labctl.context import Context
 from labctl.model.demo_reports import DemoReport
 from labctl.model.errors import BrokenError, ExitCode, LabError
@@ -86,6 +87,8 @@ RUNS = tuple(
         "app add shop",
         "app remove my-app",
         "bundle build",
+        "bundle export out.tar",
+        "bundle import out.tar",
         "bundle remove kubernetes-1.37.2",
     )
 )
@@ -141,7 +144,8 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     """A lab that was made and has a log, a bundle in the cache, and no tool that is really run."""
     for name in ("requested", "saved", "entered", "entered_if_up", "known", "known_and_entered"):
         monkeypatch.setattr(labs, name, lambda *_arguments, **_options: rendered)
-    write(bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2"))
+    carried = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
+    write(carried)
     rendered.log.write_text("[1] $ vagrant up\n")
     for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
@@ -155,6 +159,9 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(boxes, "Machine", partial(Recorded, absent={"vagrant"}))
     monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))
+    monkeypatch.setattr(moving, "_artefact", lambda *_arguments: None)
+    monkeypatch.setattr(file, "export", lambda *_arguments: 1)
+    monkeypatch.setattr(file, "import_bundle", lambda *_arguments: carried)
     return rendered
 
 

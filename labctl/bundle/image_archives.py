@@ -1,0 +1,144 @@
+"""Take an image archive apart into blobs and what is left of it, and put it together again, byte for byte.
+
+What is left, the skeleton, has the archive's own bytes between the blobs: headers, padding and small files. So an
+archive of any maker survives, and its layers travel once, as the blobs of an ordinary image.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import tarfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labctl.bundle.documents import IMAGE_CONFIG, IMAGE_INDEXES, IMAGE_LAYER, IMAGE_MANIFESTS, Document, image_manifest
+from labctl.bundle.spans import Content, Span, digest_of, whole
+
+SMALLEST_BLOB = 4096
+"""Bytes: what is smaller stays in the skeleton."""
+LARGEST_SKELETON = 1 << 20
+"""Bytes: an archive of which more is left travels whole."""
+_LARGEST_DOCUMENT = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """An archive, taken apart."""
+
+    skeleton: bytes
+    blobs: Mapping[str, Span]
+    """By digest: the files in the archive that the skeleton refers to."""
+    image: Document | None
+    """The manifest of the one image in it, for this architecture; None where there is no such image."""
+    image_blobs: Mapping[str, Content]
+    """What that manifest refers to."""
+
+
+def take_apart(archive: Path, architecture: str) -> Parts | None:
+    """Return the parts of an archive; None if it is none that can be taken apart, and so must travel whole."""
+    try:
+        with tarfile.open(archive, "r:") as tar:
+            files = [
+                (member.name.removeprefix("./"), Span(archive, member.offset_data, member.size))
+                for member in tar
+                if member.isreg() and not member.issparse()
+            ]
+    except tarfile.TarError:
+        return None
+    blobs = [(digest_of(span), span) for _, span in files if span.size >= SMALLEST_BLOB]
+    if archive.stat().st_size - sum(span.size for _, span in blobs) > LARGEST_SKELETON:
+        return None
+    manifest, image_blobs = _image(dict(files), architecture) or (None, {})
+    return Parts(_skeleton(archive, blobs), dict(blobs), manifest, image_blobs)
+
+
+def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tuple[str | None, Content]]:
+    """Yield the archive's contents in order, each with the digest that it must have; bytes of the skeleton have none.
+
+    Raises ValueError, LookupError or TypeError if that is no skeleton.
+    """
+    for piece in _document(skeleton).get("pieces", ()):
+        if "bytes" in piece:
+            yield None, base64.b64decode(piece["bytes"], validate=True)
+        else:
+            yield piece["digest"], blob(piece["digest"])
+
+
+def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
+    """Describe all of the archive in order: each blob, and the bytes between them."""
+    pieces: list[dict[str, object]] = []
+    position = 0
+    for digest, span in (*blobs, ("", Span(archive, archive.stat().st_size, 0))):
+        between = whole(Span(archive, position, span.offset - position))
+        pieces.append({"bytes": base64.b64encode(between).decode()})
+        if digest:
+            pieces.append({"digest": digest, "size": span.size})
+        position = span.offset + span.size
+    return json.dumps({"pieces": pieces}, separators=(",", ":")).encode()
+
+
+def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapping[str, Content]] | None:
+    """Return the manifest of the image in the archive, with what it refers to, from an OCI layout or `docker save`."""
+    try:
+        if "index.json" in files:
+            return _of_layout(files, _small(files, "index.json"), architecture)
+        if "manifest.json" in files:
+            return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return None  # an archive of somebody else's, with something else in it: it travels all the same
+    return None
+
+
+def _of_layout(
+    files: Mapping[str, Span], index: dict[str, Any], architecture: str
+) -> tuple[Document, Mapping[str, Content]] | None:
+    fitting = [
+        each
+        for each in index["manifests"]
+        if each.get("platform", {}).get("architecture", architecture) == architecture
+    ]
+    if len(fitting) != 1:
+        return None
+    (descriptor,) = fitting
+    if descriptor["mediaType"] in IMAGE_INDEXES:
+        return _of_layout(files, _small(files, _path(descriptor)), architecture)
+    if descriptor["mediaType"] not in IMAGE_MANIFESTS:
+        return None
+    manifest = Document(descriptor["mediaType"], _bytes(files, _path(descriptor)))
+    described = json.loads(manifest.content)
+    blobs = {each["digest"]: files[_path(each)] for each in (described["config"], *described["layers"])}
+    return manifest, blobs
+
+
+def _of_docker(files: Mapping[str, Span], saved: list[dict[str, Any]]) -> tuple[Document, Mapping[str, Content]]:
+    (image,) = saved
+    config, *layers = [(digest_of(files[name]), files[name]) for name in (image["Config"], *image["Layers"])]
+    manifest = image_manifest(
+        (IMAGE_CONFIG, config[0], config[1].size), [(IMAGE_LAYER, digest, span.size) for digest, span in layers]
+    )
+    return manifest, dict([config, *layers])
+
+
+def _path(descriptor: Mapping[str, Any]) -> str:
+    return "blobs/" + str(descriptor["digest"]).replace(":", "/")
+
+
+def _small(files: Mapping[str, Span], name: str) -> dict[str, Any]:
+    return _document(_bytes(files, name))
+
+
+def _bytes(files: Mapping[str, Span], name: str) -> bytes:
+    if files[name].size > _LARGEST_DOCUMENT:
+        raise ValueError(f"{name} has {files[name].size} bytes")
+    return whole(files[name])
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    """Return the JSON object. Raises ValueError or TypeError if it is none."""
+    document = json.loads(content)
+    if not isinstance(document, dict):
+        raise TypeError("not a JSON object")
+    return document

@@ -1,0 +1,304 @@
+"""What a bundle is as an OCI artefact.
+
+A reference is an index with a manifest of each architecture, and of each container image in that bundle. A bundle's
+manifest has an artifact type of labctl's own. Its layers are the bundle's files, with their paths as titles; an image
+archive is a skeleton instead, and the blobs in it are layers without a title. These are the blobs of the images' own
+manifests too, so they travel once, and the bundle's manifest alone keeps all of them from a registry's garbage collector.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+from typing import Any
+
+from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, descriptor, written
+from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, SCHEMA, Bundle, File, Image
+from labctl.bundle.image_archives import take_apart
+from labctl.bundle.spans import Content, Span, digest_of, size_of
+from labctl.model.errors import MissingError
+
+ARTIFACT = "application/vnd.labctl.bundle.v1"
+CONFIG = "application/vnd.labctl.bundle.config.v1+json"
+FILE = "application/vnd.labctl.bundle.file.v1"
+SKELETON = "application/vnd.labctl.bundle.archive.v1+json"
+BLOB = "application/vnd.labctl.bundle.blob.v1"
+MACHINE = "machine/"
+"""What the paths of a machine image's files begin with. Such a file is an addition, which the bundle does not list."""
+REF_NAME = "org.opencontainers.image.ref.name"
+IMAGE_NAME = "io.containerd.image.name"
+TITLE = "org.opencontainers.image.title"
+
+_LAYOUT_SCHEMA = 1
+_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]*")
+"""An id of a bundle, and each part of a path in it."""
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST_TAG = 128
+
+
+@dataclass(frozen=True, slots=True)
+class CarriedImage:
+    """An image in a bundle: its tag in the repository of the bundle, its own name, its manifest, and what that has."""
+
+    tag: str
+    reference: str
+    manifest: Document
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Artefact:
+    """A bundle, ready to travel."""
+
+    id: str
+    architecture: str
+    manifest: Document
+    blobs: Mapping[str, Content]
+    """By digest: what the manifest and those of the images refer to."""
+    images: tuple[CarriedImage, ...]
+
+    @property
+    def documents(self) -> tuple[Document, ...]:
+        """The manifests of the bundle and of its images."""
+        return (self.manifest, *(image.manifest for image in self.images))
+
+    @property
+    def descriptors(self) -> list[dict[str, object]]:
+        """What an index says of the bundle and its images."""
+        platform = {"architecture": self.architecture, "os": "linux"}
+        names = {REF_NAME: self.id}
+        return [
+            self.manifest.descriptor(artifactType=ARTIFACT, platform=platform, annotations=names),
+            *(
+                image.manifest.descriptor(
+                    platform=platform, annotations={REF_NAME: image.tag, IMAGE_NAME: image.reference}
+                )
+                for image in self.images
+            ),
+        ]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A file of a bundle that arrives: its path there, and its blob, which is a skeleton if the file is an archive."""
+
+    path: str
+    digest: str
+    size: int
+    is_skeleton: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Arriving:
+    """What a manifest says of the bundle that arrives."""
+
+    manifest: Document
+    config: str
+    sizes: Mapping[str, int]
+    """By digest: every blob, the config too."""
+    parts: tuple[Part, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which bundle it is, as its config says."""
+
+    id: str
+    architecture: str
+
+
+@dataclass
+class _Layers:
+    """The layers of a manifest while it is written, each blob once."""
+
+    described: list[dict[str, object]] = field(default_factory=list)
+    blobs: dict[str, Content] = field(default_factory=dict)
+
+    def add(self, media_type: str, digest: str, content: Content, path: str = "") -> None:
+        """Add a blob. A file is always named; a blob without a path is there once."""
+        if digest in self.blobs and not path:
+            return
+        annotations = {"annotations": {TITLE: path}} if path else {}
+        self.described.append(descriptor(media_type, digest, size_of(content), **annotations))
+        self.blobs[digest] = content
+
+
+def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
+    """Return the bundle as an artefact, with further files of its folder. The caller has verified all files."""
+    archives = {image.archive: image for image in bundle.images}
+    with ThreadPoolExecutor() as pool:
+        taken = pool.map(lambda path: take_apart(bundle.path(path), bundle.architecture), archives)
+        parts = {path: each for path, each in zip(archives, taken, strict=True) if each}
+    layers = _Layers()
+    description = bundle.path(DESCRIPTION).read_bytes()
+    layers.add(FILE, digest_of(description), description, DESCRIPTION)
+    for file in (*bundle.files, *additions):
+        if file.path in parts:
+            skeleton = parts[file.path].skeleton
+            layers.add(SKELETON, digest_of(skeleton), skeleton, file.path)
+        else:
+            layers.add(FILE, f"sha256:{file.sha256}", Span(bundle.path(file.path), 0, file.size), file.path)
+    for each in parts.values():
+        for digest, content in {**each.blobs, **each.image_blobs}.items():
+            layers.add(BLOB, digest, content)
+    config = _config(bundle)
+    manifest = written(
+        IMAGE_MANIFEST,
+        {
+            "artifactType": ARTIFACT,
+            "config": descriptor(CONFIG, digest_of(config), len(config)),
+            "layers": layers.described,
+        },
+    )
+    images = tuple(
+        CarriedImage(_tag(archives[path]), archives[path].reference, each.image, tuple(each.image_blobs))
+        for path, each in parts.items()
+        if each.image
+    )
+    blobs = {digest_of(config): config, **layers.blobs}
+    return Artefact(bundle.id, bundle.architecture, manifest, blobs, images)
+
+
+def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[Mapping[str, object]]) -> Document:
+    """Return an index with these entries in the place of those that it has of this architecture."""
+    there = json.loads(index)["manifests"] if index else []
+    others = [each for each in there if _architecture(each) != architecture]
+    entries = sorted([*others, *descriptors], key=_architecture)
+    return written(IMAGE_INDEX, {"manifests": entries})
+
+
+def holds_bundle(document: Document) -> bool:
+    """Return whether an index has a bundle, or a manifest is one."""
+    return bool(_bundles(document))
+
+
+def chosen(document: Document, architecture: str, where: str) -> str:
+    """Return the digest of the manifest of this architecture's bundle in an index, or of a manifest itself.
+
+    Raises MissingError `bundle-artefact` where it has no bundle, and `bundle-architecture` where it has others.
+    """
+    bundles = _bundles(document)
+    if not bundles:
+        raise not_a_bundle(where, f"it is {document.media_type}")
+    digests = {_architecture(each) or architecture: str(each["digest"]) for each in bundles}
+    if architecture not in digests:
+        raise other_architecture(where, ", ".join(sorted(digests)), architecture)
+    return digests[architecture]
+
+
+def arriving(manifest: Document, where: str) -> Arriving:
+    """Return what the manifest of a bundle says. Raises MissingError `bundle-artefact` where it is none."""
+    try:
+        document = json.loads(manifest.content)
+        described = [document["config"], *document["layers"]]
+        sizes = {str(each["digest"]): int(each["size"]) for each in described}
+        parts = tuple(
+            Part(str(each["annotations"][TITLE]), each["digest"], sizes[each["digest"]], each["mediaType"] == SKELETON)
+            for each in document["layers"]
+            if "annotations" in each
+        )
+        problem = _problem(document, sizes, [part.path for part in parts])
+        config = str(document["config"]["digest"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise not_a_bundle(where, _told(error)) from error
+    if problem:
+        raise not_a_bundle(where, problem)
+    return Arriving(manifest, config, sizes, parts)
+
+
+def identity(config: bytes, architecture: str, where: str) -> Identity:
+    """Return which bundle it is.
+
+    Raises MissingError `bundle-artefact`, `bundle-schema` if a newer labctl made it, `bundle-architecture`.
+    """
+    try:
+        document: dict[str, Any] = json.loads(config)
+        schemas = (int(document["schema"]), int(document["bundle_schema"]))
+        found = Identity(str(document["id"]), str(document["architecture"]))
+    except (ValueError, LookupError, TypeError) as error:
+        raise not_a_bundle(where, _told(error)) from error
+    if schemas[0] > _LAYOUT_SCHEMA or schemas[1] > SCHEMA:
+        raise MissingError(
+            f"{where}: the bundle {found.id} was made by a newer labctl: it has schemas {schemas[0]} and {schemas[1]}, and "
+            f"this labctl reads {_LAYOUT_SCHEMA} and {FIRST_SCHEMA} to {SCHEMA}",
+            id="bundle-schema",
+            hint="Use the labctl that made it, or a newer one.",
+        )
+    if not _WORD.fullmatch(found.id):
+        raise not_a_bundle(where, f"{found.id!r} is not the id of a bundle")
+    if found.architecture != architecture:
+        raise other_architecture(where, found.architecture, architecture)
+    return found
+
+
+def not_a_bundle(where: str, why: str) -> MissingError:
+    """Return the error for something else than a bundle."""
+    return MissingError(
+        f"{where} is not a bundle: {why}",
+        id="bundle-artefact",
+        hint="`labctl bundle push` and `labctl bundle export` make what can be pulled and imported.",
+    )
+
+
+def other_architecture(where: str, there: str, architecture: str) -> MissingError:
+    """Return the error for a bundle that this machine cannot run."""
+    return MissingError(
+        f"{where} has a bundle for {there}, and this machine is {architecture}",
+        id="bundle-architecture",
+        hint=f"Make one on a machine of {architecture}: `labctl bundle build`, then push or export it there.",
+    )
+
+
+def _config(bundle: Bundle) -> bytes:
+    described = {
+        "schema": _LAYOUT_SCHEMA,
+        "bundle_schema": SCHEMA,
+        "id": bundle.id,
+        "architecture": bundle.architecture,
+        "versions": dict(bundle.versions),
+    }
+    return json.dumps(described, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _tag(image: Image) -> str:
+    """Return the image's tag in the repository of the bundle: the name of its archive, and its version."""
+    name = PurePosixPath(image.archive).stem
+    path, _, digest = image.reference.partition("@sha256:")
+    version = path.rpartition("/")[2].partition(":")[2] or digest[:12]
+    return re.sub(r"[^\w.-]", "-", f"{name}-{version}", flags=re.ASCII)[:_LONGEST_TAG]
+
+
+def _bundles(document: Document) -> list[Mapping[str, Any]]:
+    """Return the entries that are bundles: of an index, or a manifest itself."""
+    try:
+        content = json.loads(document.content)
+        entries = content["manifests"] if document.media_type in IMAGE_INDEXES else [content]
+        found = [each for each in entries if each.get("artifactType") == ARTIFACT]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return []
+    return found if document.media_type in IMAGE_INDEXES else [{"digest": document.digest} for _ in found]
+
+
+def _architecture(entry: Mapping[str, Any]) -> str:
+    return str(entry.get("platform", {}).get("architecture", ""))
+
+
+def _problem(document: Mapping[str, Any], digests: Iterable[str], paths: Sequence[str]) -> str:
+    """Return why a manifest is not of a bundle that may be written to disk; empty if it is."""
+    if document.get("artifactType") != ARTIFACT:
+        return f"it is {document.get('artifactType') or 'a container image'}"
+    if DESCRIPTION not in paths:
+        return f"it has no {DESCRIPTION}"
+    outside = [path for path in paths if not all(_WORD.fullmatch(part) for part in path.split("/"))]
+    if outside:
+        return f"{outside[0]!r} is not a path inside a bundle"
+    others = [digest for digest in digests if not _DIGEST.fullmatch(digest)]
+    return f"{others[0]!r} is not a digest of SHA-256" if others else ""
+
+
+def _told(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error)

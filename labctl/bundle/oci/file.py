@@ -1,0 +1,217 @@
+"""A bundle in one file: an OCI image layout in a tar archive, which skopeo and others read too."""
+
+from __future__ import annotations
+
+import errno
+import io
+import json
+import os
+import secrets
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import BinaryIO
+
+from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document
+from labctl.bundle.format import Bundle
+from labctl.bundle.images import EPOCH
+from labctl.bundle.layout import Artefact, arriving, chosen, holds_bundle, identity, not_a_bundle, with_entries
+from labctl.bundle.oci.install import Source, install, no_room, require_room
+from labctl.bundle.spans import Content, Span, digest_of, size_of, whole
+from labctl.host.caller import give
+from labctl.host.failpoints import failpoint
+from labctl.host.files import sync_folder
+from labctl.model.errors import LabError, MissingError, UsageError
+from labctl.model.events import Progress
+
+_MARK, _MARK_CONTENT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
+_INDEX = "index.json"
+_LARGEST_DOCUMENT = 4 << 20
+_BLOCK = 512
+_MIB = 1 << 20
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+_COPY_AGAIN = "Copy or export it again."
+
+
+def export(artefact: Artefact, file: Path, report: Progress) -> int:
+    """Write the bundle to a file, which is replaced at once when all of it is there; return its size.
+
+    Raises UsageError `file-not-usable`, and MissingError `disk-full` or `file-too-large` with the sizes.
+    """
+    if not file.parent.is_dir() or (file.exists() and not file.is_file()):
+        raise _unusable(file, "it is not a file in a folder that exists")
+    entries = _entries(artefact)
+    needed = sum(_BLOCK + -(-size_of(content) // _BLOCK) * _BLOCK for content in entries.values())
+    require_room(file.parent, needed, f"the file {file.name}")
+    temporary = file.with_name(f".{file.name}.labctl-{secrets.token_hex(4)}")
+    try:
+        with _disk_errors(file, needed), temporary.open("xb") as opened:
+            give(temporary)
+            _write(opened, entries, report)
+            report(f"waiting until the disk has written {file.name}")
+            opened.flush()
+            os.fsync(opened.fileno())
+        size = temporary.stat().st_size
+        failpoint("export")
+        temporary.replace(file)
+        sync_folder(file.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return size
+
+
+def import_bundle(file: Path, architecture: str, cache: Path, report: Progress) -> Bundle:
+    """Put the bundle in a file into the cache, and return it.
+
+    Raises UsageError `file-not-usable`; MissingError `bundle-artefact` where the file has none, `bundle-file-damaged`,
+    and what `install` raises.
+    """
+    source = _Layout(file)
+    name = str(file)
+    found = arriving(source.manifest(architecture), name)
+    known = identity(source.document(found.config), architecture, name)
+    return install(found, known, Source(name, source.blob, partial(_damaged, name)), cache, report)
+
+
+class _Layout:
+    """An OCI image layout in a tar archive."""
+
+    def __init__(self, file: Path) -> None:
+        self.name = str(file)
+        self._members = _members(file)
+
+    def manifest(self, architecture: str) -> Document:
+        """Return the manifest of this architecture's bundle."""
+        if _MARK not in self._members or _INDEX not in self._members:
+            raise not_a_bundle(self.name, f"it lacks {_MARK} or {_INDEX}")
+        index = Document(IMAGE_INDEX, self._content(_INDEX))
+        for digest in _indexes(index, self.name):  # where another tool has copied a reference into the file
+            nested = Document(IMAGE_INDEX, self.document(digest))
+            index = nested if holds_bundle(nested) and not holds_bundle(index) else index
+        return Document(IMAGE_MANIFEST, self.document(chosen(index, architecture, self.name)))
+
+    def document(self, digest: str) -> bytes:
+        """Return a small blob, verified."""
+        content = self._content(_path(digest))
+        if (found := digest_of(content)) != digest:
+            raise _damaged(self.name, digest, found)
+        return content
+
+    def blob(self, digest: str) -> Span:
+        """Return where a blob is."""
+        span = self._members.get(_path(digest))
+        if span is None:
+            raise _cut_short(self.name, f"{digest} is not in it")
+        return span
+
+    def _content(self, path: str) -> bytes:
+        if path not in self._members:
+            raise _cut_short(self.name, f"{path} is not in it")
+        if self._members[path].size > _LARGEST_DOCUMENT:
+            raise not_a_bundle(self.name, f"{path} has {self._members[path].size} bytes")
+        return whole(self._members[path])
+
+
+def _members(file: Path) -> Mapping[str, Span]:
+    """Return the files in a tar archive, by path."""
+    if not file.is_file():
+        raise _unusable(file, "it is not a file")
+    try:
+        tar = tarfile.open(file, "r:")  # noqa: SIM115 - what fails here is told in another way than what fails later
+    except tarfile.TarError as error:
+        raise not_a_bundle(str(file), "it is not a tar archive") from error
+    with tar:
+        try:
+            return {
+                each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in tar if each.isreg()
+            }
+        except tarfile.TarError as error:
+            raise _cut_short(str(file), str(error)) from error
+
+
+def _indexes(index: Document, name: str) -> list[str]:
+    try:
+        entries = json.loads(index.content)["manifests"]
+        return [str(each["digest"]) for each in entries if each["mediaType"] in IMAGE_INDEXES]
+    except (ValueError, LookupError, TypeError) as error:
+        raise _cut_short(name, f"{_INDEX} cannot be read: {error}") from error
+
+
+def _entries(artefact: Artefact) -> Mapping[str, Content]:
+    """Return what is in the file, in order: what tells of the rest comes first."""
+    index = with_entries(None, artefact.architecture, artefact.descriptors)
+    documents = {document.digest: document.content for document in artefact.documents}
+    return {
+        _MARK: _MARK_CONTENT,
+        _INDEX: index.content,
+        **{_path(digest): content for digest, content in documents.items()},
+        **{_path(digest): content for digest, content in artefact.blobs.items()},
+    }
+
+
+def _write(opened: BinaryIO, entries: Mapping[str, Content], report: Progress) -> None:
+    total = sum(map(size_of, entries.values()))
+    written = 0
+    with tarfile.open(fileobj=opened, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+        for path, content in entries.items():
+            member = tarfile.TarInfo(path)
+            member.mode, member.mtime, member.size = 0o644, EPOCH, size_of(content)
+            with _opened(content) as file:
+                tar.addfile(member, file)
+            written += member.size
+            report(f"{written // _MIB} of {total // _MIB} MiB written")
+
+
+@contextmanager
+def _opened(content: Content) -> Iterator[BinaryIO]:
+    """Open the content where it begins. It is for a reader that knows the size."""
+    if isinstance(content, bytes):
+        yield io.BytesIO(content)
+        return
+    with content.path.open("rb") as file:
+        file.seek(content.offset)
+        yield file
+
+
+@contextmanager
+def _disk_errors(file: Path, needed: int) -> Iterator[None]:
+    """Tell of a disk that is full, or that takes no file of this size."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _FULL:
+            free = shutil.disk_usage(file.parent).free
+            raise no_room(file.parent, needed, f"the file {file.name}", free) from error
+        if error.errno == errno.EFBIG:
+            raise MissingError(
+                f"the file {file} needs {-(-needed // _MIB)} MiB, and its file system, or a limit, does not allow files of "
+                "that size",
+                id="file-too-large",
+                hint="FAT32 allows 4 GiB: format the stick as exFAT or ext4. `ulimit -f` shows the limit of this shell.",
+            ) from error
+        raise
+
+
+def _path(digest: str) -> str:
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _damaged(name: str, digest: str, found: str) -> LabError:
+    return MissingError(
+        f"{name} is damaged: a blob has the digest {found} instead of {digest}",
+        id="bundle-file-damaged",
+        hint=_COPY_AGAIN,
+    )
+
+
+def _cut_short(name: str, why: str) -> LabError:
+    return MissingError(f"{name} is damaged or was cut short: {why}", id="bundle-file-damaged", hint=_COPY_AGAIN)
+
+
+def _unusable(file: Path, why: str) -> UsageError:
+    return UsageError(
+        f"{file} cannot be used: {why}", id="file-not-usable", hint="Give a file, such as /media/stick/bundle.tar."
+    )

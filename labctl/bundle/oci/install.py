@@ -1,0 +1,208 @@
+"""Put a bundle that arrives into the cache: whole or not at all, every byte of it verified."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.bundle import checksums
+from labctl.bundle.build.build import OTHER_SECONDS
+from labctl.bundle.format import DESCRIPTION, Bundle, load, read
+from labctl.bundle.image_archives import put_together
+from labctl.bundle.layout import MACHINE, Arriving, Identity, Part, not_a_bundle
+from labctl.bundle.spans import Content, Span, chunks, digest_of, whole
+from labctl.host import locks
+from labctl.host.caller import give, make_folder
+from labctl.host.failpoints import failpoint
+from labctl.host.paths import PRIVATE
+from labctl.model.errors import LabError, MissingError
+from labctl.model.events import Progress
+
+_INCOMING = ".incoming-"
+_ARRIVING = "arriving.yaml"
+"""The name of the description until all files are here."""
+_PROGRAMS = "bin/"
+_EXECUTABLE, _PLAIN = 0o755, 0o644
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a bundle comes from."""
+
+    name: str
+    """What users call it: a file, or a reference."""
+    blob: Callable[[str], Content]
+    """Returns a blob by its digest. Raises LabError where there is none."""
+    damaged: Callable[[str, str], LabError]
+    """Returns the error for a blob, by its digest, that has another digest."""
+    may_link: bool = False
+    """Whether the blobs are files of their own in the cache, so that a file of the bundle may be a hard link to one."""
+
+
+def install(arriving: Arriving, identity: Identity, source: Source, cache: Path, report: Progress) -> Bundle:
+    """Make the bundle complete in the cache, and return it. Another labctl that makes the same bundle is waited for.
+
+    A bundle of this id that is there already must have the same description; what it lacks, or what is damaged in it,
+    is put right. Raises MissingError `bundle-differs`, `bundle-artefact`, `disk-full`, and what `source` raises.
+    """
+    folder = cache / "bundles" / identity.id
+    make_folder(folder.parent, PRIVATE)
+    with locks.alone(folder.with_name(f"{identity.id}.lock"), report, timeout=OTHER_SECONDS):
+        if folder.exists():
+            _complete(folder, arriving, source, cache, report)
+            return load(folder)
+        with _incoming(folder) as incoming:
+            _write(_description(arriving), incoming / _ARRIVING, source)
+            bundle = read(incoming, _ARRIVING)
+            _check(bundle, arriving, identity, source)
+            _write_all([part for part in arriving.parts if part.path != DESCRIPTION], bundle, source, report)
+            (incoming / _ARRIVING).replace(incoming / DESCRIPTION)
+            checksums.remember(bundle, cache)  # each file was hashed when it was written
+            failpoint("installed")
+            incoming.replace(folder)
+        return load(folder)
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise MissingError `disk-full`, with both sizes, if the file system of a folder has no room for so many bytes."""
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise no_room(folder, needed, what, free)
+
+
+def no_room(folder: Path, needed: int, what: str, free: int) -> MissingError:
+    """Return the error for a file system that is too small."""
+    return MissingError(
+        f"{what} needs {-(-needed // _MIB)} MiB in {folder}, and {free // _MIB} MiB are free there",
+        id="disk-full",
+        hint="Make space there, or choose another disk: XDG_CACHE_HOME says where the cache is. Then run the same command again.",
+    )
+
+
+def _complete(folder: Path, arriving: Arriving, source: Source, cache: Path, report: Progress) -> None:
+    """Write what a bundle that is there lacks. A machine image that was made here stays."""
+    bundle = load(folder)
+    arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
+    if arrives != there:
+        raise MissingError(
+            f"{source.name} has another bundle {bundle.id} than the cache: its {DESCRIPTION} has the digest {arrives}, and "
+            f"{folder / DESCRIPTION} has {there}",
+            id="bundle-differs",
+            hint=f"To take the one that arrives, run `labctl bundle remove {bundle.id}` first.",
+        )
+    damaged = checksums.damage(bundle, cache, report)
+    adds_machine = not (folder / MACHINE / "machine.yaml").exists()
+    lacking = [
+        part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
+    ]
+    if lacking:
+        _write_all(lacking, bundle, source, report)
+        checksums.verify_once(bundle, cache, report)
+
+
+@contextmanager
+def _incoming(folder: Path) -> Iterator[Path]:
+    """Make the folder of a bundle that arrives; remove it, and what a killed run left, unless it was renamed."""
+    path = folder.with_name(f"{_INCOMING}{folder.name}")
+    if path.exists():
+        shutil.rmtree(path)
+    make_folder(path, 0o755)
+    try:
+        yield path
+    except BaseException:
+        shutil.rmtree(path)
+        raise
+
+
+def _check(bundle: Bundle, arriving: Arriving, identity: Identity, source: Source) -> None:
+    """Raise MissingError `bundle-artefact` where the description and the manifest are not of the same bundle."""
+    if (bundle.id, bundle.architecture) != (identity.id, identity.architecture):
+        raise not_a_bundle(source.name, f"its {DESCRIPTION} is that of {bundle.id} for {bundle.architecture}")
+    listed = {file.path for file in bundle.files}
+    travelling = {part.path for part in arriving.parts if part.path != DESCRIPTION}
+    if lacking := sorted(listed - travelling):
+        raise not_a_bundle(source.name, f"it lacks {', '.join(lacking)}")
+    if others := sorted(path for path in travelling - listed if not path.startswith(MACHINE)):
+        raise not_a_bundle(source.name, f"its {DESCRIPTION} does not list {', '.join(others)}")
+
+
+def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Progress) -> None:
+    """Write files of a bundle into its folder, each one's description after it."""
+    sizes = {file.path: file.size for file in bundle.files}
+    sums = {file.path: f"sha256:{file.sha256}" for file in bundle.files}
+    ordered = sorted(parts, key=lambda part: part.path.endswith(".yaml"))
+    copied = [part for part in ordered if part.is_skeleton or not source.may_link]
+    require_room(bundle.folder, sum(sizes.get(part.path, part.size) for part in copied), f"the bundle {bundle.id}")
+    total, written = sum(sizes.get(part.path, part.size) for part in ordered), 0
+    for part in ordered:
+        report(f"writing {part.path}, {written // _MIB} of {total // _MIB} MiB")
+        target = bundle.path(part.path)
+        make_folder(target.parent, 0o755)
+        digest = _write(part, target, source)
+        if digest != sums.get(part.path, digest):
+            raise not_a_bundle(
+                source.name, f"{part.path} has the digest {digest}, and the bundle lists {sums[part.path]}"
+            )
+        written += sizes.get(part.path, part.size)
+
+
+def _write(part: Part, target: Path, source: Source) -> str:
+    """Write a file of the bundle under its name at once, verified; return its digest."""
+    content = source.blob(part.digest)
+    temporary = target.with_name(f".{target.name}.labctl-{secrets.token_hex(4)}")
+    try:
+        if part.is_skeleton:
+            digest = _copy(_pieces(part, whole(content), source), temporary, source)
+        elif source.may_link and isinstance(content, Span):
+            temporary.hardlink_to(content.path)
+            digest = digest_of(content)
+            _require(part.digest, digest, source)
+        else:
+            digest = _copy([(part.digest, content)], temporary, source)
+        temporary.chmod(_EXECUTABLE if part.path.startswith(_PROGRAMS) else _PLAIN)
+        temporary.replace(target)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return digest
+
+
+def _pieces(part: Part, skeleton: bytes, source: Source) -> list[tuple[str | None, Content]]:
+    _require(part.digest, digest_of(skeleton), source)
+    try:
+        return list(put_together(skeleton, source.blob))
+    except (ValueError, LookupError, TypeError) as error:
+        raise not_a_bundle(source.name, f"{part.path} cannot be put together: {error}") from error
+
+
+def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: Source) -> str:
+    """Write the pieces to a new file, hold each to its digest, and return the digest of the whole."""
+    hashed = hashlib.sha256()
+    with target.open("xb") as file:
+        give(target)
+        for digest, content in pieces:
+            own = hashlib.sha256()
+            for chunk in chunks(content):
+                file.write(chunk)
+                hashed.update(chunk)
+                own.update(chunk)
+            if digest:
+                _require(digest, f"sha256:{own.hexdigest()}", source)
+        file.flush()
+        os.fsync(file.fileno())
+    return f"sha256:{hashed.hexdigest()}"
+
+
+def _require(digest: str, found: str, source: Source) -> None:
+    if found != digest:
+        raise source.damaged(digest, found)
+
+
+def _description(arriving: Arriving) -> Part:
+    return next(part for part in arriving.parts if part.path == DESCRIPTION)

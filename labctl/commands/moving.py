@@ -1,0 +1,67 @@
+"""Move bundles: through files."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from labctl import machine_image
+from labctl.bundle import Bundle, File, checksums, installed, layout
+from labctl.bundle.oci import file as bundle_file
+from labctl.commands import bundles, runner
+from labctl.context import Context
+from labctl.host.processor import architecture
+from labctl.machine_image.format import CATALOGUE, DESCRIPTION
+from labctl.model.events import Progress, Watching
+from labctl.model.options import GlobalOptions
+from labctl.plans.plan import Outcome, Step
+
+_MIB = 1 << 20
+
+
+def export(options: GlobalOptions, watching: Watching, file: Path, named: Path | None) -> Mapping[str, object]:
+    """Write a bundle to a file, as a run of one step; return what was written."""
+    exported: dict[str, object] = {}
+
+    def write(context: Context, report: Progress) -> Outcome:
+        bundle = bundles.chosen(named, context.cache)
+        size = bundle_file.export(_artefact(bundle, context.cache, report), file, report)
+        exported.update({"id": bundle.id, "file": str(file), "MiB": size // _MIB})
+        return Outcome(changed=True, text=f"{bundle.id} in {file}")
+
+    runner.run_in_cache(options, watching, (Step("bundle", "writes the bundle to a file", write),))
+    return exported
+
+
+def import_bundle(options: GlobalOptions, watching: Watching, file: Path) -> Bundle:
+    """Put the bundle in a file into the cache, as a run of one step; return it."""
+    imported: list[Bundle] = []
+
+    def read(context: Context, report: Progress) -> Outcome:
+        before = {bundle.folder for bundle in installed(context.cache)}
+        bundle = bundle_file.import_bundle(file, architecture(), context.cache, report)
+        imported.append(bundle)
+        return Outcome(changed=bundle.folder not in before, text=bundle.id)
+
+    runner.run_in_cache(options, watching, (Step("bundle", "puts the bundle into the cache", read),))
+    return imported[0]
+
+
+def _artefact(bundle: Bundle, cache: Path, report: Progress) -> layout.Artefact:
+    """Return the verified bundle, with its machine image, ready to travel."""
+    checksums.verify_once(bundle, cache, report)
+    report(f"reading {bundle.folder}")
+    return layout.artefact(bundle, _machine_files(bundle, cache, report))
+
+
+def _machine_files(bundle: Bundle, cache: Path, report: Progress) -> tuple[File, ...]:
+    """Return every file of the bundle's machine image; none if it has no machine image."""
+    image = machine_image.load(bundle)
+    if image is None:
+        return ()
+    machine_image.verify_once(bundle, image, cache, report)
+    documents = (
+        File(path, checksums.sha256(bundle.path(path)), bundle.path(path).stat().st_size, "")
+        for path in (CATALOGUE, DESCRIPTION)
+    )
+    return (*image.files, *documents)
