@@ -12,7 +12,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -165,7 +165,7 @@ class LibvirtMachine:
 @contextmanager
 def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[LibvirtMachine]:
     """The machine runs meanwhile, its disk in `disk`, the bundle at BUNDLE; nothing of it is left then but the disk."""
-    _install()
+    install()
     _make_disk(disk)
     name = f"{name}-{os.getpid()}"  # several runs of these tests do not meet
     run("ip", "netns", "add", name)
@@ -180,13 +180,17 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
         run("ip", "netns", "delete", name)
 
 
-def _install() -> None:
-    """What the machine needs is installed here."""
-    if missing := [program for program in PROGRAMS if shutil.which(program) is None]:
+def install(needed: Sequence[str] = PROGRAMS) -> None:
+    """What tests of virtual machines need is installed here, unless these programs, and files, are there."""
+
+    def missing() -> list[str]:
+        return [name for name in needed if not (Path(name).exists() if "/" in name else shutil.which(name))]
+
+    if missing():
         apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy")
         run(*apt, "update", seconds=PACKAGES_SECONDS)
         run(*apt, "install", "--no-install-recommends", *PACKAGES, seconds=PACKAGES_SECONDS)
-        assert [program for program in missing if shutil.which(program) is None] == []
+        assert missing() == []
 
 
 def _make_disk(disk: Path) -> None:

@@ -180,14 +180,14 @@ CHECKS = (
         "memory",
         "with less, the kernel ends programs of the nodes",
         machine.look_at_memory,
-        only=(conditions.unmade,),
+        only=(conditions.growing,),
         blocks_up="memory-too-small",
     ),
     Check(
         "disk",
         "nodes unpack images there, and kubelet evicts pods where it is nearly full",
         machine.look_at_disk,
-        only=(conditions.unmade,),
+        only=(conditions.growing,),
         blocks_up="disk-full",
     ),
     Check(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from labctl.config import saved_lab
 from labctl.context import Context
+from labctl.model.lab import Node
 
 
 def shared(context: Context) -> str:
@@ -20,6 +21,18 @@ def unmade(context: Context) -> str:
     """Limit a check to labs that do not exist yet: a lab does not conflict with itself."""
     is_saved = saved_lab.read(context.folder) is not None
     return f"the lab {context.lab.name} has been made already" if is_saved else ""
+
+
+def growing(context: Context) -> str:
+    """Limit a check to labs that are to get nodes, at first or later."""
+    return "" if new_nodes(context) else f"the lab {context.lab.name} has been made already"
+
+
+def new_nodes(context: Context) -> tuple[Node, ...]:
+    """Return the nodes that are yet to be made."""
+    saved = saved_lab.read(context.folder)
+    there = {node.name for node in saved.lab.nodes} if saved is not None else set()
+    return tuple(node for node in context.lab.nodes if node.name not in there)
 
 
 def unmade_if_shared(context: Context) -> str:

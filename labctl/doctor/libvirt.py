@@ -158,10 +158,11 @@ def _free(pool: Pool, machine: Machine) -> int:
 
 def _with_room(context: Context, seen: str, free: int) -> Finding:
     """Return whether the machines that are yet to be made have room in a pool."""
-    if reason := conditions.unmade(context):
+    if reason := conditions.growing(context):
         return ok(f"{seen}: {free / GIB:.1f} GiB free; {reason}")
-    need = MACHINE_SPACE * len(context.lab.nodes) + IMAGE_SPACE
-    space = f"{seen}: {free / GIB:.1f} GiB free, {len(context.lab.nodes)} machines need {need / GIB:.0f} GiB"
+    count = len(conditions.new_nodes(context))
+    need = MACHINE_SPACE * count + (0 if conditions.unmade(context) else IMAGE_SPACE)
+    space = f"{seen}: {free / GIB:.1f} GiB free, {count} machines need {need / GIB:.0f} GiB"
     fix = "Make space there, or set fewer `workers`."
     return broken(space, fix, cause="libvirt-pool-full") if free < need else ok(space)
 

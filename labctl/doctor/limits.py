@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.config import saved_lab
 from labctl.context import Context
+from labctl.doctor import conditions
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host.machine import Machine
 from labctl.model.lab import Node, Role
@@ -42,10 +42,7 @@ def look_at_inotify(context: Context, machine: Machine) -> Finding:
     allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
         return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")
-    saved = saved_lab.read(context.folder)
-    there = {node.name for node in saved.lab.nodes} if saved is not None else set()
-    nodes = [node for node in context.lab.nodes if node.name not in there]
-    if not nodes:
+    if not (nodes := conditions.new_nodes(context)):
         return ok("the lab's nodes hold what they need")
     counted = machine.inotify_of_root()
     used = dict(zip(allowed, counted if counted is not None else (USUAL, 0), strict=True))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
+from labctl.doctor import conditions
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.libvirt import MACHINE_SPACE
 from labctl.host import accelerator
@@ -103,9 +104,10 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     if text is None:
         return not_relevant("this system does not tell its memory in /proc/meminfo")
     is_vm = not context.hypervisor.are_containers
-    need = len(context.lab.nodes) * (context.lab.memory if is_vm else CONTAINER_NODE)
+    count = len(conditions.new_nodes(context))
+    need = count * (context.lab.memory if is_vm else CONTAINER_NODE)
     total, free = (int(_field(text, key).split()[0]) >> 10 for key in ("MemTotal", "MemAvailable"))
-    memory = f"{free} MiB of {total} MiB are free; {len(context.lab.nodes)} nodes need about {need} MiB"
+    memory = f"{free} MiB of {total} MiB are free; {count} nodes need about {need} MiB"
     if total < need or (is_vm and free < need):  # a machine takes all of its memory, a container what it uses
         return broken(memory, "Set fewer `workers`" + (", or less `memory`, or end other programs." if is_vm else "."))
     return warning(memory, "End other programs, or set fewer `workers`.") if free < need else ok(memory)
@@ -151,14 +153,17 @@ def look_at_disk(context: Context, machine: Machine) -> Finding:
 
 
 def _place(context: Context, machine: Machine) -> tuple[Path, int]:
-    """Return where the lab's nodes take space on the disk, and how much; libvirt's pool has a check of its own."""
+    """Return where new nodes take space on the disk, and how much; libvirt's pool has a check of its own."""
+    count, is_made = len(conditions.new_nodes(context)), bool(conditions.unmade(context))
     if context.hypervisor.are_containers:
-        return _engine_data(context, machine) or context.folder, LAB_SPACE
+        need = count * (LAB_SPACE // 2) if is_made else LAB_SPACE
+        return _engine_data(context, machine) or context.folder, need
+    box = 0 if is_made else BOX_SPACE
     if context.lab.provider == "libvirt":
-        return context.folder, BOX_SPACE
+        return context.folder, box
     properties = machine.run("VBoxManage", "list", "systemproperties")
     folder = re.search(r"^Default machine folder:\s*(.+)$", properties.out if properties else "", re.MULTILINE)
-    return Path(folder[1]) if folder else context.folder, BOX_SPACE + MACHINE_SPACE * len(context.lab.nodes)
+    return Path(folder[1]) if folder else context.folder, box + MACHINE_SPACE * count
 
 
 def _engine_data(context: Context, machine: Machine) -> Path | None:

@@ -22,6 +22,9 @@ NESTED = (
     "host-passthrough; for VirtualBox, `VBoxManage modifyvm NAME --nested-hw-virt on`; in a cloud, choose an instance "
     "type with nested virtualization."
 )
+OTHERS = (
+    "If that is impossible: `provider: docker` needs no virtualisation, and `provider: libvirt` emulates it, slowly."
+)
 
 
 def look_at_nested(context: Context, machine: Machine) -> Finding:
@@ -40,7 +43,7 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
     seen = f"the processor has neither vmx nor svm; {here}"
     fix = NESTED if is_guest else "Switch virtualisation (VT-x, AMD-V, SVM) on in the firmware."
     # QEMU emulates a processor where it has none to use; VirtualBox does not.
-    return broken(seen, fix) if context.lab.provider == "virtualbox" else warning(seen, fix)
+    return broken(seen, f"{fix} {OTHERS}") if context.lab.provider == "virtualbox" else warning(seen, fix)
 
 
 def look_at_holder(_context: Context, machine: Machine) -> Finding:

@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import libvirt_machine
 import pytest
 import vbox_lab
 import vbox_ovf
@@ -26,8 +27,6 @@ from labctl.providers.protocol import LabNetwork, NodeImages, Provider, Removed
 from labctl.providers.virtualbox import UNFINISHED, VirtualBoxProvider, remove_unfinished
 from labctl.providers.virtualbox_images import VirtualBoxImages
 
-pytestmark = pytest.mark.skipif(shutil.which("vagrant") is None, reason="needs Vagrant")
-
 LAB = lab(provider="virtualbox", workers=1)
 CONTROL_PLANE, WORKER = LAB.nodes
 NAMES = [CONTROL_PLANE.name, WORKER.name]
@@ -35,8 +34,16 @@ DEFAULT_SERVER = "HostInterfaceNetworking-vboxnet0"
 ATTACH = ["storageattach", "{uuid}", "--port", "1", "--device", "0", "--type", "dvddrive", "--medium", "/none"]
 
 
+@pytest.fixture(scope="module")
+def vagrant() -> None:
+    """Vagrant is there; root may install it."""
+    if shutil.which("vagrant") is None and os.geteuid() != 0:
+        pytest.skip("needs Vagrant, which root may install")
+    libvirt_machine.install(("vagrant",))
+
+
 @pytest.fixture
-def vbox(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:
+def vbox(vagrant: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:  # noqa: ARG001 - it is there
     """Return a VirtualBox that was just installed, first on PATH, and a Vagrant home of the test's own."""
     double = VBox(tmp_path, tmp_path / "vbox")
     home = tmp_path / "vagrant"

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import libvirt_machine
 import pytest
 import vbox_lab
 import vbox_qemu
@@ -79,9 +79,7 @@ class Node:
 @pytest.fixture(scope="module")
 def catalogue(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The catalogue of the bundle's boxes, which are made where they are missing."""
-    missing = [each for each in PROGRAMS if shutil.which(each) is None]
-    if missing or not Path(vbox_qemu.FIRMWARE).exists():
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"needs ovmf, {', '.join(PROGRAMS)}")
+    libvirt_machine.install((*PROGRAMS, vbox_qemu.FIRMWARE))
     image = build(load(bundle), paths.cache(), print, ("virtualbox",))
     path = tmp_path_factory.mktemp("box") / "metadata.json"
     path.write_text(machine_image.catalogue(image, f"{image.path(machine_image.FOLDER).as_uri()}/"))

@@ -56,6 +56,25 @@ def test_a_lab_that_was_made_has_its_memory_and_disk(context: Context) -> None:
     assert found("memory", context, files={"/proc/meminfo": text("meminfo.txt")}).state == "not relevant"
 
 
+@pytest.mark.parametrize("provider", ["docker", "libvirt"])
+def test_workers_that_come_later_need_memory_and_disk_of_their_own(context: Context, provider: str) -> None:
+    made = replace(context.lab, provider=provider)
+    saved_lab.write(context.folder, saved_lab.SavedLab(made, isolated=False))
+    files = {"/proc/meminfo": text("meminfo.txt")}
+    pool = "<pool type='dir'><name>default</name><available>{}</available><target><path>/pool</path></target></pool>"
+    uri = "virsh -c qemu:///system"
+
+    for workers, free, state in ((2, 6 << 30, "ok"), (4, 6 << 30, "broken"), (4, 9 << 30, "ok")):
+        grown = replace(context, lab=replace(made, workers=workers))
+        assert found("memory", grown, files=files).state == ("ok" if workers == 2 or provider == "docker" else "broken")
+        if provider == "docker":
+            assert found("disk", grown, space=free >> 1).state == state
+            continue
+        said = {f"{uri} pool-list --name": ("default\n", 0), f"{uri} pool-list --all --name": ("default\n", 0)}
+        said[f"{uri} pool-dumpxml default"] = (pool.format(free), 0)
+        assert found("libvirt-pool", grown, said=said).state == state
+
+
 @pytest.mark.parametrize("kind", ["overlay", "9p", "nfs4"])
 def test_an_isolated_lab_needs_a_disk_below_its_state(context: Context, kind: str) -> None:
     isolated = replace(context, isolated=True)
