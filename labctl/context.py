@@ -60,7 +60,11 @@ class Context:
     @cached_property
     def controller(self) -> ingress.IngressController:
         """The ingress controller that the lab asks for, or the first that the bundle carries. Raises MissingError."""
-        return ingress.choose(self.lab.ingress, self.images, [file.path for file in self.bundle.files])
+        return self.controller_for(self.lab.ingress)
+
+    def controller_for(self, name: str) -> ingress.IngressController:
+        """Return the ingress controller of that name, or for `auto` the first that the bundle carries. Raises MissingError."""
+        return ingress.choose(name, self.images, [file.path for file in self.bundle.files])
 
     def require_carried(self) -> None:
         """Return if the bundle has what the lab asks for; where it is yet to be made, if it will have that.

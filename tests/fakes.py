@@ -253,6 +253,8 @@ class FakeCluster(Cluster):
         match manifest["kind"]:
             case "Service" if manifest["spec"].get("type") == "LoadBalancer" and self.address:
                 return {"status": {"loadBalancer": {"ingress": [{"ip": self.address}]}}}
+            case "Ingress" if self.address:
+                return {"status": {"loadBalancer": {"ingress": [{"ip": self.address}]}}}
             case "Deployment":
                 ready = dict.fromkeys(
                     ("replicas", "updatedReplicas", "readyReplicas"), manifest["spec"].get("replicas", 1)

@@ -94,6 +94,16 @@ class Bundle:
                 return reference
         return next((image.reference for image in self.images if image.short_name == name), None)
 
+    def digest(self, reference: str) -> str:
+        """Return the digest that an image has in its registry; empty if the image was made on this machine.
+
+        Whoever downloaded the image verified it, and noted it with the reference as the source of the archive.
+        """
+        archives = {image.archive for image in self.images if image.reference == reference}
+        sources = [file.source for file in self.files if file.path in archives]
+        pinned = [source for source in sources if source.startswith(f"{reference}@sha256:")]
+        return pinned[0].partition("@")[2] if pinned else ""
+
     def archives(self, role: Role) -> dict[Phase, tuple[str, ...]]:
         """Return the relative paths of the image archives that a node of this role imports in each phase, in order."""
         needed = [image for image in self.images if image.runs_on in {"node", role}]

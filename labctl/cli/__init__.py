@@ -114,7 +114,9 @@ def up(
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
     lab = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
-    chosen = plan.select(plans_up.up(isolated=lab.isolated), first, only)
+    chosen = plan.select(
+        plans_up.up(isolated=lab.isolated, remark=labs.switched_back(context.obj, lab, ingress)), first, only
+    )
     if dry_run:
         ui.document(PlanReport(version=1, steps=plan.described(chosen)), context.obj.output, sys.stdout, ui.rows)
     else:

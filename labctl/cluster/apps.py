@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 APP_KINDS = (ROUTE, Kind("v1", "Service"), Kind("apps/v1", "Deployment"))
 MANAGED = "app.kubernetes.io/managed-by=labctl"
+DENIED = "denied the request"
+"""The API server's message when an admission webhook answers no."""
+_TAKEN = re.compile(r"is already defined in ingress (?P<namespace>[^/\s]+)/(?P<name>\S+)")
+_ANNOTATION = re.compile(rf"{DENIED}: (?P<key>\S+/\S+) annotation")
 
 
 def is_labctls(manifest: Mapping[str, Any]) -> bool:
@@ -38,6 +43,38 @@ def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
                 hint="Give the app another `name` in labctl.yaml; or, if the object is not needed, run "
                 f"`labctl exec -- kubectl -n {namespace} delete {kind.lower()} {name}`.",
             )
+
+
+def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest]) -> None:
+    """Check by a dry run that the ingress controller's webhook accepts the app's Ingress.
+
+    Raises RefusedError `ingress-refused` if it does not, and NotReadyError `webhook-not-ready` while it does not answer.
+    """
+    for manifest in manifests:
+        if manifest["kind"] != ROUTE.name:
+            continue
+        try:
+            cluster.accepts(manifest)
+        except RefusedError as error:
+            if DENIED not in error.message:
+                raise
+            raise RefusedError(
+                f"the app {app} is not deployed: {error.message}",
+                id="ingress-refused",
+                hint=_for_refused(app, manifest["metadata"]["namespace"], error.message),
+            ) from error
+
+
+def _for_refused(app: str, namespace: str, message: str) -> str:
+    """Return what makes the ingress controller accept the app's Ingress."""
+    remove = f"to leave the app out, run `labctl app remove {app}`."
+    if taken := _TAKEN.search(message):
+        other = f"kubectl -n {taken['namespace']} delete ingress {taken['name']}"
+        return f"Give the app another hostname; or, if the other Ingress is not needed, run `labctl exec -- {other}`; or, {remove}"
+    if annotation := _ANNOTATION.search(message):
+        line = f"kubectl -n {namespace} annotate ingress {app} {annotation['key']}-"
+        return f"Remove the annotation: `labctl exec -- {line}`; or, {remove}"
+    return f"Change the app in labctl.yaml as the message says; or, {remove}"
 
 
 def remove_others(cluster: Cluster, lab: Lab) -> list[str]:

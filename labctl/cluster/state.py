@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.host import arp
 from labctl.host.wait import Pending
+from labctl.model.kinds import ROUTE
 from labctl.model.lab import Lab, Role
 
 if TYPE_CHECKING:
@@ -140,11 +141,22 @@ def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool =
     return Pending(reason, worst.id, worst.hint(namespace), patience, lines)
 
 
-def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
-    """Return the names of a Deployment's pods that are not ready."""
+def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict[str, Any]]:
+    """Return a Deployment's pods that are not ready."""
     current = cluster.get("apps/v1", "Deployment", deployment, namespace)
     pods = unready.pods_of(cluster, current) if current else []
-    return [str(pod["metadata"]["name"]) for pod in pods if not unready.is_ready(pod)]
+    return [pod for pod in pods if not unready.is_ready(pod)]
+
+
+def published(cluster: Cluster, service: tuple[str, str], ingress: str) -> IPv4Address | Pending:
+    """Return the address of the ingress controller's Service once the controller has written it into an Ingress."""
+    address = load_balancer_address(cluster, *service)
+    current = cluster.get(*ROUTE, ingress, "default")
+    if isinstance(address, Pending):
+        return address
+    if current is None:
+        return Pending(f"there is no Ingress default/{ingress}")
+    return address if address in addresses_of(current) else Pending(f"the ingress controller has not written {address}")
 
 
 def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -63,9 +64,23 @@ def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]
     ]
 
 
-def is_ready(pod: dict[str, Any]) -> bool:
+def is_ready(pod: Mapping[str, Any]) -> bool:
     """Return whether the kubelet last reported the pod as ready."""
     return bool(_condition(pod.get("status", {}), "Ready").get("status") == "True")
+
+
+def has_started(pod: Mapping[str, Any]) -> bool:
+    """Return whether a container of the pod runs, or has run."""
+    statuses = pod.get("status", {}).get("containerStatuses", [])
+    return any("waiting" not in each.get("state", {}) or each.get("restartCount") for each in statuses)
+
+
+def mounted(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Return (kind, name) of the Secrets and ConfigMaps that a pod mounts and cannot start without."""
+    volumes = pod.get("spec", {}).get("volumes") or ()
+    sources = [("Secret", each.get("secret"), "secretName") for each in volumes]
+    sources += [("ConfigMap", each.get("configMap"), "name") for each in volumes]
+    return [(kind, source[key]) for kind, source, key in sources if source and not source.get("optional")]
 
 
 def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
@@ -81,6 +96,8 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
             pod,
             [event for event in events if event["involvedObject"].get("name") == pod["metadata"]["name"]],
         )
+        if (missing := _missing_volume(cluster, pod)) is None
+        else missing
         for pod in pods
     ]
     refused = _condition(deployment.get("status", {}), "ReplicaFailure")
@@ -112,6 +129,21 @@ def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any
         if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
         and "deletionTimestamp" not in pod["metadata"]
     ]
+
+
+def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
+    """Return which object a pod that has not started waits for.
+
+    The kubelet's events say so too, but only when it looks again, up to every two minutes.
+    """
+    if has_started(pod) or not pod.get("spec", {}).get("nodeName"):
+        return None
+    name, namespace = pod["metadata"]["name"], pod["metadata"].get("namespace")
+    for kind, wanted in mounted(pod):
+        if cluster.get("v1", kind, wanted, namespace) is None:
+            text = f"it waits for the {kind} {namespace}/{wanted}, which does not exist"
+            return Problem("pod-not-started", name, text, patience=cluster.limits.mount)
+    return None
 
 
 def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
@@ -208,7 +240,7 @@ def _unhealthy(warnings: list[dict[str, Any]], probe: str, since: str) -> dict[s
     return failed_probes[-1] if failed_probes else None
 
 
-def _condition(status: dict[str, Any], kind: str) -> dict[str, Any]:
+def _condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
     conditions: list[dict[str, Any]] = status.get("conditions", [])
     return next((condition for condition in conditions if condition["type"] == kind), {})
 

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from labctl import config
+from labctl.cluster import apps
 from labctl.commands.labs import saved
 from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import paths
+from labctl.host.wait import pending_while_unready
 from labctl.model.errors import BrokenError, UsageError
 from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
@@ -21,7 +23,9 @@ from labctl.model.options import GlobalOptions
 from labctl.model.pools import default_pool
 from labctl.model.reports import AppEntry, HopReport, TraceReport
 from labctl.plans import up
+from labctl.plans.applying import app_manifest
 from labctl.plans.plan import Outcome, Plan, Step
+from labctl.render.yaml_stream import documents
 from labctl.trace import MISSING_NAME, broken_hop, finding, follow
 
 WORDS = {
@@ -52,17 +56,34 @@ class Change:
     """What follows in a lab that is up."""
     later: str
     """What `labctl up` does about it in one that is not."""
+    added: App | None = None
+    """The app that the lab is to deploy."""
 
     @property
     def plan(self) -> Plan[Any]:
-        """The file is written first: what a run that fails leaves undone, `up` does."""
+        """The file is written first: what a run that fails leaves undone, `up` does.
+
+        Only an app that the lab's ingress controller rejects is not written: `up` could not deploy it either.
+        """
         write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._written())
-        return (write,) if self.context is None else (write, *self.then)
+        if self.context is None:
+            return (write,)
+        return (
+            Step("config", "checks that the app can be deployed, and writes labctl.yaml", self._checked),
+            *self.then,
+        )
 
     def write(self) -> dict[str, str]:
         """Write the file, and return what changed. Raises UsageError as `edit.write` does."""
         self._written()
         return {"file": str(self.source.path), "app": self.app, "lab": f"not up; `labctl up` {self.later}"}
+
+    def _checked(self, context: Context, _report: Progress) -> Outcome:
+        if self.added is not None and context.controller.admission:
+            objects = documents(app_manifest(context, self.added))
+            # A webhook that does not answer yet is waited for when the app is applied.
+            pending_while_unready(partial(apps.require_accepted, context.cluster, self.added.name, objects))
+        return self._written()
 
     def _written(self) -> Outcome:
         if self.is_new:
@@ -112,7 +133,7 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
     if not wanted.is_scaled_to_zero:
         then += (trace,)
     is_new = not (same and source.is_there)
-    return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it")
+    return Change(name, source if same else source.with_app(given), is_new, context, then, "deploys it", wanted)
 
 
 def remove(options: GlobalOptions, name: str) -> Change:

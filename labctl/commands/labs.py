@@ -69,6 +69,17 @@ def requested(
     return measured(context, is_new=saved is None) if to_boot else context
 
 
+def switched_back(options: GlobalOptions, context: Context, ingress: str | None) -> str:
+    """Return a warning if labctl.yaml chooses another ingress controller than this option; empty if not."""
+    file = config.find(options.config_file)
+    if ingress is None or file is None or not context.has_bundle:
+        return ""
+    written = config.load(file, config.Overrides(name=options.lab_name)).ingress
+    if context.controller_for(written) == context.controller:
+        return ""
+    return f"{file} has `ingress: {written}`: `labctl up` without `--ingress {ingress}` switches back"
+
+
 def measured(context: Context, *, is_new: bool = False) -> Context:
     """Return the context with the speed of the nodes that are to boot.
 

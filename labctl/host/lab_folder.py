@@ -37,6 +37,8 @@ TOKEN = f"{PKI}/token"
 MEMBERLIST = f"{PKI}/memberlist"
 WEBHOOK_CERTIFICATE = f"{PKI}/metallb-webhook.crt"
 WEBHOOK_KEY = f"{PKI}/metallb-webhook.key"
+ADMISSION_CERTIFICATE = f"{PKI}/ingress-admission.crt"
+ADMISSION_KEY = f"{PKI}/ingress-admission.key"
 SSH_KEY = f"{PKI}/ssh"
 SSH_PUBLIC_KEY = f"{PKI}/ssh.pub"
 

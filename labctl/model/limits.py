@@ -21,6 +21,8 @@ class Limits:
     """Until every node is Ready."""
     ready: float = 120
     """Until a controller, an address or an app is ready."""
+    next_pod: float = 30
+    """Until one pod more is ready, of those that a rollout replaces one after the other."""
     api_silent: float = 30
     """Until an API server that stopped answering answers again: the kubelet restarts it within seconds."""
     poll: float = 0.2
@@ -140,6 +142,12 @@ class Limits:
     """A connection to a pod of an app."""
     pod_retry: float = 5
     """How long other pods are tried, in all."""
+    drain: float = 2
+    """How long a pod that is told to end still serves, until the address is announced from another node."""
+    status_update: float = 5
+    """Between two looks whether an Ingress lacks its address."""
+    election: float = 8
+    """After how long another pod writes the addresses of Ingresses, if the one that did has ended."""
 
 
 NORMAL = Limits()

@@ -18,6 +18,7 @@ from labctl.machine_image import seed
 from labctl.machine_image.format import CATALOGUE, box_name, load
 from labctl.model.errors import UsageError
 from labctl.model.lab import Node, Role
+from labctl.plans.applying import app_manifest
 from labctl.render import ingress, manifests, pki
 from labctl.render.node_files import SECRETS, Box, Credentials, Libvirt, Machine, Supplies, lab_files
 from labctl.render.probes import with_patience
@@ -106,13 +107,19 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(
             ingress.objects(
-                controller, documents(_controller_text(context)), context.images, len(lab.serving_nodes), lab.limits
+                controller,
+                documents(_controller_text(context)),
+                {reference: context.bundle.digest(reference) for reference in context.images},
+                len(lab.serving_nodes),
+                lab.limits,
+                ingress.Certificate(
+                    _text(folder / lab_folder.ADMISSION_CERTIFICATE), _text(folder / lab_folder.ADMISSION_KEY)
+                ),
             )
         ),
     }
     for app in lab.apps:
-        image = context.bundle.image(app.image) or app.image
-        files[f"app-{app.name}.yaml"] = manifests.app(app, image, controller.ingress_class)
+        files[f"app-{app.name}.yaml"] = app_manifest(context, app)
     return {name: with_patience(content, lab.slowness) for name, content in files.items()}
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
 from functools import partial
-from typing import Any, TypeVar
 
 from labctl import bundle, machine_image
 from labctl.bundle.build.build import build
@@ -13,26 +11,22 @@ from labctl.cluster import apps, state
 from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
-from labctl.host import accelerator, lab_folder
+from labctl.host import accelerator
 from labctl.host.caller import caller
 from labctl.host.machine import Machine
-from labctl.host.wait import NOT_READY, Pending, pending_while_unready, seldom, until
+from labctl.host.wait import pending_while_unready, until
 from labctl.machine_image.build import build as build_image
 from labctl.machine_image.format import BOXES
 from labctl.model.events import Progress
 from labctl.model.lab import App, Node
 from labctl.plans import assembly, teardown
+from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
+from labctl.plans.ingress_step import apply_ingress
 from labctl.plans.plan import Outcome, Plan, Step
-from labctl.plans.verify import given_address, kept_from_api_server, rolled_out, verify
+from labctl.plans.verify import verify
 from labctl.providers import clock
-from labctl.render.yaml_stream import documents
 
-T = TypeVar("T")
-
-METALLB = ("metallb-system", "controller")
-RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
-"""Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
 METALLBS = "app=metallb"
 IMAGES: Step[Context] = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
 
@@ -40,10 +34,15 @@ IMAGES: Step[Context] = Step("images", "removes the machines' box and its image"
 PURGE: Step[Context] = Step("state", "removes the lab's folder", teardown.remove_folder, inside=False)
 
 
-def up(*, isolated: bool) -> Plan[Context]:
-    """Return the plan that creates a lab; as every step checks before it acts, it also repairs and resumes one."""
+def up(*, isolated: bool, remark: str = "") -> Plan[Context]:
+    """Return the plan that creates a lab; as every step checks before it acts, it also repairs and resumes one.
+
+    Its first step reports the `remark`.
+    """
     steps: list[Step[Context]] = [
-        Step("preflight", "check that this machine can run the lab", check_machine, inside=False),
+        Step(
+            "preflight", "check that this machine can run the lab", partial(check_machine, remark=remark), inside=False
+        ),
         Step("bundle", "chooses or builds the bundle and verifies its checksums", choose_bundle, inside=False),
     ]
     if isolated:
@@ -106,7 +105,7 @@ def destroy(*, purge: bool, are_containers: bool = True, is_destroyed: bool = Fa
     )
 
 
-def check_machine(context: Context, report: Progress) -> Outcome:
+def check_machine(context: Context, report: Progress, remark: str = "") -> Outcome:
     """Check that the machine has what the lab needs, and that `up` can turn the existing lab into the requested one."""
     saved = saved_lab.read(context.folder)
     if saved is not None:
@@ -114,7 +113,7 @@ def check_machine(context: Context, report: Progress) -> Outcome:
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
     installed = preflight.require_machine(context, report)
-    remarks = (context.provider_reason, context.pool_reason, without_sudo, _without_kvm(context))
+    remarks = (context.provider_reason, context.pool_reason, remark, without_sudo, _without_kvm(context))
     return Outcome(installed, "; ".join(filter(None, remarks)))
 
 
@@ -203,54 +202,28 @@ def _set_clocks(context: Context, nodes: Sequence[Node]) -> list[str]:
 def await_cluster(context: Context, report: Progress) -> Outcome:
     """Wait until the API answers and every node is Ready, and label the control plane."""
     assembly.await_nodes(context, report)
-    marked = _apply(context, report, "control-plane.yaml")
+    marked = apply(context, report, "control-plane.yaml")
     return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
 
 
 def apply_metallb(context: Context, report: Progress) -> Outcome:
     """Apply MetalLB and the lab's pool."""
-    started = [each["metadata"]["name"] for each in context.cluster.find("v1", "Pod", METALLB[0], METALLBS)]
-    changed = _apply(context, report, "metallb.yaml") + _apply(context, report, "memberlist.yaml")
-    _restart_without_rights(context, report, changed, METALLB[0], started)
-    pool = _manifest(context, "pool.yaml")
+    started = context.cluster.find("v1", "Pod", METALLB[0], METALLBS)
+    changed = apply(context, report, "metallb.yaml") + apply(context, report, "memberlist.yaml")
+    restart_for(context, report, changed, started)
+    pool = manifest(context, "pool.yaml")
     report("waiting until MetalLB's webhook answers")
     # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run tests exactly that.
     accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
     until(
-        _or_why(context, accepted, METALLB),
+        or_why(context, accepted, METALLB),
         what="MetalLB's webhook",
         timeout=context.lab.limits.ready,
         interval=context.lab.limits.poll,
         hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
     )
-    changed += _apply(context, report, "pool.yaml")
+    changed += apply(context, report, "pool.yaml")
     return Outcome(bool(changed), f"pool {context.lab.pool}")
-
-
-def apply_ingress(context: Context, report: Progress) -> Outcome:
-    """Apply the ingress controller, and wait until MetalLB has allocated an address to its Service."""
-    controller, cluster = context.controller, context.cluster
-    if controller.deprecation:
-        report(controller.deprecation)
-    removed = [
-        name
-        for api_version, kind, name in controller.conflicting_objects
-        if (existing := cluster.get(api_version, kind, name)) and apps.is_labctls(existing)
-        if cluster.delete(api_version, kind, name)
-    ]
-    if removed:
-        report(f"removed {', '.join(removed)}")
-    waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
-    changed = _apply(context, report, "ingress.yaml")
-    _restart_without_rights(context, report, changed, controller.namespace, waiting)
-    address = until(
-        _or_why(context, partial(given_address, context), METALLB),
-        what=f"an address for the Service {controller.namespace}/{controller.service}",
-        timeout=context.lab.limits.ready,
-        interval=context.lab.limits.poll,
-        hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
-    )
-    return Outcome(bool(changed or removed), f"{controller.name} at {address}")
 
 
 def apply_apps(context: Context, report: Progress) -> Outcome:
@@ -262,7 +235,7 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
         # An ingress controller's webhook rejects Ingresses until its pod serves it.
         applied = partial(_apply_app, context, report, app)
         changed += until(
-            _or_why(context, partial(pending_while_unready, applied), controller),
+            or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=context.lab.limits.ready,
             interval=context.lab.limits.poll,
@@ -275,49 +248,10 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
 
 
-def _restart_without_rights(
-    context: Context, report: Progress, changed: Iterable[str], namespace: str, pods: Iterable[str]
-) -> None:
-    """Restart pods that may have started without the rights that were restored now."""
-    if RIGHTS & {name.split()[0] for name in changed}:
-        restarted = [pod for pod in pods if context.cluster.delete("v1", "Pod", pod, namespace)]
-        if restarted:
-            report(f"restarting {', '.join(restarted)}, which may have started without these rights")
-
-
 def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
     file = f"app-{app.name}.yaml"
-    apps.refuse_others(context.cluster, _manifest(context, file))
-    return _apply(context, report, file)
-
-
-def _manifest(context: Context, name: str) -> list[dict[str, Any]]:
-    return documents((context.folder / lab_folder.MANIFESTS / name).read_text(encoding="utf-8"))
-
-
-def _apply(context: Context, report: Progress, name: str) -> list[str]:
-    changed = context.cluster.apply(_manifest(context, name))
-    if changed:
-        report(f"applied {', '.join(changed)}")
-    return changed
-
-
-def _or_why(
-    context: Context, look: Callable[[], T | Pending], deployment: tuple[str, str]
-) -> Callable[[], T | Pending]:
-    """Return a check that, while it is pending, also reports why its Deployment is not ready or not reachable."""
-
-    def reason_now() -> Pending | None:
-        waiting = rolled_out(context, *deployment, is_app=False)
-        return waiting or pending_while_unready(partial(kept_from_api_server, context, *deployment))
-
-    why = seldom(reason_now, context.lab.limits.reason_check)
-
-    def looked() -> T | Pending:
-        result = look()
-        reason = why() if isinstance(result, Pending) else None
-        if not isinstance(result, Pending) or reason is None or reason.id == NOT_READY:
-            return result
-        return replace(reason, reason=f"{result.reason}; {reason.reason}")
-
-    return looked
+    objects = manifest(context, file)
+    apps.refuse_others(context.cluster, objects)
+    if context.controller.admission:  # before its Deployment is there: a rejected app leaves nothing behind
+        apps.require_accepted(context.cluster, app.name, objects)
+    return apply(context, report, file)

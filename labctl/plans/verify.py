@@ -13,6 +13,7 @@ from labctl.host.wait import Pending, pending_while_unready, until
 from labctl.model.errors import NotReadyError
 from labctl.model.events import Progress
 from labctl.model.lab import App
+from labctl.model.limits import Limits
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans.plan import Outcome
 
@@ -50,6 +51,11 @@ def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> 
     return pending_while_unready(partial(state.rollout, context.cluster, namespace, name, is_app=is_app))
 
 
+def rollout_seconds(limits: Limits, pods: int) -> float:
+    """Return how long a rollout may take that replaces so many pods one after the other."""
+    return limits.ready + limits.next_pod * max(pods - 1, 0)
+
+
 def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
     """Return the missing route between the API server and the pods of a Deployment; None if none is missing."""
     hop = trace.cut_off(context, namespace, name)
@@ -59,14 +65,15 @@ def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending
 def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyError]:
     """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
     controller, limits = context.controller, context.lab.limits
-    deployments = [(controller.namespace, controller.deployment, False)]
-    deployments += [("default", app.name, True) for app in context.lab.apps]
+    one_by_one = rollout_seconds(limits, len(context.lab.serving_nodes))
+    deployments = [(controller.namespace, controller.deployment, one_by_one, False)]
+    deployments += [("default", app.name, limits.ready, True) for app in context.lab.apps]
     late: dict[str, NotReadyError] = {}
-    for namespace, name, is_app in deployments:
+    for namespace, name, seconds, is_app in deployments:
         report(f"waiting for the pods of {name}")
         ready = partial(rolled_out, context, namespace, name, is_app=is_app)
         try:
-            until(ready, what=f"Deployment {namespace}/{name}", timeout=limits.ready, interval=limits.poll)
+            until(ready, what=f"Deployment {namespace}/{name}", timeout=seconds, interval=limits.poll)
         except NotReadyError as error:
             report(error.message)
             late[name] = error
@@ -92,8 +99,24 @@ def _reached(context: Context, app: App, report: Progress, late: Mapping[str, No
     for hop in trace_report["hops"]:
         if hop["cause"]:
             report(f"{app.url}: {trace.finding(hop)}")
+    _await_published(context, app, report)
     report(f"HTTP {trace_report['hops'][-1]['evidence'].get('status')} from {app.url}")
     return trace_report
+
+
+def _await_published(context: Context, app: App, report: Progress) -> None:
+    """Wait until the ingress controller has written the address into the app's Ingress."""
+    report(f"waiting for the address of the Ingress {app.name}")
+    limits, controller = context.lab.limits, context.controller
+    service = controller.namespace, controller.service
+    until(
+        partial(pending_while_unready, partial(state.published, context.cluster, service, app.name)),
+        what=f"the ADDRESS of the Ingress default/{app.name}",
+        timeout=limits.ready,
+        interval=limits.poll,
+        hint=f"For the log of the ingress controller, run `labctl exec -- kubectl -n {controller.namespace} logs "
+        f"deployment/{controller.deployment}`.",
+    )
 
 
 def _is_newest(context: Context, app: App) -> bool:

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import copy
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from labctl.model.errors import MissingError
 from labctl.model.limits import NORMAL, Limits
+
+RBAC = "rbac.authorization.k8s.io/v1"
+_ADMISSION = "ingress-nginx-admission"
+
+
+@dataclass(frozen=True, slots=True)
+class Owned:
+    """An object in the cluster that belongs to one controller alone."""
+
+    api_version: str
+    kind: str
+    name: str
+    namespace: str | None = "ingress-nginx"
+    by_controller: bool = False
+    """The controller creates it, not labctl."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The certificate and the key, as PEM, that a controller's admission webhook serves with."""
+
+    certificate: str
+    key: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,8 +55,17 @@ class IngressController:
     ingress_class: str = "nginx"
     configmap_data: tuple[tuple[str, str], ...] = ()
     """What upstream's ConfigMap of the Deployment's name says besides; the names of `Limits` stand for theirs."""
-    conflicting_objects: tuple[tuple[str, str, str], ...] = ()
-    """(apiVersion, kind, name) of other controllers' objects that would keep this one from working."""
+    arguments: tuple[str, ...] = ()
+    """Further arguments; the names of `Limits` stand for theirs."""
+    readiness_probe: tuple[tuple[str, int], ...] = ()
+    """What replaces upstream's timing of the readiness probe."""
+    admission: str = ""
+    """The name of its webhook configuration and of the Secret that the webhook serves with; empty without a webhook."""
+    left_out: frozenset[tuple[str, str]] = frozenset()
+    """(kind, name) of objects in upstream's file that are not applied."""
+    owned: tuple[Owned, ...] = ()
+    """What it has in the cluster that another controller has not. Its webhook comes first: it is fail-closed, and with
+    the controller gone no Ingress could be written any more."""
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -52,6 +85,45 @@ CONTROLLERS = (
             ("proxy-next-upstream-tries", "10"),
             ("proxy-next-upstream-timeout", "{pod_retry}"),
         ),
+        # A pod that is told to end is unready at once, and serves until MetalLB announces from another node. By default
+        # it stops serving first and stays an endpoint for ten seconds more.
+        arguments=(
+            "--shutdown-grace-period={drain}",
+            "--post-shutdown-grace-period=0",
+            "--status-update-interval={status_update}",
+            "--election-ttl={election}s",
+        ),
+        readiness_probe=(("initialDelaySeconds", 0), ("periodSeconds", 1), ("failureThreshold", 1)),
+        admission=_ADMISSION,
+        # Upstream's Jobs make the webhook's certificate and vanish; applied again, they would run, and change
+        # something, each time. labctl makes the certificate itself.
+        left_out=frozenset(
+            {
+                ("Job", f"{_ADMISSION}-create"),
+                ("Job", f"{_ADMISSION}-patch"),
+                *(
+                    (kind, _ADMISSION)
+                    for kind in ("ServiceAccount", "Role", "RoleBinding", "ClusterRole", "ClusterRoleBinding")
+                ),
+            }
+        ),
+        owned=(
+            Owned("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", _ADMISSION, None),
+            Owned("v1", "Service", "ingress-nginx-controller-admission"),
+            Owned("v1", "Secret", _ADMISSION),
+            Owned("v1", "ConfigMap", "ingress-nginx-controller"),
+            Owned(RBAC, "RoleBinding", "ingress-nginx"),
+            Owned(RBAC, "Role", "ingress-nginx"),
+            # Upstream's Jobs, and what only they need, were applied by earlier versions of labctl.
+            Owned("batch/v1", "Job", f"{_ADMISSION}-create"),
+            Owned("batch/v1", "Job", f"{_ADMISSION}-patch"),
+            Owned(RBAC, "RoleBinding", _ADMISSION),
+            Owned(RBAC, "Role", _ADMISSION),
+            Owned(RBAC, "ClusterRoleBinding", _ADMISSION, None),
+            Owned(RBAC, "ClusterRole", _ADMISSION, None),
+            Owned("v1", "ServiceAccount", _ADMISSION),
+            Owned("coordination.k8s.io/v1", "Lease", "ingress-nginx-leader", by_controller=True),
+        ),
         deprecation="ingress-nginx is retired: archived on 24 March 2026, its last release is v1.15.1",
     ),
     IngressController(
@@ -59,10 +131,6 @@ CONTROLLERS = (
         repository="docker.io/library/traefik",
         publish_argument="--providers.kubernetesingressnginx.publishservice=ingress-nginx/ingress-nginx-controller",
         template="ingress/traefik.yaml.j2",
-        # Fail-closed, and with ingress-nginx gone nothing answers it: no Ingress could be written any more.
-        conflicting_objects=(
-            ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission"),
-        ),
     ),
 )
 
@@ -96,22 +164,59 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
 def objects(
     controller: IngressController,
     documents: Iterable[Mapping[str, Any]],
-    references: Iterable[str],
+    images: Mapping[str, str],
     replicas: int,
     limits: Limits = NORMAL,
+    certificate: Certificate | None = None,
 ) -> list[dict[str, Any]]:
     """Return the controller's objects with its Service of type LoadBalancer from the first write on.
 
     Applying first and patching then would flip the type, and with it the address, on every run. The controller has
-    `replicas` pods, each on a node of its own. An image the bundle carries loses its digest: an image loaded from an
-    archive has a digest of its own.
+    `replicas` pods, each on a node of its own. `images` are the bundle's: their references, each with its digest in the
+    registry, empty where the bundle's maker did not get it from one. A reference with a digest to such an image loses
+    the digest: an image loaded from an archive has a digest of its own. The controller's webhook, if it has one, serves
+    with the `certificate`.
+
+    Raises MissingError `image-digest-differs` if the bundle's image is not the one that upstream's file names.
     """
-    carried = frozenset(references)
-    return [_adapted(controller, dict(document), carried, replicas, limits) for document in documents]
+    adapted = [
+        _adapted(controller, dict(document), images, replicas, limits, certificate)
+        for document in documents
+        if (document["kind"], document["metadata"]["name"]) not in controller.left_out
+    ]
+    if controller.admission and certificate:
+        adapted.insert(_place_of_secret(adapted), _secret(controller, certificate))
+    return adapted
+
+
+def _place_of_secret(manifests: list[dict[str, Any]]) -> int:
+    """Return where the Secret goes: after its namespace, and before the pods that mount it."""
+    return next((at for at, each in enumerate(manifests) if each["kind"] != "Namespace"), len(manifests))
+
+
+def _secret(controller: IngressController, certificate: Certificate) -> dict[str, Any]:
+    """Return the Secret that upstream's Job would make, under the same keys."""
+    content = {"ca": certificate.certificate, "cert": certificate.certificate, "key": certificate.key}
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": controller.admission, "namespace": controller.namespace},
+        "type": "Opaque",
+        "data": {key: _base64(text) for key, text in content.items()},
+    }
+
+
+def _base64(text: str) -> str:
+    return b64encode(text.encode()).decode()
 
 
 def _adapted(
-    controller: IngressController, document: dict[str, Any], carried: frozenset[str], replicas: int, limits: Limits
+    controller: IngressController,
+    document: dict[str, Any],
+    images: Mapping[str, str],
+    replicas: int,
+    limits: Limits,
+    certificate: Certificate | None,
 ) -> dict[str, Any]:
     adapted = copy.deepcopy(document)
     match adapted["kind"], adapted["metadata"]["name"]:
@@ -124,14 +229,40 @@ def _adapted(
             adapted["data"] = {**(adapted.get("data") or {}), **data}
         case "Deployment", controller.deployment:
             _spread(adapted["spec"], replicas)
-            arguments = adapted["spec"]["template"]["spec"]["containers"][0]["args"]
-            if controller.publish_argument not in arguments:
-                arguments.append(controller.publish_argument)
+            container = adapted["spec"]["template"]["spec"]["containers"][0]
+            _with_arguments(container["args"], controller, limits)
+            if controller.readiness_probe:
+                container["readinessProbe"].update(controller.readiness_probe)
+        case "ValidatingWebhookConfiguration", controller.admission if certificate:
+            for webhook in adapted["webhooks"]:
+                webhook["clientConfig"]["caBundle"] = _base64(certificate.certificate)
     for container in adapted.get("spec", {}).get("template", {}).get("spec", {}).get("containers", []):
-        without_digest = container["image"].partition("@")[0]
-        if without_digest in carried:
-            container["image"] = without_digest
+        container["image"] = _carried(container["image"], images)
     return adapted
+
+
+def _carried(image: str, images: Mapping[str, str]) -> str:
+    """Return the reference of the bundle's image that a reference names; the same if the bundle has none."""
+    reference, _, wanted = image.partition("@")
+    if reference not in images:
+        return image
+    digest = images[reference]
+    if wanted and digest and wanted != digest:
+        raise MissingError(
+            f"the bundle's image {reference} has the digest {digest}, but upstream's manifest names {wanted}",
+            id="image-digest-differs",
+            hint="Use a bundle whose image and manifest belong together: `labctl bundle verify` checks one, "
+            "`labctl up --bundle DIR` takes another.",
+        )
+    return reference
+
+
+def _with_arguments(arguments: list[str], controller: IngressController, limits: Limits) -> None:
+    """Add the controller's arguments; one that upstream gives another value is replaced."""
+    for wanted in (controller.publish_argument, *(each.format_map(asdict(limits)) for each in controller.arguments)):
+        flag = wanted.partition("=")[0]
+        arguments[:] = [each for each in arguments if each.partition("=")[0] != flag]
+        arguments.append(wanted)
 
 
 def _spread(spec: dict[str, Any], replicas: int) -> None:

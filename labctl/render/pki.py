@@ -37,6 +37,18 @@ from labctl.render.yaml_stream import documents, yaml_stream
 
 WEBHOOK_NAMES = ("cert", "metallb-webhook-service.metallb-system.svc")
 """What MetalLB's certificate rotator expects in a CA, and in a server's certificate: one that has both serves as both."""
+ADMISSION_NAMES = (
+    "ingress-nginx-controller-admission",
+    "ingress-nginx-controller-admission.ingress-nginx.svc",
+)
+"""What the API server calls the ingress controller's webhook."""
+PAIRS: tuple[tuple[str, str, tuple[str, ...], Callable[[], PairKey]], ...] = (
+    (lab_folder.CA_KEY, lab_folder.CA_CERTIFICATE, ("kubernetes",), certificates.new_key),
+    # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
+    (lab_folder.WEBHOOK_KEY, lab_folder.WEBHOOK_CERTIFICATE, WEBHOOK_NAMES, certificates.new_rsa_key),
+    (lab_folder.ADMISSION_KEY, lab_folder.ADMISSION_CERTIFICATE, ADMISSION_NAMES, certificates.new_key),
+)
+"""The files of each pair, the names in the certificate, and what makes the key."""
 MEMBERLIST_BYTES = 128
 """As many as MetalLB's controller makes itself."""
 TOKEN_ALPHABET = string.ascii_lowercase + string.digits
@@ -57,16 +69,7 @@ def ensure(folder: Path, lab: Lab) -> bool:
     try:
         changes = (
             _restore_ca(folder, lab),
-            _ensure_pair(
-                folder / lab_folder.CA_KEY, folder / lab_folder.CA_CERTIFICATE, ("kubernetes",), certificates.new_key
-            ),
-            # MetalLB's certificate rotator reads RSA keys only, and only in their traditional form.
-            _ensure_pair(
-                folder / lab_folder.WEBHOOK_KEY,
-                folder / lab_folder.WEBHOOK_CERTIFICATE,
-                WEBHOOK_NAMES,
-                certificates.new_rsa_key,
-            ),
+            *[_ensure_pair(folder / key, folder / crt, names, new_key) for key, crt, names, new_key in PAIRS],
             _ensure_secret(folder / lab_folder.TOKEN, _new_token()),
             _ensure_secret(folder / lab_folder.MEMBERLIST, b64encode(secrets.token_bytes(MEMBERLIST_BYTES)).decode()),
             _ensure_ssh_keys(folder),

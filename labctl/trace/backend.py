@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from labctl.cluster import unready
+from labctl.host.wait import NOT_READY
 from labctl.model.errors import LabError
 from labctl.render.ingress import IngressController
 from labctl.trace.problem import Evidence
@@ -56,6 +58,18 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
     if workload is None:
         return []
     return cluster.find("v1", "Pod", controller.namespace, selector_of(workload["spec"]["selector"]["matchLabels"]))
+
+
+def why_no_controller(cluster: Cluster, controller: IngressController, pods: Iterable[Mapping[str, Any]]) -> str:
+    """Return why none of these pods of the ingress controller is ready, and what they wait for."""
+    workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
+    known = (
+        {each.pod: str(each) for each in unready.problems(cluster, workload) if each.id != NOT_READY}
+        if workload
+        else {}
+    )
+    reasons = [known.get(pod["metadata"]["name"]) or why_not_ready(pod) for pod in pods]
+    return "; ".join(filter(None, reasons)) or "there is none"
 
 
 def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:

@@ -68,7 +68,7 @@ def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
         return None
     pods = backend.controller_pods(layer2_state.trail.cluster, controller)
     if not any(map(backend.is_ready, pods)):
-        reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
+        reasons = backend.why_no_controller(layer2_state.trail.cluster, controller, pods)
         text = (
             f"no pod of the ingress controller {controller.name} is ready ({reasons}), and MetalLB does not announce "
             "the address of a Service without a ready pod"

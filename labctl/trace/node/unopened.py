@@ -136,7 +136,7 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
     pods = backend.controller_pods(trail.cluster, controller)
     ready = [each for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
+        reasons = backend.why_no_controller(trail.cluster, controller, pods)
         return ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )

@@ -24,7 +24,7 @@ def rule(trail: Trail) -> Evidence:
     pods = trail.controller_pods()
     ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = "; ".join(filter(None, map(backend.why_not_ready, pods))) or "there is none"
+        reasons = backend.why_no_controller(trail.cluster, controller, pods)
         raise ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )

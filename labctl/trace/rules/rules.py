@@ -108,7 +108,7 @@ class Rules:
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
     """Return the rules that name a host."""
-    ingresses = _by_age(cluster.find(*ROUTE))
+    ingresses = by_age(cluster.find(*ROUTE))
     classes = {
         each["metadata"]["name"]
         for each in cluster.find(*ROUTE_CLASS)
@@ -117,7 +117,7 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
     foreign: list[tuple[str, str]] = []
     ours: list[Mapping[str, Any]] = []
     for ingress in ingresses:
-        if _is_served(ingress, controller, classes):
+        if is_served(ingress, controller, classes):
             ours.append(ingress)
         elif any(routes.of(ingress, hostname, routes.aliases_of(ingress))):
             foreign.append((full_name(ingress), class_of(ingress) or "none"))
@@ -145,7 +145,7 @@ def class_of(ingress: Mapping[str, Any]) -> str | None:
     return None if class_name is None else str(class_name)
 
 
-def _by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+def by_age(ingresses: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
     """Sort Ingresses as the controllers do: oldest first; of the same age, by name in reverse."""
     by_name = sorted(ingresses, key=full_name, reverse=True)
     return sorted(by_name, key=lambda each: each["metadata"].get("creationTimestamp") or "")
@@ -192,7 +192,7 @@ def _may_be_refused(controller: IngressController, ingress: Mapping[str, Any], h
     return bool(named & {hostname.lower(), wildcard.lower(), "*"})
 
 
-def _is_served(ingress: Mapping[str, Any], controller: IngressController, classes: set[str]) -> bool:
+def is_served(ingress: Mapping[str, Any], controller: IngressController, classes: set[str]) -> bool:
     """Return whether the controller serves the Ingress's class. A class in the field has to exist."""
     named = ingress["spec"].get("ingressClassName")
     if named and classes:

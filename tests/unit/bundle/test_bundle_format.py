@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,16 @@ def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert bundle.path("bin/kubelet") == tmp_path / "bin/kubelet"
     assert bundle.has("bin/kubelet")
     assert not bundle.has("bin/kubectl")
+
+
+def test_the_digest_of_an_image_is_the_one_it_was_downloaded_with(tmp_path: Path) -> None:
+    made_here = _bundle(tmp_path)
+    [reference] = [image.reference for image in IMAGES if image.archive == "images/pause.tar"]
+    downloaded = [replace(each, source=f"{reference}@sha256:12") for each in made_here.files]
+
+    assert made_here.digest(reference) == ""
+    assert replace(made_here, files=tuple(downloaded)).digest(reference) == "sha256:12"
+    assert replace(made_here, files=tuple(downloaded)).digest("example.com/pause:1") == ""
 
 
 def test_an_absent_bundle_is_not_found(tmp_path: Path, golden: Golden) -> None:

@@ -66,6 +66,22 @@ def _seen(cluster: FakeCluster) -> Pending:
 BACK_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 2s restarting failed container=web pod=shop-1_default"}
 
 
+def test_a_pod_that_waits_for_a_secret_names_it_before_the_kubelet_does(cluster: FakeCluster) -> None:
+    volumes = [
+        {"name": "page", "configMap": {"name": "page", "optional": True}},
+        {"name": "certificate", "secret": {"secretName": "certificate"}},
+    ]
+    _pod(cluster, containerStatuses=[_container(waiting={"reason": "ContainerCreating"})])
+    cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = {"nodeName": "demo-worker-1", "volumes": volumes}
+
+    seen = _seen(cluster)
+    assert (seen.id, seen.patience) == ("pod-not-started", NORMAL.mount)
+    assert "Secret default/certificate" in seen.reason
+
+    cluster.put("v1", "Secret", "certificate", "default")
+    assert _seen(cluster).id == "not-ready"
+
+
 @pytest.mark.parametrize("reason", unready.UNPULLABLE)
 def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, reason: str, golden: Golden) -> None:
     _pod(cluster, containerStatuses=[_container(waiting={"reason": reason, "message": "403 Forbidden"})])

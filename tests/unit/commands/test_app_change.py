@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_trace import hop as told
-from fakes import FakeProvider, Watched, lab
+from fakes import FakeCluster, FakeProvider, Watched, lab
 from golden_files import Golden
 
 from labctl import config, ui
@@ -20,11 +20,12 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.host import paths
 from labctl.isolation.isolation import Isolation
-from labctl.model.errors import BrokenError, MissingError, UsageError
+from labctl.model.errors import BrokenError, MissingError, NotReadyError, RefusedError, UsageError
 from labctl.model.lab import Lab
 from labctl.model.options import GlobalOptions
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
+from labctl.render.ingress import CONTROLLERS
 from labctl.trace import MISSING_NAME
 
 add = partial(app_change.add, sentences=ui.seen)
@@ -187,17 +188,39 @@ def test_without_a_file_an_app_that_is_there_already_makes_one_that_says_so(home
 
 
 @pytest.mark.usefixtures("home", "runs")
-def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(file: Path, watched: Watched) -> None:
+def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(
+    file: Path, context: Context, watched: Watched
+) -> None:
     _made()
     blog, shop = add(SESSION, {"name": "blog"}), add(SESSION, SHOP)
     assert file.read_text() == FILE
     assert blog.context
     assert shop.context
 
-    outcomes = [change.plan[0].run(change.context, watched.report) for change in (blog, shop) if change.context]
+    outcomes = [change.plan[0].run(context, watched.report) for change in (blog, shop)]
 
     assert [(outcome.changed, outcome.text) for outcome in outcomes] == [(True, "labctl.yaml"), (False, "labctl.yaml")]
     assert file.read_text() == f"{FILE}  - name: blog\n"
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_app_that_the_ingress_controller_rejects_is_not_written(
+    file: Path, context: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    _made()
+    vars(context)["controller"] = next(each for each in CONTROLLERS if each.admission)
+    denied = 'admission webhook "validate" denied the request: host "blog.local" and path "/" is already defined in ingress a/b'
+    not_yet = NotReadyError("failed calling webhook", id="webhook-not-ready")
+    write = add(SESSION, {"name": "blog"}).plan[0]
+
+    cluster.dry_run_refusals = [RefusedError(f"Kubernetes refused Ingress blog: {denied}", id="kubernetes-refused")]
+    with pytest.raises(RefusedError, match="a/b") as raised:
+        write.run(context, watched.report)
+    assert raised.value.id == "ingress-refused"
+    assert file.read_text() == FILE
+
+    cluster.dry_run_refusals = [not_yet]
+    assert write.run(context, watched.report).changed
 
 
 def test_an_app_that_is_there_with_other_values_is_refused_with_what_differs(file: Path, golden: Golden) -> None:

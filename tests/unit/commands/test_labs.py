@@ -14,6 +14,7 @@ from fakes import lab
 from recorded_machine import Recorded
 
 from labctl import config
+from labctl.bundle import File, Image
 from labctl.commands import labs
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -22,11 +23,13 @@ from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.accelerator import Acceleration
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, ProviderError, UsageError
+from labctl.model.lab import Phase
 from labctl.model.options import GlobalOptions
 from labctl.plans import provider_choice
 from labctl.providers.docker import DockerProvider
 from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.protocol import Obstacle
+from labctl.render.ingress import CONTROLLERS
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
@@ -349,3 +352,32 @@ def test_a_lab_whose_record_is_damaged_is_listed_by_its_name_and_hides_no_other(
     assert (broken["lab"], broken["nodes"], broken["isolated"], broken["urls"]) == ("broken", None, True, [])
     assert str(paths.state("broken") / lab_folder.RECORD) in str(broken["problem"])
     assert (demo["lab"], demo["problem"]) == ("demo", None)
+
+
+@pytest.mark.parametrize(
+    ("written", "asked", "is_said"),
+    [
+        ("traefik", "ingress-nginx", True),
+        ("auto", "traefik", True),
+        ("auto", "ingress-nginx", False),
+        ("traefik", None, False),
+    ],
+)
+def test_an_option_that_the_next_plain_up_would_undo_is_said(
+    context: Context, written: str, asked: str | None, *, is_said: bool
+) -> None:
+    nginx = next(each for each in CONTROLLERS if each.manifest)
+    image = Image(f"{nginx.repository}:v1.15.1", "images/controller.tar", "node", Phase.ADDONS)
+    carried = replace(
+        context.bundle,
+        images=(*context.bundle.images, image),
+        files=(*context.bundle.files, File(nginx.manifest, "", 0, "")),
+    )
+    chosen = replace(context, lab=replace(context.lab, ingress=asked or written))
+    vars(chosen)["bundle"] = carried
+    Path("labctl.yaml").write_text(f"ingress: {written}\n")
+
+    said = labs.switched_back(SESSION, chosen, asked)
+
+    assert bool(said) is is_said
+    assert all(word in said for word in (f"`ingress: {written}`", f"--ingress {asked}") if is_said)

@@ -24,7 +24,7 @@ from labctl.host import hosts_file as hosts
 from labctl.host.process import Finished
 from labctl.model.errors import HostsError
 from labctl.model.events import NO_HOSTS, Event, HostsEntry
-from labctl.plans import hosts_steps, teardown, up
+from labctl.plans import hosts_steps, ingress_step, teardown, up
 from labctl.plans.plan import Outcome, execute
 
 NAMES = {"my-app.local": IPv4Address(ADDRESS), "shop.test": IPv4Address(ADDRESS)}
@@ -349,7 +349,7 @@ def test_hosts_sync_asks_and_tries_again(
 
 
 def _apply(context: Context, watched: Watched) -> None:
-    up.apply_ingress(context, watched.report)
+    ingress_step.apply_ingress(context, watched.report)
 
 
 def _done(watched: Watched, step: str) -> Event:

@@ -40,7 +40,7 @@ from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderE
 from labctl.model.events import Progress
 from labctl.model.limits import NORMAL
 from labctl.model.reports import TraceReport
-from labctl.plans import assembly, hosts_steps, teardown, up, verify
+from labctl.plans import applying, assembly, hosts_steps, ingress_step, teardown, up, verify
 from labctl.plans.plan import Outcome, execute
 from labctl.providers import clock
 from labctl.providers.protocol import Trouble
@@ -57,9 +57,9 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     pauses: list[float] = []
     set_limits(monkeypatch, poll=1.0)
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
-    for module in (up, assembly, verify):
+    for module in (up, applying, assembly, ingress_step, verify):
         now = partial(sum, pauses)
-        monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append))
+        monkeypatch.setattr(module, "until", partial(until, clock=now, sleep=pauses.append), raising=False)
         monkeypatch.setattr(module, "seldom", partial(seldom, clock=now), raising=False)
     return pauses
 
@@ -499,7 +499,7 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 ) -> None:
     cluster.dry_run_refusals = [WEBHOOK] * 1000
     lost = hop("node", "pod-route-missing", "the route is missing")
-    monkeypatch.setattr(up, "rolled_out", lambda *_arguments, **_options: None)
+    monkeypatch.setattr(applying, "rolled_out", lambda *_arguments, **_options: None)
     monkeypatch.setattr(trace, "cut_off", lambda _context, _namespace, _deployment: lost)
 
     with pytest.raises(NotReadyError) as raised:
@@ -511,14 +511,14 @@ def test_a_lost_route_that_keeps_the_api_server_from_metallb_is_named_in_seconds
 
 
 def test_the_ingress_controller_is_behind_an_address_of_the_pool(rendered: Context, watched: Watched) -> None:
-    assert up.apply_ingress(rendered, watched.report).text == f"traefik at {ADDRESS}"
-    assert not up.apply_ingress(rendered, watched.report).changed
+    assert ingress_step.apply_ingress(rendered, watched.report).text == f"traefik at {ADDRESS}"
+    assert not ingress_step.apply_ingress(rendered, watched.report).changed
 
 
 def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not(
     rendered: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     controller, namespace = "ingress-nginx-controller", "ingress-nginx"
     found = cluster.get("apps/v1", "Deployment", controller, namespace)
     assert found is not None
@@ -527,11 +527,11 @@ def test_pods_that_started_without_their_rights_are_restarted_and_others_are_not
     for name, status in (("started-before", ready), ("started-without", {})):
         cluster.put("v1", "Pod", name, namespace, metadata=metadata, spec={}, status=status)
 
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     assert cluster.get("v1", "Pod", "started-without", namespace)
 
     assert cluster.delete("rbac.authorization.k8s.io/v1", "ClusterRoleBinding", "ingress-nginx")
-    assert up.apply_ingress(rendered, watched.report).changed
+    assert ingress_step.apply_ingress(rendered, watched.report).changed
     assert cluster.get("v1", "Pod", "started-without", namespace) is None
     assert cluster.get("v1", "Pod", "started-before", namespace)
 
@@ -560,7 +560,7 @@ def test_a_missing_address_is_an_error_with_what_metallb_said_of_it(
         cluster.put("v1", "Event", message, "ingress-nginx", **fields)
 
     with pytest.raises(NotReadyError, match="no available IPs") as raised:
-        up.apply_ingress(rendered, watched.report)
+        ingress_step.apply_ingress(rendered, watched.report)
 
     golden(raised.value.message)
 
@@ -611,18 +611,6 @@ def test_an_object_of_an_apps_name_that_labctl_did_not_make_is_left_and_nothing_
     assert cluster.objects == before
 
 
-@pytest.mark.parametrize(("managers", "left"), [("APPLIED", False), ("COPIED", True)])
-def test_a_webhook_of_another_controller_is_removed_if_labctl_made_it(
-    rendered: Context, watched: Watched, cluster: FakeCluster, managers: str, *, left: bool
-) -> None:
-    webhook = ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", "ingress-nginx-admission")
-    cluster.put(*webhook, metadata={"managedFields": globals()[managers]})
-
-    up.apply_ingress(rendered, watched.report)
-
-    assert (cluster.get(*webhook) is not None) is left
-
-
 # hosts and verify
 
 
@@ -655,7 +643,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     updated: int,
     is_borne: bool,
 ) -> None:
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
     counts = cluster.objects["apps/v1", "Deployment", "default", "my-app"]["status"]
     counts.update(readyReplicas=1, updatedReplicas=updated)
@@ -678,7 +666,7 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
 def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
 ) -> None:
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
     machine["my-app.local"] = http_probe.Answer(503)
 
@@ -694,7 +682,7 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
 def test_what_does_not_go_by_itself_ends_the_wait_soon(
     rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
 ) -> None:
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
     hops = [hop("name", "hosts-entry-shadowed", "line 1")]
     shadowed: TraceReport = {"version": 1, "hostname": "x", "ok": False, "hops": hops}
@@ -711,7 +699,7 @@ def test_what_does_not_go_by_itself_ends_the_wait_soon(
 def test_an_app_whose_name_is_missing_is_reached_at_its_address(
     rendered: Context, watched: Watched, hosts_file: Path, golden: Golden
 ) -> None:
-    up.apply_ingress(rendered, watched.report)
+    ingress_step.apply_ingress(rendered, watched.report)
     up.apply_apps(rendered, watched.report)
     hosts_file.write_text("127.0.0.1 localhost\n")
 

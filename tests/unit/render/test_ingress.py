@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import copy
 import re
+from base64 import b64decode
 from typing import Any
 
 import pytest
 from golden_files import Golden
 
 from labctl.model.errors import MissingError
-from labctl.render.ingress import CONTROLLERS, IngressController, choose, objects
+from labctl.model.limits import limits
+from labctl.render.ingress import CONTROLLERS, Certificate, IngressController, choose, objects
 
 NGINX, _TRAEFIK = CONTROLLERS
 NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"
@@ -19,7 +21,8 @@ SERVICE = {"kind": "Service", "metadata": {"name": NGINX.service}, "spec": {"typ
 
 
 def _deployment(name: str = NGINX.deployment, image: str = f"{NGINX_IMAGE}@sha256:12") -> dict[str, Any]:
-    container = {"name": "controller", "image": image, "args": ["/controller"]}
+    probe = {"httpGet": {"path": "/healthz"}, "initialDelaySeconds": 10, "periodSeconds": 10, "failureThreshold": 3}
+    container = {"name": "controller", "image": image, "args": ["/controller"], "readinessProbe": probe}
     return {
         "kind": "Deployment",
         "metadata": {"name": name},
@@ -88,17 +91,70 @@ def test_every_controller_is_found_under_the_same_names(controller: IngressContr
 
 
 def test_the_service_is_a_load_balancers_and_the_controller_publishes_its_address() -> None:
-    service, deployment = objects(NGINX, [SERVICE, _deployment()], [], replicas=2)
+    service, deployment = objects(NGINX, [SERVICE, _deployment()], {}, replicas=2)
 
     assert service["spec"] == {"type": "LoadBalancer", "externalTrafficPolicy": "Local"}
     assert _container(deployment)["args"] == [
         "/controller",
         "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller",
+        "--shutdown-grace-period=2",
+        "--post-shutdown-grace-period=0",
+        "--status-update-interval=5",
+        "--election-ttl=8s",
     ]
 
 
+def test_an_argument_that_upstream_gives_another_value_is_replaced() -> None:
+    upstreams = _deployment()
+    _container(upstreams)["args"].append("--post-shutdown-grace-period=10")
+
+    (deployment,) = objects(NGINX, [upstreams], {}, replicas=2, limits=limits(13))
+
+    (grace,) = [each for each in _container(deployment)["args"] if each.startswith("--post-shutdown")]
+    assert grace == "--post-shutdown-grace-period=0"
+    assert "--shutdown-grace-period=26" in _container(deployment)["args"]
+
+
+def test_a_pod_that_is_told_to_end_is_unready_within_a_second() -> None:
+    (deployment,) = objects(NGINX, [_deployment()], {}, replicas=2)
+
+    assert _container(deployment)["readinessProbe"] == {
+        "httpGet": {"path": "/healthz"},
+        "initialDelaySeconds": 0,
+        "periodSeconds": 1,
+        "failureThreshold": 1,
+    }
+
+
+def test_the_webhook_serves_with_a_certificate_that_labctl_made_and_no_job_makes_one() -> None:
+    namespace = {"kind": "Namespace", "metadata": {"name": NGINX.namespace}}
+    webhook = {
+        "kind": "ValidatingWebhookConfiguration",
+        "metadata": {"name": NGINX.admission},
+        "webhooks": [{"name": "validate", "clientConfig": {"service": {"name": "admission"}}}],
+    }
+    left_out = [{"kind": kind, "metadata": {"name": name}} for kind, name in NGINX.left_out]
+
+    adapted = objects(
+        NGINX, [namespace, *left_out, _deployment(), webhook], {}, 2, certificate=Certificate("public", "private")
+    )
+
+    assert [each["kind"] for each in adapted] == ["Namespace", "Secret", "Deployment", "ValidatingWebhookConfiguration"]
+    assert adapted[1]["metadata"] == {"name": NGINX.admission, "namespace": NGINX.namespace}
+    assert {key: b64decode(text) for key, text in adapted[1]["data"].items()} == {
+        "ca": b"public",
+        "cert": b"public",
+        "key": b"private",
+    }
+    assert adapted[-1]["webhooks"][0]["clientConfig"] == {
+        "service": {"name": "admission"},
+        "caBundle": adapted[1]["data"]["ca"],
+    }
+    assert len(left_out) == 7
+
+
 def test_the_controller_has_a_pod_on_every_node_and_an_update_replaces_one_after_the_other() -> None:
-    (deployment,) = objects(NGINX, [_deployment()], [], replicas=3)
+    (deployment,) = objects(NGINX, [_deployment()], {}, replicas=3)
 
     spec = deployment["spec"]
     (apart,) = spec["template"]["spec"]["affinity"]["podAntiAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
@@ -114,23 +170,23 @@ def test_upstreams_settings_stay_beside_labctls() -> None:
     settings = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": {"theirs": "1"}}
     empty = {"kind": "ConfigMap", "metadata": {"name": NGINX.deployment}, "data": None}
 
-    with_theirs, without = objects(NGINX, [settings, empty], [], replicas=2)
+    with_theirs, without = objects(NGINX, [settings, empty], {}, replicas=2)
 
     assert without["data"]["proxy-connect-timeout"] == "1"
     assert with_theirs["data"] == {"theirs": "1", **without["data"]}
 
 
 def test_adapting_twice_changes_no_more() -> None:
-    once = objects(NGINX, [SERVICE, _deployment()], [NGINX_IMAGE], replicas=2)
+    once = objects(NGINX, [SERVICE, _deployment()], {NGINX_IMAGE: ""}, replicas=2)
 
-    assert objects(NGINX, once, [NGINX_IMAGE], replicas=2) == once
+    assert objects(NGINX, once, {NGINX_IMAGE: ""}, replicas=2) == once
 
 
 def test_what_was_read_stays_as_it_was() -> None:
     documents = [SERVICE, _deployment()]
     before = copy.deepcopy(documents)
 
-    objects(NGINX, documents, [NGINX_IMAGE], replicas=2)
+    objects(NGINX, documents, {NGINX_IMAGE: ""}, replicas=2)
 
     assert documents == before
 
@@ -140,11 +196,22 @@ def test_other_objects_of_the_same_kind_stay_as_upstream_wrote_them() -> None:
     namespace = {"kind": "Namespace", "metadata": {"name": "ingress-nginx"}}
     others = [namespace, admission, _deployment("other", "example.com/other:1@sha256:34")]
 
-    assert objects(NGINX, others, [NGINX_IMAGE], replicas=2) == others
+    assert objects(NGINX, others, {NGINX_IMAGE: ""}, replicas=2) == others
 
 
-@pytest.mark.parametrize(("carried", "image"), [([NGINX_IMAGE], NGINX_IMAGE), ([], f"{NGINX_IMAGE}@sha256:12")])
-def test_only_an_image_that_the_bundle_carries_loses_its_digest(carried: list[str], image: str) -> None:
-    (deployment,) = objects(NGINX, [_deployment()], carried, replicas=2)
+@pytest.mark.parametrize(
+    ("images", "image"),
+    [({NGINX_IMAGE: ""}, NGINX_IMAGE), ({NGINX_IMAGE: "sha256:12"}, NGINX_IMAGE), ({}, f"{NGINX_IMAGE}@sha256:12")],
+    ids=["made here", "downloaded", "not carried"],
+)
+def test_only_an_image_that_the_bundle_carries_loses_its_digest(images: dict[str, str], image: str) -> None:
+    (deployment,) = objects(NGINX, [_deployment()], images, replicas=2)
 
     assert _container(deployment)["image"] == image
+
+
+def test_an_image_with_another_digest_than_upstreams_file_names_is_refused() -> None:
+    with pytest.raises(MissingError, match=r"sha256:34.*sha256:12") as raised:
+        objects(NGINX, [_deployment()], {NGINX_IMAGE: "sha256:34"}, replicas=2)
+
+    assert raised.value.id == "image-digest-differs"

@@ -45,6 +45,8 @@ FILES = [
     "kubeconfig",
     "pki/ca.crt",
     "pki/ca.key",
+    "pki/ingress-admission.crt",
+    "pki/ingress-admission.key",
     "pki/memberlist",
     "pki/metallb-webhook.crt",
     "pki/metallb-webhook.key",

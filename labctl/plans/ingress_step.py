@@ -1,0 +1,89 @@
+"""The `ingress` step: apply the ingress controller, and remove what another one, or an earlier version, left."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from labctl.cluster import apps, state
+from labctl.context import Context
+from labctl.host.wait import until
+from labctl.model.events import Progress
+from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
+from labctl.plans.plan import Outcome
+from labctl.plans.verify import given_address, rolled_out, rollout_seconds
+from labctl.render.ingress import CONTROLLERS, IngressController, Owned
+from labctl.trace.rules.switching import lost_by
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+
+def apply_ingress(context: Context, report: Progress) -> Outcome:
+    """Apply the ingress controller, and wait until MetalLB has allocated an address to its Service."""
+    controller, cluster, limits = context.controller, context.cluster, context.lab.limits
+    if controller.deprecation:
+        report(controller.deprecation)
+    before = serving(cluster, controller)
+    losses = lost_by(cluster, controller) if before not in {None, controller} else []
+    for loss in losses:
+        report(loss)
+    obsolete = _obsolete(controller, manifest(context, "ingress.yaml"))
+    removed = _remove(cluster, [each for each in obsolete if each.kind.endswith("WebhookConfiguration")])
+    waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
+    changed = apply(context, report, "ingress.yaml")
+    restart_for(context, report, changed, waiting)
+    address = until(
+        or_why(context, partial(given_address, context), METALLB),
+        what=f"an address for the Service {controller.namespace}/{controller.service}",
+        timeout=limits.ready,
+        interval=limits.poll,
+        hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
+    )
+    if any(_existing(cluster, each) for each in obsolete):
+        # The pods of the other controller serve until they are replaced; what they use stays until then.
+        report(f"waiting for the pods of {controller.deployment}")
+        until(
+            partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
+            what=f"Deployment {controller.namespace}/{controller.deployment}",
+            timeout=rollout_seconds(limits, len(context.lab.serving_nodes)),
+            interval=limits.poll,
+        )
+        removed += _remove(cluster, obsolete)
+    if removed:
+        report(f"removed {', '.join(removed)}")
+    return Outcome(bool(changed or removed), "; ".join([f"{controller.name} at {address}", *losses]))
+
+
+def serving(cluster: Cluster, controller: IngressController) -> IngressController | None:
+    """Return the controller whose image the live Deployment has; None if there is none, or an unknown one."""
+    live = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
+    containers = live["spec"].get("template", {}).get("spec", {}).get("containers", []) if live else []
+    images = {each["image"].partition("@")[0].rpartition(":")[0] for each in containers}
+    return next((each for each in CONTROLLERS if each.repository in images), None)
+
+
+def _obsolete(controller: IngressController, manifests: Iterable[Mapping[str, Any]]) -> list[Owned]:
+    """Return what controllers own that is not among the manifests of this one; the webhooks first."""
+    applied = {(each["kind"], each["metadata"]["name"]) for each in manifests}
+    return [
+        each
+        for row in CONTROLLERS
+        for each in row.owned
+        if (each.kind, each.name) not in applied and not (each.by_controller and row == controller)
+    ]
+
+
+def _existing(cluster: Cluster, owned: Owned) -> bool:
+    """Return whether the object exists and is labctl's or its controller's own."""
+    existing = cluster.get(owned.api_version, owned.kind, owned.name, owned.namespace)
+    return existing is not None and (owned.by_controller or apps.is_labctls(existing))
+
+
+def _remove(cluster: Cluster, obsolete: Iterable[Owned]) -> list[str]:
+    return [
+        f"{each.kind} {each.name}"
+        for each in obsolete
+        if _existing(cluster, each) and cluster.delete(each.api_version, each.kind, each.name, each.namespace)
+    ]

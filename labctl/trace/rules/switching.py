@@ -1,0 +1,62 @@
+"""Find the Ingresses that another ingress controller would reject, or not serve as they are now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from labctl.model.kinds import ROUTE, ROUTE_CLASS
+from labctl.render.ingress import IngressController
+from labctl.trace.rules import annotations as ingress_annotations
+from labctl.trace.rules.routes import ROOT, full_name
+from labctl.trace.rules.rules import CONTROLLER, NGINX, by_age, is_served
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
+
+SNIPPET = "-snippet"
+"""The end of the annotations that ingress-nginx rejects by default."""
+CANARY = "canary"
+
+
+def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
+    """Return, one line for each Ingress, what this controller rejects or ignores of those in the cluster."""
+    classes = {
+        each["metadata"]["name"]
+        for each in cluster.find(*ROUTE_CLASS)
+        if each.get("spec", {}).get("controller") == CONTROLLER
+    }
+    ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
+    found = _by_nginx(ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
+    return [f"{controller.name} {text}" for text in found]
+
+
+def _by_traefik(
+    cluster: Cluster, controller: IngressController, ingresses: Sequence[Mapping[str, Any]]
+) -> Iterator[str]:
+    for ingress in ingresses:
+        if refusal := ingress_annotations.refusal(cluster, ingress):
+            yield f"rejects the Ingress {full_name(ingress)}: {refusal.reason}"
+        elif names := ingress_annotations.ignored(ingress_annotations.notes(ingress), controller.name):
+            yield f"ignores of the Ingress {full_name(ingress)}: {', '.join(names)}"
+
+
+def _by_nginx(ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Find what its webhook would reject; of two Ingresses with the same host and path, it serves the older one."""
+    owners: dict[tuple[str, str, str], str] = {}
+    for ingress in ingresses:
+        name = full_name(ingress)
+        if snippets := sorted(each for each in ingress_annotations.notes(ingress) if each.endswith(SNIPPET)):
+            yield f"rejects the Ingress {name}: it has {', '.join(snippets)}, but snippets are not allowed"
+        for spot in _spots(ingress):
+            if (owner := owners.setdefault(spot, name)) != name:
+                yield f'rejects the Ingress {name}: host "{spot[0]}" and path "{spot[1]}" are those of the Ingress {owner}'
+
+
+def _spots(ingress: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """Return the host and path of each rule, and whether it is a canary's, which may have those of another."""
+    canary = ingress_annotations.value(ingress, CANARY)
+    for rule in ingress["spec"].get("rules") or []:
+        for path in (rule.get("http") or {}).get("paths") or []:
+            if path["backend"].get("service"):
+                yield rule.get("host") or "*", path.get("path") or ROOT, canary

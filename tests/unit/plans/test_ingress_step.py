@@ -1,0 +1,235 @@
+"""The `ingress` step, above all what it removes of another controller, and apps that a webhook rejects."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pytest
+from fakes import ADDRESS, APPLIED, FakeCluster, Watched, owned_by, set_limits
+from golden_files import Golden
+
+from labctl.context import Context
+from labctl.host.wait import Pending, until
+from labctl.model.errors import NotReadyError, RefusedError
+from labctl.model.kinds import ROUTE, ROUTE_CLASS
+from labctl.model.limits import NORMAL
+from labctl.plans import applying, ingress_step, up, verify
+from labctl.render.ingress import CONTROLLERS, Certificate, Owned, objects
+from labctl.render.yaml_stream import yaml_stream
+from labctl.trace.rules.rules import ANNOTATION, CONTROLLER
+
+NGINX, TRAEFIK = CONTROLLERS
+DEPLOYMENT = ("apps/v1", "Deployment", NGINX.deployment, NGINX.namespace)
+LEASE = next(each for each in NGINX.owned if each.by_controller)
+COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
+DENIED = (
+    'Kubernetes refused Ingress my-app: admission webhook "validate.nginx.ingress.kubernetes.io" denied the request: '
+)
+pytestmark = pytest.mark.usefixtures("machine")
+
+
+@pytest.fixture(autouse=True)
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Waits take no time; returns how long each pause would have been."""
+    passed: list[float] = []
+    set_limits(monkeypatch, poll=1.0)
+    for module in (ingress_step, up, verify):
+        monkeypatch.setattr(module, "until", partial(until, clock=partial(sum, passed), sleep=passed.append))
+    return passed
+
+
+@pytest.fixture
+def nginx(rendered: Context) -> Context:
+    """The lab with ingress-nginx, from a file of a few objects in the place of upstream's."""
+    labels = {"app.kubernetes.io/name": "ingress-nginx"}
+    container = {"name": "controller", "image": f"{NGINX.repository}:v1", "args": [], "readinessProbe": {}}
+    volume = {"name": "webhook-cert", "secret": {"secretName": NGINX.admission}}
+    template = {"metadata": {"labels": labels}, "spec": {"containers": [container], "volumes": [volume]}}
+    upstreams = [
+        _manifest(
+            "apps/v1", "Deployment", NGINX.deployment, spec={"selector": {"matchLabels": labels}, "template": template}
+        ),
+        _manifest("v1", "Service", NGINX.service, spec={}),
+        _manifest("v1", "ConfigMap", NGINX.deployment),
+        _manifest("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", NGINX.admission, webhooks=[]),
+    ]
+    made = objects(NGINX, upstreams, {}, 2, certificate=Certificate("public", "private"))
+    (rendered.folder / "manifests" / "ingress.yaml").write_text(yaml_stream(made))
+    vars(rendered)["controller"] = NGINX
+    return rendered
+
+
+def _manifest(api_version: str, kind: str, name: str, **fields: Any) -> dict[str, Any]:  # noqa: ANN401 - any object
+    namespace = {} if kind.endswith("WebhookConfiguration") else {"namespace": NGINX.namespace}
+    return {"apiVersion": api_version, "kind": kind, "metadata": {"name": name, **namespace}, **fields}
+
+
+def _put(cluster: FakeCluster, owned: Owned, managers: list[dict[str, str]]) -> None:
+    cluster.put(owned.api_version, owned.kind, owned.name, owned.namespace or "", metadata={"managedFields": managers})
+
+
+def _is_there(cluster: FakeCluster, owned: Owned) -> bool:
+    return cluster.get(owned.api_version, owned.kind, owned.name, owned.namespace) is not None
+
+
+def _run_ingress_nginx(cluster: FakeCluster) -> None:
+    """The cluster has everything that ingress-nginx has, as labctl applied it."""
+    for owned in NGINX.owned:
+        _put(cluster, owned, COPIED if owned.by_controller else APPLIED)
+    containers = [{"image": f"{NGINX.repository}:v1.15.1@sha256:12"}]
+    spec = {"template": {"spec": {"containers": containers}}, "selector": {"matchLabels": {}}}
+    cluster.put(*DEPLOYMENT, spec=spec, status={})
+
+
+def test_a_switch_removes_everything_of_the_other_controller_and_its_webhook_before_the_rest(
+    rendered: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _run_ingress_nginx(cluster)
+    webhook, *others = NGINX.owned
+    seen: list[list[bool]] = []
+
+    def rolled_out(*_arguments: object, **_options: object) -> Pending | None:
+        seen.append([_is_there(cluster, each) for each in NGINX.owned])
+        return Pending("1 of 2 ready") if len(seen) < 3 else None
+
+    monkeypatch.setattr(ingress_step, "rolled_out", rolled_out)
+
+    outcome = ingress_step.apply_ingress(rendered, watched.report)
+
+    assert outcome.changed
+    assert outcome.text == f"traefik at {ADDRESS}"
+    assert webhook.kind == "ValidatingWebhookConfiguration"
+    assert seen == [[False, *[True] * len(others)]] * 3
+    assert not any(_is_there(cluster, each) for each in NGINX.owned)
+    assert not ingress_step.apply_ingress(rendered, watched.report).changed
+    assert len(seen) == 3
+
+
+def test_what_others_applied_under_the_same_names_is_left(
+    rendered: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    for owned in NGINX.owned:
+        _put(cluster, owned, COPIED)
+
+    ingress_step.apply_ingress(rendered, watched.report)
+
+    assert [each for each in NGINX.owned if not _is_there(cluster, each)] == [LEASE]
+
+
+def test_the_controllers_own_objects_stay_and_the_jobs_of_an_earlier_version_go(
+    nginx: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    _run_ingress_nginx(cluster)
+
+    assert ingress_step.apply_ingress(nginx, watched.report).changed
+
+    left = {(each.kind, each.name) for each in NGINX.owned if _is_there(cluster, each)}
+    assert left == {
+        ("ValidatingWebhookConfiguration", NGINX.admission),
+        ("Secret", NGINX.admission),
+        ("ConfigMap", NGINX.deployment),
+        ("Lease", LEASE.name),
+    }
+    assert not ingress_step.apply_ingress(nginx, watched.report).changed
+
+
+def test_ingresses_that_the_next_controller_rejects_are_named_before_anything_is_applied(
+    nginx: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    template = {"spec": {"containers": [{"image": f"{TRAEFIK.repository}:v3"}]}}
+    cluster.put(*DEPLOYMENT, spec={"selector": {"matchLabels": {}}, "template": template}, status={})
+    cluster.put(*ROUTE_CLASS, "nginx", spec={"controller": CONTROLLER})
+    notes = {f"{ANNOTATION}configuration-snippet": "return 200;"}
+    spec = {"ingressClassName": "nginx", "rules": []}
+    cluster.put(*ROUTE, "shop", "default", metadata={"annotations": notes}, spec=spec)
+
+    outcome = ingress_step.apply_ingress(nginx, watched.report)
+
+    named = [at for at, text in enumerate(watched.texts) if "default/shop" in text]
+    assert named < [at for at, text in enumerate(watched.texts) if text.startswith("applied")]
+    assert "configuration-snippet" in outcome.text
+    assert "default/shop" not in ingress_step.apply_ingress(nginx, watched.report).text
+
+
+def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(
+    nginx: Context, watched: Watched, cluster: FakeCluster
+) -> None:
+    ingress_step.apply_ingress(nginx, watched.report)
+    live = cluster.get(*DEPLOYMENT)
+    assert live is not None
+    metadata = {"labels": live["spec"]["selector"]["matchLabels"], **owned_by(NGINX.deployment)}
+    creating = {"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]}
+    running: dict[str, Any] = {"containerStatuses": [{"state": {"running": {}}}]}
+    ready = {**running, "conditions": [{"type": "Ready", "status": "True"}]}
+    states = {"waits": creating, "starts": running, "ready": ready}
+    for name, status in states.items():
+        cluster.put(
+            "v1", "Pod", name, NGINX.namespace, metadata=metadata, spec=live["spec"]["template"]["spec"], status=status
+        )
+    ingress_step.apply_ingress(nginx, watched.report)
+    assert cluster.get("v1", "Pod", "waits", NGINX.namespace)
+
+    assert cluster.delete("v1", "Secret", NGINX.admission, NGINX.namespace)
+    assert ingress_step.apply_ingress(nginx, watched.report).changed
+
+    assert [name for name in states if cluster.get("v1", "Pod", name, NGINX.namespace) is None] == ["waits"]
+
+
+@pytest.mark.parametrize(
+    "reason",
+    [
+        'host "my-app.local" and path "/" is already defined in ingress shop/front',
+        "nginx.ingress.kubernetes.io/server-snippet annotation cannot be used. Snippet directives are disabled",
+        "ingress contains invalid paths",
+    ],
+    ids=["taken", "snippet", "anything else"],
+)
+def test_an_app_that_the_webhook_rejects_leaves_nothing_and_the_hint_says_what_to_do(
+    nginx: Context, watched: Watched, cluster: FakeCluster, reason: str, golden: Golden
+) -> None:
+    cluster.dry_run_refusals = [RefusedError(DENIED + reason, id="kubernetes-refused")]
+
+    with pytest.raises(RefusedError) as raised:
+        up.apply_apps(nginx, watched.report)
+
+    assert raised.value.id == "ingress-refused"
+    assert reason in raised.value.message
+    golden(raised.value.hint)
+    assert not [key for key in cluster.objects if key[2] == "default"]
+    assert up.apply_apps(nginx, watched.report).changed
+
+
+def test_up_ends_when_the_ingress_has_its_address(
+    rendered: Context, watched: Watched, cluster: FakeCluster, pauses: list[float]
+) -> None:
+    ingress_step.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
+    live = cluster.get(*ROUTE, "my-app", "default")
+    assert live is not None
+    live["status"] = {"loadBalancer": {"ingress": [{"ip": "192.168.56.11"}]}}
+
+    with pytest.raises(NotReadyError, match="default/my-app") as raised:
+        verify.verify(rendered, watched.report)
+
+    assert ADDRESS in raised.value.message
+    assert sum(pauses) == NORMAL.ready
+    live["status"] = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
+    assert not verify.verify(rendered, watched.report).changed
+
+
+def test_a_rollout_has_more_time_the_more_pods_it_replaces() -> None:
+    seconds = [verify.rollout_seconds(NORMAL, pods) for pods in (0, 1, 2, 6)]
+
+    assert seconds == [NORMAL.ready, NORMAL.ready, NORMAL.ready + NORMAL.next_pod, NORMAL.ready + 5 * NORMAL.next_pod]
+
+
+def test_pods_are_restarted_once_whatever_the_reasons(context: Context, watched: Watched, cluster: FakeCluster) -> None:
+    spec = {"volumes": [{"configMap": {"name": "page"}}]}
+    cluster.put("v1", "Pod", "both", "default", spec=spec)
+    pods = [{"metadata": {"name": "both", "namespace": "default"}, "spec": spec}]
+
+    applying.restart_for(context, watched.report, ["Role page", "ConfigMap page"], pods)
+
+    assert len(watched.texts) == 1
+    assert not cluster.objects.keys() & {("v1", "Pod", "default", "both")}
