@@ -34,6 +34,7 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
         if check.blocks_up
     },
     "MissingError(id=identity)": SYSTEM,
+    "MissingError(id=self.id)": {},
     "MissingError(id=worst if failures else 'wheel-not-found')": {},
     "NotReadyError(id=identity)": {"node-not-assembled": "", "node-not-ready": ""},
     "NotReadyError(id=result.id)": {},

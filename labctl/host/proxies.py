@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import ip_address, ip_network
 
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
 
@@ -40,6 +41,28 @@ def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] 
     if lists and all(_has_exception(each, hostname) for each in lists):
         return None
     return next(((name, environment[name]) for name in PROXIES if environment.get(name)), None)
+
+
+def proxy_of(scheme: str, hostname: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
+    """Return the variable, and its value, that names a proxy for labctl's own request; None if there is none.
+
+    The lower-case variable goes before the upper-case one. Nothing of this machine itself is asked of a proxy.
+    """
+    if hostname == "localhost" or _is_in(hostname, "127.0.0.0/8") or _is_in(hostname, "::1"):
+        return None
+    users = next((environment[name] for name in NAMES if environment.get(name)), "")
+    if _has_exception(users, hostname) or any(_is_in(hostname, word.strip()) for word in users.split(",")):
+        return None
+    names = (word for name in (f"{scheme}_proxy", "all_proxy") for word in (name, name.upper()))
+    return next(((name, environment[name]) for name in names if environment.get(name)), None)
+
+
+def _is_in(hostname: str, network: str) -> bool:
+    """Return whether a host is written as an address of the network."""
+    try:
+        return ip_address(hostname.strip("[]")) in ip_network(network, strict=False)
+    except ValueError:
+        return False
 
 
 def _has_exception(exceptions: str, hostname: str) -> bool:

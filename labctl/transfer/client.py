@@ -1,106 +1,195 @@
-"""Requests over HTTP: one at a time, with redirects followed, and with what goes wrong told as one error."""
+"""Requests over HTTP: redirects followed, logins made, and what goes wrong told as one error."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import BinaryIO, TypeAlias
+import os
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+from urllib3.exceptions import HTTPError
 
+from labctl.host import log
 from labctl.model.errors import MissingError
+from labctl.model.events import Progress
+from labctl.transfer import failures, pools, refusals
+from labctl.transfer.exchange import Answer, Request
+from labctl.transfer.failures import PassingError, shown
+from labctl.transfer.login import Keyring, Login
+from labctl.transfer.mirrors import allows_plain_http
+from labctl.transfer.pools import Pools
+from labctl.transfer.refusals import ANYBODY, Identity
+from labctl.transfer.retries import Retries
 
-CONNECT_SECONDS = 5.0
-READ_SECONDS = 20.0
-"""How long a server may be silent."""
 REDIRECTS = 10
-_REDIRECTED = {301, 302, 303, 307, 308}
-_FIRST_FAILURE = 400
-_NOT_FOUND = 404
+LONGEST = 8 << 20
+"""How many bytes of a short answer are read: manifests have at most four mebibytes."""
+EXPLANATION = 4096
+_REDIRECTED, _SAME_METHOD = {301, 302, 303, 307, 308}, {307, 308}
+_HEADERS = {"Accept-Encoding": "identity", "User-Agent": "labctl"}
 
 Response: TypeAlias = urllib3.BaseHTTPResponse
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What is asked of a server."""
-
-    method: str
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
-    body: bytes | BinaryIO | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A short answer, as a whole."""
-
-    url: str
-    status: int
-    headers: Mapping[str, str]
-    content: bytes
-
-    def json(self) -> object:
-        """Return the content, read as JSON. Raises ValueError."""
-        return json.loads(self.content)
-
-
 class Client:
-    """Connections to servers, which stay open for further requests."""
+    """Sends requests; safe in several threads. Connections stay open for further requests."""
 
-    def __init__(self) -> None:
-        self._pool = urllib3.PoolManager(maxsize=8, timeout=urllib3.Timeout(CONNECT_SECONDS, READ_SECONDS))
+    def __init__(
+        self,
+        report: Progress,
+        environment: Mapping[str, str] = os.environ,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._report = report
+        self._sleep = sleep
+        self._pools = Pools(environment)
+        self._keyring = Keyring(environment)
+        self._reached: set[str] = set()
+        self._open: set[Response] = set()
+        self._lock = threading.Lock()
 
-    def ask(self, request: Request) -> Answer:
-        """Return the whole answer."""
-        with self.open(request) as response:
-            return Answer(request.url, response.status, response.headers, response.read(decode_content=True))
+    def login(self, url: str, scope: str = "") -> Login:
+        """Return a login for requests to the URL's host; nothing is sent before the server asks for it."""
+        return Login(urlsplit(url).netloc, self._keyring, self.ask, scope)
+
+    def ask(
+        self, request: Request, identity: Identity = ANYBODY, login: Login | None = None, fine: Collection[int] = ()
+    ) -> Answer:
+        """Return the whole answer; try again if a failure may pass. `fine` are statuses that are no failures here.
+
+        Raises MissingError.
+        """
+        retries = self.retries()
+        while True:
+            try:
+                with self.open(request, login, identity, fine) as response:
+                    content = response.read(LONGEST, decode_content=True)
+            except PassingError as error:
+                retries.pause(error)
+                continue
+            if response.status < refusals.FIRST_REDIRECT and refusals.is_page({}, content):
+                raise refusals.captive(request.url)
+            return Answer(request.url, response.status, response.headers, content)
+
+    def retries(self) -> Retries:
+        """Return the retries of a request."""
+        return Retries(self._report, self._sleep)
 
     @contextmanager
-    def open(self, request: Request) -> Iterator[Response]:
-        """Send the request; yield the answer, whose content is still to be read. Raises MissingError."""
-        try:
-            response = self._send(request)
-            try:
-                yield response
-            finally:
-                response.close()
-        except urllib3.exceptions.HTTPError as error:
-            host = urlsplit(request.url).netloc
-            raise MissingError(
-                f"{host} does not answer: {error}",
-                id="source-unreachable",
-                hint="Check the network, or name a mirror in LABCTL_MIRRORS.",
-            ) from error
+    def open(
+        self, request: Request, login: Login | None = None, identity: Identity = ANYBODY, fine: Collection[int] = ()
+    ) -> Iterator[Response]:
+        """Send the request once; yield the answer, whose content is still to be read.
 
-    def _send(self, request: Request) -> Response:
-        url, headers = request.url, {"Accept-Encoding": "identity", "User-Agent": "labctl", **request.headers}
+        Raises MissingError, also for what goes wrong while it is read; PassingError if it may pass.
+        """
+        response, url = self._logged_in(request, login)
+        with self._reading(response, url):
+            if login:
+                identity = login.identity
+            if response.status not in fine and (refusal := self._refusal(response, url, identity)):
+                raise refusal
+            yield response
+
+    def stop(self) -> None:
+        """End every answer that is being read, in whatever thread; and close the connections."""
+        with self._lock:
+            for response in self._open:
+                with suppress(OSError, ValueError, RuntimeError):  # it has just ended
+                    response.shutdown()
+        self._pools.close()
+
+    def _logged_in(self, request: Request, login: Login | None) -> tuple[Response, str]:
+        """Return the answer, and the URL that it came from."""
+        used = login.headers if login else {}
+        response, url = self._redirected(request, used)
+        is_asked = response.status == refusals.UNAUTHORIZED and _origin(url) == _origin(request.url)
+        if login is None or not is_asked or not login.renew(response.headers.get("WWW-Authenticate", ""), used):
+            return response, url
+        response.close()
+        return self._redirected(request, login.headers)
+
+    def _redirected(self, request: Request, secrets: Mapping[str, str]) -> tuple[Response, str]:
+        """Send the request to where it leads; what is secret goes to its own host only."""
+        url, method = request.url, request.method
+        headers = {**_HEADERS, **request.headers, **secrets}
         for _ in range(REDIRECTS):
-            response = self._pool.request(
-                request.method,
+            response = self._sent(method, url, headers, request)
+            target = response.headers.get("Location")
+            can_repeat = method in {"GET", "HEAD"} or (response.status in _SAME_METHOD and request.body is None)
+            if response.status not in _REDIRECTED or not target or not can_repeat:
+                return response, url
+            response.close()
+            url, last = urljoin(url, target), url
+            if _origin(url) != _origin(last):
+                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        raise MissingError(
+            f"{shown(request.url)} leads from one address to the next, lastly to {shown(url)}",
+            id="redirected-forever",
+            hint="Check the address; a login page or a proxy may answer in its place.",
+        )
+
+    def _sent(self, method: str, url: str, headers: Mapping[str, str], request: Request) -> Response:
+        _check_plain_http(url)
+        host = urlsplit(url).netloc
+        try:
+            response = self._pools.manager(url).request(
+                method,
                 url,
                 body=request.body,
-                headers=headers,
+                headers=dict(headers),
                 redirect=False,
                 retries=False,
                 preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=pools.CONNECT_SECONDS, read=request.silence or pools.READ_SECONDS),
             )
-            target = response.headers.get("Location")
-            if response.status not in _REDIRECTED or not target:
-                break
-            response.close()
-            url, old = urljoin(url, target), url
-            if urlsplit(url)[:2] != urlsplit(old)[:2]:
-                headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        except HTTPError as error:
+            failure = failures.of(error, url, self._pools.proxy(url), reached=host in self._reached)
+            log.write(os.getpid(), f"{method} {shown(url)}: {failure.message}")
+            raise failure from error
+        self._reached.add(host)
+        log.write(os.getpid(), f"{method} {shown(url)}: HTTP {response.status}")
         return response
 
+    @contextmanager
+    def _reading(self, response: Response, url: str) -> Iterator[None]:
+        with self._lock:
+            self._open.add(response)
+        try:
+            yield
+        except HTTPError as error:
+            raise failures.of(error, url, self._pools.proxy(url), reached=True) from error
+        finally:
+            with self._lock:
+                self._open.discard(response)
+            response.close()  # after its end, the connection is another request's already
 
-def check(status: int, url: str) -> None:
-    """Raise MissingError for an answer that is none."""
-    if status == _NOT_FOUND:
-        raise MissingError(f"{url}: HTTP {status}", id="source-not-found", hint="Check the version and the mirrors.")
-    if status >= _FIRST_FAILURE:
-        raise MissingError(f"{url}: HTTP {status}", id="source-refused", hint="Ask who looks after the server.")
+    @staticmethod
+    def _refusal(response: Response, url: str, identity: Identity) -> MissingError | None:
+        if response.status < refusals.FIRST_REDIRECT:
+            return refusals.captive(url) if refusals.is_page(response.headers, b"") else None
+        explanation = b""
+        with suppress(HTTPError):  # the status says enough
+            explanation = response.read(EXPLANATION)
+        return refusals.of(response.status, response.headers, explanation, url, identity)
+
+
+def _origin(url: str) -> tuple[str, str]:
+    parts = urlsplit(url)
+    return parts.scheme, parts.netloc
+
+
+def _check_plain_http(url: str) -> None:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and allows_plain_http(parts.hostname or "")):
+        return
+    raise MissingError(
+        f"{shown(url)} is not fetched: without TLS, anybody on the way can change it",
+        id="plain-http-refused",
+        hint="Use an https:// address. Plain HTTP is for localhost and for private addresses that a mirror's URL has.",
+    )

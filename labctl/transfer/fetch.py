@@ -1,61 +1,157 @@
-"""Fetch blobs into the store."""
+"""Fetch blobs into the store: several at a time, each from where an earlier run was cut off."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import math
+import shutil
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
 
+from labctl.host.caller import give
+from labctl.host.locks import try_lock
+from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
-from labctl.transfer.client import Client, Request, check
+from labctl.transfer.arrival import Arrival, Wanted
+from labctl.transfer.client import Client
+from labctl.transfer.meter import MIB, Meter
 from labctl.transfer.store import Blob, BlobStore
 
-CHUNK = 1 << 18
+__all__ = ["Wanted", "fetch"]
 
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """Something to fetch: what people call it, where it is, and what is known of it.
-
-    Without a digest it is fetched every time, and taken as it comes.
-    """
-
-    name: str
-    url: str
-    digest: str | None = None
-    size: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
+THREADS = 4
+TICK_SECONDS = 0.2
+END_SECONDS = 2.0
+"""How long a thread may take to notice that it should end. It ends with the process at the latest."""
 
 
 def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple[Blob, ...]:
     """Fetch what the store does not have; return all of it, in order.
 
-    Raises MissingError.
+    Raises LabError for the first failure. What has arrived by then, or until Ctrl-C, is kept.
     """
-    client = Client()
-    return tuple(_fetch(each, store, client, report) for each in wanted)
+    blobs = {_key(each): blob for each in wanted if (blob := _stored(each, store))}
+    missing = {_key(each): each for each in wanted if _key(each) not in blobs}
+    if missing:
+        _check_room(missing.values(), store)
+        blobs |= _Crew(missing.values(), store, report).run()
+    return tuple(blobs[_key(each)] for each in wanted)
 
 
-def _fetch(wanted: Wanted, store: BlobStore, client: Client, report: Progress) -> Blob:
-    if wanted.digest and store.has(wanted.digest):
-        return Blob(wanted.digest, store.path(wanted.digest).stat().st_size)
-    report(f"fetching {wanted.name}")
-    partial = store.partial(wanted.digest or f"sha256:{hashlib.sha256(wanted.url.encode()).hexdigest()}")
-    computed = hashlib.sha256()
-    with client.open(Request("GET", wanted.url, wanted.headers)) as response, partial.open("wb") as file:
-        check(response.status, wanted.url)
-        while chunk := response.read(CHUNK):
-            computed.update(chunk)
-            file.write(chunk)
-    digest = f"sha256:{computed.hexdigest()}"
-    if wanted.digest not in {None, digest}:
-        partial.unlink()
+class _StoppedError(Exception):
+    """The transfer ends, for a reason that another thread has."""
+
+
+class _Crew:
+    """Threads that fetch."""
+
+    def __init__(self, wanted: Iterable[Wanted], store: BlobStore, report: Progress) -> None:
+        by_size = sorted(wanted, key=lambda each: each.size or 0, reverse=True)
+        self._waiting = deque(by_size)
+        self._store = store
+        self._meter = Meter(f"fetching {len(by_size)} files", sum(each.size or 0 for each in by_size), report)
+        self._stop = threading.Event()
+        self._client = Client(self._meter.note, sleep=self._sleep)
+        self._blobs: dict[str, Blob] = {}
+        self._failures: list[BaseException] = []
+
+    def run(self) -> dict[str, Blob]:
+        """Return the blobs, by what is wanted."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(THREADS, len(self._waiting)))]
+        for thread in threads:
+            thread.start()
+        try:
+            while any(thread.is_alive() for thread in threads) and not self._failures:
+                threads[0].join(TICK_SECONDS)
+                self._meter.tick()
+        finally:
+            self._stop.set()
+            self._client.stop()
+            for thread in threads:
+                thread.join(END_SECONDS)
+        if self._failures:
+            raise self._failures[0]
+        return self._blobs
+
+    def _work(self) -> None:
+        try:
+            while self._waiting and not self._stop.is_set():
+                self._fetch(self._waiting.popleft())
+        except (IndexError, _StoppedError):  # another thread took the last one, or failed
+            return
+        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+            self._failures.append(error)
+            self._stop.set()
+
+    def _fetch(self, wanted: Wanted) -> None:
+        with self._alone(wanted) as file:
+            if stored := _stored(wanted, self._store):  # by whoever was waited for
+                Path(file.name).unlink()
+                self._blobs[_key(wanted)] = stored
+                return
+            arrival = Arrival(wanted, file, self._meter)
+            arrival.complete(self._client, self._client.retries(), self._check)
+            self._store.adopt(Path(file.name), arrival.digest)
+            self._blobs[_key(wanted)] = Blob(arrival.digest, arrival.size)
+
+    @contextmanager
+    def _alone(self, wanted: Wanted) -> Iterator[BinaryIO]:
+        """Open the file for the first bytes of a blob; wait for another process that fetches the same."""
+        path = self._store.partial(wanted.digest or _name(wanted.url))
+
+        is_told = False
+
+        def opened() -> BinaryIO | Pending:
+            nonlocal is_told
+            file = try_lock(path, "a+b")
+            if isinstance(file, Pending) and not is_told:
+                self._meter.note(f"waiting for another labctl that fetches {wanted.name}")
+                is_told = True
+            return file
+
+        with until(opened, what=f"the lock {path}", timeout=math.inf, sleep=self._sleep) as file:
+            give(path)
+            yield file
+
+    def _check(self) -> None:
+        if self._stop.is_set():
+            raise _StoppedError
+
+    def _sleep(self, seconds: float) -> None:
+        self._stop.wait(seconds)
+        self._check()
+
+
+def _key(wanted: Wanted) -> str:
+    return wanted.digest or wanted.url
+
+
+def _name(url: str) -> str:
+    """Return a name for the first bytes of something whose digest is not known."""
+    return f"sha256:{hashlib.sha256(url.encode()).hexdigest()}"
+
+
+def _stored(wanted: Wanted, store: BlobStore) -> Blob | None:
+    if wanted.digest is None or not store.has(wanted.digest):
+        return None
+    return Blob(wanted.digest, store.path(wanted.digest).stat().st_size)
+
+
+def _check_room(missing: Iterable[Wanted], store: BlobStore) -> None:
+    """Raise MissingError if the disk cannot hold what is known to be missing."""
+    needed = 0
+    for each in missing:
+        path = store.partial(each.digest or _name(each.url))
+        needed += max(0, (each.size or 0) - (path.stat().st_size if path.exists() else 0))
+    free = shutil.disk_usage(store.folder).free
+    if needed > free:
         raise MissingError(
-            f"{wanted.name} from {wanted.url} has the digest {digest} instead of {wanted.digest}",
-            id="digest-mismatch",
-            hint="The file is damaged, or another one. Get it again.",
+            f"{store.folder} has no room: {free / MIB:.0f} MiB are free, {needed / MIB:.0f} MiB are to be fetched",
+            id="disk-full",
+            hint="Make space there, or set XDG_CACHE_HOME to a folder on another disk; then run the same command again.",
         )
-    size = partial.stat().st_size
-    store.adopt(partial, digest)
-    return Blob(digest, size)

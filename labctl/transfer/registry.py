@@ -2,47 +2,30 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
-from urllib.parse import urljoin, urlsplit
 
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
-from labctl.transfer.client import Answer, Client, Request, check
-from labctl.transfer.fetch import Wanted
+from labctl.transfer import manifests
+from labctl.transfer.arrival import Wanted
+from labctl.transfer.client import Client
+from labctl.transfer.exchange import Request
+from labctl.transfer.login import Login
+from labctl.transfer.manifests import ImageManifest, Manifest
 from labctl.transfer.mirrors import Mirrors
 from labctl.transfer.reference import Reference
+from labctl.transfer.refusals import NOT_FOUND
 from labctl.transfer.store import Blob
+from labctl.transfer.upload import Upload
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-INDEXES = {OCI_INDEX, DOCKER_LIST}
-MANIFESTS = {OCI_MANIFEST, DOCKER_MANIFEST}
-_OK, _CREATED, _NOT_FOUND = 200, 201, 404
+__all__ = ["ImageManifest", "Manifest", "Registry"]
 
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A manifest or an index, byte for byte."""
-
-    digest: str
-    media_type: str
-    content: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ImageManifest:
-    """An image for one architecture: its manifest's digest, and the blobs that it is made of."""
-
-    digest: str
-    config: Blob
-    layers: tuple[Blob, ...]
+PULL, PUSH = "pull", "pull,push"
+OK = 200
+ACCEPT = ", ".join([*manifests.MANIFESTS, *manifests.INDEXES])
+SHORT = 19
+"""How many letters of a digest people see."""
 
 
 class Registry:
@@ -50,62 +33,87 @@ class Registry:
 
     def __init__(self, mirrors: Mirrors, report: Progress) -> None:
         self._mirrors = mirrors
-        self._report = report
-        self._client = Client()
+        self._client = Client(report)
+        self._logins: dict[tuple[str, str], Login] = {}
         self._manifests: dict[tuple[str, str, str], Manifest] = {}
 
     def manifest(self, reference: Reference) -> Manifest:
-        """Return the manifest or index. One that was fetched by its digest is not fetched again."""
-        key = (reference.host, reference.repository, reference.digest or "")
-        if known := self._manifests.get(key):
+        """Return the manifest or index. What is known by its digest is not fetched again.
+
+        Raises LabError, of which `tag-not-found`, `manifest-invalid` and `digest-mismatch` are about manifests.
+        """
+        place = (reference.host, reference.repository)
+        if known := self._manifests.get((*place, reference.digest or "")):
             return known
         url = self._url(reference, f"manifests/{_wanted(reference)}")
-        answer = self._client.ask(Request("GET", url, {"Accept": ", ".join([*MANIFESTS, *INDEXES])}))
-        check(answer.status, url)
-        manifest = _manifest(reference, answer)
-        self._manifests[*key[:2], manifest.digest] = manifest
+        login = self._login(reference, PULL)
+        answer = self._client.ask(Request("GET", url, {"Accept": ACCEPT}), login=login, fine=[NOT_FOUND])
+        if answer.status == NOT_FOUND:
+            raise _not_found(reference, url)
+        manifest = manifests.of_answer(reference, answer)
+        self._manifests[*place, manifest.digest] = manifest
         return manifest
 
     def image(self, reference: Reference, architecture: str) -> ImageManifest:
-        """Return the image of this architecture, in Go's words; out of an index if the reference is one's."""
+        """Return the image for this architecture, in Go's words; out of an index if the reference is one's.
+
+        Raises LabError, as `manifest`, and `architecture-missing`.
+        """
         manifest = self.manifest(reference)
-        content = _parsed(reference, manifest)
-        if manifest.media_type in INDEXES:
-            digest = _of_architecture(reference, content, architecture)
-            manifest = self.manifest(replace(reference, digest=digest))
-            content = _parsed(reference, manifest)
-        return ImageManifest(manifest.digest, _blob(content["config"]), tuple(map(_blob, content["layers"])))
+        if manifest.media_type not in manifests.INDEXES:
+            image = manifests.image(reference, manifest)
+            self._check_architecture(reference, manifest, image.config, architecture)
+            return image
+        digests = manifests.entries(reference, manifest)
+        digest = digests.get(f"{manifests.LINUX}/{architecture}")
+        if digest is None:
+            raise manifests.without_architecture(reference, architecture, list(digests))
+        own = replace(reference, digest=digest)
+        return manifests.image(own, self.manifest(own))
 
     def wanted(self, reference: Reference, blob: Blob) -> Wanted:
         """Return how a blob of the repository is fetched."""
-        name = f"{reference} {blob.digest[:19]}"
-        return Wanted(name, self._url(reference, f"blobs/{blob.digest}"), blob.digest, blob.size)
+        return Wanted(
+            f"{reference.host}/{reference.repository} {blob.digest[:SHORT]}",
+            self._url(reference, f"blobs/{blob.digest}"),
+            blob.digest,
+            blob.size,
+            login=self._login(reference, PULL),
+        )
 
     def has_blob(self, reference: Reference, digest: str) -> bool:
         """Return whether the repository has the blob."""
-        url = self._url(reference, f"blobs/{digest}")
-        answer = self._client.ask(Request("HEAD", url))
-        if answer.status != _NOT_FOUND:
-            check(answer.status, url)
-        return answer.status == _OK
+        request = Request("HEAD", self._url(reference, f"blobs/{digest}"))
+        return self._client.ask(request, login=self._login(reference, PUSH), fine=[NOT_FOUND]).status == OK
 
     def upload(self, reference: Reference, digest: str, path: Path, report: Progress) -> None:
-        """Push the file as a blob of the repository."""
-        report(f"pushing {digest[:19]} to {reference}")
-        url = self._url(reference, "blobs/uploads/")
-        answer = self._client.ask(Request("POST", url))
-        check(answer.status, url)
-        target = urljoin(url, answer.headers["Location"])
-        target += f"{'&' if urlsplit(target).query else '?'}digest={digest}"
-        with path.open("rb") as file:
-            headers = {"Content-Type": "application/octet-stream", "Content-Length": str(path.stat().st_size)}
-            check(self._client.ask(Request("PUT", target, headers, file)).status, url)
+        """Push a file as a blob of the repository, and go on where the connection was cut.
+
+        Raises LabError. What the registry has by then, it forgets by itself.
+        """
+        upload = Upload(self._client, self._login(reference, PUSH), self._url(reference, "blobs"), digest, path)
+        upload.complete(f"pushing {digest[:SHORT]} to {reference.host}", report)
 
     def put_manifest(self, reference: Reference, manifest: Manifest) -> None:
-        """Push a manifest or an index, whose blobs and manifests are there, under the reference's tag or its digest."""
+        """Push a manifest or an index under the reference's tag, else its digest; what it refers to is there already."""
         url = self._url(reference, f"manifests/{reference.tag or manifest.digest}")
-        answer = self._client.ask(Request("PUT", url, {"Content-Type": manifest.media_type}, manifest.content))
-        check(answer.status, url)
+        request = Request("PUT", url, {"Content-Type": manifest.media_type}, manifest.content)
+        self._client.ask(request, login=self._login(reference, PUSH))
+
+    def _check_architecture(self, reference: Reference, manifest: Manifest, config: Blob, architecture: str) -> None:
+        """Ask the config of an image that no index offers; what is no container image has no architecture."""
+        if manifests.config_type(manifest) not in manifests.IMAGE_CONFIGS:
+            return
+        answer = self._client.ask(
+            Request("GET", self._url(reference, f"blobs/{config.digest}")), login=self._login(reference, PULL)
+        )
+        if (found := manifests.architecture(reference, config, answer)) != architecture:
+            raise manifests.without_architecture(reference, architecture, [f"{manifests.LINUX}/{found}"])
+
+    def _login(self, reference: Reference, actions: str) -> Login:
+        base = self._mirrors.registry(reference.host, reference.repository)
+        scope = f"repository:{base.partition('/v2/')[2]}:{actions}"
+        return self._logins.setdefault((base, actions), self._client.login(base, scope))
 
     def _url(self, reference: Reference, path: str) -> str:
         return f"{self._mirrors.registry(reference.host, reference.repository)}/{path}"
@@ -121,48 +129,10 @@ def _wanted(reference: Reference) -> str:
     return reference.wanted
 
 
-def _manifest(reference: Reference, answer: Answer) -> Manifest:
-    digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
-    if reference.digest not in {None, digest}:
-        raise MissingError(
-            f"the manifest of {reference} from {answer.url} has the digest {digest} instead of {reference.digest}",
-            id="digest-mismatch",
-            hint="The file is damaged, or another one. Get it again.",
-        )
-    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    return Manifest(digest, media_type, answer.content)
-
-
-def _parsed(reference: Reference, manifest: Manifest) -> Mapping[str, Any]:
-    try:
-        content = json.loads(manifest.content)
-    except ValueError as error:
-        raise _no_manifest(reference, str(error)) from error
-    if not isinstance(content, dict) or manifest.media_type not in MANIFESTS | INDEXES:
-        raise _no_manifest(reference, f"its type is {manifest.media_type or 'not told'}")
-    return content
-
-
-def _of_architecture(reference: Reference, index: Mapping[str, Any], architecture: str) -> str:
-    platforms = [each["platform"] for each in index["manifests"]]
-    for entry, platform in zip(index["manifests"], platforms, strict=True):
-        if (platform["os"], platform["architecture"]) == ("linux", architecture):
-            return str(entry["digest"])
-    raise MissingError(
-        f"{reference} has no image for linux/{architecture}: it has "
-        + ", ".join(f"{each['os']}/{each['architecture']}" for each in platforms),
-        id="architecture-missing",
-        hint="Take a version, or another image, that is published for this architecture.",
-    )
-
-
-def _blob(descriptor: Mapping[str, Any]) -> Blob:
-    return Blob(str(descriptor["digest"]), int(descriptor["size"]))
-
-
-def _no_manifest(reference: Reference, problem: str) -> MissingError:
+def _not_found(reference: Reference, url: str) -> MissingError:
+    what = f"the digest {reference.digest}" if reference.digest else f"the tag {reference.tag}"
     return MissingError(
-        f"{reference}: what the registry sent is no manifest of an image: {problem}",
-        id="manifest-invalid",
-        hint="Check the reference; if a mirror is named for its host, check that it is a registry.",
+        f"{reference.host}/{reference.repository} does not have {what} ({url})",
+        id="tag-not-found",
+        hint="Check the name and the version; if a mirror is named for the host, check what it has.",
     )

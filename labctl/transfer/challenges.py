@@ -1,0 +1,46 @@
+"""What servers write into headers: how to log in, and when to come again."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+
+BEARER, BASIC = "bearer", "basic"
+_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][\w-]*)(?:\s+|$)(?!=)")
+_PARAMETER = re.compile(r'\s*,?\s*([\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+))')
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """A way to log in: its scheme in lower case, and its parameters."""
+
+    scheme: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+def challenges(header: str) -> tuple[Challenge, ...]:
+    """Return the ways that a WWW-Authenticate header offers. What cannot be read ends the list."""
+    found, position = [], 0
+    while scheme := _SCHEME.match(header, position):
+        position, parameters = scheme.end(), dict[str, str]()
+        while parameter := _PARAMETER.match(header, position):
+            name, quoted, plain = parameter.groups()
+            parameters[name.lower()] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+            position = parameter.end()
+        found.append(Challenge(scheme[1].lower(), parameters))
+    return tuple(found)
+
+
+def retry_after(header: str | None, now: float | None = None) -> float | None:
+    """Return the seconds that a Retry-After header asks for, as a number or a date; None if it says nothing."""
+    text = (header or "").strip()
+    if text.isascii() and text.isdigit():
+        return float(text)
+    try:
+        moment = parsedate_to_datetime(text).timestamp()
+    except ValueError:
+        return None
+    return max(0.0, moment - (time.time() if now is None else now))

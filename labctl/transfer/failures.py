@@ -1,0 +1,109 @@
+"""What goes wrong on the way to a server and back, as errors that name it."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from urllib.parse import urlsplit
+
+from urllib3 import exceptions
+
+from labctl.host.redaction import redacted
+from labctl.model.errors import MissingError
+
+CHECK_NETWORK = (
+    "Check the network and the name; behind a company's proxy set HTTPS_PROXY. LABCTL_MIRRORS can name a mirror."
+)
+AGAIN = "Run the same command again: what has arrived is kept."
+_TLS_ALERT = "\\x15\\x03"
+"""What a server begins with that expected TLS."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
+
+
+class PassingError(MissingError):
+    """A failure that may pass: the same request can succeed later, after `after` seconds if the server said so."""
+
+    after: float | None = None
+
+    @property
+    def final(self) -> MissingError:
+        """The same failure, of which nobody expects any more that it passes."""
+        return MissingError(self.message, id=self.id, hint=self.hint, details=self.details)
+
+
+def shown(url: str) -> str:
+    """Return the URL without what may be secret: user, password and query."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def of(error: exceptions.HTTPError, url: str, proxy: tuple[str, str] | None, *, reached: bool) -> MissingError:
+    """Return what the failure of a request means. `reached` says whether its host has answered before."""
+    kind = PassingError if reached else MissingError  # who never answered is not waited for again and again
+    if isinstance(error, exceptions.ProxyError):
+        return _of_proxy(error, proxy)
+    if isinstance(error, exceptions.SSLError):
+        return _of_tls(error, url)
+    if isinstance(error, exceptions.ReadTimeoutError):
+        return kind(f"{shown(url)}: the server does not send anything", id="source-silent", hint=AGAIN)
+    reason = _reason(error)
+    if isinstance(error, exceptions.NewConnectionError | exceptions.ConnectTimeoutError):
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        return kind(f"{host} cannot be reached: {reason}", id="source-unreachable", hint=CHECK_NETWORK)
+    if _TLS_ALERT in repr(error):
+        return tls_expected(url)
+    return PassingError(f"{shown(url)}: the connection was lost: {reason}", id="source-cut-off", hint=AGAIN)
+
+
+def tls_expected(url: str) -> MissingError:
+    """Return the error for a server that answers only over TLS."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    return MissingError(
+        f"{host} speaks TLS, and was asked for {shown(url)} without",
+        id="source-expects-tls",
+        hint="Write https: instead of http: where it is named as a mirror.",
+    )
+
+
+def _of_proxy(error: exceptions.ProxyError, proxy: tuple[str, str] | None) -> MissingError:
+    variable, value = proxy or ("a proxy variable", "")
+    where = f"the proxy {redacted(value, ())} ({variable})"
+    if status := re.search(r"Tunnel connection failed: (\d{3}.*)", str(error.original_error)):
+        return MissingError(
+            f"{where} refused the connection: {status[1]}",
+            id="proxy-refused",
+            hint=f"Write its user and password into {variable} (http://USER:PASSWORD@proxy.example:3128), or except the host with NO_PROXY.",
+        )
+    return MissingError(
+        f"{where} cannot be used: {_reason(error.original_error)}",
+        id="proxy-unreachable",
+        hint=f"Correct or unset {variable}, or except the host with NO_PROXY.",
+    )
+
+
+def _of_tls(error: exceptions.SSLError, url: str) -> MissingError:
+    host, cause = urlsplit(url).netloc.rpartition("@")[2], error.args[0] if error.args else error
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return MissingError(
+            f"the certificate of {host} is not trusted: {cause.verify_message}",
+            id="certificate-untrusted",
+            hint="If your company's CA signed it, add that to the system's store (`update-ca-certificates`, `update-ca-trust`),"
+            " or name a file with all CAs in SSL_CERT_FILE. If not, something between you and the server answers in its place.",
+        )
+    if any(word in str(cause) for word in _NO_TLS):
+        entry = f"{host}=http://{host}"
+        return MissingError(
+            f"{host} does not speak TLS, and was asked for {shown(url)}",
+            id="source-without-tls",
+            hint=f"If it has a private address, name it with plain HTTP: LABCTL_MIRRORS={entry}.",
+        )
+    return PassingError(f"{shown(url)}: TLS failed: {_reason(cause)}", id="source-cut-off", hint=AGAIN)
+
+
+def _reason(error: BaseException) -> str:
+    """Return the innermost reason: what urllib3 itself says has addresses of objects in it."""
+    while inner := next((each for each in (error.__cause__, *error.args) if isinstance(each, BaseException)), None):
+        error = inner
+    if isinstance(error, exceptions.IncompleteRead):
+        return f"{error.expected} bytes are missing"
+    return str(getattr(error, "strerror", None) or error) or type(error).__name__

@@ -1,0 +1,139 @@
+"""Logging in to servers: a password where they ask for one, and tokens for a registry's repositories."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeAlias
+from urllib.parse import urlencode, urlsplit
+
+from labctl.model.errors import LabError, MissingError
+from labctl.transfer import credentials
+from labctl.transfer.challenges import BASIC, BEARER, Challenge, challenges
+from labctl.transfer.credentials import Credentials
+from labctl.transfer.exchange import Answer, Request
+from labctl.transfer.refusals import Identity
+
+Ask: TypeAlias = Callable[[Request, Identity], Answer]
+"""Sends a request without a login. Raises MissingError if it fails."""
+CLIENT = "labctl"
+FORM = "application/x-www-form-urlencoded"
+LIFETIME = 60.0
+"""How long a token counts whose answer does not say; the specification's."""
+SPARE_SECONDS = 5.0
+
+
+class Keyring:
+    """The user's credentials, each looked up once."""
+
+    def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._environment = environment
+        self._known: dict[str, Credentials | None] = {}
+        self._problems: dict[str, str] = {}
+        self._lock = threading.Lock()
+
+    def credentials(self, host: str) -> Credentials | None:
+        """Return the credentials for a host. Where they cannot be read, `problem` says why, and there are none."""
+        with self._lock:
+            if host not in self._known:
+                try:
+                    self._known[host] = credentials.lookup(host, self._environment)
+                except LabError as error:
+                    self._known[host] = None
+                    self._problems[host] = f"{error.message}. {error.hint}"
+            return self._known[host]
+
+    def problem(self, host: str) -> str:
+        """Return why the credentials for a host could not be read; empty if they could."""
+        return self._problems.get(host, "")
+
+
+@dataclass
+class Login:
+    """The login of some requests to one host; safe in several threads.
+
+    `scope` is what a token has to allow; without it, what the server asks for is taken.
+    """
+
+    host: str
+    keyring: Keyring
+    ask: Ask
+    scope: str = ""
+    _header: str = field(default="", repr=False)
+    _expires: float = 0.0
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What a request sends along."""
+        with self._lock:
+            return {"Authorization": self._header} if self._header and time.monotonic() < self._expires else {}
+
+    @property
+    def identity(self) -> Identity:
+        """As whom requests are sent."""
+        found = self.keyring.credentials(self.host) if self._header else None
+        return Identity(self.host, str(found or ""), self.keyring.problem(self.host))
+
+    def renew(self, header: str, used: Mapping[str, str]) -> bool:
+        """Log in, as the WWW-Authenticate header asks for; return whether the request is worth sending again.
+
+        `used` are the headers that were refused.
+        """
+        with self._lock:
+            if self._header not in {"", used.get("Authorization")} and time.monotonic() < self._expires:
+                return True  # another thread has logged in meanwhile
+            ways = {way.scheme: way for way in reversed(challenges(header))}
+            if bearer := ways.get(BEARER):
+                self._header, self._expires = self._token(bearer)
+                return True
+            found = self.keyring.credentials(self.host)
+            if BASIC not in ways or found is None or found.basic == used.get("Authorization"):
+                return False
+            self._header, self._expires = found.basic, float("inf")
+            return True
+
+    def _token(self, challenge: Challenge) -> tuple[str, float]:
+        realm = challenge.parameters.get("realm", "")
+        if urlsplit(realm).scheme not in {"http", "https"}:
+            raise _no_token(self.host, f"it names no place for them: {realm!r}")
+        query = {
+            "service": challenge.parameters.get("service", ""),
+            "scope": self.scope or challenge.parameters.get("scope", ""),
+        }
+        asked = time.monotonic()
+        found = self.keyring.credentials(self.host)
+        identity = Identity(self.host, str(found or ""), self.keyring.problem(self.host))
+        answer = self.ask(_request(realm, {name: value for name, value in query.items() if value}, found), identity)
+        try:
+            content = answer.json()
+            token = content.get("token") or content["access_token"]
+            lifetime = float(content.get("expires_in") or LIFETIME)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise _no_token(self.host, f"what {urlsplit(realm).netloc} sent is none") from error
+        return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
+
+
+def _request(realm: str, query: Mapping[str, str], found: Credentials | None) -> Request:
+    """Return the request for a token."""
+    if found is None:
+        return Request("GET", _with_query(realm, query))
+    if found.identity_token:
+        form = {**query, "grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": found.identity_token}
+        return Request("POST", realm, {"Content-Type": FORM}, urlencode(form).encode())
+    return Request("GET", _with_query(realm, {**query, "account": found.user}), {"Authorization": found.basic})
+
+
+def _with_query(url: str, query: Mapping[str, str]) -> str:
+    return f"{url}{'&' if urlsplit(url).query else '?'}{urlencode(query)}" if query else url
+
+
+def _no_token(host: str, problem: str) -> MissingError:
+    return MissingError(
+        f"{host} asks for a token, but {problem}",
+        id="token-not-given",
+        hint="Check that the address is a registry's, and that nothing answers in its place.",
+    )

@@ -1,0 +1,145 @@
+"""Manifests and indexes of registries: what they say, once they are what they should be."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labctl.model.errors import MissingError
+from labctl.transfer.exchange import Answer
+from labctl.transfer.failures import shown
+from labctl.transfer.reference import Reference
+from labctl.transfer.store import DIGEST, Blob
+
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+INDEXES = (OCI_INDEX, DOCKER_LIST)
+MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
+IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
+LINUX = "linux"
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """A manifest or an index, byte for byte."""
+
+    digest: str
+    media_type: str
+    content: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ImageManifest:
+    """An image for one architecture: its manifest's digest, and the blobs that it is made of."""
+
+    digest: str
+    config: Blob
+    layers: tuple[Blob, ...]
+
+
+def of_answer(reference: Reference, answer: Answer) -> Manifest:
+    """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
+    digest = _checked(f"the manifest of {reference}", answer, reference.digest)
+    _checked(f"the manifest of {reference}", answer, answer.headers.get("Docker-Content-Digest"))
+    content = _parsed(reference, answer.content)
+    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    if media_type not in (*MANIFESTS, *INDEXES):
+        media_type = str(content.get("mediaType") or media_type)
+    manifest = Manifest(digest, media_type, answer.content)
+    if media_type in INDEXES:
+        entries(reference, manifest)
+    elif media_type in MANIFESTS:
+        image(reference, manifest)
+    else:
+        raise _invalid(reference, f"its type is {media_type or 'not given'}")
+    return manifest
+
+
+def image(reference: Reference, manifest: Manifest) -> ImageManifest:
+    """Return what a manifest says. Raises MissingError `manifest-invalid`."""
+    content = _parsed(reference, manifest.content)
+    layers = content.get("layers")
+    if not isinstance(layers, list):
+        raise _invalid(reference, "it has no layers")
+    config = _blob(reference, content.get("config"))
+    return ImageManifest(manifest.digest, config, tuple(_blob(reference, layer) for layer in layers))
+
+
+def config_type(manifest: Manifest) -> str:
+    """Return the media type of a valid manifest's config."""
+    return str(json.loads(manifest.content)["config"].get("mediaType", ""))
+
+
+def entries(reference: Reference, index: Manifest) -> dict[str, str]:
+    """Return the digests of an index by platform, `OS/ARCHITECTURE`; of several variants the first.
+
+    Raises MissingError `manifest-invalid`.
+    """
+    listed = _parsed(reference, index.content).get("manifests")
+    if not isinstance(listed, list):
+        raise _invalid(reference, "it lists no manifests")
+    digests: dict[str, str] = {}
+    for entry in listed:
+        platform = entry.get("platform") if isinstance(entry, dict) else None
+        if isinstance(platform, dict):
+            name = f"{platform.get('os')}/{platform.get('architecture')}"
+            digests.setdefault(name, _blob(reference, entry).digest)
+    return digests
+
+
+def without_architecture(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
+    """Return the error for an image that there is for other architectures only."""
+    known = ", ".join(sorted(each for each in platforms if "unknown" not in each)) or "none"
+    return MissingError(
+        f"{reference} has no image for {LINUX}/{architecture}; it has {known}",
+        id="architecture-missing",
+        hint="Take a version, or another image, that is published for this architecture.",
+    )
+
+
+def architecture(reference: Reference, config: Blob, answer: Answer) -> str:
+    """Return the architecture that an image's config says. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
+    _checked(f"the config of {reference}", answer, config.digest)
+    return str(_parsed(reference, answer.content).get("architecture"))
+
+
+def _checked(what: str, answer: Answer, expected: str | None) -> str:
+    """Return the digest of an answer's content, which has to be the expected one."""
+    digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+    if expected not in {None, digest}:
+        raise MissingError(
+            f"{what} from {shown(answer.url)} has the digest {digest} instead of {expected}",
+            id="digest-mismatch",
+            hint="It is damaged, or another one. Run the same command again; if it stays, check the source.",
+        )
+    return digest
+
+
+def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
+    try:
+        parsed = json.loads(content)
+    except ValueError as error:
+        raise _invalid(reference, "it is not JSON") from error
+    if not isinstance(parsed, dict):
+        raise _invalid(reference, "it is not a JSON object")
+    return parsed
+
+
+def _blob(reference: Reference, descriptor: object) -> Blob:
+    match descriptor:
+        case {"digest": str(digest), "size": int(size)} if DIGEST.fullmatch(digest) and size >= 0:
+            return Blob(digest, size)
+    raise _invalid(reference, f"{str(descriptor)[:100]} has no digest of SHA-256 and size")
+
+
+def _invalid(reference: Reference, problem: str) -> MissingError:
+    return MissingError(
+        f"{reference}: what the registry sent is no manifest of an image: {problem}",
+        id="manifest-invalid",
+        hint="Check the reference; if a mirror is named for its host, check that it is a registry.",
+    )

@@ -1,0 +1,77 @@
+"""How far a transfer is: bytes, rate and the time that is left."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+from labctl.model.events import Progress
+
+EVERY_SECONDS = 1.0
+WINDOW_SECONDS = 10.0
+"""What the rate is an average of."""
+MINUTE = 60
+MIB = 1 << 20
+
+
+class Meter:
+    """Counts in any thread; reports in the one that calls `tick`."""
+
+    def __init__(self, doing: str, total: int, report: Progress, clock: Callable[[], float] = time.monotonic) -> None:
+        self._doing = doing
+        self._total = total
+        self._report = report
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._done = 0
+        self._samples = deque([(clock(), 0)])
+        self._notes: queue.SimpleQueue[str] = queue.SimpleQueue()
+
+    def add(self, size: int) -> None:
+        """Count bytes that arrived; fewer than none if they have to arrive again."""
+        with self._lock:
+            self._done += size
+
+    def start_at(self, size: int) -> None:
+        """Count bytes that were there before: they are no part of the rate."""
+        with self._lock:
+            self._done += size
+            self._samples = deque((at, done + size) for at, done in self._samples)
+
+    def expect(self, size: int) -> None:
+        """Take it that so many bytes more have to arrive than was known."""
+        with self._lock:
+            self._total += size
+
+    def note(self, text: str) -> None:
+        """Let a text be reported, beside how far it is."""
+        self._notes.put(text)
+
+    def tick(self) -> None:
+        """Report what was noted and, if that is due, how far it is."""
+        while not self._notes.empty():
+            self._report(self._notes.get())
+        now = self._clock()
+        if now - self._samples[-1][0] < EVERY_SECONDS:
+            return
+        with self._lock:
+            self._samples.append((now, self._done))
+            while now - self._samples[0][0] > WINDOW_SECONDS:
+                self._samples.popleft()
+            text = self._text()
+        self._report(text)
+
+    def _text(self) -> str:
+        (since, before), (now, done) = self._samples[0], self._samples[-1]
+        rate = max(0, done - before) / (now - since)
+        share = f"{done / MIB:.0f} of {self._total / MIB:.0f} MiB" if self._total >= done else f"{done / MIB:.0f} MiB"
+        left = f", {duration((self._total - done) / rate)} left" if rate and self._total > done else ""
+        return f"{self._doing}: {share}, {rate / MIB:.1f} MiB/s{left}"
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words."""
+    return f"{seconds:.0f} s" if seconds < MINUTE else f"{seconds / MINUTE:.0f} min"

@@ -1,0 +1,129 @@
+"""Open connections, to servers and through the user's proxies."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from collections.abc import Mapping
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import urllib3
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+
+from labctl.host.proxies import proxy_of
+from labctl.model.errors import UsageError
+from labctl.transfer import trust
+from labctl.transfer.dial import dial
+
+CONNECT_SECONDS = 5.0
+"""How long a server may take to be reached, with everything that belongs to it."""
+READ_SECONDS = 20.0
+"""How long a server may be silent."""
+CONNECTIONS = 8
+
+
+class _PlainConnection(HTTPConnection):
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self)
+
+    def connect(self) -> None:
+        """Connect within the time for that; requests that are sent may then take longer."""
+        super().connect()
+        self.sock.settimeout(READ_SECONDS)
+
+
+class _SecureConnection(HTTPSConnection):
+    def _new_conn(self) -> socket.socket:
+        return _dialled(self)
+
+    def connect(self) -> None:
+        """Connect within the time for that; requests that are sent may then take longer."""
+        super().connect()
+        self.sock.settimeout(READ_SECONDS)
+
+
+class _PlainPool(HTTPConnectionPool):
+    ConnectionCls = _PlainConnection
+
+
+class _SecurePool(HTTPSConnectionPool):
+    ConnectionCls = _SecureConnection
+
+
+class Pools:
+    """Connections by scheme and proxy, made when they are needed."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._managers: dict[tuple[str, tuple[str, str] | None], urllib3.PoolManager] = {}
+        self._lock = threading.Lock()
+
+    def proxy(self, url: str) -> tuple[str, str] | None:
+        """Return the variable and the value that name the proxy for this URL; None if there is none."""
+        parts = urlsplit(url)
+        return proxy_of(parts.scheme, parts.hostname or "", self._environment)
+
+    def manager(self, url: str) -> urllib3.PoolManager:
+        """Return what has the connections for this URL. Raises LabError."""
+        key = (urlsplit(url).scheme, self.proxy(url))
+        with self._lock:
+            if key not in self._managers:
+                self._managers[key] = self._made(*key)
+            return self._managers[key]
+
+    def close(self) -> None:
+        """Close every connection that is not in use."""
+        for manager in self._managers.values():
+            manager.clear()
+
+    def _made(self, scheme: str, proxy: tuple[str, str] | None) -> urllib3.PoolManager:
+        proxy_url = _proxy_url(*proxy) if proxy else None
+        uses_tls = "https" in {scheme, proxy_url.scheme if proxy_url else scheme}
+        certificates = trust.context(self._environment) if uses_tls else None  # some milliseconds
+        made = (
+            _through(proxy_url, certificates)
+            if proxy_url
+            else urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=certificates)
+        )
+        made.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+        return made
+
+
+def _proxy_url(variable: str, value: str) -> SplitResult:
+    url = urlsplit(value if "://" in value else f"http://{value}")
+    if url.scheme not in {"http", "https"} or not url.hostname:
+        raise UsageError(
+            f"{variable} names a proxy of the kind {url.scheme}, which labctl cannot use",
+            id="proxy-unusable",
+            hint=f"Set {variable} to a URL of http or https, or except the host with NO_PROXY.",
+        )
+    return url
+
+
+def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.ProxyManager:
+    user = f"{unquote(url.username)}:{unquote(url.password or '')}" if url.username else None
+    return urllib3.ProxyManager(
+        url._replace(netloc=url.netloc.rpartition("@")[2], path="").geturl(),
+        proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
+        maxsize=CONNECTIONS,
+        ssl_context=certificates,
+        proxy_ssl_context=certificates,
+    )
+
+
+def _dialled(connection: HTTPConnection) -> socket.socket:
+    """Return a connection to the host, or to its proxy, with failures as urllib3 has them."""
+    try:
+        dialled = dial(connection.host, connection.port, CONNECT_SECONDS)
+    except socket.gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        raise ConnectTimeoutError(connection, str(error)) from error
+    except OSError as error:
+        raise NewConnectionError(connection, error.strerror or str(error)) from error
+    dialled.settimeout(CONNECT_SECONDS)
+    dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return dialled

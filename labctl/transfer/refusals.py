@@ -1,0 +1,137 @@
+"""Answers that are none: a status, or a page in the place of a file."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from labctl.host.redaction import redacted
+from labctl.model.errors import MissingError
+from labctl.transfer.challenges import retry_after
+from labctl.transfer.failures import AGAIN, PassingError, shown, tls_expected
+
+FIRST_REDIRECT = 300
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY, UNAVAILABLE, PORTAL = 401, 403, 404, 429, 503, 511
+FIRST_FAILURE, FIRST_OF_SERVER = 400, 500
+DETAIL = 300
+"""How many letters of a server's explanation are shown."""
+HUB = ("docker.io", "registry-1.docker.io", "auth.docker.io")
+_HTML = (b"<!doctype html", b"<html")
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """As whom a request was sent: the host of the login, and in words who that is; empty if anonymously."""
+
+    host: str = ""
+    who: str = ""
+    problem: str = ""
+    """Why the user's credentials could not be read."""
+
+    def command(self, host: str) -> str:
+        """Return what logs in."""
+        name = self.host or host
+        return "`docker login`" if name in HUB else f"`docker login {name}`"
+
+
+ANYBODY = Identity()
+
+
+def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identity: Identity) -> MissingError | None:
+    """Return what a status says; None if it is no failure. `content` is how the answer begins, `identity` who asked."""
+    if status < FIRST_REDIRECT:
+        return None
+    host, where = urlsplit(url).netloc.rpartition("@")[2], f"{shown(url)}: HTTP {status}"
+    details = tuple(filter(None, [_explanation(content), identity.problem]))
+    if status == PORTAL:
+        return captive(url)
+    if status in {UNAUTHORIZED, FORBIDDEN}:
+        return _denied(status, where, host, identity, details)
+    if status == TOO_MANY:
+        return _limited(where, host, headers, identity, details)
+    if status >= FIRST_OF_SERVER:
+        failing = PassingError(f"{where}, the server has a problem", id="source-failing", hint=AGAIN, details=details)
+        failing.after = retry_after(headers.get("Retry-After"))
+        return failing
+    return _refused(status, where, url, content, details)
+
+
+def is_page(headers: Mapping[str, str], beginning: bytes) -> bool:
+    """Return whether an answer is a page for people, which nothing that labctl fetches is."""
+    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    return kind in {"text/html", "application/xhtml+xml"} or beginning[:100].lstrip().lower().startswith(_HTML)
+
+
+def captive(url: str) -> MissingError:
+    """Return the error for a page in the place of what was asked for."""
+    return MissingError(
+        f"{shown(url)}: a web page came instead of the file",
+        id="captive-portal",
+        hint="Open the address in a browser: a network's login page, or a proxy, may answer in its place. Log in there, then run the same command again.",
+    )
+
+
+def _refused(status: int, where: str, url: str, content: bytes, details: tuple[str, ...]) -> MissingError:
+    if status == NOT_FOUND:
+        return MissingError(
+            f"{where}, there is no such file or image",
+            id="source-not-found",
+            hint="Check the name and the version; if a mirror is named for the host, check what it has.",
+            details=details,
+        )
+    if b"HTTPS" in content and url.startswith("http:"):
+        return tls_expected(url)
+    return MissingError(where, id="source-refused", hint="Ask who looks after the server.", details=details)
+
+
+def _denied(status: int, where: str, host: str, identity: Identity, details: tuple[str, ...]) -> MissingError:
+    if identity.who:
+        return MissingError(
+            f"{where}, access was refused {identity.who}",
+            id="login-refused",
+            hint=f"Run {identity.command(host)} with a user that may do this, and check the name.",
+            details=details,
+        )
+    asked = "the server asks for a login" if status == UNAUTHORIZED else "access without a login was refused"
+    return MissingError(
+        f"{where}, {asked}",
+        id="login-needed",
+        hint=f"Run {identity.command(host)}, and check the name: registries answer so for what does not exist, too.",
+        details=details,
+    )
+
+
+def _limited(
+    where: str, host: str, headers: Mapping[str, str], identity: Identity, details: tuple[str, ...]
+) -> MissingError:
+    after = retry_after(headers.get("Retry-After"))
+    wait = "" if after is None else f" for another {after:.0f} s"
+    is_hub = host in HUB
+    hub = (
+        " Docker Hub limits anonymous pulls by address: `docker login` raises the limit."
+        if is_hub and not identity.who
+        else ""
+    )
+    kind = MissingError if is_hub and after is None else PassingError  # its limit is one of hours
+    limited = kind(
+        f"{where}, {host} refuses further requests{wait}",
+        id="rate-limited",
+        hint=f"Wait, then run the same command again: what has arrived is kept.{hub} A mirror in LABCTL_MIRRORS has no such limit.",
+        details=details,
+    )
+    if isinstance(limited, PassingError):
+        limited.after = after
+    return limited
+
+
+def _explanation(content: bytes) -> str:
+    """Return what a registry says about the failure, in one line."""
+    try:
+        answer: Any = json.loads(content)
+        errors = [f"{each['code']}: {each.get('message', '')}" for each in answer["errors"]]
+    except (ValueError, KeyError, TypeError, AttributeError):
+        return ""
+    return redacted(" ".join("; ".join(errors).split()), ())[:DETAIL]

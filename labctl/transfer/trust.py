@@ -1,0 +1,43 @@
+"""Whose certificates count: the system's store, or the one that SSL_CERT_FILE and SSL_CERT_DIR name."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Mapping
+from pathlib import Path
+
+from labctl.model.errors import MissingError
+
+FILE = "SSL_CERT_FILE"
+STORES = (
+    "/etc/ssl/certs/ca-certificates.crt",
+    "/etc/pki/tls/certs/ca-bundle.crt",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+)
+"""Where systems have theirs, for a Python that was built on another one: Debian, Fedora, openSUSE, macOS and Alpine."""
+
+
+def context(environment: Mapping[str, str]) -> ssl.SSLContext:
+    """Return how servers have to prove who they are. Raises MissingError `certificates-unreadable`."""
+    made = ssl.create_default_context()
+    # Python 3.13 refuses a CA without an Authority Key Identifier, which companies' own often lack.
+    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    if named := environment.get(FILE):
+        _load(made, Path(named))
+    elif not any(ssl.get_default_verify_paths()[:2]):
+        made.load_verify_locations(next(path for path in STORES if Path(path).is_file()))
+    return made
+
+
+def _load(made: ssl.SSLContext, path: Path) -> None:
+    """Load a file that OpenSSL ignores without a word if it cannot be read."""
+    try:
+        made.load_verify_locations(path)
+    except OSError as error:  # ssl.SSLError is one
+        reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise MissingError(
+            f"{FILE}={path}: {reason}",
+            id="certificates-unreadable",
+            hint=f"Name a PEM file with every CA that you trust, or unset {FILE} to use the system's.",
+        ) from error

@@ -1,0 +1,132 @@
+"""One blob that is pushed: begun, sent, and ended with its digest; after a cut from where the registry has it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from urllib.parse import urljoin, urlsplit
+
+from labctl.model.errors import MissingError
+from labctl.model.events import Progress
+from labctl.transfer.client import Client
+from labctl.transfer.exchange import Request
+from labctl.transfer.failures import PassingError, shown
+from labctl.transfer.login import Login
+from labctl.transfer.meter import Meter
+from labctl.transfer.refusals import NOT_FOUND
+
+CHUNK = 1 << 18
+BYTES = "application/octet-stream"
+VERIFYING_SECONDS = 120.0
+"""How long a registry may be silent once it has everything: some copy it to where it stays."""
+_OK, _NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 200, 204, 400, 416
+_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+
+
+class Upload:
+    """A file on its way to a repository whose blobs are below `blobs`."""
+
+    def __init__(self, client: Client, login: Login, blobs: str, digest: str, path: Path) -> None:
+        self._client = client
+        self._login = login
+        self._blobs = blobs
+        self._digest = digest
+        self._path = path
+        self._size = path.stat().st_size
+        self._session = ""
+        self._is_resumed = False
+        self._offset = self._furthest = 0
+
+    def complete(self, doing: str, report: Progress) -> None:
+        """Push the whole file. Raises LabError."""
+        retries = self._client.retries()
+        meter = Meter(doing, self._size, report)
+        while True:
+            try:
+                if not self._session:
+                    self._begin(meter)
+                while self._offset < self._size:
+                    self._send(meter)
+                self._end()
+            except PassingError as error:
+                retries.pause(error)
+                if self._is_there():  # only the answer was lost
+                    return
+                self._find(meter)
+                if self._offset > self._furthest:
+                    self._furthest = self._offset
+                    retries.progressed()
+            else:
+                return
+
+    def _begin(self, meter: Meter) -> None:
+        url = f"{self._blobs}/uploads/"
+        answer = self._client.ask(Request("POST", url, {"Content-Length": "0"}), login=self._login)
+        self._move(meter, 0)
+        self._is_resumed = False
+        self._follow(url, answer.headers)
+
+    def _send(self, meter: Meter) -> None:
+        """Send what the registry does not have, in one request."""
+        headers = {"Content-Type": BYTES, "Content-Length": str(self._size - self._offset)}
+        if self._is_resumed:
+            headers["Content-Range"] = f"{self._offset}-{self._size - 1}"
+        request = Request("PATCH", self._session, headers, self._pieces(meter))
+        with self._client.open(request, self._login, fine=[NOT_FOUND, _NOT_IN_RANGE]) as response:
+            if response.status in {NOT_FOUND, _NOT_IN_RANGE}:
+                raise self._lost()
+            self._move(meter, self._size)
+            self._follow(self._session, response.headers)
+
+    def _end(self) -> None:
+        url = f"{self._session}{'&' if urlsplit(self._session).query else '?'}digest={self._digest}"
+        request = Request("PUT", url, {"Content-Length": "0"}, silence=VERIFYING_SECONDS)
+        with self._client.open(request, self._login, fine=[NOT_FOUND, _BAD_REQUEST]) as response:
+            if response.status == NOT_FOUND:
+                raise self._lost()
+            if response.status == _BAD_REQUEST:
+                raise MissingError(
+                    f"{shown(self._blobs)} does not take {self._digest}: other bytes have arrived than were sent",
+                    id="digest-mismatch",
+                    hint=f"Run the same command again; if it stays, check the file {self._path}.",
+                )
+
+    def _find(self, meter: Meter) -> None:
+        """Ask how much the registry has; begin anew where it does not say."""
+        answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, 500))
+        has = _RANGE.fullmatch(answer.headers.get("Range", ""))
+        if answer.status not in {_OK, _NO_CONTENT} or has is None:
+            self._session = ""
+            return
+        # A registry that has nothing yet says 0-0, as one does that has a single byte.
+        self._move(meter, int(has[1]) + 1 if has[1] != "0" else 0)
+        self._is_resumed = True
+        self._follow(self._session, answer.headers)
+
+    def _is_there(self) -> bool:
+        request = Request("HEAD", f"{self._blobs}/{self._digest}")
+        return self._client.ask(request, login=self._login, fine=[NOT_FOUND]).status == _OK
+
+    def _pieces(self, meter: Meter) -> Iterator[bytes]:
+        with self._path.open("rb") as file:
+            file.seek(self._offset)
+            while chunk := file.read(CHUNK):
+                yield chunk
+                self._move(meter, self._offset + len(chunk))
+                meter.tick()
+
+    def _move(self, meter: Meter, offset: int) -> None:
+        meter.add(offset - self._offset)
+        self._offset = offset
+
+    def _follow(self, url: str, headers: Mapping[str, str]) -> None:
+        """Take over where the registry wants the next request of this upload."""
+        self._session = urljoin(url, headers.get("Location", "")) or self._session
+
+    def _lost(self) -> PassingError:
+        return PassingError(
+            f"{shown(self._blobs)} has forgotten what was sent of {self._digest}",
+            id="upload-lost",
+            hint="Run the same command again.",
+        )

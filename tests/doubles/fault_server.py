@@ -1,0 +1,179 @@
+"""A web server on loopback that misbehaves as a test says, and counts what it was asked for and what it sent."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+PIECE = 1 << 14
+
+
+@dataclass
+class Fault:
+    """How one answer goes wrong. What is not set is right."""
+
+    status: int = 200
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+    cut: int | None = None
+    """After how many bytes of the body the connection ends."""
+    stall: int | None = None
+    """After how many bytes of the body nothing more comes."""
+    flip: int | None = None
+    """Which byte of the body is another one."""
+    length: int | None = None
+    """What Content-Length says."""
+    raw: bytes | None = None
+    """What comes in the place of an answer."""
+
+
+@dataclass
+class Asked:
+    """A request as it came."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+
+
+@dataclass
+class Server:
+    """What is served, by path; what goes wrong, in order, by path; what was asked; how many bytes were sent, by path."""
+
+    url: str = ""
+    has_ranges: bool = True
+    files: dict[str, bytes] = field(default_factory=dict)
+    kinds: dict[str, str] = field(default_factory=dict)
+    faults: dict[str, list[Fault]] = field(default_factory=dict)
+    always: dict[str, Fault] = field(default_factory=dict)
+    """What goes wrong each time."""
+    asked: list[Asked] = field(default_factory=list)
+    sent: dict[str, int] = field(default_factory=dict)
+    login: Callable[[Asked], Fault | None] = lambda _asked: None
+    slow: float = 0.0
+    """The seconds between two pieces of a body."""
+    ended: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def host(self) -> str:
+        return self.url.partition("://")[2]
+
+    def put(self, path: str, content: bytes, kind: str = "application/octet-stream") -> str:
+        """Serve a file; return its digest."""
+        self.files[path], self.kinds[path] = content, kind
+        return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+    def forget(self) -> None:
+        """Begin to count anew."""
+        self.asked.clear()
+        self.sent.clear()
+
+
+@contextmanager
+def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
+    """Serve on a free port, with TLS if there is a certificate and its key."""
+    server = Server()
+    handler = type("Handler", (_Handler,), {"lab": server})
+    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    web.daemon_threads = True
+    if certificate:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*certificate)
+        web.socket = context.wrap_socket(web.socket, server_side=True, do_handshake_on_connect=False)
+    web.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that ends is no news
+    server.url = f"http{'s' if certificate else ''}://127.0.0.1:{web.server_address[1]}"
+    thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield server
+    finally:
+        server.ended.set()
+        web.shutdown()
+        web.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    lab: Server
+
+    def do_GET(self) -> None:
+        asked = Asked(self.command, self.path, dict(self.headers.items()))
+        self.lab.asked.append(asked)
+        path = self.path.partition("?")[0]
+        waiting = self.lab.faults.get(path)
+        fault = self.lab.login(asked) or (waiting.pop(0) if waiting else self.lab.always.get(path, Fault()))
+        if fault.raw is not None:
+            self.close_connection = True
+            self.wfile.write(fault.raw)
+            return
+        self._answer(path, fault)
+
+    do_HEAD = do_POST = do_GET  # noqa: N815 - http.server calls them so
+
+    def _answer(self, path: str, fault: Fault) -> None:
+        body = self.lab.files.get(path) if fault.body is None else fault.body
+        if body is None or fault.status >= 300:
+            self._short(fault.status if fault.status >= 300 else 404, fault.headers, fault.body or b"")
+            return
+        start, whole = 0, len(body)
+        wanted = self.headers.get("Range", "")
+        if wanted and self.lab.has_ranges and fault.body is None:
+            start = int(wanted.removeprefix("bytes=").partition("-")[0])
+            if start >= whole:
+                self._short(416, {"Content-Range": f"bytes */{whole}"}, b"")
+                return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{whole - 1}/{whole}")
+        self.send_header("Content-Length", str(fault.length if fault.length is not None else whole - start))
+        for name, value in {
+            "Content-Type": self.lab.kinds.get(path, "application/octet-stream"),
+            **fault.headers,
+        }.items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self._body(path, body[start:], fault)
+
+    def _body(self, path: str, body: bytes, fault: Fault) -> None:
+        if fault.flip is not None:
+            body = body[: fault.flip] + bytes([body[fault.flip] ^ 1]) + body[fault.flip + 1 :]
+        end = min(each for each in (fault.cut, fault.stall, len(body)) if each is not None)
+        with suppress(OSError):  # the client has ended
+            for at in range(0, end, PIECE):
+                piece = body[at : min(at + PIECE, end)]
+                self.wfile.write(piece)
+                self.lab.sent[path] = self.lab.sent.get(path, 0) + len(piece)
+                if self.lab.slow:
+                    self.lab.ended.wait(self.lab.slow)
+        if fault.stall is not None:
+            self.lab.ended.wait(30)
+        if fault.cut is not None or fault.stall is not None or fault.length is not None:
+            self.close_connection = True
+
+    def _short(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+        pass
+
+
+def free_port() -> int:
+    """Return a port of loopback on which nobody listens."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
