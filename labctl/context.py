@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,6 +21,8 @@ from labctl.providers.docker_images import node_image
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.table import Hypervisor, hypervisor
 from labctl.render import ingress
+from labctl.transfer import mirrors
+from labctl.transfer.mirrors import Mirrors
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -135,6 +138,11 @@ class Context:
         from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
         return Cluster(self.folder / lab_folder.KUBECONFIG, self.lab.limits)
+
+    @property
+    def mirrors(self) -> Mirrors:
+        """The servers that stand for upstream's. Raises UsageError `mirrors-invalid`."""
+        return mirrors.of({}, os.environ.get(mirrors.ENVIRONMENT, ""))
 
     @property
     def _environment(self) -> Mapping[str, str]:

@@ -73,6 +73,8 @@ class Bundle:
     """Those of a phase in the order in which a node should import them."""
     web_image: str
     files: tuple[File, ...]
+    recipe: str = ""
+    """The name of the recipe that it was downloaded by."""
 
     def path(self, relative: str) -> Path:
         """Return where a file of the bundle is."""
@@ -162,7 +164,8 @@ def write(bundle: Bundle, name: str = DESCRIPTION) -> None:
     """Write the bundle's description to file `name` in its folder, atomically."""
     import yaml  # noqa: PLC0415 - as in `read`
 
-    document = {"schema": SCHEMA, **_fields().dump_python(bundle, mode="json", exclude={"folder"})}
+    left_out = {"folder"} if bundle.recipe else {"folder", "recipe"}
+    document = {"schema": SCHEMA, **_fields().dump_python(bundle, mode="json", exclude=left_out)}
     dumper = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
     text = yaml.dump(document, Dumper=dumper, sort_keys=False, width=120)
     write_file(bundle.path(name), text.encode(), mode=SHARED_FILE)
@@ -181,7 +184,13 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
     except pydantic.ValidationError as error:
         raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
     paths = [*(file.path for file in bundle.files), *(image.archive for image in bundle.images)]
-    words = [bundle.id, *bundle.versions.values(), *(image.reference for image in bundle.images), *paths]
+    words = [
+        bundle.id,
+        *filter(None, [bundle.recipe]),
+        *bundle.versions.values(),
+        *(image.reference for image in bundle.images),
+        *paths,
+    ]
     problems = [f"file {name!r} is not a path inside the bundle" for name in paths if not _stays_inside(name)]
     problems += [
         f"{word!r} has characters that are not allowed in an id, version, reference or path"

@@ -79,13 +79,32 @@ def write_archive(
             "layers": descriptors,
         }
     )
+    by_digest = dict(zip(layer_digests, layers, strict=True))
+    _write_layout(archive, Named(reference, architecture, _MANIFEST), manifest, image, by_digest)
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """An image: its full reference, its architecture, and the media type of its manifest."""
+
+    reference: str
+    architecture: str
+    media_type: str
+
+
+def write_pulled(archive: Path, named: Named, *, manifest: bytes, config: bytes, layers: Mapping[str, Path]) -> None:
+    """Write an image as a registry has it to `archive`: its layers, by hexadecimal SHA-256, stay as they are."""
+    _write_layout(archive, named, manifest, config, layers)
+
+
+def _write_layout(archive: Path, named: Named, manifest: bytes, config: bytes, layers: Mapping[str, Path]) -> None:
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
         _add_bytes(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add_bytes(tar, "index.json", _index(reference, architecture, manifest))
-        _add_bytes(tar, "manifest.json", _docker_manifest(reference, _digest(image), layer_digests))
-        for blob in (manifest, image):
+        _add_bytes(tar, "index.json", _index(named, manifest))
+        _add_bytes(tar, "manifest.json", _docker_manifest(named.reference, _digest(config), list(layers)))
+        for blob in (manifest, config):
             _add_bytes(tar, _blob(_digest(blob)), blob)
-        for digest, layer in dict(zip(layer_digests, layers, strict=True)).items():
+        for digest, layer in layers.items():
             _add_file(tar, _blob(digest), layer, 0o644)
 
 
@@ -98,10 +117,11 @@ def reference_of(archive: Path) -> str:
         return str(json.load(member)["manifests"][0]["annotations"][_NAME])
 
 
-def _index(reference: str, architecture: str, manifest: bytes) -> bytes:
+def _index(named: Named, manifest: bytes) -> bytes:
+    reference = named.reference
     described = {
-        **_descriptor(_MANIFEST, _digest(manifest), len(manifest)),
-        "platform": {"architecture": architecture, "os": "linux"},
+        **_descriptor(named.media_type, _digest(manifest), len(manifest)),
+        "platform": {"architecture": named.architecture, "os": "linux"},
         "annotations": {_NAME: reference, "org.opencontainers.image.ref.name": reference.rpartition(":")[2]},
     }
     return _json({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [described]})

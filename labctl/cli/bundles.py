@@ -21,7 +21,12 @@ Bundles = Annotated[
     list[str], typer.Argument(metavar="ID...", autocompletion=complete.bundles, help="The bundles, by id.")
 ]
 
-app = typer.Typer(help="Build, verify and list bundles: everything that labs boot from.")
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="Download by this recipe.  [default: labctl's own]"),
+]
+
+app = typer.Typer(help="Build, download, verify and list bundles: everything that labs boot from.")
 
 
 @app.command("build")
@@ -38,6 +43,20 @@ def build(context: typer.Context, addition: Addition = None, yes: Yes = False) -
     )
     if context.obj.output == "text":
         ui.values(bundles.described(built), sys.stdout)
+
+
+@app.command("download")
+def download(context: typer.Context, recipe: Recipe = None, yes: Yes = False) -> None:
+    """Download the bundle from upstream's releases.
+
+    These are the binaries, images and manifests that everybody runs; nothing is compiled but the failure detector. What
+    was verified before is kept, and an interrupted download continues. LABCTL_MIRRORS names other servers.
+    """
+    from labctl.commands import bundles, runner
+
+    downloaded = runner.download_bundle(context.obj, ui.watching(context.obj), recipe, may_install=yes)
+    if context.obj.output == "text":
+        ui.values(bundles.described(downloaded), sys.stdout)
 
 
 @app.command("verify")

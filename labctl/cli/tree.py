@@ -58,6 +58,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "demo run": ("labctl demo run failover", "labctl demo run ./mine.yaml --record mine.cast"),
     "bundle": ("labctl bundle list",),
     "bundle build": ("labctl bundle build --yes", "labctl bundle build --with vm --yes"),
+    "bundle download": ("labctl bundle download --yes", "labctl bundle download --recipe FILE"),
     "bundle verify": ("labctl bundle verify", "labctl bundle verify --bundle /media/stick/bundle"),
     "bundle list": ("labctl bundle list",),
     "bundle export": (

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from labctl import machine_image
 from labctl.bundle import checksums
-from labctl.bundle.build.build import OTHER_SECONDS, recipe_id
+from labctl.bundle.build.build import recipe_id
 from labctl.bundle.format import Bundle, installed, load
+from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
 from labctl.host import lab_folder, locks, paths
 from labctl.host.processor import architecture
@@ -38,6 +39,9 @@ def described(bundle: Bundle) -> BundleEntry:
         "metallb": bundle.versions.get("metallb"),
         "traefik": bundle.versions.get("traefik"),
         "nginx": bundle.versions.get("nginx"),
+        "ingress_nginx": bundle.versions.get("ingress-nginx"),
+        "maker": bundle.maker,
+        "recipe": bundle.recipe or None,
         "architecture": bundle.architecture,
         "MiB": sum(file.size for file in files) // 2**20,
         "boxes": list(image.providers) if image else [],

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from labctl import config
-from labctl.bundle import Bundle
+from labctl.bundle import Bundle, load
 from labctl.commands import bundles, endings, labs
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -81,12 +81,26 @@ def reported(
 
 def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool, with_machine_image: bool) -> Bundle:
     """Make the bundle of this labctl complete in the cache, as a run of one step, or of two with its machine image."""
-    from labctl.plans.up import build_boxes, build_bundle  # noqa: PLC0415 - few commands take steps
+    from labctl.plans.bundle_choice import build_boxes, build_bundle  # noqa: PLC0415 - few commands take steps
 
     steps = [Step("bundle", "makes the bundle", build_bundle)]
     if with_machine_image:
         steps.append(Step("machine-image", "makes the boxes for virtual machines", build_boxes))
     return run_in_cache(options, watching, tuple(steps), may_install=may_install).bundle
+
+
+def download_bundle(options: GlobalOptions, watching: Watching, recipe: Path | None, *, may_install: bool) -> Bundle:
+    """Make the bundle of a recipe complete in the cache, out of upstream's releases, as a run of one step."""
+    from labctl.plans.bundle_choice import download_bundle as download  # noqa: PLC0415 - few commands take steps
+
+    made: list[Outcome] = []
+
+    def noted(context: Context, report: Progress) -> Outcome:
+        made.append(download(recipe, context, report))
+        return made[-1]
+
+    context = run_in_cache(options, watching, (Step("bundle", "downloads the bundle", noted),), may_install=may_install)
+    return load(context.cache / "bundles" / made[-1].text)
 
 
 def remove_bundles(

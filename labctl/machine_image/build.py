@@ -12,10 +12,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from labctl.bundle.build.build import ORPHAN_SECONDS, removed
 from labctl.bundle.build.debian import ROOTFS
 from labctl.bundle.checksums import sha256
 from labctl.bundle.format import Bundle, File
+from labctl.bundle.unfinished import ORPHAN_SECONDS, removed
 from labctl.host import locks, paths, wait
 from labctl.host.failpoints import failpoint
 from labctl.machine_image import boxes, disk, initrd, integrity, system

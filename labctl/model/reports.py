@@ -125,7 +125,8 @@ class LabsReport(Document):
 class BundleEntry(TypedDict):
     """A bundle in the cache; a version is None where the bundle carries no such part.
 
-    `boxes` are the providers of virtual machines that the bundle has a box for.
+    `maker` is `build` or `download`, `recipe` the name of the recipe that a download went by. `boxes` are the providers
+    of virtual machines that the bundle has a box for.
     """
 
     id: str
@@ -133,6 +134,9 @@ class BundleEntry(TypedDict):
     metallb: str | None
     traefik: str | None
     nginx: str | None
+    ingress_nginx: str | None
+    maker: str
+    recipe: str | None
     architecture: str
     MiB: int
     boxes: list[str]

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from functools import partial
 
-from labctl import bundle, machine_image
-from labctl.bundle.build.build import build
 from labctl.cluster import apps, state
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -15,12 +13,11 @@ from labctl.host import accelerator
 from labctl.host.caller import caller
 from labctl.host.machine import Machine
 from labctl.host.wait import pending_while_unready, until
-from labctl.machine_image.build import build as build_image
-from labctl.machine_image.format import BOXES
 from labctl.model.events import Progress
 from labctl.model.lab import App, Node
 from labctl.plans import assembly, teardown
 from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
+from labctl.plans.bundle_choice import choose_bundle
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
 from labctl.plans.ingress_step import apply_ingress
 from labctl.plans.plan import Outcome, Plan, Step
@@ -128,35 +125,6 @@ def _without_kvm(context: Context) -> str:
             f"machines that run are emulated still: {restart} starts them with KVM" if context.lab.slowness > 1 else ""
         )
     return f"{accelerator.emulated(acceleration, context.lab.slowness)}. {acceleration.fix}"
-
-
-def choose_bundle(context: Context, report: Progress) -> Outcome:
-    """Find or build the bundle; verify the checksum of each file before its first use."""
-    context.require_carried()
-    is_new = not context.has_bundle
-    if is_new:
-        build(context.cache, report)
-    checked = bundle.verify_once(context.bundle, context.cache, report)
-    made_box = not context.hypervisor.are_containers and _make_boxes(context, (context.lab.provider,), report)
-    return Outcome(is_new or made_box, context.bundle.id + (", checksums verified" if checked else ""))
-
-
-def build_bundle(context: Context, report: Progress) -> Outcome:
-    """Complete this labctl's bundle in the cache."""
-    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
-    was_there = context.has_bundle
-    return Outcome(not was_there, build(context.cache, report).id)
-
-
-def build_boxes(context: Context, report: Progress) -> Outcome:
-    """Complete the machine image of the bundle, with a box for each provider."""
-    return Outcome(_make_boxes(context, tuple(BOXES), report), context.bundle.id)
-
-
-def _make_boxes(context: Context, providers: Sequence[str], report: Progress) -> bool:
-    """Make the boxes that are missing or damaged; return whether there were any."""
-    before = machine_image.load(context.bundle)
-    return build_image(context.bundle, context.cache, report, providers) != before
 
 
 def isolate(context: Context, _say: Progress) -> Outcome:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-import errno
 import functools
 import hashlib
-import os
-import platform
-import shutil
 import tempfile
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from labctl.bundle import checksums, images
 from labctl.bundle.build import makers
 from labctl.bundle.build.failures import build_error, check_space, disk_errors
-from labctl.bundle.build.ingredients import Artefact, ContainerImage
+from labctl.bundle.build.ingredients import Artefact, ContainerImage, NodeSystem
 from labctl.bundle.build.recipe import MAKERS, RECIPE, VERSIONS, WEB_IMAGE
 from labctl.bundle.build.toolchain import Go
-from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, read, write
-from labctl.host import locks, wait
-from labctl.host.failpoints import failpoint
-from labctl.host.wait import Pending
-from labctl.model.errors import LabError, MissingError
+from labctl.bundle.format import DESCRIPTION, Bundle, File, Image, load, write
+from labctl.bundle.unfinished import (
+    OTHER_SECONDS,
+    PROGRESS,
+    SCRATCH,
+    architecture,
+    begun,
+    described,
+    is_made,
+    moved,
+    reopen,
+)
+from labctl.host import locks
+from labctl.model.errors import LabError
 from labctl.model.events import Progress
 
-_PROGRESS = "partial.yaml"
-"""Describes, in the folder of an unfinished build, the files that are made."""
-_PARTIAL = ".partial"
-_SCRATCH = ".making-"
-OTHER_SECONDS = 7200.0
-"""How long another labctl may take to build the same bundle."""
+MAKER = "build"
+NODE = next(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, NodeSystem))
+FAILURE_DETECTOR = next(artefact for artefact in RECIPE if artefact.name == "failure-detector")
+"""What every maker makes alike, because upstream publishes neither."""
 _UNSURE_SECONDS = 120.0
 """Of work, that it takes until a machine's own pace counts for as much as the recipe's: the first artefacts are small."""
-ORPHAN_SECONDS = 60.0
-"""How long a tool of a killed build may take to notice that it is alone."""
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
 class Makers(Protocol):
@@ -65,14 +64,14 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
     folder = cache / "bundles" / recipe_id()
     with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
         if folder.exists():
-            bundle = _described(folder, DESCRIPTION)
+            bundle = described(folder, DESCRIPTION, MAKER)
             problems = checksums.damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
-            _reopen(bundle, problems, report)
+            reopen(bundle, problems, report)
         using.check_tools()
-        go = using.find_go(cache, _architecture(), report)
-        bundle = _complete(_make_missing(_begun(folder), report, using, go), folder.name, go)
+        go = using.find_go(cache, architecture(), report)
+        bundle = _complete(_make_missing(begun(folder, MAKER), report, using, go), folder.name, go)
         checksums.remember(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
@@ -81,8 +80,13 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
 def recipe_id() -> str:
     """Return the id of the bundle that `build` makes; it changes with every pin and every file of labctl that goes in."""
     digest = hashlib.sha256(repr((MAKERS, images.EPOCH, RECIPE)).encode())
-    digest.update(_own_files(Path(__file__).parent))
-    return f"kubernetes-{VERSIONS['kubernetes']}-{_architecture()}-{digest.hexdigest()[:8]}"
+    digest.update(own_files())
+    return f"kubernetes-{VERSIONS['kubernetes']}-{architecture()}-{digest.hexdigest()[:8]}"
+
+
+def own_files() -> bytes:
+    """Return the names and checksums of the files of labctl's own that go into a bundle."""
+    return _own_files(Path(__file__).parent)
 
 
 @functools.cache
@@ -105,60 +109,9 @@ def made_files() -> tuple[str, ...]:
     return tuple(path for artefact in RECIPE for path in artefact.files)
 
 
-def _architecture() -> str:
-    machine = platform.machine()
-    if machine not in _ARCHITECTURES:
-        raise MissingError(
-            f"bundles cannot be built for {machine}",
-            id="architecture-unsupported",
-            hint=f"Build on one of: {', '.join(sorted(set(_ARCHITECTURES.values())))}.",
-        )
-    return _ARCHITECTURES[machine]
-
-
-def _reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
-    """Turn a damaged bundle into an unfinished build that keeps the intact files."""
-    for path, problem in problems.items():
-        report(f"{path} {problem}: rebuilding it")
-    write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), _PROGRESS)
-    bundle.folder.rename(_partial(bundle.folder))
-
-
-def _begun(folder: Path) -> Bundle:
-    """Return what an interrupted build has finished of the bundle `folder`; remove what it was working on."""
-    partial = _partial(folder)
-    partial.mkdir(exist_ok=True)
-    for leftover in partial.glob(f"{_SCRATCH}*"):
-        wait.until(
-            functools.partial(removed, leftover),
-            what=f"removing {leftover}",
-            timeout=ORPHAN_SECONDS,
-            hint="A tool of an earlier build that was killed still writes there: stop that process.",
-        )
-    return _described(partial, _PROGRESS)
-
-
-def removed(folder: Path) -> Literal[True] | Pending:
-    """Remove a folder, and return whether it is gone; a tool of a killed build may still write to it."""
-    try:
-        shutil.rmtree(folder)
-    except OSError as error:
-        if folder.exists() and error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
-            raise
-    return Pending("it is not empty") if folder.exists() else True
-
-
-def _described(folder: Path, name: str) -> Bundle:
-    """Return the bundle that file `name` describes; a bundle without files if the file is missing or invalid."""
-    try:
-        return read(folder, name)
-    except MissingError:
-        return Bundle(folder, folder.name.removesuffix(_PARTIAL), "build", _architecture(), {}, (), "", ())
-
-
 def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bundle:
     """Make every missing file of the recipe, and return the bundle."""
-    missing = [artefact for artefact in RECIPE if not all(_is_made(bundle, path) for path in artefact.files)]
+    missing = [artefact for artefact in RECIPE if not all(is_made(bundle, path) for path in artefact.files)]
     check_space(bundle.folder, sum(file.size for file in bundle.files))
     planned, spent = 0, 0.0
     for position, artefact in enumerate(missing):
@@ -173,52 +126,33 @@ def _make_missing(bundle: Bundle, report: Progress, using: Makers, go: Go) -> Bu
         spent, planned = spent + time.monotonic() - started, planned + artefact.seconds
         kept = tuple(file for file in bundle.files if file.path not in artefact.files)
         bundle = replace(bundle, files=(*kept, *files))
-        write(bundle, _PROGRESS)
+        write(bundle, PROGRESS)
     return bundle
-
-
-def _is_made(bundle: Bundle, path: str) -> bool:
-    """Return whether an earlier build made the file; its content is verified when the bundle is used."""
-    return any(
-        file.path == path and bundle.path(path).is_file() and bundle.path(path).stat().st_size == file.size
-        for file in bundle.files
-    )
 
 
 def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[File, ...]:
     """Make an artefact, move its files into place, and return them."""
-    with tempfile.TemporaryDirectory(prefix=_SCRATCH, dir=bundle.folder) as scratch:
+    with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=bundle.folder) as scratch:
         try:
             using.make(artefact, Path(scratch), bundle.architecture, go)
         except LabError as error:
             raise build_error(artefact, error, bundle.folder) from error
         return tuple(
-            _moved(Path(scratch) / Path(path).name, bundle, path, artefact.made_from.source) for path in artefact.files
+            moved(Path(scratch) / Path(path).name, bundle, path, artefact.made_from.source) for path in artefact.files
         )
 
 
-def _moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
-    """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
-    with made_file.open("rb") as file:
-        os.fsync(file.fileno())
-    described = File(path, checksums.sha256(made_file), made_file.stat().st_size, source)
-    bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
-    failpoint("artefact")
-    made_file.replace(bundle.path(path))
-    return described
+def made_image(bundle: Bundle, artefact: Artefact) -> Image:
+    """Return the description of an image that was made in a bundle: its reference is in its archive."""
+    image = artefact.made_from
+    assert isinstance(image, ContainerImage)  # noqa: S101 - the caller has looked
+    return Image(images.reference_of(bundle.path(artefact.path)), artefact.path, image.runs_on, image.phase)
 
 
 def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
     """Write the bundle's bundle.yaml, and return the finished bundle."""
     carried = tuple(
-        Image(
-            images.reference_of(bundle.path(artefact.path)),
-            artefact.path,
-            artefact.made_from.runs_on,
-            artefact.made_from.phase,
-        )
-        for artefact in RECIPE
-        if isinstance(artefact.made_from, ContainerImage)
+        made_image(bundle, artefact) for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage)
     )
     web_image = next(image.reference for image in carried if image.archive == WEB_IMAGE)
     versions = {**VERSIONS, "nginx": web_image.rpartition(":")[2], "go": go.version()}
@@ -226,12 +160,8 @@ def _complete(bundle: Bundle, name: str, go: Go) -> Bundle:
     files = tuple(finished[path] for artefact in RECIPE for path in artefact.files)
     complete = replace(bundle, id=name, versions=versions, images=carried, web_image=web_image, files=files)
     write(complete)
-    complete.path(_PROGRESS).unlink()
+    complete.path(PROGRESS).unlink()
     return complete
-
-
-def _partial(folder: Path) -> Path:
-    return folder.with_name(folder.name + _PARTIAL)
 
 
 def _duration(seconds: float) -> str:

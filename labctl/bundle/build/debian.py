@@ -20,17 +20,20 @@ KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 HOOK = "LABCTL_HOOK"
 """The variable that holds the text of mmdebstrap's hook."""
 
+NODE = ("minbase", "customize", "node.sh")
+"""How mmdebstrap makes a node's system: its variant, when its hook runs, and the script of the hook."""
 _LISTING = "./usr/share/labctl/packages"
 """Where the hooks note the version of every package."""
 
 
-def make_node(packages: DebianPackages, target: Path, architecture: str) -> None:
+def make_node(packages: DebianPackages, target: Path, architecture: str, mirror: str = "") -> None:
     """Tar archive `target` is a node's root filesystem: the packages installed, and user `vagrant`, who may use sudo.
 
     It has no identity: machine-id is empty, host name and SSH host keys are absent. Whoever boots it makes them.
+    The packages come from `mirror`, or from where mmdebstrap finds them by itself.
     Raises MissingError `tool-failed` when mmdebstrap fails.
     """
-    _mmdebstrap(packages, target, architecture, "minbase", "customize", "node.sh")
+    _mmdebstrap(packages, target, architecture, *NODE, mirror=mirror)
 
 
 def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
@@ -54,23 +57,36 @@ def upstream_versions(listing: Path) -> dict[str, str]:
 
 
 def _mmdebstrap(
-    packages: DebianPackages, target: Path, architecture: str, variant: str, moment: str, hook: str
+    packages: DebianPackages, target: Path, architecture: str, variant: str, moment: str, hook: str, *, mirror: str = ""
 ) -> None:
     # Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook
     # gets the script's text.
     temporary = {"TMPDIR": str(target.parent)} if os.geteuid() == 0 else {}
     process.check(
-        [
-            "mmdebstrap",
-            f"--architectures={architecture}",
-            f"--include={','.join(packages.names)}",
-            *(f"--dpkgopt={option}" for option in packages.left_out),
-            "--skip=output/dev",
-            f"--variant={variant}",
-            f'--{moment}-hook=eval "${HOOK}"',
-            packages.suite,
-            target,
-        ],
-        env={"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: (ROOTFS / hook).read_text(encoding="utf-8"), **temporary},
+        line(packages, architecture, target, variant, moment, mirror),
+        env={**environment(hook), **temporary},
         error=MissingError,
     )
+
+
+def line(
+    packages: DebianPackages, architecture: str, target: Path, variant: str, moment: str, mirror: str = ""
+) -> list[str | Path]:
+    """Return the command that makes a root filesystem of the packages in tar archive `target`."""
+    return [
+        "mmdebstrap",
+        f"--architectures={architecture}",
+        f"--include={','.join(packages.names)}",
+        *(f"--dpkgopt={option}" for option in packages.left_out),
+        "--skip=output/dev",
+        f"--variant={variant}",
+        f'--{moment}-hook=eval "${HOOK}"',
+        packages.suite,
+        target,
+        *((mirror,) if mirror else ()),
+    ]
+
+
+def environment(hook: str) -> dict[str, str]:
+    """Return what the command needs in its environment: the text of the hook's script, and the time of every file."""
+    return {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: (ROOTFS / hook).read_text(encoding="utf-8")}

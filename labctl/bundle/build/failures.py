@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from labctl.bundle import unfinished
 from labctl.bundle.build.ingredients import Artefact
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.host.process import LAST_LINES
@@ -20,21 +19,9 @@ def check_space(folder: Path, present: int) -> None:
         raise _disk_full(folder)
 
 
-@contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path) -> AbstractContextManager[None]:
     """Translate errors of the disk into MissingError `disk-full` or `bundle-not-writable`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
-            raise _disk_full(folder) from error
-        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            raise MissingError(
-                f"{error.filename or folder} cannot be written: {error.strerror}",
-                id="bundle-not-writable",
-                hint="Set XDG_CACHE_HOME to a writable folder.",
-            ) from error
-        raise
+    return unfinished.disk_errors(folder, _disk_full)
 
 
 def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:

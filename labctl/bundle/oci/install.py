@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle import checksums
-from labctl.bundle.build.build import OTHER_SECONDS
 from labctl.bundle.format import DESCRIPTION, Bundle, load, read
 from labctl.bundle.image_archives import put_together
 from labctl.bundle.layout import MACHINE, Arriving, Identity, Part, not_a_bundle
 from labctl.bundle.spans import Content, Span, chunks, digest_of, whole
+from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import give, make_folder
 from labctl.host.failpoints import failpoint

@@ -31,7 +31,7 @@ from labctl.context import Context
 from labctl.model.demo_reports import DemoReport
 from labctl.model.errors import BrokenError, ExitCode, LabError
 from labctl.model.reports import Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
-from labctl.plans import boxes, hosts_steps, plan, up
+from labctl.plans import boxes, bundle_choice, hosts_steps, plan
 from labctl.plans.plan import Outcome
 from labctl.trace import HOPS
 
@@ -89,6 +89,7 @@ RUNS = tuple(
         "bundle build",
         "bundle export out.tar",
         "bundle import out.tar",
+        "bundle download",
         "bundle remove kubernetes-1.37.2",
     )
 )
@@ -158,10 +159,12 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: FOUND)
     monkeypatch.setattr(hosts_steps, "write_hosts", lambda _context: Outcome(changed=False))
     monkeypatch.setattr(boxes, "Machine", partial(Recorded, absent={"vagrant"}))
-    monkeypatch.setattr(up, "build_bundle", lambda *_arguments: Outcome(changed=False))
+    monkeypatch.setattr(bundle_choice, "build_bundle", lambda *_arguments: Outcome(changed=False))
     monkeypatch.setattr(moving, "_artefact", lambda *_arguments: None)
     monkeypatch.setattr(file, "export", lambda *_arguments: 1)
     monkeypatch.setattr(file, "import_bundle", lambda *_arguments: carried)
+    downloaded = Outcome(changed=False, text="kubernetes-1.37.2")
+    monkeypatch.setattr(bundle_choice, "download_bundle", lambda *_arguments: downloaded)
     return rendered
 
 

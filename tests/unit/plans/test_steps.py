@@ -40,7 +40,16 @@ from labctl.model.errors import ExitCode, MissingError, NotReadyError, ProviderE
 from labctl.model.events import Progress
 from labctl.model.limits import NORMAL
 from labctl.model.reports import TraceReport
-from labctl.plans import applying, assembly, hosts_steps, ingress_step, teardown, up, verify
+from labctl.plans import (
+    applying,
+    assembly,
+    bundle_choice,
+    hosts_steps,
+    ingress_step,
+    teardown,
+    up,
+    verify,
+)
 from labctl.plans.plan import Outcome, execute
 from labctl.providers import clock
 from labctl.providers.protocol import Trouble
@@ -162,7 +171,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
     bundles: str,
 ) -> None:
     monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
-    monkeypatch.setattr(up, "build", lambda *_arguments: pytest.fail("built"))
+    monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
     bundle_folder = context.bundle_folder if bundles == "given" else None
     if bundles != "none":
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
@@ -170,7 +179,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
         describe(replace(context.bundle, folder=folder, id=folder.name))
     asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
 
-    for step in (up.check_machine, up.choose_bundle, up.render):
+    for step in (up.check_machine, bundle_choice.choose_bundle, up.render):
         with pytest.raises(MissingError) as caught:
             step(asked, watched.report)
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
@@ -214,7 +223,7 @@ def test_an_isolated_lab_is_on_record_before_anything_of_it_exists(
 
 
 def test_a_bundle_is_verified_once(context: Context, watched: Watched, golden: Golden) -> None:
-    first, second = (up.choose_bundle(context, watched.report) for _ in range(2))
+    first, second = (bundle_choice.choose_bundle(context, watched.report) for _ in range(2))
 
     golden([first.text, second.text])
     assert not first.changed
@@ -224,11 +233,11 @@ def test_a_bundle_is_made_where_there_is_none(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[Path] = []
-    monkeypatch.setattr(up, "build", lambda cache, _say: made.append(cache))
+    monkeypatch.setattr(bundle_choice, "build", lambda cache, _say: made.append(cache))
     bundleless = replace(context, bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
-    assert up.choose_bundle(bundleless, watched.report).changed
+    assert bundle_choice.choose_bundle(bundleless, watched.report).changed
     assert made == [context.cache]
 
 

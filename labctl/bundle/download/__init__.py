@@ -1,0 +1,1 @@
+"""Make bundles from upstream's releases: its binaries, its images and its manifests, as they are published."""

@@ -1,0 +1,43 @@
+"""The failure detector that a release of labctl carries as a static program for each architecture."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+from labctl.bundle import images
+from labctl.bundle.build.build import FAILURE_DETECTOR
+from labctl.bundle.build.ingredients import ContainerImage
+from labctl.model.errors import MissingError
+
+FOLDER = "failure-detector"
+"""Where `.ci/package` puts it, beside this module: `linux-ARCHITECTURE`, and its SHA-256 in a file of that name with `.sha256`."""
+
+
+def carried(architecture: str) -> bool:
+    """Return whether this labctl carries the program for that architecture."""
+    return (files(__package__) / FOLDER / f"linux-{architecture}").is_file()
+
+
+def write_image(target: Path, architecture: str) -> None:
+    """Write the program's image to tar archive `target`. Raises MissingError `failure-detector-damaged`."""
+    folder = files(__package__) / FOLDER
+    program = (folder / f"linux-{architecture}").read_bytes()
+    expected = (folder / f"linux-{architecture}.sha256").read_text(encoding="ascii").split()[0]
+    if (checksum := hashlib.sha256(program).hexdigest()) != expected:
+        raise MissingError(
+            f"the failure detector that labctl carries has sha256 {checksum} instead of {expected}",
+            id="failure-detector-damaged",
+            hint="Install labctl again.",
+        )
+    image = FAILURE_DETECTOR.made_from
+    assert isinstance(image, ContainerImage)  # noqa: S101 - the recipe has it as an image
+    with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
+        file, layer = Path(scratch) / "program", Path(scratch) / "layer.tar"
+        file.write_bytes(program)
+        images.write_layer(layer, [images.Copy("failure-detector", file, 0o755)])
+        images.write_archive(
+            target, reference=image.reference, architecture=architecture, config=image.config, layers=[layer]
+        )

@@ -1,0 +1,217 @@
+"""`labctl bundle download`: a bundle made of upstream's releases, resumable at any moment."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from labctl.bundle import checksums, unfinished
+from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, made_image
+from labctl.bundle.download import asked, sources, tools
+from labctl.bundle.download.pins import Pins
+from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, recipe_id, repository, tag
+from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
+from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
+from labctl.host import locks
+from labctl.model.errors import MissingError
+from labctl.model.events import Progress
+from labctl.transfer.mirrors import Mirrors
+from labctl.transfer.store import BlobStore
+
+MAKER = "download"
+SPACE = 3 << 30
+"""Bytes that a bundle takes, with the blobs that it is made of."""
+NODE_FILES = ("base/node.tar", "base/node.packages")
+RECORD = "download.json"
+"""The file of a bundle that says what it was made of: the recipe, and the digest of everything that was downloaded."""
+NAMED = ("etcd", "coredns", "pause", "traefik", "nginx")
+"""Images whose tag is a version that people and configuration know."""
+_REVISION = re.compile(r"-\d+$")
+"""What the registry of Kubernetes adds to etcd's version."""
+
+
+class Tools(Protocol):
+    """What a download does besides fetching: the functions of module `tools`."""
+
+    def check_node_tools(self) -> None:
+        """Check that a node's system can be made here."""
+
+    def images_of_kubeadm(self, kubeadm: Path, version: str) -> str:
+        """Return what a kubeadm says of the images that it needs."""
+
+    def make_node(self, node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
+        """Make the node's system in a folder, and the list of its packages."""
+
+    def make_detector(self, architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
+        """Make the archive of the failure detector's image in a folder; return whether that was possible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be downloaded: a recipe, another patch version of Kubernetes than its own, and where from."""
+
+    own: Recipe
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    kubernetes: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the version that is wanted."""
+        return self.own.of_kubernetes(self.kubernetes) if self.kubernetes else self.own
+
+    def folder(self, cache: Path) -> Path:
+        """Return where the bundle is, once it is there."""
+        return cache / "bundles" / recipe_id(self.recipe)
+
+    @property
+    def follows(self) -> bool:
+        """Whether kubeadm tells the versions of what comes with another version of Kubernetes."""
+        return self.recipe.kubernetes != self.own.kubernetes
+
+
+def download(cache: Path, report: Progress, order: Order, using: Tools = tools) -> Bundle:
+    """Download the bundle of a recipe for this machine below `cache`, and return it complete and verified.
+
+    What an earlier download verified is kept, even if it was cut off; of a damaged bundle, what is intact. Another
+    download of the same bundle is waited for. Raises MissingError: `tools-missing`, `disk-full`,
+    `bundle-not-writable`, `recipe-mismatch`, `upstream-changed`, `architecture-unsupported`, and as `fetch`.
+    """
+    folder = order.folder(cache)
+    lock = folder.with_name(f"{folder.name}.lock")
+    with unfinished.disk_errors(folder, _disk_full), locks.alone(lock, report, timeout=OTHER_SECONDS):
+        if folder.exists():
+            bundle = described(folder, DESCRIPTION, MAKER)
+            problems = checksums.damage(bundle, cache, report)
+            if bundle.files and not problems:
+                return bundle
+            reopen(bundle, problems, report)
+        using.check_node_tools()
+        started = begun(folder, MAKER)
+        if shutil.disk_usage(started.folder).free < SPACE - sum(file.size for file in started.files):
+            raise _disk_full(folder)
+        bundle = _Download(cache, report, order, using, started).complete()
+        checksums.remember(bundle, cache)  # each file was hashed when it was made
+        bundle.folder.rename(folder)
+        return load(folder)
+
+
+class _Download:
+    """One download: what it may use, and the bundle as far as it is made."""
+
+    def __init__(self, cache: Path, report: Progress, order: Order, using: Tools, bundle: Bundle) -> None:
+        self._cache, self._report, self._order, self._using = cache, report, order, using
+        self._recipe, self._bundle = order.recipe, bundle
+        self._architecture = bundle.architecture
+        self._store = BlobStore(cache / "blobs")
+        self._pins = Pins(cache, bundle.id)
+
+    def complete(self) -> Bundle:
+        """Make every file that is missing, in an order in which what is wrong is known early; return the bundle."""
+        rows = self._files()
+        self._images(rows)
+        self._node()
+        self._detector()
+        return self._finish(rows)
+
+    def _files(self) -> tuple[ImageRow, ...]:
+        """Take binaries and manifests as they are; return the images that the bundle needs, which they ask for."""
+        taken = sources.files(self._recipe, self._architecture, self._order.mirrors, self._store, self._report)
+        self._pins.keep({each.url: each.digest for each in taken})
+        for each in taken:
+            self._make((each.path,), each.source, partial(sources.copy, self._store, each))
+        said = self._using.images_of_kubeadm(self._bundle.path("bin/kubeadm"), self._recipe.kubernetes)
+        rows = asked.settled(self._recipe, asked.by_kubeadm(said), follows=self._order.follows)
+        for manifest in self._recipe.manifests:
+            text = self._bundle.path(manifest.path).read_text(encoding="utf-8")
+            asked.refuse_missing(rows, asked.by_manifest(text), manifest.path)
+        return rows
+
+    def _images(self, rows: Sequence[ImageRow]) -> None:
+        """Make an archive of every image, out of what its registry has for this architecture."""
+        self._report(f"asking for {len(rows)} images")
+        found = sources.images([row.reference for row in rows], self._architecture, self._order.mirrors, self._report)
+        self._pins.keep({each.reference: each.digest for each in found})
+        missing = [each for each in found if not is_made(self._bundle, archive(each.reference))]
+        sources.fetch_layers(missing, self._store, self._report)
+        for each in missing:
+            self._make((archive(each.reference),), each.source, partial(sources.pack, self._store, each))
+
+    def _node(self) -> None:
+        """Make the node's system."""
+        node = self._recipe.node
+        if not all(is_made(self._bundle, path) for path in NODE_FILES):
+            self._report(f"making the node's system out of Debian {node.suite}'s packages, about a minute")
+        make = partial(self._using.make_node, node, self._architecture, self._order.mirrors)
+        self._make(NODE_FILES, f"Debian {node.suite}: {' '.join(NODE.packages.names)}", make)
+
+    def _detector(self) -> None:
+        """Make the failure detector where that can be; without it, a lab takes a few seconds more to see a dead node."""
+        make = partial(self._using.make_detector, self._architecture, self._cache, self._report)
+        self._make((FAILURE_DETECTOR.path,), FAILURE_DETECTOR.made_from.source, make)
+
+    def _make(self, paths: Sequence[str], source: str, make: Callable[[Path], bool | None]) -> None:
+        """Make files in a folder of their own and move them into place, unless they are there; note it.
+
+        What `make` says False of cannot be made here, and is left out.
+        """
+        if all(is_made(self._bundle, path) for path in paths):
+            return
+        with tempfile.TemporaryDirectory(prefix=SCRATCH, dir=self._bundle.folder) as scratch:
+            if make(Path(scratch)) is False:
+                return
+            files = tuple(moved(Path(scratch) / Path(path).name, self._bundle, path, source) for path in paths)
+        kept = tuple(file for file in self._bundle.files if file.path not in paths)
+        self._bundle = replace(self._bundle, files=(*kept, *files))
+        write(self._bundle, PROGRESS)
+
+    def _finish(self, rows: Sequence[ImageRow]) -> Bundle:
+        """Write the bundle's bundle.yaml, and the record of what it was made of; return the finished bundle."""
+        record = {"recipe": self._recipe.model_dump(mode="json", by_alias=True), "digests": self._pins.known()}
+        text = json.dumps(record, indent=1, sort_keys=True) + "\n"
+        self._make((RECORD,), "labctl's own record", lambda folder: _write_text(folder / RECORD, text))
+        carried = [Image(_tagged(row.reference), archive(row.reference), row.runs_on, row.phase) for row in rows]
+        if self._bundle.has(FAILURE_DETECTOR.path):
+            carried.append(made_image(self._bundle, FAILURE_DETECTOR))
+        bundle = replace(
+            self._bundle,
+            versions=versions(self._recipe, rows),
+            images=tuple(carried),
+            web_image=next(image.reference for image in carried if repository(image.reference) == self._recipe.web),
+            files=tuple(sorted(self._bundle.files, key=lambda file: file.path)),
+            recipe=self._recipe.name,
+        )
+        write(bundle)
+        bundle.path(PROGRESS).unlink()
+        return bundle
+
+
+def versions(recipe: Recipe, rows: Sequence[ImageRow]) -> dict[str, str]:
+    """Return the version of every part of a bundle, as people and kubeadm's configuration have it."""
+    tags = {repository(row.reference).rpartition("/")[2]: tag(row.reference).removeprefix("v") for row in rows}
+    texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images)]
+    filled_in = {name: each for name, each in recipe.versions.items() if any(f"{{{name}}}" in text for text in texts)}
+    named = {name: _REVISION.sub("", text) for name, text in tags.items() if name in NAMED}
+    return {"kubernetes": recipe.kubernetes, **filled_in, **named, "debian": recipe.node.suite}
+
+
+def _tagged(reference: str) -> str:
+    return reference.partition("@")[0]
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _disk_full(folder: Path) -> MissingError:
+    return MissingError(
+        f"not enough disk space to download a bundle into {folder.parent}: it needs {SPACE >> 30} GiB there",
+        id="disk-full",
+        hint="Free disk space, then run the same command again to resume.",
+    )

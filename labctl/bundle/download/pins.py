@@ -1,0 +1,49 @@
+"""What was downloaded first, by name, and is expected from then on: upstream may change a file, and nobody be told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from labctl.host.files import write
+from labctl.host.paths import content
+from labctl.model.errors import MissingError
+
+
+class Pins:
+    """The digest of everything that was downloaded for a bundle, in a file that outlives the bundle."""
+
+    def __init__(self, cache: Path, bundle_id: str) -> None:
+        self.path = cache / "downloaded" / f"{bundle_id}.json"
+
+    def known(self) -> dict[str, str]:
+        """Return the digests by name. Raises MissingError `pins-unreadable`."""
+        try:
+            known = json.loads(content(self.path))
+            return {str(name): str(digest) for name, digest in known.items()}
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, AttributeError) as error:
+            raise MissingError(
+                f"{self.path}, which says what was downloaded before, cannot be read: {error}",
+                id="pins-unreadable",
+                hint="Remove the file to accept what upstream publishes now.",
+            ) from error
+
+    def keep(self, digests: Mapping[str, str]) -> None:
+        """Note digests by name. Raises MissingError `upstream-changed` if one was another before."""
+        known = self.known()
+        changed = [
+            f"{name} was {known[name]} and is {digest} now"
+            for name, digest in digests.items()
+            if known.get(name, digest) != digest
+        ]
+        if changed:
+            raise MissingError(
+                f"upstream publishes something else than at the first download: {'; '.join(changed)}",
+                id="upstream-changed",
+                hint="Find out why before you trust it. To accept it, remove " + str(self.path) + ".",
+            )
+        if not digests.items() <= known.items():
+            write(self.path, json.dumps({**known, **digests}, indent=1, sort_keys=True).encode() + b"\n")

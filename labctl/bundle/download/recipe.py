@@ -1,0 +1,239 @@
+"""What a downloaded bundle consists of, as data: a YAML file with every address, image and pin.
+
+labctl's own is `upstream.yaml` beside this module; a user may have another of the same form.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import re
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from labctl.bundle import images
+from labctl.bundle.build.build import NODE, own_files
+from labctl.bundle.format import RunsOn
+from labctl.bundle.unfinished import architecture
+from labctl.host.paths import content
+from labctl.model.errors import UsageError
+from labctl.model.lab import Phase
+
+OWN = Path(__file__).with_name("upstream.yaml")
+MAKERS = 1
+"""Counts up when a download makes another bundle from the same recipe."""
+PROGRAMS = ("bin/kubeadm", "bin/kubelet", "bin/kubectl")
+"""The binaries without which no node boots."""
+SANDBOX = "pause"
+"""The name of the image that the nodes' containerd is told to start pods with."""
+DIGEST = "sha256:"
+
+Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Url = Annotated[str, Field(pattern=r"^https://[-.a-z0-9]+/[-A-Za-z0-9._~/{}+%]+$")]
+Reference = Annotated[
+    str,
+    Field(pattern=r"^[-.a-z0-9]+\.[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9{}]+(@sha256:[0-9a-f]{64})?$"),
+]
+_MUST_BE = {
+    "^[0-9a-f]{64}$": "must be a SHA-256 in lower-case hexadecimal",
+    Url.__metadata__[0].metadata[0].pattern: "must be an https address without a query",  # type: ignore[attr-defined]
+    Reference.__metadata__[0].metadata[0].pattern: "must be a full image reference with a tag",  # type: ignore[attr-defined]
+}
+
+
+class _Row(BaseModel):
+    """A mapping of the file, which has these keys and no other."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Binary(_Row):
+    """A program; its checksum by architecture, else the one in the file of its name with `.sha256` beside it."""
+
+    path: Annotated[str, Field(pattern="^bin/[-a-z0-9]+$")]
+    url: Url
+    sha256: Mapping[Annotated[str, Field(pattern="^(amd64|arm64)$")], Checksum] = {}
+    mode: ClassVar[int] = 0o755
+
+    def checksum(self, machine: str) -> str | None:
+        """Return the checksum for an architecture, if it is pinned."""
+        return self.sha256.get(machine)
+
+
+class ImageRow(_Row):
+    """An image, which nodes need it, and when."""
+
+    reference: Reference
+    runs_on: RunsOn
+    phase: Phase
+
+
+class ManifestRow(_Row):
+    """A file of upstream's that is applied to the cluster."""
+
+    path: Annotated[str, Field(pattern=r"^manifests/[-a-z0-9.]+\.yaml$")]
+    url: Url
+    sha256: Checksum | None = None
+    mode: ClassVar[int] = 0o644
+
+    def checksum(self, _machine: str) -> str | None:
+        """Return the checksum, if it is pinned."""
+        return self.sha256
+
+
+class NodeRow(_Row):
+    """Debian's suite that the node's system is made of, and the image to make it on where mmdebstrap is missing."""
+
+    suite: Annotated[str, Field(pattern="^[a-z]+$")]
+    image: Reference
+
+
+class Recipe(_Row):
+    """The whole file."""
+
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    name: Annotated[str, Field(pattern="^[A-Za-z0-9][-A-Za-z0-9._]*$")]
+    versions: Mapping[str, Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]]
+    megabytes: Annotated[int, Field(ge=1)]
+    minutes: Annotated[int, Field(ge=1)]
+    binaries: tuple[Binary, ...]
+    images: tuple[ImageRow, ...]
+    web: str
+    manifests: tuple[ManifestRow, ...]
+    node: NodeRow
+
+    @property
+    def files(self) -> tuple[Binary | ManifestRow, ...]:
+        """What is taken as it is."""
+        return (*self.binaries, *self.manifests)
+
+    @property
+    def kubernetes(self) -> str:
+        """The version of Kubernetes."""
+        return self.versions["kubernetes"]
+
+    def of_kubernetes(self, version: str) -> Recipe:
+        """Return the recipe with another patch version of Kubernetes, whose binaries nobody has pinned here."""
+        if version == self.kubernetes:
+            return self
+        unpinned = tuple(binary.model_copy(update={"sha256": {}}) for binary in self.binaries)
+        return self.model_copy(update={"versions": {**self.versions, "kubernetes": version}, "binaries": unpinned})
+
+    def filled(self, text: str, machine: str) -> str:
+        """Return the text with the versions, and the architecture, in place of their names."""
+        return text.format_map({**self.versions, "architecture": machine})
+
+    def references(self) -> tuple[str, ...]:
+        """Return the full references of the images."""
+        return tuple(self.filled(row.reference, "") for row in self.images)
+
+    def paths(self) -> tuple[str, ...]:
+        """Return the paths of the files that are taken as they are."""
+        return tuple(row.path for row in self.files)
+
+
+def load(path: Path | None = None) -> Recipe:
+    """Return labctl's own recipe, or the one in a file of the user's.
+
+    Raises UsageError `recipe-not-found`, `recipe-unreadable`, and `recipe-invalid` with every problem.
+    """
+    return _own() if path is None else _read(path)
+
+
+def recipe_id(recipe: Recipe) -> str:
+    """Return the id of the bundle that a recipe makes on this machine; it changes with everything that goes in."""
+    document = recipe.model_dump(mode="json", exclude={"name", "megabytes", "minutes"})
+    digest = hashlib.sha256(json.dumps([MAKERS, images.EPOCH, document], sort_keys=True).encode())
+    digest.update(repr(NODE).encode() + own_files())
+    return f"kubernetes-{recipe.kubernetes}-{architecture()}-{digest.hexdigest()[:8]}"
+
+
+@functools.cache
+def _own() -> Recipe:
+    return _read(OWN)
+
+
+def _read(path: Path) -> Recipe:
+    try:
+        document = yaml.load(content(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
+    except FileNotFoundError as error:
+        raise UsageError(
+            f"there is no recipe {path}", id="recipe-not-found", hint="Check the path after --recipe."
+        ) from error
+    except OSError as error:
+        raise UsageError(
+            f"the recipe {path} cannot be read: {error.strerror}", id="recipe-unreadable", hint="Make it readable."
+        ) from error
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _invalid(path, [f"it is not valid YAML: {' '.join(str(error).split())}"]) from error
+    try:
+        recipe = Recipe.model_validate(document)
+    except ValidationError as error:
+        raise _invalid(path, [_described(problem) for problem in error.errors(include_url=False)]) from error
+    if problems := list(_contradictions(recipe)):
+        raise _invalid(path, problems)
+    return recipe
+
+
+def _contradictions(recipe: Recipe) -> Iterator[str]:
+    """Yield what is wrong with valid values together."""
+    if "kubernetes" not in recipe.versions:
+        yield "versions: kubernetes is missing"
+        return
+    texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images)]
+    known = {*recipe.versions, "architecture"}
+    if wrong := [text for text in texts if not _can_be_filled(text, known)]:
+        yield from (f"{text}: what stands in braces must be one of {', '.join(sorted(known))}" for text in wrong)
+        return
+    yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
+    places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]
+    yield from (f"{place}: {number} rows make it" for place, number in Counter(places).items() if number > 1)
+    repositories = {
+        repository(reference): row for reference, row in zip(recipe.references(), recipe.images, strict=True)
+    }
+    if recipe.web not in repositories:
+        yield f"web: {recipe.web}: it is none of the images"
+    if not any(row.phase is Phase.SANDBOX and name.endswith(f"/{SANDBOX}") for name, row in repositories.items()):
+        yield f"images: none of phase {Phase.SANDBOX.value} is called {SANDBOX}"
+
+
+def _can_be_filled(text: str, known: Collection[str]) -> bool:
+    """Return whether the text has no braces but those around known words."""
+    return not set("{}") & set(re.sub("|".join(f"{{{re.escape(word)}}}" for word in known), "", text))
+
+
+def repository(reference: str) -> str:
+    """Return an image's reference without its tag and digest."""
+    return reference.partition("@")[0].rpartition(":")[0]
+
+
+def tag(reference: str) -> str:
+    """Return the tag of an image's reference."""
+    return reference.partition("@")[0].rpartition(":")[2]
+
+
+def archive(reference: str) -> str:
+    """Return the path of an image's archive in the bundle; the last word alone may be that of two images."""
+    words = [word for word in repository(reference).split("/")[1:] if word != "library"]
+    return f"images/{'-'.join(dict.fromkeys(words))}.tar"
+
+
+def _described(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    place = ".".join(str(part) for part in problem["loc"])
+    text = _MUST_BE.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
+    return f"{place}: {text}" if place else text
+
+
+def _invalid(path: Path, problems: list[str]) -> UsageError:
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return UsageError(
+        f"{path} is not a recipe for bundles{lines}",
+        id="recipe-invalid",
+        hint=f"labctl's own recipe, {OWN}, shows every key.",
+    )

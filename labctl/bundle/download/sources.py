@@ -1,0 +1,169 @@
+"""What a download takes from upstream's servers and registries, or from the mirrors that stand for them."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labctl.bundle.download.recipe import DIGEST, Binary, Recipe, archive
+from labctl.bundle.images import Named, write_pulled
+from labctl.model.errors import MissingError
+from labctl.model.events import Progress
+from labctl.transfer import reference as references
+from labctl.transfer.fetch import Wanted, fetch
+from labctl.transfer.mirrors import Mirrors
+from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.store import Blob, BlobStore, digest_of
+
+_SHOWN = 60
+"""Characters of an answer that is no checksum."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """A file of upstream's that goes into the bundle as it is."""
+
+    path: str
+    url: str
+    digest: str
+    source: str
+    mode: int
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """An image of one architecture: its reference without a digest, and what its registry says of it."""
+
+    reference: str
+    digest: str
+    """Of what the reference names: the index, where there is one."""
+    architecture: str
+    manifest: Manifest
+    config: Blob
+    layers: tuple[Blob, ...]
+    wanted: tuple[Wanted, ...]
+
+    @property
+    def source(self) -> str:
+        """Where the image is from, for people."""
+        return f"{self.reference}@{self.digest}"
+
+
+def mirrored(url: str, mirrors: Mirrors) -> str:
+    """Return the address that stands for one of upstream's."""
+    parts = urlsplit(url)
+    return mirrors.base(parts.netloc) + parts.path
+
+
+def files(recipe: Recipe, machine: str, mirrors: Mirrors, store: BlobStore, report: Progress) -> tuple[Taken, ...]:
+    """Fetch the binaries and manifests of a recipe into the store. Raises as `fetch`, and `checksum-unreadable`."""
+    rows = {recipe.filled(row.url, machine): row for row in recipe.files}
+    open_ones = [url for url, row in rows.items() if isinstance(row, Binary) and not row.checksum(machine)]
+    pinned = {url: DIGEST + checksum for url, row in rows.items() if (checksum := row.checksum(machine))}
+    published = _published(open_ones, mirrors, store, report)
+    expected = {**pinned, **published}
+    wanted = [Wanted(row.path, mirrored(url, mirrors), expected.get(url)) for url, row in rows.items()]
+    blobs = fetch(wanted, store, report)
+    by_whose = {
+        **dict.fromkeys(pinned, ", by the recipe's checksum"),
+        **dict.fromkeys(published, ", by the checksum beside it"),
+    }
+    return tuple(
+        Taken(row.path, url, blob.digest, url + by_whose.get(url, ""), row.mode)
+        for (url, row), blob in zip(rows.items(), blobs, strict=True)
+    )
+
+
+def copy(store: BlobStore, taken: Taken, folder: Path) -> None:
+    """Write a file of upstream's into a folder, under the last component of its path. Raises as `verified`."""
+    target = folder / Path(taken.path).name
+    shutil.copyfile(verified(store, taken.digest), target)
+    target.chmod(taken.mode)
+
+
+def images(rows: Sequence[str], machine: str, mirrors: Mirrors, report: Progress) -> tuple[Pulled, ...]:
+    """Return what the registries say of the images with these references. Raises as `Registry.image`."""
+    registry = Registry(mirrors, report)
+    return tuple(_pulled(registry, text, machine) for text in rows)
+
+
+def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -> None:
+    """Fetch all that the images consist of into the store, each blob once. Raises as `fetch`."""
+    by_digest = {wanted.digest: wanted for each in pulled for wanted in each.wanted}
+    fetch(list(by_digest.values()), store, report)
+
+
+def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
+    """Write an image's archive into a folder, under the last component of its path. Raises MissingError `architecture-missing`, and as `verified`."""
+    config = verified(store, pulled.config.digest).read_bytes()
+    architecture = _architecture(config)
+    if architecture != pulled.architecture:
+        raise MissingError(
+            f"{pulled.reference} is an image for {architecture}, and this machine needs {pulled.architecture}",
+            id="architecture-missing",
+            hint="Take a version, or another image, that is published for this architecture.",
+        )
+    write_pulled(
+        folder / Path(archive(pulled.reference)).name,
+        Named(pulled.reference, pulled.architecture, pulled.manifest.media_type),
+        manifest=pulled.manifest.content,
+        config=config,
+        layers={blob.digest.removeprefix(DIGEST): verified(store, blob.digest) for blob in pulled.layers},
+    )
+
+
+def verified(store: BlobStore, digest: str) -> Path:
+    """Return where a blob is, whose content has that digest now. Raises MissingError `blob-damaged`."""
+    path = store.path(digest)
+    if (found := digest_of(path)) != digest:
+        path.unlink()
+        raise MissingError(
+            f"{path}, which was fetched before, has the digest {found} now",
+            id="blob-damaged",
+            hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
+        )
+    return path
+
+
+def _published(urls: Sequence[str], mirrors: Mirrors, store: BlobStore, report: Progress) -> dict[str, str]:
+    """Return the digest that upstream publishes beside each address."""
+    wanted = [Wanted(f"{url.rpartition('/')[2]}.sha256", f"{mirrored(url, mirrors)}.sha256") for url in urls]
+    blobs = fetch(wanted, store, report)
+    return {url: _checksum(url, store.path(blob.digest)) for url, blob in zip(urls, blobs, strict=True)}
+
+
+def _checksum(url: str, path: Path) -> str:
+    text = path.read_bytes().decode(errors="replace")
+    if not re.fullmatch(r"[0-9a-f]{64}(\s+\S+)?\s*", text):
+        raise MissingError(
+            f"{url}.sha256 is no checksum: it begins with {text[:_SHOWN]!r}",
+            id="checksum-unreadable",
+            hint="Something else answers in upstream's place: a login page of this network, or a wrong mirror.",
+        )
+    return DIGEST + text.split()[0]
+
+
+def _pulled(registry: Registry, text: str, machine: str) -> Pulled:
+    reference = references.parse(text)
+    named = registry.manifest(reference)
+    image = registry.image(reference, machine)
+    manifest = registry.manifest(replace(reference, digest=image.digest))
+    tagged = str(replace(reference, digest=None))
+    parts = dict.fromkeys([image.config, *image.layers])
+    wanted = tuple(
+        replace(registry.wanted(reference, blob), name=f"{tagged}, part {number} of {len(parts)}")
+        for number, blob in enumerate(parts, 1)
+    )
+    return Pulled(tagged, named.digest, machine, manifest, image.config, image.layers, wanted)
+
+
+def _architecture(config: bytes) -> str:
+    try:
+        return str(json.loads(config)["architecture"])
+    except (ValueError, LookupError, TypeError):
+        return "an unknown architecture"

@@ -1,0 +1,57 @@
+"""What a download does besides fetching: ask kubeadm, make the node's system, and compile the failure detector."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from labctl.bundle.build import debian, makers
+from labctl.bundle.build.build import FAILURE_DETECTOR, NODE
+from labctl.bundle.download import detector
+from labctl.bundle.download.recipe import NodeRow
+from labctl.host import process
+from labctl.model.errors import LabError, MissingError
+from labctl.model.events import Progress
+from labctl.transfer.mirrors import Mirrors
+
+DEBIAN = "deb.debian.org"
+__all__ = ["check_node_tools", "images_of_kubeadm", "make_detector", "make_node"]
+
+
+def check_node_tools() -> None:
+    """Check that a node's system can be made here. Raises MissingError `tools-missing` that names what is missing."""
+    makers.check_tools()
+
+
+def images_of_kubeadm(kubeadm: Path, version: str) -> str:
+    """Return what a kubeadm says of the images that it needs, which it knows without a network."""
+    line: Sequence[str | Path] = [kubeadm, "config", "images", "list", f"--kubernetes-version=v{version}"]
+    return process.check(line, error=MissingError, timeout=60.0)
+
+
+def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
+    """Make the node's system in tar archive `node.tar` of a folder, and the list of its packages. Raises as `debian`."""
+    packages = replace(NODE.packages, suite=node.suite)
+    target = folder / "node.tar"
+    debian.make_node(
+        packages, target, architecture, f"{mirrors.table[DEBIAN]}/debian" if DEBIAN in mirrors.table else ""
+    )
+    debian.write_listing(target, target.with_suffix(".packages"))
+
+
+def make_detector(architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
+    """Make the archive of the failure detector's image in a folder; return whether that was possible.
+
+    Upstream has no such image. A release of labctl carries the program; elsewhere it alone is compiled.
+    """
+    if detector.carried(architecture):
+        detector.write_image(folder / Path(FAILURE_DETECTOR.path).name, architecture)
+        return True
+    report("compiling the failure detector")
+    try:
+        makers.make(FAILURE_DETECTOR, folder, architecture, makers.find_go(cache, architecture, report))
+    except LabError as error:
+        report(f"the failure detector cannot be compiled, so the bundle lacks it: {error.message}")
+        return False
+    return True

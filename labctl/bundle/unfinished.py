@@ -1,0 +1,124 @@
+"""Bundles in the making: what an interrupted run has finished of one, and files that are whole or not there."""
+
+from __future__ import annotations
+
+import errno
+import functools
+import os
+import platform
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+from labctl.bundle import checksums
+from labctl.bundle.format import Bundle, File, read, write
+from labctl.host import wait
+from labctl.host.failpoints import failpoint
+from labctl.host.wait import Pending
+from labctl.model.errors import MissingError
+from labctl.model.events import Progress
+
+PROGRESS = "partial.yaml"
+"""Describes, in the folder of an unfinished bundle, the files that are made."""
+SCRATCH = ".making-"
+OTHER_SECONDS = 7200.0
+"""How long another labctl may take to make the same bundle."""
+ORPHAN_SECONDS = 60.0
+"""How long a tool of a killed run may take to notice that it is alone."""
+_PARTIAL = ".partial"
+_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+
+
+@contextmanager
+def disk_errors(folder: Path, full: Callable[[Path], MissingError]) -> Iterator[None]:
+    """Translate errors of the disk into the MissingError that `full` returns, or into `bundle-not-writable`."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise full(folder) from error
+        if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            raise MissingError(
+                f"{error.filename or folder} cannot be written: {error.strerror}",
+                id="bundle-not-writable",
+                hint="Set XDG_CACHE_HOME to a writable folder.",
+            ) from error
+        raise
+
+
+def architecture() -> str:
+    """Return this machine's architecture in Go's words. Raises MissingError `architecture-unsupported`."""
+    machine = platform.machine()
+    if machine not in _ARCHITECTURES:
+        raise MissingError(
+            f"bundles cannot be made for {machine}",
+            id="architecture-unsupported",
+            hint=f"Make them on one of: {', '.join(sorted(set(_ARCHITECTURES.values())))}.",
+        )
+    return _ARCHITECTURES[machine]
+
+
+def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
+    """Turn a damaged bundle into an unfinished one that keeps the intact files."""
+    for path, problem in problems.items():
+        report(f"{path} {problem}: making it again")
+    write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), PROGRESS)
+    bundle.folder.rename(_partial(bundle.folder))
+
+
+def begun(folder: Path, maker: str) -> Bundle:
+    """Return what an interrupted run has finished of the bundle `folder`; remove what it was working on."""
+    partial = _partial(folder)
+    partial.mkdir(exist_ok=True)
+    for leftover in partial.glob(f"{SCRATCH}*"):
+        wait.until(
+            functools.partial(removed, leftover),
+            what=f"removing {leftover}",
+            timeout=ORPHAN_SECONDS,
+            hint="A tool of an earlier run that was killed still writes there: stop that process.",
+        )
+    return described(partial, PROGRESS, maker)
+
+
+def removed(folder: Path) -> Literal[True] | Pending:
+    """Remove a folder, and return whether it is gone; a tool of a killed run may still write to it."""
+    try:
+        shutil.rmtree(folder)
+    except OSError as error:
+        if folder.exists() and error.errno not in {errno.ENOTEMPTY, errno.ENOENT}:
+            raise
+    return Pending("it is not empty") if folder.exists() else True
+
+
+def described(folder: Path, name: str, maker: str) -> Bundle:
+    """Return the bundle that file `name` describes; a bundle without files if the file is missing or invalid."""
+    try:
+        return read(folder, name)
+    except MissingError:
+        return Bundle(folder, folder.name.removesuffix(_PARTIAL), maker, architecture(), {}, (), "", ())
+
+
+def is_made(bundle: Bundle, path: str) -> bool:
+    """Return whether an earlier run made the file; its content is verified when the bundle is used."""
+    return any(
+        file.path == path and bundle.path(path).is_file() and bundle.path(path).stat().st_size == file.size
+        for file in bundle.files
+    )
+
+
+def moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
+    """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
+    with made_file.open("rb") as file:
+        os.fsync(file.fileno())
+    described = File(path, checksums.sha256(made_file), made_file.stat().st_size, source)
+    bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
+    failpoint("artefact")
+    made_file.replace(bundle.path(path))
+    return described
+
+
+def _partial(folder: Path) -> Path:
+    return folder.with_name(folder.name + _PARTIAL)

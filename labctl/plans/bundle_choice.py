@@ -1,0 +1,54 @@
+"""Which bundle a lab boots from, and the steps that make one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from labctl import bundle, machine_image
+from labctl.bundle.build.build import build
+from labctl.bundle.download import download
+from labctl.bundle.download import recipe as recipes
+from labctl.context import Context
+from labctl.doctor import preflight
+from labctl.machine_image.build import build as build_image
+from labctl.machine_image.format import BOXES
+from labctl.model.events import Progress
+from labctl.plans.plan import Outcome
+
+
+def choose_bundle(context: Context, report: Progress) -> Outcome:
+    """Find or build the bundle; verify the checksum of each file before its first use."""
+    context.require_carried()
+    is_new = not context.has_bundle
+    if is_new:
+        build(context.cache, report)
+    checked = bundle.verify_once(context.bundle, context.cache, report)
+    made_box = not context.hypervisor.are_containers and _make_boxes(context, (context.lab.provider,), report)
+    return Outcome(is_new or made_box, context.bundle.id + (", checksums verified" if checked else ""))
+
+
+def build_bundle(context: Context, report: Progress) -> Outcome:
+    """Complete this labctl's bundle in the cache."""
+    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
+    was_there = context.has_bundle
+    return Outcome(not was_there, build(context.cache, report).id)
+
+
+def download_bundle(recipe: Path | None, context: Context, report: Progress) -> Outcome:
+    """Complete the bundle of labctl's own recipe, or of one in a file, in the cache."""
+    order = download.Order(recipes.load(recipe), context.mirrors)
+    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
+    was_there = order.folder(context.cache).exists()
+    return Outcome(not was_there, download.download(context.cache, report, order).id)
+
+
+def build_boxes(context: Context, report: Progress) -> Outcome:
+    """Complete the machine image of the bundle, with a box for each provider."""
+    return Outcome(_make_boxes(context, tuple(BOXES), report), context.bundle.id)
+
+
+def _make_boxes(context: Context, providers: Sequence[str], report: Progress) -> bool:
+    """Make the boxes that are missing or damaged; return whether there were any."""
+    before = machine_image.load(context.bundle)
+    return build_image(context.bundle, context.cache, report, providers) != before

@@ -1,0 +1,305 @@
+"""A small bundle, downloaded from servers on this machine: what is verified, kept, fixed and refused."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import tarfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from stand_ins import WebServer, web_server
+
+from labctl.bundle import Bundle, checksums, images, installed
+from labctl.bundle.download import download as downloading
+from labctl.bundle.download import recipe as recipes
+from labctl.bundle.download import tools
+from labctl.bundle.download.download import Order, download
+from labctl.bundle.download.recipe import NodeRow
+from labctl.bundle.unfinished import architecture
+from labctl.model.errors import LabError, MissingError
+from labctl.model.events import Progress
+from labctl.transfer.manifests import OCI_INDEX, OCI_MANIFEST
+from labctl.transfer.mirrors import Mirrors, of
+
+KUBEADM = "#!/bin/sh\nprintf '%s\\n' registry.k8s.io/pause:3.10.2 registry.k8s.io/etcd:3.7.0-0\n"
+MANIFEST = "kind: Deployment\nspec: {containers: [{name: a, image: docker.io/library/nginx:1.30.4}]}\n"
+RECIPE = {
+    "schema": 1,
+    "name": "small",
+    "versions": {"kubernetes": "1.37.2", "metallb": "0.15.2"},
+    "megabytes": 1,
+    "minutes": 1,
+    "binaries": [
+        {"path": f"bin/{name}", "url": f"https://dl.k8s.io/v{{kubernetes}}/{{architecture}}/{name}"}
+        for name in ("kubeadm", "kubelet", "kubectl")
+    ],
+    "images": [
+        {"reference": "registry.k8s.io/pause:3.10.2", "runs_on": "node", "phase": "sandbox"},
+        {"reference": "registry.k8s.io/etcd:3.7.0-0", "runs_on": "control-plane", "phase": "control-plane"},
+        {"reference": "docker.io/library/nginx:1.30.4", "runs_on": "node", "phase": "addons"},
+    ],
+    "web": "docker.io/library/nginx",
+    "manifests": [{"path": "manifests/metallb-native.yaml", "url": "https://raw.githubusercontent.com/metallb.yaml"}],
+    "node": {"suite": "trixie", "image": "docker.io/library/debian:trixie-slim"},
+}
+
+
+@pytest.fixture(autouse=True)
+def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = shutil.disk_usage("/")._replace(free=1 << 40)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _folder: usage)
+
+
+class SmallTools:
+    """Makes what takes long at once, and fails when it is told to; kubeadm is asked as it is."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.images_of_kubeadm = tools.images_of_kubeadm
+
+    def check_node_tools(self) -> None:
+        pass
+
+    def make_node(self, _node: NodeRow, _architecture: str, _mirrors: Mirrors, folder: Path) -> None:
+        if self.error:
+            raise self.error
+        for name in ("node.tar", "node.packages"):
+            (folder / name).write_text(name, encoding="utf-8")
+
+    def make_detector(self, _architecture: str, _cache: Path, _report: Progress, _folder: Path) -> bool:
+        return False
+
+
+@dataclass
+class Upstream:
+    """What upstream publishes, in the folder of a web server that its registries share."""
+
+    server: WebServer
+    cache: Path
+    document: dict[str, Any]
+    tools: SmallTools
+
+    def publish(self, path: str, content: str | bytes, *, checksum: bool = False) -> str:
+        """Publish a file, with its checksum beside it; return that."""
+        file = self.server.folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        if checksum:
+            file.with_name(f"{file.name}.sha256").write_text(digest, encoding="ascii")
+        return digest
+
+    def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> str:
+        """Publish an image whose one layer has this content, in an index; return the digest of that."""
+        machine = machine or architecture()
+        layer = {"mediaType": "x", "size": len(content), "digest": self._blob(repository, content.encode())}
+        settings = json.dumps({"architecture": machine, "os": "linux", "of": content}).encode()
+        config = {"mediaType": "x", "size": len(settings), "digest": self._blob(repository, settings)}
+        manifest = json.dumps({"mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}).encode()
+        own = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
+        listed = {"digest": own, "size": len(manifest), "platform": {"os": "linux", "architecture": machine}}
+        index = json.dumps({"mediaType": OCI_INDEX, "manifests": [listed]}).encode()
+        self.publish(f"v2/{repository}/manifests/{own}", manifest)
+        return f"sha256:{self.publish(f'v2/{repository}/manifests/{tag}', index)}"
+
+    def download(self, kubernetes: str = "", report: Progress = lambda _text: None) -> Bundle:
+        """Download the bundle of the recipe as it is now."""
+        file = self.cache / "recipe.yaml"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
+        table = dict.fromkeys(
+            ("registry.k8s.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com"), self.server.url
+        )
+        return download(self.cache, report, Order(recipes.load(file), of(table, ""), kubernetes), self.tools)
+
+    def _blob(self, repository: str, content: bytes) -> str:
+        digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
+        self.publish(f"v2/{repository}/blobs/{digest}", content)
+        return digest
+
+
+@pytest.fixture
+def upstream(tmp_path: Path) -> Iterator[Upstream]:
+    with web_server(tmp_path / "web") as server:
+        upstream = Upstream(server, tmp_path / "cache", json.loads(json.dumps(RECIPE)), SmallTools())
+        upstream.publish(f"v1.37.2/{architecture()}/kubeadm", KUBEADM, checksum=True)
+        upstream.publish(f"v1.37.2/{architecture()}/kubelet", "kubelet", checksum=True)
+        upstream.publish(f"v1.37.2/{architecture()}/kubectl", "kubectl", checksum=True)
+        upstream.publish("metallb.yaml", MANIFEST)
+        for repository, tag in (("pause", "3.10.2"), ("etcd", "3.7.0-0"), ("library/nginx", "1.30.4")):
+            upstream.publish_image(repository, tag, f"layer of {repository}")
+        yield upstream
+
+
+def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
+    bundle = upstream.download()
+
+    assert bundle == installed(upstream.cache)[0]
+    assert (bundle.maker, bundle.recipe) == ("download", "small")
+    assert bundle.versions == {
+        "kubernetes": "1.37.2",
+        "etcd": "3.7.0",
+        "pause": "3.10.2",
+        "nginx": "1.30.4",
+        "debian": "trixie",
+    }
+    assert bundle.web_image == bundle.image("nginx") == "docker.io/library/nginx:1.30.4"
+    assert bundle.path("bin/kubeadm").read_text(encoding="utf-8") == KUBEADM
+    assert bundle.path("bin/kubectl").stat().st_mode & 0o111
+    checksums.verify(bundle, upstream.cache, lambda _text: None)
+    record = json.loads(bundle.path(downloading.RECORD).read_bytes())
+    assert record["recipe"]["name"] == "small"
+    assert len(record["digests"]) == 7
+
+
+def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(upstream: Upstream) -> None:
+    bundle = upstream.download()
+    archive = bundle.path("images/etcd.tar")
+
+    assert images.reference_of(archive) == "registry.k8s.io/etcd:3.7.0-0"
+    with tarfile.open(archive) as tar:
+        members = {name: file.read() for name in tar.getnames() if (file := tar.extractfile(name))}
+    [listed] = json.loads(members["index.json"])["manifests"]
+    layer = hashlib.sha256(b"layer of etcd").hexdigest()
+    assert members[f"blobs/sha256/{layer}"] == b"layer of etcd"
+    assert f"v2/etcd/manifests/{listed['digest']}" in "".join(upstream.server.asked)
+    assert f"blobs/sha256/{listed['digest'].removeprefix('sha256:')}" in members
+    first = checksums.sha256(archive)
+    shutil.rmtree(bundle.folder)
+    assert checksums.sha256(upstream.download().path("images/etcd.tar")) == first
+
+
+def test_a_bundle_that_is_there_is_taken_without_any_request(upstream: Upstream) -> None:
+    first = upstream.download()
+    upstream.server.asked.clear()
+
+    assert upstream.download() == first
+    assert upstream.server.asked == []
+
+
+def test_what_an_interrupted_download_verified_is_not_fetched_again(upstream: Upstream) -> None:
+    upstream.tools.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        upstream.download()
+    assert installed(upstream.cache) == ()
+    upstream.tools.error = None
+    upstream.server.asked.clear()
+
+    upstream.download()
+
+    assert not [path for path in upstream.server.asked if "/blobs/" in path or path.endswith(("kubeadm", "kubelet"))]
+
+
+def test_a_damaged_bundle_is_repaired(upstream: Upstream) -> None:
+    first = upstream.download()
+    first.path("bin/kubelet").write_text("other", encoding="utf-8")
+    first.path("images/etcd.tar").unlink()
+
+    assert upstream.download() == first
+    assert first.path("bin/kubelet").read_text(encoding="utf-8") == "kubelet"
+
+
+Change = Callable[[Upstream], object]
+
+
+def _other_program(upstream: Upstream) -> None:
+    upstream.publish(f"v1.37.2/{architecture()}/kubelet", "another kubelet", checksum=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (_other_program, "/kubelet"),
+        (lambda upstream: upstream.publish_image("etcd", "3.7.0-0", "another"), "registry.k8s.io/etcd:3.7.0-0"),
+        (lambda upstream: upstream.publish("metallb.yaml", MANIFEST + "\n"), "metallb.yaml"),
+    ],
+)
+def test_what_upstream_changed_since_the_first_download_is_refused_with_both_digests(
+    upstream: Upstream, change: Change, name: str
+) -> None:
+    first = upstream.download()
+    before = {file.path: file.sha256 for file in first.files}
+    shutil.rmtree(first.folder)
+    change(upstream)
+
+    with pytest.raises(MissingError) as raised:
+        upstream.download()
+
+    assert raised.value.id == "upstream-changed"
+    assert name in raised.value.message
+    assert raised.value.message.count("sha256:") == 2
+    assert before["bin/kubelet"] in raised.value.message or name != "/kubelet"
+    assert not first.folder.exists()
+
+
+def _portal(upstream: Upstream) -> None:
+    file = upstream.server.folder / f"v1.37.2/{architecture()}/kubectl.sha256"
+    file.write_text("<html>log in</html>", encoding="utf-8")
+
+
+def _wrong_binary(upstream: Upstream) -> None:
+    upstream.publish(f"v1.37.2/{architecture()}/kubectl", "not what was promised")
+
+
+def _wrong_pin(upstream: Upstream) -> None:
+    upstream.document["manifests"][0]["sha256"] = "0" * 64
+
+
+def _manifest_of_another(upstream: Upstream) -> None:
+    upstream.publish("metallb.yaml", MANIFEST.replace("1.30.4", "1.30.5"))
+
+
+def _manifest_by_digest(upstream: Upstream) -> None:
+    upstream.publish("metallb.yaml", MANIFEST.replace("1.30.4", f"1.30.4@sha256:{'0' * 64}"))
+
+
+def _without_etcd(upstream: Upstream) -> None:
+    del upstream.document["images"][1]
+
+
+def _of_another_machine(upstream: Upstream) -> None:
+    upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
+
+
+@pytest.mark.parametrize(
+    ("change", "identity"),
+    [
+        (_portal, "checksum-unreadable"),
+        (_wrong_binary, "digest-mismatch"),
+        (_wrong_pin, "digest-mismatch"),
+        (_manifest_of_another, "recipe-mismatch"),
+        (_manifest_by_digest, "recipe-mismatch"),
+        (_without_etcd, "recipe-mismatch"),
+        (_of_another_machine, "architecture-missing"),
+    ],
+)
+def test_what_is_wrong_is_one_error_and_leaves_no_bundle(upstream: Upstream, change: Change, identity: str) -> None:
+    change(upstream)
+
+    with pytest.raises(LabError) as raised:
+        upstream.download()
+
+    assert raised.value.id == identity
+    assert installed(upstream.cache) == ()
+
+
+def test_another_patch_version_has_the_images_that_its_kubeadm_asks_for(upstream: Upstream) -> None:
+    for name, content in (
+        ("kubeadm", KUBEADM.replace("etcd:3.7.0-0", "etcd:3.6.9-0")),
+        ("kubelet", "older"),
+        ("kubectl", "older"),
+    ):
+        upstream.publish(f"v1.37.1/{architecture()}/{name}", content, checksum=True)
+    upstream.publish_image("etcd", "3.6.9-0", "older")
+
+    bundle = upstream.download("1.37.1")
+
+    assert (bundle.versions["kubernetes"], bundle.versions["etcd"]) == ("1.37.1", "3.6.9")
+    assert bundle.image("etcd") == "registry.k8s.io/etcd:3.6.9-0"
+    assert bundle.id != upstream.download().id

@@ -1,0 +1,131 @@
+"""A recipe for downloads: what it must say, what it is filled in to, and what it is held against."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from golden_files import Golden
+
+from labctl.bundle.build.build import recipe_id as build_id
+from labctl.bundle.download import asked
+from labctl.bundle.download.download import versions
+from labctl.bundle.download.pins import Pins
+from labctl.bundle.download.recipe import OWN, archive, load, recipe_id
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.lab import Phase
+from labctl.render.ingress import CONTROLLERS
+
+KUBEADMS = (
+    *(f"registry.k8s.io/kube-{name}:v1.37.2" for name in ("apiserver", "controller-manager", "scheduler", "proxy")),
+    *("registry.k8s.io/coredns/coredns:v1.14.6", "registry.k8s.io/pause:3.10.2", "registry.k8s.io/etcd:3.7.0-0"),
+)
+"""What kubeadm 1.37.2 says."""
+
+
+def _written(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any YAML
+    document = yaml.safe_load(OWN.read_bytes()) | changes
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    return path
+
+
+def test_labctls_own_recipe_has_what_labs_need() -> None:
+    recipe = load()
+    rows = asked.settled(recipe, KUBEADMS, follows=False)
+    references = {row.reference.partition("@")[0].rpartition(":")[0] for row in rows}
+
+    for controller in CONTROLLERS:
+        assert set(controller.needs) <= references | set(recipe.paths())
+    assert {row.phase for row in rows} == set(Phase)
+    assert versions(recipe, rows).items() >= {"etcd": "3.7.0", "coredns": "1.14.6", "ingress-nginx": "1.15.1"}.items()
+    assert len({archive(row.reference) for row in rows}) == len(rows)
+    assert archive("registry.k8s.io/ingress-nginx/controller:v1") == "images/ingress-nginx-controller.tar"
+
+
+def test_the_id_follows_from_the_recipe_and_is_not_that_of_a_build(tmp_path: Path) -> None:
+    own = load()
+    same = load(_written(tmp_path, name="another", megabytes=1))
+    other = load(_written(tmp_path, web="docker.io/library/traefik"))
+
+    ids = [recipe_id(each) for each in (own, same, other, own.of_kubernetes("1.37.1"))]
+    assert ids[0] == ids[1]
+    assert len({*ids, build_id()}) == 4
+    assert [identity.split("-")[1] for identity in ids] == ["1.37.2"] * 3 + ["1.37.1"]
+    assert own.of_kubernetes("1.37.2") is own
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"schema": 2, "minutes": 0, "surprise": True},
+        {"versions": {"metallb": "0.15.2"}},
+        {"binaries": [{"path": "bin/kubeadm", "url": "http://dl.k8s.io/kubeadm", "sha256": {"amd64": "abc"}}]},
+        {"binaries": [{"path": "../kubeadm", "url": "https://dl.k8s.io/{version}/kubeadm"}]},
+        {"binaries": [{"path": "bin/kubeadm", "url": "https://dl.k8s.io/{version}/{kubernetes}"}]},
+        {"images": [{"reference": "nginx", "runs_on": "all", "phase": "later"}]},
+        {"web": "docker.io/library/httpd", "images": []},
+        {"manifests": [{"path": "manifests/a.yaml", "url": "https://example.com/a"}] * 2},
+    ],
+    ids=["keys", "versions", "values", "path", "braces", "image", "contradictions", "twice"],
+)
+def test_a_recipe_that_is_none_is_refused_with_every_problem(
+    tmp_path: Path, changes: dict[str, Any], golden: Golden
+) -> None:
+    path = _written(tmp_path, **changes)
+    with pytest.raises(UsageError) as raised:
+        load(path)
+    assert raised.value.id == "recipe-invalid"
+    golden(raised.value.message.replace(str(path), "FILE"))
+
+
+def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "broken").write_text("{", encoding="utf-8")
+    for name, identity in (("gone", "recipe-not-found"), (".", "recipe-unreadable"), ("broken", "recipe-invalid")):
+        with pytest.raises(UsageError) as raised:
+            load(tmp_path / name)
+        assert raised.value.id == identity
+
+
+def test_images_that_are_asked_for_and_not_brought_are_named(golden: Golden) -> None:
+    recipe = load()
+    with pytest.raises(MissingError) as raised:
+        asked.settled(recipe, [*KUBEADMS[:-1], "registry.k8s.io/etcd:3.9.9-0", "quay.io/a/b:1"], follows=False)
+    assert raised.value.id == "recipe-mismatch"
+    golden(raised.value.message)
+
+
+def test_another_version_follows_its_kubeadm() -> None:
+    recipe = load().of_kubernetes("1.37.1")
+    theirs = [re.sub("v1.37.2", "v1.37.1", each).replace("3.7.0-0", "3.6.9-0") for each in KUBEADMS]
+
+    rows = asked.settled(recipe, theirs, follows=True)
+
+    assert {row.reference for row in rows} >= set(theirs)
+    assert versions(recipe, rows)["etcd"] == "3.6.9"
+    with pytest.raises(MissingError):
+        asked.settled(recipe, theirs, follows=False)
+
+
+def test_images_are_found_in_what_kubeadm_and_manifests_say() -> None:
+    said = "I1126 14:48:28 version.go:260] remote version is much newer\n" + "\n".join(KUBEADMS)
+    manifest = "a: [{image: example.com/a/b:1, name: x}]\n---\nproperties: {image: {type: string}}\n"
+
+    assert asked.by_kubeadm(said) == KUBEADMS
+    assert asked.by_manifest(manifest) == ("example.com/a/b:1",)
+
+
+def test_pins_are_kept_and_a_damaged_record_is_named(tmp_path: Path) -> None:
+    pins = Pins(tmp_path, "some")
+    pins.keep({"a": "sha256:1"})
+    pins.keep({"a": "sha256:1", "b": "sha256:2"})
+    with pytest.raises(MissingError) as changed:
+        pins.keep({"b": "sha256:3"})
+    assert pins.known() == {"a": "sha256:1", "b": "sha256:2"}
+    pins.path.write_text("[", encoding="utf-8")
+    with pytest.raises(MissingError) as damaged:
+        pins.known()
+    assert (changed.value.id, damaged.value.id) == ("upstream-changed", "pins-unreadable")
