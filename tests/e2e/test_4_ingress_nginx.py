@@ -1,60 +1,184 @@
-"""The row of ingress-nginx, applied to a real cluster from upstream's own file; its image is not in the bundle."""
+"""The row of ingress-nginx on a real cluster, from upstream's own file, with a stand-in of its image."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import upstream
 
-from . import bundles
-from .reallab import RealLab
+from . import ingress_nginx
+from .reallab import RealLab, eventually
+from .serving import HOSTNAME
 
 pytestmark = pytest.mark.e2e
 
-IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
-FILE = "ingress-nginx-baremetal.yaml"
-SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
-DEPLOYMENT = ("-n", "ingress-nginx", "deployment", "ingress-nginx-controller")
+SYSTEM = ("-n", "ingress-nginx")
+SERVICE = (*SYSTEM, "service", "ingress-nginx-controller")
+DEPLOYMENT = (*SYSTEM, "deployment", "ingress-nginx-controller")
+LOOKED_AT = "role,rolebinding,serviceaccount,service,configmap,secret,job,lease"
+ADMISSION = "ingress-nginx-admission"
+URL = f"http://{HOSTNAME}"
+ADDRESS = "192.168.56.100"
+MOST_AWAY = 1.0
+"""For how many seconds a controller that ends in good order may keep the app from answering."""
+LOAD = """
+about: Something happens to the ingress controller under load.
+scenes:
+  - title: The app answers
+    expect: [{{http: $url}}]
+  - title: It happens
+    load: {{hostname: $hostname, before: 2, after: 15}}
+    run: {commands}
+    expect: [{{http: $url}}]
+"""
+FRONT = """
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: front, namespace: default}
+spec:
+  ingressClassName: nginx
+  rules:
+    - host: shop.test
+      http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: my-app, port: {name: http}}}}]}
+"""
 
 
-@pytest.fixture
-def bundle_with_ingress_nginx(bundle: Path, tmp_path: Path) -> Path:
-    """The folder of a bundle that carries upstream's manifest as well, and says that it has the image."""
-    content = upstream.content(FILE)
-    described = bundles.linked(bundle, tmp_path)
-    described["files"].append(bundles.entry(f"manifests/{FILE}", content))
-    # Another image's archive in the place of its own: no node of this lab starts with it.
-    image = {"reference": IMAGE, "archive": "images/nginx.tar", "runs_on": "node", "phase": "addons"}
-    described["images"].append(image)
-    (tmp_path / "manifests" / FILE).write_bytes(content)
-    return bundles.write(tmp_path, described)
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return ingress_nginx.make_image(tmp_path_factory.mktemp("image"))
 
 
-def test_ingress_nginx_is_accepted_gets_an_address_and_gives_way_to_traefik(
-    lab: RealLab, bundle: Path, bundle_with_ingress_nginx: Path
-) -> None:
-    chosen = ("--ingress", "ingress-nginx", "--bundle", str(bundle_with_ingress_nginx))
-    lab.up("--only", "render", *chosen)
-    applied = lab.up("--only", "ingress", *chosen).events()
+@pytest.fixture(scope="module")
+def options(image: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
+    """The bundle that carries ingress-nginx; `auto` takes it."""
+    folder = ingress_nginx.bundle_with(image, bundle, tmp_path_factory.mktemp("bundle"))
+    return ("--bundle", str(folder), "--ingress", "auto")
 
-    assert any("retired" in event["text"] for event in applied if event.get("state") == "progress")
-    service = lab.objects(*SERVICE)
-    assert service["spec"]["type"] == "LoadBalancer"
-    assert [entry["ip"] for entry in service["status"]["loadBalancer"]["ingress"]] == ["192.168.56.100"]
-    assert "--publish-service=$(POD_NAMESPACE)/ingress-nginx-controller" in _container(lab)["args"]
-    assert _container(lab)["image"] == IMAGE
-    assert lab.objects("validatingwebhookconfigurations", "ingress-nginx-admission")["webhooks"]
 
+@pytest.fixture(scope="module")
+def nginx(lab: RealLab, image: Path, bundle: Path) -> Iterator[RealLab]:
+    """The lab while ingress-nginx serves it."""
+    ingress_nginx.load(lab, image)
+    yield lab
     lab.up("--ingress", "traefik", "--bundle", str(bundle))
 
-    assert _container(lab)["image"].startswith("docker.io/library/traefik:")
-    assert lab.page("http://my-app.local")[0] == 200
-    assert lab.status()["ok"]
-    assert not lab.up().result()["changed"]
+
+def test_another_image_than_upstream_pins_is_refused_before_anything_changes(
+    lab: RealLab, image: Path, bundle: Path, tmp_path: Path
+) -> None:
+    other = ingress_nginx.bundle_with(image, bundle, tmp_path, digest=f"sha256:{'0' * 64}")
+
+    result = lab.up("--bundle", str(other), "--ingress", "ingress-nginx", code=3).result()
+
+    assert result["error"]["id"] == "image-digest-differs"
+    assert _image(lab).startswith("docker.io/library/traefik:")
 
 
-def _container(lab: RealLab) -> dict[str, str]:
+def test_up_ends_when_all_that_it_promises_is_there_and_again_changes_nothing(
+    nginx: RealLab, options: tuple[str, ...]
+) -> None:
+    events = nginx.up(*options).events()
+
+    assert any("retired" in event["text"] for event in events if event.get("state") == "progress")
+    assert _published(nginx, "my-app") == [ADDRESS]
+    assert nginx.page(URL)[0] == 200
+    assert _image(nginx) == ingress_nginx.IMAGE
+    assert nginx.objects(*SERVICE)["spec"]["type"] == "LoadBalancer"
+    assert nginx.objects("validatingwebhookconfigurations", ADMISSION)["webhooks"]
+    assert not nginx.objects(*SYSTEM, "jobs")["items"]
+    assert not nginx.up(*options).result()["changed"]
+    assert nginx.status()["ok"]
+    assert nginx.status()["ingress"]["controller"] == "ingress-nginx"
+    assert nginx.labctl("trace", "-o", "json").document()["ok"]
+
+
+def test_what_pods_wait_for_is_named_and_they_start_as_soon_as_it_is_there(
+    nginx: RealLab, options: tuple[str, ...]
+) -> None:
+    nginx.kubectl(*SYSTEM, "delete", "secret", ADMISSION)
+    nginx.kubectl(*SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=controller")
+
+    def named() -> list[str]:
+        report = nginx.status(code=8)
+        return [each["text"] for each in report["problems"] if f"Secret ingress-nginx/{ADMISSION}" in each["text"]]
+
+    assert eventually(named, bool, 30)
+    [broken] = [
+        hop for hop in nginx.labctl("trace", "-o", "json", code=8).document()["hops"] if hop["state"] == "broken"
+    ]
+    assert broken["cause"] == "controller-not-ready"
+
+    result = nginx.up(*options).result()
+
+    assert result["changed"]
+    assert result["seconds"] < 60
+    assert nginx.page(URL)[0] == 200
+
+
+def test_an_app_whose_host_is_taken_leaves_nothing_behind(nginx: RealLab, tmp_path: Path) -> None:
+    front, file = tmp_path / "front.yaml", nginx.state_home / "labctl.yaml"
+    front.write_text(FRONT)
+    nginx.kubectl("apply", "-f", str(front))
+    try:
+        words = ("-o", "json", "app", "add", "shop", "--image", "nginx", "--host", "shop.test")
+        error = eventually(
+            lambda: nginx.labctl(*words, code=5).result()["error"], lambda error: error["id"] == "ingress-refused", 10
+        )
+    finally:
+        nginx.kubectl("delete", "-f", str(front))
+
+    assert "default/front" in error["message"]
+    assert "delete ingress front" in error["hint"]
+    assert not file.exists()
+    assert not nginx.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/name=shop")["items"]
+
+
+def test_a_restart_of_the_controller_keeps_the_app_away_for_less_than_a_second(nginx: RealLab, tmp_path: Path) -> None:
+    rollout = "kubectl -n ingress-nginx rollout"
+    commands = [f"{rollout} {what} deployment ingress-nginx-controller" for what in ("restart", "status")]
+
+    assert _gap(nginx, tmp_path, *commands) < MOST_AWAY
+
+
+def test_a_switch_removes_everything_of_the_other_controller_and_each_way_takes_less_than_a_second(
+    nginx: RealLab, bundle: Path, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    to_traefik = f"labctl up -q --ingress traefik --bundle {bundle}"
+    gaps = {"to Traefik": _gap(nginx, tmp_path, to_traefik)}
+
+    assert _image(nginx).startswith("docker.io/library/traefik:")
+    left = {f"{each['kind']} {each['metadata']['name']}" for each in nginx.objects(*SYSTEM, LOOKED_AT)["items"]}
+    assert left == {
+        "ServiceAccount default",
+        "ServiceAccount ingress-nginx",
+        "Service ingress-nginx-controller",
+        "ConfigMap kube-root-ca.crt",
+    }
+    cluster_wide = nginx.objects("clusterroles,clusterrolebindings,validatingwebhookconfigurations")["items"]
+    assert not [each for each in cluster_wide if each["metadata"]["name"] == ADMISSION]
+    assert _published(nginx, "my-app") == [ADDRESS]
+    assert not nginx.up("--ingress", "traefik", "--bundle", str(bundle)).result()["changed"]
+
+    gaps["back"] = _gap(nginx, tmp_path, f"labctl up -q {' '.join(options)}")
+    assert max(gaps.values()) < MOST_AWAY, gaps
+
+
+def _gap(lab: RealLab, folder: Path, *commands: str) -> float:
+    """For how long at most no request was answered while these commands ran."""
+    demo = folder / "demo.yaml"
+    demo.write_text(LOAD.format(commands=json.dumps(commands)))
+    played = lab.labctl("-q", "-o", "json", "demo", "run", str(demo), seconds=180).document()
+    gap: float = played["scenes"][-1]["load"]["gap"]
+    return gap
+
+
+def _published(lab: RealLab, ingress: str) -> list[str]:
+    status = lab.objects("ingress", ingress)["status"]
+    return [entry["ip"] for entry in status.get("loadBalancer", {}).get("ingress", [])]
+
+
+def _image(lab: RealLab) -> str:
     [container] = lab.objects(*DEPLOYMENT)["spec"]["template"]["spec"]["containers"]
-    found: dict[str, str] = container
-    return found
+    return str(container["image"])

@@ -1,0 +1,3 @@
+module ingress-nginx-stand-in
+
+go 1.24
