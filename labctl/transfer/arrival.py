@@ -23,7 +23,8 @@ from labctl.transfer.retries import Retries
 
 CHUNK = 1 << 18
 _PARTIAL, _NOT_IN_RANGE = 206, 416
-_CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
+_CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d+|\*)/(\d{1,18}|\*)", re.ASCII)
+_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
@@ -218,8 +219,8 @@ def _range(response: Response) -> tuple[int, int | None]:
         said = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
         start, total = said.groups() if said else (None, None)
         return int(start) if start else -1, int(total) if total and total != "*" else None
-    length = response.headers.get("Content-Length", "")
-    return 0, int(length) if length.isdecimal() else None
+    length = _LENGTH.fullmatch(response.headers.get("Content-Length", ""))
+    return 0, int(length[0]) if length else None
 
 
 def _validator(response: Response) -> str:

@@ -90,7 +90,7 @@ class Client:
         response, url = self._logged_in(request, login)
         with self._reading(response, url):
             if login:
-                identity = login.identity
+                identity = login.identity if _origin(url) == _origin(request.url) else ANYBODY
             if response.status not in fine and (refusal := self._refusal(response, url, identity)):
                 raise refusal
             yield response
@@ -119,12 +119,12 @@ class Client:
         headers = {**_HEADERS, **request.headers, **secrets}
         for _ in range(REDIRECTS):
             response = self._sent(method, url, headers, request)
-            target = response.headers.get("Location")
+            target = _joined(url, response.headers.get("Location"))
             can_repeat = method in {"GET", "HEAD"} or (response.status in _SAME_METHOD and request.body is None)
             if response.status not in _REDIRECTED or not target or not can_repeat:
                 return response, url
             response.close()
-            url, last = urljoin(url, target), url
+            url, last = target, url
             if _origin(url) != _origin(last):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         raise MissingError(
@@ -177,6 +177,15 @@ class Client:
         with suppress(HTTPError):  # the status says enough
             explanation = response.read(EXPLANATION)
         return refusals.of(response.status, response.headers, explanation, url, identity)
+
+
+def _joined(url: str, location: str | None) -> str:
+    """Return where a redirect leads; empty if it is none, or cannot be read."""
+    try:
+        target = urljoin(url, location or "")
+        return target if location and urlsplit(target).hostname else ""
+    except ValueError:
+        return ""
 
 
 def _origin(url: str) -> tuple[str, str]:

@@ -50,6 +50,16 @@ def of(error: exceptions.HTTPError, url: str, proxy: tuple[str, str] | None, *, 
     if isinstance(error, exceptions.NewConnectionError | exceptions.ConnectTimeoutError):
         host = urlsplit(url).netloc.rpartition("@")[2]
         return kind(f"{host} cannot be reached: {reason}", id="source-unreachable", hint=CHECK_NETWORK)
+    return _of_exchange(error, url, reason)
+
+
+def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingError:
+    if isinstance(error, exceptions.LocationValueError):
+        return MissingError(
+            f"{shown(url)} is no address that can be asked",
+            id="source-address-invalid",
+            hint="Check the address, and that of the mirror if one is named for the host.",
+        )
     if _TLS_ALERT in repr(error):
         return tls_expected(url)
     return PassingError(f"{shown(url)}: the connection was lost: {reason}", id="source-cut-off", hint=AGAIN)
@@ -65,15 +75,20 @@ def tls_expected(url: str) -> MissingError:
     )
 
 
+def proxy_refused(where: str, variable: str, reason: str) -> MissingError:
+    """Return the error for a proxy that does not let a request through."""
+    return MissingError(
+        f"{where} refused the connection: {reason}",
+        id="proxy-refused",
+        hint=f"Write its user and password into {variable} (http://USER:PASSWORD@proxy.example:3128), or except the host with NO_PROXY.",
+    )
+
+
 def _of_proxy(error: exceptions.ProxyError, proxy: tuple[str, str] | None) -> MissingError:
     variable, value = proxy or ("a proxy variable", "")
     where = f"the proxy {redacted(value, ())} ({variable})"
     if status := re.search(r"Tunnel connection failed: (\d{3}.*)", str(error.original_error)):
-        return MissingError(
-            f"{where} refused the connection: {status[1]}",
-            id="proxy-refused",
-            hint=f"Write its user and password into {variable} (http://USER:PASSWORD@proxy.example:3128), or except the host with NO_PROXY.",
-        )
+        return proxy_refused(where, variable, status[1])
     return MissingError(
         f"{where} cannot be used: {_reason(error.original_error)}",
         id="proxy-unreachable",

@@ -66,8 +66,8 @@ class _Crew:
         for thread in threads:
             thread.start()
         try:
-            while any(thread.is_alive() for thread in threads) and not self._failures:
-                threads[0].join(TICK_SECONDS)
+            while (alive := [thread for thread in threads if thread.is_alive()]) and not self._failures:
+                alive[0].join(TICK_SECONDS)
                 self._meter.tick()
         finally:
             self._stop.set()

@@ -112,7 +112,7 @@ class Login:
             content = answer.json()
             token = content.get("token") or content["access_token"]
             lifetime = float(content.get("expires_in") or LIFETIME)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise _no_token(self.host, f"what {urlsplit(realm).netloc} sent is none") from error
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 

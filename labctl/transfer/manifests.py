@@ -123,7 +123,7 @@ def _checked(what: str, answer: Answer, expected: str | None) -> str:
 def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
     try:
         parsed = json.loads(content)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _invalid(reference, "it is not JSON") from error
     if not isinstance(parsed, dict):
         raise _invalid(reference, "it is not a JSON object")

@@ -59,7 +59,7 @@ class Meter:
             return
         with self._lock:
             self._samples.append((now, self._done))
-            while now - self._samples[0][0] > WINDOW_SECONDS:
+            while len(self._samples) > 2 and now - self._samples[0][0] > WINDOW_SECONDS:  # noqa: PLR2004 - a rate has two ends
                 self._samples.popleft()
             text = self._text()
         self._report(text)

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from labctl.host.redaction import redacted
 from labctl.model.errors import MissingError
 from labctl.transfer.challenges import retry_after
-from labctl.transfer.failures import AGAIN, PassingError, shown, tls_expected
+from labctl.transfer.failures import AGAIN, PassingError, proxy_refused, shown, tls_expected
 
 FIRST_REDIRECT = 300
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, TOO_MANY, UNAVAILABLE, PORTAL = 401, 403, 404, 429, 503, 511
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_MANY, PORTAL = 401, 403, 404, 407, 429, 511
 FIRST_FAILURE, FIRST_OF_SERVER = 400, 500
 DETAIL = 300
 """How many letters of a server's explanation are shown."""
@@ -82,6 +82,8 @@ def _refused(status: int, where: str, url: str, content: bytes, details: tuple[s
             hint="Check the name and the version; if a mirror is named for the host, check what it has.",
             details=details,
         )
+    if status == PROXY_LOGIN:
+        return proxy_refused("the proxy", "HTTP_PROXY", "it asks for a login")
     if b"HTTPS" in content and url.startswith("http:"):
         return tls_expected(url)
     return MissingError(where, id="source-refused", hint="Ask who looks after the server.", details=details)
@@ -132,6 +134,6 @@ def _explanation(content: bytes) -> str:
     try:
         answer: Any = json.loads(content)
         errors = [f"{each['code']}: {each.get('message', '')}" for each in answer["errors"]]
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError):
         return ""
     return redacted(" ".join("; ".join(errors).split()), ())[:DETAIL]

@@ -28,13 +28,10 @@ class Retries:
 
     def pause(self, error: PassingError) -> None:
         """Wait before the next attempt. Raises MissingError if there were enough, or if it is too long."""
-        if self._failures == len(PAUSES):
+        if self._failures == len(PAUSES) or (error.after or 0) > self._patience:
             raise error.final from error
         pause = PAUSES[self._failures] if error.after is None else error.after
         self._failures += 1
-        if error.after is not None:
-            self._patience -= pause
-        if self._patience < 0:
-            raise error.final from error
+        self._patience -= error.after or 0
         self._report(f"{error.message}; trying again in {pause:.0f} s")
         self._sleep(pause)

@@ -21,7 +21,7 @@ BYTES = "application/octet-stream"
 VERIFYING_SECONDS = 120.0
 """How long a registry may be silent once it has everything: some copy it to where it stays."""
 _OK, _NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 200, 204, 400, 416
-_RANGE = re.compile(r"(?:bytes=)?0-(\d+)")
+_RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
 class Upload:

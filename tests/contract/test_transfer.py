@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
-from collections.abc import Iterator
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from fault_server import Fault, Server, serving
+from certificates_for import self_signed
+from fault_server import PIECE, Fault, Server, free_port, serving
 
+from labctl.host import log, wait
 from labctl.model.errors import LabError
+from labctl.transfer import arrival, dial, pools, retries
 from labctl.transfer import fetch as fetching
-from labctl.transfer import pools, retries
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.store import Blob, BlobStore
 
@@ -77,6 +92,12 @@ FAULTS = {
     "a redirect to a page": (Fault(status=302, headers={"Location": "/login"}), "captive-portal", 1),
     "a redirect to itself": (Fault(status=302, headers={"Location": "/big"}), "redirected-forever", 1),
     "a redirect to plain HTTP": (Fault(status=302, headers={"Location": "http://a.test/"}), "plain-http-refused", 1),
+    "a redirect to nowhere": (Fault(status=302, headers={"Location": "http://[/"}), "source-refused", 1),
+    "a redirect to no port": (
+        Fault(status=302, headers={"Location": "https://a.test:70000/?x=hush"}),
+        "source-address-invalid",
+        1,
+    ),
     "401": (Fault(status=401), "login-needed", 1),
     "403": (Fault(status=403), "login-needed", 1),
     "404": (Fault(status=404), "source-not-found", 1),
@@ -110,11 +131,270 @@ def test_a_fault_is_one_error_and_afterwards_the_same_call_goes_through(
     assert failure.id == identity
     assert server.host in failure.message or "a.test" in failure.message
     assert failure.hint
+    assert "hush" not in failure.message
     server.always.clear()
     server.forget()
     assert fetch([big, small], store, _ignore) == (Blob(big.digest or "", MIB), Blob(small.digest or "", len(SMALL)))
     assert store.path(big.digest or "").read_bytes() == CONTENT
-    assert server.sent == {"/big": pytest.approx(MIB * missing, abs=MIB * 0.3)}
+    assert server.sent["/big"] == pytest.approx(MIB * missing, abs=MIB * 0.3)
     assert [asked.path for asked in server.asked] == ["/big"]
     assert fetch([big], store, _ignore)
     assert len(server.asked) == 1
+
+
+def test_a_fault_that_passes_is_waited_for(server: Server, store: BlobStore) -> None:
+    big = _wanted(server)
+    server.faults["/big"] = [
+        Fault(status=429, headers={"Retry-After": "0"}),
+        Fault(status=503),
+        Fault(cut=MIB // 4),
+        Fault(stall=MIB // 4),
+        Fault(cut=MIB // 8),
+        Fault(raw=b""),
+    ]
+    texts: list[str] = []
+
+    assert fetch([big], store, texts.append) == (Blob(big.digest or "", MIB),)
+    assert server.sent["/big"] < MIB * 1.1
+    assert any(server.host in text and "429" in text for text in texts)
+
+
+def test_a_server_without_ranges_starts_again_from_the_beginning(server: Server, store: BlobStore) -> None:
+    server.has_ranges = False
+    big = _wanted(server)
+    server.faults["/big"] = [Fault(cut=MIB // 2)]
+
+    assert fetch([big], store, _ignore) == (Blob(big.digest or "", MIB),)
+    assert server.sent["/big"] >= MIB * 1.4
+    server.always["/big"] = Fault(cut=MIB // 2)
+    other = Wanted("other", big.url + "?again", server.put("/big", CONTENT[::-1]), MIB)
+    assert _fails(other, store).id == "source-cut-off"
+
+
+@pytest.mark.parametrize("left", [b"?" * 1000, CONTENT[:1000] + b"?" * 1000, b"?" * MIB, b"?" * (MIB + 1), CONTENT])
+def test_what_was_left_and_is_wrong_is_fetched_anew(server: Server, store: BlobStore, left: bytes) -> None:
+    big = _wanted(server)
+    store.partial(big.digest or "").write_bytes(left)
+
+    assert fetch([big], store, _ignore) == (Blob(big.digest or "", MIB),)
+    assert store.path(big.digest or "").read_bytes() == CONTENT
+    assert len(server.asked) == {CONTENT: 0, b"?" * MIB: 1, b"?" * (MIB + 1): 1}.get(left, 2)
+
+
+def test_what_has_no_digest_is_not_mixed_of_two_versions(server: Server, store: BlobStore) -> None:
+    loose = replace(_wanted(server), digest=None, size=None)
+    server.faults["/big"] = [Fault(cut=MIB // 2, headers={"ETag": '"1"'})]
+    assert fetch([loose], store, _ignore)[0].size == MIB
+    assert server.asked[-1].headers["If-Range"] == '"1"'
+
+    server.forget()
+    server.faults["/big"] = [Fault(cut=MIB // 2)]
+    fetch([loose], store, _ignore)
+    assert [asked.headers.get("Range") for asked in server.asked] == [None, None]
+
+
+def test_several_files_come_at_the_same_time_and_each_once(server: Server, store: BlobStore) -> None:
+    contents = [os.urandom(PIECE * 4) for _ in range(4)]
+    wanted = [
+        Wanted(str(number), f"{server.url}/{number}", server.put(f"/{number}", content))
+        for number, content in enumerate(contents)
+    ]
+    server.slow = 0.03
+
+    blobs = fetch([*wanted, *wanted], store, _ignore)
+
+    assert [blob.digest for blob in blobs] == [each.digest for each in wanted] * 2
+    assert sorted(asked.path for asked in server.asked) == ["/0", "/1", "/2", "/3"]
+    assert server.most > 1
+
+
+def test_a_host_that_cannot_be_reached_is_found_out_soon(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = 0.3
+    monkeypatch.setattr(pools, "CONNECT_SECONDS", seconds)
+    resolved, answer = threading.Event(), socket.getaddrinfo
+
+    def resolve(host: str, port: int, **words: Any) -> Any:  # noqa: ANN401 - as the real one
+        resolved.wait(5 if host == "slow.test" else 0)
+        if host == "unknown.test":
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return answer(host.replace("silent.test", "127.0.0.1"), port, **words)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    with _silent() as port:
+        urls = (
+            "https://slow.test",
+            "https://unknown.test",
+            f"http://127.0.0.1:{free_port()}",
+            f"https://silent.test:{port}",
+        )
+        for url in urls:
+            began = time.monotonic()
+            failure = _fails(Wanted("it", f"{url}/it"), store)
+            assert (failure.id, url.partition("://")[2] in failure.message) == ("source-unreachable", True)
+            assert time.monotonic() - began < seconds + 1
+    resolved.set()
+
+
+def test_a_dead_address_of_a_host_delays_nothing(
+    server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answer = socket.getaddrinfo
+    with _silent() as port:
+        dead = answer("127.0.0.1", port, type=socket.SOCK_STREAM)
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **words: [*dead, *answer(*place, **words)])
+        began = time.monotonic()
+
+        assert fetch([_small(server)], store, _ignore)
+        assert time.monotonic() - began < dial.STAGGER_SECONDS + 0.5
+
+
+def test_a_server_proves_who_it_is(tmp_path: Path, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = self_signed(tmp_path)
+    with serving(certificate) as server:
+        small = _small(server)
+        assert _fails(small, store).id == "certificate-untrusted"
+        plain = replace(small, url=small.url.replace("https", "http"))
+        assert _fails(plain, store).id in {"source-expects-tls", "source-cut-off"}
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))
+        assert _fails(small, store).id == "certificates-unreadable"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[1]))
+        assert _fails(small, store).id == "certificates-unreadable"
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate[0]))
+        assert fetch([small], store, _ignore)
+    with serving(self_signed(tmp_path, "127.0.0.2")) as other:
+        assert _fails(_small(other), BlobStore(tmp_path / "other")).id == "certificate-untrusted"
+    with serving() as plain_server:
+        tls = Wanted("it", plain_server.url.replace("http", "https"))
+        failure = _fails(tls, store)
+        assert (failure.id, f"={'http'}://{plain_server.host}" in failure.hint) == ("source-without-tls", True)
+
+
+def test_a_proxy_is_asked_and_named_where_it_fails(
+    server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = "http://10.255.255.1"
+    wanted = Wanted("it", f"{address}/it", server.put(f"{address}/it", SMALL))
+    monkeypatch.setenv("HTTP_PROXY", f"http://me:hush@{server.host}")
+    assert fetch([wanted], store, _ignore)
+    assert server.asked[-1].headers["Proxy-Authorization"] == f"Basic {base64.b64encode(b'me:hush').decode()}"
+
+    server.always[f"{address}/other"] = Fault(status=407)
+    monkeypatch.setenv("https_proxy", server.host)
+    for url in (f"{address}/other", "https://registry.test/it"):
+        assert _fails(Wanted("it", url), store).id == "proxy-refused"
+
+    monkeypatch.setenv("https_proxy", f"http://me:hush@127.0.0.1:{free_port()}")
+    failure = _fails(Wanted("it", "https://registry.test/it"), store)
+    assert failure.id == "proxy-unreachable"
+    assert "https_proxy" in failure.message
+    assert "hush" not in failure.message + failure.hint
+    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
+    assert _fails(Wanted("it", "https://registry.test/it"), store).id == "proxy-unusable"
+
+
+def test_a_password_goes_to_its_own_host_only(
+    server: Server, store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log, "write", lambda _pid, text: lines.append(text))
+    entry = {"auth": base64.b64encode(b"me:hush").decode()}
+    (tmp_path / "docker").mkdir()
+    config = tmp_path / "docker/config.json"
+    server.login = lambda asked: (
+        None
+        if asked.headers.get("Authorization") == f"Basic {entry['auth']}"
+        else Fault(status=401, headers={"WWW-Authenticate": 'Basic realm="files"'})
+    )
+    small = _small(server)
+    assert _fails(small, store).id == "login-needed"
+    config.write_text(json.dumps({"auths": {server.host: {"auth": base64.b64encode(b"me:no").decode()}}}))
+    failure = _fails(small, store)
+    assert (failure.id, "me" in failure.message) == ("login-refused", True)
+    config.write_text(json.dumps({"auths": {server.host: entry}}))
+
+    with serving() as other:
+        other.put("/small", SMALL)
+        server.always["/small"] = Fault(status=307, headers={"Location": f"{other.url}/small?signature=hush"})
+        assert fetch([small], store, _ignore)
+        assert "Authorization" in server.asked[-1].headers
+        assert ["Authorization" in asked.headers for asked in other.asked] == [False]
+        config.write_text(json.dumps({"auths": {server.host: entry, other.host: entry}}))
+        other.always["/small"] = Fault(status=401, headers={"WWW-Authenticate": "Basic"})
+        assert _fails(replace(small, digest=None), store).id == "login-needed"
+        assert ["Authorization" in asked.headers for asked in other.asked] == [False, False]
+    assert not any(secret in line for line in lines for secret in ("hush", entry["auth"]))
+
+
+def test_a_full_disk_says_where_and_how_much(server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    big = _wanted(server)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _path: SimpleNamespace(free=MIB // 2))
+        assert _fails(big, store).id == "disk-full"
+    assert server.asked == []
+    with monkeypatch.context() as patch:
+        patch.setattr(arrival, "_write", lambda *_: os.write(os.open("/dev/full", os.O_WRONLY), b"?"))
+        failure = _fails(big, store)
+    assert (failure.id, str(store.folder) in failure.message) == ("disk-full", True)
+    assert fetch([big], store, _ignore)
+
+
+def eventually(condition: Callable[[], bool]) -> None:
+    wait.until(lambda: condition() or wait.Pending("not yet"), what="it", timeout=5, interval=0.01)
+
+
+RUN = """
+import sys
+from pathlib import Path
+from labctl.transfer import fetch, retries
+from labctl.transfer.store import BlobStore
+print("begins", flush=True)
+url, digest, folder = sys.argv[1:]
+fetch.fetch([fetch.Wanted("it", url, digest)], BlobStore(Path(folder)), lambda text: print(text, flush=True))
+"""
+
+
+def _process(wanted: Wanted, store: BlobStore) -> subprocess.Popen[str]:
+    arguments = [sys.executable, "-c", RUN, wanted.url, wanted.digest or "", str(store.folder)]
+    return subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def test_ctrl_c_ends_at_once_and_what_has_arrived_stays(server: Server, store: BlobStore) -> None:
+    big = _wanted(server)
+    server.faults["/big"] = [Fault(stall=MIB // 2)]
+    store.partial(big.digest or "").touch()
+    with _process(big, store) as child:
+        eventually(lambda: store.partial(big.digest or "").stat().st_size == MIB // 2)
+        child.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert child.wait(10) != 0
+        assert time.monotonic() - began < 1.5
+        assert "KeyboardInterrupt" in (child.communicate()[1] or "")
+
+    server.forget()
+    assert fetch([big], store, _ignore)
+    assert server.sent["/big"] < MIB * 0.6
+
+
+def test_two_processes_fetch_the_same_once(server: Server, store: BlobStore) -> None:
+    big = _wanted(server)
+    server.slow = 0.01
+    with _process(big, store) as other:
+        eventually(lambda: bool(server.asked))
+        assert fetch([big], store, _ignore)
+        assert other.wait(10) == 0
+
+    assert server.sent == {"/big": MIB}
+    assert list((store.folder / "partial").iterdir()) == []
+
+
+@contextmanager
+def _silent() -> Iterator[int]:
+    """A port of loopback that answers nobody: others wait in its queue already."""
+    with socket.socket() as listener, ExitStack() as stack:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            waiting = stack.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(listener.getsockname())
+        yield listener.getsockname()[1]

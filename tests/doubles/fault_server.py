@@ -59,6 +59,9 @@ class Server:
     login: Callable[[Asked], Fault | None] = lambda _asked: None
     slow: float = 0.0
     """The seconds between two pieces of a body."""
+    busy: int = 0
+    most: int = 0
+    """How many bodies were sent at the same time, at most."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -105,7 +108,7 @@ class _Handler(BaseHTTPRequestHandler):
     lab: Server
 
     def do_GET(self) -> None:
-        asked = Asked(self.command, self.path, dict(self.headers.items()))
+        asked = Asked(self.command, self.path, {name.title(): value for name, value in self.headers.items()})
         self.lab.asked.append(asked)
         path = self.path.partition("?")[0]
         waiting = self.lab.faults.get(path)
@@ -141,7 +144,10 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.end_headers()
         if self.command != "HEAD":
+            self.lab.busy += 1
+            self.lab.most = max(self.lab.most, self.lab.busy)
             self._body(path, body[start:], fault)
+            self.lab.busy -= 1
 
     def _body(self, path: str, body: bytes, fault: Fault) -> None:
         if fault.flip is not None:

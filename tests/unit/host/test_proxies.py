@@ -10,7 +10,7 @@ from fakes import lab
 
 from labctl.commands.labs import environment
 from labctl.context import Context
-from labctl.host.proxies import exceptions, without_proxy
+from labctl.host.proxies import exceptions, proxy_of, without_proxy
 
 OURS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.local"
 
@@ -60,3 +60,30 @@ def test_what_exec_and_demos_start_does_not_ask_the_companys_proxy(
 
     assert made["HTTPS_PROXY"] == "http://proxy.example:3128"
     assert made["NO_PROXY"] == made["no_proxy"] == f"intra.example,{OURS}"
+
+
+@pytest.mark.parametrize(
+    ("url", "variables", "name"),
+    [
+        ("https quay.io", {}, None),
+        ("https quay.io", {"http_proxy": "a"}, None),
+        ("https quay.io", {"https_proxy": "a", "HTTPS_PROXY": "b"}, "https_proxy"),
+        ("https quay.io", {"HTTPS_PROXY": "b", "all_proxy": "c"}, "HTTPS_PROXY"),
+        ("https quay.io", {"ALL_PROXY": "b"}, "ALL_PROXY"),
+        ("http 10.0.0.5", {"http_proxy": "a", "no_proxy": "10.0.0.0/8"}, None),
+        ("http 10.0.0.5", {"http_proxy": "a", "no_proxy": "10.0.0.5"}, None),
+        ("http 10.0.0.5", {"http_proxy": "a", "no_proxy": "10.1.0.0/16"}, "http_proxy"),
+        ("https quay.io", {"https_proxy": "a", "NO_PROXY": "k8s.io, .quay.io"}, None),
+        ("https myquay.io", {"https_proxy": "a", "NO_PROXY": "quay.io"}, "https_proxy"),
+        ("https quay.io", {"https_proxy": "a", "NO_PROXY": "*"}, None),
+        ("https quay.io", {"https_proxy": "a", "no_proxy": "k8s.io", "NO_PROXY": "quay.io"}, "https_proxy"),
+        ("http localhost", {"http_proxy": "a"}, None),
+        ("http 127.0.0.1", {"http_proxy": "a"}, None),
+        ("http ::1", {"http_proxy": "a"}, None),
+    ],
+)
+def test_a_download_asks_the_proxy_of_its_scheme(url: str, variables: dict[str, str], name: str | None) -> None:
+    scheme, hostname = url.split()
+    proxy = proxy_of(scheme, hostname, variables)
+
+    assert (proxy and proxy[0]) == name

@@ -1,0 +1,329 @@
+"""What registries are asked for: Debian's docker-registry with TLS and a password, and doubles that fail as they should."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+import docker_registry
+import pytest
+from docker_registry import PASSWORD, USER, DockerRegistry
+from fault_server import Asked, Fault, serving
+from upload_registry import uploading
+
+from labctl.model.errors import LabError
+from labctl.transfer import credentials, manifests, mirrors, pools, retries
+from labctl.transfer.fetch import fetch
+from labctl.transfer.manifests import IMAGE_CONFIGS, OCI_INDEX, OCI_MANIFEST, ImageManifest, Manifest
+from labctl.transfer.reference import Reference, parse
+from labctl.transfer.registry import Registry
+from labctl.transfer.store import Blob, BlobStore, digest_of
+
+MIB = 1 << 20
+REFERENCE = parse("reg.test/labs/kubernetes:v1")
+
+
+@pytest.fixture(autouse=True)
+def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(pools, "READ_SECONDS", 2.0)
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "SSL_CERT_FILE"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.lower(), raising=False)
+
+
+@pytest.fixture(scope="module")
+def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with docker_registry.running(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture
+def trusted(debian: DockerRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DockerRegistry:
+    """The registry, for a user who trusts it and has logged in."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(debian.certificate))
+    _log_in(tmp_path, debian.host, PASSWORD)
+    return debian
+
+
+def _log_in(folder: Path, host: str, password: str) -> None:
+    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
+
+
+def _registry(base: str) -> Registry:
+    return Registry(mirrors.of({"reg.test": base}, ""), _ignore)
+
+
+def _ignore(_text: str) -> None:
+    pass
+
+
+def _id(act: Callable[[], object]) -> str:
+    with pytest.raises(LabError) as failed:
+        act()
+    return failed.value.id
+
+
+def _file(folder: Path, content: bytes) -> tuple[Path, Blob]:
+    path = folder / hashlib.sha256(content).hexdigest()[:12]
+    path.write_bytes(content)
+    return path, Blob(digest_of(path), len(content))
+
+
+def _manifest(config: Blob, layers: tuple[Blob, ...]) -> Manifest:
+    def described(kind: str, blob: Blob) -> dict[str, object]:
+        return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
+
+    return _document(
+        OCI_MANIFEST,
+        config=described(IMAGE_CONFIGS[0], config),
+        layers=[described("application/vnd.oci.image.layer.v1.tar", layer) for layer in layers],
+    )
+
+
+def _document(kind: str, **content: object) -> Manifest:
+    text = json.dumps({"schemaVersion": 2, "mediaType": kind, **content}).encode()
+    return Manifest(f"sha256:{hashlib.sha256(text).hexdigest()}", kind, text)
+
+
+def _index(**manifests_by_architecture: Manifest) -> Manifest:
+    listed = [
+        {
+            "mediaType": each.media_type,
+            "digest": each.digest,
+            "size": len(each.content),
+            "platform": {"os": "linux", "architecture": architecture},
+        }
+        for architecture, each in manifests_by_architecture.items()
+    ]
+    return _document(OCI_INDEX, manifests=listed)
+
+
+def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -> ImageManifest:
+    """Push what is not there, as an image; return it."""
+    config = json.dumps({"os": "linux", "architecture": architecture}).encode()
+    files = [_file(folder, content) for content in (config, *layers)]
+    for path, blob in files:
+        if not registry.has_blob(REFERENCE, blob.digest):
+            registry.upload(REFERENCE, blob.digest, path, _ignore)
+    blobs = [blob for _, blob in files]
+    manifest = _manifest(blobs[0], tuple(blobs[1:]))
+    registry.put_manifest(Reference(REFERENCE.host, REFERENCE.repository, architecture), manifest)
+    return manifests.image(REFERENCE, manifest)
+
+
+@pytest.mark.root
+def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
+    layers = os.urandom(2 * MIB), os.urandom(MIB)
+    pushing = _registry(f"https://{trusted.host}/class")
+    amd64, arm64 = (_push(pushing, tmp_path, name, *layers) for name in ("amd64", "arm64"))
+    tagged = [pushing.manifest(parse(f"reg.test/labs/kubernetes:{name}")) for name in ("amd64", "arm64")]
+    pushing.put_manifest(REFERENCE, _index(amd64=tagged[0], arm64=tagged[1]))
+    registry = _registry(f"https://{trusted.host}/class")
+
+    assert registry.image(REFERENCE, "amd64") == amd64
+    assert registry.image(REFERENCE, "arm64") == arm64
+    assert _id(lambda: registry.image(REFERENCE, "riscv64")) == "architecture-missing"
+    assert _id(lambda: registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64")) == "architecture-missing"
+    assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes:v9"))) == "tag-not-found"
+    assert _id(lambda: registry.manifest(parse(f"reg.test/labs/kubernetes@sha256:{'0' * 64}"))) == "tag-not-found"
+    assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes"))) == "reference-without-tag"
+    store = BlobStore(tmp_path / "blobs")
+    assert fetch([registry.wanted(REFERENCE, layer) for layer in amd64.layers], store, _ignore) == amd64.layers
+    assert [store.path(layer.digest).read_bytes() for layer in amd64.layers] == list(layers)
+
+
+@pytest.mark.root
+def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: Path) -> None:
+    path, blob = _file(tmp_path, b"layer")
+
+    def pull_and_push() -> list[str]:
+        registry = _registry(f"https://{trusted.host}")
+        return [
+            _id(lambda: registry.manifest(REFERENCE)),
+            _id(lambda: registry.upload(REFERENCE, blob.digest, path, _ignore)),
+        ]
+
+    _log_in(tmp_path, trusted.host, "wrong")
+    assert pull_and_push() == ["login-refused"] * 2
+    (tmp_path / "config.json").unlink()
+    assert pull_and_push() == ["login-needed"] * 2
+
+
+@pytest.mark.root
+def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_through(
+    trusted: DockerRegistry, tmp_path: Path
+) -> None:
+    path, blob = _file(tmp_path, os.urandom(8 * MIB))
+    registry = _registry(f"https://{trusted.host}")
+    assert registry.has_blob(REFERENCE, blob.digest) is False
+    dying = threading.Event()
+
+    def die(_text: str) -> None:
+        if not dying.is_set():
+            dying.set()
+            trusted.kill()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("labctl.transfer.meter.EVERY_SECONDS", 0.0)
+        identity = _id(lambda: registry.upload(REFERENCE, blob.digest, path, die))
+    assert identity in {"source-unreachable", "source-cut-off"}
+    trusted.start()
+
+    assert registry.has_blob(REFERENCE, blob.digest) is False
+    registry.upload(REFERENCE, blob.digest, path, _ignore)
+    assert registry.has_blob(REFERENCE, blob.digest)
+
+
+@pytest.mark.parametrize(
+    ("cuts", "answers", "received"),
+    [([], "yes", 1.0), ([MIB // 2, MIB // 4], "yes", 1.0), ([MIB // 2], "no", 1.5), ([0], "yes", 1.0)],
+)
+def test_an_upload_goes_on_where_the_registry_has_it(
+    tmp_path: Path, cuts: list[int], answers: str, received: float
+) -> None:
+    path, blob = _file(tmp_path, os.urandom(MIB))
+    with uploading() as double:
+        double.cuts, double.can_resume = cuts, answers == "yes"
+        _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
+
+        assert double.blobs == {blob.digest: path.read_bytes()}
+        assert double.received == received * MIB
+
+
+def test_an_upload_that_fails_leaves_nothing_and_goes_through_afterwards(tmp_path: Path) -> None:
+    path, blob = _file(tmp_path, os.urandom(MIB))
+    with uploading() as double:
+        registry = _registry(double.url)
+        push = partial(registry.upload, parse("reg.test/lab"), blob.digest, path, _ignore)
+        double.flips = True
+        assert _id(push) == "digest-mismatch"
+        double.flips, double.cuts = False, [0] * 3
+        assert _id(push) == "source-cut-off"
+        assert double.blobs == {}
+        double.loses_answer = True
+        push()
+        assert double.blobs == {blob.digest: path.read_bytes()}
+
+
+class Tokens:
+    """Gives tokens that count a few times, to whom it knows."""
+
+    def __init__(self, url: str, knows: Callable[[Asked], bool]) -> None:
+        self.realm = f"{url}/token"
+        self.knows = knows
+        self.given: list[Asked] = []
+        self.uses = 0
+
+    def __call__(self, asked: Asked) -> Fault | None:
+        """Return the answer to a request that is not let through."""
+        if asked.path.startswith("/token"):
+            self.given.append(asked)
+            self.uses = 2
+            if not self.knows(asked):
+                return Fault(status=401)
+            return Fault(body=json.dumps({"token": f"t{len(self.given)}", "expires_in": 300}).encode())
+        if asked.headers.get("Authorization") == f"Bearer t{len(self.given)}" and self.uses:
+            self.uses -= 1
+            return None
+        challenge = f'Bearer realm="{self.realm}",service="reg.test",scope="repository:lab:pull"'
+        return Fault(status=401, headers={"WWW-Authenticate": challenge})
+
+
+@pytest.mark.parametrize(
+    ("config", "knows"),
+    [
+        ({}, lambda asked: asked.method == "GET" and "Authorization" not in asked.headers),
+        ({"username": "me", "password": "hush"}, lambda asked: asked.headers["Authorization"].startswith("Basic ")),
+        ({"identitytoken": "hush"}, lambda asked: asked.method == "POST" and "Authorization" not in asked.headers),
+    ],
+)
+def test_tokens_are_asked_for_used_again_and_renewed(
+    tmp_path: Path, config: dict[str, str], knows: Callable[[Asked], bool]
+) -> None:
+    with serving() as server:
+        server.login = tokens = Tokens(server.url, knows)
+        (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: config}}))
+        layers = [b"layer %d" % number for number in range(4)]
+        manifest = _manifest(Blob(server.put("/v2/lab/blobs/config", b"{}"), 2), ())
+        server.put("/v2/lab/manifests/v1", manifest.content, OCI_MANIFEST)
+        registry, reference = _registry(server.url), parse("reg.test/lab:v1")
+
+        assert registry.manifest(reference) == manifest
+        wanted = []
+        for layer in layers:
+            digest = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+            server.put(f"/v2/lab/blobs/{digest}", layer)
+            wanted.append(registry.wanted(reference, Blob(digest, len(layer))))
+        for each in wanted:
+            fetch([each], BlobStore(tmp_path / "blobs"), _ignore)
+
+        assert len(tokens.given) == 3
+        if "identitytoken" not in config:
+            assert parse_qs(urlsplit(tokens.given[0].path).query)["scope"] == ["repository:lab:pull"]
+
+
+INVALID = {
+    "no JSON": b"layer",
+    "a list": b"[]",
+    "no layers": b'{"config": {}}',
+    "no digest": b'{"layers": [{"digest": "md5:0", "size": 1}], "config": {}}',
+    "a page": b"<!doctype html><p>Log in</p>",
+}
+
+
+@pytest.mark.parametrize("content", INVALID.values(), ids=INVALID)
+def test_what_is_no_manifest_is_refused(content: bytes) -> None:
+    with serving() as server:
+        server.put("/v2/lab/manifests/v1", content, OCI_MANIFEST)
+        expected = "captive-portal" if b"html" in content else "manifest-invalid"
+        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == expected
+        server.put("/v2/lab/manifests/v1", b'{"schemaVersion": 1}', "application/json")
+        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "manifest-invalid"
+        other = parse(f"reg.test/lab@sha256:{'0' * 64}")
+        server.put(f"/v2/lab/manifests/{other.digest}", content, OCI_MANIFEST)
+        assert _id(lambda: _registry(server.url).manifest(other)) in {"digest-mismatch", "captive-portal"}
+
+
+HELPERS = {
+    "user": ('cat >&2; echo \'{"Username": "me", "Secret": "hush"}\'', ("me", "hush", "")),
+    "token": ('echo \'{"Username": "<token>", "Secret": "hush"}\'', ("", "", "hush")),
+    "unknown": ("echo credentials not found in native keychain; exit 1", None),
+    "locked": ("echo the keychain is locked; exit 1", "credential-helper-failed"),
+    "confused": ("echo '[]'", "credential-helper-failed"),
+    "hanging": ("exec sleep 60", "credential-helper-failed"),
+    "missing": (None, "credential-helper-failed"),
+}
+
+
+@pytest.mark.parametrize(("script", "expected"), HELPERS.values(), ids=HELPERS)
+@pytest.mark.parametrize("config", [{"credsStore": "x"}, {"credHelpers": {"quay.io": "x"}, "credsStore": "none"}])
+def test_a_credential_helper_is_asked(
+    script: str | None,
+    expected: tuple[str, str, str] | str | None,
+    config: dict[str, object],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auths": {"quay.io": {}}, **config}))
+    helper = tmp_path / "docker-credential-x"
+    if script:
+        helper.write_text(f'#!/bin/sh\n[ "$1" = get ] || exit 3\n{script}\n')
+        helper.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    monkeypatch.setattr(credentials, "HELPER_SECONDS", 0.3)
+
+    if isinstance(expected, str):
+        assert _id(lambda: credentials.lookup("quay.io")) == expected
+    else:
+        found = credentials.lookup("quay.io")
+        assert (found and (found.user, found.password, found.identity_token)) == expected

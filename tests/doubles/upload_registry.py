@@ -1,0 +1,110 @@
+"""As much of a registry as pushing a blob takes, which resumes uploads and cuts connections as a test says."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+PIECE = 1 << 12
+
+
+@dataclass
+class UploadRegistry:
+    """Its blobs and the one upload that is going on."""
+
+    url: str = ""
+    blobs: dict[str, bytes] = field(default_factory=dict)
+    upload: bytearray = field(default_factory=bytearray)
+    cuts: list[int] = field(default_factory=list)
+    """After how many bytes the next requests with content are cut."""
+    can_resume: bool = True
+    loses_answer: bool = False
+    """Whether the connection ends in the place of the answer to the last request of the next upload."""
+    flips: bool = False
+    received: int = 0
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def uploading() -> Iterator[UploadRegistry]:
+    """Serve on a free port of loopback."""
+    registry = UploadRegistry()
+    web = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
+    web.daemon_threads = True
+    registry.url = f"http://127.0.0.1:{web.server_address[1]}"
+    thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
+    thread.start()
+    try:
+        yield registry
+    finally:
+        web.shutdown()
+        web.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    registry: UploadRegistry
+
+    def handle_one_request(self) -> None:
+        """Answer, and note what was asked."""
+        super().handle_one_request()
+        if getattr(self, "command", None):
+            self.registry.asked.append(self.command)
+
+    def do_HEAD(self) -> None:
+        self._answer(200 if self.path.rpartition("/")[2] in self.registry.blobs else 404)
+
+    def do_POST(self) -> None:
+        self.registry.upload.clear()
+        self._answer(202, Location="/v2/lab/blobs/uploads/1?state=0")
+
+    def do_GET(self) -> None:
+        if not self.registry.can_resume:
+            self._answer(404)
+            return
+        last = max(len(self.registry.upload) - 1, 0)
+        self._answer(204, Location=f"/v2/lab/blobs/uploads/1?state={last}", Range=f"0-{last}")
+
+    def do_PATCH(self) -> None:
+        registry = self.registry
+        start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
+        if start != len(registry.upload):
+            self._answer(416)
+            return
+        length = int(self.headers["Content-Length"])
+        end = min(length, registry.cuts.pop(0) if registry.cuts else length)
+        content = self.rfile.read(end)
+        registry.received += len(content)
+        registry.upload += content
+        if end < length:
+            self.close_connection = True
+            return
+        self._answer(202, Location="/v2/lab/blobs/uploads/1?state=end", Range=f"0-{len(registry.upload) - 1}")
+
+    def do_PUT(self) -> None:
+        (digest,) = parse_qs(urlsplit(self.path).query)["digest"]
+        content = bytes(self.registry.upload[:-1]) + b"?" if self.registry.flips else bytes(self.registry.upload)
+        if f"sha256:{hashlib.sha256(content).hexdigest()}" != digest:
+            self._answer(400)
+            return
+        self.registry.blobs[digest] = content
+        if self.registry.loses_answer:
+            self.registry.loses_answer, self.close_connection = False, True
+            return
+        self._answer(201)
+
+    def _answer(self, status: int, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+        pass

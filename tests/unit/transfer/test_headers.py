@@ -1,0 +1,111 @@
+"""What servers say about logging in and coming again, and what Docker keeps of logins."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from labctl.model.errors import LabError
+from labctl.transfer.challenges import Challenge, challenges, retry_after
+from labctl.transfer.credentials import Credentials, lookup
+
+NOW = 1_800_000_000.0  # 15 January 2027, 08:00:00 UTC
+AUTH = base64.b64encode(b"me:hush:hush").decode()
+TOKEN = "eyJ.token"  # noqa: S105 - nobody's
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("", ()),
+        ("Basic", (Challenge("basic"),)),
+        ('Basic realm="a, b"', (Challenge("basic", {"realm": "a, b"}),)),
+        (
+            'Bearer realm="https://auth.test/token",service="reg.test",scope="repository:a/b:pull,push"',
+            (
+                Challenge(
+                    "bearer",
+                    {"realm": "https://auth.test/token", "service": "reg.test", "scope": "repository:a/b:pull,push"},
+                ),
+            ),
+        ),
+        ("bearer REALM=x , error=invalid_token", (Challenge("bearer", {"realm": "x", "error": "invalid_token"}),)),
+        (
+            r'Negotiate, Basic realm="\"quoted\"", Bearer realm="x"',
+            (Challenge("negotiate"), Challenge("basic", {"realm": '"quoted"'}), Challenge("bearer", {"realm": "x"})),
+        ),
+        ('="nothing"', ()),
+    ],
+)
+def test_challenges_are_read(header: str, found: tuple[Challenge, ...]) -> None:
+    assert challenges(header) == found
+
+
+@pytest.mark.parametrize(
+    ("header", "seconds"),
+    [
+        (None, None),
+        ("", None),
+        ("soon", None),
+        ("-5", None),
+        ("0", 0),
+        (" 120 ", 120),
+        ("Fri, 15 Jan 2027 08:02:00 GMT", 120),
+        ("Fri, 15 Jan 2027 07:00:00 GMT", 0),
+    ],
+)
+def test_a_wait_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
+    assert retry_after(header, NOW) == seconds
+
+
+@pytest.mark.parametrize(
+    ("entries", "host", "expected"),
+    [
+        ({}, "quay.io", None),
+        ({"quay.io": {}}, "quay.io", None),
+        ({"quay.io": {"auth": AUTH}}, "quay.io", ("me", "hush:hush", "")),
+        ({"https://quay.io/v1/": {"auth": AUTH}}, "quay.io", ("me", "hush:hush", "")),
+        ({"reg.test:5000": {"username": "me", "password": "p"}}, "reg.test:5000", ("me", "p", "")),
+        ({"reg.test:5000": {"auth": AUTH}}, "reg.test", None),
+        ({"reg.test": {"auth": AUTH, "identitytoken": TOKEN}}, "reg.test", ("me", "hush:hush", TOKEN)),
+        ({"https://index.docker.io/v1/": {"auth": AUTH}}, "registry-1.docker.io", ("me", "hush:hush", "")),
+        ({"docker.io": {"auth": AUTH}}, "registry-1.docker.io", ("me", "hush:hush", "")),
+    ],
+)
+def test_a_login_is_found_as_docker_keeps_it(
+    tmp_path: Path, entries: dict[str, object], host: str, expected: tuple[str, str, str] | None
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"auths": entries}))
+
+    found = lookup(host, {"DOCKER_CONFIG": str(tmp_path)})
+
+    assert (found and (found.user, found.password, found.identity_token)) == expected
+    assert "hush" not in f"{found}{found!r}"
+    assert lookup(host, {"DOCKER_CONFIG": str(tmp_path / "none")}) is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{",
+        "[]",
+        '{"auths": [1]}',
+        '{"auths": {"quay.io": "x"}}',
+        '{"auths": {"quay.io": {"auth": "?"}}}',
+        '{"credsStore": "../x"}',
+    ],
+)
+def test_a_configuration_that_cannot_be_used_is_named(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+
+    with pytest.raises(LabError) as failed:
+        lookup("quay.io", {"DOCKER_CONFIG": str(tmp_path)})
+
+    assert (failed.value.id, str(tmp_path) in failed.value.message) == ("docker-config-invalid", True)
+
+
+def test_a_password_is_sent_as_it_is() -> None:
+    assert Credentials("x", "me", "hush:hush").basic == f"Basic {AUTH}"

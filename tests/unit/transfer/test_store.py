@@ -1,0 +1,49 @@
+"""The store holds what was verified, and nothing else."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from labctl.model.errors import MissingError
+from labctl.transfer.store import BlobStore
+
+CONTENT = b"content"
+DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
+
+
+@pytest.mark.parametrize("same_disk", ["linked", "copied"])
+def test_a_blob_is_added_and_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, same_disk: str) -> None:
+    def refuse(_path: Path, _target: Path) -> NoReturn:
+        raise OSError(errno.EXDEV, "another disk")
+
+    store, target = BlobStore(tmp_path / "blobs"), tmp_path / "bundle/file"
+    partial = store.partial(DIGEST)
+    partial.write_bytes(CONTENT)
+    store.add(partial, DIGEST)
+    if same_disk == "copied":
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+    for _ in range(2):
+        store.place(DIGEST, target)
+
+    assert store.has(DIGEST)
+    assert target.read_bytes() == CONTENT
+    assert target.samefile(store.path(DIGEST)) == (same_disk == "linked")
+    assert not partial.exists()
+
+
+def test_what_has_another_digest_is_not_added(tmp_path: Path) -> None:
+    store, file = BlobStore(tmp_path / "blobs"), tmp_path / "file"
+    file.write_bytes(b"other")
+
+    with pytest.raises(MissingError) as failed:
+        store.add(file, DIGEST)
+
+    assert (failed.value.id, DIGEST in failed.value.message) == ("digest-mismatch", True)
+    assert (file.exists(), store.has(DIGEST)) == (True, False)
+    with pytest.raises(ValueError, match="sha512"):
+        store.path("sha512:00")
