@@ -396,6 +396,15 @@ BREAKAGES = {
     "no controller pod that is ready": Breakage(
         lambda world: world.set(CONTROLLER_POD, status={"phase": "Pending"}), "rule", "controller-not-ready"
     ),
+    "controller pods that wait for a Secret": Breakage(
+        lambda world: world.set(
+            CONTROLLER_POD,
+            spec={"nodeName": "demo-worker-1", "volumes": [{"secret": {"secretName": "admission"}}]},
+            status={"containerStatuses": [{"state": {"waiting": {"reason": "ContainerCreating"}}}]},
+        ),
+        "rule",
+        "controller-not-ready",
+    ),
     "no controller pod": Breakage(lambda world: world.lose(CONTROLLER_POD), "rule", "controller-not-ready"),
     "no controller": Breakage(
         lambda world: world.lose(("apps/v1", "Deployment", NAMESPACE, SERVICE[3])), "rule", "controller-not-ready"
@@ -627,6 +636,15 @@ def test_the_first_broken_hop_is_named_with_its_cause_and_what_to_type(world: Wo
     assert broken["fix"]
     assert trace.finding(broken)
     assert report["hops"][where + 1 :] == [not_reached(hop) for hop in HOPS[where + 1 :]]
+
+
+def test_the_object_that_the_controllers_pods_wait_for_is_named(world: World) -> None:
+    BREAKAGES["controller pods that wait for a Secret"].breaks(world)
+
+    broken = trace.broken_hop(world.follow())
+
+    assert broken is not None
+    assert f"Secret {NAMESPACE}/admission" in trace.finding(broken)
 
 
 def test_a_table_has_every_cause_and_the_document_an_anchor_for_each() -> None:
