@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,7 @@ from .reallab import RealLab, eventually
 from .serving import HOSTNAME
 
 pytestmark = pytest.mark.e2e
+Away = Callable[[str, object], None]
 
 SYSTEM = ("-n", "ingress-nginx")
 SERVICE = (*SYSTEM, "service", "ingress-nginx-controller")
@@ -76,19 +77,22 @@ def test_another_image_than_upstream_pins_is_refused_before_anything_changes(
     assert _image(lab).startswith("docker.io/library/traefik:")
 
 
-def test_up_ends_when_all_that_it_promises_is_there_and_again_changes_nothing(
-    nginx: RealLab, options: tuple[str, ...]
+def test_a_switch_ends_when_all_that_it_promises_is_there_and_again_changes_nothing(
+    nginx: RealLab, options: tuple[str, ...], tmp_path: Path, record_property: Away
 ) -> None:
-    events = nginx.up(*options).events()
+    gap = _gap(nginx, tmp_path, f"labctl up -q {' '.join(options)}")
 
-    assert any("retired" in event["text"] for event in events if event.get("state") == "progress")
+    record_property("away", f"from Traefik to ingress-nginx: {gap:.1f} s")
+    assert gap < MOST_AWAY
     assert _published(nginx, "my-app") == [ADDRESS]
     assert nginx.page(URL)[0] == 200
     assert _image(nginx) == ingress_nginx.IMAGE
     assert nginx.objects(*SERVICE)["spec"]["type"] == "LoadBalancer"
     assert nginx.objects("validatingwebhookconfigurations", ADMISSION)["webhooks"]
     assert not nginx.objects(*SYSTEM, "jobs")["items"]
-    assert not nginx.up(*options).result()["changed"]
+    again = nginx.up(*options)
+    assert any("retired" in event["text"] for event in again.events() if event.get("state") == "progress")
+    assert not again.result()["changed"]
     assert nginx.status()["ok"]
     assert nginx.status()["ingress"]["controller"] == "ingress-nginx"
     assert nginx.labctl("trace", "-o", "json").document()["ok"]
@@ -135,19 +139,25 @@ def test_an_app_whose_host_is_taken_leaves_nothing_behind(nginx: RealLab, tmp_pa
     assert not nginx.objects("deployments,services,ingresses", "-l", "app.kubernetes.io/name=shop")["items"]
 
 
-def test_a_restart_of_the_controller_keeps_the_app_away_for_less_than_a_second(nginx: RealLab, tmp_path: Path) -> None:
+def test_a_restart_of_the_controller_keeps_the_app_away_for_less_than_a_second(
+    nginx: RealLab, tmp_path: Path, record_property: Away
+) -> None:
     rollout = "kubectl -n ingress-nginx rollout"
     commands = [f"{rollout} {what} deployment ingress-nginx-controller" for what in ("restart", "status")]
 
-    assert _gap(nginx, tmp_path, *commands) < MOST_AWAY
+    gap = _gap(nginx, tmp_path, *commands)
+
+    record_property("away", f"the pods of ingress-nginx are restarted: {gap:.1f} s")
+    assert gap < MOST_AWAY
 
 
-def test_a_switch_removes_everything_of_the_other_controller_and_each_way_takes_less_than_a_second(
-    nginx: RealLab, bundle: Path, options: tuple[str, ...], tmp_path: Path
+def test_a_switch_back_removes_everything_of_ingress_nginx(
+    nginx: RealLab, bundle: Path, tmp_path: Path, record_property: Away
 ) -> None:
-    to_traefik = f"labctl up -q --ingress traefik --bundle {bundle}"
-    gaps = {"to Traefik": _gap(nginx, tmp_path, to_traefik)}
+    gap = _gap(nginx, tmp_path, f"labctl up -q --ingress traefik --bundle {bundle}")
 
+    record_property("away", f"from ingress-nginx to Traefik: {gap:.1f} s")
+    assert gap < MOST_AWAY
     assert _image(nginx).startswith("docker.io/library/traefik:")
     left = {f"{each['kind']} {each['metadata']['name']}" for each in nginx.objects(*SYSTEM, LOOKED_AT)["items"]}
     assert left == {
@@ -160,9 +170,6 @@ def test_a_switch_removes_everything_of_the_other_controller_and_each_way_takes_
     assert not [each for each in cluster_wide if each["metadata"]["name"] == ADMISSION]
     assert _published(nginx, "my-app") == [ADDRESS]
     assert not nginx.up("--ingress", "traefik", "--bundle", str(bundle)).result()["changed"]
-
-    gaps["back"] = _gap(nginx, tmp_path, f"labctl up -q {' '.join(options)}")
-    assert max(gaps.values()) < MOST_AWAY, gaps
 
 
 def _gap(lab: RealLab, folder: Path, *commands: str) -> float:
