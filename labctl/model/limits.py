@@ -128,6 +128,8 @@ class Limits:
     """A node that has not renewed its lease for so long is not Ready any more."""
     node_startup_grace: float = 60
     """The same, before its first lease."""
+    etcd_progress: float = 5
+    """Between two messages of etcd to a watch that nothing happened; who needs to know sooner asks."""
 
     # kubelet
     node_lease: float = 4

@@ -15,6 +15,8 @@ from labctl.render.templates import static, text
 
 STATIC_PODS = "/var/lib/labctl/static-pods"
 """Where the kubelet of a slow node finds its static pods: links to those of kubeadm, once they may start."""
+GOGC = 300
+"""How many percent the heaps of a slow node's own programs may grow before they look for garbage; Go's own value is 100."""
 SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
 """The files of a node that only its root may read: the CA's key, and the token that nodes join with."""
 
@@ -120,7 +122,7 @@ def _node_files(lab: Lab, node: Node, machine: Machine, supplies: Supplies, cred
     contents = {
         "bootstrap.sh": text("node/bootstrap.sh.j2", **values),
         "labctl-node.service": static("node/labctl-node.service"),
-        "kubelet.service": static("node/kubelet.service"),
+        "kubelet.service": text("node/kubelet.service.j2", **values),
         "kubeadm.yaml": text(f"node/{kubeadm}", **values),
         "containerd.toml": text("node/containerd.toml.j2", **values),
         "cni.conflist": text("node/cni.conflist.j2", **values),
@@ -163,6 +165,8 @@ def _values(lab: Lab, node: Node, machine: Machine, supplies: Supplies) -> dict[
         "first_service": SERVICE_NETWORK.network_address + 1,  # Kubernetes' own: the API
         "bundle_id": supplies.id,
         "static_pods": STATIC_PODS,
+        "gogc": GOGC,
+        "api_server_memory": lab.memory * 3 // 8,
         "versions": supplies.versions,
         "pause_image": supplies.pause_image,
         "archives_before": before,

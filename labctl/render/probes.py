@@ -1,6 +1,7 @@
 """The kubelet's probes on slow nodes: a pod that is only slow is neither restarted nor taken out of its Services.
 
-How often a pod is asked whether it is ready stays, or slow nodes would make it wait for its requests as well.
+How often a pod is asked whether it is ready stays, or slow nodes would make it wait for its requests as well; only those
+of the control plane, which get their requests whether or not they are ready, are asked seldom.
 """
 
 from __future__ import annotations
@@ -21,17 +22,19 @@ WEBHOOK_SECONDS, MOST_WEBHOOK_SECONDS = 10, 30
 
 _LIVENESS = {"initialDelaySeconds": 10, "periodSeconds": 10, "timeoutSeconds": 15}
 _PATIENT = {"timeoutSeconds": 15}
+_SELDOM = {"periodSeconds": 10, "timeoutSeconds": 15}
+"""kubeadm asks a static pod every second whether it is ready, each time by a new connection; nothing waits for the answer."""
 KUBEADMS: Mapping[str, tuple[str, Mapping[str, Mapping[str, int]]]] = {
     "kube-apiserver": (
         "kube-apiserver",
-        {"livenessProbe": _LIVENESS, "readinessProbe": _PATIENT, "startupProbe": _PATIENT},
+        {"livenessProbe": _LIVENESS, "readinessProbe": _SELDOM, "startupProbe": _PATIENT},
     ),
     "kube-controller-manager": ("kube-controller-manager", {"livenessProbe": _LIVENESS, "startupProbe": _PATIENT}),
     "kube-scheduler": (
         "kube-scheduler",
-        {"livenessProbe": _LIVENESS, "readinessProbe": _PATIENT, "startupProbe": _PATIENT},
+        {"livenessProbe": _LIVENESS, "readinessProbe": _SELDOM, "startupProbe": _PATIENT},
     ),
-    "etcd": ("etcd", {"livenessProbe": _LIVENESS, "readinessProbe": _PATIENT, "startupProbe": _PATIENT}),
+    "etcd": ("etcd", {"livenessProbe": _LIVENESS, "readinessProbe": _SELDOM, "startupProbe": _PATIENT}),
     "corednsdeployment": (
         "coredns",
         {"livenessProbe": {"initialDelaySeconds": 60, "timeoutSeconds": 5}, "readinessProbe": {}},

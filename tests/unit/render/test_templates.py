@@ -17,7 +17,7 @@ def test_a_name_that_a_template_uses_and_nobody_gives_is_an_error() -> None:
 
 
 def test_a_static_file_is_what_it_is() -> None:
-    assert "ExecStart=/usr/local/bin/kubelet" in static("node/kubelet.service")
+    assert "ExecStart=/bin/bash /etc/labctl/bootstrap.sh" in static("node/labctl-node.service")
 
 
 def test_any_text_stays_the_same_text_in_yaml() -> None:
