@@ -54,7 +54,8 @@ class _Crew:
         by_size = sorted(wanted, key=lambda each: each.size or 0, reverse=True)
         self._waiting = deque(by_size)
         self._store = store
-        self._meter = Meter(f"fetching {len(by_size)} files", sum(each.size or 0 for each in by_size), report)
+        doing = f"fetching {by_size[0].name}" if len(by_size) == 1 else f"fetching {len(by_size)} files"
+        self._meter = Meter(doing, sum(each.size or 0 for each in by_size), report)
         self._stop = threading.Event()
         self._client = Client(self._meter.note, sleep=self._sleep)
         self._blobs: dict[str, Blob] = {}

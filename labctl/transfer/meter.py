@@ -67,7 +67,11 @@ class Meter:
     def _text(self) -> str:
         (since, before), (now, done) = self._samples[0], self._samples[-1]
         rate = max(0, done - before) / (now - since)
-        share = f"{done / MIB:.0f} of {self._total / MIB:.0f} MiB" if self._total >= done else f"{done / MIB:.0f} MiB"
+        share = (
+            f"{done / MIB:.0f} of {self._total / MIB:.0f} MiB"
+            if self._total >= max(done, 1)
+            else f"{done / MIB:.0f} MiB"
+        )
         left = f", {duration((self._total - done) / rate)} left" if rate and self._total > done else ""
         return f"{self._doing}: {share}, {rate / MIB:.1f} MiB/s{left}"
 

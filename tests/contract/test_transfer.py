@@ -235,6 +235,16 @@ def test_a_host_that_cannot_be_reached_is_found_out_soon(store: BlobStore, monke
     resolved.set()
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_host_that_says_nothing_is_asked_once(store: BlobStore, monkeypatch: pytest.MonkeyPatch, scheme: str) -> None:
+    monkeypatch.setattr(pools, "CONNECT_SECONDS", 0.3)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        began = time.monotonic()
+        failure = _fails(Wanted("it", f"{scheme}://127.0.0.1:{listener.getsockname()[1]}/it"), store)
+    assert failure.id == "source-silent"
+    assert time.monotonic() - began < 1.5
+
+
 def test_a_dead_address_of_a_host_delays_nothing(
     server: Server, store: BlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

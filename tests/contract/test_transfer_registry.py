@@ -327,3 +327,14 @@ def test_a_credential_helper_is_asked(
     else:
         found = credentials.lookup("quay.io")
         assert (found and (found.user, found.password, found.identity_token)) == expected
+
+
+def test_a_helper_that_fails_is_named_where_a_login_lacks(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"credsStore": "nowhere"}))
+    with serving() as server:
+        server.always["/v2/lab/manifests/v1"] = Fault(status=401, headers={"WWW-Authenticate": "Basic"})
+        with pytest.raises(LabError) as failed:
+            _registry(server.url).manifest(parse("reg.test/lab:v1"))
+
+    assert failed.value.id == "login-needed"
+    assert "docker-credential-nowhere" in failed.value.details[-1]
