@@ -7,6 +7,7 @@ from ipaddress import IPv4Address
 
 from labctl.cluster import state
 from labctl.context import Context
+from labctl.doctor import preflight
 from labctl.host import hosts_entry, lab_folder
 from labctl.host.wait import Pending
 from labctl.model.errors import NotReadyError
@@ -39,7 +40,11 @@ def _ask(context: Context, names: Sequence[str]) -> None:
 
 
 def write_hosts(context: Context) -> Outcome:
-    """Write the names as `sync_hosts` does. Raises HostsError if rights are missing."""
+    """Write the names as `sync_hosts` does.
+
+    Raises HostsError if rights are missing, MissingError `hostname-taken` if another lab has one of the names.
+    """
+    preflight.require_hostnames(context)
     names = live_addresses(context)
     changed = hosts_entry.sync(context.lab, names, backup=context.folder / lab_folder.HOSTS_BACKUP)
     text = " ".join(dict.fromkeys([*map(str, names.values()), *names])) or "no names"

@@ -22,7 +22,7 @@ from labctl.host import files as rewriting
 from labctl.host import hosts_as_root, hosts_entry, sudo
 from labctl.host import hosts_file as hosts
 from labctl.host.process import Finished
-from labctl.model.errors import HostsError
+from labctl.model.errors import HostsError, MissingError
 from labctl.model.events import NO_HOSTS, Event, HostsEntry
 from labctl.plans import hosts_steps, ingress_step, teardown, up
 from labctl.plans.plan import Outcome, execute
@@ -246,6 +246,20 @@ def test_whoever_wants_the_hosts_file_alone_gets_an_error(
 
     assert (raised.value.exit_code, raised.value.id) == (7, hosts.NOT_CHANGED)
     assert f"echo '{ADDRESS} my-app.local' | sudo tee -a {hosts_file}" in raised.value.hint
+
+
+def test_a_name_that_another_lab_has_is_not_written(rendered: Context, watched: Watched, hosts_file: Path) -> None:
+    _apply(rendered, watched)
+    before = hosts.with_block(b"", "other", LINES[:1])
+    hosts_file.write_bytes(before)
+    taken = LINES[0].partition(" ")[2]
+    context = replace(rendered, lab=lab(hosts_file=str(hosts_file), apps=[{"name": "web", "hostname": taken}]))
+
+    with pytest.raises(MissingError) as raised:
+        hosts_steps.write_hosts(context)
+
+    assert (raised.value.exit_code, raised.value.id) == (3, "hostname-taken")
+    assert hosts_file.read_bytes() == before
 
 
 @pytest.mark.parametrize("content", ["# BEGIN labctl demo\n", None], ids=["damaged", "a folder"])
