@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -85,6 +86,15 @@ def test_a_program_that_waits_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) 
     assert stream(["true"], lambda _line: None, watch=look).code == 0
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Every SIGINT is a KeyboardInterrupt, as in a program that nothing else has changed."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
     program = ["sh", "-c", f"trap 'touch {ended}; exit' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
@@ -95,6 +105,7 @@ def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> No
     assert ended.exists()
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 
@@ -111,6 +122,7 @@ def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.Mo
     assert [_lives(pid) for pid in started] == [False]
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
     def interrupted(_line: str) -> None:
         os.waitpid(-1, 0)  # it has ended, and nobody can be told any more
