@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Examined, State, conditions, examine, packages, repair
 from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
 from labctl.host.machine import Machine
-from labctl.host.process import check, run
+from labctl.host.process import Finished, check, run
+from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 
@@ -18,8 +19,10 @@ SLOW = ("vagrant",)
 """Checks that take time: only where a bundle is yet to be built, which takes far more."""
 OF_NEW_LABS = ("libvirt-plugin",)
 """Checks that take time: only before a lab is made."""
-DPKG_LOCK_SECONDS = 60
-"""How long apt waits for another apt, such as the one that runs after boot."""
+OTHER_APT_SECONDS = 60
+"""How long to wait for another apt, such as the one that runs after boot."""
+_HELD = "/var/lib/apt/lists/lock"
+"""What apt names if another one fetches its lists, for which it does not wait itself."""
 
 
 def require_machine(context: Context, report: Progress) -> bool:
@@ -87,8 +90,8 @@ def _install(programs: Sequence[str], machine: Machine, report: Progress) -> boo
     if packages.apt_has_lists(machine) and not packages.installation(absent, machine).by_apt:
         return False
     quiet = {"DEBIAN_FRONTEND": "noninteractive", "NEEDRESTART_MODE": "l"}
-    apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={DPKG_LOCK_SECONDS}"]
-    update = run([*apt, "update"], env=quiet)
+    apt = ["apt-get", "-q", "-o", f"DPkg::Lock::Timeout={OTHER_APT_SECONDS}"]
+    update = _update([*apt, "update"], quiet)
     installation = packages.installation(absent, machine)
     if not installation.by_apt:
         return False
@@ -101,3 +104,16 @@ def _install(programs: Sequence[str], machine: Machine, report: Progress) -> boo
         hint=hint,
     )
     return True
+
+
+def _update(line: Sequence[str], environment: Mapping[str, str]) -> Finished:
+    """Fetch apt's lists, as soon as no other apt does; return how that ended."""
+
+    def updated() -> Finished | Pending:
+        finished = run(line, env=environment)
+        if any(_HELD in said for said in finished.last_lines):
+            return Pending(finished.last_lines[-1])
+        return finished
+
+    hint = "Wait until the other program has ended, and run labctl again."
+    return until(updated, what="apt-get update", timeout=OTHER_APT_SECONDS, hint=hint)

@@ -16,11 +16,21 @@ from labctl.config import saved_lab
 from labctl.context import Context
 from labctl.doctor import CHECKS, preflight
 from labctl.host.process import Finished
+from labctl.host.wait import until
 from labctl.model.errors import MissingError
 
 HEADER = "Iface Destination Gateway Flags RefCnt Use Metric Mask MTU Window IRTT\n"
 TAKEN = {"/proc/net/route": f"{HEADER}vboxnet0 0038A8C0 00000000 0001 0 0 0 00FFFFFF 0 0 0\n"}
 NO_ENGINE = {"docker version --format {{json .}}": ("Cannot connect to the Docker daemon", 1)}
+
+APT_IS_BUSY = Finished(
+    100,
+    "Reading package lists...",
+    (
+        "E: Could not get lock /var/lib/apt/lists/lock. It is held by process 1 (apt-get)",
+        "E: Unable to lock directory /var/lib/apt/lists/",
+    ),
+)
 
 
 class Packages:
@@ -30,10 +40,11 @@ class Packages:
         self.absent: set[str] = set()
         self.typed: list[str] = []
         self.installs = True
+        self.answers: list[Finished] = []
 
     def run(self, line: Sequence[str], **_options: object) -> Finished:
         self.typed.append(" ".join(line))
-        return Finished(0, "", ())
+        return self.answers.pop(0) if self.answers else Finished(0, "", ())
 
     def check(self, line: Sequence[str], **_options: object) -> str:
         self.typed.append(" ".join(line))
@@ -201,6 +212,15 @@ def test_a_new_machines_apt_is_updated_before_it_is_asked(machine_with: Machine,
 
     assert preflight.require(["vagrant"], may_install=True, report=watched.report)
     assert [line.split()[4] for line in packages.typed] == ["update", "install"]
+
+
+def test_another_apt_is_waited_for(machine_with: Machine, watched: Watched, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(preflight, "until", partial(until, sleep=lambda _seconds: None))
+    packages = machine_with(absent={"vagrant"})
+    packages.answers = [APT_IS_BUSY, APT_IS_BUSY]
+
+    assert preflight.require(["vagrant"], may_install=True, report=watched.report)
+    assert [line.split()[4] for line in packages.typed] == ["update", "update", "update", "install"]
 
 
 @pytest.mark.parametrize("said", [("cannot load such file -- vagrant/bundler (LoadError)", 1), ("", 0)])
