@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import packages
 from e2e.reallab import LABCTL, Ran, eventually, finished, run
 
 USER, UID = "labber", 4711
@@ -35,7 +36,6 @@ PACKAGES = (
     *("vagrant", "vagrant-libvirt", "dnsmasq-base", "ovmf"),
 )
 """What the tests of all virtual machines need; UEFI firmware is QEMU's recommendation only."""
-PACKAGES_SECONDS = 600.0
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/home")
 """What the machine has for itself."""
 BOOT = """
@@ -182,15 +182,7 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
 
 def install(needed: Sequence[str] = PROGRAMS) -> None:
     """What tests of virtual machines need is installed here, unless these programs, and files, are there."""
-
-    def missing() -> list[str]:
-        return [name for name in needed if not (Path(name).exists() if "/" in name else shutil.which(name))]
-
-    if missing():
-        apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy")
-        run(*apt, "update", seconds=PACKAGES_SECONDS)
-        run(*apt, "install", "--no-install-recommends", *PACKAGES, seconds=PACKAGES_SECONDS)
-        assert missing() == []
+    packages.bring(needed, PACKAGES)
 
 
 def _make_disk(disk: Path) -> None:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-import pytest
+import packages
 
 from labctl.host import accelerator
 
 
 def test_the_firmware_runs_its_loops_and_ends_the_machine(tmp_path: Path) -> None:
-    if (emulator := shutil.which(accelerator.EMULATORS[0])) is None:  # an earlier test may have installed it
-        pytest.skip("needs qemu-system-x86_64")
+    emulator = accelerator.EMULATORS[0]
+    packages.bring((emulator,), ("qemu-system-x86",))
     firmware = tmp_path / "firmware"
 
     def seconds(loops: int) -> float:

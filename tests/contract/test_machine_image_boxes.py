@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import struct
 import subprocess
 import tarfile
 from pathlib import Path
 
+import packages
 import pytest
 
 from labctl.machine_image import boxes
@@ -23,13 +23,9 @@ IDENTITY = 0xE67446F6
 @pytest.fixture
 def tools(tmp_path: Path) -> Tools:
     """This machine's qemu-img, in the place of the fetched one."""
-    program = shutil.which("qemu-img")
-    if program is None:
-        # Tests of root's install it before this one; a run without them need not have it.
-        is_missed = os.environ.get("CI") == "true" and os.geteuid() == 0
-        (pytest.fail if is_missed else pytest.skip)("qemu-img is not installed")
+    packages.bring(("qemu-img",), ("qemu-utils",))
     (tmp_path / "tools" / "bin").mkdir(parents=True)
-    (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(program))
+    (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(shutil.which("qemu-img")))
     return Tools(tmp_path / "tools")
 
 

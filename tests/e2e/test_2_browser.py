@@ -9,10 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
+import packages
 import pytest
 
 from . import png
-from .reallab import RealLab, run
+from .reallab import RealLab
 
 pytestmark = pytest.mark.e2e
 
@@ -20,7 +21,6 @@ ADDRESS = "192.168.56.100"
 WIDTH, HEIGHT = 1024, 768
 WHITE = b"\xff\xff\xff"
 PAGE_MILLISECONDS = 20_000
-INSTALL_SECONDS = 600.0
 KEPT = Path(os.environ.get("LABCTL_TEST_ARTEFACTS") or Path(__file__).parents[2] / ".artefacts")
 """Where the screenshot can be looked at after the tests."""
 OPTIONS = (
@@ -45,14 +45,10 @@ OPTIONS = (
 @pytest.fixture(scope="module")
 def chromium() -> str:
     """Debian's Chromium, which is installed where it is not."""
-    if found := shutil.which("chromium"):
-        return found
-    if not shutil.which("apt-get"):
+    if not (shutil.which("chromium") or shutil.which("apt-get")):
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop("there is no chromium, and no apt-get to install it")
-    apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=120")
-    run(*apt, "update", seconds=INSTALL_SECONDS)
-    run(*apt, "install", "-y", "--no-install-recommends", "chromium", seconds=INSTALL_SECONDS)
+    packages.bring(("chromium",), ("chromium",))
     return "chromium"
 
 
