@@ -7,6 +7,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any
 
 from labctl.context import Context
 from labctl.host import accelerator, lab_folder
@@ -90,7 +91,7 @@ def _refuse_others(folder: Path) -> None:
 
 def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     """Return the manifests that are applied to the lab's cluster, by file name."""
-    lab, controller = context.lab, context.controller
+    lab = context.lab
     is_slow = lab.slowness > 1
     files = {
         "control-plane.yaml": manifests.control_plane(lab),
@@ -106,12 +107,8 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
         ),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(
-            ingress.objects(
-                controller,
-                documents(_controller_text(context)),
-                {reference: context.bundle.digest(reference) for reference in context.images},
-                len(lab.serving_nodes),
-                lab.limits,
+            controller_objects(
+                context,
                 ingress.Certificate(
                     _text(folder / lab_folder.ADMISSION_CERTIFICATE), _text(folder / lab_folder.ADMISSION_KEY)
                 ),
@@ -121,6 +118,13 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
     for app in lab.apps:
         files[f"app-{app.name}.yaml"] = app_manifest(context, app)
     return {name: with_patience(content, lab.slowness) for name, content in files.items()}
+
+
+def controller_objects(context: Context, certificate: ingress.Certificate | None = None) -> list[dict[str, Any]]:
+    """Return the objects of the lab's ingress controller. Raises MissingError as `ingress.objects` does."""
+    images = {reference: context.bundle.digest(reference) for reference in context.images}
+    upstreams, replicas = documents(_controller_text(context)), len(context.lab.serving_nodes)
+    return ingress.objects(context.controller, upstreams, images, replicas, context.lab.limits, certificate)
 
 
 def machine(context: Context) -> Machine:

@@ -138,9 +138,11 @@ def isolate(context: Context, _say: Progress) -> Outcome:
 
 def render(context: Context, _say: Progress) -> Outcome:
     """Write every file of the lab into its folder, and record what they are made from."""
+    from labctl.plans import controller_images  # noqa: PLC0415 - as the next one
     from labctl.plans.lab_files import write_lab  # noqa: PLC0415 - cryptography takes 0.1 s, and few plans need a key
 
     context.require_carried()
+    controller_images.require(context)
     recorded = saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated, context.bundle.folder))
     written = write_lab(context, context.folder)
     return Outcome(recorded or written, str(context.folder))

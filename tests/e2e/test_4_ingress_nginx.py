@@ -66,14 +66,16 @@ def nginx(lab: RealLab, image: Path, bundle: Path) -> Iterator[RealLab]:
     lab.up("--ingress", "traefik", "--bundle", str(bundle))
 
 
-def test_another_image_than_upstream_pins_is_refused_before_anything_changes(
-    lab: RealLab, image: Path, bundle: Path, tmp_path: Path
+def test_another_image_than_upstream_pins_and_one_that_no_node_has_are_refused(
+    lab: RealLab, image: Path, bundle: Path, options: tuple[str, ...], tmp_path: Path
 ) -> None:
     other = ingress_nginx.bundle_with(image, bundle, tmp_path, digest=f"sha256:{'0' * 64}")
 
     result = lab.up("--bundle", str(other), "--ingress", "ingress-nginx", code=3).result()
-
     assert result["error"]["id"] == "image-digest-differs"
+
+    result = lab.up(*options, code=3).result()
+    assert result["error"]["id"] == "image-not-on-node"
     assert _image(lab).startswith("docker.io/library/traefik:")
 
 

@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
-from fakes import ADDRESS, APPLIED, FakeCluster, Watched, owned_by, set_limits
+from fakes import ADDRESS, APPLIED, FakeCluster, FakeProvider, Watched, owned_by, set_limits
 from golden_files import Golden
 
 from labctl.context import Context
+from labctl.host.process import Finished
 from labctl.host.wait import Pending, until
-from labctl.model.errors import NotReadyError, RefusedError
+from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.model.limits import NORMAL
-from labctl.plans import applying, ingress_step, up, verify
+from labctl.plans import applying, controller_images, ingress_step, up, verify
 from labctl.render.ingress import CONTROLLERS, Certificate, Owned, objects
 from labctl.render.yaml_stream import yaml_stream
 from labctl.trace.rules.rules import ANNOTATION, CONTROLLER
 
 NGINX, TRAEFIK = CONTROLLERS
 DEPLOYMENT = ("apps/v1", "Deployment", NGINX.deployment, NGINX.namespace)
+OTHER = f"{TRAEFIK.repository}:v4"
 LEASE = next(each for each in NGINX.owned if each.by_controller)
 COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
 DENIED = (
@@ -71,6 +76,10 @@ def _put(cluster: FakeCluster, owned: Owned, managers: list[dict[str, str]]) -> 
 
 def _is_there(cluster: FakeCluster, owned: Owned) -> bool:
     return cluster.get(owned.api_version, owned.kind, owned.name, owned.namespace) is not None
+
+
+def _contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def _run_ingress_nginx(cluster: FakeCluster) -> None:
@@ -150,6 +159,37 @@ def test_ingresses_that_the_next_controller_rejects_are_named_before_anything_is
     assert named < [at for at, text in enumerate(watched.texts) if text.startswith("applied")]
     assert "configuration-snippet" in outcome.text
     assert "default/shop" not in ingress_step.apply_ingress(nginx, watched.report).text
+
+
+@pytest.mark.parametrize(
+    ("worker", "is_refused"),
+    [(Finished(0, "", ()), True), (Finished(0, f"{OTHER}\n", ()), False), (Finished(255, "", ()), False)],
+    ids=["without the image", "with it", "silent"],
+)
+def test_an_image_that_a_running_node_lacks_is_refused_before_anything_is_written(
+    rendered: Context, watched: Watched, provider: FakeProvider, worker: Finished, *, is_refused: bool
+) -> None:
+    asked: list[Sequence[str]] = []
+
+    def answer(question: Sequence[str]) -> Finished:
+        asked.append(question)
+        return worker
+
+    provider.nodes, provider.answers = {node.name for node in rendered.lab.nodes}, {"demo-worker-1": answer}
+    assert not up.render(rendered, watched.report).changed
+    assert not asked
+
+    before = _contents(rendered.folder)
+    images = [replace(each, reference=OTHER) if "traefik" in each.archive else each for each in rendered.bundle.images]
+    vars(rendered).update(bundle=replace(rendered.bundle, images=tuple(images)))
+    if is_refused:
+        with pytest.raises(MissingError, match="demo-worker-1") as raised:
+            up.render(rendered, watched.report)
+        assert raised.value.id == "image-not-on-node"
+        assert _contents(rendered.folder) == before
+    else:
+        assert up.render(rendered, watched.report).changed
+    assert asked == [(*controller_images.ON_NODE, f"name=={OTHER}")]
 
 
 def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(

@@ -1,0 +1,45 @@
+"""Check that the lab can run the images of its ingress controller, before anything is written or applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from labctl.context import Context
+from labctl.host import lab_folder
+from labctl.model.errors import MissingError
+from labctl.plans.lab_files import controller_objects
+from labctl.render.yaml_stream import documents
+
+ON_NODE = ("sudo", "ctr", "--namespace=k8s.io", "images", "list", "--quiet")
+"""Run on a node, followed by a filter."""
+
+
+def require(context: Context) -> None:
+    """Check that the images are upstream's, and that nodes which run already have those that a switch needs.
+
+    Nodes import the images of the bundle that they were made from. One that cannot be asked is taken to have them.
+
+    Raises MissingError `image-digest-differs`, or `image-not-on-node`.
+    """
+    images, rendered = _images(controller_objects(context)), context.folder / lab_folder.MANIFESTS / "ingress.yaml"
+    new = images - _images(documents(rendered.read_text(encoding="utf-8"))) if rendered.exists() else set()
+    running = context.provider.running() if new else ()
+    limits, nodes = context.lab.limits, [node for node in context.lab.serving_nodes if node.name in running]
+    for image in sorted(new):
+        question = (*ON_NODE, f"name=={image}")
+        answers = {node.name: context.provider.ask(node, question, limits.node_command) for node in nodes}
+        without = [name for name, answer in answers.items() if answer.code == 0 and image not in answer.out.split()]
+        if without:
+            raise MissingError(
+                f"{', '.join(without)} cannot run {image}: the image was not in the bundle that the lab was made from",
+                id="image-not-on-node",
+                hint=f"Make the lab anew with this bundle: `labctl --name {context.lab.name} destroy`, then `labctl up`. Or "
+                "keep the ingress controller that it has, with `--ingress`.",
+            )
+
+
+def _images(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the images of the Deployments."""
+    templates = [each["spec"]["template"] for each in manifests if each["kind"] == "Deployment"]
+    return {container["image"] for each in templates for container in each["spec"]["containers"]}
