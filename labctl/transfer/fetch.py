@@ -6,6 +6,7 @@ import hashlib
 import math
 import shutil
 import threading
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,7 +28,7 @@ __all__ = ["Wanted", "fetch"]
 THREADS = 4
 TICK_SECONDS = 0.2
 END_SECONDS = 2.0
-"""How long a thread may take to notice that it should end. It ends with the process at the latest."""
+"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
 
 
 def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple[Blob, ...]:
@@ -73,8 +74,9 @@ class _Crew:
         finally:
             self._stop.set()
             self._client.stop()
+            deadline = time.monotonic() + END_SECONDS
             for thread in threads:
-                thread.join(END_SECONDS)
+                thread.join(max(0.0, deadline - time.monotonic()))
         if self._failures:
             raise self._failures[0]
         return self._blobs
