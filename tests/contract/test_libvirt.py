@@ -81,6 +81,22 @@ def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> 
     assert _do(machine, "destroy") == {"changed": False, "left": ""}
 
 
+@pytest.mark.sweep
+def test_up_goes_on_after_every_line_that_it_was_cut_at(machine: LibvirtMachine, image: str) -> None:
+    whole = _ran(machine, "up", f"--until={WAITING}", code=None)
+    lines = [*dict.fromkeys(line for line in whole.err.splitlines() if line)]
+    assert WAITING in "\n".join(lines)
+    _do(machine, "destroy")
+    for line in lines:
+        _cut(machine, "up", line)
+        _cut(machine, "up", WAITING)
+        assert machine.names("list") == NODES, line
+        assert machine.names("vol-list") == sorted([*(f"{node}.img" for node in NODES), *SEEDS, image]), line
+        assert set(_do(machine, "running")) <= set(NODES)
+        assert _do(machine, "destroy") == {"changed": True, "left": ""}, line
+        assert (machine.names("list"), machine.names("vol-list")) == ([], [image]), line
+
+
 def test_a_machine_that_was_made_with_kvm_boots_without(machine: LibvirtMachine, image: str) -> None:
     _cut(machine, "up", WAITING)
     _do(machine, "halt")
