@@ -13,6 +13,7 @@ from labctl.bundle import Bundle, carrying, load
 from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.host import lab_folder
+from labctl.images.store import LoadedImages
 from labctl.isolation.isolation import Isolation
 from labctl.machine_image.format import DESCRIPTION, box_name
 from labctl.model.errors import MissingError
@@ -93,6 +94,18 @@ class Context:
     def images(self) -> tuple[str, ...]:
         """The references of the bundle's images."""
         return tuple(image.reference for image in self.bundle.images)
+
+    @property
+    def loaded(self) -> LoadedImages:
+        """The images that were loaded into the lab."""
+        return LoadedImages(self.folder / lab_folder.IMAGES)
+
+    def image(self, name: str) -> str | None:
+        """Return the full reference of the image that a user means by `name`: the bundle's, or one that was loaded."""
+        if carried := self.bundle.image(name):
+            return carried
+        found = self.loaded.find(name)
+        return found.reference if found else None
 
     @property
     def has_bundle(self) -> bool:

@@ -30,6 +30,7 @@ ANSWERS: Mapping[str, str] = {
     "logs --export": "ExportReport",
     "bundle list": "BundlesReport",
     "bundle verify": "BundlesReport",
+    "image list": "ImagesReport",
     "demo list": "DemosReport",
     "demo run": "DemoReport",
     "init": "InitReport",

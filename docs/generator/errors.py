@@ -39,6 +39,7 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "NotReadyError(id=identity)": {"node-not-assembled": "", "node-not-ready": ""},
     "NotReadyError(id=result.id)": {},
     "ProviderError(id=exited.id)": {},
+    "ProviderError(id=known.id)": {},
 }
 """Places that pass an id on, and the ids, each with its hint, that no other place has as a literal."""
 CHOSEN_BY_CALLER = {"error": ProviderError.__name__}

@@ -16,7 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from labctl import __version__, ui
-from labctl.cli import apps, bundles, complete, demos, hosts, reach, settings
+from labctl.cli import apps, bundles, complete, demos, hosts, images, reach, settings
 from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
 from labctl.cli.confirm import confirm
 from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
@@ -46,6 +46,7 @@ app = typer.Typer(
 )
 app.add_typer(hosts.app, name="hosts")
 app.add_typer(bundles.app, name="bundle")
+app.add_typer(images.app, name="image")
 app.add_typer(apps.app, name="app")
 app.add_typer(demos.app, name="demo")
 app.add_typer(reach.app)

@@ -93,6 +93,16 @@ def apps(context: typer.Context) -> Iterable[str]:
 
 
 @_proposed
+def loaded_images(context: typer.Context) -> Iterable[str]:
+    """Return the images that were loaded into the lab."""
+    from labctl.host import lab_folder, paths
+    from labctl.images.store import LoadedImages
+
+    loaded = LoadedImages(paths.state(_lab(context).name) / lab_folder.IMAGES)
+    return (image.reference for image in loaded.all())
+
+
+@_proposed
 def demos(_context: typer.Context) -> Iterable[str]:
     """Return the names of labctl's and the user's demos."""
     from labctl.host import paths

@@ -27,7 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Look": ("status", "trace", "open", "doctor", "logs"),
     "Reach": ("exec", "ssh", "kubeconfig", "hosts"),
     "Apps and demos": ("app", "demo"),
-    "Bundles": ("bundle",),
+    "Bundles": ("bundle", "image"),
     "Settings": ("init", "schema", "render", "completion", "version"),
 }
 EXAMPLES: Mapping[str, tuple[str, ...]] = {
@@ -67,6 +67,10 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     ),
     "bundle import": ("labctl bundle import /media/stick/bundle.tar",),
     "bundle remove": ("labctl bundle remove kubernetes-1.37.2-amd64-e67446f6",),
+    "image": ("labctl image load shop:1",),
+    "image load": ("labctl image load shop:1", "labctl image load shop.tar ghcr.io/example/api:2"),
+    "image list": ("labctl image list", "labctl image list -o json"),
+    "image remove": ("labctl image remove shop:1",),
     "init": ("labctl init", "labctl --config class.yaml init"),
     "schema": ("labctl schema > labctl.schema.json",),
     "render": ("labctl render --out demo", "labctl render --out demo --provider libvirt"),

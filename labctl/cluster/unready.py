@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
+from labctl.cluster import pull_policy
 from labctl.host.wait import NOT_READY
 from labctl.model.errors import LabError
 from labctl.model.limits import Limits
@@ -21,12 +22,15 @@ UNSTARTABLE = ("StartError", "ContainerCannotRun")
 """The termination reason of a container whose program is missing or cannot be run."""
 REFUSED = "connection refused"
 LAST_LINES = 12
+OF_IMAGES = ("image-not-pullable", "image-pull-policy")
 PASSING = ("probe-fails", "container-exits")
 """Problems that pass by themselves if a program waits for another one, or if the machine is slow."""
 
 LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
-    "image-not-pullable": "Run `labctl bundle list` to see which images the bundle carries.",
+    "image-not-pullable": "Bring it with `labctl image load`; `labctl image list` shows the images that the lab has.",
+    "image-pull-policy": "Set `imagePullPolicy: IfNotPresent` for the container: for the tag latest, and without a tag, "
+    "the default is Always. Or load the image with another tag.",
     "container-exits": "For its log, run `labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous`.",
     "probe-fails": "Check that it listens on the configured port, and on all addresses. " + LOOK,
     "pods-refused": "To see the limits, run `labctl exec -- kubectl -n {namespace} get resourcequotas,limitranges`.",
@@ -100,6 +104,7 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
         else missing
         for pod in pods
     ]
+    reasons = [_with_policy(cluster, reason, pods) for reason in reasons]
     refused = _condition(deployment.get("status", {}), "ReplicaFailure")
     if refused.get("status") == "True":
         reasons.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=cluster.limits.settling))
@@ -144,6 +149,18 @@ def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
             text = f"it waits for the {kind} {namespace}/{wanted}, which does not exist"
             return Problem("pod-not-started", name, text, patience=cluster.limits.mount)
     return None
+
+
+def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]]) -> Problem:
+    """Return what keeps the kubelet from an image that is on its node; any other problem as it is."""
+    if problem.id != "image-not-pullable":
+        return problem
+    pod = next(pod for pod in pods if pod["metadata"]["name"] == problem.pod)
+    image, node = pull_policy.pulled_although_there(cluster, pod, UNPULLABLE)
+    if not image:
+        return problem
+    text = f"image {image} is on {node}, but imagePullPolicy Always makes the kubelet ask the image's registry, in vain"
+    return Problem("image-pull-policy", problem.pod, text, patience=0)
 
 
 def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
@@ -194,7 +211,7 @@ def _waiting_problem(
     name, reason = status.get("name", ""), waiting.get("reason", "")
     message = waiting.get("message") or reason
     if reason in UNPULLABLE:
-        text = f"image {status['image']} is not in the bundle and cannot be pulled: {message}"
+        text = f"image {status['image']} is not on the node and cannot be pulled: {message}"
         return Problem("image-not-pullable", pod, text, patience=0)
     if reason in UNMAKEABLE:
         return Problem("container-not-made", pod, f"container {name}: {message}", patience=limits.settling)

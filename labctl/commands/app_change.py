@@ -10,13 +10,13 @@ from typing import Any
 
 from labctl import config
 from labctl.cluster import apps
-from labctl.commands.labs import saved
+from labctl.commands.labs import runs, saved
 from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import paths
 from labctl.host.wait import pending_while_unready
-from labctl.model.errors import BrokenError, UsageError
+from labctl.model.errors import BrokenError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
 from labctl.model.options import GlobalOptions
@@ -113,7 +113,8 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
 
     Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
     other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
-    Raises MissingError `hostname-taken` where another lab has the hostname.
+    Raises MissingError `hostname-taken` where another lab has the hostname, and `image-not-loaded` where the lab, which
+    is up, does not have the image.
     """
     source, name = _source(options), given["name"]
     same = [app for app in source.apps if isinstance(app, dict) and app.get("name") == name]
@@ -127,6 +128,8 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
         _refuse_another(lab, wanted)
     context = _context(options, lab)
     if context is not None:
+        if not same:
+            _require_image(context, wanted)
         preflight.require_hostnames(context)
     trace = Step("trace", f"follows a request for {wanted.hostname}", partial(_trace, wanted.hostname, sentences))
     then = _steps(context, "render", "apps", "hosts", "verify")
@@ -206,13 +209,18 @@ def _context(options: GlobalOptions, lab: Lab) -> Context | None:
         return None
     saved_lab.refuse_differences(saved_state, saved_lab.SavedLab(lab, saved_state.isolated))
     context = replace(saved(options), lab=replace(saved_state.lab, apps=lab.apps))
-    return context if _runs(context) else None
+    return context if runs(context) else None
 
 
-def _runs(context: Context) -> bool:
-    if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
-        return False
-    return context.lab.control_plane.name in context.provider.running()
+def _require_image(context: Context, app: App) -> None:
+    if context.image(app.image) is not None:
+        return
+    raise MissingError(
+        f"the lab {context.lab.name} has no image {app.image}",
+        id="image-not-loaded",
+        hint=f"`labctl image load {app.image}` brings it from your Docker or its registry; `labctl image list` shows "
+        "the images that the lab has.",
+    )
 
 
 def _steps(context: Context | None, *names: str) -> Plan[Context]:

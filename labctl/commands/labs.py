@@ -187,6 +187,13 @@ def known_or_default(options: GlobalOptions) -> Context:
         return Context(lab, paths.state(lab.name), paths.cache())
 
 
+def runs(context: Context) -> bool:
+    """Return whether the lab is up, as far as its control plane tells."""
+    if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
+        return False
+    return context.lab.control_plane.name in context.provider.running()
+
+
 def entered(options: GlobalOptions) -> Context:
     """Enter the network of an existing lab; return the context."""
     context = saved(options)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from labctl.host import known_failures, log
 from labctl.host.failpoints import failpoint
@@ -83,6 +83,40 @@ def stream(
     return Finished(child.returncode, output, last_lines(output))
 
 
+def feed(
+    args: Sequence[Argument],
+    write: Callable[[IO[bytes]], None],
+    *,
+    env: Mapping[str, str] | None = None,
+    timeout: float,
+) -> Finished:
+    """Run a program to its end with what `write` writes to its standard input, and return what it said.
+
+    What `write` raises ends the program. Raises ProviderError as `run` does.
+    """
+    with _started(args, env, None, stderr=subprocess.STDOUT, stdin=True) as child:
+        late = threading.Event()
+        timer = threading.Timer(timeout, _end_late, (child, late))
+        said: list[bytes] = []
+        reader = threading.Thread(target=lambda: said.extend(child.stdout or ()))
+        for thread in (timer, reader):
+            thread.start()
+        try:
+            with suppress(BrokenPipeError):  # it ended early, and says why
+                _write_all(child, write)
+            reader.join()
+        except BaseException:
+            _signal(child, signal.SIGKILL)
+            raise
+        finally:
+            timer.cancel()
+    output = b"".join(said).decode(errors="replace")
+    log.write(child.pid, output)
+    if late.is_set():
+        raise failure(ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout"), output)
+    return Finished(child.returncode, output, last_lines(output))
+
+
 def check(
     args: Sequence[Argument],
     *,
@@ -134,6 +168,20 @@ def _ended(
             late = ProviderError(f"`{_shown(args)}` took more than {timeout:.0f} s", id="tool-timeout")
             raise failure(late, "".join(_logged(child))) from error
     return child.returncode, out, err
+
+
+def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None]) -> None:
+    """Write a program's standard input, and close it, also where it can no longer be written."""
+    assert child.stdin is not None  # noqa: S101 - it was started with a pipe
+    try:
+        write(child.stdin)
+    finally:
+        child.stdin.close()
+
+
+def _end_late(child: subprocess.Popen[bytes], late: threading.Event) -> None:
+    late.set()
+    _signal(child, signal.SIGKILL)
 
 
 def _logged(

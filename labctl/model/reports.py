@@ -149,6 +149,23 @@ class BundlesReport(Document):
     bundles: list[BundleEntry]
 
 
+class ImageEntry(TypedDict):
+    """An image that the lab has: its manifest's digest, whether it was loaded, and the nodes that have it now."""
+
+    image: str
+    digest: str
+    MiB: int
+    architecture: str
+    source: Literal["bundle", "loaded"]
+    nodes: list[str]
+
+
+class ImagesReport(Document):
+    """The images of the bundle, and those that were loaded into the lab."""
+
+    images: list[ImageEntry]
+
+
 class AppEntry(TypedDict):
     """An app of the configuration, and the address of its page."""
 

@@ -31,7 +31,7 @@ def manifest(context: Context, name: str) -> list[dict[str, Any]]:
 
 def app_manifest(context: Context, app: App) -> str:
     """Return the objects of an app as YAML text, with the bundle's image of that name if there is one."""
-    image = context.bundle.image(app.image) or app.image
+    image = context.image(app.image) or app.image
     return manifests.app(app, image, context.controller.ingress_class)
 
 

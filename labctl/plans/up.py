@@ -15,7 +15,7 @@ from labctl.host.machine import Machine
 from labctl.host.wait import pending_while_unready, until
 from labctl.model.events import Progress
 from labctl.model.lab import App, Node
-from labctl.plans import assembly, teardown
+from labctl.plans import assembly, images, teardown
 from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
 from labctl.plans.bundle_choice import choose_bundle
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
@@ -47,7 +47,7 @@ def up(*, isolated: bool, remark: str = "") -> Plan[Context]:
     steps += [
         Step("render", "writes the Vagrantfile, keys, node files and manifests", render),
         Step("boot", "runs `vagrant up` for the nodes that are not running", boot),
-        Step("cluster", "waits until every node is Ready", await_cluster),
+        Step("cluster", "waits until every node is Ready and has the images that were loaded", await_cluster),
         Step("metallb", "applies MetalLB, its pool and its advertisement", apply_metallb),
         Step("ingress", "applies the ingress controller behind a load-balancer address", apply_ingress),
         Step("apps", "applies each app", apply_apps),
@@ -170,10 +170,14 @@ def _set_clocks(context: Context, nodes: Sequence[Node]) -> list[str]:
 
 
 def await_cluster(context: Context, report: Progress) -> Outcome:
-    """Wait until the API answers and every node is Ready, and label the control plane."""
+    """Wait until the API answers and every node is Ready, label the control plane, and give nodes the loaded images."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
-    return Outcome(bool(marked), f"{len(context.lab.nodes)} nodes Ready")
+    loaded = context.loaded.all()
+    given = images.give(context, loaded, report)
+    images.require(context, loaded, given)
+    new = (f"loaded images are new on {', '.join(given.nodes)}",) if given.nodes else ()
+    return Outcome(bool(marked or new), "; ".join((f"{len(context.lab.nodes)} nodes Ready", *new)))
 
 
 def apply_metallb(context: Context, report: Progress) -> Outcome:

@@ -8,7 +8,16 @@ from typing import Any, TextIO, TypeVar
 
 from labctl.model.errors import LabError
 from labctl.model.options import Output
-from labctl.model.reports import Document, ErrorDocument, ExportReport, ProblemReport, StatusReport, error_report
+from labctl.model.reports import (
+    Document,
+    ErrorDocument,
+    ExportReport,
+    ImageEntry,
+    ImagesReport,
+    ProblemReport,
+    StatusReport,
+    error_report,
+)
 from labctl.ui.screen import console, one_line, printable
 
 T = TypeVar("T", bound=Document)
@@ -16,6 +25,7 @@ Line = list[tuple[str, str]]
 """Pieces of text, each with its style."""
 
 COLUMN_GAP = "   "
+SHORT_DIGEST = len("sha256:") + 12
 NOTHING = "-"
 STYLES = {"broken": "red", "warning": "yellow", "unknown": "yellow"}
 GOOD_CELLS = {"READY": "yes", "HTTP": "200"}
@@ -50,6 +60,13 @@ def values(record: Mapping[str, object], stdout: TextIO) -> None:
         if key == "version":
             continue
         print(f"{key}: {_cell(value)}", file=stdout)
+
+
+def images(answer: ImagesReport, stdout: TextIO) -> None:
+    """Print a table of images, their digests short as Docker's are."""
+    headers = [key.upper() for key in ImageEntry.__annotations__]
+    shown: list[ImageEntry] = [{**image, "digest": image["digest"][:SHORT_DIGEST]} for image in answer["images"]]
+    table(headers, [[_cell(value) for value in image.values()] for image in shown], stdout)
 
 
 def text(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:

@@ -7,11 +7,12 @@ import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from labctl.host import log, process
-from labctl.host.process import check, run, stream
+from labctl.host.process import check, feed, run, stream
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, ProviderError
 
@@ -34,6 +35,29 @@ def test_a_program_gets_an_environment_made_for_it_and_what_is_added(monkeypatch
 def test_a_program_reads_what_it_is_given_or_nothing() -> None:
     assert check(["cat"], stdin=b"given") == "given"
     assert check(["cat"]) == ""
+
+
+def test_a_program_is_fed_as_much_as_it_takes_and_says_how_it_ended() -> None:
+    chunk = b"x" * (1 << 20)
+
+    def write(file: IO[bytes]) -> None:
+        for _ in range(4):
+            file.write(chunk)
+
+    assert feed(["wc", "-c"], write, timeout=10).out.split() == [str(4 << 20)]
+    early = feed(["sh", "-c", "echo full; exit 3"], write, timeout=10)
+    assert (early.code, early.last_lines) == (3, ("full",))
+    with pytest.raises(ProviderError, match="took more than 1 s") as raised:
+        feed(["sleep", "60"], write, timeout=1)
+    assert raised.value.id == "tool-timeout"
+
+
+def test_a_program_whose_input_cannot_be_made_is_ended() -> None:
+    def write(_file: IO[bytes]) -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        feed(["sleep", "60"], write, timeout=30)
 
 
 def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import json
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +25,22 @@ def linked(bundle: Path, folder: Path) -> dict[str, Any]:
 def write(folder: Path, described: dict[str, Any]) -> Path:
     (folder / "bundle.yaml").write_text(yaml.safe_dump(described), encoding="utf-8")
     return folder
+
+
+def renamed(archive: Path, target: Path, name: str) -> Path:
+    """The image of a bundle's archive under another name, as an OCI image layout."""
+    with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
+        for member in old:
+            file = old.extractfile(member)
+            content = file.read() if file else b""
+            if member.name == "index.json":
+                index = json.loads(content)
+                index["manifests"][0]["annotations"] = {"io.containerd.image.name": name}
+                content = json.dumps(index).encode()
+            if member.name != "manifest.json":
+                member.size = len(content)
+                new.addfile(member, io.BytesIO(content))
+    return target
 
 
 def entry(path: str, content: bytes) -> dict[str, object]:

@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from .bundles import renamed
 from .reallab import UP_SECONDS, RealLab
 
 pytestmark = pytest.mark.e2e
 
 URL = "http://shop.test"
+MINE = "docker.io/library/mine:latest"
+READY_SECONDS = 60
 ADD = ("app", "add", "shop", "--image", "nginx", "--host", "shop.test")
 REMOVE = ("app", "remove", "shop")
 BEFORE = """\
@@ -106,27 +109,56 @@ def test_the_app_goes_from_everywhere(lab: RealLab, file: Path) -> None:
     assert lab.status()["ok"]
 
 
-@pytest.mark.parametrize(
-    ("image", "cause", "told", "seconds"),
-    [
-        ("labctl.local/pause:1.0", "probe-fails", "connection refused", 60),
-        ("registry.invalid/shop:1", "image-not-pullable", "image registry.invalid/shop:1", 30),
-    ],
-)
-def test_an_app_that_cannot_become_ready_ends_the_run_soon_and_its_pods_say_why(
-    lab: RealLab, file: Path, image: str, cause: str, told: str, seconds: float
-) -> None:
-    add = ("--config", str(file), "-o", "json", "app", "add", "gone", "--image", image)
+def test_an_app_that_cannot_become_ready_ends_the_run_soon_and_its_pods_say_why(lab: RealLab, file: Path) -> None:
+    add = ("--config", str(file), "-o", "json", "app", "add", "gone", "--image", "labctl.local/pause:1.0")
     try:
         result = lab.labctl(*add, code=6, seconds=UP_SECONDS).events()[-1]
         problems = {problem["id"]: problem["text"] for problem in lab.status(code=8)["problems"]}
     finally:
         _labctl(lab, file, "app", "remove", "gone")
 
-    assert result["error"]["id"] == cause
-    assert told in result["error"]["message"]
-    assert result["seconds"] < seconds
-    assert told in problems[cause]
+    assert result["error"]["id"] == "probe-fails"
+    assert "connection refused" in result["error"]["message"]
+    assert result["seconds"] < READY_SECONDS
+    assert "connection refused" in problems["probe-fails"]
+
+
+def test_an_image_of_the_users_own_is_loaded_and_an_app_uses_it(
+    lab: RealLab, file: Path, bundle: Path, tmp_path: Path
+) -> None:
+    add = ("app", "add", "mine", "--image", "mine")
+    refused = lab.labctl("--config", str(file), "-o", "json", *add, code=3).document()
+    assert refused["error"]["id"] == "image-not-loaded"
+    assert file.read_text(encoding="utf-8") == BEFORE
+
+    archive = str(renamed(bundle / "images" / "nginx.tar", tmp_path / "mine.tar", MINE))
+    first, again = (_labctl(lab, file, "image", "load", archive)[-1]["changed"] for _ in range(2))
+    try:
+        added = _labctl(lab, file, *add)[-1]
+        page = lab.page("http://mine.local")[0]
+        used = lab.labctl("--config", str(file), "-o", "json", "image", "remove", "mine", code=2).document()
+    finally:
+        _labctl(lab, file, "app", "remove", "mine")
+    worker = (f"{lab.name}-worker-1", "ctr", "--namespace=k8s.io", "images")
+    lab.docker("exec", *worker, "remove", "--sync", MINE)
+    lost, got = _nodes(lab), lab.up("--config", str(file), "--only", "cluster").result()["changed"]
+
+    assert (first, again, added["ok"], page, used["error"]["id"]) == (True, False, True, 200, "image-used-by-app")
+    assert (lost, got, _nodes(lab)) == ([f"{lab.name}-control-plane"], True, _all_nodes(lab))
+
+    _labctl(lab, file, "image", "remove", MINE)
+    assert _nodes(lab) == []
+    assert MINE not in lab.docker("exec", *worker, "list")
+
+
+def _nodes(lab: RealLab) -> list[str]:
+    """The nodes that have the loaded image."""
+    images = lab.labctl("image", "list", "-o", "json").document()["images"]
+    return [node for image in images if image["source"] == "loaded" for node in image["nodes"]]
+
+
+def _all_nodes(lab: RealLab) -> list[str]:
+    return [node["name"] for node in lab.status()["nodes"]]
 
 
 def _labctl(lab: RealLab, file: Path, *words: str) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from . import footprint
+from .bundles import renamed
 from .client import asking
 from .reallab import UP_SECONDS, Ran, RealLab, isolated
 from .serving import APP, CONTROLLER, HOSTNAME, WATCHED, announcing_node, nodes_of, settled
@@ -184,6 +185,20 @@ def test_the_site_outlives_a_worker(neighbour: RealLab, role: str, round_number:
     assert pages == [200] * 20
     neighbour.up()
     record_property("away", f"three workers, kill {round_number} of {role} one: {client.away:.1f} s")
+
+
+def test_a_worker_that_comes_later_has_the_images_that_were_loaded(
+    neighbour: RealLab, bundle: Path, tmp_path: Path
+) -> None:
+    archive = renamed(bundle / "images" / "pause.tar", tmp_path / "mine.tar", "docker.io/library/mine:1")
+    neighbour.labctl("image", "load", str(archive))
+
+    neighbour.up("--workers", "4")
+
+    images = neighbour.labctl("image", "list", "-o", "json").document()["images"]
+    (nodes,) = [image["nodes"] for image in images if image["source"] == "loaded"]
+    assert nodes == [node["name"] for node in neighbour.status()["nodes"]]
+    assert "e2e-b-worker-4" in nodes
 
 
 def test_destroy_leaves_nothing_and_the_other_lab_answers(survivor: RealLab, neighbour: RealLab) -> None:

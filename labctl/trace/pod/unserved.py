@@ -78,10 +78,19 @@ def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: E
         return _unstarted(place, selector, evidence) or _unchosen(place, service, pods, evidence)
     if any(map(is_ready, chosen)):
         return _unlisted(place, service, port_of(service, port) or {}, chosen, evidence)
+    if unpulled := _unpulled(place.cluster, namespace, selector):
+        text = f"no pod behind the Service {name} is ready: {unpulled}"
+        return ProblemError("no-pod-ready", text, evidence, fix=unpulled.hint(namespace), commands=())
     reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are being deleted"
     log = f"`{kubectl(place.lab, '-n', namespace, 'logs', chosen[0]['metadata']['name'], '--all-containers')}`"
     text = f"no pod behind the Service {name} is ready: {reasons}"
     return ProblemError("no-pod-ready", text, evidence, fix=f"For details, see the app's log: {log}.", commands=())
+
+
+def _unpulled(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> unready.Problem | None:
+    """Return why a pod with these labels does not get its image."""
+    pods = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": labels}}}
+    return next((each for each in unready.problems(cluster, pods) if each.id in unready.OF_IMAGES), None)
 
 
 def not_all_ready(cluster: Cluster, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:

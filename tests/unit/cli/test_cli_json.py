@@ -26,13 +26,13 @@ from labctl.bundle.oci import file
 from labctl.cli import demos
 from labctl.cli.argv import EVENTS_FOLLOW
 from labctl.cli.tree import Root, commands, tree
-from labctl.commands import browser, labs, moving, runner, versions
+from labctl.commands import browser, images, labs, moving, runner, versions
 from labctl.context import Context
 from labctl.model.demo_reports import DemoReport
 from labctl.model.errors import BrokenError, ExitCode, LabError
-from labctl.model.reports import Document, ErrorDocument, ResultEvent, StepEvent, TraceReport
+from labctl.model.reports import Document, ErrorDocument, ImageEntry, ResultEvent, StepEvent, TraceReport
 from labctl.plans import boxes, bundle_choice, hosts_steps, plan
-from labctl.plans.plan import Outcome
+from labctl.plans.plan import Outcome, Step
 from labctl.trace import HOPS
 
 pytestmark = pytest.mark.usefixtures("home", "machine")
@@ -60,6 +60,16 @@ DEMO: DemoReport = {
     ],
     "cleanup": [],
     "error": {"id": "demo-failed", "message": "it failed", "hint": "", "details": ["404"]},
+}
+
+
+IMAGE: ImageEntry = {
+    "image": "docker.io/library/shop:1",
+    "digest": "sha256:…",
+    "MiB": 1,
+    "architecture": "amd64",
+    "source": "loaded",
+    "nodes": ["demo-worker-1"],
 }
 
 
@@ -91,6 +101,8 @@ RUNS = tuple(
         "bundle import out.tar",
         "bundle download",
         "bundle remove kubernetes-1.37.2",
+        "image load shop.tar",
+        "image remove shop:1",
     )
 )
 DOCUMENTS = (
@@ -112,6 +124,7 @@ DOCUMENTS = (
     Case("demo run failover", "demo run", 8),
     Case("bundle list", "bundle list"),
     Case("bundle verify", "bundle verify"),
+    Case("image list", "image list"),
     Case("init", "init"),
     Case("render --out out", "render"),
     Case("schema", "schema"),
@@ -165,6 +178,10 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(file, "import_bundle", lambda *_arguments: carried)
     downloaded = Outcome(changed=False, text="kubernetes-1.37.2")
     monkeypatch.setattr(bundle_choice, "download_bundle", lambda *_arguments: downloaded)
+    step: Step[Context] = Step("images", "reads", lambda *_arguments: Outcome(changed=False))
+    for name in ("load", "remove"):
+        monkeypatch.setattr(images, name, lambda *_arguments: (rendered, (step,)))
+    monkeypatch.setattr(images, "listed", lambda _context: [IMAGE])
     return rendered
 
 

@@ -94,6 +94,25 @@ def test_an_image_that_cannot_be_had_is_not_waited_for(cluster: FakeCluster, rea
 
 
 @pytest.mark.parametrize(
+    ("policy", "image", "identity"),
+    [
+        ("Always", "docker.io/library/shop:9", "image-pull-policy"),
+        ("Always", "docker.io/library/shop:8", "image-not-pullable"),
+        ("IfNotPresent", "docker.io/library/shop:9", "image-not-pullable"),
+    ],
+)
+def test_an_image_that_is_on_the_node_and_is_pulled_all_the_same_has_a_policy(
+    cluster: FakeCluster, policy: str, image: str, identity: str
+) -> None:
+    spec = {"nodeName": "node-1", "containers": [{"name": "web", "image": "shop:9", "imagePullPolicy": policy}]}
+    _pod(cluster, containerStatuses=[_container(waiting={"reason": "ErrImagePull"})])
+    cluster.objects["v1", "Pod", "default", "shop-1"]["spec"] = spec
+    cluster.put("v1", "Node", "node-1", status={"images": [{"names": [image]}, {"names": None}]})
+
+    assert _seen(cluster).id == identity
+
+
+@pytest.mark.parametrize(
     ("container", "patience"),
     [
         (_container(terminated=CRASHED["terminated"]), NORMAL.pod_exits),

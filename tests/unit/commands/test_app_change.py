@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_trace import hop as told
-from fakes import FakeCluster, FakeProvider, Watched, lab
+from fakes import FakeCluster, FakeProvider, Watched, bundle, lab
 from golden_files import Golden
 
 from labctl import config, ui
@@ -85,8 +85,9 @@ def file(home: Path) -> Path:
 
 
 @pytest.fixture
-def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider) -> FakeProvider:
+def runs(monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, tmp_path: Path) -> FakeProvider:
     """The nodes of every lab, which all run."""
+    monkeypatch.setattr(Context, "bundle", bundle(tmp_path / "bundle"))
     provider.nodes |= {node.name for node in lab().nodes}
     monkeypatch.setattr(Context, "provider", provider)
     return provider
@@ -305,6 +306,18 @@ def test_a_lab_that_is_up_gets_the_app_by_the_steps_of_up_and_a_request_follows(
     assert _names(change) == ["config", "render", "apps", "hosts", "verify", "trace"]
     assert set(change.plan[1:-1]) <= set(up.up(isolated=False))
     assert "blog.local" in change.plan[-1].does
+
+
+@pytest.mark.usefixtures("runs")
+def test_an_image_that_a_lab_that_is_up_does_not_have_is_refused_and_nothing_is_written(file: Path) -> None:
+    _made()
+
+    with pytest.raises(MissingError) as caught:
+        add(SESSION, {"name": "blog", "image": "blog:1"})
+
+    assert caught.value.id == "image-not-loaded"
+    assert "labctl image load blog:1" in caught.value.hint
+    assert file.read_text() == FILE
 
 
 @pytest.mark.usefixtures("file", "runs")

@@ -1,0 +1,158 @@
+"""Images of the user's own come into a lab, are listed, and go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from labctl.commands import app_change
+from labctl.commands.labs import runs, saved
+from labctl.context import Context
+from labctl.images import archive
+from labctl.images.sources import Sources, references
+from labctl.images.store import LoadedImage, full_name
+from labctl.model.errors import MissingError, UsageError
+from labctl.model.events import Progress
+from labctl.model.options import GlobalOptions
+from labctl.model.reports import ImageEntry
+from labctl.plans import images
+from labctl.plans.plan import Outcome, Plan, Step
+from labctl.transfer.registry import Registry
+from labctl.transfer.store import BlobStore
+
+BLOBS = "blobs"
+
+
+def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Context]]:
+    """Plan to load images into a lab that runs. Raises MissingError `lab-not-found` or `lab-not-running`."""
+    context = _running(options)
+    loaded: list[LoadedImage] = []
+
+    def read(context: Context, report: Progress) -> Outcome:
+        changed = _read(context, words, loaded, report)
+        return Outcome(changed, references(loaded))
+
+    def give(context: Context, report: Progress) -> Outcome:
+        given = images.give(context, loaded, report)
+        images.require(context, loaded, given)
+        return Outcome(bool(given.nodes), f"on {len(context.lab.nodes)} nodes")
+
+    return context, (
+        # Docker and registries are this machine's; who is in the lab's network already is there for good.
+        Step("images", "reads the images", read, inside=context.isolated and context.isolation.is_entered()),
+        Step("nodes", "gives them to the nodes", give),
+    )
+
+
+def remove(options: GlobalOptions, names: Sequence[str]) -> tuple[Context, Plan[Context]]:
+    """Plan to remove images that were loaded.
+
+    Raises UsageError `image-of-bundle` or `image-used-by-app`, MissingError `image-not-loaded`, and those of `load`.
+    """
+    context = _running(options)
+    gone = [_removable(context, name) for name in dict.fromkeys(names)]
+    _refuse_used(options, context, gone)
+
+    def take(context: Context, report: Progress) -> Outcome:
+        report(f"removing {references(gone)}")
+        context.loaded.remove(gone)
+        images.take(context, gone)
+        return Outcome(changed=True, text=references(gone))
+
+    return context, (Step("images", "removes images", take),)
+
+
+def listed(context: Context) -> list[ImageEntry]:
+    """Return the images of the lab's bundle and those that were loaded, each with the nodes that have it."""
+    held = images.on_every_node(context, lambda node: images.held(context, node)) if runs(context) else {}
+    carried = [_of_bundle(context, image.archive, image.reference) for image in context.bundle.images]
+    loaded = context.loaded.all()
+    entries = [_entry(image, "bundle", held) for image in carried] + [_entry(image, "loaded", held) for image in loaded]
+    return sorted(entries, key=lambda entry: entry["image"])
+
+
+def _running(options: GlobalOptions) -> Context:
+    context = saved(options)
+    if not runs(context):
+        raise MissingError(
+            f"the lab {context.lab.name} does not run, and its nodes take no images",
+            id="lab-not-running",
+            hint="`labctl resume` starts it.",
+        )
+    return context
+
+
+def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], report: Progress) -> bool:
+    """Read the images into the lab's folder, all of them or none; return whether it did not have them."""
+    store = context.loaded
+    registry = Registry(context.mirrors, report)
+    sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / BLOBS), report)
+    try:
+        for word in words:
+            found = sources.read(word)
+            _refuse_carried(context, found)
+            loaded += found
+        return store.put(loaded)
+    finally:
+        store.tidy()
+
+
+def _refuse_carried(context: Context, found: Sequence[LoadedImage]) -> None:
+    if carried := [image.reference for image in found if image.reference in context.images]:
+        raise UsageError(
+            f"the bundle has an image {', '.join(carried)}, which the lab's own pods use",
+            id="image-of-bundle",
+            hint="Give yours another name, for example with `docker tag`, and load that.",
+        )
+
+
+def _removable(context: Context, name: str) -> LoadedImage:
+    if image := context.loaded.find(name):
+        return image
+    if carried := context.bundle.image(name):
+        raise UsageError(
+            f"{carried} is an image of the bundle, and stays",
+            id="image-of-bundle",
+            hint="Only images that `labctl image load` brought can be removed.",
+        )
+    there = references(context.loaded.all())
+    raise MissingError(
+        f"no image {full_name(name)} was loaded into the lab {context.lab.name}",
+        id="image-not-loaded",
+        hint=f"These were: {there}." if there else "None was.",
+    )
+
+
+def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[LoadedImage]) -> None:
+    names = {image.reference for image in gone}
+    used = {app.name: app.image for app in context.lab.apps}
+    used |= {app["name"]: app["image"] for app in app_change.listed(options)}
+    for app, image in used.items():
+        if (reference := context.image(image)) in names:
+            raise UsageError(
+                f"the app {app} uses {reference}",
+                id="image-used-by-app",
+                hint=f"`labctl app remove {app}` first.",
+            )
+
+
+def _of_bundle(context: Context, file: str, reference: str) -> LoadedImage:
+    """Return what an archive of the bundle has under this name."""
+    path = context.bundle.path(file)
+    with archive.opened(path, path) as opened:
+        for archived in opened.images(context.bundle.architecture):
+            if reference in map(full_name, archived.names):
+                image = archived.image
+                return LoadedImage(image.manifest, image.media_type, image.architecture, reference)
+    raise archive.unreadable(path, f"{reference} is not in it")
+
+
+def _entry(image: LoadedImage, source: Literal["bundle", "loaded"], held: Mapping[str, images.Digests]) -> ImageEntry:
+    return {
+        "image": image.reference,
+        "digest": image.digest,
+        "MiB": round(image.size / 2**20),
+        "architecture": image.architecture,
+        "source": source,
+        "nodes": [name for name, digests in held.items() if digests.get(image.reference) == image.digest],
+    }

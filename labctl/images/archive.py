@@ -1,0 +1,279 @@
+"""Image archives, as docker, podman, buildx and skopeo write them: which images are in one, and their blobs.
+
+Of an OCI layout, the image for the lab's architecture is taken as it is. An archive of `docker save` has no manifests;
+the same image always gets the same one.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import sys
+import tarfile
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from labctl.images.store import CONFIG, MANIFEST, NAME, TAG, NewImage, descriptor
+from labctl.model.errors import UsageError
+from labctl.transfer.store import DIGEST, Blob
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsRead
+
+INDEX_FILE = "index.json"
+DOCKER_FILE = "manifest.json"
+LAYER = "application/vnd.oci.image.layer.v1.tar"
+INDEXES = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+Reader = Callable[[Path], "AbstractContextManager[SupportsRead[bytes]]"]
+COMPRESSIONS: Mapping[bytes, Reader] = {
+    b"\x1f\x8b": gzip.GzipFile,
+    b"\x28\xb5\x2f\xfd": zstd.ZstdFile,
+    b"\xfd7zXZ": lzma.LZMAFile,
+    b"BZh": bz2.BZ2File,
+}
+"""What a compressed file begins with, and how it is read."""
+SUFFIXES = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
+"""What a compressed layer begins with, and how its media type ends."""
+NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, gzip.BadGzipFile)
+MAX_DOCUMENT = 16 << 20
+"""More than any manifest or configuration has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """An image of an archive, the names it has there, and the file of the archive that holds each of its blobs."""
+
+    names: tuple[str, ...]
+    image: NewImage
+    files: Mapping[str, str]
+
+
+@contextmanager
+def opened(path: Path, scratch: Path) -> Iterator[Archive]:
+    """Open the archive at `path`; a compressed one is unpacked to the file `scratch`, which is the caller's to remove.
+
+    Raises UsageError `archive-unreadable` where it is none, and `archive-damaged` where it ends too early.
+    """
+    with path.open("rb") as file:
+        begin = file.read(8)
+    plain = path
+    for magic, reader in COMPRESSIONS.items():
+        if begin.startswith(magic):
+            plain = scratch
+            _unpack(path, reader, scratch)
+    try:
+        tar = tarfile.open(plain, "r:")  # noqa: SIM115 - what fails here is another error than what fails later
+    except tarfile.TarError as error:
+        raise unreadable(path, str(error)) from error
+    try:
+        with tar:
+            yield Archive(path, tar)
+    except tarfile.TarError as error:
+        raise damaged(path, str(error)) from error
+
+
+def _unpack(path: Path, reader: Reader, target: Path) -> None:
+    try:
+        with reader(path) as packed, target.open("wb") as unpacked:
+            shutil.copyfileobj(packed, unpacked, 1 << 20)
+    except NOT_UNPACKED as error:
+        raise damaged(path, str(error) or type(error).__name__) from error
+
+
+class Archive:
+    """An archive that is open."""
+
+    def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
+        self.path = path
+        self._tar = tar
+        self._members = {member.name.removeprefix("./"): member for member in tar}
+
+    def images(self, architecture: str) -> tuple[Archived, ...]:
+        """Return the images of the archive that have a name.
+
+        Raises UsageError `image-architecture` where one is not there for this architecture, `image-unnamed` where
+        none has a name, and those of `opened`.
+        """
+        try:
+            found = self._of_layout(architecture) if INDEX_FILE in self._members else []
+            if not found and DOCKER_FILE in self._members:
+                found = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise unreadable(self.path, f"its description is not one of images ({error!r})") from error
+        if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
+            if self._is_cut_off():
+                raise damaged(self.path, "it ends too early")
+            raise unreadable(self.path, f"it has neither {INDEX_FILE} nor {DOCKER_FILE}")
+        named = tuple(each for each in found if each.names)
+        if not named:
+            raise UsageError(
+                f"{self.path}: its image has no name",
+                id="image-unnamed",
+                hint="Name the image before it is saved: `docker tag IMAGE NAME:TAG`, then `docker save NAME:TAG`.",
+            )
+        return named
+
+    def extract(self, archived: Archived, blob: Blob, target: Path) -> None:
+        """Write a blob of the image to the file `target`. Raises UsageError `archive-damaged`."""
+        digest, size = hashlib.sha256(), 0
+        with self._open(archived.files[blob.digest]) as source, target.open("wb") as file:
+            while chunk := source.read(1 << 20):
+                digest.update(chunk)
+                size += file.write(chunk)
+        if (f"sha256:{digest.hexdigest()}", size) != (blob.digest, blob.size):
+            raise damaged(self.path, f"{archived.files[blob.digest]} is not what its digest says, {blob.digest}")
+
+    def _of_layout(self, architecture: str) -> list[Archived]:
+        """Return the named images of an OCI layout."""
+        platforms: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        for each in self._json(INDEX_FILE)["manifests"]:
+            annotations = each.get("annotations") or {}
+            name = annotations.get(NAME) or annotations.get(TAG) or ""
+            if ":" in name or "/" in name:  # a tag alone is no name
+                platforms.setdefault(name, []).extend(self._platforms(each))
+        by_digest: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
+        for name, choices in platforms.items():
+            chosen = next((each for platform, each in choices if _is(platform, architecture)), None)
+            if chosen is None:
+                raise self._other_architecture(name, architecture, [platform for platform, _ in choices])
+            by_digest.setdefault(chosen["digest"], (chosen, []))[1].append(name)
+        return [self._of_manifest(chosen, names, architecture) for chosen, names in by_digest.values()]
+
+    def _platforms(self, described: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the manifests that are in the archive below an entry of an index, each with its platform."""
+        file = _file(described["digest"])
+        if file not in self._members:
+            return  # of an image for several platforms, Docker saves those that it has
+        document = self._json(file)
+        if described.get("mediaType") in INDEXES or "manifests" in document:
+            for each in document["manifests"]:
+                yield from self._platforms(each)
+            return
+        platform = described.get("platform") or self._json(_file(document["config"]["digest"]))
+        yield f"{platform.get('os') or 'linux'}/{platform['architecture']}", described
+
+    def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
+        content = self._read(_file(described["digest"]))
+        if _digest(content) != described["digest"]:
+            raise damaged(self.path, f"the manifest {described['digest']} is not what its digest says")
+        image = NewImage(content, described.get("mediaType") or MANIFEST, architecture)
+        files = {blob.digest: _file(blob.digest) for blob in image.blobs}
+        if missing := [digest for digest, file in files.items() if file not in self._members]:
+            raise damaged(self.path, f"{missing[0]} of {names[0]} is not in it")
+        return Archived(tuple(names), image, files)
+
+    def _of_docker(self, entry: Mapping[str, Any], architecture: str) -> Archived:
+        """Return an image of an archive of `docker save`, with a manifest."""
+        names = tuple(entry.get("RepoTags") or ())
+        config = self._read(entry["Config"])
+        document = json.loads(config)
+        platform = f"{document.get('os') or 'linux'}/{document['architecture']}"
+        if not _is(platform, architecture):
+            raise self._other_architecture(names[0] if names else entry["Config"], architecture, [platform])
+        files, layers = {_digest(config): entry["Config"]}, []
+        for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
+            layer = self._layer(file)
+            if layer["mediaType"] == LAYER and layer["digest"] != diff_id:
+                raise damaged(self.path, f"the layer {file} is not the one that its image has, {diff_id}")
+            layers.append(layer)
+            files[layer["digest"]] = file
+        manifest = {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": descriptor(CONFIG, Blob(_digest(config), len(config))),
+            "layers": layers,
+        }
+        content = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+        return Archived(names, NewImage(content, MANIFEST, architecture), files)
+
+    def _is_cut_off(self) -> bool:
+        """Return whether the archive lacks the zeros at its end, without which tarfile takes a cut for the end."""
+        with Path(str(self._tar.name)).open("rb") as file:
+            file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
+            return file.read() != bytes(tarfile.BLOCKSIZE)
+
+    def _layer(self, file: str) -> dict[str, Any]:
+        with self._open(file) as content:
+            begin = content.read(8)
+            content.seek(0)
+            digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
+            size = content.tell()
+        suffix = next((suffix for magic, suffix in SUFFIXES.items() if begin.startswith(magic)), "")
+        return dict(descriptor(LAYER + suffix, Blob(f"sha256:{digest}", size)))
+
+    def _open(self, name: str) -> IO[bytes]:
+        member = self._members.get(name.removeprefix("./"))
+        content = self._tar.extractfile(member) if member else None
+        if content is None:
+            raise damaged(self.path, f"{name} is not in it")
+        return content
+
+    def _read(self, name: str) -> bytes:
+        with self._open(name) as file:
+            content = file.read(MAX_DOCUMENT + 1)
+        if len(content) > MAX_DOCUMENT:
+            raise ValueError(f"{name} is too large")
+        return content
+
+    def _json(self, name: str) -> Any:  # noqa: ANN401 - whatever it says
+        return json.loads(self._read(name))
+
+    def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> UsageError:
+        return other_architecture(f"{self.path}: {name}", wanted, platforms)
+
+
+def unreadable(path: Path, why: str) -> UsageError:
+    """Return that a file is no image archive."""
+    return UsageError(
+        f"{path} is not an image archive: {why}",
+        id="archive-unreadable",
+        hint="Give a file of `docker save`, or an OCI image layout in a tar archive; gzip and zstd are unpacked.",
+    )
+
+
+def damaged(path: Path, why: str) -> UsageError:
+    """Return that an image archive lacks something."""
+    return UsageError(
+        f"{path} is damaged: {why}", id="archive-damaged", hint="Copy it again, or save the image once more."
+    )
+
+
+def other_architecture(what: str, wanted: str, platforms: Sequence[str]) -> UsageError:
+    """Return that an image is for other machines than the lab's nodes."""
+    there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "no platform at all"
+    return UsageError(
+        f"{what} is for {there}; the lab's nodes are linux/{wanted}",
+        id="image-architecture",
+        hint=f"Build or pull it for this architecture: `docker build --platform linux/{wanted}`.",
+    )
+
+
+def _is(platform: str, architecture: str) -> bool:
+    return platform == f"linux/{architecture}"
+
+
+def _file(digest: str) -> str:
+    if not DIGEST.fullmatch(digest):
+        raise ValueError(f"{digest!r} is not a SHA-256")
+    return f"blobs/{digest.replace(':', '/')}"
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"

@@ -1,0 +1,194 @@
+"""The images that were loaded into a lab, in the lab's folder: an OCI image layout, whose index is the list of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from labctl.host.files import write
+from labctl.host.paths import remove_tree
+from labctl.model.errors import MissingError, UsageError
+from labctl.transfer.reference import Reference, parse
+from labctl.transfer.store import Blob, BlobStore
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+NAME = "io.containerd.image.name"
+TAG = "org.opencontainers.image.ref.name"
+LATEST = "latest"
+_LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
+
+
+class Writable(Protocol):
+    """What an archive can be written to: a file, or a pipe."""
+
+    def write(self, content: bytes, /) -> int:
+        """Write the content."""
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """An image without its name: its manifest, and the architecture that it is for."""
+
+    manifest: bytes
+    media_type: str
+    architecture: str
+
+    @cached_property
+    def digest(self) -> str:
+        """The manifest's digest, by which containerd knows the image."""
+        return f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
+
+    @cached_property
+    def config(self) -> Blob:
+        """The image's configuration, whose digest is the image's id."""
+        return _blob(json.loads(self.manifest)["config"])
+
+    @cached_property
+    def blobs(self) -> tuple[Blob, ...]:
+        """The configuration and the layers, each once."""
+        layers = [_blob(each) for each in json.loads(self.manifest)["layers"]]
+        return tuple(dict.fromkeys((self.config, *layers)))
+
+    @property
+    def size(self) -> int:
+        """The size of all that is imported, in bytes."""
+        return sum(blob.size for blob in self.blobs)
+
+
+@dataclass(frozen=True)
+class LoadedImage(NewImage):
+    """An image that was loaded into a lab."""
+
+    reference: str
+    """As containerd has it: with registry, repository and tag."""
+
+
+class LoadedImages:
+    """The images that were loaded into the lab in a folder of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.blobs = BlobStore(folder / "blobs")
+
+    def all(self) -> tuple[LoadedImage, ...]:
+        """Return the images by their references. Raises MissingError `images-damaged`."""
+        index = self.folder / "index.json"
+        if not index.exists():
+            return ()
+        try:
+            return tuple(self._image(each) for each in json.loads(index.read_bytes())["manifests"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise MissingError(
+                f"{self.folder} does not have the images that were loaded: {error}",
+                id="images-damaged",
+                hint=f"Remove the folder, and load them again: `rm -r {self.folder}`.",
+            ) from error
+
+    def find(self, name: str) -> LoadedImage | None:
+        """Return the image that a user means by this name; None where there is none, and where it is no name."""
+        try:
+            wanted = full_name(name)
+        except UsageError:
+            return None
+        return next((image for image in self.all() if image.reference == wanted), None)
+
+    def scratch(self, name: str) -> Path:
+        """Return a file for what is needed while images are read; `tidy` removes it."""
+        path = self.folder / "scratch" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def put(self, images: Sequence[LoadedImage]) -> bool:
+        """List these images, whose blobs are here, in the place of others of their names; return whether they are new."""
+        before = {image.reference: image for image in self.all()}
+        after = {**before, **{image.reference: image for image in images}}
+        if after == before:
+            return False
+        for image in images:
+            if not self.blobs.has(image.digest):
+                partial = self.blobs.partial(image.digest)
+                partial.write_bytes(image.manifest)
+                self.blobs.adopt(partial, image.digest)
+        self._list(after.values())
+        return True
+
+    def remove(self, images: Iterable[LoadedImage]) -> None:
+        """Take these images from the list."""
+        gone = {image.reference for image in images}
+        self._list(image for image in self.all() if image.reference not in gone)
+        self.tidy()
+
+    def tidy(self) -> None:
+        """Remove what no image needs: what interrupted runs left, and what removed or replaced images had."""
+        for folder in (self.folder / "scratch", self.blobs.folder / "partial"):
+            remove_tree(folder)
+        needed = {digest for image in self.all() for digest in (image.digest, *(blob.digest for blob in image.blobs))}
+        for path in self.blobs.folder.glob("sha256/*"):
+            if f"sha256:{path.name}" not in needed:
+                path.unlink()
+
+    def write_archive(self, image: LoadedImage, file: Writable) -> None:
+        """Write the image as an archive that containerd imports."""
+        with tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload] # of a stream it only writes
+            _add(tar, "oci-layout", _LAYOUT)
+            _add(tar, "index.json", _index([image]))
+            for digest in (image.digest, *(blob.digest for blob in image.blobs)):
+                path = self.blobs.path(digest)
+                member = tarfile.TarInfo(f"blobs/{digest.replace(':', '/')}")
+                member.size = path.stat().st_size
+                with path.open("rb") as content:
+                    tar.addfile(member, content)
+
+    def _image(self, described: Mapping[str, Any]) -> LoadedImage:
+        manifest = self.blobs.path(described["digest"]).read_bytes()
+        platform, name = described["platform"], described["annotations"][NAME]
+        return LoadedImage(manifest, described["mediaType"], platform["architecture"], name)
+
+    def _list(self, images: Iterable[LoadedImage]) -> None:
+        ordered = sorted(images, key=lambda image: image.reference)
+        write(self.folder / "oci-layout", _LAYOUT)
+        write(self.folder / "index.json", _index(ordered))
+
+
+def full_name(name: str) -> str:
+    """Return the reference by which nodes know an image of this name. Raises UsageError `reference-invalid`."""
+    reference = parse(name)
+    if reference.wanted is None:
+        reference = Reference(reference.host, reference.repository, LATEST)
+    return str(reference)
+
+
+def descriptor(media_type: str, blob: Blob) -> dict[str, Any]:
+    """Return how a manifest or an index names a blob."""
+    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}
+
+
+def _blob(described: Mapping[str, Any]) -> Blob:
+    return Blob(described["digest"], described["size"])
+
+
+def _index(images: Iterable[LoadedImage]) -> bytes:
+    manifests = [
+        {
+            **descriptor(image.media_type, Blob(image.digest, len(image.manifest))),
+            "platform": {"architecture": image.architecture, "os": "linux"},
+            "annotations": {NAME: image.reference, TAG: image.reference.rpartition(":")[2]},
+        }
+        for image in images
+    ]
+    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}, indent=1).encode()
+
+
+def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    tar.addfile(member, io.BytesIO(content))

@@ -1,0 +1,202 @@
+"""Give every node of a lab the images that were loaded into it, and take away those that were removed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO
+
+from labctl.context import Context
+from labctl.host.known_failures import recognised
+from labctl.host.process import Finished, feed
+from labctl.images.sources import references
+from labctl.images.store import LoadedImage, LoadedImages
+from labctl.model.errors import LabError, ProviderError
+from labctl.model.events import Progress
+from labctl.model.lab import Node
+
+CTR = ("ctr", "--namespace=k8s.io", "images")
+LIST = (*CTR, "list")
+IMPORT = ("sudo", *CTR, "import", "--no-unpack", "-")
+PROGRESS_SECONDS = 1.0
+SLOWEST = 1 << 20
+"""How many bytes a node takes in a second, at least."""
+Digests = Mapping[str, str]
+"""The digest of each image that a node has, by its reference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Which nodes got an image now, and why others did not get all that they lack."""
+
+    nodes: tuple[str, ...]
+    failures: Mapping[str, LabError]
+
+
+@dataclass
+class _Transfer:
+    """How much has been given to all nodes, and whether to stop."""
+
+    total: int = 0
+    sent: int = 0
+    stopped: threading.Event = field(default_factory=threading.Event)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def count(self, *, total: int = 0, sent: int = 0) -> None:
+        with self.lock:
+            self.total += total
+            self.sent += sent
+        if self.stopped.is_set():
+            raise InterruptedError("the transfer was stopped")
+
+
+class _Counted:
+    """A file that tells how much is written to it."""
+
+    def __init__(self, file: IO[bytes], transfer: _Transfer) -> None:
+        self._file = file
+        self._transfer = transfer
+
+    def write(self, content: bytes, /) -> int:
+        self._transfer.count(sent=len(content))
+        return self._file.write(content)
+
+
+def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> Given:
+    """Import the images into every node that lacks them, all nodes at once."""
+    if not images:
+        return Given((), {})
+    transfer, nodes = _Transfer(), context.lab.nodes
+    running = context.provider.running()
+
+    def given(node: Node) -> bool:
+        if node.name not in running:
+            raise ProviderError("it does not run", id="image-not-given")
+        return _give(context, node, images, transfer)
+
+    with ThreadPoolExecutor(len(nodes)) as pool:
+        futures = {node.name: pool.submit(given, node) for node in nodes}
+        try:
+            _report_while(list(futures.values()), transfer, report)
+        except BaseException:
+            transfer.stopped.set()
+            raise
+    failures = {name: error for name, future in futures.items() if isinstance(error := future.exception(), LabError)}
+    changed = tuple(name for name, future in futures.items() if name not in failures and future.result())
+    return Given(changed, failures)
+
+
+def require(context: Context, images: Sequence[LoadedImage], given: Given) -> None:
+    """Return if every node has the images. Raises ProviderError `image-not-given`, which says which have them."""
+    if not given.failures:
+        return
+    having = [node.name for node in context.lab.nodes if node.name not in given.failures]
+    lacking = "; ".join(f"{name}: {error.message}" for name, error in given.failures.items())
+    hints = dict.fromkeys(error.hint for error in given.failures.values() if error.hint)
+    raise ProviderError(
+        f"{references(images)}: not on {lacking}; on {', '.join(having) or 'no node'}",
+        id="image-not-given",
+        hint=" ".join((*hints, "The lab keeps the image: `labctl up` gives it to every node that lacks it.")),
+        details=tuple(f"{name}: {line}" for name, error in given.failures.items() for line in error.details),
+    )
+
+
+def held(context: Context, node: Node) -> Digests:
+    """Return the images that a node has. Raises ProviderError if it does not say."""
+    answer = context.provider.ask(node, LIST, context.lab.limits.node_command)
+    if answer.code != 0:
+        raise _failed("it does not list its images", answer, node)
+    rows = (line.split() for line in answer.out.splitlines()[1:])
+    return {row[0]: row[2] for row in rows if len(row) > 2}  # noqa: PLR2004 - reference, type, digest
+
+
+def on_every_node(context: Context, act: Callable[[Node], Digests]) -> dict[str, Digests]:
+    """Return what `act` returns for each node that runs and answers, by the node's name."""
+    running = context.provider.running()
+    nodes = [node for node in context.lab.nodes if node.name in running]
+
+    def acted(node: Node) -> Digests | None:
+        try:
+            return act(node)
+        except ProviderError:
+            return None  # it boots, or hangs, which `labctl status` tells
+
+    with ThreadPoolExecutor(max(len(nodes), 1)) as pool:
+        answers = dict(zip((node.name for node in nodes), pool.map(acted, nodes), strict=True))
+    return {name: answer for name, answer in answers.items() if answer is not None}
+
+
+def take(context: Context, images: Sequence[LoadedImage]) -> None:
+    """Remove the images from every node that runs. Raises ProviderError `image-not-removed`."""
+    running = context.provider.running()
+    for node in context.lab.nodes:
+        if node.name not in running:
+            continue
+        there = _names(images, held(context, node), {image.config.digest for image in context.loaded.all()})
+        if not there:
+            continue
+        answer = context.provider.ask(node, (*CTR, "remove", "--sync", *there), context.lab.limits.node_log)
+        if answer.code != 0:
+            raise ProviderError(
+                f"{references(images)}: node {node.name} does not remove it",
+                id="image-not-removed",
+                hint="Run the same command again.",
+                details=answer.last_lines,
+            )
+
+
+def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:
+    """Return the images' references that a node has, and their ids where no other image needs them.
+
+    For each image containerd's CRI plugin has a name that is the digest of its configuration. Containers are made by it.
+    """
+    references = {image.reference for image in images}
+    others = {digest for name, digest in there.items() if name not in references and not name.startswith("sha256:")}
+    ids = {
+        image.config.digest
+        for image in images
+        if image.digest not in others and image.config.digest not in kept
+        if there.get(image.config.digest) == image.digest
+    }
+    return sorted(references.intersection(there) | ids)
+
+
+def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer: _Transfer) -> bool:
+    """Import into one node what it lacks; return whether that was anything."""
+    there = held(context, node)
+    lacking = [image for image in images if there.get(image.reference) != image.digest]
+    transfer.count(total=sum(image.size for image in lacking))
+    for image in lacking:
+        answer = feed(
+            context.provider.command(node, IMPORT),
+            partial(_write, context.loaded, image, transfer),
+            timeout=context.lab.limits.ready + image.size / SLOWEST,
+        )
+        if answer.code != 0:
+            raise _failed(f"it does not import {image.reference}", answer, node)
+    return bool(lacking)
+
+
+def _write(store: LoadedImages, image: LoadedImage, transfer: _Transfer, file: IO[bytes]) -> None:
+    store.write_archive(image, _Counted(file, transfer))
+
+
+def _failed(what: str, answer: Finished, node: Node) -> ProviderError:
+    plain = ProviderError(what, id="image-not-given", details=answer.last_lines)
+    known = recognised(plain, "\n".join(answer.last_lines), node=node.name)
+    if known is plain:
+        return plain
+    return ProviderError(f"{what}: {known.message}", id=known.id, hint=known.hint, details=known.details)
+
+
+def _report_while(futures: Sequence[Future[bool]], transfer: _Transfer, report: Progress) -> None:
+    """Report how much has been given, until all is, and every node's part has ended."""
+    while wait(futures, timeout=PROGRESS_SECONDS).not_done:
+        if transfer.total:
+            report(f"{transfer.sent >> 20} of {transfer.total >> 20} MiB given to the nodes")
+    for future in futures:
+        if (error := future.exception()) and not isinstance(error, LabError):
+            raise error

@@ -1,0 +1,142 @@
+"""Images from the user's Docker, a program on PATH, and from a registry, a server on loopback."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import pytest
+from fakes import Watched
+
+from labctl.bundle.images import write_archive
+from labctl.images import archive
+from labctl.images.sources import Sources
+from labctl.images.store import LoadedImages
+from labctl.model.errors import LabError
+from labctl.transfer.mirrors import Mirrors
+from labctl.transfer.registry import Registry
+from labctl.transfer.store import BlobStore
+
+API = "ghcr.example/team/api:2"
+DOCKER = """\
+#!/bin/sh
+case "$2" in
+  inspect) [ "$5" = shop:1 ] || { echo "Error response from daemon: No such image: $5" >&2; exit 1; } ;;
+  save) exec cp "$SHOP" "$4" ;;
+esac
+"""
+Handler = type[BaseHTTPRequestHandler]
+
+
+def _handler(pages: dict[str, tuple[str, bytes]]) -> Handler:
+    class Pages(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            media_type, content = pages.get(self.path, ("", b""))
+            self.send_response(200 if media_type else 404)
+            self.send_header("Content-Type", media_type)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, *_arguments: object) -> None:
+            """Say nothing."""
+
+    return Pages
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Iterator[Sources]:
+    """A registry that has one image, which is for amd64 and in no index."""
+    pages: dict[str, tuple[str, bytes]] = {}
+    with archive.opened(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened:
+        (archived,) = opened.images("amd64")
+        for blob in archived.image.blobs:
+            opened.extract(archived, blob, tmp_path / "blob")
+            pages[f"/v2/team/api/blobs/{blob.digest}"] = ("application/octet-stream", (tmp_path / "blob").read_bytes())
+    for name in ("2", archived.image.digest):
+        pages[f"/v2/team/api/manifests/{name}"] = (archived.image.media_type, archived.image.manifest)
+    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(pages)) as server:
+        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        registry = Registry(Mirrors({"ghcr.example": base, "docker.io": base}), Watched().report)
+        cache = BlobStore(tmp_path / "cache")
+        yield Sources(LoadedImages(tmp_path / "images"), "amd64", registry, cache, Watched().report)
+        server.shutdown()
+
+
+@pytest.fixture
+def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a `docker` that does this first on PATH."""
+
+    def put(script: str) -> None:
+        program = tmp_path / "bin" / "docker"
+        program.parent.mkdir()
+        program.write_text(script.replace("$SHOP", str(_archive(tmp_path / "shop.tar", "shop:1"))))
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{program.parent}:/usr/bin:/bin")
+
+    return put
+
+
+def _archive(path: Path, name: str) -> Path:
+    layer = path.with_name("layer")
+    layer.write_text(name)
+    write_archive(path, reference=name, architecture="amd64", config={}, layers=[layer])
+    return path
+
+
+def _layer(sources: Sources, word: str) -> tuple[str, str]:
+    (image,) = sources.read(word)
+    return image.reference, sources.store.blobs.path(image.blobs[-1].digest).read_text()
+
+
+def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
+    sources: Sources, docker: Callable[[str], None]
+) -> None:
+    docker(DOCKER)
+
+    assert _layer(sources, "shop:1") == ("docker.io/library/shop:1", "shop:1")
+    assert _layer(sources, API) == (API, "api:2")
+
+
+@pytest.mark.parametrize(
+    ("script", "word", "identity", "said"),
+    [
+        (DOCKER, "other:1", "source-not-found", "Docker has no image other:1"),
+        (
+            "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n",
+            "other:1",
+            "source-not-found",
+            "daemon",
+        ),
+        ("#!/bin/sh\n[ $2 = inspect ] || { echo 'no space left on device'; exit 1; }\n", "shop:1", "disk-full", ""),
+    ],
+)
+def test_what_neither_has_names_both(
+    sources: Sources, docker: Callable[[str], None], script: str, word: str, identity: str, said: str
+) -> None:
+    docker(script)
+
+    with pytest.raises(LabError) as raised:
+        sources.read(word)
+
+    assert raised.value.id == identity
+    assert said in " ".join(raised.value.details)
+    assert sources.store.all() == ()
+
+
+def test_an_image_of_a_registry_for_another_architecture_is_refused(
+    sources: Sources, docker: Callable[[str], None]
+) -> None:
+    docker(DOCKER)
+
+    with pytest.raises(LabError) as raised:
+        replace(sources, architecture="arm64").read(API)
+
+    assert raised.value.id == "image-architecture"
+    assert "linux/amd64" in raised.value.message
+    assert json.dumps(raised.value.details).count("Docker") == 1

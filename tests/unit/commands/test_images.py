@@ -1,0 +1,226 @@
+"""Images come into a lab from files, Docker and registries; its nodes get them; and they go again."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from fakes import IMAGES, FakeProvider, Watched, bundle
+
+from labctl.bundle.images import write_archive
+from labctl.commands import images as command
+from labctl.commands import labs
+from labctl.config import saved_lab
+from labctl.context import Context
+from labctl.host.process import Finished
+from labctl.images import sources
+from labctl.model.errors import LabError
+from labctl.model.options import GlobalOptions
+from labctl.plans import images
+from labctl.plans.plan import Outcome
+
+OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
+SHOP = "docker.io/library/shop:1"
+NGINX = IMAGES[-1].reference
+HEADER = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
+
+
+@dataclass
+class Nodes:
+    """The images of each node, by what `ctr` is asked and given."""
+
+    images: dict[str, dict[str, str]] = field(default_factory=dict)
+    full: set[str] = field(default_factory=set)
+    """Nodes whose disk is full."""
+
+    def answer(self, node: str) -> Callable[[Sequence[str]], Finished]:
+        def answered(command: Sequence[str]) -> Finished:
+            there = self.images.setdefault(node, {})
+            if "remove" in command:
+                for name in command[command.index("--sync") + 1 :]:
+                    del there[name]
+            rows = "".join(f"{name} application/x {digest} 1 MiB linux/amd64 -\n" for name, digest in there.items())
+            return Finished(0, HEADER + rows, ())
+
+        return answered
+
+    def feed(self, line: Sequence[str], write: Callable[[IO[bytes]], None], *, timeout: float) -> Finished:
+        assert timeout > 0
+        _, node, *command = line
+        assert tuple(command) == images.IMPORT
+        if node in self.full:
+            return Finished(1, "", ("ctr: write /var/lib/containerd/x: no space left on device",))
+        archive = io.BytesIO()
+        write(archive)
+        archive.seek(0)
+        with tarfile.open(fileobj=archive) as tar:
+            index = tar.extractfile("index.json")
+            assert index is not None
+            entry = json.load(index)["manifests"][0]
+            manifest = tar.extractfile(f"blobs/{entry['digest'].replace(':', '/')}")
+            assert manifest is not None
+            identity = json.load(manifest)["config"]["digest"]
+        names = (entry["annotations"]["io.containerd.image.name"], identity)
+        self.images[node] |= dict.fromkeys(names, entry["digest"])
+        return Finished(0, "", ())
+
+
+@pytest.fixture
+def nodes(context: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Nodes:
+    """A lab that is up."""
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
+    world = Nodes()
+    for node in context.lab.nodes:
+        provider.nodes.add(node.name)
+        provider.answers[node.name] = world.answer(node.name)
+    monkeypatch.setattr(images, "feed", world.feed)
+    monkeypatch.setattr(sources, "run", lambda *_arguments, **_options: Finished(1, "", ("No such image",)))
+    monkeypatch.setattr(Context, "provider", provider)
+    carried = bundle(home / "bundle", IMAGES[-1:])
+    carried.path("images").mkdir()
+    (carried.path("images") / "layer").touch()
+    _archive(carried.path(carried.images[0].archive), NGINX)
+    monkeypatch.setattr(Context, "bundle", carried)
+    return world
+
+
+@pytest.fixture
+def shop(home: Path) -> Path:
+    """An archive with an image."""
+    (home / "layer").write_bytes(b"shop")
+    return _archive(home / "shop.tar", "shop:1")
+
+
+def _archive(path: Path, name: str) -> Path:
+    layer = path.with_name("layer")
+    write_archive(path, reference=name, architecture="amd64", config={"User": name}, layers=[layer])
+    return path
+
+
+def _carried_out(context_and_plan: tuple[Context, Any]) -> list[Outcome]:
+    context, plan = context_and_plan
+    return [step.run(context, Watched().report) for step in plan]
+
+
+def _refused(act: Callable[[], Any]) -> LabError:
+    with pytest.raises(LabError) as raised:
+        act()
+    return raised.value
+
+
+def test_an_image_comes_to_every_node_once_and_goes_again(nodes: Nodes, context: Context, shop: Path) -> None:
+    first, again = (_carried_out(command.load(OPTIONS, [str(shop)])) for _ in range(2))
+    (image,) = context.loaded.all()
+
+    assert ([each.changed for each in first], [each.changed for each in again]) == ([True, True], [False, False])
+    assert image.reference == SHOP
+    both = {SHOP: image.digest, image.config.digest: image.digest}
+    assert nodes.images == {node.name: both for node in context.lab.nodes}
+    assert (context.image("shop:1"), context.image("shop:2"), context.image("No name")) == (SHOP, None, None)
+
+    listed = [(each["image"], each["source"], each["nodes"]) for each in command.listed(labs.saved(OPTIONS))]
+    assert listed == [(SHOP, "loaded", [node.name for node in context.lab.nodes]), (NGINX, "bundle", [])]
+
+    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    assert context.loaded.all() == ()
+    assert nodes.images == {node.name: {} for node in context.lab.nodes}
+    assert not list((context.folder / "images" / "blobs").rglob("*.*"))
+    assert not list((context.folder / "images" / "blobs" / "sha256").iterdir())
+
+
+def test_another_image_of_the_name_replaces_the_first(nodes: Nodes, context: Context, shop: Path) -> None:
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    shop.with_name("layer").write_bytes(b"another")
+    _archive(shop, "shop:1")
+
+    outcomes = _carried_out(command.load(OPTIONS, [str(shop)]))
+
+    (image,) = context.loaded.all()
+    assert [each.changed for each in outcomes] == [True, True]
+    assert {each[SHOP] for each in nodes.images.values()} == {image.digest}
+    assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == len((image.digest, *image.blobs))
+
+
+def test_an_image_goes_and_another_with_the_same_content_stays_whole(
+    nodes: Nodes, context: Context, shop: Path
+) -> None:
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    (image,) = context.loaded.all()
+    for there in nodes.images.values():
+        there["registry.example/same:1"] = image.digest
+
+    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+
+    left = {"registry.example/same:1": image.digest, image.config.digest: image.digest}
+    assert nodes.images == {node.name: left for node in context.lab.nodes}
+
+
+@pytest.mark.parametrize(("state", "reason"), [("down", "it does not run"), ("full", "the disk is full")])
+def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
+    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, state: str, reason: str
+) -> None:
+    control_plane, worker = (node.name for node in context.lab.nodes)
+    nodes.full = {worker} if state == "full" else set()
+    provider.nodes -= {worker} if state == "down" else set()
+
+    error = _refused(lambda: _carried_out(command.load(OPTIONS, [str(shop)])))
+
+    assert error.id == "image-not-given"
+    assert f"not on {worker}: " in error.message
+    assert reason in error.message
+    assert f"; on {control_plane}" in error.message
+    assert SHOP in nodes.images[control_plane]
+
+    nodes.full, provider.nodes = set(), {control_plane, worker}
+    given = images.give(context, context.loaded.all(), Watched().report)
+    assert (given.nodes, given.failures) == ((worker,), {})
+
+
+@pytest.mark.parametrize(
+    ("words", "identity"),
+    [
+        (["./none.tar"], "archive-not-found"),
+        (["none.tar.gz"], "archive-not-found"),
+        (["/"], "archive-unreadable"),
+        (["shop.tar", "junk.tar"], "archive-unreadable"),
+        (["shop.tar", "nginx.tar"], "image-of-bundle"),
+        (["No such:name"], "reference-invalid"),
+    ],
+)
+@pytest.mark.usefixtures("nodes")
+def test_what_cannot_be_loaded_leaves_nothing(context: Context, shop: Path, words: list[str], identity: str) -> None:
+    shop.with_name("junk.tar").write_bytes(b"junk")
+    _archive(shop.with_name("nginx.tar"), NGINX)
+
+    assert _refused(lambda: _carried_out(command.load(OPTIONS, words))).id == identity
+    assert context.loaded.all() == ()
+    assert not [path for path in (context.folder / "images").rglob("*") if path.is_file()]
+
+
+def test_what_is_needed_or_was_not_loaded_is_not_removed(
+    nodes: Nodes, context: Context, shop: Path, home: Path
+) -> None:
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    (home / "labctl.yaml").write_text("apps: [{name: store, image: 'shop:1'}]\n")
+
+    used = _refused(lambda: command.remove(OPTIONS, ["shop:1"]))
+
+    assert (used.id, "store" in used.message) == ("image-used-by-app", True)
+    assert _refused(lambda: command.remove(OPTIONS, ["nginx"])).id == "image-of-bundle"
+    assert _refused(lambda: command.remove(OPTIONS, ["other:1"])).id == "image-not-loaded"
+    assert [image.reference for image in context.loaded.all()] == [SHOP]
+    assert all(SHOP in there for there in nodes.images.values())
+
+
+@pytest.mark.parametrize("act", [command.load, command.remove])
+@pytest.mark.usefixtures("nodes")
+def test_a_lab_that_is_halted_takes_no_images(provider: FakeProvider, act: Callable[..., object]) -> None:
+    provider.nodes.clear()
+
+    assert _refused(lambda: act(OPTIONS, ["shop:1"])).id == "lab-not-running"

@@ -1,0 +1,160 @@
+"""Which image of an archive is taken, in every form that archives have; and what is said of those that are none."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import json
+import sys
+import tarfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from labctl.images import archive
+from labctl.images.store import NAME, TAG
+from labctl.model.errors import UsageError
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+Files = dict[str, bytes]
+SHOP = "docker.io/library/shop:1"
+
+
+def _layout(*entries: Mapping[str, Any], architectures: Sequence[str] = ("amd64",), nested: bool = False) -> Files:
+    """An OCI image layout with an image for each architecture, below an index of its own or not."""
+    files: Files = {"oci-layout": b"{}"}
+    manifests = []
+    for architecture in architectures:
+        config = _blob(files, json.dumps({"architecture": architecture, "os": "linux"}).encode())
+        layer = _blob(files, f"layer for {architecture}".encode())
+        manifests.append(_blob(files, json.dumps({"config": config, "layers": [layer, layer]}).encode()))
+    if nested:
+        listed = [
+            {**each, "platform": {"os": "linux", "architecture": architecture}}
+            for each, architecture in zip(manifests, architectures, strict=True)
+        ]
+        attestation = {
+            "digest": f"sha256:{'0' * 64}",
+            "size": 1,
+            "platform": {"os": "unknown", "architecture": "unknown"},
+        }
+        manifests = [_blob(files, json.dumps({"manifests": [*listed, attestation]}).encode())]
+    index = [{**each, "annotations": dict(entry)} for each in manifests for entry in entries]
+    files["index.json"] = json.dumps({"manifests": index}).encode()
+    return files
+
+
+def _saved(names: Sequence[str] | None, architecture: str = "amd64") -> Files:
+    """What `docker save` wrote before version 25."""
+    layer = b"a layer"
+    diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
+    config = {"architecture": architecture, "os": "linux", "rootfs": {"diff_ids": [diff_id]}}
+    entry = {"Config": "c0.json", "RepoTags": names, "Layers": ["1/layer.tar"]}
+    return {
+        "c0.json": json.dumps(config).encode(),
+        "1/layer.tar": layer,
+        "manifest.json": json.dumps([entry]).encode(),
+    }
+
+
+def _blob(files: Files, content: bytes) -> dict[str, Any]:
+    digest = hashlib.sha256(content).hexdigest()
+    files[f"blobs/sha256/{digest}"] = content
+    return {"digest": f"sha256:{digest}", "size": len(content)}
+
+
+def _tar(files: Files) -> bytes:
+    written = io.BytesIO()
+    with tarfile.open(fileobj=written, mode="w") as tar:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.size = len(content)
+            tar.addfile(member, io.BytesIO(content))
+    return written.getvalue()
+
+
+def _read(folder: Path, content: bytes) -> dict[str, str]:
+    """The names of an archive's images, and what the last layer of each has."""
+    path = folder / "image.tar"
+    path.write_bytes(content)
+    read: dict[str, str] = {}
+    with archive.opened(path, folder / "scratch") as opened:
+        for each in opened.images("amd64"):
+            for blob in each.image.blobs:
+                opened.extract(each, blob, folder / "blob")
+            read |= dict.fromkeys(each.names, (folder / "blob").read_text())
+    return read
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, zstd.compress], ids=["plain", "gzip", "zstd"])
+@pytest.mark.parametrize(
+    ("files", "names"),
+    [
+        (_layout({NAME: SHOP, TAG: "1"}), [SHOP]),
+        (_layout({NAME: SHOP}, {NAME: "shop:2"}), [SHOP, "shop:2"]),
+        (_layout({TAG: "localhost/shop:1"}), ["localhost/shop:1"]),
+        (_layout({NAME: SHOP}, architectures=("arm64", "amd64")), [SHOP]),
+        (_layout({NAME: SHOP}, architectures=("arm64", "amd64"), nested=True), [SHOP]),
+        (_saved(["shop:1", "shop:2"]), ["shop:1", "shop:2"]),
+        ({**_layout({TAG: "1"}), **_saved(["shop:1"])}, ["shop:1"]),
+    ],
+    ids=["one", "two names", "podman", "flat", "index", "docker", "docker beside a layout"],
+)
+def test_the_image_for_the_architecture_is_found(
+    tmp_path: Path, files: Files, names: list[str], pack: Callable[[bytes], bytes]
+) -> None:
+    content = "a layer" if "c0.json" in files else "layer for amd64"
+
+    assert _read(tmp_path, pack(_tar(files))) == dict.fromkeys(names, content)
+
+
+def _without(files: Files, content: bytes) -> Files:
+    return {name: each for name, each in files.items() if content not in each or name.endswith(".json")}
+
+
+@pytest.mark.parametrize(
+    ("content", "identity", "said"),
+    [
+        (b"", "archive-unreadable", ""),
+        (b"no archive at all", "archive-unreadable", ""),
+        (b"\x1f\x8b nor gzip", "archive-damaged", ""),
+        (_tar({"readme": b"-"}), "archive-unreadable", "index.json"),
+        (_tar({"index.json": b"[]"}), "archive-unreadable", ""),
+        (_tar({"index.json": b"{"}), "archive-unreadable", ""),
+        (_tar({"manifest.json": b'[{"RepoTags": ["a:1"]}]'}), "archive-unreadable", "Config"),
+        (_tar(_saved(["shop:1"]))[:1500], "archive-damaged", ""),
+        (gzip.compress(_tar(_saved(["shop:1"])))[:-20], "archive-damaged", ""),
+        (zstd.compress(_tar(_saved(["shop:1"])))[:-20], "archive-damaged", ""),
+        (_tar({**_saved(["shop:1"]), "1/layer.tar": b"another"}), "archive-damaged", "1/layer.tar"),
+        (_tar(_without(_layout({NAME: SHOP}), b"layer for")), "archive-damaged", SHOP),
+        (_tar(_layout({NAME: SHOP}) | {"blobs/sha256/" + "0" * 64: b""}).replace(b"layer for", b"flipped!!"), "archive-damaged", ""),
+        (_tar(_saved(None)), "image-unnamed", ""),
+        (_tar(_layout({TAG: "1"})), "image-unnamed", ""),
+        (_tar(_saved(["shop:1"], "arm64")), "image-architecture", "linux/arm64"),
+        (_tar(_layout({NAME: SHOP}, architectures=("s390x", "arm64"), nested=True)), "image-architecture", "linux/arm64, linux/s390x"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: bytes, identity: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        _read(tmp_path, content)
+
+    assert raised.value.id == identity
+    assert said in raised.value.message
+
+
+def test_an_image_of_docker_save_gets_the_same_digest_each_time(tmp_path: Path) -> None:
+    path = tmp_path / "image.tar"
+    digests = set()
+    for names in (["shop:1"], ["shop:2"]):
+        path.write_bytes(_tar(_saved(names)))
+        with archive.opened(path, tmp_path / "scratch") as opened:
+            digests |= {each.image.digest for each in opened.images("amd64")}
+
+    assert len(digests) == 1
