@@ -121,7 +121,6 @@ def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -
     return manifests.image(REFERENCE, manifest)
 
 
-@pytest.mark.root
 def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
     layers = os.urandom(2 * MIB), os.urandom(MIB)
     pushing = _registry(f"https://{trusted.host}/class")
@@ -142,7 +141,6 @@ def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -
     assert [store.path(layer.digest).read_bytes() for layer in amd64.layers] == list(layers)
 
 
-@pytest.mark.root
 def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: Path) -> None:
     path, blob = _file(tmp_path, b"layer")
 
@@ -159,7 +157,6 @@ def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: 
     assert pull_and_push() == ["login-needed"] * 2
 
 
-@pytest.mark.root
 def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_through(
     trusted: DockerRegistry, tmp_path: Path
 ) -> None:

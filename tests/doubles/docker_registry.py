@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Self
 
+import packages
 from certificates_for import self_signed
 from fault_server import free_port
 
@@ -19,7 +19,6 @@ PROGRAM = "docker-registry"
 USER, PASSWORD = "me", "secret"
 HASH = "$2y$04$fpn/EgxpE79ByZ3Wr6yo7esv1M6KD2LxHWdE4Av9RlMHOhckas1Kq"
 """Of the password, by bcrypt, which is the only one that the registry knows."""
-PACKAGES_SECONDS = 300
 CONFIG = """
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -67,14 +66,7 @@ class DockerRegistry:
 @contextmanager
 def running(folder: Path) -> Iterator[DockerRegistry]:
     """The registry runs meanwhile; it is installed if it is missing."""
-    if not shutil.which(PROGRAM):
-        for action in (["update"], ["install", "--no-install-recommends", PROGRAM]):
-            subprocess.run(
-                ["env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy", *action],
-                check=True,
-                stdout=subprocess.DEVNULL,
-                timeout=PACKAGES_SECONDS,
-            )
+    packages.bring((PROGRAM,), (PROGRAM,))
     registry = DockerRegistry(folder)
     try:
         yield registry.start()
