@@ -243,6 +243,11 @@ def _portal(upstream: Upstream) -> None:
     file.write_text("<html>log in</html>", encoding="utf-8")
 
 
+def _no_checksum(upstream: Upstream) -> None:
+    file = upstream.server.folder / f"v1.37.2/{architecture()}/kubectl.sha256"
+    file.write_text("not yet", encoding="ascii")
+
+
 def _wrong_binary(upstream: Upstream) -> None:
     upstream.publish(f"v1.37.2/{architecture()}/kubectl", "not what was promised")
 
@@ -270,7 +275,8 @@ def _of_another_machine(upstream: Upstream) -> None:
 @pytest.mark.parametrize(
     ("change", "identity"),
     [
-        (_portal, "checksum-unreadable"),
+        (_portal, "captive-portal"),
+        (_no_checksum, "checksum-unreadable"),
         (_wrong_binary, "digest-mismatch"),
         (_wrong_pin, "digest-mismatch"),
         (_manifest_of_another, "recipe-mismatch"),
