@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING
 from labctl.bundle import Bundle, carrying, load
 from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
+from labctl.bundle.download import recipe as recipes
+from labctl.bundle.download.download import Order
 from labctl.host import lab_folder
 from labctl.images.store import LoadedImages
 from labctl.isolation.isolation import Isolation
@@ -28,6 +30,16 @@ from labctl.transfer.mirrors import Mirrors
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Reasons:
+    """Why the lab has this pool and this provider, where labctl chose them."""
+
+    pool: str = ""
+    provider: str = ""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -42,10 +54,9 @@ class Context:
     may_install: bool = False
     isolated: bool = False
     """Whether the lab has a network namespace, and an Engine, of its own."""
-    pool_reason: str = ""
-    """Why the lab has this pool, where labctl chose it."""
-    provider_reason: str = ""
-    """Why the lab has this provider, where labctl chose it."""
+    reasons: Reasons = Reasons()
+    offline: bool = False
+    """Whether the user forbids the network for what a bundle is made from."""
 
     @property
     def log(self) -> Path:
@@ -56,7 +67,7 @@ class Context:
     def bundle(self) -> Bundle:
         """The bundle the lab boots from. Raises MissingError where it is not there, or has another Kubernetes."""
         if not self.has_bundle:
-            self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
+            self.require_built()
         bundle = load(self.bundle_folder or self._in_cache())
         self._require_version(bundle.versions["kubernetes"], bundle.id)
         return bundle
@@ -78,8 +89,34 @@ class Context:
         if self.has_bundle:
             _ = self.controller
             return
+        if self.offline:
+            raise MissingError(
+                f"there is no bundle in {self.cache / 'bundles'}, and `--offline` forbids to make one",
+                id="bundle-not-cached",
+                hint="Leave `--offline` out once, or name a bundle: `labctl up --bundle DIR`.",
+            )
+        if self.order is None:
+            self.require_built()
+            return
+        ingress.choose(
+            self.lab.ingress,
+            (*made_images(), *(reference.partition("@")[0] for reference in self.order.recipe.references())),
+            (*made_files(), *self.order.recipe.paths()),
+        )
+
+    def require_built(self) -> None:
+        """Return if the bundle that `labctl bundle build` makes has what the lab asks for. Raises as `require_carried`."""
         self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
         ingress.choose(self.lab.ingress, made_images(), made_files())
+
+    @property
+    def order(self) -> Order | None:
+        """What to download for the lab by labctl's own recipe; None where no lab of that Kubernetes was tried.
+
+        Raises UsageError `mirrors-invalid`.
+        """
+        wanted = "" if self.lab.kubernetes == AUTO else self.lab.kubernetes
+        return Order(recipes.load(), self.mirrors, wanted) if recipes.was_tried(wanted) else None
 
     @property
     def machine_box(self) -> str:
@@ -155,7 +192,7 @@ class Context:
     @property
     def mirrors(self) -> Mirrors:
         """The servers that stand for upstream's. Raises UsageError `mirrors-invalid`."""
-        return mirrors.of({}, os.environ.get(mirrors.ENVIRONMENT, ""))
+        return mirrors.of(dict(self.lab.mirrors), os.environ.get(mirrors.ENVIRONMENT, ""))
 
     @property
     def _environment(self) -> Mapping[str, str]:
@@ -170,10 +207,15 @@ class Context:
             f"kubernetes: {wanted}: {where}the bundle, {bundle}, carries {carried}",
             id="bundle-version",
             hint=f"Set `kubernetes: {carried}` or auto, or name a bundle that carries {wanted}: `labctl up --bundle DIR`. "
-            f"This labctl builds {VERSIONS['kubernetes']}; `labctl bundle list` shows what is in the cache.",
+            f"This labctl builds {VERSIONS['kubernetes']}, and downloads any patch version of {', '.join(recipes.MINORS)};"
+            " `labctl bundle list` shows what is in the cache.",
         )
 
     def _in_cache(self) -> Path:
-        wanted = self.lab.kubernetes
-        folder = None if wanted == "auto" else carrying(self.cache, wanted)
-        return folder or self.cache / "bundles" / recipe_id()
+        wanted, bundles = self.lab.kubernetes, self.cache / "bundles"
+        if wanted == AUTO:
+            mine = (bundles / recipes.recipe_id(recipes.load()), bundles / recipe_id())
+            folder = next((each for each in mine if (each / "bundle.yaml").exists()), None)
+        else:
+            folder = carrying(self.cache, wanted)
+        return folder or bundles / recipe_id()

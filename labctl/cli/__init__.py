@@ -19,7 +19,20 @@ from labctl import __version__, ui
 from labctl.cli import apps, bundles, complete, demos, hosts, images, reach, settings
 from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
 from labctl.cli.confirm import confirm
-from labctl.cli.options import BundleFolder, Ingress, Provider, Target, Workers, Yes
+from labctl.cli.options import (
+    BundleFolder,
+    DryRun,
+    First,
+    Ingress,
+    Isolated,
+    Kubernetes,
+    Offline,
+    Only,
+    Provider,
+    Target,
+    Workers,
+    Yes,
+)
 from labctl.cli.tree import COMPLETE, PROGRAM, Root, answer_shell, tree
 from labctl.commands import endings
 from labctl.host import streams
@@ -94,17 +107,12 @@ def up(
     bundle: BundleFolder = None,
     ingress: Ingress = None,
     workers: Workers = None,
-    isolated: Annotated[
-        bool, typer.Option("--isolated", help="Give the lab a network and a Docker Engine of its own.")
-    ] = False,
-    first: Annotated[
-        str | None,
-        typer.Option("--from", metavar="STEP", autocompletion=complete.steps, help="Begin with this step."),
-    ] = None,
-    only: Annotated[
-        str | None, typer.Option(metavar="STEP", autocompletion=complete.steps, help="Run this step alone.")
-    ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and change nothing.")] = False,
+    kubernetes: Kubernetes = None,
+    isolated: Isolated = False,
+    offline: Offline = False,
+    first: First = None,
+    only: Only = None,
+    dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
     """Bring the lab up, repair it, or resume an interrupted run."""
@@ -113,8 +121,16 @@ def up(
     from labctl.plans import plan
     from labctl.plans import up as plans_up
 
-    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    lab = labs.requested(context.obj, overrides, isolated=isolated, bundle=bundle, may_install=yes, to_boot=True)
+    overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers, kubernetes=kubernetes)
+    lab = labs.requested(
+        context.obj,
+        overrides,
+        isolated=isolated,
+        bundle=bundle,
+        may_install=yes,
+        offline=offline,
+        to_boot=True,
+    )
     chosen = plan.select(
         plans_up.up(isolated=lab.isolated, remark=labs.switched_back(context.obj, lab, ingress)), first, only
     )

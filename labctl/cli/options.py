@@ -59,5 +59,14 @@ Provider = Annotated[
     str | None,
     typer.Option(metavar="NAME", autocompletion=complete.providers, help="auto, docker, libvirt or virtualbox."),
 ]
+Kubernetes = Annotated[str | None, typer.Option(metavar="VERSION", help="Kubernetes version, such as 1.37.2, or auto.")]
+Isolated = Annotated[bool, typer.Option("--isolated", help="Give the lab a network and a Docker Engine of its own.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Download and build nothing; use a bundle that is here.")]
+First = Annotated[
+    str | None,
+    typer.Option("--from", metavar="STEP", autocompletion=complete.steps, help="Begin with this step."),
+]
+Only = Annotated[str | None, typer.Option(metavar="STEP", autocompletion=complete.steps, help="Run this step alone.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the steps and change nothing.")]
 Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install and repair what is missing.")]

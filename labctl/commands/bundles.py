@@ -10,6 +10,7 @@ from pathlib import Path
 from labctl import machine_image
 from labctl.bundle import checksums
 from labctl.bundle.build.build import recipe_id
+from labctl.bundle.download import recipe as recipes
 from labctl.bundle.format import Bundle, installed, load
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
@@ -130,5 +131,5 @@ def _uses(folder: Path, bundle: Bundle) -> bool:
     if saved is None:
         return False
     if saved.bundle is None:
-        return bundle.id == recipe_id()
+        return bundle.id in {recipe_id(), recipes.recipe_id(recipes.load())}
     return paths.real(saved.bundle) == paths.real(bundle.folder)

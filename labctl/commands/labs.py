@@ -14,7 +14,7 @@ from typing import NoReturn
 from labctl import config
 from labctl.config import saved_lab
 from labctl.config.model import MACHINES
-from labctl.context import Context
+from labctl.context import Context, Reasons
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
@@ -34,6 +34,7 @@ def requested(
     isolated: bool = False,
     bundle: Path | None = None,
     may_install: bool = False,
+    offline: bool = False,
     to_boot: bool = False,
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
@@ -46,7 +47,7 @@ def requested(
     from labctl.plans.provider_choice import choose_provider  # noqa: PLC0415 - the same
 
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
-    lab = config.load(file, overrides)
+    lab = _placed(config.load(file, overrides), file)
     folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
     saved = saved_state.lab if saved_state else None
     if saved is not None and file is None:
@@ -59,13 +60,12 @@ def requested(
             hint="Leave `--isolated` out, or use `--provider docker`.",
         )
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
-    bundle = bundle or paths.named_bundle()
-    if bundle is None and saved_state is not None:
-        bundle = saved_state.bundle
+    bundle = bundle or paths.named_bundle() or _noted(lab, saved_state)
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
     bundle = bundle and bundle.absolute()
-    context = Context(lab, folder, paths.cache(), bundle, may_install, isolated, pool_reason, provider_reason)
+    why = Reasons(pool_reason, provider_reason)
+    context = Context(lab, folder, paths.cache(), bundle, may_install, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
 
 
@@ -100,6 +100,18 @@ def _runs(context: Context) -> bool:
         return bool(context.provider.running())
     except ProviderError:
         return True
+
+
+def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None) -> Path | None:
+    """Return the bundle of labctl.yaml, else the one that the lab boots from."""
+    if lab.bundle:
+        return Path(lab.bundle)
+    return saved_state.bundle if saved_state else None
+
+
+def _placed(lab: Lab, file: Path | None) -> Lab:
+    """Return the lab with the bundle of its labctl.yaml, whose path begins in the folder of that file."""
+    return replace(lab, bundle=str((file.parent / lab.bundle).absolute())) if file and lab.bundle else lab
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from labctl import config
 from labctl.bundle import Bundle, load
+from labctl.bundle.build.build import recipe_id
 from labctl.commands import bundles, endings, labs
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -86,7 +87,8 @@ def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: boo
     steps = [Step("bundle", "makes the bundle", build_bundle)]
     if with_machine_image:
         steps.append(Step("machine-image", "makes the boxes for virtual machines", build_boxes))
-    return run_in_cache(options, watching, tuple(steps), may_install=may_install).bundle
+    own = paths.cache() / "bundles" / recipe_id()
+    return run_in_cache(options, watching, tuple(steps), may_install=may_install, bundle=own).bundle
 
 
 def download_bundle(options: GlobalOptions, watching: Watching, recipe: Path | None, *, may_install: bool) -> Bundle:
@@ -117,11 +119,16 @@ def remove_bundles(
 
 
 def run_in_cache(
-    options: GlobalOptions, watching: Watching, plan: Plan[Context], *, may_install: bool = False
+    options: GlobalOptions,
+    watching: Watching,
+    plan: Plan[Context],
+    *,
+    may_install: bool = False,
+    bundle: Path | None = None,
 ) -> Context:
     """Carry out a plan that is about the cache and no lab. Raises SystemExit if it failed."""
     lab = config.from_values({})
-    context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), may_install=may_install)
+    context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), bundle, may_install=may_install)
     log = context.cache / lab_folder.LOG
     with reported(options, watching, log) as emit:
         context.cache.mkdir(parents=True, exist_ok=True)

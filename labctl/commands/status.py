@@ -111,6 +111,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
     ingress = _ingress(context, cluster, problems)
     apps = _traced(context, cluster, problems, path)
     _check_block(lab, problems)
+    _check_detector(context, problems)
     return {
         "version": 1,
         "lab": lab.name,
@@ -231,6 +232,14 @@ def _check_block(lab: Lab, problems: Problems) -> None:
     except HostsError as error:
         if all(problem["id"] != error.id for problem in problems.found):
             problems.add(error.id, error.message, error.hint, ())
+
+
+def _check_detector(context: Context, problems: Problems) -> None:
+    """Note that nothing tells MetalLB of a dead node but its own probes, where the bundle has no failure detector."""
+    if context.lab.slowness == 1 and context.bundle.image("failure-detector") is None:
+        text = "the bundle lacks the failure detector, so MetalLB notices a dead node after 5 to 6 s instead of 2"
+        fix = "Boot the next lab from a bundle that has it: `labctl bundle build` makes one."
+        problems.add("failure-detector-missing", text, fix, (), trace.WARNING)
 
 
 def _unasked(lab: Lab) -> list[AppReport]:

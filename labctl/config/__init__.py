@@ -43,6 +43,7 @@ class Overrides:
     provider: str | None = None
     ingress: str | None = None
     workers: int | None = None
+    kubernetes: str | None = None
 
 
 def find(explicit: Path | None) -> Path | None:
@@ -117,7 +118,7 @@ def example() -> str:
         for key, field in Config.model_fields.items()
     )
     text = "\n".join(f"# {description}\n{lines}" for description, lines in shown)
-    return re.sub(r"^( *)(?=(?:pool|hostname):)", r"\1# ", text, flags=re.MULTILINE)
+    return re.sub(r"^( *)(?=(?:pool|hostname|bundle):)", r"\1# ", text, flags=re.MULTILINE)
 
 
 def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:

@@ -9,8 +9,10 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from labctl.model.errors import UsageError
 from labctl.model.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
 from labctl.model.pools import default_pool
+from labctl.transfer import mirrors
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 AUTO = "auto"
@@ -29,6 +31,7 @@ _SERVICE = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _HOSTNAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
 _VERSION = r"^(auto|[0-9]+\.[0-9]+\.[0-9]+(-(alpha|beta|rc)\.[0-9]+)?)$"
 _FILE = r"""^/[^\x00-\x1f\x7f-\x9f\u2028\u2029'"`\\]+$"""
+_FOLDER = r"""^[^\x00-\x1f\x7f-\x9f\u2028\u2029'"`\\]+$"""
 _IMAGE_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _IMAGE = (
     rf"^([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?{_IMAGE_PART}(/{_IMAGE_PART})*"
@@ -41,6 +44,7 @@ MUST_BE = {
     _HOSTNAME: "a hostname in lower case, such as my-app.local",
     _VERSION: "auto, or a full version without a leading v, such as 1.37.2",
     _FILE: "an absolute path without quotes, backslashes or control characters",
+    _FOLDER: "a folder, without quotes, backslashes or control characters",
     _IMAGE: "an image reference, such as nginx or ghcr.io/me/app:1.2",
     _PATH: "a path as in a URL, such as / or /healthz",
 }
@@ -91,6 +95,20 @@ def _pool(value: object) -> AddressPool:
     if pool.last < pool.first:
         raise ValueError("ends before it starts")
     return pool
+
+
+def _folder(text: str) -> str:
+    if "://" in text:
+        raise ValueError("must be a folder")
+    return text
+
+
+def _mirrors(table: dict[str, str]) -> dict[str, str]:
+    try:
+        mirrors.of(table, "")
+    except UsageError as error:
+        raise ValueError(error.message.removeprefix(f"{mirrors.CONFIG_KEY}: ")) from error
+    return table
 
 
 def _public_name(hostname: str) -> str:
@@ -184,6 +202,16 @@ class Config(BaseModel):
         default="/etc/hosts", description="Where hostnames are written, in a marked block."
     )
 
+    bundle: Annotated[str, Field(pattern=_FOLDER), AfterValidator(_folder)] | None = Field(
+        default=None,
+        description="Folder of the bundle to boot from; by default the cache, else a download, else a build.",
+    )
+    mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
+        default={},
+        description="Servers for a download in the place of upstream's: a table from a host, such as registry.k8s.io, to a "
+        "URL. LABCTL_MIRRORS goes first.",
+    )
+
     def lab(self) -> Lab:
         """Return the lab that these values describe."""
         return Lab(
@@ -202,4 +230,6 @@ class Config(BaseModel):
                 for app in self.apps
             ),
             hosts_file=Path(self.hosts_file),
+            bundle=self.bundle or "",
+            mirrors=tuple(self.mirrors.items()),
         )

@@ -146,6 +146,8 @@ def values(lab: Lab) -> Mapping[str, Any]:
         "pool": str(lab.pool),
         "apps": [asdict(app) for app in lab.apps],
         "hosts_file": str(lab.hosts_file),
+        "bundle": lab.bundle or None,
+        "mirrors": dict(lab.mirrors),
     }
     del keys["slowness"]  # measured, never configured
     return keys

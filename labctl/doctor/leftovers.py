@@ -11,6 +11,7 @@ from ipaddress import IPv4Network
 from pathlib import Path
 
 from labctl.bundle.build.build import recipe_id
+from labctl.bundle.download import recipe as recipes
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.host import lab_folder, paths
@@ -122,16 +123,18 @@ def _links(machine: Machine) -> list[str]:
 def _unfinished(cache: Path, machine: Machine) -> list[Path]:
     """Return the folders that interrupted builds left, without what the next build resumes."""
     bundles = cache / "bundles"
-    own = f"{_own_bundle()}{PARTIAL}"
-    others = [bundles / name for name in machine.names(bundles) if name.endswith(PARTIAL) and name != own]
-    return others + [bundles / own / name for name in machine.names(bundles / own) if name.startswith(SCRATCH)]
+    own = [f"{identity}{PARTIAL}" for identity in _own_bundles()]
+    others = [bundles / name for name in machine.names(bundles) if name.endswith(PARTIAL) and name not in own]
+    scratch = [bundles / each / name for each in own for name in machine.names(bundles / each)]
+    return others + [path for path in scratch if path.name.startswith(SCRATCH)]
 
 
-def _own_bundle() -> str:
+def _own_bundles() -> tuple[str, ...]:
+    """Return the ids of the bundles that this labctl builds and downloads by itself."""
     try:
-        return recipe_id()
-    except MissingError:  # no bundle can be built for this machine
-        return ""
+        return recipe_id(), recipes.recipe_id(recipes.load())
+    except MissingError:  # no bundle can be made for this machine
+        return ()
 
 
 def _remove_isolation(lab: Context) -> None:

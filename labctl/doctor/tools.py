@@ -51,7 +51,7 @@ def look_at_tools(context: Context, machine: Machine) -> Finding:
 def look_at_provider(context: Context, machine: Machine) -> Finding:
     """Check that nodes of this provider can be booted on this machine; where labctl chose it, why."""
     obstacle = context.provider.check(machine)
-    reason = f"; {context.provider_reason}" if context.provider_reason else ""
+    reason = f"; {context.reasons.provider}" if context.reasons.provider else ""
     if obstacle is None:
         return ok(f"{context.hypervisor.name} can run the nodes{reason}")
     if obstacle.see:

@@ -118,6 +118,8 @@ class Machine:
                 return ""
         except urllib.error.HTTPError:
             return ""
+        except urllib.error.URLError as error:
+            return str(error.reason)
         except (OSError, ValueError) as error:
             return str(error) or type(error).__name__
 

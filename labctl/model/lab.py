@@ -120,6 +120,10 @@ class Lab:
     ingress: str
     apps: tuple[App, ...]
     hosts_file: Path
+    bundle: str = ""
+    """The folder of the bundle that labctl.yaml names."""
+    mirrors: tuple[tuple[str, str], ...] = ()
+    """Each host whose content comes from elsewhere, and the address that stands for it."""
     slowness: int = 1
     """How many times slower than a container the nodes are: every time limit is multiplied by it."""
 

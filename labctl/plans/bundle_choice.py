@@ -6,15 +6,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl import bundle, machine_image
-from labctl.bundle.build.build import build
+from labctl.bundle.build.build import build, recipe_id
 from labctl.bundle.download import download
 from labctl.bundle.download import recipe as recipes
 from labctl.context import Context
 from labctl.doctor import preflight
+from labctl.host.machine import Machine
+from labctl.host.reachable import first_silent
 from labctl.machine_image.build import build as build_image
 from labctl.machine_image.format import BOXES
 from labctl.model.events import Progress
 from labctl.plans.plan import Outcome
+
+BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
+"""What a build fetches from package registries, and how long it takes on two processors."""
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:
@@ -22,16 +27,31 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
     context.require_carried()
     is_new = not context.has_bundle
     if is_new:
-        build(context.cache, report)
+        _make(context, report)
     checked = bundle.verify_once(context.bundle, context.cache, report)
     made_box = not context.hypervisor.are_containers and _make_boxes(context, (context.lab.provider,), report)
     return Outcome(is_new or made_box, context.bundle.id + (", checksums verified" if checked else ""))
 
 
+def _make(context: Context, report: Progress) -> None:
+    """Download the lab's bundle, or build it where upstream cannot be reached; tell which, and what it takes."""
+    order = context.order
+    silent = first_silent(order.servers(), Machine().unreachable) if order else "no lab of that Kubernetes was tried"
+    if order and not silent:
+        recipe = order.recipe
+        report(f"downloading the bundle: about {recipe.megabytes} MB and {recipe.minutes} minutes")
+        download.download(context.cache, report, order)
+        return
+    report(f"upstream's releases cannot be had: {silent}")
+    context.require_built()
+    report(f"building the bundle: about {BUILD_MEGABYTES} MB and {BUILD_MINUTES} minutes")
+    build(context.cache, report)
+
+
 def build_bundle(context: Context, report: Progress) -> Outcome:
     """Complete this labctl's bundle in the cache."""
     preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
-    was_there = context.has_bundle
+    was_there = (context.cache / "bundles" / recipe_id() / bundle.DESCRIPTION).exists()
     return Outcome(not was_there, build(context.cache, report).id)
 
 

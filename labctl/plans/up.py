@@ -25,6 +25,7 @@ from labctl.plans.verify import verify
 from labctl.providers import clock
 
 METALLBS = "app=metallb"
+WITHOUT_DETECTOR = "; the bundle lacks the failure detector, so a dead node is noticed after 5 to 6 s instead of 2"
 IMAGES: Step[Context] = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
 
 
@@ -110,7 +111,7 @@ def check_machine(context: Context, report: Progress, remark: str = "") -> Outco
     context.require_carried()
     without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
     installed = preflight.require_machine(context, report)
-    remarks = (context.provider_reason, context.pool_reason, remark, without_sudo, _without_kvm(context))
+    remarks = (context.reasons.provider, context.reasons.pool, remark, without_sudo, _without_kvm(context))
     return Outcome(installed, "; ".join(filter(None, remarks)))
 
 
@@ -197,7 +198,8 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
         hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
     )
     changed += apply(context, report, "pool.yaml")
-    return Outcome(bool(changed), f"pool {context.lab.pool}")
+    without = "" if context.bundle.image("failure-detector") else WITHOUT_DETECTOR
+    return Outcome(bool(changed), f"pool {context.lab.pool}{without}")
 
 
 def apply_apps(context: Context, report: Progress) -> Outcome:

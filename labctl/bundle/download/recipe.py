@@ -33,6 +33,8 @@ PROGRAMS = ("bin/kubeadm", "bin/kubelet", "bin/kubectl")
 SANDBOX = "pause"
 """The name of the image that the nodes' containerd is told to start pods with."""
 DIGEST = "sha256:"
+MINORS = ("1.37",)
+"""The minor versions of Kubernetes whose labs were booted."""
 
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern=r"^https://[-.a-z0-9]+/[-A-Za-z0-9._~/{}+%]+$")]
@@ -152,6 +154,11 @@ def recipe_id(recipe: Recipe) -> str:
     digest = hashlib.sha256(json.dumps([MAKERS, images.EPOCH, document], sort_keys=True).encode())
     digest.update(repr(NODE).encode() + own_files())
     return f"kubernetes-{recipe.kubernetes}-{architecture()}-{digest.hexdigest()[:8]}"
+
+
+def was_tried(kubernetes: str) -> bool:
+    """Return whether labs of this version's minor were booted; no version stands for that of the recipe."""
+    return not kubernetes or kubernetes.rpartition(".")[0] in MINORS
 
 
 @functools.cache

@@ -100,6 +100,17 @@ def test_an_app_that_does_not_answer_is_a_problem(
     assert report_on(well)["apps"][0]["http"] is None
 
 
+def test_a_lab_without_a_failure_detector_says_what_that_means(well: Context, golden: Golden) -> None:
+    others = tuple(image for image in well.bundle.images if image.short_name != "failure-detector")
+    vars(well).update(bundle=replace(well.bundle, images=others))
+
+    report = report_on(well)
+
+    [problem] = report["problems"]
+    assert (problem["id"], problem["state"], report["ok"]) == ("failure-detector-missing", "warning", True)
+    golden(problem["text"])
+
+
 def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
     context: Context, watched: Watched, machine: dict[str, http_probe.Answer]
 ) -> None:

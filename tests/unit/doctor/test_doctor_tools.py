@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from recorded_machine import found
 
-from labctl.context import Context
+from labctl.context import Context, Reasons
 from labctl.doctor import packages, tools
 from labctl.machine_image.format import DESCRIPTION
 from labctl.providers.table import DOCKER
@@ -58,7 +58,7 @@ def test_whoever_is_not_root_installs_with_sudo(context: Context) -> None:
 
 
 def test_the_reason_for_a_chosen_provider_is_part_of_what_is_seen(context: Context) -> None:
-    chosen = replace(context, provider_reason="provider docker: a Docker Engine answers")
+    chosen = replace(context, reasons=Reasons(provider="provider docker: a Docker Engine answers"))
 
     assert found("provider", chosen).seen.endswith("; provider docker: a Docker Engine answers")
     assert "Engine answers" in found("provider", chosen, absent=["docker"]).seen

@@ -11,11 +11,9 @@ import pytest
 from fakes import METALLB, lab
 from seeds import seed_files
 
-from labctl.bundle import Image
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.model.errors import MissingError, UsageError
-from labctl.model.lab import Phase
 from labctl.plans import lab_files
 from labctl.render import pki
 from labctl.render.yaml_stream import documents
@@ -126,18 +124,18 @@ def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another
 def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
 
-    (secret,) = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
+    secret, *_ = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 
     assert secret["stringData"]["secretkey"] == pki.memberlist(context.folder)
 
 
 def test_failure_detectors_are_there_where_the_bundle_carries_their_image(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
-    without = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
-    reference = "labctl.local/failure-detector:1.0"
-    image = Image(reference, "images/failure-detector.tar", "node", Phase.ADDONS)
-    vars(context).update(bundle=replace(context.bundle, images=(*context.bundle.images, image)))
     _, detectors = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
+    reference = context.bundle.image("failure-detector")
+    others = tuple(image for image in context.bundle.images if image.reference != reference)
+    vars(context).update(bundle=replace(context.bundle, images=others))
+    without = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
 
     assert [found["kind"] for found in without] == ["Secret"]
     assert detectors["kind"] == "DaemonSet"

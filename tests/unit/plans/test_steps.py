@@ -28,9 +28,11 @@ from recorded_machine import Recorded
 
 from labctl import trace
 from labctl.bundle.build.build import recipe_id
+from labctl.bundle.download import download as downloads
+from labctl.bundle.download import recipe as recipes
 from labctl.bundle.format import write as describe
 from labctl.config import from_values, saved_lab
-from labctl.context import Context
+from labctl.context import Context, Reasons
 from labctl.doctor import preflight
 from labctl.host import http_probe, lab_folder
 from labctl.host.process import Finished
@@ -146,7 +148,7 @@ def test_a_network_that_this_machine_routes_elsewhere_is_refused_unless_the_lab_
 
 def test_the_choices_of_a_provider_and_a_pool_are_told_in_one_line(context: Context, watched: Watched) -> None:
     pool = "pool 192.168.56.31-192.168.56.99: free"
-    chosen = replace(context, pool_reason=pool, provider_reason="provider docker: so")
+    chosen = replace(context, reasons=Reasons(pool, "provider docker: so"))
     told = up.check_machine(with_doors(chosen, context.provider, context.cluster, context.bundle), watched.report)
 
     assert told.text == f"provider docker: so; {pool}"
@@ -172,6 +174,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
 ) -> None:
     monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
+    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: "registry.k8s.io: no answer")
     bundle_folder = context.bundle_folder if bundles == "given" else None
     if bundles != "none":
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
@@ -179,7 +182,9 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
         describe(replace(context.bundle, folder=folder, id=folder.name))
     asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
 
-    for step in (up.check_machine, bundle_choice.choose_bundle, up.render):
+    may_be_downloaded = bundles == "none" and "ingress" in values  # upstream is asked for it in the second step
+    steps = (up.check_machine, bundle_choice.choose_bundle, up.render)
+    for step in steps[1:] if may_be_downloaded else steps:
         with pytest.raises(MissingError) as caught:
             step(asked, watched.report)
         assert (caught.value.id, caught.value.exit_code) == (identity, ExitCode.MISSING)
@@ -229,16 +234,50 @@ def test_a_bundle_is_verified_once(context: Context, watched: Watched, golden: G
     assert not first.changed
 
 
-def test_a_bundle_is_made_where_there_is_none(
-    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("silent", "kubernetes", "expected"),
+    [
+        ("", "auto", ["download"]),
+        ("registry.k8s.io: no answer within 4 s", "auto", ["build"]),
+        ("", "1.37.1", ["download 1.37.1"]),
+        ("registry.k8s.io: no answer within 4 s", "1.37.2", ["build"]),
+    ],
+)
+def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
+    context: Context,
+    watched: Watched,
+    monkeypatch: pytest.MonkeyPatch,
+    golden: Golden,
+    silent: str,
+    kubernetes: str,
+    expected: list[str],
 ) -> None:
-    made: list[Path] = []
-    monkeypatch.setattr(bundle_choice, "build", lambda cache, _say: made.append(cache))
-    bundleless = replace(context, bundle_folder=None)
+    made: list[str] = []
+    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: silent)
+    monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: made.append("build"))
+    monkeypatch.setattr(downloads, "download", lambda *words: made.append(f"download {words[2].kubernetes}".strip()))
+    bundleless = replace(context, lab=lab(kubernetes=kubernetes), bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
     assert bundle_choice.choose_bundle(bundleless, watched.report).changed
-    assert made == [context.cache]
+    assert made == expected
+    golden([*watched.texts])
+
+
+def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: pytest.fail("asked"))
+    offline = replace(context, bundle_folder=None, offline=True)
+    with pytest.raises(MissingError) as refused:
+        up.check_machine(offline, watched.report)
+    assert refused.value.id == "bundle-not-cached"
+
+    for identity in (recipe_id(), recipes.recipe_id(recipes.load())):  # a download goes before a build
+        folder = context.cache / "bundles" / identity
+        folder.mkdir(parents=True)
+        describe(replace(context.bundle, folder=folder, id=identity))
+        assert replace(offline).bundle.id == identity
 
 
 def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:

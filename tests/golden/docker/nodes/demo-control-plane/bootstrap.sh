@@ -153,7 +153,7 @@ else
   touch "$state/member"
 fi
 wait "$beside"
-import_images images/traefik.tar images/nginx.tar &
+import_images images/failure-detector.tar images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
 until_answered 300 "kube-proxy" https://10.96.0.1/livez

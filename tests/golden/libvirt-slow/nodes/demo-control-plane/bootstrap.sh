@@ -178,7 +178,7 @@ else
 fi
 wait "$others"
 wait "$beside"
-import_images images/traefik.tar images/nginx.tar &
+import_images images/failure-detector.tar images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
 until_answered 3900 "kube-proxy" https://10.96.0.1/livez

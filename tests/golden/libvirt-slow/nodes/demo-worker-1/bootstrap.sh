@@ -156,7 +156,7 @@ connect
 install_programs
 say "importing images"
 import_images images/pause.tar
-import_images images/kube-proxy.tar images/traefik.tar images/nginx.tar &
+import_images images/kube-proxy.tar images/failure-detector.tar images/traefik.tar images/nginx.tar &
 beside=$!
 # kubeadm does not start over what an interrupted attempt began.
 if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
