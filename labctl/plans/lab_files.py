@@ -103,7 +103,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
         ),
         # The failure detector's pace is a second: it would report nodes that are only slow.
         "memberlist.yaml": manifests.memberlist(
-            pki.memberlist(folder), None if is_slow else context.bundle.image("failure-detector")
+            lab, pki.memberlist(folder), None if is_slow else context.bundle.image("failure-detector")
         ),
         "pool.yaml": manifests.pool(lab),
         "ingress.yaml": yaml_stream(

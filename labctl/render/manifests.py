@@ -50,13 +50,15 @@ def _readiness_probe(workload: dict[str, Any]) -> dict[str, Any]:
     return probe
 
 
-def memberlist(key: str, failure_detector: str | None) -> str:
-    """Return the Secret of MetalLB's memberlist, and the failure detector if the bundle has its image.
+def memberlist(lab: Lab, key: str, failure_detector: str | None) -> str:
+    """Return the Secret of MetalLB's memberlist, and the failure detector if there is an image of it.
 
     Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
-    anybody change; where the API server died with it, nothing else tells them.
+    anybody change; where the API server died with it, nothing else tells them. One detector alone has nothing to detect.
     """
-    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=failure_detector)
+    detector = failure_detector if len(lab.serving_nodes) > 1 else None
+    dedicated = lab.has_dedicated_control_plane
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector, dedicated=dedicated)
 
 
 def pool(lab: Lab) -> str:
