@@ -159,7 +159,7 @@ def web_server(folder: Path, certificate: Path | None = None, key: Path | None =
             super().do_GET()
 
         def guess_type(self, path: str | os.PathLike[str]) -> str:
-            if Path(path).parent.name != "manifests":
+            if Path(path).relative_to(folder).parts[0] != "v2" or Path(path).parent.name != "manifests":
                 return "application/octet-stream"
             return str(json.loads(Path(path).read_bytes())["mediaType"])  # as registries say
 
@@ -175,9 +175,11 @@ def web_server(folder: Path, certificate: Path | None = None, key: Path | None =
         server.url = f"{'https' if certificate else 'http'}://{LOOPBACK}:{listening.server_port}"
         thread = threading.Thread(target=listening.serve_forever)
         thread.start()
-        yield server
-        listening.shutdown()
-        thread.join()
+        try:
+            yield server
+        finally:
+            listening.shutdown()
+            thread.join()
 
 
 def self_signed(folder: Path) -> tuple[Path, Path]:
