@@ -14,7 +14,7 @@ from labctl.bundle.images import Copy, write_archive, write_layer
 from labctl.model.lab import Phase
 
 ID = "kubernetes-1.37.2-{}-0123abcd"
-LAYER = 20_000
+LAYER = 120_000
 
 
 def content(name: str, size: int = LAYER) -> bytes:

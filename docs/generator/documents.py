@@ -28,7 +28,7 @@ ANSWERS: Mapping[str, str] = {
     "kubeconfig --merge": "MergeReport",
     "logs": "LinesReport",
     "logs --export": "ExportReport",
-    "bundle list": "BundlesReport",
+    "bundle list": "CacheReport",
     "bundle verify": "BundlesReport",
     "image list": "ImagesReport",
     "demo list": "DemosReport",

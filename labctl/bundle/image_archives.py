@@ -60,11 +60,16 @@ def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tu
 
     Raises ValueError, LookupError or TypeError if that is no skeleton.
     """
-    for piece in _document(skeleton).get("pieces", ()):
+    for piece in _document(skeleton)["pieces"]:
         if "bytes" in piece:
             yield None, base64.b64decode(piece["bytes"], validate=True)
         else:
             yield piece["digest"], blob(piece["digest"])
+
+
+def blobs_in(skeleton: bytes) -> list[str]:
+    """Return the digests of the blobs that a skeleton refers to. Raises as `put_together`."""
+    return [str(piece["digest"]) for piece in _document(skeleton)["pieces"] if "digest" in piece]
 
 
 def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:

@@ -20,7 +20,7 @@ from labctl.cli import apps, bundles, complete, demos, hosts, images, reach, set
 from labctl.cli.argv import is_verbose, lab_name, move_global_options_first, wants_json, writes_events
 from labctl.cli.confirm import confirm
 from labctl.cli.options import (
-    BundleFolder,
+    BundleSource,
     DryRun,
     First,
     Ingress,
@@ -39,7 +39,7 @@ from labctl.host import streams
 from labctl.model.errors import ExitCode, LabError, UsageError
 from labctl.model.events import Result
 from labctl.model.options import GlobalOptions
-from labctl.model.reports import LabsReport, PlanReport
+from labctl.model.reports import LabsReport
 
 
 class Output(StrEnum):
@@ -104,7 +104,7 @@ def global_options(
 def up(
     context: typer.Context,
     provider: Provider = None,
-    bundle: BundleFolder = None,
+    bundle: BundleSource = None,
     ingress: Ingress = None,
     workers: Workers = None,
     kubernetes: Kubernetes = None,
@@ -118,7 +118,7 @@ def up(
     """Bring the lab up, repair it, or resume an interrupted run."""
     from labctl import config
     from labctl.commands import labs, runner
-    from labctl.plans import plan
+    from labctl.plans import plan, pulled_bundle
     from labctl.plans import up as plans_up
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers, kubernetes=kubernetes)
@@ -135,9 +135,11 @@ def up(
         plans_up.up(isolated=lab.isolated, remark=labs.switched_back(context.obj, lab, ingress)), first, only
     )
     if dry_run:
-        ui.document(PlanReport(version=1, steps=plan.described(chosen)), context.obj.output, sys.stdout, ui.rows)
+        ui.document(
+            pulled_bundle.report(labs.bundle_reference(bundle), chosen), context.obj.output, sys.stdout, ui.rows
+        )
     else:
-        runner.run(context.obj, lab, chosen, ui.watching(context.obj))
+        runner.run(context.obj, lab, chosen, ui.watching(context.obj), labs.bundle_reference(bundle))
 
 
 @app.command()

@@ -21,7 +21,8 @@ COMMAND_FOLLOWS = ("exec", "ssh")
 
 EVENTS_FOLLOW = (
     *("up", "destroy", "halt", "resume", "app add", "app remove"),
-    *("bundle build", "bundle download", "bundle remove", "bundle export", "bundle import"),
+    *("bundle build", "bundle download", "bundle remove", "bundle prune"),
+    *("bundle export", "bundle import", "bundle push", "bundle pull"),
     *("image load", "image remove"),
 )
 """With `-o json` these write an event a line, the last of which is the result; all others write one document."""

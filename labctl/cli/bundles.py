@@ -10,6 +10,7 @@ import typer
 
 from labctl import ui
 from labctl.cli import complete
+from labctl.cli.confirm import confirm
 from labctl.cli.options import BundleFolder, TravellingBundle, Yes
 from labctl.host import paths
 from labctl.model.reports import BundlesReport
@@ -26,7 +27,11 @@ Recipe = Annotated[
     typer.Option("--recipe", metavar="FILE", help="Download by this recipe.  [default: labctl's own]"),
 ]
 
-app = typer.Typer(help="Build, download, verify and list bundles: everything that labs boot from.")
+Reference = Annotated[
+    str, typer.Argument(metavar="REF", help="Where it is, such as registry.example/labs/kubernetes:1.37.")
+]
+
+app = typer.Typer(help="Build, download, verify, move and list bundles: everything that labs boot from.")
 
 
 @app.command("build")
@@ -73,12 +78,36 @@ def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
 
 @app.command("list")
 def list_bundles(context: typer.Context) -> None:
-    """Show the bundles in the cache."""
+    """Show the bundles in the cache, and how much of the disk the cache takes."""
     from labctl.commands import bundles
 
-    ui.document(
-        BundlesReport(version=1, bundles=bundles.listed(paths.cache())), context.obj.output, sys.stdout, ui.rows
-    )
+    ui.document(bundles.in_cache(paths.cache()), context.obj.output, sys.stdout, ui.cache)
+
+
+@app.command("push")
+def push(context: typer.Context, reference: Reference, bundle: TravellingBundle = None) -> None:
+    """Push a bundle to a registry, beside those of other architectures.
+
+    The registry gets what it lacks. The container images become tags of the same repository, such as traefik-v3.7.15.
+    """
+    from labctl.commands import moving
+
+    pushed = moving.push(context.obj, ui.watching(context.obj), reference, bundle)
+    if context.obj.output == "text":
+        ui.values(pushed, sys.stdout)
+
+
+@app.command("pull")
+def pull(context: typer.Context, reference: Reference) -> None:
+    """Pull this machine's bundle from a registry into the cache.
+
+    What was verified before is not fetched again, and an interrupted pull continues.
+    """
+    from labctl.commands import bundles, moving
+
+    pulled = moving.pull(context.obj, ui.watching(context.obj), reference)
+    if context.obj.output == "text":
+        ui.values(bundles.described(pulled), sys.stdout)
 
 
 @app.command("export")
@@ -117,6 +146,24 @@ def remove(context: typer.Context, names: Bundles) -> None:
     from labctl.plans import boxes
 
     runner.remove_bundles(context.obj, ui.watching(context.obj), names, (boxes.forget_bundle,))
+
+
+@app.command("prune")
+def prune(
+    context: typer.Context,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
+) -> None:
+    """Remove from the cache what no lab uses.
+
+    That is what was kept of downloads and pulls, and old bundles. A bundle stays if a lab uses it, or if it is the
+    newest of its maker, minor version of Kubernetes and architecture.
+    """
+    from labctl.commands import prune as pruning
+    from labctl.plans import boxes
+
+    if not yes and (found := pruning.superfluous(paths.cache())).size:
+        confirm(f"Remove {found.text}?")
+    pruning.prune(context.obj, ui.watching(context.obj), (boxes.forget_bundle,))
 
 
 def _silent(_text: str) -> None:

@@ -32,7 +32,7 @@ EXIT_CODES: Mapping[ExitCode, str] = {
 }
 ENVIRONMENT = {
     "LABCTL_BUNDLE": "The bundle to boot from, as --bundle.",
-    "LABCTL_MIRRORS": "Other servers for `labctl bundle download` and `labctl image load`: HOST=URL,HOST=URL.",
+    "LABCTL_MIRRORS": "Servers that stand for others, to download, pull, push and load images: HOST=URL,HOST=URL.",
     "XDG_STATE_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME": "Where labctl keeps its files.",
     "KUBECONFIG": "Where `labctl kubeconfig --merge` writes.",
     "BROWSER": "The browser of `labctl open`.",

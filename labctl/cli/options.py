@@ -26,6 +26,23 @@ def folder(written: str) -> Path:
     return Path(written)
 
 
+def source(written: str) -> str:
+    """Return what a bundle is taken from: a folder, or a reference to a registry."""
+    if not written.startswith(paths.OCI):
+        folder(written)
+    return written
+
+
+BundleSource = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle",
+        envvar=paths.BUNDLE,
+        metavar=f"DIR|{paths.OCI}REF",
+        parser=source,
+        help="Boot from the bundle in this folder, or pull it from a registry.",
+    ),
+]
 BundleFolder = Annotated[
     Path | None,
     typer.Option(

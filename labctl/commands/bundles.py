@@ -15,10 +15,11 @@ from labctl.bundle.format import Bundle, installed, load
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
 from labctl.host import lab_folder, locks, paths
+from labctl.host.files import size_on_disk
 from labctl.host.processor import architecture
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
-from labctl.model.reports import BundleEntry
+from labctl.model.reports import BundleEntry, CacheReport
 
 Forget = Callable[[Bundle, Progress], None]
 """Removes what a hypervisor or Vagrant keeps of a bundle."""
@@ -28,6 +29,11 @@ _REMOVED = ".removed-"
 def listed(cache: Path) -> list[BundleEntry]:
     """Return every bundle in the cache, the newest first."""
     return [described(bundle) for bundle in installed(cache)]
+
+
+def in_cache(cache: Path) -> CacheReport:
+    """Return every bundle in the cache, and the size of all that is in it."""
+    return {"version": 1, "bundles": listed(cache), "folder": str(cache), "MiB": size_on_disk([cache]) // 2**20}
 
 
 def described(bundle: Bundle) -> BundleEntry:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from labctl import config
+from labctl.bundle.oci import references
 from labctl.config import saved_lab
 from labctl.config.model import MACHINES
 from labctl.context import Context, Reasons
@@ -25,6 +26,7 @@ from labctl.model.options import GlobalOptions
 from labctl.model.reports import LabEntry
 from labctl.plans import boxes
 from labctl.providers.table import hypervisor
+from labctl.transfer.reference import Reference, parse
 
 
 def requested(
@@ -32,7 +34,7 @@ def requested(
     overrides: config.Overrides,
     *,
     isolated: bool = False,
-    bundle: Path | None = None,
+    bundle: Path | str | None = None,
     may_install: bool = False,
     offline: bool = False,
     to_boot: bool = False,
@@ -46,6 +48,7 @@ def requested(
     from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - a lab that exists has its pool
     from labctl.plans.provider_choice import choose_provider  # noqa: PLC0415 - the same
 
+    carried = _bundle_folder(str(bundle) if bundle else paths.named_bundle())
     file, overrides = config.find(options.config_file), replace(overrides, name=options.lab_name)
     lab = _placed(config.load(file, overrides), file)
     folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
@@ -60,13 +63,26 @@ def requested(
             hint="Leave `--isolated` out, or use `--provider docker`.",
         )
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
-    bundle = bundle or paths.named_bundle() or _noted(lab, saved_state)
+    carried = carried or _noted(lab, saved_state)
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    bundle = bundle and bundle.absolute()
+    carried = carried and carried.absolute()
     why = Reasons(pool_reason, provider_reason)
-    context = Context(lab, folder, paths.cache(), bundle, may_install, isolated, why, offline)
+    context = Context(lab, folder, paths.cache(), carried, may_install, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
+
+
+def bundle_reference(named: str | None) -> Reference | None:
+    """Return the reference of a bundle that is named as `oci://REF`; None for a folder. Raises UsageError."""
+    return parse(named.removeprefix(paths.OCI)) if named and named.startswith(paths.OCI) else None
+
+
+def _bundle_folder(named: str | None) -> Path | None:
+    """Return the folder of a bundle; that of a reference is what it was pulled as, or None."""
+    if reference := bundle_reference(named):
+        known = references.pulled(reference, paths.cache())
+        return known.folder(paths.cache()) if known else None
+    return Path(named) if named else None
 
 
 def switched_back(options: GlobalOptions, context: Context, ingress: str | None) -> str:

@@ -1,4 +1,4 @@
-"""Move bundles: through files."""
+"""Move bundles: through files and registries."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from labctl import machine_image
 from labctl.bundle import Bundle, File, checksums, installed, layout
 from labctl.bundle.oci import file as bundle_file
+from labctl.bundle.oci.pull import pull as pull_bundle
+from labctl.bundle.oci.push import push as push_bundle
 from labctl.commands import bundles, runner
 from labctl.context import Context
 from labctl.host.processor import architecture
@@ -15,6 +17,8 @@ from labctl.machine_image.format import CATALOGUE, DESCRIPTION
 from labctl.model.events import Progress, Watching
 from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Step
+from labctl.transfer.reference import parse
+from labctl.transfer.registry import Registry
 
 _MIB = 1 << 20
 
@@ -45,6 +49,52 @@ def import_bundle(options: GlobalOptions, watching: Watching, file: Path) -> Bun
 
     runner.run_in_cache(options, watching, (Step("bundle", "puts the bundle into the cache", read),))
     return imported[0]
+
+
+def push(options: GlobalOptions, watching: Watching, text: str, named: Path | None) -> Mapping[str, object]:
+    """Push a bundle to a registry, as a run of one step; return what was pushed."""
+    reference, pushed = parse(text), dict[str, object]()
+
+    def send(context: Context, report: Progress) -> Outcome:
+        bundle = bundles.chosen(named, context.cache)
+        artefact = _artefact(bundle, context.cache, report)
+        result = push_bundle(artefact, reference, Registry(context.mirrors, report), context.cache, report)
+        pushed.update(
+            {
+                "id": bundle.id,
+                "reference": str(reference),
+                "digest": result.digest,
+                "index": result.index,
+                "MiB": result.moved // _MIB,
+            }
+        )
+        return Outcome(result.changed, f"{bundle.id} as {reference}, {result.moved // _MIB} MiB pushed")
+
+    runner.run_in_cache(options, watching, (Step("bundle", "pushes the bundle to a registry", send),))
+    return pushed
+
+
+def pull(options: GlobalOptions, watching: Watching, text: str) -> Bundle:
+    """Pull a bundle into the cache, as a run of one step; return it."""
+    reference = parse(text)
+    pulled: list[Bundle] = []
+
+    def receive(context: Context, report: Progress) -> Outcome:
+        arrived = pull_bundle(
+            reference,
+            Registry(context.mirrors, report),
+            architecture(),
+            context.cache,
+            report,
+            may_move=True,
+            needs_registry=True,
+        )
+        pulled.append(arrived.bundle)
+        text = f"{arrived.bundle.id}, {arrived.fetched // _MIB} MiB fetched"
+        return Outcome(arrived.changed, "; ".join(filter(None, (text, arrived.note))))
+
+    runner.run_in_cache(options, watching, (Step("bundle", "pulls the bundle from a registry", receive),))
+    return pulled[0]
 
 
 def _artefact(bundle: Bundle, cache: Path, report: Progress) -> layout.Artefact:

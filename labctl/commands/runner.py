@@ -18,13 +18,24 @@ from labctl.host.log import logging_to
 from labctl.model.errors import UsageError
 from labctl.model.events import NO_HOSTS, Emit, Event, HostsEntry, Progress, Result, Watching
 from labctl.model.options import GlobalOptions
+from labctl.plans import pulled_bundle
 from labctl.plans.plan import Outcome, Plan, Step, StepProgress, execute
+from labctl.transfer.reference import Reference
 
 LOCK_SECONDS = 600.0
 
 
-def run(options: GlobalOptions, context: Context, plan: Plan[Context], watching: Watching) -> None:
-    """Carry out the plan, each step in the network where it belongs; show the result. Raises SystemExit if it failed."""
+def run(
+    options: GlobalOptions,
+    context: Context,
+    plan: Plan[Context],
+    watching: Watching,
+    reference: Reference | None = None,
+) -> None:
+    """Carry out the plan, each step in the network where it belongs; show the result. Raises SystemExit if it failed.
+
+    A bundle that is named by a `reference` is pulled before the first step.
+    """
     inside = tuple(step for step in plan if step.inside)
     skips_outside = context.isolated and context.isolation.is_entered()
     outside = () if skips_outside else tuple(step for step in plan if not step.inside)
@@ -42,6 +53,7 @@ def run(options: GlobalOptions, context: Context, plan: Plan[Context], watching:
         paths.private_folder(context.folder)
         lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, emit), timeout=LOCK_SECONDS)
         with lock, logging_to(context.log):
+            context = pulled_bundle.pull(context, reference, emit) if reference else context
             execute(outside, context, emit)
             if inside:
                 labs.enter(context)

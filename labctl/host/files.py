@@ -6,7 +6,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -77,6 +77,18 @@ def remove_leftovers(path: Path) -> None:
     for entry in path.parent.iterdir():
         if entry.name.startswith(_temporary_prefix(path)):
             entry.unlink()
+
+
+def size_on_disk(paths: Iterable[Path]) -> int:
+    """Return the bytes that the disk has for the files in folders; a file of several names counts once."""
+    blocks = {
+        (status.st_dev, status.st_ino): status.st_blocks * 512
+        for folder in paths
+        for path in folder.rglob("*")
+        if not path.is_dir()
+        for status in [path.lstat()]
+    }
+    return sum(blocks.values())
 
 
 def sync_folder(path: Path) -> None:

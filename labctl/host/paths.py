@@ -17,7 +17,11 @@ PRIVATE = 0o700
 OTHERS = 0o077
 _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
 BUNDLE = "LABCTL_BUNDLE"
-"""The environment variable for a bundle's folder, as `--bundle`."""
+"""The environment variable for a bundle's folder, or a reference to a registry, as `--bundle`."""
+OCI = "oci://"
+"""What a reference to a registry begins with, where a folder can be given too."""
+BLOBS = "blobs"
+"""The folder below the cache with the blobs that downloads, pulls and pushes share; `blobs.lock` beside it."""
 
 
 def state_home() -> Path:
@@ -78,9 +82,9 @@ def remove_tree(folder: Path) -> None:
         folder.unlink()
 
 
-def named_bundle() -> Path | None:
-    """Return the bundle's folder from the environment; None if it is not set."""
-    return Path(name) if (name := os.environ.get(BUNDLE)) else None
+def named_bundle() -> str | None:
+    """Return the bundle's folder, or reference, from the environment; None if it is not set."""
+    return os.environ.get(BUNDLE) or None
 
 
 def private_folder(path: Path) -> Path:

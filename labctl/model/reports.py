@@ -144,7 +144,7 @@ class BundleEntry(TypedDict):
 
 
 class BundlesReport(Document):
-    """The bundles in the cache, the newest first, or those that were verified."""
+    """The bundles that were verified."""
 
     bundles: list[BundleEntry]
 
@@ -164,6 +164,14 @@ class ImagesReport(Document):
     """The images of the bundle, and those that were loaded into the lab."""
 
     images: list[ImageEntry]
+
+
+class CacheReport(Document):
+    """The bundles in the cache, the newest first, and how much of the disk the whole cache takes."""
+
+    bundles: list[BundleEntry]
+    folder: str
+    MiB: int
 
 
 class AppEntry(TypedDict):

@@ -1,6 +1,7 @@
 """Progress on stderr, answers on stdout, demos and their recordings. The only importer of rich, which is imported late."""
 
 from labctl.ui.answers import (
+    cache,
     confirm,
     document,
     exported,
@@ -25,6 +26,7 @@ __all__ = [
     "Cast",
     "JsonWatcher",
     "Stage",
+    "cache",
     "confirm",
     "demo_result",
     "document",

@@ -9,6 +9,7 @@ from typing import Any, TextIO, TypeVar
 from labctl.model.errors import LabError
 from labctl.model.options import Output
 from labctl.model.reports import (
+    CacheReport,
     Document,
     ErrorDocument,
     ExportReport,
@@ -52,6 +53,12 @@ def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
     if records:
         cells = [[_cell(value) for value in record.values()] for record in records]
         table([key.upper() for key in records[0]], cells, stdout)
+
+
+def cache(report: CacheReport, stdout: TextIO) -> None:
+    """Print the bundles as a table, and below it how much of the disk the cache takes."""
+    rows({"bundles": report["bundles"]}, stdout)
+    print(f"cache: {report['MiB']} MiB in {report['folder']}", file=stdout)
 
 
 def values(record: Mapping[str, object], stdout: TextIO) -> None:

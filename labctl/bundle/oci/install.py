@@ -55,19 +55,47 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
     folder = cache / "bundles" / identity.id
     make_folder(folder.parent, PRIVATE)
     with locks.alone(folder.with_name(f"{identity.id}.lock"), report, timeout=OTHER_SECONDS):
+        parts = lacking(arriving, identity, source.name, cache, report)
         if folder.exists():
-            _complete(folder, arriving, source, cache, report)
-            return load(folder)
+            bundle = load(folder)
+            if parts:
+                _write_all(parts, bundle, source, report)
+                checksums.verify_once(bundle, cache, report)
+            return bundle
         with _incoming(folder) as incoming:
             _write(_description(arriving), incoming / _ARRIVING, source)
             bundle = read(incoming, _ARRIVING)
             _check(bundle, arriving, identity, source)
-            _write_all([part for part in arriving.parts if part.path != DESCRIPTION], bundle, source, report)
+            _write_all([part for part in parts if part.path != DESCRIPTION], bundle, source, report)
             (incoming / _ARRIVING).replace(incoming / DESCRIPTION)
             checksums.remember(bundle, cache)  # each file was hashed when it was written
             failpoint("installed")
             incoming.replace(folder)
         return load(folder)
+
+
+def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, report: Progress) -> tuple[Part, ...]:
+    """Return the files of the bundle that the cache lacks, or has damaged. A machine image that was made here stays.
+
+    Raises MissingError `bundle-differs` if the cache has another bundle of this id.
+    """
+    folder = cache / "bundles" / identity.id
+    if not folder.exists():
+        return arriving.parts
+    bundle = load(folder)
+    arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
+    if arrives != there:
+        raise MissingError(
+            f"{name} has another bundle {bundle.id} than the cache: its {DESCRIPTION} has the digest {arrives}, and "
+            f"{folder / DESCRIPTION} has {there}",
+            id="bundle-differs",
+            hint=f"To take the one that arrives, run `labctl bundle remove {bundle.id}` first.",
+        )
+    damaged = checksums.damage(bundle, cache, report)
+    adds_machine = not (folder / MACHINE / "machine.yaml").exists()
+    return tuple(
+        part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
+    )
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -84,27 +112,6 @@ def no_room(folder: Path, needed: int, what: str, free: int) -> MissingError:
         id="disk-full",
         hint="Make space there, or choose another disk: XDG_CACHE_HOME says where the cache is. Then run the same command again.",
     )
-
-
-def _complete(folder: Path, arriving: Arriving, source: Source, cache: Path, report: Progress) -> None:
-    """Write what a bundle that is there lacks. A machine image that was made here stays."""
-    bundle = load(folder)
-    arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
-    if arrives != there:
-        raise MissingError(
-            f"{source.name} has another bundle {bundle.id} than the cache: its {DESCRIPTION} has the digest {arrives}, and "
-            f"{folder / DESCRIPTION} has {there}",
-            id="bundle-differs",
-            hint=f"To take the one that arrives, run `labctl bundle remove {bundle.id}` first.",
-        )
-    damaged = checksums.damage(bundle, cache, report)
-    adds_machine = not (folder / MACHINE / "machine.yaml").exists()
-    lacking = [
-        part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
-    ]
-    if lacking:
-        _write_all(lacking, bundle, source, report)
-        checksums.verify_once(bundle, cache, report)
 
 
 @contextmanager

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-from fakes import lab
+from fakes import bundle, lab
 from recorded_machine import Recorded
 
 from labctl import config
 from labctl.bundle import File, Image
+from labctl.bundle.format import write
+from labctl.bundle.oci import references
 from labctl.commands import labs
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -30,6 +32,7 @@ from labctl.providers.docker import DockerProvider
 from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.protocol import Obstacle
 from labctl.render.ingress import CONTROLLERS
+from labctl.transfer.reference import parse
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
@@ -160,6 +163,26 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
     assert context.folder == home / "state" / "labctl" / "option"
     assert context.bundle_folder == home / "stick"
     assert context.may_install
+
+
+def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    named = "oci://registry.test/labs:1.37"
+    reference = parse("registry.test/labs:1.37")
+    cache = home / "cache" / "labctl"
+
+    def folder() -> Path | None:
+        return labs.requested(SESSION, config.Overrides(), bundle=named).bundle_folder
+
+    assert (labs.bundle_reference("stick"), labs.bundle_reference(named)) == (None, reference)
+    assert folder() is None
+    made = bundle(cache / "bundles" / "kubernetes-1.37.2")
+    references.remember(reference, references.Pulled("sha256:0", made.id), cache)
+    assert folder() is None  # a bundle that is gone
+    write(made)
+    assert folder() == made.folder
 
 
 def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import pytest
 
 from labctl import ui
+from labctl.bundle.oci.pull import Arrived
 from labctl.commands import runner
 from labctl.context import Context
 from labctl.host import locks, log
@@ -17,7 +18,9 @@ from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, NotReadyError, Terminated
 from labctl.model.events import HostsEntry, Progress
 from labctl.model.options import GlobalOptions
+from labctl.plans import pulled_bundle
 from labctl.plans.plan import Outcome, Plan, Step
+from labctl.transfer.reference import Reference, parse
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 pytestmark = pytest.mark.usefixtures("home")
@@ -246,3 +249,28 @@ def test_two_runs_do_not_work_on_one_lab_at_once(
     assert f"(pid {os.getpid()})" in waiting["text"]
     assert result["error"]["id"] == "locked"
     assert f"(pid {os.getpid()})" in result["error"]["message"]
+
+
+def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
+    context: Context, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[Any] = []
+
+    def pull(reference: Reference, *_arguments: object, **options: bool) -> Arrived:
+        asked.append((str(reference), options))
+        return Arrived(replace(context.bundle, folder=context.folder / "pulled"), "sha256:0", changed=True)
+
+    def look(given: Context, _say: Progress) -> Outcome:
+        return Outcome(changed=False, text=str(given.bundle_folder))
+
+    monkeypatch.setattr(pulled_bundle, "pull_bundle", pull)
+    plan = (Step("look", "looks", look, inside=False),)
+    runner.run(SESSION, context, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
+
+    events = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(each["step"], each["text"]) for each in events if each.get("state") == "done"] == [
+        ("pull", context.bundle.id),
+        ("look", str(context.folder / "pulled")),
+    ]
+    assert events[-1]["changed"]
+    assert asked == [("registry.test/labs:1", {"may_move": False, "needs_registry": False})]

@@ -1,0 +1,150 @@
+"""Pull a bundle: what the cache lacks of it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from labctl.bundle.documents import Document
+from labctl.bundle.format import Bundle, load
+from labctl.bundle.image_archives import blobs_in
+from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
+from labctl.bundle.oci.install import Source, install, lacking, require_room
+from labctl.bundle.oci.references import Pulled, pulled, remember
+from labctl.bundle.spans import Span
+from labctl.bundle.unfinished import OTHER_SECONDS
+from labctl.host import locks
+from labctl.host.caller import make_folder
+from labctl.host.paths import BLOBS, PRIVATE
+from labctl.model.errors import LabError, MissingError
+from labctl.model.events import Progress
+from labctl.transfer.fetch import fetch
+from labctl.transfer.reference import Reference
+from labctl.transfer.registry import Registry
+from labctl.transfer.store import Blob, BlobStore
+
+UNREACHABLE = frozenset({"source-unreachable", "source-cut-off", "source-silent"})
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A bundle that a reference stands for."""
+
+    bundle: Bundle
+    digest: str
+    """Of its manifest."""
+    fetched: int = 0
+    """Bytes of blobs that the cache did not have."""
+    changed: bool = False
+    """Whether the cache did not have the bundle, or not all of it."""
+    note: str = ""
+    """What the user should know."""
+
+
+def pull(
+    reference: Reference,
+    registry: Registry,
+    architecture: str,
+    cache: Path,
+    report: Progress,
+    *,
+    may_move: bool,
+    needs_registry: bool,
+) -> Arrived:
+    """Make the bundle of this architecture complete in the cache. A bundle that is there needs no blob again.
+
+    Unless it `needs_registry`, what was pulled before is taken where the registry cannot be reached. If the reference
+    stands for another bundle now than when it was pulled, that is an error unless it `may_move`. Raises MissingError `reference-moved`, those of `chosen`,
+    `arriving`, `identity` and `install`, and what goes wrong with the registry.
+    """
+    name, before = str(reference), pulled(reference, cache)
+    try:
+        index = registry.manifest(reference)
+    except LabError as error:
+        if before is None or needs_registry or error.id not in UNREACHABLE:
+            raise
+        return Arrived(load(before.folder(cache)), before.digest, note=f"{reference.host} cannot be reached")
+    digest = chosen(Document(index.media_type, index.content), architecture, name)
+    moved = f"{name} was {before.digest}, and is {digest} now" if before and before.digest != digest else ""
+    if moved and before and not may_move:
+        raise MissingError(
+            moved,
+            id="reference-moved",
+            hint=f"`labctl bundle pull {name}` takes the new one. The old one stays in {before.folder(cache)}.",
+        )
+    manifest = registry.manifest(replace(reference, digest=digest))
+    found = arriving(Document(manifest.media_type, manifest.content), name)
+    make_folder(cache, PRIVATE)
+    with locks.alone(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
+        arrived = _Arrival(found, reference, registry, BlobStore(cache / BLOBS), report)
+        bundle = arrived.install(architecture, cache)
+        remember(reference, Pulled(digest, bundle.id), cache)
+    return Arrived(bundle, digest, arrived.fetched, arrived.changed, moved)
+
+
+class _Arrival:
+    """A bundle on its way from a registry through the store into the cache."""
+
+    def __init__(
+        self, found: Arriving, reference: Reference, registry: Registry, store: BlobStore, report: Progress
+    ) -> None:
+        self.fetched = 0
+        self.changed = False
+        self._found = found
+        self._reference = reference
+        self._registry = registry
+        self._store = store
+        self._report = report
+
+    def install(self, architecture: str, cache: Path) -> Bundle:
+        """Fetch what the cache lacks, and put the bundle together."""
+        name = str(self._reference)
+        self._fetch({self._found.config})
+        known = identity(self._store.path(self._found.config).read_bytes(), architecture, name)
+        source = Source(name, self._blob, self._damaged, may_link=True)
+        parts = lacking(self._found, known, source.name, cache, self._report)
+        self.changed = bool(parts)
+        self._fetch({part.digest for part in parts if part.is_skeleton})
+        inner = {digest for part in parts if part.is_skeleton for digest in self._inner(part)}
+        wanted = inner | {part.digest for part in parts}
+        copied = sum(self._found.sizes[digest] for digest in inner)
+        require_room(cache, copied + self._absent(wanted), f"the bundle {known.id}")
+        self._fetch(wanted)
+        return install(self._found, known, source, cache, self._report)
+
+    def _inner(self, part: Part) -> list[str]:
+        """Return the blobs that a skeleton refers to."""
+        name = str(self._reference)
+        try:
+            digests = blobs_in(self._store.path(part.digest).read_bytes())
+        except (ValueError, LookupError, TypeError) as error:
+            raise not_a_bundle(name, f"{part.path} cannot be put together: {error}") from error
+        if others := [digest for digest in digests if digest not in self._found.sizes]:
+            raise not_a_bundle(name, f"{part.path} has the blob {others[0]}, which the manifest does not list")
+        return digests
+
+    def _absent(self, digests: Collection[str]) -> int:
+        """Return how many bytes are to be fetched."""
+        return sum(self._found.sizes[digest] for digest in digests if not self._store.has(digest))
+
+    def _fetch(self, digests: Collection[str]) -> None:
+        absent = self._absent(digests)
+        if absent:
+            blobs = [Blob(digest, self._found.sizes[digest]) for digest in sorted(digests)]
+            wanted = [self._registry.wanted(self._reference, blob) for blob in blobs]
+            fetch(wanted, self._store, self._report)
+        self.fetched += absent
+
+    def _blob(self, digest: str) -> Span:
+        path = self._store.path(digest)
+        return Span(path, 0, path.stat().st_size)
+
+    def _damaged(self, digest: str, found: str) -> LabError:
+        path = self._store.path(digest)
+        path.unlink()
+        return MissingError(
+            f"{path} was damaged: it had the digest {found}",
+            id="blob-damaged",
+            hint="It was removed. Run the same command again, which fetches it.",
+        )

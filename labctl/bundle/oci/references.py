@@ -1,0 +1,61 @@
+"""Which bundle a reference was pulled as: so that a tag that moved is noticed, and a pulled bundle needs no registry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.bundle.format import DESCRIPTION
+from labctl.host.files import SHARED_FILE, write
+from labctl.host.paths import content
+from labctl.transfer.reference import Reference
+
+_FOLDER = "references"
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """A reference as it was when it was last pulled."""
+
+    digest: str
+    """Of the manifest of the bundle."""
+    bundle: str
+    """The bundle's id."""
+
+    def folder(self, cache: Path) -> Path:
+        """Return the folder of the bundle."""
+        return cache / "bundles" / self.bundle
+
+
+def pulled(reference: Reference, cache: Path) -> Pulled | None:
+    """Return what the reference was pulled as; None if it was not, or if that bundle is no longer in the cache."""
+    known = _read(_record(reference, cache))
+    return known if known and (known.folder(cache) / DESCRIPTION).exists() else None
+
+
+def remember(reference: Reference, known: Pulled, cache: Path) -> None:
+    """Record what the reference was pulled as."""
+    written = {"reference": str(reference), "digest": known.digest, "bundle": known.bundle}
+    write(_record(reference, cache), json.dumps(written, indent=1).encode(), mode=SHARED_FILE)
+
+
+def forget_absent(cache: Path) -> None:
+    """Remove the records of references whose bundles are no longer in the cache."""
+    for record in (cache / _FOLDER).glob("*.json"):
+        known = _read(record)
+        if known is None or not (known.folder(cache) / DESCRIPTION).exists():
+            record.unlink()
+
+
+def _read(record: Path) -> Pulled | None:
+    try:
+        written = json.loads(content(record))
+        return Pulled(str(written["digest"]), str(written["bundle"]))
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        return None  # only a memory of an earlier pull: without it, the registry is asked
+
+
+def _record(reference: Reference, cache: Path) -> Path:
+    return cache / _FOLDER / f"{hashlib.sha256(str(reference).encode()).hexdigest()[:16]}.json"

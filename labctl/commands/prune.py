@@ -1,0 +1,95 @@
+"""Make the cache smaller by what no lab uses."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from labctl.bundle.build.build import recipe_id
+from labctl.bundle.format import Bundle, installed
+from labctl.bundle.oci.references import forget_absent
+from labctl.bundle.unfinished import OTHER_SECONDS
+from labctl.commands import bundles, runner
+from labctl.commands.bundles import Forget
+from labctl.context import Context
+from labctl.host import locks, paths
+from labctl.host.files import size_on_disk
+from labctl.model.events import Progress, Watching
+from labctl.model.options import GlobalOptions
+from labctl.plans.plan import Outcome, Step
+
+_LEFTOVERS = (".incoming-*", ".removed-*")
+"""What a killed run leaves beside the bundles."""
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Superfluous:
+    """What no lab uses, and a newer bundle stands for."""
+
+    bundles: tuple[Bundle, ...]
+    others: tuple[Path, ...]
+    """Folders with blobs, and with what killed runs left."""
+    size: int
+    """Bytes that the disk gets back."""
+
+    @property
+    def text(self) -> str:
+        """What it is, for a question and an answer."""
+        named = [bundle.id for bundle in self.bundles]
+        kept = ["what was kept of downloads"] if self.others else []
+        return f"{', '.join([*named, *kept])}: {self.size // _MIB} MiB" if named or kept else "nothing"
+
+
+def superfluous(cache: Path) -> Superfluous:
+    """Return what can go: blobs, leftovers, and every bundle that no lab uses and that is not the newest of its kind.
+
+    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl builds stays too.
+    """
+    newest: set[tuple[str, ...]] = set()
+    old: list[Bundle] = []
+    for bundle in installed(cache):  # the newest first
+        if _kind(bundle) in newest and bundle.id != recipe_id() and not bundles.users(bundle):
+            old.append(bundle)
+        newest.add(_kind(bundle))
+    others = [path for pattern in _LEFTOVERS for path in (cache / "bundles").glob(pattern)]
+    others += [path for path in [cache / paths.BLOBS] if path.exists()]
+    return Superfluous(tuple(old), tuple(others), _freed(cache, [*(bundle.folder for bundle in old), *others]))
+
+
+def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] = ()) -> None:
+    """Remove what can go, as a run of one step; `forget` is for what hypervisors keep of bundles."""
+
+    def remove(context: Context, report: Progress) -> Outcome:
+        found = superfluous(context.cache)
+        for bundle in found.bundles:
+            bundles.remove(bundle, context.cache, report, forget)
+        for path in found.others:
+            _remove_leftover(path, report)
+        forget_absent(context.cache)
+        return Outcome(bool(found.bundles or found.others), found.text)
+
+    runner.run_in_cache(options, watching, (Step("bundle", "removes what no lab uses", remove),))
+
+
+def _freed(cache: Path, folders: Sequence[Path]) -> int:
+    """Return what removing the folders gives back: a blob may be a file of a bundle that stays."""
+    staying = [path for path in (cache / "bundles").glob("*") if path.is_dir() and path not in folders]
+    return size_on_disk([*staying, *folders]) - size_on_disk(staying)
+
+
+def _remove_leftover(path: Path, report: Progress) -> None:
+    """Remove a folder. While another run holds the lock beside it, it is waited for, and may be gone then."""
+    name = re.sub(r"^\.[a-z]+-", "", path.name)
+    with locks.alone(path.with_name(f"{name}.lock"), report, timeout=OTHER_SECONDS):
+        if path.exists():
+            report(f"removing {path}")
+            shutil.rmtree(path)
+
+
+def _kind(bundle: Bundle) -> tuple[str, ...]:
+    minor = bundle.versions.get("kubernetes", "").rpartition(".")[0]
+    return (bundle.maker, minor, bundle.architecture)

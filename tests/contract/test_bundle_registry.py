@@ -1,0 +1,274 @@
+"""A bundle goes through Debian's docker-registry, with TLS and a password, whatever happens on the way."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+import travelling
+from wired_registry import DockerRegistry, registry
+
+from labctl.bundle import checksums
+from labctl.bundle.format import Bundle
+from labctl.bundle.layout import Artefact, artefact
+from labctl.bundle.oci import pull as pulling
+from labctl.bundle.oci.pull import Arrived
+from labctl.bundle.oci.push import Pushed, push
+from labctl.bundle.spans import size_of
+from labctl.model.errors import LabError
+from labctl.transfer import mirrors, reference, retries
+from labctl.transfer.registry import Manifest, Registry
+
+pytestmark = pytest.mark.root  # docker-registry is installed where it is missing
+MANIFESTS = 100_000
+"""Bytes, at most, of everything that is no blob: manifests, questions and TLS."""
+
+
+def _silent(_text: str) -> None:
+    pass
+
+
+@dataclass
+class ClassRoom:
+    """A teacher's machine and a student's, each with a cache, and a registry between them."""
+
+    registry: DockerRegistry
+    folder: Path
+    tag: str = "1.37"
+    bundles: dict[str, Artefact] = field(default_factory=dict)
+
+    @property
+    def reference(self) -> reference.Reference:
+        return reference.parse(f"{self.registry.host}/{self.folder.name.lower()}/k8s:{self.tag}")
+
+    @property
+    def cache(self) -> Path:
+        return self.folder / "student"
+
+    def bundle(self, architecture: str = "amd64", shop: str = "shop") -> Bundle:
+        return travelling.bundle(self.folder / f"made-{shop}", architecture, shop)
+
+    def push(self, bundle: Bundle) -> Pushed:
+        self.registry.wire.forget()
+        return push(artefact(bundle), self.reference, Registry(mirrors.Mirrors(), _silent), self.folder, _silent)
+
+    def pull(self, architecture: str = "amd64", *, may_move: bool = True, needs_registry: bool = True) -> Arrived:
+        self.registry.wire.forget()
+        asked = Registry(mirrors.Mirrors(), _silent)
+        options = {"may_move": may_move, "needs_registry": needs_registry}
+        return pulling.pull(self.reference, asked, architecture, self.cache, _silent, **options)
+
+    def installed(self) -> list[str]:
+        return [path.name for path in (self.cache / "bundles").glob("[!.]*") if path.is_dir()]
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
+    with registry(tmp_path_factory.mktemp("registry")) as running:
+        yield running
+
+
+@pytest.fixture
+def room(served: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassRoom:
+    served.log_in(tmp_path / "docker")
+    served.wire.forget()
+    monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(served.certificate))
+    return ClassRoom(served, tmp_path)
+
+
+def _fails(act: Callable[[], object]) -> str:
+    with pytest.raises(LabError) as failed:
+        act()
+    assert failed.value.hint
+    return failed.value.id
+
+
+def test_the_bundle_that_is_pulled_is_the_one_that_was_pushed(room: ClassRoom) -> None:
+    made = room.bundle()
+    whole = sum(map(size_of, artefact(made).blobs.values()))
+
+    first = room.push(made)
+    assert whole <= room.registry.wire.sent < whole + MANIFESTS
+    again = room.push(made)
+    assert (first.changed, again.changed, again.moved) == (True, False, 0)
+    assert room.registry.wire.sent < MANIFESTS
+
+    arrived = room.pull()
+    assert travelling.same(arrived.bundle.folder, made.folder)
+    checksums.verify(arrived.bundle, room.cache, _silent)
+    assert whole <= room.registry.wire.received < whole + MANIFESTS
+    assert not room.pull().changed
+    assert room.registry.wire.received < MANIFESTS
+    assert room.installed() == [made.id]
+
+
+def test_what_changed_is_pushed_and_pulled_alone(room: ClassRoom) -> None:
+    made, changed = room.bundle(), room.bundle(shop="stall")
+    before = room.push(made)
+    room.pull()
+    moved = room.push(changed)
+    archive = 30_000
+    assert moved.moved < travelling.LAYER + archive + MANIFESTS
+    assert room.registry.wire.sent < moved.moved + MANIFESTS
+
+    assert _fails(lambda: room.pull(may_move=False)) == "reference-moved"
+    with pytest.raises(LabError) as refused:
+        room.pull()
+    assert refused.value.id == "bundle-differs"
+    for folder in (room.cache / "bundles").glob("kubernetes-*/"):
+        subprocess.run(["rm", "-r", folder], check=True)
+    arrived = room.pull()
+    assert arrived.digest == moved.digest != before.digest
+    assert arrived.fetched <= moved.moved
+    assert travelling.same(arrived.bundle.folder, changed.folder)
+
+
+def test_two_architectures_are_under_one_reference(room: ClassRoom) -> None:
+    amd64, arm64 = room.bundle("amd64"), room.bundle("arm64")
+    room.push(amd64)
+    assert _fails(lambda: room.pull("arm64")) == "bundle-architecture"
+    room.push(arm64)
+    for made in (arm64, amd64):
+        arrived = room.pull(made.architecture)
+        assert travelling.same(arrived.bundle.folder, made.folder)
+
+
+def test_the_images_are_images_of_that_repository(room: ClassRoom) -> None:
+    room.push(room.bundle("arm64"))
+    room.push(room.bundle("amd64"))
+    asked = Registry(mirrors.Mirrors(), _silent)
+    digests = set()
+    for architecture in ("amd64", "arm64"):
+        for tag, layers in {"nginx-1.26.3": 2, "saved-2": 1}.items():
+            named = reference.parse(str(room.reference).replace(":1.37", f":{tag}"))
+            image = asked.image(named, architecture)
+            assert len(image.layers) == layers
+            digests.add(image.digest)
+    assert len(digests) == 3  # the image that `docker save` wrote is the same in both
+
+
+@pytest.mark.parametrize("share", [0.2, 0.9])
+def test_a_wire_that_is_cut_costs_what_was_on_it(room: ClassRoom, share: float) -> None:
+    made = room.bundle()
+    whole = sum(map(size_of, artefact(made).blobs.values()))
+    room.push(made)
+    room.registry.wire.left = int(whole * share)
+    wire = room.registry.wire
+    wire.forget = lambda: None  # type: ignore[method-assign]
+    try:
+        identity = _fails(room.pull)
+    finally:
+        del wire.forget
+    assert identity in {"source-cut-off", "source-unreachable"}
+    assert room.installed() == []
+    kept = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
+    arrived = room.pull()
+    assert room.registry.wire.received < whole - kept + MANIFESTS
+    assert travelling.same(arrived.bundle.folder, made.folder)
+
+
+def test_a_registry_that_dies_in_the_middle_keeps_what_it_has(room: ClassRoom) -> None:
+    made = room.bundle()
+    whole = sum(map(size_of, artefact(made).blobs.values()))
+    room.registry.wire.forget()
+    room.registry.wire.left = int(whole * 0.8)
+    original = room.registry.wire.count
+
+    def count(size: int, *, is_sent: bool) -> bool:
+        goes = original(size, is_sent=is_sent)
+        if not goes and room.registry.process and room.registry.process.poll() is None:
+            room.registry.kill()
+        return goes
+
+    room.registry.wire.count = count  # type: ignore[method-assign]
+    try:
+        asked = Registry(mirrors.Mirrors(), _silent)
+        identity = _fails(lambda: push(artefact(made), room.reference, asked, room.folder, _silent))
+    finally:
+        del room.registry.wire.count
+        room.registry.kill()
+        room.registry.start()
+    assert identity in {"source-cut-off", "source-unreachable"}
+    assert _fails(room.pull) == "tag-not-found"
+    assert 0 < room.push(made).moved < whole
+    assert travelling.same(room.pull().bundle.folder, made.folder)
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "gone"])
+def test_a_damaged_registry_is_noticed_and_nothing_is_installed(room: ClassRoom, damage: str) -> None:
+    made = room.bundle()
+    room.push(made)
+    largest = max(artefact(made).blobs.items(), key=lambda each: size_of(each[1]))[0]
+    blob = room.registry.blob(largest)
+    good = blob.read_bytes()
+    bad = {"flipped": good[:-1] + bytes([good[-1] ^ 1]), "short": good[: len(good) // 2], "gone": b""}[damage]
+    if damage == "gone":
+        blob.unlink()
+    else:
+        blob.write_bytes(bad)
+    try:
+        assert _fails(room.pull) in {"digest-mismatch", "size-mismatch", "source-cut-off", "source-not-found"}
+        assert room.installed() == []
+    finally:
+        blob.write_bytes(good)
+    assert travelling.same(room.pull().bundle.folder, made.folder)
+
+
+def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) -> None:
+    made = room.bundle()
+    room.push(made)
+    arrived = room.pull()
+    arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # which is the blob's file too
+    assert _fails(room.pull) == "blob-damaged"
+    assert travelling.same(room.pull().bundle.folder, made.folder)
+
+
+def test_wrong_passwords_and_other_things_are_refused(room: ClassRoom, tmp_path: Path) -> None:
+    made = room.bundle()
+    room.registry.log_in(tmp_path / "docker", "wrong")
+    assert _fails(lambda: room.push(made)) == "login-refused"
+    room.registry.log_in(tmp_path / "docker")
+    assert _fails(room.pull) == "tag-not-found"
+    room.push(made)
+    (nginx, *_) = artefact(made).images
+    room.tag = "taken"
+    asked = Registry(mirrors.Mirrors(), _silent)
+    asked.put_manifest(
+        room.reference, Manifest(nginx.manifest.digest, nginx.manifest.media_type, nginx.manifest.content)
+    )
+    assert _fails(lambda: room.push(made)) == "reference-taken"
+    assert _fails(room.pull) == "bundle-artefact"
+
+
+def test_what_was_pulled_is_used_while_the_registry_is_away(room: ClassRoom) -> None:
+    made = room.bundle()
+    room.push(made)
+    room.pull()
+    room.registry.kill()
+    try:
+        kept = room.pull(needs_registry=False)
+        assert (kept.bundle.id, kept.changed, bool(kept.note)) == (made.id, False, True)
+        assert _fails(room.pull) in {"source-unreachable", "source-cut-off"}
+    finally:
+        room.registry.start()
+
+
+def test_a_full_disk_is_told_with_both_sizes_and_leaves_nothing(room: ClassRoom) -> None:
+    room.push(room.bundle())
+    disk = room.folder / "disk"
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k", "tmpfs", disk], check=True)
+    try:
+        room.cache.symlink_to(disk)
+        assert _fails(room.pull) == "disk-full"
+        assert room.installed() == []
+        assert not list(disk.rglob(".incoming-*"))
+    finally:
+        subprocess.run(["umount", disk], check=True)
+    room.cache.unlink()
+    room.pull()

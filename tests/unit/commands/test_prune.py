@@ -1,0 +1,42 @@
+"""What goes from the cache, and what stays."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+from fakes import bundle, lab
+
+from labctl.bundle.format import Bundle, write
+from labctl.commands.prune import superfluous
+from labctl.config import saved_lab
+
+
+def _bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: str = "build") -> Bundle:
+    plain = bundle(cache / "bundles" / name)
+    described = replace(plain, id=name, maker=maker, versions={**plain.versions, "kubernetes": version})
+    write(described)
+    os.utime(described.path("bundle.yaml"), (10_000 - age, 10_000 - age))
+    return described
+
+
+def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home: Path) -> None:
+    cache = home / "cache" / "labctl"
+    _bundle(cache, "newest", 1)
+    used = _bundle(cache, "used", 2)
+    _bundle(cache, "old", 3, version="1.37.1")
+    _bundle(cache, "other-minor", 4, version="1.36.4")
+    _bundle(cache, "downloaded", 5, maker="download")
+    saved_lab.write(saved_lab.folder_of("school"), saved_lab.SavedLab(lab(name="school"), False, used.folder))
+    for path in ("blobs/sha256/0", "bundles/.incoming-x/base/node.tar"):
+        (cache / path).parent.mkdir(parents=True)
+        (cache / path).write_bytes(b"x" * 5000)
+    os.link(used.path("base/node.tar"), cache / "blobs/sha256/1")
+
+    found = superfluous(cache)
+
+    assert [each.id for each in found.bundles] == ["old"]
+    assert {path.name for path in found.others} == {"blobs", ".incoming-x"}
+    old = sum(path.stat().st_blocks * 512 for path in (cache / "bundles/old").rglob("*") if path.is_file())
+    assert found.size == old + 2 * 8192
