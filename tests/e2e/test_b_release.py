@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import travelling
+from wired_registry import PASSWORD, USER, registry
+
+from labctl.bundle.layout import artefact
+from labctl.bundle.oci import file
 
 pytestmark = pytest.mark.e2e
 
@@ -44,16 +49,44 @@ def test_the_pinned_packages_are_installed_and_up_to_date(tmp_path: Path) -> Non
 
 
 def test_a_bundle_is_packed_with_its_checksum(bundle: Path, disk: Path) -> None:
-    packed = _run(".ci/bundle", str(disk), PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    packed = _run(".ci/bundle", str(disk), PATH=_path())
 
     assert packed.returncode == 0, packed.stderr
     archive = disk / f"{bundle.name}.tar"
     with archive.open("rb") as file:
         checksum = hashlib.file_digest(file, "sha256").hexdigest()
     assert archive.with_name(f"{archive.name}.sha256").read_text() == f"{checksum}  {archive.name}\n"
-    with tarfile.open(archive) as content:
-        names = {member.name for member in content if member.isfile()}
-    assert names == {str(path.relative_to(bundle.parent)) for path in bundle.rglob("*") if path.is_file()}
+    bill = json.loads((disk / f"{bundle.name}.cdx.json").read_text())
+    assert {each["name"] for each in bill["components"]} >= {"bin/kubelet", "registry.k8s.io/kube-proxy", "systemd"}
+    imported = _labctl("bundle", "import", str(archive), XDG_CACHE_HOME=str(disk / "cache"))
+    assert imported.returncode == 0, imported.stderr
+    assert travelling.same(disk / "cache/labctl/bundles" / bundle.name, bundle)
+
+
+def test_a_packed_bundle_is_pushed_to_a_registry(disk: Path) -> None:
+    made = travelling.bundle(disk / "made")
+    (disk / "packed").mkdir()
+    file.export(artefact(made), disk / "packed" / f"{made.id}.tar", lambda _text: None)
+    environment = {"REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD, "PATH": _path()}
+    with registry(disk / "registry") as served:
+        reference = f"{served.host}/labs/bundle:1"
+        caches = {name: str(disk / name) for name in ("teacher", "student")}
+        environment |= {"SSL_CERT_FILE": str(served.certificate), "BUNDLE_REFERENCE": reference}
+        pushed = _run(".ci/push", str(disk / "packed"), XDG_CACHE_HOME=caches["teacher"], **environment)
+        assert pushed.returncode == 0, pushed.stderr
+        served.log_in(disk / "docker")
+        known = {"DOCKER_CONFIG": str(disk / "docker"), "SSL_CERT_FILE": str(served.certificate)}
+        pulled = _labctl("bundle", "pull", reference, XDG_CACHE_HOME=caches["student"], **known)
+        assert pulled.returncode == 0, pulled.stderr
+    assert travelling.same(disk / "student/labctl/bundles" / made.id, made.folder)
+
+
+def _path() -> str:
+    return f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+
+
+def _labctl(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return _run("labctl", *args, PATH=_path(), **environment)
 
 
 def _run(*args: str, **environment: str) -> subprocess.CompletedProcess[str]:

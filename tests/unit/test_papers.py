@@ -99,6 +99,7 @@ def test_workflows_may_read_and_a_job_asks_for_more() -> None:
     assert {name: keys for name, keys in may_write.items() if keys} == {
         "packages": ["attestations", "id-token"],
         "bundle": ["attestations", "id-token"],
+        "push": ["packages"],
         "publish": ["id-token"],
     }
 
