@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,9 +82,15 @@ def _freed(cache: Path, folders: Sequence[Path]) -> int:
 
 
 def _remove_leftover(path: Path, report: Progress) -> None:
-    """Remove a folder. While another run holds the lock beside it, it is waited for, and may be gone then."""
-    name = re.sub(r"^\.[a-z]+-", "", path.name)
-    with locks.alone(path.with_name(f"{name}.lock"), report, timeout=OTHER_SECONDS):
+    """Remove a folder. While other runs hold the locks of what is in it, they are waited for; it may be gone then."""
+    if path.name == paths.BLOBS:  # a bundle may be made of any of them
+        locked = [path.with_name(f"{path.name}.lock"), *sorted((path.parent / "bundles").glob("*.lock"))]
+    else:
+        bundle = path.name.partition("-")[2]
+        locked = [path.with_name(f"{bundle}.lock")]
+    with ExitStack() as held:
+        for lock in locked:
+            held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
         if path.exists():
             report(f"removing {path}")
             shutil.rmtree(path)

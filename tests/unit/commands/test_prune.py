@@ -8,9 +8,13 @@ from pathlib import Path
 
 from fakes import bundle, lab
 
+from labctl import ui
 from labctl.bundle.format import Bundle, write
-from labctl.commands.prune import superfluous
+from labctl.commands.prune import prune, superfluous
 from labctl.config import saved_lab
+from labctl.model.options import GlobalOptions
+
+SESSION = GlobalOptions(config_file=None, lab_name=None, output="text", verbosity=-1)
 
 
 def _bundle(cache: Path, name: str, age: int, version: str = "1.37.2", maker: str = "build") -> Bundle:
@@ -40,3 +44,11 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     assert {path.name for path in found.others} == {"blobs", ".incoming-x"}
     old = sum(path.stat().st_blocks * 512 for path in (cache / "bundles/old").rglob("*") if path.is_file())
     assert found.size == old + 2 * 8192
+
+    prune(SESSION, ui.watching(SESSION))
+
+    assert {path.name for path in (cache / "bundles").iterdir() if path.is_dir()} == {
+        *("newest", "used", "other-minor", "downloaded")
+    }
+    assert not (cache / "blobs").exists()
+    assert superfluous(cache).text == "nothing"
