@@ -63,12 +63,11 @@ def requested(
             hint="Leave `--isolated` out, or use `--provider docker`.",
         )
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
-    carried = carried or _noted(lab, saved_state)
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried = carried and carried.absolute()
+    carried = carried or _noted(lab, saved_state)
     why = Reasons(pool_reason, provider_reason)
-    context = Context(lab, folder, paths.cache(), carried, may_install, isolated, why, offline)
+    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
 
 

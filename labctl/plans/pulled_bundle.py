@@ -5,9 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from labctl.bundle import load
+from labctl.bundle.oci.pull import Arrived
 from labctl.bundle.oci.pull import pull as pull_bundle
+from labctl.bundle.oci.references import pulled
 from labctl.context import Context
 from labctl.host.processor import architecture
+from labctl.model.errors import MissingError
 from labctl.model.events import Emit, Progress
 from labctl.model.reports import PlanReport
 from labctl.plans.plan import Outcome, Plan, Step, described, execute
@@ -25,15 +29,12 @@ def before(reference: Reference | None, folders: list[Path] | None = None) -> Pl
         return ()
 
     def receive(context: Context, report: Progress) -> Outcome:
-        arrived = pull_bundle(
-            reference,
-            Registry(context.mirrors, report),
-            architecture(),
-            context.cache,
-            report,
-            may_move=False,
-            needs_registry=False,
-        )
+        if context.offline:
+            arrived = _kept(reference, context.cache)
+        else:
+            registry = Registry(context.mirrors, report)
+            options = {"may_move": False, "needs_registry": False}
+            arrived = pull_bundle(reference, registry, architecture(), context.cache, report, **options)
         if folders is not None:
             folders.append(arrived.bundle.folder)
         return Outcome(arrived.changed, "; ".join(filter(None, (arrived.bundle.id, arrived.note))))
@@ -51,3 +52,15 @@ def pull(context: Context, reference: Reference, emit: Emit) -> Context:
     folders: list[Path] = []
     execute(before(reference, folders), context, emit)
     return replace(context, bundle_folder=folders[0])
+
+
+def _kept(reference: Reference, cache: Path) -> Arrived:
+    """Return the bundle as it was pulled before. Raises MissingError `bundle-not-pulled`."""
+    known = pulled(reference, cache)
+    if known is None:
+        raise MissingError(
+            f"{reference} was not pulled into {cache} yet",
+            id="bundle-not-pulled",
+            hint="Leave `--offline` out, or run `labctl bundle import FILE` and name the folder of that bundle.",
+        )
+    return Arrived(load(known.folder(cache)), known.digest)

@@ -274,3 +274,10 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
     ]
     assert events[-1]["changed"]
     assert asked == [("registry.test/labs:1", {"may_move": False, "needs_registry": False})]
+
+    offline = replace(context, offline=True)
+    with pytest.raises(SystemExit):
+        runner.run(SESSION, offline, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
+    *_, result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert result["error"]["id"] == "bundle-not-pulled"
+    assert len(asked) == 1
