@@ -11,10 +11,12 @@ import yaml
 from golden_files import Golden
 
 from labctl.bundle.build.build import recipe_id as build_id
-from labctl.bundle.download import asked
+from labctl.bundle.checksums import sha256
+from labctl.bundle.download import asked, detector
 from labctl.bundle.download.download import versions
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import OWN, archive, load, recipe_id
+from labctl.bundle.images import reference_of
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import Phase
 from labctl.render.ingress import CONTROLLERS
@@ -129,3 +131,22 @@ def test_pins_are_kept_and_a_damaged_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError) as damaged:
         pins.known()
     assert (changed.value.id, damaged.value.id) == ("upstream-changed", "pins-unreadable")
+
+
+def test_a_release_carries_the_failure_detector_and_holds_it_to_its_checksum(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detector, "files", lambda _package: tmp_path)
+    assert not detector.carried("amd64")
+    folder = tmp_path / detector.FOLDER
+    folder.mkdir()
+    (folder / "linux-amd64").write_bytes(b"program")
+    (folder / "linux-amd64.sha256").write_text(f"{sha256(folder / 'linux-amd64')}  linux-amd64\n", encoding="ascii")
+
+    assert detector.carried("amd64")
+    detector.write_image(tmp_path / "image.tar", "amd64")
+    assert reference_of(tmp_path / "image.tar") == "labctl.local/failure-detector:1.0"
+    (folder / "linux-amd64").write_bytes(b"another")
+    with pytest.raises(MissingError) as raised:
+        detector.write_image(tmp_path / "image.tar", "amd64")
+    assert raised.value.id == "failure-detector-damaged"
