@@ -100,6 +100,12 @@ def test_a_switch_ends_when_all_that_it_promises_is_there_and_again_changes_noth
     assert nginx.labctl("trace", "-o", "json").document()["ok"]
 
 
+def test_a_node_that_was_made_from_another_bundle_boots_again(nginx: RealLab, options: tuple[str, ...]) -> None:
+    nginx.up(*options)
+
+    nginx.labctl("ssh", "worker-1", "--", "sudo", "systemctl", "restart", "labctl-node")
+
+
 def test_what_pods_wait_for_is_named_and_they_start_as_soon_as_it_is_there(
     nginx: RealLab, options: tuple[str, ...]
 ) -> None:
