@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 import socket
 import subprocess
 import threading
@@ -15,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
 from pathlib import Path
 
+import packages
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -117,7 +117,7 @@ class DockerRegistry:
 @contextmanager
 def registry(folder: Path) -> Iterator[DockerRegistry]:
     """A registry that runs, and a wire to it."""
-    _install()
+    packages.bring((PROGRAM,), (PROGRAM,))
     folder.mkdir(exist_ok=True)
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
@@ -181,10 +181,3 @@ def _certify(folder: Path) -> None:
     )
     (folder / "key.pem").write_bytes(pem(key))
     (folder / "certificate.pem").write_bytes(certificate.public_bytes(Encoding.PEM))
-
-
-def _install() -> None:
-    if shutil.which(PROGRAM) is None:
-        apt = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-qy")
-        subprocess.run([*apt, "update"], check=True, timeout=600)
-        subprocess.run([*apt, "install", "--no-install-recommends", PROGRAM], check=True, timeout=600)

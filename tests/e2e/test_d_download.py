@@ -4,26 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import packages
 import pytest
 from stand_ins import StandIns, stand_ins
 
 from labctl.bundle import load
 
 from . import footprint
-from .reallab import RealLab, isolated, run
+from .reallab import RealLab, isolated
 
 pytestmark = pytest.mark.e2e
 
 Record = Callable[[str, object], None]
 DOWNLOAD_SECONDS = 600.0
-INSTALL_SECONDS = 300.0
 WITHOUT_GO = {"GOPROXY": "off", "PIP_NO_INDEX": "1", "UV_NO_INDEX": "1"}
 """Neither a module nor a toolchain can be had."""
 
@@ -41,8 +40,7 @@ class Downloaded:
 
 @pytest.fixture(scope="module")
 def downloaded(bundle: Path, state_home: Path) -> Iterator[Downloaded]:
-    if shutil.which("docker-registry") is None:
-        run("apt-get", "-qy", "install", "--no-install-recommends", "docker-registry", seconds=INSTALL_SECONDS)
+    packages.bring(("docker-registry",), ("docker-registry",))
     folder, cache = state_home / "upstream", state_home / "cache"
     folder.mkdir()
     with stand_ins(load(bundle), folder) as servers:
