@@ -135,11 +135,9 @@ def up(
         plans_up.up(isolated=lab.isolated, remark=labs.switched_back(context.obj, lab, ingress)), first, only
     )
     if dry_run:
-        ui.document(
-            pulled_bundle.report(labs.bundle_reference(bundle), chosen), context.obj.output, sys.stdout, ui.rows
-        )
+        ui.document(pulled_bundle.report(labs.to_pull(lab, bundle), chosen), context.obj.output, sys.stdout, ui.rows)
     else:
-        runner.run(context.obj, lab, chosen, ui.watching(context.obj), labs.bundle_reference(bundle))
+        runner.run(context.obj, lab, chosen, ui.watching(context.obj), labs.to_pull(lab, bundle))
 
 
 @app.command()

@@ -71,6 +71,11 @@ def requested(
     return measured(context, is_new=saved is None) if to_boot else context
 
 
+def to_pull(context: Context, named: str | None) -> Reference | None:
+    """Return the reference that the lab's bundle is pulled by: of the option, else of labctl.yaml. None for a folder."""
+    return bundle_reference(named or context.lab.bundle)
+
+
 def bundle_reference(named: str | None) -> Reference | None:
     """Return the reference of a bundle that is named as `oci://REF`; None for a folder. Raises UsageError."""
     return parse(named.removeprefix(paths.OCI)) if named and named.startswith(paths.OCI) else None
@@ -120,13 +125,15 @@ def _runs(context: Context) -> bool:
 def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None) -> Path | None:
     """Return the bundle of labctl.yaml, else the one that the lab boots from."""
     if lab.bundle:
-        return Path(lab.bundle)
+        return _bundle_folder(lab.bundle)
     return saved_state.bundle if saved_state else None
 
 
 def _placed(lab: Lab, file: Path | None) -> Lab:
     """Return the lab with the bundle of its labctl.yaml, whose path begins in the folder of that file."""
-    return replace(lab, bundle=str((file.parent / lab.bundle).absolute())) if file and lab.bundle else lab
+    if file is None or not lab.bundle or lab.bundle.startswith(paths.OCI):
+        return lab
+    return replace(lab, bundle=str((file.parent / lab.bundle).absolute()))
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:

@@ -9,10 +9,11 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from labctl.host.paths import OCI
 from labctl.model.errors import UsageError
 from labctl.model.lab import MAX_WORKERS, POD_NETWORK, SERVICE_NETWORK, AddressPool, App, Lab
 from labctl.model.pools import default_pool
-from labctl.transfer import mirrors
+from labctl.transfer import mirrors, reference
 
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 AUTO = "auto"
@@ -31,7 +32,7 @@ _SERVICE = "^[a-z]([-a-z0-9]*[a-z0-9])?$"
 _HOSTNAME = r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)*$"
 _VERSION = r"^(auto|[0-9]+\.[0-9]+\.[0-9]+(-(alpha|beta|rc)\.[0-9]+)?)$"
 _FILE = r"""^/[^\x00-\x1f\x7f-\x9f\u2028\u2029'"`\\]+$"""
-_FOLDER = r"""^[^\x00-\x1f\x7f-\x9f\u2028\u2029'"`\\]+$"""
+_SOURCE = r"""^[^\x00-\x1f\x7f-\x9f\u2028\u2029'"`\\]+$"""
 _IMAGE_PART = r"[a-z0-9]+((\.|_|__|-+)[a-z0-9]+)*"
 _IMAGE = (
     rf"^([A-Za-z0-9][-.A-Za-z0-9]*(:[0-9]+)?/)?{_IMAGE_PART}(/{_IMAGE_PART})*"
@@ -44,7 +45,7 @@ MUST_BE = {
     _HOSTNAME: "a hostname in lower case, such as my-app.local",
     _VERSION: "auto, or a full version without a leading v, such as 1.37.2",
     _FILE: "an absolute path without quotes, backslashes or control characters",
-    _FOLDER: "a folder, without quotes, backslashes or control characters",
+    _SOURCE: "a folder, or oci://REF, without quotes, backslashes or control characters",
     _IMAGE: "an image reference, such as nginx or ghcr.io/me/app:1.2",
     _PATH: "a path as in a URL, such as / or /healthz",
 }
@@ -97,10 +98,21 @@ def _pool(value: object) -> AddressPool:
     return pool
 
 
-def _folder(text: str) -> str:
-    if "://" in text:
-        raise ValueError("must be a folder")
+def _bundle(text: str) -> str:
+    if text.startswith(OCI):
+        _reference(text.removeprefix(OCI))
+    elif "://" in text:
+        raise ValueError(f"must be a folder, or {OCI}REF")
     return text
+
+
+def _reference(text: str) -> None:
+    try:
+        wanted = reference.parse(text).wanted
+    except UsageError as error:
+        raise ValueError(error.message) from error
+    if wanted is None:
+        raise ValueError(f"{text} names neither a tag nor a digest")
 
 
 def _mirrors(table: dict[str, str]) -> dict[str, str]:
@@ -202,9 +214,10 @@ class Config(BaseModel):
         default="/etc/hosts", description="Where hostnames are written, in a marked block."
     )
 
-    bundle: Annotated[str, Field(pattern=_FOLDER), AfterValidator(_folder)] | None = Field(
+    bundle: Annotated[str, Field(pattern=_SOURCE), AfterValidator(_bundle)] | None = Field(
         default=None,
-        description="Folder of the bundle to boot from; by default the cache, else a download, else a build.",
+        description="Bundle to boot from: its folder, or oci://REF in a registry; by default the cache, else a download, else "
+        "a build.",
     )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default={},

@@ -121,7 +121,7 @@ class Lab:
     apps: tuple[App, ...]
     hosts_file: Path
     bundle: str = ""
-    """The folder of the bundle that labctl.yaml names."""
+    """The bundle that labctl.yaml names: its folder, or `oci://REF`."""
     mirrors: tuple[tuple[str, str], ...] = ()
     """Each host whose content comes from elsewhere, and the address that stands for it."""
     slowness: int = 1

@@ -165,16 +165,20 @@ def test_options_say_more_than_the_file_and_a_bundle_is_found_from_anywhere(
     assert context.may_install
 
 
+@pytest.mark.parametrize("is_written", [True, False], ids=["in labctl.yaml", "as an option"])
 def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
-    home: Path, monkeypatch: pytest.MonkeyPatch
+    home: Path, monkeypatch: pytest.MonkeyPatch, *, is_written: bool
 ) -> None:
     _machine(monkeypatch, engine=True, root=True)
     named = "oci://registry.test/labs:1.37"
+    if is_written:
+        Path("labctl.yaml").write_text(f"bundle: {named}\n")
     reference = parse("registry.test/labs:1.37")
     cache = home / "cache" / "labctl"
 
     def folder() -> Path | None:
-        return labs.requested(SESSION, config.Overrides(), bundle=named).bundle_folder
+        option = None if is_written else named
+        return labs.requested(SESSION, config.Overrides(), bundle=option).bundle_folder
 
     assert (labs.bundle_reference("stick"), labs.bundle_reference(named)) == (None, reference)
     assert folder() is None

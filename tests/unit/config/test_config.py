@@ -370,6 +370,9 @@ ONE_PROBLEM = {
     "kubernetes: latest": "kubernetes",
     # the hosts file
     "hosts_file: hosts": "hosts_file",
+    "bundle: https://registry.test/labs:1.37": "bundle",
+    "bundle: oci://registry.test/labs": "bundle",
+    "bundle: oci://registry.test/Labs:1.37": "bundle",
     "hosts_file: /etc/ho'sts": "hosts_file",
     'hosts_file: "/etc/hosts\\0"': "hosts_file",
     # apps
