@@ -46,7 +46,7 @@ RECIPE = {
     ],
     "web": "docker.io/library/nginx",
     "manifests": [{"path": "manifests/metallb-native.yaml", "url": "https://raw.githubusercontent.com/metallb.yaml"}],
-    "node": {"suite": "trixie", "image": "docker.io/library/debian:trixie-slim"},
+    "node": {"suite": "trixie"},
 }
 
 

@@ -90,10 +90,9 @@ class ManifestRow(_Row):
 
 
 class NodeRow(_Row):
-    """Debian's suite that the node's system is made of, and the image to make it on where mmdebstrap is missing."""
+    """Debian's suite that the node's system is made of."""
 
     suite: Annotated[str, Field(pattern="^[a-z]+$")]
-    image: Reference
 
 
 class Recipe(_Row):
