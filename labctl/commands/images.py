@@ -8,6 +8,7 @@ from typing import Literal
 from labctl.commands import app_change
 from labctl.commands.labs import runs, saved
 from labctl.context import Context
+from labctl.host import paths
 from labctl.images import archive
 from labctl.images.sources import Sources, references
 from labctl.images.store import LoadedImage, full_name
@@ -19,8 +20,6 @@ from labctl.plans import images
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
-
-BLOBS = "blobs"
 
 
 def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Context]]:
@@ -55,9 +54,9 @@ def remove(options: GlobalOptions, names: Sequence[str]) -> tuple[Context, Plan[
 
     def take(context: Context, report: Progress) -> Outcome:
         report(f"removing {references(gone)}")
-        context.loaded.remove(gone)
-        images.take(context, gone)
-        return Outcome(changed=True, text=references(gone))
+        down = images.take(context, gone)
+        later = f"; {', '.join(down)} lose it at the next `labctl up` or `labctl resume`" if down else ""
+        return Outcome(changed=True, text=references(gone) + later)
 
     return context, (Step("images", "removes images", take),)
 
@@ -86,7 +85,7 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
     """Read the images into the lab's folder, all of them or none; return whether it did not have them."""
     store = context.loaded
     registry = Registry(context.mirrors, report)
-    sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / BLOBS), report)
+    sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / paths.BLOBS), report)
     try:
         for word in words:
             found = sources.read(word)

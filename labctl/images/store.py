@@ -6,7 +6,7 @@ import hashlib
 import io
 import json
 import tarfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +24,8 @@ INDEX = "application/vnd.oci.image.index.v1+json"
 NAME = "io.containerd.image.name"
 TAG = "org.opencontainers.image.ref.name"
 LATEST = "latest"
+LISTED, REMOVED = "index.json", "removed.json"
+"""The images of the lab, and those that nodes which were down still have. Both files are OCI indexes."""
 _LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
 
 
@@ -81,7 +83,14 @@ class LoadedImages:
 
     def all(self) -> tuple[LoadedImage, ...]:
         """Return the images by their references. Raises MissingError `images-damaged`."""
-        index = self.folder / "index.json"
+        return self._read(LISTED)
+
+    def removed(self) -> tuple[LoadedImage, ...]:
+        """Return the images that were removed while nodes were down; only their manifests are kept. Raises as `all`."""
+        return self._read(REMOVED)
+
+    def _read(self, file: str) -> tuple[LoadedImage, ...]:
+        index = self.folder / file
         if not index.exists():
             return ()
         try:
@@ -118,20 +127,23 @@ class LoadedImages:
                 partial = self.blobs.partial(image.digest)
                 partial.write_bytes(image.manifest)
                 self.blobs.adopt(partial, image.digest)
-        self._list(after.values())
+        self._list(LISTED, after.values())
+        self._list(REMOVED, _without(self.removed(), images))
         return True
 
-    def remove(self, images: Iterable[LoadedImage]) -> None:
-        """Take these images from the list."""
-        gone = {image.reference for image in images}
-        self._list(image for image in self.all() if image.reference not in gone)
+    def remove(self, images: Collection[LoadedImage], *, is_pending: bool = False) -> None:
+        """Take these images from the list; remember them as removed while nodes that are down still have them."""
+        pending = images if is_pending else ()
+        self._list(REMOVED, [*_without(self.removed(), images), *pending])
+        self._list(LISTED, _without(self.all(), images))
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove what no image needs: what interrupted runs left, and what removed or replaced images had."""
+        """Remove the blobs that no image needs, and what interrupted runs left."""
         for folder in (self.folder / "scratch", self.blobs.folder / "partial"):
             remove_tree(folder)
         needed = {digest for image in self.all() for digest in (image.digest, *(blob.digest for blob in image.blobs))}
+        needed |= {image.digest for image in self.removed()}
         for path in self.blobs.folder.glob("sha256/*"):
             if f"sha256:{path.name}" not in needed:
                 path.unlink()
@@ -140,7 +152,7 @@ class LoadedImages:
         """Write the image as an archive that containerd imports."""
         with tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload] # of a stream it only writes
             _add(tar, "oci-layout", _LAYOUT)
-            _add(tar, "index.json", _index([image]))
+            _add(tar, LISTED, _index([image]))
             for digest in (image.digest, *(blob.digest for blob in image.blobs)):
                 path = self.blobs.path(digest)
                 member = tarfile.TarInfo(f"blobs/{digest.replace(':', '/')}")
@@ -153,10 +165,19 @@ class LoadedImages:
         platform, name = described["platform"], described["annotations"][NAME]
         return LoadedImage(manifest, described["mediaType"], platform["architecture"], name)
 
-    def _list(self, images: Iterable[LoadedImage]) -> None:
+    def _list(self, file: str, images: Iterable[LoadedImage]) -> None:
         ordered = sorted(images, key=lambda image: image.reference)
-        write(self.folder / "oci-layout", _LAYOUT)
-        write(self.folder / "index.json", _index(ordered))
+        if ordered or file == LISTED:
+            write(self.folder / "oci-layout", _LAYOUT)
+            write(self.folder / file, _index(ordered))
+        else:
+            (self.folder / file).unlink(missing_ok=True)
+
+
+def _without(images: Iterable[LoadedImage], gone: Iterable[LoadedImage]) -> list[LoadedImage]:
+    """Return the images that have none of these names."""
+    names = {image.reference for image in gone}
+    return [image for image in images if image.reference not in names]
 
 
 def full_name(name: str) -> str:

@@ -20,6 +20,7 @@ from labctl.model.lab import Node
 
 CTR = ("ctr", "--namespace=k8s.io", "images")
 LIST = (*CTR, "list")
+REMOVE = (*CTR, "remove", "--sync")
 IMPORT = ("sudo", *CTR, "import", "--no-unpack", "-")
 PROGRESS_SECONDS = 1.0
 SLOWEST = 1 << 20
@@ -129,23 +130,43 @@ def on_every_node(context: Context, act: Callable[[Node], Digests]) -> dict[str,
     return {name: answer for name, answer in answers.items() if answer is not None}
 
 
-def take(context: Context, images: Sequence[LoadedImage]) -> None:
-    """Remove the images from every node that runs. Raises ProviderError `image-not-removed`."""
+def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
+    """Remove the images from every node that runs, then from the lab; return the names of the nodes that do not run.
+
+    Those lose the images once they run again, when this is called with what the lab has as removed.
+    Raises ProviderError `image-not-removed`: the lab still has the images then, and removing them can be repeated.
+    """
+    if not images:
+        return ()
     running = context.provider.running()
+    gone = {image.reference for image in images}
+    kept = {image.config.digest for image in context.loaded.all() if image.reference not in gone}
     for node in context.lab.nodes:
-        if node.name not in running:
-            continue
-        there = _names(images, held(context, node), {image.config.digest for image in context.loaded.all()})
-        if not there:
-            continue
-        answer = context.provider.ask(node, (*CTR, "remove", "--sync", *there), context.lab.limits.node_log)
-        if answer.code != 0:
-            raise ProviderError(
-                f"{references(images)}: node {node.name} does not remove it",
-                id="image-not-removed",
-                hint="Run the same command again.",
-                details=answer.last_lines,
-            )
+        if node.name in running:
+            _take(context, node, images, kept)
+    down = tuple(node.name for node in context.lab.nodes if node.name not in running)
+    context.loaded.remove(images, is_pending=bool(down))
+    return down
+
+
+def _take(context: Context, node: Node, images: Sequence[LoadedImage], kept: Collection[str]) -> None:
+    """Remove from one node what it has of the images."""
+    try:
+        there = _names(images, held(context, node), kept)
+        answer = context.provider.ask(node, (*REMOVE, *there), context.lab.limits.node_log) if there else None
+    except ProviderError as error:
+        raise _not_removed(images, node, error.message, error.details) from error
+    if answer and answer.code != 0:
+        raise _not_removed(images, node, "it does not remove them", answer.last_lines)
+
+
+def _not_removed(images: Sequence[LoadedImage], node: Node, why: str, details: tuple[str, ...]) -> ProviderError:
+    return ProviderError(
+        f"{references(images)}: still on node {node.name}: {why}",
+        id="image-not-removed",
+        hint="Run the same command again.",
+        details=details,
+    )
 
 
 def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:

@@ -174,6 +174,7 @@ def await_cluster(context: Context, report: Progress) -> Outcome:
     """Wait until the API answers and every node is Ready, label the control plane, and give nodes the loaded images."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
+    images.take(context, context.loaded.removed())
     loaded = context.loaded.all()
     given = images.give(context, loaded, report)
     images.require(context, loaded, given)

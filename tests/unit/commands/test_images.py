@@ -38,10 +38,14 @@ class Nodes:
     images: dict[str, dict[str, str]] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
     """Nodes whose disk is full."""
+    stuck: set[str] = field(default_factory=set)
+    """Nodes that remove nothing."""
 
     def answer(self, node: str) -> Callable[[Sequence[str]], Finished]:
         def answered(command: Sequence[str]) -> Finished:
             there = self.images.setdefault(node, {})
+            if "remove" in command and node in self.stuck:
+                return Finished(1, "", ("ctr: context deadline exceeded",))
             if "remove" in command:
                 for name in command[command.index("--sync") + 1 :]:
                     del there[name]
@@ -182,11 +186,66 @@ def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
     assert (given.nodes, given.failures) == ((worker,), {})
 
 
+def test_a_removal_that_fails_on_a_node_can_be_repeated(nodes: Nodes, context: Context, shop: Path) -> None:
+    control_plane, worker = (node.name for node in context.lab.nodes)
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    nodes.stuck = {worker}
+
+    error = _refused(lambda: _carried_out(command.remove(OPTIONS, ["shop:1"])))
+
+    assert (error.id, worker in error.message) == ("image-not-removed", True)
+    assert [image.reference for image in context.loaded.all()] == [SHOP]
+    assert (SHOP in nodes.images[control_plane], SHOP in nodes.images[worker]) == (False, True)
+
+    nodes.stuck = set()
+    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    assert (context.loaded.all(), nodes.images[worker]) == ((), {})
+
+
+def test_a_node_that_is_down_loses_an_image_when_it_runs_again(
+    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path
+) -> None:
+    control_plane, worker = (node.name for node in context.lab.nodes)
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    provider.nodes -= {worker}
+
+    (outcome,) = _carried_out(command.remove(OPTIONS, ["shop:1"]))
+
+    assert worker in outcome.text
+    assert control_plane not in outcome.text
+    assert (context.loaded.all(), context.image("shop:1"), nodes.images[control_plane]) == ((), None, {})
+    assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == 1
+
+    provider.nodes |= {worker}
+    assert images.take(context, context.loaded.removed()) == ()
+    assert nodes.images[worker] == {}
+    assert (context.loaded.removed(), list((context.folder / "images" / "blobs" / "sha256").iterdir())) == ((), [])
+
+
+@pytest.mark.usefixtures("nodes")
+def test_an_image_that_is_loaded_again_is_not_removed_later(
+    context: Context, provider: FakeProvider, shop: Path
+) -> None:
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+    everybody = set(provider.nodes)
+    provider.nodes -= {context.lab.nodes[-1].name}
+    _carried_out(command.remove(OPTIONS, ["shop:1"]))
+    provider.nodes |= everybody
+
+    _carried_out(command.load(OPTIONS, [str(shop)]))
+
+    assert context.loaded.removed() == ()
+    assert [image.reference for image in context.loaded.all()] == [SHOP]
+
+
 @pytest.mark.parametrize(
     ("words", "identity"),
     [
         (["./none.tar"], "archive-not-found"),
         (["none.tar.gz"], "archive-not-found"),
+        (["~no-such-user/shop.tar"], "archive-not-found"),
+        (["./" + "long" * 1250], "archive-not-found"),
+        (["long" * 1250], "reference-invalid"),
         (["/"], "archive-unreadable"),
         (["shop.tar", "junk.tar"], "archive-unreadable"),
         (["shop.tar", "nginx.tar"], "image-of-bundle"),
