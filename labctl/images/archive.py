@@ -7,11 +7,13 @@ the same image always gets the same one.
 from __future__ import annotations
 
 import bz2
+import errno
 import gzip
 import hashlib
 import json
 import lzma
 import os
+import posixpath
 import shutil
 import sys
 import tarfile
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from labctl.images.store import CONFIG, MANIFEST, NAME, TAG, NewImage, descriptor
-from labctl.model.errors import UsageError
+from labctl.model.errors import MissingError, UsageError
 from labctl.transfer.store import DIGEST, Blob
 
 if sys.version_info >= (3, 14):
@@ -51,9 +53,16 @@ COMPRESSIONS: Mapping[bytes, Reader] = {
 """What a compressed file begins with, and how it is read."""
 SUFFIXES = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 """What a compressed layer begins with, and how its media type ends."""
-NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError, gzip.BadGzipFile)
+NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
+"""What broken compressed content raises, beside an OSError without a number."""
+NOT_SCANNED = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
+"""What broken headers raise, beside EINVAL: sizes and chains of headers that no file can have."""
+NOT_DESCRIBED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
+"""What a description raises that is not one of images, or not JSON."""
 MAX_DOCUMENT = 16 << 20
 """More than any manifest or configuration has."""
+MAX_NESTED = 3
+"""How deep an index may be below the archive's own. Images for several platforms have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +89,8 @@ def opened(path: Path, scratch: Path) -> Iterator[Archive]:
             _unpack(path, reader, scratch)
     try:
         tar = tarfile.open(plain, "r:")  # noqa: SIM115 - what fails here is another error than what fails later
-    except tarfile.TarError as error:
-        raise unreadable(path, str(error)) from error
+    except NOT_SCANNED as error:
+        raise unreadable(path, str(error) or type(error).__name__) from error
     try:
         with tar:
             yield Archive(path, tar)
@@ -95,6 +104,10 @@ def _unpack(path: Path, reader: Reader, target: Path) -> None:
             shutil.copyfileobj(packed, unpacked, 1 << 20)
     except NOT_UNPACKED as error:
         raise damaged(path, str(error) or type(error).__name__) from error
+    except OSError as error:
+        if error.errno is not None:  # the system's own, such as a full disk
+            raise
+        raise damaged(path, str(error)) from error
 
 
 class Archive:
@@ -103,20 +116,20 @@ class Archive:
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self.path = path
         self._tar = tar
-        self._members = {member.name.removeprefix("./"): member for member in tar}
+        self._members = {member.name.removeprefix("./"): member for member in self._scanned()}
 
     def images(self, architecture: str) -> tuple[Archived, ...]:
         """Return the images of the archive that have a name.
 
-        Raises UsageError `image-architecture` where one is not there for this architecture, `image-unnamed` where
-        none has a name, and those of `opened`.
+        Raises MissingError `architecture-missing` where one is not there for this architecture, UsageError
+        `image-unnamed` where none has a name, and those of `opened`.
         """
         try:
             found = self._of_layout(architecture) if INDEX_FILE in self._members else []
             if not found and DOCKER_FILE in self._members:
                 found = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise unreadable(self.path, f"its description is not one of images ({error!r})") from error
+        except NOT_DESCRIBED as error:
+            raise unreadable(self.path, f"it does not describe images ({error!r})") from error
         if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
             if self._is_cut_off():
                 raise damaged(self.path, "it ends too early")
@@ -132,13 +145,24 @@ class Archive:
 
     def extract(self, archived: Archived, blob: Blob, target: Path) -> None:
         """Write a blob of the image to the file `target`. Raises UsageError `archive-damaged`."""
-        digest, size = hashlib.sha256(), 0
-        with self._open(archived.files[blob.digest]) as source, target.open("wb") as file:
+        name, digest, size = archived.files[blob.digest], hashlib.sha256(), 0
+        with self._open(name) as source, target.open("wb") as file:
             while chunk := source.read(1 << 20):
                 digest.update(chunk)
                 size += file.write(chunk)
         if (f"sha256:{digest.hexdigest()}", size) != (blob.digest, blob.size):
-            raise damaged(self.path, f"{archived.files[blob.digest]} is not what its digest says, {blob.digest}")
+            raise damaged(self.path, f"the content of {name} does not have the digest {blob.digest}")
+
+    def _scanned(self) -> Iterator[tarfile.TarInfo]:
+        """Yield the members of the archive. Raises UsageError `archive-damaged`."""
+        try:
+            yield from self._tar
+        except NOT_SCANNED as error:
+            raise damaged(self.path, str(error) or type(error).__name__) from error
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            raise damaged(self.path, "a member has a size that no file can have") from error
 
     def _of_layout(self, architecture: str) -> list[Archived]:
         """Return the named images of an OCI layout."""
@@ -156,15 +180,17 @@ class Archive:
             by_digest.setdefault(chosen["digest"], (chosen, []))[1].append(name)
         return [self._of_manifest(chosen, names, architecture) for chosen, names in by_digest.values()]
 
-    def _platforms(self, described: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    def _platforms(self, described: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
         """Yield the manifests that are in the archive below an entry of an index, each with its platform."""
+        if depth > MAX_NESTED:
+            raise ValueError(f"indexes are nested more than {MAX_NESTED} deep")
         file = _file(described["digest"])
         if file not in self._members:
             return  # of an image for several platforms, Docker saves those that it has
         document = self._json(file)
         if described.get("mediaType") in INDEXES or "manifests" in document:
             for each in document["manifests"]:
-                yield from self._platforms(each)
+                yield from self._platforms(each, depth + 1)
             return
         platform = described.get("platform") or self._json(_file(document["config"]["digest"]))
         yield f"{platform.get('os') or 'linux'}/{platform['architecture']}", described
@@ -172,8 +198,10 @@ class Archive:
     def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
-            raise damaged(self.path, f"the manifest {described['digest']} is not what its digest says")
+            raise damaged(self.path, f"the content of the manifest does not have its digest, {described['digest']}")
         image = NewImage(content, described.get("mediaType") or MANIFEST, architecture)
+        if not all(isinstance(blob.size, int) for blob in image.blobs):
+            raise ValueError(f"{names[0]} has a blob without a size")
         files = {blob.digest: _file(blob.digest) for blob in image.blobs}
         if missing := [digest for digest, file in files.items() if file not in self._members]:
             raise damaged(self.path, f"{missing[0]} of {names[0]} is not in it")
@@ -182,6 +210,8 @@ class Archive:
     def _of_docker(self, entry: Mapping[str, Any], architecture: str) -> Archived:
         """Return an image of an archive of `docker save`, with a manifest."""
         names = tuple(entry.get("RepoTags") or ())
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError(f"{names} are not names")
         config = self._read(entry["Config"])
         document = json.loads(config)
         platform = f"{document.get('os') or 'linux'}/{document['architecture']}"
@@ -219,10 +249,18 @@ class Archive:
         return dict(descriptor(LAYER + suffix, Blob(f"sha256:{digest}", size)))
 
     def _open(self, name: str) -> IO[bytes]:
+        """Open a file of the archive, or the file that a link names.
+
+        Docker writes a layer that several images have once, and symbolic links to it (before version 25).
+        """
         member = self._members.get(name.removeprefix("./"))
-        content = self._tar.extractfile(member) if member else None
+        if member and (member.issym() or member.islnk()):
+            folder = posixpath.dirname(member.name) if member.issym() else ""
+            member = self._members.get(posixpath.normpath(posixpath.join(folder, member.linkname)))
+        is_file = member is not None and member.isreg() and not member.issparse()
+        content = self._tar.extractfile(member) if member and is_file else None
         if content is None:
-            raise damaged(self.path, f"{name} is not in it")
+            raise damaged(self.path, f"it has no file {name}")
         return content
 
     def _read(self, name: str) -> bytes:
@@ -235,7 +273,7 @@ class Archive:
     def _json(self, name: str) -> Any:  # noqa: ANN401 - whatever it says
         return json.loads(self._read(name))
 
-    def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> UsageError:
+    def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> MissingError:
         return other_architecture(f"{self.path}: {name}", wanted, platforms)
 
 
@@ -255,12 +293,12 @@ def damaged(path: Path, why: str) -> UsageError:
     )
 
 
-def other_architecture(what: str, wanted: str, platforms: Sequence[str]) -> UsageError:
+def other_architecture(what: str, wanted: str, platforms: Sequence[str]) -> MissingError:
     """Return that an image is for other machines than the lab's nodes."""
     there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "no platform at all"
-    return UsageError(
+    return MissingError(
         f"{what} is for {there}; the lab's nodes are linux/{wanted}",
-        id="image-architecture",
+        id="architecture-missing",
         hint=f"Build or pull it for this architecture: `docker build --platform linux/{wanted}`.",
     )
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from labctl.host.process import check, run
 from labctl.images import archive
-from labctl.images.store import LoadedImage, LoadedImages, NewImage, full_name
+from labctl.images.store import LATEST, LoadedImage, LoadedImages, NewImage, full_name
 from labctl.model.errors import LabError, MissingError, ProviderError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer.fetch import fetch
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
-from labctl.transfer.store import Blob, BlobStore
+from labctl.transfer.store import Blob, BlobStore, digest_of
 
 FILE_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".oci")
 PATHS = ("/", "./", "../", "~")
 DOCKER_SECONDS = 20.0
+NOT_FOUND = ("source-not-found", "tag-not-found")
+"""What a registry answers where it does not have the image."""
+_ID = re.compile(r"(sha256:)?[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +44,12 @@ class Sources:
         A file that exists is taken as an archive, and so is what looks like a path; then Docker is asked, then the
         registry. Raises UsageError, MissingError and ProviderError.
         """
-        path = Path(word).expanduser() if word.startswith("~") else Path(word)
-        if path.is_file() or word.startswith(PATHS) or word.endswith(FILE_NAMES):
+        path = Path(os.path.expanduser(word))  # noqa: PTH111 - Path.expanduser raises RuntimeError for unknown users
+        if os.path.isfile(path) or word.startswith(PATHS) or word.endswith(FILE_NAMES):  # noqa: PTH113 - as above: OSError
             return self._archive(path)
         reference = full_name(word)
         without = _without_docker(word)
-        return self._registry(reference, without) if without else self._docker(word)
+        return self._registry(word, reference, without) if without else self._docker(word)
 
     def _archive(self, path: Path, said: str = "") -> tuple[LoadedImage, ...]:
         _require_file(path)
@@ -62,10 +67,11 @@ class Sources:
     def _docker(self, word: str) -> tuple[LoadedImage, ...]:
         saved = self.store.scratch("saved.tar")
         self.report(f"asking Docker for {word}")
-        check(["docker", "image", "save", "--output", str(saved), word])
+        name = word if parse(word).wanted else f"{word}:{LATEST}"  # Docker saves every tag of a name without one
+        check(["docker", "image", "save", "--output", str(saved), name])
         return self._archive(saved, f"{word}, as Docker has saved it")
 
-    def _registry(self, name: str, without_docker: str) -> tuple[LoadedImage, ...]:
+    def _registry(self, word: str, name: str, without_docker: str) -> tuple[LoadedImage, ...]:
         reference = parse(name)
         self.report(f"asking {reference.host} for {name}")
         try:
@@ -75,41 +81,80 @@ class Sources:
             layers = [self.registry.wanted(reference, blob) for blob in dict.fromkeys(image.layers)]
             fetched = fetch(layers, self.cache, self.report)
         except LabError as error:
+            if error.id in NOT_FOUND:
+                raise _not_found(word, without_docker, error) from error
             error.details += (f"{without_docker}; so {reference.host} was asked for {reference}",)
             raise
         for blob in (image.config, *fetched):
             if not self.store.blobs.has(blob.digest):
+                self._verified(blob)
                 self.cache.place(blob.digest, self.store.blobs.path(blob.digest))
         return (_named(NewImage(manifest.content, manifest.media_type, self.architecture), name),)
 
     def _require_architecture(self, reference: Reference, config: Blob) -> None:
-        """Return if the image is for the lab's nodes: one that is in no index says so in its configuration alone."""
+        """Return if the image is for the lab's nodes, by its configuration: not every image is in an index."""
         fetch([self.registry.wanted(reference, config)], self.cache, self.report)
-        described = json.loads(self.cache.path(config.digest).read_bytes())
-        if (there := described.get("architecture")) != self.architecture:
-            raise archive.other_architecture(str(reference), self.architecture, [f"{described.get('os')}/{there}"])
+        content = self._verified(config).read_bytes()
+        try:
+            described = json.loads(content)
+            platform = f"{described.get('os')}/{described['architecture']}"
+        except archive.NOT_DESCRIBED:
+            platform = "unknown"  # what is no container image
+        if platform.partition("/")[2] != self.architecture:
+            raise archive.other_architecture(str(reference), self.architecture, [platform])
+
+    def _verified(self, blob: Blob) -> Path:
+        """Return where the cache has a blob, whose content has its digest now. Raises MissingError `blob-damaged`."""
+        path = self.cache.path(blob.digest)
+        if (found := digest_of(path)) != blob.digest:
+            path.unlink()
+            raise MissingError(
+                f"{path}, which was fetched before, has the digest {found} now",
+                id="blob-damaged",
+                hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
+            )
+        return path
 
 
 def _without_docker(word: str) -> str:
-    """Return why Docker cannot give the image; empty where it has it."""
+    """Return why Docker cannot give the image; empty where it has it. Raises UsageError `image-unnamed` for an id."""
     try:
         asked = run(["docker", "image", "inspect", "--format", "{{.Id}}", word], timeout=DOCKER_SECONDS)
     except ProviderError as error:
         return f"Docker cannot be asked: {error.message}"
     if asked.code == 0:
+        _refuse_id(word, asked.out.strip())
         return ""
     said = " ".join(asked.last_lines)
     is_unknown = "no such image" in said.lower()
     return f"Docker has no image {word}" if is_unknown else f"Docker cannot be asked: {said}"
 
 
+def _refuse_id(word: str, identity: str) -> None:
+    """Refuse the id of an image of Docker: an archive that Docker saves by it has no names."""
+    if _ID.fullmatch(word) and identity.removeprefix("sha256:").startswith(word.removeprefix("sha256:")):
+        raise UsageError(
+            f"{word} is an image's id, and nodes know images by their names",
+            id="image-unnamed",
+            hint=f"Give the image's name; `docker tag {word} NAME:TAG` gives it one.",
+        )
+
+
+def _not_found(word: str, without_docker: str, error: LabError) -> MissingError:
+    """Return that neither Docker nor the registry has an image."""
+    return MissingError(
+        f"there is no image {word}: {without_docker}, and {error.message}",
+        id="image-not-found",
+        hint="Check the name and the tag. `docker build -t NAME:TAG .` makes an image; then run the same command again.",
+        details=error.details,
+    )
+
+
 def _require_file(path: Path) -> None:
-    if not path.exists():
+    if not os.path.exists(path):  # noqa: PTH110 - Path.exists raises OSError for a name that is too long
         raise MissingError(f"there is no file {path}", id="archive-not-found", hint="Check the path of the archive.")
     if not path.is_file():
-        raise UsageError(
-            f"{path} is a folder, or no regular file", id="archive-unreadable", hint="Give one archive file."
-        )
+        raise UsageError(f"{path} is not a regular file", id="archive-unreadable", hint="Give one archive file.")
 
 
 def _named(image: NewImage, name: str) -> LoadedImage:

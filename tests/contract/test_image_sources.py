@@ -24,9 +24,11 @@ from labctl.transfer.store import BlobStore
 API = "ghcr.example/team/api:2"
 DOCKER = """\
 #!/bin/sh
-case "$2" in
-  inspect) [ "$5" = shop:1 ] || { echo "Error response from daemon: No such image: $5" >&2; exit 1; } ;;
-  save) exec cp "$SHOP" "$4" ;;
+case "$2 $5" in
+  "inspect shop:1" | "inspect shop" | "inspect 5aa5") echo sha256:5aa5a5a5 ;;
+  inspect*) echo "Error response from daemon: No such image: $5" >&2; exit 1 ;;
+  "save shop:1" | "save shop:latest") exec cp "$SHOP" "$4" ;;
+  *) echo "Error response from daemon: unexpected $*" >&2; exit 1 ;;
 esac
 """
 Handler = type[BaseHTTPRequestHandler]
@@ -101,16 +103,19 @@ def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
 
     assert _layer(sources, "shop:1") == ("docker.io/library/shop:1", "shop:1")
     assert _layer(sources, API) == (API, "api:2")
+    assert _layer(sources, "shop")[1] == "shop:1"  # of the tags of a name alone, Docker is asked for `latest`
 
 
 @pytest.mark.parametrize(
     ("script", "word", "identity", "said"),
     [
-        (DOCKER, "other:1", "source-not-found", "Docker has no image other:1"),
+        (DOCKER, "other:1", "image-not-found", "Docker has no image other:1"),
+        (DOCKER, API.replace(":2", ":3"), "image-not-found", ":3"),
+        (DOCKER, "5aa5", "image-unnamed", "5aa5"),
         (
             "#!/bin/sh\necho 'Cannot connect to the Docker daemon' >&2\nexit 1\n",
             "other:1",
-            "source-not-found",
+            "image-not-found",
             "daemon",
         ),
         ("#!/bin/sh\n[ $2 = inspect ] || { echo 'no space left on device'; exit 1; }\n", "shop:1", "disk-full", ""),
@@ -125,8 +130,26 @@ def test_what_neither_has_names_both(
         sources.read(word)
 
     assert raised.value.id == identity
-    assert said in " ".join(raised.value.details)
+    assert said in raised.value.message
     assert sources.store.all() == ()
+
+
+@pytest.mark.parametrize("part", [0, -1], ids=["config", "layer"])
+def test_what_the_cache_has_is_verified_before_it_is_loaded(
+    sources: Sources, docker: Callable[[str], None], part: int
+) -> None:
+    docker(DOCKER)
+    (image,) = sources.read(API)
+    damaged = sources.cache.path(image.blobs[part].digest)
+    damaged.unlink()  # it is also the lab's
+    damaged.write_bytes(b"damaged")
+    again = replace(sources, store=LoadedImages(sources.store.folder / "again"))
+
+    with pytest.raises(LabError) as raised:
+        again.read(API)
+
+    assert raised.value.id == "blob-damaged"
+    assert _layer(again, API) == (API, "api:2")
 
 
 def test_an_image_of_a_registry_for_another_architecture_is_refused(
@@ -137,6 +160,6 @@ def test_an_image_of_a_registry_for_another_architecture_is_refused(
     with pytest.raises(LabError) as raised:
         replace(sources, architecture="arm64").read(API)
 
-    assert raised.value.id == "image-architecture"
+    assert raised.value.id == "architecture-missing"
     assert "linux/amd64" in raised.value.message
     assert json.dumps(raised.value.details).count("Docker") == 1

@@ -16,7 +16,7 @@ import pytest
 
 from labctl.images import archive
 from labctl.images.store import NAME, TAG
-from labctl.model.errors import UsageError
+from labctl.model.errors import LabError
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -70,14 +70,39 @@ def _blob(files: Files, content: bytes) -> dict[str, Any]:
     return {"digest": f"sha256:{digest}", "size": len(content)}
 
 
-def _tar(files: Files) -> bytes:
+def _tar(files: Files, links: Mapping[str, tuple[bytes, str]] | None = None) -> bytes:
     written = io.BytesIO()
     with tarfile.open(fileobj=written, mode="w") as tar:
         for name, content in files.items():
             member = tarfile.TarInfo(f"./{name}")
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
+        for name, (kind, target) in (links or {}).items():
+            member = tarfile.TarInfo(f"./{name}")
+            member.type, member.linkname = kind, target
+            tar.addfile(member)
     return written.getvalue()
+
+
+def _linked(target: str, kind: bytes = tarfile.SYMTYPE) -> bytes:
+    """What `docker save` wrote before version 25, where a layer of two images is once a link."""
+    files = {**_saved(["shop:1"]), "0/layer.tar": b"a layer"}
+    del files["1/layer.tar"]
+    return _tar(files, {"1/layer.tar": (kind, target)})
+
+
+def _sized(size: int) -> bytes:
+    """An archive whose first member says it has this size."""
+    member = tarfile.TarInfo("index.json")
+    member.size = size
+    return member.tobuf(tarfile.GNU_FORMAT) + _tar(_saved(["shop:1"]))
+
+
+def _of_itself() -> Files:
+    """An index that names itself."""
+    digest = "sha256:" + "0" * 64
+    index = {"manifests": [{"digest": digest, "mediaType": archive.INDEXES[0], "annotations": {NAME: SHOP}}]}
+    return dict.fromkeys(("index.json", "blobs/sha256/" + "0" * 64), json.dumps(index).encode())
 
 
 def _read(folder: Path, content: bytes) -> dict[str, str]:
@@ -115,6 +140,13 @@ def test_the_image_for_the_architecture_is_found(
     assert _read(tmp_path, pack(_tar(files))) == dict.fromkeys(names, content)
 
 
+@pytest.mark.parametrize(
+    ("kind", "target"), [(tarfile.SYMTYPE, "../0/layer.tar"), (tarfile.LNKTYPE, "0/layer.tar")], ids=["soft", "hard"]
+)
+def test_a_layer_may_be_a_link_to_another(tmp_path: Path, kind: bytes, target: str) -> None:
+    assert _read(tmp_path, _linked(target, kind)) == {"shop:1": "a layer"}
+
+
 def _without(files: Files, content: bytes) -> Files:
     return {name: each for name, each in files.items() if content not in each or name.endswith(".json")}
 
@@ -135,14 +167,29 @@ def _without(files: Files, content: bytes) -> Files:
         (_tar({**_saved(["shop:1"]), "1/layer.tar": b"another"}), "archive-damaged", "1/layer.tar"),
         (_tar(_without(_layout({NAME: SHOP}), b"layer for")), "archive-damaged", SHOP),
         (_tar(_layout({NAME: SHOP}) | {"blobs/sha256/" + "0" * 64: b""}).replace(b"layer for", b"flipped!!"), "archive-damaged", ""),
+        (b"BZh nor bzip2", "archive-damaged", ""),
+        (b"\xfd7zXZ nor xz", "archive-damaged", ""),
+        (_linked("../none/layer.tar"), "archive-damaged", "1/layer.tar"),
+        (_linked("layer.tar"), "archive-damaged", "1/layer.tar"),
+        (_linked("../../../etc/passwd"), "archive-damaged", "1/layer.tar"),
+        (_linked("/dev/zero"), "archive-damaged", "1/layer.tar"),
+        (_linked("", tarfile.FIFOTYPE), "archive-damaged", "1/layer.tar"),
+        (_tar(_of_itself()), "archive-unreadable", "nested"),
+        (_tar({"index.json": b"[" * 200_000}), "archive-unreadable", ""),
+        (_tar({"manifest.json": b'[{"Config": ' * 100_000}), "archive-unreadable", ""),
+        (_sized(1 << 62), "archive-damaged", ""),
+        (_sized(1 << 70), "archive-damaged", ""),
+        (_sized(1 << 40), "archive-damaged", ""),
+        (_tar({**_saved(["shop:1"]), "manifest.json": b"7"}), "archive-unreadable", ""),
+        (_tar(_saved([7])), "archive-unreadable", "7"),  # type: ignore[list-item]
         (_tar(_saved(None)), "image-unnamed", ""),
         (_tar(_layout({TAG: "1"})), "image-unnamed", ""),
-        (_tar(_saved(["shop:1"], "arm64")), "image-architecture", "linux/arm64"),
-        (_tar(_layout({NAME: SHOP}, architectures=("s390x", "arm64"), nested=True)), "image-architecture", "linux/arm64, linux/s390x"),
+        (_tar(_saved(["shop:1"], "arm64")), "architecture-missing", "linux/arm64"),
+        (_tar(_layout({NAME: SHOP}, architectures=("s390x", "arm64"), nested=True)), "architecture-missing", "linux/arm64, linux/s390x"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_loaded_is_told(tmp_path: Path, content: bytes, identity: str, said: str) -> None:
-    with pytest.raises(UsageError) as raised:
+    with pytest.raises(LabError) as raised:
         _read(tmp_path, content)
 
     assert raised.value.id == identity
