@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 
@@ -146,6 +146,8 @@ class Limits:
     """How long other pods are tried, in all."""
     drain: float = 2
     """How long a pod that is told to end still serves, until the address is announced from another node."""
+    open_connections: float = 5
+    """How long it then waits for connections that are still open; until it has ended, no new pod fits on its node."""
     status_update: float = 5
     """Between two looks whether an Ingress lacks its address."""
     election: float = 8
@@ -165,4 +167,5 @@ def limits(slowness: int) -> Limits:
     slow = {name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()}
     if slowness > 1:  # a check is a login by SSH, which takes a slow node ten seconds of its processor
         slow["node_check"] *= SELDOM
-    return Limits(**slow)
+    # One request every few seconds, which a slow node can answer as well.
+    return replace(Limits(**slow), status_update=NORMAL.status_update)

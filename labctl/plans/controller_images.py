@@ -18,12 +18,18 @@ ON_NODE = ("sudo", "ctr", "--namespace=k8s.io", "images", "list", "--quiet")
 def require(context: Context) -> None:
     """Check that the images are upstream's, and that nodes which run already have those that a switch needs.
 
-    Nodes import the images of the bundle that they were made from. One that cannot be asked is taken to have them.
-
     Raises MissingError `image-digest-differs`, or `image-not-on-node`.
     """
-    images, rendered = _images(controller_objects(context)), context.folder / lab_folder.MANIFESTS / "ingress.yaml"
-    new = images - _images(documents(rendered.read_text(encoding="utf-8"))) if rendered.exists() else set()
+    new, rendered = _images(controller_objects(context)), context.folder / lab_folder.MANIFESTS / "ingress.yaml"
+    if rendered.exists():
+        require_on_nodes(context, new - _images(documents(rendered.read_text(encoding="utf-8"))))
+
+
+def require_on_nodes(context: Context, new: set[str]) -> None:
+    """Check that the nodes which run have these images. Raises MissingError `image-not-on-node`.
+
+    Nodes import the images of the bundle that they were made from. One that cannot be asked is taken to have them.
+    """
     running = context.provider.running() if new else ()
     limits, nodes = context.lab.limits, [node for node in context.lab.serving_nodes if node.name in running]
     for image in sorted(new):

@@ -21,15 +21,20 @@ if TYPE_CHECKING:
 
 
 def apply_ingress(context: Context, report: Progress) -> Outcome:
-    """Apply the ingress controller, and wait until MetalLB has allocated an address to its Service."""
+    """Apply the ingress controller, and wait until MetalLB has allocated an address to its Service.
+
+    Raises MissingError `image-not-on-node` before anything is applied.
+    """
     controller, cluster, limits = context.controller, context.cluster, context.lab.limits
+    wanted = manifest(context, "ingress.yaml")
+    _require_images(context, wanted)
     if controller.deprecation:
         report(controller.deprecation)
     before = serving(cluster, controller)
     losses = lost_by(cluster, controller) if before not in {None, controller} else []
     for loss in losses:
         report(loss)
-    obsolete = _obsolete(controller, manifest(context, "ingress.yaml"))
+    obsolete = _obsolete(controller, wanted)
     removed = _remove(cluster, [each for each in obsolete if each.kind.endswith("WebhookConfiguration")])
     waiting = state.unready_pods(cluster, controller.namespace, controller.deployment)
     changed = apply(context, report, "ingress.yaml")
@@ -56,12 +61,30 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
     return Outcome(bool(changed or removed), "; ".join([f"{controller.name} at {address}", *losses]))
 
 
+def _require_images(context: Context, wanted: Iterable[Mapping[str, Any]]) -> None:
+    """Check that the nodes can run what is to replace the live Deployment: while they were halted, nothing could."""
+    live = _live_images(context.cluster, context.controller)
+    new = {image for each in wanted if each["kind"] == "Deployment" for image in _images(each)} - live
+    if live and new:
+        from labctl.plans import controller_images  # noqa: PLC0415 - it needs cryptography, which takes 0.1 s
+
+        controller_images.require_on_nodes(context, new)
+
+
 def serving(cluster: Cluster, controller: IngressController) -> IngressController | None:
     """Return the controller whose image the live Deployment has; None if there is none, or an unknown one."""
+    repositories = {each.partition("@")[0].rpartition(":")[0] for each in _live_images(cluster, controller)}
+    return next((each for each in CONTROLLERS if each.repository in repositories), None)
+
+
+def _live_images(cluster: Cluster, controller: IngressController) -> set[str]:
     live = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
-    containers = live["spec"].get("template", {}).get("spec", {}).get("containers", []) if live else []
-    images = {each["image"].partition("@")[0].rpartition(":")[0] for each in containers}
-    return next((each for each in CONTROLLERS if each.repository in images), None)
+    return _images(live) if live else set()
+
+
+def _images(deployment: Mapping[str, Any]) -> set[str]:
+    containers = deployment["spec"].get("template", {}).get("spec", {}).get("containers", [])
+    return {each["image"] for each in containers}
 
 
 def _obsolete(controller: IngressController, manifests: Iterable[Mapping[str, Any]]) -> list[Owned]:

@@ -6,6 +6,7 @@ import copy
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
+from hashlib import sha256
 from typing import Any
 
 from labctl.model.errors import MissingError
@@ -13,6 +14,8 @@ from labctl.model.limits import NORMAL, Limits
 
 RBAC = "rbac.authorization.k8s.io/v1"
 _ADMISSION = "ingress-nginx-admission"
+CERTIFICATE_DIGEST = "labctl/admission-certificate-sha256"
+"""An annotation of the pods of a controller with a webhook."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +27,7 @@ class Owned:
     name: str
     namespace: str | None = "ingress-nginx"
     by_controller: bool = False
-    """The controller creates it, not labctl."""
+    """The controller, or a Job of its own, creates it: it is the controller's, whoever the API server says wrote it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ CONTROLLERS = (
             ("proxy-connect-timeout", "{pod_connect}"),
             ("proxy-next-upstream-tries", "10"),
             ("proxy-next-upstream-timeout", "{pod_retry}"),
+            # By default nginx waits four minutes for WebSockets and slow downloads before it ends.
+            ("worker-shutdown-timeout", "{open_connections}s"),
         ),
         # A pod that is told to end is unready at once, and serves until MetalLB announces from another node. By default
         # it stops serving first and stays an endpoint for ten seconds more.
@@ -110,7 +115,8 @@ CONTROLLERS = (
         owned=(
             Owned("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration", _ADMISSION, None),
             Owned("v1", "Service", "ingress-nginx-controller-admission"),
-            Owned("v1", "Secret", _ADMISSION),
+            # labctl applies it; in a lab of an earlier version, upstream's Job created it.
+            Owned("v1", "Secret", _ADMISSION, by_controller=True),
             Owned("v1", "ConfigMap", "ingress-nginx-controller"),
             Owned(RBAC, "RoleBinding", "ingress-nginx"),
             Owned(RBAC, "Role", "ingress-nginx"),
@@ -233,6 +239,8 @@ def _adapted(
             _with_arguments(container["args"], controller, limits)
             if controller.readiness_probe:
                 container["readinessProbe"].update(controller.readiness_probe)
+            if controller.admission and certificate:
+                _restart_with(adapted["spec"]["template"], certificate)
         case "ValidatingWebhookConfiguration", controller.admission if certificate:
             for webhook in adapted["webhooks"]:
                 webhook["clientConfig"]["caBundle"] = _base64(certificate.certificate)
@@ -263,6 +271,13 @@ def _with_arguments(arguments: list[str], controller: IngressController, limits:
         flag = wanted.partition("=")[0]
         arguments[:] = [each for each in arguments if each.partition("=")[0] != flag]
         arguments.append(wanted)
+
+
+def _restart_with(template: dict[str, Any], certificate: Certificate) -> None:
+    """Replace the pods when the certificate changes: running ones get it only minutes later."""
+    digest = sha256(certificate.certificate.encode()).hexdigest()
+    metadata = template.setdefault("metadata", {})
+    metadata["annotations"] = {**(metadata.get("annotations") or {}), CERTIFICATE_DIGEST: digest}
 
 
 def _spread(spec: dict[str, Any], replicas: int) -> None:

@@ -29,7 +29,6 @@ import (
 const (
 	account    = "/var/run/secrets/kubernetes.io/serviceaccount"
 	networking = "/apis/networking.k8s.io/v1"
-	annotation = "nginx.ingress.kubernetes.io/"
 	program    = "nginx-ingress-controller"
 	lookEvery  = 500 * time.Millisecond
 )
@@ -316,7 +315,7 @@ func (c *controller) review(writer http.ResponseWriter, request *http.Request) {
 
 func (c *controller) objection(wanted ingress) string {
 	for key := range wanted.Metadata.Annotations {
-		if strings.HasPrefix(key, annotation) && strings.HasSuffix(key, "-snippet") {
+		if strings.HasSuffix(key, "-snippet") { // of any prefix
 			return key + " annotation cannot be used. Snippet directives are disabled by the Ingress administrator"
 		}
 	}

@@ -46,7 +46,11 @@ def _by_nginx(ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
     owners: dict[tuple[str, str, str], str] = {}
     for ingress in ingresses:
         name = full_name(ingress)
-        if snippets := sorted(each for each in ingress_annotations.notes(ingress) if each.endswith(SNIPPET)):
+        # Of any prefix: it looks at the end of the key alone.
+        keys = ingress["metadata"].get("annotations") or {}
+        if snippets := sorted(
+            key.removeprefix(ingress_annotations.ANNOTATION) for key in keys if key.endswith(SNIPPET)
+        ):
             yield f"rejects the Ingress {name}: it has {', '.join(snippets)}, but snippets are not allowed"
         for spot in _spots(ingress):
             if (owner := owners.setdefault(spot, name)) != name:

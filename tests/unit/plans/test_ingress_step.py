@@ -26,7 +26,7 @@ from labctl.trace.rules.rules import ANNOTATION, CONTROLLER
 NGINX, TRAEFIK = CONTROLLERS
 DEPLOYMENT = ("apps/v1", "Deployment", NGINX.deployment, NGINX.namespace)
 OTHER = f"{TRAEFIK.repository}:v4"
-LEASE = next(each for each in NGINX.owned if each.by_controller)
+SECRET, LEASE = (each for each in NGINX.owned if each.by_controller)
 COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
 DENIED = (
     'Kubernetes refused Ingress my-app: admission webhook "validate.nginx.ingress.kubernetes.io" denied the request: '
@@ -123,7 +123,7 @@ def test_what_others_applied_under_the_same_names_is_left(
 
     ingress_step.apply_ingress(rendered, watched.report)
 
-    assert [each for each in NGINX.owned if not _is_there(cluster, each)] == [LEASE]
+    assert [each for each in NGINX.owned if not _is_there(cluster, each)] == [SECRET, LEASE]
 
 
 def test_the_controllers_own_objects_stay_and_the_jobs_of_an_earlier_version_go(
@@ -190,6 +190,22 @@ def test_an_image_that_a_running_node_lacks_is_refused_before_anything_is_writte
     else:
         assert up.render(rendered, watched.report).changed
     assert asked == [(*controller_images.ON_NODE, f"name=={OTHER}")]
+
+
+def test_an_image_that_nodes_lack_which_were_halted_is_refused_before_anything_is_applied(
+    nginx: Context, watched: Watched, provider: FakeProvider, cluster: FakeCluster
+) -> None:
+    template = {"spec": {"containers": [{"image": OTHER}]}}
+    cluster.put(*DEPLOYMENT, spec={"selector": {"matchLabels": {}}, "template": template}, status={})
+    before = set(cluster.objects)
+    provider.nodes = {node.name for node in nginx.lab.nodes}
+    provider.answers = {"demo-worker-1": lambda _question: Finished(0, OTHER, ())}
+
+    for _attempt in range(2):
+        with pytest.raises(MissingError, match=f"demo-worker-1.*{NGINX.repository}:v1") as raised:
+            ingress_step.apply_ingress(nginx, watched.report)
+        assert raised.value.id == "image-not-on-node"
+    assert set(cluster.objects) == before
 
 
 def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(

@@ -12,7 +12,7 @@ from golden_files import Golden
 
 from labctl.model.errors import MissingError
 from labctl.model.limits import limits
-from labctl.render.ingress import CONTROLLERS, Certificate, IngressController, choose, objects
+from labctl.render.ingress import CERTIFICATE_DIGEST, CONTROLLERS, Certificate, IngressController, choose, objects
 
 NGINX, _TRAEFIK = CONTROLLERS
 NGINX_IMAGE = f"{NGINX.repository}:v1.15.1"
@@ -151,6 +151,16 @@ def test_the_webhook_serves_with_a_certificate_that_labctl_made_and_no_job_makes
         "caBundle": adapted[1]["data"]["ca"],
     }
     assert len(left_out) == 7
+
+
+def test_another_certificate_replaces_the_pods() -> None:
+    made = [
+        objects(NGINX, [_deployment()], {}, 2, certificate=Certificate(text, "private"))[1]["spec"]["template"]
+        for text in ("first", "first", "second")
+    ]
+
+    first, again, second = (each["metadata"]["annotations"][CERTIFICATE_DIGEST] for each in made)
+    assert first == again != second
 
 
 def test_the_controller_has_a_pod_on_every_node_and_an_update_replaces_one_after_the_other() -> None:

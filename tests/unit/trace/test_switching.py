@@ -24,6 +24,8 @@ def _ingress(name: str, host: str, class_name: str = "nginx", **notes: str) -> d
 
 
 PLAIN = _ingress("shop", "shop.test")
+FOREIGN = _ingress("other", "other.test")
+FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
 
 
 @pytest.mark.parametrize(
@@ -31,12 +33,13 @@ PLAIN = _ingress("shop", "shop.test")
     [
         ([PLAIN], [], []),
         ([PLAIN, _ingress("other", "other.test", server_snippet="x")], ["default/other"], ["default/other"]),
+        ([PLAIN, FOREIGN], ["default/other"], []),
         ([PLAIN, _ingress("other", "shop.test")], ["default/other"], []),
         ([PLAIN, _ingress("other", "shop.test", "elsewhere", server_snippet="x")], [], []),
         ([PLAIN, _ingress("canary", "shop.test", canary="true")], [], []),
         ([PLAIN, _ingress("other", "other.test", satisfy="any")], [], ["default/other"]),
     ],
-    ids=["plain", "snippet", "taken", "another class", "canary", "ignored annotation"],
+    ids=["plain", "snippet", "snippet of another prefix", "taken", "another class", "canary", "ignored annotation"],
 )
 def test_each_ingress_that_would_be_served_otherwise_is_named(
     ingresses: list[dict[str, Any]], by_nginx: list[str], by_traefik: list[str]
