@@ -15,7 +15,7 @@ from labctl.config import edit, saved_lab
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import paths
-from labctl.host.wait import pending_while_unready
+from labctl.host.wait import pending_while_unready, until
 from labctl.model.errors import BrokenError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.lab import App, Lab
@@ -23,7 +23,7 @@ from labctl.model.options import GlobalOptions
 from labctl.model.pools import default_pool
 from labctl.model.reports import AppEntry, HopReport, TraceReport
 from labctl.plans import up
-from labctl.plans.applying import app_manifest
+from labctl.plans.applying import app_manifest, or_why
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.render.yaml_stream import documents
 from labctl.trace import MISSING_NAME, broken_hop, finding, follow
@@ -81,8 +81,16 @@ class Change:
     def _checked(self, context: Context, _report: Progress) -> Outcome:
         if self.added is not None and context.controller.admission:
             objects = documents(app_manifest(context, self.added))
-            # A webhook that does not answer yet is waited for when the app is applied.
-            pending_while_unready(partial(apps.require_accepted, context.cluster, self.added.name, objects))
+            accepted = partial(apps.require_accepted, context.cluster, self.added.name, objects)
+            controller, limits = context.controller, context.lab.limits
+            until(
+                or_why(
+                    context, partial(pending_while_unready, accepted), (controller.namespace, controller.deployment)
+                ),
+                what=f"the webhook of {controller.name}",
+                timeout=limits.ready,
+                interval=limits.poll,
+            )
         return self._written()
 
     def _written(self) -> Outcome:

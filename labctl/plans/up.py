@@ -14,8 +14,9 @@ from labctl.host.caller import caller
 from labctl.host.machine import Machine
 from labctl.host.wait import pending_while_unready, until
 from labctl.model.events import Progress
+from labctl.model.kinds import ROUTE
 from labctl.model.lab import App, Node
-from labctl.plans import assembly, images, teardown
+from labctl.plans import assembly, hostnames, images, teardown
 from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
 from labctl.plans.bundle_choice import choose_bundle
 from labctl.plans.hosts_steps import ask_to_remove, ask_to_write, sync_hosts
@@ -204,21 +205,28 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
 
 
 def apply_apps(context: Context, report: Progress) -> Outcome:
-    """Apply every app, spread its pods over the nodes, and remove apps that are no longer configured."""
+    """Remove apps that are no longer configured, apply every other one, and spread its pods over the nodes.
+
+    An ingress controller's webhook rejects a hostname that another app has still.
+    """
     changed: list[str] = []
     controller = context.controller.namespace, context.controller.deployment
-    for app in context.lab.apps:
+    if removed := apps.remove_others(context.cluster, context.lab):
+        report(f"removed {', '.join(removed)}")
+    order, freed = hostnames.in_order(context) if context.controller.admission else (context.lab.apps, set[str]())
+    freed |= {each.partition("/")[2] for each in removed}
+    for app in order:
         report(f"applying {app.name}")
-        # An ingress controller's webhook rejects Ingresses until its pod serves it.
-        applied = partial(_apply_app, context, report, app)
-        changed += until(
+        # The webhook rejects every Ingress until its pod serves it.
+        applied = partial(hostnames.pending_while_taken, context, freed, partial(_apply_app, context, report, app))
+        applied_now = until(
             or_why(context, partial(pending_while_unready, applied), controller),
             what=f"the app {app.name}",
             timeout=context.lab.limits.ready,
             interval=context.lab.limits.poll,
         )
-    if removed := apps.remove_others(context.cluster, context.lab):
-        report(f"removed {', '.join(removed)}")
+        freed |= {app.name} if f"{ROUTE.name} {app.name}" in applied_now else set()
+        changed += applied_now
     moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
     if moved:
         report(f"moving {', '.join(moved)} to nodes with fewer pods")

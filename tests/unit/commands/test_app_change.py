@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from fake_trace import hop as told
-from fakes import FakeCluster, FakeProvider, Watched, bundle, lab
+from fakes import FakeCluster, FakeProvider, Watched, bundle, lab, set_limits
 from golden_files import Golden
 
 from labctl import config, ui
@@ -206,7 +206,7 @@ def test_the_file_is_written_by_the_first_step_which_says_if_it_had_to_be(
 
 @pytest.mark.usefixtures("runs")
 def test_an_app_that_the_ingress_controller_rejects_is_not_written(
-    file: Path, context: Context, watched: Watched, cluster: FakeCluster
+    file: Path, context: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _made()
     vars(context)["controller"] = next(each for each in CONTROLLERS if each.admission)
@@ -218,6 +218,12 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     with pytest.raises(RefusedError, match="a/b") as raised:
         write.run(context, watched.report)
     assert raised.value.id == "ingress-refused"
+    assert file.read_text() == FILE
+
+    set_limits(monkeypatch, poll=0.0)
+    cluster.dry_run_refusals = [not_yet, RefusedError(denied, id="kubernetes-refused")]
+    with pytest.raises(RefusedError, match="a/b"):
+        write.run(context, watched.report)
     assert file.read_text() == FILE
 
     cluster.dry_run_refusals = [not_yet]
