@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -89,12 +90,16 @@ def feed(
     *,
     env: Mapping[str, str] | None = None,
     timeout: float,
+    started: Callable[[Callable[[], None]], object] | None = None,
 ) -> Finished:
     """Run a program to its end with what `write` writes to its standard input, and return what it said.
 
-    What `write` raises ends the program. Raises ProviderError as `run` does.
+    What `write` raises ends the program. `started` gets a function with which another thread can kill it.
+    Raises ProviderError as `run` does.
     """
     with _started(args, env, None, stderr=subprocess.STDOUT, stdin=True) as child:
+        if started:
+            started(partial(_kill, child))
         late = threading.Event()
         timer = threading.Timer(timeout, _end_late, (child, late))
         said: list[bytes] = []
@@ -276,6 +281,12 @@ def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a program and its children: as long as those hold its pipes, waiting would not end."""
     with suppress(ProcessLookupError):  # it has just ended
         os.killpg(child.pid, number)
+
+
+def _kill(child: subprocess.Popen[bytes]) -> None:
+    """Kill a program of another thread, if that has not seen its end: after that, its number may be another's."""
+    if child.returncode is None:
+        _signal(child, signal.SIGKILL)
 
 
 def _shown(args: Sequence[Argument]) -> str:

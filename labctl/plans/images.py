@@ -39,12 +39,14 @@ class Given:
 
 @dataclass
 class _Transfer:
-    """How much has been given to all nodes, and whether to stop."""
+    """How much has been given to all nodes, and how to stop."""
 
     total: int = 0
     sent: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    kills: list[Callable[[], None]] = field(default_factory=list)
+    """Each kills a program that a node is given an image through."""
 
     def count(self, *, total: int = 0, sent: int = 0) -> None:
         with self.lock:
@@ -52,6 +54,12 @@ class _Transfer:
             self.sent += sent
         if self.stopped.is_set():
             raise InterruptedError("the transfer was stopped")
+
+    def stop(self) -> None:
+        """Stop at once: a program that was started meanwhile stops as soon as it is written to."""
+        self.stopped.set()
+        for kill in self.kills:
+            kill()
 
 
 class _Counted:
@@ -83,7 +91,7 @@ def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> G
         try:
             _report_while(list(futures.values()), transfer, report)
         except BaseException:
-            transfer.stopped.set()
+            transfer.stop()
             raise
     failures = {name: error for name, future in futures.items() if isinstance(error := future.exception(), LabError)}
     changed = tuple(name for name, future in futures.items() if name not in failures and future.result())
@@ -195,6 +203,7 @@ def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer:
             context.provider.command(node, IMPORT),
             partial(_write, context.loaded, image, transfer),
             timeout=context.lab.limits.ready + image.size / SLOWEST,
+            started=transfer.kills.append,
         )
         if answer.code != 0:
             raise _failed(f"it does not import {image.reference}", answer, node)

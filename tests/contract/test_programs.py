@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Timer
 from typing import IO
 
 import pytest
@@ -58,6 +59,16 @@ def test_a_program_whose_input_cannot_be_made_is_ended() -> None:
 
     with pytest.raises(ZeroDivisionError):
         feed(["sleep", "60"], write, timeout=30)
+
+
+def test_a_program_that_is_fed_can_be_killed_by_another_thread() -> None:
+    def kill_soon(kill: Callable[[], None]) -> None:
+        Timer(0.2, kill).start()
+
+    def write(file: IO[bytes]) -> None:
+        file.write(b"x" * (1 << 20))  # more than a pipe holds
+
+    assert feed(["sleep", "60"], write, timeout=30, started=kill_soon).code == -signal.SIGKILL
 
 
 def test_a_program_that_takes_too_long_is_ended_with_all_it_started(tmp_path: Path) -> None:

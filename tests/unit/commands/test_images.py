@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +24,13 @@ from labctl.host.process import Finished
 from labctl.images import sources
 from labctl.model.errors import LabError
 from labctl.model.options import GlobalOptions
-from labctl.plans import images
+from labctl.plans import assembly, images, up
 from labctl.plans.plan import Outcome
 
 OPTIONS = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
 SHOP = "docker.io/library/shop:1"
 NGINX = IMAGES[-1].reference
+HUNG_SECONDS = 5.0
 HEADER = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
 
 
@@ -38,6 +41,8 @@ class Nodes:
     images: dict[str, dict[str, str]] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
     """Nodes whose disk is full."""
+    hung: set[str] = field(default_factory=set)
+    """Nodes that take an image until they are killed."""
     stuck: set[str] = field(default_factory=set)
     """Nodes that remove nothing."""
 
@@ -54,10 +59,22 @@ class Nodes:
 
         return answered
 
-    def feed(self, line: Sequence[str], write: Callable[[IO[bytes]], None], *, timeout: float) -> Finished:
+    def feed(
+        self,
+        line: Sequence[str],
+        write: Callable[[IO[bytes]], None],
+        *,
+        timeout: float,
+        started: Callable[[Callable[[], None]], None],
+    ) -> Finished:
         assert timeout > 0
         _, node, *command = line
         assert tuple(command) == images.IMPORT
+        if node in self.hung:
+            killed = threading.Event()
+            started(killed.set)
+            assert killed.wait(HUNG_SECONDS)
+            return Finished(-9, "", ())
         if node in self.full:
             return Finished(1, "", ("ctr: write /var/lib/containerd/x: no space left on device",))
         archive = io.BytesIO()
@@ -165,6 +182,25 @@ def test_an_image_goes_and_another_with_the_same_content_stays_whole(
     assert nodes.images == {node.name: left for node in context.lab.nodes}
 
 
+def test_an_interrupt_does_not_wait_for_a_node_that_hangs(
+    nodes: Nodes, context: Context, shop: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes.hung = {context.lab.nodes[-1].name}
+    monkeypatch.setattr(images, "PROGRESS_SECONDS", 0.01)
+    _, plan = command.load(OPTIONS, [str(shop)])
+
+    def interrupted(text: str) -> None:
+        if "given to the nodes" in text:
+            raise KeyboardInterrupt
+
+    plan[0].run(context, Watched().report)
+    before = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        plan[1].run(context, interrupted)
+
+    assert time.monotonic() - before < HUNG_SECONDS
+
+
 @pytest.mark.parametrize(("state", "reason"), [("down", "it does not run"), ("full", "the disk is full")])
 def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
     nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, state: str, reason: str
@@ -203,8 +239,10 @@ def test_a_removal_that_fails_on_a_node_can_be_repeated(nodes: Nodes, context: C
 
 
 def test_a_node_that_is_down_loses_an_image_when_it_runs_again(
-    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path
+    nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(assembly, "await_nodes", lambda *_arguments: None)
+    monkeypatch.setattr(up, "apply", lambda *_arguments: [])
     control_plane, worker = (node.name for node in context.lab.nodes)
     _carried_out(command.load(OPTIONS, [str(shop)]))
     provider.nodes -= {worker}
@@ -217,7 +255,7 @@ def test_a_node_that_is_down_loses_an_image_when_it_runs_again(
     assert len(list((context.folder / "images" / "blobs" / "sha256").iterdir())) == 1
 
     provider.nodes |= {worker}
-    assert images.take(context, context.loaded.removed()) == ()
+    up.await_cluster(context, Watched().report)
     assert nodes.images[worker] == {}
     assert (context.loaded.removed(), list((context.folder / "images" / "blobs" / "sha256").iterdir())) == ((), [])
 
