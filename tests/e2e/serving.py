@@ -12,6 +12,9 @@ APP = ("-l", "app.kubernetes.io/name=my-app")
 SETTLED_SECONDS = 60.0
 WATCHED = {"before": 1.0, "after": 8.0}
 """Seconds of traffic before a kill, and after it: longer than anybody takes to notice it."""
+MOST_AWAY = 5.0
+"""Seconds for which a dead node may keep the site from answering: twice what it takes on a quiet machine, and less than
+MetalLB takes without the failure detector."""
 
 
 def settled(lab: RealLab, *dead: str) -> str:

@@ -21,7 +21,7 @@ from . import footprint
 from .bundles import renamed
 from .client import asking
 from .reallab import UP_SECONDS, Ran, RealLab, isolated
-from .serving import APP, CONTROLLER, HOSTNAME, WATCHED, announcing_node, nodes_of, settled
+from .serving import APP, CONTROLLER, HOSTNAME, MOST_AWAY, WATCHED, announcing_node, nodes_of, settled
 from .uplink import UplinkWatch, watched
 
 pytestmark = pytest.mark.e2e
@@ -151,6 +151,7 @@ def test_the_site_does_without_the_only_control_plane(neighbour: RealLab, record
     assert pages == [200] * 50
     neighbour.up()
     record_property("away", f"three workers, the control plane killed: {client.away:.1f} s")
+    assert client.away < MOST_AWAY
 
 
 def test_the_site_outlives_two_of_three_workers_one_after_the_other(neighbour: RealLab, record_property: Away) -> None:
@@ -170,6 +171,7 @@ def test_the_site_outlives_two_of_three_workers_one_after_the_other(neighbour: R
     assert neighbour.up().result()["ok"]
     told = ", ".join(f"{gap:.1f} s" for gap in gaps)
     record_property("away", f"three workers, the announcing one killed, then the next: {told}")
+    assert max(gaps) < MOST_AWAY
 
 
 @pytest.mark.parametrize("round_number", ROUNDS)
@@ -185,6 +187,7 @@ def test_the_site_outlives_a_worker(neighbour: RealLab, role: str, round_number:
     assert pages == [200] * 20
     neighbour.up()
     record_property("away", f"three workers, kill {round_number} of {role} one: {client.away:.1f} s")
+    assert client.away < MOST_AWAY
 
 
 def test_a_worker_that_comes_later_has_the_images_that_were_loaded(

@@ -13,7 +13,7 @@ import pytest
 
 from .client import asking
 from .reallab import RealLab
-from .serving import APP, CONTROLLER, HOSTNAME, WATCHED, nodes_of, pods, settled
+from .serving import APP, CONTROLLER, HOSTNAME, MOST_AWAY, WATCHED, nodes_of, pods, settled
 
 pytestmark = pytest.mark.e2e
 
@@ -56,6 +56,7 @@ def test_the_site_outlives_either_of_two_nodes(
     pair.up()
     told = "which announced" if node == announcing else "the other one announced"
     record_property("away", f"two nodes, kill {round_number} of the {role}, {told}: {client.away:.1f} s")
+    assert client.away < MOST_AWAY
 
 
 def test_what_died_serves_again_once_it_is_back(pair: RealLab) -> None:
