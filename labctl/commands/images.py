@@ -1,4 +1,4 @@
-"""Images of the user's own come into a lab, are listed, and go."""
+"""Load the user's images into a lab, list them, and remove them."""
 
 from __future__ import annotations
 
@@ -55,7 +55,11 @@ def remove(options: GlobalOptions, names: Sequence[str]) -> tuple[Context, Plan[
     def take(context: Context, report: Progress) -> Outcome:
         report(f"removing {references(gone)}")
         down = images.take(context, gone)
-        later = f"; {', '.join(down)} lose it at the next `labctl up` or `labctl resume`" if down else ""
+        later = (
+            f"; not running: {', '.join(down)}, removed there by the next `labctl up` or `labctl resume`"
+            if down
+            else ""
+        )
         return Outcome(changed=True, text=references(gone) + later)
 
     return context, (Step("images", "removes images", take),)
@@ -74,9 +78,9 @@ def _running(options: GlobalOptions) -> Context:
     context = saved(options)
     if not runs(context):
         raise MissingError(
-            f"the lab {context.lab.name} does not run, and its nodes take no images",
+            f"the lab {context.lab.name} is not running",
             id="lab-not-running",
-            hint="`labctl resume` starts it.",
+            hint="Run `labctl resume` to start it.",
         )
     return context
 
@@ -101,7 +105,7 @@ def _refuse_carried(context: Context, found: Sequence[LoadedImage]) -> None:
         raise UsageError(
             f"the bundle has an image {', '.join(carried)}, which the lab's own pods use",
             id="image-of-bundle",
-            hint="Give yours another name, for example with `docker tag`, and load that.",
+            hint="Give your image another name, for example with `docker tag`, and load it under that name.",
         )
 
 
@@ -110,15 +114,15 @@ def _removable(context: Context, name: str) -> LoadedImage:
         return image
     if carried := context.bundle.image(name):
         raise UsageError(
-            f"{carried} is an image of the bundle, and stays",
+            f"{carried} is an image of the bundle and cannot be removed",
             id="image-of-bundle",
-            hint="Only images that `labctl image load` brought can be removed.",
+            hint="`labctl image remove` removes images that `labctl image load` loaded.",
         )
     there = references(context.loaded.all())
     raise MissingError(
         f"no image {full_name(name)} was loaded into the lab {context.lab.name}",
         id="image-not-loaded",
-        hint=f"These were: {there}." if there else "None was.",
+        hint=f"Loaded images: {there}." if there else "No images are loaded.",
     )
 
 
@@ -131,7 +135,7 @@ def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[Loaded
             raise UsageError(
                 f"the app {app} uses {reference}",
                 id="image-used-by-app",
-                hint=f"`labctl app remove {app}` first.",
+                hint=f"Run `labctl app remove {app}` first.",
             )
 
 

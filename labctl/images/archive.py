@@ -1,7 +1,7 @@
 """Image archives, as docker, podman, buildx and skopeo write them: which images are in one, and their blobs.
 
-Of an OCI layout, the image for the lab's architecture is taken as it is. An archive of `docker save` has no manifests;
-the same image always gets the same one.
+From an OCI layout, the image for the lab's architecture is taken unchanged. An archive of `docker save` has no
+manifests: labctl generates one, which is the same each time for the same image.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ def _unpack(path: Path, reader: Reader, target: Path) -> None:
 
 
 class Archive:
-    """An archive that is open."""
+    """An open image archive."""
 
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self.path = path
@@ -137,7 +137,7 @@ class Archive:
         named = tuple(each for each in found if each.names)
         if not named:
             raise UsageError(
-                f"{self.path}: its image has no name",
+                f"{self.path} has no image with a name",
                 id="image-unnamed",
                 hint="Name the image before it is saved: `docker tag IMAGE NAME:TAG`, then `docker save NAME:TAG`.",
             )
@@ -221,7 +221,7 @@ class Archive:
         for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
             layer = self._layer(file)
             if layer["mediaType"] == LAYER and layer["digest"] != diff_id:
-                raise damaged(self.path, f"the layer {file} is not the one that its image has, {diff_id}")
+                raise damaged(self.path, f"the content of {file} does not have the digest {diff_id}")
             layers.append(layer)
             files[layer["digest"]] = file
         manifest = {
@@ -278,28 +278,28 @@ class Archive:
 
 
 def unreadable(path: Path, why: str) -> UsageError:
-    """Return that a file is no image archive."""
+    """Return the error for a file that is not an image archive."""
     return UsageError(
         f"{path} is not an image archive: {why}",
         id="archive-unreadable",
-        hint="Give a file of `docker save`, or an OCI image layout in a tar archive; gzip and zstd are unpacked.",
+        hint="Give a file that `docker save` wrote, or an OCI image layout in a tar archive, plain or compressed with gzip, zstd, xz or bzip2.",
     )
 
 
 def damaged(path: Path, why: str) -> UsageError:
-    """Return that an image archive lacks something."""
+    """Return the error for an image archive with missing or changed content."""
     return UsageError(
-        f"{path} is damaged: {why}", id="archive-damaged", hint="Copy it again, or save the image once more."
+        f"{path} is damaged: {why}", id="archive-damaged", hint="Copy the file again, or save the image again."
     )
 
 
 def other_architecture(what: str, wanted: str, platforms: Sequence[str]) -> MissingError:
-    """Return that an image is for other machines than the lab's nodes."""
-    there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "no platform at all"
+    """Return the error for an image that the lab's nodes cannot run."""
+    there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "an unknown platform"
     return MissingError(
         f"{what} is for {there}; the lab's nodes are linux/{wanted}",
         id="architecture-missing",
-        hint=f"Build or pull it for this architecture: `docker build --platform linux/{wanted}`.",
+        hint=f"Build the image for this platform (`docker build --platform linux/{wanted}`), or pull one that has it.",
     )
 
 

@@ -1,4 +1,4 @@
-"""Where an image that is loaded comes from: a file, the user's Docker, or a registry."""
+"""Read images from a file, the user's Docker, or a registry."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ class Sources:
         except LabError as error:
             if error.id in NOT_FOUND:
                 raise _not_found(word, without_docker, error) from error
-            error.details += (f"{without_docker}; so {reference.host} was asked for {reference}",)
+            error.details += (f"{without_docker}, so labctl asked {reference.host} for {reference}",)
             raise
         for blob in (image.config, *fetched):
             if not self.store.blobs.has(blob.digest):
@@ -92,7 +92,7 @@ class Sources:
         return (_named(NewImage(manifest.content, manifest.media_type, self.architecture), name),)
 
     def _require_architecture(self, reference: Reference, config: Blob) -> None:
-        """Return if the image is for the lab's nodes, by its configuration: not every image is in an index."""
+        """Check that the image is for the lab's nodes, by its configuration: not every image is in an index."""
         fetch([self.registry.wanted(reference, config)], self.cache, self.report)
         content = self._verified(config).read_bytes()
         try:
@@ -117,17 +117,17 @@ class Sources:
 
 
 def _without_docker(word: str) -> str:
-    """Return why Docker cannot give the image; empty where it has it. Raises UsageError `image-unnamed` for an id."""
+    """Return why Docker cannot provide the image; empty if it can. Raises UsageError `image-unnamed` for an id."""
     try:
         asked = run(["docker", "image", "inspect", "--format", "{{.Id}}", word], timeout=DOCKER_SECONDS)
     except ProviderError as error:
-        return f"Docker cannot be asked: {error.message}"
+        return f"Docker does not answer: {error.message}"
     if asked.code == 0:
         _refuse_id(word, asked.out.strip())
         return ""
     said = " ".join(asked.last_lines)
     is_unknown = "no such image" in said.lower()
-    return f"Docker has no image {word}" if is_unknown else f"Docker cannot be asked: {said}"
+    return f"Docker has no image {word}" if is_unknown else f"Docker does not answer: {said}"
 
 
 def _refuse_id(word: str, identity: str) -> None:
@@ -141,7 +141,7 @@ def _refuse_id(word: str, identity: str) -> None:
 
 
 def _not_found(word: str, without_docker: str, error: LabError) -> MissingError:
-    """Return that neither Docker nor the registry has an image."""
+    """Return the error for an image that neither Docker nor the registry has."""
     return MissingError(
         f"there is no image {word}: {without_docker}, and {error.message}",
         id="image-not-found",

@@ -95,11 +95,11 @@ class LoadedImages:
             return ()
         try:
             return tuple(self._image(each) for each in json.loads(index.read_bytes())["manifests"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise MissingError(
-                f"{self.folder} does not have the images that were loaded: {error}",
+                f"the loaded images in {self.folder} cannot be read: {error}",
                 id="images-damaged",
-                hint=f"Remove the folder, and load them again: `rm -r {self.folder}`.",
+                hint=f"Remove the folder with `rm -r {self.folder}`, then load the images again.",
             ) from error
 
     def find(self, name: str) -> LoadedImage | None:
@@ -111,7 +111,7 @@ class LoadedImages:
         return next((image for image in self.all() if image.reference == wanted), None)
 
     def scratch(self, name: str) -> Path:
-        """Return a file for what is needed while images are read; `tidy` removes it."""
+        """Return the path of a temporary file; `tidy` removes it."""
         path = self.folder / "scratch" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path

@@ -1,4 +1,4 @@
-"""Give every node of a lab the images that were loaded into it, and take away those that were removed."""
+"""Load a lab's images into every node, and remove from the nodes what was removed from the lab."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Digests = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """Which nodes got an image now, and why others did not get all that they lack."""
+    """The nodes that an image was loaded into now, and why others still lack one."""
 
     nodes: tuple[str, ...]
     failures: Mapping[str, LabError]
@@ -63,7 +63,7 @@ class _Transfer:
 
 
 class _Counted:
-    """A file that tells how much is written to it."""
+    """A file that counts what is written to it."""
 
     def __init__(self, file: IO[bytes], transfer: _Transfer) -> None:
         self._file = file
@@ -83,7 +83,7 @@ def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> G
 
     def given(node: Node) -> bool:
         if node.name not in running:
-            raise ProviderError("it does not run", id="image-not-given")
+            raise ProviderError("not running", id="image-not-given")
         return _give(context, node, images, transfer)
 
     with ThreadPoolExecutor(len(nodes)) as pool:
@@ -99,7 +99,7 @@ def give(context: Context, images: Sequence[LoadedImage], report: Progress) -> G
 
 
 def require(context: Context, images: Sequence[LoadedImage], given: Given) -> None:
-    """Return if every node has the images. Raises ProviderError `image-not-given`, which says which have them."""
+    """Check that every node has the images. Raises ProviderError `image-not-given`, which names the nodes that have them."""
     if not given.failures:
         return
     having = [node.name for node in context.lab.nodes if node.name not in given.failures]
@@ -108,7 +108,7 @@ def require(context: Context, images: Sequence[LoadedImage], given: Given) -> No
     raise ProviderError(
         f"{references(images)}: not on {lacking}; on {', '.join(having) or 'no node'}",
         id="image-not-given",
-        hint=" ".join((*hints, "The lab keeps the image: `labctl up` gives it to every node that lacks it.")),
+        hint=" ".join((*hints, "The lab keeps the image. Run `labctl up` to load it into every node that lacks it.")),
         details=tuple(f"{name}: {line}" for name, error in given.failures.items() for line in error.details),
     )
 
@@ -117,7 +117,7 @@ def held(context: Context, node: Node) -> Digests:
     """Return the images that a node has. Raises ProviderError if it does not say."""
     answer = context.provider.ask(node, LIST, context.lab.limits.node_command)
     if answer.code != 0:
-        raise _failed("it does not list its images", answer, node)
+        raise _failed("cannot list its images", answer, node)
     rows = (line.split() for line in answer.out.splitlines()[1:])
     return {row[0]: row[2] for row in rows if len(row) > 2}  # noqa: PLR2004 - reference, type, digest
 
@@ -165,7 +165,7 @@ def _take(context: Context, node: Node, images: Sequence[LoadedImage], kept: Col
     except ProviderError as error:
         raise _not_removed(images, node, error.message, error.details) from error
     if answer and answer.code != 0:
-        raise _not_removed(images, node, "it does not remove them", answer.last_lines)
+        raise _not_removed(images, node, "cannot remove them", answer.last_lines)
 
 
 def _not_removed(images: Sequence[LoadedImage], node: Node, why: str, details: tuple[str, ...]) -> ProviderError:
@@ -206,7 +206,7 @@ def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer:
             started=transfer.kills.append,
         )
         if answer.code != 0:
-            raise _failed(f"it does not import {image.reference}", answer, node)
+            raise _failed(f"cannot import {image.reference}", answer, node)
     return bool(lacking)
 
 

@@ -201,7 +201,7 @@ def test_an_interrupt_does_not_wait_for_a_node_that_hangs(
     assert time.monotonic() - before < HUNG_SECONDS
 
 
-@pytest.mark.parametrize(("state", "reason"), [("down", "it does not run"), ("full", "the disk is full")])
+@pytest.mark.parametrize(("state", "reason"), [("down", "not running"), ("full", "the disk is full")])
 def test_a_node_that_does_not_get_it_is_named_and_gets_it_later(
     nodes: Nodes, context: Context, provider: FakeProvider, shop: Path, state: str, reason: str
 ) -> None:
