@@ -176,6 +176,15 @@ def holds_bundle(document: Document) -> bool:
     return bool(_bundles(document))
 
 
+def holds_image(document: Document, reference: str) -> bool:
+    """Return whether an index has nothing else than the image of this name, as labctl has pushed it."""
+    name = reference.partition("@")[0]
+    return document.media_type in IMAGE_INDEXES and all(
+        str(_of(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
+        for each in json.loads(document.content)["manifests"]
+    )
+
+
 def chosen(document: Document, architecture: str, where: str) -> str:
     """Return the digest of the manifest of this architecture's bundle in an index, or of a manifest itself.
 
@@ -284,7 +293,13 @@ def _bundles(document: Document) -> list[Mapping[str, Any]]:
 
 
 def _architecture(entry: Mapping[str, Any]) -> str:
-    return str(entry.get("platform", {}).get("architecture", ""))
+    return str(_of(entry, "platform").get("architecture", ""))
+
+
+def _of(entry: object, key: str) -> Mapping[str, Any]:
+    """Return what an entry of an index has at the key; nothing where that, or the entry, is no JSON object."""
+    found = entry.get(key) if isinstance(entry, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _problem(document: Mapping[str, Any], digests: Iterable[str], paths: Sequence[str]) -> str:

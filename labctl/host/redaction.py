@@ -23,7 +23,8 @@ KINDS = tuple(
         r"\beyJ[\w-]+\.[\w-]+\.[\w-]+",  # a JSON Web Token
         r"(?<=[Bb]earer )[\w.~+/=-]+",
         r"(?<=client-key-data: )\S+",
-        r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",  # a proxy's user and password
+        r"(?<=://)[^/\s\"'<>]+(?=@)",  # a proxy's user and password
+        r"(?<=_[Pp][Rr][Oo][Xx][Yy]=)[^/\s\"'<>]+(?=@)",  # the same without a scheme
     )
 )
 
@@ -42,6 +43,13 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
     for kind in KINDS:
         text = kind.sub(REMOVED, text)
     return text
+
+
+def without_login(proxy: str) -> str:
+    """Return the value of a proxy variable without a user, a password or a token in it."""
+    login, _, host = proxy.rpartition("@")
+    scheme = next((each for each in ("http://", "https://") if login.lower().startswith(each)), "")
+    return f"{scheme}{host}" if login else host
 
 
 def _forms(secret: str) -> Iterator[str]:

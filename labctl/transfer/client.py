@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
 from urllib.parse import urljoin, urlsplit
@@ -17,7 +17,7 @@ from labctl.host import log
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer import failures, pools, refusals
-from labctl.transfer.exchange import Answer, Request
+from labctl.transfer.exchange import Answer, Request, origin
 from labctl.transfer.failures import PassingError, shown
 from labctl.transfer.login import Keyring, Login
 from labctl.transfer.mirrors import allows_plain_http
@@ -36,14 +36,19 @@ Response: TypeAlias = urllib3.BaseHTTPResponse
 
 
 class Client:
-    """Sends requests; safe in several threads. Connections stay open for further requests."""
+    """Sends requests; safe in several threads. Connections stay open for further requests.
+
+    `named` are URLs that do not come from a server. Only their origins are asked without TLS.
+    """
 
     def __init__(
         self,
         report: Progress,
         environment: Mapping[str, str] = os.environ,
         sleep: Callable[[float], object] = time.sleep,
+        named: Iterable[str] = (),
     ) -> None:
+        self._named = {origin(url) for url in named}
         self._report = report
         self._sleep = sleep
         self._pools = Pools(environment)
@@ -53,8 +58,8 @@ class Client:
         self._lock = threading.Lock()
 
     def login(self, url: str, scope: str = "") -> Login:
-        """Return a login for requests to the URL's host; nothing is sent before the server asks for it."""
-        return Login(urlsplit(url).netloc, self._keyring, self.ask, scope)
+        """Return a login for requests to the URL's origin; nothing is sent before the server asks for it."""
+        return Login(url, self._keyring, self.ask, scope)
 
     def ask(
         self, request: Request, identity: Identity = ANYBODY, login: Login | None = None, fine: Collection[int] = ()
@@ -90,7 +95,7 @@ class Client:
         response, url = self._logged_in(request, login)
         with self._reading(response, url):
             if login:
-                identity = login.identity if _origin(url) == _origin(request.url) else ANYBODY
+                identity = login.identity if login.is_for(url) else ANYBODY
             if response.status not in fine and (refusal := self._refusal(response, url, identity)):
                 raise refusal
             yield response
@@ -105,10 +110,12 @@ class Client:
 
     def _logged_in(self, request: Request, login: Login | None) -> tuple[Response, str]:
         """Return the answer, and the URL that it came from."""
-        used = login.headers if login else {}
+        if login is None or not login.is_for(request.url):
+            return self._redirected(request, {})
+        used = login.headers
         response, url = self._redirected(request, used)
-        is_asked = response.status == refusals.UNAUTHORIZED and _origin(url) == _origin(request.url)
-        if login is None or not is_asked or not login.renew(response.headers.get("WWW-Authenticate", ""), used):
+        is_asked = response.status == refusals.UNAUTHORIZED and login.is_for(url)
+        if not is_asked or not login.renew(response.headers.get("WWW-Authenticate", ""), used):
             return response, url
         response.close()
         return self._redirected(request, login.headers)
@@ -119,13 +126,15 @@ class Client:
         headers = {**_HEADERS, **request.headers, **secrets}
         for _ in range(REDIRECTS):
             response = self._sent(method, url, headers, request)
-            target = _joined(url, response.headers.get("Location"))
+            target = joined(url, response.headers.get("Location"))
             can_repeat = method in {"GET", "HEAD"} or (response.status in _SAME_METHOD and request.body is None)
             if response.status not in _REDIRECTED or not target or not can_repeat:
                 return response, url
             response.close()
             url, last = target, url
-            if _origin(url) != _origin(last):
+            if urlsplit(url).scheme == "http" != urlsplit(last).scheme:
+                raise failures.plain_http_refused(url)
+            if origin(url) != origin(last):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         raise MissingError(
             f"{shown(request.url)} leads from one address to the next, lastly to {shown(url)}",
@@ -134,13 +143,13 @@ class Client:
         )
 
     def _sent(self, method: str, url: str, headers: Mapping[str, str], request: Request) -> Response:
-        _check_plain_http(url)
+        self._check_plain_http(url)
         host = urlsplit(url).netloc
         try:
             response = self._pools.manager(url).request(
                 method,
                 url,
-                body=request.body,
+                body=request.body() if callable(request.body) else request.body,
                 headers=dict(headers),
                 redirect=False,
                 retries=False,
@@ -155,6 +164,12 @@ class Client:
         self._reached.add(host)
         log.write(os.getpid(), f"{method} {shown(url)}: HTTP {response.status}")
         return response
+
+    def _check_plain_http(self, url: str) -> None:
+        parts = urlsplit(url)
+        is_plain = parts.scheme == "http" and origin(url) in self._named and allows_plain_http(parts.hostname or "")
+        if parts.scheme != "https" and not is_plain:
+            raise failures.plain_http_refused(url)
 
     @contextmanager
     def _reading(self, response: Response, url: str) -> Iterator[None]:
@@ -179,26 +194,10 @@ class Client:
         return refusals.of(response.status, response.headers, explanation, url, identity)
 
 
-def _joined(url: str, location: str | None) -> str:
+def joined(url: str, location: str | None) -> str:
     """Return where a redirect leads; empty if it is none, or cannot be read."""
     try:
         target = urljoin(url, location or "")
         return target if location and urlsplit(target).hostname else ""
     except ValueError:
         return ""
-
-
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
-
-
-def _check_plain_http(url: str) -> None:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and allows_plain_http(parts.hostname or "")):
-        return
-    raise MissingError(
-        f"{shown(url)} is not fetched: without TLS, anybody on the way can change it",
-        id="plain-http-refused",
-        hint="Use an https:// address. Plain HTTP is for localhost and for private addresses that a mirror's URL has.",
-    )

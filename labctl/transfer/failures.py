@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from urllib3 import exceptions
 
-from labctl.host.redaction import redacted
+from labctl.host.redaction import without_login
 from labctl.model.errors import MissingError
 
 CHECK_NETWORK = (
@@ -65,6 +65,15 @@ def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingE
     return PassingError(f"{shown(url)}: the connection was lost: {reason}", id="source-cut-off", hint=AGAIN)
 
 
+def plain_http_refused(url: str) -> MissingError:
+    """Return the error for an address without TLS that nobody has named."""
+    return MissingError(
+        f"{shown(url)} is not asked: without TLS, anybody on the way can read and change what is sent",
+        id="plain-http-refused",
+        hint="Use an https:// address. Plain HTTP is for localhost and for private addresses that a mirror's URL has.",
+    )
+
+
 def tls_expected(url: str) -> MissingError:
     """Return the error for a server that answers only over TLS."""
     host = urlsplit(url).netloc.rpartition("@")[2]
@@ -86,7 +95,7 @@ def proxy_refused(where: str, variable: str, reason: str) -> MissingError:
 
 def _of_proxy(error: exceptions.ProxyError, proxy: tuple[str, str] | None) -> MissingError:
     variable, value = proxy or ("a proxy variable", "")
-    where = f"the proxy {redacted(value, ())} ({variable})"
+    where = f"the proxy {without_login(value)} ({variable})"
     if status := re.search(r"Tunnel connection failed: (\d{3}.*)", str(error.original_error)):
         return proxy_refused(where, variable, status[1])
     return MissingError(

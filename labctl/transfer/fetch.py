@@ -58,7 +58,7 @@ class _Crew:
         doing = f"fetching {by_size[0].name}" if len(by_size) == 1 else f"fetching {len(by_size)} files"
         self._meter = Meter(doing, sum(each.size or 0 for each in by_size), report)
         self._stop = threading.Event()
-        self._client = Client(self._meter.note, sleep=self._sleep)
+        self._client = Client(self._meter.note, sleep=self._sleep, named=[each.url for each in by_size])
         self._blobs: dict[str, Blob] = {}
         self._failures: list[BaseException] = []
 

@@ -14,7 +14,8 @@ from labctl.model.errors import LabError, MissingError
 from labctl.transfer import credentials
 from labctl.transfer.challenges import BASIC, BEARER, Challenge, challenges
 from labctl.transfer.credentials import Credentials
-from labctl.transfer.exchange import Answer, Request
+from labctl.transfer.exchange import Answer, Request, origin
+from labctl.transfer.failures import plain_http_refused
 from labctl.transfer.refusals import Identity
 
 Ask: TypeAlias = Callable[[Request, Identity], Answer]
@@ -53,18 +54,27 @@ class Keyring:
 
 @dataclass
 class Login:
-    """The login of some requests to one host; safe in several threads.
+    """The login of some requests to one origin, that of `url`; safe in several threads.
 
     `scope` is what a token has to allow; without it, what the server asks for is taken.
     """
 
-    host: str
+    url: str
     keyring: Keyring
     ask: Ask
     scope: str = ""
     _header: str = field(default="", repr=False)
     _expires: float = 0.0
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    @property
+    def host(self) -> str:
+        """The host, with its port, whose credentials are used."""
+        return urlsplit(self.url).netloc
+
+    def is_for(self, url: str) -> bool:
+        """Return whether requests to this URL may have the login: a server can name any other."""
+        return origin(url) == origin(self.url)
 
     @property
     def headers(self) -> dict[str, str]:
@@ -98,8 +108,11 @@ class Login:
 
     def _token(self, challenge: Challenge) -> tuple[str, float]:
         realm = challenge.parameters.get("realm", "")
-        if urlsplit(realm).scheme not in {"http", "https"}:
+        scheme, _ = origin(realm)
+        if scheme not in {"http", "https"}:
             raise _no_token(self.host, f"it names no place for them: {realm!r}")
+        if scheme != "https" == origin(self.url)[0]:
+            raise plain_http_refused(realm)
         query = {
             "service": challenge.parameters.get("service", ""),
             "scope": self.scope or challenge.parameters.get("scope", ""),

@@ -57,7 +57,7 @@ def allows_plain_http(host: str) -> bool:
         address = ip_address(host.strip("[]"))
     except ValueError:
         return False
-    return address.is_loopback or (address.is_private and not address.is_unspecified)
+    return address.is_loopback or (address.is_private and not (address.is_unspecified or address.is_link_local))
 
 
 def _entries(text: str) -> Iterator[tuple[str, str]]:

@@ -11,9 +11,11 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.exceptions import ConnectTimeoutError, LocationValueError, NameResolutionError, NewConnectionError
+from urllib3.util import parse_url
 
 from labctl.host.proxies import proxy_of
+from labctl.host.redaction import without_login
 from labctl.model.errors import UsageError
 from labctl.transfer import trust
 from labctl.transfer.dial import dial
@@ -93,20 +95,29 @@ class Pools:
 
 
 def _proxy_url(variable: str, value: str) -> SplitResult:
-    url = urlsplit(value if "://" in value else f"http://{value}")
-    if url.scheme not in {"http", "https"} or not url.hostname:
+    try:
+        url = urlsplit(value if "://" in value else f"http://{value}")
+        is_usable = url.scheme in {"http", "https"} and bool(url.hostname) and url.port != 0
+        parse_url(_without_login(url))  # as urllib3 reads it
+    except (ValueError, LocationValueError):
+        is_usable = False
+    if not is_usable:
         raise UsageError(
-            f"{variable} names a proxy of the kind {url.scheme}, which labctl cannot use",
+            f"{variable} names the proxy {without_login(value)}, which labctl cannot use",
             id="proxy-unusable",
             hint=f"Set {variable} to a URL of http or https, or except the host with NO_PROXY.",
         )
     return url
 
 
+def _without_login(url: SplitResult) -> str:
+    return url._replace(netloc=url.netloc.rpartition("@")[2], path="").geturl()
+
+
 def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.ProxyManager:
     user = f"{unquote(url.username)}:{unquote(url.password or '')}" if url.username else None
     return urllib3.ProxyManager(
-        url._replace(netloc=url.netloc.rpartition("@")[2], path="").geturl(),
+        _without_login(url),
         proxy_headers=urllib3.make_headers(proxy_basic_auth=user) if user else None,
         maxsize=CONNECTIONS,
         ssl_context=certificates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from labctl.transfer.refusals import NOT_FOUND
 from labctl.transfer.store import Blob
 from labctl.transfer.upload import Upload
 
-__all__ = ["ImageManifest", "Manifest", "Registry"]
+__all__ = ["ImageManifest", "Manifest", "Registry", "StoppedError"]
 
 PULL, PUSH = "pull", "pull,push"
 OK = 200
@@ -28,12 +29,17 @@ SHORT = 19
 """How many letters of a digest people see."""
 
 
+class StoppedError(Exception):
+    """A request is not tried again, because somebody has stopped the registry."""
+
+
 class Registry:
     """Every registry that a reference can name, or the mirror that stands for it."""
 
     def __init__(self, mirrors: Mirrors, report: Progress) -> None:
         self._mirrors = mirrors
-        self._client = Client(report)
+        self._stopped = threading.Event()
+        self._client = Client(report, sleep=self._sleep, named=mirrors.table.values())
         self._logins: dict[tuple[str, str], Login] = {}
         self._manifests: dict[tuple[str, str, str], Manifest] = {}
 
@@ -99,6 +105,20 @@ class Registry:
         url = self._url(reference, f"manifests/{reference.tag or manifest.digest}")
         request = Request("PUT", url, {"Content-Type": manifest.media_type}, manifest.content)
         self._client.ask(request, login=self._login(reference, PUSH))
+
+    def stop(self) -> None:
+        """End what is going on in whatever thread; nothing is asked afterwards."""
+        self._stopped.set()
+        self._client.stop()
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether somebody has stopped it."""
+        return self._stopped.is_set()
+
+    def _sleep(self, seconds: float) -> None:
+        if self._stopped.wait(seconds):
+            raise StoppedError
 
     def _check_architecture(self, reference: Reference, manifest: Manifest, config: Blob, architecture: str) -> None:
         """Ask the config of an image that no index offers; what is no container image has no architecture."""

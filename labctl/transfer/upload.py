@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import urlsplit
 
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
-from labctl.transfer.client import Client
+from labctl.transfer.client import Client, joined
 from labctl.transfer.exchange import Request
-from labctl.transfer.failures import PassingError, shown
+from labctl.transfer.failures import PassingError, plain_http_refused, shown
 from labctl.transfer.login import Login
 from labctl.transfer.meter import Meter
 from labctl.transfer.refusals import NOT_FOUND
@@ -72,7 +73,7 @@ class Upload:
         headers = {"Content-Type": BYTES, "Content-Length": str(self._size - self._offset)}
         if self._is_resumed:
             headers["Content-Range"] = f"{self._offset}-{self._size - 1}"
-        request = Request("PATCH", self._session, headers, self._pieces(meter))
+        request = Request("PATCH", self._session, headers, partial(self._pieces, meter, self._offset))
         with self._client.open(request, self._login, fine=[NOT_FOUND, _NOT_IN_RANGE]) as response:
             if response.status in {NOT_FOUND, _NOT_IN_RANGE}:
                 raise self._lost()
@@ -108,9 +109,10 @@ class Upload:
         request = Request("HEAD", f"{self._blobs}/{self._digest}")
         return self._client.ask(request, login=self._login, fine=[NOT_FOUND]).status == _OK
 
-    def _pieces(self, meter: Meter) -> Iterator[bytes]:
+    def _pieces(self, meter: Meter, offset: int) -> Iterator[bytes]:
+        self._move(meter, offset)
         with self._path.open("rb") as file:
-            file.seek(self._offset)
+            file.seek(offset)
             while chunk := file.read(CHUNK):
                 yield chunk
                 self._move(meter, self._offset + len(chunk))
@@ -122,7 +124,10 @@ class Upload:
 
     def _follow(self, url: str, headers: Mapping[str, str]) -> None:
         """Take over where the registry wants the next request of this upload."""
-        self._session = urljoin(url, headers.get("Location", "")) or self._session
+        session = joined(url, headers.get("Location")) or self._session or url
+        if urlsplit(session).scheme != "https" == urlsplit(self._blobs).scheme:
+            raise plain_http_refused(session)
+        self._session = session
 
     def _lost(self) -> PassingError:
         return PassingError(

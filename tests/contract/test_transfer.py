@@ -293,13 +293,32 @@ def test_a_proxy_is_asked_and_named_where_it_fails(
     for url in (f"{address}/other", "https://registry.test/it"):
         assert _fails(Wanted("it", url), store).id == "proxy-refused"
 
-    monkeypatch.setenv("https_proxy", f"http://me:hush@127.0.0.1:{free_port()}")
+
+@pytest.mark.parametrize(
+    ("proxy", "identity"),
+    [
+        ("http://me:hush@127.0.0.1:9", "proxy-unreachable"),
+        ("http://me:hush@hush@127.0.0.1:9", "proxy-unreachable"),
+        ("http://hush@127.0.0.1:9", "proxy-unreachable"),
+        ("me:hush@127.0.0.1:9", "proxy-unreachable"),
+        ("socks5://me:hush@127.0.0.1:1080", "proxy-unusable"),
+        ("http://me:hush@127.0.0.1:99999", "proxy-unusable"),
+        ("http://me:hush@[::1", "proxy-unusable"),
+        ("http://", "proxy-unusable"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_named_without_its_password(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, proxy: str, identity: str
+) -> None:
+    lines: list[str] = []
+    monkeypatch.setattr(log, "write", lambda _pid, text: lines.append(text))
+    monkeypatch.setenv("https_proxy", proxy)
+
     failure = _fails(Wanted("it", "https://registry.test/it"), store)
-    assert failure.id == "proxy-unreachable"
-    assert "https_proxy" in failure.message
-    assert "hush" not in failure.message + failure.hint
-    monkeypatch.setenv("https_proxy", "socks5://127.0.0.1:1080")
-    assert _fails(Wanted("it", "https://registry.test/it"), store).id == "proxy-unusable"
+
+    assert (failure.id, "https_proxy" in failure.message) == (identity, True)
+    assert "hush" not in f"{failure.message}{failure.hint}{lines}"
+    assert proxy.rpartition("@")[2].removeprefix("http://") in failure.message
 
 
 def test_a_password_goes_to_its_own_host_only(
@@ -325,13 +344,18 @@ def test_a_password_goes_to_its_own_host_only(
     with serving() as other:
         other.put("/small", SMALL)
         server.always["/small"] = Fault(status=307, headers={"Location": f"{other.url}/small?signature=hush"})
-        assert fetch([small], store, _ignore)
+        beside = Wanted("beside", f"{other.url}/beside")  # so the user has named this server too
+        other.put("/beside", SMALL)
+        assert fetch([small, beside], store, _ignore)
         assert "Authorization" in server.asked[-1].headers
-        assert ["Authorization" in asked.headers for asked in other.asked] == [False]
+        assert ["Authorization" in asked.headers for asked in other.asked] == [False, False]
         config.write_text(json.dumps({"auths": {server.host: entry, other.host: entry}}))
         other.always["/small"] = Fault(status=401, headers={"WWW-Authenticate": "Basic"})
-        assert _fails(replace(small, digest=None), store).id == "login-needed"
-        assert ["Authorization" in asked.headers for asked in other.asked] == [False, False]
+        with pytest.raises(LabError) as failed:
+            fetch([replace(small, digest=None), beside], store, _ignore)
+        assert failed.value.id == "login-needed"
+        assert any("Authorization" in asked.headers for asked in other.asked) is False
+        assert _fails(replace(small, digest=None), store).id == "plain-http-refused"  # nobody has named it
     assert not any(secret in line for line in lines for secret in ("hush", entry["auth"]))
 
 

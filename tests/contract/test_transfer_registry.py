@@ -212,6 +212,35 @@ def test_an_upload_that_fails_leaves_nothing_and_goes_through_afterwards(tmp_pat
         assert double.blobs == {blob.digest: path.read_bytes()}
 
 
+def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
+    path, blob = _file(tmp_path, os.urandom(MIB))
+    with uploading() as double:
+        _log_in(tmp_path, double.url.partition("://")[2], PASSWORD)
+        double.refusals = 1
+        _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
+
+        assert double.blobs == {blob.digest: path.read_bytes()}
+        assert [bool(each) for each in double.secrets] == [False, True]
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named: bool) -> None:  # noqa: FBT001 - a table's
+    path, blob = _file(tmp_path, os.urandom(MIB))
+    with uploading() as asked, uploading() as named:
+        hosts = [each.url.partition("://")[2] for each in (asked, named)]
+        _log_in(tmp_path, hosts[0], PASSWORD)
+        asked.asks_login, asked.place = True, named.url
+        table = {"reg.test": asked.url, **({"other.test": named.url} if is_named else {})}
+        upload = partial(Registry(mirrors.of(table, ""), _ignore).upload, parse("reg.test/lab"), blob.digest, path)
+
+        if is_named:
+            upload(_ignore)
+            assert (named.blobs.keys(), named.secrets) == ({blob.digest}, [None])
+        else:
+            assert _id(lambda: upload(_ignore)) == "plain-http-refused"
+            assert (named.asked, named.secrets) == ([], [])
+
+
 class Tokens:
     """Gives tokens that count a few times, to whom it knows."""
 

@@ -26,6 +26,13 @@ class UploadRegistry:
     loses_answer: bool = False
     """Whether the connection ends in the place of the answer to the last request of the next upload."""
     flips: bool = False
+    place: str = ""
+    """The URL of another server, which uploads are sent to."""
+    asks_login: bool = False
+    refusals: int = 0
+    """How many requests with content are answered with 401, once all of it has arrived."""
+    secrets: list[str | None] = field(default_factory=list)
+    """The logins of requests with content."""
     received: int = 0
     asked: list[str] = field(default_factory=list)
 
@@ -62,7 +69,10 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         self.registry.upload.clear()
-        self._answer(202, Location="/v2/lab/blobs/uploads/1?state=0")
+        if self.registry.asks_login and not self.headers["Authorization"]:
+            self._answer(401, **{"WWW-Authenticate": "Basic"})
+            return
+        self._answer(202, Location=f"{self.registry.place}/v2/lab/blobs/uploads/1?state=0")
 
     def do_GET(self) -> None:
         if not self.registry.can_resume:
@@ -73,6 +83,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_PATCH(self) -> None:
         registry = self.registry
+        registry.secrets.append(self.headers["Authorization"])
         start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
         if start != len(registry.upload):
             self._answer(416)
@@ -81,6 +92,10 @@ class _Handler(BaseHTTPRequestHandler):
         end = min(length, registry.cuts.pop(0) if registry.cuts else length)
         content = self.rfile.read(end)
         registry.received += len(content)
+        if registry.refusals:
+            registry.refusals -= 1
+            self._answer(401, **{"WWW-Authenticate": "Basic"})
+            return
         registry.upload += content
         if end < length:
             self.close_connection = True

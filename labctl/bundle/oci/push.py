@@ -5,14 +5,16 @@ from __future__ import annotations
 import queue
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import contextmanager
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from labctl.bundle.documents import IMAGE_INDEXES, Document
-from labctl.bundle.layout import IMAGE_NAME, Artefact, holds_bundle, with_entries
+from labctl.bundle.layout import IMAGE_NAME, Artefact, CarriedImage, holds_bundle, holds_image, with_entries
 from labctl.bundle.spans import Content, Span, chunks, size_of
 from labctl.host.caller import make_folder
 from labctl.host.failpoints import failpoint
@@ -20,14 +22,18 @@ from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer.reference import Reference
-from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.registry import Manifest, Registry, StoppedError
 
 _AT_ONCE = 4
 _TRIES = 3
 """How often an index is written again because somebody else has written it at the same time."""
 _NOT_THERE = "tag-not-found"
 _TICK_SECONDS = 0.2
+_END_SECONDS = 2.0
+"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
 _MIB = 1 << 20
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,14 +78,12 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
     return Pushed(artefact.manifest.digest, index.digest, moved, changed)
 
 
-def _require_free(reference: Reference, tags: Mapping[str, object], registry: Registry) -> None:
+def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], registry: Registry) -> None:
     """Raise MissingError `reference-taken` where something else than a bundle's would be replaced."""
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        for tag, there in zip(
-            tags, pool.map(lambda tag: _index(replace(reference, tag=tag), registry), tags), strict=True
-        ):
-            if there and there.media_type not in IMAGE_INDEXES:
-                raise _taken(replace(reference, tag=tag), there)
+    found = _at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, registry)
+    for (tag, image), there in zip(tags.items(), found, strict=True):
+        if there and not holds_image(there, image.reference):
+            raise _taken(replace(reference, tag=tag), there)
     there = _index(reference, registry)
     if there and not (there.media_type in IMAGE_INDEXES and holds_bundle(there)):
         raise _taken(reference, there)
@@ -90,15 +94,52 @@ def _push_blobs(
 ) -> int:
     """Push the blobs that the repository lacks; return how many bytes that were."""
     report(f"asking {reference.host} for {len(blobs)} blobs")
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        there = pool.map(lambda digest: registry.has_blob(reference, digest), blobs)
-        lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
-    _Uploads(reference, registry, scratch, report).run(lacking)
+    there = _at_once(lambda digest: registry.has_blob(reference, digest), blobs, registry)
+    lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
+    # Threads that do not end in time leave nothing behind.
+    with tempfile.TemporaryDirectory(dir=scratch, prefix=".pushing-", ignore_cleanup_errors=True) as own:
+        _Uploads(reference, registry, Path(own), report).run(lacking)
     return sum(map(size_of, lacking.values()))
 
 
-class _StoppedError(Exception):
-    """An upload ends because another one has failed, or the user has stopped all."""
+def _at_once(
+    act: Callable[[_Item], _Result],
+    items: Collection[_Item],
+    registry: Registry,
+    tick: Callable[[], None] = lambda: None,
+) -> list[_Result]:
+    """Act on several items at a time; return the results in order. `tick` is called meanwhile.
+
+    Raises LabError for the first failure. The registry is stopped then, and by Ctrl-C, however long it is silent.
+    """
+    waiting, results, failures = deque(enumerate(items)), dict[int, _Result](), list[BaseException]()
+
+    def work() -> None:
+        with suppress(IndexError):  # another thread has taken the last one
+            while not failures:
+                position, item = waiting.popleft()
+                try:
+                    results[position] = act(item)
+                except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+                    failures.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_AT_ONCE, len(items)))]
+    for thread in threads:
+        thread.start()
+    try:
+        while (alive := [thread for thread in threads if thread.is_alive()]) and not failures:
+            alive[0].join(_TICK_SECONDS)
+            tick()
+    finally:
+        if failures or len(results) < len(items):
+            failures.append(StoppedError())
+            registry.stop()
+            deadline = time.monotonic() + _END_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+    if failures:
+        raise failures[0]
+    return [results[position] for position in range(len(items))]
 
 
 class _Uploads:
@@ -109,37 +150,34 @@ class _Uploads:
         self._registry = registry
         self._scratch = scratch
         self._report = report
-        self._stop = threading.Event()
         self._texts: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self._pushed = self._total = 0
 
     def run(self, blobs: Mapping[str, Content]) -> None:
         """Push the blobs, the largest first. Raises LabError for the first failure."""
-        total, done = sum(map(size_of, blobs.values())), 0
+        self._total = sum(map(size_of, blobs.values()))
         ordered = sorted(blobs.items(), key=lambda each: size_of(each[1]), reverse=True)
-        with ThreadPoolExecutor(_AT_ONCE) as pool:
-            left = {pool.submit(self._upload, digest, content): size_of(content) for digest, content in ordered}
-            try:
-                while left:
-                    finished, _ = wait(left, timeout=_TICK_SECONDS, return_when=FIRST_COMPLETED)
-                    for upload in finished:
-                        upload.result()
-                        done += left.pop(upload)
-                    so_far = f"pushed {done // _MIB} of {total // _MIB} MiB"
-                    self._report(f"{so_far}; {self._latest()}" if left and not self._texts.empty() else so_far)
-            except BaseException:
-                self._stop.set()
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        _at_once(self._upload, ordered, self._registry, self._tick)
 
-    def _upload(self, digest: str, content: Content) -> None:
+    def _upload(self, blob: tuple[str, Content]) -> None:
+        digest, content = blob
         with _as_file(content, self._scratch) as path:
             self._registry.upload(self._reference, digest, path, self._note)
+        self._done.put(size_of(content))
 
     def _note(self, text: str) -> None:
         """Keep a text for the thread that reports; end this one if it should."""
-        if self._stop.is_set():
-            raise _StoppedError
+        if self._registry.is_stopped:
+            raise StoppedError
         self._texts.put(text)
+
+    def _tick(self) -> None:
+        while not self._done.empty():
+            self._pushed += self._done.get()
+        so_far = f"pushed {self._pushed // _MIB} of {self._total // _MIB} MiB"
+        text = self._latest()
+        self._report(f"{so_far}; {text}" if text and self._pushed < self._total else so_far)
 
     def _latest(self) -> str:
         text = ""

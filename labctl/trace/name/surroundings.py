@@ -50,7 +50,7 @@ def _is_readable(trail: Trail) -> bool:
 
 
 def _proxy(trail: Trail, variable: str, proxy: str, evidence: Evidence) -> ProblemError:
-    shown = redaction.redacted(proxy, ())
+    shown = redaction.without_login(proxy)
     dead = "" if _serves(trail, proxy) else ", which does not accept connections"
     settings = proxies.without_proxy(trail.lab, trail.client.environment, trail.hostname)
     words = " ".join(f"{name}={shlex.quote(value)}" for name, value in settings.items())

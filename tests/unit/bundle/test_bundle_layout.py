@@ -6,17 +6,21 @@ import json
 import os
 import shutil
 import tarfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import travelling
 
 from labctl.bundle import checksums, layout
-from labctl.bundle.documents import IMAGE_INDEX, Document
+from labctl.bundle.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, written
 from labctl.bundle.format import Bundle
-from labctl.bundle.layout import Artefact, arriving, artefact, chosen, with_entries
+from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
+from labctl.bundle.oci import push as pushing
 from labctl.model.errors import LabError
 
 
@@ -181,3 +185,40 @@ def test_an_index_of_something_else_is_no_bundle() -> None:
     with pytest.raises(LabError) as refused:
         chosen(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it")
     assert refused.value.id == "bundle-artefact"
+
+
+OURS = {"annotations": {IMAGE_NAME: "labctl.local/nginx:1"}}
+
+
+@pytest.mark.parametrize(
+    ("media_type", "entries", "expected"),
+    [
+        (IMAGE_INDEX, [OURS, OURS], True),
+        (IMAGE_INDEX, [], True),
+        (IMAGE_INDEX, [OURS, {"platform": {"architecture": "arm64"}}], False),
+        (IMAGE_INDEX, [{"annotations": {IMAGE_NAME: "docker.io/library/nginx:1"}}], False),
+        (IMAGE_INDEX, [{"annotations": None}], False),
+        (IMAGE_INDEX, [1], False),
+        (IMAGE_MANIFEST, [OURS], False),
+    ],
+)
+def test_an_image_of_somebody_else_is_told_from_ours(media_type: str, entries: list[Any], expected: bool) -> None:  # noqa: FBT001 - a table's
+    document = written(media_type, {"manifests": entries})
+    assert holds_image(document, "labctl.local/nginx:1@sha256:0") is expected
+
+
+def test_a_push_ends_at_once_while_the_registry_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pushing, "_END_SECONDS", 0.01)
+    monkeypatch.setattr(pushing, "_TICK_SECONDS", 0.01)
+    silence, stopped = threading.Event(), threading.Event()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    registry: Any = SimpleNamespace(stop=stopped.set)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            pushing._at_once(lambda _item: silence.wait(60), range(8), registry, interrupt)
+        assert stopped.is_set()
+    finally:
+        silence.set()

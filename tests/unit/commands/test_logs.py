@@ -100,6 +100,8 @@ def test_no_secret_of_the_lab_is_in_an_export(lab: Context, provider: FakeProvid
         ("kubeadm join --token abcdef.0123456789abcdef --x", "kubeadm join --token [removed] --x"),
         ("Authorization: Bearer abc.def", "Authorization: Bearer [removed]"),
         ("http_proxy=http://me:secret@proxy:3128", "http_proxy=http://[removed]@proxy:3128"),
+        ("http://me:sec@ret@proxy:3128 http://token@proxy", "http://[removed]@proxy:3128 http://[removed]@proxy"),
+        ("HTTPS_PROXY=me:secret@proxy:3128", "HTTPS_PROXY=[removed]@proxy:3128"),
         ("--certificate-key " + "a1" * 32, "--certificate-key [removed]"),
         ("a-----BEGIN RSA PRIVATE KEY-----\nMII\n-----END RSA PRIVATE KEY-----b", None),
         ("token eyJhbGciOi.eyJpc3MiO.c2lnbmF0dXJl", "token [removed]"),

@@ -82,6 +82,7 @@ def test_the_environment_goes_before_the_configuration() -> None:
         "quay.io=http://a.example",
         "quay.io=http://192.0.2.1.example",
         "quay.io=http://8.8.8.8",
+        "quay.io=http://169.254.169.254",
         "quay.io=https://a.example:port",
         "quay.io=https://me:secret@a.example",
         "quay.io=https://a.example?x=1",
