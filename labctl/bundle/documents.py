@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import reprlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
@@ -13,6 +16,8 @@ IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
 IMAGE_LAYER = "application/vnd.oci.image.layer.v1.tar"
 IMAGE_MANIFESTS = (IMAGE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 IMAGE_INDEXES = (IMAGE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Described = tuple[str, str, int]
 """Media type, digest and size."""
@@ -50,3 +55,43 @@ def written(media_type: str, described: Mapping[str, object]) -> Document:
     """Return the document, the same bytes for the same content."""
     whole = {"schemaVersion": 2, "mediaType": media_type, **described}
     return Document(media_type, json.dumps(whole, sort_keys=True, separators=(",", ":")).encode())
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A descriptor that somebody has written: what it says, once that is what it should be."""
+
+    media_type: str
+    digest: str
+    size: int
+    artifact_type: str
+    architecture: str
+    annotations: Mapping[str, Any]
+
+
+def parsed(content: bytes) -> dict[str, Any]:
+    """Return the JSON object. Raises ValueError or TypeError if it is none."""
+    try:
+        document = json.loads(content)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    if not isinstance(document, dict):
+        raise TypeError("it is not a JSON object")
+    return document
+
+
+def entry(described: Any) -> Entry:  # noqa: ANN401 - whatever somebody has written
+    """Return what a descriptor says. Raises ValueError if it has no media type, digest of SHA-256 and size."""
+    match described:
+        case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
+            if _DIGEST.fullmatch(digest) and size >= 0:
+                artifact_type = str(described.get("artifactType", ""))
+                architecture = str(member(described, "platform").get("architecture", ""))
+                return Entry(media_type, digest, size, artifact_type, architecture, member(described, "annotations"))
+    raise ValueError(f"{reprlib.repr(described)} has no media type, digest of SHA-256 and size")
+
+
+def member(described: object, key: str) -> Mapping[str, Any]:
+    """Return the JSON object that another one has at the key; an empty one where either is none."""
+    found = described.get(key) if isinstance(described, dict) else None
+    return found if isinstance(found, dict) else {}

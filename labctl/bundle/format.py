@@ -155,7 +155,7 @@ def read(folder: Path, name: str) -> Bundle:
         raise MissingError(
             f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=REBUILD
         ) from error
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # the last two, of values in it
         raise MissingError(f"{path} cannot be read: {error}", id="bundle-unreadable", hint=REBUILD) from error
     return _validated(folder, path, document)
 

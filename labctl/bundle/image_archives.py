@@ -14,7 +14,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.bundle.documents import IMAGE_CONFIG, IMAGE_INDEXES, IMAGE_LAYER, IMAGE_MANIFESTS, Document, image_manifest
+from labctl.bundle.documents import (
+    IMAGE_CONFIG,
+    IMAGE_INDEXES,
+    IMAGE_LAYER,
+    IMAGE_MANIFESTS,
+    Document,
+    image_manifest,
+    parsed,
+)
 from labctl.bundle.spans import Content, Span, digest_of, whole
 
 SMALLEST_BLOB = 4096
@@ -60,16 +68,17 @@ def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tu
 
     Raises ValueError, LookupError or TypeError if that is no skeleton.
     """
-    for piece in _document(skeleton)["pieces"]:
+    for piece in parsed(skeleton)["pieces"]:
         if "bytes" in piece:
             yield None, base64.b64decode(piece["bytes"], validate=True)
         else:
-            yield piece["digest"], blob(piece["digest"])
+            digest = str(piece["digest"])
+            yield digest, blob(digest)
 
 
 def blobs_in(skeleton: bytes) -> list[str]:
     """Return the digests of the blobs that a skeleton refers to. Raises as `put_together`."""
-    return [str(piece["digest"]) for piece in _document(skeleton)["pieces"] if "digest" in piece]
+    return [str(piece["digest"]) for piece in parsed(skeleton)["pieces"] if "digest" in piece]
 
 
 def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
@@ -92,7 +101,7 @@ def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapp
             return _of_layout(files, _small(files, "index.json"), architecture)
         if "manifest.json" in files:
             return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
-    except (ValueError, LookupError, TypeError, AttributeError):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # an archive of somebody else's, with something else in it: it travels all the same
     return None
 
@@ -132,18 +141,10 @@ def _path(descriptor: Mapping[str, Any]) -> str:
 
 
 def _small(files: Mapping[str, Span], name: str) -> dict[str, Any]:
-    return _document(_bytes(files, name))
+    return parsed(_bytes(files, name))
 
 
 def _bytes(files: Mapping[str, Span], name: str) -> bytes:
     if files[name].size > _LARGEST_DOCUMENT:
         raise ValueError(f"{name} has {files[name].size} bytes")
     return whole(files[name])
-
-
-def _document(content: bytes) -> dict[str, Any]:
-    """Return the JSON object. Raises ValueError or TypeError if it is none."""
-    document = json.loads(content)
-    if not isinstance(document, dict):
-        raise TypeError("not a JSON object")
-    return document

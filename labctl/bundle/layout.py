@@ -10,13 +10,25 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, descriptor, written
+from labctl.bundle.documents import (
+    IMAGE_INDEX,
+    IMAGE_INDEXES,
+    IMAGE_MANIFEST,
+    Document,
+    Entry,
+    descriptor,
+    entry,
+    member,
+    parsed,
+    written,
+)
 from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, SCHEMA, Bundle, File, Image
 from labctl.bundle.image_archives import take_apart
 from labctl.bundle.spans import Content, Span, digest_of, size_of
@@ -34,9 +46,11 @@ IMAGE_NAME = "io.containerd.image.name"
 TITLE = "org.opencontainers.image.title"
 
 _LAYOUT_SCHEMA = 1
-_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]*")
+_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]{0,199}")
 """An id of a bundle, and each part of a path in it."""
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+_LONGEST_PATH = 1000
+_RESERVED = (".lock", ".partial")
+"""What the names of other things beside bundles end with."""
 _LONGEST_TAG = 128
 
 
@@ -180,7 +194,7 @@ def holds_image(document: Document, reference: str) -> bool:
     """Return whether an index has nothing else than the image of this name, as labctl has pushed it."""
     name = reference.partition("@")[0]
     return document.media_type in IMAGE_INDEXES and all(
-        str(_of(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
+        str(member(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
         for each in json.loads(document.content)["manifests"]
     )
 
@@ -193,7 +207,7 @@ def chosen(document: Document, architecture: str, where: str) -> str:
     bundles = _bundles(document)
     if not bundles:
         raise not_a_bundle(where, f"it is {document.media_type}")
-    digests = {_architecture(each) or architecture: str(each["digest"]) for each in bundles}
+    digests = {found or architecture: digest for found, digest in bundles}
     if architecture not in digests:
         raise other_architecture(where, ", ".join(sorted(digests)), architecture)
     return digests[architecture]
@@ -202,21 +216,14 @@ def chosen(document: Document, architecture: str, where: str) -> str:
 def arriving(manifest: Document, where: str) -> Arriving:
     """Return what the manifest of a bundle says. Raises MissingError `bundle-artefact` where it is none."""
     try:
-        document = json.loads(manifest.content)
-        described = [document["config"], *document["layers"]]
-        sizes = {str(each["digest"]): int(each["size"]) for each in described}
-        parts = tuple(
-            Part(str(each["annotations"][TITLE]), each["digest"], sizes[each["digest"]], each["mediaType"] == SKELETON)
-            for each in document["layers"]
-            if "annotations" in each
-        )
-        problem = _problem(document, sizes, [part.path for part in parts])
-        config = str(document["config"]["digest"])
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        document = parsed(manifest.content)
+        config, *layers = (entry(each) for each in (document["config"], *document["layers"]))
+    except (ValueError, LookupError, TypeError) as error:
         raise not_a_bundle(where, _told(error)) from error
-    if problem:
+    parts = tuple(_part(each) for each in layers if TITLE in each.annotations)
+    if problem := _problem(document, parts):
         raise not_a_bundle(where, problem)
-    return Arriving(manifest, config, sizes, parts)
+    return Arriving(manifest, config.digest, {each.digest: each.size for each in (config, *layers)}, parts)
 
 
 def identity(config: bytes, architecture: str, where: str) -> Identity:
@@ -225,10 +232,10 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
     Raises MissingError `bundle-artefact`, `bundle-schema` if a newer labctl made it, `bundle-architecture`.
     """
     try:
-        document: dict[str, Any] = json.loads(config)
+        document = parsed(config)
         schemas = (int(document["schema"]), int(document["bundle_schema"]))
         found = Identity(str(document["id"]), str(document["architecture"]))
-    except (ValueError, LookupError, TypeError) as error:
+    except (ValueError, OverflowError, LookupError, TypeError) as error:
         raise not_a_bundle(where, _told(error)) from error
     if schemas[0] > _LAYOUT_SCHEMA or schemas[1] > SCHEMA:
         raise MissingError(
@@ -237,7 +244,7 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
             id="bundle-schema",
             hint="Use the labctl that made it, or a newer one.",
         )
-    if not _WORD.fullmatch(found.id):
+    if not _WORD.fullmatch(found.id) or found.id.endswith(_RESERVED):
         raise not_a_bundle(where, f"{found.id!r} is not the id of a bundle")
     if found.architecture != architecture:
         raise other_architecture(where, found.architecture, architecture)
@@ -281,38 +288,44 @@ def _tag(image: Image) -> str:
     return re.sub(r"[^\w.-]", "-", f"{name}-{version}", flags=re.ASCII)[:_LONGEST_TAG]
 
 
-def _bundles(document: Document) -> list[Mapping[str, Any]]:
-    """Return the entries that are bundles: of an index, or a manifest itself."""
+def _bundles(document: Document) -> list[tuple[str, str]]:
+    """Return the architecture and the digest of each bundle in an index; of a manifest itself without the architecture."""
     try:
-        content = json.loads(document.content)
-        entries = content["manifests"] if document.media_type in IMAGE_INDEXES else [content]
-        found = [each for each in entries if each.get("artifactType") == ARTIFACT]
-    except (ValueError, LookupError, TypeError, AttributeError):
+        content = parsed(document.content)
+        if document.media_type not in IMAGE_INDEXES:
+            return [("", document.digest)] if content.get("artifactType") == ARTIFACT else []
+        entries = [entry(each) for each in content["manifests"]]
+    except (ValueError, LookupError, TypeError):
         return []
-    return found if document.media_type in IMAGE_INDEXES else [{"digest": document.digest} for _ in found]
+    return [(each.architecture, each.digest) for each in entries if each.artifact_type == ARTIFACT]
 
 
-def _architecture(entry: Mapping[str, Any]) -> str:
-    return str(_of(entry, "platform").get("architecture", ""))
+def _architecture(described: object) -> str:
+    return str(member(described, "platform").get("architecture", ""))
 
 
-def _of(entry: object, key: str) -> Mapping[str, Any]:
-    """Return what an entry of an index has at the key; nothing where that, or the entry, is no JSON object."""
-    found = entry.get(key) if isinstance(entry, dict) else None
-    return found if isinstance(found, dict) else {}
+def _part(layer: Entry) -> Part:
+    return Part(str(layer.annotations[TITLE]), layer.digest, layer.size, layer.media_type == SKELETON)
 
 
-def _problem(document: Mapping[str, Any], digests: Iterable[str], paths: Sequence[str]) -> str:
+def _problem(document: Mapping[str, Any], parts: Sequence[Part]) -> str:
     """Return why a manifest is not of a bundle that may be written to disk; empty if it is."""
     if document.get("artifactType") != ARTIFACT:
         return f"it is {document.get('artifactType') or 'a container image'}"
-    if DESCRIPTION not in paths:
+    paths = [part.path for part in parts]
+    if DESCRIPTION not in [part.path for part in parts if not part.is_skeleton]:
         return f"it has no {DESCRIPTION}"
-    outside = [path for path in paths if not all(_WORD.fullmatch(part) for part in path.split("/"))]
-    if outside:
+    if outside := [path for path in paths if not _is_inside(path)]:
         return f"{outside[0]!r} is not a path inside a bundle"
-    others = [digest for digest in digests if not _DIGEST.fullmatch(digest)]
-    return f"{others[0]!r} is not a digest of SHA-256" if others else ""
+    if repeated := [path for path, count in Counter(paths).items() if count > 1]:
+        return f"it has {repeated[0]} more than once"
+    folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
+    nested = sorted(folders.intersection(paths))
+    return f"{nested[0]} is a file, and the folder of another one" if nested else ""
+
+
+def _is_inside(path: str) -> bool:
+    return len(path) <= _LONGEST_PATH and all(_WORD.fullmatch(part) for part in path.split("/"))
 
 
 def _told(error: Exception) -> str:

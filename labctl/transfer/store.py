@@ -16,7 +16,7 @@ from labctl.host.paths import PRIVATE
 from labctl.model.errors import MissingError
 
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
-_LINK_REFUSED = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
+LINK_REFUSED = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 """Another file system, or one without hard links; with protected links, a file of another user."""
 
 
@@ -84,7 +84,7 @@ class BlobStore:
         try:
             target.hardlink_to(source)
         except OSError as error:
-            if error.errno not in _LINK_REFUSED:
+            if error.errno not in LINK_REFUSED:
                 raise
             shutil.copyfile(source, target)
             give(target)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from wired_registry import DockerRegistry, registry
 
 from labctl.bundle import checksums
 from labctl.bundle.format import Bundle
-from labctl.bundle.layout import Artefact, artefact
+from labctl.bundle.layout import SKELETON, Artefact, artefact
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci.pull import Arrived
 from labctl.bundle.oci.push import Pushed, push
@@ -21,6 +22,7 @@ from labctl.bundle.spans import size_of
 from labctl.model.errors import LabError
 from labctl.transfer import mirrors, reference, retries
 from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.store import BlobStore
 
 pytestmark = pytest.mark.root  # docker-registry is installed where it is missing
 MANIFESTS = 100_000
@@ -224,6 +226,20 @@ def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) 
     room.push(made)
     arrived = room.pull()
     arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # which is the blob's file too
+    assert _fails(room.pull) == "blob-damaged"
+    assert travelling.same(room.pull().bundle.folder, made.folder)
+
+
+@pytest.mark.parametrize("kind", ["config", "skeleton"])
+def test_a_document_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom, kind: str) -> None:
+    made = room.bundle()
+    room.push(made)
+    arrived = room.pull()
+    found = json.loads(artefact(made).manifest.content)
+    skeletons = [layer for layer in found["layers"] if layer["mediaType"] == SKELETON]
+    digest = (found["config"] if kind == "config" else skeletons[0])["digest"]
+    arrived.bundle.path("images/nginx.tar").unlink()
+    BlobStore(room.cache / "blobs").path(digest).write_bytes(b"{}")
     assert _fails(room.pull) == "blob-damaged"
     assert travelling.same(room.pull().bundle.folder, made.folder)
 

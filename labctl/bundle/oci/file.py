@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import errno
+import fcntl
+import glob
 import io
-import json
 import os
 import secrets
 import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document
+from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
 from labctl.bundle.format import Bundle
 from labctl.bundle.images import EPOCH
 from labctl.bundle.layout import Artefact, arriving, chosen, holds_bundle, identity, not_a_bundle, with_entries
@@ -33,6 +34,8 @@ _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_TAR_ERRORS = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
+"""What tarfile raises for headers that nobody writes by mistake."""
 _COPY_AGAIN = "Copy or export it again."
 
 
@@ -43,6 +46,7 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     """
     if not file.parent.is_dir() or (file.exists() and not file.is_file()):
         raise _unusable(file, "it is not a file in a folder that exists")
+    _remove_leftovers(file)
     entries = _entries(artefact)
     needed = sum(_BLOCK + -(-size_of(content) // _BLOCK) * _BLOCK for content in entries.values())
     require_room(file.parent, needed, f"the file {file.name}")
@@ -50,6 +54,8 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     try:
         with _disk_errors(file, needed), temporary.open("xb") as opened:
             give(temporary)
+            with suppress(OSError):  # a file system without locks: an export of the same file may then remove it
+                fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(opened, entries, report)
             report(f"waiting until the disk has written {file.name}")
             opened.flush()
@@ -61,6 +67,14 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     finally:
         temporary.unlink(missing_ok=True)
     return size
+
+
+def _remove_leftovers(file: Path) -> None:
+    """Remove what killed exports to this file have left; one that is going on has a lock on its own."""
+    for leftover in file.parent.glob(f".{glob.escape(file.name)}.labctl-*"):
+        with suppress(OSError), leftover.open("rb") as opened:  # locked, or somebody else's: it stays
+            fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def import_bundle(file: Path, architecture: str, cache: Path, report: Progress) -> Bundle:
@@ -121,21 +135,21 @@ def _members(file: Path) -> Mapping[str, Span]:
         raise _unusable(file, "it is not a file")
     try:
         tar = tarfile.open(file, "r:")  # noqa: SIM115 - what fails here is told in another way than what fails later
-    except tarfile.TarError as error:
+    except _TAR_ERRORS as error:
         raise not_a_bundle(str(file), "it is not a tar archive") from error
     with tar:
         try:
             return {
                 each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in tar if each.isreg()
             }
-        except tarfile.TarError as error:
+        except _TAR_ERRORS as error:
             raise _cut_short(str(file), str(error)) from error
 
 
 def _indexes(index: Document, name: str) -> list[str]:
     try:
-        entries = json.loads(index.content)["manifests"]
-        return [str(each["digest"]) for each in entries if each["mediaType"] in IMAGE_INDEXES]
+        entries = [entry(each) for each in parsed(index.content)["manifests"]]
+        return [each.digest for each in entries if each.media_type in IMAGE_INDEXES]
     except (ValueError, LookupError, TypeError) as error:
         raise _cut_short(name, f"{_INDEX} cannot be read: {error}") from error
 

@@ -23,10 +23,11 @@ from labctl.host.failpoints import failpoint
 from labctl.host.paths import PRIVATE
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
+from labctl.transfer.store import LINK_REFUSED
 
 _INCOMING = ".incoming-"
-_ARRIVING = "arriving.yaml"
-"""The name of the description until all files are here."""
+_ARRIVING = ".arriving.yaml"
+"""The name of the description until all files are here, which no file of a bundle can have."""
 _PROGRAMS = "bin/"
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _MIB = 1 << 20
@@ -69,6 +70,7 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
             _write_all([part for part in parts if part.path != DESCRIPTION], bundle, source, report)
             (incoming / _ARRIVING).replace(incoming / DESCRIPTION)
             checksums.remember(bundle, cache)  # each file was hashed when it was written
+            load(incoming)
             failpoint("installed")
             incoming.replace(folder)
         return load(folder)
@@ -167,8 +169,7 @@ def _write(part: Part, target: Path, source: Source) -> str:
     try:
         if part.is_skeleton:
             digest = _copy(_pieces(part, whole(content), source), temporary, source)
-        elif source.may_link and isinstance(content, Span):
-            temporary.hardlink_to(content.path)
+        elif source.may_link and isinstance(content, Span) and _linked(content.path, temporary):
             digest = digest_of(content)
             _require(part.digest, digest, source)
         else:
@@ -178,6 +179,17 @@ def _write(part: Part, target: Path, source: Source) -> str:
     finally:
         temporary.unlink(missing_ok=True)
     return digest
+
+
+def _linked(path: Path, link: Path) -> bool:
+    """Make a hard link; return whether the file system and the file's owner allow it."""
+    try:
+        link.hardlink_to(path)
+    except OSError as error:
+        if error.errno not in LINK_REFUSED:
+            raise
+        return False
+    return True
 
 
 def _pieces(part: Part, skeleton: bytes, source: Source) -> list[tuple[str | None, Content]]:

@@ -12,7 +12,7 @@ from labctl.bundle.image_archives import blobs_in
 from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
 from labctl.bundle.oci.install import Source, install, lacking, require_room
 from labctl.bundle.oci.references import Pulled, pulled, remember
-from labctl.bundle.spans import Span
+from labctl.bundle.spans import Span, digest_of
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import make_folder
@@ -24,7 +24,9 @@ from labctl.transfer.reference import Reference
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import Blob, BlobStore
 
-UNREACHABLE = frozenset({"source-unreachable", "source-cut-off", "source-silent"})
+UNREACHABLE = frozenset(
+    {"source-unreachable", "source-cut-off", "source-silent", "source-failing", "proxy-unreachable"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ class _Arrival:
         """Fetch what the cache lacks, and put the bundle together."""
         name = str(self._reference)
         self._fetch({self._found.config})
-        known = identity(self._store.path(self._found.config).read_bytes(), architecture, name)
+        known = identity(self._document(self._found.config), architecture, name)
         source = Source(name, self._blob, self._damaged, may_link=True)
         parts = lacking(self._found, known, source.name, cache, self._report)
         self.changed = bool(parts)
@@ -117,7 +119,7 @@ class _Arrival:
         """Return the blobs that a skeleton refers to."""
         name = str(self._reference)
         try:
-            digests = blobs_in(self._store.path(part.digest).read_bytes())
+            digests = blobs_in(self._document(part.digest))
         except (ValueError, LookupError, TypeError) as error:
             raise not_a_bundle(name, f"{part.path} cannot be put together: {error}") from error
         if others := [digest for digest in digests if digest not in self._found.sizes]:
@@ -135,6 +137,13 @@ class _Arrival:
             wanted = [self._registry.wanted(self._reference, blob) for blob in blobs]
             fetch(wanted, self._store, self._report)
         self.fetched += absent
+
+    def _document(self, digest: str) -> bytes:
+        """Return a small blob, verified: the store may have had it for long."""
+        content = self._store.path(digest).read_bytes()
+        if (found := digest_of(content)) != digest:
+            raise self._damaged(digest, found)
+        return content
 
     def _blob(self, digest: str) -> Span:
         path = self._store.path(digest)

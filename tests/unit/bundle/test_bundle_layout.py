@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import shutil
@@ -20,7 +22,9 @@ from labctl.bundle.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, writt
 from labctl.bundle.format import Bundle
 from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
+from labctl.bundle.oci import install as installing
 from labctl.bundle.oci import push as pushing
+from labctl.bundle.spans import Span, digest_of
 from labctl.model.errors import LabError
 
 
@@ -31,6 +35,12 @@ def _silent(_text: str) -> None:
 @pytest.fixture
 def made(tmp_path: Path) -> Bundle:
     return travelling.bundle(tmp_path / "made")
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    """An artefact for tests that only read it."""
+    return artefact(travelling.bundle(tmp_path_factory.mktemp("described")))
 
 
 def _exported(made: Bundle, folder: Path) -> Path:
@@ -172,13 +182,122 @@ def test_an_index_keeps_what_it_has_of_other_architectures(made: Bundle, tmp_pat
     assert len(json.loads(index.content)["manifests"]) == len(other.descriptors) + len(changed.descriptors)
 
 
-@pytest.mark.parametrize("path", ["../outside", "/etc/passwd", "bin/../../x", "", "bin//x"])
-def test_no_file_is_written_outside_of_the_bundle(made: Bundle, path: str) -> None:
-    described: Artefact = artefact(made)
+@pytest.mark.parametrize(
+    "path",
+    [
+        *("../outside", "/etc/passwd", "bin/../../x", "", "bin//x", ".arriving.yaml", "x" * 201, "x/" * 501 + "x"),
+        *("bundle.yaml", "bundle.yaml/x", "base", "base/node.tar/x"),
+    ],
+)
+def test_no_file_is_written_outside_of_the_bundle(described: Artefact, path: str) -> None:
     content = described.manifest.content.replace(b'"bin/kubectl"', json.dumps(path).encode())
     with pytest.raises(LabError) as refused:
         arriving(Document(described.manifest.media_type, content), "it")
     assert refused.value.id == "bundle-artefact"
+
+
+DEEP = b"[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (b'"size":13', b'"size":1e999'),
+        (b'"size":13', b'"size":-13'),
+        (b'"size":13', b'"size":"13"'),
+        (b'"digest":"sha256:', b'"digest":"md5:'),
+        (b'"digest":"sha256:', b'"not":"sha256:'),
+        (b'"layers":[', b'"layers":[null,'),
+        (b'"layers":[', b'"layers":' + DEEP),
+        (b'"config":{', b'"config":7,"other":{'),
+        (b"{", b"\xff"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
+    manifest = described.manifest
+    assert words in manifest.content
+    with pytest.raises(LabError) as refused:
+        arriving(Document(manifest.media_type, manifest.content.replace(words, instead)), "it")
+    assert refused.value.id == "bundle-artefact"
+
+
+@pytest.mark.parametrize(
+    ("words", "instead"),
+    [
+        (b'"digest":"sha256:', b'"not":"sha256:'),
+        (b'"mediaType":', b'"not":'),
+        (b'"manifests":[', b'"manifests":[null,'),
+        (b'"manifests":[', b'"manifests":' + DEEP),
+        (b'"manifests":[', b'"manifests":7,"other":['),
+    ],
+)
+def test_an_index_that_is_none_is_refused(described: Artefact, words: bytes, instead: bytes) -> None:
+    index = with_entries(None, "amd64", described.descriptors)
+    assert words in index.content
+    with pytest.raises(LabError) as refused:
+        chosen(Document(IMAGE_INDEX, index.content.replace(words, instead)), "amd64", "it")
+    assert refused.value.id == "bundle-artefact"
+
+
+def test_entries_of_other_makers_are_read_as_they_are(described: Artefact) -> None:
+    index = with_entries(None, "amd64", described.descriptors).content
+    for instead in (b'"platform":null', b'"platform":7', b'"other":{}'):
+        changed = with_entries(index.replace(b'"platform":{"architecture":"amd64","os":"linux"}', instead), "arm64", [])
+        assert chosen(changed, "amd64", "it") == described.manifest.digest
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        b'{"schema":1e999,"bundle_schema":2,"id":"it","architecture":"amd64"}',
+        b'{"schema":1,"bundle_schema":2,"id":"it.lock","architecture":"amd64"}',
+        b'{"schema":1,"bundle_schema":2,"id":"it.partial","architecture":"amd64"}',
+        b'{"schema":1,"bundle_schema":2,"id":"../it","architecture":"amd64"}',
+        b'{"schema":1,"bundle_schema":2}',
+        DEEP,
+    ],
+)
+def test_a_config_that_is_none_is_refused(config: bytes) -> None:
+    with pytest.raises(LabError) as refused:
+        layout.identity(config, "amd64", "it")
+    assert refused.value.id == "bundle-artefact"
+
+
+@pytest.mark.parametrize("description", [b"date: 2026-99-99", b"[" * 2000, b"schema: 2", b"\xff", b""])
+def test_a_description_that_is_none_leaves_nothing(made: Bundle, tmp_path: Path, description: bytes) -> None:
+    (made.folder / "bundle.yaml").write_bytes(description)
+    with pytest.raises(LabError) as refused:
+        bundle_file.import_bundle(_exported(made, tmp_path / "a"), "amd64", tmp_path / "cache", _silent)
+    assert refused.value.id in {"bundle-unreadable", "bundle-schema"}
+    assert [path.name for path in (tmp_path / "cache/bundles").iterdir()] == [f"{made.id}.lock"]
+
+
+def test_what_a_killed_export_left_is_removed(made: Bundle, tmp_path: Path) -> None:
+    names = (".bundle.tar.labctl-0", ".bundle.tar.labctl-1", ".other.tar.labctl-0")
+    left, running, other = (tmp_path / name for name in names)
+    for path in (left, running, other):
+        path.write_bytes(b"")
+    with running.open("rb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        _exported(made, tmp_path)
+    assert [path.exists() for path in (left, running, other)] == [False, True, True]
+
+
+@pytest.mark.parametrize("number", [errno.EXDEV, errno.EPERM])
+def test_a_file_is_copied_where_links_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int) -> None:
+    def refuse(_self: Path, _target: Path) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(Path, "hardlink_to", refuse)
+    blob = tmp_path / "blob"
+    blob.write_bytes(b"content")
+    source = installing.Source(
+        "it", lambda _digest: Span(blob, 0, 7), lambda _digest, _found: layout.not_a_bundle("it", ""), may_link=True
+    )
+    part = layout.Part("bin/it", digest_of(b"content"), 7, is_skeleton=False)
+
+    assert installing._write(part, tmp_path / "it", source) == part.digest
+    assert (tmp_path / "it").read_bytes() == b"content"
 
 
 def test_an_index_of_something_else_is_no_bundle() -> None:
