@@ -10,6 +10,7 @@ import shutil
 import tarfile
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,9 +24,12 @@ from labctl.bundle.format import Bundle
 from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
+from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci import push as pushing
+from labctl.bundle.oci import references
 from labctl.bundle.spans import Span, digest_of
-from labctl.model.errors import LabError
+from labctl.model.errors import LabError, MissingError
+from labctl.transfer.reference import Reference, parse
 
 
 def _silent(_text: str) -> None:
@@ -341,3 +345,29 @@ def test_a_push_ends_at_once_while_the_registry_is_silent(monkeypatch: pytest.Mo
         assert stopped.is_set()
     finally:
         silence.set()
+
+
+@pytest.mark.parametrize(
+    ("identity", "is_used"),
+    [("source-failing", True), ("proxy-unreachable", True), ("source-silent", True), ("login-refused", False)],
+)
+def test_what_was_pulled_is_used_while_the_registry_is_away(
+    made: Bundle,
+    tmp_path: Path,
+    identity: str,
+    is_used: bool,  # noqa: FBT001 - a table's
+) -> None:
+    def fail(_reference: Reference) -> None:
+        raise MissingError("away", id=identity)
+
+    bundle_file.import_bundle(_exported(made, tmp_path / "a"), "amd64", tmp_path, _silent)
+    reference, registry = parse("reg.test/lab:1"), SimpleNamespace(manifest=fail)
+    references.remember(reference, references.Pulled("sha256:0", made.id), tmp_path)
+    ask = partial(pulling.pull, reference, registry, "amd64", tmp_path, _silent, may_move=False)  # type: ignore[arg-type]
+
+    if is_used:
+        assert ask(needs_registry=False).bundle.id == made.id
+    for needs_registry in (True, is_used):
+        with pytest.raises(LabError) as failed:
+            ask(needs_registry=needs_registry)
+        assert failed.value.id == identity
