@@ -205,14 +205,11 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
 
 
 def apply_apps(context: Context, report: Progress) -> Outcome:
-    """Remove apps that are no longer configured, apply every other one, and spread its pods over the nodes.
-
-    An ingress controller's webhook rejects a hostname that another app has still.
-    """
+    """Apply every app, remove those that are no longer configured, and spread the pods of each over the nodes."""
     changed: list[str] = []
     controller = context.controller.namespace, context.controller.deployment
-    if removed := apps.remove_others(context.cluster, context.lab):
-        report(f"removed {', '.join(removed)}")
+    # A webhook rejects a hostname that a removed app has still; without one, its app is served until another takes over.
+    removed = _remove_others(context, report) if context.controller.admission else []
     order, freed = hostnames.in_order(context) if context.controller.admission else (context.lab.apps, set[str]())
     freed |= {each.partition("/")[2] for each in removed}
     for app in order:
@@ -227,10 +224,18 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
         )
         freed |= {app.name} if f"{ROUTE.name} {app.name}" in applied_now else set()
         changed += applied_now
+    removed += _remove_others(context, report)
     moved = [pod for app in context.lab.apps for pod in state.spread(context.cluster, context.lab, app.name)]
     if moved:
         report(f"moving {', '.join(moved)} to nodes with fewer pods")
     return Outcome(bool(changed or removed or moved), ", ".join(app.name for app in context.lab.apps))
+
+
+def _remove_others(context: Context, report: Progress) -> list[str]:
+    removed = apps.remove_others(context.cluster, context.lab)
+    if removed:
+        report(f"removed {', '.join(removed)}")
+    return removed
 
 
 def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
