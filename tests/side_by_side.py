@@ -32,7 +32,11 @@ def interrupt_once() -> None:
     """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, _go_on)  # not SIG_IGN, which every program that a test starts would inherit
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
+
+
+def _go_on(_signal: int, _frame: FrameType | None) -> None:
+    """Do nothing about a signal."""
