@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from labctl import config
@@ -138,8 +139,12 @@ def run_in_cache(
     may_install: bool = False,
     bundle: Path | None = None,
 ) -> Context:
-    """Carry out a plan that is about the cache and no lab. Raises SystemExit if it failed."""
-    lab = config.from_values({})
+    """Carry out a plan that is about the cache and no lab. Raises SystemExit if it failed.
+
+    Of labctl.yaml its mirrors matter. Raises UsageError if it cannot be read, or has problems.
+    """
+    written = config.load(config.find(options.config_file), config.Overrides())
+    lab = replace(config.from_values({}), mirrors=written.mirrors)
     context = Context(lab, saved_lab.folder_of(lab.name), paths.cache(), bundle, may_install=may_install)
     log = context.cache / lab_folder.LOG
     with reported(options, watching, log) as emit:

@@ -22,6 +22,7 @@ _TEXTS = {
     "int_type": "must be a whole number",
     "string_type": "must be text, in quotes if it looks like a number, true, false or null",
     "list_type": "must be a list",
+    "dict_type": "must be a mapping",
     "model_type": "must be a mapping, such as `name: my-app`",
     "greater_than_equal": "must be at least {ge}",
     "less_than_equal": "must be at most {le}",
@@ -30,6 +31,8 @@ _TEXTS = {
     "value_error": "{error}",
 }
 
+_OF_A_TABLE = "[key]"
+"""What stands behind a key of a table that is wrong itself."""
 _UNITS = {"memory": " MiB"}
 
 
@@ -89,8 +92,9 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = 
 
 def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
     """Return the valid values, and the valid apps."""
-    apps = {detail["loc"][1] for detail in wrong if len(detail["loc"]) > 1}
-    keys = {detail["loc"][0] for detail in wrong if len(detail["loc"]) == 1}
+    of_apps = [detail for detail in wrong if detail["loc"][0] == "apps" and len(detail["loc"]) > 1]
+    apps = {detail["loc"][1] for detail in of_apps}
+    keys = {detail["loc"][0] for detail in wrong if detail not in of_apps}
     sound = {key: value for key, value in values.items() if key in Config.model_fields and key not in keys}
     if apps:
         sound["apps"] = [app for index, app in enumerate(sound["apps"]) if index not in apps]
@@ -108,7 +112,7 @@ def _written(values: Any, place: Sequence[int | str], otherwise: object) -> obje
 
 
 def _in_words(detail: ErrorDetails, values: Mapping[str, Any]) -> Problem:
-    key, *rest = (part if isinstance(part, int) else shown(part) for part in detail["loc"])
+    key, *rest = (part if isinstance(part, int) else shown(part) for part in detail["loc"] if part != _OF_A_TABLE)
     path = f"{key}[{rest[0]}]" + "".join(f".{part}" for part in rest[1:]) if rest else str(key)
     context = detail.get("ctx", {})
     text = _TEXTS[detail["type"]].format(**context) if detail["type"] in _TEXTS else detail["msg"]

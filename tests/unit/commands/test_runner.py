@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, Literal
 
 import pytest
@@ -15,7 +16,7 @@ from labctl.commands import runner
 from labctl.context import Context
 from labctl.host import locks, log
 from labctl.isolation.isolation import Isolation
-from labctl.model.errors import MissingError, NotReadyError, Terminated
+from labctl.model.errors import MissingError, NotReadyError, Terminated, UsageError
 from labctl.model.events import HostsEntry, Progress
 from labctl.model.options import GlobalOptions
 from labctl.plans import pulled_bundle
@@ -249,6 +250,29 @@ def test_two_runs_do_not_work_on_one_lab_at_once(
     assert f"(pid {os.getpid()})" in waiting["text"]
     assert result["error"]["id"] == "locked"
     assert f"(pid {os.getpid()})" in result["error"]["message"]
+
+
+def test_what_runs_in_the_cache_has_the_mirrors_of_the_file_and_refuses_a_broken_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    tables: list[tuple[tuple[str, str], ...]] = []
+
+    def note(context: Context, _say: Progress) -> Outcome:
+        tables.append(context.lab.mirrors)
+        return Outcome(changed=False)
+
+    other = replace(SESSION, config_file=Path("other.yaml"))
+    for file, host, options in (("labctl.yaml", "quay.io", SESSION), ("other.yaml", "docker.io", other)):
+        Path(file).write_text(f"mirrors: {{{host}: 'https://a.test'}}")
+        runner.run_in_cache(options, ui.watching(options), (Step("note", "", note),))
+    assert tables == [(("quay.io", "https://a.test"),), (("docker.io", "https://a.test"),)]
+
+    Path("labctl.yaml").write_text("mirrors: 5")
+    with pytest.raises(UsageError) as raised:
+        runner.run_in_cache(SESSION, ui.watching(SESSION), (Step("note", "", note),))
+    assert raised.value.id == "config-invalid"
+    assert len(tables) == 2
 
 
 def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(

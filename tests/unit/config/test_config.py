@@ -320,6 +320,27 @@ def test_every_problem_is_reported_at_once_with_its_key_and_value(problems: Prob
     golden([*found])
 
 
+@pytest.mark.parametrize("apps", ["", "apps: [{name: a}, {name: 5}]\n"])
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ("mirrors: 5", "mirrors"),
+        ("mirrors: [a]", "mirrors"),
+        ("mirrors: {docker.io: 5}", "mirrors[docker.io]"),
+        ("mirrors: {docker.io: }", "mirrors[docker.io]"),
+        ("mirrors: {docker.io: {a: b}}", "mirrors[docker.io]"),
+        ("mirrors: {docker.io: 'ftp://a'}", "mirrors"),
+        ("bundle: [a]", "bundle"),
+        ("network: {a: b}", "network"),
+    ],
+)
+def test_a_wrong_value_in_a_table_is_one_problem_of_that_key_beside_those_of_apps(
+    problems: Problems, text: str, key: str, apps: str
+) -> None:
+    expected = [*(["apps[1].name"] if apps else []), key]
+    assert sorted(line.partition(": ")[0] for line in problems(apps + text)) == sorted(expected)
+
+
 ONE_PROBLEM = {
     # names
     'name: "a\\nb"': "name",
