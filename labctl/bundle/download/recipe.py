@@ -38,12 +38,14 @@ MINORS = ("1.37",)
 
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern=r"^https://[-.a-z0-9]+/[-A-Za-z0-9._~/{}+%]+$")]
+VersionName = Annotated[str, Field(pattern="^[a-z][-a-z0-9]*$")]
 Reference = Annotated[
     str,
     Field(pattern=r"^[-.a-z0-9]+\.[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9{}]+(@sha256:[0-9a-f]{64})?$"),
 ]
 _MUST_BE = {
     "^[0-9a-f]{64}$": "must be a SHA-256 in lower-case hexadecimal",
+    "^[a-z][-a-z0-9]*$": "must be a name in lower-case letters, digits and hyphens, with a letter first",
     Url.__metadata__[0].metadata[0].pattern: "must be an https address without a query",  # type: ignore[attr-defined]
     Reference.__metadata__[0].metadata[0].pattern: "must be a full image reference with a tag",  # type: ignore[attr-defined]
 }
@@ -100,7 +102,7 @@ class Recipe(_Row):
 
     schema_: Annotated[Literal[1], Field(alias="schema")]
     name: Annotated[str, Field(pattern="^[A-Za-z0-9][-A-Za-z0-9._]*$")]
-    versions: Mapping[str, Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]]
+    versions: Mapping[VersionName, Annotated[str, Field(pattern=r"^[0-9]+\.[0-9]+\.[0-9]+$")]]
     megabytes: Annotated[int, Field(ge=1)]
     minutes: Annotated[int, Field(ge=1)]
     binaries: tuple[Binary, ...]
@@ -176,7 +178,7 @@ def _read(path: Path) -> Recipe:
         raise UsageError(
             f"the recipe {path} cannot be read: {error.strerror}", id="recipe-unreadable", hint="Make it readable."
         ) from error
-    except (yaml.YAMLError, RecursionError) as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that there is not is a ValueError
         raise _invalid(path, [f"it is not valid YAML: {' '.join(str(error).split())}"]) from error
     try:
         recipe = Recipe.model_validate(document)
@@ -200,6 +202,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
     places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]
     yield from (f"{place}: {number} rows make it" for place, number in Counter(places).items() if number > 1)
+    urls = Counter(recipe.filled(row.url, "{architecture}") for row in recipe.files)
+    yield from (f"{url}: {number} rows have it" for url, number in urls.items() if number > 1)
     repositories = {
         repository(reference): row for reference, row in zip(recipe.references(), recipe.images, strict=True)
     }
