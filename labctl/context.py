@@ -9,12 +9,15 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labctl.bundle import Bundle, carrying, load
+from labctl import machine_image
+from labctl.bundle import Bundle, load
 from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
+from labctl.bundle.choice import booted
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.download import Order
 from labctl.host import lab_folder
+from labctl.host.processor import architecture
 from labctl.images.store import LoadedImages
 from labctl.isolation.isolation import Isolation
 from labctl.machine_image.format import DESCRIPTION, box_name
@@ -65,10 +68,14 @@ class Context:
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The bundle the lab boots from. Raises MissingError where it is not there, or has another Kubernetes."""
+        """The bundle the lab boots from.
+
+        Raises MissingError where it is not there, is for another architecture, or has another Kubernetes.
+        """
         if not self.has_bundle:
             self.require_built()
         bundle = load(self.bundle_folder or self._in_cache())
+        _require_architecture(bundle)
         self._require_version(bundle.versions["kubernetes"], bundle.id)
         return bundle
 
@@ -88,6 +95,8 @@ class Context:
         """
         if self.has_bundle:
             _ = self.controller
+            if self.offline:
+                self._require_box()
             return
         if self.offline:
             raise MissingError(
@@ -147,7 +156,7 @@ class Context:
     @property
     def has_bundle(self) -> bool:
         """Whether the bundle need not be made first."""
-        return self.bundle_folder is not None or (self._in_cache() / "bundle.yaml").exists()
+        return self.bundle_folder is not None or self._cached is not None
 
     @property
     def lacks_box(self) -> bool:
@@ -198,9 +207,19 @@ class Context:
     def _environment(self) -> Mapping[str, str]:
         return self.isolation.environment if self.isolated else {}
 
+    def _require_box(self) -> None:
+        """Raise MissingError `bundle-not-cached` if the nodes are machines whose box is yet to be made."""
+        image = None if self.hypervisor.are_containers else machine_image.load(self.bundle)
+        if not (self.hypervisor.are_containers or (image and self.lab.provider in image.providers)):
+            raise MissingError(
+                f"the bundle {self.bundle.id} has no box for {self.lab.provider}, and `--offline` forbids to make one",
+                id="bundle-not-cached",
+                hint="Leave `--offline` out once, or name a bundle with boxes: `labctl up --bundle DIR`.",
+            )
+
     def _require_version(self, carried: str, bundle: str) -> None:
         wanted = self.lab.kubernetes
-        if wanted in {"auto", carried}:
+        if wanted in {AUTO, carried}:
             return
         where = "no bundle in the cache carries it; " if self.bundle_folder is None else ""
         raise MissingError(
@@ -212,10 +231,27 @@ class Context:
         )
 
     def _in_cache(self) -> Path:
-        wanted, bundles = self.lab.kubernetes, self.cache / "bundles"
-        if wanted == AUTO:
-            mine = (bundles / recipes.recipe_id(recipes.load()), bundles / recipe_id())
-            folder = next((each for each in mine if (each / "bundle.yaml").exists()), None)
-        else:
-            folder = carrying(self.cache, wanted)
-        return folder or bundles / recipe_id()
+        return self._cached or self.cache / "bundles" / recipe_id()
+
+    @property
+    def _cached(self) -> Path | None:
+        return booted(self.cache, self.lab.kubernetes, self._suits)
+
+    def _suits(self, bundle: Bundle) -> bool:
+        """Return whether a bundle that somebody else made has the ingress controller that the lab asks for."""
+        try:
+            ingress.choose(
+                self.lab.ingress, [image.reference for image in bundle.images], [file.path for file in bundle.files]
+            )
+        except MissingError:
+            return False
+        return True
+
+
+def _require_architecture(bundle: Bundle) -> None:
+    if bundle.architecture != architecture():
+        raise MissingError(
+            f"{bundle.folder}: the bundle {bundle.id} is for {bundle.architecture}, and this machine is {architecture()}",
+            id="bundle-architecture",
+            hint=f"Name a bundle for {architecture()}: `labctl bundle list` shows those in the cache.",
+        )

@@ -8,7 +8,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
-from labctl.bundle.format import REBUILD, Bundle, File
+from labctl.bundle.format import Bundle, File
 from labctl.host.files import write
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
@@ -32,7 +32,11 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
     hashed = bool(_unknown(bundle, cache))
     if problems := damage(bundle, cache, report):
         named = "; ".join(f"{path} {problem}" for path, problem in problems.items())
-        raise MissingError(f"bundle {bundle.folder} is damaged: {named}", id="bundle-damaged", hint=REBUILD)
+        raise MissingError(
+            f"bundle {bundle.folder} is damaged: {named}",
+            id="bundle-damaged",
+            hint=f"Run `labctl bundle {bundle.maker}`, which keeps intact files; copy a bundle from elsewhere again.",
+        )
     return hashed
 
 

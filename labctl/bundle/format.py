@@ -6,7 +6,6 @@ import functools
 import itertools
 import re
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -26,7 +25,10 @@ FIRST_SCHEMA = 1
 FIRST_PHASES = (Phase.SANDBOX, *[Phase.CONTROL_PLANE] * 4, *[Phase.CLUSTER] * 2)
 """The phases of its first images: pause; etcd and the control plane's programs; kube-proxy and CoreDNS."""
 DESCRIPTION = "bundle.yaml"
-REBUILD = "Run `labctl bundle build`, which keeps intact files; copy a bundle from elsewhere again."
+REBUILD = (
+    "Run the command again that made it, `labctl bundle build` or `labctl bundle download`, which keep intact files; "
+    "copy a bundle from elsewhere again."
+)
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
@@ -123,21 +125,12 @@ def load(folder: Path) -> Bundle:
 
 def installed(cache: Path) -> tuple[Bundle, ...]:
     """Return the finished bundles below `cache`, newest first. Raises as `load` does."""
-    bundles = map(load, _folders(cache))
+    bundles = map(load, folders(cache))
     return tuple(bundle for bundle in bundles if bundle.id == bundle.folder.name)  # under repair, it is named otherwise
 
 
-def carrying(cache: Path, kubernetes: str) -> Path | None:
-    """Return the folder of the newest finished bundle that carries this version; those that cannot be read do not."""
-    for folder in _folders(cache):
-        with suppress(MissingError):
-            bundle = load(folder)
-            if (bundle.id, bundle.versions.get("kubernetes")) == (folder.name, kubernetes):
-                return folder
-    return None
-
-
-def _folders(cache: Path) -> list[Path]:
+def folders(cache: Path) -> list[Path]:
+    """Return the folders below `cache` that have a description of a bundle, the newest first."""
     descriptions = sorted(
         (cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True
     )

@@ -28,7 +28,7 @@ OTHER_SECONDS = 7200.0
 """How long another labctl may take to make the same bundle."""
 ORPHAN_SECONDS = 60.0
 """How long a tool of a killed run may take to notice that it is alone."""
-_PARTIAL = ".partial"
+PARTIAL = ".partial"
 _ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
 
 
@@ -98,7 +98,7 @@ def described(folder: Path, name: str, maker: str) -> Bundle:
     try:
         return read(folder, name)
     except MissingError:
-        return Bundle(folder, folder.name.removesuffix(_PARTIAL), maker, architecture(), {}, (), "", ())
+        return Bundle(folder, folder.name.removesuffix(PARTIAL), maker, architecture(), {}, (), "", ())
 
 
 def is_made(bundle: Bundle, path: str) -> bool:
@@ -121,4 +121,4 @@ def moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
 
 
 def _partial(folder: Path) -> Path:
-    return folder.with_name(folder.name + _PARTIAL)
+    return folder.with_name(folder.name + PARTIAL)

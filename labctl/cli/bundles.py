@@ -11,7 +11,7 @@ import typer
 from labctl import ui
 from labctl.cli import complete
 from labctl.cli.confirm import confirm
-from labctl.cli.options import BundleFolder, TravellingBundle, Yes
+from labctl.cli.options import PresentBundle, TravellingBundle, Yes
 from labctl.host import paths
 from labctl.model.reports import BundlesReport
 
@@ -65,14 +65,14 @@ def download(context: typer.Context, recipe: Recipe = None, yes: Yes = False) ->
 
 
 @app.command("verify")
-def verify(context: typer.Context, bundle: BundleFolder = None) -> None:
+def verify(context: typer.Context, bundle: PresentBundle = None) -> None:
     """Check the checksum of every file of a bundle.
 
     [default: all bundles in the cache]
     """
     from labctl.commands import bundles
 
-    verified = bundles.verified(bundle, paths.cache(), _silent)
+    verified = bundles.verified(bundles.named(bundle, paths.cache()), paths.cache(), _silent)
     ui.document(BundlesReport(version=1, bundles=verified), context.obj.output, sys.stdout, ui.rows)
 
 
@@ -90,9 +90,10 @@ def push(context: typer.Context, reference: Reference, bundle: TravellingBundle 
 
     The registry gets what it lacks. The container images become tags of the same repository, such as traefik-v3.7.15.
     """
-    from labctl.commands import moving
+    from labctl.commands import bundles, moving
 
-    pushed = moving.push(context.obj, ui.watching(context.obj), reference, bundle)
+    named = bundles.named(bundle, paths.cache())
+    pushed = moving.push(context.obj, ui.watching(context.obj), reference, named)
     if context.obj.output == "text":
         ui.values(pushed, sys.stdout)
 
@@ -120,9 +121,9 @@ def export(
 
     The file is a tar archive with an OCI image layout, which skopeo and other tools read too.
     """
-    from labctl.commands import moving
+    from labctl.commands import bundles, moving
 
-    exported = moving.export(context.obj, ui.watching(context.obj), file, bundle)
+    exported = moving.export(context.obj, ui.watching(context.obj), file, bundles.named(bundle, paths.cache()))
     if context.obj.output == "text":
         ui.values(exported, sys.stdout)
 

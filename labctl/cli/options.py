@@ -43,21 +43,25 @@ BundleSource = Annotated[
         help="Boot from the bundle in this folder, or pull it from a registry.",
     ),
 ]
-BundleFolder = Annotated[
-    Path | None,
-    typer.Option(
-        "--bundle", envvar=paths.BUNDLE, metavar="DIR", parser=folder, help="Boot from the bundle in this folder."
-    ),
-]
-TravellingBundle = Annotated[
-    Path | None,
+PresentBundle = Annotated[
+    str | None,
     typer.Option(
         "--bundle",
         envvar=paths.BUNDLE,
-        metavar="DIR|ID",
-        parser=folder,
+        metavar=f"DIR|{paths.OCI}REF",
+        parser=source,
+        help="The bundle in this folder, or what was pulled from a registry.",
+    ),
+]
+TravellingBundle = Annotated[
+    str | None,
+    typer.Option(
+        "--bundle",
+        envvar=paths.BUNDLE,
+        metavar=f"DIR|ID|{paths.OCI}REF",
+        parser=source,
         autocompletion=complete.bundles,
-        help="The bundle in this folder, or of this id in the cache.  [default: what labs boot from]",
+        help="The bundle in this folder, of this id in the cache, or what was pulled.  [default: what labs boot from]",
     ),
 ]
 Target = Annotated[

@@ -10,8 +10,9 @@ from typing import Annotated
 import typer
 
 from labctl import ui
-from labctl.cli.options import BundleFolder, Ingress, Provider, Workers
+from labctl.cli.options import Ingress, PresentBundle, Provider, Workers
 from labctl.cli.tree import Root, script
+from labctl.host import paths
 from labctl.model.reports import CompletionReport, RenderReport, SchemaReport
 
 app = typer.Typer()
@@ -43,7 +44,7 @@ def render(
     context: typer.Context,
     out: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write to.  [default: the lab's]")] = None,
     provider: Provider = None,
-    bundle: BundleFolder = None,
+    bundle: PresentBundle = None,
     ingress: Ingress = None,
     workers: Workers = None,
 ) -> None:
@@ -52,11 +53,11 @@ def render(
     These are the Vagrantfile, keys, node files and manifests.
     """
     from labctl import config
-    from labctl.commands import labs
+    from labctl.commands import bundles, labs
     from labctl.plans import lab_files
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
-    lab = labs.requested(context.obj, overrides, bundle=bundle, to_boot=True)
+    lab = labs.requested(context.obj, overrides, bundle=bundles.named(bundle, paths.cache()), to_boot=True)
     folder = (out or lab.folder).absolute()
     lab_files.write_lab(lab, folder, is_users=out is not None)
     ui.document(RenderReport(version=1, folder=str(folder)), context.obj.output, sys.stdout, ui.values)

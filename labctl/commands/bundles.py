@@ -10,16 +10,17 @@ from pathlib import Path
 from labctl import machine_image
 from labctl.bundle import checksums
 from labctl.bundle.build.build import recipe_id
-from labctl.bundle.download import recipe as recipes
+from labctl.bundle.choice import booted, own_ids
 from labctl.bundle.format import Bundle, installed, load
+from labctl.bundle.oci import references
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
 from labctl.host import lab_folder, locks, paths
 from labctl.host.files import size_on_disk
-from labctl.host.processor import architecture
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.reports import BundleEntry, CacheReport
+from labctl.transfer.reference import parse
 
 Forget = Callable[[Bundle, Progress], None]
 """Removes what a hypervisor or Vagrant keeps of a bundle."""
@@ -67,19 +68,33 @@ def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleE
     return [described(bundle) for bundle in bundles]
 
 
+def named(text: str | None, cache: Path) -> Path | None:
+    """Return the folder, or id, of a bundle that is named; of a reference, the folder of what it was pulled as.
+
+    Raises MissingError `bundle-not-pulled`.
+    """
+    if text is None or not text.startswith(paths.OCI):
+        return Path(text) if text else None
+    reference = parse(text.removeprefix(paths.OCI))
+    known = references.pulled(reference, cache)
+    if known is None:
+        raise MissingError(
+            f"{reference} was not pulled into {cache} yet",
+            id="bundle-not-pulled",
+            hint=f"Run `labctl bundle pull {reference}` first.",
+        )
+    return known.folder(cache)
+
+
 def chosen(named: Path | None, cache: Path) -> Bundle:
     """Return the bundle in the folder, or of that id in the cache; else the one that a lab of defaults boots from.
 
-    Without this labctl's own bundle, it is the newest for this machine. Raises as `load`.
+    Raises as `load`.
     """
     if named is not None:
         in_cache = cache / "bundles" / named
         return load(in_cache if not named.exists() and in_cache.exists() else named)
-    own = cache / "bundles" / recipe_id()
-    if own.exists():
-        return load(own)
-    fitting = [bundle for bundle in installed(cache) if bundle.architecture == architecture()]
-    return fitting[0] if fitting else load(own)
+    return load(booted(cache) or cache / "bundles" / recipe_id())
 
 
 def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
@@ -95,12 +110,7 @@ def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
             hint=f"There is {', '.join(there)}." if there else "There is none at all.",
         )
     for name in names:
-        if labs := users(there[name]):
-            raise UsageError(
-                f"bundle {name} is used by {', '.join(labs)}",
-                id="bundle-in-use",
-                hint=f"Run `labctl destroy --name {labs[0]}` first.",
-            )
+        _refuse_used(there[name])
     return tuple(there[name] for name in dict.fromkeys(names))
 
 
@@ -111,10 +121,14 @@ def users(bundle: Bundle) -> list[str]:
 
 
 def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
-    """Remove a bundle of the cache with its machine image; `forget` comes first, and may fail without loss."""
+    """Remove a bundle of the cache with its machine image; `forget` comes first, and may fail without loss.
+
+    Raises UsageError `bundle-in-use` if a lab has begun to use it meanwhile.
+    """
     with ExitStack() as held:
         lock = bundle.folder.with_name(f"{bundle.id}.lock")
         held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
+        _refuse_used(bundle)
         for each in forget:
             each(bundle, report)
         report(f"removing {bundle.folder}")
@@ -129,6 +143,15 @@ def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forge
             other.unlink(missing_ok=True)
 
 
+def _refuse_used(bundle: Bundle) -> None:
+    if labs := users(bundle):
+        raise UsageError(
+            f"bundle {bundle.id} is used by {', '.join(labs)}",
+            id="bundle-in-use",
+            hint=f"Run `labctl destroy --name {labs[0]}` first.",
+        )
+
+
 def _uses(folder: Path, bundle: Bundle) -> bool:
     try:
         saved = saved_lab.read(folder)
@@ -137,5 +160,6 @@ def _uses(folder: Path, bundle: Bundle) -> bool:
     if saved is None:
         return False
     if saved.bundle is None:
-        return bundle.id in {recipe_id(), recipes.recipe_id(recipes.load())}
+        boots = booted(bundle.folder.parent.parent, saved.lab.kubernetes)
+        return bundle.id in own_ids(saved.lab.kubernetes) or bundle.folder == boots
     return paths.real(saved.bundle) == paths.real(bundle.folder)

@@ -65,9 +65,10 @@ def requested(
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried = carried or _noted(lab, saved_state)
+    carried = carried or _noted(lab, saved_state, is_written=file is not None)
     why = Reasons(pool_reason, provider_reason)
-    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, offline)
+    installs = may_install and not offline  # what is missing would come from the network
+    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), installs, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
 
 
@@ -122,11 +123,11 @@ def _runs(context: Context) -> bool:
         return True
 
 
-def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None) -> Path | None:
-    """Return the bundle of labctl.yaml, else the one that the lab boots from."""
-    if lab.bundle:
-        return _bundle_folder(lab.bundle)
-    return saved_state.bundle if saved_state else None
+def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, *, is_written: bool) -> Path | None:
+    """Return the bundle that labctl.yaml names, else the one that the lab boots from, else the one of an earlier file."""
+    named = _bundle_folder(lab.bundle)
+    boots = saved_state.bundle if saved_state else None
+    return (named or boots) if is_written else (boots or named)
 
 
 def _placed(lab: Lab, file: Path | None) -> Lab:

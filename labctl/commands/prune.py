@@ -8,15 +8,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-from labctl.bundle.build.build import recipe_id
+from labctl.bundle.choice import own_ids
 from labctl.bundle.format import Bundle, installed
 from labctl.bundle.oci.references import forget_absent
-from labctl.bundle.unfinished import OTHER_SECONDS
+from labctl.bundle.unfinished import OTHER_SECONDS, PARTIAL
 from labctl.commands import bundles, runner
 from labctl.commands.bundles import Forget
 from labctl.context import Context
 from labctl.host import locks, paths
 from labctl.host.files import size_on_disk
+from labctl.host.wait import Pending
 from labctl.model.events import Progress, Watching
 from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Step
@@ -47,15 +48,16 @@ class Superfluous:
 def superfluous(cache: Path) -> Superfluous:
     """Return what can go: blobs, leftovers, and every bundle that no lab uses and that is not the newest of its kind.
 
-    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl builds stays too.
+    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl makes stays too.
     """
     newest: set[tuple[str, ...]] = set()
     old: list[Bundle] = []
     for bundle in installed(cache):  # the newest first
-        if _kind(bundle) in newest and bundle.id != recipe_id() and not bundles.users(bundle):
+        if _kind(bundle) in newest and bundle.id not in own_ids() and not bundles.users(bundle):
             old.append(bundle)
         newest.add(_kind(bundle))
     others = [path for pattern in _LEFTOVERS for path in (cache / "bundles").glob(pattern)]
+    others += [path for path in (cache / "bundles").glob(f"*{PARTIAL}") if _is_abandoned(path)]
     others += [path for path in [cache / paths.BLOBS] if path.exists()]
     return Superfluous(tuple(old), tuple(others), _freed(cache, [*(bundle.folder for bundle in old), *others]))
 
@@ -75,6 +77,28 @@ def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] =
     runner.run_in_cache(options, watching, (Step("bundle", "removes what no lab uses", remove),))
 
 
+def _is_abandoned(partial: Path) -> bool:
+    """Return whether an unfinished bundle is none that this labctl makes by itself, and nobody works on it."""
+    identity = partial.name.removesuffix(PARTIAL)
+    if identity in own_ids():
+        return False
+    try:
+        held = locks.try_lock(_lock(partial))
+    except FileNotFoundError:  # nobody has begun to work on it
+        return True
+    if isinstance(held, Pending):
+        return False
+    held.close()
+    return True
+
+
+def _lock(leftover: Path) -> Path:
+    """Return the lock of the bundle that a leftover is of: ID.partial, .incoming-ID or .removed-ID."""
+    name = leftover.name
+    identity = name.removesuffix(PARTIAL) if name.endswith(PARTIAL) else name.partition("-")[2]
+    return leftover.with_name(f"{identity}.lock")
+
+
 def _freed(cache: Path, folders: Sequence[Path]) -> int:
     """Return what removing the folders gives back: a blob may be a file of a bundle that stays."""
     staying = [path for path in (cache / "bundles").glob("*") if path.is_dir() and path not in folders]
@@ -86,8 +110,7 @@ def _remove_leftover(path: Path, report: Progress) -> None:
     if path.name == paths.BLOBS:  # a bundle may be made of any of them
         locked = [path.with_name(f"{path.name}.lock"), *sorted((path.parent / "bundles").glob("*.lock"))]
     else:
-        bundle = path.name.partition("-")[2]
-        locked = [path.with_name(f"{bundle}.lock")]
+        locked = [_lock(path)]
     with ExitStack() as held:
         for lock in locked:
             held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))

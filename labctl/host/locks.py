@@ -21,6 +21,13 @@ INTERVAL = 0.1
 
 
 @contextmanager
+def shared(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
+    """Hold a lock on the file together with others who share it; wait for one who is `alone`. Raises as `alone` does."""
+    with _held(path, report, timeout, fcntl.LOCK_SH) as file:
+        yield file
+
+
+@contextmanager
 def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
     """Hold an exclusive lock on the file, which is made where it is missing; wait for the current holder.
 
@@ -28,8 +35,14 @@ def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]
     lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,
     after `timeout` seconds, and MissingError `lock-not-usable`.
     """
+    with _held(path, report, timeout, fcntl.LOCK_EX) as file:
+        yield file
+
+
+@contextmanager
+def _held(path: Path, report: Progress, timeout: float, kind: int) -> Iterator[BinaryIO]:
     try:
-        file = until(partial(_claim, path, report), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
+        file = until(partial(_claim, path, report, kind), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
     except NotReadyError as error:
         raise NotReadyError(
             error.message, id="locked", hint="Wait for that process, or end it; then try again."
@@ -44,12 +57,12 @@ def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]
         yield file
 
 
-def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pending:
+def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb", kind: int = fcntl.LOCK_EX) -> BinaryIO | Pending:
     """Open and lock a file; return Pending if another process holds the lock."""
     with ExitStack() as stack:
         file = stack.enter_context(path.open(mode))
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return Pending("another process holds it")
         # Whoever held the lock may have removed or replaced the file: then this lock guards nothing.
@@ -59,9 +72,9 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb") -> BinaryIO | Pendin
         return file
 
 
-def _claim(path: Path, report: Progress) -> BinaryIO | Pending:
+def _claim(path: Path, report: Progress, kind: int) -> BinaryIO | Pending:
     path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
-    file = try_lock(path, "a+b")
+    file = try_lock(path, "a+b", kind)
     if isinstance(file, Pending):
         holder = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         report(f"waiting for {holder or 'another process'}")

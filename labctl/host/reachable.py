@@ -5,13 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from urllib.parse import urlsplit
 
 SECONDS = 4.5
 
 
-def first_silent(urls: Sequence[str], ask: Callable[[str], str], seconds: float = SECONDS) -> str:
-    """Return the host that does not answer, and why; empty if all do. `ask` returns why one does not, or nothing.
+def silent(urls: Sequence[str], ask: Callable[[str], str], seconds: float = SECONDS) -> tuple[str, ...]:
+    """Return why servers do not answer, one reason for each; none if all do. `ask` returns why one does not, or nothing.
 
     What has said nothing after `seconds` does not answer; it is not waited for, since a resolver cannot be interrupted.
     """
@@ -26,5 +25,5 @@ def first_silent(urls: Sequence[str], ask: Callable[[str], str], seconds: float 
         thread.start()
     for thread in threads:
         thread.join(max(0.0, end - time.monotonic()))
-    reasons = {url: answers.get(url, f"no answer within {seconds:.0f} s") for url in urls}
-    return next((f"{urlsplit(url).hostname}: {reason}" for url, reason in reasons.items() if reason), "")
+    reasons = (answers.get(url, f"{url} does not answer within {seconds:g} s") for url in urls)
+    return tuple(dict.fromkeys(filter(None, reasons)))

@@ -11,12 +11,13 @@ from labctl.bundle.download import download
 from labctl.bundle.download import recipe as recipes
 from labctl.context import Context
 from labctl.doctor import preflight
-from labctl.host.machine import Machine
-from labctl.host.reachable import first_silent
+from labctl.host.reachable import silent
 from labctl.machine_image.build import build as build_image
 from labctl.machine_image.format import BOXES
+from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.plans.plan import Outcome
+from labctl.transfer.probe import unreachable
 
 BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
 """What a build fetches from package registries, and how long it takes on two processors."""
@@ -36,14 +37,19 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
 def _make(context: Context, report: Progress) -> None:
     """Download the lab's bundle, or build it where upstream cannot be reached; tell which, and what it takes."""
     order = context.order
-    silent = first_silent(order.servers(), Machine().unreachable) if order else "no lab of that Kubernetes was tried"
-    if order and not silent:
+    reasons = silent(order.servers(), unreachable) if order else ("no lab of that Kubernetes was tried",)
+    if order and not reasons:
         recipe = order.recipe
         report(f"downloading the bundle: about {recipe.megabytes} MB and {recipe.minutes} minutes")
         download.download(context.cache, report, order)
         return
-    report(f"upstream's releases cannot be had: {silent}")
-    context.require_built()
+    why = f"upstream's releases cannot be had: {'; '.join(reasons)}"
+    report(why)
+    try:
+        context.require_built()
+    except MissingError as error:
+        error.message = f"{error.message}; {why}"
+        raise
     report(f"building the bundle: about {BUILD_MEGABYTES} MB and {BUILD_MINUTES} minutes")
     build(context.cache, report)
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import socket
 import tarfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from fault_server import Fault, free_port, serving
 from stand_ins import WebServer, web_server
 
 from labctl.bundle import Bundle, checksums, images, installed
@@ -22,10 +25,12 @@ from labctl.bundle.download import tools
 from labctl.bundle.download.download import Order, download
 from labctl.bundle.download.recipe import NodeRow
 from labctl.bundle.unfinished import architecture
+from labctl.host.reachable import silent
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.manifests import OCI_INDEX, OCI_MANIFEST
 from labctl.transfer.mirrors import Mirrors, of
+from labctl.transfer.probe import unreachable
 
 KUBEADM = "#!/bin/sh\nprintf '%s\\n' registry.k8s.io/pause:3.10.2 registry.k8s.io/etcd:3.7.0-0\n"
 MANIFEST = "kind: Deployment\nspec: {containers: [{name: a, image: docker.io/library/nginx:1.30.4}]}\n"
@@ -114,7 +119,8 @@ class Upstream:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
         table = dict.fromkeys(
-            ("registry.k8s.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com"), self.server.url
+            ("registry.k8s.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com", "deb.debian.org"),
+            self.server.url,
         )
         return download(self.cache, report, Order(recipes.load(file), of(table, ""), kubernetes), self.tools)
 
@@ -203,6 +209,39 @@ def test_a_damaged_bundle_is_repaired(upstream: Upstream) -> None:
 
     assert upstream.download() == first
     assert first.path("bin/kubelet").read_text(encoding="utf-8") == "kubelet"
+
+
+def test_a_damaged_bundle_stays_where_it_is_until_upstream_answers(upstream: Upstream) -> None:
+    first = upstream.download()
+    first.path("bin/kubelet").write_text("other", encoding="utf-8")
+    upstream.server.url = f"http://127.0.0.1:{free_port()}"
+
+    with pytest.raises(MissingError) as raised:
+        upstream.download()
+
+    assert raised.value.id == "source-unreachable"
+    assert first.path("bin/kubelet").exists()
+
+
+def test_servers_are_asked_all_at_once_without_following_where_they_lead(
+    upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("http_proxy", raising=False)
+    with serving() as leading, socket.create_server(("127.0.0.1", 0)) as mute:
+        for path in ("/", "/v2/"):
+            leading.always[path] = Fault(status=307, headers={"Location": f"http://127.0.0.1:{free_port()}/"})
+        port = mute.getsockname()[1]
+        table = dict.fromkeys(("quay.io", "docker.io", "dl.k8s.io", "raw.githubusercontent.com"), upstream.server.url)
+        table |= {"registry.k8s.io": leading.url, "deb.debian.org": upstream.server.url}
+        answering = Order(recipes.load(), of(table, ""))
+        quiet = Order(recipes.load(), of({**table, "quay.io": f"http://127.0.0.1:{port}"}, ""))
+
+        assert silent(answering.servers(), unreachable) == ()
+        assert [asked.path for asked in leading.asked] == ["/v2/"]
+        started = time.monotonic()
+        [reason] = silent(quiet.servers(), unreachable)
+        assert f"127.0.0.1:{port}" in reason
+        assert time.monotonic() - started < 5
 
 
 Change = Callable[[Upstream], object]

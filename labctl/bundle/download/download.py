@@ -21,9 +21,12 @@ from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, re
 from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
 from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
 from labctl.host import locks
+from labctl.host.paths import BLOBS
+from labctl.host.reachable import silent
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer.mirrors import Mirrors
+from labctl.transfer.probe import unreachable
 from labctl.transfer.store import BlobStore
 
 MAKER = "download"
@@ -72,10 +75,14 @@ class Order:
         return cache / "bundles" / recipe_id(self.recipe)
 
     def servers(self) -> tuple[str, ...]:
-        """Return the address of every server that the download asks."""
-        hosts = [urlsplit(row.url).netloc for row in self.recipe.files]
-        hosts += [reference.partition("/")[0] for reference in self.recipe.references()]
-        return tuple(f"{self.mirrors.base(host)}/" for host in dict.fromkeys(hosts))
+        """Return an address of every server that the download asks: of registries, that of their API."""
+        hosts = dict.fromkeys(urlsplit(row.url).netloc for row in self.recipe.files)
+        registries = dict.fromkeys(reference.partition("/")[0] for reference in self.recipe.references())
+        return (
+            *(f"{self.mirrors.base(host)}/" for host in hosts),
+            *(f"{self.mirrors.registry(host, '')}/" for host in registries),
+            f"{self.mirrors.table.get(tools.DEBIAN, f'http://{tools.DEBIAN}')}/",  # where mmdebstrap asks by itself
+        )
 
     @property
     def follows(self) -> bool:
@@ -92,12 +99,14 @@ def download(cache: Path, report: Progress, order: Order, using: Tools = tools) 
     """
     folder = order.folder(cache)
     lock = folder.with_name(f"{folder.name}.lock")
-    with unfinished.disk_errors(folder, _disk_full), locks.alone(lock, report, timeout=OTHER_SECONDS):
+    blobs = locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS)  # nobody removes them meanwhile
+    with unfinished.disk_errors(folder, _disk_full), blobs, locks.alone(lock, report, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = described(folder, DESCRIPTION, MAKER)
             problems = checksums.damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
+            _require_servers(order, folder)  # a damaged bundle that cannot be repaired stays what it is
             reopen(bundle, problems, report)
         using.check_node_tools()
         started = begun(folder, MAKER)
@@ -116,7 +125,7 @@ class _Download:
         self._cache, self._report, self._order, self._using = cache, report, order, using
         self._recipe, self._bundle = order.recipe, bundle
         self._architecture = bundle.architecture
-        self._store = BlobStore(cache / "blobs")
+        self._store = BlobStore(cache / BLOBS)
         self._pins = Pins(cache, bundle.id)
 
     def complete(self) -> Bundle:
@@ -214,6 +223,15 @@ def _tagged(reference: str) -> str:
 
 def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def _require_servers(order: Order, folder: Path) -> None:
+    if reasons := silent(order.servers(), unreachable):
+        raise MissingError(
+            f"{folder} is damaged, and what it lacks cannot be downloaded: {'; '.join(reasons)}",
+            id="source-unreachable",
+            hint="Run the same command again when the network is there; LABCTL_MIRRORS can name other servers.",
+        )
 
 
 def _disk_full(folder: Path) -> MissingError:

@@ -16,6 +16,11 @@ from labctl.model.events import Progress
 from labctl.transfer.mirrors import Mirrors
 
 DEBIAN = "deb.debian.org"
+NO_GO = {
+    *("wheel-not-found", "index-unreachable"),
+    *("go-module-not-served", "go-proxy-unreachable", "go-toolchain", "tool-not-started"),
+}
+"""The errors that say that there is no Go, or no module for it, to be had here. Others are the user's to know."""
 __all__ = ["check_node_tools", "images_of_kubeadm", "make_detector", "make_node"]
 
 
@@ -43,7 +48,8 @@ def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) 
 def make_detector(architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
     """Make the archive of the failure detector's image in a folder; return whether that was possible.
 
-    Upstream has no such image. A release of labctl carries the program; elsewhere it alone is compiled.
+    Upstream has no such image. A release of labctl carries the program; elsewhere it alone is compiled. Raises LabError
+    where that fails for another reason than that there is no Go.
     """
     if detector.carried(architecture):
         detector.write_image(folder / Path(FAILURE_DETECTOR.path).name, architecture)
@@ -52,6 +58,8 @@ def make_detector(architecture: str, cache: Path, report: Progress, folder: Path
     try:
         makers.make(FAILURE_DETECTOR, folder, architecture, makers.find_go(cache, architecture, report))
     except LabError as error:
+        if error.id not in NO_GO:
+            raise
         report(f"the failure detector cannot be compiled, so the bundle lacks it: {error.message}")
         return False
     return True

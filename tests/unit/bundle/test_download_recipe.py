@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import yaml
 from golden_files import Golden
 
+from labctl.bundle.build import makers
 from labctl.bundle.build.build import recipe_id as build_id
 from labctl.bundle.checksums import sha256
-from labctl.bundle.download import asked, detector
+from labctl.bundle.download import asked, detector, tools
 from labctl.bundle.download.download import versions
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import OWN, archive, load, recipe_id
@@ -71,8 +72,10 @@ def test_the_id_follows_from_the_recipe_and_is_not_that_of_a_build(tmp_path: Pat
         {"images": [{"reference": "nginx", "runs_on": "all", "phase": "later"}]},
         {"web": "docker.io/library/httpd", "images": []},
         {"manifests": [{"path": "manifests/a.yaml", "url": "https://example.com/a"}] * 2},
+        {"versions": {"kubernetes": "1.37.2", "0": "1.0.0", "a.b": "1.0.0"}},
+        {"manifests": [{"path": f"manifests/{name}.yaml", "url": "https://example.com/a"} for name in "ab"]},
     ],
-    ids=["keys", "versions", "values", "path", "braces", "image", "contradictions", "twice"],
+    ids=["keys", "versions", "values", "path", "braces", "image", "contradictions", "twice", "names", "one address"],
 )
 def test_a_recipe_that_is_none_is_refused_with_every_problem(
     tmp_path: Path, changes: dict[str, Any], golden: Golden
@@ -86,7 +89,11 @@ def test_a_recipe_that_is_none_is_refused_with_every_problem(
 
 def test_a_recipe_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     (tmp_path / "broken").write_text("{", encoding="utf-8")
-    for name, identity in (("gone", "recipe-not-found"), (".", "recipe-unreadable"), ("broken", "recipe-invalid")):
+    (tmp_path / "no date").write_text("megabytes: 2026-99-99", encoding="utf-8")
+    for name, identity in (
+        *(("gone", "recipe-not-found"), (".", "recipe-unreadable")),
+        *(("broken", "recipe-invalid"), ("no date", "recipe-invalid")),
+    ):
         with pytest.raises(UsageError) as raised:
             load(tmp_path / name)
         assert raised.value.id == identity
@@ -131,6 +138,22 @@ def test_pins_are_kept_and_a_damaged_record_is_named(tmp_path: Path) -> None:
     with pytest.raises(MissingError) as damaged:
         pins.known()
     assert (changed.value.id, damaged.value.id) == ("upstream-changed", "pins-unreadable")
+
+
+@pytest.mark.parametrize(("identity", "is_left_out"), [("go-proxy-unreachable", True), ("disk-full", False)])
+def test_the_failure_detector_is_left_out_only_where_there_is_no_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, identity: str, *, is_left_out: bool
+) -> None:
+    def fail(*_arguments: object) -> NoReturn:
+        raise MissingError("no", id=identity)
+
+    monkeypatch.setattr(detector, "carried", lambda _architecture: False)
+    monkeypatch.setattr(makers, "find_go", fail)
+    if is_left_out:
+        assert not tools.make_detector("amd64", tmp_path, lambda _text: None, tmp_path)
+    else:
+        with pytest.raises(MissingError, match="no"):
+            tools.make_detector("amd64", tmp_path, lambda _text: None, tmp_path)
 
 
 def test_a_release_carries_the_failure_detector_and_holds_it_to_its_checksum(

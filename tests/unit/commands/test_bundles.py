@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
-from fakes import Watched, bundle, lab
+from fakes import VERSIONS, Watched, bundle, lab
 
+from labctl.bundle.choice import booted, own_ids
 from labctl.bundle.format import write
+from labctl.bundle.oci import references
 from labctl.commands import bundles
 from labctl.config import saved_lab
+from labctl.context import Context
 from labctl.model.errors import MissingError, UsageError
+from labctl.transfer.reference import parse
 
 pytestmark = pytest.mark.usefixtures("home")
 
@@ -33,6 +41,50 @@ def test_a_bundle_is_verified_wherever_it_is(home: Path, watched: Watched) -> No
     made.path("base/node.tar").write_bytes(b"x")
     with pytest.raises(MissingError, match=r"base/node\.tar"):
         bundles.verified(made.folder, home / "cache", watched.report)
+
+
+def test_a_bundle_is_named_by_its_folder_or_by_the_reference_that_it_was_pulled_as(home: Path) -> None:
+    cache = home / "cache"
+    made = bundle(cache / "bundles" / "kubernetes-1.37.2")
+    write(made)
+
+    assert [bundles.named(text, cache) for text in (None, "stick")] == [None, Path("stick")]
+    with pytest.raises(MissingError) as raised:
+        bundles.named("oci://registry.test/labs:1", cache)
+    assert raised.value.id == "bundle-not-pulled"
+    references.remember(parse("registry.test/labs:1"), references.Pulled("sha256:0", made.id), cache)
+    assert bundles.named("oci://registry.test/labs:1", cache) == made.folder
+
+
+def test_what_a_plain_up_boots_from_is_what_is_pushed_and_what_stays(home: Path, watched: Watched) -> None:
+    cache = home / "cache" / "labctl"
+    saved_lab.write(saved_lab.folder_of("school"), saved_lab.SavedLab(lab(name="school"), isolated=False))
+    download, build = own_ids()
+    newest_first: list[tuple[str, dict[str, Any]]] = [
+        ("other", {"architecture": "arm64"}),
+        ("older", {"versions": {**VERSIONS, "kubernetes": "1.36.0"}}),
+    ]
+    newest_first += [("imported", {}), (build, {}), (download, {})]
+    made = []
+    for age, (identity, values) in enumerate(newest_first):
+        described = replace(bundle(cache / "bundles" / identity), id=identity, **values)
+        write(described)
+        os.utime(described.path("bundle.yaml"), (10_000 - age, 10_000 - age))
+        made.append(described)
+
+    assert booted(cache, "1.36.0") == cache / "bundles/older"
+    for expected in (download, build, "older", "imported"):
+        asked = Context(lab(), home, cache)
+        assert (asked.bundle.id, bundles.chosen(None, cache).id) == (expected, expected)
+        gone = next(each for each in made if each.id == expected)
+        assert bundles.users(gone) == ["school"]
+        with pytest.raises(UsageError):
+            bundles.remove(gone, cache, watched.report)
+        shutil.rmtree(gone.folder)
+    assert booted(cache) is None
+    with pytest.raises(MissingError) as raised:
+        _ = Context(lab(), home, cache, cache / "bundles/other").bundle
+    assert raised.value.id == "bundle-architecture"
 
 
 def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watched: Watched) -> None:

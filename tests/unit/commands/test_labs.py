@@ -189,6 +189,26 @@ def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
     assert folder() == made.folder
 
 
+def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_remembers(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    remembered = lab(bundle="/old")
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(remembered, isolated=False, bundle=Path("/stick")))
+    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/stick")
+
+    (home / "labctl.yaml").write_text("bundle: /old")
+    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/old")
+
+
+def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    assert [
+        labs.requested(SESSION, config.Overrides(), may_install=True, offline=offline).may_install
+        for offline in (False, True)
+    ] == [True, False]
+
+
 def test_a_lab_keeps_the_bundle_that_it_was_made_from(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))

@@ -6,12 +6,15 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from fakes import bundle, lab
 
 from labctl import ui
+from labctl.bundle.choice import own_ids
 from labctl.bundle.format import Bundle, write
 from labctl.commands.prune import prune, superfluous
 from labctl.config import saved_lab
+from labctl.host import locks
 from labctl.model.options import GlobalOptions
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="text", verbosity=-1)
@@ -33,22 +36,33 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     _bundle(cache, "other-minor", 4, version="1.36.4")
     _bundle(cache, "downloaded", 5, maker="download")
     saved_lab.write(saved_lab.folder_of("school"), saved_lab.SavedLab(lab(name="school"), False, used.folder))
-    for path in ("blobs/sha256/0", "bundles/.incoming-x/base/node.tar"):
+    own = [
+        _bundle(cache, identity, 20, version="1.37.0", maker="download" if not number else "build")
+        for number, identity in enumerate(own_ids())
+    ]
+    for identity in own_ids():
+        (cache / "bundles" / f"{identity}.partial").mkdir()
+    (cache / "bundles/worked-on.partial").mkdir()
+    abandoned = "bundles/abandoned.partial/base/node.tar"
+    for path in ("blobs/sha256/0", "bundles/.incoming-x/base/node.tar", abandoned):
         (cache / path).parent.mkdir(parents=True)
         (cache / path).write_bytes(b"x" * 5000)
     os.link(used.path("base/node.tar"), cache / "blobs/sha256/1")
 
-    found = superfluous(cache)
+    with locks.alone(cache / "bundles/worked-on.lock", pytest.fail, timeout=0):
+        found = superfluous(cache)
 
     assert [each.id for each in found.bundles] == ["old"]
-    assert {path.name for path in found.others} == {"blobs", ".incoming-x"}
+    assert {path.name for path in found.others} == {"blobs", ".incoming-x", "abandoned.partial"}
     old = sum(path.stat().st_blocks * 512 for path in (cache / "bundles/old").rglob("*") if path.is_file())
-    assert found.size == old + 2 * 8192
+    assert found.size == old + 3 * 8192
 
+    (cache / "bundles/worked-on.partial").rmdir()
     prune(SESSION, ui.watching(SESSION))
 
     assert {path.name for path in (cache / "bundles").iterdir() if path.is_dir()} == {
-        *("newest", "used", "other-minor", "downloaded")
+        *("newest", "used", "other-minor", "downloaded"),
+        *(name for each in own for name in (each.id, f"{each.id}.partial")),
     }
     assert not (cache / "blobs").exists()
     assert superfluous(cache).text == "nothing"

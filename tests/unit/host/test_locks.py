@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from labctl.host.locks import alone, try_lock
+from labctl.host.locks import alone, shared, try_lock
 from labctl.host.wait import Pending
 from labctl.model.errors import MissingError, NotReadyError
 
@@ -23,6 +23,14 @@ def test_whoever_waits_is_told_who_holds_the_lock(tmp_path: Path) -> None:
 
     assert refused.value.id == "locked"
     assert said == [f"waiting for {_holder(tmp_path / 'lab' / 'lock')}"]
+
+
+def test_a_lock_is_shared_by_those_who_do_not_need_it_alone(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    with shared(path, pytest.fail, timeout=0), shared(path, pytest.fail, timeout=0):
+        assert isinstance(try_lock(path), Pending)
+    with alone(path, pytest.fail, timeout=0), pytest.raises(NotReadyError), shared(path, print, timeout=0):
+        pytest.fail("one was alone")
 
 
 def test_a_lock_is_free_again_afterwards_whatever_is_written_in_it(tmp_path: Path) -> None:

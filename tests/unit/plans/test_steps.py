@@ -174,7 +174,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
 ) -> None:
     monkeypatch.setattr(preflight, "require_machine", lambda *_arguments: pytest.fail("looked"))
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
-    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: "registry.k8s.io: no answer")
+    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: ("registry.k8s.io: no answer",))
     bundle_folder = context.bundle_folder if bundles == "given" else None
     if bundles != "none":
         folder = context.cache / "bundles" / recipe_id() if bundles == "cached" else context.bundle.folder
@@ -253,7 +253,7 @@ def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
     expected: list[str],
 ) -> None:
     made: list[str] = []
-    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: silent)
+    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: (silent,) if silent else ())
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: made.append("build"))
     monkeypatch.setattr(downloads, "download", lambda *words: made.append(f"download {words[2].kubernetes}".strip()))
     bundleless = replace(context, lab=lab(kubernetes=kubernetes), bundle_folder=None)
@@ -267,7 +267,7 @@ def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
 def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle_choice, "first_silent", lambda *_arguments: pytest.fail("asked"))
+    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: pytest.fail("asked"))
     offline = replace(context, bundle_folder=None, offline=True)
     with pytest.raises(MissingError) as refused:
         up.check_machine(offline, watched.report)
@@ -278,6 +278,27 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
         folder.mkdir(parents=True)
         describe(replace(context.bundle, folder=folder, id=identity))
         assert replace(offline).bundle.id == identity
+
+
+def test_offline_machines_boot_from_a_bundle_that_has_their_box(context: Context) -> None:
+    describe(context.bundle)
+    machines = replace(context, lab=lab(provider="libvirt"), offline=True)
+    with pytest.raises(MissingError) as refused:
+        machines.require_carried()
+    assert refused.value.id == "bundle-not-cached"
+    replace(machines, offline=False).require_carried()
+    replace(context, offline=True).require_carried()
+
+
+def test_where_only_a_download_would_bring_a_version_the_servers_that_are_silent_are_named(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: ("quay.io cannot be reached",))
+    asked = replace(context, lab=lab(kubernetes="1.37.1"), bundle_folder=None)
+    with pytest.raises(MissingError) as raised:
+        bundle_choice.choose_bundle(asked, watched.report)
+    assert raised.value.id == "bundle-version"
+    assert "quay.io cannot be reached" in raised.value.message
 
 
 def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:

@@ -1,0 +1,53 @@
+"""Which bundle of the cache a lab boots from where nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from labctl.bundle.build.build import recipe_id
+from labctl.bundle.build.recipe import VERSIONS
+from labctl.bundle.download import recipe as recipes
+from labctl.bundle.format import DESCRIPTION, Bundle, folders, load
+from labctl.host.processor import architecture
+from labctl.model.errors import MissingError
+
+ANY = "auto"
+"""The version of a lab that takes what the bundle carries."""
+
+
+def own_ids(kubernetes: str = ANY) -> tuple[str, ...]:
+    """Return the ids of the bundles with this version that this labctl makes by itself: a download goes before a build."""
+    downloads = recipes.load()
+    wanted = "" if kubernetes == ANY else kubernetes
+    downloaded = [recipes.recipe_id(downloads.of_kubernetes(wanted or downloads.kubernetes))]
+    built = [recipe_id()] if wanted in {"", VERSIONS["kubernetes"]} else []
+    return (*(downloaded if recipes.was_tried(wanted) else []), *built)
+
+
+def _always(_bundle: Bundle) -> bool:
+    return True
+
+
+def booted(cache: Path, kubernetes: str = ANY, suits: Callable[[Bundle], bool] = _always) -> Path | None:
+    """Return the folder of the bundle that a lab with this version boots from; None where one is yet to be made.
+
+    That is one which this labctl made by itself, else the newest finished one for this machine that `suits` the lab.
+    """
+    own = (cache / "bundles" / identity for identity in own_ids(kubernetes))
+    others = (bundle.folder for bundle in _readable(cache) if _fits(bundle, kubernetes) and suits(bundle))
+    return next((each for each in own if (each / DESCRIPTION).exists()), None) or next(others, None)
+
+
+def _fits(bundle: Bundle, kubernetes: str) -> bool:
+    return bundle.architecture == architecture() and kubernetes in {ANY, bundle.versions.get("kubernetes")}
+
+
+def _readable(cache: Path) -> Iterator[Bundle]:
+    """Yield the finished bundles of the cache that this labctl can read, the newest first."""
+    for folder in folders(cache):
+        with suppress(MissingError):
+            bundle = load(folder)
+            if bundle.id == folder.name:  # under repair, it is named otherwise
+                yield bundle
