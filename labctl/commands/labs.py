@@ -55,6 +55,8 @@ def requested(
     saved = saved_state.lab if saved_state else None
     if saved is not None and file is None:
         lab = config.load(None, overrides, saved_lab.values(saved))
+        # What an earlier file named is void once the lab boots from another bundle.
+        lab = replace(lab, bundle="") if saved_state and saved_state.bundle else lab
     lab, provider_reason = choose_provider(lab, saved, folder, isolated=isolated)
     if isolated and not hypervisor(lab).are_containers:
         raise UsageError(
@@ -65,7 +67,7 @@ def requested(
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried = carried or _noted(lab, saved_state, is_written=file is not None)
+    carried = carried or _noted(lab, saved_state)
     why = Reasons(pool_reason, provider_reason)
     installs = may_install and not offline  # what is missing would come from the network
     context = Context(lab, folder, paths.cache(), carried and carried.absolute(), installs, isolated, why, offline)
@@ -123,11 +125,9 @@ def _runs(context: Context) -> bool:
         return True
 
 
-def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, *, is_written: bool) -> Path | None:
-    """Return the bundle that labctl.yaml names, else the one that the lab boots from, else the one of an earlier file."""
-    named = _bundle_folder(lab.bundle)
-    boots = saved_state.bundle if saved_state else None
-    return (named or boots) if is_written else (boots or named)
+def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None) -> Path | None:
+    """Return the bundle of labctl.yaml, else, also if that is yet to be pulled, the one that the lab boots from."""
+    return _bundle_folder(lab.bundle) or (saved_state.bundle if saved_state else None)
 
 
 def _placed(lab: Lab, file: Path | None) -> Lab:

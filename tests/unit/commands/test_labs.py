@@ -193,12 +193,15 @@ def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_r
     home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _machine(monkeypatch, engine=True, root=True)
-    remembered = lab(bundle="/old")
-    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(remembered, isolated=False, bundle=Path("/stick")))
-    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/stick")
+    for remembered in ("/old", "oci://registry.test/old:1"):
+        record = saved_lab.SavedLab(lab(bundle=remembered), isolated=False, bundle=Path("/stick"))
+        saved_lab.write(paths.state("demo"), record)
+        context = labs.requested(SESSION, config.Overrides())
+        assert (context.bundle_folder, labs.to_pull(context, None)) == (Path("/stick"), None)
 
-    (home / "labctl.yaml").write_text("bundle: /old")
-    assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path("/old")
+    for written, folder in (("/old", "/old"), ("oci://registry.test/old:1", "/stick")):
+        (home / "labctl.yaml").write_text(f"bundle: {written}")
+        assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path(folder)
 
 
 def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
