@@ -53,10 +53,8 @@ def requested(
     lab = _placed(config.load(file, overrides), file)
     folder, saved_state = saved_lab.folder_of(lab.name), saved_lab.read(paths.state(lab.name))
     saved = saved_state.lab if saved_state else None
-    if saved is not None and file is None:
-        lab = config.load(None, overrides, saved_lab.values(saved))
-        # What an earlier file named is void once the lab boots from another bundle.
-        lab = replace(lab, bundle="") if saved_state and saved_state.bundle else lab
+    if saved_state is not None and file is None:
+        lab = _as_saved(saved_state, overrides)
     lab, provider_reason = choose_provider(lab, saved, folder, isolated=isolated)
     if isolated and not hypervisor(lab).are_containers:
         raise UsageError(
@@ -72,6 +70,12 @@ def requested(
     installs = may_install and not offline  # what is missing would come from the network
     context = Context(lab, folder, paths.cache(), carried and carried.absolute(), installs, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
+
+
+def _as_saved(record: saved_lab.SavedLab, overrides: config.Overrides) -> Lab:
+    """Return the lab on record. The bundle that an earlier file named is void once the lab boots from one."""
+    lab = config.load(None, overrides, saved_lab.values(record.lab))
+    return replace(lab, bundle="") if record.bundle else lab
 
 
 def to_pull(context: Context, named: str | None) -> Reference | None:
