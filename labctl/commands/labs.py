@@ -65,10 +65,9 @@ def requested(
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried = carried or _noted(lab, saved_state)
-    why = Reasons(pool_reason, provider_reason)
-    installs = may_install and not offline  # what is missing would come from the network
-    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), installs, isolated, why, offline)
+    carried, why = carried or _noted(lab, saved_state), Reasons(pool_reason, provider_reason)
+    may_install = may_install and not offline  # what is missing would come from the network
+    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, offline)
     return measured(context, is_new=saved is None) if to_boot else context
 
 
