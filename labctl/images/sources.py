@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from labctl.host import locks
 from labctl.host.process import check, run
 from labctl.images import archive
 from labctl.images.store import LATEST, LoadedImage, LoadedImages, NewImage, full_name
@@ -22,6 +23,8 @@ from labctl.transfer.store import Blob, BlobStore, digest_of
 FILE_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".oci")
 PATHS = ("/", "./", "../", "~")
 DOCKER_SECONDS = 20.0
+OTHER_SECONDS = 3600.0
+"""How long to wait for another run that removes blobs, or pulls a bundle."""
 NOT_FOUND = ("source-not-found", "tag-not-found")
 """What a registry answers where it does not have the image."""
 _ID = re.compile(r"(sha256:)?[0-9a-f]{4,64}")
@@ -74,6 +77,12 @@ class Sources:
     def _registry(self, word: str, name: str, without_docker: str) -> tuple[LoadedImage, ...]:
         reference = parse(name)
         self.report(f"asking {reference.host} for {name}")
+        lock = self.cache.folder.with_suffix(".lock")
+        with locks.shared(lock, self.report, timeout=OTHER_SECONDS):  # nobody removes blobs meanwhile
+            return (_named(self._fetched(word, reference, without_docker), name),)
+
+    def _fetched(self, word: str, reference: Reference, without_docker: str) -> NewImage:
+        """Fetch an image through the cache into the store. Raises LabError."""
         try:
             image = self.registry.image(reference, self.architecture)
             manifest = self.registry.manifest(replace(reference, digest=image.digest))
@@ -89,7 +98,7 @@ class Sources:
             if not self.store.blobs.has(blob.digest):
                 self._verified(blob)
                 self.cache.place(blob.digest, self.store.blobs.path(blob.digest))
-        return (_named(NewImage(manifest.content, manifest.media_type, self.architecture), name),)
+        return NewImage(manifest.content, manifest.media_type, self.architecture)
 
     def _require_architecture(self, reference: Reference, config: Blob) -> None:
         """Check that the image is for the lab's nodes, by its configuration: not every image is in an index."""

@@ -13,7 +13,9 @@ import pytest
 from fakes import Watched
 
 from labctl.bundle.images import write_archive
+from labctl.host import locks
 from labctl.images import archive
+from labctl.images import sources as module
 from labctl.images.sources import Sources
 from labctl.images.store import LoadedImages
 from labctl.model.errors import LabError
@@ -150,6 +152,19 @@ def test_what_the_cache_has_is_verified_before_it_is_loaded(
 
     assert raised.value.id == "blob-damaged"
     assert _layer(again, API) == (API, "api:2")
+
+
+def test_no_image_is_fetched_while_blobs_are_removed(
+    sources: Sources, docker: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docker(DOCKER)
+    monkeypatch.setattr(module, "OTHER_SECONDS", 0.3)
+
+    with locks.alone(sources.cache.folder.with_suffix(".lock"), Watched().report, timeout=1):
+        with pytest.raises(LabError) as raised:
+            sources.read(API)
+        assert raised.value.id == "locked"
+    assert _layer(sources, API) == (API, "api:2")
 
 
 def test_an_image_of_a_registry_for_another_architecture_is_refused(

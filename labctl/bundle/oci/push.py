@@ -16,6 +16,8 @@ from typing import TypeVar
 from labctl.bundle.documents import IMAGE_INDEXES, Document
 from labctl.bundle.layout import IMAGE_NAME, Artefact, CarriedImage, holds_bundle, holds_image, with_entries
 from labctl.bundle.spans import Content, Span, chunks, size_of
+from labctl.bundle.unfinished import OTHER_SECONDS
+from labctl.host import locks
 from labctl.host.caller import make_folder
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import BLOBS, PRIVATE
@@ -65,7 +67,8 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
     _require_free(reference, tags, registry)
     scratch = cache / BLOBS
     make_folder(scratch, PRIVATE)
-    moved = _push_blobs(artefact.blobs, reference, registry, scratch, report)
+    with locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):  # nobody removes the folder meanwhile
+        moved = _push_blobs(artefact.blobs, reference, registry, scratch, report)
     report("pushing manifests")
     for document in artefact.documents:
         registry.put_manifest(replace(reference, tag=None, digest=document.digest), _manifest(document))
