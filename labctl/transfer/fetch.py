@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -82,14 +82,16 @@ class _Crew:
         return self._blobs
 
     def _work(self) -> None:
-        try:
-            while self._waiting and not self._stop.is_set():
-                self._fetch(self._waiting.popleft())
-        except (IndexError, _StoppedError):  # another thread took the last one, or failed
-            return
-        except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-            self._failures.append(error)
-            self._stop.set()
+        with suppress(IndexError):  # another thread has taken the last one
+            while not self._stop.is_set():
+                wanted = self._waiting.popleft()
+                try:
+                    self._fetch(wanted)
+                except _StoppedError:  # another thread has failed
+                    return
+                except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+                    self._failures.append(error)
+                    self._stop.set()
 
     def _fetch(self, wanted: Wanted) -> None:
         with self._alone(wanted) as file:
