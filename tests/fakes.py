@@ -64,6 +64,10 @@ APPLIED = [{"manager": "labctl", "operation": "Apply"}]
 """The API server's record of an object that labctl applied."""
 
 
+CHECKED = frozenset({"IPAddressPool", "L2Advertisement"})
+"""The kinds that MetalLB's webhook checks."""
+
+
 class FakeGo(Go):
     """A Go that tells its version."""
 
@@ -183,8 +187,8 @@ class FakeCluster(Cluster):
         self.objects: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.refusals: list[Exception] = []
         """Raised, one a call, by `is_up` and `apply`."""
-        self.dry_run_refusals: list[Exception] = []
-        """The same, by `accepts`."""
+        self.webhook_refusals: list[Exception | None] = []
+        """The same, by `accepts`, and by `apply` of what MetalLB's webhook checks; None lets one call through."""
         self.logs: dict[tuple[str, ...], str] = {}
         """What each pod wrote, by its namespace and name; a run that ended, by the container and "previous" besides."""
 
@@ -195,11 +199,14 @@ class FakeCluster(Cluster):
         _raise_next(self.refusals)
 
     def apply(self, manifests: Iterable[Manifest]) -> Names:
+        manifests = list(manifests)
         _raise_next(self.refusals)
+        if any(manifest["kind"] in CHECKED for manifest in manifests):
+            _raise_next(self.webhook_refusals)
         return [f"{manifest['kind']} {manifest['metadata']['name']}" for manifest in manifests if self._store(manifest)]
 
     def accepts(self, manifest: Manifest) -> None:  # noqa: ARG002 - what is asked for does not matter here
-        _raise_next(self.dry_run_refusals)
+        _raise_next(self.webhook_refusals)
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
         return self.objects.get((api_version, kind, namespace or "", name))
@@ -352,6 +359,7 @@ def _default_lab() -> Lab:
     return from_values({})
 
 
-def _raise_next(errors: list[Exception]) -> None:
-    if errors:
-        raise errors.pop(0)
+def _raise_next(errors: list[Exception] | list[Exception | None]) -> None:
+    error = errors.pop(0) if errors else None
+    if error is not None:
+        raise error

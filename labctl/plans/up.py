@@ -188,18 +188,20 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
     started = context.cluster.find("v1", "Pod", METALLB[0], METALLBS)
     changed = apply(context, report, "metallb.yaml") + apply(context, report, "memberlist.yaml")
     restart_for(context, report, changed, started)
-    pool = manifest(context, "pool.yaml")
     report("waiting until MetalLB's webhook answers")
-    # Fail-closed: until the controller serves it, every write of a pool is refused. A dry run tests exactly that.
-    accepted = partial(pending_while_unready, lambda: context.cluster.accepts(pool[0]))
-    until(
-        or_why(context, accepted, METALLB),
-        what="MetalLB's webhook",
-        timeout=context.lab.limits.ready,
-        interval=context.lab.limits.poll,
-        hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
-    )
-    changed += apply(context, report, "pool.yaml")
+    # Fail-closed: while the controller does not serve it, every write is refused. One that ends may serve the first write.
+    for each in manifest(context, "pool.yaml"):
+        write = partial(pending_while_unready, partial(context.cluster.apply, [each]))
+        written = until(
+            or_why(context, write, METALLB),
+            what="MetalLB's webhook",
+            timeout=context.lab.limits.ready,
+            interval=context.lab.limits.poll,
+            hint="For details, run `labctl exec -- kubectl -n metallb-system get pods`.",
+        )
+        if written:
+            report(f"applied {', '.join(written)}")
+        changed += written
     without = "" if context.bundle.image("failure-detector") else WITHOUT_DETECTOR
     return Outcome(bool(changed), f"pool {context.lab.pool}{without}")
 

@@ -214,19 +214,19 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     not_yet = NotReadyError("failed calling webhook", id="webhook-not-ready")
     write = add(SESSION, {"name": "blog"}).plan[0]
 
-    cluster.dry_run_refusals = [RefusedError(f"Kubernetes refused Ingress blog: {denied}", id="kubernetes-refused")]
+    cluster.webhook_refusals = [RefusedError(f"Kubernetes refused Ingress blog: {denied}", id="kubernetes-refused")]
     with pytest.raises(RefusedError, match="a/b") as raised:
         write.run(context, watched.report)
     assert raised.value.id == "ingress-refused"
     assert file.read_text() == FILE
 
     set_limits(monkeypatch, poll=0.0)
-    cluster.dry_run_refusals = [not_yet, RefusedError(denied, id="kubernetes-refused")]
+    cluster.webhook_refusals = [not_yet, RefusedError(denied, id="kubernetes-refused")]
     with pytest.raises(RefusedError, match="a/b"):
         write.run(context, watched.report)
     assert file.read_text() == FILE
 
-    cluster.dry_run_refusals = [not_yet]
+    cluster.webhook_refusals = [not_yet]
     assert write.run(context, watched.report).changed
 
 

@@ -244,7 +244,7 @@ def test_pods_that_wait_for_a_secret_are_restarted_once_it_is_there(
 def test_an_app_that_the_webhook_rejects_leaves_nothing_and_the_hint_says_what_to_do(
     nginx: Context, watched: Watched, cluster: FakeCluster, reason: str, golden: Golden
 ) -> None:
-    cluster.dry_run_refusals = [RefusedError(DENIED + reason, id="kubernetes-refused")]
+    cluster.webhook_refusals = [RefusedError(DENIED + reason, id="kubernetes-refused")]
 
     with pytest.raises(RefusedError) as raised:
         up.apply_apps(nginx, watched.report)
