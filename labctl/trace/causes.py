@@ -85,6 +85,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "interface-excluded": Cause("node", "MetalLB is configured to exclude the interface of the lab's network", 30),
     "nodes-excluded": Cause("node", "every node has the label that excludes it from announcing", 10),
+    "network-unavailable": Cause("node", "every node that may announce has the condition NetworkUnavailable", 10),
     "speaker-not-ready": Cause("node", "MetalLB's speaker is not ready on any node that may announce"),
     "pods-and-speakers-apart": Cause("node", "no node that may announce has a pod of the ingress controller", 30),
     "address-not-announced": Cause("node", "no node answers ARP for the address", passes=True),

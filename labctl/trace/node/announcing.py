@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from ipaddress import IPv4Address
@@ -15,7 +16,7 @@ from labctl.trace import backend
 from labctl.trace.metallb import metallb
 from labctl.trace.node import layer2, node_facts
 from labctl.trace.node.kept_off import kept_off
-from labctl.trace.node.layer2 import EXCLUDED, Layer2, Objects
+from labctl.trace.node.layer2 import EXCLUDED, UNAVAILABLE, Layer2, Objects
 from labctl.trace.problem import UP, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
@@ -141,13 +142,33 @@ def _excluded(layer2_state: Layer2) -> ProblemError | None:
     )
 
 
+def _no_network(layer2_state: Layer2) -> ProblemError | None:
+    if layer2_state.available:
+        return None
+    allowed = layer2_state.allowed
+    whole = "every node" if len(allowed) == len(layer2_state.nodes) else " and ".join(allowed)
+    return ProblemError(
+        "network-unavailable",
+        f"{whole} has the condition {UNAVAILABLE}, and MetalLB does not announce from such a node",
+        fix="Clear the condition, unless what set it sets it again.",
+        commands=tuple(_cleared(layer2_state.lab, name) for name in allowed),
+    )
+
+
+def _cleared(lab: Lab, node: str) -> str:
+    """Return the command that clears a node's condition."""
+    condition = {"type": UNAVAILABLE, "status": "False", "reason": "Cleared"}
+    patch = json.dumps({"status": {"conditions": [condition]}}, separators=(",", ":"))
+    return kubectl(lab.name, "patch", "node", node, "--subresource=status", "--type=strategic", "-p", patch)
+
+
 def _no_speaker(layer2_state: Layer2) -> ProblemError | None:
     if layer2_state.speaking:
         return None
-    cause, text = "speaker-not-ready", f"MetalLB's speaker is not ready on {' or '.join(layer2_state.allowed)}"
+    cause, text = "speaker-not-ready", f"MetalLB's speaker is not ready on {' or '.join(layer2_state.available)}"
     if layer2_state.speaker is None:
         return ProblemError(cause, f"{text}: there is no DaemonSet {metallb.NAMESPACE}/speaker")
-    nodes = [node for node in layer2_state.nodes if node["metadata"]["name"] in layer2_state.allowed]
+    nodes = [node for node in layer2_state.nodes if node["metadata"]["name"] in layer2_state.available]
     reasons = {
         each.command: each.reason
         for node in nodes
@@ -190,6 +211,8 @@ def _joined(layer2_state: Layer2) -> tuple[str, ...]:
             commands.append(labctl(lab, "up"))
         elif name not in layer2_state.allowed:
             commands.append(kubectl(lab, "label", "node", name, f"{EXCLUDED}-"))
+        elif name not in layer2_state.available:
+            commands.append(_cleared(layer2_state.lab, name))
         elif layer2_state.speaker is not None:
             commands += [each.command for each in kept_off(lab, layer2_state.speaker, node)]
     return tuple(dict.fromkeys(commands)) or (labctl(lab, "up"), kubectl(lab, *RESTART))
@@ -244,6 +267,7 @@ LOOKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
     _other_pools,
     _no_node,
     _excluded,
+    _no_network,
     _no_speaker,
     _apart,
     _no_interface,

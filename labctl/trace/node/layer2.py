@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 SPEAKERS = "component=speaker"
 EXCLUDED = "node.kubernetes.io/exclude-from-external-load-balancers"
+UNAVAILABLE = "NetworkUnavailable"
+"""The condition of a node from which MetalLB does not announce."""
 IGNORES_EXCLUDED = "--ignore-exclude-lb"
 Objects = Sequence[Mapping[str, Any]]
 
@@ -66,10 +68,16 @@ class Layer2:
         return [name for name in self.selected if name not in excluded or self._ignores_labels()]
 
     @property
+    def available(self) -> list[str]:
+        """Return the allowed nodes whose network is not reported as unavailable."""
+        unavailable = {node["metadata"]["name"] for node in self.nodes if _is_unavailable(node)}
+        return [name for name in self.allowed if name not in unavailable]
+
+    @property
     def speaking(self) -> list[str]:
-        """Return the allowed nodes with a ready speaker."""
+        """Return the available nodes with a ready speaker."""
         ready = {pod["spec"].get("nodeName") for pod in self.pods if backend.is_ready(pod)}
-        return [name for name in self.allowed if name in ready]
+        return [name for name in self.available if name in ready]
 
     @property
     def serving(self) -> set[str]:
@@ -136,6 +144,11 @@ def selects_node(advertisement: Mapping[str, Any], node: Mapping[str, Any]) -> b
     """Return whether an L2Advertisement selects a node: without selectors, it selects all."""
     selectors = (advertisement.get("spec") or {}).get("nodeSelectors") or ()
     return not selectors or any(chooses(each, node["metadata"].get("labels", {})) for each in selectors)
+
+
+def _is_unavailable(node: Mapping[str, Any]) -> bool:
+    conditions = node.get("status", {}).get("conditions") or ()
+    return any((each["type"], each["status"]) == (UNAVAILABLE, "True") for each in conditions)
 
 
 def _is_ready(endpoint: Mapping[str, Any]) -> bool:

@@ -177,6 +177,18 @@ def _join_pods_and_speakers(lab: RealLab) -> None:
     lab.kubectl("label", "nodes", "--all", f"{EXCLUDED}-")
 
 
+def _report_networks(status: str) -> Act:
+    """Report the network of every node as unavailable, or as available again."""
+    condition = {"type": "NetworkUnavailable", "status": status, "reason": "Broken"}
+    merge = json.dumps({"status": {"conditions": [condition]}})
+
+    def act(lab: RealLab) -> None:
+        for name in _nodes(lab):
+            lab.kubectl("patch", "node", name, "--subresource=status", "--type=strategic", "-p", merge)
+
+    return act
+
+
 def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertisement
     """Change labctl's own L2Advertisement, and let the speakers know nothing of before."""
 
@@ -232,6 +244,14 @@ ROWS = (
         "nodes-excluded",
         up="names",
         undo=kubectl("label", "nodes", "--all", f"{EXCLUDED}-"),
+    ),
+    BrokenLab(
+        "nodes whose network is reported as unavailable",
+        in_turn(_report_networks("True"), _forget),
+        "node",
+        "network-unavailable",
+        up="names",
+        undo=_report_networks("False"),
     ),
     BrokenLab("no speaker", in_turn(kubectl("delete", *SPEAKER), _forget), "node", "speaker-not-ready"),
     BrokenLab(

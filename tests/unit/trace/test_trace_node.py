@@ -208,6 +208,12 @@ class World:
             self.label(name, **{EXCLUDED: ""})
         return self
 
+    def cut_off(self, *names: str) -> World:
+        unavailable = {"conditions": [{"type": "NetworkUnavailable", "status": "True"}]}
+        for name in names:
+            self.cluster.objects["v1", "Node", "", name]["status"] = unavailable
+        return self
+
     def silence(self) -> World:
         self.machine.macs.pop(OURS)
         return self
@@ -289,6 +295,11 @@ def world(context: Context, cluster: FakeCluster) -> World:
     return World(trail, cluster, machine, provider)
 
 
+def _cleared(name: str) -> str:
+    condition = '{"status":{"conditions":[{"type":"NetworkUnavailable","status":"False","reason":"Cleared"}]}}'
+    return f"{KUBECTL} patch node {name} --subresource=status --type=strategic -p '{condition}'"
+
+
 @dataclass(frozen=True, slots=True)
 class Case:
     """How it is broken, and what is said of it."""
@@ -344,6 +355,12 @@ UNANNOUNCED = {
         ),
         "nodes-excluded",
         (f"{KUBECTL} label node {B} {EXCLUDED}-",),
+    ),
+    "the network of every node reported as unavailable": Case(
+        lambda world: world.cut_off(A, B), "network-unavailable", (_cleared(A), _cleared(B))
+    ),
+    "the network of the only node without the exclude label reported as unavailable": Case(
+        lambda world: world.exclude(A).cut_off(B), "network-unavailable", (_cleared(B),)
     ),
     "no speaker": Case(lambda world: world.lose(SPEAKERS).lose_pods(METALLB), "speaker-not-ready"),
     "a speaker that a nodeSelector keeps off": Case(
