@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import travelling
-from wired_registry import DockerRegistry, registry
+from docker_registry import DockerRegistry, log_in, running
+from wire import Wire, relayed
 
 from labctl.bundle import checksums
 from labctl.bundle.format import Bundle
@@ -38,13 +39,15 @@ class ClassRoom:
     """A teacher's machine and a student's, each with a cache, and a registry between them."""
 
     registry: DockerRegistry
+    wire: Wire
+    """What connects the machines to it."""
     folder: Path
     tag: str = "1.37"
     bundles: dict[str, Artefact] = field(default_factory=dict)
 
     @property
     def reference(self) -> reference.Reference:
-        return reference.parse(f"{self.registry.host}/{self.folder.name.lower()}/k8s:{self.tag}")
+        return reference.parse(f"{self.wire.host}/{self.folder.name.lower()}/k8s:{self.tag}")
 
     @property
     def cache(self) -> Path:
@@ -54,11 +57,11 @@ class ClassRoom:
         return travelling.bundle(self.folder / f"made-{shop}", architecture, shop)
 
     def push(self, bundle: Bundle) -> Pushed:
-        self.registry.wire.forget()
+        self.wire.forget()
         return push(artefact(bundle), self.reference, Registry(mirrors.Mirrors(), _silent), self.folder, _silent)
 
     def pull(self, architecture: str = "amd64", *, may_move: bool = True, needs_registry: bool = True) -> Arrived:
-        self.registry.wire.forget()
+        self.wire.forget()
         asked = Registry(mirrors.Mirrors(), _silent)
         options = {"may_move": may_move, "needs_registry": needs_registry}
         return pulling.pull(self.reference, asked, architecture, self.cache, _silent, **options)
@@ -69,18 +72,24 @@ class ClassRoom:
 
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with registry(tmp_path_factory.mktemp("registry")) as running:
-        yield running
+    with running(tmp_path_factory.mktemp("registry")) as registry:
+        yield registry
+
+
+@pytest.fixture(scope="module")
+def wire(served: DockerRegistry) -> Iterator[Wire]:
+    with relayed(served.port) as relay:
+        yield relay
 
 
 @pytest.fixture
-def room(served: DockerRegistry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassRoom:
-    served.log_in(tmp_path / "docker")
-    served.wire.forget()
+def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ClassRoom:
+    log_in(tmp_path / "docker", wire.host)
+    wire.forget()
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("SSL_CERT_FILE", str(served.certificate))
-    return ClassRoom(served, tmp_path)
+    return ClassRoom(served, wire, tmp_path)
 
 
 def _fails(act: Callable[[], object]) -> str:
@@ -95,17 +104,17 @@ def test_the_bundle_that_is_pulled_is_the_one_that_was_pushed(room: ClassRoom) -
     whole = sum(map(size_of, artefact(made).blobs.values()))
 
     first = room.push(made)
-    assert whole <= room.registry.wire.sent < whole + MANIFESTS
+    assert whole <= room.wire.sent < whole + MANIFESTS
     again = room.push(made)
     assert (first.changed, again.changed, again.moved) == (True, False, 0)
-    assert room.registry.wire.sent < MANIFESTS
+    assert room.wire.sent < MANIFESTS
 
     arrived = room.pull()
     assert travelling.same(arrived.bundle.folder, made.folder)
     checksums.verify(arrived.bundle, room.cache, _silent)
-    assert whole <= room.registry.wire.received < whole + MANIFESTS
+    assert whole <= room.wire.received < whole + MANIFESTS
     assert not room.pull().changed
-    assert room.registry.wire.received < MANIFESTS
+    assert room.wire.received < MANIFESTS
     assert room.installed() == [made.id]
 
 
@@ -116,7 +125,7 @@ def test_what_changed_is_pushed_and_pulled_alone(room: ClassRoom) -> None:
     moved = room.push(changed)
     archive = 30_000
     assert moved.moved < travelling.LAYER + archive + MANIFESTS
-    assert room.registry.wire.sent < moved.moved + MANIFESTS
+    assert room.wire.sent < moved.moved + MANIFESTS
 
     assert _fails(lambda: room.pull(may_move=False)) == "reference-moved"
     with pytest.raises(LabError) as refused:
@@ -159,8 +168,8 @@ def test_a_wire_that_is_cut_costs_what_was_on_it(room: ClassRoom, share: float) 
     made = room.bundle()
     whole = sum(map(size_of, artefact(made).blobs.values()))
     room.push(made)
-    room.registry.wire.left = int(whole * share)
-    wire = room.registry.wire
+    room.wire.left = int(whole * share)
+    wire = room.wire
     wire.forget = lambda: None  # type: ignore[method-assign]
     try:
         identity = _fails(room.pull)
@@ -170,29 +179,29 @@ def test_a_wire_that_is_cut_costs_what_was_on_it(room: ClassRoom, share: float) 
     assert room.installed() == []
     kept = sum(path.stat().st_size for path in (room.cache / "blobs").rglob("*") if path.is_file())
     arrived = room.pull()
-    assert room.registry.wire.received < whole - kept + MANIFESTS
+    assert room.wire.received < whole - kept + MANIFESTS
     assert travelling.same(arrived.bundle.folder, made.folder)
 
 
 def test_a_registry_that_dies_in_the_middle_keeps_what_it_has(room: ClassRoom) -> None:
     made = room.bundle()
     whole = sum(map(size_of, artefact(made).blobs.values()))
-    room.registry.wire.forget()
-    room.registry.wire.left = int(whole * 0.8)
-    original = room.registry.wire.count
+    room.wire.forget()
+    room.wire.left = int(whole * 0.8)
+    original = room.wire.count
 
     def count(size: int, *, is_sent: bool) -> bool:
         goes = original(size, is_sent=is_sent)
-        if not goes and room.registry.process and room.registry.process.poll() is None:
+        if not goes and room.registry.is_running:
             room.registry.kill()
         return goes
 
-    room.registry.wire.count = count  # type: ignore[method-assign]
+    room.wire.count = count  # type: ignore[method-assign]
     try:
         asked = Registry(mirrors.Mirrors(), _silent)
         identity = _fails(lambda: push(artefact(made), room.reference, asked, room.folder, _silent))
     finally:
-        del room.registry.wire.count
+        del room.wire.count
         room.registry.kill()
         room.registry.start()
     assert identity in {"source-cut-off", "source-unreachable"}
@@ -246,9 +255,9 @@ def test_a_document_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRo
 
 def test_wrong_passwords_and_other_things_are_refused(room: ClassRoom, tmp_path: Path) -> None:
     made = room.bundle()
-    room.registry.log_in(tmp_path / "docker", "wrong")
+    log_in(tmp_path / "docker", room.wire.host, "wrong")
     assert _fails(lambda: room.push(made)) == "login-refused"
-    room.registry.log_in(tmp_path / "docker")
+    log_in(tmp_path / "docker", room.wire.host)
     assert _fails(room.pull) == "tag-not-found"
     room.push(made)
     (nginx, *_) = artefact(made).images

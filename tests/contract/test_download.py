@@ -15,8 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from fault_server import Fault, free_port, serving
-from stand_ins import WebServer, web_server
+from fault_server import Fault, Server, free_port, serving
 
 from labctl.bundle import Bundle, checksums, images, installed
 from labctl.bundle.download import download as downloading
@@ -83,25 +82,21 @@ class SmallTools:
 
 @dataclass
 class Upstream:
-    """What upstream publishes, in the folder of a web server that its registries share."""
+    """What upstream publishes, on a web server that its registries share."""
 
-    server: WebServer
+    server: Server
     cache: Path
     document: dict[str, Any]
     tools: SmallTools
 
-    def publish(self, path: str, content: str | bytes, *, checksum: bool = False) -> str:
-        """Publish a file, with its checksum beside it; return that."""
-        file = self.server.folder / path
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_bytes(content.encode() if isinstance(content, str) else content)
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+    def publish(self, path: str, content: str, *, checksum: bool = False) -> None:
+        """Publish a file, and its checksum beside it."""
+        digest = self.server.put(f"/{path}", content.encode())
         if checksum:
-            file.with_name(f"{file.name}.sha256").write_text(digest, encoding="ascii")
-        return digest
+            self.publish(f"{path}.sha256", digest.removeprefix("sha256:"))
 
-    def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> str:
-        """Publish an image whose one layer has this content, in an index; return the digest of that."""
+    def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> None:
+        """Publish an image whose one layer has this content, in an index."""
         machine = machine or architecture()
         layer = {"mediaType": "x", "size": len(content), "digest": self._blob(repository, content.encode())}
         settings = json.dumps({"architecture": machine, "os": "linux", "of": content}).encode()
@@ -110,8 +105,8 @@ class Upstream:
         own = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         listed = {"digest": own, "size": len(manifest), "platform": {"os": "linux", "architecture": machine}}
         index = json.dumps({"mediaType": OCI_INDEX, "manifests": [listed]}).encode()
-        self.publish(f"v2/{repository}/manifests/{own}", manifest)
-        return f"sha256:{self.publish(f'v2/{repository}/manifests/{tag}', index)}"
+        self.server.put(f"/v2/{repository}/manifests/{own}", manifest, OCI_MANIFEST)
+        self.server.put(f"/v2/{repository}/manifests/{tag}", index, OCI_INDEX)
 
     def download(self, kubernetes: str = "", report: Progress = lambda _text: None) -> Bundle:
         """Download the bundle of the recipe as it is now."""
@@ -124,15 +119,18 @@ class Upstream:
         )
         return download(self.cache, report, Order(recipes.load(file), of(table, ""), kubernetes), self.tools)
 
+    def paths(self) -> list[str]:
+        """Return what was asked for."""
+        return [asked.path for asked in self.server.asked]
+
     def _blob(self, repository: str, content: bytes) -> str:
         digest = f"sha256:{hashlib.sha256(content).hexdigest()}"
-        self.publish(f"v2/{repository}/blobs/{digest}", content)
-        return digest
+        return self.server.put(f"/v2/{repository}/blobs/{digest}", content)
 
 
 @pytest.fixture
 def upstream(tmp_path: Path) -> Iterator[Upstream]:
-    with web_server(tmp_path / "web") as server:
+    with serving() as server:
         upstream = Upstream(server, tmp_path / "cache", json.loads(json.dumps(RECIPE)), SmallTools())
         upstream.publish(f"v1.37.2/{architecture()}/kubeadm", KUBEADM, checksum=True)
         upstream.publish(f"v1.37.2/{architecture()}/kubelet", "kubelet", checksum=True)
@@ -174,7 +172,7 @@ def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(up
     [listed] = json.loads(members["index.json"])["manifests"]
     layer = hashlib.sha256(b"layer of etcd").hexdigest()
     assert members[f"blobs/sha256/{layer}"] == b"layer of etcd"
-    assert f"v2/etcd/manifests/{listed['digest']}" in "".join(upstream.server.asked)
+    assert f"/v2/etcd/manifests/{listed['digest']}" in upstream.paths()
     assert f"blobs/sha256/{listed['digest'].removeprefix('sha256:')}" in members
     first = checksums.sha256(archive)
     shutil.rmtree(bundle.folder)
@@ -183,7 +181,7 @@ def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(up
 
 def test_a_bundle_that_is_there_is_taken_without_any_request(upstream: Upstream) -> None:
     first = upstream.download()
-    upstream.server.asked.clear()
+    upstream.server.forget()
 
     assert upstream.download() == first
     assert upstream.server.asked == []
@@ -195,11 +193,11 @@ def test_what_an_interrupted_download_verified_is_not_fetched_again(upstream: Up
         upstream.download()
     assert installed(upstream.cache) == ()
     upstream.tools.error = None
-    upstream.server.asked.clear()
+    upstream.server.forget()
 
     upstream.download()
 
-    assert not [path for path in upstream.server.asked if "/blobs/" in path or path.endswith(("kubeadm", "kubelet"))]
+    assert not [path for path in upstream.paths() if "/blobs/" in path or path.endswith(("kubeadm", "kubelet"))]
 
 
 def test_a_damaged_bundle_is_repaired(upstream: Upstream) -> None:
@@ -278,13 +276,11 @@ def test_what_upstream_changed_since_the_first_download_is_refused_with_both_dig
 
 
 def _portal(upstream: Upstream) -> None:
-    file = upstream.server.folder / f"v1.37.2/{architecture()}/kubectl.sha256"
-    file.write_text("<html>log in</html>", encoding="utf-8")
+    upstream.publish(f"v1.37.2/{architecture()}/kubectl.sha256", "<html>log in</html>")
 
 
 def _no_checksum(upstream: Upstream) -> None:
-    file = upstream.server.folder / f"v1.37.2/{architecture()}/kubectl.sha256"
-    file.write_text("not yet", encoding="ascii")
+    upstream.publish(f"v1.37.2/{architecture()}/kubectl.sha256", "not yet")
 
 
 def _wrong_binary(upstream: Upstream) -> None:

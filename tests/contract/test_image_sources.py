@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
 
 import pytest
 from fakes import Watched
+from fault_server import serving
 
 from labctl.bundle.images import write_archive
 from labctl.host import locks
@@ -33,43 +32,21 @@ case "$2 $5" in
   *) echo "Error response from daemon: unexpected $*" >&2; exit 1 ;;
 esac
 """
-Handler = type[BaseHTTPRequestHandler]
-
-
-def _handler(pages: dict[str, tuple[str, bytes]]) -> Handler:
-    class Pages(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            media_type, content = pages.get(self.path, ("", b""))
-            self.send_response(200 if media_type else 404)
-            self.send_header("Content-Type", media_type)
-            self.send_header("Content-Length", str(len(content)))
-            self.end_headers()
-            self.wfile.write(content)
-
-        def log_message(self, *_arguments: object) -> None:
-            """Say nothing."""
-
-    return Pages
 
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Iterator[Sources]:
     """A registry that has one image, which is for amd64 and in no index."""
-    pages: dict[str, tuple[str, bytes]] = {}
-    with archive.opened(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened:
+    with archive.opened(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened, serving() as server:
         (archived,) = opened.images("amd64")
         for blob in archived.image.blobs:
             opened.extract(archived, blob, tmp_path / "blob")
-            pages[f"/v2/team/api/blobs/{blob.digest}"] = ("application/octet-stream", (tmp_path / "blob").read_bytes())
-    for name in ("2", archived.image.digest):
-        pages[f"/v2/team/api/manifests/{name}"] = (archived.image.media_type, archived.image.manifest)
-    with ThreadingHTTPServer(("127.0.0.1", 0), _handler(pages)) as server:
-        Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        base = f"http://127.0.0.1:{server.server_port}"
-        registry = Registry(Mirrors({"ghcr.example": base, "docker.io": base}), Watched().report)
+            server.put(f"/v2/team/api/blobs/{blob.digest}", (tmp_path / "blob").read_bytes())
+        for name in ("2", archived.image.digest):
+            server.put(f"/v2/team/api/manifests/{name}", archived.image.manifest, archived.image.media_type)
+        registry = Registry(Mirrors({"ghcr.example": server.url, "docker.io": server.url}), Watched().report)
         cache = BlobStore(tmp_path / "cache")
         yield Sources(LoadedImages(tmp_path / "images"), "amd64", registry, cache, Watched().report)
-        server.shutdown()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import os
@@ -12,9 +11,8 @@ from functools import partial
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-import docker_registry
 import pytest
-from docker_registry import PASSWORD, USER, DockerRegistry
+from docker_registry import DockerRegistry, log_in, running
 from fault_server import Asked, Fault, serving
 from upload_registry import uploading
 
@@ -42,7 +40,7 @@ def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]:
-    with docker_registry.running(tmp_path_factory.mktemp("registry")) as registry:
+    with running(tmp_path_factory.mktemp("registry")) as registry:
         yield registry
 
 
@@ -50,13 +48,8 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]
 def trusted(debian: DockerRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DockerRegistry:
     """The registry, for a user who trusts it and has logged in."""
     monkeypatch.setenv("SSL_CERT_FILE", str(debian.certificate))
-    _log_in(tmp_path, debian.host, PASSWORD)
+    log_in(tmp_path, debian.host)
     return debian
-
-
-def _log_in(folder: Path, host: str, password: str) -> None:
-    auth = base64.b64encode(f"{USER}:{password}".encode()).decode()
-    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": auth}}}))
 
 
 def _registry(base: str) -> Registry:
@@ -151,7 +144,7 @@ def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: 
             _id(lambda: registry.upload(REFERENCE, blob.digest, path, _ignore)),
         ]
 
-    _log_in(tmp_path, trusted.host, "wrong")
+    log_in(tmp_path, trusted.host, "wrong")
     assert pull_and_push() == ["login-refused"] * 2
     (tmp_path / "config.json").unlink()
     assert pull_and_push() == ["login-needed"] * 2
@@ -215,7 +208,7 @@ def test_an_upload_that_fails_leaves_nothing_and_goes_through_afterwards(tmp_pat
 def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
-        _log_in(tmp_path, double.url.partition("://")[2], PASSWORD)
+        log_in(tmp_path, double.url.partition("://")[2])
         double.refusals = 1
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
@@ -228,7 +221,7 @@ def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as asked, uploading() as named:
         hosts = [each.url.partition("://")[2] for each in (asked, named)]
-        _log_in(tmp_path, hosts[0], PASSWORD)
+        log_in(tmp_path, hosts[0])
         asked.asks_login, asked.place = True, named.url
         table = {"reg.test": asked.url, **({"other.test": named.url} if is_named else {})}
         upload = partial(Registry(mirrors.of(table, ""), _ignore).upload, parse("reg.test/lab"), blob.digest, path)

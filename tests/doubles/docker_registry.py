@@ -1,74 +1,96 @@
-"""Debian's docker-registry on loopback, with TLS and a password; it can die and come again."""
+"""Debian's docker-registry on loopback: with TLS and a password, or as anybody may use it. It can die and come again."""
 
 from __future__ import annotations
 
+import base64
+import json
 import socket
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Self
+from typing import Any
 
 import packages
+import yaml
 from certificates_for import self_signed
-from fault_server import free_port
+from fault_server import LOOPBACK, free_port
 
 from labctl.host.wait import Pending, until
 
 PROGRAM = "docker-registry"
-USER, PASSWORD = "me", "secret"
-HASH = "$2y$04$fpn/EgxpE79ByZ3Wr6yo7esv1M6KD2LxHWdE4Av9RlMHOhckas1Kq"
-"""Of the password, by bcrypt, which is the only one that the registry knows."""
-CONFIG = """
-version: 0.1
-log: {{level: error, accesslog: {{disabled: true}}}}
-storage: {{filesystem: {{rootdirectory: {folder}/data}}, delete: {{enabled: true}}}}
-auth: {{htpasswd: {{realm: registry, path: {folder}/htpasswd}}}}
-http: {{addr: "127.0.0.1:{port}", secret: tests, tls: {{certificate: {certificate}, key: {key}}}}}
-"""
+USER, PASSWORD = "class", "room"
+_BCRYPT = "$2b$04$labctlTestsSaltSaltSae3sBa1WwZi9EB5Lofm4qAoxEbdQKrv1K"
+"""PASSWORD, as cheaply as bcrypt allows, which is the only one that the registry knows."""
 
 
 class DockerRegistry:
-    """A registry, and where its certificate is."""
+    """A registry with its data in a folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, is_guarded: bool) -> None:
         self.port = free_port()
-        self.certificate, key = self_signed(folder)
-        self._config = folder / "config.yml"
-        self._config.write_text(
-            CONFIG.format(folder=folder, port=self.port, certificate=self.certificate, key=key), encoding="utf-8"
-        )
-        (folder / "htpasswd").write_text(f"{USER}:{HASH}\n", encoding="utf-8")
+        self.host = f"{LOOPBACK}:{self.port}"
+        self.url = f"http{'s' if is_guarded else ''}://{self.host}"
+        self.certificate = folder / "server.crt"
+        self._folder = folder
         self._program: subprocess.Popen[bytes] | None = None
+        folder.mkdir(exist_ok=True)
+        settings: dict[str, Any] = {
+            "version": 0.1,
+            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
+            "http": {"addr": self.host, "secret": "tests"},
+        }
+        if is_guarded:
+            _, key = self_signed(folder)
+            settings["http"]["tls"] = {"certificate": str(self.certificate), "key": str(key)}
+            settings["auth"] = {"htpasswd": {"realm": "labs", "path": str(folder / "htpasswd")}}
+            (folder / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n", encoding="utf-8")
+        (folder / "config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     @property
-    def host(self) -> str:
-        return f"127.0.0.1:{self.port}"
+    def is_running(self) -> bool:
+        return self._program is not None and self._program.poll() is None
 
-    def start(self) -> Self:
+    def start(self) -> None:
         """Start it, and wait until it listens."""
-        command = [PROGRAM, "serve", str(self._config)]
-        self._program = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until(self._listens, what=PROGRAM, timeout=20, interval=0.02)
-        return self
+        with (self._folder / "log").open("ab") as log:
+            command = [PROGRAM, "serve", str(self._folder / "config.yml")]
+            self._program = subprocess.Popen(command, stdout=log, stderr=log)
+        until(self._listens, what=f"{PROGRAM}, whose log is {self._folder / 'log'}", timeout=20, interval=0.02)
 
     def kill(self) -> None:
         """End it as a power cut does."""
-        if self._program:
-            self._program.kill()
-            self._program.wait()
+        assert self._program is not None
+        self._program.kill()
+        self._program.wait()
+
+    def blob(self, digest: str) -> Path:
+        """Return the file in which it keeps a blob."""
+        name = digest.removeprefix("sha256:")
+        return self._folder / "data/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
 
     def _listens(self) -> bool | Pending:
-        with socket.socket() as client:
-            return client.connect_ex(("127.0.0.1", self.port)) == 0 or Pending("it does not listen")
+        assert self.is_running, (self._folder / "log").read_text(encoding="utf-8")
+        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), timeout=1):
+            return True
+        return Pending("it does not listen")
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[DockerRegistry]:
+def running(folder: Path, *, is_guarded: bool = True) -> Iterator[DockerRegistry]:
     """The registry runs meanwhile; it is installed if it is missing."""
     packages.bring((PROGRAM,), (PROGRAM,))
-    registry = DockerRegistry(folder)
+    registry = DockerRegistry(folder, is_guarded=is_guarded)
     try:
-        yield registry.start()
+        registry.start()
+        yield registry
     finally:
         registry.kill()
+
+
+def log_in(folder: Path, host: str, password: str = PASSWORD) -> None:
+    """Write what `docker login` writes."""
+    folder.mkdir(exist_ok=True)
+    secret = base64.b64encode(f"{USER}:{password}".encode()).decode()
+    (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}), encoding="utf-8")

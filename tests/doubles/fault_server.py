@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+LOOPBACK = "127.0.0.1"
 PIECE = 1 << 14
 
 
@@ -83,21 +84,30 @@ class Server:
 def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
     """Serve on a free port, with TLS if there is a certificate and its key."""
     server = Server()
-    handler = type("Handler", (_Handler,), {"lab": server})
-    web = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    with listening(type("Handler", (_Handler,), {"lab": server}), certificate) as server.url:
+        try:
+            yield server
+        finally:
+            server.ended.set()
+
+
+@contextmanager
+def listening(
+    handler: Callable[..., BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None
+) -> Iterator[str]:
+    """Handle requests on a free port, with TLS if there is a certificate and its key; yield the URL."""
+    web = ThreadingHTTPServer((LOOPBACK, 0), handler)
     web.daemon_threads = True
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         web.socket = context.wrap_socket(web.socket, server_side=True, do_handshake_on_connect=False)
     web.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that ends is no news
-    server.url = f"http{'s' if certificate else ''}://127.0.0.1:{web.server_address[1]}"
     thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield server
+        yield f"http{'s' if certificate else ''}://{LOOPBACK}:{web.server_port}"
     finally:
-        server.ended.set()
         web.shutdown()
         web.server_close()
         thread.join()
@@ -181,5 +191,5 @@ class _Handler(BaseHTTPRequestHandler):
 def free_port() -> int:
     """Return a port of loopback on which nobody listens."""
     with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
+        listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])

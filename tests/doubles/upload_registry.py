@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, urlsplit
 
-PIECE = 1 << 12
+from fault_server import listening
 
 
 @dataclass
@@ -41,17 +40,8 @@ class UploadRegistry:
 def uploading() -> Iterator[UploadRegistry]:
     """Serve on a free port of loopback."""
     registry = UploadRegistry()
-    web = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"registry": registry}))
-    web.daemon_threads = True
-    registry.url = f"http://127.0.0.1:{web.server_address[1]}"
-    thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
-    thread.start()
-    try:
+    with listening(type("Handler", (_Handler,), {"registry": registry})) as registry.url:
         yield registry
-    finally:
-        web.shutdown()
-        web.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

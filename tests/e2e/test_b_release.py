@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import travelling
-from wired_registry import PASSWORD, USER, registry
+from docker_registry import PASSWORD, USER, log_in, running
 
 from labctl.bundle.layout import artefact
 from labctl.bundle.oci import file
@@ -68,13 +68,13 @@ def test_a_packed_bundle_is_pushed_to_a_registry(disk: Path) -> None:
     (disk / "packed").mkdir()
     file.export(artefact(made), disk / "packed" / f"{made.id}.tar", lambda _text: None)
     environment = {"REGISTRY_USER": USER, "REGISTRY_PASSWORD": PASSWORD, "PATH": _path()}
-    with registry(disk / "registry") as served:
+    with running(disk / "registry") as served:
         reference = f"{served.host}/labs/bundle:1"
         caches = {name: str(disk / name) for name in ("teacher", "student")}
         environment |= {"SSL_CERT_FILE": str(served.certificate), "BUNDLE_REFERENCE": reference}
         pushed = _run(".ci/push", str(disk / "packed"), XDG_CACHE_HOME=caches["teacher"], **environment)
         assert pushed.returncode == 0, pushed.stderr
-        served.log_in(disk / "docker")
+        log_in(disk / "docker", served.host)
         known = {"DOCKER_CONFIG": str(disk / "docker"), "SSL_CERT_FILE": str(served.certificate)}
         pulled = _labctl("bundle", "pull", reference, XDG_CACHE_HOME=caches["student"], **known)
         assert pulled.returncode == 0, pulled.stderr
