@@ -28,8 +28,6 @@ from labctl.providers import clock
 METALLBS = "app=metallb"
 WITHOUT_DETECTOR = "; the bundle lacks the failure detector, so a dead node is noticed after 5 to 6 s instead of 2"
 IMAGES: Step[Context] = Step("images", "removes the machines' box and its image", teardown.remove_images, inside=False)
-
-
 PURGE: Step[Context] = Step("state", "removes the lab's folder", teardown.remove_folder, inside=False)
 
 
@@ -40,9 +38,9 @@ def up(*, isolated: bool, remark: str = "") -> Plan[Context]:
     """
     steps: list[Step[Context]] = [
         Step(
-            "preflight", "check that this machine can run the lab", partial(check_machine, remark=remark), inside=False
+            "preflight", "checks that this machine can run the lab", partial(check_machine, remark=remark), inside=False
         ),
-        Step("bundle", "chooses or builds the bundle and verifies its checksums", choose_bundle, inside=False),
+        Step("bundle", "chooses or makes the bundle and verifies its checksums", choose_bundle, inside=False),
     ]
     if isolated:
         steps.append(Step("isolation", "creates the lab's own network and Engine", isolate, inside=False))
