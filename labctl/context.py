@@ -10,12 +10,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labctl import machine_image
+from labctl.bundle import DESCRIPTION as BUNDLE_DESCRIPTION
 from labctl.bundle import Bundle, load
 from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.bundle.choice import booted
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.download import Order
+from labctl.bundle.download.recipe import Recipe
 from labctl.host import lab_folder
 from labctl.host.processor import architecture
 from labctl.images.store import LoadedImages
@@ -44,6 +46,19 @@ class Reasons:
     provider: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Making:
+    """What the user says of how the lab's bundle is made, if it is not there yet."""
+
+    offline: bool = False
+    """Whether the network is forbidden for it."""
+    recipe: Recipe | None = None
+    """What it is downloaded by; none means labctl's own recipe, and a build where upstream cannot be reached."""
+
+
+HOWEVER = Making()
+
+
 @dataclass(frozen=True)
 class Context:
     """What a run is about, and what it may use."""
@@ -58,8 +73,7 @@ class Context:
     isolated: bool = False
     """Whether the lab has a network namespace, and an Engine, of its own."""
     reasons: Reasons = Reasons()
-    offline: bool = False
-    """Whether the user forbids the network for what a bundle is made from."""
+    making: Making = HOWEVER
 
     @property
     def log(self) -> Path:
@@ -95,10 +109,10 @@ class Context:
         """
         if self.has_bundle:
             _ = self.controller
-            if self.offline:
+            if self.making.offline:
                 self._require_box()
             return
-        if self.offline:
+        if self.making.offline:
             raise MissingError(
                 f"there is no bundle in {self.cache / 'bundles'}, and `--offline` forbids to make one",
                 id="bundle-not-cached",
@@ -107,11 +121,12 @@ class Context:
         if self.order is None:
             self.require_built()
             return
-        ingress.choose(
-            self.lab.ingress,
-            (*made_images(), *(reference.partition("@")[0] for reference in self.order.recipe.references())),
-            (*made_files(), *self.order.recipe.paths()),
-        )
+        recipe = self.order.recipe
+        built = (
+            (made_images(), made_files()) if self.making.recipe is None else ((), ())
+        )  # in the place of labctl's own alone
+        images = (*built[0], *(reference.partition("@")[0] for reference in recipe.references()))
+        ingress.choose(self.lab.ingress, images, (*built[1], *recipe.paths()))
 
     def require_built(self) -> None:
         """Return if the bundle that `labctl bundle build` makes has what the lab asks for. Raises as `require_carried`."""
@@ -120,12 +135,12 @@ class Context:
 
     @property
     def order(self) -> Order | None:
-        """What to download for the lab by labctl's own recipe; None where no lab of that Kubernetes was tried.
+        """What to download for the lab by the user's recipe, else by labctl's own.
 
-        Raises UsageError `mirrors-invalid`.
+        None where no lab of that Kubernetes was tried, unless it is the recipe's. Raises UsageError `mirrors-invalid`.
         """
-        wanted = "" if self.lab.kubernetes == AUTO else self.lab.kubernetes
-        return Order(recipes.load(), self.mirrors, wanted) if recipes.was_tried(wanted) else None
+        recipe, wanted = self.making.recipe or recipes.load(), self._kubernetes
+        return Order(recipe, self.mirrors, wanted) if recipes.was_tried(wanted) or wanted == recipe.kubernetes else None
 
     @property
     def machine_box(self) -> str:
@@ -231,11 +246,24 @@ class Context:
         )
 
     def _in_cache(self) -> Path:
-        return self._cached or self.cache / "bundles" / recipe_id()
+        return self._cached or self._ordered or self.cache / "bundles" / recipe_id()
 
     @property
     def _cached(self) -> Path | None:
-        return booted(self.cache, self.lab.kubernetes, self._suits)
+        folder = self._ordered
+        if folder is None:
+            return booted(self.cache, self.lab.kubernetes, self._suits)
+        return folder if (folder / BUNDLE_DESCRIPTION).exists() else None
+
+    @property
+    def _ordered(self) -> Path | None:
+        """Where the bundle of the user's recipe is, or will be; None if there is no such recipe."""
+        return Order(self.making.recipe, kubernetes=self._kubernetes).folder(self.cache) if self.making.recipe else None
+
+    @property
+    def _kubernetes(self) -> str:
+        """The version that is wanted; empty for whichever."""
+        return "" if self.lab.kubernetes == AUTO else self.lab.kubernetes
 
     def _suits(self, bundle: Bundle) -> bool:
         """Return whether a bundle that somebody else made has the ingress controller that the lab asks for."""

@@ -29,6 +29,7 @@ from labctl.cli.options import (
     Offline,
     Only,
     Provider,
+    Recipe,
     Target,
     Workers,
     Yes,
@@ -109,6 +110,7 @@ def up(
     workers: Workers = None,
     kubernetes: Kubernetes = None,
     isolated: Isolated = False,
+    recipe: Recipe = None,
     offline: Offline = False,
     first: First = None,
     only: Only = None,
@@ -128,7 +130,7 @@ def up(
         isolated=isolated,
         bundle=bundle,
         may_install=yes,
-        offline=offline,
+        making=labs.making(recipe, bundle, offline=offline),
         to_boot=True,
     )
     chosen = plan.select(

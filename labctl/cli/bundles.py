@@ -11,7 +11,7 @@ import typer
 from labctl import ui
 from labctl.cli import complete
 from labctl.cli.confirm import confirm
-from labctl.cli.options import PresentBundle, TravellingBundle, Yes
+from labctl.cli.options import PresentBundle, Recipe, TravellingBundle, Yes
 from labctl.host import paths
 from labctl.model.reports import BundlesReport
 
@@ -20,11 +20,6 @@ Addition = Annotated[
 ]
 Bundles = Annotated[
     list[str], typer.Argument(metavar="ID...", autocompletion=complete.bundles, help="The bundles, by id.")
-]
-
-Recipe = Annotated[
-    Path | None,
-    typer.Option("--recipe", metavar="FILE", help="Download by this recipe.  [default: labctl's own]"),
 ]
 
 Reference = Annotated[

@@ -81,6 +81,10 @@ Provider = Annotated[
     typer.Option(metavar="NAME", autocompletion=complete.providers, help="auto, docker, libvirt or virtualbox."),
 ]
 Kubernetes = Annotated[str | None, typer.Option(metavar="VERSION", help="Kubernetes version, such as 1.37.2, or auto.")]
+Recipe = Annotated[
+    Path | None,
+    typer.Option("--recipe", metavar="FILE", help="Download by this recipe.  [default: labctl's own]"),
+]
 Isolated = Annotated[bool, typer.Option("--isolated", help="Give the lab a network and a Docker Engine of its own.")]
 Offline = Annotated[bool, typer.Option("--offline", help="Download and build nothing; use a bundle that is here.")]
 First = Annotated[

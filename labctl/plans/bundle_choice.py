@@ -44,6 +44,12 @@ def _make(context: Context, report: Progress) -> None:
         download.download(context.cache, report, order)
         return
     why = f"upstream's releases cannot be had: {'; '.join(reasons)}"
+    if context.making.recipe:
+        raise MissingError(
+            f"the bundle of recipe {context.making.recipe.name} cannot be downloaded: {'; '.join(reasons)}",
+            id="source-unreachable",
+            hint="Run the same command again when the network is there; LABCTL_MIRRORS can name other servers.",
+        )
     report(why)
     try:
         context.require_built()

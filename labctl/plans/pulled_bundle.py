@@ -29,7 +29,7 @@ def before(reference: Reference | None, folders: list[Path] | None = None) -> Pl
         return ()
 
     def receive(context: Context, report: Progress) -> Outcome:
-        if context.offline:
+        if context.making.offline:
             arrived = _kept(reference, context.cache)
         else:
             registry = Registry(context.mirrors, report)

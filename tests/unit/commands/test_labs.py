@@ -15,11 +15,12 @@ from recorded_machine import Recorded
 
 from labctl import config
 from labctl.bundle import File, Image
+from labctl.bundle.download import recipe as recipes
 from labctl.bundle.format import write
 from labctl.bundle.oci import references
 from labctl.commands import labs
 from labctl.config import saved_lab
-from labctl.context import Context
+from labctl.context import Context, Making
 from labctl.doctor import preflight
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.accelerator import Acceleration
@@ -204,10 +205,30 @@ def test_the_bundle_that_a_lab_boots_from_goes_before_one_that_only_its_record_r
         assert labs.requested(SESSION, config.Overrides()).bundle_folder == Path(folder)
 
 
+def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _machine(monkeypatch, engine=True, root=True)
+    saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
+    (home / "labctl.yaml").write_text("bundle: oci://registry.test/old:1")
+
+    making = labs.making(recipes.OWN, None, offline=False)
+    context = labs.requested(SESSION, config.Overrides(), making=making)
+
+    assert (context.bundle_folder, labs.to_pull(context, None)) == (None, None)
+    assert (context.making.recipe, context.lab.kubernetes) == (recipes.load(), recipes.load().kubernetes)
+    with pytest.raises(UsageError) as raised:
+        labs.making(home / "absent", None, offline=False)
+    assert raised.value.id == "recipe-not-found"
+    with pytest.raises(UsageError) as raised:
+        labs.making(recipes.OWN, "/stick", offline=False)
+    assert raised.value.id == "bundle-and-recipe"
+
+
 def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     assert [
-        labs.requested(SESSION, config.Overrides(), may_install=True, offline=offline).may_install
+        labs.requested(SESSION, config.Overrides(), may_install=True, making=Making(offline=offline)).may_install
         for offline in (False, True)
     ] == [True, False]
 

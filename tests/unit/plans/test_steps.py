@@ -32,7 +32,7 @@ from labctl.bundle.download import download as downloads
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.format import write as describe
 from labctl.config import from_values, saved_lab
-from labctl.context import Context, Reasons
+from labctl.context import Context, Making, Reasons
 from labctl.doctor import preflight
 from labctl.host import http_probe, lab_folder
 from labctl.host.process import Finished
@@ -264,11 +264,43 @@ def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
     golden([*watched.texts])
 
 
+def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
+    context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    silent: list[str] = ["registry.k8s.io: no answer"]
+    made: list[str] = []
+    own = recipes.load()
+    others = own.model_copy(update={"name": "others", "binaries": own.binaries[::-1]})
+    monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: tuple(silent))
+    monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: pytest.fail("built"))
+    monkeypatch.setattr(downloads, "download", lambda *words: made.append(words[2].recipe.name))
+    (context.cache / "bundles" / recipes.recipe_id(own)).mkdir(parents=True)
+    describe(replace(context.bundle, folder=context.cache / "bundles" / recipes.recipe_id(own)))
+    asked = replace(context, bundle_folder=None, making=Making(recipe=others))
+    vars(asked).update(bundle=context.bundle)
+
+    with pytest.raises(MissingError) as raised:
+        bundle_choice.choose_bundle(asked, watched.report)
+    assert (raised.value.id, asked.has_bundle, made) == ("source-unreachable", False, [])
+
+    silent.clear()
+    assert bundle_choice.choose_bundle(asked, watched.report).changed
+    assert made == ["others"]
+
+    folder = context.cache / "bundles" / recipes.recipe_id(others)
+    folder.mkdir()
+    describe(replace(context.bundle, folder=folder, id=folder.name))
+    assert replace(asked).bundle.folder == folder
+    with pytest.raises(MissingError) as raised:
+        replace(asked, bundle_folder=None, making=Making(recipe=others), lab=lab(kubernetes="1.30.0")).require_carried()
+    assert raised.value.id == "bundle-version"
+
+
 def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: pytest.fail("asked"))
-    offline = replace(context, bundle_folder=None, offline=True)
+    offline = replace(context, bundle_folder=None, making=Making(offline=True))
     with pytest.raises(MissingError) as refused:
         up.check_machine(offline, watched.report)
     assert refused.value.id == "bundle-not-cached"
@@ -282,12 +314,12 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
 
 def test_offline_machines_boot_from_a_bundle_that_has_their_box(context: Context) -> None:
     describe(context.bundle)
-    machines = replace(context, lab=lab(provider="libvirt"), offline=True)
+    machines = replace(context, lab=lab(provider="libvirt"), making=Making(offline=True))
     with pytest.raises(MissingError) as refused:
         machines.require_carried()
     assert refused.value.id == "bundle-not-cached"
-    replace(machines, offline=False).require_carried()
-    replace(context, offline=True).require_carried()
+    replace(machines, making=Making()).require_carried()
+    replace(context, making=Making(offline=True)).require_carried()
 
 
 def test_where_only_a_download_would_bring_a_version_the_servers_that_are_silent_are_named(
