@@ -16,7 +16,7 @@ from labctl.bundle.build.build import made_files, made_images, recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.bundle.choice import booted
 from labctl.bundle.download import recipe as recipes
-from labctl.bundle.download.download import Order
+from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import Recipe
 from labctl.host import lab_folder
 from labctl.host.processor import architecture

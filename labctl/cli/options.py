@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from typer.models import OptionInfo
 
 from labctl.cli import complete
 from labctl.host import paths
@@ -33,35 +34,25 @@ def source(written: str) -> str:
     return written
 
 
-BundleSource = Annotated[
-    str | None,
-    typer.Option(
+def _bundle(text: str, *, may_be_id: bool = False) -> OptionInfo:
+    option: OptionInfo = typer.Option(
         "--bundle",
         envvar=paths.BUNDLE,
-        metavar=f"DIR|{paths.OCI}REF",
+        metavar=f"DIR|{'ID|' if may_be_id else ''}{paths.OCI}REF",
         parser=source,
-        help="Boot from the bundle in this folder, or pull it from a registry.",
-    ),
-]
-PresentBundle = Annotated[
-    str | None,
-    typer.Option(
-        "--bundle",
-        envvar=paths.BUNDLE,
-        metavar=f"DIR|{paths.OCI}REF",
-        parser=source,
-        help="The bundle in this folder, or what was pulled from a registry.",
-    ),
-]
+        autocompletion=complete.bundles if may_be_id else None,
+        help=text,
+    )
+    return option
+
+
+BundleSource = Annotated[str | None, _bundle("Boot from the bundle in this folder, or pull it from a registry.")]
+PresentBundle = Annotated[str | None, _bundle("The bundle in this folder, or what was pulled from a registry.")]
 TravellingBundle = Annotated[
     str | None,
-    typer.Option(
-        "--bundle",
-        envvar=paths.BUNDLE,
-        metavar=f"DIR|ID|{paths.OCI}REF",
-        parser=source,
-        autocompletion=complete.bundles,
-        help="The bundle in this folder, of this id in the cache, or what was pulled.  [default: what labs boot from]",
+    _bundle(
+        "The bundle in this folder, of this id in the cache, or what was pulled.  [default: what labs boot from]",
+        may_be_id=True,
     ),
 ]
 Target = Annotated[

@@ -10,8 +10,8 @@ from labctl.commands.labs import runs, saved
 from labctl.context import Context
 from labctl.host import paths
 from labctl.images import archive
-from labctl.images.sources import Sources, references
-from labctl.images.store import LoadedImage, full_name
+from labctl.images.sources import Sources
+from labctl.images.store import LoadedImage, full_name, references
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.model.options import GlobalOptions

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -168,8 +167,3 @@ def _require_file(path: Path) -> None:
 
 def _named(image: NewImage, name: str) -> LoadedImage:
     return LoadedImage(image.manifest, image.media_type, image.architecture, full_name(name))
-
-
-def references(images: Sequence[LoadedImage]) -> str:
-    """Return the names of images, for a sentence."""
-    return ", ".join(image.reference for image in images)

@@ -180,6 +180,11 @@ def _without(images: Iterable[LoadedImage], gone: Iterable[LoadedImage]) -> list
     return [image for image in images if image.reference not in names]
 
 
+def references(images: Sequence[LoadedImage]) -> str:
+    """Return the names of images, for a sentence."""
+    return ", ".join(image.reference for image in images)
+
+
 def full_name(name: str) -> str:
     """Return the reference by which nodes know an image of this name. Raises UsageError `reference-invalid`."""
     reference = parse(name)

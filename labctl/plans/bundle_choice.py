@@ -7,8 +7,8 @@ from pathlib import Path
 
 from labctl import bundle, machine_image
 from labctl.bundle.build.build import build, recipe_id
-from labctl.bundle.download import download
 from labctl.bundle.download import recipe as recipes
+from labctl.bundle.download.order import Order
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host.reachable import silent
@@ -17,7 +17,6 @@ from labctl.machine_image.format import BOXES
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.plans.plan import Outcome
-from labctl.transfer.probe import unreachable
 
 BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
 """What a build fetches from package registries, and how long it takes on two processors."""
@@ -36,6 +35,9 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
 
 def _make(context: Context, report: Progress) -> None:
     """Download the lab's bundle, or build it where upstream cannot be reached; tell which, and what it takes."""
+    from labctl.bundle.download import download  # noqa: PLC0415 - as the next one
+    from labctl.transfer.probe import unreachable  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
+
     order = context.order
     reasons = silent(order.servers(), unreachable) if order else ("no lab of that Kubernetes was tried",)
     if order and not reasons:
@@ -69,7 +71,9 @@ def build_bundle(context: Context, report: Progress) -> Outcome:
 
 def download_bundle(recipe: Path | None, context: Context, report: Progress) -> Outcome:
     """Complete the bundle of labctl's own recipe, or of one in a file, in the cache."""
-    order = download.Order(recipes.load(recipe), context.mirrors)
+    from labctl.bundle.download import download  # noqa: PLC0415 - as in _make
+
+    order = Order(recipes.load(recipe), context.mirrors)
     preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     was_there = order.folder(context.cache).exists()
     return Outcome(not was_there, download.download(context.cache, report, order).id)

@@ -12,8 +12,7 @@ from typing import IO
 from labctl.context import Context
 from labctl.host.known_failures import recognised
 from labctl.host.process import Finished, feed
-from labctl.images.sources import references
-from labctl.images.store import LoadedImage, LoadedImages
+from labctl.images.store import LoadedImage, LoadedImages, references
 from labctl.model.errors import LabError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node

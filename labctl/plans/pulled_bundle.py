@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl.bundle import load
-from labctl.bundle.oci.pull import Arrived
-from labctl.bundle.oci.pull import pull as pull_bundle
+from labctl.bundle import Bundle, load
 from labctl.bundle.oci.references import pulled
 from labctl.context import Context
 from labctl.host.processor import architecture
@@ -16,7 +14,6 @@ from labctl.model.events import Emit, Progress
 from labctl.model.reports import PlanReport
 from labctl.plans.plan import Outcome, Plan, Step, described, execute
 from labctl.transfer.reference import Reference
-from labctl.transfer.registry import Registry
 
 
 def before(reference: Reference | None, folders: list[Path] | None = None) -> Plan[Context]:
@@ -29,15 +26,10 @@ def before(reference: Reference | None, folders: list[Path] | None = None) -> Pl
         return ()
 
     def receive(context: Context, report: Progress) -> Outcome:
-        if context.making.offline:
-            arrived = _kept(reference, context.cache)
-        else:
-            registry = Registry(context.mirrors, report)
-            options = {"may_move": False, "needs_registry": False}
-            arrived = pull_bundle(reference, registry, architecture(), context.cache, report, **options)
+        received = _kept(reference, context.cache) if context.making.offline else _pulled(reference, context, report)
         if folders is not None:
-            folders.append(arrived.bundle.folder)
-        return Outcome(arrived.changed, "; ".join(filter(None, (arrived.bundle.id, arrived.note))))
+            folders.append(received.bundle.folder)
+        return Outcome(received.changed, "; ".join(filter(None, (received.bundle.id, received.note))))
 
     return (Step("pull", "pulls the bundle from a registry, unless it is in the cache", receive),)
 
@@ -54,7 +46,26 @@ def pull(context: Context, reference: Reference, emit: Emit) -> Context:
     return replace(context, bundle_folder=folders[0])
 
 
-def _kept(reference: Reference, cache: Path) -> Arrived:
+@dataclass(frozen=True, slots=True)
+class _Received:
+    """The bundle, whether the cache lacked any of it, and what the user should know."""
+
+    bundle: Bundle
+    changed: bool = False
+    note: str = ""
+
+
+def _pulled(reference: Reference, context: Context, report: Progress) -> _Received:
+    from labctl.bundle.oci import pull  # noqa: PLC0415 - as the next one
+    from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
+
+    registry = Registry(context.mirrors, report)
+    options = {"may_move": False, "needs_registry": False}
+    arrived = pull.pull(reference, registry, architecture(), context.cache, report, **options)
+    return _Received(arrived.bundle, arrived.changed, arrived.note)
+
+
+def _kept(reference: Reference, cache: Path) -> _Received:
     """Return the bundle as it was pulled before. Raises MissingError `bundle-not-pulled`."""
     known = pulled(reference, cache)
     if known is None:
@@ -63,4 +74,4 @@ def _kept(reference: Reference, cache: Path) -> Arrived:
             id="bundle-not-pulled",
             hint="Leave `--offline` out, or run `labctl bundle import FILE` and name the folder of that bundle.",
         )
-    return Arrived(load(known.folder(cache)), known.digest)
+    return _Received(load(known.folder(cache)))

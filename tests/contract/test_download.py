@@ -21,7 +21,8 @@ from labctl.bundle import Bundle, checksums, images, installed
 from labctl.bundle.download import download as downloading
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download import tools
-from labctl.bundle.download.download import Order, download
+from labctl.bundle.download.download import download
+from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import NodeRow
 from labctl.bundle.unfinished import architecture
 from labctl.host.reachable import silent

@@ -17,8 +17,10 @@ SLOW = {"kubernetes", "cryptography", "requests", "vagrant"}
     [
         (["--help"], ("pydantic", "rich", "yaml")),
         (["up", "--help"], ()),
-        (["list"], ()),
-        (["halt"], ()),
+        (["up", "--dry-run"], ("urllib3",)),
+        (["status"], ("urllib3",)),
+        (["list"], ("urllib3",)),
+        (["halt"], ("urllib3",)),
         (["hosts", "show"], ()),
         (["init"], ()),
     ],

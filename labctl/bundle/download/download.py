@@ -7,17 +7,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 from labctl.bundle import checksums, unfinished
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, made_image
 from labctl.bundle.download import asked, sources, tools
+from labctl.bundle.download.order import Order
 from labctl.bundle.download.pins import Pins
-from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, recipe_id, repository, tag
+from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, repository, tag
 from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
 from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
 from labctl.host import locks
@@ -55,39 +55,6 @@ class Tools(Protocol):
 
     def make_detector(self, architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
         """Make the archive of the failure detector's image in a folder; return whether that was possible."""
-
-
-@dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be downloaded: a recipe, another patch version of Kubernetes than its own, and where from."""
-
-    own: Recipe
-    mirrors: Mirrors = field(default_factory=Mirrors)
-    kubernetes: str = ""
-
-    @property
-    def recipe(self) -> Recipe:
-        """The recipe with the version that is wanted."""
-        return self.own.of_kubernetes(self.kubernetes) if self.kubernetes else self.own
-
-    def folder(self, cache: Path) -> Path:
-        """Return where the bundle is, once it is there."""
-        return cache / "bundles" / recipe_id(self.recipe)
-
-    def servers(self) -> tuple[str, ...]:
-        """Return an address of every server that the download asks: of registries, that of their API."""
-        hosts = dict.fromkeys(urlsplit(row.url).netloc for row in self.recipe.files)
-        registries = dict.fromkeys(reference.partition("/")[0] for reference in self.recipe.references())
-        return (
-            *(f"{self.mirrors.base(host)}/" for host in hosts),
-            *(f"{self.mirrors.registry(host, '')}/" for host in registries),
-            f"{self.mirrors.table.get(tools.DEBIAN, f'http://{tools.DEBIAN}')}/",  # where mmdebstrap asks by itself
-        )
-
-    @property
-    def follows(self) -> bool:
-        """Whether kubeadm tells the versions of what comes with another version of Kubernetes."""
-        return self.recipe.kubernetes != self.own.kubernetes
 
 
 def download(cache: Path, report: Progress, order: Order, using: Tools = tools) -> Bundle:

@@ -9,13 +9,13 @@ from pathlib import Path
 from labctl.bundle.build import debian, makers
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE
 from labctl.bundle.download import detector
+from labctl.bundle.download.order import DEBIAN
 from labctl.bundle.download.recipe import NodeRow
 from labctl.host import process
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.mirrors import Mirrors
 
-DEBIAN = "deb.debian.org"
 NO_GO = {
     *("wheel-not-found", "index-unreachable"),
     *("go-module-not-served", "go-proxy-unreachable", "go-toolchain", "tool-not-started"),

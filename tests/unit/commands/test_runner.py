@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 
 from labctl import ui
+from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci.pull import Arrived
 from labctl.commands import runner
 from labctl.context import Context, Making
@@ -19,7 +20,6 @@ from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, NotReadyError, Terminated, UsageError
 from labctl.model.events import HostsEntry, Progress
 from labctl.model.options import GlobalOptions
-from labctl.plans import pulled_bundle
 from labctl.plans.plan import Outcome, Plan, Step
 from labctl.transfer.reference import Reference, parse
 
@@ -287,7 +287,7 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
     def look(given: Context, _say: Progress) -> Outcome:
         return Outcome(changed=False, text=str(given.bundle_folder))
 
-    monkeypatch.setattr(pulled_bundle, "pull_bundle", pull)
+    monkeypatch.setattr(pulling, "pull", pull)
     plan = (Step("look", "looks", look, inside=False),)
     runner.run(SESSION, context, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
 

@@ -1,0 +1,45 @@
+"""What is to be downloaded, as a value: what reads it needs no connection to anything."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from labctl.bundle.download.recipe import Recipe, recipe_id
+from labctl.transfer.mirrors import Mirrors
+
+DEBIAN = "deb.debian.org"
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is to be downloaded: a recipe, another patch version of Kubernetes than its own, and where from."""
+
+    own: Recipe
+    mirrors: Mirrors = field(default_factory=Mirrors)
+    kubernetes: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe with the version that is wanted."""
+        return self.own.of_kubernetes(self.kubernetes) if self.kubernetes else self.own
+
+    def folder(self, cache: Path) -> Path:
+        """Return where the bundle is, once it is there."""
+        return cache / "bundles" / recipe_id(self.recipe)
+
+    def servers(self) -> tuple[str, ...]:
+        """Return an address of every server that the download asks: of registries, that of their API."""
+        hosts = dict.fromkeys(urlsplit(row.url).netloc for row in self.recipe.files)
+        registries = dict.fromkeys(reference.partition("/")[0] for reference in self.recipe.references())
+        return (
+            *(f"{self.mirrors.base(host)}/" for host in hosts),
+            *(f"{self.mirrors.registry(host, '')}/" for host in registries),
+            f"{self.mirrors.table.get(DEBIAN, f'http://{DEBIAN}')}/",  # where mmdebstrap asks by itself
+        )
+
+    @property
+    def follows(self) -> bool:
+        """Whether kubeadm tells the versions of what comes with another version of Kubernetes."""
+        return self.recipe.kubernetes != self.own.kubernetes
