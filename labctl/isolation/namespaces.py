@@ -36,7 +36,8 @@ def enter(namespace: Path, settings: Path) -> None:
     _checked(libc.umount2(b"/sys", MNT_DETACH), "/sys")
     _mount(libc, namespace.name, Path("/sys"), kind="sysfs")
     for file in settings.iterdir() if settings.is_dir() else ():
-        _mount(libc, str(file), ETC / file.name, flags=MS_BIND)
+        if (ETC / file.name).exists():  # others are an editor's, or a copy
+            _mount(libc, str(file), ETC / file.name, flags=MS_BIND)
 
 
 def mounts_below(folder: Path) -> list[str]:

@@ -25,6 +25,7 @@ def namespace() -> Iterator[Path]:
 
 def test_a_process_that_enters_is_where_ip_netns_exec_would_be(namespace: Path, tmp_path: Path) -> None:
     (tmp_path / "hosts").write_text("192.0.2.1 only-inside.test\n")
+    (tmp_path / "hosts.a-copy").touch()
     before = Path("/etc/hosts").read_bytes(), _devices()
 
     def looked() -> None:
