@@ -75,7 +75,7 @@ def unreached(attempt: Attempt) -> ProblemError | None:
 def no_way_back(attempt: Attempt) -> ProblemError | None:
     """Return a problem if the node has no direct route back to this machine."""
     facts, source = attempt.facts, attempt.route.source
-    if facts is None or not facts.device or "back" not in facts.sections:
+    if facts is None or not facts.device or not facts.knows_route("back"):
         return None
     route = facts.route("back")
     if route and route.get("dev") == facts.device and "gateway" not in route:

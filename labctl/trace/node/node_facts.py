@@ -20,6 +20,8 @@ from labctl.trace.trail import Trail
 
 PROXY_TABLE = "kube-proxy"
 HELLO = ("true",)
+NO_CONNECTION = 255
+"""ssh's exit code if it could not run the command."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
 ROUTE = ("ip", "-j", "-4", "route", "get")
 CONNECT = (
@@ -45,7 +47,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """Hold the output of commands on a node."""
+    """Hold the output of commands on a node: empty if the command failed, absent if the node did not answer in time."""
 
     node: Node
     sections: Mapping[str, str]
@@ -87,7 +89,7 @@ class NodeFacts:
 
     def route(self, target: str) -> dict[str, Any] | None:
         """Return the node's route to a pod, or to this machine as "back"; None if it has none."""
-        said = self.sections.get(target if target == "back" else f"route {target}", "")
+        said = self.sections.get(_section_of(target), "")
         try:
             [entry] = json.loads(said)
         except ValueError:
@@ -95,8 +97,13 @@ class NodeFacts:
         return dict(entry)
 
     def reaches(self, pod: Pod) -> bool:
-        """Return whether the pod accepted a connection from the node."""
-        return float(self.sections.get(f"open {pod.address}", "").strip() or 0) > 0
+        """Return whether the pod accepted a connection from the node; True if the node did not report it."""
+        said = self.sections.get(f"open {pod.address}")
+        return said is None or float(said.strip() or 0) > 0
+
+    def knows_route(self, target: str) -> bool:
+        """Return whether the node reported its route to a pod, or to this machine as "back", or that it has none."""
+        return _section_of(target) in self.sections
 
 
 def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
@@ -110,13 +117,13 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
     routes = ask_routes(trail, node, pods)
     if routes is None:
         return None
-    sections = {name: _said(trail, node, command) or "" for name, command in questions.items()}
-    sections |= routes.sections
+    sections = {**_sections(trail, node, questions), **routes.sections}
     for pod in pods:
         connected = _finished(
             trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
         )
-        sections[f"open {pod.address}"] = connected.out if connected else ""
+        if connected:
+            sections[f"open {pod.address}"] = connected.out
     return NodeFacts(node, sections)
 
 
@@ -125,7 +132,7 @@ def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | N
     if _said(trail, node, HELLO) is None:
         return None
     questions = {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
-    return NodeFacts(node, {name: _said(trail, node, command) or "" for name, command in questions.items()})
+    return NodeFacts(node, _sections(trail, node, questions))
 
 
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
@@ -154,6 +161,16 @@ def mtus(trail: Trail) -> list[Evidence]:
     return link
 
 
+def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """Return what the node says to each question: empty if the command failed, left out if it did not end in time."""
+    finished = {name: _finished(trail, node, command) for name, command in questions.items()}
+    return {name: said.out if said.code == 0 else "" for name, said in finished.items() if said}
+
+
+def _section_of(target: str) -> str:
+    return target if target == "back" else f"route {target}"
+
+
 def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
     """Return a command's output on a node; None if the node does not answer or the command fails."""
     said = _finished(trail, node, command)
@@ -162,9 +179,10 @@ def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
 
 def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
-        return trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
+        finished = trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
     except LabError:  # the node is frozen or this user lacks rights: its facts stay unknown
         return None
+    return None if finished.code == NO_CONNECTION else finished
 
 
 def _list(text: str) -> list[dict[str, Any]]:

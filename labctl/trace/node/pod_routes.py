@@ -18,7 +18,9 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
     """Return a problem if a node has no route, or a wrong one, to a pod on another node."""
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
     route = facts.route(str(pod.address))
-    if owner is None or owner == facts.node or (route and route.get("gateway") == str(owner.address)):
+    if owner is None or owner == facts.node or not facts.knows_route(str(pod.address)):
+        return None
+    if route and route.get("gateway") == str(owner.address):
         return None
     current = f"goes via {route.get('gateway') or route.get('dev')}" if route else "is missing, or refuses packets"
     line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address), "dev", facts.device or "eth1")

@@ -684,11 +684,22 @@ def test_without_the_api_a_silent_address_is_broken_and_the_node_is_asked_for_th
     assert world.silence().problem().cause == "address-not-announced"
 
 
-@pytest.mark.parametrize("answer", [ProviderError("frozen", id="tool-timeout"), Finished(1, "", ())])
-def test_a_node_that_says_nothing_of_itself_leaves_the_reason_open(
-    world: World, monkeypatch: pytest.MonkeyPatch, answer: Exception | Finished
+@pytest.mark.parametrize(
+    ("answer", "knows"),
+    [
+        (ProviderError("frozen", id="tool-timeout"), ()),
+        (Finished(1, "", ()), ()),
+        (ProviderError("too late", id="tool-timeout"), ("true", "ip")),
+        (Finished(255, "", ()), ("true", "ip")),
+        (ProviderError("too late", id="tool-timeout"), ("true", "cat", "nft")),
+    ],
+)
+def test_a_node_that_does_not_say_all_of_itself_leaves_the_reason_open(
+    world: World, monkeypatch: pytest.MonkeyPatch, answer: Exception | Finished, knows: Sequence[str]
 ) -> None:
-    def said(*_arguments: object) -> Finished:
+    def said(_node: object, command: Sequence[str], *_seconds: object) -> Finished:
+        if command[0] in knows:
+            return world.inside.said(command)
         if isinstance(answer, Exception):
             raise answer
         return answer
