@@ -13,6 +13,8 @@ from labctl.trace.probes.filters import Stop
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
 
+TRANSLATED = filters.PRIORITIES["srcnat"]
+
 
 def not_forwarding(attempt: Attempt) -> ProblemError | None:
     """Return a problem if IP forwarding is off on the node."""
@@ -31,8 +33,12 @@ def filtered(attempt: Attempt) -> ProblemError | None:
     facts = attempt.facts
     if facts is None or facts.ruleset is None:
         return None
+    source, outside = attempt.route.source, facts.device
+    reply = Packet(attempt.address, source, HTTP, None, None, outside, ESTABLISHED)
     stops = (facts.ruleset.stop(packet, *hooks) for packet, hooks in _passing(attempt, facts))
     stop: Stop | None = next(filter(None, stops), None)
+    # Its source is the address again only behind kube-proxy's translation.
+    stop = stop or facts.ruleset.stop(reply, "postrouting", "egress", after=TRANSLATED)
     if stop is None:
         return None
     return ProblemError(
@@ -47,7 +53,7 @@ def filtered(attempt: Attempt) -> ProblemError | None:
 def _passing(attempt: Attempt, facts: NodeFacts) -> Iterator[tuple[Packet, tuple[str, ...]]]:
     """Yield the packets of a connection, before and after kube-proxy's address translation, each with its hooks."""
     source, outside = attempt.route.source, facts.device
-    yield Packet(source, attempt.address, None, HTTP, outside, None, NEW), ("prerouting",)
+    yield Packet(source, attempt.address, None, HTTP, outside, None, NEW), ("ingress", "prerouting")
     for pod in attempt.pods:
         device = (facts.route(str(pod.address)) or {}).get("dev")
         yield Packet(source, pod.address, None, pod.port, outside, device, NEW), ("forward", "postrouting")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from ipaddress import IPv4Network
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv4Network
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
@@ -18,8 +19,9 @@ from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.kept_off import kept_off
 from labctl.trace.node.ways import here
 from labctl.trace.probes import filters
+from labctl.trace.probes.filters import ARP, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.knock import Knock
-from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
+from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
 from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
@@ -79,9 +81,7 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     if rules is None:
         return None
     ruleset, listing = rules
-    there = Packet(route.source, trail.address, None, HTTP, None, route.device, NEW)
-    back = Packet(trail.address, route.source, HTTP, None, route.device, None, ESTABLISHED)
-    stop = ruleset.stop(there, "output", "postrouting") or ruleset.stop(back, "prerouting", "input")
+    stop = _stop(ruleset, route, trail.address)
     if stop is None:
         return None
     return ProblemError(
@@ -89,6 +89,24 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
         f"this machine's packet filter drops the packets: {filters.wording(listing, stop)}",
         fix="Remove the rule, or add a rule before it that accepts packets to the lab's network.",
         commands=(here(trail, *stop.removal),),
+    )
+
+
+def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
+    """Return what stops the packets to an address, or the replies: the ARP packets as well, also on a bridge."""
+    here, device = route.source, route.device
+    there, back = (
+        Packet(here, address, None, HTTP, None, device, NEW),
+        Packet(address, here, HTTP, None, device, None, ESTABLISHED),
+    )
+    ports = replace(there, goes_out=None), replace(back, comes_in=None)  # the bridge's, which are not known
+    return (
+        ruleset.stop(there, "output", "postrouting", "egress")
+        or ruleset.stop(back, "ingress", "prerouting", "input")
+        or ruleset.stop(ports[0], "output", "postrouting", families=BRIDGE)
+        or ruleset.stop(ports[1], "prerouting", "input", families=BRIDGE)
+        or ruleset.stop(ArpPacket(here, address, REQUEST, device), "output", families=ARP)
+        or ruleset.stop(ArpPacket(address, here, REPLY, device), "input", families=ARP)
     )
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from labctl.trace.probes.packets import Json, Packet, meets, same, value
+from labctl.trace.probes.packets import ArpPacket, Json, Packet, meets, same, value
 
-FAMILIES = frozenset({"ip", "inet"})
+FAMILIES = frozenset({"ip", "inet", "netdev"})
+"""The families whose hooks a packet passes between a program and an interface."""
+BRIDGE = frozenset({"bridge"})
+ARP = frozenset({"arp"})
 DROPPING = frozenset({"drop", "reject"})
 REDIRECTING = frozenset({"dnat", "redirect"})
 PASSING = frozenset({"accept", "return"})
@@ -57,6 +61,8 @@ class Chain:
     hook: str = ""
     priority: int = 0
     policy: str = "accept"
+    devices: frozenset[str] = frozenset()
+    """The interfaces of the hooks `ingress` and `egress`."""
     rules: list[Json] = field(default_factory=list)
 
 
@@ -67,10 +73,20 @@ class Ruleset:
     chains: Mapping[tuple[str, str, str], Chain]
     sets: Mapping[tuple[str, str, str], Sequence[Any]]
 
-    def stop(self, packet: Packet, *hooks: str) -> Stop | None:
-        """Return what certainly stops the packet at these hooks; None if it passes, or if that is unknown."""
+    def stop(
+        self, packet: Packet | ArpPacket, *hooks: str, families: Collection[str] = FAMILIES, after: float = -math.inf
+    ) -> Stop | None:
+        """Return what certainly stops the packet at these hooks; None if it passes, or if that is unknown.
+
+        Only chains with a priority greater than `after` are evaluated.
+        """
         for hook in hooks:
-            chains = [each for each in self.chains.values() if each.hook == hook and each.family in FAMILIES]
+            chains = [
+                each
+                for each in self.chains.values()
+                if each.hook == hook and each.family in families and each.priority > after
+                if not each.devices or packet.devices & each.devices
+            ]
             for chain in sorted(chains, key=lambda each: each.priority):
                 walk = _Walk(self, packet)
                 end = walk.through(chain)
@@ -98,8 +114,13 @@ def parse(text: str, without: Collection[str] = ()) -> Ruleset:
             continue
         if kind == "chain":
             key = content["family"], content["table"], content["name"]
+            devices = content.get("dev", ())
             chains[key] = Chain(
-                *key, content.get("hook", ""), _priority(content.get("prio", 0)), content.get("policy", "accept")
+                *key,
+                content.get("hook", ""),
+                _priority(content.get("prio", 0)),
+                content.get("policy", "accept"),
+                frozenset([devices] if isinstance(devices, str) else devices),
             )
         elif kind == "rule":
             chains[content["family"], content["table"], content["chain"]].rules.append(content)
@@ -122,7 +143,7 @@ def wording(listing: str, stop: Stop) -> str:
 class _Walk:
     """Follow a packet through a base chain and the chains that it jumps to."""
 
-    def __init__(self, ruleset: Ruleset, packet: Packet) -> None:
+    def __init__(self, ruleset: Ruleset, packet: Packet | ArpPacket) -> None:
         self.is_certain = True
         """Whether no rule so far could have accepted the packet."""
         self._ruleset = ruleset

@@ -9,6 +9,9 @@ from ipaddress import IPv4Address, IPv4Network
 from typing import Any
 
 TCP, TCP_NUMBER = "tcp", 6
+ETHERNET, MAC_BYTES, ADDRESS_BYTES = 1, 6, 4
+"""What an ARP packet on Ethernet says of its addresses."""
+REQUEST, REPLY = "request", "reply"
 NEW, ESTABLISHED = "new", "established"
 """States of connections."""
 OTHER_PROTOCOLS = frozenset({"udp", "udplite", "icmp", "icmpv6", "igmp", "ip6", "sctp", "dccp", "esp", "ah"})
@@ -30,6 +33,11 @@ class Packet:
     """The connection's state: new or established."""
 
     @property
+    def devices(self) -> frozenset[str]:
+        """Return the interfaces that it passes, as far as they are known."""
+        return frozenset(each for each in (self.comes_in, self.goes_out) if each)
+
+    @property
     def fields(self) -> Mapping[tuple[str, str], Any]:
         """Return its fields by nftables' names."""
         ports = {"dport": self.target_port, "sport": self.source_port}
@@ -40,13 +48,44 @@ class Packet:
             **{(protocol, name): port for protocol in (TCP, "th") for name, port in ports.items()},
             ("meta", "l4proto"): TCP,
             ("meta", "nfproto"): "ipv4",
+            ("meta", "protocol"): "ip",
+            ("ether", "type"): "ip",
             **{("meta", key): self.comes_in for key in ("iif", "iifname")},
             **{("meta", key): self.goes_out for key in ("oif", "oifname")},
             ("ct", "state"): self.state,
         }
 
 
-def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool | None:
+@dataclass(frozen=True, slots=True)
+class ArpPacket:
+    """Describe an ARP request for an address, or the reply."""
+
+    source: IPv4Address
+    target: IPv4Address
+    operation: str
+    """Its operation: request or reply."""
+    device: str
+
+    @property
+    def devices(self) -> frozenset[str]:
+        """Return the interface that it passes."""
+        return frozenset({self.device})
+
+    @property
+    def fields(self) -> Mapping[tuple[str, str], Any]:
+        """Return its fields by nftables' names."""
+        return {
+            ("arp", "operation"): self.operation,
+            ("arp", "saddr ip"): self.source,
+            ("arp", "daddr ip"): self.target,
+            ("arp", "htype"): ETHERNET,
+            ("arp", "hlen"): MAC_BYTES,
+            ("arp", "plen"): ADDRESS_BYTES,
+            **{("meta", key): self.device for key in ("iif", "iifname", "oif", "oifname")},
+        }
+
+
+def meets(packet: Packet | ArpPacket, match: Json, elements: Sequence[Any] | None) -> bool | None:
     """Return whether a packet meets a match, with the `elements` of its right side; None if unknown."""
     left, op = match["left"], match.get("op", "==")
     if left.get("payload", {}).get("protocol") in OTHER_PROTOCOLS:
@@ -58,7 +97,7 @@ def meets(packet: Packet, match: Json, elements: Sequence[Any] | None) -> bool |
     return met if met is None or op != "!=" else not met
 
 
-def value(packet: Packet, left: Json) -> Any:  # noqa: ANN401 - an address, a number, a word, or a list of them
+def value(packet: Packet | ArpPacket, left: Json) -> Any:  # noqa: ANN401 - an address, a number, a word, or a list of them
     """Return the packet's value for the left side of a match."""
     [(kind, content)] = left.items()
     if kind == "concat":

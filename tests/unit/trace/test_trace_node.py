@@ -120,14 +120,17 @@ def _parsed(rules: list[Json]) -> Ruleset:
 
 def _listed(rules: list[Json]) -> list[Json]:
     """One rule to a hook, in a table of its own."""
-    table = {"family": "ip", "table": "fw"}
-    chains = [{"chain": {**table, "name": each["hook"], "hook": each["hook"], "prio": 0}} for each in rules]
-    return [*chains, *({"rule": {**table, "chain": each["hook"], "handle": 4, "expr": each["expr"]}} for each in rules)]
+    listed: list[Json] = []
+    for each in rules:
+        place = {"family": each.get("family", "ip"), "table": "fw"}
+        listed.append({"chain": {"prio": 0, **each, **place, "name": each["hook"]}})
+        listed.append({"rule": {**place, "chain": each["hook"], "handle": 4, "expr": each["expr"]}})
+    return listed
 
 
-def _drops(hook: str, field_name: str, value: str) -> Json:
-    match = {"op": "==", "left": {"payload": {"protocol": "ip", "field": field_name}}, "right": value}
-    return {"hook": hook, "expr": [{"match": match}, {"drop": None}]}
+def _drops(hook: str, field_name: str, value: str, protocol: str = "ip", **chain: object) -> Json:
+    match = {"op": "==", "left": {"payload": {"protocol": protocol, "field": field_name}}, "right": value}
+    return {"hook": hook, "expr": [{"match": match}, {"drop": None}], **chain}
 
 
 @dataclass
@@ -418,6 +421,31 @@ UNOPENED = {
         "filtered-here",
         ("sudo nft delete rule ip fw input handle 4",),
     ),
+    "a rule on this machine, on its bridge": Case(
+        lambda world: world.machine_is(rules=[_drops("output", "daddr", ADDRESS, family="bridge")]),
+        "filtered-here",
+        ("sudo nft delete rule bridge fw output handle 4",),
+    ),
+    "a rule on this machine, at its interface": Case(
+        lambda world: world.machine_is(rules=[_drops("egress", "daddr", ADDRESS, family="netdev", dev=ROUTE.device)]),
+        "filtered-here",
+        ("sudo nft delete rule netdev fw egress handle 4",),
+    ),
+    "a rule on this machine, at another interface": Case(
+        lambda world: world.machine_is(rules=[_drops("egress", "daddr", ADDRESS, family="netdev", dev="eth0")]),
+        "no-connection",
+        (),
+    ),
+    "a rule on this machine for ARP": Case(
+        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", ADDRESS, "arp", family="arp")]),
+        "filtered-here",
+        ("sudo nft delete rule arp fw output handle 4",),
+    ),
+    "a rule on this machine for ARP of others": Case(
+        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", "192.168.56.9", "arp", family="arp")]),
+        "no-connection",
+        (),
+    ),
     "no port 80": Case(
         lambda world: world.spec(SERVICE, ports=[{"port": 8080}]),
         "service-port-missing",
@@ -459,6 +487,21 @@ UNOPENED = {
         lambda world: world.inside_is(rules=[_drops("prerouting", "daddr", ADDRESS)]),
         "filtered-on-node",
         (f"{INTO_A} nft delete rule ip fw prerouting handle 4",),
+    ),
+    "a rule in the node, at its interface": Case(
+        lambda world: world.inside_is(
+            rules=[_drops("ingress", "daddr", ADDRESS, family="netdev", dev=["eth0", "eth1"])]
+        ),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule netdev fw ingress handle 4",),
+    ),
+    "a rule in the node for the answers, after kube-proxy": Case(
+        lambda world: world.inside_is(rules=[_drops("postrouting", "saddr", ADDRESS, prio=200)]),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw postrouting handle 4",),
+    ),
+    "a rule in the node for the answers, too early for it": Case(
+        lambda world: world.inside_is(rules=[_drops("postrouting", "saddr", ADDRESS)]), "no-connection", ()
     ),
     "a rule in the node, after kube-proxy": Case(
         lambda world: world.inside_is(rules=[_drops("forward", "daddr", "10.244.0.2")]),
