@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +21,8 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 PROXY_TABLE = "kube-proxy"
-HELLO = ("true",)
+MARK = "labctl asked:"
+"""The beginning of the line behind a command's output."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
@@ -47,7 +50,7 @@ class Pod:
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """Hold the output of commands on a node: empty if the command failed, absent if the node did not answer in time."""
+    """Hold the output of commands on a node: empty if the command failed, absent if it did not end in time."""
 
     node: Node
     sections: Mapping[str, str]
@@ -114,10 +117,9 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
         "listing": ("nft", "-a", "list", "ruleset"),
         "back": (*ROUTE, str(client)),
     }
-    routes = ask_routes(trail, node, pods)
-    if routes is None:
+    sections = _sections(trail, node, {**questions, **_routes_to(pods)})
+    if sections is None:
         return None
-    sections = {**_sections(trail, node, questions), **routes.sections}
     for pod in pods:
         connected = _finished(
             trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
@@ -129,10 +131,16 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
 
 def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
     """Return only a node's interfaces and its routes to these pods; None if it does not answer."""
-    if _said(trail, node, HELLO) is None:
-        return None
-    questions = {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
-    return NodeFacts(node, _sections(trail, node, questions))
+    sections = _sections(trail, node, _routes_to(pods))
+    return None if sections is None else NodeFacts(node, sections)
+
+
+def script(questions: Mapping[str, Sequence[str]]) -> str:
+    """Return the shell script that runs all commands, each followed by a line with its exit code and name."""
+    return "\n".join(
+        f'{shlex.join(command)} 2>/dev/null; code=$?; echo; echo "{MARK} $code {name}"'
+        for name, command in questions.items()
+    )
 
 
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
@@ -161,10 +169,18 @@ def mtus(trail: Trail) -> list[Evidence]:
     return link
 
 
-def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """Return what the node says to each question: empty if the command failed, left out if it did not end in time."""
-    finished = {name: _finished(trail, node, command) for name, command in questions.items()}
-    return {name: said.out if said.code == 0 else "" for name, said in finished.items() if said}
+def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
+    return {"interfaces": INTERFACES, **{f"route {pod.address}": (*ROUTE, str(pod.address)) for pod in pods}}
+
+
+def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
+    """Return what the node says to each question, empty if the command failed; None if the node does not answer."""
+    said = _said(trail, node, ("sh", "-c", script(questions)))
+    if said is None:
+        return None
+    *pieces, _ = re.split(rf"^{MARK} (\d+) (.+)\n", said, flags=re.MULTILINE)
+    answers = zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True)
+    return {name: out if code == "0" else "" for out, code, name in answers}
 
 
 def _section_of(target: str) -> str:
