@@ -25,7 +25,7 @@ class Pending:
     """The error's, when the wait ends with this."""
     hint: str = ""
     patience: float = math.inf
-    """After how many seconds of this id, without a break, waiting longer is pointless."""
+    """After how many seconds of this id waiting longer is pointless. Another known reason, seen once, is no break."""
     details: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False)
     """More about it, which is looked for only when the wait ends with this."""
 
@@ -46,12 +46,16 @@ def until(
     what is pending has lasted longer than its patience.
     """
     deadline = clock() + timeout
-    same, since = "", 0.0
+    since: dict[str, float] = {}
+    last = ""
     while isinstance(result := look(), Pending):
         now = clock()
-        if result.id != same:
-            same, since = result.id, now
-        if now - since >= result.patience or now >= deadline:
+        # Where two causes alternate, neither's patience would ever end if the other one began it again. But where no
+        # cause is known, something is under way.
+        lasting = {result.id} if result.id == NOT_READY else {last, result.id}
+        since = {each: began for each, began in since.items() if each in lasting}
+        began, last = since.setdefault(result.id, now), result.id
+        if now - began >= result.patience or now >= deadline:
             late = f"was not ready after {timeout:.0f} s" if now >= deadline else "does not become ready"
             raise NotReadyError(
                 f"{what} {late}: {result.reason}", id=result.id, hint=result.hint or hint, details=result.details()

@@ -65,6 +65,33 @@ def test_what_lasts_longer_than_its_patience_ends_the_wait_with_its_id_hint_and_
     assert len(clock.sleeps) == 6, "three seconds of it without a break"
 
 
+A, B, C, UNKNOWN = Pending("a", "a", patience=4), Pending("b", "b", patience=9), Pending("c", "c"), Pending("starting")
+
+
+@pytest.mark.parametrize(
+    ("looks", "identity", "sleeps"),
+    [
+        ([A, A, B, A, A], "a", 4),
+        ([A, B] * 9, "a", 4),
+        ([C, A, C, A, C, A], "a", 5),
+        ([A, B, B, A, A, A, A, A], "a", 7),
+        ([A, B, C, A, A, A, A, A], "a", 7),
+        ([A, UNKNOWN, A, A, A, A, A], "a", 6),
+        ([B, A, B, UNKNOWN, A, B] + [A] * 9, "a", 8),
+    ],
+    ids=["once", "flickers", "flickers with one that may last", "twice", "two", "unknown", "unknown in a flicker"],
+)
+def test_another_cause_seen_once_does_not_begin_the_patience_again(
+    looks: list[Pending], identity: str, sleeps: int
+) -> None:
+    clock = FakeClock()
+
+    with pytest.raises(NotReadyError) as caught:
+        until(_answers(*looks), what="it", timeout=60, interval=1, clock=clock, sleep=clock.sleep)
+
+    assert (caught.value.id, len(clock.sleeps)) == (identity, sleeps)
+
+
 def test_what_cannot_pass_is_not_waited_for() -> None:
     clock = FakeClock()
 
