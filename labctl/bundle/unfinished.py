@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import functools
 import os
-import platform
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from typing import Literal
 
 from labctl.bundle import checksums
 from labctl.bundle.format import Bundle, File, read, write
-from labctl.host import wait
+from labctl.host import processor, wait
 from labctl.host.failpoints import failpoint
 from labctl.host.wait import Pending
 from labctl.model.errors import MissingError
@@ -29,7 +28,7 @@ OTHER_SECONDS = 7200.0
 ORPHAN_SECONDS = 60.0
 """How long a tool of a killed run may take to notice that it is alone."""
 PARTIAL = ".partial"
-_ARCHITECTURES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm64"}
+_ARCHITECTURES = ("amd64", "arm64")
 
 
 @contextmanager
@@ -51,14 +50,14 @@ def disk_errors(folder: Path, full: Callable[[Path], MissingError]) -> Iterator[
 
 def architecture() -> str:
     """Return this machine's architecture in Go's words. Raises MissingError `architecture-unsupported`."""
-    machine = platform.machine()
+    machine = processor.architecture()
     if machine not in _ARCHITECTURES:
         raise MissingError(
             f"bundles cannot be made for {machine}",
             id="architecture-unsupported",
-            hint=f"Make them on one of: {', '.join(sorted(set(_ARCHITECTURES.values())))}.",
+            hint=f"Make them on one of: {', '.join(_ARCHITECTURES)}.",
         )
-    return _ARCHITECTURES[machine]
+    return machine
 
 
 def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:

@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 from labctl.transfer.fetch import fetch
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
-from labctl.transfer.store import Blob, BlobStore, digest_of
+from labctl.transfer.store import Blob, BlobStore
 
 FILE_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".oci")
 PATHS = ("/", "./", "../", "~")
@@ -95,14 +95,14 @@ class Sources:
             raise
         for blob in (image.config, *fetched):
             if not self.store.blobs.has(blob.digest):
-                self._verified(blob)
+                self.cache.verified(blob.digest)
                 self.cache.place(blob.digest, self.store.blobs.path(blob.digest))
         return NewImage(manifest.content, manifest.media_type, self.architecture)
 
     def _require_architecture(self, reference: Reference, config: Blob) -> None:
         """Check that the image is for the lab's nodes, by its configuration: not every image is in an index."""
         fetch([self.registry.wanted(reference, config)], self.cache, self.report)
-        content = self._verified(config).read_bytes()
+        content = self.cache.verified(config.digest).read_bytes()
         try:
             described = json.loads(content)
             platform = f"{described.get('os')}/{described['architecture']}"
@@ -110,18 +110,6 @@ class Sources:
             platform = "unknown"  # what is no container image
         if platform.partition("/")[2] != self.architecture:
             raise archive.other_architecture(str(reference), self.architecture, [platform])
-
-    def _verified(self, blob: Blob) -> Path:
-        """Return where the cache has a blob, whose content has its digest now. Raises MissingError `blob-damaged`."""
-        path = self.cache.path(blob.digest)
-        if (found := digest_of(path)) != blob.digest:
-            path.unlink()
-            raise MissingError(
-                f"{path}, which was fetched before, has the digest {found} now",
-                id="blob-damaged",
-                hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
-            )
-        return path
 
 
 def _without_docker(word: str) -> str:

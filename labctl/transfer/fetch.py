@@ -6,10 +6,8 @@ import hashlib
 import math
 import shutil
 import threading
-import time
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -20,15 +18,11 @@ from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer.arrival import Arrival, Wanted
 from labctl.transfer.client import Client
+from labctl.transfer.crew import StoppedError, at_once
 from labctl.transfer.meter import MIB, Meter
 from labctl.transfer.store import Blob, BlobStore
 
 __all__ = ["Wanted", "fetch"]
-
-THREADS = 4
-TICK_SECONDS = 0.2
-END_SECONDS = 2.0
-"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
 
 
 def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple[Blob, ...]:
@@ -40,69 +34,38 @@ def fetch(wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> tuple
     missing = {_key(each): each for each in wanted if _key(each) not in blobs}
     if missing:
         _check_room(missing.values(), store)
-        blobs |= _Crew(missing.values(), store, report).run()
+        largest_first = sorted(missing.values(), key=lambda each: each.size or 0, reverse=True)
+        blobs |= zip(map(_key, largest_first), _Fetching(largest_first, store, report).run(), strict=True)
     return tuple(blobs[_key(each)] for each in wanted)
 
 
-class _StoppedError(Exception):
-    """The transfer ends, for a reason that another thread has."""
+class _Fetching:
+    """What threads share that fetch."""
 
-
-class _Crew:
-    """Threads that fetch."""
-
-    def __init__(self, wanted: Iterable[Wanted], store: BlobStore, report: Progress) -> None:
-        by_size = sorted(wanted, key=lambda each: each.size or 0, reverse=True)
-        self._waiting = deque(by_size)
+    def __init__(self, wanted: Sequence[Wanted], store: BlobStore, report: Progress) -> None:
         self._store = store
-        doing = f"fetching {by_size[0].name}" if len(by_size) == 1 else f"fetching {len(by_size)} files"
-        self._meter = Meter(doing, sum(each.size or 0 for each in by_size), report)
-        self._stop = threading.Event()
-        self._client = Client(self._meter.note, sleep=self._sleep, named=[each.url for each in by_size])
-        self._blobs: dict[str, Blob] = {}
-        self._failures: list[BaseException] = []
+        doing = f"fetching {wanted[0].name}" if len(wanted) == 1 else f"fetching {len(wanted)} files"
+        self._meter = Meter(doing, sum(each.size or 0 for each in wanted), report)
+        self._stopped = threading.Event()
+        self._client = Client(self._meter.note, sleep=self._sleep, named=[each.url for each in wanted])
+        self._wanted = wanted
 
-    def run(self) -> dict[str, Blob]:
-        """Return the blobs, by what is wanted."""
-        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(min(THREADS, len(self._waiting)))]
-        for thread in threads:
-            thread.start()
+    def run(self) -> list[Blob]:
+        """Return the blobs, in order."""
         try:
-            while (alive := [thread for thread in threads if thread.is_alive()]) and not self._failures:
-                alive[0].join(TICK_SECONDS)
-                self._meter.tick()
+            return at_once(self._fetch, self._wanted, stop=self._stop, tick=self._meter.tick)
         finally:
-            self._stop.set()
             self._client.stop()
-            deadline = time.monotonic() + END_SECONDS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-        if self._failures:
-            raise self._failures[0]
-        return self._blobs
 
-    def _work(self) -> None:
-        with suppress(IndexError):  # another thread has taken the last one
-            while not self._stop.is_set():
-                wanted = self._waiting.popleft()
-                try:
-                    self._fetch(wanted)
-                except _StoppedError:  # another thread has failed
-                    return
-                except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-                    self._failures.append(error)
-                    self._stop.set()
-
-    def _fetch(self, wanted: Wanted) -> None:
+    def _fetch(self, wanted: Wanted) -> Blob:
         with self._alone(wanted) as file:
             if stored := _stored(wanted, self._store):  # by whoever was waited for
                 Path(file.name).unlink()
-                self._blobs[_key(wanted)] = stored
-                return
+                return stored
             arrival = Arrival(wanted, file, self._meter)
             arrival.complete(self._client, self._client.retries(), self._check)
             self._store.adopt(Path(file.name), arrival.digest)
-            self._blobs[_key(wanted)] = Blob(arrival.digest, arrival.size)
+            return Blob(arrival.digest, arrival.size)
 
     @contextmanager
     def _alone(self, wanted: Wanted) -> Iterator[BinaryIO]:
@@ -123,12 +86,16 @@ class _Crew:
             give(path)
             yield file
 
+    def _stop(self) -> None:
+        self._stopped.set()
+        self._client.stop()
+
     def _check(self) -> None:
-        if self._stop.is_set():
-            raise _StoppedError
+        if self._stopped.is_set():
+            raise StoppedError
 
     def _sleep(self, seconds: float) -> None:
-        self._stop.wait(seconds)
+        self._stopped.wait(seconds)
         self._check()
 
 

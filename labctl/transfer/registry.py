@@ -11,6 +11,7 @@ from labctl.model.events import Progress
 from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
+from labctl.transfer.crew import StoppedError
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest, Manifest
@@ -20,17 +21,13 @@ from labctl.transfer.refusals import NOT_FOUND
 from labctl.transfer.store import Blob
 from labctl.transfer.upload import Upload
 
-__all__ = ["ImageManifest", "Manifest", "Registry", "StoppedError"]
+__all__ = ["ImageManifest", "Manifest", "Registry"]
 
 PULL, PUSH = "pull", "pull,push"
 OK = 200
 ACCEPT = ", ".join([*manifests.MANIFESTS, *manifests.INDEXES])
 SHORT = 19
 """How many letters of a digest people see."""
-
-
-class StoppedError(Exception):
-    """A request is not tried again, because somebody has stopped the registry."""
 
 
 class Registry:

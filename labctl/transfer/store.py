@@ -50,6 +50,23 @@ class BlobStore:
             raise ValueError(f"not a digest of SHA-256: {digest!r}")
         return self.folder / "sha256" / digest.removeprefix("sha256:")
 
+    def verified(self, digest: str) -> Path:
+        """Return where the blob is, whose content has its digest now. Raises MissingError `blob-damaged`, and removes it."""
+        path = self.path(digest)
+        if (found := digest_of(path)) != digest:
+            raise self.without_damaged(digest, found)
+        return path
+
+    def without_damaged(self, digest: str, found: str) -> MissingError:
+        """Remove a blob whose content has another digest now; return the error that tells it."""
+        path = self.path(digest)
+        path.unlink()
+        return MissingError(
+            f"{path}, which was fetched before, has the digest {found} now",
+            id="blob-damaged",
+            hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
+        )
+
     def partial(self, digest: str) -> Path:
         """Return where the first bytes of a blob are kept until all are here. Its folder exists afterwards."""
         path = self.folder / "partial" / self.path(digest).name

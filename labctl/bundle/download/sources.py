@@ -18,7 +18,7 @@ from labctl.transfer import reference as references
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.mirrors import Mirrors
 from labctl.transfer.registry import Manifest, Registry
-from labctl.transfer.store import Blob, BlobStore, digest_of
+from labctl.transfer.store import Blob, BlobStore
 
 _SHOWN = 60
 """Characters of an answer that is no checksum."""
@@ -80,9 +80,9 @@ def files(recipe: Recipe, machine: str, mirrors: Mirrors, store: BlobStore, repo
 
 
 def copy(store: BlobStore, taken: Taken, folder: Path) -> None:
-    """Write a file of upstream's into a folder, under the last component of its path. Raises as `verified`."""
+    """Write a file of upstream's into a folder, under the last component of its path. Raises as `BlobStore.verified`."""
     target = folder / Path(taken.path).name
-    shutil.copyfile(verified(store, taken.digest), target)
+    shutil.copyfile(store.verified(taken.digest), target)
     target.chmod(taken.mode)
 
 
@@ -99,8 +99,8 @@ def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -
 
 
 def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
-    """Write an image's archive into a folder, under the last component of its path. Raises MissingError `architecture-missing`, and as `verified`."""
-    config = verified(store, pulled.config.digest).read_bytes()
+    """Write an image's archive into a folder, under the last component of its path. Raises MissingError `architecture-missing`, and as `BlobStore.verified`."""
+    config = store.verified(pulled.config.digest).read_bytes()
     architecture = _architecture(config)
     if architecture != pulled.architecture:
         raise MissingError(
@@ -113,21 +113,8 @@ def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
         Named(pulled.reference, pulled.architecture, pulled.manifest.media_type),
         manifest=pulled.manifest.content,
         config=config,
-        layers={blob.digest.removeprefix(DIGEST): verified(store, blob.digest) for blob in pulled.layers},
+        layers={blob.digest.removeprefix(DIGEST): store.verified(blob.digest) for blob in pulled.layers},
     )
-
-
-def verified(store: BlobStore, digest: str) -> Path:
-    """Return where a blob is, whose content has that digest now. Raises MissingError `blob-damaged`."""
-    path = store.path(digest)
-    if (found := digest_of(path)) != digest:
-        path.unlink()
-        raise MissingError(
-            f"{path}, which was fetched before, has the digest {found} now",
-            id="blob-damaged",
-            hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
-        )
-    return path
 
 
 def _published(urls: Sequence[str], mirrors: Mirrors, store: BlobStore, report: Progress) -> dict[str, str]:

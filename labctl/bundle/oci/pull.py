@@ -12,7 +12,7 @@ from labctl.bundle.image_archives import blobs_in
 from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
 from labctl.bundle.oci.install import Source, install, lacking, require_room
 from labctl.bundle.oci.references import Pulled, pulled, remember
-from labctl.bundle.spans import Span, digest_of
+from labctl.bundle.spans import Span
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import make_folder
@@ -104,7 +104,7 @@ class _Arrival:
         name = str(self._reference)
         self._fetch({self._found.config})
         known = identity(self._document(self._found.config), architecture, name)
-        source = Source(name, self._blob, self._damaged, may_link=True)
+        source = Source(name, self._blob, self._store.without_damaged, may_link=True)
         parts = lacking(self._found, known, source.name, cache, self._report)
         self.changed = bool(parts)
         self._fetch({part.digest for part in parts if part.is_skeleton})
@@ -140,20 +140,8 @@ class _Arrival:
 
     def _document(self, digest: str) -> bytes:
         """Return a small blob, verified: the store may have had it for long."""
-        content = self._store.path(digest).read_bytes()
-        if (found := digest_of(content)) != digest:
-            raise self._damaged(digest, found)
-        return content
+        return self._store.verified(digest).read_bytes()
 
     def _blob(self, digest: str) -> Span:
         path = self._store.path(digest)
         return Span(path, 0, path.stat().st_size)
-
-    def _damaged(self, digest: str, found: str) -> LabError:
-        path = self._store.path(digest)
-        path.unlink()
-        return MissingError(
-            f"{path} was damaged: it had the digest {found}",
-            id="blob-damaged",
-            hint="It was removed. Run the same command again, which fetches it.",
-        )

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 import queue
 import tempfile
-import threading
-import time
-from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from labctl.bundle.documents import IMAGE_INDEXES, Document
 from labctl.bundle.layout import IMAGE_NAME, Artefact, CarriedImage, holds_bundle, holds_image, with_entries
@@ -23,19 +19,14 @@ from labctl.host.failpoints import failpoint
 from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
+from labctl.transfer.crew import StoppedError, at_once
 from labctl.transfer.reference import Reference
-from labctl.transfer.registry import Manifest, Registry, StoppedError
+from labctl.transfer.registry import Manifest, Registry
 
-_AT_ONCE = 4
 _TRIES = 3
 """How often an index is written again because somebody else has written it at the same time."""
 _NOT_THERE = "tag-not-found"
-_TICK_SECONDS = 0.2
-_END_SECONDS = 2.0
-"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
 _MIB = 1 << 20
-_Item = TypeVar("_Item")
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +74,7 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
 
 def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], registry: Registry) -> None:
     """Raise MissingError `reference-taken` where something else than a bundle's would be replaced."""
-    found = _at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, registry)
+    found = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
     for (tag, image), there in zip(tags.items(), found, strict=True):
         if there and not holds_image(there, image.reference):
             raise _taken(replace(reference, tag=tag), there)
@@ -97,52 +88,12 @@ def _push_blobs(
 ) -> int:
     """Push the blobs that the repository lacks; return how many bytes that were."""
     report(f"asking {reference.host} for {len(blobs)} blobs")
-    there = _at_once(lambda digest: registry.has_blob(reference, digest), blobs, registry)
+    there = at_once(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
     lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
     # Threads that do not end in time leave nothing behind.
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".pushing-", ignore_cleanup_errors=True) as own:
         _Uploads(reference, registry, Path(own), report).run(lacking)
     return sum(map(size_of, lacking.values()))
-
-
-def _at_once(
-    act: Callable[[_Item], _Result],
-    items: Collection[_Item],
-    registry: Registry,
-    tick: Callable[[], None] = lambda: None,
-) -> list[_Result]:
-    """Act on several items at a time; return the results in order. `tick` is called meanwhile.
-
-    Raises LabError for the first failure. The registry is stopped then, and by Ctrl-C, however long it is silent.
-    """
-    waiting, results, failures = deque(enumerate(items)), dict[int, _Result](), list[BaseException]()
-
-    def work() -> None:
-        with suppress(IndexError):  # another thread has taken the last one
-            while not failures:
-                position, item = waiting.popleft()
-                try:
-                    results[position] = act(item)
-                except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
-                    failures.append(error)
-
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(_AT_ONCE, len(items)))]
-    for thread in threads:
-        thread.start()
-    try:
-        while (alive := [thread for thread in threads if thread.is_alive()]) and not failures:
-            alive[0].join(_TICK_SECONDS)
-            tick()
-    finally:
-        if failures or len(results) < len(items):
-            failures.append(StoppedError())
-            registry.stop()
-            deadline = time.monotonic() + _END_SECONDS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
-    if failures:
-        raise failures[0]
-    return [results[position] for position in range(len(items))]
 
 
 class _Uploads:
@@ -161,7 +112,7 @@ class _Uploads:
         """Push the blobs, the largest first. Raises LabError for the first failure."""
         self._total = sum(map(size_of, blobs.values()))
         ordered = sorted(blobs.items(), key=lambda each: size_of(each[1]), reverse=True)
-        _at_once(self._upload, ordered, self._registry, self._tick)
+        at_once(self._upload, ordered, stop=self._registry.stop, tick=self._tick)
 
     def _upload(self, blob: tuple[str, Content]) -> None:
         digest, content = blob

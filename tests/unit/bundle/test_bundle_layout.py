@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 import tarfile
-import threading
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -25,7 +24,6 @@ from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chose
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
 from labctl.bundle.oci import pull as pulling
-from labctl.bundle.oci import push as pushing
 from labctl.bundle.oci import references
 from labctl.bundle.spans import Span, digest_of
 from labctl.model.errors import LabError, MissingError
@@ -328,23 +326,6 @@ OURS = {"annotations": {IMAGE_NAME: "labctl.local/nginx:1"}}
 def test_an_image_of_somebody_else_is_told_from_ours(media_type: str, entries: list[Any], expected: bool) -> None:  # noqa: FBT001 - a table's
     document = written(media_type, {"manifests": entries})
     assert holds_image(document, "labctl.local/nginx:1@sha256:0") is expected
-
-
-def test_a_push_ends_at_once_while_the_registry_is_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pushing, "_END_SECONDS", 0.01)
-    monkeypatch.setattr(pushing, "_TICK_SECONDS", 0.01)
-    silence, stopped = threading.Event(), threading.Event()
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
-    registry: Any = SimpleNamespace(stop=stopped.set)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            pushing._at_once(lambda _item: silence.wait(60), range(8), registry, interrupt)
-        assert stopped.is_set()
-    finally:
-        silence.set()
 
 
 @pytest.mark.parametrize(

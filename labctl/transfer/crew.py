@@ -1,0 +1,64 @@
+"""Act on several things at a time, in threads that end soon after the first failure or Ctrl-C."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection
+from typing import TypeVar
+
+THREADS = 4
+TICK_SECONDS = 0.2
+END_SECONDS = 2.0
+"""How long threads may take to notice that they should end. One that waits for an answer ends with the process."""
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class StoppedError(Exception):
+    """What a thread does is not finished, because another one has failed, or somebody has stopped it."""
+
+
+def at_once(
+    act: Callable[[Item], Result],
+    items: Collection[Item],
+    *,
+    stop: Callable[[], object],
+    tick: Callable[[], object] = lambda: None,
+) -> list[Result]:
+    """Act on several items at a time; return the results in order. `tick` is called meanwhile, by this thread.
+
+    Raises what the first failure raised. `stop` is called then, and after Ctrl-C: it ends what `act` waits for.
+    """
+    waiting, results, failures = deque(enumerate(items)), dict[int, Result](), list[BaseException]()
+
+    def work() -> None:
+        while not failures:
+            try:
+                position, item = waiting.popleft()
+            except IndexError:  # another thread has taken the last one
+                return
+            try:
+                results[position] = act(item)
+            except BaseException as error:  # noqa: BLE001 - raised by the thread that waits
+                failures.append(error)
+
+    threads = [threading.Thread(target=work, daemon=True) for _ in range(min(THREADS, len(items)))]
+    for thread in threads:
+        thread.start()
+    try:
+        while (alive := [thread for thread in threads if thread.is_alive()]) and not failures:
+            alive[0].join(TICK_SECONDS)
+            tick()
+    finally:
+        if failures or len(results) < len(items):
+            failures.append(StoppedError())  # no thread begins another item
+            stop()
+            deadline = time.monotonic() + END_SECONDS
+            for thread in threads:
+                thread.join(max(0.0, deadline - time.monotonic()))
+    if failures:
+        raise failures[0]
+    return [results[position] for position in range(len(items))]

@@ -1,0 +1,39 @@
+"""Several threads at a time, and how they end."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from labctl.transfer import crew
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _fail(number: int) -> None:
+    raise IndexError(number)
+
+
+def test_results_are_in_order_and_the_first_failure_is_raised() -> None:
+    stopped = threading.Event()
+
+    assert crew.at_once(lambda number: number * 2, range(9), stop=stopped.set) == list(range(0, 18, 2))
+    assert not stopped.is_set()
+    with pytest.raises(IndexError):  # which is not taken for the end of the queue
+        crew.at_once(_fail, range(9), stop=stopped.set)
+    assert stopped.is_set()
+
+
+def test_ctrl_c_ends_threads_that_nothing_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(crew, "END_SECONDS", 0.01)
+    monkeypatch.setattr(crew, "TICK_SECONDS", 0.01)
+    silence, stopped = threading.Event(), threading.Event()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            crew.at_once(lambda _item: silence.wait(60), range(8), stop=stopped.set, tick=_interrupt)
+        assert stopped.is_set()
+    finally:
+        silence.set()
