@@ -25,8 +25,8 @@ from fault_server import listening
 from labctl.bundle import Bundle
 from labctl.bundle.download import recipe as recipes
 from labctl.transfer import mirrors, reference
-from labctl.transfer.manifests import OCI_MANIFEST
-from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.documents import IMAGE_MANIFEST, Document
+from labctl.transfer.registry import Registry
 
 REGISTRIES = ("registry.k8s.io", "docker.io", "quay.io")
 WEB = ("dl.k8s.io", "raw.githubusercontent.com")
@@ -109,7 +109,7 @@ def push(archive: Path, text: str, registry: str) -> str:
         manifest = json.loads(content)
         for blob in (manifest["config"], *manifest["layers"]):
             client.upload(target, blob["digest"], blobs / blob["digest"].removeprefix("sha256:"), _ignore)
-    client.put_manifest(target, Manifest(described["digest"], OCI_MANIFEST, content))
+    client.put_manifest(target, Document(IMAGE_MANIFEST, content))
     return str(described["digest"])
 
 

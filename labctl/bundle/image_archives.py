@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labctl.bundle.documents import (
+from labctl.bundle.spans import Content, Span, digest_of, whole
+from labctl.transfer.documents import (
     IMAGE_CONFIG,
     IMAGE_INDEXES,
     IMAGE_LAYER,
@@ -23,7 +24,6 @@ from labctl.bundle.documents import (
     image_manifest,
     parsed,
 )
-from labctl.bundle.spans import Content, Span, digest_of, whole
 
 SMALLEST_BLOB = 4096
 """Bytes: what is smaller stays in the skeleton."""

@@ -14,14 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labctl.bundle.checksums import sha256
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_LAYER, Document, image_manifest, written
 
 EPOCH = 1_790_000_000
 """The modification time of everything, and the creation time of every image: 2026-09-21T14:13:20Z."""
 CREATED = "2026-09-21T14:13:20Z"
 
-_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-_CONFIG = "application/vnd.oci.image.config.v1+json"
-_LAYER = "application/vnd.oci.image.layer.v1.tar"
 _NAME = "io.containerd.image.name"
 
 
@@ -68,19 +66,15 @@ def write_archive(
             "rootfs": {"type": "layers", "diff_ids": [f"sha256:{digest}" for digest in layer_digests]},
         }
     )
-    descriptors = [
-        _descriptor(_LAYER, digest, layer.stat().st_size) for digest, layer in zip(layer_digests, layers, strict=True)
-    ]
-    manifest = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": _descriptor(_CONFIG, _digest(image), len(image)),
-            "layers": descriptors,
-        }
+    manifest = image_manifest(
+        (IMAGE_CONFIG, f"sha256:{_digest(image)}", len(image)),
+        [
+            (IMAGE_LAYER, f"sha256:{digest}", layer.stat().st_size)
+            for digest, layer in zip(layer_digests, layers, strict=True)
+        ],
     )
     by_digest = dict(zip(layer_digests, layers, strict=True))
-    _write_layout(archive, Named(reference, architecture, _MANIFEST), manifest, image, by_digest)
+    _write_layout(archive, Named(reference, architecture, manifest.media_type), manifest.content, image, by_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,22 +112,16 @@ def reference_of(archive: Path) -> str:
 
 
 def _index(named: Named, manifest: bytes) -> bytes:
-    reference = named.reference
-    described = {
-        **_descriptor(named.media_type, _digest(manifest), len(manifest)),
-        "platform": {"architecture": named.architecture, "os": "linux"},
-        "annotations": {_NAME: reference, "org.opencontainers.image.ref.name": reference.rpartition(":")[2]},
-    }
-    return _json({"schemaVersion": 2, "mediaType": "application/vnd.oci.image.index.v1+json", "manifests": [described]})
+    described = Document(named.media_type, manifest).descriptor(
+        platform={"architecture": named.architecture, "os": "linux"},
+        annotations={_NAME: named.reference, "org.opencontainers.image.ref.name": named.reference.rpartition(":")[2]},
+    )
+    return written(IMAGE_INDEX, {"manifests": [described]}).content
 
 
 def _docker_manifest(reference: str, image_digest: str, layer_digests: Sequence[str]) -> bytes:
     layers = [_blob(digest) for digest in layer_digests]
     return _json([{"Config": _blob(image_digest), "RepoTags": [reference], "Layers": layers}])
-
-
-def _descriptor(media_type: str, digest: str, size: int) -> dict[str, object]:
-    return {"mediaType": media_type, "digest": f"sha256:{digest}", "size": size}
 
 
 def _blob(digest: str) -> str:

@@ -17,7 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from labctl.bundle.documents import (
+from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, SCHEMA, Bundle, File, Image
+from labctl.bundle.image_archives import take_apart
+from labctl.bundle.spans import Content, Span, digest_of, size_of
+from labctl.model.errors import MissingError
+from labctl.transfer.documents import (
     IMAGE_INDEX,
     IMAGE_INDEXES,
     IMAGE_MANIFEST,
@@ -29,10 +33,6 @@ from labctl.bundle.documents import (
     parsed,
     written,
 )
-from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, SCHEMA, Bundle, File, Image
-from labctl.bundle.image_archives import take_apart
-from labctl.bundle.spans import Content, Span, digest_of, size_of
-from labctl.model.errors import MissingError
 
 ARTIFACT = "application/vnd.labctl.bundle.v1"
 CONFIG = "application/vnd.labctl.bundle.config.v1+json"

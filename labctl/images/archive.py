@@ -24,9 +24,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from labctl.images.store import CONFIG, MANIFEST, NAME, TAG, NewImage, descriptor
+from labctl.images.store import NAME, TAG, NewImage
 from labctl.model.errors import MissingError, UsageError
-from labctl.transfer.store import DIGEST, Blob
+from labctl.transfer.documents import (
+    DIGEST,
+    IMAGE_CONFIG,
+    IMAGE_INDEXES,
+    IMAGE_LAYER,
+    IMAGE_MANIFEST,
+    Described,
+    image_manifest,
+)
+from labctl.transfer.store import Blob
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -38,11 +47,6 @@ if TYPE_CHECKING:
 
 INDEX_FILE = "index.json"
 DOCKER_FILE = "manifest.json"
-LAYER = "application/vnd.oci.image.layer.v1.tar"
-INDEXES = (
-    "application/vnd.oci.image.index.v1+json",
-    "application/vnd.docker.distribution.manifest.list.v2+json",
-)
 Reader = Callable[[Path], "AbstractContextManager[SupportsRead[bytes]]"]
 COMPRESSIONS: Mapping[bytes, Reader] = {
     b"\x1f\x8b": gzip.GzipFile,
@@ -188,7 +192,7 @@ class Archive:
         if file not in self._members:
             return  # of an image for several platforms, Docker saves those that it has
         document = self._json(file)
-        if described.get("mediaType") in INDEXES or "manifests" in document:
+        if described.get("mediaType") in IMAGE_INDEXES or "manifests" in document:
             for each in document["manifests"]:
                 yield from self._platforms(each, depth + 1)
             return
@@ -199,7 +203,7 @@ class Archive:
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
             raise damaged(self.path, f"the content of the manifest does not have its digest, {described['digest']}")
-        image = NewImage(content, described.get("mediaType") or MANIFEST, architecture)
+        image = NewImage(content, described.get("mediaType") or IMAGE_MANIFEST, architecture)
         if not all(isinstance(blob.size, int) for blob in image.blobs):
             raise ValueError(f"{names[0]} has a blob without a size")
         files = {blob.digest: _file(blob.digest) for blob in image.blobs}
@@ -219,19 +223,13 @@ class Archive:
             raise self._other_architecture(names[0] if names else entry["Config"], architecture, [platform])
         files, layers = {_digest(config): entry["Config"]}, []
         for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
-            layer = self._layer(file)
-            if layer["mediaType"] == LAYER and layer["digest"] != diff_id:
+            media_type, digest, size = self._layer(file)
+            if media_type == IMAGE_LAYER and digest != diff_id:
                 raise damaged(self.path, f"the content of {file} does not have the digest {diff_id}")
-            layers.append(layer)
-            files[layer["digest"]] = file
-        manifest = {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": descriptor(CONFIG, Blob(_digest(config), len(config))),
-            "layers": layers,
-        }
-        content = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
-        return Archived(names, NewImage(content, MANIFEST, architecture), files)
+            layers.append((media_type, digest, size))
+            files[digest] = file
+        manifest = image_manifest((IMAGE_CONFIG, _digest(config), len(config)), layers)
+        return Archived(names, NewImage(manifest.content, manifest.media_type, architecture), files)
 
     def _is_cut_off(self) -> bool:
         """Return whether the archive lacks the zeros at its end, without which tarfile takes a cut for the end."""
@@ -239,14 +237,14 @@ class Archive:
             file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
             return file.read() != bytes(tarfile.BLOCKSIZE)
 
-    def _layer(self, file: str) -> dict[str, Any]:
+    def _layer(self, file: str) -> Described:
         with self._open(file) as content:
             begin = content.read(8)
             content.seek(0)
             digest = hashlib.file_digest(content, "sha256").hexdigest()  # type: ignore[arg-type]
             size = content.tell()
         suffix = next((suffix for magic, suffix in SUFFIXES.items() if begin.startswith(magic)), "")
-        return dict(descriptor(LAYER + suffix, Blob(f"sha256:{digest}", size)))
+        return IMAGE_LAYER + suffix, f"sha256:{digest}", size
 
     def _open(self, name: str) -> IO[bytes]:
         """Open a file of the archive, or the file that a link names.

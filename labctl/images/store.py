@@ -15,12 +15,10 @@ from typing import Any, Protocol
 from labctl.host.files import write
 from labctl.host.paths import remove_tree
 from labctl.model.errors import MissingError, UsageError
+from labctl.transfer.documents import IMAGE_INDEX, descriptor
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.store import Blob, BlobStore
 
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
 NAME = "io.containerd.image.name"
 TAG = "org.opencontainers.image.ref.name"
 LATEST = "latest"
@@ -193,11 +191,6 @@ def full_name(name: str) -> str:
     return str(reference)
 
 
-def descriptor(media_type: str, blob: Blob) -> dict[str, Any]:
-    """Return how a manifest or an index names a blob."""
-    return {"mediaType": media_type, "digest": blob.digest, "size": blob.size}
-
-
 def _blob(described: Mapping[str, Any]) -> Blob:
     return Blob(described["digest"], described["size"])
 
@@ -205,13 +198,13 @@ def _blob(described: Mapping[str, Any]) -> Blob:
 def _index(images: Iterable[LoadedImage]) -> bytes:
     manifests = [
         {
-            **descriptor(image.media_type, Blob(image.digest, len(image.manifest))),
+            **descriptor(image.media_type, image.digest, len(image.manifest)),
             "platform": {"architecture": image.architecture, "os": "linux"},
             "annotations": {NAME: image.reference, TAG: image.reference.rpartition(":")[2]},
         }
         for image in images
     ]
-    return json.dumps({"schemaVersion": 2, "mediaType": INDEX, "manifests": manifests}, indent=1).encode()
+    return json.dumps({"schemaVersion": 2, "mediaType": IMAGE_INDEX, "manifests": manifests}, indent=1).encode()
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:

@@ -9,28 +9,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from labctl.model.errors import MissingError
+from labctl.transfer.documents import DIGEST, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parsed
 from labctl.transfer.exchange import Answer
 from labctl.transfer.failures import shown
 from labctl.transfer.reference import Reference
-from labctl.transfer.store import DIGEST, Blob
+from labctl.transfer.store import Blob
 
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-INDEXES = (OCI_INDEX, DOCKER_LIST)
-MANIFESTS = (OCI_MANIFEST, DOCKER_MANIFEST)
-IMAGE_CONFIGS = ("application/vnd.oci.image.config.v1+json", "application/vnd.docker.container.image.v1+json")
 LINUX = "linux"
-
-
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """A manifest or an index, byte for byte."""
-
-    digest: str
-    media_type: str
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,25 +27,25 @@ class ImageManifest:
     layers: tuple[Blob, ...]
 
 
-def of_answer(reference: Reference, answer: Answer) -> Manifest:
+def of_answer(reference: Reference, answer: Answer) -> Document:
     """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
-    digest = _checked(f"the manifest of {reference}", answer, reference.digest)
-    _checked(f"the manifest of {reference}", answer, answer.headers.get("Docker-Content-Digest"))
+    for expected in (reference.digest, answer.headers.get("Docker-Content-Digest")):
+        _check(f"the manifest of {reference}", answer, expected)
     content = _parsed(reference, answer.content)
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if media_type not in (*MANIFESTS, *INDEXES):
+    if media_type not in (*IMAGE_MANIFESTS, *IMAGE_INDEXES):
         media_type = str(content.get("mediaType") or media_type)
-    manifest = Manifest(digest, media_type, answer.content)
-    if media_type in INDEXES:
+    manifest = Document(media_type, answer.content)
+    if media_type in IMAGE_INDEXES:
         entries(reference, manifest)
-    elif media_type in MANIFESTS:
+    elif media_type in IMAGE_MANIFESTS:
         image(reference, manifest)
     else:
         raise _invalid(reference, f"its type is {media_type or 'not given'}")
     return manifest
 
 
-def image(reference: Reference, manifest: Manifest) -> ImageManifest:
+def image(reference: Reference, manifest: Document) -> ImageManifest:
     """Return what a manifest says. Raises MissingError `manifest-invalid`."""
     content = _parsed(reference, manifest.content)
     layers = content.get("layers")
@@ -70,12 +55,12 @@ def image(reference: Reference, manifest: Manifest) -> ImageManifest:
     return ImageManifest(manifest.digest, config, tuple(_blob(reference, layer) for layer in layers))
 
 
-def config_type(manifest: Manifest) -> str:
+def config_type(manifest: Document) -> str:
     """Return the media type of a valid manifest's config."""
     return str(json.loads(manifest.content)["config"].get("mediaType", ""))
 
 
-def entries(reference: Reference, index: Manifest) -> dict[str, str]:
+def entries(reference: Reference, index: Document) -> dict[str, str]:
     """Return the digests of an index by platform, `OS/ARCHITECTURE`; of several variants the first.
 
     Raises MissingError `manifest-invalid`.
@@ -104,12 +89,12 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
 
 def architecture(reference: Reference, config: Blob, answer: Answer) -> str:
     """Return the architecture that an image's config says. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
-    _checked(f"the config of {reference}", answer, config.digest)
+    _check(f"the config of {reference}", answer, config.digest)
     return str(_parsed(reference, answer.content).get("architecture"))
 
 
-def _checked(what: str, answer: Answer, expected: str | None) -> str:
-    """Return the digest of an answer's content, which has to be the expected one."""
+def _check(what: str, answer: Answer, expected: str | None) -> None:
+    """Raise MissingError `digest-mismatch` if an answer's content has another digest than is expected of it."""
     digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
         raise MissingError(
@@ -117,17 +102,13 @@ def _checked(what: str, answer: Answer, expected: str | None) -> str:
             id="digest-mismatch",
             hint="It is damaged, or another one. Run the same command again; if it stays, check the source.",
         )
-    return digest
 
 
 def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
     try:
-        parsed = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise _invalid(reference, "it is not JSON") from error
-    if not isinstance(parsed, dict):
-        raise _invalid(reference, "it is not a JSON object")
-    return parsed
+        return parsed(content)
+    except (ValueError, TypeError) as error:
+        raise _invalid(reference, str(error)) from error
 
 
 def _blob(reference: Reference, descriptor: object) -> Blob:

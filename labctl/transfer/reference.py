@@ -6,12 +6,12 @@ import re
 from dataclasses import dataclass
 
 from labctl.model.errors import UsageError
+from labctl.transfer.documents import DIGEST
 from labctl.transfer.mirrors import DOCKER_HUB
 
 _HOST = re.compile(r"(?:localhost|[\w-]+(?:\.[\w-]+)+|[\w-]+(?=:)|\[[0-9a-fA-F:.]+\])(?::\d{1,5})?", re.ASCII)
 _REPOSITORY = re.compile(r"[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_{1,2}|-+)[a-z0-9]+)*)*")
 _TAG = re.compile(r"\w[\w.-]{0,127}", re.ASCII)
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 _LONGEST = 255
 _OFFICIAL = "library"
 _OTHER_NAMES = {"index.docker.io": DOCKER_HUB}
@@ -39,7 +39,7 @@ class Reference:
 def parse(text: str) -> Reference:
     """Return the reference; a short name is one of Docker Hub's. Raises UsageError `reference-invalid`."""
     rest, at, digest = text.partition("@")
-    if at and not _DIGEST.fullmatch(digest):
+    if at and not DIGEST.fullmatch(digest):
         raise _invalid(text, f"{digest!r} is not a digest of the form sha256:HEX")
     first, slash, others = rest.partition("/")
     host, path = (first, others) if slash and _HOST.fullmatch(first) else (DOCKER_HUB, rest)

@@ -12,20 +12,19 @@ from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.crew import StoppedError
+from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
-from labctl.transfer.manifests import ImageManifest, Manifest
+from labctl.transfer.manifests import ImageManifest
 from labctl.transfer.mirrors import Mirrors
 from labctl.transfer.reference import Reference
 from labctl.transfer.refusals import NOT_FOUND
 from labctl.transfer.store import Blob
 from labctl.transfer.upload import Upload
 
-__all__ = ["ImageManifest", "Manifest", "Registry"]
-
 PULL, PUSH = "pull", "pull,push"
 OK = 200
-ACCEPT = ", ".join([*manifests.MANIFESTS, *manifests.INDEXES])
+ACCEPT = ", ".join([*IMAGE_MANIFESTS, *IMAGE_INDEXES])
 SHORT = 19
 """How many letters of a digest people see."""
 
@@ -38,9 +37,9 @@ class Registry:
         self._stopped = threading.Event()
         self._client = Client(report, sleep=self._sleep, named=mirrors.table.values())
         self._logins: dict[tuple[str, str], Login] = {}
-        self._manifests: dict[tuple[str, str, str], Manifest] = {}
+        self._manifests: dict[tuple[str, str, str], Document] = {}
 
-    def manifest(self, reference: Reference) -> Manifest:
+    def manifest(self, reference: Reference) -> Document:
         """Return the manifest or index. What is known by its digest is not fetched again.
 
         Raises LabError, of which `tag-not-found`, `manifest-invalid` and `digest-mismatch` are about manifests.
@@ -63,7 +62,7 @@ class Registry:
         Raises LabError, as `manifest`, and `architecture-missing`.
         """
         manifest = self.manifest(reference)
-        if manifest.media_type not in manifests.INDEXES:
+        if manifest.media_type not in IMAGE_INDEXES:
             image = manifests.image(reference, manifest)
             self._check_architecture(reference, manifest, image.config, architecture)
             return image
@@ -97,7 +96,7 @@ class Registry:
         upload = Upload(self._client, self._login(reference, PUSH), self._url(reference, "blobs"), digest, path)
         upload.complete(f"pushing {digest[:SHORT]} to {reference.host}", report)
 
-    def put_manifest(self, reference: Reference, manifest: Manifest) -> None:
+    def put_manifest(self, reference: Reference, manifest: Document) -> None:
         """Push a manifest or an index under the reference's tag, else its digest; what it refers to is there already."""
         url = self._url(reference, f"manifests/{reference.tag or manifest.digest}")
         request = Request("PUT", url, {"Content-Type": manifest.media_type}, manifest.content)
@@ -117,9 +116,9 @@ class Registry:
         if self._stopped.wait(seconds):
             raise StoppedError
 
-    def _check_architecture(self, reference: Reference, manifest: Manifest, config: Blob, architecture: str) -> None:
+    def _check_architecture(self, reference: Reference, manifest: Document, config: Blob, architecture: str) -> None:
         """Ask the config of an image that no index offers; what is no container image has no architecture."""
-        if manifests.config_type(manifest) not in manifests.IMAGE_CONFIGS:
+        if manifests.config_type(manifest) not in IMAGE_CONFIGS:
             return
         answer = self._client.ask(
             Request("GET", self._url(reference, f"blobs/{config.digest}")), login=self._login(reference, PULL)

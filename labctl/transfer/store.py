@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +13,8 @@ from labctl.host.caller import give, make_folder
 from labctl.host.files import sync_folder
 from labctl.host.paths import PRIVATE
 from labctl.model.errors import MissingError
+from labctl.transfer.documents import DIGEST
 
-DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 LINK_REFUSED = {errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EACCES}
 """Another file system, or one without hard links; with protected links, a file of another user."""
 

@@ -22,7 +22,7 @@ from labctl.bundle.oci.push import Pushed, push
 from labctl.bundle.spans import size_of
 from labctl.model.errors import LabError
 from labctl.transfer import mirrors, reference, retries
-from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
 pytestmark = pytest.mark.root  # docker-registry is installed where it is missing
@@ -263,9 +263,7 @@ def test_wrong_passwords_and_other_things_are_refused(room: ClassRoom, tmp_path:
     (nginx, *_) = artefact(made).images
     room.tag = "taken"
     asked = Registry(mirrors.Mirrors(), _silent)
-    asked.put_manifest(
-        room.reference, Manifest(nginx.manifest.digest, nginx.manifest.media_type, nginx.manifest.content)
-    )
+    asked.put_manifest(room.reference, nginx.manifest)
     assert _fails(lambda: room.push(made)) == "reference-taken"
     assert _fails(room.pull) == "bundle-artefact"
 

@@ -28,7 +28,7 @@ from labctl.bundle.unfinished import architecture
 from labctl.host.reachable import silent
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
-from labctl.transfer.manifests import OCI_INDEX, OCI_MANIFEST
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST
 from labctl.transfer.mirrors import Mirrors, of
 from labctl.transfer.probe import unreachable
 
@@ -102,12 +102,12 @@ class Upstream:
         layer = {"mediaType": "x", "size": len(content), "digest": self._blob(repository, content.encode())}
         settings = json.dumps({"architecture": machine, "os": "linux", "of": content}).encode()
         config = {"mediaType": "x", "size": len(settings), "digest": self._blob(repository, settings)}
-        manifest = json.dumps({"mediaType": OCI_MANIFEST, "config": config, "layers": [layer]}).encode()
+        manifest = json.dumps({"mediaType": IMAGE_MANIFEST, "config": config, "layers": [layer]}).encode()
         own = f"sha256:{hashlib.sha256(manifest).hexdigest()}"
         listed = {"digest": own, "size": len(manifest), "platform": {"os": "linux", "architecture": machine}}
-        index = json.dumps({"mediaType": OCI_INDEX, "manifests": [listed]}).encode()
-        self.server.put(f"/v2/{repository}/manifests/{own}", manifest, OCI_MANIFEST)
-        self.server.put(f"/v2/{repository}/manifests/{tag}", index, OCI_INDEX)
+        index = json.dumps({"mediaType": IMAGE_INDEX, "manifests": [listed]}).encode()
+        self.server.put(f"/v2/{repository}/manifests/{own}", manifest, IMAGE_MANIFEST)
+        self.server.put(f"/v2/{repository}/manifests/{tag}", index, IMAGE_INDEX)
 
     def download(self, kubernetes: str = "", report: Progress = lambda _text: None) -> Bundle:
         """Download the bundle of the recipe as it is now."""

@@ -18,8 +18,17 @@ from upload_registry import uploading
 
 from labctl.model.errors import LabError
 from labctl.transfer import credentials, manifests, mirrors, pools, retries
+from labctl.transfer.documents import (
+    IMAGE_CONFIG,
+    IMAGE_INDEX,
+    IMAGE_LAYER,
+    IMAGE_MANIFEST,
+    Document,
+    image_manifest,
+    written,
+)
 from labctl.transfer.fetch import fetch
-from labctl.transfer.manifests import IMAGE_CONFIGS, OCI_INDEX, OCI_MANIFEST, ImageManifest, Manifest
+from labctl.transfer.manifests import ImageManifest
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import Blob, BlobStore, digest_of
@@ -72,33 +81,18 @@ def _file(folder: Path, content: bytes) -> tuple[Path, Blob]:
     return path, Blob(digest_of(path), len(content))
 
 
-def _manifest(config: Blob, layers: tuple[Blob, ...]) -> Manifest:
-    def described(kind: str, blob: Blob) -> dict[str, object]:
-        return {"mediaType": kind, "digest": blob.digest, "size": blob.size}
-
-    return _document(
-        OCI_MANIFEST,
-        config=described(IMAGE_CONFIGS[0], config),
-        layers=[described("application/vnd.oci.image.layer.v1.tar", layer) for layer in layers],
+def _manifest(config: Blob, layers: tuple[Blob, ...]) -> Document:
+    return image_manifest(
+        (IMAGE_CONFIG, config.digest, config.size), [(IMAGE_LAYER, layer.digest, layer.size) for layer in layers]
     )
 
 
-def _document(kind: str, **content: object) -> Manifest:
-    text = json.dumps({"schemaVersion": 2, "mediaType": kind, **content}).encode()
-    return Manifest(f"sha256:{hashlib.sha256(text).hexdigest()}", kind, text)
-
-
-def _index(**manifests_by_architecture: Manifest) -> Manifest:
+def _index(**manifests_by_architecture: Document) -> Document:
     listed = [
-        {
-            "mediaType": each.media_type,
-            "digest": each.digest,
-            "size": len(each.content),
-            "platform": {"os": "linux", "architecture": architecture},
-        }
+        each.descriptor(platform={"os": "linux", "architecture": architecture})
         for architecture, each in manifests_by_architecture.items()
     ]
-    return _document(OCI_INDEX, manifests=listed)
+    return written(IMAGE_INDEX, {"manifests": listed})
 
 
 def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -> ImageManifest:
@@ -274,7 +268,7 @@ def test_tokens_are_asked_for_used_again_and_renewed(
         (tmp_path / "config.json").write_text(json.dumps({"auths": {server.host: config}}))
         layers = [b"layer %d" % number for number in range(4)]
         manifest = _manifest(Blob(server.put("/v2/lab/blobs/config", b"{}"), 2), ())
-        server.put("/v2/lab/manifests/v1", manifest.content, OCI_MANIFEST)
+        server.put("/v2/lab/manifests/v1", manifest.content, IMAGE_MANIFEST)
         registry, reference = _registry(server.url), parse("reg.test/lab:v1")
 
         assert registry.manifest(reference) == manifest
@@ -303,13 +297,13 @@ INVALID = {
 @pytest.mark.parametrize("content", INVALID.values(), ids=INVALID)
 def test_what_is_no_manifest_is_refused(content: bytes) -> None:
     with serving() as server:
-        server.put("/v2/lab/manifests/v1", content, OCI_MANIFEST)
+        server.put("/v2/lab/manifests/v1", content, IMAGE_MANIFEST)
         expected = "captive-portal" if b"html" in content else "manifest-invalid"
         assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == expected
         server.put("/v2/lab/manifests/v1", b'{"schemaVersion": 1}', "application/json")
         assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "manifest-invalid"
         other = parse(f"reg.test/lab@sha256:{'0' * 64}")
-        server.put(f"/v2/lab/manifests/{other.digest}", content, OCI_MANIFEST)
+        server.put(f"/v2/lab/manifests/{other.digest}", content, IMAGE_MANIFEST)
         assert _id(lambda: _registry(server.url).manifest(other)) in {"digest-mismatch", "captive-portal"}
 
 

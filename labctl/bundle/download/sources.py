@@ -15,9 +15,10 @@ from labctl.bundle.images import Named, write_pulled
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer import reference as references
+from labctl.transfer.documents import Document
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.mirrors import Mirrors
-from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.registry import Registry
 from labctl.transfer.store import Blob, BlobStore
 
 _SHOWN = 60
@@ -43,7 +44,7 @@ class Pulled:
     digest: str
     """Of what the reference names: the index, where there is one."""
     architecture: str
-    manifest: Manifest
+    manifest: Document
     config: Blob
     layers: tuple[Blob, ...]
     wanted: tuple[Wanted, ...]

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from labctl.bundle.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
 from labctl.bundle.format import Bundle
 from labctl.bundle.images import EPOCH
 from labctl.bundle.layout import Artefact, arriving, chosen, holds_bundle, identity, not_a_bundle, with_entries
@@ -27,6 +26,7 @@ from labctl.host.failpoints import failpoint
 from labctl.host.files import sync_folder
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
 
 _MARK, _MARK_CONTENT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
 _INDEX = "index.json"

@@ -6,7 +6,6 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl.bundle.documents import Document
 from labctl.bundle.format import Bundle, load
 from labctl.bundle.image_archives import blobs_in
 from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
@@ -67,7 +66,7 @@ def pull(
         if before is None or needs_registry or error.id not in UNREACHABLE:
             raise
         return Arrived(load(before.folder(cache)), before.digest, note=f"{reference.host} cannot be reached")
-    digest = chosen(Document(index.media_type, index.content), architecture, name)
+    digest = chosen(index, architecture, name)
     moved = f"{name} was {before.digest}, and is {digest} now" if before and before.digest != digest else ""
     if moved and before and not may_move:
         raise MissingError(
@@ -75,8 +74,7 @@ def pull(
             id="reference-moved",
             hint=f"`labctl bundle pull {name}` takes the new one. The old one stays in {before.folder(cache)}.",
         )
-    manifest = registry.manifest(replace(reference, digest=digest))
-    found = arriving(Document(manifest.media_type, manifest.content), name)
+    found = arriving(registry.manifest(replace(reference, digest=digest)), name)
     make_folder(cache, PRIVATE)
     with locks.alone(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
         arrived = _Arrival(found, reference, registry, BlobStore(cache / BLOBS), report)

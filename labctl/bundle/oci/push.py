@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl.bundle.documents import IMAGE_INDEXES, Document
 from labctl.bundle.layout import IMAGE_NAME, Artefact, CarriedImage, holds_bundle, holds_image, with_entries
 from labctl.bundle.spans import Content, Span, chunks, size_of
 from labctl.bundle.unfinished import OTHER_SECONDS
@@ -20,8 +19,9 @@ from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer.crew import StoppedError, at_once
+from labctl.transfer.documents import IMAGE_INDEXES, Document
 from labctl.transfer.reference import Reference
-from labctl.transfer.registry import Manifest, Registry
+from labctl.transfer.registry import Registry
 
 _TRIES = 3
 """How often an index is written again because somebody else has written it at the same time."""
@@ -62,7 +62,7 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
         moved = _push_blobs(artefact.blobs, reference, registry, scratch, report)
     report("pushing manifests")
     for document in artefact.documents:
-        registry.put_manifest(replace(reference, tag=None, digest=document.digest), _manifest(document))
+        registry.put_manifest(replace(reference, tag=None, digest=document.digest), document)
     platform = {"architecture": artefact.architecture, "os": "linux"}
     for tag, image in tags.items():
         entry = image.manifest.descriptor(platform=platform, annotations={IMAGE_NAME: image.reference})
@@ -165,7 +165,7 @@ def _put_entries(
         index = with_entries(there.content if there else None, architecture, descriptors)
         if there and there.content == index.content:
             return index, attempt > 0
-        registry.put_manifest(reference, _manifest(index))
+        registry.put_manifest(reference, index)
     raise MissingError(
         f"{reference} is written by somebody else at the same time",
         id="reference-contended",
@@ -176,16 +176,11 @@ def _put_entries(
 def _index(reference: Reference, registry: Registry) -> Document | None:
     """Return what a tag is; None if there is none."""
     try:
-        there = registry.manifest(reference)
+        return registry.manifest(reference)
     except LabError as error:
         if error.id != _NOT_THERE:
             raise
         return None
-    return Document(there.media_type, there.content)
-
-
-def _manifest(document: Document) -> Manifest:
-    return Manifest(document.digest, document.media_type, document.content)
 
 
 def _taken(reference: Reference, there: Document) -> MissingError:

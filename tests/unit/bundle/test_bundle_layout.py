@@ -18,7 +18,6 @@ import pytest
 import travelling
 
 from labctl.bundle import checksums, layout
-from labctl.bundle.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, written
 from labctl.bundle.format import Bundle
 from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
@@ -27,6 +26,7 @@ from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci import references
 from labctl.bundle.spans import Span, digest_of
 from labctl.model.errors import LabError, MissingError
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, written
 from labctl.transfer.reference import Reference, parse
 
 

@@ -17,6 +17,7 @@ import pytest
 from labctl.images import archive
 from labctl.images.store import NAME, TAG
 from labctl.model.errors import LabError
+from labctl.transfer.documents import IMAGE_INDEX
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -101,7 +102,7 @@ def _sized(size: int) -> bytes:
 def _of_itself() -> Files:
     """An index that names itself."""
     digest = "sha256:" + "0" * 64
-    index = {"manifests": [{"digest": digest, "mediaType": archive.INDEXES[0], "annotations": {NAME: SHOP}}]}
+    index = {"manifests": [{"digest": digest, "mediaType": IMAGE_INDEX, "annotations": {NAME: SHOP}}]}
     return dict.fromkeys(("index.json", "blobs/sha256/" + "0" * 64), json.dumps(index).encode())
 
 

@@ -13,11 +13,12 @@ from typing import Any
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
+IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")
 IMAGE_LAYER = "application/vnd.oci.image.layer.v1.tar"
 IMAGE_MANIFESTS = (IMAGE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 IMAGE_INDEXES = (IMAGE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
-_DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
+DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Described = tuple[str, str, int]
 """Media type, digest and size."""
@@ -25,7 +26,7 @@ Described = tuple[str, str, int]
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """A document that a registry keeps: its digest is that of these bytes."""
+    """A manifest or an index, byte for byte: its digest is that of these bytes."""
 
     media_type: str
     content: bytes
@@ -84,7 +85,7 @@ def entry(described: Any) -> Entry:  # noqa: ANN401 - whatever somebody has writ
     """Return what a descriptor says. Raises ValueError if it has no media type, digest of SHA-256 and size."""
     match described:
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
-            if _DIGEST.fullmatch(digest) and size >= 0:
+            if DIGEST.fullmatch(digest) and size >= 0:
                 artifact_type = str(described.get("artifactType", ""))
                 architecture = str(member(described, "platform").get("architecture", ""))
                 return Entry(media_type, digest, size, artifact_type, architecture, member(described, "annotations"))
