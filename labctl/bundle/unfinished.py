@@ -16,6 +16,7 @@ from labctl.bundle import checksums
 from labctl.bundle.format import Bundle, File, read, write
 from labctl.host import processor, wait
 from labctl.host.failpoints import failpoint
+from labctl.host.room import FULL
 from labctl.host.wait import Pending
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
@@ -37,7 +38,7 @@ def disk_errors(folder: Path, full: Callable[[Path], MissingError]) -> Iterator[
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise full(folder) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise MissingError(

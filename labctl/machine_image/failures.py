@@ -15,6 +15,7 @@ from pathlib import Path
 from labctl.bundle.build.makers import check_tools
 from labctl.bundle.format import Bundle
 from labctl.host.process import LAST_LINES
+from labctl.host.room import FULL
 from labctl.model.errors import LabError, MissingError
 
 SPACE = 6 << 30
@@ -82,7 +83,7 @@ def image_errors(bundle: Bundle) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        if error.errno in FULL:
             raise _disk_full(bundle.folder) from error
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             raise MissingError(

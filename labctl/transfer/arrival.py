@@ -2,30 +2,28 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
+from labctl.host.room import FULL, no_room
 from labctl.model.errors import MissingError
 from labctl.transfer import refusals
 from labctl.transfer.client import Client, Response
 from labctl.transfer.exchange import Request
 from labctl.transfer.failures import PassingError, shown
 from labctl.transfer.login import Login
-from labctl.transfer.meter import MIB, Meter
+from labctl.transfer.meter import Meter
 from labctl.transfer.retries import Retries
 
 CHUNK = 1 << 18
 _PARTIAL, _NOT_IN_RANGE = 206, 416
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d{1,18})-\d+|\*)/(\d{1,18}|\*)", re.ASCII)
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +166,7 @@ class Arrival:
         try:
             _write(self._file.fileno(), chunk)
         except OSError as error:
-            raise no_room(error, Path(self._file.name), (self._size or 0) - self._offset) from error
+            raise self._not_written(error) from error
         self._hash.update(chunk)
         self._offset += len(chunk)
         self._meter.add(len(chunk))
@@ -177,7 +175,14 @@ class Arrival:
         try:
             os.fsync(self._file.fileno())
         except OSError as error:
-            raise no_room(error, Path(self._file.name), 0) from error
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> OSError | MissingError:
+        """Return the error for a disk that is full; else the same one, with the file's name."""
+        path = Path(self._file.name)
+        if error.errno not in FULL:
+            return OSError(error.errno, error.strerror, str(path))
+        return no_room(path.parent, max(0, (self._size or 0) - self._offset), f"the rest of {self._wanted.name}")
 
     def _wrong_size(self, size: str) -> MissingError:
         return MissingError(
@@ -199,18 +204,6 @@ def _write(descriptor: int, content: bytes) -> None:
     view = memoryview(content)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def no_room(error: OSError, path: Path, missing: int) -> OSError | MissingError:
-    """Return the error for a file that cannot be written; the same one, with the file's name, if the disk is not full."""
-    if error.errno not in _FULL:
-        return OSError(error.errno, error.strerror, str(path))
-    free = shutil.disk_usage(path.parent).free
-    return MissingError(
-        f"{path.parent} has no room: {free / MIB:.0f} MiB are free, {max(missing, 0) / MIB:.0f} MiB are still missing",
-        id="disk-full",
-        hint="Make space there, or set XDG_CACHE_HOME to a folder on another disk; then run the same command again.",
-    )
 
 
 def _range(response: Response) -> tuple[int, int | None]:

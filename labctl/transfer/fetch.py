@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import shutil
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,13 +12,13 @@ from typing import BinaryIO
 
 from labctl.host.caller import give
 from labctl.host.locks import try_lock
+from labctl.host.room import require_room
 from labctl.host.wait import Pending, until
-from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 from labctl.transfer.arrival import Arrival, Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.crew import StoppedError, at_once
-from labctl.transfer.meter import MIB, Meter
+from labctl.transfer.meter import Meter
 from labctl.transfer.store import Blob, BlobStore
 
 __all__ = ["Wanted", "fetch"]
@@ -115,15 +114,9 @@ def _stored(wanted: Wanted, store: BlobStore) -> Blob | None:
 
 
 def _check_room(missing: Iterable[Wanted], store: BlobStore) -> None:
-    """Raise MissingError if the disk cannot hold what is known to be missing."""
+    """Raise MissingError `disk-full` if the disk cannot hold what is known to be missing."""
     needed = 0
     for each in missing:
         path = store.partial(each.digest or _name(each.url))
         needed += max(0, (each.size or 0) - (path.stat().st_size if path.exists() else 0))
-    free = shutil.disk_usage(store.folder).free
-    if needed > free:
-        raise MissingError(
-            f"{store.folder} has no room: {free / MIB:.0f} MiB are free, {needed / MIB:.0f} MiB are to be fetched",
-            id="disk-full",
-            hint="Make space there, or set XDG_CACHE_HOME to a folder on another disk; then run the same command again.",
-        )
+    require_room(store.folder, needed, "what is to be fetched")

@@ -8,7 +8,6 @@ import glob
 import io
 import os
 import secrets
-import shutil
 import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,11 +18,12 @@ from typing import BinaryIO
 from labctl.bundle.format import Bundle
 from labctl.bundle.images import EPOCH
 from labctl.bundle.layout import Artefact, arriving, chosen, holds_bundle, identity, not_a_bundle, with_entries
-from labctl.bundle.oci.install import Source, install, no_room, require_room
+from labctl.bundle.oci.install import Source, install
 from labctl.bundle.spans import Content, Span, digest_of, size_of, whole
 from labctl.host.caller import give
 from labctl.host.failpoints import failpoint
 from labctl.host.files import sync_folder
+from labctl.host.room import FULL, no_room, require_room
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
@@ -33,7 +33,6 @@ _INDEX = "index.json"
 _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
-_FULL = (errno.ENOSPC, errno.EDQUOT)
 _TAR_ERRORS = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
 """What tarfile raises for headers that nobody writes by mistake."""
 _COPY_AGAIN = "Copy or export it again."
@@ -196,9 +195,8 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno in _FULL:
-            free = shutil.disk_usage(file.parent).free
-            raise no_room(file.parent, needed, f"the file {file.name}", free) from error
+        if error.errno in FULL:
+            raise no_room(file.parent, needed, f"the file {file.name}") from error
         if error.errno == errno.EFBIG:
             raise MissingError(
                 f"the file {file} needs {-(-needed // _MIB)} MiB, and its file system, or a limit, does not allow files of "

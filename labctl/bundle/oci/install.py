@@ -21,6 +21,7 @@ from labctl.host import locks
 from labctl.host.caller import give, make_folder
 from labctl.host.failpoints import failpoint
 from labctl.host.paths import PRIVATE
+from labctl.host.room import require_room
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.store import LINK_REFUSED
@@ -97,22 +98,6 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
     adds_machine = not (folder / MACHINE / "machine.yaml").exists()
     return tuple(
         part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
-    )
-
-
-def require_room(folder: Path, needed: int, what: str) -> None:
-    """Raise MissingError `disk-full`, with both sizes, if the file system of a folder has no room for so many bytes."""
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise no_room(folder, needed, what, free)
-
-
-def no_room(folder: Path, needed: int, what: str, free: int) -> MissingError:
-    """Return the error for a file system that is too small."""
-    return MissingError(
-        f"{what} needs {-(-needed // _MIB)} MiB in {folder}, and {free // _MIB} MiB are free there",
-        id="disk-full",
-        hint="Make space there, or choose another disk: XDG_CACHE_HOME says where the cache is. Then run the same command again.",
     )
 
 

@@ -9,13 +9,14 @@ from pathlib import Path
 from labctl.bundle.format import Bundle, load
 from labctl.bundle.image_archives import blobs_in
 from labctl.bundle.layout import Arriving, Part, arriving, chosen, identity, not_a_bundle
-from labctl.bundle.oci.install import Source, install, lacking, require_room
+from labctl.bundle.oci.install import Source, install, lacking
 from labctl.bundle.oci.references import Pulled, pulled, remember
 from labctl.bundle.spans import Span
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import make_folder
 from labctl.host.paths import BLOBS, PRIVATE
+from labctl.host.room import require_room
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.fetch import fetch
