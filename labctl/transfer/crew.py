@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import TypeVar
 
 THREADS = 4
@@ -56,9 +56,13 @@ def at_once(
         if failures or len(results) < len(items):
             failures.append(StoppedError())  # no thread begins another item
             stop()
-            deadline = time.monotonic() + END_SECONDS
-            for thread in threads:
-                thread.join(max(0.0, deadline - time.monotonic()))
+            _await_end(threads)
     if failures:
         raise failures[0]
     return [results[position] for position in range(len(items))]
+
+
+def _await_end(threads: Iterable[threading.Thread]) -> None:
+    deadline = time.monotonic() + END_SECONDS
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
