@@ -17,9 +17,13 @@ IP_RULES = ("ip", "-j", "-4", "rule", "show")
 KERNEL_ROUTES = Path("/proc/net/route")
 """The routes of the main table: a line each, destination and mask as hexadecimal numbers in the machine's byte order."""
 MAIN = "main"
+LOCAL = "local"
+"""The kind of route to an address of this machine, and the table of such routes."""
 UNICAST = "unicast"
 REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
 NO_INTERFACE = "*"
+KNOWN_FIELDS = frozenset({"priority", "src", "srclen", "dst", "dstlen", "table", "action", "protocol"})
+"""What is understood of a rule; one that says more may not apply."""
 DEFAULT_RULES: tuple[Mapping[str, Any], ...] = ({"priority": 32766, "src": "all", "table": MAIN},)
 
 
@@ -47,7 +51,7 @@ def routes(machine: Machine) -> tuple[TableRoute, ...] | None:
     """Return the routes of all tables, or of the main one where `ip` is missing; None on other systems than Linux."""
     answer = machine.run(*IP_ROUTES)
     if answer is not None and answer.code == 0 and (listed := document(answer.out, list)):
-        return tuple(_of_ip(listed))
+        return of_ip(listed)
     text = machine.read(KERNEL_ROUTES)
     return None if text is None else tuple(_of_kernel(text))
 
@@ -56,7 +60,60 @@ def rules(machine: Machine) -> Sequence[Mapping[str, Any]]:
     """Return the rules that choose a table, in their order."""
     answer = machine.run(*IP_RULES)
     listed: list[Mapping[str, Any]] = document(answer.out, list) if answer is not None and answer.code == 0 else []
-    return sorted(listed, key=lambda rule: rule["priority"]) or DEFAULT_RULES
+    return in_order(listed) or DEFAULT_RULES
+
+
+def in_order(listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
+    """Return rules as `ip` lists them in the order in which the kernel asks them."""
+    return sorted(listed, key=lambda rule: int(rule["priority"]))
+
+
+def of_ip(listed: Sequence[Mapping[str, Any]]) -> tuple[TableRoute, ...]:
+    """Return the routes that `ip` lists."""
+    return tuple(_of_ip(listed))
+
+
+def ruling(
+    known_rules: Sequence[Mapping[str, Any]],
+    known_routes: Sequence[TableRoute],
+    target: IPv4Address,
+    source: IPv4Address | None = None,
+) -> Mapping[str, Any] | None:
+    """Return the rule that decides over packets to an address before the main table does; None if that decides.
+
+    The packets of a connection that this machine opens have no source yet.
+    """
+    for rule in known_rules:
+        if not rule.keys() <= KNOWN_FIELDS or not _selects(rule, "dst", target) or not _selects(rule, "src", source):
+            continue
+        table = rule.get("table")
+        if table == MAIN:
+            return None
+        if table is None:
+            return rule if rule.get("action") in REJECTING else None
+        taking = [each for each in known_routes if each.table == table and target in each.network]
+        closest = min(taking, key=lambda each: (-each.network.prefixlen, each.metric), default=None)
+        if closest is not None and closest.kind != "throw":
+            return None if table == LOCAL else rule
+    return None
+
+
+def rule_wording(rule: Mapping[str, Any]) -> str:
+    """Return a rule as `ip` takes it."""
+    ends = [
+        (word, f"{rule[key]}/{rule[f'{key}len']}" if f"{key}len" in rule else rule[key])
+        for word, key in (("from", "src"), ("to", "dst"))
+        if key in rule
+    ]
+    does = ("lookup", rule["table"]) if "table" in rule else (rule.get("action", ""),)
+    return " ".join(str(word) for word in (*(word for end in ends for word in end), *does, "pref", rule["priority"]))
+
+
+def _selects(rule: Mapping[str, Any], end: str, address: IPv4Address | None) -> bool:
+    if rule.get(end, "all") == "all":
+        return True
+    network = ipv4_network(f"{rule[end]}/{rule.get(f'{end}len', 32)}")
+    return address is not None and network is not None and address in network
 
 
 def _of_ip(listed: Sequence[Mapping[str, Any]]) -> Iterator[TableRoute]:

@@ -75,7 +75,9 @@ CAUSES: Mapping[str, Cause] = {
     "interface-down": Cause("node", "this machine's interface in the lab's network is down or has no address", 2),
     "arp-not-asked": Cause("node", "this machine cannot send ARP requests for the address"),
     "address-taken": Cause("node", "a machine outside the lab answers ARP for the address", 10),
-    "neighbour-fixed": Cause("node", "this machine has a static ARP entry with another MAC for the address", 2),
+    "neighbour-fixed": Cause(
+        "node", "this machine, or the announcing node, has a static ARP entry with a wrong MAC for the other", 2
+    ),
     "announced-twice": Cause("node", "several nodes answer ARP for the address", passes=True),
     "advertisement-missing": Cause("node", "MetalLB has no L2Advertisement"),
     "advertisement-of-another-pool": Cause("node", "no L2Advertisement selects the address's pool", 30),
@@ -100,9 +102,9 @@ CAUSES: Mapping[str, Cause] = {
         "node", "kube-proxy is not running on the announcing node, or on one that may announce next", 10
     ),
     "kube-proxy-rules-missing": Cause("node", "kube-proxy has no rule for the address on the announcing node", 30),
-    "forwarding-off": Cause("node", "IP forwarding is off on the announcing node", 5),
+    "forwarding-off": Cause("node, response", "IP forwarding is off on a node that requests pass", 5),
     "filtered-on-node": Cause(
-        "node", "the announcing node's packet filter drops packets to the address, or the replies", 5
+        "node, response", "a node's packet filter drops packets to the address or to the app, or the replies", 5
     ),
     "way-back-missing": Cause("node", "the announcing node has no direct route back to this machine", 5),
     "controller-port-closed": Cause("node", "a pod of the ingress controller does not accept connections", passes=True),

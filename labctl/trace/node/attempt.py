@@ -41,15 +41,16 @@ class Attempt:
         """The address that was contacted."""
         return self.trail.address
 
-    def on_node(self, *words: str) -> str:
-        """Return a command that runs on the node."""
-        return labctl(self.lab.name, "ssh", self.node.name, "--", "sudo", *words)
-
     def into_node(self, *words: str) -> str:
         """Return a command that runs on the node, without using the network if its provider allows that."""
-        if way_in := self.trail.context.hypervisor.way_in:
-            return labctl(self.lab.name, "exec", "--", *way_in, self.node.name, *words)
-        return self.on_node(*words)
+        return into_node(self.trail, self.node, *words)
+
+
+def into_node(trail: Trail, node: Node, *words: str) -> str:
+    """Return a command that runs on a node as root, without using the network if its provider allows that."""
+    if way_in := trail.context.hypervisor.way_in:
+        return labctl(trail.lab.name, "exec", "--", *way_in, node.name, *words)
+    return labctl(trail.lab.name, "ssh", node.name, "--", "sudo", *words)
 
 
 def read(trail: Trail, route: Route, node: Node) -> Attempt:

@@ -2,51 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterable, Iterator, Sequence
 
+from labctl.host import routes
 from labctl.host.http_probe import HTTP
 from labctl.trace.node import pod_routes
-from labctl.trace.node.attempt import Attempt
+from labctl.trace.node.attempt import Attempt, into_node
 from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.probes import filters
 from labctl.trace.probes.filters import Stop
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
-from labctl.trace.problem import ProblemError
+from labctl.trace.problem import ProblemError, labctl
+from labctl.trace.trail import Trail
 
 TRANSLATED = filters.PRIORITIES["srcnat"]
 
 
 def not_forwarding(attempt: Attempt) -> ProblemError | None:
     """Return a problem if IP forwarding is off on the node."""
-    if attempt.facts is None or attempt.facts.forwards:
+    return None if attempt.facts is None else unforwarded(attempt.trail, attempt.facts)
+
+
+def unforwarded(trail: Trail, facts: NodeFacts) -> ProblemError | None:
+    """Return a problem if IP forwarding is off on a node."""
+    if facts.forwards:
         return None
     return ProblemError(
         "forwarding-off",
-        f"IP forwarding is off on {attempt.node.name}: net.ipv4.ip_forward is 0",
+        f"IP forwarding is off on {facts.node.name}: net.ipv4.ip_forward is 0",
         fix="Enable IP forwarding on the node.",
-        commands=(attempt.on_node("sysctl", "-w", "net.ipv4.ip_forward=1"),),
+        commands=(
+            labctl(trail.lab.name, "ssh", facts.node.name, "--", "sudo", "sysctl", "-w", "net.ipv4.ip_forward=1"),
+        ),
     )
 
 
 def filtered(attempt: Attempt) -> ProblemError | None:
     """Return a problem if a rule of the node's packet filter drops the packets or the replies."""
     facts = attempt.facts
-    if facts is None or facts.ruleset is None:
+    if facts is None:
         return None
-    source, outside = attempt.route.source, facts.device
-    reply = Packet(attempt.address, source, HTTP, None, None, outside, ESTABLISHED)
-    stops = (facts.ruleset.stop(packet, *hooks) for packet, hooks in _passing(attempt, facts))
-    stop: Stop | None = next(filter(None, stops), None)
+    reply = Packet(attempt.address, attempt.route.source, HTTP, None, None, facts.device, ESTABLISHED)
+    problem = stopped(attempt.trail, facts, _passing(attempt, facts))
     # Its source is the address again only behind kube-proxy's translation.
-    stop = stop or facts.ruleset.stop(reply, "postrouting", "egress", after=TRANSLATED)
+    return problem or stopped(attempt.trail, facts, [(reply, ("postrouting", "egress"))], after=TRANSLATED)
+
+
+def stopped(
+    trail: Trail, facts: NodeFacts, passing: Iterable[tuple[Packet, Sequence[str]]], after: float = -math.inf
+) -> ProblemError | None:
+    """Return a problem if a node's packet filter drops one of these packets at one of its hooks."""
+    ruleset = facts.ruleset
+    if ruleset is None:
+        return None
+    stop: Stop | None = next(filter(None, (ruleset.stop(each, *hooks, after=after) for each, hooks in passing)), None)
     if stop is None:
         return None
     return ProblemError(
         "filtered-on-node",
-        f"the packet filter of {attempt.node.name} drops the packets: "
+        f"the packet filter of {facts.node.name} drops the packets: "
         f"{filters.wording(facts.sections.get('listing', ''), stop)}",
         fix="Remove the rule.",
-        commands=(attempt.into_node(*stop.removal),),
+        commands=(into_node(trail, facts.node, *stop.removal),),
     )
 
 
@@ -81,7 +99,11 @@ def unreached(attempt: Attempt) -> ProblemError | None:
 def no_way_back(attempt: Attempt) -> ProblemError | None:
     """Return a problem if the node has no direct route back to this machine."""
     facts, source = attempt.facts, attempt.route.source
-    if facts is None or not facts.device or not facts.knows_route("back"):
+    if facts is None:
+        return None
+    if problem := _ruled_back(attempt, facts) or _fixed_back(attempt, facts):
+        return problem
+    if not facts.device or not facts.knows_route("back"):
         return None
     route = facts.route("back")
     if route and route.get("dev") == facts.device and "gateway" not in route:
@@ -92,4 +114,34 @@ def no_way_back(attempt: Attempt) -> ProblemError | None:
         f"the route from {attempt.node.name} back to this machine, {source}, {course}",
         fix="Make the node reply on the interface of the lab's network.",
         commands=(attempt.into_node("ip", "route", "replace", str(source), "dev", facts.device),),
+    )
+
+
+def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
+    """Return a problem if a routing rule of the node decides over the replies, which still have the pod's address."""
+    machine = attempt.route.source
+    sources = (None, *(pod.address for pod in attempt.pods))
+    rule = next(filter(None, (facts.ruling(machine, source) for source in sources)), None)
+    if rule is None:
+        return None
+    return ProblemError(
+        "way-back-missing",
+        f"the routing rule `{routes.rule_wording(rule)}` on {attempt.node.name} takes precedence over the route back to "
+        f"this machine, {machine}",
+        fix="Remove the rule.",
+        commands=(attempt.into_node("ip", "rule", "del", "pref", str(rule["priority"])),),
+    )
+
+
+def _fixed_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
+    """Return a problem if the node has a static ARP entry with another MAC for this machine."""
+    machine, mac = attempt.route.source, facts.fixed_mac(attempt.route.source)
+    own = attempt.trail.client.mac(attempt.route.device)
+    if mac is None or own is None or mac == own:
+        return None
+    return ProblemError(
+        "neighbour-fixed",
+        f"{attempt.node.name} has a static ARP entry for this machine, {machine}, with {mac}, but its MAC is {own}",
+        fix="Remove the entry: the kernel then sends ARP requests again.",
+        commands=(attempt.into_node("ip", "neigh", "del", str(machine), "dev", facts.device or "eth1"),),
     )

@@ -11,6 +11,7 @@ from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Any
 
+from labctl.host import routes
 from labctl.host.http_probe import HTTP
 from labctl.host.process import Finished
 from labctl.model.errors import LabError
@@ -27,6 +28,7 @@ NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
 ROUTE = ("ip", "-j", "-4", "route", "get")
+NEIGHBOURS = ("ip", "-j", "-4", "neigh", "show")
 CONNECT = (
     "curl",
     "--silent",
@@ -99,6 +101,17 @@ class NodeFacts:
             return None
         return dict(entry)
 
+    def ruling(self, target: IPv4Address, source: IPv4Address | None) -> Mapping[str, Any] | None:
+        """Return the routing rule that decides over packets before the main table does; None if that decides."""
+        rules, tables = _list(self.sections.get("rules", "")), _list(self.sections.get("tables", ""))
+        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source)
+
+    def fixed_mac(self, target: IPv4Address) -> str | None:
+        """Return the MAC of a static ARP entry; None if there is none."""
+        entries = _list(self.sections.get("neighbours", ""))
+        fixed = (each for each in entries if each.get("dst") == str(target) and "PERMANENT" in each.get("state", ()))
+        return next((str(each.get("lladdr", "")) for each in fixed), None)
+
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod accepted a connection from the node; True if the node did not report it."""
         said = self.sections.get(f"open {pod.address}")
@@ -109,18 +122,26 @@ class NodeFacts:
         return _section_of(target) in self.sections
 
 
-def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
-    """Return a node's network facts and its routes to these pods; None if it does not answer."""
+def ask(
+    trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod], *, knocks: bool = True
+) -> NodeFacts | None:
+    """Return a node's network facts and its routes to these pods, and whether they accept connections if it `knocks`.
+
+    None if the node does not answer.
+    """
     questions = {
         "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
         "ruleset": ("nft", "-j", "list", "ruleset"),
         "listing": ("nft", "-a", "list", "ruleset"),
         "back": (*ROUTE, str(client)),
+        "rules": routes.IP_RULES,
+        "tables": routes.IP_ROUTES,
+        "neighbours": NEIGHBOURS,
     }
     sections = _sections(trail, node, {**questions, **_routes_to(pods)})
     if sections is None:
         return None
-    for pod in pods:
+    for pod in pods if knocks else ():
         connected = _finished(
             trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
         )
@@ -150,6 +171,12 @@ def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
     return _interfaces(said or "")
 
 
+def announcing(trail: Trail) -> str | None:
+    """Return the node that has the address: the one that answers ARP, or that MetalLB reports; None if unknown."""
+    seen = trail.seen.get("node", {})
+    return next((each["node"] for each in seen.get("answers_arp") or () if each["node"]), seen.get("announced_by"))
+
+
 def mtus(trail: Trail) -> list[Evidence]:
     """Return the MTU of each interface on the path: of this machine and of the announcing node."""
     route = trail.client.route(trail.address)
@@ -157,7 +184,7 @@ def mtus(trail: Trail) -> list[Evidence]:
     if route is not None:
         own = (each for each in trail.client.interfaces() if each.name == route.device)
         link += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
-    name = trail.seen.get("node", {}).get("announced_by")
+    name = announcing(trail)
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     if node and said:

@@ -6,13 +6,14 @@ import shlex
 from collections.abc import Sequence
 from ipaddress import IPv4Address
 
+from labctl.host import routes
 from labctl.host.arp import Route
-from labctl.host.routes import MAIN, TableRoute
-from labctl.trace.problem import ProblemError, labctl
+from labctl.host.interfaces import Interface
+from labctl.host.routes import LOCAL, MAIN, TableRoute
+from labctl.trace.probes.knock import CONNECTED
+from labctl.trace.problem import BROKEN, WARNING, ProblemError, labctl
 from labctl.trace.trail import Trail
 
-LOCAL = "local"
-"""The kind of route to an address of this machine, and the table of such routes."""
 TABLES = frozenset({MAIN, LOCAL})
 FARTHEST = 4294967295
 """The metric of an isolated lab's own unreachable routes."""
@@ -31,10 +32,14 @@ def require_direct(trail: Trail, route: Route | None) -> Route:
         return route
     course = _told(route)
     text = f"this machine has no direct route to {trail.address}, port 80: {course}"
-    if problem := _in_the_way(trail, route, text) or _interface(trail, text):
+    if problem := _ruled(trail, text) or _in_the_way(trail, route, text) or _interface(trail, text):
+        problem.state = WARNING if _works(trail, route) else BROKEN
         raise problem
     if route is not None and not route.gateway:
         return route  # another source address, but as direct
+    if any(_has_gateway(trail, each) for each in trail.client.interfaces()):
+        fix = "Check the routes and the rules of this machine: `ip rule`, `ip route show table all`."
+        raise ProblemError("route-missing", f"{text}; the reason is unknown", fix=fix, commands=())
     raise ProblemError("route-missing", f"{text}: the lab's network does not exist")
 
 
@@ -44,10 +49,31 @@ def _told(route: Route | None) -> str:
     return f"the route goes via {route.gateway or route.source} on {route.device}"
 
 
+def _works(trail: Trail, route: Route | None) -> bool:
+    """Return whether another machine of the lab's network passes connections on to the address."""
+    if route is None or not route.gateway or IPv4Address(route.gateway) not in trail.lab.network:
+        return False  # nothing outside the lab's network is contacted
+    knock = trail.client.knock([trail.address], trail.left(trail.limits.trace_connect))
+    return knock[trail.address].outcome == CONNECTED
+
+
+def _ruled(trail: Trail, text: str) -> ProblemError | None:
+    """Return a problem if a rule rejects the packets, or chooses a table that does not lead to the lab."""
+    rule = routes.ruling(trail.client.routing_rules(), trail.client.routes(), trail.address)
+    if rule is None:
+        return None
+    return ProblemError(
+        "route-in-the-way",
+        f"{text}; the routing rule `{routes.rule_wording(rule)}` takes precedence over the lab's route",
+        fix="Remove the rule.",
+        commands=(here(trail, "ip", "rule", "del", "pref", str(rule["priority"])),),
+    )
+
+
 def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | None:
     """Return a problem if another route takes precedence over the lab's own."""
-    routes = [each for each in trail.client.routes() if _contains(each, trail.address)]
-    closest = min(routes, key=_rank, default=None)
+    containing = [each for each in trail.client.routes() if _contains(each, trail.address)]
+    closest = min(containing, key=_rank, default=None)
     if closest is None or _is_labs(trail, closest):
         return None
     if closest.network.prefixlen == 0 or (route is not None and not route.gateway and closest.kind != LOCAL):
@@ -72,7 +98,7 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
     """Return a problem with this machine's interface in the lab's network."""
     gateway, lab = trail.lab.gateway, trail.lab
     for each in trail.client.interfaces():
-        if gateway in {address.ip for address in each.addresses} and not each.is_up:
+        if _has_gateway(trail, each) and not each.is_up:
             return ProblemError(
                 "interface-down",
                 f"{text}; its interface {each.name} in the lab's network is down",
@@ -80,7 +106,7 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
                 commands=(here(trail, "ip", "link", "set", each.name, "up"),),
             )
     bridge = trail.client.bridge(trail.context)
-    if any(each.name == bridge for each in trail.client.interfaces()):
+    if any(each.name == bridge and not _has_gateway(trail, each) for each in trail.client.interfaces()):
         prefix = f"{gateway}/{lab.network.prefixlen}"
         return ProblemError(
             "interface-down",
@@ -89,6 +115,10 @@ def _interface(trail: Trail, text: str) -> ProblemError | None:
             commands=(here(trail, "ip", "address", "add", prefix, "dev", bridge),),
         )
     return None
+
+
+def _has_gateway(trail: Trail, interface: Interface) -> bool:
+    return trail.lab.gateway in {address.ip for address in interface.addresses}
 
 
 def _contains(route: TableRoute, address: IPv4Address) -> bool:

@@ -21,7 +21,7 @@ from labctl.host.http_probe import Address
 from labctl.host.interfaces import Interface, interfaces
 from labctl.host.machine import Machine
 from labctl.host.process import run
-from labctl.host.routes import TableRoute, routes
+from labctl.host.routes import TableRoute, routes, rules
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL, Limits
@@ -165,9 +165,20 @@ class Client:
         """Return the kernel's routes, including those to its own addresses."""
         return routes(Machine()) or ()
 
+    def routing_rules(self) -> Sequence[Mapping[str, Any]]:
+        """Return the kernel's rules that choose a routing table, in their order."""
+        return rules(Machine())
+
     def interfaces(self) -> Sequence[Interface]:
         """Return this machine's interfaces, each with its addresses."""
         return interfaces(Machine())
+
+    def mac(self, device: str) -> str | None:
+        """Return the MAC of one of this machine's interfaces; None if it is unknown."""
+        try:
+            return Path("/sys/class/net", device, "address").read_text(encoding="ascii").strip()
+        except OSError:
+            return None
 
     def bridge(self, context: Context) -> str:
         """Return the provider's interface for the lab's network; empty if it has none."""

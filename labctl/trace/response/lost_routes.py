@@ -1,41 +1,79 @@
-"""Find a missing route between nodes that explains a failed response."""
+"""Find what is lost between nodes, and so explains a failed response: a route, forwarding, or packets that a rule drops."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.model.lab import Node
-from labctl.trace.node.node_facts import Pod
-from labctl.trace.node.pod_routes import first_lost, placed
+from labctl.trace.node import handing_on, node_facts
+from labctl.trace.node.node_facts import NodeFacts, Pod
+from labctl.trace.node.pod_routes import lost, placed
+from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
 from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
+PASSED = ("ingress", "prerouting", "forward", "postrouting", "egress")
+"""The hooks that a packet passes which a node forwards."""
 SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})
-"""Causes that a missing route between the ingress controller and the app may also have.
+"""Causes that packets lost between the ingress controller and the app may also have.
 
-A controller that retries on another pod hides the missing route for a while; the hop is broken nevertheless."""
+A controller that retries on another pod hides the loss for a while; the hop is broken nevertheless."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """Describe a node that forwards packets between a pod of the ingress controller and a pod of the app elsewhere."""
+
+    node: Node
+    controller: Pod
+    app: Pod
+
+    @property
+    def own(self) -> Pod:
+        """The pod on this node."""
+        return self.app if self.app.node == self.node.name else self.controller
+
+    @property
+    def far(self) -> Pod:
+        """The pod on the other node."""
+        return self.controller if self.own == self.app else self.app
 
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
-    """Return the problem of a response, or the missing route between ingress controller and app that causes it."""
+    """Return the problem of a response, or what is lost between ingress controller and app that causes it."""
     if problem.cause not in SILENT or not trail.seen.get("pod"):
         return problem
-    cause = next(
-        filter(None, (first_lost(trail, node, [pod]) for node, pod in _to_the_app(trail, problem.evidence))), None
-    )
+    cause = next(filter(None, (_lost(trail, leg) for leg in _to_the_app(trail, problem.evidence))), None)
     if cause is None:
         return problem
     text = f"{problem.text}; {cause.text}"
     return ProblemError(cause.cause, text, problem.evidence, fix=cause.fix, commands=cause.commands)
 
 
-def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[tuple[Node, Pod]]:
-    """Yield a node and the pod on another node that it must reach, for requests to the app and for its replies."""
+def _lost(trail: Trail, leg: Leg) -> ProblemError | None:
+    facts = node_facts.ask(trail, leg.node, trail.lab.gateway, (leg.own, leg.far), knocks=False)
+    if facts is None:
+        return None
+    return lost(trail.lab, facts, leg.far) or handing_on.unforwarded(trail, facts) or _filtered(trail, leg, facts)
+
+
+def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
+    """Return a problem if the node's packet filter drops packets between the pods."""
+    inside, outside = ((facts.route(str(each.address)) or {}).get("dev") for each in (leg.own, leg.far))
+    comes, goes = (inside, outside) if leg.own == leg.controller else (outside, inside)
+    there = Packet(leg.controller.address, leg.app.address, None, leg.app.port, comes, goes, NEW)
+    back = Packet(leg.app.address, leg.controller.address, leg.app.port, None, goes, comes, ESTABLISHED)
+    return handing_on.stopped(trail, facts, [(packet, PASSED) for packet in (there, back)])
+
+
+def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[Leg]:
+    """Yield the nodes between the pod of the controller that took the request and each pod of the app elsewhere."""
     nodes = {each.name: each for each in trail.lab.nodes}
-    announcing = trail.seen.get("node", {}).get("announced_by")
+    announcing = node_facts.announcing(trail)
     controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := placed(each))}
     local = next((each for each in controllers.values() if each.node == announcing), None)
     controller = controllers.get(str(evidence.get("taken_by")), local)
@@ -43,5 +81,6 @@ def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[tuple[Nod
         return
     for each in answers.everyone(trail):
         if each["node"] in nodes and each["node"] != controller.node:
-            yield nodes[controller.node], Pod(IPv4Address(each["address"]), each["port"], each["node"])
-            yield nodes[each["node"]], controller
+            app = Pod(IPv4Address(each["address"]), each["port"], each["node"])
+            yield Leg(nodes[controller.node], controller, app)
+            yield Leg(nodes[each["node"]], controller, app)

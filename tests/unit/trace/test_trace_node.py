@@ -75,6 +75,7 @@ class Machine(Client):
     rules: list[Json] = field(default_factory=list)
     kernel_routes: list[TableRoute] = field(default_factory=list)
     kernel_interfaces: list[Interface] = field(default_factory=list)
+    kernel_rules: list[Json] = field(default_factory=list)
     found: str = ""
 
     @property
@@ -105,6 +106,12 @@ class Machine(Client):
     def interfaces(self) -> list[Interface]:
         return self.kernel_interfaces
 
+    def routing_rules(self) -> list[Json]:
+        return self.kernel_rules
+
+    def mac(self, device: str) -> str:  # noqa: ARG002 - there is one interface
+        return STRANGER
+
     def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
         return "br-demo"
 
@@ -134,6 +141,17 @@ def _drops(hook: str, field_name: str, value: str, protocol: str = "ip", **chain
     return {"hook": hook, "expr": [{"match": match}, {"drop": None}], **chain}
 
 
+def _rule(priority: int, **fields: object) -> Json:
+    return {"priority": priority, "src": "all", **fields}
+
+
+def _static(address: str, mac: str) -> Json:
+    return {"dst": address, "dev": "eth1", "lladdr": mac, "state": ["PERMANENT"]}
+
+
+MAINS = _rule(32766, table="main")
+
+
 @dataclass
 class Inside:
     """What the first node says of itself."""
@@ -142,6 +160,8 @@ class Inside:
     served: list[str] = field(default_factory=lambda: [ADDRESS])
     rules: list[Json] = field(default_factory=list)
     back: Json = field(default_factory=lambda: {"dev": "eth1"})
+    routing_rules: list[Json] = field(default_factory=list)
+    neighbours: list[Json] = field(default_factory=list)
     routes: dict[str, Json] = field(
         default_factory=lambda: {"10.244.0.2": {"dev": "veth1"}, "10.244.1.2": {"gateway": str(WORKER), "dev": "eth1"}}
     )
@@ -156,6 +176,8 @@ class Inside:
         told = {
             "cat": f"{self.forward}\n",
             "ip address": json.dumps(has),
+            "ip rule": json.dumps(self.routing_rules),
+            "ip neigh": json.dumps(self.neighbours),
             "nft -j": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
             "nft -a": "",
             f"ip {self.machine}": json.dumps([self.back]),
@@ -518,6 +540,26 @@ UNOPENED = {
         "way-back-missing",
         (f"{INTO_A} ip route replace 192.168.56.1 dev eth1",),
     ),
+    "a routing rule for the answers of pods": Case(
+        lambda world: world.inside_is(routing_rules=[_rule(9, src="10.244.0.0", srclen=16, action="blackhole"), MAINS]),
+        "way-back-missing",
+        (f"{INTO_A} ip rule del pref 9",),
+    ),
+    "routing rules that do not decide": Case(
+        lambda world: world.inside_is(
+            routing_rules=[MAINS, _rule(8, fwmark="0x1", action="prohibit"), _rule(9, table="empty")]
+        ),
+        "no-connection",
+        (),
+    ),
+    "a static entry for this machine in the node": Case(
+        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", MAC_B)]),
+        "neighbour-fixed",
+        (f"{INTO_A} ip neigh del 192.168.56.1 dev eth1",),
+    ),
+    "a static entry in the node that is right": Case(
+        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", STRANGER)]), "no-connection", ()
+    ),
     "a pod that does not listen": Case(lambda world: world.inside_is(opens=["10.244.1.2"]), "controller-port-closed"),
     "nothing that can be seen": Case(lambda world: world, "no-connection", ()),
 }
@@ -592,6 +634,45 @@ WAYS = {
         ),
         "route-in-the-way",
         ("sudo ip route del 192.168.56.0/25 via 10.8.0.1 dev tun0",),
+    ),
+    "a route by another node, which passes packets on": Case(
+        lambda world: world.machine_is(
+            way=Route("br-demo", GATEWAY, str(WORKER)),
+            kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "br-demo", gateway=str(WORKER))],
+        ),
+        "route-in-the-way",
+        (f"sudo ip route del {ADDRESS} via {WORKER} dev br-demo",),
+        WARNING,
+    ),
+    "a rule that rejects": Case(
+        lambda world: world.machine_is(
+            way=None,
+            kernel_routes=[LABS_OWN, LAST_RESORT],
+            kernel_rules=[_rule(7, dst=ADDRESS, action="prohibit"), MAINS],
+            kernel_interfaces=[BRIDGE],
+        ),
+        "route-in-the-way",
+        ("sudo ip rule del pref 7",),
+    ),
+    "a rule that leads to a table with another route": Case(
+        lambda world: world.machine_is(
+            way=None,
+            kernel_routes=[LABS_OWN, LAST_RESORT, TableRoute(IPv4Network("0.0.0.0/0"), "", "blackhole", "77")],
+            kernel_rules=[_rule(0, table="local"), _rule(7, table="77"), MAINS],
+            kernel_interfaces=[BRIDGE],
+        ),
+        "route-in-the-way",
+        ("sudo ip rule del pref 7",),
+    ),
+    "a rule for another user, which cannot be told": Case(
+        lambda world: world.machine_is(
+            way=None,
+            kernel_routes=[LABS_OWN, LAST_RESORT],
+            kernel_rules=[_rule(7, uidrange=[0, 0], action="prohibit"), MAINS],
+            kernel_interfaces=[BRIDGE],
+        ),
+        "route-missing",
+        (),
     ),
     "an address of this machine's own": Case(
         lambda world: world.machine_is(

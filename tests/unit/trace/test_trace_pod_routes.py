@@ -22,21 +22,54 @@ world = test_trace.world
 A, B = "demo-worker-1", "demo-control-plane"
 ON_A = "labctl --name demo ssh demo-worker-1 -- sudo ip route replace 10.244.0.0/24 via 192.168.56.10 dev eth1"
 ON_B = "labctl --name demo ssh demo-control-plane -- sudo ip route replace 10.244.1.0/24 via 192.168.56.11 dev eth1"
+OWN = {A: "192.168.56.11", B: "192.168.56.10"}
 GATEWAYS = {"10.244.0.": "192.168.56.10", "10.244.1.": "192.168.56.11"}
 FAR, NEAR = "10.244.0.6", "10.244.1.5"
 METALLB = ("metallb-system", "controller")
 Json = dict[str, Any]
 
 
-def nodes_say(provider: FakeProvider, lost: Mapping[str, Json | None]) -> None:
-    """Let both nodes answer; `lost` are the routes, by node, that are not what labctl set up."""
+def drops(left: Json, right: str) -> tuple[Json, ...]:
+    """A rule that drops forwarded packets."""
+    place = {"family": "inet", "table": "fw"}
+    match = {"op": "==", "left": left, "right": right}
+    chain = {**place, "name": "forward", "hook": "forward", "prio": 0}
+    rule = {**place, "chain": "forward", "handle": 4, "expr": [{"match": match}, {"drop": None}]}
+    return {"chain": chain}, {"rule": rule}
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """What a node lacks, or does to packets."""
+
+    route: Json | None
+    """Its route to the other node's pods."""
+    forward: str = "1"
+    rules: tuple[Json, ...] = ()
+
+
+def usual(**fields: Any) -> Broken:  # noqa: ANN401 - any field
+    return Broken(**{"route": {}, **fields})
+
+
+def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
+    """Let both nodes answer; `lost` is, by node, what is not as labctl set it up."""
 
     def said(name: str) -> Any:  # noqa: ANN401 - what a provider asks
+        broken = lost.get(name, usual())
+
         def answer(command: Any) -> Finished:  # noqa: ANN401 - words of a command
+            if command[0] == "cat":
+                return Finished(0, broken.forward, ())
+            if command[0] == "nft":
+                return Finished(0, json.dumps({"nftables": list(broken.rules)}) if "-j" in command else "", ())
             if "address" in command:
                 return Finished(0, json.dumps([{"ifname": "eth1", "addr_info": [{"local": ""}]}]), ())
-            usual = {"gateway": next(at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix))}
-            found = lost.get(name, usual)
+            if "get" not in command:
+                return Finished(0, "[]", ())
+            its = next((at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix)), "")
+            route = {"dev": "cni0"} if its in {"", OWN[name]} else broken.route
+            found = {"gateway": its, "dev": "eth1"} if route == {} else route
             return Finished(0, json.dumps([found]), ()) if found else Finished(2, "", ("Network is unreachable",))
 
         return answer
@@ -44,7 +77,7 @@ def nodes_say(provider: FakeProvider, lost: Mapping[str, Json | None]) -> None:
     provider.answers = {name: said(name) for name in (A, B)}
 
 
-def apart(world: World, lost: Mapping[str, Json | None]) -> World:
+def apart(world: World, lost: Mapping[str, Broken]) -> World:
     """The controller's pod is on one node, and a second pod of the app on the other."""
     provider = FakeProvider()
     provider.nodes = {A, B}
@@ -57,9 +90,9 @@ def apart(world: World, lost: Mapping[str, Json | None]) -> World:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """The routes that are lost, what comes back, and what is said of it."""
+    """What nodes lack, what comes back, and what is said of it."""
 
-    routes: Mapping[str, Json | None]
+    nodes: Mapping[str, Broken]
     exchanges: tuple[Exchange, ...]
     cause: str
     commands: tuple[str, ...] = ()
@@ -67,13 +100,38 @@ class Lost:
 
 SECOND = "my-app-2"
 ROUTES = {
-    "from the controller to the app": Lost({A: None}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)),
+    "from the controller to the app": Lost({A: Broken(None)}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)),
     "by a gateway that is no node": Lost(
-        {A: {"gateway": "172.17.0.1", "dev": "eth0"}}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)
+        {A: Broken({"gateway": "172.17.0.1", "dev": "eth0"})}, (came(), late(SECOND)), "pod-route-missing", (ON_A,)
     ),
-    "from the app back to the controller": Lost({B: None}, (came(), late(SECOND)), "pod-route-missing", (ON_B,)),
-    "and no answer of any pod": Lost({A: None}, (late(SECOND),), "pod-route-missing", (ON_A,)),
-    "and the controller's own word": Lost({A: None}, (own(502),), "pod-route-missing", (ON_A,)),
+    "from the app back to the controller": Lost(
+        {B: Broken(None)}, (came(), late(SECOND)), "pod-route-missing", (ON_B,)
+    ),
+    "and no answer of any pod": Lost({A: Broken(None)}, (late(SECOND),), "pod-route-missing", (ON_A,)),
+    "and the controller's own word": Lost({A: Broken(None)}, (own(502),), "pod-route-missing", (ON_A,)),
+    "forwarding on the app's node": Lost(
+        {B: usual(forward="0")},
+        (came(), late(SECOND)),
+        "forwarding-off",
+        ("labctl --name demo ssh demo-control-plane -- sudo sysctl -w net.ipv4.ip_forward=1",),
+    ),
+    "packets that the controller's node drops": Lost(
+        {A: usual(rules=drops({"meta": {"key": "oifname"}}, "eth1"))},
+        (came(), late(SECOND)),
+        "filtered-on-node",
+        ("labctl --name demo exec -- docker exec demo-worker-1 nft delete rule inet fw forward handle 4",),
+    ),
+    "packets that the app's node drops": Lost(
+        {B: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR))},
+        (came(), late(SECOND)),
+        "filtered-on-node",
+        ("labctl --name demo exec -- docker exec demo-control-plane nft delete rule inet fw forward handle 4",),
+    ),
+    "packets to others that a node drops": Lost(
+        {B: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},
+        (came(), late(SECOND)),
+        "pods-differ",
+    ),
     "none": Lost({}, (came(), late(SECOND)), "pods-differ"),
 }
 
@@ -83,14 +141,14 @@ def test_a_lost_route_between_controller_and_app_is_named_in_place_of_the_silenc
     world: World, name: str
 ) -> None:
     case = ROUTES[name]
-    hop = response(say(apart(world, case.routes), *case.exchanges, word=REFUSED))
+    hop = response(say(apart(world, case.nodes), *case.exchanges, word=REFUSED))
 
     assert (hop["state"], hop["cause"]) == ("broken", case.cause)
     assert case.commands == () or tuple(hop["commands"]) == case.commands
 
 
 def test_an_answer_that_the_log_says_nothing_of_yet_is_explained_by_the_announcing_nodes_routes(world: World) -> None:
-    apart(world, {A: None})
+    apart(world, {A: Broken(None)})
     world.client.exchanges, world.client.log = [came(None, None, is_silent=True, failure="timed out")], ""
 
     hop = response(world)
@@ -99,20 +157,20 @@ def test_an_answer_that_the_log_says_nothing_of_yet_is_explained_by_the_announci
 
 
 def test_an_answer_is_not_explained_by_routes_where_nothing_is_broken(world: World) -> None:
-    apart(world, {A: None})
+    apart(world, {A: Broken(None)})
     world.client.exchanges = [came(), came(SECOND)]
 
     assert world.follow(HOST)["ok"]
 
 
 @pytest.mark.parametrize(
-    ("address", "lost", "commands"), [(NEAR, {B: None}, [ON_B]), (NEAR, {}, []), (FAR, {B: None}, [])]
+    ("address", "lost", "commands"), [(NEAR, {B: Broken(None)}, [ON_B]), (NEAR, {}, []), (FAR, {B: Broken(None)}, [])]
 )
 def test_the_api_server_lacks_a_route_to_pods_on_another_node_alone(
     context: Context,
     cluster: FakeCluster,
     address: str,
-    lost: Mapping[str, Json | None],
+    lost: Mapping[str, Broken],
     commands: list[str],
 ) -> None:
     provider = FakeProvider()
