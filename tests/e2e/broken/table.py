@@ -18,6 +18,7 @@ ROWS: tuple[BrokenLab, ...] = (
 WITHOUT_COMMANDS: Mapping[str, str] = {
     "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
     "arp-not-asked": "the request is served, and what keeps this machine from asking is its owner's",
+    "route-missing": "where the lab's network is there, and no known rule is to blame, the machine's owner has to look",
     "no-connection": "nothing was found that takes the packets: it is somebody else's network or filter",
     "pool-exhausted": "which of the Services that have its addresses can do without one is their owners' to say",
     "no-time-left": "how busy the machine is, its users know",

@@ -99,6 +99,9 @@ class FakeClient(Client):
     def routes(self) -> list[TableRoute]:
         return self.kernel_routes
 
+    def routing_rules(self) -> list[dict[str, Any]]:
+        return []
+
     def interfaces(self) -> list[Interface]:
         return self.kernel_interfaces
 
