@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import os
 import re
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, NoReturn
 import fake_trace
 import groups
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from fake_trace import FakeFollow
 from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, ready_node, with_doors
 from golden_files import Golden, Wording, is_complete
@@ -35,7 +33,7 @@ from labctl.doctor import preflight
 from labctl.host import arp, http_probe, locks
 from labctl.isolation import isolation
 from labctl.plans import lab_files, up
-from labctl.render import certificates
+from labctl.render import pki
 
 if TYPE_CHECKING:
     from side_by_side import GroupScheduling
@@ -172,7 +170,7 @@ def _enough_instances() -> Iterator[None]:
 def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
     """Fail a test of these folders that starts a process or opens a socket; take away what it would wait for.
 
-    What is left out is writing through to the disk, and the search for the primes of a large RSA key.
+    What is left out is writing through to the disk.
     """
     with pytest.MonkeyPatch.context() as patch:
         if _is_alone(request.path):
@@ -182,7 +180,6 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
                 patch.setattr(os, name, _refuse)
             patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # those of real labs are no test's
             patch.setattr(os, "fsync", lambda _file: None)
-            patch.setattr(certificates, "new_rsa_key", _small_rsa_key)
             patch.setattr(locks, "INTERVAL", 0.01)
         yield
 
@@ -252,12 +249,27 @@ def context(
     return with_doors(made, provider, cluster, carried)
 
 
+@pytest.fixture(scope="session")
+def lab_keys(_memory: Path) -> Path:
+    """Return a folder that has nothing but a lab's keys: finding the primes of one takes longer than most tests."""
+    folder = _memory / "keys"
+    pki.ensure(folder, lab())
+    return folder
+
+
 @pytest.fixture
-def rendered(context: Context, watched: Watched) -> Context:
-    """The lab, with its files on disk."""
-    up.render(context, watched.report)
-    watched.texts.clear()
+def keyed(context: Context, lab_keys: Path) -> Context:
+    """The lab, with its keys on disk and nothing else."""
+    shutil.copytree(lab_keys, context.folder, dirs_exist_ok=True)
     return context
+
+
+@pytest.fixture
+def rendered(keyed: Context, watched: Watched) -> Context:
+    """The lab, with its files on disk."""
+    up.render(keyed, watched.report)
+    watched.texts.clear()
+    return keyed
 
 
 @pytest.fixture
@@ -297,11 +309,6 @@ def watched() -> Watched:
 
 def _is_alone(path: Path) -> bool:
     return any(path.is_relative_to(folder) for folder in ALONE)
-
-
-@functools.cache
-def _small_rsa_key() -> rsa.RSAPrivateKey:
-    return rsa.generate_private_key(public_exponent=65537, key_size=1024)  # noqa: S505 - it protects nothing
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:

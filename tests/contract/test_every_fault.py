@@ -2,21 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
 from machine_faults import COMMANDS, FAULTS, ODD_WORDS, complaints, odd_lines
-
-from labctl.render import certificates
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are small."""
-    small = cache(lambda: rsa.generate_private_key(public_exponent=65537, key_size=1024))  # noqa: S505 - it protects nothing
-    monkeypatch.setattr(certificates, "new_rsa_key", small)
 
 
 def test_the_commands_are_those_of_the_tree() -> None:

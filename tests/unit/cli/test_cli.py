@@ -54,11 +54,11 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Iterator[Run]:
 
 
 @pytest.fixture
-def lab_is(monkeypatch: pytest.MonkeyPatch, context: Context) -> Context:
+def lab_is(monkeypatch: pytest.MonkeyPatch, keyed: Context) -> Context:
     """Every command is about this lab."""
     for name in ("requested", "saved", "entered", "entered_if_up"):
-        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: context)
-    return context
+        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: keyed)
+    return keyed
 
 
 @pytest.fixture
@@ -399,10 +399,12 @@ def test_a_failed_up_ends_with_its_error_as_json(
 def test_a_dry_run_shows_the_steps_and_does_nothing(
     labctl: Run, lab_is: Context, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    before = set(lab_is.folder.rglob("*"))
+
     assert labctl("up", "--dry-run", "--from", "apps", "-o", "json") == 0
 
     assert [step["step"] for step in json.loads(capsys.readouterr().out)["steps"]] == ["apps", "hosts", "verify"]
-    assert not any(lab_is.folder.iterdir())
+    assert set(lab_is.folder.rglob("*")) == before
 
 
 @pytest.mark.usefixtures("lab_is")

@@ -46,16 +46,16 @@ def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
 
 @pytest.fixture
 def up(
-    context: Context, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, cluster: FakeCluster, home: Path
+    keyed: Context, monkeypatch: pytest.MonkeyPatch, provider: FakeProvider, cluster: FakeCluster, home: Path
 ) -> Path:
     """A lab that is up, behind fake doors, and its labctl.yaml."""
-    for door, fake in {"provider": provider, "cluster": cluster, "bundle": context.bundle}.items():
+    for door, fake in {"provider": provider, "cluster": cluster, "bundle": keyed.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     monkeypatch.setattr(app_change, "_trace", lambda *_arguments: Outcome(changed=False, text="6 hops"))
-    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False, bundle=context.bundle.folder))
-    provider.nodes |= {node.name for node in context.lab.nodes}
+    saved_lab.write(keyed.folder, saved_lab.SavedLab(keyed.lab, isolated=False, bundle=keyed.bundle.folder))
+    provider.nodes |= {node.name for node in keyed.lab.nodes}
     file = home / "labctl.yaml"
-    file.write_text(FILE.format(hosts_file=context.lab.hosts_file))
+    file.write_text(FILE.format(hosts_file=keyed.lab.hosts_file))
     return file
 
 

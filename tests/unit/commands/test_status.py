@@ -24,13 +24,13 @@ SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
 
 @pytest.fixture
-def well(context: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
+def well(keyed: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
     """A lab that was brought up, and whose address a node announces."""
-    execute(up.up(isolated=False), context, watched)
+    execute(up.up(isolated=False), keyed, watched)
     told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[2], "serviceName": SERVICE[3]}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
     cluster.objects[SERVICE]["metadata"]["annotations"] = {"metallb.io/ip-allocated-from-pool": "demo"}
-    return context
+    return keyed
 
 
 def _problem(context: Context) -> tuple[str, str]:
@@ -112,10 +112,10 @@ def test_a_lab_without_a_failure_detector_says_what_that_means(well: Context, go
 
 
 def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
-    context: Context, watched: Watched, machine: dict[str, http_probe.Answer]
+    keyed: Context, watched: Watched, machine: dict[str, http_probe.Answer]
 ) -> None:
-    resting = replace(context.lab, apps=(replace(context.lab.apps[0], replicas=0),))
-    asked = with_doors(replace(context, lab=resting), context.provider, context.cluster, context.bundle)
+    resting = replace(keyed.lab, apps=(replace(keyed.lab.apps[0], replicas=0),))
+    asked = with_doors(replace(keyed, lab=resting), keyed.provider, keyed.cluster, keyed.bundle)
     machine["my-app.local"] = http_probe.Answer(503)
     execute(up.up(isolated=False), asked, watched)
 

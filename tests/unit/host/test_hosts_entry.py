@@ -189,7 +189,7 @@ def test_what_there_is_to_type_adds_the_names(hosts_file: Path, content: str) ->
     assert hosts_entry.missing(hosts_file, NAMES) == {}
 
 
-@pytest.mark.usefixtures("machine", "no_sudo")
+@pytest.mark.usefixtures("machine", "no_sudo", "keyed")
 def test_a_lab_comes_up_without_its_names_and_goes_without_removing_them(
     context: Context, watched: Watched, hosts_file: Path
 ) -> None:

@@ -29,6 +29,7 @@ def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
     assert not lab_files.write_lab(context, context.folder)
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
     lab_files.write_lab(context, context.folder)
 
@@ -92,6 +93,7 @@ def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Pa
     )
 
 
+@pytest.mark.usefixtures("keyed")
 def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(context: Context) -> None:
     lab_files.write_lab(context, context.folder)
 
@@ -103,6 +105,7 @@ def test_nodes_are_given_the_labs_own_keys_and_only_the_control_plane_the_cas(co
     assert "certificate-authority: /etc/labctl/ca.crt" in (worker / "discovery.kubeconfig").read_text()
 
 
+@pytest.mark.usefixtures("keyed")
 def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another_as_the_user_called_it(
     context: Context,
 ) -> None:
@@ -121,6 +124,7 @@ def test_an_image_that_the_bundle_carries_is_called_by_its_full_name_and_another
     assert images == {"carried": "labctl.local/nginx:1.26.3", "foreign": "ghcr.io/me/shop:2"}
 
 
+@pytest.mark.usefixtures("keyed")
 def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
 
@@ -129,6 +133,7 @@ def test_the_secret_of_the_speakers_is_the_labs_own(context: Context) -> None:
     assert secret["stringData"]["secretkey"] == pki.memberlist(context.folder)
 
 
+@pytest.mark.usefixtures("keyed")
 def test_failure_detectors_are_there_where_the_bundle_carries_their_image(context: Context) -> None:
     pki.ensure(context.folder, context.lab)
     _, detectors = documents(lab_files.cluster_files(context, context.folder)["memberlist.yaml"])
@@ -180,6 +185,7 @@ def test_what_is_no_address_of_a_nameserver_is_passed_over() -> None:
 
 
 @pytest.mark.parametrize("provider", ["libvirt", "virtualbox"])
+@pytest.mark.usefixtures("keyed")
 def test_a_machine_has_a_seed_that_is_written_again_only_when_it_changes(context: Context, provider: str) -> None:
     machines = replace(context, lab=lab(provider=provider))
     vars(machines).update(bundle=context.bundle)

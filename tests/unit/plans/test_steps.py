@@ -101,6 +101,7 @@ def test_the_order_of_up_and_where_its_steps_happen() -> None:
     assert [step.name for step in up.up(isolated=False)] == [name for name in names if name != "isolation"]
 
 
+@pytest.mark.usefixtures("keyed")
 def test_up_repairs_what_was_edited_or_deleted_by_hand(
     context: Context, watched: Watched, cluster: FakeCluster
 ) -> None:
@@ -814,6 +815,7 @@ def test_an_app_whose_name_is_missing_is_reached_at_its_address(
     )
 
 
+@pytest.mark.usefixtures("keyed")
 def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
     context: Context,
     watched: Watched,
@@ -837,6 +839,7 @@ def test_an_app_that_is_meant_to_have_no_pods_is_applied_and_not_asked_for(
 # The whole of `destroy`
 
 
+@pytest.mark.usefixtures("keyed")
 def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
     context: Context, watched: Watched, provider: FakeProvider, hosts_file: Path
 ) -> None:
@@ -852,6 +855,7 @@ def test_destroy_removes_nodes_and_hosts_lines_and_keeps_log_and_copy(
     assert {path.name for path in context.folder.iterdir()} == {"log", "log.1", "hosts.before"}
 
 
+@pytest.mark.usefixtures("keyed")
 def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Watched, tmp_path: Path) -> None:
     execute(up.up(isolated=False), context, watched)
     (tmp_path / "elsewhere").mkdir()
@@ -863,6 +867,7 @@ def test_what_a_link_in_the_folder_leads_to_stays(context: Context, watched: Wat
     assert (tmp_path / "elsewhere").is_dir()
 
 
+@pytest.mark.usefixtures("keyed")
 def test_purge_removes_the_folder_too(context: Context, watched: Watched) -> None:
     execute(up.up(isolated=False), context, watched)
 
@@ -955,6 +960,7 @@ def test_the_record_is_the_last_file_of_a_lab_to_go(
     assert rendered.folder.exists() != purge
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_lab_of_several_apps_and_no_worker_comes_up_too(
     context: Context, watched: Watched, cluster: FakeCluster, hosts_file: Path
 ) -> None:

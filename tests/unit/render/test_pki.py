@@ -2,6 +2,7 @@
 
 import base64
 import re
+import shutil
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from ipaddress import IPv4Address, IPv4Network
@@ -25,7 +26,6 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from labctl.model.errors import ExitCode, MissingError
 from labctl.model.lab import AddressPool, Lab
 from labctl.render import certificates, pki
-from labctl.render.certificates import new_rsa_key  # the real one: conftest has given the module a quicker one
 
 LAB = Lab(
     name="demo",
@@ -56,6 +56,20 @@ FILES = [
 ]
 
 
+@pytest.fixture
+def folder(tmp_path: Path, lab_keys: Path) -> Path:
+    """The folder of a lab that has its keys."""
+    return Path(shutil.copytree(lab_keys, tmp_path / "ours"))
+
+
+@pytest.fixture(scope="module")
+def another(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of another lab of the same name: a test only reads it."""
+    other = tmp_path_factory.mktemp("another")
+    pki.ensure(other, LAB)
+    return other
+
+
 def test_every_file_is_made_once_and_then_kept(tmp_path: Path) -> None:
     assert pki.ensure(tmp_path / "labctl" / "demo", LAB) is True
     before = contents(tmp_path / "labctl" / "demo")
@@ -73,76 +87,67 @@ def test_only_the_owner_can_read_the_keys(tmp_path: Path) -> None:
     assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
 
 
-def test_the_ca_is_one_that_kubeadm_would_make(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    ca = ca_of(tmp_path)
+def test_the_ca_is_one_that_kubeadm_would_make(folder: Path) -> None:
+    ca = ca_of(folder)
 
     assert ca.subject.rfc4514_string() == ca.issuer.rfc4514_string() == "CN=kubernetes"
     assert extension(ca, x509.BasicConstraints) == x509.BasicConstraints(ca=True, path_length=None)
     usage = extension(ca, x509.KeyUsage)
     assert (usage.digital_signature, usage.key_encipherment, usage.key_cert_sign) == (True, True, True)
     assert extension(ca, x509.SubjectAlternativeName).get_values_for_type(x509.DNSName) == ["kubernetes"]
-    assert ca.public_key() == load_key(tmp_path / "pki/ca.key").public_key()
+    assert ca.public_key() == load_key(folder / "pki/ca.key").public_key()
 
 
-def test_the_ca_is_valid_on_a_node_whose_clock_is_behind(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    ca, now = ca_of(tmp_path), datetime.now(UTC)
+def test_the_ca_is_valid_on_a_node_whose_clock_is_behind(folder: Path) -> None:
+    ca, now = ca_of(folder), datetime.now(UTC)
 
     assert ca.not_valid_before_utc < now - timedelta(minutes=59)
     assert ca.not_valid_after_utc > now + timedelta(days=3649)
 
 
-def test_the_token_has_kubeadms_form_and_differs_between_labs(tmp_path: Path) -> None:
-    pki.ensure(tmp_path / "one", LAB)
-    pki.ensure(tmp_path / "two", LAB)
-
-    assert re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", pki.token(tmp_path / "one"))
-    assert pki.token(tmp_path / "one") != pki.token(tmp_path / "two")
+def test_the_token_has_kubeadms_form_and_differs_between_labs(folder: Path, another: Path) -> None:
+    assert re.fullmatch(r"[a-z0-9]{6}\.[a-z0-9]{16}", pki.token(folder))
+    assert pki.token(folder) != pki.token(another)
 
 
-def test_the_memberlist_key_is_128_bytes_of_base64(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
+def test_the_memberlist_key_is_128_bytes_of_base64(folder: Path) -> None:
 
-    assert len(base64.b64decode(pki.memberlist(tmp_path), validate=True)) == 128
+    assert len(base64.b64decode(pki.memberlist(folder), validate=True)) == 128
 
 
 def test_metallbs_key_is_of_the_kind_and_form_that_metallb_reads() -> None:
-    key = new_rsa_key()
+    key = certificates.new_rsa_key()
 
     assert key.key_size == 2048
     assert certificates.pem(key).startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
-def test_the_ssh_keys_are_a_pair(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    private = load_ssh_private_key((tmp_path / "pki/ssh").read_bytes(), password=None)
+def test_the_ssh_keys_are_a_pair(folder: Path) -> None:
+    private = load_ssh_private_key((folder / "pki/ssh").read_bytes(), password=None)
 
-    assert pki.ssh_public_key(tmp_path).startswith("ssh-ed25519 ")
-    assert load_ssh_public_key(pki.ssh_public_key(tmp_path).encode()) == private.public_key()
-
-
-def test_a_lost_ssh_public_key_is_derived_again(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    before = contents(tmp_path)
-    (tmp_path / "pki/ssh.pub").unlink()
-
-    assert pki.ensure(tmp_path, LAB) is True
-    assert contents(tmp_path) == before
+    assert pki.ssh_public_key(folder).startswith("ssh-ed25519 ")
+    assert load_ssh_public_key(pki.ssh_public_key(folder).encode()) == private.public_key()
 
 
-def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    kubeconfig = kubeconfig_of(tmp_path)
+def test_a_lost_ssh_public_key_is_derived_again(folder: Path) -> None:
+    before = contents(folder)
+    (folder / "pki/ssh.pub").unlink()
+
+    assert pki.ensure(folder, LAB) is True
+    assert contents(folder) == before
+
+
+def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(folder: Path) -> None:
+    kubeconfig = kubeconfig_of(folder)
     cluster, user = kubeconfig["clusters"][0]["cluster"], kubeconfig["users"][0]["user"]
     client = x509.load_pem_x509_certificate(base64.b64decode(user["client-certificate-data"]))
     key = load_pem_private_key(base64.b64decode(user["client-key-data"]), password=None)
 
     assert cluster["server"] == "https://192.168.56.10:6443"
-    assert base64.b64decode(cluster["certificate-authority-data"]) == (tmp_path / "pki/ca.crt").read_bytes()
-    client.verify_directly_issued_by(ca_of(tmp_path))
+    assert base64.b64decode(cluster["certificate-authority-data"]) == (folder / "pki/ca.crt").read_bytes()
+    client.verify_directly_issued_by(ca_of(folder))
     assert client.public_key() == key.public_key()
-    assert client.not_valid_after_utc == ca_of(tmp_path).not_valid_after_utc
+    assert client.not_valid_after_utc == ca_of(folder).not_valid_after_utc
     assert extension(client, x509.ExtendedKeyUsage) == x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
     assert client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "system:masters"
 
@@ -158,84 +163,77 @@ def test_every_name_in_the_kubeconfig_is_the_labs(tmp_path: Path) -> None:
     ]
 
 
-def test_a_kubeconfig_with_another_namespace_set_is_kept(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    kubeconfig = kubeconfig_of(tmp_path)
+def test_a_kubeconfig_with_another_namespace_set_is_kept(folder: Path) -> None:
+    kubeconfig = kubeconfig_of(folder)
     kubeconfig["contexts"][0]["context"]["namespace"] = "web"
-    (tmp_path / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+    (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
 
-    assert pki.ensure(tmp_path, LAB) is False
+    assert pki.ensure(folder, LAB) is False
 
 
 @pytest.mark.parametrize(
     "content", ["", "[]", "clusters: 7\nusers: []\n", "{unclosed", "clusters: [demo]\nusers: []\n"]
 )
-def test_a_broken_kubeconfig_is_made_anew(tmp_path: Path, content: str) -> None:
-    pki.ensure(tmp_path, LAB)
-    (tmp_path / "kubeconfig").write_text(content)
+def test_a_broken_kubeconfig_is_made_anew(folder: Path, content: str) -> None:
+    (folder / "kubeconfig").write_text(content)
 
-    assert pki.ensure(tmp_path, LAB) is True
-    assert kubeconfig_of(tmp_path)["current-context"] == "demo"
+    assert pki.ensure(folder, LAB) is True
+    assert kubeconfig_of(folder)["current-context"] == "demo"
 
 
-def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    before = contents(tmp_path)
-    (tmp_path / "kubeconfig").unlink()
+def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(folder: Path) -> None:
+    before = contents(folder)
+    (folder / "kubeconfig").unlink()
 
-    assert pki.ensure(tmp_path, LAB) is True
-    assert {**contents(tmp_path), "kubeconfig": b""} == {**before, "kubeconfig": b""}
+    assert pki.ensure(folder, LAB) is True
+    assert {**contents(folder), "kubeconfig": b""} == {**before, "kubeconfig": b""}
 
 
 @pytest.mark.parametrize("lost", [["ca.crt", "ca.key"], ["ca.key"], ["ca.crt"]])
 @pytest.mark.parametrize("foreign", [True, False])
-def test_a_lab_that_was_booted_gets_its_own_ca_back(tmp_path: Path, lost: list[str], *, foreign: bool) -> None:
-    ours, theirs, node = tmp_path / "ours", tmp_path / "theirs", tmp_path / "ours" / "nodes" / LAB.control_plane.name
-    for folder in (ours, theirs):
-        pki.ensure(folder, LAB)
-    before = contents(ours)
+def test_a_lab_that_was_booted_gets_its_own_ca_back(
+    folder: Path, another: Path, lost: list[str], *, foreign: bool
+) -> None:
+    node = folder / "nodes" / LAB.control_plane.name
+    before = contents(folder)
     node.mkdir(parents=True)
     for name in ("ca.crt", "ca.key"):
-        (node / name).write_bytes((ours / "pki" / name).read_bytes())
-    machine = ours / ".vagrant" / "machines" / LAB.control_plane.name / "docker"
+        (node / name).write_bytes((folder / "pki" / name).read_bytes())
+    machine = folder / ".vagrant" / "machines" / LAB.control_plane.name / "docker"
     machine.mkdir(parents=True)
     (machine / "id").write_text("0123456789ab")
     for name in lost:
-        (ours / "pki" / name).unlink()
+        (folder / "pki" / name).unlink()
         if foreign:
-            (ours / "pki" / name).write_bytes((theirs / "pki" / name).read_bytes())
+            (folder / "pki" / name).write_bytes((another / "pki" / name).read_bytes())
 
-    assert pki.ensure(ours, LAB) is True
+    assert pki.ensure(folder, LAB) is True
 
-    assert {path: contents(ours)[path] for path in before} == before
-    assert pki.ensure(ours, LAB) is False
-
-
-def test_a_kubeconfig_of_another_ca_is_made_anew(tmp_path: Path) -> None:
-    pki.ensure(tmp_path / "one", LAB)
-    pki.ensure(tmp_path / "two", LAB)
-    (tmp_path / "two/kubeconfig").write_bytes((tmp_path / "one/kubeconfig").read_bytes())
-
-    assert pki.ensure(tmp_path / "two", LAB) is True
-    trusted = kubeconfig_of(tmp_path / "two")["clusters"][0]["cluster"]["certificate-authority-data"]
-    assert base64.b64decode(trusted) == (tmp_path / "two/pki/ca.crt").read_bytes()
+    assert {path: contents(folder)[path] for path in before} == before
+    assert pki.ensure(folder, LAB) is False
 
 
-def test_a_kubeconfig_of_another_server_is_made_anew(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
+def test_a_kubeconfig_of_another_ca_is_made_anew(folder: Path, another: Path) -> None:
+    (folder / "kubeconfig").write_bytes((another / "kubeconfig").read_bytes())
 
-    assert pki.ensure(tmp_path, replace(LAB, network=IPv4Network("192.168.60.0/24"))) is True
-    assert kubeconfig_of(tmp_path)["clusters"][0]["cluster"]["server"] == "https://192.168.60.10:6443"
+    assert pki.ensure(folder, LAB) is True
+    trusted = kubeconfig_of(folder)["clusters"][0]["cluster"]["certificate-authority-data"]
+    assert base64.b64decode(trusted) == (folder / "pki/ca.crt").read_bytes()
 
 
-def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-    key, public_key = (tmp_path / "pki/ca.key").read_bytes(), ca_of(tmp_path).public_key()
-    (tmp_path / "pki/ca.crt").unlink()
+def test_a_kubeconfig_of_another_server_is_made_anew(folder: Path) -> None:
 
-    assert pki.ensure(tmp_path, LAB) is True
-    assert (tmp_path / "pki/ca.key").read_bytes() == key
-    assert ca_of(tmp_path).public_key() == public_key
+    assert pki.ensure(folder, replace(LAB, network=IPv4Network("192.168.60.0/24"))) is True
+    assert kubeconfig_of(folder)["clusters"][0]["cluster"]["server"] == "https://192.168.60.10:6443"
+
+
+def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(folder: Path) -> None:
+    key, public_key = (folder / "pki/ca.key").read_bytes(), ca_of(folder).public_key()
+    (folder / "pki/ca.crt").unlink()
+
+    assert pki.ensure(folder, LAB) is True
+    assert (folder / "pki/ca.key").read_bytes() == key
+    assert ca_of(folder).public_key() == public_key
 
 
 @pytest.mark.parametrize(
@@ -248,21 +246,20 @@ def test_a_run_cut_off_between_ca_key_and_certificate_is_completed(tmp_path: Pat
     ],
 )
 def test_a_damaged_key_is_named_and_nothing_is_made(
-    tmp_path: Path, file: str, content: bytes | None, reason: str
+    folder: Path, file: str, content: bytes | None, reason: str
 ) -> None:
-    pki.ensure(tmp_path, LAB)
-    (tmp_path / "pki/ssh.pub").unlink()
-    (tmp_path / file).unlink()
+    (folder / "pki/ssh.pub").unlink()
+    (folder / file).unlink()
     if content is not None:
-        (tmp_path / file).write_bytes(content)
-    before = contents(tmp_path)
+        (folder / file).write_bytes(content)
+    before = contents(folder)
 
-    with pytest.raises(MissingError, match=re.escape(f"cannot use {tmp_path / file}: {reason}")) as caught:
-        pki.ensure(tmp_path, LAB)
+    with pytest.raises(MissingError, match=re.escape(f"cannot use {folder / file}: {reason}")) as caught:
+        pki.ensure(folder, LAB)
 
     assert (caught.value.id, caught.value.exit_code) == ("pki-damaged", ExitCode.MISSING)
     assert "labctl destroy" in caught.value.hint
-    assert contents(tmp_path) == before
+    assert contents(folder) == before
 
 
 @pytest.mark.parametrize(
@@ -274,13 +271,12 @@ def test_a_damaged_key_is_named_and_nothing_is_made(
     ids=["another", "another kind"],
 )
 def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
-    tmp_path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, reason: str
+    folder: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey, reason: str
 ) -> None:
-    pki.ensure(tmp_path, LAB)
-    (tmp_path / "pki/ca.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    (folder / "pki/ca.key").write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
 
     with pytest.raises(MissingError, match=reason) as caught:
-        pki.ensure(tmp_path, LAB)
+        pki.ensure(folder, LAB)
 
     assert caught.value.id == "pki-damaged"
     assert "PRIVATE KEY" not in repr(caught.value) + str(caught.value.details)
