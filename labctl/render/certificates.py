@@ -7,7 +7,8 @@ from datetime import UTC, datetime, timedelta
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 PairKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -29,6 +30,27 @@ def new_rsa_key() -> rsa.RSAPrivateKey:
 def pem(key: PairKey) -> bytes:
     """Return the key as PEM in the traditional format, which all its readers support."""
     return key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+
+
+def from_pem(content: bytes) -> PrivateKeyTypes:
+    """Return the key of a PEM file. Raises ValueError, TypeError or UnsupportedAlgorithm if there is none, or a damaged one.
+
+    The factors of an RSA key, which labctl has made itself, are not proved to be primes again: that takes 40 ms.
+    """
+    key = load_pem_private_key(content, password=None, unsafe_skip_rsa_key_validation=True)
+    if isinstance(key, rsa.RSAPrivateKey) and not _belong_together(key.private_numbers()):
+        raise ValueError("the numbers of the RSA key do not belong together")
+    return key
+
+
+def _belong_together(numbers: rsa.RSAPrivateNumbers) -> bool:
+    p, q, d, public = numbers.p, numbers.q, numbers.d, numbers.public_numbers
+    exponents = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q), rsa.rsa_crt_iqmp(p, q)
+    return (
+        p * q == public.n
+        and d * public.e % (p - 1) == d * public.e % (q - 1) == 1
+        and exponents == (numbers.dmp1, numbers.dmq1, numbers.iqmp)
+    )
 
 
 def self_signed(key: PairKey, names: tuple[str, ...]) -> x509.Certificate:

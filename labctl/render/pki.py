@@ -22,7 +22,6 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
-    load_pem_private_key,
     load_ssh_private_key,
 )
 
@@ -181,7 +180,7 @@ def _load_pair(key_path: Path, certificate_path: Path) -> tuple[x509.Certificate
 
 def _load_key(path: Path) -> PairKey:
     try:
-        key = load_pem_private_key(content(path), password=None)
+        key = certificates.from_pem(content(path))
     except FileNotFoundError as error:
         raise _damaged(path, "it is gone") from error
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:

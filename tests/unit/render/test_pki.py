@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 import yaml
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -280,6 +280,24 @@ def test_a_ca_key_that_does_not_fit_the_certificate_is_an_error(
 
     assert caught.value.id == "pki-damaged"
     assert "PRIVATE KEY" not in repr(caught.value) + str(caught.value.details)
+
+
+@pytest.mark.parametrize("number", ["iqmp", "dmq1", "dmp1", "q", "p", "d"])
+def test_an_rsa_key_with_one_wrong_bit_is_damaged(folder: Path, number: str) -> None:
+    path = folder / "pki/metallb-webhook.key"
+    heading, *lines, end = path.read_text().splitlines()
+    der = bytearray(base64.b64decode("".join(lines)))
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    assert isinstance(key, rsa.RSAPrivateKey)
+    value: int = getattr(key.private_numbers(), number)
+    der[der.index(value.to_bytes((value.bit_length() + 7) // 8)) + 50] ^= 1
+    path.write_text("\n".join((heading, base64.encodebytes(der).decode().rstrip(), end, "")))
+
+    with pytest.raises(MissingError) as caught:
+        pki.ensure(folder, LAB)
+
+    assert caught.value.id == "pki-damaged"
+    assert str(path) in caught.value.message
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
