@@ -159,14 +159,14 @@ def labctl(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) 
 
 
 @pytest.fixture
-def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
+def world(keyed: Context, provider: FakeProvider, home: Path, monkeypatch: pytest.MonkeyPatch) -> Context:
     """A lab that was made and has a log, a bundle in the cache, and no tool that is really run."""
     for name in ("requested", "saved", "entered", "entered_if_up", "known", "known_and_entered"):
-        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: rendered)
+        monkeypatch.setattr(labs, name, lambda *_arguments, **_options: keyed)
     carried = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
     write(carried)
-    rendered.log.write_text("[1] $ vagrant up\n")
-    for door, fake in {"provider": provider, "cluster": rendered.cluster, "bundle": rendered.bundle}.items():
+    keyed.log.write_text("[1] $ vagrant up\n")
+    for door, fake in {"provider": provider, "cluster": keyed.cluster, "bundle": keyed.bundle}.items():
         monkeypatch.setattr(Context, door, fake)
     opened = {"version": 1, "url": "http://my-app.local", "browser": "firefox", "warnings": [hop("pod")]}
     monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
@@ -187,9 +187,9 @@ def world(rendered: Context, provider: FakeProvider, home: Path, monkeypatch: py
     monkeypatch.setattr(bundle_choice, "download_bundle", lambda *_arguments: downloaded)
     step: Step[Context] = Step("images", "reads", lambda *_arguments: Outcome(changed=False))
     for name in ("load", "remove"):
-        monkeypatch.setattr(images, name, lambda *_arguments: (rendered, (step,)))
+        monkeypatch.setattr(images, name, lambda *_arguments: (keyed, (step,)))
     monkeypatch.setattr(images, "listed", lambda _context: [IMAGE])
-    return rendered
+    return keyed
 
 
 def test_every_command_is_here() -> None:

@@ -287,7 +287,7 @@ def test_an_rsa_key_with_one_wrong_bit_is_damaged(folder: Path, number: str) -> 
     path = folder / "pki/metallb-webhook.key"
     heading, *lines, end = path.read_text().splitlines()
     der = bytearray(base64.b64decode("".join(lines)))
-    key = load_pem_private_key(path.read_bytes(), password=None)
+    key = certificates.from_pem(path.read_bytes())
     assert isinstance(key, rsa.RSAPrivateKey)
     value: int = getattr(key.private_numbers(), number)
     der[der.index(value.to_bytes((value.bit_length() + 7) // 8)) + 50] ^= 1
