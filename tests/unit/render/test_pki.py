@@ -70,21 +70,16 @@ def another(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return other
 
 
-def test_every_file_is_made_once_and_then_kept(tmp_path: Path) -> None:
-    assert pki.ensure(tmp_path / "labctl" / "demo", LAB) is True
-    before = contents(tmp_path / "labctl" / "demo")
+def test_every_file_is_made_once_and_then_kept_for_its_owner_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "labctl" / "demo"
+    assert pki.ensure(folder, LAB) is True
+    before = contents(folder)
 
-    assert pki.ensure(tmp_path / "labctl" / "demo", LAB) is False
-    assert contents(tmp_path / "labctl" / "demo") == before
+    assert pki.ensure(folder, LAB) is False
+    assert contents(folder) == before
     assert sorted(before) == FILES
-
-
-def test_only_the_owner_can_read_the_keys(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, LAB)
-
-    assert tmp_path.stat().st_mode & 0o777 == 0o700
-    assert (tmp_path / "pki").stat().st_mode & 0o777 == 0o700
-    assert {name: (tmp_path / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
+    assert {path.stat().st_mode & 0o777 for path in (folder, folder / "pki")} == {0o700}
+    assert {name: (folder / name).stat().st_mode & 0o777 for name in FILES} == dict.fromkeys(FILES, 0o600)
 
 
 def test_the_ca_is_one_that_kubeadm_would_make(folder: Path) -> None:
@@ -152,9 +147,9 @@ def test_the_kubeconfig_reaches_the_labs_api_as_an_administrator_of_the_ca(folde
     assert client.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value == "system:masters"
 
 
-def test_every_name_in_the_kubeconfig_is_the_labs(tmp_path: Path) -> None:
-    pki.ensure(tmp_path, replace(LAB, name="class-room"))
-    kubeconfig = kubeconfig_of(tmp_path)
+def test_every_name_in_the_kubeconfig_is_the_labs(folder: Path) -> None:
+    pki.ensure(folder, replace(LAB, name="class-room"))
+    kubeconfig = kubeconfig_of(folder)
 
     assert kubeconfig["current-context"] == "class-room"
     assert kubeconfig["clusters"][0]["name"] == "class-room"
