@@ -13,10 +13,10 @@ LABS_OF_THEIR_OWN = {
     "test_7_failover.py": "other labs",
     "test_9_kills.py": "other labs",
     "test_a_debian13.py": "Debian 13",
+    "test_a_first_run.py": "Debian 13",
     "test_6_plain_engine.py": "plain Engine",
     "test_8_doctor.py": "doctor",
     "test_b_release.py": "release",
-    "test_d_download.py": "download",
 }
 """End-to-end tests that may run beside those of the first lab, by the group that shares a process.
 

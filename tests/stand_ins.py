@@ -19,8 +19,8 @@ from pathlib import Path
 
 import yaml
 from certificates_for import self_signed
-from docker_registry import running
-from fault_server import listening
+from docker_registry import DockerRegistry, running
+from fault_server import LOOPBACK, listening
 
 from labctl.bundle import Bundle
 from labctl.bundle.download import recipe as recipes
@@ -52,22 +52,29 @@ class StandIns:
     recipe: Path
     environment: Mapping[str, str]
     web: WebServer
+    registry: DockerRegistry
+
+    @property
+    def asked(self) -> int:
+        """How many requests both have had."""
+        return len(self.web.asked) + self.registry.asked
 
 
 @contextmanager
-def stand_ins(bundle: Bundle, folder: Path) -> Iterator[StandIns]:
-    """Serve the content of a built bundle as upstream does."""
+def stand_ins(bundle: Bundle, folder: Path, address: str = LOOPBACK) -> Iterator[StandIns]:
+    """Serve the content of a built bundle as upstream does, over TLS, at an address of this machine."""
+    certificate, data = self_signed(folder, address), folder / "registry"
+    with running(data, is_guarded=False) as plain:
+        recipe = fill(bundle, folder, plain.url)
     with ExitStack() as stack:
-        registry = stack.enter_context(running(folder / "registry", is_guarded=False)).url
-        certificate = self_signed(folder)
-        web = stack.enter_context(web_server(folder / "web", certificate))
-        recipe = fill(bundle, folder, registry)
-        table = {**dict.fromkeys(REGISTRIES, registry), **dict.fromkeys(WEB, web.url)}
+        registry = stack.enter_context(running(data, is_guarded=False, certificate=certificate, address=address))
+        web = stack.enter_context(web_server(folder / "web", certificate, address))
+        table = {**dict.fromkeys(REGISTRIES, registry.url), **dict.fromkeys(WEB, web.url)}
         environment = {
             mirrors.ENVIRONMENT: ",".join(f"{host}={url}" for host, url in table.items()),
             "SSL_CERT_FILE": str(_trusted(certificate[0])),
         }
-        yield StandIns(recipe, environment, web)
+        yield StandIns(recipe, environment, web, registry)
 
 
 def fill(bundle: Bundle, folder: Path, registry: str) -> Path:
@@ -114,8 +121,10 @@ def push(archive: Path, text: str, registry: str) -> str:
 
 
 @contextmanager
-def web_server(folder: Path, certificate: tuple[Path, Path]) -> Iterator[WebServer]:
-    """Serve the files in a folder on a free port of this machine, over TLS."""
+def web_server(
+    folder: Path, certificate: tuple[Path, Path] | None = None, address: str = LOOPBACK
+) -> Iterator[WebServer]:
+    """Serve the files in a folder on a free port of this machine, over TLS if there is a certificate and its key."""
     server = WebServer(folder)
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -123,11 +132,15 @@ def web_server(folder: Path, certificate: tuple[Path, Path]) -> Iterator[WebServ
             server.asked.append(self.path)
             super().do_GET()
 
+        def do_HEAD(self) -> None:
+            server.asked.append(self.path)
+            super().do_HEAD()
+
         def log_message(self, *_words: object) -> None:
             pass
 
     folder.mkdir(parents=True, exist_ok=True)
-    with listening(functools.partial(Handler, directory=str(folder)), certificate) as server.url:
+    with listening(functools.partial(Handler, directory=str(folder)), certificate, address) as server.url:
         yield server
 
 

@@ -1,4 +1,4 @@
-"""Debian's docker-registry on loopback: with TLS and a password, or as anybody may use it. It can die and come again."""
+"""Debian's docker-registry on this machine: with TLS and a password, or as anybody may use it. It can die and come again."""
 
 from __future__ import annotations
 
@@ -27,30 +27,39 @@ _BCRYPT = "$2b$04$labctlTestsSaltSaltSae3sBa1WwZi9EB5Lofm4qAoxEbdQKrv1K"
 class DockerRegistry:
     """A registry with its data in a folder."""
 
-    def __init__(self, folder: Path, *, is_guarded: bool) -> None:
-        self.port = free_port()
-        self.host = f"{LOOPBACK}:{self.port}"
-        self.url = f"http{'s' if is_guarded else ''}://{self.host}"
+    def __init__(
+        self, folder: Path, *, is_guarded: bool, certificate: tuple[Path, Path] | None = None, address: str = LOOPBACK
+    ) -> None:
+        self._place = (address, free_port())
+        self.port = self._place[1]
+        self.host = f"{address}:{self.port}"
+        self.url = f"http{'s' if is_guarded or certificate else ''}://{self.host}"
         self.certificate = folder / "server.crt"
         self._folder = folder
         self._program: subprocess.Popen[bytes] | None = None
         folder.mkdir(exist_ok=True)
         settings: dict[str, Any] = {
             "version": 0.1,
-            "log": {"level": "error", "accesslog": {"disabled": True}},
+            "log": {"level": "error"},
             "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
             "http": {"addr": self.host, "secret": "tests"},
         }
         if is_guarded:
-            _, key = self_signed(folder)
-            settings["http"]["tls"] = {"certificate": str(self.certificate), "key": str(key)}
+            certificate = certificate or self_signed(folder)
             settings["auth"] = {"htpasswd": {"realm": "labs", "path": str(folder / "htpasswd")}}
             (folder / "htpasswd").write_text(f"{USER}:{_BCRYPT}\n", encoding="utf-8")
+        if certificate:
+            settings["http"]["tls"] = dict(zip(("certificate", "key"), map(str, certificate), strict=True))
         (folder / "config.yml").write_text(yaml.safe_dump(settings), encoding="utf-8")
 
     @property
     def is_running(self) -> bool:
         return self._program is not None and self._program.poll() is None
+
+    @property
+    def asked(self) -> int:
+        """How many requests it has answered, by its log."""
+        return (self._folder / "log").read_text(encoding="utf-8").count(' HTTP/1.1" ')
 
     def start(self) -> None:
         """Start it, and wait until it listens."""
@@ -72,16 +81,22 @@ class DockerRegistry:
 
     def _listens(self) -> bool | Pending:
         assert self.is_running, (self._folder / "log").read_text(encoding="utf-8")
-        with suppress(OSError), socket.create_connection((LOOPBACK, self.port), timeout=1):
+        with suppress(OSError), socket.create_connection(self._place, timeout=1):
             return True
         return Pending("it does not listen")
 
 
 @contextmanager
-def running(folder: Path, *, is_guarded: bool = True) -> Iterator[DockerRegistry]:
-    """The registry runs meanwhile; it is installed if it is missing."""
+def running(
+    folder: Path,
+    *,
+    is_guarded: bool = True,
+    certificate: tuple[Path, Path] | None = None,
+    address: str = LOOPBACK,
+) -> Iterator[DockerRegistry]:
+    """The registry runs meanwhile; it is installed if it is missing. With a certificate it has TLS, guarded or not."""
     packages.bring((PROGRAM,), (PROGRAM,))
-    registry = DockerRegistry(folder, is_guarded=is_guarded)
+    registry = DockerRegistry(folder, is_guarded=is_guarded, certificate=certificate, address=address)
     try:
         registry.start()
         yield registry

@@ -93,10 +93,12 @@ def serving(certificate: tuple[Path, Path] | None = None) -> Iterator[Server]:
 
 @contextmanager
 def listening(
-    handler: Callable[..., BaseHTTPRequestHandler], certificate: tuple[Path, Path] | None = None
+    handler: Callable[..., BaseHTTPRequestHandler],
+    certificate: tuple[Path, Path] | None = None,
+    address: str = LOOPBACK,
 ) -> Iterator[str]:
     """Handle requests on a free port, with TLS if there is a certificate and its key; yield the URL."""
-    web = ThreadingHTTPServer((LOOPBACK, 0), handler)
+    web = ThreadingHTTPServer((address, 0), handler)
     web.daemon_threads = True
     if certificate:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -106,7 +108,7 @@ def listening(
     thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
-        yield f"http{'s' if certificate else ''}://{LOOPBACK}:{web.server_port}"
+        yield f"http{'s' if certificate else ''}://{address}:{web.server_port}"
     finally:
         web.shutdown()
         web.server_close()

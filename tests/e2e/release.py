@@ -1,0 +1,40 @@
+"""A wheel as a release has it: built by `.ci/package`, in a copy of the checkout, with the failure detector in it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+from .reallab import finished, run
+
+CHECKOUT = Path(__file__).parents[2]
+TOOLS = ("build", "twine")
+"""What `.ci/package` runs, and tests have no other use for."""
+NOT_COPIED = {CHECKOUT / name for name in (".git", ".venv", "build", "dist")}
+TOOLS_SECONDS, BUILD_SECONDS = 120.0, 300.0
+
+
+def built(folder: Path) -> Path:
+    """Build the wheel in a folder; return its path. It takes a Go, which labctl finds or fetches."""
+    checkout, tools = folder / "checkout", folder / "tools"
+    shutil.copytree(CHECKOUT, checkout, ignore=_not_copied)
+    extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][
+        "optional-dependencies"
+    ]
+    wanted = [line for line in extras["release"] if line.startswith(TOOLS)]
+    run(sys.executable, "-m", "pip", "install", "--quiet", f"--target={tools}", *wanted, seconds=TOOLS_SECONDS)
+    path = os.pathsep.join([str(tools / "bin"), str(Path(sys.executable).parent), os.environ["PATH"]])
+    packed = finished(
+        [".ci/package"], BUILD_SECONDS, {**os.environ, "PATH": path, "PYTHONPATH": str(tools)}, folder=checkout
+    )
+    assert packed.code == 0, f"{packed.out}\n{packed.err}"
+    [wheel] = (checkout / "dist").glob("*.whl")
+    return wheel
+
+
+def _not_copied(folder: str, names: list[str]) -> list[str]:
+    caches = shutil.ignore_patterns("__pycache__", ".*_cache")(folder, names)
+    return [name for name in names if name in caches or Path(folder, name) in NOT_COPIED]
