@@ -83,7 +83,7 @@ def follow(
     trail = Trail(
         context, client or Client(context.lab.limits), *target(context, wanted), cluster or context.cluster.impatient()
     )
-    reports = _stopped(trail) or {}
+    reports, enough = _stopped(trail) or {}, trail.limits.trace_enough
     for name in HOPS:
         is_cut_off = any(report["state"] == BROKEN and report["cause"] not in past for report in reports.values())
         if name in reports:
@@ -96,7 +96,7 @@ def follow(
         elif name == "pod" and reports["rule"]["state"] == UNKNOWN and not trail.seen["rule"]:
             reports[name] = {**reports["rule"], "hop": name}
             trail.seen[name] = {}
-        elif name == "response" and trail.left(trail.limits.trace_enough) < trail.limits.trace_enough:
+        elif name == "response" and not trail.is_unanswered and trail.left(enough) < enough:
             reports[name] = _reported(name, trail, _late())
         else:
             reports[name] = _explained(trail, reports, _settled(name, trail))

@@ -50,6 +50,8 @@ class Trail:
     """The evidence by hop, except of hops that could not be checked."""
     match: rules.Match | None = None
     """The rule that matches the request, once known."""
+    is_unanswered: bool = False
+    """Whether the request had its whole time and got no response."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
@@ -126,7 +128,9 @@ class Trail:
     def request(self) -> tuple[Exchange, LogSearch]:
         """Return the request and its log search; the request is made once."""
         if self._asked is None:
+            has_time = self.left(self.limits.http_answer) >= self.limits.http_answer
             exchange = self.fetch()
+            self.is_unanswered = has_time and exchange.status is None
             self._asked = exchange, self.search(exchange)
         return self._asked
 

@@ -60,7 +60,9 @@ def node(trail: Trail) -> Evidence:
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
         raise unopened.why(trail, route, connection, next(iter(names), announced), evidence)
-    if problem := _differs(trail, names, announced, evidence) or unopened.endangered(trail, route, names, evidence):
+    problem = unopened.arp_dropped(trail, route, evidence, is_remembered=remembered is not None) if macs else None
+    problem = problem or _differs(trail, names, announced, evidence)
+    if problem := problem or unopened.endangered(trail, route, names, evidence):
         raise problem
     if not heard:
         raise _not_asked(trail, route, evidence)

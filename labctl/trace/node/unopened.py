@@ -22,7 +22,7 @@ from labctl.trace.probes import filters
 from labctl.trace.probes.filters import ARP, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.knock import Knock
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
-from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
     text = f"no connection to {trail.address}, port {HTTP}: {knock.reason}"
     problem = _filtered_here(trail, route)
     node = next((each for each in trail.lab.nodes if each.name == name), None)
+    tried: Attempt | None = None
     if problem is None and node is not None:
         tried = attempt.read(trail, route, node)
         problem = next(filter(None, (look(tried) for look in LOOKS)), None)
@@ -45,10 +46,29 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
         text = f"{text}; {problem.text}"
         return ProblemError(problem.cause, text, evidence, fix=problem.fix, commands=problem.commands)
     remark = f"no reason was found on {name}" if name else "the announcing node is unknown"
+    if tried is not None and tried.facts is None:
+        remark = f"{name}, which announces the address, did not say in time what its network is like"
     if trail.client.filters() is None:
         remark += "; this user cannot read this machine's packet filter"
     fix = "Check the packet filters and networks between this machine and the node's pods."
     return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
+
+
+def arp_dropped(trail: Trail, route: Route, evidence: Evidence, *, is_remembered: bool) -> ProblemError | None:
+    """Return a problem if this machine's packet filter drops ARP, which this trace's own requests bypass."""
+    rules = trail.client.filters() if trail.client.filters_arp() else None
+    stop = _arp_stop(rules[0], route, trail.address) if rules else None
+    if rules is None or stop is None:
+        return None
+    kept = "; the kernel still remembers the MAC, for now" if is_remembered else ""
+    return ProblemError(
+        "filtered-here",
+        f"this machine's packet filter drops ARP packets for {trail.address}: {filters.wording(rules[1], stop)}{kept}",
+        evidence,
+        fix="Remove the rule.",
+        commands=(here(trail, *stop.removal),),
+        state=WARNING if is_remembered else BROKEN,
+    )
 
 
 def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
@@ -84,9 +104,10 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     stop = _stop(ruleset, route, trail.address)
     if stop is None:
         return None
+    does = "redirects" if stop.does in filters.REDIRECTING else "drops"
     return ProblemError(
         "filtered-here",
-        f"this machine's packet filter drops the packets: {filters.wording(listing, stop)}",
+        f"this machine's packet filter {does} the packets: {filters.wording(listing, stop)}",
         fix="Remove the rule, or add a rule before it that accepts packets to the lab's network.",
         commands=(here(trail, *stop.removal),),
     )
@@ -105,9 +126,14 @@ def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
         or ruleset.stop(back, "ingress", "prerouting", "input")
         or ruleset.stop(ports[0], "output", "postrouting", families=BRIDGE)
         or ruleset.stop(ports[1], "prerouting", "input", families=BRIDGE)
-        or ruleset.stop(ArpPacket(here, address, REQUEST, device), "output", families=ARP)
-        or ruleset.stop(ArpPacket(address, here, REPLY, device), "input", families=ARP)
+        or _arp_stop(ruleset, route, address)
     )
+
+
+def _arp_stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
+    asked = ArpPacket(route.source, address, REQUEST, route.device)
+    answered = ArpPacket(address, route.source, REPLY, route.device)
+    return ruleset.stop(asked, "output", families=ARP) or ruleset.stop(answered, "input", families=ARP)
 
 
 def _not_for_this_machine(attempt: Attempt) -> ProblemError | None:

@@ -193,6 +193,13 @@ class Client:
         except (ProviderError, ValueError):  # nft is not installed, or its output cannot be parsed
             return None
 
+    def filters_arp(self) -> bool:
+        """Return whether this machine's packet filter has tables for ARP, as far as this user can see."""
+        try:
+            return bool(run(["nft", "list", "tables", "arp"]).out.strip())
+        except ProviderError:  # nft is not installed
+            return False
+
     def fetch(
         self,
         hostname: str,

@@ -21,6 +21,7 @@ PASSING = frozenset({"accept", "return"})
 JUMPING = frozenset({"jump", "goto"})
 ELSEWHERE = frozenset({"queue", "fwd", "tproxy"})
 VERDICTS = DROPPING | REDIRECTING | PASSING | JUMPING | ELSEWHERE
+XT_VERDICTS: Mapping[str, str] = {"REJECT": "reject", "DNAT": "dnat", "REDIRECT": "redirect"}
 HARMLESS_XT = frozenset({"comment"})
 MAX_DEPTH = 16
 PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "security": 50, "srcnat": 100}
@@ -180,7 +181,8 @@ class _Walk:
         if kind == "xt":
             content = content or {}
             if content.get("type") == "target":
-                return ({"reject": None} if content.get("name") == "REJECT" else None), True
+                verdict = XT_VERDICTS.get(str(content.get("name")))
+                return ({verdict: None} if verdict else None), True
             return None, True if content.get("name") in HARMLESS_XT else None
         return None, None if kind == "limit" else True
 

@@ -114,6 +114,9 @@ class FakeClient(Client):
     def filters(self) -> tuple[Ruleset, str] | None:
         return self.packet_filter
 
+    def filters_arp(self) -> bool:
+        return False
+
     @property
     def is_root(self) -> bool:
         return False
@@ -812,6 +815,15 @@ def test_a_trace_waits_for_nothing_longer_than_it_may_take(world: World, monkeyp
         waits.append([followed.left(seconds) for seconds in (0.05, 2.0)])
 
     assert waits == [[0.05, 2.0], [0.05, 1.5], [0.05, SHORTEST]]
+
+
+def test_a_request_that_had_its_time_is_not_excused_by_the_little_that_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    set_limits(monkeypatch, trace=NORMAL.http_answer + 0.5, trace_enough=NORMAL.http_answer + 1)
+    world.client.exchanges = [replace(EXCHANGE, status=None, pod=None, failure="timed out", is_silent=True)]
+
+    assert world.follow()["hops"][5]["state"] == "broken"
 
 
 @pytest.mark.parametrize("seconds", [0.0, NORMAL.trace])

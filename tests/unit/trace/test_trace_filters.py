@@ -58,6 +58,7 @@ def _stop(*rules: Expression, sets: dict[str, Any] | None = None, policy: str = 
     [
         ([DROP], "drop"),
         ([TO_US, PORT, COUNTER, DROP], "drop"),
+        ([TO_US, PORT, COUNTER, {"xt": {"type": "target", "name": "DNAT"}}], "dnat"),
         ([TO_US, REJECT], "reject"),
         ([{"xt": {"type": "match", "name": "comment"}}, PORT, {"xt": {"type": "target", "name": "REJECT"}}], "reject"),
         ([_is("ip", "daddr", {"prefix": {"addr": "192.168.56.0", "len": 24}}), DROP], "drop"),

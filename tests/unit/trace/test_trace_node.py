@@ -121,6 +121,9 @@ class Machine(Client):
     def filters(self) -> tuple[Ruleset, str] | None:
         return _parsed(self.rules), ""
 
+    def filters_arp(self) -> bool:
+        return any(each.get("family") == "arp" for each in self.rules)
+
 
 def _parsed(rules: list[Json]) -> Ruleset:
     return filters.parse(json.dumps({"nftables": _listed(rules)}))
@@ -605,6 +608,19 @@ OPEN = {
     ),
     "another node than MetalLB says": Case(
         lambda world: world.machine.macs.update({OURS: {MAC_B}}), "announcer-differs", (RESTART,), WARNING
+    ),
+    "a rule on this machine for ARP, which labctl's own requests bypass": Case(
+        lambda world: world.machine_is(rules=[_drops("output", "daddr ip", ADDRESS, "arp", family="arp")]),
+        "filtered-here",
+        ("sudo nft delete rule arp fw output handle 4",),
+    ),
+    "a rule on this machine for ARP, while the kernel remembers": Case(
+        lambda world: world.machine_is(
+            rules=[_drops("input", "saddr ip", ADDRESS, "arp", family="arp")], entry=Neighbour(MAC_A, "STALE")
+        ),
+        "filtered-here",
+        ("sudo nft delete rule arp fw input handle 4",),
+        WARNING,
     ),
     "a stranger beside the node": Case(lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()),
     "a permanent entry": Case(
