@@ -89,6 +89,8 @@ CONTROLLERS = (
             ("proxy-next-upstream-timeout", "{pod_retry}"),
             # By default nginx waits four minutes for WebSockets and slow downloads before it ends.
             ("worker-shutdown-timeout", "{open_connections}s"),
+            # By default a request for a host without a rule is not logged; `trace` finds in the log who answered it.
+            ("enable-access-log-for-default-backend", "true"),
         ),
         # A pod that is told to end is unready at once, and serves until MetalLB announces from another node. By default
         # it stops serving first and stays an endpoint for ten seconds more.

@@ -29,8 +29,11 @@ import (
 const (
 	account    = "/var/run/secrets/kubernetes.io/serviceaccount"
 	networking = "/apis/networking.k8s.io/v1"
+	prefix     = "nginx.ingress.kubernetes.io/"
 	program    = "nginx-ingress-controller"
 	lookEvery  = 500 * time.Millisecond
+	nowhere    = "upstream-default-backend"
+	notFound   = "127.0.0.1:8181" // nginx asks a server of its own for what no rule takes
 )
 
 // The flags that the manifest and labctl give. As in upstream's program, an unknown one ends it.
@@ -103,6 +106,14 @@ type slice struct {
 	} `json:"ports"`
 }
 
+// settings are those of the ConfigMap that this stand-in carries out.
+type settings struct {
+	Data struct {
+		WorkerShutdownTimeout string `json:"worker-shutdown-timeout"`
+		LogDefaultBackend     string `json:"enable-access-log-for-default-backend"`
+	} `json:"data"`
+}
+
 type list[T any] struct {
 	Items []T `json:"items"`
 }
@@ -173,6 +184,7 @@ type controller struct {
 	mutex     sync.RWMutex
 	ingresses []ingress
 	endpoints map[string][]string
+	settings  settings
 }
 
 // look reads the Ingresses of the class, and the ready endpoints of each Service's ports.
@@ -185,9 +197,14 @@ func (c *controller) look() error {
 	if err := c.api.ask(http.MethodGet, "/apis/discovery.k8s.io/v1/endpointslices", nil, &slices); err != nil {
 		return err
 	}
+	var configured settings
+	namespace, name, _ := strings.Cut(*configMap, "/")
+	if err := c.api.ask(http.MethodGet, "/api/v1/namespaces/"+namespace+"/configmaps/"+name, nil, &configured); err != nil {
+		return err
+	}
 	var ours []ingress
 	for _, each := range ingresses.Items {
-		if each.Spec.Class == *ingressClass {
+		if each.Spec.Class == *ingressClass && each.snippet() == "" {
 			ours = append(ours, each)
 		}
 	}
@@ -206,7 +223,7 @@ func (c *controller) look() error {
 		}
 	}
 	c.mutex.Lock()
-	c.ingresses, c.endpoints = ours, endpoints
+	c.ingresses, c.endpoints, c.settings = ours, endpoints, configured
 	c.mutex.Unlock()
 	c.synced.Store(true)
 	return nil
@@ -238,7 +255,7 @@ func (c *controller) route(host, requested string) (string, []string) {
 			}
 		}
 	}
-	return "upstream-default-backend", nil
+	return nowhere, nil
 }
 
 // ServeHTTP asks one endpoint after the other, and logs the request as nginx does.
@@ -248,13 +265,16 @@ func (c *controller) ServeHTTP(writer http.ResponseWriter, request *http.Request
 		host = request.Host
 	}
 	upstream, targets := c.route(host, request.URL.Path)
-	status, asked, length := http.StatusNotFound, "-", 0
-	if upstream != "upstream-default-backend" {
-		status = http.StatusServiceUnavailable
+	status, asked, length := http.StatusServiceUnavailable, "-", 0
+	if upstream == nowhere {
+		status, asked = http.StatusNotFound, notFound
 	}
+	isAnswered, tried := false, ""
 	first := int(c.turn.Add(1))
 	for number := range targets {
 		target := targets[(first+number)%len(targets)]
+		asked = tried + target
+		tried = asked + ", "
 		answer, err := forward(request, target)
 		if err != nil {
 			status = http.StatusBadGateway
@@ -265,14 +285,17 @@ func (c *controller) ServeHTTP(writer http.ResponseWriter, request *http.Request
 		for name, values := range answer.Header {
 			writer.Header()[name] = values
 		}
-		status, asked, length = answer.StatusCode, target, len(body)
+		status, length, isAnswered = answer.StatusCode, len(body), true
 		writer.WriteHeader(status)
 		_, _ = writer.Write(body)
 		break
 	}
-	if asked == "-" {
+	if !isAnswered {
 		writer.WriteHeader(status)
 		fmt.Fprintf(writer, "%d %s\n", status, http.StatusText(status))
+	}
+	if upstream == nowhere && c.configured().Data.LogDefaultBackend != "true" {
+		return
 	}
 	client, _, _ := net.SplitHostPort(request.RemoteAddr)
 	fmt.Printf("%s - - [%s] \"%s %s HTTP/1.1\" %d %d \"-\" \"%s\" 100 0.001 [%s] [] %s %d 0.001 %d 0\n",
@@ -337,6 +360,16 @@ func (c *controller) objection(wanted ingress) string {
 	return ""
 }
 
+// snippet is an annotation that keeps an Ingress from being served that came past the webhook.
+func (i ingress) snippet() string {
+	for key := range i.Metadata.Annotations {
+		if strings.HasPrefix(key, prefix) && strings.HasSuffix(key, "-snippet") {
+			return key
+		}
+	}
+	return ""
+}
+
 func (i ingress) has(host, requested string) bool {
 	for _, rule := range i.Spec.Rules {
 		for _, path := range rule.HTTP.Paths {
@@ -391,20 +424,27 @@ func (c *controller) hold(leases string) (bool, error) {
 	return true, c.api.ask(http.MethodPut, leases+"/"+*electionID, lease, nil)
 }
 
+type balancer struct {
+	Ingress []struct {
+		IP string `json:"ip"`
+	} `json:"ingress,omitempty"`
+}
+
 func (c *controller) publish() error {
 	namespace, name, _ := strings.Cut(*publishService, "/")
 	var service struct {
 		Status struct {
-			LoadBalancer struct {
-				Ingress []struct {
-					IP string `json:"ip"`
-				} `json:"ingress"`
-			} `json:"loadBalancer"`
+			LoadBalancer balancer `json:"loadBalancer"`
 		} `json:"status"`
 	}
 	if err := c.api.ask(http.MethodGet, "/api/v1/namespaces/"+namespace+"/services/"+name, nil, &service); err != nil {
 		return err
 	}
+	return c.write(service.Status.LoadBalancer)
+}
+
+// write puts an address, or none, into every Ingress.
+func (c *controller) write(address balancer) error {
 	c.mutex.RLock()
 	ingresses := c.ingresses
 	c.mutex.RUnlock()
@@ -414,12 +454,53 @@ func (c *controller) publish() error {
 		if err := c.api.ask(http.MethodGet, where, nil, &whole); err != nil {
 			return err
 		}
-		whole["status"] = map[string]any{"loadBalancer": service.Status.LoadBalancer}
+		whole["status"] = map[string]any{"loadBalancer": address}
 		if err := c.api.ask(http.MethodPut, where+"/status", whole, nil); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// withdraw empties the status of every Ingress, unless there is another pod of this version.
+func (c *controller) withdraw() error {
+	pods := "/api/v1/namespaces/" + os.Getenv("POD_NAMESPACE") + "/pods"
+	var own, others list[struct {
+		Metadata metadata `json:"metadata"`
+	}]
+	if err := c.api.ask(http.MethodGet, pods+"?fieldSelector=metadata.name%3D"+os.Getenv("POD_NAME"), nil, &own); err != nil {
+		return err
+	}
+	var labels []string
+	for _, each := range own.Items {
+		for key, value := range each.Metadata.Labels {
+			if key != "pod-template-hash" {
+				labels = append(labels, key+"="+value)
+			}
+		}
+	}
+	selector := url.QueryEscape(strings.Join(labels, ","))
+	if err := c.api.ask(http.MethodGet, pods+"?labelSelector="+selector, nil, &others); err != nil {
+		return err
+	}
+	if len(others.Items) > 1 {
+		return nil
+	}
+	return c.write(balancer{})
+}
+
+func (c *controller) configured() settings {
+	c.mutex.RLock()
+	defer c.mutex.RUnlock()
+	return c.settings
+}
+
+// patience is for how long open connections are waited for.
+func (c *controller) patience() time.Duration {
+	if seconds, err := time.ParseDuration(c.configured().Data.WorkerShutdownTimeout); err == nil {
+		return seconds
+	}
+	return 240 * time.Second
 }
 
 func (c *controller) healthz(writer http.ResponseWriter, _ *http.Request) {
@@ -466,8 +547,13 @@ func run(arguments []string) error {
 	}
 	c.ending.Store(true)
 	time.Sleep(time.Duration(*shutdownGrace) * time.Second)
+	if err := c.withdraw(); err != nil {
+		log.Print(err)
+	}
 	_ = hooks.Close()
-	_ = proxy.Shutdown(context.Background())
+	bounded, cancel := context.WithTimeout(context.Background(), c.patience())
+	defer cancel()
+	_ = proxy.Shutdown(bounded)
 	time.Sleep(time.Duration(*postShutdownGrace) * time.Second)
 	return nil
 }

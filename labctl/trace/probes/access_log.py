@@ -22,6 +22,10 @@ _TRAEFIK = re.compile(_STATUS + _AGENT + r'\S+ "(?P<router>[^"]*)" "(?P<server>[
 _NGINX = re.compile(_STATUS + _AGENT + r"\d+ \S+ \[(?P<upstream>[^]]*)\] \[(?P<alternative>[^]]*)\] (?P<asked>.*)$")
 _SERVER = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([^\s\[\]/:,]+)):(\d+)")
 _NOBODY = {"", "-"}
+_REDIRECTED = " : "
+"""Separates the addresses that nginx asked before and after an internal redirect, as to a page for an error."""
+_NOT_FOUND = ("127.0.0.1", 8181)
+"""Where ingress-nginx answers 404 itself: a server in the same nginx."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ def parse(line: str, controller_pod: str) -> Record | None:
     if fields := _TRAEFIK.search(line):
         servers, router, upstream = _servers(fields["server"]), _named(fields["router"]), ""
     elif fields := _NGINX.search(line):
-        servers = _servers(fields["asked"])
+        servers = [each for each in _servers(fields["asked"].partition(_REDIRECTED)[0]) if each != _NOT_FOUND]
         router, upstream = "", _named(fields["alternative"]) or _named(fields["upstream"])
     else:
         return None

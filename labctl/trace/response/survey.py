@@ -23,6 +23,8 @@ SLOWER = 3
 """The time limit for a further request, as a multiple of the first one's time."""
 UNEVEN = ("upstream-hash-by", "service-upstream")
 """Annotations that send one client's requests to one pod, or leave the choice to kube-proxy."""
+NGINX_UNEVEN = {("affinity", "cookie"), ("load-balance", "ewma")}
+"""Annotations that make ingress-nginx choose by chance for a client without a cookie, as this one is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,9 +163,11 @@ def unsure(trail: Trail) -> dict[str, str]:
             result |= dict.fromkeys(map(label, side["pods"]), reason)
     notes = trail.match.notes if trail.match else {}
     if len(endpoints) > 1:
-        reasons = (f"the Ingress has {name}" for name in UNEVEN if notes.get(name) not in {None, "false"})
-        if reason := next(reasons, ""):
-            result |= dict.fromkeys(map(label, endpoints), reason)
+        names = [name for name in UNEVEN if notes.get(name) not in {None, "false"}]
+        if is_random:
+            names += [name for name, text in notes.items() if (name, text) in NGINX_UNEVEN]
+        if names:
+            result |= dict.fromkeys(map(label, endpoints), f"the Ingress has {names[0]}")
     return result
 
 

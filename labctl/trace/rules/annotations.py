@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +16,8 @@ ANNOTATION = "nginx.ingress.kubernetes.io/"
 REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
 """Annotations that make a controller redirect without asking the app."""
 SNIPPETS = ("server-snippet", "configuration-snippet", "auth-snippet")
+NGINX_SNIPPETS = (*SNIPPETS, "modsecurity-snippet", "stream-snippet")
+"""Traefik ignores the last two."""
 AUTH_TYPES = ("basic", "digest")
 _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._\-/]*")
 """The characters of a path that is not a regular expression."""
@@ -60,16 +62,18 @@ def _carried_out(controller: str) -> frozenset[str]:
     return frozenset(table["both"] + (table["ingress-nginx"] if controller == "ingress-nginx" else []))
 
 
-def refusal(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
-    """Return why Traefik rejects an Ingress; None if it serves it.
+def refusal(cluster: Cluster, ingress: Mapping[str, Any], controller: str) -> Refusal | None:
+    """Return why a controller does not serve an Ingress that is in the cluster; None if it does.
 
-    The admission webhook of ingress-nginx rejects such Ingresses.
+    ingress-nginx has a webhook that rejects snippets, but Ingresses come past it: while Traefik serves, there is none.
     """
-    return next((problem for check in _CHECKS for problem in check(cluster, ingress)), None)
+    return next((problem for check in _CHECKS[controller] for problem in check(cluster, ingress)), None)
 
 
-def _by_snippet(_cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
-    if names := tuple(name for name in SNIPPETS if value(ingress, name)):
+def _by_snippet(
+    _cluster: Cluster, ingress: Mapping[str, Any], snippets: tuple[str, ...] = SNIPPETS
+) -> Iterator[Refusal]:
+    if names := tuple(name for name in snippets if value(ingress, name)):
         yield Refusal(f"it has {', '.join(names)}, but snippets are not allowed", names)
 
 
@@ -110,13 +114,19 @@ def _by_login(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]
         yield Refusal(f"its auth-secret {reason}", names, is_of_guard=True)
 
 
-def _by_certificate(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+def _by_client_certificate(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
     if (secret := value(ingress, "auth-tls-secret")) and (reason := _missing(cluster, ingress, "Secret", secret)):
         yield Refusal(f"its auth-tls-secret {reason}", ("auth-tls-secret",), is_of_guard=True)
-    protocol = value(ingress, "backend-protocol").upper()
-    secret = value(ingress, "proxy-ssl-secret")
-    if secret and protocol in {"HTTPS", "GRPCS"} and (reason := _missing(cluster, ingress, "Secret", secret)):
+
+
+def _by_own_certificate(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if (secret := value(ingress, "proxy-ssl-secret")) and (reason := _missing(cluster, ingress, "Secret", secret)):
         yield Refusal(f"its proxy-ssl-secret {reason}", ("proxy-ssl-secret",))
+
+
+def _by_own_certificate_in_use(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
+    if value(ingress, "backend-protocol").upper() in {"HTTPS", "GRPCS"}:
+        yield from _by_own_certificate(cluster, ingress)
 
 
 def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusal]:
@@ -128,7 +138,7 @@ def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusa
     if settings is None:
         yield Refusal(f"its {name} names the ConfigMap {reference}, which does not exist", (name,))
     elif settings.get("data"):
-        yield Refusal(f"its {name} sets headers that Traefik does not allow", (name,))
+        yield Refusal(f"its {name} sets headers that the controller does not allow", (name,))
 
 
 def _missing(cluster: Cluster, ingress: Mapping[str, Any], kind: str, reference: str) -> str:
@@ -140,11 +150,22 @@ def _missing(cluster: Cluster, ingress: Mapping[str, Any], kind: str, reference:
     return "" if cluster.get("v1", kind, name, own) else f"names the {kind} {name}, which does not exist in {own}"
 
 
-_CHECKS: tuple[Callable[[Cluster, Mapping[str, Any]], Iterator[Refusal]], ...] = (
-    _by_snippet,
-    _by_path,
-    _by_passthrough,
-    _by_login,
-    _by_certificate,
-    _by_headers,
-)
+_Check = Callable[["Cluster", Mapping[str, Any]], Iterator[Refusal]]
+_CHECKS: Mapping[str, tuple[_Check, ...]] = {
+    "traefik": (
+        _by_snippet,
+        _by_path,
+        _by_passthrough,
+        _by_login,
+        _by_client_certificate,
+        _by_own_certificate_in_use,
+        _by_headers,
+    ),
+    "ingress-nginx": (
+        partial(_by_snippet, snippets=NGINX_SNIPPETS),
+        _by_login,
+        _by_client_certificate,
+        _by_own_certificate,
+        _by_headers,
+    ),
+}

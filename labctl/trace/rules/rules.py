@@ -170,9 +170,8 @@ def _sorted_out(
             if controller.name == NGINX or not alias.startswith("~")  # Traefik does not support expressions there
         ]
         candidates = list(routes.of(ingress, hostname, aliases))
-        refusal = (
-            ingress_annotations.refusal(cluster, ingress) if _may_be_refused(controller, ingress, hostname) else None
-        )
+        is_asked = _is_named(ingress, hostname)
+        refusal = ingress_annotations.refusal(cluster, ingress, controller.name) if is_asked else None
         if refusal is not None:
             refused.append((name, refusal))
         elif is_canary:
@@ -184,9 +183,7 @@ def _sorted_out(
     return served, refused, canaries
 
 
-def _may_be_refused(controller: IngressController, ingress: Mapping[str, Any], hostname: str) -> bool:
-    if controller.name == NGINX:
-        return False
+def _is_named(ingress: Mapping[str, Any], hostname: str) -> bool:
     named = {host.lower() for host in (*routes.hosts_of(ingress), *routes.aliases_of(ingress))}
     wildcard = f"*.{hostname.partition('.')[2]}"
     return bool(named & {hostname.lower(), wildcard.lower(), "*"})

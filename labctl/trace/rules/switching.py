@@ -27,7 +27,7 @@ def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
         if each.get("spec", {}).get("controller") == CONTROLLER
     }
     ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
-    found = _by_nginx(ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
+    found = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
     return [f"{controller.name} {text}" for text in found]
 
 
@@ -35,14 +35,14 @@ def _by_traefik(
     cluster: Cluster, controller: IngressController, ingresses: Sequence[Mapping[str, Any]]
 ) -> Iterator[str]:
     for ingress in ingresses:
-        if refusal := ingress_annotations.refusal(cluster, ingress):
+        if refusal := ingress_annotations.refusal(cluster, ingress, controller.name):
             yield f"rejects the Ingress {full_name(ingress)}: {refusal.reason}"
         elif names := ingress_annotations.ignored(ingress_annotations.notes(ingress), controller.name):
             yield f"ignores of the Ingress {full_name(ingress)}: {', '.join(names)}"
 
 
-def _by_nginx(ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Find what its webhook would reject; of two Ingresses with the same host and path, it serves the older one."""
+def _by_nginx(cluster: Cluster, ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """Find what its webhook would reject, or it does not serve; of two Ingresses with the same host and path, it serves the older one."""
     owners: dict[tuple[str, str, str], str] = {}
     for ingress in ingresses:
         name = full_name(ingress)
@@ -52,6 +52,8 @@ def _by_nginx(ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             key.removeprefix(ingress_annotations.ANNOTATION) for key in keys if key.endswith(SNIPPET)
         ):
             yield f"rejects the Ingress {name}: it has {', '.join(snippets)}, but snippets are not allowed"
+        elif refusal := ingress_annotations.refusal(cluster, ingress, NGINX):
+            yield f"rejects the Ingress {name}: {refusal.reason}"
         for spot in _spots(ingress):
             if (owner := owners.setdefault(spot, name)) != name:
                 yield f'rejects the Ingress {name}: host "{spot[0]}" and path "{spot[1]}" are those of the Ingress {owner}'

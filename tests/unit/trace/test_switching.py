@@ -34,12 +34,22 @@ FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
         ([PLAIN], [], []),
         ([PLAIN, _ingress("other", "other.test", server_snippet="x")], ["default/other"], ["default/other"]),
         ([PLAIN, FOREIGN], ["default/other"], []),
+        ([PLAIN, _ingress("other", "other.test", proxy_ssl_secret="gone")], ["default/other"], []),  # noqa: S106 - a name
         ([PLAIN, _ingress("other", "shop.test")], ["default/other"], []),
         ([PLAIN, _ingress("other", "shop.test", "elsewhere", server_snippet="x")], [], []),
         ([PLAIN, _ingress("canary", "shop.test", canary="true")], [], []),
         ([PLAIN, _ingress("other", "other.test", satisfy="any")], [], ["default/other"]),
     ],
-    ids=["plain", "snippet", "snippet of another prefix", "taken", "another class", "canary", "ignored annotation"],
+    ids=[
+        "plain",
+        "snippet",
+        "snippet of another prefix",
+        "secret",
+        "taken",
+        "another class",
+        "canary",
+        "ignored annotation",
+    ],
 )
 def test_each_ingress_that_would_be_served_otherwise_is_named(
     ingresses: list[dict[str, Any]], by_nginx: list[str], by_traefik: list[str]

@@ -43,6 +43,14 @@ ROUTER = "default-my-app-rule-0-path-0@kubernetesingressnginx"
             Record("c", "", "default-canary-http", "10.244.1.9", 80, 200),
         ),
         (NGINX.format(308, "default-my-app-http", "", "- - - -"), Record("c", "", "default-my-app-http", "", 0, 308)),
+        (
+            NGINX.format(404, "upstream-default-backend", "", "127.0.0.1:8181 146 0.000 404"),
+            Record("c", "", "upstream-default-backend", "", 0, 404),
+        ),
+        (
+            NGINX.format(503, "default-my-app-http", "", "10.244.1.5:80 : 10.244.1.9:80 9 : 9 0.1 : 0.1 503 : 503"),
+            Record("c", "", "default-my-app-http", "10.244.1.5", 80, 503),
+        ),
         ("a line of something else with labctl-trace-f6e1c477 in it", None),
         ("", None),
     ],

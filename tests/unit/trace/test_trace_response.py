@@ -26,9 +26,11 @@ from test_trace import (
     World,
 )
 
+from labctl.context import Context
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
 from labctl.model.reports import HopReport
+from labctl.render.ingress import CONTROLLERS, IngressController
 from labctl.trace.probes import direct
 from labctl.trace.probes.exchange import Body, Exchange
 from labctl.trace.rules.rules import ANNOTATION
@@ -284,6 +286,24 @@ def test_of_a_split_that_rule_and_those_pods_are_shown_that_answered(
     assert hops[3]["evidence"]["backend"]["service"] == service
     assert hops[3]["evidence"]["split"]["weight"] == weight
     assert hops[4]["evidence"]["service"] == service
+
+
+@pytest.mark.parametrize(
+    ("controller", "note", "value", "state"),
+    [
+        (CONTROLLERS[0], "affinity", "cookie", "unknown"),
+        (CONTROLLERS[0], "load-balance", "ewma", "unknown"),
+        (CONTROLLERS[0], "load-balance", "round_robin", "ok"),
+        (CONTROLLERS[1], "affinity", "cookie", "ok"),
+    ],
+)
+def test_that_a_pod_got_a_request_by_chance_is_said(
+    world: World, monkeypatch: pytest.MonkeyPatch, controller: IngressController, note: str, value: str, state: str
+) -> None:
+    monkeypatch.setattr(Context, "controller", controller)
+    say(world.with_second_pod().annotate(note, value), came(), came(SECOND))
+
+    assert response(world)["state"] == state
 
 
 def test_a_canary_without_pods_takes_nothing(world: World) -> None:

@@ -271,6 +271,26 @@ def test_traefik_serves_nothing_of_what_it_refuses(
 
 
 @pytest.mark.parametrize(
+    ("notes", "reason"),
+    [
+        ({"configuration-snippet": "return 200;"}, "snippet"),
+        ({"modsecurity-snippet": "SecRuleEngine On"}, "snippet"),
+        ({"auth-type": "basic", "auth-secret": "gone"}, "Secret gone"),
+        ({"auth-tls-secret": "default/gone"}, "auth-tls-secret"),
+        ({"proxy-ssl-secret": "default/gone"}, "proxy-ssl-secret"),
+        ({"custom-headers": "default/gone"}, "ConfigMap"),
+        ({"ssl-passthrough": "true"}, ""),
+        ({"auth-url": "http://auth.test"}, ""),
+    ],
+)
+def test_ingress_nginx_serves_nothing_of_what_came_past_its_webhook(notes: dict[str, str], reason: str) -> None:
+    found = Api(controller="ingress-nginx").ingress("app", notes=notes).read()
+
+    assert bool(found.served) is not bool(reason)
+    assert [reason in refusal.reason for _, refusal in found.refused] == ([True] if reason else [])
+
+
+@pytest.mark.parametrize(
     ("notes", "path", "path_type"),
     [
         ({"configuration-snippet": ""}, "/", "Prefix"),
