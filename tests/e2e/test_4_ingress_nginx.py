@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -25,6 +26,10 @@ ADDRESS = "192.168.56.100"
 MOST_AWAY = 5.0
 """For how many seconds a controller that ends in good order may keep the app from answering: under one on a quiet
 machine, and 11 where the address is announced from its node until it is gone."""
+UNFINISHED = f"""
+exec 3<>/dev/tcp/{ADDRESS}/80 &&
+printf 'POST / HTTP/1.1\\r\\nHost: {HOSTNAME}\\r\\nContent-Length: 99\\r\\n\\r\\n' >&3 && echo sent"""
+"""A request whose body never ends."""
 LOAD = """
 about: Something happens to the ingress controller under load.
 scenes:
@@ -158,6 +163,20 @@ def test_a_restart_of_the_controller_keeps_the_app_away_for_a_moment_only(
 
     record_property("away", f"the pods of ingress-nginx are restarted: {gap:.1f} s")
     assert gap < MOST_AWAY
+
+
+def test_a_connection_that_stays_open_keeps_no_pod_of_the_controller_alive(nginx: RealLab) -> None:
+    rollout = (*SYSTEM, "rollout")
+    with subprocess.Popen(
+        [*nginx.way_in, "bash", "-c", f"{UNFINISHED} && exec sleep 300"], stdout=subprocess.PIPE
+    ) as client:
+        assert client.stdout
+        assert client.stdout.readline()
+        try:
+            nginx.kubectl(*rollout, "restart", "deployment", "ingress-nginx-controller")
+            nginx.kubectl(*rollout, "status", "--timeout=55s", "deployment", "ingress-nginx-controller")
+        finally:
+            client.kill()
 
 
 def test_a_switch_back_removes_everything_of_ingress_nginx(

@@ -149,6 +149,14 @@ def hosts_of(ingress: Mapping[str, Any]) -> list[str]:
     return [rule.get("host") or "*" for rule in ingress["spec"].get("rules") or []]
 
 
+def backends_of(ingress: Mapping[str, Any]) -> set[Backend]:
+    """Return the Services of an Ingress's rules, for whichever host, and of its default backend."""
+    spec = ingress["spec"]
+    paths = [path for rule in spec.get("rules") or [] for path in (rule.get("http") or {}).get("paths") or []]
+    backends = [path["backend"] for path in paths] + [spec.get("defaultBackend") or {}]
+    return {_backend(ingress, each) for each in backends if each.get("service")}
+
+
 def split_of(ingress: Mapping[str, Any], route: Route) -> Split:
     """Return which requests a canary's route takes."""
     total = max(_number(ingress_annotations.value(ingress, "canary-weight-total")), 100)

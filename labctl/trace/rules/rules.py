@@ -159,6 +159,7 @@ def _sorted_out(
     refused: list[tuple[str, Refusal]] = []
     canaries: list[tuple[Route, Split]] = []
     claimed: dict[str, str] = {}
+    mains: set[Backend] = set()
     hosts = {host.lower() for each in ingresses for host in routes.hosts_of(each)}
     for ingress in ingresses:
         name = full_name(ingress)
@@ -175,9 +176,12 @@ def _sorted_out(
         if refusal is not None:
             refused.append((name, refusal))
         elif is_canary:
+            # ingress-nginx gives no request to a canary whose Service an older Ingress has as its own.
+            candidates = [each for each in candidates if controller.name != NGINX or each.backend not in mains]
             canaries += [(route, routes.split_of(ingress, route)) for route in candidates]
         else:
             served += candidates
+            mains |= routes.backends_of(ingress)
     by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host regular expressions
     served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
     return served, refused, canaries

@@ -10,7 +10,7 @@ from fakes import FakeCluster
 from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace.probes.access_log import Record
-from labctl.trace.rules import rules
+from labctl.trace.rules import routes, rules
 from labctl.trace.rules.rules import ANNOTATION, CLASS_ANNOTATION, Match, Rules
 
 HOST = "my-app.local"
@@ -340,6 +340,22 @@ def test_a_canary_alone_or_for_another_path_takes_nothing() -> None:
     other = Api().ingress("stable").ingress("canary", HOST, "/other", notes=canary).match()
     assert other
     assert other.split is None
+
+
+@pytest.mark.parametrize(("controller", "is_split"), [("traefik", True), ("ingress-nginx", False)])
+def test_a_canary_to_the_service_of_an_older_ingress_takes_nothing_of_ingress_nginx(
+    controller: str,
+    is_split: bool,  # noqa: FBT001 - a column of the table
+) -> None:
+    api = Api(controller=controller).ingress("canary", "elsewhere.test").ingress("stable")
+    (service,) = routes.backends_of(api.cluster.objects[*ROUTE, "default", "canary"])
+    api.ingress("newer", notes={"canary": "true", "canary-weight": "50"})
+    spec = api.cluster.objects[*ROUTE, "default", "newer"]["spec"]
+    spec["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = service.service
+    match = api.match()
+
+    assert match
+    assert bool(match.split) is is_split
 
 
 @pytest.mark.parametrize(
