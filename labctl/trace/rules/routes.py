@@ -60,6 +60,11 @@ class Route:
         return self.backend.namespace, self.host, self.path, self.path_type
 
     @property
+    def nginx_spot(self) -> tuple[str, str, str]:
+        """What must be equal in a canary of ingress-nginx: host, path and path type."""
+        return self.host.lower(), self.path, "Prefix" if self.path_type == LOOSE else self.path_type
+
+    @property
     def order(self) -> tuple[int, bool, int]:
         """The sort key that puts ingress-nginx's winner first: a more specific host, an exact path, a longer path."""
         return RANKS.index(self.matched_by), self.path_type != EXACT, -len(self.path)
@@ -147,6 +152,12 @@ def aliases_of(ingress: Mapping[str, Any]) -> list[str]:
 def hosts_of(ingress: Mapping[str, Any]) -> list[str]:
     """Return the hosts of an Ingress's rules; `*` for a rule for all hosts."""
     return [rule.get("host") or "*" for rule in ingress["spec"].get("rules") or []]
+
+
+def everywhere(ingress: Mapping[str, Any]) -> Iterator[Route]:
+    """Return the routes of an Ingress for all of its hosts."""
+    for host in dict.fromkeys(hosts_of(ingress)):
+        yield from (route for route in of(ingress, "" if host == "*" else host) if route.host == host)
 
 
 def backends_of(ingress: Mapping[str, Any]) -> set[Backend]:

@@ -62,6 +62,8 @@ class Rules:
     """The classes that the controller serves."""
     notes: Mapping[str, Mapping[str, str]]
     """The annotations of each served Ingress."""
+    splits: Mapping[Backend, Split]
+    """The canary that ingress-nginx gives a part of all requests for a Service, whichever host they are for."""
 
     @property
     def is_named(self) -> bool:
@@ -101,6 +103,8 @@ class Rules:
 
     def _split(self, route: Route) -> Split | None:
         """Return the canary of a rule, which applies to every rule with the same Service."""
+        if self.controller.name == NGINX:
+            return self.splits.get(route.backend)
         spots = {each.spot for each in self.served if each.backend == route.backend}
         splits = (split for each, split in self.canaries if each.spot in spots and split.backend != route.backend)
         return next(splits, None)
@@ -135,6 +139,7 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
         tuple(hosts),
         frozenset(classes),
         notes,
+        _splits(ours),
     )
 
 
@@ -163,7 +168,7 @@ def _sorted_out(
     hosts = {host.lower() for each in ingresses for host in routes.hosts_of(each)}
     for ingress in ingresses:
         name = full_name(ingress)
-        is_canary = ingress_annotations.value(ingress, "canary").lower() == "true"
+        is_canary = _is_canary(ingress)
         aliases = [
             alias
             for alias in ([] if is_canary else routes.aliases_of(ingress))
@@ -175,16 +180,36 @@ def _sorted_out(
         refusal = ingress_annotations.refusal(cluster, ingress, controller.name) if is_asked else None
         if refusal is not None:
             refused.append((name, refusal))
-        elif is_canary:
-            # ingress-nginx gives no request to a canary whose Service an older Ingress has as its own.
-            candidates = [each for each in candidates if controller.name != NGINX or each.backend not in mains]
+        elif is_canary and not (controller.name == NGINX and routes.backends_of(ingress) & mains):
             canaries += [(route, routes.split_of(ingress, route)) for route in candidates]
-        else:
+        else:  # to ingress-nginx, a canary to a Service that an older Ingress has as its own is a rule like any other
             served += candidates
             mains |= routes.backends_of(ingress)
     by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host regular expressions
     served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
     return served, refused, canaries
+
+
+def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
+    """Return the canary of each Service, as ingress-nginx merges them: by the Service of the rule that a canary has."""
+    mains: dict[tuple[str, str, str], Backend] = {}
+    canaries: list[tuple[Route, Split]] = []
+    for ingress in ingresses:
+        everywhere = list(routes.everywhere(ingress))
+        if _is_canary(ingress) and not routes.backends_of(ingress) & set(mains.values()):
+            canaries += [(route, routes.split_of(ingress, route)) for route in everywhere]
+        else:
+            for route in everywhere:
+                mains.setdefault(route.nginx_spot, route.backend)
+    splits: dict[Backend, Split] = {}
+    for route, split in canaries:
+        if main := mains.get(route.nginx_spot):
+            splits.setdefault(main, split)
+    return splits
+
+
+def _is_canary(ingress: Mapping[str, Any]) -> bool:
+    return ingress_annotations.value(ingress, "canary").lower() == "true"
 
 
 def _is_named(ingress: Mapping[str, Any], hostname: str) -> bool:

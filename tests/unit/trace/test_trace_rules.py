@@ -10,7 +10,7 @@ from fakes import FakeCluster
 from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace.probes.access_log import Record
-from labctl.trace.rules import routes, rules
+from labctl.trace.rules import rules
 from labctl.trace.rules.rules import ANNOTATION, CLASS_ANNOTATION, Match, Rules
 
 HOST = "my-app.local"
@@ -62,6 +62,11 @@ class Api:
     def service(self, path: str = "/", record: Record | None = None, hostname: str = HOST) -> str | None:
         match = self.match(path, record, hostname)
         return match.route.backend.service if match else None
+
+
+def with_service(api: Api, ingress: str, service: str) -> None:
+    [rule] = api.cluster.objects[*ROUTE, "default", ingress]["spec"]["rules"]
+    rule["http"]["paths"][0]["backend"]["service"]["name"] = service
 
 
 @pytest.mark.parametrize(
@@ -342,20 +347,31 @@ def test_a_canary_alone_or_for_another_path_takes_nothing() -> None:
     assert other.split is None
 
 
-@pytest.mark.parametrize(("controller", "is_split"), [("traefik", True), ("ingress-nginx", False)])
-def test_a_canary_to_the_service_of_an_older_ingress_takes_nothing_of_ingress_nginx(
-    controller: str,
-    is_split: bool,  # noqa: FBT001 - a column of the table
-) -> None:
-    api = Api(controller=controller).ingress("canary", "elsewhere.test").ingress("stable")
-    (service,) = routes.backends_of(api.cluster.objects[*ROUTE, "default", "canary"])
-    api.ingress("newer", notes={"canary": "true", "canary-weight": "50"})
-    spec = api.cluster.objects[*ROUTE, "default", "newer"]["spec"]
-    spec["rules"][0]["http"]["paths"][0]["backend"]["service"]["name"] = service.service
-    match = api.match()
+def test_a_canary_of_ingress_nginx_is_one_of_its_service_and_so_of_every_host() -> None:
+    for controller, split in (("traefik", None), ("ingress-nginx", "default/canary")):
+        api = (
+            Api(controller=controller).ingress("stable").ingress("other", "other.test").ingress("canary", "other.test")
+        )
+        ingress = api.cluster.objects[*ROUTE, "default", "canary"]
+        ingress["metadata"]["annotations"] = {f"{ANNOTATION}canary": "true", f"{ANNOTATION}canary-weight": "50"}
+        with_service(api, "other", "stable")
+        match = api.match()
 
-    assert match
-    assert bool(match.split) is is_split
+        assert match
+        assert (match.split.ingress if match.split else None) == split
+
+
+def test_a_canary_to_the_service_of_an_older_ingress_is_a_rule_like_any_other_to_ingress_nginx() -> None:
+    canary = {"canary": "true", "canary-weight": "50"}
+    for controller, has_split, rivals in (("traefik", True, 0), ("ingress-nginx", False, 1)):
+        api = Api(controller=controller).ingress("own", "elsewhere.test").ingress("stable").ingress("new", notes=canary)
+        with_service(api, "new", "own")
+        match = api.match()
+
+        assert match
+        assert match.route.backend.service == "stable"
+        assert bool(match.split) is has_split
+        assert len(match.rivals) == rivals
 
 
 @pytest.mark.parametrize(
