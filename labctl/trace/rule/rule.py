@@ -8,7 +8,7 @@ from labctl.trace import backend
 from labctl.trace.pod import cluster_dns, renewal, unserved
 from labctl.trace.pod.unserved import Place
 from labctl.trace.probes.access_log import Record
-from labctl.trace.problem import UNKNOWN, Evidence, ProblemError
+from labctl.trace.problem import UNKNOWN, WARNING, Evidence, ProblemError
 from labctl.trace.rule import misrouted
 from labctl.trace.rules import rules
 from labctl.trace.rules.routes import Backend, Split
@@ -105,8 +105,19 @@ def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Eviden
     if trail.match and trail.match.notes.get("service-upstream") == "true":
         evidence["cluster_ip"] = service["spec"].get("clusterIP")
     if not evidence["pods"] and "external_name" not in evidence:
-        raise unserved.empty(place, service, wanted.port, evidence)
+        raise _by_default(trail, wanted.namespace, unserved.empty(place, service, wanted.port, evidence))
     return evidence, service
+
+
+def _by_default(trail: Trail, namespace: str, problem: ProblemError) -> ProblemError:
+    """Return the problem of a Service without pods as a warning if the Ingress names another one that answers instead."""
+    name = trail.match.notes.get("default-backend", "") if trail.match else ""
+    service = trail.cluster.get("v1", "Service", name, namespace) if name else None
+    instead = backend.behind(trail.cluster, service, "") if service else None
+    if instead and instead["pods"]:
+        problem.text += f"; the Ingress has the default-backend {name}, which answers instead"
+        problem.evidence, problem.state = instead, WARNING
+    return problem
 
 
 def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | None:

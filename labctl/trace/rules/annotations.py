@@ -70,6 +70,11 @@ def refusal(cluster: Cluster, ingress: Mapping[str, Any], controller: str) -> Re
     return next((problem for check in _CHECKS[controller] for problem in check(cluster, ingress)), None)
 
 
+def rejection(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
+    """Return why ingress-nginx does not serve an Ingress, or its webhook rejects it; None if neither is so."""
+    return refusal(cluster, ingress, "ingress-nginx") or next(_by_path(cluster, ingress), None)
+
+
 def _by_snippet(
     _cluster: Cluster, ingress: Mapping[str, Any], snippets: tuple[str, ...] = SNIPPETS
 ) -> Iterator[Refusal]:

@@ -52,7 +52,7 @@ def _by_nginx(cluster: Cluster, ingresses: Sequence[Mapping[str, Any]]) -> Itera
             key.removeprefix(ingress_annotations.ANNOTATION) for key in keys if key.endswith(SNIPPET)
         ):
             yield f"rejects the Ingress {name}: it has {', '.join(snippets)}, but snippets are not allowed"
-        elif refusal := ingress_annotations.refusal(cluster, ingress, NGINX):
+        elif refusal := ingress_annotations.rejection(cluster, ingress):
             yield f"rejects the Ingress {name}: {refusal.reason}"
         for spot in _spots(ingress):
             if (owner := owners.setdefault(spot, name)) != name:

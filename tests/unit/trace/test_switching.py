@@ -24,6 +24,8 @@ def _ingress(name: str, host: str, class_name: str = "nginx", **notes: str) -> d
 
 
 PLAIN = _ingress("shop", "shop.test")
+LOOSE = _ingress("other", "other.test")
+LOOSE["spec"]["rules"][0]["http"]["paths"][0]["path"] = "/a(.*)"
 FOREIGN = _ingress("other", "other.test")
 FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
 
@@ -34,6 +36,7 @@ FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
         ([PLAIN], [], []),
         ([PLAIN, _ingress("other", "other.test", server_snippet="x")], ["default/other"], ["default/other"]),
         ([PLAIN, FOREIGN], ["default/other"], []),
+        ([PLAIN, LOOSE], ["default/other"], ["default/other"]),
         ([PLAIN, _ingress("other", "other.test", proxy_ssl_secret="gone")], ["default/other"], []),  # noqa: S106 - a name
         ([PLAIN, _ingress("other", "shop.test")], ["default/other"], []),
         ([PLAIN, _ingress("other", "shop.test", "elsewhere", server_snippet="x")], [], []),
@@ -44,6 +47,7 @@ FOREIGN["metadata"]["annotations"] = {"example.com/my-snippet": "x"}
         "plain",
         "snippet",
         "snippet of another prefix",
+        "path",
         "secret",
         "taken",
         "another class",
