@@ -57,7 +57,7 @@ def rollout_seconds(limits: Limits, pods: int) -> float:
 
 
 def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
-    """Return the missing route between the API server and the pods of a Deployment; None if none is missing."""
+    """Return what keeps the API server from the pods of a Deployment; None if nothing does."""
     hop = trace.cut_off(context, namespace, name)
     return None if hop is None else _pending(context, hop)
 

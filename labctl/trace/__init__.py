@@ -121,7 +121,7 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
 
 
 def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
-    """Return a report of the missing route from the API server to a Deployment's pods; None if no route is missing."""
+    """Return a report of what keeps the API server from a Deployment's pods; None if nothing does."""
     trail = Trail(context, Client(context.lab.limits), "", ROOT, context.cluster.impatient())
     problem = pod_routes.from_api_server(trail, namespace, deployment)
     return None if problem is None else _reported("node", trail, problem)

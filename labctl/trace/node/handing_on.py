@@ -13,7 +13,7 @@ from labctl.trace.node.node_facts import NodeFacts
 from labctl.trace.probes import filters
 from labctl.trace.probes.filters import Stop
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
-from labctl.trace.problem import ProblemError, labctl
+from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
 
 TRANSLATED = filters.PRIORITIES["srcnat"]
@@ -21,21 +21,7 @@ TRANSLATED = filters.PRIORITIES["srcnat"]
 
 def not_forwarding(attempt: Attempt) -> ProblemError | None:
     """Return a problem if IP forwarding is off on the node."""
-    return None if attempt.facts is None else unforwarded(attempt.trail, attempt.facts)
-
-
-def unforwarded(trail: Trail, facts: NodeFacts) -> ProblemError | None:
-    """Return a problem if IP forwarding is off on a node."""
-    if facts.forwards:
-        return None
-    return ProblemError(
-        "forwarding-off",
-        f"IP forwarding is off on {facts.node.name}: net.ipv4.ip_forward is 0",
-        fix="Enable IP forwarding on the node.",
-        commands=(
-            labctl(trail.lab.name, "ssh", facts.node.name, "--", "sudo", "sysctl", "-w", "net.ipv4.ip_forward=1"),
-        ),
-    )
+    return None if attempt.facts is None else pod_routes.unforwarded(attempt.lab, attempt.facts)
 
 
 def filtered(attempt: Attempt) -> ProblemError | None:

@@ -34,10 +34,12 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
 
 
 def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
-    """Return the missing route from the API server to a Deployment's pods, and so to the webhook that they serve."""
+    """Return what keeps the API server from a Deployment's pods, and so from the webhook that they serve."""
     workload = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
-    pods = unready.pods_of(trail.cluster, workload) if workload else []
-    return first_lost(trail, trail.lab.control_plane, [pod for each in pods if (pod := placed(each))])
+    pods = [pod for each in (unready.pods_of(trail.cluster, workload) if workload else []) if (pod := placed(each))]
+    nodes = [each for each in trail.lab.nodes if any(pod.node == each.name for pod in pods)]
+    unforwarding = (_unforwarding(trail, node) for node in nodes if node != trail.lab.control_plane)
+    return first_lost(trail, trail.lab.control_plane, pods) or next(filter(None, unforwarding), None)
 
 
 def first_lost(trail: Trail, node: Node, pods: Sequence[Pod]) -> ProblemError | None:
@@ -45,6 +47,23 @@ def first_lost(trail: Trail, node: Node, pods: Sequence[Pod]) -> ProblemError | 
     elsewhere = [pod for pod in pods if pod.node != node.name]
     facts = node_facts.ask_routes(trail, node, elsewhere) if elsewhere else None
     return next(filter(None, (lost(trail.lab, facts, pod) for pod in elsewhere)), None) if facts else None
+
+
+def unforwarded(lab: Lab, facts: NodeFacts) -> ProblemError | None:
+    """Return a problem if IP forwarding is off on a node."""
+    if facts.forwards:
+        return None
+    return ProblemError(
+        "forwarding-off",
+        f"IP forwarding is off on {facts.node.name}: net.ipv4.ip_forward is 0",
+        fix="Enable IP forwarding on the node.",
+        commands=(labctl(lab.name, "ssh", facts.node.name, "--", "sudo", "sysctl", "-w", "net.ipv4.ip_forward=1"),),
+    )
+
+
+def _unforwarding(trail: Trail, node: Node) -> ProblemError | None:
+    facts = node_facts.ask(trail, node, trail.lab.gateway, (), knocks=False)
+    return unforwarded(trail.lab, facts) if facts else None
 
 
 def placed(pod: Mapping[str, Any]) -> Pod | None:

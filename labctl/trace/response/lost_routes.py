@@ -10,7 +10,7 @@ from typing import Any
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
 from labctl.trace.node.node_facts import NodeFacts, Pod
-from labctl.trace.node.pod_routes import lost, placed
+from labctl.trace.node.pod_routes import lost, placed, unforwarded
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
 from labctl.trace.response import answers
@@ -58,7 +58,7 @@ def _lost(trail: Trail, leg: Leg) -> ProblemError | None:
     facts = node_facts.ask(trail, leg.node, trail.lab.gateway, (leg.own, leg.far), knocks=False)
     if facts is None:
         return None
-    return lost(trail.lab, facts, leg.far) or handing_on.unforwarded(trail, facts) or _filtered(trail, leg, facts)
+    return lost(trail.lab, facts, leg.far) or unforwarded(trail.lab, facts) or _filtered(trail, leg, facts)
 
 
 def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:

@@ -7,7 +7,7 @@ from urllib.parse import urljoin, urlsplit
 from labctl.host.http_probe import HTTP, HTTPS
 from labctl.model.kinds import ROUTE
 from labctl.trace.probes.exchange import Exchange
-from labctl.trace.problem import Evidence, ProblemError, kubectl_route
+from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl_route
 from labctl.trace.response.answers import Answered
 from labctl.trace.rules import rules
 from labctl.trace.rules.annotations import REDIRECTING
@@ -16,6 +16,7 @@ from labctl.trace.trail import Trail
 
 SCHEMES = {"http", "https"}
 NOT_SERVED = {404, 502, 503, 504}
+ERRORS = range(500, 600)
 
 
 def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
@@ -51,6 +52,21 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         text = f"the ingress controller itself answers {there.status}"
         raise _leads_nowhere(trail, exchange, location, text, evidence)
     return found
+
+
+def require_page(status: int, evidence: Evidence) -> None:
+    """Check that the page to which an app redirects is no error. Raises ProblemError."""
+    found = evidence["redirect"]
+    if not found or found["status"] not in ERRORS:
+        return
+    raise ProblemError(
+        "app-answers-error",
+        f"HTTP {status} redirects to {found['location']}, where the answer is HTTP {found['status']}",
+        evidence,
+        fix="Find out why the app fails there.",
+        commands=(),
+        state=WARNING,
+    )
 
 
 def path_here(trail: Trail, location: str) -> str | None:

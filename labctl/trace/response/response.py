@@ -53,6 +53,7 @@ def _answer(trail: Trail) -> Evidence:
         _require_target(trail, first, evidence)
         return evidence
     verdict.require_served(trail, first, evidence)
+    redirects.require_page(first.status, evidence)
     return evidence
 
 

@@ -53,6 +53,16 @@ def _in_node(*words: str) -> Act:
     return lambda lab: lab.docker("exec", _announcer(lab), *words)
 
 
+def _in_the_other_node(*words: str) -> Act:
+    """Run a command in the node that does not announce."""
+
+    def act(lab: RealLab) -> None:
+        announcer = _announcer(lab)
+        lab.docker("exec", next(name for name in _nodes(lab) if name != announcer), *words)
+
+    return act
+
+
 def _in_every_node(*words: str) -> Act:
     """Run a command in each node, whatever becomes of it."""
 
@@ -201,6 +211,9 @@ def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertis
     return act
 
 
+_OWN_TABLE = ("nft", "add", "table", "netdev", "fw")
+_INGRESS = ("nft", "add", "chain", "netdev", "fw", "in", "{ type filter hook ingress device eth1 priority 0; }")
+_DROP = ("nft", "add", "rule", "netdev", "fw", "in", "ip", "daddr", ADDRESS, "drop")
 _FIREWALL = ("nft", "add", "table", "inet", "fw")
 _FORWARD = ("nft", "add", "chain", "inet", "fw", "forward", "{ type filter hook forward priority 0; }")
 _REFUSAL = ("nft", "add", "rule", "inet", "fw", "forward", "ip", "saddr", "192.168.56.1", "reject")
@@ -292,6 +305,30 @@ ROWS = (
         "route-in-the-way",
         up="names",
         undo=_inside("ip", "route", "del", "unreachable", f"{ADDRESS}/32", code=None),
+    ),
+    BrokenLab(
+        "a routing rule on this machine that rejects",
+        _inside("ip", "rule", "add", "to", ADDRESS, "prohibit", "pref", "100"),
+        "node",
+        "route-in-the-way",
+        up="names",
+        undo=_inside("ip", "rule", "del", "pref", "100", code=None),
+    ),
+    BrokenLab(
+        "a rule at the interface of the node",
+        in_turn(_in_node(*_OWN_TABLE), _in_node(*_INGRESS), _in_node(*_DROP)),
+        "node",
+        "filtered-on-node",
+        up="names",
+        undo=_in_every_node("nft", "delete", "table", "netdev", "fw"),
+    ),
+    BrokenLab(
+        "another node that does not forward",
+        _in_the_other_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
+        "response",
+        "forwarding-off",
+        up="names",
+        undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
     ),
     BrokenLab(
         "the address on this machine",

@@ -484,6 +484,17 @@ def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Excha
     assert response(world)["cause"] == "redirect-leads-nowhere"
 
 
+@pytest.mark.parametrize(("status", "state", "cause"), [(500, "warning", "app-answers-error"), (404, "ok", None)])
+def test_a_redirect_of_the_apps_to_an_error_of_its_own_is_doubtful(
+    world: World, status: int, state: str, cause: str | None
+) -> None:
+    say(world, came(status=302, location="/login"), came(status=status))
+
+    hop = response(world)
+
+    assert (hop["state"], hop["cause"]) == (state, cause)
+
+
 TARGETS = {
     "every pod serves it": ((came(), came(SECOND)), "ok", None),
     "one pod is late": ((came(), late(SECOND)), "broken", "pods-differ"),
