@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Examined, State, conditions, examine, packages, repair
-from labctl.doctor.tools import FOR_BUILDING, absence, missing, needed
+from labctl.doctor.tools import FOR_BUILDING, absence, for_download, missing, needed
 from labctl.host.machine import Machine
 from labctl.host.process import Finished, check, run
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 
-__all__ = ["FOR_BUILDING", "may_isolate", "require", "require_machine"]
+__all__ = ["FOR_BUILDING", "may_isolate", "require", "require_download", "require_machine"]
 
 SLOW = ("vagrant",)
 """Checks that take time: only where a bundle is yet to be built, which takes far more."""
@@ -32,7 +32,7 @@ def require_machine(context: Context, report: Progress) -> bool:
     is one, else `machine-not-ready`.
     """
     machine = Machine()
-    installed = context.may_install and _install(needed(context), machine, report)
+    installed = context.may_install and _install(needed(context, machine), machine, report)
     skipped = {*(SLOW if context.has_bundle else ()), *(OF_NEW_LABS if conditions.unmade(context) else ())}
     checks = [check for check in CHECKS if check.blocks_up and check.id not in skipped]
     # Only what may be installed may be repaired: both are what `--yes` gives leave to.
@@ -59,6 +59,11 @@ def require(programs: Sequence[str], *, may_install: bool, report: Progress) -> 
     if finding.state is State.BROKEN:
         raise MissingError(finding.seen, id="tools-missing", hint=finding.fix)
     return installed
+
+
+def require_download(*, may_install: bool, report: Progress) -> bool:
+    """Do as `require` for what a download starts."""
+    return require(for_download(Machine()), may_install=may_install, report=report)
 
 
 def may_isolate() -> bool:

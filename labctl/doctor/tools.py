@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from labctl.bundle.build.debian import KEYRING
+from labctl.bundle.download import ways
 from labctl.context import Context
 from labctl.doctor.engines import engine_version
-from labctl.doctor.finding import Finding, broken, not_relevant, ok
+from labctl.doctor.finding import Finding, State, broken, not_relevant, ok
 from labctl.doctor.packages import Installation, installation
+from labctl.host import docker_engine
 from labctl.host.machine import Machine
 from labctl.host.parsing import dotted, last, version
+from labctl.host.processor import architecture
 
 FOR_ISOLATION = ("dockerd", "containerd", "ip", "iptables", "nsenter")
 FOR_BUILDING = ("mmdebstrap", "debian-archive-keyring")
@@ -20,13 +23,23 @@ COMPANIONS = {"mmdebstrap": "newuidmap"}
 """What a program starts where it is not root's."""
 
 
-def needed(context: Context) -> tuple[str, ...]:
+def needed(context: Context, machine: Machine) -> tuple[str, ...]:
     """Return the programs without which `up` of this lab cannot begin."""
     return (
         *context.hypervisor.programs,
         *(FOR_ISOLATION if context.isolated else ()),
-        *(FOR_BUILDING if not context.has_bundle or context.lacks_box else ()),
+        *_for_bundle(context, machine),
     )
+
+
+def for_download(machine: Machine) -> tuple[str, ...]:
+    """Return the programs that make a node's system; none where the Engine makes it."""
+    way = ways.choose(
+        has_mmdebstrap=not missing(FOR_BUILDING, machine),
+        has_apt=machine.has("apt-get"),
+        has_engine=lambda: _has_engine(machine),
+    )
+    return () if way is ways.ENGINE else FOR_BUILDING
 
 
 def missing(programs: Sequence[str], machine: Machine) -> tuple[str, ...]:
@@ -40,12 +53,19 @@ def absence(programs: Sequence[str], machine: Machine) -> Finding:
     absent = missing(programs, machine)
     if not absent:
         return ok(", ".join(programs))
-    return broken(f"not on this machine: {', '.join(absent)}", _cure(installation(absent, machine)))
+    return broken(
+        f"not on this machine: {', '.join(absent)}",
+        _cure(installation(absent, machine), uses_engine="mmdebstrap" in absent and not machine.has("apt-get")),
+    )
 
 
 def look_at_tools(context: Context, machine: Machine) -> Finding:
     """Check that every program that `up` starts is on PATH."""
-    return absence(needed(context), machine)
+    programs = needed(context, machine)
+    finding = absence(programs, machine)
+    if finding.state is State.BROKEN or context.has_bundle or set(FOR_BUILDING) <= set(programs):
+        return finding
+    return ok(f"{finding.seen}; mmdebstrap is not installed, so a download makes the nodes' system in Docker")
 
 
 def look_at_provider(context: Context, machine: Machine) -> Finding:
@@ -81,18 +101,35 @@ def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
     )
 
 
+def _for_bundle(context: Context, machine: Machine) -> tuple[str, ...]:
+    """Return the programs that make what the lab boots from, as far as that is missing."""
+    if context.lacks_box:
+        return FOR_BUILDING
+    return () if context.has_bundle else for_download(machine)
+
+
+def _has_engine(machine: Machine) -> bool:
+    said = machine.run(*docker_engine.PLATFORM)
+    return said is not None and said.code == 0 and said.out.strip() == f"linux/{architecture()}"
+
+
 def _is_there(program: str, machine: Machine) -> bool:
     file = FILES.get(program)
     return machine.has(program) if file is None else file.name in machine.names(file.parent)
 
 
-def _cure(installation: Installation) -> str:
-    """Return what to type: a line where one is enough, else one below the other."""
+def _cure(installation: Installation, *, uses_engine: bool) -> str:
+    """Return what to type: a line where one is enough, else one below the other.
+
+    Without mmdebstrap, a download `uses_engine`, and only lacks one that answers.
+    """
     steps = (
         [f"There is no package of {', '.join(installation.without)} for this system; install it by hand."]
         if installation.without
         else []
     )
+    if uses_engine:
+        steps += ["Without mmdebstrap, a download for nodes that are containers needs a Docker Engine: start Docker."]
     if "mmdebstrap" in installation.without:
         steps += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
     if len(installation.lines) == 1:

@@ -12,6 +12,7 @@ from labctl.model.errors import ProviderError
 
 FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
 FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES = (23,)
+PLATFORM = ("docker", "version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
 SYS_RESOURCE = 24
 """The capability's bit, which is missing in many sandboxes."""
 
@@ -37,6 +38,15 @@ def engine() -> Engine:
         return Engine(int(answer[0]), answer[1], _version(answer[2]))
     has_unified_groups = Path("/sys/fs/cgroup/cgroup.controllers").exists()
     return Engine(2 if has_unified_groups else 1, os.uname().release, ())
+
+
+def platform() -> str:
+    """Return the operating system and architecture of the Engine, as `linux/amd64`; empty where none answers."""
+    try:
+        answer = run(PLATFORM, timeout=10)
+    except ProviderError:
+        return ""
+    return answer.out.strip() if answer.code == 0 else ""
 
 
 def proxy_mode(release: str) -> str:

@@ -14,7 +14,7 @@ from types import MappingProxyType
 
 DOCKER_HOST = "DOCKER_HOST"
 COMMON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "XDG_RUNTIME_DIR", "SSL_CERT_*")
-_PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper()))
+PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper()))
 _ENGINE = (DOCKER_HOST, "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 """What chooses a Docker Engine, and how to reach it."""
 _VIRTUALBOX = ("VBOX_USER_HOME", "XDG_CONFIG_HOME")
@@ -23,10 +23,10 @@ TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         "vagrant": (*_ENGINE, "VAGRANT_HOME", *_VIRTUALBOX),
         "docker": _ENGINE,
-        "go": (*_GO, "GOPATH", "GOMODCACHE", "GOCACHE", "GOTMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *_PROXIES),
-        "apt-get": ("APT_CONFIG", *_PROXIES),
+        "go": (*_GO, "GOPATH", "GOMODCACHE", "GOCACHE", "GOTMPDIR", "XDG_CACHE_HOME", "XDG_CONFIG_HOME", *PROXIES),
+        "apt-get": ("APT_CONFIG", *PROXIES),
         "apt-cache": ("APT_CONFIG",),
-        "mmdebstrap": ("APT_CONFIG", *_PROXIES),
+        "mmdebstrap": ("APT_CONFIG", *PROXIES),
         "virsh": ("LIBVIRT_DEFAULT_URI", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"),
         "VBoxManage": _VIRTUALBOX,
         "sudo": ("SUDO_ASKPASS", "DISPLAY", "WAYLAND_DISPLAY", "TERM"),

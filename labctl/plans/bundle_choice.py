@@ -55,6 +55,7 @@ def _make(context: Context, report: Progress) -> None:
     report(why)
     try:
         context.require_built()
+        preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
     except MissingError as error:
         error.message = f"{error.message}; {why}"
         raise
@@ -74,7 +75,7 @@ def download_bundle(recipe: Path | None, context: Context, report: Progress) -> 
     from labctl.bundle.download import download  # noqa: PLC0415 - as in _make
 
     order = Order(recipes.load(recipe), context.mirrors)
-    preflight.require(preflight.FOR_BUILDING, may_install=context.may_install, report=report)
+    preflight.require_download(may_install=context.may_install, report=report)
     was_there = order.folder(context.cache).exists()
     return Outcome(not was_there, download.download(context.cache, report, order).id)
 

@@ -30,6 +30,12 @@ def context(environment: Mapping[str, str]) -> ssl.SSLContext:
     return made
 
 
+def store(environment: Mapping[str, str]) -> Path | None:
+    """Return the file with the certificates that count; None where the system has none."""
+    files = (Path(path) for path in (environment.get(FILE), *STORES) if path)
+    return next((path for path in files if path.is_file()), None)
+
+
 def _load(made: ssl.SSLContext, path: Path) -> None:
     """Load a file that OpenSSL ignores without a word if it cannot be read."""
     try:

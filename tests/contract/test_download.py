@@ -18,12 +18,13 @@ import yaml
 from fault_server import Fault, Server, free_port, serving
 
 from labctl.bundle import Bundle, checksums, images, installed
+from labctl.bundle.download import by_engine, tools, ways
 from labctl.bundle.download import download as downloading
 from labctl.bundle.download import recipe as recipes
-from labctl.bundle.download import tools
 from labctl.bundle.download.download import download
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.recipe import NodeRow
+from labctl.bundle.download.ways import Way
 from labctl.bundle.unfinished import architecture
 from labctl.host.reachable import silent
 from labctl.model.errors import LabError, MissingError
@@ -66,16 +67,19 @@ class SmallTools:
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
+        self.way = ways.MMDEBSTRAP
         self.images_of_kubeadm = tools.images_of_kubeadm
 
-    def check_node_tools(self) -> None:
-        pass
+    def way_to_make_node(self, _architecture: str) -> Way:
+        return self.way
 
     def make_node(self, _node: NodeRow, _architecture: str, _mirrors: Mirrors, folder: Path) -> None:
         if self.error:
             raise self.error
+        base = folder / by_engine.BASE
+        content = images.reference_of(base) if base.exists() else ""
         for name in ("node.tar", "node.packages"):
-            (folder / name).write_text(name, encoding="utf-8")
+            (folder / name).write_text(content, encoding="utf-8")
 
     def make_detector(self, _architecture: str, _cache: Path, _report: Progress, _folder: Path) -> bool:
         return False
@@ -96,8 +100,8 @@ class Upstream:
         if checksum:
             self.publish(f"{path}.sha256", digest.removeprefix("sha256:"))
 
-    def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> None:
-        """Publish an image whose one layer has this content, in an index."""
+    def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> str:
+        """Publish an image whose one layer has this content, in an index; return the digest of that."""
         machine = machine or architecture()
         layer = {"mediaType": "x", "size": len(content), "digest": self._blob(repository, content.encode())}
         settings = json.dumps({"architecture": machine, "os": "linux", "of": content}).encode()
@@ -107,7 +111,9 @@ class Upstream:
         listed = {"digest": own, "size": len(manifest), "platform": {"os": "linux", "architecture": machine}}
         index = json.dumps({"mediaType": IMAGE_INDEX, "manifests": [listed]}).encode()
         self.server.put(f"/v2/{repository}/manifests/{own}", manifest, IMAGE_MANIFEST)
-        self.server.put(f"/v2/{repository}/manifests/{tag}", index, IMAGE_INDEX)
+        digest = self.server.put(f"/v2/{repository}/manifests/{tag}", index, IMAGE_INDEX)
+        self.server.put(f"/v2/{repository}/manifests/{digest}", index, IMAGE_INDEX)
+        return digest
 
     def download(self, kubernetes: str = "", report: Progress = lambda _text: None) -> Bundle:
         """Download the bundle of the recipe as it is now."""
@@ -178,6 +184,21 @@ def test_an_archive_has_the_image_of_this_architecture_as_its_registry_has_it(up
     first = checksums.sha256(archive)
     shutil.rmtree(bundle.folder)
     assert checksums.sha256(upstream.download().path("images/etcd.tar")) == first
+
+
+def test_the_image_that_an_engine_makes_the_nodes_system_in_is_that_of_the_first_time(upstream: Upstream) -> None:
+    upstream.tools.way = ways.ENGINE
+    digest = upstream.publish_image("library/debian", "trixie-slim", "first")
+
+    bundle = upstream.download()
+
+    assert bundle.path("base/node.packages").read_text(encoding="utf-8").startswith(f"{by_engine.REPOSITORY}:")
+    assert not list(bundle.folder.rglob(by_engine.BASE))
+    assert json.loads(bundle.path(downloading.RECORD).read_bytes())["digests"][recipes.NODE_IMAGE] == digest
+    assert [file.source for file in bundle.files if file.path == "base/node.tar" and digest in file.source]
+    shutil.rmtree(bundle.folder)
+    upstream.publish_image("library/debian", "trixie-slim", "the tag has moved")
+    assert upstream.download() == bundle
 
 
 def test_a_bundle_that_is_there_is_taken_without_any_request(upstream: Upstream) -> None:

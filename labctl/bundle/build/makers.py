@@ -26,18 +26,22 @@ __all__ = ["check_tools", "find_go", "make"]
 
 def check_tools() -> None:
     """Check that every tool that building needs is installed. Raises MissingError `tools-missing` naming all missing ones."""
-    packages = {
-        "mmdebstrap": shutil.which("mmdebstrap"),
-        "debian-archive-keyring": debian.KEYRING.exists(),
-        "uidmap": os.geteuid() == 0 or shutil.which("newuidmap"),
-    }
-    missing = [package for package, package_name in packages.items() if not package_name]
-    if missing:
+    if missing := missing_packages():
         raise MissingError(
             f"building a bundle needs tools that are not installed: {', '.join(missing)}",
             id="tools-missing",
             hint=f"Run `{'' if os.geteuid() == 0 else 'sudo '}apt-get install {' '.join(missing)}`.",
         )
+
+
+def missing_packages() -> list[str]:
+    """Return the packages of the tools that building needs and this machine lacks."""
+    packages = {
+        "mmdebstrap": shutil.which("mmdebstrap"),
+        "debian-archive-keyring": debian.KEYRING.exists(),
+        "uidmap": os.geteuid() == 0 or shutil.which("newuidmap"),
+    }
+    return [package for package, is_there in packages.items() if not is_there]
 
 
 def make(artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:

@@ -14,10 +14,12 @@ from typing import Protocol
 
 from labctl.bundle import checksums, unfinished
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE, made_image
-from labctl.bundle.download import asked, sources, tools
+from labctl.bundle.download import asked, by_engine, sources, tools, ways
 from labctl.bundle.download.order import Order
 from labctl.bundle.download.pins import Pins
 from labctl.bundle.download.recipe import ImageRow, NodeRow, Recipe, archive, repository, tag
+from labctl.bundle.download.sources import Pulled
+from labctl.bundle.download.ways import Way
 from labctl.bundle.format import DESCRIPTION, Bundle, Image, load, write
 from labctl.bundle.unfinished import OTHER_SECONDS, PROGRESS, SCRATCH, begun, described, is_made, moved, reopen
 from labctl.host import locks
@@ -44,14 +46,14 @@ _REVISION = re.compile(r"-\d+$")
 class Tools(Protocol):
     """What a download does besides fetching: the functions of module `tools`."""
 
-    def check_node_tools(self) -> None:
-        """Check that a node's system can be made here."""
+    def way_to_make_node(self, architecture: str) -> Way:
+        """Return how a node's system is made here. Raises MissingError where it cannot be made."""
 
     def images_of_kubeadm(self, kubeadm: Path, version: str) -> str:
         """Return what a kubeadm says of the images that it needs."""
 
     def make_node(self, node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
-        """Make the node's system in a folder, and the list of its packages."""
+        """Make the node's system in a folder, and the list of its packages; in the Engine, where Debian's image is there."""
 
     def make_detector(self, architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
         """Make the archive of the failure detector's image in a folder; return whether that was possible."""
@@ -75,11 +77,11 @@ def download(cache: Path, report: Progress, order: Order, using: Tools = tools) 
                 return bundle
             _require_servers(order, folder)  # a damaged bundle that cannot be repaired stays what it is
             reopen(bundle, problems, report)
-        using.check_node_tools()
+        way = using.way_to_make_node(unfinished.architecture())
         started = begun(folder, MAKER)
         if shutil.disk_usage(started.folder).free < SPACE - sum(file.size for file in started.files):
             raise _disk_full(folder)
-        bundle = _Download(cache, report, order, using, started).complete()
+        bundle = _Download(cache, report, order, using, started).complete(way)
         checksums.remember(bundle, cache)  # each file was hashed when it was made
         bundle.folder.rename(folder)
         return load(folder)
@@ -95,11 +97,11 @@ class _Download:
         self._store = BlobStore(cache / BLOBS)
         self._pins = Pins(cache, bundle.id)
 
-    def complete(self) -> Bundle:
+    def complete(self, way: Way) -> Bundle:
         """Make every file that is missing, in an order in which what is wrong is known early; return the bundle."""
         rows = self._files()
         self._images(rows)
-        self._node()
+        self._node(way)
         self._detector()
         return self._finish(rows)
 
@@ -126,13 +128,32 @@ class _Download:
         for each in missing:
             self._make((archive(each.reference),), each.source, partial(sources.pack, self._store, each))
 
-    def _node(self) -> None:
+    def _node(self, way: Way) -> None:
         """Make the node's system."""
         node = self._recipe.node
-        if not all(is_made(self._bundle, path) for path in NODE_FILES):
-            self._report(f"making the node's system out of Debian {node.suite}'s packages, about a minute")
-        make = partial(self._using.make_node, node, self._architecture, self._order.mirrors)
-        self._make(NODE_FILES, f"Debian {node.suite}: {' '.join(NODE.packages.names)}", make)
+        if all(is_made(self._bundle, path) for path in NODE_FILES):
+            return
+        image = self._node_image() if way is ways.ENGINE else None
+        self._report(way.announcement.format_map(node.model_dump()))
+
+        def make(folder: Path) -> None:
+            if image:
+                named = replace(image, reference=by_engine.base_name(self._bundle.folder))
+                sources.pack(self._store, named, folder)
+            self._using.make_node(node, self._architecture, self._order.mirrors, folder)
+
+        made_in = f", made in {image.source}" if image else ""
+        self._make(NODE_FILES, f"Debian {node.suite}: {' '.join(NODE.packages.names)}{made_in}", make)
+
+    def _node_image(self) -> Pulled:
+        """Fetch Debian's image: the one of the first time, if there was one, because its tag moves every few weeks."""
+        reference = self._recipe.filled(self._recipe.node.image, "")
+        first = self._pins.known().get(_tagged(reference), "")
+        exact = reference if "@" in reference or not first else f"{reference}@{first}"
+        [image] = sources.images([exact], self._architecture, self._order.mirrors, self._report)
+        self._pins.keep({image.reference: image.digest})
+        sources.fetch_layers([image], self._store, self._report)
+        return image
 
     def _detector(self) -> None:
         """Make the failure detector where that can be; without it, a lab takes a few seconds more to see a dead node."""

@@ -33,6 +33,8 @@ PROGRAMS = ("bin/kubeadm", "bin/kubelet", "bin/kubectl")
 SANDBOX = "pause"
 """The name of the image that the nodes' containerd is told to start pods with."""
 DIGEST = "sha256:"
+NODE_IMAGE = "docker.io/library/debian:trixie-slim"
+"""For a recipe that names none."""
 MINORS = ("1.37",)
 """The minor versions of Kubernetes whose labs were booted."""
 
@@ -92,9 +94,10 @@ class ManifestRow(_Row):
 
 
 class NodeRow(_Row):
-    """Debian's suite that the node's system is made of."""
+    """Debian's suite that the node's system is made of, and the image of Debian that it can be made in."""
 
     suite: Annotated[str, Field(pattern="^[a-z]+$")]
+    image: Reference = NODE_IMAGE
 
 
 class Recipe(_Row):
@@ -194,7 +197,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if "kubernetes" not in recipe.versions:
         yield "versions: kubernetes is missing"
         return
-    texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images)]
+    texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images), recipe.node.image]
     known = {*recipe.versions, "architecture"}
     if wrong := [text for text in texts if not _can_be_filled(text, known)]:
         yield from (f"{text}: what stands in braces must be one of {', '.join(sorted(known))}" for text in wrong)

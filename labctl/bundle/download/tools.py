@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from labctl.bundle.build import debian, makers
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE
-from labctl.bundle.download import detector
+from labctl.bundle.download import by_engine, detector, ways
 from labctl.bundle.download.order import DEBIAN
 from labctl.bundle.download.recipe import NodeRow
+from labctl.bundle.download.ways import Way
 from labctl.host import process
 from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
@@ -21,12 +23,19 @@ NO_GO = {
     *("go-module-not-served", "go-proxy-unreachable", "go-toolchain", "tool-not-started"),
 }
 """The errors that say that there is no Go, or no module for it, to be had here. Others are the user's to know."""
-__all__ = ["check_node_tools", "images_of_kubeadm", "make_detector", "make_node"]
+__all__ = ["images_of_kubeadm", "make_detector", "make_node", "way_to_make_node"]
 
 
-def check_node_tools() -> None:
-    """Check that a node's system can be made here. Raises MissingError `tools-missing` that names what is missing."""
-    makers.check_tools()
+def way_to_make_node(architecture: str) -> Way:
+    """Return how a node's system is made here. Raises MissingError `tools-missing` where it cannot be made."""
+    way = ways.choose(
+        has_mmdebstrap=not makers.missing_packages(),
+        has_apt=shutil.which("apt-get") is not None,
+        has_engine=lambda: by_engine.answers(architecture),
+    )
+    if way is ways.MMDEBSTRAP:
+        makers.check_tools()
+    return way
 
 
 def images_of_kubeadm(kubeadm: Path, version: str) -> str:
@@ -36,12 +45,18 @@ def images_of_kubeadm(kubeadm: Path, version: str) -> str:
 
 
 def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
-    """Make the node's system in tar archive `node.tar` of a folder, and the list of its packages. Raises as `debian`."""
+    """Make the node's system in tar archive `node.tar` of a folder, and the list of its packages.
+
+    Where the folder has archive `by_engine.BASE` of Debian's image, it is made in the Engine, from that. Raises as
+    `debian` and `by_engine`.
+    """
     packages = replace(NODE.packages, suite=node.suite)
-    target = folder / "node.tar"
-    debian.make_node(
-        packages, target, architecture, f"{mirrors.table[DEBIAN]}/debian" if DEBIAN in mirrors.table else ""
-    )
+    target, base = folder / "node.tar", folder / by_engine.BASE
+    mirror = f"{mirrors.table[DEBIAN]}/debian" if DEBIAN in mirrors.table else ""
+    if base.exists():
+        by_engine.make_node(packages, target, architecture, mirror, base)
+    else:
+        debian.make_node(packages, target, architecture, mirror)
     debian.write_listing(target, target.with_suffix(".packages"))
 
 

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
-from recorded_machine import found
+import pytest
+from golden_files import Golden
+from recorded_machine import Recorded, found
 
 from labctl.context import Context, Reasons
 from labctl.doctor import packages, tools
+from labctl.host.docker_engine import PLATFORM
+from labctl.host.processor import architecture
 from labctl.machine_image.format import DESCRIPTION
 from labctl.providers.table import DOCKER
 
@@ -33,8 +38,8 @@ def test_an_isolated_lab_has_the_engine_of_this_machines_dockerd(context: Contex
 
 
 def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(context: Context) -> None:
-    assert tools.needed(context) == DOCKER.programs
-    everything = set(tools.needed(replace(context, isolated=True, bundle_folder=None)))
+    assert tools.needed(context, Recorded()) == DOCKER.programs
+    everything = set(tools.needed(replace(context, isolated=True, bundle_folder=None), Recorded()))
 
     assert everything == {*DOCKER.programs, *tools.FOR_ISOLATION, *tools.FOR_BUILDING}
     assert everything | set(tools.COMPANIONS.values()) <= packages.APT.keys()
@@ -42,13 +47,49 @@ def test_isolation_and_building_need_more_programs_all_of_which_have_a_package(c
 
 def test_a_machine_whose_image_is_yet_to_be_made_needs_what_makes_it(context: Context) -> None:
     machines = replace(context, lab=replace(context.lab, provider="libvirt"))
-    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines))
+    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, Recorded()))
 
     assert machines.bundle_folder is not None
     image = machines.bundle_folder / DESCRIPTION
     image.parent.mkdir(parents=True)
     image.touch()
-    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(machines))
+    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(machines, Recorded()))
+
+
+ENGINE_ANSWERS = {" ".join(PLATFORM): (f"linux/{architecture()}\n", 0)}
+
+
+@pytest.mark.parametrize(
+    ("differences", "programs"),
+    [
+        ({"said": ENGINE_ANSWERS}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap"}, "said": ENGINE_ANSWERS}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap", "apt-get"}, "said": ENGINE_ANSWERS}, ()),
+        ({"absent": {"newuidmap", "apt-get"}, "said": ENGINE_ANSWERS, "is_root": False}, ()),
+        ({"absent": {"mmdebstrap", "apt-get"}}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap", "apt-get"}, "said": {" ".join(PLATFORM): ("linux/riscv64", 0)}}, tools.FOR_BUILDING),
+        ({"absent": {"mmdebstrap", "apt-get", "docker"}}, tools.FOR_BUILDING),
+    ],
+)
+def test_the_engine_makes_a_downloads_node_system_only_where_mmdebstrap_cannot_be_had(
+    context: Context, differences: dict[str, Any], programs: tuple[str, ...]
+) -> None:
+    bundleless, machine = replace(context, bundle_folder=None), Recorded(**differences)
+    machines = replace(bundleless, lab=replace(context.lab, provider="libvirt"))
+
+    assert tools.for_download(machine) == programs
+    assert set(tools.FOR_BUILDING).isdisjoint(tools.needed(bundleless, machine)) != bool(programs)
+    assert set(tools.FOR_BUILDING) <= set(tools.needed(machines, machine))
+
+
+def test_whoever_lacks_mmdebstrap_learns_that_an_engine_does_and_a_bundle_too(context: Context, golden: Golden) -> None:
+    bundleless, absent = replace(context, bundle_folder=None), ("mmdebstrap", "apt-get", "dnf", "zypper")
+    without = found("tools", bundleless, absent=absent)
+    fedora = found("tools", bundleless, absent=("mmdebstrap", "apt-get"))
+    within = found("tools", bundleless, absent=absent, said=ENGINE_ANSWERS)
+
+    assert (without.state, within.state) == ("broken", "ok")
+    golden([without.fix, fedora.fix, within.seen])
 
 
 def test_whoever_is_not_root_installs_with_sudo(context: Context) -> None:

@@ -254,14 +254,17 @@ def test_a_bundle_is_made_by_the_first_maker_that_can_be_had(
     expected: list[str],
 ) -> None:
     made: list[str] = []
+    required: list[str] = []
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: (silent,) if silent else ())
     monkeypatch.setattr(bundle_choice, "build", lambda *_arguments: made.append("build"))
     monkeypatch.setattr(downloads, "download", lambda *words: made.append(f"download {words[2].kubernetes}".strip()))
+    monkeypatch.setattr(preflight, "require", lambda programs, **_options: required.extend(programs))
     bundleless = replace(context, lab=lab(kubernetes=kubernetes), bundle_folder=None)
     vars(bundleless).update(bundle=context.bundle)
 
     assert bundle_choice.choose_bundle(bundleless, watched.report).changed
     assert made == expected
+    assert ("mmdebstrap" in required) == (made == ["build"])  # a download may do without
     golden([*watched.texts])
 
 

@@ -1,0 +1,135 @@
+"""A node's system made in the user's Docker Engine, where mmdebstrap is not installed: a Dockerfile on Debian's image.
+
+In there, the same mmdebstrap makes the same archive from the same packages; the Engine keeps nothing of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from labctl.bundle.build import debian
+from labctl.bundle.build.ingredients import DebianPackages
+from labctl.bundle.images import EPOCH, reference_of
+from labctl.host import docker_engine
+from labctl.host.process import Argument, check, run
+from labctl.host.tool_environment import PROXIES
+from labctl.host.wait import Pending, until
+from labctl.model.errors import MissingError
+from labctl.transfer import trust
+
+REPOSITORY = "labctl.local/node-base"
+"""Of the name that Debian's image has in the Engine meanwhile: a name of the user's own is never taken."""
+BASE = "node-base.tar"
+"""The archive of Debian's image."""
+LABEL = "local.labctl.node-system"
+"""Of all that is made in the Engine; its value is the image's tag."""
+CERTIFICATES = "certificates.pem"
+TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
+"""Where one TLS library that apt may have looks for certificates; another looks where SSL_CERT_FILE says."""
+SYSTEM = "/node.tar"
+CLEAN_SECONDS = 60.0
+
+
+def answers(architecture: str) -> bool:
+    """Return whether an Engine of that architecture answers."""
+    return docker_engine.platform() == f"linux/{architecture}"
+
+
+def base_name(folder: Path) -> str:
+    """Return the name that Debian's image has in the Engine while the bundle `folder` is made."""
+    return f"{REPOSITORY}:{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
+
+
+def make_node(packages: DebianPackages, target: Path, architecture: str, mirror: str, base: Path) -> None:
+    """Tar archive `target` is what `debian.make_node` makes, made in the Engine; archive `base` is Debian's image.
+
+    Its reference must be a `base_name`. What an earlier run left in the Engine is removed before, everything else
+    afterwards, also if this fails. Raises MissingError `tool-failed`, and NotReadyError where the Engine keeps it.
+    """
+    name = reference_of(base)
+    with tempfile.TemporaryDirectory(dir=target.parent) as context, _cleaned(name):
+        _write_context(Path(context), dockerfile(name, packages, architecture, mirror))
+        _docker("image", "load", "--input", base)
+        made = f"{name}-made"
+        proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
+        arguments = [f"--build-arg={variable}" for variable in proxies]  # with the value of the environment
+        # The network of this machine: mirrors and proxies may be on loopback. BuildKit would keep a cache of its own.
+        line = ["build", "--network=host", "--no-cache", "--force-rm", *arguments, f"--tag={made}", context]
+        _docker(*line, environment={**proxies, "DOCKER_BUILDKIT": "0"})
+        container = _docker("create", "--network=none", made, "true").split()[-1]
+        _docker("cp", f"{container}:{SYSTEM}", target)
+
+
+def dockerfile(base: str, packages: DebianPackages, architecture: str, mirror: str) -> str:
+    """Return the Dockerfile of an image with the node's system in it, a tar archive, made by mmdebstrap."""
+    variant, moment, hook = debian.NODE
+    make = shlex.join(map(str, debian.line(packages, architecture, Path(SYSTEM), variant, moment, mirror)))
+    lines = [
+        f"FROM {base}",
+        f"LABEL {LABEL}={_key(base)}",
+        f"COPY {CERTIFICATES} {TRUSTED}",
+        f"COPY {hook} /",
+        f"ENV SSL_CERT_FILE={TRUSTED} DEBIAN_FRONTEND=noninteractive",
+        *([f"RUN {_sources(mirror)}"] if mirror else []),
+        "RUN apt-get -q -o APT::Update::Error-Mode=any update && apt-get -q install -y --no-install-recommends mmdebstrap",
+        f'RUN SOURCE_DATE_EPOCH={EPOCH} {debian.HOOK}="$(cat /{hook})" {make}',
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sources(mirror: str) -> str:
+    """Return the command that makes a mirror the only one that the image's own apt asks."""
+    words = f'{debian.KEYRING} {shlex.quote(mirror)} "$VERSION_CODENAME"'
+    line = f"printf 'deb [signed-by=%s] %s %s main\\n' {words} >/etc/apt/sources.list"
+    return f". /etc/os-release && rm -rf /etc/apt/sources.list.d/* && {line}"
+
+
+def _write_context(folder: Path, text: str) -> None:
+    """Write what the Dockerfile needs into a folder."""
+    (folder / "Dockerfile").write_text(text, encoding="utf-8")
+    shutil.copyfile(debian.ROOTFS / debian.NODE[2], folder / debian.NODE[2])
+    store = trust.store(os.environ)
+    (folder / CERTIFICATES).write_bytes(store.read_bytes() if store else b"")
+
+
+@contextmanager
+def _cleaned(base: str) -> Iterator[None]:
+    """Nothing of the making is in the Engine, before and after."""
+    _clean(base)
+    try:
+        yield
+    finally:
+        _clean(base)
+
+
+def _clean(base: str) -> None:
+    def cleaned() -> Literal[True] | Pending:
+        """Remove what is there; it is gone once nothing was found: an interrupted build may still be ending."""
+        label = f"--filter=label={LABEL}={_key(base)}"
+        containers = _docker("ps", "--all", "--quiet", label).split()
+        images = _docker("image", "ls", "--quiet", "--no-trunc", label).split()
+        names = _docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", base).split()
+        for words, found in (("rm --force --volumes", containers), ("image rm --force", images), ("image rm", names)):
+            if found:
+                last = run(["docker", *words.split(), *dict.fromkeys(found)]).last_lines
+                return Pending(" ".join(last[-1:]))
+        return True
+
+    until(cleaned, what=f"removing what was made of {base} in Docker", timeout=CLEAN_SECONDS)
+
+
+def _key(base: str) -> str:
+    return base.rpartition(":")[2]
+
+
+def _docker(*words: Argument, environment: Mapping[str, str] | None = None) -> str:
+    line: Sequence[Argument] = ["docker", *words]
+    return check(line, env=environment, error=MissingError)

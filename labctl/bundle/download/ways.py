@@ -1,0 +1,27 @@
+"""The ways to make a node's system, and which one is taken on a machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """A way to make a node's system, and what to say when it is taken, with the recipe's words in braces."""
+
+    name: str
+    announcement: str
+
+
+MMDEBSTRAP = Way("mmdebstrap", "making the node's system out of Debian {suite}'s packages, about a minute")
+ENGINE = Way(
+    "engine",
+    "making the node's system out of Debian {suite}'s packages in Docker, from the image {image},"
+    " because mmdebstrap is not installed: about three minutes",
+)
+
+
+def choose(*, has_mmdebstrap: bool, has_apt: bool, has_engine: Callable[[], bool]) -> Way:
+    """Return how to make a node's system: with mmdebstrap where it is, or where apt can install it, or no Engine answers."""
+    return ENGINE if not has_mmdebstrap and not has_apt and has_engine() else MMDEBSTRAP

@@ -1,0 +1,109 @@
+"""A node's system made in the Engine: the Dockerfile, and that nothing of it stays there."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from labctl.bundle import images
+from labctl.bundle.build import debian
+from labctl.bundle.build.build import NODE
+from labctl.bundle.download import by_engine
+from labctl.host.process import Finished
+from labctl.host.wait import until
+from labctl.model.errors import MissingError
+
+MIRROR = "https://mirror.example/debian"
+BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
+
+
+def test_the_dockerfile_starts_the_same_mmdebstrap_as_a_machine_that_has_it() -> None:
+    text = by_engine.dockerfile(BASE, NODE.packages, "arm64", MIRROR)
+    line = debian.line(NODE.packages, "arm64", Path("/node.tar"), "minbase", "customize", MIRROR)
+
+    assert text.startswith(f"FROM {BASE}\n")
+    words = shlex.split(text.splitlines()[-1])
+    assert words[-len(line) :] == [os.fspath(word) for word in line]
+    assert words[1:3] == [f"SOURCE_DATE_EPOCH={images.EPOCH}", f"{debian.HOOK}=$(cat /node.sh)"]
+    assert f"{debian.KEYRING} {MIRROR} " in text
+    assert "deb.debian.org" not in text
+    assert not [word for word in ("trusted", "allow-", "insecure", "unauth") if word in text.replace("ca-cert", "")]
+
+
+def test_without_a_mirror_the_images_own_sources_stay() -> None:
+    text = by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
+
+    assert "sources.list" not in text
+    assert shlex.split(text.splitlines()[-1])[-2:] == ["trixie", "/node.tar"]
+
+
+@dataclass
+class FakeEngine:
+    """An Engine that has what it was told to make, and ends as a test says when it builds."""
+
+    ends: BaseException | None = None
+    containers: list[str] = field(default_factory=list)
+    images: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    environment: Mapping[str, str] = field(default_factory=dict)
+    dockerfile: str = ""
+
+    def check(self, line: Sequence[str], **options: Mapping[str, str]) -> str:
+        words = [os.fspath(word) for word in line]
+        match words[1:3]:
+            case ["image", "load"]:
+                self.names.append(images.reference_of(Path(words[-1])))
+            case ["build", _]:
+                self.environment, self.dockerfile = options["env"], Path(words[-1], "Dockerfile").read_text("utf-8")
+                self.images.append("made")
+                if self.ends:
+                    self.containers.append("running")
+                    raise self.ends
+            case ["create", _]:
+                self.containers.append("container")
+                return "container\n"
+            case ["cp", _]:
+                Path(words[-1]).write_text("system", encoding="utf-8")
+            case ["ps", _]:
+                return "\n".join(self.containers)
+            case ["image", "ls"]:
+                return "\n".join(self.names if words[-1] == BASE else self.images)
+        return ""
+
+    def run(self, line: Sequence[str]) -> Finished:
+        for kept in (self.containers, self.images, self.names):
+            kept[:] = [each for each in kept if each not in line]
+        return Finished(0, "", ())
+
+
+@pytest.mark.parametrize(
+    "ends", [None, KeyboardInterrupt(), MissingError("no", id="tool-failed")], ids=["well", "interrupted", "failed"]
+)
+def test_the_engine_keeps_nothing_however_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ends: BaseException | None
+) -> None:
+    engine = FakeEngine(ends, containers=["left"], images=["left"], names=[BASE])
+    monkeypatch.setattr(by_engine, "check", engine.check)
+    monkeypatch.setattr(by_engine, "run", engine.run)
+    monkeypatch.setattr(by_engine, "until", partial(until, sleep=lambda _seconds: None))
+    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    base, target = tmp_path / by_engine.BASE, tmp_path / "node.tar"
+    images.write_archive(base, reference=BASE, architecture="amd64", config={}, layers=[])
+
+    if ends:
+        with pytest.raises(type(ends)):
+            by_engine.make_node(NODE.packages, target, "amd64", "", base)
+    else:
+        by_engine.make_node(NODE.packages, target, "amd64", "", base)
+
+    assert target.exists() == (ends is None)
+    assert (engine.containers, engine.images, engine.names) == ([], [], [])
+    assert engine.environment == {"http_proxy": "http://proxy.example:3128", "DOCKER_BUILDKIT": "0"}
+    assert engine.dockerfile == by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([base.name, *([] if ends else [target.name])])
