@@ -17,6 +17,7 @@ LABS_OF_THEIR_OWN = {
     "test_6_plain_engine.py": "plain Engine",
     "test_8_doctor.py": "doctor",
     "test_b_release.py": "release",
+    "test_d_node_by_engine.py": "node by Engine",
 }
 """End-to-end tests that may run beside those of the first lab, by the group that shares a process.
 

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from .reallab import RealLab, eventually, run
+from .engine import dockerd
+from .reallab import RealLab, run
 
 pytestmark = pytest.mark.e2e
 
@@ -56,30 +55,11 @@ def engine(state_home: Path) -> Iterator[PlainEngine]:
         run("ip", "-n", NAMESPACE, "link", "set", "lo", "up")
         settings.mkdir(parents=True)
         (settings / "hosts").write_bytes(THEIR_HOSTS)
-        with _dockerd(state_home / "plain-engine") as address:
+        with dockerd(state_home / "plain-engine", NAMESPACE) as address:
             yield PlainEngine(address, settings / "hosts")
     finally:
         run("ip", "netns", "delete", NAMESPACE)
         shutil.rmtree(settings, ignore_errors=True)
-
-
-@contextmanager
-def _dockerd(folder: Path) -> Iterator[str]:
-    """A dockerd runs meanwhile; yields its address."""
-    folder.mkdir()
-    (folder / "daemon.json").write_text("{}", encoding="utf-8")
-    address = f"unix://{folder}/docker.sock"
-    files = ("data-root", "exec-root")
-    line = ["nsenter", f"--net=/run/netns/{NAMESPACE}", "dockerd", "--host", address, "--pidfile", f"{folder}/pid"]
-    line += ["--config-file", f"{folder}/daemon.json", *(f"--{name}={folder}/{name}" for name in files)]
-    with (folder / "log").open("wb") as log, subprocess.Popen(line, stdout=log, stderr=log) as child:
-        try:
-            eventually(lambda: (folder / "docker.sock").exists() or child.poll() is not None, bool, seconds=30)
-            run(*WAY_IN, "docker", "--host", address, "version")
-            yield address
-        finally:
-            child.terminate()
-            child.wait(timeout=60)
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,69 @@
+"""A mirror of Debian's packages in a network namespace: all that there is for whoever has no other way out."""
+
+from __future__ import annotations
+
+import http.server
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import requests
+
+from labctl.isolation import namespaces
+
+ORIGIN = "http://deb.debian.org"
+SECONDS = 60.0
+
+
+@dataclass
+class Mirror:
+    """Where the mirror is, in the namespace, and what it was asked for."""
+
+    url: str
+    asked: list[str] = field(default_factory=list)
+
+
+@contextmanager
+def apt_mirror(namespace: Path, certificate: Path, key: Path) -> Iterator[Mirror]:
+    """Serve over TLS, on the namespace's loopback, what this machine gets from Debian's mirror."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        listening = pool.submit(_listening, namespace).result()
+    mirror = Mirror(f"https://127.0.0.1:{listening.getsockname()[1]}")
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            mirror.asked.append(self.path)
+            answer = requests.get(ORIGIN + self.path, timeout=SECONDS)
+            self.send_response(answer.status_code)
+            self.send_header("Content-Length", str(len(answer.content)))
+            self.end_headers()
+            self.wfile.write(answer.content)
+
+        def log_message(self, *_words: object) -> None:
+            pass
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler, bind_and_activate=False) as server:
+        server.socket.close()
+        server.socket = context.wrap_socket(listening, server_side=True, do_handshake_on_connect=False)
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield mirror
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def _listening(namespace: Path) -> socket.socket:
+    """Return a socket of the namespace: it stays there, whoever uses it."""
+    namespaces.enter(namespace, namespace / "no settings")
+    return socket.create_server(("127.0.0.1", 0))
