@@ -15,9 +15,10 @@ from labctl.bundle import images
 from labctl.bundle.build import debian
 from labctl.bundle.build.build import NODE
 from labctl.bundle.download import by_engine
+from labctl.host import docker_engine
 from labctl.host.process import Finished
 from labctl.host.wait import until
-from labctl.model.errors import MissingError
+from labctl.model.errors import MissingError, ProviderError
 
 MIRROR = "https://mirror.example/debian"
 BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
@@ -53,6 +54,7 @@ class FakeEngine:
     names: list[str] = field(default_factory=list)
     environment: Mapping[str, str] = field(default_factory=dict)
     dockerfile: str = ""
+    certificates: str = ""
 
     def check(self, line: Sequence[str], **options: Mapping[str, str]) -> str:
         words = [os.fspath(word) for word in line]
@@ -61,6 +63,7 @@ class FakeEngine:
                 self.names.append(images.reference_of(Path(words[-1])))
             case ["build", _]:
                 self.environment, self.dockerfile = options["env"], Path(words[-1], "Dockerfile").read_text("utf-8")
+                self.certificates = Path(words[-1], by_engine.CERTIFICATES).read_text("utf-8")
                 self.images.append("made")
                 if self.ends:
                     self.containers.append("running")
@@ -93,7 +96,11 @@ def test_the_engine_keeps_nothing_however_it_ends(
     monkeypatch.setattr(by_engine, "run", engine.run)
     monkeypatch.setattr(by_engine, "until", partial(until, sleep=lambda _seconds: None))
     monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
-    base, target = tmp_path / by_engine.BASE, tmp_path / "node.tar"
+    folder, trusted = tmp_path / "making", tmp_path / "trusted.pem"
+    folder.mkdir()
+    trusted.write_text("a company's own", encoding="utf-8")
+    monkeypatch.setenv("SSL_CERT_FILE", str(trusted))
+    base, target = folder / by_engine.BASE, folder / "node.tar"
     images.write_archive(base, reference=BASE, architecture="amd64", config={}, layers=[])
 
     if ends:
@@ -105,5 +112,28 @@ def test_the_engine_keeps_nothing_however_it_ends(
     assert target.exists() == (ends is None)
     assert (engine.containers, engine.images, engine.names) == ([], [], [])
     assert engine.environment == {"http_proxy": "http://proxy.example:3128", "DOCKER_BUILDKIT": "0"}
+    assert engine.certificates == "a company's own"
     assert engine.dockerfile == by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
-    assert sorted(path.name for path in tmp_path.iterdir()) == sorted([base.name, *([] if ends else [target.name])])
+    assert sorted(path.name for path in folder.iterdir()) == sorted([base.name, *([] if ends else [target.name])])
+
+
+@pytest.mark.parametrize(
+    ("answer", "is_taken"),
+    [
+        (Finished(0, "linux/arm64\n", ()), True),
+        (Finished(0, "linux/amd64\n", ()), False),
+        (Finished(1, "linux/arm64\n", ()), False),
+        (ProviderError("cannot run docker", id="tool-not-started"), False),
+    ],
+)
+def test_an_engine_is_taken_that_answers_and_has_this_architecture(
+    monkeypatch: pytest.MonkeyPatch, answer: Finished | ProviderError, *, is_taken: bool
+) -> None:
+    def run(_line: Sequence[str], **_options: float) -> Finished:
+        if isinstance(answer, ProviderError):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(docker_engine, "run", run)
+
+    assert by_engine.answers("arm64") == is_taken
