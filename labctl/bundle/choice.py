@@ -1,4 +1,4 @@
-"""Which bundle of the cache a lab boots from where nobody names one."""
+"""Which bundle of the cache a lab boots from by default."""
 
 from __future__ import annotations
 

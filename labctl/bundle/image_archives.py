@@ -46,7 +46,7 @@ class Parts:
 
 
 def take_apart(archive: Path, architecture: str) -> Parts | None:
-    """Return the parts of an archive; None if it is none that can be taken apart, and so must travel whole."""
+    """Return the parts of an archive; None if it cannot be taken apart, and so must travel whole."""
     try:
         with tarfile.open(archive, "r:") as tar:
             files = [
@@ -102,7 +102,7 @@ def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapp
         if "manifest.json" in files:
             return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # an archive of somebody else's, with something else in it: it travels all the same
+        return None  # an archive of another program's, with other content: it travels without an image
     return None
 
 

@@ -214,7 +214,7 @@ def chosen(document: Document, architecture: str, where: str) -> str:
 
 
 def arriving(manifest: Document, where: str) -> Arriving:
-    """Return what the manifest of a bundle says. Raises MissingError `bundle-artefact` where it is none."""
+    """Return what the manifest of a bundle says. Raises MissingError `bundle-artefact` if it is not a bundle's."""
     try:
         document = parsed(manifest.content)
         config, *layers = (entry(each) for each in (document["config"], *document["layers"]))

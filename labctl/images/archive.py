@@ -82,7 +82,7 @@ class Archived:
 def opened(path: Path, scratch: Path) -> Iterator[Archive]:
     """Open the archive at `path`; a compressed one is unpacked to the file `scratch`, which is the caller's to remove.
 
-    Raises UsageError `archive-unreadable` where it is none, and `archive-damaged` where it ends too early.
+    Raises UsageError `archive-unreadable` if it is not an image archive, and `archive-damaged` if it ends too early.
     """
     with path.open("rb") as file:
         begin = file.read(8)

@@ -101,7 +101,7 @@ class LoadedImages:
             ) from error
 
     def find(self, name: str) -> LoadedImage | None:
-        """Return the image that a user means by this name; None where there is none, and where it is no name."""
+        """Return the image that a user means by this name; None if there is no such image, or if the name is invalid."""
         try:
             wanted = full_name(name)
         except UsageError:

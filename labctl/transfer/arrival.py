@@ -65,9 +65,9 @@ class Arrival:
         return self._offset
 
     def complete(self, client: Client, retries: Retries, check: Callable[[], object]) -> None:
-        """Fetch what is missing, and hold it to the digest. `check` is called now and then, and may raise.
+        """Fetch what is missing, and hold it to the digest. `check` is called after each chunk, and may raise.
 
-        What was there before and turns out to be wrong is fetched anew, once. Raises MissingError.
+        Bytes that an earlier run left, and that turn out to be wrong, are fetched again once. Raises MissingError.
         """
         was_there = self._resume()
         login = self._wanted.login or client.login(self._wanted.url)
@@ -108,7 +108,7 @@ class Arrival:
 
     def _receive(self, client: Client, login: Login, retries: Retries, check: Callable[[], object]) -> None:
         headers = dict(self._wanted.headers)
-        if self._wanted.digest is None and not self._validator:  # nothing would tell that the rest is another version's
+        if self._wanted.digest is None and not self._validator:  # the rest could be another version's
             self._restart()
         if self._offset:
             headers["Range"] = f"bytes={self._offset}-"

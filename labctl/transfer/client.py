@@ -1,4 +1,4 @@
-"""Requests over HTTP: redirects followed, logins made, and what goes wrong told as one error."""
+"""Requests over HTTP: redirects followed, logins made, and each failure raised as one error."""
 
 from __future__ import annotations
 
@@ -195,7 +195,7 @@ class Client:
 
 
 def joined(url: str, location: str | None) -> str:
-    """Return where a redirect leads; empty if it is none, or cannot be read."""
+    """Return where a redirect leads; empty if there is no Location, or if it cannot be read."""
     try:
         target = urljoin(url, location or "")
         return target if location and urlsplit(target).hostname else ""

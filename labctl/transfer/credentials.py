@@ -131,7 +131,7 @@ def _invalid(path: Path, problem: str) -> MissingError:
     return MissingError(
         f"Docker's configuration {path} cannot be used: {problem}",
         id="docker-config-invalid",
-        hint="Correct it, or let `docker login` write it anew; DOCKER_CONFIG names another folder.",
+        hint="Correct it, or remove it and run `docker login` again; DOCKER_CONFIG names another folder.",
     )
 
 

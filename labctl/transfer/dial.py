@@ -57,7 +57,7 @@ class _Attempts:
             each.close()
 
     def begin(self, address: _Address) -> OSError | None:
-        """Begin to connect; return why that is impossible. How it ends, `ended` tells."""
+        """Begin to connect; return the error if that fails at once. `ended` returns the result."""
         family, kind, protocol, place = address
         attempt = socket.socket(family, kind, protocol)
         attempt.setblocking(False)
@@ -85,7 +85,7 @@ class _Attempts:
 
 
 def _addresses(host: str, port: int, seconds: float) -> list[_Address]:
-    """Ask the system's resolver, which may take far longer than anybody waits, and cannot be told to stop."""
+    """Ask the system's resolver, in a thread: it may take minutes, and cannot be interrupted."""
     answers: queue.SimpleQueue[list[_Address] | OSError | UnicodeError] = queue.SimpleQueue()
 
     def resolve() -> None:

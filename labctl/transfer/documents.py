@@ -60,7 +60,7 @@ def written(media_type: str, described: Mapping[str, object]) -> Document:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A descriptor that somebody has written: what it says, once that is what it should be."""
+    """A descriptor of somebody else's document, with every member checked."""
 
     media_type: str
     digest: str
@@ -71,7 +71,7 @@ class Entry:
 
 
 def parsed(content: bytes) -> dict[str, Any]:
-    """Return the JSON object. Raises ValueError or TypeError if it is none."""
+    """Return the JSON object. Raises ValueError if the content is not JSON, and TypeError if it is not an object."""
     try:
         document = json.loads(content)
     except RecursionError as error:
@@ -81,7 +81,7 @@ def parsed(content: bytes) -> dict[str, Any]:
     return document
 
 
-def entry(described: Any) -> Entry:  # noqa: ANN401 - whatever somebody has written
+def entry(described: Any) -> Entry:  # noqa: ANN401 - JSON of somebody else's
     """Return what a descriptor says. Raises ValueError if it has no media type, digest of SHA-256 and size."""
     match described:
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
@@ -93,6 +93,6 @@ def entry(described: Any) -> Entry:  # noqa: ANN401 - whatever somebody has writ
 
 
 def member(described: object, key: str) -> Mapping[str, Any]:
-    """Return the JSON object that another one has at the key; an empty one where either is none."""
+    """Return the JSON object at the key of another one; an empty one where either is not an object."""
     found = described.get(key) if isinstance(described, dict) else None
     return found if isinstance(found, dict) else {}

@@ -13,7 +13,7 @@ _PORTS = {"http": ":80", "https": ":443"}
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What is asked of a server. A body in pieces is made anew each time it is sent; its length is in the headers."""
+    """What is asked of a server. A body in pieces is generated each time it is sent; its length is in the headers."""
 
     method: str
     url: str

@@ -27,7 +27,7 @@ class PassingError(MissingError):
 
     @property
     def final(self) -> MissingError:
-        """The same failure, of which nobody expects any more that it passes."""
+        """The same failure, after the last attempt."""
         return MissingError(self.message, id=self.id, hint=self.hint, details=self.details)
 
 
@@ -66,9 +66,9 @@ def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingE
 
 
 def plain_http_refused(url: str) -> MissingError:
-    """Return the error for an address without TLS that nobody has named."""
+    """Return the error for an address without TLS that the user has not named."""
     return MissingError(
-        f"{shown(url)} is not asked: without TLS, anybody on the way can read and change what is sent",
+        f"{shown(url)} is refused: without TLS, anybody on the network can read and change what is sent",
         id="plain-http-refused",
         hint="Use an https:// address. Plain HTTP is for localhost and for private addresses that a mirror's URL has.",
     )

@@ -58,7 +58,7 @@ class _Fetching:
 
     def _fetch(self, wanted: Wanted) -> Blob:
         with self._alone(wanted) as file:
-            if stored := _stored(wanted, self._store):  # by whoever was waited for
+            if stored := _stored(wanted, self._store):  # by the labctl that held the lock
                 Path(file.name).unlink()
                 return stored
             arrival = Arrival(wanted, file, self._meter)

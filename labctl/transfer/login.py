@@ -37,7 +37,7 @@ class Keyring:
         self._lock = threading.Lock()
 
     def credentials(self, host: str) -> Credentials | None:
-        """Return the credentials for a host. Where they cannot be read, `problem` says why, and there are none."""
+        """Return the credentials for a host. None if there are none, or if they cannot be read: then `problem` says why."""
         with self._lock:
             if host not in self._known:
                 try:
@@ -126,7 +126,7 @@ class Login:
             token = content.get("token") or content["access_token"]
             lifetime = float(content.get("expires_in") or LIFETIME)
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
-            raise _no_token(self.host, f"what {urlsplit(realm).netloc} sent is none") from error
+            raise _no_token(self.host, f"the answer of {urlsplit(realm).netloc} has none") from error
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 
 

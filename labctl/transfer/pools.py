@@ -37,14 +37,8 @@ class _PlainConnection(HTTPConnection):
         self.sock.settimeout(READ_SECONDS)
 
 
-class _SecureConnection(HTTPSConnection):
-    def _new_conn(self) -> socket.socket:
-        return _dialled(self)
-
-    def connect(self) -> None:
-        """Connect within the time for that; requests that are sent may then take longer."""
-        super().connect()
-        self.sock.settimeout(READ_SECONDS)
+class _SecureConnection(_PlainConnection, HTTPSConnection):
+    """The same over TLS: `super().connect()` is HTTPSConnection's here."""
 
 
 class _PlainPool(HTTPConnectionPool):

@@ -1,4 +1,4 @@
-"""Answers that are none: a status, or a page in the place of a file."""
+"""Refusals: answers with the status of a failure, or with a web page in the place of a file."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _refused(status: int, where: str, url: str, content: bytes, details: tuple[s
         return proxy_refused("the proxy", "HTTP_PROXY", "it asks for a login")
     if b"HTTPS" in content and url.startswith("http:"):
         return tls_expected(url)
-    return MissingError(where, id="source-refused", hint="Ask who looks after the server.", details=details)
+    return MissingError(where, id="source-refused", hint="Ask the server's administrator.", details=details)
 
 
 def _denied(status: int, where: str, host: str, identity: Identity, details: tuple[str, ...]) -> MissingError:

@@ -30,7 +30,7 @@ SHORT = 19
 
 
 class Registry:
-    """Every registry that a reference can name, or the mirror that stands for it."""
+    """Every registry that a reference can name, or its mirror."""
 
     def __init__(self, mirrors: Mirrors, report: Progress) -> None:
         self._mirrors = mirrors
@@ -89,9 +89,9 @@ class Registry:
         return self._client.ask(request, login=self._login(reference, PUSH), fine=[NOT_FOUND]).status == OK
 
     def upload(self, reference: Reference, digest: str, path: Path, report: Progress) -> None:
-        """Push a file as a blob of the repository, and go on where the connection was cut.
+        """Push a file as a blob of the repository; resume after the connection was cut.
 
-        Raises LabError. What the registry has by then, it forgets by itself.
+        Raises LabError. The registry itself discards an upload that is not completed.
         """
         upload = Upload(self._client, self._login(reference, PUSH), self._url(reference, "blobs"), digest, path)
         upload.complete(f"pushing {digest[:SHORT]} to {reference.host}", report)
@@ -109,7 +109,7 @@ class Registry:
 
     @property
     def is_stopped(self) -> bool:
-        """Whether somebody has stopped it."""
+        """Whether `stop` was called."""
         return self._stopped.is_set()
 
     def _sleep(self, seconds: float) -> None:

@@ -57,13 +57,13 @@ class BlobStore:
         return path
 
     def without_damaged(self, digest: str, found: str) -> MissingError:
-        """Remove a blob whose content has another digest now; return the error that tells it."""
+        """Remove a blob whose content has another digest now; return the error for it."""
         path = self.path(digest)
         path.unlink()
         return MissingError(
             f"{path}, which was fetched before, has the digest {found} now",
             id="blob-damaged",
-            hint="It was removed. Run the same command again to fetch it anew, and check the disk.",
+            hint="It was removed. Run the same command again to fetch it again, and check the disk.",
         )
 
     def partial(self, digest: str) -> Path:

@@ -94,7 +94,7 @@ class Upload:
                 )
 
     def _find(self, meter: Meter) -> None:
-        """Ask how much the registry has; begin anew where it does not say."""
+        """Ask how much the registry has; start a new upload if it does not say."""
         answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, 500))
         has = _RANGE.fullmatch(answer.headers.get("Range", ""))
         if answer.status not in {_OK, _NO_CONTENT} or has is None:

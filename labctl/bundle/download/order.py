@@ -1,4 +1,4 @@
-"""What is to be downloaded, as a value: what reads it needs no connection to anything."""
+"""What is to be downloaded, as a value: a module that reads it imports nothing that connects."""
 
 from __future__ import annotations
 
@@ -41,5 +41,5 @@ class Order:
 
     @property
     def follows(self) -> bool:
-        """Whether kubeadm tells the versions of what comes with another version of Kubernetes."""
+        """Whether kubeadm chooses the versions of its images, because the recipe was written for another Kubernetes."""
         return self.recipe.kubernetes != self.own.kubernetes

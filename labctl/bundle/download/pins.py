@@ -1,4 +1,4 @@
-"""What was downloaded first, by name, and is expected from then on: upstream may change a file, and nobody be told."""
+"""The digests of what was downloaded first, by name, to which later downloads are held: upstream may change a file."""
 
 from __future__ import annotations
 

@@ -125,7 +125,7 @@ class Recipe(_Row):
         return self.versions["kubernetes"]
 
     def of_kubernetes(self, version: str) -> Recipe:
-        """Return the recipe with another patch version of Kubernetes, whose binaries nobody has pinned here."""
+        """Return the recipe with another patch version of Kubernetes, whose binaries are not pinned."""
         if version == self.kubernetes:
             return self
         unpinned = tuple(binary.model_copy(update={"sha256": {}}) for binary in self.binaries)
@@ -211,7 +211,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
         repository(reference): row for reference, row in zip(recipe.references(), recipe.images, strict=True)
     }
     if recipe.web not in repositories:
-        yield f"web: {recipe.web}: it is none of the images"
+        yield f"web: {recipe.web}: it is not among the images"
     if not any(row.phase is Phase.SANDBOX and name.endswith(f"/{SANDBOX}") for name, row in repositories.items()):
         yield f"images: none of phase {Phase.SANDBOX.value} is called {SANDBOX}"
 

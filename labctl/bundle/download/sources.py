@@ -56,7 +56,7 @@ class Pulled:
 
 
 def mirrored(url: str, mirrors: Mirrors) -> str:
-    """Return the address that stands for one of upstream's."""
+    """Return the mirror's address for one of upstream's."""
     parts = urlsplit(url)
     return mirrors.base(parts.netloc) + parts.path
 

@@ -34,7 +34,7 @@ _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
 _TAR_ERRORS = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
-"""What tarfile raises for headers that nobody writes by mistake."""
+"""What tarfile raises for headers that are not a tar archive's."""
 _COPY_AGAIN = "Copy or export it again."
 
 
@@ -133,7 +133,7 @@ def _members(file: Path) -> Mapping[str, Span]:
     if not file.is_file():
         raise _unusable(file, "it is not a file")
     try:
-        tar = tarfile.open(file, "r:")  # noqa: SIM115 - what fails here is told in another way than what fails later
+        tar = tarfile.open(file, "r:")  # noqa: SIM115 - what fails here is another error than what fails later
     except _TAR_ERRORS as error:
         raise not_a_bundle(str(file), "it is not a tar archive") from error
     with tar:
@@ -154,7 +154,7 @@ def _indexes(index: Document, name: str) -> list[str]:
 
 
 def _entries(artefact: Artefact) -> Mapping[str, Content]:
-    """Return what is in the file, in order: what tells of the rest comes first."""
+    """Return what is in the file, in order: the documents that describe the rest come first."""
     index = with_entries(None, artefact.architecture, artefact.descriptors)
     documents = {document.digest: document.content for document in artefact.documents}
     return {

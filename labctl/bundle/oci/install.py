@@ -1,4 +1,4 @@
-"""Put a bundle that arrives into the cache: whole or not at all, every byte of it verified."""
+"""Put a bundle that arrives into the cache: all of it, verified, or nothing."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
     """Make the bundle complete in the cache, and return it. Another labctl that makes the same bundle is waited for.
 
     A bundle of this id that is there already must have the same description; what it lacks, or what is damaged in it,
-    is put right. Raises MissingError `bundle-differs`, `bundle-artefact`, `disk-full`, and what `source` raises.
+    is written again. Raises MissingError `bundle-differs`, `bundle-artefact`, `disk-full`, and what `source` raises.
     """
     folder = cache / "bundles" / identity.id
     make_folder(folder.parent, PRIVATE)

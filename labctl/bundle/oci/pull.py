@@ -31,7 +31,7 @@ UNREACHABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """A bundle that a reference stands for."""
+    """The bundle of a reference."""
 
     bundle: Bundle
     digest: str
@@ -56,9 +56,9 @@ def pull(
 ) -> Arrived:
     """Make the bundle of this architecture complete in the cache. A bundle that is there needs no blob again.
 
-    Unless it `needs_registry`, what was pulled before is taken where the registry cannot be reached. If the reference
-    stands for another bundle now than when it was pulled, that is an error unless it `may_move`. Raises MissingError `reference-moved`, those of `chosen`,
-    `arriving`, `identity` and `install`, and what goes wrong with the registry.
+    Without `needs_registry`, the bundle that was pulled before is used if the registry cannot be reached. A reference that
+    names another bundle than when it was pulled is an error unless it `may_move`. Raises MissingError `reference-moved`,
+    those of `chosen`, `arriving`, `identity` and `install`, and those of the registry.
     """
     name, before = str(reference), pulled(reference, cache)
     try:
@@ -138,7 +138,7 @@ class _Arrival:
         self.fetched += absent
 
     def _document(self, digest: str) -> bytes:
-        """Return a small blob, verified: the store may have had it for long."""
+        """Return a small blob, verified: its file may have been damaged since it was added."""
         return self._store.verified(digest).read_bytes()
 
     def _blob(self, digest: str) -> Span:

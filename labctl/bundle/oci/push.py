@@ -24,7 +24,7 @@ from labctl.transfer.reference import Reference
 from labctl.transfer.registry import Registry
 
 _TRIES = 3
-"""How often an index is written again because somebody else has written it at the same time."""
+"""How often an index is written again after another push has replaced it."""
 _NOT_THERE = "tag-not-found"
 _MIB = 1 << 20
 
@@ -45,8 +45,8 @@ class Pushed:
 def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Path, report: Progress) -> Pushed:
     """Push the bundle, and its images as tags of the same repository; bundles of other architectures stay.
 
-    Raises UsageError `reference-without-tag`, MissingError
-    `reference-taken` if the reference, or the tag of an image, has something else, and what the registry refuses.
+    Raises UsageError `reference-without-tag`, MissingError `reference-taken` if the reference, or the tag of an image, has
+    something else, and what the registry refuses.
     """
     if reference.tag is None or reference.digest:
         raise UsageError(
@@ -158,7 +158,7 @@ def _put_entries(
 ) -> tuple[Document, bool]:
     """Write the entries into the index of a tag; return the index, and whether it is another one than before.
 
-    It is read again afterwards: whoever writes the same tag at the same time may have replaced it.
+    It is read again afterwards: another push of the same tag may have replaced it.
     """
     for attempt in range(_TRIES + 1):
         there = _index(reference, registry)
@@ -167,14 +167,14 @@ def _put_entries(
             return index, attempt > 0
         registry.put_manifest(reference, index)
     raise MissingError(
-        f"{reference} is written by somebody else at the same time",
+        f"another push writes {reference} at the same time",
         id="reference-contended",
         hint="Push one after the other.",
     )
 
 
 def _index(reference: Reference, registry: Registry) -> Document | None:
-    """Return what a tag is; None if there is none."""
+    """Return the manifest or index of a tag; None if the repository lacks the tag."""
     try:
         return registry.manifest(reference)
     except LabError as error:
@@ -185,7 +185,7 @@ def _index(reference: Reference, registry: Registry) -> Document | None:
 
 def _taken(reference: Reference, there: Document) -> MissingError:
     return MissingError(
-        f"{reference} has something else than bundles and their images: {there.digest}, {there.media_type}",
+        f"{reference} holds something other than bundles and their images: {there.digest}, {there.media_type}",
         id="reference-taken",
         hint="Choose another repository or tag; labctl replaces nothing else.",
     )
