@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -87,6 +88,7 @@ def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest
     log_in(tmp_path / "docker", wire.host)
     wire.forget()
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
+    monkeypatch.setattr(os, "fsync", lambda _file: None)  # no power fails here
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("SSL_CERT_FILE", str(served.certificate))
     return ClassRoom(served, wire, tmp_path)
