@@ -117,7 +117,7 @@ class Client:
         is_asked = response.status == refusals.UNAUTHORIZED and login.is_for(url)
         if not is_asked or not login.renew(response.headers.get("WWW-Authenticate", ""), used):
             return response, url
-        response.close()
+        _release(response)
         return self._redirected(request, login.headers)
 
     def _redirected(self, request: Request, secrets: Mapping[str, str]) -> tuple[Response, str]:
@@ -177,6 +177,7 @@ class Client:
             self._open.add(response)
         try:
             yield
+            _release(response)
         except HTTPError as error:
             raise failures.of(error, url, self._pools.proxy(url), reached=True) from error
         finally:
@@ -201,3 +202,11 @@ def joined(url: str, location: str | None) -> str:
         return target if location and urlsplit(target).hostname else ""
     except ValueError:
         return ""
+
+
+def _release(response: Response) -> None:
+    """Read what is left of a short answer, so that its connection is free for another request; close any other."""
+    left = response.length_remaining
+    if left is not None and left <= EXPLANATION:
+        response.drain_conn()
+    response.close()

@@ -184,6 +184,14 @@ def test_an_upload_goes_on_where_the_registry_has_it(
         assert double.received == received * MIB
 
 
+def test_an_upload_takes_one_connection(tmp_path: Path) -> None:
+    path, blob = _file(tmp_path, os.urandom(MIB))
+    with uploading() as double:
+        _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
+
+        assert (list(double.blobs), double.connections) == ([blob.digest], 1)
+
+
 def test_an_upload_that_fails_leaves_nothing_and_goes_through_afterwards(tmp_path: Path) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:

@@ -33,6 +33,7 @@ class UploadRegistry:
     secrets: list[str | None] = field(default_factory=list)
     """The logins of requests with content."""
     received: int = 0
+    connections: int = 0
     asked: list[str] = field(default_factory=list)
 
 
@@ -47,6 +48,11 @@ def uploading() -> Iterator[UploadRegistry]:
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     registry: UploadRegistry
+
+    def setup(self) -> None:
+        """Begin a connection."""
+        super().setup()
+        self.registry.connections += 1
 
     def handle_one_request(self) -> None:
         """Answer, and note what was asked."""
