@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 SLICE = "discovery.k8s.io/v1"
 EXTERNAL = "ExternalName"
+NGINX = "ingress-nginx"
 OVER = {"Succeeded", "Failed"}
 
 
@@ -72,8 +73,18 @@ def why_no_controller(cluster: Cluster, controller: IngressController, pods: Ite
     return "; ".join(filter(None, reasons)) or "there is none"
 
 
-def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evidence:
-    """Return the ready endpoints behind a port of a Service."""
+def _is_taken(conditions: Mapping[str, bool], controller: str) -> bool:
+    """Return whether an ingress controller forwards requests to an endpoint.
+
+    They differ for a Service that publishes pods that are not ready: its endpoints are `ready`, but not `serving`.
+    """
+    if controller == NGINX:
+        return conditions.get("ready", True)
+    return conditions.get("ready", True) and conditions.get("serving", True)
+
+
+def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int, controller: str) -> Evidence:
+    """Return the endpoints behind a port of a Service to which an ingress controller forwards requests."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     evidence: Evidence = {"namespace": namespace, "service": name, "endpoint_slices": [], "pods": []}
     if service["spec"].get("type") == EXTERNAL:
@@ -85,7 +96,7 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int) -> Evi
         for endpoint_slice in slices
         if (number := _number(endpoint_slice, wanted))
         for endpoint in endpoint_slice.get("endpoints") or []
-        if endpoint.get("conditions", {}).get("ready", True)
+        if _is_taken(endpoint.get("conditions") or {}, controller)
         for address in endpoint["addresses"][:1]
     }
     names = [endpoint_slice["metadata"]["name"] for endpoint_slice in slices]

@@ -101,7 +101,7 @@ def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
 def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
     place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_labctls(ingress))
     service = unserved.service(place, wanted)
-    evidence = backend.behind(trail.cluster, service, wanted.port)
+    evidence = backend.behind(trail.cluster, service, wanted.port, trail.controller.name)
     if trail.match and trail.match.notes.get("service-upstream") == "true":
         evidence["cluster_ip"] = service["spec"].get("clusterIP")
     if not evidence["pods"] and "external_name" not in evidence:
@@ -113,7 +113,7 @@ def _by_default(trail: Trail, namespace: str, problem: ProblemError) -> ProblemE
     """Return the problem of a Service without pods as a warning if the Ingress names another one that answers instead."""
     name = trail.match.notes.get("default-backend", "") if trail.match else ""
     service = trail.cluster.get("v1", "Service", name, namespace) if name else None
-    instead = backend.behind(trail.cluster, service, "") if service else None
+    instead = backend.behind(trail.cluster, service, "", trail.controller.name) if service else None
     if instead and instead["pods"]:
         problem.text += f"; the Ingress has the default-backend {name}, which answers instead"
         problem.evidence, problem.state = instead, WARNING
@@ -125,7 +125,7 @@ def _canary(trail: Trail, split: Split) -> tuple[Evidence, dict[str, Any]] | Non
     service = trail.cluster.get("v1", "Service", split.backend.service, split.backend.namespace)
     if service is None:
         return None
-    evidence = backend.behind(trail.cluster, service, split.backend.port)
+    evidence = backend.behind(trail.cluster, service, split.backend.port, trail.controller.name)
     return (evidence, service) if evidence["pods"] or "external_name" in evidence else None
 
 

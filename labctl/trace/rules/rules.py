@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +63,7 @@ class Rules:
     notes: Mapping[str, Mapping[str, str]]
     """The annotations of each served Ingress."""
     splits: Mapping[Backend, Split]
-    """The canary that ingress-nginx gives a part of all requests for a Service, whichever host they are for."""
+    """The canary that the controller gives a part of all requests for a Service, whichever host they are for."""
 
     @property
     def is_named(self) -> bool:
@@ -103,11 +103,7 @@ class Rules:
 
     def _split(self, route: Route) -> Split | None:
         """Return the canary of a rule, which applies to every rule with the same Service."""
-        if self.controller.name == NGINX:
-            return self.splits.get(route.backend)
-        spots = {each.spot for each in self.served if each.backend == route.backend}
-        splits = (split for each, split in self.canaries if each.spot in spots and split.backend != route.backend)
-        return next(splits, None)
+        return self.splits.get(route.backend)
 
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
@@ -139,7 +135,7 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
         tuple(hosts),
         frozenset(classes),
         notes,
-        _splits(ours),
+        _splits(ours) if controller.name == NGINX else _splits_of_traefik(ours, {name for name, _ in refused}),
     )
 
 
@@ -205,6 +201,25 @@ def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
     for route, split in canaries:
         if main := mains.get(route.nginx_spot):
             splits.setdefault(main, split)
+    return splits
+
+
+def _splits_of_traefik(ingresses: Sequence[Mapping[str, Any]], refused: Collection[str]) -> dict[Backend, Split]:
+    """Return the canary of each Service, as Traefik merges them: the first for a path, and of a Service's the last."""
+    mains: dict[tuple[str, str, str, str], Backend] = {}
+    for ingress in ingresses:
+        if not _is_canary(ingress):
+            mains |= {route.spot: route.backend for route in routes.everywhere(ingress)}
+    splits: dict[Backend, Split] = {}
+    taken: set[tuple[str, str, str, str]] = set()
+    for ingress in ingresses:
+        if not _is_canary(ingress) or full_name(ingress) in refused:
+            continue
+        for route in routes.everywhere(ingress):
+            main = mains.get(route.spot)
+            if main is not None and main != route.backend and route.spot not in taken:
+                taken.add(route.spot)
+                splits[main] = routes.split_of(ingress, route)
     return splits
 
 

@@ -444,6 +444,14 @@ BREAKAGES = {
     "no selector": Breakage(
         lambda world: world.lose(SLICE).spec(APP).update(selector=None), "pod", "selector-matches-nothing"
     ),
+    "a pod that its Service publishes before it is ready": Breakage(
+        lambda world: world.set(APP_POD, status=CRASHING).set(
+            SLICE, endpoints=[{"addresses": ["10.244.1.5"], "conditions": {"ready": True, "serving": False}}]
+        ),
+        "pod",
+        "no-pod-ready",
+        (),
+    ),
     "an app that crashes": Breakage(
         lambda world: world.set(APP_POD, status=CRASHING).set(
             SLICE, endpoints=[{"addresses": [], "conditions": {"ready": False}}]
