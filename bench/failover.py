@@ -1,4 +1,4 @@
-"""How long the site is away when a node loses its power: the gaps of ten kills in each of three labs.
+"""How long the site is away when a node loses its power: the gaps of ten kills in each of four labs.
 
 Which node announces is decided by its name: with one worker, the control plane of the first lab, and the worker of the
 second one.
@@ -17,7 +17,7 @@ import sys
 import tempfile
 from typing import Any
 
-LABS = (("bench", 1), ("bench-1", 1), ("bench", 2))
+LABS = (("bench", 1), ("bench-1", 1), ("bench", 2), ("bench", 3))
 """The labs' names, and their workers."""
 LABCTL = [sys.executable, "-m", "labctl", "--name"]
 COMMAND_SECONDS = 600

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
@@ -156,6 +156,11 @@ class Lab:
         return self.nodes[1:] if self.has_dedicated_control_plane else self.nodes
 
     @property
+    def announcer(self) -> str:
+        """The node that announces the pool's first address, which is the ingress controller's, while all nodes live."""
+        return announcing_order([node.name for node in self.serving_nodes], self.pool.first)[0]
+
+    @property
     def possible_nodes(self) -> tuple[Node, ...]:
         """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
         return tuple(node for node in _nodes(self.name, self.network) if node.address in self.network)
@@ -174,6 +179,11 @@ class Lab:
     def urls(self) -> tuple[str, ...]:
         """The address of every app that has pods, in the order of the configuration."""
         return tuple(app.url for app in self.apps if not app.is_scaled_to_zero)
+
+
+def announcing_order(names: Iterable[str], address: IPv4Address | str) -> list[str]:
+    """Return nodes in the order in which MetalLB prefers them for an address: of those that live, the first announces."""
+    return sorted(names, key=lambda name: hashlib.sha256(f"{name}#{address}".encode()).digest())
 
 
 @cache

@@ -54,11 +54,11 @@ def memberlist(lab: Lab, key: str, failure_detector: str | None) -> str:
     """Return the Secret of MetalLB's memberlist, and the failure detector if there is an image of it.
 
     Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
-    anybody change; where the API server died with it, nothing else tells them. One detector alone has nothing to detect.
+    anybody change; where the API server died with it, nothing else tells them. Where one node serves alone, none can
+    take over.
     """
     detector = failure_detector if len(lab.serving_nodes) > 1 else None
-    dedicated = lab.has_dedicated_control_plane
-    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector, dedicated=dedicated)
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector, announcer=lab.announcer)
 
 
 def pool(lab: Lab) -> str:

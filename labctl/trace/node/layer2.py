@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster.selectors import chooses
-from labctl.model.lab import Lab
+from labctl.model.lab import Lab, announcing_order
 from labctl.trace import backend
 from labctl.trace.metallb import metallb
 from labctl.trace.trail import Trail
@@ -93,7 +92,7 @@ class Layer2:
     def candidates(self) -> list[str]:
         """Return the nodes that may announce the address; the first one does."""
         names = [name for name in self.speaking if not self.is_local or name in self.serving]
-        return sorted(names, key=lambda name: hashlib.sha256(f"{name}#{self.address}".encode()).digest())
+        return announcing_order(names, self.address)
 
     def _ignores_labels(self) -> bool:
         containers = self.speaker["spec"]["template"]["spec"].get("containers", []) if self.speaker else []

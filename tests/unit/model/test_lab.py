@@ -36,6 +36,20 @@ def test_a_lab_without_workers_is_its_control_plane() -> None:
     assert replace(LAB, workers=0).nodes == (LAB.control_plane,)
 
 
+@pytest.mark.parametrize(
+    ("name", "workers", "announcer"),
+    [
+        ("bench", 1, "bench-control-plane"),
+        ("bench-1", 1, "bench-1-worker-1"),
+        ("bench", 2, "bench-worker-2"),
+        ("demo", 0, "demo-control-plane"),
+    ],
+)
+def test_the_node_is_known_that_metallb_lets_announce(name: str, workers: int, announcer: str) -> None:
+    """Which one it is was seen on real labs."""
+    assert replace(LAB, name=name, workers=workers).announcer == announcer
+
+
 def test_possible_nodes_begin_with_the_nodes_and_share_no_address_or_pod_network() -> None:
     possible = LAB.possible_nodes
 
