@@ -100,12 +100,15 @@ def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
 
 def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Evidence, dict[str, Any]]:
     place = Place(trail.cluster, trail.lab.name, ingress, at, trail.is_labctls(ingress))
-    service = unserved.service(place, wanted)
-    evidence = backend.behind(trail.cluster, service, wanted.port, trail.controller.name)
+    try:
+        service = unserved.service(place, wanted)
+        evidence = backend.behind(trail.cluster, service, wanted.port, trail.controller.name)
+        if not evidence["pods"] and "external_name" not in evidence:
+            raise unserved.empty(place, service, wanted.port, evidence)
+    except ProblemError as problem:
+        raise _by_default(trail, wanted.namespace, problem) from problem
     if trail.match and trail.match.notes.get("service-upstream") == "true":
         evidence["cluster_ip"] = service["spec"].get("clusterIP")
-    if not evidence["pods"] and "external_name" not in evidence:
-        raise _by_default(trail, wanted.namespace, unserved.empty(place, service, wanted.port, evidence))
     return evidence, service
 
 

@@ -313,10 +313,17 @@ def test_a_canary_without_pods_takes_nothing(world: World) -> None:
     assert [hop["state"] for hop in world.follow()["hops"][3:]] == ["ok", "ok", "ok"]
 
 
+@pytest.mark.parametrize("is_there", [True, False])
 @pytest.mark.parametrize(("name", "state", "hop"), [("canary", "warning", "ok"), ("gone", "broken", "not reached")])
-def test_a_default_backend_answers_for_a_service_without_pods(world: World, name: str, state: str, hop: str) -> None:
+def test_a_default_backend_answers_for_a_service_without_pods(
+    world: World,
+    name: str,
+    state: str,
+    hop: str,
+    is_there: bool,  # noqa: FBT001 - a column of the table
+) -> None:
     world = with_canary(world, 0).set(SLICE, endpoints=[]).annotate("default-backend", name)
-    world.lose((*ROUTE, "default", "canary"))
+    world.lose((*ROUTE, "default", "canary"), *(() if is_there else (APP,)))
     hops = say(world, came("canary-1")).follow()["hops"]
 
     assert [each["state"] for each in hops[4:]] == [state, hop]
