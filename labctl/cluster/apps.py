@@ -45,8 +45,8 @@ def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
             )
 
 
-def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest]) -> None:
-    """Check by a dry run that the ingress controller's webhook accepts the app's Ingress.
+def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest], *, is_written: bool = True) -> None:
+    """Check by a dry run that the ingress controller's webhook accepts the Ingress of an app, in labctl.yaml or not yet.
 
     Raises RefusedError `ingress-refused` if it does not, and NotReadyError `webhook-not-ready` while it does not answer.
     """
@@ -61,20 +61,20 @@ def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest]) 
             raise RefusedError(
                 f"the app {app} is not deployed: {error.message}",
                 id="ingress-refused",
-                hint=_for_refused(app, manifest["metadata"]["namespace"], error.message),
+                hint=_for_refused(app, manifest["metadata"]["namespace"], error.message, is_written=is_written),
             ) from error
 
 
-def _for_refused(app: str, namespace: str, message: str) -> str:
+def _for_refused(app: str, namespace: str, message: str, *, is_written: bool) -> str:
     """Return what makes the ingress controller accept the app's Ingress."""
-    remove = f"to leave the app out, run `labctl app remove {app}`."
+    remove = f"; or, to leave the app out, run `labctl app remove {app}`." if is_written else "."
     if taken := _TAKEN.search(message):
         other = f"kubectl -n {taken['namespace']} delete ingress {taken['name']}"
-        return f"Give the app another hostname; or, if the other Ingress is not needed, run `labctl exec -- {other}`; or, {remove}"
+        return f"Give the app another hostname; or, if the other Ingress is not needed, run `labctl exec -- {other}`{remove}"
     if annotation := _ANNOTATION.search(message):
         line = f"kubectl -n {namespace} annotate ingress {app} {annotation['key']}-"
-        return f"Remove the annotation: `labctl exec -- {line}`; or, {remove}"
-    return f"Change the app in labctl.yaml as the message says; or, {remove}"
+        return f"Remove the annotation: `labctl exec -- {line}`{remove}"
+    return f"Change the app in labctl.yaml as the message says{remove}"
 
 
 def remove_others(cluster: Cluster, lab: Lab) -> list[str]:

@@ -81,7 +81,9 @@ class Change:
     def _checked(self, context: Context, _report: Progress) -> Outcome:
         if self.added is not None and context.controller.admission:
             objects = documents(app_manifest(context, self.added))
-            accepted = partial(apps.require_accepted, context.cluster, self.added.name, objects)
+            accepted = partial(
+                apps.require_accepted, context.cluster, self.added.name, objects, is_written=not self.is_new
+            )
             controller, limits = context.controller, context.lab.limits
             until(
                 or_why(

@@ -218,6 +218,8 @@ def test_an_app_that_the_ingress_controller_rejects_is_not_written(
     with pytest.raises(RefusedError, match="a/b") as raised:
         write.run(context, watched.report)
     assert raised.value.id == "ingress-refused"
+    assert "delete ingress b" in raised.value.hint
+    assert "app remove" not in raised.value.hint
     assert file.read_text() == FILE
 
     set_limits(monkeypatch, poll=0.0)
