@@ -64,10 +64,14 @@ def unmatched(trail: Trail) -> ProblemError:
     hosts = ", ".join(known.hosts) or "none"
     if trail.is_app:
         return ProblemError("ingress-missing", f"no Ingress has a rule for {trail.hostname}; hosts with rules: {hosts}")
+    has_canary = bool(known.canaries)
+    text = "only canary Ingresses have a rule for" if has_canary else "no path of an Ingress leads to a Service for"
     return ProblemError(
         "ingress-missing",
-        f"only canary Ingresses have a rule for {trail.hostname}; hosts with other rules: {hosts}",
-        fix="Add an Ingress for the hostname that is not a canary.",
+        f"{text} {trail.hostname}; hosts with other rules: {hosts}",
+        fix="Add an Ingress for the hostname that is not a canary."
+        if has_canary
+        else "Add a path with a Service to the Ingress.",
         commands=(),
     )
 

@@ -68,7 +68,8 @@ class Rules:
     @property
     def is_named(self) -> bool:
         """Return whether any Ingress names the host, served or not."""
-        return bool(self.served or self.foreign or self.refused or self.canaries)
+        is_routed = bool(self.served or self.foreign or self.refused or self.canaries)
+        return is_routed or self.hostname in {host.lower() for host in self.hosts}
 
     def match(self, path: str, record: Record | None) -> Match | None:
         """Return the rule that matches this path: the one in the controller's log, if recorded."""

@@ -1026,6 +1026,15 @@ def test_a_hostname_that_the_lab_does_not_serve_is_none_of_its_own(world: World,
     assert others == [not_reached(hop) for hop in HOPS[1:]]
 
 
+def test_a_hostname_of_an_ingress_without_paths_is_the_labs_and_has_no_rule(world: World) -> None:
+    world.answers(404, None, log=UNROUTED).spec(INGRESS)["rules"].append({"host": "Grafana.lab.test"})
+
+    hops = trace.follow(world.context, "grafana.lab.test", world.client, past=trace.MISSING_NAME)["hops"]
+
+    assert hops[0]["cause"] == "hosts-entry-missing"
+    assert (hops[3]["cause"], hops[3]["commands"]) == ("ingress-missing", [])
+
+
 def test_a_hostname_of_an_ingress_gets_the_line_to_add_and_not_a_sync_that_writes_none(world: World) -> None:
     world.spec(INGRESS)["rules"].append({"host": "grafana.lab.test"})
     world.spec(INGRESS)["rules"][1]["http"] = world.spec(INGRESS)["rules"][0]["http"]
