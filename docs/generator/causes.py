@@ -20,6 +20,7 @@ TITLES = {
     "address": "Address",
     "node": "Node",
     "node, response": "Node or response",
+    "node, pod": "Node or pod",
     "node, rule": "Node or rule",
     "rule": "Rule",
     "pod": "Pod",

@@ -125,7 +125,7 @@ CAUSES: Mapping[str, Cause] = {
     "backend-service-missing": Cause("pod", "the rule names a Service that does not exist", 10),
     "backend-port-missing": Cause("pod", "the rule names a port that the Service does not have", 10),
     "selector-matches-nothing": Cause("pod", "the Service's selector matches no pod", 10),
-    "target-port-missing": Cause("pod", "the Service's targetPort is a name that its pods do not have", 10),
+    "target-port-missing": Cause("node, pod", "the Service's targetPort is a name that its pods do not have", 10),
     "endpoints-missing": Cause("pod", "the Service's pods are ready, but no EndpointSlice lists them", 30),
     "no-pods-wanted": Cause("pod", "the app has `replicas: 0`"),
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),

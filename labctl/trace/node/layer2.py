@@ -81,7 +81,7 @@ class Layer2:
     @property
     def serving(self) -> set[str]:
         """Return the nodes with a ready pod of the Service."""
-        return {str(each.get("nodeName")) for each in self.endpoints if _is_ready(each)}
+        return {str(each.get("nodeName")) for each in self.endpoints if is_ready(each)}
 
     @property
     def is_local(self) -> bool:
@@ -150,7 +150,7 @@ def _is_unavailable(node: Mapping[str, Any]) -> bool:
     return any((each["type"], each["status"]) == (UNAVAILABLE, "True") for each in conditions)
 
 
-def _is_ready(endpoint: Mapping[str, Any]) -> bool:
+def is_ready(endpoint: Mapping[str, Any]) -> bool:
     """Return whether MetalLB and kube-proxy use the endpoint."""
     conditions = endpoint.get("conditions") or {}
     return bool(conditions.get("ready", True) or conditions.get("serving", False))

@@ -184,13 +184,28 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
         return ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
-    if not layer2.endpoints(trail.cluster, controller.namespace, controller.service):
+    endpoints = layer2.endpoints(trail.cluster, controller.namespace, controller.service)
+    if not endpoints:
         return announcing.not_selected(attempt.lab, attempt.service, ready)
+    if problem := _no_target(attempt.service, attempt.node, endpoints):
+        return problem
     return ProblemError(
         "no-pod-on-node",
         f"externalTrafficPolicy is Local, and no pod of the ingress controller is ready on {attempt.node.name}",
         fix="The address moves to a node with a ready pod. If it does not, restart the speakers.",
         commands=(kubectl(attempt.lab.name, *announcing.RESTART),),
+    )
+
+
+def _no_target(service: Mapping[str, Any], node: Node, endpoints: Sequence[Mapping[str, Any]]) -> ProblemError | None:
+    """Return a problem if the node has a ready pod, but the Service's port leads to none of its ports."""
+    if not any(each.get("nodeName") == node.name and layer2.is_ready(each) for each in endpoints):
+        return None
+    target = next((each.get("targetPort") for each in service["spec"].get("ports") or () if each["port"] == HTTP), None)
+    return ProblemError(
+        "target-port-missing",
+        f"the targetPort of the Service {service['metadata']['namespace']}/{service['metadata']['name']} for port {HTTP} is "
+        f"{target}, which the pods of the ingress controller do not have",
     )
 
 

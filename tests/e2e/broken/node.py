@@ -378,6 +378,12 @@ ROWS = (
         up_id="kubernetes-refused",
     ),
     BrokenLab(
+        "a Service with a target port that no pod of the controller has",
+        replace("/spec/ports/0/targetPort", "nowhere", *SERVICE),
+        "node",
+        "target-port-missing",
+    ),
+    BrokenLab(
         "a node that does not forward",
         _in_node("sysctl", "-w", "net.ipv4.ip_forward=0"),
         "node",

@@ -485,6 +485,10 @@ UNOPENED = {
         (SERVICE_PATCH + '{"spec":{"loadBalancerSourceRanges":null}}\'',),
     ),
     "no pod on the node": Case(lambda world: world.serve_from(B), "no-pod-on-node", (RESTART,)),
+    "a target port that no pod has": Case(
+        lambda world: world.set(SLICE, ports=[]).spec(SERVICE, ports=[{"port": 80, "targetPort": "other"}]),
+        "target-port-missing",
+    ),
     "no pod that is ready": Case(lambda world: world.serve_from().lose_pods(NAMESPACE), "controller-not-ready"),
     "pods that are not selected": Case(
         lambda world: world.lose(SLICE).spec(SERVICE, selector={"app": "other"}),
