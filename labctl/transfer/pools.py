@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Mapping
 from urllib.parse import SplitResult, unquote, urlsplit
 
@@ -22,6 +23,8 @@ from labctl.transfer.dial import dial
 
 CONNECT_SECONDS = 5.0
 """How long a server may take to be reached, with everything that belongs to it."""
+LEAST_SECONDS = 0.5
+"""How long a TLS handshake may be silent, however long it took to connect."""
 READ_SECONDS = 20.0
 """How long a server may be silent."""
 CONNECTIONS = 8
@@ -120,15 +123,17 @@ def _through(url: SplitResult, certificates: ssl.SSLContext | None) -> urllib3.P
 
 
 def _dialled(connection: HTTPConnection) -> socket.socket:
-    """Return a connection to the host, or to its proxy, with failures as urllib3 has them."""
+    """Return a connection to the host, or to its proxy, within the request's time; failures are as urllib3 has them."""
+    seconds = connection.timeout if isinstance(connection.timeout, int | float) else CONNECT_SECONDS
+    began = time.monotonic()
     try:
-        dialled = dial(connection.host, connection.port, CONNECT_SECONDS)
+        dialled = dial(connection.host, connection.port, seconds)
     except socket.gaierror as error:
         raise NameResolutionError(connection.host, connection, error) from error
     except TimeoutError as error:
         raise ConnectTimeoutError(connection, str(error)) from error
     except OSError as error:
         raise NewConnectionError(connection, error.strerror or str(error)) from error
-    dialled.settimeout(CONNECT_SECONDS)
+    dialled.settimeout(max(began + seconds - time.monotonic(), LEAST_SECONDS))  # of the TLS handshake
     dialled.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return dialled

@@ -13,7 +13,7 @@ from labctl.transfer import failures
 from labctl.transfer.pools import Pools
 
 SECONDS = 4.0
-"""How long the server may take to be reached, and then to answer."""
+"""How long the server may take to be reached and to answer."""
 
 
 def unreachable(url: str, environment: Mapping[str, str] = os.environ) -> str:
@@ -26,7 +26,7 @@ def unreachable(url: str, environment: Mapping[str, str] = os.environ) -> str:
             redirect=False,
             retries=False,
             preload_content=False,
-            timeout=urllib3.Timeout(connect=SECONDS, read=SECONDS),
+            timeout=urllib3.Timeout(total=SECONDS),
         )
         response.close()
     except HTTPError as error:
