@@ -22,7 +22,9 @@ LOCAL = "local"
 UNICAST = "unicast"
 REJECTING = ("unreachable", "blackhole", "prohibit", "throw")
 NO_INTERFACE = "*"
-KNOWN_FIELDS = frozenset({"priority", "src", "srclen", "dst", "dstlen", "table", "action", "protocol"})
+SUPPRESSED = "suppress_prefixlen"
+"""The prefix length up to which a rule skips the routes of its table."""
+KNOWN_FIELDS = frozenset({"priority", "src", "srclen", "dst", "dstlen", "table", "action", "protocol", SUPPRESSED})
 """What is understood of a rule; one that says more may not apply."""
 DEFAULT_RULES: tuple[Mapping[str, Any], ...] = ({"priority": 32766, "src": "all", "table": MAIN},)
 
@@ -78,23 +80,27 @@ def ruling(
     known_routes: Sequence[TableRoute],
     target: IPv4Address,
     source: IPv4Address | None = None,
+    direct: str = "",
 ) -> Mapping[str, Any] | None:
     """Return the rule that decides over packets to an address before the main table does; None if that decides.
 
-    The packets of a connection that this machine opens have no source yet.
+    The packets of a connection that this machine opens have no source yet. A table with a route straight to the
+    interface `direct` serves as well as the main one.
     """
     for rule in known_rules:
         if not rule.keys() <= KNOWN_FIELDS or not _selects(rule, "dst", target) or not _selects(rule, "src", source):
             continue
         table = rule.get("table")
-        if table == MAIN:
+        shortest = rule.get(SUPPRESSED, -1)
+        if table == MAIN and shortest < 0:
             return None
         if table is None:
             return rule if rule.get("action") in REJECTING else None
-        taking = [each for each in known_routes if each.table == table and target in each.network]
+        in_table = (each for each in known_routes if each.table == table and each.network.prefixlen > shortest)
+        taking = [each for each in in_table if target in each.network]
         closest = min(taking, key=lambda each: (-each.network.prefixlen, each.metric), default=None)
         if closest is not None and closest.kind != "throw":
-            return None if table == LOCAL else rule
+            return None if table in {LOCAL, MAIN} or _is_direct(closest, direct) else rule
     return None
 
 
@@ -107,6 +113,10 @@ def rule_wording(rule: Mapping[str, Any]) -> str:
     ]
     does = ("lookup", rule["table"]) if "table" in rule else (rule.get("action", ""),)
     return " ".join(str(word) for word in (*(word for end in ends for word in end), *does, "pref", rule["priority"]))
+
+
+def _is_direct(route: TableRoute, device: str) -> bool:
+    return route.kind == UNICAST and not route.gateway and route.device == device != ""
 
 
 def _selects(rule: Mapping[str, Any], end: str, address: IPv4Address | None) -> bool:

@@ -115,7 +115,7 @@ def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
         f"the routing rule `{routes.rule_wording(rule)}` on {attempt.node.name} takes precedence over the route back to "
         f"this machine, {machine}",
         fix="Remove the rule.",
-        commands=(attempt.into_node("ip", "rule", "del", "pref", str(rule["priority"])),),
+        commands=(attempt.into_node("ip", "rule", "del", *routes.rule_wording(rule).split()),),
     )
 
 

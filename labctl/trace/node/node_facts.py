@@ -6,7 +6,7 @@ import json
 import re
 import shlex
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from ipaddress import IPv4Address
 from typing import Any
@@ -22,6 +22,9 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 PROXY_TABLE = "kube-proxy"
+"""Where its rules are with nftables."""
+PROXY_CHAINS = "KUBE-"
+"""How the names of its chains begin with iptables."""
 MARK = "labctl asked:"
 """The beginning of the line behind a command's output."""
 NO_CONNECTION = 255
@@ -76,9 +79,11 @@ class NodeFacts:
     def ruleset(self) -> Ruleset | None:
         """Return the node's packet filter, without kube-proxy's own rules; None if unknown."""
         try:
-            return filters.parse(self.sections.get("ruleset", ""), without=(PROXY_TABLE,))
+            ruleset = filters.parse(self.sections.get("ruleset", ""), without=(PROXY_TABLE,))
         except ValueError:
             return None
+        others = {key: each for key, each in ruleset.chains.items() if not each.name.startswith(PROXY_CHAINS)}
+        return replace(ruleset, chains=others)
 
     def has_rule_for(self, address: IPv4Address) -> bool | None:
         """Return whether kube-proxy has rules for port 80 of an address; None if unknown."""
@@ -104,7 +109,7 @@ class NodeFacts:
     def ruling(self, target: IPv4Address, source: IPv4Address | None) -> Mapping[str, Any] | None:
         """Return the routing rule that decides over packets before the main table does; None if that decides."""
         rules, tables = _list(self.sections.get("rules", "")), _list(self.sections.get("tables", ""))
-        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source)
+        return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device)
 
     def fixed_mac(self, target: IPv4Address) -> str | None:
         """Return the MAC of a static ARP entry; None if there is none."""

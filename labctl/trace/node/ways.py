@@ -66,7 +66,7 @@ def _ruled(trail: Trail, text: str) -> ProblemError | None:
         "route-in-the-way",
         f"{text}; the routing rule `{routes.rule_wording(rule)}` takes precedence over the lab's route",
         fix="Remove the rule.",
-        commands=(here(trail, "ip", "rule", "del", "pref", str(rule["priority"])),),
+        commands=(here(trail, "ip", "rule", "del", *routes.rule_wording(rule).split()),),
     )
 
 

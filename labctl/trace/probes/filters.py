@@ -22,6 +22,8 @@ JUMPING = frozenset({"jump", "goto"})
 ELSEWHERE = frozenset({"queue", "fwd", "tproxy"})
 VERDICTS = DROPPING | REDIRECTING | PASSING | JUMPING | ELSEWHERE
 XT_VERDICTS: Mapping[str, str] = {"REJECT": "reject", "DNAT": "dnat", "REDIRECT": "redirect"}
+CONDITIONS = frozenset({"limit", "quota", "ct count"})
+"""Statements that end a rule for some packets, depending on what passed before."""
 HARMLESS_XT = frozenset({"comment"})
 MAX_DEPTH = 16
 PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "security": 50, "srcnat": 100}
@@ -86,7 +88,7 @@ class Ruleset:
                 each
                 for each in self.chains.values()
                 if each.hook == hook and each.family in families and each.priority > after
-                if not each.devices or packet.devices & each.devices
+                if not each.devices or packet.device_at(hook) in each.devices
             ]
             for chain in sorted(chains, key=lambda each: each.priority):
                 walk = _Walk(self, packet)
@@ -184,7 +186,8 @@ class _Walk:
                 verdict = XT_VERDICTS.get(str(content.get("name")))
                 return ({verdict: None} if verdict else None), True
             return None, True if content.get("name") in HARMLESS_XT else None
-        return None, None if kind == "limit" else True
+        nested = content.get("stmt") or () if isinstance(content, dict) else ()  # of a set that counts by elements
+        return None, None if kind in CONDITIONS or nested else True
 
     def _mapped(self, chain: Chain, mapping: Json) -> tuple[Json | None, bool | None]:
         key = value(self._packet, mapping["key"])

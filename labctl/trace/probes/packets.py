@@ -32,10 +32,9 @@ class Packet:
     state: str
     """The connection's state: new or established."""
 
-    @property
-    def devices(self) -> frozenset[str]:
-        """Return the interfaces that it passes, as far as they are known."""
-        return frozenset(each for each in (self.comes_in, self.goes_out) if each)
+    def device_at(self, hook: str) -> str | None:
+        """Return the interface that it passes at a hook of interfaces: ingress or egress."""
+        return self.comes_in if hook == "ingress" else self.goes_out
 
     @property
     def fields(self) -> Mapping[tuple[str, str], Any]:
@@ -66,10 +65,9 @@ class ArpPacket:
     """Its operation: request or reply."""
     device: str
 
-    @property
-    def devices(self) -> frozenset[str]:
+    def device_at(self, _hook: str) -> str:
         """Return the interface that it passes."""
-        return frozenset({self.device})
+        return self.device
 
     @property
     def fields(self) -> Mapping[tuple[str, str], Any]:

@@ -144,6 +144,11 @@ def _drops(hook: str, field_name: str, value: str, protocol: str = "ip", **chain
     return {"hook": hook, "expr": [{"match": match}, {"drop": None}], **chain}
 
 
+def _translates(chain: str) -> list[Json]:
+    jump, target = {"jump": {"target": chain}}, {"xt": {"type": "target", "name": "DNAT"}}
+    return [{"hook": "prerouting", "expr": [jump]}, {"hook": chain, "expr": [target]}]
+
+
 def _rule(priority: int, **fields: object) -> Json:
     return {"priority": priority, "src": "all", **fields}
 
@@ -164,6 +169,7 @@ class Inside:
     rules: list[Json] = field(default_factory=list)
     back: Json = field(default_factory=lambda: {"dev": "eth1"})
     routing_rules: list[Json] = field(default_factory=list)
+    tables: list[Json] = field(default_factory=list)
     neighbours: list[Json] = field(default_factory=list)
     routes: dict[str, Json] = field(
         default_factory=lambda: {"10.244.0.2": {"dev": "veth1"}, "10.244.1.2": {"gateway": str(WORKER), "dev": "eth1"}}
@@ -180,6 +186,7 @@ class Inside:
             "cat": f"{self.forward}\n",
             "ip address": json.dumps(has),
             "ip rule": json.dumps(self.routing_rules),
+            "ip table": json.dumps(self.tables),
             "ip neigh": json.dumps(self.neighbours),
             "nft -j": json.dumps({"nftables": [proxy, *_listed(self.rules)]}),
             "nft -a": "",
@@ -550,7 +557,7 @@ UNOPENED = {
     "a routing rule for the answers of pods": Case(
         lambda world: world.inside_is(routing_rules=[_rule(9, src="10.244.0.0", srclen=16, action="blackhole"), MAINS]),
         "way-back-missing",
-        (f"{INTO_A} ip rule del pref 9",),
+        (f"{INTO_A} ip rule del from 10.244.0.0/16 blackhole pref 9",),
     ),
     "routing rules that do not decide": Case(
         lambda world: world.inside_is(
@@ -558,6 +565,29 @@ UNOPENED = {
         ),
         "no-connection",
         (),
+    ),
+    "a routing rule whose table leads straight back": Case(
+        lambda world: world.inside_is(
+            routing_rules=[_rule(9, table="77"), MAINS], tables=[{"dst": OTHER, "dev": "eth1", "table": "77"}]
+        ),
+        "no-connection",
+        (),
+    ),
+    "a routing rule behind one that finds the main table's route": Case(
+        lambda world: world.inside_is(
+            routing_rules=[_rule(8, table="main", suppress_prefixlen=0), _rule(9, action="prohibit"), MAINS],
+            tables=[{"dst": OTHER, "dev": "eth1"}],
+        ),
+        "no-connection",
+        (),
+    ),
+    "kube-proxy's own translation by iptables": Case(
+        lambda world: world.inside_is(rules=_translates("KUBE-SERVICES")), "no-connection", ()
+    ),
+    "another translation by iptables": Case(
+        lambda world: world.inside_is(rules=_translates("OTHERS")),
+        "filtered-on-node",
+        (f"{INTO_A} nft delete rule ip fw OTHERS handle 4",),
     ),
     "a static entry for this machine in the node": Case(
         lambda world: world.inside_is(neighbours=[_static("192.168.56.1", MAC_B)]),
@@ -672,7 +702,7 @@ WAYS = {
             kernel_interfaces=[BRIDGE],
         ),
         "route-in-the-way",
-        ("sudo ip rule del pref 7",),
+        (f"sudo ip rule del from all to {ADDRESS} prohibit pref 7",),
     ),
     "a rule that leads to a table with another route": Case(
         lambda world: world.machine_is(
@@ -682,7 +712,7 @@ WAYS = {
             kernel_interfaces=[BRIDGE],
         ),
         "route-in-the-way",
-        ("sudo ip rule del pref 7",),
+        ("sudo ip rule del from all lookup 77 pref 7",),
     ),
     "a rule for another user, which cannot be told": Case(
         lambda world: world.machine_is(

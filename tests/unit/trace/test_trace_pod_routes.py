@@ -29,11 +29,11 @@ METALLB = ("metallb-system", "controller")
 Json = dict[str, Any]
 
 
-def drops(left: Json, right: str) -> tuple[Json, ...]:
-    """A rule that drops forwarded packets."""
+def drops(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
+    """A rule that drops forwarded packets, or those at another hook."""
     place = {"family": "inet", "table": "fw"}
     match = {"op": "==", "left": left, "right": right}
-    chain = {**place, "name": "forward", "hook": "forward", "prio": 0}
+    chain = {**place, "name": "forward", "hook": "forward", "prio": 0, **hook}
     rule = {**place, "chain": "forward", "handle": 4, "expr": [{"match": match}, {"drop": None}]}
     return {"chain": chain}, {"rule": rule}
 
@@ -129,6 +129,11 @@ ROUTES = {
     ),
     "packets to others that a node drops": Lost(
         {B: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, "10.244.0.77"))},
+        (came(), late(SECOND)),
+        "pods-differ",
+    ),
+    "packets from outside that a node drops, which itself sends them there": Lost(
+        {A: usual(rules=drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR, hook="ingress", dev="eth1"))},
         (came(), late(SECOND)),
         "pods-differ",
     ),
