@@ -28,13 +28,13 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
         f"no pod of CoreDNS is ready, so the app's pods cannot resolve names: {reason}",
         evidence,
         fix=fix,
-        commands=(command,),
+        commands=(command,) if command else (),
         state=WARNING,
     )
 
 
 def _why(trail: Trail) -> tuple[str, str, str]:
-    """Return the reason, the fix and its command; no reason if the pods are starting."""
+    """Return the reason, the fix and its command if there is one; no reason if the pods are starting."""
     lab = trail.lab
     deployment = trail.cluster.get("apps/v1", "Deployment", DEPLOYMENT, NAMESPACE)
     if deployment is None:
@@ -45,5 +45,9 @@ def _why(trail: Trail) -> tuple[str, str, str]:
         line = kubectl(lab.name, "scale", *of_it, f"--replicas={REPLICAS}")
         return f"the Deployment {NAMESPACE}/{DEPLOYMENT} has no replicas", "Scale it up.", line
     lasting = [each for each in unready.problems(trail.cluster, deployment) if each.id != NOT_READY]
+    if any(each.id == "container-exits" for each in lasting):  # the same Corefile ends the next pods, too
+        log = kubectl(lab.name, "-n", NAMESPACE, "logs", f"deployment/{DEPLOYMENT}", "--all-pods", "--tail=5")
+        fix = f"Read their log, `{log}`, and correct the Corefile in the ConfigMap {NAMESPACE}/{DEPLOYMENT}."
+        return "; ".join(map(str, lasting)), fix, ""
     line = kubectl(lab.name, "rollout", "restart", *of_it)
     return "; ".join(map(str, lasting)), "Fix what its pods report, then restart them.", line

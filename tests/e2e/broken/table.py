@@ -34,6 +34,7 @@ WITHOUT_COMMANDS: Mapping[str, str] = {
     "hostname-not-served": "the name is somebody else's",
     "ingress-missing": "where only canaries name the host, their author knows what they are canaries of",
     "redirect-leads-nowhere": "where it is the app that redirects, it is the app's own",
+    "cluster-dns-down": "where CoreDNS exits, what its Corefile is meant to say its author knows",
     "no-pods-wanted": "`replicas: 0` in labctl.yaml is what its author wants",
     "no-pod-ready": "what keeps a container from running is its own",
     "pods-not-all-ready": "what keeps a container from running is its own",

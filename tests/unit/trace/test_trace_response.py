@@ -377,6 +377,14 @@ def nameless(world: World, replicas: int, **pod: Any) -> None:  # noqa: ANN401 -
     world.cluster.put("v1", "Pod", "coredns-1", "kube-system", metadata={"labels": OF_COREDNS}, status=pod)
 
 
+EXITING = [
+    {
+        "name": "coredns",
+        "restartCount": 3,
+        "state": {"waiting": {"reason": "CrashLoopBackOff"}},
+        "lastState": {"terminated": {"exitCode": 1}},
+    }
+]
 UNPULLABLE = [{"name": "coredns", "image": "coredns:0", "state": {"waiting": {"reason": "ErrImagePull"}}}]
 REINSTALL = "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon coredns --config /etc/labctl/kubeadm.yaml"
 SELECT = f"{KUBECTL} -n default patch service my-app --type=merge -p"
@@ -422,6 +430,9 @@ DOUBTS: Mapping[str, Doubt] = {
         "cluster-dns-down",
         "warning",
         (f"{KUBECTL} rollout restart -n kube-system deployment coredns",),
+    ),
+    "CoreDNS that ends each time, which no restart mends": Doubt(
+        lambda world: nameless(world, 2, containerStatuses=EXITING), 4, "cluster-dns-down", "warning", ()
     ),
     "replicas that somebody took away": Doubt(lambda world: scaled_down(world, 0), 4, "no-pods-wanted", commands=UP),
     "replicas that nobody makes": Doubt(lambda world: scaled_down(world, 2), 4, "no-pod-ready"),
