@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import re
-import shlex
 from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from ipaddress import IPv4Address
 from typing import Any
 
@@ -25,8 +24,9 @@ PROXY_TABLE = "kube-proxy"
 """Where its rules are with nftables."""
 PROXY_CHAINS = "KUBE-"
 """How the names of its chains begin with iptables."""
-MARK = "labctl asked:"
-"""The beginning of the line behind a command's output."""
+HELLO = ("true",)
+AT_ONCE = 4
+"""How many questions a node is asked at the same time: its sshd rejects connections where many begin together."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
@@ -161,14 +161,6 @@ def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | N
     return None if sections is None else NodeFacts(node, sections)
 
 
-def script(questions: Mapping[str, Sequence[str]]) -> str:
-    """Return the shell script that runs all commands, each followed by a line with its exit code and name."""
-    return "\n".join(
-        f'{shlex.join(command)} 2>/dev/null; code=$?; echo; echo "{MARK} $code {name}"'
-        for name, command in questions.items()
-    )
-
-
 def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
     """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
@@ -206,13 +198,16 @@ def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
 
 
 def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
-    """Return what the node says to each question, empty if the command failed; None if the node does not answer."""
-    said = _said(trail, node, ("sh", "-c", script(questions)))
-    if said is None:
+    """Return what the node says to each question: empty if the command failed, absent if it did not end in time.
+
+    None if the node does not answer at all.
+    """
+    if _said(trail, node, HELLO) is None:
         return None
-    *pieces, _ = re.split(rf"^{MARK} (\d+) (.+)\n", said, flags=re.MULTILINE)
-    answers = zip(pieces[::3], pieces[1::3], pieces[2::3], strict=True)
-    return {name: out if code == "0" else "" for out, code, name in answers}
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        finished = pool.map(partial(_finished, trail, node), questions.values())
+        answers = zip(questions, finished, strict=True)
+        return {name: said.out if said.code == 0 else "" for name, said in answers if said}
 
 
 def _section_of(target: str) -> str:

@@ -183,6 +183,7 @@ class Inside:
         services = [[{"concat": [each, "tcp", 80]}, {"goto": {"target": "external"}}] for each in self.served]
         proxy = {"map": {"family": "ip", "table": "kube-proxy", "name": "service-ips", "elem": services}}
         told = {
+            "true": "",
             "cat": f"{self.forward}\n",
             "ip address": json.dumps(has),
             "ip rule": json.dumps(self.routing_rules),
@@ -863,8 +864,9 @@ def test_without_the_api_a_silent_address_is_broken_and_the_node_is_asked_for_th
     [
         (ProviderError("frozen", id="tool-timeout"), ()),
         (Finished(1, "", ()), ()),
-        (ProviderError("too late", id="tool-timeout"), ("sh",)),
-        (Finished(255, "", ()), ("sh",)),
+        (ProviderError("too late", id="tool-timeout"), ("true", "ip")),
+        (Finished(255, "", ()), ("true", "ip")),
+        (ProviderError("too late", id="tool-timeout"), ("true", "cat", "nft")),
     ],
 )
 def test_a_node_that_does_not_say_all_of_itself_leaves_the_reason_open(
