@@ -234,7 +234,7 @@ def _no_interface(layer2_state: Layer2) -> ProblemError | None:
         return ProblemError("advertisement-selects-no-interface", text)
     device = next((name for name, addresses in has.items() if _is_in_lab(layer2_state.lab, addresses)), None)
     patterns = _excluded_patterns(layer2_state.trail.cluster)
-    if device and (pattern := next((each for each in patterns if re.search(each, device)), None)):
+    if device and (pattern := next((each for each in patterns if _matches(each, device)), None)):
         return ProblemError(
             "interface-excluded",
             f"the ConfigMap {EXCLUDED_INTERFACES} excludes {device}, the interface of the lab's network: {pattern}",
@@ -251,8 +251,18 @@ def _is_in_lab(lab: Lab, addresses: Collection[str]) -> bool:
 def _excluded_patterns(cluster: Cluster) -> list[str]:
     configmap = cluster.get("v1", "ConfigMap", EXCLUDED_INTERFACES, metallb.NAMESPACE) or {}
     texts = list((configmap.get("data") or {}).values())
-    settings = yaml.safe_load(texts[0]) if texts else None
+    try:
+        settings = yaml.safe_load(texts[0]) if texts else None
+    except yaml.YAMLError:  # MetalLB does not start with it: what announces has read another one
+        return []
     return list((settings or {}).get("announcedInterfacesToExclude") or ()) if isinstance(settings, dict) else []
+
+
+def _matches(pattern: str, device: str) -> bool:
+    try:
+        return re.search(pattern, device) is not None
+    except re.error:  # MetalLB does not start with it, or it has Go's syntax alone
+        return False
 
 
 def _pools_of(advertisement: Mapping[str, Any]) -> str:

@@ -12,7 +12,7 @@ from labctl.host.http_probe import HTTP
 from labctl.model.errors import LabError
 from labctl.model.lab import Lab, Node
 from labctl.trace.node import layer2, node_facts
-from labctl.trace.node.node_facts import NodeFacts, Pod
+from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.problem import labctl
 from labctl.trace.trail import Trail
 
@@ -77,9 +77,9 @@ def pods_of(service: dict[str, Any] | None, endpoints: Sequence[dict[str, Any]],
     is_local = spec.get("externalTrafficPolicy") == "Local"
     pods = []
     for each in endpoints:
-        port = next((one["port"] for one in each["ports"] if one.get("name", "") == (name or "")), None)
+        port = next((one.get("port") for one in each["ports"] if (one.get("name") or "") == (name or "")), None)
         where = each.get("nodeName") or ""
         is_ready = (each.get("conditions") or {}).get("ready", True)
         if port and is_ready and each["addresses"] and (where == node.name or not is_local):
-            pods.append(Pod(IPv4Address(each["addresses"][0]), port, where))
-    return pods
+            pods.append(pod_at(each["addresses"][0], port, where))
+    return [each for each in pods if each]

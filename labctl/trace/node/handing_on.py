@@ -47,7 +47,7 @@ def stopped(
         return None
     return ProblemError(
         "filtered-on-node",
-        f"the packet filter of {facts.node.name} drops the packets: "
+        f"the packet filter of {facts.node.name} {stop.effect} the packets: "
         f"{filters.wording(facts.sections.get('listing', ''), stop)}",
         fix="Remove the rule.",
         commands=(into_node(trail, facts.node, *stop.removal),),

@@ -12,6 +12,7 @@ from typing import Any
 
 from labctl.host import routes
 from labctl.host.http_probe import HTTP
+from labctl.host.parsing import ipv4_network
 from labctl.host.process import Finished
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
@@ -51,6 +52,12 @@ class Pod:
     address: IPv4Address
     port: int
     node: str
+
+
+def pod_at(address: str, port: int, node: str) -> Pod | None:
+    """Return the pod with an IPv4 address; None for another kind of address, which an endpoint may have."""
+    network = ipv4_network(address)
+    return None if network is None else Pod(network.network_address, port, node)
 
 
 @dataclass(frozen=True)

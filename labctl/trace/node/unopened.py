@@ -104,10 +104,9 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     stop = _stop(ruleset, route, trail.address)
     if stop is None:
         return None
-    does = "redirects" if stop.does in filters.REDIRECTING else "drops"
     return ProblemError(
         "filtered-here",
-        f"this machine's packet filter {does} the packets: {filters.wording(listing, stop)}",
+        f"this machine's packet filter {stop.effect} the packets: {filters.wording(listing, stop)}",
         fix="Remove the rule, or add a rule before it that accepts packets to the lab's network.",
         commands=(here(trail, *stop.removal),),
     )

@@ -46,6 +46,11 @@ class Stop:
         return f"table {self.family} {self.table}, chain {self.chain}"
 
     @property
+    def effect(self) -> str:
+        """Return what it does to packets, as a verb."""
+        return "redirects" if self.does in REDIRECTING else "drops"
+
+    @property
     def removal(self) -> tuple[str, ...]:
         """Return the command that removes it."""
         where = (self.family, self.table, self.chain)

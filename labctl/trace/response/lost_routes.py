@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
-from labctl.trace.node.node_facts import NodeFacts, Pod
+from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import lost, placed, unforwarded
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
@@ -47,18 +46,24 @@ def explain(trail: Trail, problem: ProblemError) -> ProblemError:
     """Return the problem of a response, or what is lost between ingress controller and app that causes it."""
     if problem.cause not in SILENT or not trail.seen.get("pod"):
         return problem
-    cause = next(filter(None, (_lost(trail, leg) for leg in _to_the_app(trail, problem.evidence))), None)
+    legs = list(_to_the_app(trail, problem.evidence))
+    nodes = dict.fromkeys(each.node for each in legs)
+    found = (_lost(trail, node, [each for each in legs if each.node == node]) for node in nodes)
+    cause = next(filter(None, found), None)
     if cause is None:
         return problem
     text = f"{problem.text}; {cause.text}"
     return ProblemError(cause.cause, text, problem.evidence, fix=cause.fix, commands=cause.commands)
 
 
-def _lost(trail: Trail, leg: Leg) -> ProblemError | None:
-    facts = node_facts.ask(trail, leg.node, trail.lab.gateway, (leg.own, leg.far), knocks=False)
+def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
+    pods = dict.fromkeys(pod for leg in legs for pod in (leg.own, leg.far))
+    facts = node_facts.ask(trail, node, trail.lab.gateway, pods, knocks=False)
     if facts is None:
         return None
-    return lost(trail.lab, facts, leg.far) or unforwarded(trail.lab, facts) or _filtered(trail, leg, facts)
+    missing = next(filter(None, (lost(trail.lab, facts, leg.far) for leg in legs)), None)
+    dropped = (_filtered(trail, leg, facts) for leg in legs)
+    return missing or unforwarded(trail.lab, facts) or next(filter(None, dropped), None)
 
 
 def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
@@ -81,6 +86,7 @@ def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[Leg]:
         return
     for each in answers.everyone(trail):
         if each["node"] in nodes and each["node"] != controller.node:
-            app = Pod(IPv4Address(each["address"]), each["port"], each["node"])
+            if (app := pod_at(each["address"], each["port"], each["node"])) is None:
+                continue
             yield Leg(nodes[controller.node], controller, app)
             yield Leg(nodes[each["node"]], controller, app)

@@ -80,7 +80,10 @@ def _stop(*rules: Expression, sets: dict[str, Any] | None = None, policy: str = 
 def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression, does: str) -> None:
     bad = {"bad": [{"elem": {"val": "10.0.0.1"}}, {"prefix": {"addr": "192.168.56.96", "len": 28}}]}
 
-    assert _stop([UNKNOWN, DROP], expression, sets=bad) == Stop("inet", "fw", "out", 2, does)
+    stop = _stop([UNKNOWN, DROP], expression, sets=bad)
+
+    assert stop == Stop("inet", "fw", "out", 2, does)
+    assert stop.effect == ("redirects" if does == "dnat" else "drops")
 
 
 @pytest.mark.parametrize(

@@ -440,6 +440,18 @@ UNANNOUNCED = {
         "interface-excluded",
         (UP, RESTART),
     ),
+    "exclusions that nobody can read": Case(
+        lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "announcedInterfacesToExclude: ["}),
+        "address-not-announced",
+        (UP, RESTART),
+    ),
+    "an exclusion that is no regular expression": Case(
+        lambda world: world.set(
+            EXCLUDED_INTERFACES, data={"excludel2.yaml": 'announcedInterfacesToExclude: ["*eth1"]'}
+        ),
+        "address-not-announced",
+        (UP, RESTART),
+    ),
     "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
 }
 OTHER = "192.168.56.0/24"
@@ -584,6 +596,21 @@ UNOPENED = {
     ),
     "kube-proxy's own translation by iptables": Case(
         lambda world: world.inside_is(rules=_translates("KUBE-SERVICES")), "no-connection", ()
+    ),
+    "endpoints of other kinds": Case(
+        lambda world: world.set(
+            SLICE,
+            endpoints=[
+                *world.cluster.objects[SLICE]["endpoints"],
+                {"addresses": ["fd00::1"], "nodeName": A},
+                {"addresses": ["app.example.com"], "nodeName": A},
+            ],
+        ),
+        "no-connection",
+        (),
+    ),
+    "an endpoint whose port has no number": Case(
+        lambda world: world.set(SLICE, ports=[{"name": "http"}]), "target-port-missing"
     ),
     "another translation by iptables": Case(
         lambda world: world.inside_is(rules=_translates("OTHERS")),

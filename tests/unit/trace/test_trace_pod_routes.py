@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,7 @@ from test_trace_response import REFUSED, came, late, own, response, say
 from labctl import trace
 from labctl.context import Context
 from labctl.host.process import Finished
+from labctl.model.lab import Node
 from labctl.trace.probes.exchange import Exchange
 
 world = test_trace.world
@@ -150,6 +151,25 @@ def test_a_lost_route_between_controller_and_app_is_named_in_place_of_the_silenc
 
     assert (hop["state"], hop["cause"]) == ("broken", case.cause)
     assert case.commands == () or tuple(hop["commands"]) == case.commands
+
+
+def test_each_node_is_asked_once_and_not_about_endpoints_without_an_ipv4_address(world: World) -> None:
+    apart(world, {})
+    endpoints = world.cluster.objects[SLICE]["endpoints"]
+    endpoints += [endpoints[1] | {"addresses": [each]} for each in ("10.244.0.7", "10.244.0.8", "fd00::1")]
+    provider = world.context.provider
+    asked: list[str] = []
+    ask = provider.ask
+
+    def noted(node: Node, command: Sequence[str], seconds: float) -> Finished:
+        if "ip_forward" in str(command):
+            asked.append(node.name)
+        return ask(node, command, seconds)
+
+    provider.ask = noted  # type: ignore[method-assign]
+
+    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
+    assert asked == [A, B]
 
 
 def test_an_answer_that_the_log_says_nothing_of_yet_is_explained_by_the_announcing_nodes_routes(world: World) -> None:
