@@ -115,6 +115,7 @@ SWEPT = frozenset(
         "a routing rule on this machine that rejects",
         "nodes whose network is reported as unavailable",
         "a rule at the interface of the node",
+        "another node that does not forward",
         "the address on this machine",
         "a rule on this machine that rejects",
         "a Service with another port",
