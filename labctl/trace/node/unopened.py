@@ -198,13 +198,15 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
 
 def _no_target(service: Mapping[str, Any], node: Node, endpoints: Sequence[Mapping[str, Any]]) -> ProblemError | None:
     """Return a problem if the node has a ready pod, but the Service's port leads to none of its ports."""
-    if not any(each.get("nodeName") == node.name and layer2.is_ready(each) for each in endpoints):
+    port: Mapping[str, Any] = next((each for each in service["spec"].get("ports") or () if each["port"] == HTTP), {})
+    ready = [each for each in endpoints if each.get("nodeName") == node.name and layer2.is_ready(each)]
+    named = [one for each in ready for one in each["ports"] if (one.get("name") or "") == port.get("name", "")]
+    if not ready or any(one.get("port") for one in named):
         return None
-    target = next((each.get("targetPort") for each in service["spec"].get("ports") or () if each["port"] == HTTP), None)
     return ProblemError(
         "target-port-missing",
         f"the targetPort of the Service {service['metadata']['namespace']}/{service['metadata']['name']} for port {HTTP} is "
-        f"{target}, which the pods of the ingress controller do not have",
+        f"{port.get('targetPort')}, which the pods of the ingress controller do not have",
     )
 
 

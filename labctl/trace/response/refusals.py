@@ -53,7 +53,7 @@ def _without_pods(trail: Trail) -> str:
     pods = trail.seen.get("pod") or {}
     addresses = [each["address"] for each in answers.everyone(trail) if not each["pod"]] if pods else []
     slices = ", ".join(pods.get("endpoint_slices") or ())
-    return f"; {', '.join(addresses)} in {slices} belongs to no pod" if addresses else ""
+    return f"; no pod has {', '.join(addresses)}, listed in {slices}" if addresses else ""
 
 
 def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Evidence) -> ProblemError:

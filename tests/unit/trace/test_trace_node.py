@@ -505,6 +505,18 @@ UNOPENED = {
         (SERVICE_PATCH + '{"spec":{"loadBalancerSourceRanges":null}}\'',),
     ),
     "no pod on the node": Case(lambda world: world.serve_from(B), "no-pod-on-node", (RESTART,)),
+    "a pod on the node that ends and serves until then": Case(
+        lambda world: world.set(
+            SLICE,
+            endpoints=[
+                world.cluster.objects[SLICE]["endpoints"][0]
+                | {"conditions": {"ready": False, "serving": True, "terminating": True}},
+                world.cluster.objects[SLICE]["endpoints"][1],
+            ],
+        ),
+        "no-pod-on-node",
+        (RESTART,),
+    ),
     "a target port that no pod has": Case(
         lambda world: world.set(SLICE, ports=[]).spec(SERVICE, ports=[{"port": 80, "targetPort": "other"}]),
         "target-port-missing",
