@@ -56,7 +56,7 @@ class Making:
     """What it is downloaded by; none means labctl's own recipe, and a build where upstream cannot be reached."""
 
 
-HOWEVER = Making()
+DEFAULT_MAKING = Making()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Context:
     isolated: bool = False
     """Whether the lab has a network namespace, and an Engine, of its own."""
     reasons: Reasons = Reasons()
-    making: Making = HOWEVER
+    making: Making = DEFAULT_MAKING
 
     @property
     def log(self) -> Path:
@@ -114,19 +114,21 @@ class Context:
             return
         if self.making.offline:
             raise MissingError(
-                f"there is no bundle in {self.cache / 'bundles'}, and `--offline` forbids to make one",
+                f"there is no bundle in {self._ordered or self.cache / 'bundles'}, and `--offline` forbids to make one",
                 id="bundle-not-cached",
                 hint="Leave `--offline` out once, or name a bundle: `labctl up --bundle DIR`.",
             )
+        own = self.making.recipe
         if self.order is None:
+            if own:
+                self._require_version(own.kubernetes, f"that of recipe {own.name}")
             self.require_built()
             return
         recipe = self.order.recipe
-        built = (
-            (made_images(), made_files()) if self.making.recipe is None else ((), ())
-        )  # in the place of labctl's own alone
-        images = (*built[0], *(reference.partition("@")[0] for reference in recipe.references()))
-        ingress.choose(self.lab.ingress, images, (*built[1], *recipe.paths()))
+        images, files = tuple(reference.partition("@")[0] for reference in recipe.references()), recipe.paths()
+        if own is None:  # a build may replace the download
+            images, files = (*made_images(), *images), (*made_files(), *files)
+        ingress.choose(self.lab.ingress, images, files)
 
     def require_built(self) -> None:
         """Return if the bundle that `labctl bundle build` makes has what the lab asks for. Raises as `require_carried`."""

@@ -17,7 +17,7 @@ from labctl.bundle.download.recipe import Recipe
 from labctl.bundle.oci import references
 from labctl.config import saved_lab
 from labctl.config.model import MACHINES
-from labctl.context import HOWEVER, Context, Making, Reasons
+from labctl.context import DEFAULT_MAKING, Context, Making, Reasons
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
@@ -38,7 +38,7 @@ def requested(
     isolated: bool = False,
     bundle: Path | str | None = None,
     may_install: bool = False,
-    making: Making = HOWEVER,
+    making: Making = DEFAULT_MAKING,
     to_boot: bool = False,
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.

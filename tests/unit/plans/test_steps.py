@@ -281,6 +281,10 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     (context.cache / "bundles" / recipes.recipe_id(own)).mkdir(parents=True)
     describe(replace(context.bundle, folder=context.cache / "bundles" / recipes.recipe_id(own)))
     asked = replace(context, bundle_folder=None, making=Making(recipe=others))
+    with pytest.raises(MissingError) as raised:
+        replace(asked, making=Making(offline=True, recipe=others)).require_carried()
+    assert raised.value.id == "bundle-not-cached"
+    assert recipes.recipe_id(others) in raised.value.message  # another bundle is in the cache
     vars(asked).update(bundle=context.bundle)
 
     with pytest.raises(MissingError) as raised:
@@ -298,6 +302,7 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     with pytest.raises(MissingError) as raised:
         replace(asked, bundle_folder=None, making=Making(recipe=others), lab=lab(kubernetes="1.30.0")).require_carried()
     assert raised.value.id == "bundle-version"
+    assert "recipe others, carries" in raised.value.message
 
 
 def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
