@@ -102,7 +102,7 @@ def _write_context(folder: Path, text: str) -> None:
 
 @contextmanager
 def _cleaned(base: str) -> Iterator[None]:
-    """Nothing of the making is in the Engine, before and after."""
+    """Remove from the Engine what was made there, before and after."""
     _clean(base)
     try:
         yield

@@ -20,6 +20,7 @@ from labctl.host.process import Finished
 from labctl.host.wait import until
 from labctl.model.errors import MissingError, ProviderError
 
+PROXY = "http://me:secret@proxy.example:3128"
 MIRROR = "https://mirror.example/debian"
 BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
 
@@ -55,9 +56,11 @@ class FakeEngine:
     environment: Mapping[str, str] = field(default_factory=dict)
     dockerfile: str = ""
     certificates: str = ""
+    words: list[str] = field(default_factory=list)
 
     def check(self, line: Sequence[str], **options: Mapping[str, str]) -> str:
         words = [os.fspath(word) for word in line]
+        self.words += words
         match words[1:3]:
             case ["image", "load"]:
                 self.names.append(images.reference_of(Path(words[-1])))
@@ -95,7 +98,7 @@ def test_the_engine_keeps_nothing_however_it_ends(
     monkeypatch.setattr(by_engine, "check", engine.check)
     monkeypatch.setattr(by_engine, "run", engine.run)
     monkeypatch.setattr(by_engine, "until", partial(until, sleep=lambda _seconds: None))
-    monkeypatch.setenv("http_proxy", "http://proxy.example:3128")
+    monkeypatch.setenv("http_proxy", PROXY)
     folder, trusted = tmp_path / "making", tmp_path / "trusted.pem"
     folder.mkdir()
     trusted.write_text("a company's own", encoding="utf-8")
@@ -111,7 +114,9 @@ def test_the_engine_keeps_nothing_however_it_ends(
 
     assert target.exists() == (ends is None)
     assert (engine.containers, engine.images, engine.names) == ([], [], [])
-    assert engine.environment == {"http_proxy": "http://proxy.example:3128", "DOCKER_BUILDKIT": "0"}
+    assert engine.environment == {"http_proxy": PROXY, "DOCKER_BUILDKIT": "0"}
+    assert "--build-arg=http_proxy" in engine.words
+    assert not [word for word in (*engine.words, engine.dockerfile) if "secret" in word]
     assert engine.certificates == "a company's own"
     assert engine.dockerfile == by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
     assert sorted(path.name for path in folder.iterdir()) == sorted([base.name, *([] if ends else [target.name])])
