@@ -23,7 +23,7 @@ BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:
-    """Find or build the bundle; verify the checksum of each file before its first use."""
+    """Find or make the bundle; verify the checksum of each file before its first use."""
     context.require_carried()
     is_new = not context.has_bundle
     if is_new:

@@ -46,6 +46,7 @@ Reference = Annotated[
     Field(pattern=r"^[-.a-z0-9]+\.[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9{}]+(@sha256:[0-9a-f]{64})?$"),
 ]
 _MUST_BE = {
+    "model_type": "must be a mapping of keys to values",
     "^[0-9a-f]{64}$": "must be a SHA-256 in lower-case hexadecimal",
     "^[a-z][-a-z0-9]*$": "must be a name in lower-case letters, digits and hyphens, with a letter first",
     Url.__metadata__[0].metadata[0].pattern: "must be an https address without a query",  # type: ignore[attr-defined]
@@ -239,7 +240,7 @@ def archive(reference: str) -> str:
 
 def _described(problem: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     place = ".".join(str(part) for part in problem["loc"])
-    text = _MUST_BE.get(problem.get("ctx", {}).get("pattern", ""), problem["msg"])
+    text = _MUST_BE.get(problem.get("ctx", {}).get("pattern", problem["type"]), problem["msg"])
     return f"{place}: {text}" if place else text
 
 

@@ -74,8 +74,21 @@ def test_the_id_follows_from_the_recipe_and_is_not_that_of_a_build(tmp_path: Pat
         {"manifests": [{"path": "manifests/a.yaml", "url": "https://example.com/a"}] * 2},
         {"versions": {"kubernetes": "1.37.2", "0": "1.0.0", "a.b": "1.0.0"}},
         {"manifests": [{"path": f"manifests/{name}.yaml", "url": "https://example.com/a"} for name in "ab"]},
+        {"node": "trixie"},
     ],
-    ids=["keys", "versions", "values", "path", "braces", "image", "contradictions", "twice", "names", "one address"],
+    ids=[
+        "keys",
+        "versions",
+        "values",
+        "path",
+        "braces",
+        "image",
+        "contradictions",
+        "twice",
+        "names",
+        "one address",
+        "text",
+    ],
 )
 def test_a_recipe_that_is_none_is_refused_with_every_problem(
     tmp_path: Path, changes: dict[str, Any], golden: Golden
