@@ -128,16 +128,19 @@ def test_the_ovf_keeps_the_rules_of_ovf_1_0_and_names_virtualboxs_hardware() -> 
     assert (len(of_type(3)), len(of_type(4))) == (1, 1)
 
 
-def test_a_vmdks_content_id_is_replaced_and_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.parametrize("drawn", [b"12345678", b"2345678", b"8"])
+def test_a_vmdks_content_id_is_replaced_and_nothing_else(tmp_path: Path, drawn: bytes) -> None:
     path = tmp_path / "x.vmdk"
-    path.write_bytes(
-        b"KDMV" + bytes(508) + b"# Disk DescriptorFile\nversion=1\nCID=12345678\nparentCID=ffffffff\n" + bytes(99)
-    )
-    before = path.read_bytes()
+
+    def with_id(identity: bytes) -> bytes:
+        text = b"# Disk DescriptorFile\nversion=1\nCID=" + identity + b"\nparentCID=ffffffff\n"
+        return b"KDMV" + bytes(508) + text.ljust(1024, b"\0") + b"grains"
+
+    path.write_bytes(with_id(drawn))
 
     boxes.set_content_id(path, 0xBEEF)
 
-    assert path.read_bytes() == before.replace(b"CID=12345678", b"CID=0000beef")
+    assert path.read_bytes() == with_id(b"0000beef")
     path.write_bytes(b"no descriptor")
     with pytest.raises(MissingError) as refused:
         boxes.set_content_id(path, 1)
