@@ -14,8 +14,8 @@ from labctl.trace.problem import Evidence
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
-"""How long to search: a line may be written shortly after the response came."""
 LOOK_SECONDS = 0.1
+"""How long to wait between searches: a line may be written shortly after the response came."""
 _STATUS = r'" (?P<status>\d{3}|-) \S+ '
 _AGENT = r'"[^"]*" "(?P<agent>[^"]*)" '
 _TRAEFIK = re.compile(_STATUS + _AGENT + r'\S+ "(?P<router>[^"]*)" "(?P<server>[^"]*)" \d+ms$')
