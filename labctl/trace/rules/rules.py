@@ -123,6 +123,8 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
         elif any(routes.of(ingress, hostname, routes.aliases_of(ingress))):
             foreign.append((full_name(ingress), class_of(ingress) or "none"))
     served, refused, canaries = _sorted_out(cluster, controller, hostname, ours)
+    rejected = {name for name, _ in refused}
+    accepted = [each for each in ours if full_name(each) not in rejected]
     hosts = sorted({host for each in ingresses for host in routes.hosts_of(each)})
     named = {route.ingress for route in served}
     notes = {name: ingress_annotations.notes(each) for each in ours if (name := full_name(each)) in named}
@@ -136,7 +138,7 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
         tuple(hosts),
         frozenset(classes),
         notes,
-        _splits(ours) if controller.name == NGINX else _splits_of_traefik(ours, {name for name, _ in refused}),
+        _splits(accepted) if controller.name == NGINX else _splits_of_traefik(ours, rejected),
     )
 
 
@@ -190,12 +192,14 @@ def _sorted_out(
 def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
     """Return the canary of each Service, as ingress-nginx merges them: by the Service of the rule that a canary has."""
     mains: dict[tuple[str, str, str], Backend] = {}
+    owned: set[Backend] = set()
     canaries: list[tuple[Route, Split]] = []
     for ingress in ingresses:
         everywhere = list(routes.everywhere(ingress))
-        if _is_canary(ingress) and not routes.backends_of(ingress) & set(mains.values()):
+        if _is_canary(ingress) and not routes.backends_of(ingress) & owned:
             canaries += [(route, routes.split_of(ingress, route)) for route in everywhere]
         else:
+            owned |= routes.backends_of(ingress)
             for route in everywhere:
                 mains.setdefault(route.nginx_spot, route.backend)
     splits: dict[Backend, Split] = {}

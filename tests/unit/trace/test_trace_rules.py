@@ -347,6 +347,15 @@ def test_a_canary_alone_or_for_another_path_takes_nothing() -> None:
     assert other.split is None
 
 
+@pytest.mark.parametrize("controller", ["traefik", "ingress-nginx"])
+def test_a_canary_that_the_controller_does_not_serve_takes_nothing(controller: str) -> None:
+    notes = {"canary": "true", "canary-weight": "100", "configuration-snippet": "return 200;"}
+    match = Api(controller=controller).ingress("stable").ingress("canary", notes=notes).match()
+
+    assert match
+    assert match.split is None
+
+
 def test_a_canary_is_one_of_its_service_and_so_of_every_host() -> None:
     for controller in ("traefik", "ingress-nginx"):
         api = (
