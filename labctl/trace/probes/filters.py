@@ -21,7 +21,13 @@ PASSING = frozenset({"accept", "return"})
 JUMPING = frozenset({"jump", "goto"})
 ELSEWHERE = frozenset({"queue", "fwd", "tproxy"})
 VERDICTS = DROPPING | REDIRECTING | PASSING | JUMPING | ELSEWHERE
-XT_VERDICTS: Mapping[str, str] = {"REJECT": "reject", "DNAT": "dnat", "REDIRECT": "redirect"}
+XT_VERDICTS: Mapping[str, str] = {
+    "REJECT": "reject",
+    "DNAT": "dnat",
+    "REDIRECT": "redirect",
+    "NFQUEUE": "queue",
+    "TPROXY": "tproxy",
+}
 CONDITIONS = frozenset({"limit", "quota", "ct count"})
 """Statements that end a rule for some packets, depending on what passed before."""
 HARMLESS_XT = frozenset({"comment"})

@@ -109,6 +109,7 @@ def test_a_rule_that_certainly_stops_the_packet_is_named(expression: Expression,
         [[UNKNOWN, ACCEPT], [DROP]],
         [[RETURN], [DROP]],
         [[{"queue": {"num": 0}}], [DROP]],
+        [[{"xt": {"type": "target", "name": "NFQUEUE"}}], [DROP]],
         [[{"vmap": {"key": BOTH["concat"][0], "data": {"set": [["10.0.0.1", DROP]]}}}]],
     ],
 )
