@@ -119,10 +119,10 @@ class NodeFacts:
         return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device)
 
     def fixed_mac(self, target: IPv4Address) -> str | None:
-        """Return the MAC of a static ARP entry; None if there is none."""
+        """Return the MAC of a static ARP entry on the interface that has the node's address; None if there is none."""
         entries = _list(self.sections.get("neighbours", ""))
-        fixed = (each for each in entries if each.get("dst") == str(target) and "PERMANENT" in each.get("state", ()))
-        return next((str(each.get("lladdr", "")) for each in fixed), None)
+        here = (each for each in entries if (each.get("dst"), each.get("dev")) == (str(target), self.device))
+        return next((str(each.get("lladdr", "")) for each in here if "PERMANENT" in each.get("state", ())), None)
 
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod accepted a connection from the node; True if the node did not report it."""

@@ -153,8 +153,8 @@ def _rule(priority: int, **fields: object) -> Json:
     return {"priority": priority, "src": "all", **fields}
 
 
-def _static(address: str, mac: str) -> Json:
-    return {"dst": address, "dev": "eth1", "lladdr": mac, "state": ["PERMANENT"]}
+def _static(address: str, mac: str, device: str = "eth1") -> Json:
+    return {"dst": address, "dev": device, "lladdr": mac, "state": ["PERMANENT"]}
 
 
 MAINS = _rule(32766, table="main")
@@ -636,6 +636,9 @@ UNOPENED = {
     ),
     "a static entry in the node that is right": Case(
         lambda world: world.inside_is(neighbours=[_static("192.168.56.1", STRANGER)]), "no-connection", ()
+    ),
+    "a static entry of another interface of the node": Case(
+        lambda world: world.inside_is(neighbours=[_static("192.168.56.1", MAC_B, "eth0")]), "no-connection", ()
     ),
     "a pod that does not listen": Case(lambda world: world.inside_is(opens=["10.244.1.2"]), "controller-port-closed"),
     "nothing that can be seen": Case(lambda world: world, "no-connection", ()),
