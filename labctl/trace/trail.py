@@ -64,6 +64,11 @@ class Trail:
         """Return how many of these seconds are left; never zero, so that a response that is there is read."""
         return min(seconds, max(self._end - time.monotonic(), SHORTEST))
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the time of the trace is over, so that nothing new is to be asked."""
+        return time.monotonic() >= self._end
+
     def shortened(self, seconds: float) -> Trail:
         """Return the same trail with this many seconds less."""
         return replace(self, _end=self._end - seconds)

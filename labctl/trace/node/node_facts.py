@@ -33,6 +33,12 @@ NO_CONNECTION = 255
 INTERFACES = ("ip", "-j", "-4", "address", "show")
 ROUTE = ("ip", "-j", "-4", "route", "get")
 NEIGHBOURS = ("ip", "-j", "-4", "neigh", "show")
+PASSING: Mapping[str, Sequence[str]] = {
+    "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
+    "ruleset": ("nft", "-j", "list", "ruleset"),
+    "listing": ("nft", "-a", "list", "ruleset"),
+}
+"""What tells whether a node forwards packets."""
 CONNECT = (
     "curl",
     "--silent",
@@ -134,17 +140,13 @@ class NodeFacts:
         return _section_of(target) in self.sections
 
 
-def ask(
-    trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod], *, knocks: bool = True
-) -> NodeFacts | None:
-    """Return a node's network facts and its routes to these pods, and whether they accept connections if it `knocks`.
+def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return a node's network facts, its routes to these pods, and whether they accept connections.
 
     None if the node does not answer.
     """
     questions = {
-        "forward": ("cat", "/proc/sys/net/ipv4/ip_forward"),
-        "ruleset": ("nft", "-j", "list", "ruleset"),
-        "listing": ("nft", "-a", "list", "ruleset"),
+        **PASSING,
         "back": (*ROUTE, str(client)),
         "rules": routes.IP_RULES,
         "tables": routes.IP_ROUTES,
@@ -153,13 +155,19 @@ def ask(
     sections = _sections(trail, node, {**questions, **_routes_to(pods)})
     if sections is None:
         return None
-    for pod in pods if knocks else ():
+    for pod in pods:
         connected = _finished(
             trail, node, (*CONNECT, "--max-time", f"{trail.limits.trace_pod}", f"http://{pod.address}:{pod.port}/")
         )
         if connected:
             sections[f"open {pod.address}"] = connected.out
     return NodeFacts(node, sections)
+
+
+def ask_passing(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
+    """Return only what decides over packets that a node forwards to these pods; None if it does not answer."""
+    sections = _sections(trail, node, {**PASSING, **_routes_to(pods)})
+    return None if sections is None else NodeFacts(node, sections)
 
 
 def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
@@ -207,9 +215,9 @@ def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
 def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
     """Return what the node says to each question: empty if the command failed, absent if it did not end in time.
 
-    None if the node does not answer at all.
+    None if the node does not answer at all, or the time of the trace is over.
     """
-    if _said(trail, node, HELLO) is None:
+    if trail.is_over or _said(trail, node, HELLO) is None:
         return None
     with ThreadPoolExecutor(AT_ONCE) as pool:
         finished = pool.map(partial(_finished, trail, node), questions.values())

@@ -62,7 +62,7 @@ def unforwarded(lab: Lab, facts: NodeFacts) -> ProblemError | None:
 
 
 def _unforwarding(trail: Trail, node: Node) -> ProblemError | None:
-    facts = node_facts.ask(trail, node, trail.lab.gateway, (), knocks=False)
+    facts = node_facts.ask_passing(trail, node, ())
     return unforwarded(trail.lab, facts) if facts else None
 
 

@@ -58,7 +58,7 @@ def explain(trail: Trail, problem: ProblemError) -> ProblemError:
 
 def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
     pods = dict.fromkeys(pod for leg in legs for pod in (leg.own, leg.far))
-    facts = node_facts.ask(trail, node, trail.lab.gateway, pods, knocks=False)
+    facts = node_facts.ask_passing(trail, node, pods)
     if facts is None:
         return None
     missing = next(filter(None, (lost(trail.lab, facts, leg.far) for leg in legs)), None)

@@ -18,6 +18,7 @@ from labctl.context import Context
 from labctl.host.process import Finished
 from labctl.model.lab import Node
 from labctl.trace.probes.exchange import Exchange
+from labctl.trace.trail import Trail
 
 world = test_trace.world
 A, B = "demo-worker-1", "demo-control-plane"
@@ -170,6 +171,13 @@ def test_each_node_is_asked_once_and_not_about_endpoints_without_an_ipv4_address
 
     assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
     assert asked == [A, B]
+
+
+def test_no_node_is_asked_once_the_time_of_the_trace_is_over(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    apart(world, {A: Broken(None)})
+    monkeypatch.setattr(Trail, "is_over", property(lambda _trail: True))
+
+    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
 
 
 def test_an_answer_that_the_log_says_nothing_of_yet_is_explained_by_the_announcing_nodes_routes(world: World) -> None:
