@@ -29,8 +29,9 @@ LOG_LINES = 500
 BEGINNING = 2000
 """How many bytes of a pod's response are read."""
 BOOKKEEPING = ("managedFields", "resourceVersion")
-UNPROCESSABLE_WEBHOOK = "failed calling webhook"
-"""The API server's message when a fail-closed webhook does not answer (yet)."""
+UNREADY_WEBHOOK = ("failed calling webhook", "denied the request: Unauthorized")
+"""The API server's messages when a fail-closed webhook does not answer (yet), or has no rights itself: its pod was deleted,
+and has not ended yet."""
 
 NOT_TRUSTED = "api-not-trusted"
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
@@ -202,7 +203,7 @@ class Cluster:
                     "If they are not, run `labctl destroy`, then `labctl up`. For an expired certificate, `labctl trace` "
                     "shows how to renew it.",
                 ) from error
-            if UNPROCESSABLE_WEBHOOK in message:
+            if any(sign in message for sign in UNREADY_WEBHOOK):
                 raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
             raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
         except ResourceNotFoundError as error:

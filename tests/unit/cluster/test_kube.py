@@ -230,6 +230,18 @@ def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Cli
             "webhook-not-ready",
             "IPAddressPool demo",
         ),
+        (
+            _refused(403, 'admission webhook "x" denied the request: Unauthorized\nfailed to get existing objects'),
+            NotReadyError,
+            "webhook-not-ready",
+            "Unauthorized",
+        ),
+        (
+            _refused(403, 'admission webhook "x" denied the request: the pool overlaps'),
+            RefusedError,
+            "kubernetes-refused",
+            "overlaps",
+        ),
         (_refused(422, "spec.addresses: Required"), RefusedError, "kubernetes-refused", "spec.addresses: Required"),
         (ApiException(status=403, reason="Forbidden"), RefusedError, "kubernetes-refused", "403 Forbidden"),
         (
