@@ -46,7 +46,7 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
         super().__init__(client, cache_file=cache)
 
     def request(self, *words: Any, **asked: Any) -> Any:  # noqa: ANN401 - the client's own untyped method
-        return super().request(*words, _request_timeout=self._seconds, **asked)
+        return super().request(*words, **{"_request_timeout": self._seconds, **asked})
 
 
 class Cluster:
@@ -144,8 +144,10 @@ class Cluster:
                 return ""
         return bytes(answer.data).decode(errors="replace")
 
-    def ask_pod(self, pod: str, namespace: str, port: int, path: str, *, tls: bool = False) -> tuple[int, str]:
-        """GET a path of a pod through the API server; return the status and the beginning of the body.
+    def ask_pod(
+        self, pod: str, namespace: str, port: int, path: str, *, seconds: float, tls: bool = False
+    ) -> tuple[int, str]:
+        """GET a path of a pod through the API server, within `seconds`; return the status and the beginning of the body.
 
         If the pod does not answer, they are the API server's own, with the reason.
         """
@@ -153,7 +155,7 @@ class Cluster:
         url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
         with self._translate_errors(f"GET {url}", is_the_apis=False):
             try:
-                answer = self._client().request("get", url, serialize=False)
+                answer = self._client().request("get", url, serialize=False, _request_timeout=seconds)
             except (ApiException, DynamicApiError) as error:
                 body = error.body
                 text = body.decode(errors="replace") if isinstance(body, bytes) else str(body or "")

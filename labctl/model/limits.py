@@ -89,6 +89,8 @@ class Limits:
     """With less time left, or less than 1.2 times what the first request took, no further request is made."""
     survey_spare: float = 1
     """What is kept at the end of the trace to explain the requests' outcome."""
+    survey_nodes: float = 0.8
+    """What is kept of that to ask nodes what is lost between them."""
 
     # a node's assembly
     node_address: float = 60

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -54,10 +55,11 @@ class Word:
         return self.kind in {REFUSED, TLS, NOT_HTTP, EMPTY, SILENT}
 
 
-def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str) -> Word:
-    """GET a path of a pod; if it does not speak HTTP, find out whether it speaks TLS."""
-    word = _ask(cluster, namespace, pod, port, path, tls=False)
-    if word.kind in ENDS_EARLY and _ask(cluster, namespace, pod, port, path, tls=True).kind == ANSWERED:
+def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float) -> Word:
+    """GET a path of a pod, within `seconds`; if it does not speak HTTP, find out whether it speaks TLS."""
+    asked = partial(_ask, cluster, namespace, pod, port, path, seconds)
+    word = asked(tls=False)
+    if word.kind in ENDS_EARLY and asked(tls=True).kind == ANSWERED:
         return Word(TLS, None, word.text)
     return word
 
@@ -67,9 +69,9 @@ def is_tls(status: int | None, beginning: str) -> bool:
     return status == HTTPStatus.BAD_REQUEST and any(sign in beginning for sign in PLAIN_TO_TLS)
 
 
-def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, *, tls: bool) -> Word:
+def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float, *, tls: bool) -> Word:
     try:
-        status, text = cluster.ask_pod(pod, namespace, port, path, tls=tls)
+        status, text = cluster.ask_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
     except LabError as error:
         return Word(SILENT if "timed out" in error.message else UNASKED, None, error.message)
     if (reason := _reason(text)) is not None:

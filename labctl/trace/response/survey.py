@@ -127,7 +127,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     wanted = {label(each) for each in endpoints}
     took = first.exchange.seconds.get("first_byte") or 0.0
     patience, least = max(limits.survey_answer, SLOWER * took), max(limits.survey_least, 1.2 * took)
-    trail = trail.shortened(limits.survey_spare)
+    whole, trail = trail, trail.shortened(limits.survey_spare)
     with trail.line() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
             count = min(len(missing), limit(len(wanted)) - results.asked)
@@ -145,7 +145,7 @@ def survey(trail: Trail, first: Answered) -> Survey:
     results.blame_missing()
     for each in endpoints:
         if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > limits.survey_least:
-            results.words[each["pod"]] = _word(trail, each)
+            results.words[each["pod"]] = _word(whole.shortened(limits.survey_nodes), each)
     return results
 
 
@@ -173,7 +173,8 @@ def unsure(trail: Trail) -> dict[str, str]:
 
 def _word(trail: Trail, endpoint: Evidence) -> Word:
     namespace = trail.seen["pod"]["namespace"]
-    return direct.ask(trail.cluster, namespace, endpoint["pod"], endpoint["port"], trail.path)
+    seconds = trail.left(trail.limits.api_glance)
+    return direct.ask(trail.cluster, namespace, endpoint["pod"], endpoint["port"], trail.path, seconds)
 
 
 def _allowed(trail: Trail) -> set[str]:

@@ -192,7 +192,10 @@ def test_a_log_is_that_of_a_pod_or_of_one_of_its_containers_or_of_its_last_run(
 def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls: bool, target: str) -> None:  # noqa: FBT001 - a column of the table
     path = f"get /api/v1/namespaces/default/pods/{target}/proxy/a?b=c"
     client.answers = {path: SimpleNamespace(status=200, read=lambda _size: b"hello \xff", close=lambda: None)}
-    assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", tls=tls) == (200, "hello \N{REPLACEMENT CHARACTER}")
+    assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (
+        200,
+        "hello \N{REPLACEMENT CHARACTER}",
+    )
 
     for body, text in (
         (b"busy \xff", "busy \N{REPLACEMENT CHARACTER}"),
@@ -202,14 +205,14 @@ def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls:
         refused = ApiException(status=503)
         refused.body = body
         client.answers = {path: refused}
-        assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", tls=tls) == (503, text)
+        assert cluster.ask_pod("shop-1", "default", 80, "/a?b=c", seconds=2, tls=tls) == (503, text)
 
 
 def test_a_pod_that_keeps_the_api_waiting_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1:80/proxy/"
     client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # no pool is at hand
     with pytest.raises(NotReadyError):
-        impatient.ask_pod("shop-1", "default", 80, "/")
+        impatient.ask_pod("shop-1", "default", 80, "/", seconds=2)
 
     assert impatient.get("v1", "Node", "demo") == {"kind": "Node"}
 

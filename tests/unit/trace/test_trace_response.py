@@ -29,6 +29,7 @@ from test_trace import (
 from labctl.context import Context
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
+from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport
 from labctl.render.ingress import CONTROLLERS, IngressController
 from labctl.trace.probes import direct
@@ -68,7 +69,8 @@ def say(world: World, *exchanges: Exchange, word: Word | None = None, tls: Word 
     world.client.exchanges = list(exchanges)
     words = {False: word, True: tls}
 
-    def ask_pod(_pod: str, _namespace: str, _port: int, _path: str, *, tls: bool = False) -> Word:
+    def ask_pod(_pod: str, _namespace: str, _port: int, _path: str, *, seconds: float, tls: bool) -> Word:
+        assert 0 < seconds <= NORMAL.api_glance
         if (found := words[tls]) is None:
             raise NotReadyError("no answer", id="api-unreachable")
         return found
@@ -569,11 +571,11 @@ def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowh
 def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, kind: str) -> None:
     say(world, word=(503, UNREACHED.format(text)))
 
-    assert direct.ask(world.cluster, "default", FIRST, 80, "/").kind == kind
+    assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
 
 def test_a_pod_that_answers_with_words_of_its_own_has_answered(world: World) -> None:
     for word in ((200, "hello"), (503, "busy"), (404, '["error"]'), (200, '{"message": 3}')):
-        found = direct.ask(say(world, word=word).cluster, "default", FIRST, 80, "/")
+        found = direct.ask(say(world, word=word).cluster, "default", FIRST, 80, "/", 1)
 
         assert (found.kind, found.status) == (direct.ANSWERED, word[0])
