@@ -156,11 +156,6 @@ class Lab:
         return self.nodes[1:] if self.has_dedicated_control_plane else self.nodes
 
     @property
-    def announcer(self) -> str:
-        """The node that announces the pool's first address, which is the ingress controller's, while all nodes live."""
-        return announcing_order([node.name for node in self.serving_nodes], self.pool.first)[0]
-
-    @property
     def possible_nodes(self) -> tuple[Node, ...]:
         """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
         return tuple(node for node in _nodes(self.name, self.network) if node.address in self.network)

@@ -58,7 +58,7 @@ def memberlist(lab: Lab, key: str, failure_detector: str | None) -> str:
     take over.
     """
     detector = failure_detector if len(lab.serving_nodes) > 1 else None
-    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector, announcer=lab.announcer)
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector)
 
 
 def pool(lab: Lab) -> str:

@@ -29,7 +29,7 @@ VERSIONS = {
     "coredns": "1.14.7",
     "metallb": "0.15.2",
     "traefik": "3.7.15",
-    "failure-detector": "1.0",
+    "failure-detector": "1.1",
     "pause": "1.0",
     "debian": "trixie",
 }

@@ -27,9 +27,13 @@ const (
 	ownPort     = 7947
 	secretFile  = "/etc/ml_secret_key/secretkey"
 
-	probeInterval = 200 * time.Millisecond
+	// Members are asked in turn, and those of a dead node each take a whole interval.
+	probeInterval = 100 * time.Millisecond
 	// A node is dead when it was silent for so many probe intervals after the first probe that it missed.
-	suspicion = 4
+	suspicion = 8
+	// News is sent so many times for each digit of the number of members. By default it may be sent to one member
+	// four times, and never to another.
+	retransmissions = 12
 )
 
 func main() {
@@ -78,7 +82,10 @@ func settings(node string, address net.IP, secret []byte) *memberlist.Config {
 	// What it writes for each exchange with the speaker would hide the rest.
 	config.Logger = log.New(withoutDebugging{os.Stderr}, "", log.LstdFlags)
 	config.ProbeInterval, config.ProbeTimeout = probeInterval, probeInterval/2
-	config.GossipInterval = probeInterval / 2
+	config.GossipInterval, config.RetransmitMult = probeInterval/2, retransmissions
+	// By default a member that misses an answer waits up to eight times as long for the next one: with two members on
+	// a dead node, it would find the second one dead too late.
+	config.AwarenessMaxMultiplier = 1
 	// One member's word has to do: where two nodes are, the second has nobody to confirm it.
 	config.SuspicionMult, config.SuspicionMaxTimeoutMult = suspicion, 1
 	// MetalLB's key: the secret's first bytes, and where it is short, the checksum of nothing after it.
