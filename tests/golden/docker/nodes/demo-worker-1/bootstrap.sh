@@ -151,7 +151,9 @@ beside=$!
 if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
   kubeadm reset --force
 fi
+was_member=
 if [ -e "$state/member" ]; then
+  was_member=yes
   systemctl start kubelet
 else
   become_member
@@ -164,4 +166,7 @@ say "waiting for services to work"
 until_answered 300 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
+# The kubelet could not mount the volumes of pods that it knew before they may start, and waits up to two minutes until
+# it tries again.
+[ -z "$was_member" ] || systemctl restart kubelet
 say "demo-worker-1 is assembled"

@@ -174,7 +174,9 @@ fi
 hold_back
 let_come &
 others=$!
+was_member=
 if [ -e "$state/member" ]; then
+  was_member=yes
   systemctl start kubelet
 else
   become_member
@@ -188,4 +190,7 @@ say "waiting for services to work"
 until_answered 3900 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
+# The kubelet could not mount the volumes of pods that it knew before they may start, and waits up to two minutes until
+# it tries again.
+[ -z "$was_member" ] || systemctl restart kubelet
 say "demo-control-plane is assembled"

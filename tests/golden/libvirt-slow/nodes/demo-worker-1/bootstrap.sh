@@ -167,7 +167,9 @@ if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/k
   kubeadm reset --force
 fi
 hold_back
+was_member=
 if [ -e "$state/member" ]; then
+  was_member=yes
   systemctl start kubelet
 else
   become_member
@@ -180,4 +182,7 @@ say "waiting for services to work"
 until_answered 3900 "kube-proxy" https://10.96.0.1/livez
 wait "$after" # pods whose images are not here yet would ask a registry for them
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
+# The kubelet could not mount the volumes of pods that it knew before they may start, and waits up to two minutes until
+# it tries again.
+[ -z "$was_member" ] || systemctl restart kubelet
 say "demo-worker-1 is assembled"
