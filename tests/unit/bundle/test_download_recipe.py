@@ -181,7 +181,7 @@ def test_a_release_carries_the_failure_detector_and_holds_it_to_its_checksum(
 
     assert detector.carried("amd64")
     detector.write_image(tmp_path / "image.tar", "amd64")
-    assert reference_of(tmp_path / "image.tar") == "labctl.local/failure-detector:1.0"
+    assert reference_of(tmp_path / "image.tar") == "labctl.local/failure-detector:1.1"
     (folder / "linux-amd64").write_bytes(b"another")
     with pytest.raises(MissingError) as raised:
         detector.write_image(tmp_path / "image.tar", "amd64")
