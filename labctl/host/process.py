@@ -107,8 +107,7 @@ def feed(
         for thread in (timer, reader):
             thread.start()
         try:
-            with suppress(BrokenPipeError):  # it ended early, and says why
-                _write_all(child, write)
+            _write_all(child, write)
             reader.join()
         except BaseException:
             _signal(child, signal.SIGKILL)
@@ -176,12 +175,19 @@ def _ended(
 
 
 def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None]) -> None:
-    """Write a program's standard input, and close it, also where it can no longer be written."""
+    """Write a program's standard input, and close it. A program that got only a part is killed before it sees its end."""
     assert child.stdin is not None  # noqa: S101 - it was started with a pipe
     try:
         write(child.stdin)
-    finally:
         child.stdin.close()
+    except BrokenPipeError:
+        pass  # it ended early, and says why
+    except BaseException:
+        _signal(child, signal.SIGKILL)
+        raise
+    finally:
+        with suppress(BrokenPipeError):  # what was not written yet goes nowhere
+            child.stdin.close()
 
 
 def _end_late(child: subprocess.Popen[bytes], late: threading.Event) -> None:
@@ -279,7 +285,9 @@ def _interrupt(child: subprocess.Popen[bytes]) -> None:
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a program and its children: as long as those hold its pipes, waiting would not end."""
-    with suppress(ProcessLookupError):  # it has just ended
+    with suppress(
+        ProcessLookupError, PermissionError
+    ):  # it has just ended; or is root's, as sudo is, and ends by itself
         os.killpg(child.pid, number)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.host.process import Finished, run
+from labctl.model.errors import ProviderError
 
 TIMEOUT_SECONDS = 60.0
 """For a program that does its work in milliseconds, and for a directory service that sudo may have to ask."""
@@ -27,7 +28,10 @@ def try_run(line: Sequence[str]) -> Finished:
     """
     if shutil.which("sudo") is None:
         return Finished(127, "", ("there is no sudo on PATH",))
-    return run(without_question(line), timeout=TIMEOUT_SECONDS)
+    try:
+        return run(without_question(line), timeout=TIMEOUT_SECONDS)
+    except ProviderError as error:  # it takes too long: the machine's directory service does not answer
+        return Finished(-1, "", (error.message,))
 
 
 def without_question(line: Sequence[str]) -> list[str]:

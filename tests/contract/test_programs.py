@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from threading import Timer
 from typing import IO
@@ -53,12 +54,38 @@ def test_a_program_is_fed_as_much_as_it_takes_and_says_how_it_ended() -> None:
     assert raised.value.id == "tool-timeout"
 
 
-def test_a_program_whose_input_cannot_be_made_is_ended() -> None:
-    def write(_file: IO[bytes]) -> None:
+def test_a_program_whose_input_cannot_be_made_is_ended_and_sees_no_end_of_it(tmp_path: Path) -> None:
+    def write(file: IO[bytes]) -> None:
+        file.write(b"a part of it")
+        raise ZeroDivisionError
+
+    for program in ("sleep 60", f"cat && touch {tmp_path}/whole"):
+        with pytest.raises(ZeroDivisionError):
+            feed(["sh", "-c", program], write, timeout=30)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_why_input_could_not_be_made_is_told_of_a_program_that_has_ended_too() -> None:
+    def write(file: IO[bytes]) -> None:
+        with suppress(BrokenPipeError):
+            while True:
+                file.write(b"more")
+                file.flush()
         raise ZeroDivisionError
 
     with pytest.raises(ZeroDivisionError):
-        feed(["sleep", "60"], write, timeout=30)
+        feed(["true"], write, timeout=30)
+
+
+def test_a_program_of_roots_that_takes_too_long_is_waited_for_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def killpg(_group: int, _number: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "killpg", killpg)
+
+    with pytest.raises(ProviderError) as raised:
+        run(["sleep", "0.3"], timeout=0.1)
+    assert raised.value.id == "tool-timeout"
 
 
 def test_a_program_that_is_fed_can_be_killed_by_another_thread() -> None:
