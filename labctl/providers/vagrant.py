@@ -14,6 +14,7 @@ from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.model.limits import NORMAL, Limits
+from labctl.providers import vagrant_home
 from labctl.providers.protocol import Trouble
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class VagrantProvider:
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
         options = ["-i", str(self.folder / lab_folder.SSH_KEY), "-F", "none", "-o", "LogLevel=ERROR"]
+        # A server refuses whoever offers the many keys of an agent first, and a password can only be another machine's.
+        options += ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
         # Every boot makes new host keys, at addresses that other labs have as well.
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         line = ["ssh", *options, f"vagrant@{node.address}"]
@@ -111,9 +114,8 @@ class VagrantProvider:
     def _vagrant(self, report: Progress, locks_held: tuple[int, ...] = ()) -> Vagrant:
         from labctl.providers.vagrant_program import Vagrant  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
 
-        return Vagrant(
-            self.folder, self.environment, report, locks_held, in_parallel=self.in_parallel, watch=self.watch
-        )
+        environment = vagrant_home.named_in(self.environment)
+        return Vagrant(self.folder, environment, report, locks_held, in_parallel=self.in_parallel, watch=self.watch)
 
 
 def journal(unit: str, lines: int) -> tuple[str, ...]:

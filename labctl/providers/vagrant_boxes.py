@@ -44,11 +44,11 @@ def add(image: MachineImage, provider: str, scratch: Path, environment: Mapping[
         file.write(catalogue(image, f"{image.path(FOLDER).absolute().as_uri()}/"))
         file.flush()
         line = ["vagrant", "box", "add", file.name, f"--provider={provider}", "--force"]
-        check(line, env=environment, cwd=scratch, timeout=BOX_SECONDS)
+        check(line, env=vagrant_home.named_in(environment), cwd=scratch, timeout=BOX_SECONDS)
 
 
 def remove(name: str, provider: str, scratch: Path, environment: Mapping[str, str]) -> None:
     """Remove a box in every version, if it is there."""
     if name in names(provider):
         line = ["vagrant", "box", "remove", name, f"--provider={provider}", "--all", "--force"]
-        check(line, env=environment, cwd=scratch, timeout=BOX_SECONDS)
+        check(line, env=vagrant_home.named_in(environment), cwd=scratch, timeout=BOX_SECONDS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
 
 from labctl.host.files import SHARED_FILE, write
@@ -17,7 +18,12 @@ INDEX = "data/machine-index/index"
 def folder() -> Path:
     """Return the folder, which may not exist yet."""
     named = os.environ.get(VARIABLE)
-    return Path(named) if named else home() / ".vagrant.d"
+    return Path(os.path.expanduser(named)).absolute() if named else home() / ".vagrant.d"  # noqa: PTH111 - as Vagrant does
+
+
+def named_in(environment: Mapping[str, str]) -> Mapping[str, str]:
+    """Return the environment of a Vagrant, which names the folder: one that is relative, or empty, means another to it."""
+    return environment if VARIABLE in environment else {**environment, VARIABLE: str(folder())}
 
 
 def forget(project: Path) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import vagrant
 
 from labctl.host import tool_environment
-from labctl.host.process import check, failure, stream
+from labctl.host.process import failure, stream
 from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 
@@ -61,9 +61,6 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
             hint = "Run the same command again to resume."
             error = ProviderError(f"`{shlex.join(command)}` failed", id="vagrant-failed", hint=hint)
             raise failure(error, finished.out)
-
-    def _run_vagrant_command(self, args: Sequence[str | None]) -> str:
-        return check(self._make_vagrant_command(args), env=self.env, cwd=Path(self.root))
 
     def _tell(self, line: str) -> None:
         if (headline := HEADLINE.fullmatch(line)) and not headline["text"].startswith(SETTING):
