@@ -47,8 +47,11 @@ def installed(machine: Machine) -> tuple[Version, str] | None:
     answer = machine.run(PROGRAM, "--version")
     if answer is None:
         return None
-    is_complete = "/dev/vboxdrv" not in answer.out
-    return version(r"^(\d+\.\d+\.\d+)", answer.out) if is_complete else (), answer.out or "\n".join(answer.last_lines)
+    # Oracle's packages and Debian's warn in other words, and on either stream.
+    warnings = [line.strip() for line in (*answer.out.splitlines(), *answer.last_lines) if "vboxdrv" in line]
+    if warnings:
+        return (), warnings[0]
+    return version(r"^(\d+\.\d+\.\d+)", answer.out), answer.out or "\n".join(answer.last_lines)
 
 
 def vagrant(machine: Machine) -> Version:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -65,6 +66,8 @@ class VirtualBoxProvider(MachineProvider):
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""
+        if shutil.which(PROGRAM) is None:
+            return Removed(changed=False, left=f"there is no {PROGRAM}: what VirtualBox may have of the lab was left")
         with self._acting(report):
             machines = self._machines()
             if machines:

@@ -16,6 +16,7 @@ from labctl.host.docker_engine import Engine, engine
 from labctl.host.log import logging_to
 from labctl.host.machine import Machine
 from labctl.model.errors import ProviderError
+from labctl.providers import vagrant_home
 from labctl.providers.docker import DockerProvider
 from labctl.providers.docker_images import NODE_SYSTEM, DockerImages, node_image
 from labctl.providers.docker_network import DockerNetwork
@@ -186,6 +187,7 @@ def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtu
     assert login[0] == "ssh"
     assert login[-1] == "vagrant@192.168.56.11"
     assert str(virtual.folder / "pki" / "ssh") in login
+    assert {"IdentitiesOnly=yes", "BatchMode=yes"} < {*login}  # no key of an agent's, and no question
     assert virtual.command(WORKER, ["echo", "two words"]) == [*login, "--", "echo 'two words'"]
 
 
@@ -621,6 +623,35 @@ def test_containers_cannot_run_where_there_is_no_docker(
 
     assert obstacle
     assert obstacle.see == "tools"
+
+
+def test_a_lab_whose_hypervisor_is_gone_can_be_destroyed(
+    machines: LibvirtProvider, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    providers: dict[str, Provider] = {"virsh": machines, "VBoxManage": VirtualBoxProvider(machines.lab, folder, {})}
+
+    for program, provider in providers.items():
+        removed = provider.destroy(pytest.fail)
+        assert (removed.changed, program in removed.left) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("named", "home"),
+    [(None, ".vagrant.d"), ("", ".vagrant.d"), ("~/boxes", "boxes"), ("boxes", "work/boxes"), ("{home}/it", "it")],
+)
+def test_vagrant_is_told_where_its_home_is_as_labctl_finds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: str | None, home: str
+) -> None:
+    (tmp_path / "work").mkdir()
+    monkeypatch.chdir(tmp_path / "work")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv(vagrant_home.VARIABLE, raising=False)
+    if named is not None:
+        monkeypatch.setenv(vagrant_home.VARIABLE, named.format(home=tmp_path))
+
+    assert vagrant_home.named_in({"A": "1"}) == {"A": "1", "VAGRANT_HOME": str(tmp_path / home)}
+    assert vagrant_home.named_in({"VAGRANT_HOME": "/lab"}) == {"VAGRANT_HOME": "/lab"}
 
 
 def test_the_engine_of_an_isolated_lab_need_not_answer_yet(docker: DockerProvider, programs: Programs) -> None:
