@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from labctl.host import accelerator, lab_folder, locks
-from labctl.host.files import SHARED_FILE, write
+from labctl.host.files import write
 from labctl.host.libvirt import URI_VARIABLE, ask, is_own, uri
 from labctl.host.machine import Machine
 from labctl.host.paths import remove_tree
@@ -25,6 +25,8 @@ from labctl.providers.libvirt_volumes import Disks, Pool
 from labctl.providers.machines import MachineProvider
 from labctl.providers.protocol import LabNetwork, Obstacle, Removed
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
+
+READABLE = 0o644
 
 
 class LibvirtProvider(MachineProvider):
@@ -101,7 +103,7 @@ class LibvirtProvider(MachineProvider):
                     f"libvirt's machine {each.name}: it is not this lab's ({each.description or 'it has no description'})",
                     id="machine-not-ours",
                     hint="Give this lab another --name, or, if nobody needs the machine, remove it: "
-                    f"`{virsh.typed('undefine', each.name)}`.",
+                    f"`{virsh.typed('destroy', each.name)}` if it runs, and `{virsh.typed('undefine', each.name)}`.",
                 )
         self.networks.ensure()
         volumes = self.disks.paths()
@@ -119,8 +121,11 @@ class LibvirtProvider(MachineProvider):
             write(self._id_file(name), existing[name].uuid.encode())
         for node in nodes:
             self.disks.seed(node.name, self.folder / lab_folder.seed(node.name), self.folder)
-            # libvirt gives the file to QEMU's user and then to root; the lab's folder lets nobody else in to read it.
-            write(self.folder / lab_folder.console(node.name), b"", mode=SHARED_FILE)
+            # libvirt gives the file to QEMU's user and then to root, so that the lab's user reads it by its mode, whatever
+            # the umask; the lab's folder lets nobody else in.
+            console = self.folder / lab_folder.console(node.name)
+            write(console, b"")
+            console.chmod(READABLE)
 
     def _is_whole(self, domain: Domain, node: Node, volumes: Collection[str]) -> bool:
         """Return whether Vagrant made the machine to the end: with its disk, and in both networks."""

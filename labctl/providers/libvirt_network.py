@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Network
-from itertools import islice
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -17,7 +16,7 @@ from labctl.host.interfaces import interfaces
 from labctl.host.libvirt import Mark, Network
 from labctl.host.machine import Machine
 from labctl.host.paths import real
-from labctl.host.process import Finished
+from labctl.host.process import Finished, failure
 from labctl.host.routes import routes
 from labctl.model.errors import ProviderError
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
@@ -79,8 +78,7 @@ class LibvirtNetworks:
                 continue
             if each.name in active:
                 if users := _users(each.name):
-                    command = virsh.typed("net-undefine", each.name)
-                    yield f"{each} was left: in use by {', '.join(users)}. Remove it later with `{command}`"
+                    yield f"{each} was left: in use by {', '.join(users)}. Remove it later with {_removal(each.name)}"
                     continue
                 virsh.check("net-destroy", each.name)
             virsh.check("net-undefine", each.name)
@@ -97,8 +95,7 @@ class LibvirtNetworks:
                         f"libvirt's network {each.name}: it is not this lab's "
                         f"({f'it belongs to {each.mark.folder}' if each.mark else 'it has no mark of labctl'})",
                         id="network-not-ours",
-                        hint=f"Give this lab another --name, or remove the network: "
-                        f"`{virsh.typed('net-undefine', each.name)}`.",
+                        hint=f"Give this lab another --name, or remove the network: {_removal(each.name)}.",
                     )
             elif any(self.lab.network.overlaps(address.network) for address in each.addresses):
                 raise taken(self.lab.network, str(each))
@@ -107,8 +104,7 @@ class LibvirtNetworks:
         """Start the network to the outside in a subnet that is free; libvirt refuses one that an interface has."""
         others = [each for each in known if each.name != self.management]
         old = [address.network for each in known if each.name == self.management for address in each.addresses]
-        refused: Finished | None = None
-        for subnet in islice(_free(self.lab, others, old), ATTEMPTS):
+        for subnet in _free(self.lab, others, old)[:ATTEMPTS]:
             if [subnet] != old:
                 if old:
                     virsh.check("net-undefine", self.management)
@@ -117,7 +113,13 @@ class LibvirtNetworks:
             refused = virsh.ask("net-start", self.management)
             if refused.code == 0:
                 return
-        raise self._not_started(self.management, MANAGEMENT[0], refused)
+            if not TAKEN.search("\n".join(refused.last_lines)):
+                raise self._not_started(self.management, subnet, refused)
+        raise ProviderError(
+            f"no subnet is free for libvirt's network {self.management}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
+            id="network-taken",
+            hint=f"Free one of them: `ip route` and `{virsh.typed('net-list', '--all')}` show what has them.",
+        )
 
     def _define(self, name: str, subnet: IPv4Network, *, nat: bool = False) -> None:
         own, first, last = subnet.network_address + 1, subnet.network_address + 2, subnet.broadcast_address - 1
@@ -131,11 +133,19 @@ class LibvirtNetworks:
 </network>"""
         virsh.check("net-define", "/dev/stdin", stdin=text.encode())
 
-    def _not_started(self, name: str, subnet: IPv4Network, finished: Finished | None) -> ProviderError:
-        said = finished.last_lines if finished else ()
-        if interface := TAKEN.search("\n".join(said)):
+    def _not_started(self, name: str, subnet: IPv4Network, finished: Finished) -> ProviderError:
+        said = "\n".join(finished.last_lines)
+        if interface := TAKEN.search(said):
             return taken(subnet, f"the interface {interface[1]}")
-        return ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", details=said)
+        hint = f"`{virsh.typed('net-start', name)}` must succeed. Then run the same command again."
+        return failure(
+            ProviderError(f"libvirt cannot start the network {name}", id="network-not-started", hint=hint), said
+        )
+
+
+def _removal(network: str) -> str:
+    """Return what a user types to remove a network: one that is active would stay until it is stopped."""
+    return f"`{virsh.typed('net-destroy', network)}` and `{virsh.typed('net-undefine', network)}`"
 
 
 def taken(subnet: IPv4Network, holder: str) -> ProviderError:
@@ -147,16 +157,20 @@ def taken(subnet: IPv4Network, holder: str) -> ProviderError:
     )
 
 
-def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> Iterator[IPv4Network]:
-    """Return the subnets that nothing on this machine has; first the one that the network had."""
+def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> list[IPv4Network]:
+    """Return the subnets that nothing on this machine has; first the one that the network had.
+
+    Last come those that a route to a larger network covers, such as a VPN has for all private addresses: it goes on
+    leading everywhere else.
+    """
     machine = Machine()
+    routed = [route.network for route in routes(machine) or () if route.network.prefixlen > 0]
     used = [lab.network, POD_NETWORK, SERVICE_NETWORK]
     used += [address.network for each in others for address in each.addresses]
     used += [address.network for each in interfaces(machine) for address in each.addresses]
-    used += [route.network for route in routes(machine) or () if route.network.prefixlen > 0]
-    for subnet in dict.fromkeys((*old, *MANAGEMENT)):
-        if not any(map(subnet.overlaps, used)):
-            yield subnet
+    used += [network for network in routed if network.prefixlen >= MANAGEMENT[0].prefixlen]
+    free = [subnet for subnet in dict.fromkeys((*old, *MANAGEMENT)) if not any(map(subnet.overlaps, used))]
+    return sorted(free, key=lambda subnet: any(map(subnet.overlaps, routed)))
 
 
 def _users(name: str) -> list[str]:

@@ -17,6 +17,8 @@ POOL = "default"
 """The pool that vagrant-libvirt uses where nothing else is set; it makes it where it is missing."""
 IMAGE = "labctl-VAGRANTSLASH-"
 """How the name begins that vagrant-libvirt gives the image of a box of labctl's."""
+REFRESH_SECONDS = 120.0
+"""How long libvirt may take to look into a pool, whose disk may be slow."""
 FOLDER = "/var/lib/libvirt/images"
 """Where libvirt, virt-manager and vagrant-libvirt make that pool."""
 
@@ -53,17 +55,17 @@ class Pool:
         virsh.check("pool-start", POOL)
         virsh.check("pool-autostart", POOL)
 
-    def exists(self) -> bool:
-        """Return whether the pool is there and active."""
-        return POOL in virsh.names("pool-list", "--name")
+    def volumes(self) -> dict[str, str]:
+        """Return the path of each volume by its name; none where there is no active pool.
 
-    def volumes(self) -> tuple[str, ...]:
-        """Return the names of all volumes; none where there is no active pool."""
-        if not self.exists():
-            return ()
+        libvirt looks into the pool before: it lists a file that was removed without it still, and cannot describe it.
+        """
+        refreshed = virsh.ask("pool-refresh", POOL, seconds=REFRESH_SECONDS)
+        if refreshed.code != 0 and POOL not in virsh.names("pool-list", "--name"):
+            return {}  # else it makes a volume just now
         # The rows are `NAME  PATH`, each path absolute: a name may have spaces.
-        rows = virsh.check("vol-list", POOL).splitlines()[2:]
-        return tuple(sorted(name.strip() for row in rows if (name := row.partition(" /")[0]).strip()))
+        rows = (row.partition(" /") for row in virsh.check("vol-list", POOL).splitlines()[2:])
+        return {name.strip(): f"/{path.strip()}" for name, _, path in sorted(rows) if name.strip()}
 
     def described(self, name: str) -> Volume:
         """Return what libvirt says of a volume."""
@@ -71,11 +73,6 @@ class Pool:
         size, written = element.findtext("physical", ""), element.findtext("target/timestamps/mtime", "")
         stamp = f"{size} {written}" if size and written else ""
         return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""), stamp)
-
-    def path(self) -> Path:
-        """Return the pool's folder."""
-        element = ET.fromstring(virsh.check("pool-dumpxml", POOL))  # noqa: S314 - libvirt wrote it
-        return Path(element.findtext("target/path", FOLDER))
 
     def upload(self, name: str, file: Path, kind: str, capacity: int) -> None:
         """Make a volume of the file's bytes. Raises ProviderError; a volume that is only partly there is removed."""
@@ -118,7 +115,7 @@ class Disks:
 
     def paths(self) -> frozenset[str]:
         """Return the paths of all volumes."""
-        return frozenset(self.pool.described(name).path for name in self.pool.volumes())
+        return frozenset(self.pool.volumes().values())
 
     def seed(self, node: str, file: Path, scratch: Path) -> None:
         """Make the volume with a node's seed, unless it is there with the same bytes."""

@@ -15,7 +15,10 @@ SECONDS = 30.0
 """How long libvirt may take to answer. It answers within milliseconds, unless it hangs or is starting."""
 TRANSFER_SECONDS = 900.0
 """How long an upload or a download of an image may take."""
-UNREACHABLE = ("failed to connect to the hypervisor", "Cannot recv data", "client socket is closed")
+UNREACHABLE = (
+    *("failed to connect to the hypervisor", "Cannot recv data", "client socket is closed"),
+    "End of file while reading data",
+)
 """What virsh says where no daemon answers, or the one that did has ended."""
 HINT = (
     "Check `systemctl status libvirtd`, and that you are in group libvirt. Running machines are not affected. "

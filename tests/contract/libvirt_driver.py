@@ -47,6 +47,7 @@ def main() -> None:
     parser.add_argument("--seed", default="first", help="what the seeds say")
     options = parser.parse_args()
     virsh.SECONDS = options.seconds
+    os.umask(0o077)  # what libvirt and QEMU are given is theirs to read all the same
     lab = DrivenLab(paths.private_folder(paths.state(LAB.name)), options)
     try:
         outcome = globals()[f"do_{options.act}"](lab)

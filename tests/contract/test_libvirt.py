@@ -163,7 +163,9 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
 def test_what_is_somebody_elses_is_neither_joined_nor_changed(machine: LibvirtMachine, image: str) -> None:
     _define(machine, "net-define", FOREIGN_NETWORK.format(56))
     _define(machine, "define", FOREIGN_DOMAIN.format("theirs"))
-    machine.virsh("vol-create-as", "default", "theirs.img", "1M")
+    for name in ("theirs.img", "gone.img"):
+        machine.virsh("vol-create-as", "default", name, "1M")
+    machine.path(POOL / "gone.img").unlink()  # which libvirt does not notice by itself
     before = machine.virsh("dumpxml", "theirs")
     try:
         refused = _do(machine, "up")

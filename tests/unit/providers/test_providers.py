@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Network
+from pathlib import Path
+
 import pytest
+from fakes import lab
 
 from labctl.host.docker_engine import can_be_privileged, proxy_mode
 from labctl.host.known_failures import recognised
+from labctl.host.process import Finished
+from labctl.host.routes import TableRoute
 from labctl.model.errors import ProviderError
+from labctl.providers import libvirt_network
+from labctl.providers.libvirt_network import LibvirtNetworks
 from labctl.providers.vagrant import PASSING
 
 
@@ -54,3 +62,37 @@ def test_only_what_is_over_by_itself_is_worth_another_try(line: str, *, passes: 
     error = recognised(ProviderError("`vagrant up` failed", id="vagrant-failed"), line)
 
     assert (error.id in PASSING) is passes
+
+
+@pytest.mark.parametrize(
+    ("said", "identity"),
+    [
+        ("error: internal error: Network is already in use by interface virbr7", "network-taken"),
+        ("error creating bridge interface virbr7: File exists", "libvirt-bridge-taken"),
+        ("error: Unable to find 'dnsmasq' binary in $PATH: No such file or directory", "network-not-started"),
+    ],
+)
+def test_why_libvirt_does_not_start_a_network_is_recognised(tmp_path: Path, said: str, identity: str) -> None:
+    finished = Finished(1, "", ("error: Failed to start network labctl-demo", said))
+    error = LibvirtNetworks(lab(), tmp_path)._not_started("labctl-demo", lab().network, finished)
+
+    assert (error.id, bool(error.hint)) == (identity, True)
+
+
+@pytest.mark.parametrize(
+    ("routes", "first"),
+    [
+        ([], 130),
+        (["192.168.130.0/24", "192.168.131.7/32"], 132),
+        (["128.0.0.0/1", "192.168.0.0/16"], 130),  # of a VPN that takes everything
+        (["192.168.128.0/19"], 160),
+    ],
+)
+def test_a_machines_network_to_the_outside_takes_a_subnet_that_is_free(
+    monkeypatch: pytest.MonkeyPatch, routes: list[str], first: int
+) -> None:
+    known = [TableRoute(IPv4Network(route), "tun0") for route in routes]
+    monkeypatch.setattr(libvirt_network, "routes", lambda _machine: known)
+    monkeypatch.setattr(libvirt_network, "interfaces", lambda _machine: ())
+
+    assert libvirt_network._free(lab(), [], [])[0] == IPv4Network(f"192.168.{first}.0/24")
