@@ -55,7 +55,7 @@ def rules(tag: str) -> list[list[str]]:
         [table, *rule[1:]]
         for table in ("nat", "filter")
         for line in run([*IPTABLES, table, "-S"]).out.splitlines()
-        if tag in (rule := shlex.split(line))
+        if tag in line and tag in (rule := shlex.split(line))  # others' comments may have quotes that do not pair up
     ]
 
 
@@ -66,9 +66,10 @@ def delete_rules(tag: str) -> None:
 
 
 def _switch_on() -> None:
-    if IP_FORWARD.read_text().strip() != "1":
+    before = IP_FORWARD.read_text()  # once: another lab may switch it on meanwhile
+    if before.strip() != "1":
         FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
-        FORWARDING_BEFORE.write_text(IP_FORWARD.read_text())
+        FORWARDING_BEFORE.write_text(before)
         if not rules(CLOSED):
             check([*IPTABLES, "filter", "-A", "FORWARD", "-m", "comment", "--comment", CLOSED, "-j", "DROP"])
         IP_FORWARD.write_text("1")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import shutil
 import signal
 import zlib
 from contextlib import suppress
@@ -46,6 +45,7 @@ OWNER = "state"
 """The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
 BLOCK = re.compile(rb"^# BEGIN labctl (\S+)\r?\n.*?^# END labctl \1\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
 """The lines of a lab in a hosts file."""
+READABLE = 0o644
 END_SECONDS = 5.0
 """How long a program in the namespace may take to end in good order."""
 
@@ -105,7 +105,7 @@ class Isolation:
         self.refuse_another_owner()
         private_folder(RUNTIME)
         private_folder(self.runtime)
-        (self.runtime / OWNER).write_text(str(self.folder))
+        (self.runtime / OWNER).write_bytes(os.fsencode(self.folder))
         changes = [self._ensure_namespace(), self._ensure_forwarding(), self._ensure_engine()]
         return any(changes)
 
@@ -168,7 +168,9 @@ class Isolation:
         """
         file = self.runtime / OWNER
         try:
-            owner = Path(file.read_text(encoding="utf-8")) if file.exists() else self.folder
+            owner = Path(os.fsdecode(file.read_bytes()))
+        except FileNotFoundError:
+            return None
         except PermissionError as error:
             raise _closed(f"cannot read {error.filename}: {error.strerror}") from error
         is_other = real(owner) != real(self.folder) and (owner / lab_folder.RECORD).exists()
@@ -225,11 +227,14 @@ class Isolation:
         folder = SETTINGS / self.namespace
         folder.mkdir(parents=True, exist_ok=True)
         # Names of other labs would stand for addresses that are not here, and may be this lab's own.
-        (folder / "hosts").write_bytes(BLOCK.sub(b"", HOSTS.read_bytes() if HOSTS.exists() else b""))
+        settings = {"hosts": BLOCK.sub(b"", HOSTS.read_bytes() if HOSTS.exists() else b"")}
         # A resolver on this machine's loopback cannot be reached from the namespace; systemd's real servers can.
         ours = RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else b""
         if b"nameserver 127." in ours and UPSTREAM_RESOLV_CONF.exists():
-            shutil.copyfile(UPSTREAM_RESOLV_CONF, folder / "resolv.conf")
+            settings["resolv.conf"] = UPSTREAM_RESOLV_CONF.read_bytes()
+        for name, content in settings.items():
+            (folder / name).write_bytes(content)
+            (folder / name).chmod(READABLE)  # in the place of a file in /etc, for programs that do not run as root too
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
         """Return both ends of the uplink, in the first unused /30 after the one that the lab's name hashes to."""

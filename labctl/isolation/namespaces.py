@@ -43,8 +43,9 @@ def enter(namespace: Path, settings: Path) -> None:
 def mounts_below(folder: Path) -> list[str]:
     """Return what is mounted in the folder, the innermost first."""
     paths = [
-        re.sub(r"\\([0-7]{3})", lambda octal: chr(int(octal[1], 8)), line.split()[1])
-        for line in MOUNTS.read_text(encoding="utf-8").splitlines()
+        os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[1]))
+        for line in MOUNTS.read_bytes().split(b"\n")
+        if line
     ]
     return [path for path in reversed(paths) if Path(path).is_relative_to(os.path.realpath(folder))]
 

@@ -78,10 +78,10 @@ def test_the_namespace_of_an_isolated_lab_belongs_to_one_state_folder(
 
 
 def test_who_is_not_root_is_told_so_by_another_check(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    def forbidden(path: Path, **_: object) -> bool:
+    def forbidden(path: Path) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied", str(path))
 
-    monkeypatch.setattr(Path, "exists", forbidden)
+    monkeypatch.setattr(Path, "read_bytes", forbidden)
     isolated = replace(context, isolated=True)
 
     assert found("owner", isolated, is_root=False).state == "not relevant"

@@ -173,6 +173,29 @@ def test_the_labs_hosts_file_begins_as_a_copy_of_the_machines(demo: Isolation, s
     assert system.lines
 
 
+@pytest.mark.usefixtures("system")
+def test_everybody_can_read_the_labs_hosts_file_whatever_the_umask(demo: Isolation, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        demo._write_settings()
+    finally:
+        os.umask(before)
+
+    folder = tmp_path / "etc-netns" / "labctl-demo"
+    assert [path.stat().st_mode & 0o777 for path in folder.iterdir()] == [0o644] * len([*folder.iterdir()])
+
+
+def test_a_mount_is_found_beside_others_whose_names_are_no_text(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inside = str(tmp_path / "a b" / "c")
+    listed = f"overlay {inside} overlay rw 0 0\n".replace("a b", "a\\040b").encode()
+    (tmp_path / "mounts").write_bytes(b"/dev/sda1 /media/\xe9t\xe9 vfat rw 0 0\n" + listed)
+    monkeypatch.setattr(namespaces, "MOUNTS", tmp_path / "mounts")
+
+    assert namespaces.mounts_below(tmp_path / "a b") == [inside]
+
+
 @pytest.mark.parametrize(
     ("content", "copied"),
     [
@@ -227,7 +250,8 @@ def test_rules_let_the_lab_out_and_nobody_in_and_bear_the_labs_name(demo: Isolat
 
 
 def test_rules_that_are_there_are_not_added_again_and_other_rules_are_not_ours(demo: Isolation, system: System) -> None:
-    others = ["-P FORWARD ACCEPT", "-A FORWARD -j DOCKER", _said(replace(demo, lab="demo-2"), "-A FORWARD {mine}")]
+    odd = '-A FORWARD -m comment --comment "a line\nand another" -j ACCEPT'
+    others = ["-P FORWARD ACCEPT", "-A FORWARD -j DOCKER", odd, _said(replace(demo, lab="demo-2"), "-A FORWARD {mine}")]
     listed = {
         f"iptables --wait -t {chosen} -S": "\n".join(
             [*others, *(f"-A {_said(demo, rule)}" for table, rule in RULES if table == chosen)]
