@@ -88,7 +88,7 @@ def folder_of(lab_name: str) -> Path:
     A lab that root made there with an earlier version can be shown and destroyed.
     """
     folder = paths.state(lab_name)
-    others = [path for path in (folder, paths.cache(), Path.home()) if caller.owns(path)]
+    others = [path for path in (folder, paths.cache(), caller.home()) if caller.owns(path)]
     if others and not _is_roots(folder / lab_folder.RECORD):
         raise UsageError(
             f"run through sudo, labctl would leave files of root in {others[0]}, which belongs to another user",

@@ -6,9 +6,10 @@ import json
 import socket
 import struct
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address
+from typing import Any
 
 from labctl.host.process import run
 from labctl.model.limits import NORMAL
@@ -36,7 +37,9 @@ class Route:
 
     device: str
     source: IPv4Address
+    """This machine's own address; 0.0.0.0 where it has none for them."""
     gateway: str
+    """Empty if they leave straight for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,13 @@ def route(address: IPv4Address) -> Route | None:
     if said.code != 0:
         return None
     (entry,) = json.loads(said.out)
-    return Route(entry["dev"], IPv4Address(entry["prefsrc"]), entry.get("gateway", ""))
+    return Route(entry["dev"], IPv4Address(entry.get("prefsrc", 0)), gateway(entry))
+
+
+def gateway(hop: Mapping[str, Any]) -> str:
+    """Return the address that a route of `ip` leads through, which may be of IPv6; empty where it leads straight there."""
+    address: str = hop.get("gateway") or hop.get("via", {}).get("host", "")
+    return address
 
 
 def ask(

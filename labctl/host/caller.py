@@ -24,6 +24,11 @@ def caller() -> Caller | None:
     return Caller(int(uid), int(gid))
 
 
+def home() -> Path:
+    """Return this user's home; a path that is no folder's where that is not known."""
+    return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises RuntimeError
+
+
 def owns(path: Path) -> bool:
     """Return whether the path, or the nearest existing folder above it, belongs to a user who called sudo."""
     user = caller()
@@ -36,7 +41,7 @@ def another_owner(path: Path) -> str:
     Empty if there is none. Paths outside of the home may rightly belong to others.
     """
     there = _nearest(path)
-    is_below_home = Path.home() in there.parents
+    is_below_home = home() in there.parents
     if not is_below_home or os.geteuid() == 0 or there.stat().st_uid == os.geteuid():
         return ""
     return f'{there} belongs to another user, as sudo may have left it: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'

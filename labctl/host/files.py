@@ -7,7 +7,7 @@ import os
 import secrets
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from labctl.host.caller import give, make_folder
@@ -81,13 +81,13 @@ def remove_leftovers(path: Path) -> None:
 
 def size_on_disk(paths: Iterable[Path]) -> int:
     """Return the bytes that the disk has for the files in folders; a file of several names counts once."""
-    blocks = {
-        (status.st_dev, status.st_ino): status.st_blocks * 512
-        for folder in paths
-        for path in folder.rglob("*")
-        if not path.is_dir()
-        for status in [path.lstat()]
-    }
+    blocks: dict[tuple[int, int], int] = {}
+    for top in paths:
+        for folder, _, names in os.walk(top):
+            for name in names:
+                with suppress(FileNotFoundError):  # another process has removed it since it was listed
+                    status = Path(folder, name).lstat()
+                    blocks[status.st_dev, status.st_ino] = status.st_blocks * 512
     return sum(blocks.values())
 
 

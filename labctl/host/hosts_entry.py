@@ -102,7 +102,9 @@ def appending(
 def command_to_remove(path: Path, lab: str) -> str:
     """Return a shell command that deletes the lab's block from the file and keeps a copy next to it."""
     begin, end = (f"/^# {word} labctl {lab}[[:cntrl:]]*$/" for word in ("BEGIN", "END"))
-    return f"sudo sed -i.before-labctl '{begin},{end}d' {shlex.quote(str(path))}"
+    return (
+        f"sudo sed -i.before-labctl '{begin},{end}d' {shlex.quote(os.path.realpath(path))}"  # sed would replace a link
+    )
 
 
 def can_change(path: Path, lab: str) -> bool:

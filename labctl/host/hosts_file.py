@@ -21,7 +21,7 @@ from labctl.host import sudo
 from labctl.host.files import remove_leftovers, rewrite, write
 from labctl.host.locks import try_lock
 from labctl.host.wait import until
-from labctl.model.errors import HostsError
+from labctl.model.errors import HostsError, NotReadyError
 
 LOCK_SECONDS = 10.0
 NOT_CHANGED = "hosts-cannot-change"
@@ -288,6 +288,14 @@ def _real(path: Path) -> Path:
 @contextmanager
 def _locked(path: Path) -> Iterator[BinaryIO]:
     """Open the file for reading, with an exclusive lock that leaves no file behind."""
-    file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
+    try:
+        file = until(lambda: try_lock(path), what=f"the lock of {path}", timeout=LOCK_SECONDS, interval=0.02)
+    except NotReadyError as error:
+        name = _named(path)
+        raise HostsError(
+            f"cannot change the hosts file {name}: another process has held its lock for {LOCK_SECONDS:.0f} s",
+            id=NOT_CHANGED,
+            hint=f"Wait for that process, or end it (`fuser -v {name}` shows it); then run the same command again.",
+        ) from error
     with file:
         yield file

@@ -7,7 +7,7 @@ import os
 import shlex
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -74,12 +74,15 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb", kind: int = fcntl.LO
 
 def _claim(path: Path, report: Progress, kind: int) -> BinaryIO | Pending:
     path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
-    file = try_lock(path, "a+b", kind)
+    try:
+        file = try_lock(path, "a+b", kind)
+        holder = path.read_text(encoding="utf-8", errors="replace") if isinstance(file, Pending) else ""
+    except FileNotFoundError:
+        return Pending("its owner removes the file")
     if isinstance(file, Pending):
-        holder = path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""
         report(f"waiting for {holder or 'another process'}")
         return Pending(f"held by {holder or 'another process'}")
-    file.truncate(0)
-    file.write(f"`{shlex.join(['labctl', *sys.argv[1:]])}` (pid {os.getpid()})".encode())
-    file.flush()
+    with suppress(OSError):  # a disk that is full: who holds the lock is told to none, and it is held all the same
+        file.truncate(0)
+        os.write(file.fileno(), f"`{shlex.join(['labctl', *sys.argv[1:]])}` (pid {os.getpid()})".encode())
     return file

@@ -109,7 +109,8 @@ class Machine:
 
     def unreachable(self, url: str) -> str:
         """Return why no server answers at this URL, through the proxies that are set; empty if one does."""
-        import urllib.error  # noqa: PLC0415 - two checks need it, and every command imports this module
+        import http.client  # noqa: PLC0415 - two checks need it, and every command imports this module
+        import urllib.error  # noqa: PLC0415 - the same
         import urllib.request  # noqa: PLC0415 - the same
 
         try:
@@ -120,7 +121,7 @@ class Machine:
             return ""
         except urllib.error.URLError as error:
             return str(error.reason)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the last: what answers speaks no HTTP
             return str(error) or type(error).__name__
 
 

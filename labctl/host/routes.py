@@ -9,6 +9,7 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Any
 
+from labctl.host.arp import gateway
 from labctl.host.machine import Machine
 from labctl.host.parsing import document, ipv4_network
 
@@ -130,10 +131,10 @@ def _of_ip(listed: Sequence[Mapping[str, Any]]) -> Iterator[TableRoute]:
     for each in listed:
         network = ipv4_network("0.0.0.0/0" if each.get("dst") == "default" else str(each.get("dst")))
         if network is not None:
-            device = each.get("dev") or next((hop.get("dev", "") for hop in each.get("nexthops", ())), "")
+            hop = each if "dev" in each else next(iter(each.get("nexthops", ())), each)
             kind, table = each.get("type", UNICAST), str(each.get("table", MAIN))
-            gateway, source = each.get("gateway", ""), each.get("prefsrc", "")
-            yield TableRoute(network, device, kind, table, each.get("metric", 0), gateway, source)
+            device, source = hop.get("dev", ""), each.get("prefsrc", "")
+            yield TableRoute(network, device, kind, table, each.get("metric", 0), gateway(hop), source)
 
 
 def _of_kernel(text: str) -> Iterator[TableRoute]:

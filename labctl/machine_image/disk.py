@@ -5,6 +5,7 @@ Nothing here needs a loop device: every tool writes at its offset into one spars
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import tempfile
@@ -77,8 +78,10 @@ def _data(descriptor: int, start: int) -> int | None:
     """Return where the next data of a sparse file begins; None if there is none."""
     try:
         return os.lseek(descriptor, start, os.SEEK_DATA)
-    except OSError:  # ENXIO: from there on, there is a hole or the end
-        return None
+    except OSError as error:
+        if error.errno != errno.ENXIO:
+            raise
+        return None  # from there on, there is a hole or the end
 
 
 def _make_root(tools: Tools, system: Path, identity: str, target: Path) -> None:

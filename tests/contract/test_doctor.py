@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from ipaddress import IPv4Address
@@ -187,3 +189,14 @@ def test_a_server_that_is_not_there_says_why(seen: Machine, monkeypatch: pytest.
 
     assert "refused" in seen.unreachable("http://127.0.0.1:9/")
     assert seen.unreachable("no url")
+
+    def answer(server: socket.socket) -> None:
+        with server.accept()[0] as connection:
+            connection.recv(4096)
+            connection.sendall(b"SSH-2.0-another-protocol\r\n")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=answer, args=(server,))
+        thread.start()
+        assert "SSH" in seen.unreachable(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -117,3 +118,14 @@ def test_what_python_compiled_for_root_is_given_away_where_that_can_be(
 
     assert sys.dont_write_bytecode
     assert given == [(compiled, False)]
+
+
+def test_nobodys_home_is_above_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nobody(number: int) -> None:
+        raise KeyError(number)
+
+    monkeypatch.delenv("HOME")
+    monkeypatch.setattr(pwd, "getpwuid", nobody)
+    monkeypatch.setattr(os, "geteuid", lambda: 4711)
+
+    assert caller.another_owner(Path("/not/made")) == ""

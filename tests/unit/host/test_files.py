@@ -123,3 +123,12 @@ def test_files_that_hold_their_content_are_not_written(tmp_path: Path) -> None:
     assert files.write_changed(tmp_path, contents)
     assert (tmp_path / "one").read_text() == "1"
     assert (tmp_path / "below/two").stat() == two
+
+
+def test_a_file_that_is_removed_while_sizes_are_added_counts_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "walk", lambda folder: [(folder, [], ["gone", "there"])])
+    (tmp_path / "there").write_bytes(b"x")
+
+    assert files.size_on_disk([tmp_path, tmp_path]) == (tmp_path / "there").stat().st_blocks * 512

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -54,6 +55,18 @@ def test_a_lock_on_a_file_that_was_removed_meanwhile_guards_nothing(tmp_path: Pa
 def test_a_lock_in_a_folder_that_is_gone_makes_the_folder_again(tmp_path: Path) -> None:
     with alone(tmp_path / "gone" / "lock", pytest.fail, timeout=0):
         assert (tmp_path / "gone").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_lock_is_held_where_the_disk_has_no_room_for_who_holds_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(_descriptor: int, _content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+
+    with alone(tmp_path / "lock", pytest.fail, timeout=0):
+        assert isinstance(try_lock(tmp_path / "lock"), Pending)
 
 
 @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
