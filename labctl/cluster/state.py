@@ -148,6 +148,13 @@ def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict
     return [pod for pod in pods if not unready.is_ready(pod)]
 
 
+def missing_mounts(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
+    """Return which objects the next pod of a Deployment would wait for; pods that have started run without them."""
+    current = cluster.get("apps/v1", "Deployment", deployment, namespace) or {"spec": {}}
+    wanted = unready.mounted(current["spec"].get("template", {}))
+    return [f"{kind} {namespace}/{name}" for kind, name in wanted if cluster.get("v1", kind, name, namespace) is None]
+
+
 def published(cluster: Cluster, service: tuple[str, str], ingress: str) -> IPv4Address | Pending:
     """Return the address of the ingress controller's Service once the controller has written it into an Ingress."""
     address = load_balancer_address(cluster, *service)

@@ -180,6 +180,12 @@ def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressR
     waiting = _rollout(cluster, controller.namespace, controller.deployment)
     if waiting is not None:  # a hop that is broken by it will say so
         problems.add(NO_CONTROLLER, waiting.reason, waiting.hint or trace.UP, state=trace.WARNING)
+    else:
+        for missing in cluster_state.missing_mounts(cluster, controller.namespace, controller.deployment):
+            text = (
+                f"the {missing} does not exist: the running pods of {controller.name} serve, but no new one can start"
+            )
+            problems.add("controller-cannot-restart", text, state=trace.WARNING)
     return {
         "controller": controller.name,
         "namespace": controller.namespace,

@@ -162,6 +162,17 @@ def test_an_ingress_controller_without_an_address_or_a_ready_pod_is_a_problem(
     golden({identity: problems[identity] for identity in ("address-missing", "controller-not-ready")})
 
 
+def test_what_only_the_next_pod_of_the_controller_would_lack_is_a_warning(
+    well: Context, cluster: FakeCluster, golden: Golden
+) -> None:
+    template = cluster.objects["apps/v1", "Deployment", *SERVICE[2:]]["spec"]["template"]
+    template["spec"]["volumes"] = [{"name": "webhook-cert", "secret": {"secretName": "ingress-nginx-admission"}}]
+
+    identity, text = _doubt(well)
+    assert identity == "controller-cannot-restart"
+    golden(text)
+
+
 @pytest.mark.parametrize(
     ("waiting", "cause"),
     [({"reason": "ErrImagePull"}, "image-not-pullable"), ({"reason": "ContainerCreating"}, "app-not-ready")],
