@@ -129,7 +129,9 @@ def _is_newest(context: Context, app: App) -> bool:
 def _on_its_way(context: Context, app: App) -> TraceReport | Pending:
     """Return the trace of a request that reached the app, by name or, if the name is missing, at its address."""
     trace_report = trace.follow(context, app.hostname, past=trace.MISSING_NAME)
-    hop = trace.broken_hop(trace_report, trace.MISSING_NAME)
+    answer = trace_report["hops"][-1]
+    is_unasked = answer["state"] == trace.UNKNOWN and answer["evidence"].get("status") is None
+    hop = trace.broken_hop(trace_report, trace.MISSING_NAME) or (answer if is_unasked else None)
     return trace_report if hop is None else _pending(context, hop)
 
 

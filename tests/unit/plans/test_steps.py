@@ -791,6 +791,25 @@ def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
 
 
 @pytest.mark.usefixtures("machine")
+def test_an_app_that_a_busy_machine_did_not_ask_for_is_asked_for_again(
+    rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
+) -> None:
+    ingress_step.apply_ingress(rendered, watched.report)
+    up.apply_apps(rendered, watched.report)
+    hops = [hop("response", "no-time-left", state=trace.UNKNOWN)]
+    busy: TraceReport = {"version": 1, "hostname": "x", "ok": True, "hops": hops}
+    reports, follow = [busy], trace.follow
+    monkeypatch.setattr(
+        trace, "follow", lambda *given, **options: reports.pop() if reports else follow(*given, **options)
+    )
+
+    verify.verify(rendered, watched.report)
+
+    assert len(instant) == 1
+    assert watched.texts[-1].startswith("HTTP 200")
+
+
+@pytest.mark.usefixtures("machine")
 def test_what_does_not_go_by_itself_ends_the_wait_soon(
     rendered: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch, instant: list[float]
 ) -> None:
