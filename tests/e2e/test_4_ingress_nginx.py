@@ -116,6 +116,7 @@ def test_what_pods_wait_for_is_named_and_they_start_as_soon_as_it_is_there(
     nginx: RealLab, options: tuple[str, ...]
 ) -> None:
     nginx.kubectl(*SYSTEM, "delete", "secret", ADMISSION)
+    assert "controller-cannot-restart" in {problem["id"] for problem in nginx.status()["problems"]}
     nginx.kubectl(*SYSTEM, "delete", "pods", "-l", "app.kubernetes.io/component=controller")
 
     def named() -> list[str]:
