@@ -1,4 +1,4 @@
-"""Options, marks and fixtures of all tests. Unit tests and properties start no process, open no socket and do not wait."""
+"""Options, marks and fixtures of all tests. Those of some folders start no process, open no socket and do not wait."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from recorded_machine import Recorded
 from labctl import trace
 from labctl.context import Context
 from labctl.doctor import preflight
-from labctl.host import arp, http_probe, locks
+from labctl.host import arp, http_probe, lab_folder, locks
 from labctl.isolation import isolation
 from labctl.plans import lab_files, up
 from labctl.render import pki
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-ALONE = (Path(__file__).parent / "unit", Path(__file__).parent / "properties")
+ALONE = tuple(str(Path(__file__).parent / name) + os.sep for name in ("unit", "golden/every", "properties"))
 """The folders whose tests start no process, open no socket and need no disk."""
 MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
 numbers = itertools.count()
@@ -242,11 +242,7 @@ def context(
 ) -> Context:
     """The default lab behind three fake doors: provider, cluster and hosts file."""
     monkeypatch.setattr(lab_files, "machine", lambda *_provider: MACHINE)
-    folder = home / "state" / "labctl" / "demo"
-    folder.mkdir(parents=True)
-    carried = bundle(home / "bundle")
-    made = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
-    return with_doors(made, provider, cluster, carried)
+    return _context(home, hosts_file, provider, cluster)
 
 
 @pytest.fixture(scope="session")
@@ -264,12 +260,25 @@ def keyed(context: Context, lab_keys: Path) -> Context:
     return context
 
 
+@pytest.fixture(scope="session")
+def lab_contents(lab_keys: Path) -> Path:
+    """Return the home of a lab that has all its files: rendering them takes ten times as long as copying them."""
+    home = lab_keys.with_name("rendered")
+    context = _context(home, home / "hosts", FakeProvider(), FakeCluster())
+    shutil.copytree(lab_keys, context.folder, dirs_exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lab_files, "machine", lambda *_provider: MACHINE)
+        up.render(context, Watched().report)
+    return home
+
+
 @pytest.fixture
-def rendered(keyed: Context, watched: Watched) -> Context:
+def rendered(context: Context, home: Path, lab_contents: Path) -> Context:
     """The lab, with its files on disk."""
-    up.render(keyed, watched.report)
-    watched.texts.clear()
-    return keyed
+    shutil.copytree(lab_contents / context.folder.relative_to(home), context.folder, dirs_exist_ok=True)
+    for file in (context.folder / lab_folder.VAGRANTFILE, context.folder / lab_folder.RECORD):
+        file.write_text(file.read_text().replace(str(lab_contents), str(home)))
+    return context
 
 
 @pytest.fixture
@@ -307,8 +316,16 @@ def watched() -> Watched:
     return Watched()
 
 
+def _context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster) -> Context:
+    folder = home / "state" / "labctl" / "demo"
+    folder.mkdir(parents=True)
+    carried = bundle(home / "bundle")
+    made = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
+    return with_doors(made, provider, cluster, carried)
+
+
 def _is_alone(path: Path) -> bool:
-    return any(path.is_relative_to(folder) for folder in ALONE)
+    return str(path).startswith(ALONE)
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:

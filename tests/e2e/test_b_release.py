@@ -44,7 +44,7 @@ def test_the_pinned_packages_are_installed_and_up_to_date(tmp_path: Path) -> Non
 
     path = f"{environment}/bin:{os.environ['PATH']}"
     assert _run(".ci/lock", "--check", PATH=path).returncode == 0
-    fast = _run(".ci/fast", "tests/unit/test_papers.py", PATH=path)
+    fast = _run(".ci/fast", "tests/golden/every/test_papers.py", PATH=path)
     assert fast.returncode == 0, fast.stdout
 
 

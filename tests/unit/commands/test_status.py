@@ -18,19 +18,19 @@ from labctl.isolation.isolation import Isolation
 from labctl.model.errors import NotReadyError, RefusedError
 from labctl.model.reports import TraceReport
 from labctl.plans import up
-from labctl.plans.plan import execute
+from labctl.plans.plan import execute, select
 
 SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
 
 @pytest.fixture
-def well(keyed: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
+def well(rendered: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
     """A lab that was brought up, and whose address a node announces."""
-    execute(up.up(isolated=False), keyed, watched)
+    execute(select(up.up(isolated=False), "boot", None), rendered, watched)
     told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[2], "serviceName": SERVICE[3]}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
     cluster.objects[SERVICE]["metadata"]["annotations"] = {"metallb.io/ip-allocated-from-pool": "demo"}
-    return keyed
+    return rendered
 
 
 def _problem(context: Context) -> tuple[str, str]:

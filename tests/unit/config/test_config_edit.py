@@ -316,9 +316,8 @@ REMOVED = {
 """,
 }
 
-EVERY_WAY = pytest.mark.parametrize(
-    ("line_end", "last"), [("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False)], ids=str
-)
+WAYS = (("\n", True), ("\n", False), ("\r\n", True), ("\r\n", False))
+"""How lines end, and whether the last one does."""
 
 
 def _opened(folder: Path, text: str) -> edit.Source:
@@ -330,28 +329,25 @@ def _opened(folder: Path, text: str) -> edit.Source:
 # Text
 
 
-@EVERY_WAY
-@pytest.mark.parametrize("diff", [*ADDED.values(), *MADE.values()], ids=[*ADDED, *MADE])
-def test_an_app_comes_and_every_other_line_stays(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
-    before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
+@pytest.mark.parametrize("name", [*ADDED, *MADE])
+def test_an_app_comes_and_every_other_line_stays_and_where_others_were_it_goes_without_a_trace(
+    tmp_path: Path, name: str
+) -> None:
+    for line_end, last in WAYS:
+        before, after = (Edit((ADDED | MADE)[name]).text(mark, line_end, last=last) for mark in "-+")
+        added = _opened(tmp_path, before).with_app(SHOP)
 
-    assert _opened(tmp_path, before).with_app(SHOP).text == after
-
-
-@EVERY_WAY
-@pytest.mark.parametrize("diff", ADDED.values(), ids=ADDED)
-def test_an_app_that_came_and_went_has_left_nothing(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
-    before = Edit(diff).text("-", line_end, last=last)
-
-    assert _opened(tmp_path, before).with_app(SHOP).without_app("shop").text == before
+        assert added.text == after, (line_end, last)
+        if name in ADDED:
+            assert added.without_app("shop").text == before, (line_end, last)
 
 
-@EVERY_WAY
 @pytest.mark.parametrize("diff", REMOVED.values(), ids=REMOVED)
-def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str, line_end: str, *, last: bool) -> None:
-    before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
+def test_an_app_goes_and_every_other_line_stays(tmp_path: Path, diff: str) -> None:
+    for line_end, last in WAYS:
+        before, after = (Edit(diff).text(mark, line_end, last=last) for mark in "-+")
 
-    assert _opened(tmp_path, before).without_app("shop").text == after
+        assert _opened(tmp_path, before).without_app("shop").text == after, (line_end, last)
 
 
 def test_line_ends_that_are_mixed_stay_mixed(tmp_path: Path) -> None:
