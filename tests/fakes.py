@@ -55,6 +55,10 @@ IMAGES = (
 )
 Names = list[str]
 VERSIONS = {"kubernetes": "1.37.2", "etcd": "3.7.3", "coredns": "1.14.1", "metallb": "0.15.2"}
+CONTENTS = {NODE_SYSTEM: b"-", "manifests/metallb-native.yaml": METALLB.encode()}
+FILES = tuple(
+    File(path, hashlib.sha256(content).hexdigest(), len(content), "a test") for path, content in CONTENTS.items()
+)
 MACHINE = Machine(
     cgroup_version=2, proxy_mode="nftables", full_privileges=True, kvm=True, nameservers=(IPv4Address("10.0.0.53"),)
 )
@@ -295,19 +299,16 @@ def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
 def set_limits(patch: pytest.MonkeyPatch, **seconds: float) -> None:
     """Give every lab these time limits."""
     before: Callable[[int], Limits] = vars(model_lab)["limits"]
-    patch.setattr(model_lab, "limits", lambda slowness: replace(before(slowness), **seconds))
+    patch.setattr(model_lab, "limits", cache(lambda slowness: replace(before(slowness), **seconds)))
 
 
 def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
     """A bundle with nothing in it but the node's system, one byte long, and a manifest of MetalLB."""
-    contents = {NODE_SYSTEM: b"-", "manifests/metallb-native.yaml": METALLB.encode()}
-    for path, content in contents.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
-    files = tuple(
-        File(path, hashlib.sha256(content).hexdigest(), len(content), "a test") for path, content in contents.items()
-    )
-    return Bundle(folder, "kubernetes-1.37.2", "build", "amd64", VERSIONS, images, "labctl.local/nginx:1.26.3", files)
+    for path, content in CONTENTS.items():
+        file = folder / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(content)
+    return Bundle(folder, "kubernetes-1.37.2", "build", "amd64", VERSIONS, images, "labctl.local/nginx:1.26.3", FILES)
 
 
 def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:

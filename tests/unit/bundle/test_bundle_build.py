@@ -55,9 +55,13 @@ def _paths(bundle_folder: Path) -> list[str]:
     return sorted(str(path.relative_to(bundle_folder)) for path in bundle_folder.rglob("*") if path.is_file())
 
 
-def test_a_build_makes_every_artefact_and_describes_it(tmp_path: Path, whole_recipe: tuple[Artefact, ...]) -> None:
-    makers = FakeMakers()
-    bundle = build(tmp_path, _ignore, makers)
+def test_a_build_makes_every_artefact_says_how_much_is_left_and_describes_the_bundle(
+    tmp_path: Path, whole_recipe: tuple[Artefact, ...], golden: Golden
+) -> None:
+    makers, said = FakeMakers(), list[str]()
+    bundle = build(tmp_path, said.append, makers)
+    golden(said[0])
+    assert len(said) == len(whole_recipe)
     assert makers.checked
     assert makers.made == [artefact.path for artefact in whole_recipe]
     assert bundle.folder == tmp_path / "bundles" / recipe_id()
@@ -134,15 +138,6 @@ def test_a_bundle_whose_description_is_lost_is_made_again(tmp_path: Path) -> Non
     bundle = build(tmp_path, _ignore, FakeMakers())
     bundle.path("bundle.yaml").write_text("{", encoding="utf-8")
     assert build(tmp_path, _ignore, FakeMakers()) == bundle
-
-
-def test_progress_names_the_artefact_its_number_and_the_time_left(
-    tmp_path: Path, whole_recipe: tuple[Artefact, ...], golden: Golden
-) -> None:
-    said: list[str] = []
-    build(tmp_path, said.append, FakeMakers())
-    golden(said[0])
-    assert len(said) == len(whole_recipe)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import os
 import shutil
 import tarfile
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -34,15 +35,24 @@ def _silent(_text: str) -> None:
     pass
 
 
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle for tests that only read it."""
+    return travelling.bundle(tmp_path_factory.mktemp("original"))
+
+
 @pytest.fixture
-def made(tmp_path: Path) -> Bundle:
-    return travelling.bundle(tmp_path / "made")
+def made(tmp_path: Path, original: Bundle) -> Bundle:
+    """A bundle of the test's own."""
+    folder = tmp_path / "made" / original.id
+    shutil.copytree(original.folder, folder)
+    return replace(original, folder=folder)
 
 
 @pytest.fixture(scope="module")
-def described(tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+def described(original: Bundle) -> Artefact:
     """An artefact for tests that only read it."""
-    return artefact(travelling.bundle(tmp_path_factory.mktemp("described")))
+    return artefact(original)
 
 
 def _exported(made: Bundle, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from labctl.render import pki
 from labctl.render.yaml_stream import documents
 
 
+@pytest.mark.usefixtures("keyed")
 def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
     assert lab_files.write_lab(context, context.folder)
 

@@ -78,6 +78,7 @@ def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 # The whole of `up`
 
 
+@pytest.mark.usefixtures("keyed")
 def test_the_first_up_changes_something_and_the_second_leaves_every_step_unchanged(
     context: Context, watched: Watched, hosts_file: Path
 ) -> None:
@@ -342,6 +343,7 @@ def test_where_only_a_download_would_bring_a_version_the_servers_that_are_silent
     assert "quay.io cannot be reached" in raised.value.message
 
 
+@pytest.mark.usefixtures("keyed")
 def test_render_writes_only_what_differs(context: Context, watched: Watched) -> None:
     assert up.render(context, watched.report).changed
     assert not up.render(context, watched.report).changed
@@ -577,8 +579,9 @@ def test_metallb_waits_until_its_webhook_answers(
 
 
 def test_a_webhook_that_never_answers_is_an_error_after_the_wait(
-    rendered: Context, watched: Watched, cluster: FakeCluster, golden: Golden
+    rendered: Context, watched: Watched, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, golden: Golden
 ) -> None:
+    set_limits(monkeypatch, poll=10.0)
     cluster.webhook_refusals = [WEBHOOK] * 1000
 
     with pytest.raises(NotReadyError, match="failed calling webhook") as raised:

@@ -54,6 +54,7 @@ FILES = [
     "pki/ssh.pub",
     "pki/token",
 ]
+RSA_FILES = ("pki/metallb-webhook.key", "pki/metallb-webhook.crt")
 
 
 @pytest.fixture
@@ -63,9 +64,12 @@ def folder(tmp_path: Path, lab_keys: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def another(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def another(tmp_path_factory: pytest.TempPathFactory, lab_keys: Path) -> Path:
     """The folder of another lab of the same name: a test only reads it."""
     other = tmp_path_factory.mktemp("another")
+    (other / "pki").mkdir()
+    for name in RSA_FILES:  # those of another lab would only take longer
+        shutil.copy(lab_keys / name, other / name)
     pki.ensure(other, LAB)
     return other
 
@@ -110,11 +114,13 @@ def test_the_memberlist_key_is_128_bytes_of_base64(folder: Path) -> None:
     assert len(base64.b64decode(pki.memberlist(folder), validate=True)) == 128
 
 
-def test_metallbs_key_is_of_the_kind_and_form_that_metallb_reads() -> None:
-    key = certificates.new_rsa_key()
+def test_metallbs_key_is_of_the_kind_and_form_that_metallb_reads(folder: Path) -> None:
+    pem = (folder / "pki/metallb-webhook.key").read_bytes()
+    key = load_pem_private_key(pem, password=None)
 
+    assert isinstance(key, rsa.RSAPrivateKey)
     assert key.key_size == 2048
-    assert certificates.pem(key).startswith(b"-----BEGIN RSA PRIVATE KEY-----")
+    assert pem.startswith(b"-----BEGIN RSA PRIVATE KEY-----")
 
 
 def test_the_ssh_keys_are_a_pair(folder: Path) -> None:
