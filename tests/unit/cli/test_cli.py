@@ -133,17 +133,6 @@ def test_what_labctl_does_not_know_is_wrong_usage(labctl: Run, arguments: tuple[
     assert labctl(*arguments) == 2
 
 
-@pytest.mark.parametrize("written", ["1_0", "010", "+1", " 1", "1.0", "1e1", "\uff11", ""])
-@pytest.mark.parametrize(
-    "line", [("up", "--dry-run", "--workers"), ("app", "add", "a", "--port"), ("app", "add", "a", "--replicas")]
-)
-def test_a_number_that_is_written_in_another_way_is_wrong_usage(
-    labctl: Run, capsys: pytest.CaptureFixture[str], line: tuple[str, ...], written: str
-) -> None:
-    assert labctl(*line, written) == 2
-    assert f"{written}: " in capsys.readouterr().err
-
-
 @pytest.mark.parametrize(("stop", "code"), [(KeyboardInterrupt(), 130), (Terminated("terminated"), 143)])
 def test_what_stops_a_command_has_the_exit_code_that_shells_know(
     stop: BaseException, code: int, labctl: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -216,39 +205,6 @@ def test_a_broken_configuration_is_wrong_usage_and_all_of_it_is_told(
     err = capsys.readouterr().err
     assert "workers" in err
     assert "colour" in err
-
-
-ABOUT_A_LAB = (
-    *(("halt",), ("halt", "worker-1"), ("resume",), ("destroy", "--yes"), ("status",), ("trace",), ("open",)),
-    *(
-        ("kubeconfig",),
-        ("kubeconfig", "--merge"),
-        ("ssh", "worker-1"),
-        ("exec", "--", "true"),
-    ),
-    *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
-)
-"""Commands about a lab that was made."""
-
-
-@pytest.mark.parametrize("line", ABOUT_A_LAB, ids=" ".join)
-def test_a_command_about_a_lab_needs_no_more_of_the_configuration_than_its_name(
-    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
-) -> None:
-    (home / "labctl.yaml").write_text("name: class\nworker: 010\ningress: contour\ncpus: 1\ncpus: 2\n")
-
-    assert labctl(*line) == 3
-    assert "lab class" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("line", [*ABOUT_A_LAB, ("up",), ("render",), ("doctor",), ("app", "list")], ids=" ".join)
-def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
-    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
-) -> None:
-    (home / "labctl.yaml").write_text("apps: [")
-
-    assert labctl(*line) == 2
-    assert "labctl.yaml" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("file", "target"), [("labctl.yml", "/dev/null"), ("labctl.yaml", "gone")])

@@ -1,4 +1,4 @@
-"""The help of every command, and the examples in it."""
+"""Every command: its help, the examples in it, and how it meets a number or a configuration that cannot be read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,7 +15,7 @@ from labctl import cli
 from labctl.cli.tree import EXAMPLES, commands, tree
 
 Run = Callable[..., int]
-pytestmark = pytest.mark.usefixtures("home")
+pytestmark = pytest.mark.usefixtures("home", "machine")
 COMMANDS = dict(commands(tree(cli.app)))
 REDIRECTIONS = (">", "|")
 
@@ -73,3 +74,47 @@ def test_every_example_is_a_command_line_that_labctl_takes(line: str) -> None:
         rest = [*context._protected_args, *context.args] if hasattr(command, "commands") else []
 
     assert not hasattr(context.command, "commands"), f"{line} names no command"
+
+
+@pytest.mark.parametrize("written", ["1_0", "010", "+1", " 1", "1.0", "1e1", "\uff11", ""])
+@pytest.mark.parametrize(
+    "line", [("up", "--dry-run", "--workers"), ("app", "add", "a", "--port"), ("app", "add", "a", "--replicas")]
+)
+def test_a_number_that_is_written_in_another_way_is_wrong_usage(
+    labctl: Run, capsys: pytest.CaptureFixture[str], line: tuple[str, ...], written: str
+) -> None:
+    assert labctl(*line, written) == 2
+    assert f"{written}: " in capsys.readouterr().err
+
+
+ABOUT_A_LAB = (
+    *(("halt",), ("halt", "worker-1"), ("resume",), ("destroy", "--yes"), ("status",), ("trace",), ("open",)),
+    *(
+        ("kubeconfig",),
+        ("kubeconfig", "--merge"),
+        ("ssh", "worker-1"),
+        ("exec", "--", "true"),
+    ),
+    *(("hosts", "show"), ("hosts", "sync"), ("hosts", "remove"), ("demo", "run", "scale")),
+)
+"""Commands about a lab that was made."""
+
+
+@pytest.mark.parametrize("line", ABOUT_A_LAB, ids=" ".join)
+def test_a_command_about_a_lab_needs_no_more_of_the_configuration_than_its_name(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
+) -> None:
+    (home / "labctl.yaml").write_text("name: class\nworker: 010\ningress: contour\ncpus: 1\ncpus: 2\n")
+
+    assert labctl(*line) == 3
+    assert "lab class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", [*ABOUT_A_LAB, ("up",), ("render",), ("doctor",), ("app", "list")], ids=" ".join)
+def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
+    labctl: Run, capsys: pytest.CaptureFixture[str], home: Path, line: tuple[str, ...]
+) -> None:
+    (home / "labctl.yaml").write_text("apps: [")
+
+    assert labctl(*line) == 2
+    assert "labctl.yaml" in capsys.readouterr().err
