@@ -59,6 +59,22 @@ def test_vagrant_has_two_ways_to_say_that_a_plugin_is_missing() -> None:
     assert "`vagrant plugin install sahara`" in error.hint
 
 
+@pytest.mark.parametrize(
+    ("output", "known"),
+    [
+        ("write /var/lib/x: no space left on device", "disk-full"),
+        ("E: You don't have enough free space in /var/cache/apt/archives/.", "disk-full"),
+        (
+            "Failed to add /run/systemd/ask-password to watch: inotify_add_watch: No space left on device",
+            "inotify-exhausted",
+        ),
+        ("mkdir /sys/fs/cgroup/memory/docker/1: no space left on device", UNKNOWN.id),
+    ],
+)
+def test_a_disk_is_not_said_to_be_full_where_the_kernel_has_no_room_for_something_else(output: str, known: str) -> None:
+    assert recognised(UNKNOWN, output).id == known
+
+
 def test_an_unknown_failure_stays_as_it_is() -> None:
     assert recognised(UNKNOWN, "segmentation fault") is UNKNOWN
 
