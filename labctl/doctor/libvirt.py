@@ -9,6 +9,7 @@ from pathlib import Path
 from labctl.context import Context
 from labctl.doctor import conditions
 from labctl.doctor.finding import Finding, broken, not_relevant, ok
+from labctl.doctor.packages import as_root
 from labctl.host import libvirt
 from labctl.host.libvirt import SYSTEM, URI_VARIABLE, Mark, Network, Pool
 from labctl.host.machine import Machine
@@ -62,7 +63,8 @@ def look_at_plugin(_context: Context, machine: Machine) -> Finding:
     if plugin := re.search(r"^vagrant-libvirt \(([^,)]+)", plugins.out, re.MULTILINE):
         return ok(f"vagrant-libvirt {plugin[1]}")
     is_own = bool(machine.names(OWN_VAGRANT))
-    install = "vagrant plugin install vagrant-libvirt" if is_own else "apt-get install vagrant-libvirt"
+    by_apt = f"{as_root(machine)}apt-get install vagrant-libvirt"
+    install = "vagrant plugin install vagrant-libvirt" if is_own else by_apt
     return broken("Vagrant has no plugin vagrant-libvirt", f"`{install}`")
 
 
@@ -126,7 +128,7 @@ def _silent(where: str, said: str, machine: Machine) -> Finding:
     if socket or "polkit" in said:
         return broken(seen, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
     if "emulator" in said:
-        return broken(seen, "Install QEMU: `apt-get install qemu-system-x86`.")
+        return broken(seen, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
     return broken(
         seen,
         "`sudo systemctl enable --now libvirtd.socket`; where libvirt is of several daemons (Fedora): "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.context import Context
-from labctl.doctor import conditions
+from labctl.doctor import conditions, packages
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.host.machine import Machine
 from labctl.model.lab import Node, Role
@@ -59,7 +59,7 @@ def look_at_inotify(context: Context, machine: Machine) -> Finding:
 
 
 def _fix(values: dict[Limit, int], machine: Machine) -> str:
-    sudo = "" if machine.is_root else "sudo "
+    sudo = packages.as_root(machine)
     settings = [f"fs.inotify.{limit.name}={value}" for limit, value in values.items()]
     return "\n".join(
         [

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labctl.bundle.build.recipe import GO_CACHE_SPACE, SPACE
 from labctl.context import Context
-from labctl.doctor import conditions
+from labctl.doctor import conditions, packages
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
 from labctl.doctor.libvirt import MACHINE_SPACE
 from labctl.host import accelerator
@@ -71,9 +71,8 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
         return ok("version 2")
     if types.get("/sys/fs/cgroup/memory") == "cgroup":
         return ok("version 1; kubelet is told to accept it")
-    return broken(
-        "no control groups are mounted on /sys/fs/cgroup", "Mount them: `mount -t cgroup2 none /sys/fs/cgroup`."
-    )
+    mount = f"{packages.as_root(machine)}mount -t cgroup2 none /sys/fs/cgroup"
+    return broken("no control groups are mounted on /sys/fs/cgroup", f"Mount them: `{mount}`.")
 
 
 def look_at_kernel(_context: Context, machine: Machine) -> Finding:

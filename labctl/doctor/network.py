@@ -9,6 +9,7 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
+from labctl.doctor.packages import as_root
 from labctl.doctor.routes import conflict, hidden
 from labctl.host import libvirt, virtualbox
 from labctl.host.interfaces import interfaces
@@ -59,10 +60,8 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
             return broken(conflict_text, _elsewhere(context))
         if own or address.network.subnet_of(network):
             conflict_text = f"network {network}: {interface.name}, which is down, has {address}"
-            return warning(
-                conflict_text,
-                f"{_elsewhere(context)} Or take its address away: `ip address del {address} dev {interface.name}`.",
-            )
+            removal = f"{as_root(machine)}ip address del {address} dev {interface.name}"
+            return warning(conflict_text, f"{_elsewhere(context)} Or take its address away: `{removal}`.")
     if wider := hidden(network, known):
         return warning(
             f"network {network}: {wider.network} is routed by {_whose(wider.device, machine)}, and the lab takes its part of it",

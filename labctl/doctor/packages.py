@@ -100,6 +100,11 @@ class Installation:
     """Whether apt brings all of them by itself."""
 
 
+def as_root(machine: Machine) -> str:
+    """Return how a command that needs root begins, as this user types it."""
+    return "" if machine.is_root else "sudo "
+
+
 def installation(programs: Sequence[str], machine: Machine) -> Installation:
     """Return how these programs are brought to this machine."""
     if machine.has("apt-get"):
@@ -118,7 +123,7 @@ def apt_has_lists(machine: Machine) -> bool:
 
 
 def _by_apt(programs: Sequence[str], machine: Machine) -> Installation:
-    sudo, release = _sudo(machine), _release(machine)
+    sudo, release = as_root(machine), _release(machine)
     words = [word for program in programs for word in APT[program].split()]
     wanted = {word.removesuffix(OPTIONAL): word.endswith(OPTIONAL) for word in words}
     known = _known_to_apt(wanted, machine, release)
@@ -158,7 +163,7 @@ def _hashicorp_by_apt(release: Mapping[str, str], sudo: str) -> list[str]:
 
 
 def _by_another(programs: Sequence[str], system: System, machine: Machine) -> Installation:
-    sudo = _sudo(machine)
+    sudo = as_root(machine)
     brought = {program: system.packages.get(program, APT[program]).split() for program in programs}
     packages = sorted({package for each in brought.values() for package in each})
     files = dict.fromkeys(system.repositories[program] for program in programs if program in system.repositories)
@@ -166,10 +171,6 @@ def _by_another(programs: Sequence[str], system: System, machine: Machine) -> In
     lines += [f"{sudo}{system.command} {' '.join(packages)}"] if packages else []
     lines += [f"{sudo}systemctl enable --now docker"] if "docker" in programs else []
     return Installation(tuple(packages), tuple(lines), tuple(name for name, each in brought.items() if not each))
-
-
-def _sudo(machine: Machine) -> str:
-    return "" if machine.is_root else "sudo "
 
 
 def _release(machine: Machine) -> dict[str, str]:

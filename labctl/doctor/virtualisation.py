@@ -13,6 +13,8 @@ from labctl.host.parsing import Version, dotted, version
 PROCESSOR = Path("/proc/cpuinfo")
 RELEASE = Path("/proc/sys/kernel/osrelease")
 LOADED = Path("/proc/modules")
+UNCOUNTED = "-"
+"""What stands for the number of a module's users on a kernel that cannot unload modules."""
 AT_LOAD = Path("/sys/module/kvm/parameters/enable_virt_at_load")
 """Y where KVM takes the processor as soon as it is loaded, which Linux 6.12 brought [upstream]."""
 SHARED_SINCE: tuple[Version, Version] = (7, 2, 6), (6, 16)
@@ -48,7 +50,8 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
 
 def look_at_holder(_context: Context, machine: Machine) -> Finding:
     """Check that KVM does not hold the processor's virtualisation, which only one of it and VirtualBox can use."""
-    users = {words[0]: int(words[2]) for line in (machine.read(LOADED) or "").splitlines() if (words := line.split())}
+    modules = (line.split() for line in (machine.read(LOADED) or "").splitlines() if line.strip())
+    users = {name: count not in {"0", UNCOUNTED} for name, _, count, *_ in modules}
     module = next((name for name in ("kvm_intel", "kvm_amd") if name in users), "")
     if not module:
         return ok("KVM is not loaded: VirtualBox has the processor for itself")
