@@ -30,8 +30,6 @@ from labctl.model.demo_reports import CommandReport, DemoReport, ExpectationRepo
 from labctl.model.reports import error_report
 
 LOOK = "`labctl trace` and `labctl status` show what is wrong with the lab."
-
-
 OnLine = Callable[[str], None]
 
 
