@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
-from labctl.host.wait import NOT_READY
 from labctl.model.errors import LabError
 from labctl.render.ingress import IngressController
 from labctl.trace.problem import Evidence
+from labctl.trace.rules.annotations import NGINX
 from labctl.trace.rules.routes import Backend
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 
 SLICE = "discovery.k8s.io/v1"
 EXTERNAL = "ExternalName"
-NGINX = "ingress-nginx"
 OVER = {"Succeeded", "Failed"}
 
 
@@ -34,20 +33,6 @@ def is_awaited(pod: Mapping[str, Any]) -> bool:
     return not is_over and not is_ready(pod)
 
 
-def why_not_ready(pod: Mapping[str, Any]) -> str:
-    """Return the reason from its containers or conditions; empty if the pod is ready or being deleted."""
-    if is_ready(pod) or "deletionTimestamp" in pod["metadata"]:
-        return ""
-    name, status = pod["metadata"]["name"], pod.get("status", {})
-    for container in status.get("containerStatuses", []):
-        for state in (container.get("state", {}), container.get("lastState", {})):
-            for how in ("waiting", "terminated"):
-                if reason := state.get(how, {}).get("reason"):
-                    return f"{name}: {reason}, restarted {container.get('restartCount', 0)} times"
-    messages = [each.get("message", "") for each in status.get("conditions", []) if each["status"] != "True"]
-    return f"{name}: {next(filter(None, messages), status.get('phase', 'unknown'))}"
-
-
 def placed(pod: Mapping[str, Any]) -> Evidence:
     """Return the pod's name and its node."""
     return {"pod": pod["metadata"]["name"], "node": pod["spec"].get("nodeName")}
@@ -61,16 +46,29 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
     return cluster.find("v1", "Pod", controller.namespace, selector_of(workload["spec"]["selector"]["matchLabels"]))
 
 
-def why_no_controller(cluster: Cluster, controller: IngressController, pods: Iterable[Mapping[str, Any]]) -> str:
-    """Return why none of these pods of the ingress controller is ready, and what they wait for."""
+def logs_of(controller: IngressController, pods: Sequence[Mapping[str, Any]], announcing: str | None) -> list[Evidence]:
+    """Return the pods of the ingress controller, each with its container, that may have logged a request.
+
+    Those on the announcing node come first. One elsewhere that is not ready has got none, and the kubelet of a node that
+    is frozen would keep the API server waiting.
+    """
+    there = [pod for pod in pods if pod["spec"].get("nodeName") == announcing]
+    elsewhere = [pod for pod in pods if pod not in there and is_ready(pod)]
+    return [{"pod": pod["metadata"]["name"], "container": _own(controller, pod)} for pod in there + elsewhere or pods]
+
+
+def _own(controller: IngressController, pod: Mapping[str, Any]) -> str:
+    """Return the container in which the ingress controller runs; empty if the pod has no other."""
+    containers = pod["spec"].get("containers") or ()
+    own = (each["name"] for each in containers if controller.publish_argument in (each.get("args") or ()))
+    return str(next(own, "")) if len(containers) > 1 else ""
+
+
+def why_no_controller(cluster: Cluster, controller: IngressController) -> str:
+    """Return why no pod of the ingress controller is ready, and what they wait for."""
     workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
-    known = (
-        {each.pod: str(each) for each in unready.problems(cluster, workload) if each.id != NOT_READY}
-        if workload
-        else {}
-    )
-    reasons = [known.get(pod["metadata"]["name"]) or why_not_ready(pod) for pod in pods]
-    return "; ".join(filter(None, reasons)) or "there is none"
+    reasons = unready.problems(cluster, workload) if workload else []
+    return "; ".join(map(str, reasons)) or "there is none"
 
 
 def _is_taken(conditions: Mapping[str, bool], controller: str) -> bool:

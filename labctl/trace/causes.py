@@ -39,6 +39,7 @@ CAUSES: Mapping[str, Cause] = {
     "proxy-in-the-way": Cause(
         "name", "programs that use the user's environment send requests for the hostname to a proxy"
     ),
+    "https-forced": Cause("name", "browsers ask for every name in the hostname's top-level domain by HTTPS alone"),
     "hostname-not-served": Cause("name", "no app and no Ingress of the lab has this hostname", 2),
     "pool-missing": Cause("address", "MetalLB has no IPAddressPool, or the lab's own is missing"),
     "pool-overlapped": Cause("address", "another pool overlaps the lab's own, so `up` cannot create it", 5),
@@ -68,7 +69,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "address-not-in-pool": Cause("address", "no pool of MetalLB contains the address", passes=True),
     "address-outside-network": Cause("address", "the address is outside the lab's network", 10),
-    "address-claimed-twice": Cause("address", "another Service's status has the same address and port", 5),
+    "address-claimed-twice": Cause("address", "another Service has the same address and port", 5),
     "address-of-another-service": Cause("address", "another Service has the address"),
     "route-missing": Cause("node", "this machine has no direct route to the address"),
     "route-in-the-way": Cause("node", "a route or an address on this machine keeps packets from the lab", 2),
@@ -90,10 +91,15 @@ CAUSES: Mapping[str, Cause] = {
     "network-unavailable": Cause("node", "every node that may announce has the condition NetworkUnavailable", 10),
     "speaker-not-ready": Cause("node", "MetalLB's speaker is not ready on any node that may announce"),
     "pods-and-speakers-apart": Cause("node", "no node that may announce has a pod of the ingress controller", 30),
+    "nodes-silent": Cause("node", "no node answers ARP, not even for its own address", 30, passes=True),
     "address-not-announced": Cause("node", "no node answers ARP for the address", passes=True),
     "announcer-differs": Cause("node", "a node answers ARP that is not the one that MetalLB reports as announcing"),
     "clock-off": Cause("node", "the clock of a virtual machine differs from this machine's, as after a suspend"),
-    "filtered-here": Cause("node", "this machine's packet filter drops packets to the address, or the replies", 2),
+    "filtered-here": Cause(
+        "node, response",
+        "this machine's packet filter drops packets to the address or between nodes, or the replies",
+        2,
+    ),
     "service-port-missing": Cause("node", "the ingress controller's Service has no port 80", 10),
     "source-not-allowed": Cause("node", "the Service's loadBalancerSourceRanges do not include this machine", 2),
     "controller-not-selected": Cause("node", "the Service's selector selects no pod of the ingress controller", 10),

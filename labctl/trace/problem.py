@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shlex
+from collections.abc import Mapping
 from typing import Any, Final
 
 from labctl.model.kinds import ROUTE
@@ -41,16 +43,32 @@ class ProblemError(Exception):
         self.commands = commands
         self.state = state
 
+    def within(self, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
+        """Return the same problem as a part of what this text says of a hop with this evidence."""
+        return ProblemError(self.cause, text, evidence, fix=self.fix, commands=self.commands, state=state)
+
 
 def labctl(lab: str, *words: str) -> str:
     """Return a labctl command for this lab."""
     return shlex.join(["labctl", "--name", lab, *words])
 
 
+def for_lab(lab: str, hint: str) -> str:
+    """Return a hint whose commands are for this lab."""
+    return hint.replace("`labctl ", f"`{labctl(lab)} ")
+
+
 def kubectl_route(lab: str, verb: str, route: str, *words: str) -> str:
     """Return a kubectl line that changes the object `namespace/name` that routes a hostname."""
     namespace, _, name = route.partition("/")
     return kubectl(lab, "-n", namespace, verb, ROUTE.resource, name, *words)
+
+
+def patch_service(lab: str, service: Mapping[str, Any], change: object, kind: str = "merge") -> str:
+    """Return a kubectl line that changes a Service."""
+    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
+    content = json.dumps(change, separators=(",", ":"))
+    return kubectl(lab, "-n", namespace, "patch", "service", name, f"--type={kind}", "-p", content)
 
 
 def kubectl(lab: str, *words: str) -> str:

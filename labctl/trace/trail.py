@@ -52,6 +52,8 @@ class Trail:
     """The rule that matches the request, once known."""
     is_unanswered: bool = False
     """Whether the request had its whole time and got no response."""
+    is_compared: bool = False
+    """Whether the nodes were asked what is lost between them."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
@@ -92,6 +94,12 @@ class Trail:
     def is_app(self) -> bool:
         """Return whether the hostname belongs to one of the lab's apps."""
         return any(app.hostname == self.hostname for app in self.lab.apps)
+
+    @property
+    def announcing(self) -> str | None:
+        """The node that has the address: the one that answers ARP, or that MetalLB reports; None if unknown."""
+        seen = self.seen.get("node", {})
+        return next((each["node"] for each in seen.get("answers_arp") or () if each["node"]), seen.get("announced_by"))
 
     @property
     def hosts(self) -> Path:
@@ -150,7 +158,7 @@ class Trail:
 
     def forget(self) -> None:
         """Forget what was read, so that the next hop reads it again."""
-        self._asked, self._rules, self._controller_pods = None, None, None
+        self._asked, self._rules, self._controller_pods, self.is_compared = None, None, None, False
 
     def fetch(self) -> Exchange:
         """Make a request."""
@@ -165,9 +173,9 @@ class Trail:
         marks = [each.mark for each in exchanges if each.is_connected]
         if not marks:
             return LogSearch()
-        pods = [backend.placed(pod) for pod in self.controller_pods()]
+        logs = backend.logs_of(self.controller, self.controller_pods(), self.announcing)
         seconds = self.left(self.limits.trace_log)
-        return access_log.search(self.cluster, self.controller.namespace, pods, marks, seconds)
+        return access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
 
 
 Hop = Callable[[Trail], Evidence]

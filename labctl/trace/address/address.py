@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Address
 from typing import Any
@@ -27,7 +28,7 @@ def address(trail: Trail) -> Evidence:
     if service is None or not _is_owner(service):
         raise no_address.unowned(trail.cluster, controller, lab)
     owned = trail.address
-    others = [each for each in services if full_name(each) != name and owned in state.addresses_of(each)]
+    others = [each for each in services if full_name(each) != name and _claims(each, owned)]
     if owned not in state.addresses_of(service):
         has = ", ".join(map(full_name, others)) or "no Service"
         raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
@@ -55,17 +56,33 @@ def _evidence(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]
     }
 
 
+def _claims(service: Mapping[str, Any], address: IPv4Address) -> bool:
+    """Return whether a Service has the address in its status or among its external addresses."""
+    return address in state.addresses_of(service) or str(address) in _external(service)
+
+
+def _external(service: Mapping[str, Any]) -> Sequence[str]:
+    return service["spec"].get("externalIPs") or ()
+
+
 def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any]]) -> ProblemError | None:
     """Return a problem if another Service has the same address and port: nodes can route to only one."""
     for other in others:
-        if why := requested.refuses_to_share(case.service, [other]):
-            metadata = other["metadata"]
-            what = ("-n", metadata["namespace"], "service", metadata["name"], "--subresource=status", "--type=merge")
+        metadata = other["metadata"]
+        if owned in state.addresses_of(other):
+            why, place = requested.refuses_to_share(case.service, [other]), "status"
+            fix = "Remove the address from that Service's status, and make sure that nothing writes it again."
+            change: tuple[str, ...] = ("--subresource=status", "--type=merge", "-p", '{"status":{"loadBalancer":null}}')
+        else:
+            why, place = requested.common_ports(case.service, other), "externalIPs"
+            fix = "Remove the address from that Service's externalIPs."
+            left = [each for each in _external(other) if each != str(owned)]
+            change = ("--type=merge", "-p", json.dumps({"spec": {place: left}}, separators=(",", ":")))
+        if why:
+            what = ("-n", metadata["namespace"], "service", metadata["name"], *change)
+            text = f"{owned} is also in the {place} of the Service {full_name(other)}: {why}"
             return ProblemError(
-                "address-claimed-twice",
-                f"{owned} is also in the status of the Service {full_name(other)}: {why}",
-                fix="Remove the address from that Service's status, and make sure that nothing writes it again.",
-                commands=(kubectl(case.lab.name, "patch", *what, "-p", '{"status":{"loadBalancer":null}}'),),
+                "address-claimed-twice", text, fix=fix, commands=(kubectl(case.lab.name, "patch", *what),)
             )
     return None
 

@@ -75,7 +75,15 @@ def _type(case: Case) -> ProblemError | None:
     kind = case.service["spec"].get("type", "ClusterIP")
     if kind == state.LOAD_BALANCER:
         return None
-    return ProblemError("service-not-a-load-balancer", f"{case.silence}: its type is {kind}")
+    text = f"{case.silence}: its type is {kind}"
+    if not requested.is_headless(case.service):
+        return ProblemError("service-not-a-load-balancer", text)
+    return ProblemError(
+        "service-not-a-load-balancer",
+        f"{text}, and it is headless",
+        fix="A headless Service stays one. Delete it, then run `labctl up` to recreate it.",
+        commands=case.remakes(),
+    )
 
 
 def _controller(case: Case) -> ProblemError | None:

@@ -58,6 +58,12 @@ class Case:
         """Return the command that restores labctl's own objects."""
         return (labctl(self.lab.name, "up"),)
 
+    def remakes(self) -> tuple[str, ...]:
+        """Return the commands that delete the Service, and create it as labctl does."""
+        metadata = self.service["metadata"]
+        words = ("-n", metadata["namespace"], "delete", "service", metadata["name"])
+        return (kubectl(self.lab.name, *words), *self.up())
+
     def takes_back(self) -> tuple[str, ...]:
         """Return the commands that remove what the Service requests."""
         return requested.takes_back(self.lab.name, self.service, self.requested)
@@ -124,13 +130,11 @@ def class_problem(case: Case, effect: str = "") -> ProblemError | None:
     if has is None:
         text = f"{effect}: MetalLB's controller only serves Services of the class {wanted} (--lb-class)"
         return ProblemError("load-balancer-class-other", text, commands=case.up())
-    metadata = case.service["metadata"]
-    delete = kubectl(case.lab.name, "-n", metadata["namespace"], "delete", "service", metadata["name"])
     return ProblemError(
         "load-balancer-class-other",
         f"{effect}: the class of the Service {case.name} is {has}, which MetalLB does not serve",
         fix="The class of a Service cannot be changed. Delete the Service, then run `labctl up` to recreate it.",
-        commands=(delete, *case.up()),
+        commands=case.remakes(),
     )
 
 

@@ -69,6 +69,11 @@ def takes_back(lab: str, service: Object, requested: Requested) -> tuple[str, ..
     )
 
 
+def is_headless(service: Object) -> bool:
+    """Return whether the Service has no cluster IP, which cannot be changed."""
+    return bool(service["spec"].get("clusterIP") == "None")
+
+
 def refuses_to_share(service: Object, others: Sequence[Object]) -> str:
     """Return why the Service cannot share an address with these others; empty if it can."""
     key = read(service).sharing_key
@@ -81,9 +86,15 @@ def refuses_to_share(service: Object, others: Sequence[Object]) -> str:
             return f"{name} has it, with the sharing key {theirs!r} instead of {key!r}"
         if _backend(service) != _backend(other):
             return f"{name} has it and selects other pods, which externalTrafficPolicy Local does not allow"
-        if common := _ports(service) & _ports(other):
-            return f"{name} has it, with the same port {', '.join(sorted(common))}"
+        if common := common_ports(service, other):
+            return f"{name} has it, with {common}"
     return ""
+
+
+def common_ports(service: Object, other: Object) -> str:
+    """Return, as text, the ports that both Services have; empty if there are none."""
+    common = _ports(service) & _ports(other)
+    return f"the same port {', '.join(sorted(common))}" if common else ""
 
 
 def _keys(what: str) -> list[str]:
@@ -107,8 +118,8 @@ def _addresses(texts: Sequence[str]) -> tuple[tuple[Address, ...], str]:
 
 def _mismatch(service: Object, addresses: Sequence[Address]) -> str:
     """Return why the address families do not match the Service's; empty if they do."""
-    spec = service["spec"]
-    own = {ip_address(each).version for each in spec.get("clusterIPs") or [spec.get("clusterIP") or "0.0.0.0"]}  # noqa: S104 - IPv4, as the lab
+    has = () if is_headless(service) else service["spec"].get("clusterIPs") or ()
+    own = {ip_address(each).version for each in has or ["0.0.0.0"]}  # noqa: S104 - IPv4, as the lab
     wanted = {each.version for each in addresses}
     if not wanted or wanted == own:
         return ""

@@ -1,4 +1,4 @@
-"""Find problems of a name that resolves: for the next `up`, for other users, for programs that use a proxy."""
+"""Find problems of a name that resolves: for the next `up`, for other users, for browsers, for programs that use a proxy."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ from labctl.trace.trail import Trail
 
 KNOCK_SECONDS = 0.5
 LOCALHOST = "127.0.0.1"
+HTTPS_ALONE = frozenset({"app", "bank", "day", "dev", "foo", "google", "insurance", "new", "page", "play"})
+"""Top-level domains that are as a whole on the list, built into browsers, of what is asked for by HTTPS alone (HSTS)."""
 
 
 def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
@@ -34,12 +36,27 @@ def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
 
 
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
-    """Return why other users, or programs that use a proxy, cannot use the name; None if they can."""
+    """Return why other users, browsers, or programs that use a proxy cannot use the name; None if they can."""
     if not _is_readable(trail):
         text = f"only its owner can read {trail.hosts}: programs of other users cannot resolve {trail.hostname}"
         return absence.unreadable(trail, text, evidence, state=WARNING)
+    domain = trail.hostname.rpartition(".")[2]
+    if trail.is_app and domain in HTTPS_ALONE:
+        return _secured(trail, domain, evidence)
     proxy = None if trail.context.isolated else proxies.proxy_for(trail.hostname, trail.client.environment)
     return _proxy(trail, *proxy, evidence) if proxy else None
+
+
+def _secured(trail: Trail, domain: str, evidence: Evidence) -> ProblemError:
+    return ProblemError(
+        "https-forced",
+        f"browsers ask for names in .{domain} by HTTPS alone, and the lab's apps serve HTTP: {trail.hostname} is only for "
+        "programs such as curl",
+        evidence,
+        fix=f"Give the app a `hostname` in another domain, such as {trail.hostname.rpartition('.')[0]}.test, then run `labctl up`.",
+        commands=(),
+        state=WARNING,
+    )
 
 
 def _is_readable(trail: Trail) -> bool:

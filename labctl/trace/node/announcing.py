@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from ipaddress import IPv4Address
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -17,12 +16,15 @@ from labctl.trace.metallb import metallb
 from labctl.trace.node import layer2, node_facts
 from labctl.trace.node.kept_off import kept_off
 from labctl.trace.node.layer2 import EXCLUDED, UNAVAILABLE, Layer2, Objects
-from labctl.trace.problem import UP, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import UP, Evidence, ProblemError, kubectl, labctl, patch_service
+from labctl.trace.rules.routes import full_name
 from labctl.trace.trail import Trail
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
+NOT_ANNOUNCED = "address-not-announced"
+"""The cause where no condition is unmet."""
 EXCLUDED_INTERFACES = "metallb-excludel2"
 RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker")
 
@@ -32,12 +34,10 @@ def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
     layer2_state = layer2.read(trail)
     for look in LOOKS:
         if problem := look(layer2_state):
-            return ProblemError(
-                problem.cause, f"{silence}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
-            )
+            return problem.within(f"{silence}: {problem.text}", evidence)
     first = layer2_state.candidates[0]
     return ProblemError(
-        "address-not-announced",
+        NOT_ANNOUNCED,
         f"{silence}: several ARP requests got no answer, although MetalLB's speaker on {first} should announce it",
         evidence,
         fix="Run `labctl up` to restore the speakers' configuration, then restart them: they choose the announcing node again.",
@@ -69,7 +69,7 @@ def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
         return None
     pods = backend.controller_pods(layer2_state.trail.cluster, controller)
     if not any(map(backend.is_ready, pods)):
-        reasons = backend.why_no_controller(layer2_state.trail.cluster, controller, pods)
+        reasons = backend.why_no_controller(layer2_state.trail.cluster, controller)
         text = (
             f"no pod of the ingress controller {controller.name} is ready ({reasons}), and MetalLB does not announce "
             "the address of a Service without a ready pod"
@@ -80,26 +80,14 @@ def _no_endpoint(layer2_state: Layer2) -> ProblemError | None:
 
 def not_selected(lab: Lab, service: Mapping[str, Any], pods: Objects) -> ProblemError:
     """Return why a Service selects none of the ready pods."""
-    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     selector: Mapping[str, str] = service["spec"].get("selector") or {}
     labels = pods[0]["metadata"].get("labels", {})
     wrong = [key for key, value in selector.items() if labels.get(key) != value]
-    fields = ",".join(f'"{key}":null' for key in wrong)
-    patch = kubectl(
-        lab.name,
-        "-n",
-        namespace,
-        "patch",
-        "service",
-        name,
-        "--type=merge",
-        "-p",
-        f'{{"spec":{{"selector":{{{fields}}}}}}}',
-    )
+    patch = patch_service(lab.name, service, {"spec": {"selector": dict.fromkeys(wrong)}})
     labels_text = ", ".join(f"{key}={selector[key]}" for key in wrong) or "none"
     return ProblemError(
         "controller-not-selected",
-        f"the selector of the Service {namespace}/{name} ({labels_text}) selects none of the ingress controller's pods",
+        f"the selector of the Service {full_name(service)} ({labels_text}) selects none of the ingress controller's pods",
         fix="Remove the labels that labctl did not set from the selector, then run `labctl up` to restore the rest.",
         commands=(*((patch,) if wrong else ()), labctl(lab.name, "up")),
     )
@@ -232,7 +220,8 @@ def _no_interface(layer2_state: Layer2) -> ProblemError | None:
         interfaces_text = ", ".join(sorted(names))
         text = f"the L2Advertisement selects the interface {interfaces_text}, but {first}, which has to announce, has {', '.join(has)}"
         return ProblemError("advertisement-selects-no-interface", text)
-    device = next((name for name, addresses in has.items() if _is_in_lab(layer2_state.lab, addresses)), None)
+    network = layer2_state.lab.network
+    device = next((name for name, addresses in has.items() if any(each.ip in network for each in addresses)), None)
     patterns = _excluded_patterns(layer2_state.trail.cluster)
     if device and (pattern := next((each for each in patterns if _matches(each, device)), None)):
         return ProblemError(
@@ -242,10 +231,6 @@ def _no_interface(layer2_state: Layer2) -> ProblemError | None:
             commands=(labctl(layer2_state.lab.name, "up"), kubectl(layer2_state.lab.name, *RESTART)),
         )
     return None
-
-
-def _is_in_lab(lab: Lab, addresses: Collection[str]) -> bool:
-    return any(IPv4Address(each) in lab.network for each in addresses)
 
 
 def _excluded_patterns(cluster: Cluster) -> list[str]:

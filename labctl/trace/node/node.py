@@ -9,8 +9,9 @@ from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
 from labctl.model.errors import LabError
 from labctl.trace.node import announcing, clocks, node_facts, unopened
+from labctl.trace.node.announcing import NOT_ANNOUNCED
 from labctl.trace.node.ways import here, require_direct
-from labctl.trace.probes.knock import CONNECTED
+from labctl.trace.probes.knock import CONNECTED, Knock
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 
@@ -26,7 +27,6 @@ MAKERS: Mapping[str, str] = {
 }
 """What has interfaces whose MACs begin like this."""
 LOCAL_BIT = 2
-"""TCP retransmits the first packet after one second; a lab answers within a millisecond."""
 
 
 def node(trail: Trail) -> Evidence:
@@ -34,12 +34,10 @@ def node(trail: Trail) -> Evidence:
     asked, client = trail.address, trail.client
     route = require_direct(trail, client.route(asked))
     remembered = client.neighbour(asked, route)
-    heard = _heard(trail, route)
-    owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
-    macs = sorted(heard.get(asked, ()))
+    fixed = remembered if remembered and remembered.is_permanent else None
+    heard, macs, owners = _answers(trail, route, fixed)
     announced, unasked = _announced(trail)
-    limit = trail.left(trail.limits.trace_connect)
-    connection = client.knock([asked], limit)[asked] if macs or remembered or not heard else None
+    connection = _connection(trail) if macs or remembered or not heard else None
     evidence: Evidence = {
         "announced_by": announced,
         "not_asked": unasked,
@@ -53,10 +51,12 @@ def node(trail: Trail) -> Evidence:
     is_open = connection is not None and connection.outcome == CONNECTED
     if foreign := [mac for mac in macs if mac not in owners]:
         raise _taken(trail, foreign, evidence)
-    if remembered and remembered.is_permanent and macs and remembered.mac not in macs:
-        raise _fixed_elsewhere(trail, route, remembered, owners, evidence, is_open=is_open)
+    right = macs or [mac for mac, name in owners.items() if announced in {name, None}]
+    if fixed and right and fixed.mac not in right:
+        raise _fixed_elsewhere(trail, route, fixed, owners, right, evidence, is_open=is_open)
+    macs = macs or ([fixed.mac] if right and fixed and not client.may_ask_arp else [])
     if not macs and heard:
-        raise _silent(trail, evidence, remembered, is_open=is_open)
+        raise _silent(trail, route, heard, evidence, remembered, is_open=is_open)
     names = [owners[mac] for mac in macs]
     if connection is not None and not is_open:
         raise unopened.why(trail, route, connection, next(iter(names), announced), evidence)
@@ -84,6 +84,28 @@ def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
         return trail.client.ask_arp([trail.address, *(each.address for each in trail.lab.nodes)], route)
     except OSError:
         return {}
+
+
+def _connection(trail: Trail) -> Knock:
+    """Connect to the address."""
+    seconds = trail.left(trail.limits.trace_connect)
+    return trail.client.knock([trail.address], seconds)[trail.address]
+
+
+def _answers(
+    trail: Trail, route: Route, fixed: Neighbour | None
+) -> tuple[Mapping[IPv4Address, frozenset[str]], list[str], Mapping[str, str]]:
+    """Return who answers ARP, the MACs that do for the address, and the lab's nodes by their MACs.
+
+    A node that does not answer for its own address is known by the provider. A kernel that is made to ask does not ask
+    for an address with a fixed entry.
+    """
+    heard = _heard(trail, route)
+    macs = [] if fixed and not trail.client.may_ask_arp else sorted(heard.get(trail.address, ()))
+    nodes = {each.name for each in trail.lab.nodes}
+    owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
+    others = {mac: trail.client.owner_of(mac, trail.context) for mac in macs if mac not in owners}
+    return heard, macs, owners | {mac: name for mac, name in others.items() if name in nodes}
 
 
 def _announced(trail: Trail) -> tuple[str | None, str | None]:
@@ -131,18 +153,19 @@ def _maker(mac: str) -> str:
 def _fixed_elsewhere(
     trail: Trail,
     route: Route,
-    remembered: Neighbour,
+    fixed: Neighbour,
     owners: Mapping[str, str],
+    right: Sequence[str],
     evidence: Evidence,
     *,
     is_open: bool,
 ) -> ProblemError:
-    right = ", ".join(each["mac"] for each in evidence["answers_arp"])
-    whose = owners.get(remembered.mac, "no node of the lab")
+    whose = owners.get(fixed.mac, "no node of the lab")
+    others = " or ".join(f"{mac} ({owners[mac]})" if mac in owners else mac for mac in right)
+    has = "answers ARP for it" if evidence["answers_arp"] else "is the lab's"
     return ProblemError(
         "neighbour-fixed",
-        f"this machine has a {remembered.state.lower()} ARP entry for {trail.address} with {remembered.mac} ({whose}), "
-        f"but {right} answers ARP for it",
+        f"this machine has a {fixed.state.lower()} ARP entry for {trail.address} with {fixed.mac} ({whose}), but {others} {has}",
         evidence,
         fix="Remove the entry: the kernel then sends ARP requests again.",
         commands=(here(trail, "ip", "neigh", "del", str(trail.address), "dev", route.device),),
@@ -150,7 +173,15 @@ def _fixed_elsewhere(
     )
 
 
-def _silent(trail: Trail, evidence: Evidence, remembered: Neighbour | None, *, is_open: bool) -> ProblemError:
+def _silent(
+    trail: Trail,
+    route: Route,
+    heard: Mapping[IPv4Address, frozenset[str]],
+    evidence: Evidence,
+    remembered: Neighbour | None,
+    *,
+    is_open: bool,
+) -> ProblemError:
     """Return why no node answers. A cached ARP entry still works, but only on this machine."""
     silence = f"no node announces {trail.address}"
     if is_open and remembered:
@@ -159,7 +190,9 @@ def _silent(trail: Trail, evidence: Evidence, remembered: Neighbour | None, *, i
         problem = announcing.unannounced(trail, evidence, silence)
     except LabError as error:
         text = f"{silence}; the reason is unknown: {error.message}"
-        problem = ProblemError("address-not-announced", text, evidence, fix=error.hint or None)
+        problem = ProblemError(NOT_ANNOUNCED, text, evidence, fix=error.hint or None)
+    if problem.cause == NOT_ANNOUNCED and not any(heard.values()):
+        problem = unopened.unlinked(trail, route, evidence)
     problem.state = WARNING if is_open else BROKEN
     return problem
 
@@ -167,16 +200,17 @@ def _silent(trail: Trail, evidence: Evidence, remembered: Neighbour | None, *, i
 def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
     """Return that several nodes answer ARP: a node with the address on an interface does so without its speaker."""
     text = f"{' and '.join(names)} answer ARP for {trail.address}: either may get a request"
-    own = {
-        name: device
+    own = [
+        (name, device, str(each))
         for name in names
         for device, addresses in node_facts.interfaces(trail, name).items()
-        if str(trail.address) in addresses
-    }
-    claims = "".join(f"; {name} has it on its interface {device}" for name, device in own.items())
+        for each in addresses
+        if each.ip == trail.address
+    ]
+    claims = "".join(f"; {name} has it on its interface {device}" for name, device, _ in own)
     removals = tuple(
-        labctl(trail.lab.name, "ssh", name, "--", "sudo", "ip", "address", "del", f"{trail.address}/32", "dev", device)
-        for name, device in own.items()
+        labctl(trail.lab.name, "ssh", name, "--", "sudo", "ip", "address", "del", each, "dev", device)
+        for name, device, each in own
     )
     restart = kubectl(trail.lab.name, *announcing.RESTART)
     fix = (

@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 from typing import Any
 
 from labctl.host import routes
@@ -79,14 +79,15 @@ class NodeFacts:
         return self.sections.get("forward", "").strip() != "0"
 
     @cached_property
-    def interfaces(self) -> dict[str, list[str]]:
+    def interfaces(self) -> dict[str, list[IPv4Interface]]:
         """Return the node's addresses by interface."""
         return _interfaces(self.sections.get("interfaces", ""))
 
     @property
     def device(self) -> str:
         """Return the interface that has the node's address."""
-        return next((name for name, addresses in self.interfaces.items() if str(self.node.address) in addresses), "")
+        own = self.node.address
+        return next((name for name, has in self.interfaces.items() if own in {each.ip for each in has}), "")
 
     @cached_property
     def ruleset(self) -> Ruleset | None:
@@ -176,17 +177,11 @@ def ask_routes(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | N
     return None if sections is None else NodeFacts(node, sections)
 
 
-def interfaces(trail: Trail, name: str) -> dict[str, list[str]]:
+def interfaces(trail: Trail, name: str) -> dict[str, list[IPv4Interface]]:
     """Return a node's addresses by interface; empty if it does not answer."""
     node = next((each for each in trail.lab.nodes if each.name == name), None)
     said = _said(trail, node, INTERFACES) if node else None
     return _interfaces(said or "")
-
-
-def announcing(trail: Trail) -> str | None:
-    """Return the node that has the address: the one that answers ARP, or that MetalLB reports; None if unknown."""
-    seen = trail.seen.get("node", {})
-    return next((each["node"] for each in seen.get("answers_arp") or () if each["node"]), seen.get("announced_by"))
 
 
 def mtus(trail: Trail) -> list[Evidence]:
@@ -196,8 +191,7 @@ def mtus(trail: Trail) -> list[Evidence]:
     if route is not None:
         own = (each for each in trail.client.interfaces() if each.name == route.device)
         link += [{"where": "this machine", "interface": each.name, "mtu": each.mtu} for each in own]
-    name = announcing(trail)
-    node = next((each for each in trail.lab.nodes if each.name == name), None)
+    node = next((each for each in trail.lab.nodes if each.name == trail.announcing), None)
     said = _said(trail, node, INTERFACES) if node else None
     if node and said:
         link += [
@@ -251,5 +245,8 @@ def _list(text: str) -> list[dict[str, Any]]:
     return list(entries)
 
 
-def _interfaces(text: str) -> dict[str, list[str]]:
-    return {each["ifname"]: [one["local"] for one in each.get("addr_info", [])] for each in _list(text)}
+def _interfaces(text: str) -> dict[str, list[IPv4Interface]]:
+    return {
+        each["ifname"]: [IPv4Interface(f"{one['local']}/{one['prefixlen']}") for one in each.get("addr_info", [])]
+        for each in _list(text)
+    }

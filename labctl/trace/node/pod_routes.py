@@ -15,10 +15,15 @@ from labctl.trace.trail import Trail
 
 
 def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
-    """Return a problem if a node has no route, or a wrong one, to a pod on another node."""
+    """Return a problem if a node has no route, or a wrong one, to a pod on another node.
+
+    A pod may have its node's own address, which takes no route of labctl's.
+    """
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
     route = facts.route(str(pod.address))
-    if owner is None or owner == facts.node or not facts.knows_route(str(pod.address)):
+    if owner is None or owner == facts.node or pod.address not in owner.pod_network:
+        return None
+    if not facts.knows_route(str(pod.address)):
         return None
     if route and route.get("gateway") == str(owner.address):
         return None

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
 from labctl.host.arp import Route
 from labctl.host.http_probe import HTTP
+from labctl.host.parsing import ipv4_network
 from labctl.model.errors import LabError
 from labctl.model.lab import Lab, Node
 from labctl.trace import backend
@@ -19,10 +19,11 @@ from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.kept_off import kept_off
 from labctl.trace.node.ways import here
 from labctl.trace.probes import filters
-from labctl.trace.probes.filters import ARP, BRIDGE, Ruleset, Stop
+from labctl.trace.probes.filters import ARP_TOO, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.knock import Knock
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
-from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl, patch_service
+from labctl.trace.rules.routes import full_name
 from labctl.trace.trail import Trail
 
 if TYPE_CHECKING:
@@ -43,8 +44,7 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
         tried = attempt.read(trail, route, node)
         problem = next(filter(None, (look(tried) for look in LOOKS)), None)
     if problem is not None:
-        text = f"{text}; {problem.text}"
-        return ProblemError(problem.cause, text, evidence, fix=problem.fix, commands=problem.commands)
+        return problem.within(f"{text}; {problem.text}", evidence)
     remark = f"no reason was found on {name}" if name else "the announcing node is unknown"
     if tried is not None and tried.facts is None:
         remark = f"{name}, which announces the address, did not say in time what its network is like"
@@ -52,6 +52,20 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
         remark += "; this user cannot read this machine's packet filter"
     fix = "Check the packet filters and networks between this machine and the node's pods."
     return ProblemError("no-connection", f"{text}; {remark}", evidence, fix=fix, commands=())
+
+
+def unlinked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
+    """Return why no node answers ARP, not even for its own address: what all of them have in common is the way there."""
+    text = f"no node of the lab answers ARP on {route.device}, not even for its own address"
+    rules = trail.client.filters()
+    stop = _arp_stop(rules[0], route, trail.lab.control_plane.address) if rules else None
+    if rules and stop:
+        text = f"{text}: this machine's packet filter drops ARP packets: {filters.wording(rules[1], stop)}"
+        commands = (here(trail, *stop.removal),)
+        return ProblemError("filtered-here", text, evidence, fix="Remove the rule.", commands=commands)
+    again = tuple(labctl(trail.lab.name, word) for word in ("halt", "resume"))
+    fix = "Connect the nodes to the network again by a restart of the lab. If that does not help, check its interface."
+    return ProblemError("nodes-silent", text, evidence, fix=fix, commands=again)
 
 
 def arp_dropped(trail: Trail, route: Route, evidence: Evidence, *, is_remembered: bool) -> ProblemError | None:
@@ -82,17 +96,13 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
     except LabError:
         return None
     if passing is not None:
-        return ProblemError(
-            passing.cause, passing.text, evidence, fix=passing.fix, commands=passing.commands, state=WARNING
-        )
+        return passing.within(passing.text, evidence, WARNING)
     pods = attempt.pods_of(service, endpoints, node)
     if all(pod.node == node.name for pod in pods):
         return None
     facts = node_facts.ask(trail, node, route.source, pods)
     problem = handing_on.unreached(Attempt(trail, route, node, service, pods, facts))
-    if problem is not None:
-        return ProblemError(problem.cause, problem.text, evidence, fix=problem.fix, commands=problem.commands)
-    return None
+    return problem and problem.within(problem.text, evidence)
 
 
 def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
@@ -132,43 +142,43 @@ def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
 def _arp_stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
     asked = ArpPacket(route.source, address, REQUEST, route.device)
     answered = ArpPacket(address, route.source, REPLY, route.device)
-    return ruleset.stop(asked, "output", families=ARP) or ruleset.stop(answered, "input", families=ARP)
+    ports = replace(asked, device=None), replace(answered, device=None)  # the bridge's, which are not known
+    return (
+        ruleset.stop(asked, "output", "egress", families=ARP_TOO)
+        or ruleset.stop(answered, "ingress", "input", families=ARP_TOO)
+        or ruleset.stop(ports[0], "output", "postrouting", families=BRIDGE)
+        or ruleset.stop(ports[1], "prerouting", "input", families=BRIDGE)
+    )
 
 
 def _not_for_this_machine(attempt: Attempt) -> ProblemError | None:
     if attempt.service is None:
         return None
-    spec, metadata = attempt.service["spec"], attempt.service["metadata"]
-    name = f"{metadata['namespace']}/{metadata['name']}"
+    spec = attempt.service["spec"]
     ports = [each["port"] for each in spec.get("ports") or ()]
     if HTTP not in ports:
-        return _no_port(attempt.lab, metadata, ports)
+        return _no_port(attempt.lab, attempt.service, ports)
     ranges = spec.get("loadBalancerSourceRanges") or ()
-    if ranges and not any(
-        attempt.route.source in IPv4Network(each, strict=False) for each in ranges if ":" not in each
-    ):
-        patch = '{"spec":{"loadBalancerSourceRanges":null}}'
-        where = ("-n", metadata["namespace"], "patch", "service", metadata["name"], "--type=merge", "-p", patch)
+    networks = filter(None, (ipv4_network(each.strip()) for each in ranges))
+    if ranges and not any(attempt.route.source in each for each in networks):
         return ProblemError(
             "source-not-allowed",
-            f"the Service {name} only accepts connections from {', '.join(ranges)}, and this machine's address is "
+            f"the Service {full_name(attempt.service)} only accepts connections from {', '.join(ranges)}, and this machine's address is "
             f"{attempt.route.source}",
             fix="Remove `loadBalancerSourceRanges` from the Service.",
-            commands=(kubectl(attempt.lab.name, *where),),
+            commands=(patch_service(attempt.lab.name, attempt.service, {"spec": {"loadBalancerSourceRanges": None}}),),
         )
     return None
 
 
 def _no_port(lab: Lab, service: Mapping[str, Any], ports: Sequence[int]) -> ProblemError:
     """Return that the port is missing. `up` alone would add a port with a name that another port has."""
-    content = {"spec": {"ports": [{"name": "http", "port": HTTP, "protocol": "TCP", "targetPort": "http"}]}}
-    patch = json.dumps(content, separators=(",", ":"))
-    where = ("-n", service["namespace"], "patch", "service", service["name"], "--type=merge", "-p", patch)
+    port = {"name": "http", "port": HTTP, "protocol": "TCP", "targetPort": "http"}
     return ProblemError(
         "service-port-missing",
-        f"the Service {service['namespace']}/{service['name']} has no port {HTTP}; its ports are {', '.join(map(str, ports))}",
+        f"the Service {full_name(service)} has no port {HTTP}; its ports are {', '.join(map(str, ports))}",
         fix="Restore the Service's port, then run `labctl up` to restore the rest.",
-        commands=(kubectl(lab.name, *where), labctl(lab.name, "up")),
+        commands=(patch_service(lab.name, service, {"spec": {"ports": [port]}}), labctl(lab.name, "up")),
     )
 
 
@@ -179,7 +189,7 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
     pods = backend.controller_pods(trail.cluster, controller)
     ready = [each for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = backend.why_no_controller(trail.cluster, controller, pods)
+        reasons = backend.why_no_controller(trail.cluster, controller)
         return ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
@@ -205,8 +215,7 @@ def _no_target(service: Mapping[str, Any], node: Node, endpoints: Sequence[Mappi
         return None
     return ProblemError(
         "target-port-missing",
-        f"the targetPort of the Service {service['metadata']['namespace']}/{service['metadata']['name']} for port {HTTP} is "
-        f"{port.get('targetPort')}, which the pods of the ingress controller do not have",
+        f"the targetPort of the Service {full_name(service)} for port {HTTP} is {port.get('targetPort')}, which the pods of the ingress controller do not have",
     )
 
 

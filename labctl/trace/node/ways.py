@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv4Interface
 
 from labctl.host import routes
 from labctl.host.arp import Route
@@ -79,7 +79,9 @@ def _in_the_way(trail: Trail, route: Route | None, text: str) -> ProblemError | 
     if closest.network.prefixlen == 0 or (route is not None and not route.gateway and closest.kind != LOCAL):
         return None
     if closest.kind == LOCAL:
-        line = ("ip", "address", "del", f"{trail.address}/32", "dev", closest.device)
+        has = (each for interface in trail.client.interfaces() for each in interface.addresses)
+        own = next((each for each in has if each.ip == trail.address), IPv4Interface(trail.address))
+        line = ("ip", "address", "del", str(own), "dev", closest.device)
         return ProblemError(
             "route-in-the-way",
             f"{text}; this machine has the address itself, on {closest.device}",

@@ -8,8 +8,18 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
-from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of, why_not_ready
-from labctl.trace.problem import UP, WARNING, Evidence, ProblemError, kubectl, kubectl_route, labctl
+from labctl.trace.backend import EXTERNAL, is_awaited, is_ready, port_of, selector_of
+from labctl.trace.problem import (
+    UP,
+    WARNING,
+    Evidence,
+    ProblemError,
+    for_lab,
+    kubectl,
+    kubectl_route,
+    labctl,
+    patch_service,
+)
 from labctl.trace.rules.routes import Backend, full_name
 
 if TYPE_CHECKING:
@@ -78,40 +88,37 @@ def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: E
         return _unstarted(place, selector, evidence) or _unchosen(place, service, pods, evidence)
     if any(map(is_ready, chosen)):
         return _unlisted(place, service, port_of(service, port) or {}, chosen, evidence)
-    if unpulled := _unpulled(place.cluster, namespace, selector):
-        text = f"no pod behind the Service {name} is ready: {unpulled}"
-        return ProblemError("no-pod-ready", text, evidence, fix=unpulled.hint(namespace), commands=())
-    reasons = "; ".join(filter(None, map(why_not_ready, chosen))) or "they are being deleted"
-    log = f"`{kubectl(place.lab, '-n', namespace, 'logs', chosen[0]['metadata']['name'], '--all-containers')}`"
-    text = f"no pod behind the Service {name} is ready: {reasons}"
-    return ProblemError("no-pod-ready", text, evidence, fix=f"For details, see the app's log: {log}.", commands=())
+    reasons = _reasons(place.cluster, namespace, selector)
+    end = "they are being deleted" if any(map(_is_going, chosen)) else "they have ended"
+    text = f"no pod behind the Service {name} is ready: {'; '.join(map(str, reasons)) or end}"
+    fix = f"For details, run `{kubectl(place.lab, '-n', namespace, 'get', 'pods')}`."
+    fix = for_lab(place.lab, reasons[0].hint(namespace)) if reasons else fix
+    return ProblemError("no-pod-ready", text, evidence, fix=fix, commands=())
 
 
-def _unpulled(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> unready.Problem | None:
-    """Return why a pod with these labels does not get its image."""
+def _reasons(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> list[unready.Problem]:
+    """Return why pods with these labels are not ready, but for those that end or have ended."""
     pods = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": labels}}}
-    return next((each for each in unready.problems(cluster, pods) if each.id in unready.OF_IMAGES), None)
+    return unready.problems(cluster, pods)
 
 
-def not_all_ready(cluster: Cluster, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
+def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], evidence: Evidence) -> ProblemError | None:
     """Return a problem if some pods behind a Service are not ready while others are."""
     selector = service["spec"].get("selector")
     if not selector:
         return None
     name, namespace = service["metadata"]["name"], evidence["namespace"]
-    labels = ",".join(f"{key}={value}" for key, value in selector.items())
-    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, labels) if is_awaited(pod)]
+    awaited = [pod for pod in cluster.find("v1", "Pod", namespace, selector_of(selector)) if is_awaited(pod)]
     if not awaited:
         return None
-    whole = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": selector}}}
-    reasons = unready.problems(cluster, whole)
+    reasons = _reasons(cluster, namespace, selector)
     total = len(awaited) + len(evidence["pods"])
     details = "; ".join(map(str, reasons)) or ", ".join(pod["metadata"]["name"] for pod in awaited)
     return ProblemError(
         "pods-not-all-ready",
         f"{len(awaited)} of {total} pods behind the Service {name} are not ready: {details}",
         evidence,
-        fix=reasons[0].hint(namespace) if reasons else "They may still be starting. Trace again.",
+        fix=for_lab(lab, reasons[0].hint(namespace)) if reasons else "They may still be starting. Trace again.",
         commands=(),
         state=WARNING,
     )
@@ -142,16 +149,14 @@ def _unchosen(
     place: Place, service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> ProblemError:
     """Return that a selector matches no pod, with the change that would match, if there is exactly one."""
-    name, namespace = service["metadata"]["name"], evidence["namespace"]
-    selector: Mapping[str, str] = service["spec"].get("selector") or {}
+    name, selector = service["metadata"]["name"], service["spec"].get("selector") or {}
     written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
     text = f"the selector of the Service {name} ({written}) matches no pod"
     change = _better(selector, [pod["metadata"].get("labels") or {} for pod in pods if not _is_going(pod)])
     if change is None or (place.is_labctls and None not in change.values()):
         fix = f"Set the `selector` of the Service {name} to the labels of its pods, or add these labels to the pods."
         return place.problem("selector-matches-nothing", text, evidence, fix=fix)
-    merge = json.dumps({"spec": {"selector": change}}, separators=(",", ":"))
-    command = kubectl(place.lab, "-n", namespace, "patch", "service", name, "--type=merge", "-p", merge)
+    command = patch_service(place.lab, service, {"spec": {"selector": change}})
     [(key, value)] = change.items()
     fix = f"The pods there have {key}={value}." if value else f"The pods there have no label {key}."
     return ProblemError("selector-matches-nothing", text, evidence, fix=fix, commands=(command,))
@@ -190,7 +195,7 @@ def _unlisted(
         has = ", ".join(sorted(ports)) or "none"
         text = f"the targetPort of the Service {name} is {target}, but its pods' ports are {has}"
         fix = f"Set the targetPort of the Service {name} to a port of its pods."
-        commands = [_retarget(place, service, port, next(iter(ports)))] if len(ports) == 1 else []
+        commands = [retarget(place.lab, service, port, next(iter(ports)))] if len(ports) == 1 else []
         return place.problem("target-port-missing", text, evidence, fix=fix, commands=commands)
     ready = ", ".join(pod["metadata"]["name"] for pod in pods if is_ready(pod))
     return ProblemError(
@@ -203,10 +208,9 @@ def _unlisted(
     )
 
 
-def _retarget(place: Place, service: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
+def retarget(lab: str, service: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
+    """Return the command that lets a port of a Service lead to this port of its pods, a number or a name."""
     number = (service["spec"].get("ports") or []).index(port)
     value: str | int = int(target) if target.isdigit() else target
     change = [{"op": "replace", "path": f"/spec/ports/{number}/targetPort", "value": value}]
-    namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
-    words = ("-n", namespace, "patch", "service", name, "--type=json", "-p", json.dumps(change, separators=(",", ":")))
-    return kubectl(place.lab, *words)
+    return patch_service(lab, service, change, "json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -75,24 +75,26 @@ def parse(line: str, controller_pod: str) -> Record | None:
 
 
 def search(
-    cluster: Cluster, namespace: str, pods: Iterable[Evidence], marks: Collection[str], seconds: float
+    cluster: Cluster, namespace: str, pods: Sequence[Evidence], marks: Collection[str], seconds: float
 ) -> LogSearch:
-    """Search the logs of the controller's pods for the marks of requests, for `seconds` at most."""
-    names = [pod["pod"] for pod in pods]
+    """Search the logs of the controller's pods for the marks of requests, for `seconds` at most.
+
+    Each has its name and, if it has several, its container.
+    """
     end = time.monotonic() + seconds
     records: dict[str, Record] = {}
     while True:
         unread = 0
-        for name in names:
+        for pod in pods:
             try:
-                log = cluster.log(name, namespace)
+                log = cluster.log(pod["pod"], namespace, pod.get("container", ""))
             except LabError:
                 unread += 1
                 continue
-            records |= _found(log, name, set(marks) - records.keys())
+            records |= _found(log, pod["pod"], set(marks) - records.keys())
             if len(records) == len(marks):
                 return LogSearch(records)
-        if unread == len(names) or time.monotonic() >= end:
+        if unread == len(pods) or time.monotonic() >= end:
             return LogSearch(records, not unread)
         time.sleep(LOOK_SECONDS)
 

@@ -33,6 +33,7 @@ from labctl.trace.probes.knock import REFUSED, SILENT, UNREACHABLE, Knock
 HOSTS = Path("/etc/hosts")
 """The file that the system's resolver reads, whatever file the lab is told to write."""
 NSSWITCH = Path("/etc/nsswitch.conf")
+BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 RESOLVE_SECONDS = 2.0
 """How long to wait for a name. A hosts file takes milliseconds, a name server less than a second."""
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -74,17 +75,17 @@ class Client:
         """The user's environment."""
         return os.environ
 
-    def resolve(self, hostname: str) -> tuple[list[Address], float]:
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:
         """Resolve a name; return the addresses in the resolver's order, and the seconds it took.
 
-        The addresses are empty if there are none, or if the resolver does not answer within RESOLVE_SECONDS.
+        The addresses are empty if there are none, or if the resolver does not answer within the limit.
         """
         began = time.monotonic()
         answers: queue.Queue[list[Address]] = queue.Queue()
         # A lookup cannot be interrupted, so its thread is abandoned.
         threading.Thread(target=lambda: answers.put(_lookup(hostname)), daemon=True).start()
         try:
-            addresses = answers.get(timeout=RESOLVE_SECONDS)
+            addresses = answers.get(timeout=limit)
         except queue.Empty:
             addresses = []
         return addresses, time.monotonic() - began
@@ -198,6 +199,13 @@ class Client:
         try:
             return bool(run(["nft", "list", "tables", "arp"]).out.strip())
         except ProviderError:  # nft is not installed
+            return False
+
+    def filters_bridged(self) -> bool:
+        """Return whether this machine's packet filter for IP also sees what its bridges forward."""
+        try:
+            return BRIDGED.read_text(encoding="ascii").strip() == "1"
+        except OSError:  # the module that does so is not loaded
             return False
 
     def fetch(

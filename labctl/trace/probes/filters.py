@@ -14,7 +14,8 @@ from labctl.trace.probes.packets import ArpPacket, Json, Packet, meets, same, va
 FAMILIES = frozenset({"ip", "inet", "netdev"})
 """The families whose hooks a packet passes between a program and an interface."""
 BRIDGE = frozenset({"bridge"})
-ARP = frozenset({"arp"})
+ARP_TOO = frozenset({"arp", "netdev"})
+"""The families whose hooks an ARP packet passes there."""
 DROPPING = frozenset({"drop", "reject"})
 REDIRECTING = frozenset({"dnat", "redirect"})
 PASSING = frozenset({"accept", "return"})
@@ -31,6 +32,8 @@ XT_VERDICTS: Mapping[str, str] = {
 CONDITIONS = frozenset({"limit", "quota", "ct count"})
 """Statements that end a rule for some packets, depending on what passed before."""
 HARMLESS_XT = frozenset({"comment"})
+OFF = "dormant"
+"""The flag of a table that the kernel does not evaluate."""
 MAX_DEPTH = 16
 PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "security": 50, "srcnat": 100}
 
@@ -119,12 +122,13 @@ class Ruleset:
 
 
 def parse(text: str, without: Collection[str] = ()) -> Ruleset:
-    """Parse the output of `nft -j list ruleset`, without the tables of these names. Raises ValueError."""
+    """Parse the output of `nft -j list ruleset`, without the tables of these names or that are off. Raises ValueError."""
     chains: dict[tuple[str, str, str], Chain] = {}
     sets: dict[tuple[str, str, str], Sequence[Any]] = {}
-    for entry in json.loads(text)["nftables"]:
-        [(kind, content)] = entry.items()
-        if content.get("table") in without:
+    entries = [each for entry in json.loads(text)["nftables"] for each in entry.items()]
+    off = {(each["family"], each["name"]) for kind, each in entries if kind == "table" and OFF in each.get("flags", ())}
+    for kind, content in entries:
+        if content.get("table") in without or (content.get("family"), content.get("table")) in off:
             continue
         if kind == "chain":
             key = content["family"], content["table"], content["name"]

@@ -63,9 +63,10 @@ class ArpPacket:
     target: IPv4Address
     operation: str
     """Its operation: request or reply."""
-    device: str
+    device: str | None
+    """None means unknown."""
 
-    def device_at(self, _hook: str) -> str:
+    def device_at(self, _hook: str) -> str | None:
         """Return the interface that it passes."""
         return self.device
 
@@ -79,6 +80,8 @@ class ArpPacket:
             ("arp", "htype"): ETHERNET,
             ("arp", "hlen"): MAC_BYTES,
             ("arp", "plen"): ADDRESS_BYTES,
+            ("ether", "type"): "arp",
+            ("meta", "protocol"): "arp",
             **{("meta", key): self.device for key in ("iif", "iifname", "oif", "oifname")},
         }
 

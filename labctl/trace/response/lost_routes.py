@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import lost, placed, unforwarded
+from labctl.trace.node.ways import here
+from labctl.trace.probes import filters
+from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
 from labctl.trace.response import answers
@@ -17,6 +19,8 @@ from labctl.trace.trail import Trail
 
 PASSED = ("ingress", "prerouting", "forward", "postrouting", "egress")
 """The hooks that a packet passes which a node forwards."""
+BRIDGED = ("prerouting", "forward", "postrouting")
+"""The hooks that a packet passes which a machine's bridge forwards."""
 SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})
 """Causes that packets lost between the ingress controller and the app may also have.
 
@@ -44,16 +48,19 @@ class Leg:
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
     """Return the problem of a response, or what is lost between ingress controller and app that causes it."""
-    if problem.cause not in SILENT or not trail.seen.get("pod"):
+    if problem.cause not in SILENT or not trail.seen.get("pod") or trail.is_compared:
         return problem
-    legs = list(_to_the_app(trail, problem.evidence))
+    cause = between(trail, str(problem.evidence.get("taken_by")))
+    return problem if cause is None else cause.within(f"{problem.text}; {cause.text}", problem.evidence)
+
+
+def between(trail: Trail, taken_by: str) -> ProblemError | None:
+    """Return what is lost between the pod of the ingress controller that took a request, and the app's elsewhere."""
+    trail.is_compared = True
+    legs = list(_to_the_app(trail, taken_by))
     nodes = dict.fromkeys(each.node for each in legs)
     found = (_lost(trail, node, [each for each in legs if each.node == node]) for node in nodes)
-    cause = next(filter(None, found), None)
-    if cause is None:
-        return problem
-    text = f"{problem.text}; {cause.text}"
-    return ProblemError(cause.cause, text, problem.evidence, fix=cause.fix, commands=cause.commands)
+    return next(filter(None, found), None) or _filtered_here(trail, legs)
 
 
 def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
@@ -66,22 +73,46 @@ def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
     return missing or unforwarded(trail.lab, facts) or next(filter(None, dropped), None)
 
 
+def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:
+    """Return a problem if this machine's packet filter drops packets between the nodes, which pass its bridge."""
+    rules, route = trail.client.filters() if legs else None, trail.client.route(trail.address)
+    if rules is None or route is None:
+        return None
+    ruleset, listing = rules
+    packets = [each for leg in legs for each in _packets(leg.controller, leg.app, route.device, route.device)]
+    stops = [ruleset.stop(replace(each, comes_in=None, goes_out=None), *BRIDGED, families=BRIDGE) for each in packets]
+    if trail.client.filters_bridged():
+        stops += [ruleset.stop(each, *BRIDGED) for each in packets]
+    stop = next(filter(None, stops), None)
+    if stop is None:
+        return None
+    text = f"this machine's packet filter drops packets between nodes: {filters.wording(listing, stop)}"
+    commands = (here(trail, *stop.removal),)
+    return ProblemError("filtered-here", text, fix="Remove the rule.", commands=commands)
+
+
+def _packets(controller: Pod, app: Pod, comes: str | None, goes: str | None) -> tuple[Packet, Packet]:
+    """Return a packet of the controller to the app, and its answer, which passes the other way."""
+    return (
+        Packet(controller.address, app.address, None, app.port, comes, goes, NEW),
+        Packet(app.address, controller.address, app.port, None, goes, comes, ESTABLISHED),
+    )
+
+
 def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
     """Return a problem if the node's packet filter drops packets between the pods."""
     inside, outside = ((facts.route(str(each.address)) or {}).get("dev") for each in (leg.own, leg.far))
     comes, goes = (inside, outside) if leg.own == leg.controller else (outside, inside)
-    there = Packet(leg.controller.address, leg.app.address, None, leg.app.port, comes, goes, NEW)
-    back = Packet(leg.app.address, leg.controller.address, leg.app.port, None, goes, comes, ESTABLISHED)
-    return handing_on.stopped(trail, facts, [(packet, PASSED) for packet in (there, back)])
+    packets = _packets(leg.controller, leg.app, comes, goes)
+    return handing_on.stopped(trail, facts, [(packet, PASSED) for packet in packets])
 
 
-def _to_the_app(trail: Trail, evidence: Mapping[str, Any]) -> Iterator[Leg]:
+def _to_the_app(trail: Trail, taken_by: str) -> Iterator[Leg]:
     """Yield the nodes between the pod of the controller that took the request and each pod of the app elsewhere."""
     nodes = {each.name: each for each in trail.lab.nodes}
-    announcing = node_facts.announcing(trail)
     controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := placed(each))}
-    local = next((each for each in controllers.values() if each.node == announcing), None)
-    controller = controllers.get(str(evidence.get("taken_by")), local)
+    local = next((each for each in controllers.values() if each.node == trail.announcing), None)
+    controller = controllers.get(taken_by, local)
     if controller is None or controller.node not in nodes:
         return
     for each in answers.everyone(trail):

@@ -6,6 +6,7 @@ from urllib.parse import urljoin, urlsplit
 
 from labctl.host.http_probe import HTTP, HTTPS
 from labctl.model.kinds import ROUTE
+from labctl.trace.probes.client import RESOLVE_SECONDS
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl_route
 from labctl.trace.response.answers import Answered
@@ -17,6 +18,9 @@ from labctl.trace.trail import Trail
 SCHEMES = {"http", "https"}
 NOT_SERVED = {404, 502, 503, 504}
 ERRORS = range(500, 600)
+TIMED_OUT = "timed out"
+"""The end of Python's errors where nothing came in time."""
+NO_TIME = "no time was left to follow it"
 
 
 def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
@@ -34,16 +38,14 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         raise _leads_nowhere(trail, exchange, location, str(error), evidence) from error
     if parts.scheme not in SCHEMES:
         return {**found, "failure": f"{parts.scheme}: not followed"}
-    if host != trail.hostname:
-        addresses, _ = trail.client.resolve(host)
-        if not addresses:
-            raise _leads_nowhere(trail, exchange, location, f"{host} has no address", evidence)
-        if addresses[0] != trail.address:
-            return {**found, "failure": "not the lab's: not followed"}
+    if host != trail.hostname and (reason := _elsewhere(trail, exchange, location, host, evidence)):
+        return {**found, "failure": reason}
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     seconds = trail.left(trail.limits.http_answer)
     there = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
     found |= {"status": there.status, "failure": there.failure or there.body.failure}
+    if there.status is None and TIMED_OUT in there.failure and seconds < trail.limits.http_answer:
+        return {**found, "failure": NO_TIME}
     if there.status is None or not there.body.is_served:
         raise _leads_nowhere(trail, exchange, location, str(found["failure"]), evidence)
     if there.location and _is_same(urljoin(location, there.location), location):
@@ -52,6 +54,17 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
         text = f"the ingress controller itself answers {there.status}"
         raise _leads_nowhere(trail, exchange, location, text, evidence)
     return found
+
+
+def _elsewhere(trail: Trail, exchange: Exchange, location: str, host: str, evidence: Evidence) -> str:
+    """Return why a redirect to another host is not followed; empty if it leads to the lab. Raises ProblemError."""
+    seconds = trail.left(RESOLVE_SECONDS)
+    addresses, took = trail.client.resolve(host, seconds)
+    if addresses:
+        return "" if addresses[0] == trail.address else "not the lab's: not followed"
+    if seconds <= took < RESOLVE_SECONDS:
+        return NO_TIME
+    raise _leads_nowhere(trail, exchange, location, f"{host} has no address", evidence)
 
 
 def require_page(status: int, evidence: Evidence) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from labctl.model.reports import HopState
 from labctl.trace import backend
-from labctl.trace.pod import renewal
+from labctl.trace.pod import renewal, unserved
 from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
 from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.response import answers
@@ -142,9 +141,7 @@ def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]]
     fix = f"The Service {name} routes to port {asked} of its pods, but they declare port {numbers[0]}."
     if trail.match and trail.is_labctls(trail.match.route.ingress):
         return f"{fix} {UP}", (labctl(trail.lab.name, "up"),)
-    at = f"/spec/ports/{service['spec']['ports'].index(port)}/targetPort"
-    change = json.dumps([{"op": "replace", "path": at, "value": numbers[0]}], separators=(",", ":"))
-    return fix, (kubectl(trail.lab.name, "-n", namespace, "patch", "service", name, "--type=json", "-p", change),)
+    return fix, (unserved.retarget(trail.lab.name, service, port, str(numbers[0])),)
 
 
 def _container_ports(pod: Mapping[str, Any]) -> Sequence[int]:

@@ -29,6 +29,15 @@ GUARDS = (
     "limit-connections",
 )
 """Annotations that make a controller authorize, limit or filter requests before it asks the app."""
+LOGGING = (
+    "disable-access-log",
+    "disable-http-access-log",
+    "access-log-path",
+    "http-access-log-path",
+    "log-format-upstream",
+    "skip-access-log-urls",
+)
+"""Settings of ingress-nginx without which its log has every request, in a format that labctl reads."""
 API = "api-unreachable"
 
 
@@ -95,13 +104,15 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
         raise refusals.nothing_came(trail, answered, evidence)
     if answered.record or answered.pod:
         return
-    unread = "the ingress controller's log cannot be read" if not answered.is_complete else _unlogged(trail)
-    if unread:
+    unread = _unlogged(trail)
+    if unread or not answered.is_complete:
+        status = "The nodes' kubelets serve the logs. Run `labctl status` to see which node has a problem."
         raise ProblemError(
             "answerer-unknown",
-            f"a response with HTTP {answered.status} came, but its sender is unknown: {unread}",
+            f"a response with HTTP {answered.status} came, but its sender is unknown: "
+            f"{unread or 'the log of the ingress controller cannot be read'}",
             evidence,
-            fix="The nodes' kubelets serve the logs. Run `labctl status` to see which node has a problem.",
+            fix="Without that setting, the log shows who answers." if unread else status,
             commands=(),
             state=UNKNOWN,
         )
@@ -116,10 +127,14 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
 
 
 def _unlogged(trail: Trail) -> str:
-    """Return why the Ingress keeps requests out of the log; empty if it does not."""
-    name = "enable-access-log"
-    is_off = trail.match is not None and trail.match.notes.get(name, "").lower() == "false"
-    return f"the Ingress sets {name} to false" if is_off else ""
+    """Return what keeps requests out of the log, or out of what labctl can read of it; empty if nothing does."""
+    name, controller = "enable-access-log", trail.controller
+    if trail.match is not None and trail.match.notes.get(name, "").lower() == "false":
+        return f"the Ingress sets {name} to false"
+    configmap = trail.cluster.get("v1", "ConfigMap", controller.deployment, controller.namespace) or {}
+    settings = configmap.get("data") or {}
+    named = ", ".join(each for each in LOGGING if settings.get(each, "false") != "false")
+    return f"the ConfigMap {controller.namespace}/{controller.deployment} sets {named}" if named else ""
 
 
 def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
@@ -150,7 +165,7 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
 def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
     """Check that every pod serves the page that the controller redirects to. Raises ProblemError."""
     path = redirects.path_here(trail, str(evidence["redirect"]["location"]))
-    if path is None:
+    if path is None or evidence["redirect"]["status"] is None:
         return
     further = replace(trail, path=path, seen=dict(trail.seen), match=None)
     further.forget()

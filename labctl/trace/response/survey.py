@@ -5,6 +5,7 @@ One connection stays with one pod of the ingress controller, which balances over
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,9 +13,10 @@ from typing import Any
 from labctl.trace.probes import direct
 from labctl.trace.probes.direct import Word
 from labctl.trace.probes.exchange import Exchange
-from labctl.trace.problem import Evidence
-from labctl.trace.response import answers
+from labctl.trace.problem import Evidence, ProblemError
+from labctl.trace.response import answers, lost_routes
 from labctl.trace.response.answers import Answered, label
+from labctl.trace.rules.annotations import NGINX
 from labctl.trace.trail import Trail
 
 ERRORS = range(500, 600)
@@ -70,6 +72,8 @@ class Survey:
     """Pods that got no request."""
     words: dict[str, Word] = field(default_factory=dict)
     """The pods' responses when asked directly."""
+    lost: ProblemError | None = None
+    """What is lost between nodes, so that some requests take as long as the controller waits for a pod."""
 
     def note(self, answered: Answered, addresses: set[str]) -> None:
         """Record one request."""
@@ -128,8 +132,13 @@ def survey(trail: Trail, first: Answered) -> Survey:
     took = first.exchange.seconds.get("first_byte") or 0.0
     patience, least = max(limits.survey_answer, SLOWER * took), max(limits.survey_least, 1.2 * took)
     whole, trail = trail, trail.shortened(limits.survey_spare)
+    times = [_took(first.exchange)]
     with trail.line() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
+            if not whole.is_compared and max(times) >= limits.pod_connect > 2 * min(times):
+                results.lost = lost_routes.between(whole, first.record.controller_pod if first.record else "")
+            if results.lost:
+                break
             count = min(len(missing), limit(len(wanted)) - results.asked)
             batch: list[Exchange] = []
             while len(batch) < count and (seconds := trail.left(patience)) > least:
@@ -138,15 +147,21 @@ def survey(trail: Trail, first: Answered) -> Survey:
                     break
             if not batch:
                 break
+            times += map(_took, batch)
             logged = trail.search(*batch)
             for exchange in batch:
                 results.note(answers.identified(trail, exchange, logged), addresses)
     results.missing = wanted - results.outcomes.keys() - results.refused.keys()
     results.blame_missing()
-    for each in endpoints:
+    for each in endpoints if results.lost is None else ():
         if each["pod"] in results.missing | results.refused.keys() and trail.left(patience) > limits.survey_least:
             results.words[each["pod"]] = _word(whole.shortened(limits.survey_nodes), each)
     return results
+
+
+def _took(exchange: Exchange) -> float:
+    """Return the seconds until the response came."""
+    return math.inf if exchange.is_silent else exchange.seconds.get("first_byte") or 0.0
 
 
 def unsure(trail: Trail) -> dict[str, str]:
@@ -154,7 +169,7 @@ def unsure(trail: Trail) -> dict[str, str]:
     endpoints = answers.everyone(trail)
     requests = limit(len(endpoints)) - 1
     sides: Sequence[Mapping[str, Any]] = trail.seen["pod"].get("sides") or ()
-    is_random = trail.controller.name == "ingress-nginx"
+    is_random = trail.controller.name == NGINX
     result: dict[str, str] = {}
     for side in sides:
         sure = 0 if is_random else requests * side["weight"] // side["total"]

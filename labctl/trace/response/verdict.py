@@ -25,6 +25,9 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     results = survey(trail, first)
     evidence["pods"] = [_shown(pod, each) for pod, each in {**results.outcomes, **results.refused}.items()]
     evidence["requests"] = results.asked
+    if results.lost:
+        text = f"some requests are answered only after the ingress controller tried another pod; {results.lost.text}"
+        raise results.lost.within(text, evidence)
     if results.strangers:
         raise _strangers(trail, results, evidence)
     if first.pod is None and not first.is_the_apps:  # an endpoint without a pod, a ClusterIP, another host

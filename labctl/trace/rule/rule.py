@@ -24,7 +24,7 @@ def rule(trail: Trail) -> Evidence:
     pods = trail.controller_pods()
     ready = [backend.placed(each) for each in pods if backend.is_ready(each)]
     if not ready:
-        reasons = backend.why_no_controller(trail.cluster, controller, pods)
+        reasons = backend.why_no_controller(trail.cluster, controller)
         raise ProblemError(
             "controller-not-ready", f"no pod of the ingress controller {controller.name} is ready: {reasons}"
         )
@@ -62,7 +62,7 @@ def pod(trail: Trail) -> Evidence:
                 commands=(),
             ) from problem
         raise _remade(trail, problem) from problem
-    if waiting := unserved.not_all_ready(trail.cluster, service, evidence):
+    if waiting := unserved.not_all_ready(trail.cluster, trail.lab.name, service, evidence):
         raise _remade(trail, waiting)
     if nameless := cluster_dns.doubt(trail, evidence):
         raise nameless

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
+NGINX = "ingress-nginx"
+"""The controller whose annotations they are."""
 ANNOTATION = "nginx.ingress.kubernetes.io/"
 REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
 """Annotations that make a controller redirect without asking the app."""
@@ -59,7 +61,7 @@ def _carried_out(controller: str) -> frozenset[str]:
     import tomllib  # noqa: PLC0415 - only an Ingress with annotations needs it
 
     table = tomllib.loads(Path(__file__).with_name("annotations.toml").read_text(encoding="utf-8"))
-    return frozenset(table["both"] + (table["ingress-nginx"] if controller == "ingress-nginx" else []))
+    return frozenset(table["both"] + (table[NGINX] if controller == NGINX else []))
 
 
 def refusal(cluster: Cluster, ingress: Mapping[str, Any], controller: str) -> Refusal | None:
@@ -72,7 +74,7 @@ def refusal(cluster: Cluster, ingress: Mapping[str, Any], controller: str) -> Re
 
 def rejection(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
     """Return why ingress-nginx does not serve an Ingress, or its webhook rejects it; None if neither is so."""
-    return refusal(cluster, ingress, "ingress-nginx") or next(_by_path(cluster, ingress), None)
+    return refusal(cluster, ingress, NGINX) or next(_by_path(cluster, ingress), None)
 
 
 def _by_snippet(
@@ -166,7 +168,7 @@ _CHECKS: Mapping[str, tuple[_Check, ...]] = {
         _by_own_certificate_in_use,
         _by_headers,
     ),
-    "ingress-nginx": (
+    NGINX: (
         partial(_by_snippet, snippets=NGINX_SNIPPETS),
         _by_login,
         _by_client_certificate,

@@ -12,7 +12,7 @@ from labctl.render.ingress import IngressController
 from labctl.trace.probes.access_log import Record
 from labctl.trace.rules import annotations as ingress_annotations
 from labctl.trace.rules import routes
-from labctl.trace.rules.annotations import ANNOTATION, Refusal
+from labctl.trace.rules.annotations import ANNOTATION, NGINX, Refusal
 from labctl.trace.rules.routes import ROOT, Backend, Route, Split, full_name
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = ["ANNOTATION", "ROOT", "Backend", "Match", "Route", "Rules", "Split", 
 CONTROLLER = "k8s.io/ingress-nginx"
 """The `controller` of an IngressClass that the controllers serve."""
 CLASS_ANNOTATION = "kubernetes.io/ingress.class"
-NGINX = "ingress-nginx"
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +84,7 @@ class Rules:
         is_settled = self.controller.name == NGINX
         notes = self.notes.get(route.ingress, {})
         ignored = ingress_annotations.ignored(notes, self.controller.name)
-        return Match(route, self._split(route), tuple(others), rivals, is_settled, notes, ignored)
+        return Match(route, self.splits.get(route.backend), tuple(others), rivals, is_settled, notes, ignored)
 
     def _candidates(self, path: str) -> list[Route]:
         """Return the rules that match a path, the winner first."""
@@ -102,19 +101,10 @@ class Rules:
         is_nginx = self.controller.name == NGINX
         return other.order == route.order if is_nginx else other.weight == route.weight
 
-    def _split(self, route: Route) -> Split | None:
-        """Return the canary of a rule, which applies to every rule with the same Service."""
-        return self.splits.get(route.backend)
-
 
 def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rules:
     """Return the rules that name a host."""
-    ingresses = by_age(cluster.find(*ROUTE))
-    classes = {
-        each["metadata"]["name"]
-        for each in cluster.find(*ROUTE_CLASS)
-        if each.get("spec", {}).get("controller") == CONTROLLER
-    }
+    ingresses, classes = by_age(cluster.find(*ROUTE)), classes_of(cluster)
     foreign: list[tuple[str, str]] = []
     ours: list[Mapping[str, Any]] = []
     for ingress in ingresses:
@@ -140,6 +130,12 @@ def read(cluster: Cluster, controller: IngressController, hostname: str) -> Rule
         notes,
         _splits(accepted) if controller.name == NGINX else _splits_of_traefik(ours, rejected),
     )
+
+
+def classes_of(cluster: Cluster) -> set[str]:
+    """Return the classes that the controllers serve."""
+    classes = cluster.find(*ROUTE_CLASS)
+    return {each["metadata"]["name"] for each in classes if each.get("spec", {}).get("controller") == CONTROLLER}
 
 
 def class_of(ingress: Mapping[str, Any]) -> str | None:

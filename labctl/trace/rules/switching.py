@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from labctl.model.kinds import ROUTE, ROUTE_CLASS
+from labctl.model.kinds import ROUTE
 from labctl.render.ingress import IngressController
 from labctl.trace.rules import annotations as ingress_annotations
+from labctl.trace.rules.annotations import NGINX
 from labctl.trace.rules.routes import ROOT, full_name
-from labctl.trace.rules.rules import CONTROLLER, NGINX, by_age, is_served
+from labctl.trace.rules.rules import by_age, classes_of, is_served
 
 if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
@@ -21,11 +22,7 @@ CANARY = "canary"
 
 def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
     """Return, one line for each Ingress, what this controller rejects or ignores of those in the cluster."""
-    classes = {
-        each["metadata"]["name"]
-        for each in cluster.find(*ROUTE_CLASS)
-        if each.get("spec", {}).get("controller") == CONTROLLER
-    }
+    classes = classes_of(cluster)
     ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
     found = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
     return [f"{controller.name} {text}" for text in found]

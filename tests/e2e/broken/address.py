@@ -54,6 +54,12 @@ def claim(lab: RealLab) -> None:
     lab.kubectl("patch", "service", OTHER, "--subresource=status", "--type=merge", "-p", json.dumps(status))
 
 
+def claim_as_external(lab: RealLab) -> None:
+    """Let another Service have the address among its external ones."""
+    lab.kubectl("create", "service", "clusterip", OTHER, "--tcp=80")
+    patch("service", OTHER, merge={"spec": {"externalIPs": [ADDRESS]}})(lab)
+
+
 def move_the_pool(lab: RealLab) -> None:
     """Let the pool be of another network, and the hosts file follow."""
     pool(addresses=["10.9.0.0/24"])(lab)
@@ -150,6 +156,14 @@ ROWS = (
     BrokenLab(
         "another Service that says it has the address",
         claim,
+        "address",
+        "address-claimed-twice",
+        up="names",
+        undo=NO_OTHER,
+    ),
+    BrokenLab(
+        "the address among another Service's externalIPs",
+        claim_as_external,
         "address",
         "address-claimed-twice",
         up="names",

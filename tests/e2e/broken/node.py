@@ -331,6 +331,14 @@ ROWS = (
         undo=_in_every_node("sysctl", "-w", "net.ipv4.ip_forward=1"),
     ),
     BrokenLab(
+        "a rule on this machine that drops packets between nodes",
+        _inside("iptables", "-I", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP"),
+        "response",
+        "filtered-here",
+        up="names",
+        undo=_inside("iptables", "-D", "FORWARD", "-p", "tcp", "--dport", "80", "-j", "DROP", code=None),
+    ),
+    BrokenLab(
         "the address on this machine",
         _inside("ip", "address", "add", f"{ADDRESS}/32", "dev", "lo"),
         "node",

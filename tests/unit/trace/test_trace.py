@@ -27,7 +27,7 @@ from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageErro
 from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import trail
-from labctl.trace.probes.client import Client, HostsLine
+from labctl.trace.probes.client import RESOLVE_SECONDS, Client, HostsLine
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
 from labctl.trace.probes.knock import Knock
@@ -117,11 +117,14 @@ class FakeClient(Client):
     def filters_arp(self) -> bool:
         return False
 
+    def filters_bridged(self) -> bool:
+        return True
+
     @property
     def is_root(self) -> bool:
         return False
 
-    def resolve(self, hostname: str) -> tuple[list[Address], float]:
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - it answers at once
         return (list(self.addresses) if hostname == HOST else []), 0.0021
 
     @property
@@ -887,7 +890,7 @@ def test_a_redirect_is_followed_one_step(world: World, location: str, asked: tup
 
 
 def test_a_redirect_to_somewhere_else_is_left_alone(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(world.client, "resolve", lambda host: ([OURS if host == HOST else OTHER], 0.1))
+    monkeypatch.setattr(world.client, "resolve", lambda host, _limit=0: ([OURS if host == HOST else OTHER], 0.1))
     response = world.answers(302, location="https://login.example.com/").follow()["hops"][5]
 
     assert response["state"] == "ok"
@@ -1088,11 +1091,26 @@ def test_what_labctl_did_not_make_is_not_for_up_to_mend(
     assert pod["commands"] == commands
 
 
-def test_a_pod_that_is_not_ready_says_why(world: World) -> None:
-    world.set(APP_POD, status={"phase": "Running", "conditions": [{"type": "Ready", "status": "False"}]})
-    world.set(SLICE, endpoints=[])
+def test_a_pod_that_is_not_ready_says_why_now_and_one_that_has_ended_says_nothing(world: World) -> None:
+    began, ended = "2026-01-01T00:00:00Z", "2026-01-02T00:00:00Z"
+    container = {
+        "name": "web",
+        "restartCount": 1,
+        "state": {"running": {"startedAt": ended}},
+        "lastState": {"terminated": {"reason": "Unknown", "startedAt": began, "finishedAt": ended}},
+    }
+    unhealthy = {"reason": "Unhealthy", "message": "Readiness probe failed: no", "lastTimestamp": ended}
+    world.cluster.put("v1", "Event", "e", "default", type="Warning", involvedObject={"name": "my-app-1"}, **unhealthy)
+    labels = {"labels": {"app": "my-app"}}
+    world.cluster.put("v1", "Pod", "a-evicted", "default", metadata=labels, status={"phase": "Failed"})
+    world.set(APP_POD, status={"containerStatuses": [container]}).set(SLICE, endpoints=[])
+    hop = world.follow()["hops"][4]
 
-    assert trace.finding(world.follow()["hops"][4]).endswith(": my-app-1: Running")
+    assert (hop["cause"], trace.finding(hop).rpartition(": pod ")[2]) == (
+        "no-pod-ready",
+        f"my-app-1: {unhealthy['message']}",
+    )
+    assert "describe pod my-app-1" in str(hop["fix"])
 
 
 def test_pods_that_go_are_not_ready_and_need_no_reason(world: World, golden: Golden) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
 from fakes import FakeCluster
 
 from labctl.model.errors import RefusedError
+from labctl.render.ingress import CONTROLLERS
+from labctl.trace.backend import logs_of
 from labctl.trace.probes.access_log import LogSearch, Record, parse, search
 
 TRAEFIK = (
@@ -18,6 +21,7 @@ NGINX = (
     "[{}] [{}] {} 5a2f4b0c9d8e7f6a5b4c3d2e1f0a9b8c"
 )
 MARK = "labctl-trace-f6e1c477"
+READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 ROUTER = "default-my-app-rule-0-path-0@kubernetesingressnginx"
 
 
@@ -71,6 +75,22 @@ def test_the_requests_are_looked_for_in_every_pods_log(cluster: FakeCluster) -> 
     assert search(cluster, "ns", pods, [MARK, "labctl-trace-1", "labctl-trace-0"], 0) == LogSearch(
         {MARK: answered, "labctl-trace-1": Record("a", "", "", "", 0, 404)}
     )
+
+
+def test_the_logs_of_pods_that_may_have_taken_a_request_are_read_that_of_the_announcing_nodes_first() -> None:
+    controller = CONTROLLERS[0]
+    beside = {"containers": [{"name": "proxy"}, {"name": "web", "args": [controller.publish_argument]}]}
+    pods: list[dict[str, Any]] = [
+        {"metadata": {"name": name}, "spec": {"nodeName": node, **spec}, "status": status}
+        for name, node, spec, status in (
+            ("gone", "a", {}, {}),
+            ("other", "b", beside, READY),
+            ("ending", "c", {}, {}),
+        )
+    ]
+
+    assert logs_of(controller, pods, "c") == [{"pod": "ending", "container": ""}, {"pod": "other", "container": "web"}]
+    assert [each["pod"] for each in logs_of(controller, pods[:1], "b")] == ["gone"]
 
 
 def test_an_address_is_written_with_its_port() -> None:

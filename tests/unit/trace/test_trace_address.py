@@ -132,6 +132,11 @@ ROWS = {
     ),
     "another type": Row(lambda it: it.set(type="ClusterIP"), "service-not-a-load-balancer"),
     "the default type": Row(lambda it: it.set(type=None) and it.set(type="NodePort"), "service-not-a-load-balancer"),
+    "a headless Service": Row(
+        lambda it: it.set(type="ClusterIP", clusterIP="None", clusterIPs=["None"]),
+        "service-not-a-load-balancer",
+        REMAKE,
+    ),
     "another class": Row(lambda it: it.set(loadBalancerClass="example.com/lb"), "load-balancer-class-other", REMAKE),
     "MetalLB of another class": Row(
         lambda it: it.controller(
@@ -347,6 +352,7 @@ class Owned:
     address: str = ADDRESS
 
 
+EXTERNAL = '{"spec":{"externalIPs":["10.0.0.1"]}}'
 NO_STATUS = '{"status":{"loadBalancer":null}}'
 CLAIM = (f"{KUBECTL} patch -n default service x --subresource=status --type=merge -p '{NO_STATUS}'",)
 ASK = (f"{KUBECTL} annotate --overwrite -n {NAMESPACE} {SERVICE} metallb.io/address-pool=demo", *UP)
@@ -359,6 +365,11 @@ OWNED = {
         lambda it: it.service("x", address=ADDRESS, loadBalancerClass="a/b"),
         "address-claimed-twice",
         commands=CLAIM,
+    ),
+    "the address among another's externalIPs": Owned(
+        lambda it: it.service("x", type="ClusterIP", externalIPs=["10.0.0.1", ADDRESS]),
+        "address-claimed-twice",
+        commands=(f"{KUBECTL} patch -n default service x --type=merge -p '{EXTERNAL}'",),
     ),
     "no pool": Owned(lambda it: it.lose(*POOL), "pool-missing"),
     "a pool without the address": Owned(

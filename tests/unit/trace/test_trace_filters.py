@@ -34,10 +34,10 @@ BOTH = {"concat": [{"payload": {"protocol": "ip", "field": "daddr"}}, {"meta": {
 
 
 def _ruleset(
-    *chains: tuple[str, dict[str, Any], list[Expression]], sets: dict[str, Any] | None = None
+    *chains: tuple[str, dict[str, Any], list[Expression]], sets: dict[str, Any] | None = None, **own: object
 ) -> filters.Ruleset:
     table: dict[str, Any] = {"family": "inet", "table": "fw"}
-    listed: list[dict[str, Any]] = [{"metainfo": {}}, {"table": {"family": "inet", "name": "fw"}}]
+    listed: list[dict[str, Any]] = [{"metainfo": {}}, {"table": {"family": "inet", "name": "fw", **own}}]
     listed += [{"set": {**table, "name": name, "elem": found}} for name, found in (sets or {}).items()]
     handle = 0
     for name, fields, rules in chains:
@@ -144,6 +144,13 @@ def test_a_policy_stops_what_no_rule_lets_pass() -> None:
     assert _stop([UNKNOWN, DROP], policy="drop") == Stop("inet", "fw", "out", None, "drop")
     assert _stop([UNKNOWN, ACCEPT], policy="drop") is None
     assert _stop([TO_US, ACCEPT], policy="drop") is None
+
+
+@pytest.mark.parametrize(("flags", "stops"), [(["dormant"], False), ("dormant", False), ([], True)])
+def test_a_table_that_is_off_stops_nothing(flags: object, stops: bool) -> None:  # noqa: FBT001 - a column of the table
+    rules = _ruleset(("out", {"hook": "output"}, [[DROP]]), flags=flags)
+
+    assert (rules.stop(PACKET, "output") is not None) == stops
 
 
 def test_chains_count_in_the_order_of_their_priorities_and_an_accept_ends_its_own_alone() -> None:

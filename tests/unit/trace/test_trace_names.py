@@ -16,6 +16,7 @@ from labctl.context import Context
 from labctl.host import lab_folder, paths
 from labctl.host.http_probe import HTTP, Address
 from labctl.model.errors import NotReadyError
+from labctl.model.kinds import ROUTE
 from labctl.trace.name import absence, hosts_edits, name, nsswitch, surroundings
 from labctl.trace.probes.client import RESOLVE_SECONDS, Client
 from labctl.trace.probes.knock import Knock
@@ -50,7 +51,7 @@ class Machine(Client):
     def is_root(self) -> bool:
         return True
 
-    def resolve(self, hostname: str) -> tuple[list[Address], float]:  # noqa: ARG002 - one name is asked for
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - one name is asked for
         return list(map(ip_address, self.found)), self.seconds
 
     def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - none is
@@ -300,6 +301,31 @@ def test_a_proxy_that_would_take_the_name_is_a_warning(
     assert (seen.state, seen.cause) == ("warning", "proxy-in-the-way")
     assert (seen.evidence["proxy"]["variable"], seen.evidence["proxy"]["serves"], machine(trail).knocked) == told
     assert HOST in (seen.commands or ("",))[0]
+
+
+@pytest.mark.parametrize(
+    ("domain", "is_apps", "cause"), [("dev", True, "https-forced"), ("dev", False, ""), ("test", True, "")]
+)
+def test_a_name_that_browsers_ask_for_by_https_alone_is_a_warning(
+    trail: Trail,
+    cluster: FakeCluster,
+    domain: str,
+    is_apps: bool,  # noqa: FBT001 - a column of the table
+    cause: str,
+) -> None:
+    trail.hostname, lab = f"my-app.{domain}", trail.lab
+    if is_apps:
+        lab = replace(lab, apps=(replace(lab.apps[0], hostname=trail.hostname),))
+        trail.context = with_doors(replace(trail.context, lab=lab), FakeProvider(), trail.cluster, trail.context.bundle)
+    else:
+        rules = {"rules": [{"host": trail.hostname}]}
+        cluster.put(*ROUTE, "theirs", "default", spec={"ingressClassName": "nginx", **rules})
+    trail.client.hosts.write_text(f"{ADDRESS} {trail.hostname}\n")
+
+    if cause:
+        assert (problem(trail).state, problem(trail).cause) == ("warning", cause)
+    else:
+        assert name.name(trail)["address"] == ADDRESS
 
 
 def test_a_proxys_password_is_not_shown(trail: Trail) -> None:

@@ -47,7 +47,8 @@ READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 GATEWAY = IPv4Address("192.168.56.1")
 ROUTE = Route("br-demo", GATEWAY, "")
 KUBECTL = "labctl --name demo exec -- kubectl"
-UP = "labctl --name demo up"
+LAB = "labctl --name demo"
+UP = f"{LAB} up"
 RESTART = f"{KUBECTL} -n metallb-system rollout restart daemonset speaker"
 REINSTALL = (
     "labctl --name demo ssh demo-control-plane -- sudo kubeadm init phase addon kube-proxy "
@@ -176,10 +177,14 @@ class Inside:
     )
     opens: list[str] = field(default_factory=lambda: ["10.244.0.2", "10.244.1.2"])
     interfaces: dict[str, str] = field(default_factory=lambda: {"lo": "127.0.0.1", "eth1": str(CONTROL_PLANE)})
+    prefix: int = 32
     machine: str = "192.168.56.1"
 
     def said(self, command: Sequence[str]) -> Finished:
-        has = [{"ifname": name, "mtu": 1500, "addr_info": [{"local": at}]} for name, at in self.interfaces.items()]
+        has = [
+            {"ifname": name, "mtu": 1500, "addr_info": [{"local": at, "prefixlen": self.prefix}]}
+            for name, at in self.interfaces.items()
+        ]
         services = [[{"concat": [each, "tcp", 80]}, {"goto": {"target": "external"}}] for each in self.served]
         proxy = {"map": {"family": "ip", "table": "kube-proxy", "name": "service-ips", "elem": services}}
         told = {
@@ -453,6 +458,16 @@ UNANNOUNCED = {
         (UP, RESTART),
     ),
     "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
+    "no node that answers for itself": Case(
+        lambda world: world.machine_is(macs={OURS: set()}), "nodes-silent", (f"{LAB} halt", f"{LAB} resume")
+    ),
+    "no node that answers, by a rule on this machine's bridge": Case(
+        lambda world: world.machine_is(
+            macs={OURS: set()}, rules=[_drops("output", "type", "arp", "ether", family="bridge")]
+        ),
+        "filtered-here",
+        ("sudo nft delete rule bridge fw output handle 4",),
+    ),
 }
 OTHER = "192.168.56.0/24"
 UNOPENED = {
@@ -500,9 +515,12 @@ UNOPENED = {
         ),
     ),
     "sources that leave this machine out": Case(
-        lambda world: world.spec(SERVICE, loadBalancerSourceRanges=["10.0.0.0/8", "fd00::/8"]),
+        lambda world: world.spec(SERVICE, loadBalancerSourceRanges=[" 10.0.0.0/8", "010.0.0.0/8", "fd00::/8"]),
         "source-not-allowed",
         (SERVICE_PATCH + '{"spec":{"loadBalancerSourceRanges":null}}\'',),
+    ),
+    "sources that take this machine in, written as the API lets them": Case(
+        lambda world: world.spec(SERVICE, loadBalancerSourceRanges=[" 192.168.56.0/24 "]), "no-connection", ()
     ),
     "no pod on the node": Case(lambda world: world.serve_from(B), "no-pod-on-node", (RESTART,)),
     "a pod on the node that ends and serves until then": Case(
@@ -683,6 +701,12 @@ OPEN = {
         (f"{ON_A} ip address del {ADDRESS}/32 dev eth1", f"{ON_B} ip address del {ADDRESS}/32 dev eth1"),
         WARNING,
     ),
+    "a node that has the address with the network's prefix": Case(
+        lambda world: world.inside_is(interfaces={"eth1": ADDRESS}, prefix=24).machine.macs[OURS].add(MAC_B),
+        "announced-twice",
+        (f"{ON_A} ip address del {ADDRESS}/24 dev eth1", f"{ON_B} ip address del {ADDRESS}/24 dev eth1"),
+        WARNING,
+    ),
     "another node than MetalLB says": Case(
         lambda world: world.machine.macs.update({OURS: {MAC_B}}), "announcer-differs", (RESTART,), WARNING
     ),
@@ -702,6 +726,19 @@ OPEN = {
     "a stranger beside the node": Case(lambda world: world.machine.macs[OURS].add(STRANGER), "address-taken", ()),
     "a permanent entry": Case(
         lambda world: world.machine_is(entry=Neighbour(MAC_B, "PERMANENT")),
+        "neighbour-fixed",
+        (f"sudo ip neigh del {ADDRESS} dev br-demo",),
+        WARNING,
+    ),
+    "a permanent entry, and a kernel that is to ask": Case(
+        lambda world: world.machine_is(
+            may_ask=False, entry=Neighbour(STRANGER, "PERMANENT"), macs={OURS: {STRANGER}, CONTROL_PLANE: {MAC_A}}
+        ).fail(),
+        "neighbour-fixed",
+        (f"sudo ip neigh del {ADDRESS} dev br-demo",),
+    ),
+    "a permanent entry of another node, and a kernel that is to ask": Case(
+        lambda world: world.machine_is(may_ask=False, entry=Neighbour(MAC_B, "PERMANENT")),
         "neighbour-fixed",
         (f"sudo ip neigh del {ADDRESS} dev br-demo",),
         WARNING,
@@ -774,6 +811,15 @@ WAYS = {
         ),
         "route-in-the-way",
         (f"sudo ip address del {ADDRESS}/32 dev lo",),
+    ),
+    "an address of this machine's own, with a network": Case(
+        lambda world: world.machine_is(
+            way=Route("lo", OURS, ""),
+            kernel_routes=[LABS_OWN, TableRoute(IPv4Network(ADDRESS), "eth7", "local", "local")],
+            kernel_interfaces=[BRIDGE, Interface("eth7", (IPv4Interface(f"{ADDRESS}/24"),))],
+        ),
+        "route-in-the-way",
+        (f"sudo ip address del {ADDRESS}/24 dev eth7",),
     ),
     "an interface that is down": Case(
         lambda world: world.machine_is(
@@ -862,9 +908,30 @@ def test_a_permanent_entry_that_leads_nowhere_is_broken(world: World) -> None:
     assert (world.fail().problem().cause, world.problem().state) == ("neighbour-fixed", BROKEN)
 
 
-@pytest.mark.parametrize("entry", [Neighbour(MAC_A, "PERMANENT"), Neighbour(MAC_B, "STALE")])
-def test_an_entry_that_is_right_or_that_asking_corrects_is_well(world: World, entry: Neighbour) -> None:
-    assert world.machine_is(entry=entry).look()["remembered"] == {"mac": entry.mac, "state": entry.state}
+@pytest.mark.parametrize(
+    ("entry", "may_ask", "macs"),
+    [
+        (Neighbour(MAC_A, "PERMANENT"), True, [MAC_A]),
+        (Neighbour(MAC_A, "PERMANENT"), False, []),
+        (Neighbour(MAC_B, "STALE"), True, [MAC_A]),
+    ],
+)
+def test_an_entry_that_is_right_or_that_asking_corrects_is_well(
+    world: World,
+    entry: Neighbour,
+    may_ask: bool,  # noqa: FBT001 - a column of the table
+    macs: list[str],
+) -> None:
+    evidence = world.machine_is(entry=entry, may_ask=may_ask).look()
+
+    assert evidence["remembered"] == {"mac": entry.mac, "state": entry.state}
+    assert [each["mac"] for each in evidence["answers_arp"]] == macs
+
+
+def test_a_node_that_does_not_answer_for_its_own_address_is_no_stranger(world: World) -> None:
+    del world.machine_is(found=A).machine.macs[CONTROL_PLANE]
+
+    assert world.look()["answers_arp"] == [{"mac": MAC_A, "node": A}]
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from labctl import trace
 from labctl.context import Context
 from labctl.host.process import Finished
 from labctl.model.lab import Node
+from labctl.trace.probes import filters
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.trail import Trail
 
@@ -66,7 +67,7 @@ def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
             if command[0] == "nft":
                 return Finished(0, json.dumps({"nftables": list(broken.rules)}) if "-j" in command else "", ())
             if "address" in command:
-                return Finished(0, json.dumps([{"ifname": "eth1", "addr_info": [{"local": ""}]}]), ())
+                return Finished(0, json.dumps([{"ifname": "eth1", "addr_info": []}]), ())
             if "get" not in command:
                 return Finished(0, "[]", ())
             its = next((at for prefix, at in GATEWAYS.items() if command[-1].startswith(prefix)), "")
@@ -152,6 +153,33 @@ def test_a_lost_route_between_controller_and_app_is_named_in_place_of_the_silenc
 
     assert (hop["state"], hop["cause"]) == ("broken", case.cause)
     assert case.commands == () or tuple(hop["commands"]) == case.commands
+
+
+def test_a_request_that_takes_as_long_as_a_pod_that_cannot_be_reached_is_explained_at_once(world: World) -> None:
+    slow = came(seconds={"connect": 0.0004, "first_byte": 1.004})
+    hop = response(say(apart(world, {A: Broken(None)}), slow, came()))
+
+    assert (hop["state"], hop["cause"], tuple(hop["commands"])) == ("broken", "pod-route-missing", (ON_A,))
+    assert len(world.client.asked) == 2
+
+
+@pytest.mark.parametrize("place", [{"family": "inet"}, {"family": "bridge"}])
+def test_packets_that_this_machine_drops_between_nodes_are_no_pods_fault(
+    world: World, place: Mapping[str, str]
+) -> None:
+    rules = drops({"payload": {"protocol": "ip", "field": "daddr"}}, FAR)
+    rules = tuple({kind: {**content, **place} for kind, content in each.items()} for each in rules)
+    world.client.packet_filter = filters.parse(json.dumps({"nftables": rules})), ""
+    hop = response(say(apart(world, {}), came(), late(SECOND)))
+
+    assert (hop["state"], hop["cause"]) == ("broken", "filtered-here")
+    assert hop["commands"] == [f"sudo nft delete rule {place['family']} fw forward handle 4"]
+
+
+def test_a_pod_with_the_address_of_its_node_takes_no_route_to_pods(world: World) -> None:
+    apart(world, {A: usual()}).cluster.objects[SLICE]["endpoints"][1]["addresses"] = [OWN[B]]
+
+    assert response(say(world, came(), late(SECOND), word=REFUSED))["cause"] == "pods-differ"
 
 
 def test_each_node_is_asked_once_and_not_about_endpoints_without_an_ipv4_address(world: World) -> None:

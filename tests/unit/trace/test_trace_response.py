@@ -19,6 +19,7 @@ from test_trace import (
     INGRESS,
     KUBECTL,
     LOG,
+    OURS,
     READY,
     SLICE,
     UNROUTED,
@@ -489,6 +490,21 @@ def test_an_ingress_that_keeps_its_requests_out_of_the_log_leaves_the_answerer_u
     assert (hop["state"], hop["cause"]) == ("unknown", "answerer-unknown")
 
 
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"log-format-upstream": '{"agent": "$http_user_agent"}'}, "answerer-unknown"),
+        ({"disable-access-log": "false", "keep-alive": "1"}, "answered-by-another"),
+    ],
+)
+def test_a_controller_that_logs_otherwise_is_not_said_to_have_been_passed_by(
+    world: World, settings: Mapping[str, str], cause: str
+) -> None:
+    world.cluster.put("v1", "ConfigMap", "ingress-nginx-controller", "ingress-nginx", data=settings)
+
+    assert response(world.answers(200, None, log=""))["cause"] == cause
+
+
 @pytest.mark.parametrize(("there", "log"), [(came(None, 404), UNROUTED), (came(status=302, location="/login"), LOG)])
 def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Exchange, log: str) -> None:
     say(world, came(status=302, location="/login"), there)
@@ -513,6 +529,21 @@ def test_a_redirect_of_the_apps_to_an_error_of_its_own_is_doubtful(
     hop = response(world)
 
     assert (hop["state"], hop["cause"]) == (state, cause)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "location", "state"),
+    [(1.5, "/late", "ok"), (4, "/late", "broken"), (1.5, "http://o.test/", "ok"), (4, "http://o.test/", "broken")],
+)
+def test_a_redirect_that_there_is_no_time_to_follow_is_not_said_to_lead_nowhere(
+    world: World, monkeypatch: pytest.MonkeyPatch, seconds: float, location: str, state: str
+) -> None:
+    set_limits(monkeypatch, trace=seconds)
+    world.client.resolve = lambda hostname, limit=2.0: ([OURS] if hostname == HOST else [], limit)  # type: ignore[method-assign]
+    there = came(None, None, is_silent=True, failure="timed out") if location == "/late" else came()
+    hop = response(say(world, came(status=302, location=location), there))
+
+    assert (hop["state"], hop["evidence"]["redirect"]["status"]) == (state, None)
 
 
 TARGETS = {
