@@ -126,7 +126,9 @@ def parse(text: str, without: Collection[str] = ()) -> Ruleset:
     chains: dict[tuple[str, str, str], Chain] = {}
     sets: dict[tuple[str, str, str], Sequence[Any]] = {}
     entries = [each for entry in json.loads(text)["nftables"] for each in entry.items()]
-    off = {(each["family"], each["name"]) for kind, each in entries if kind == "table" and OFF in each.get("flags", ())}
+    tables = [each for kind, each in entries if kind == "table"]
+    # nft 1.0.6 prints the table's name in the place of any flag.
+    off = {(each["family"], each["name"]) for each in tables if {OFF, each["name"]} & _words(each.get("flags", ()))}
     for kind, content in entries:
         if content.get("table") in without or (content.get("family"), content.get("table")) in off:
             continue
@@ -226,6 +228,10 @@ class _Walk:
             return kind
         self.is_certain = self.is_certain and kind in DROPPING
         return None
+
+
+def _words(flags: str | Sequence[str]) -> set[str]:
+    return {flags} if isinstance(flags, str) else set(flags)
 
 
 def _priority(priority: object) -> int:

@@ -146,7 +146,9 @@ def test_a_policy_stops_what_no_rule_lets_pass() -> None:
     assert _stop([TO_US, ACCEPT], policy="drop") is None
 
 
-@pytest.mark.parametrize(("flags", "stops"), [(["dormant"], False), ("dormant", False), ([], True)])
+@pytest.mark.parametrize(
+    ("flags", "stops"), [(["dormant"], False), ("dormant", False), ("fw", False), ("owner", True), ([], True)]
+)
 def test_a_table_that_is_off_stops_nothing(flags: object, stops: bool) -> None:  # noqa: FBT001 - a column of the table
     rules = _ruleset(("out", {"hook": "output"}, [[DROP]]), flags=flags)
 
