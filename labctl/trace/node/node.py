@@ -8,6 +8,7 @@ from ipaddress import IPv4Address
 from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
 from labctl.model.errors import LabError
+from labctl.model.lab import Node
 from labctl.trace.node import announcing, clocks, node_facts, unopened
 from labctl.trace.node.announcing import NOT_ANNOUNCED
 from labctl.trace.node.ways import here, require_direct
@@ -79,11 +80,23 @@ def _clock_off(trail: Trail, evidence: Evidence) -> ProblemError | None:
 
 
 def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
-    """Return which MACs answer ARP for the address and for each node; empty if ARP cannot be sent."""
+    """Return which MACs answer ARP for the address and for each node; empty if ARP cannot be sent.
+
+    A kernel that is made to ask takes two seconds for a node that does not run.
+    """
     try:
-        return trail.client.ask_arp([trail.address, *(each.address for each in trail.lab.nodes)], route)
+        nodes = trail.lab.nodes if trail.client.may_ask_arp else _running(trail)
+        return trail.client.ask_arp([trail.address, *(each.address for each in nodes)], route)
     except OSError:
         return {}
+
+
+def _running(trail: Trail) -> Sequence[Node]:
+    try:
+        running = trail.context.provider.running()
+    except LabError:  # nobody knows which
+        return trail.lab.nodes
+    return [each for each in trail.lab.nodes if each.name in running]
 
 
 def _connection(trail: Trail) -> Knock:

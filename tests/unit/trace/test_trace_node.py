@@ -291,6 +291,7 @@ class World:
 @pytest.fixture
 def world(context: Context, cluster: FakeCluster) -> World:
     provider = FakeProvider()
+    provider.nodes = {A, B}
     context = with_doors(context, provider, cluster, context.bundle)
     machine = Machine()
     trail = Trail(context, machine, "my-app.local", "/", cluster)
@@ -926,6 +927,26 @@ def test_an_entry_that_is_right_or_that_asking_corrects_is_well(
 
     assert evidence["remembered"] == {"mac": entry.mac, "state": entry.state}
     assert [each["mac"] for each in evidence["answers_arp"]] == macs
+
+
+@pytest.mark.parametrize(("may_ask", "asked"), [(True, {OURS, CONTROL_PLANE, WORKER}), (False, {OURS, CONTROL_PLANE})])
+def test_a_kernel_is_not_made_to_ask_for_a_node_that_does_not_run(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    may_ask: bool,  # noqa: FBT001 - a column of the table
+    asked: set[IPv4Address],
+) -> None:
+    seen: set[IPv4Address] = set()
+
+    def ask_arp(_self: Machine, addresses: Collection[IPv4Address], _route: Route) -> dict[IPv4Address, frozenset[str]]:
+        seen.update(addresses)
+        return {OURS: frozenset({MAC_A}), CONTROL_PLANE: frozenset({MAC_A})}
+
+    monkeypatch.setattr(Machine, "ask_arp", ask_arp)
+    world.provider.nodes = {A}
+
+    assert world.machine_is(may_ask=may_ask).look()["answers_arp"] == [{"mac": MAC_A, "node": A}]
+    assert seen == asked
 
 
 def test_a_node_that_does_not_answer_for_its_own_address_is_no_stranger(world: World) -> None:
