@@ -36,9 +36,14 @@ def controller(cluster: Cluster) -> Controller:
     deployment = cluster.get("apps/v1", "Deployment", CONTROLLER, NAMESPACE)
     if deployment is None:
         return Controller(f"there is no Deployment {NAMESPACE}/{CONTROLLER}", is_there=False)
-    arguments = [each for part in _containers(deployment) for each in part.get("args") or ()]
-    chosen = next((each.removeprefix(CLASS_ARGUMENT) for each in arguments if each.startswith(CLASS_ARGUMENT)), None)
-    return Controller(_trouble(cluster, deployment), load_balancer_class=chosen or None)
+    chosen = (each.removeprefix(CLASS_ARGUMENT) for each in arguments(deployment) if each.startswith(CLASS_ARGUMENT))
+    return Controller(_trouble(cluster, deployment), load_balancer_class=next(chosen, "") or None)
+
+
+def arguments(workload: Mapping[str, Any]) -> list[str]:
+    """Return the arguments of a workload's containers."""
+    containers = workload.get("spec", {}).get("template", {}).get("spec", {}).get("containers", ())
+    return [each for container in containers for each in container.get("args") or ()]
 
 
 def warning(cluster: Cluster, service: Mapping[str, Any], changed: str) -> Evidence | None:
@@ -81,13 +86,6 @@ def _trouble(cluster: Cluster, deployment: Mapping[str, Any]) -> str:
         return ""
     waiting = state.rollout(cluster, NAMESPACE, CONTROLLER, is_app=False)
     return waiting.reason if waiting else ""
-
-
-def _containers(deployment: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
-    containers: Sequence[Mapping[str, Any]] = (
-        deployment["spec"].get("template", {}).get("spec", {}).get("containers", ())
-    )
-    return containers
 
 
 def _time(event: Mapping[str, Any]) -> str:

@@ -95,10 +95,7 @@ class Layer2:
         return announcing_order(names, self.address)
 
     def _ignores_labels(self) -> bool:
-        containers = self.speaker["spec"]["template"]["spec"].get("containers", []) if self.speaker else []
-        return any(
-            each.startswith(IGNORES_EXCLUDED) for container in containers for each in container.get("args") or ()
-        )
+        return any(each.startswith(IGNORES_EXCLUDED) for each in metallb.arguments(self.speaker or {}))
 
 
 def read(trail: Trail) -> Layer2:
