@@ -17,8 +17,7 @@ from labctl.trace import backend
 from labctl.trace.node import announcing, attempt, handing_on, layer2, node_facts
 from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.kept_off import kept_off
-from labctl.trace.node.ways import here
-from labctl.trace.probes import filters
+from labctl.trace.node.ways import filtered
 from labctl.trace.probes.filters import ARP_TOO, BRIDGE, Ruleset, Stop
 from labctl.trace.probes.knock import Knock
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
@@ -60,9 +59,8 @@ def unlinked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
     rules = trail.client.filters()
     stop = _arp_stop(rules[0], route, trail.lab.control_plane.address) if rules else None
     if rules and stop:
-        text = f"{text}: this machine's packet filter drops ARP packets: {filters.wording(rules[1], stop)}"
-        commands = (here(trail, *stop.removal),)
-        return ProblemError("filtered-here", text, evidence, fix="Remove the rule.", commands=commands)
+        problem = filtered(trail, rules[1], stop, "ARP packets")
+        return problem.within(f"{text}: {problem.text}", evidence)
     again = tuple(labctl(trail.lab.name, word) for word in ("halt", "resume"))
     fix = "Connect the nodes to the network again by a restart of the lab. If that does not help, check its interface."
     return ProblemError("nodes-silent", text, evidence, fix=fix, commands=again)
@@ -74,15 +72,9 @@ def arp_dropped(trail: Trail, route: Route, evidence: Evidence, *, is_remembered
     stop = _arp_stop(rules[0], route, trail.address) if rules else None
     if rules is None or stop is None:
         return None
+    problem = filtered(trail, rules[1], stop, f"ARP packets for {trail.address}")
     kept = "; the kernel still remembers the MAC, for now" if is_remembered else ""
-    return ProblemError(
-        "filtered-here",
-        f"this machine's packet filter drops ARP packets for {trail.address}: {filters.wording(rules[1], stop)}{kept}",
-        evidence,
-        fix="Remove the rule.",
-        commands=(here(trail, *stop.removal),),
-        state=WARNING if is_remembered else BROKEN,
-    )
+    return problem.within(problem.text + kept, evidence, WARNING if is_remembered else BROKEN)
 
 
 def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evidence) -> ProblemError | None:
@@ -108,18 +100,12 @@ def endangered(trail: Trail, route: Route, names: Sequence[str], evidence: Evide
 def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
     """Return a problem if a rule of this machine's packet filter drops the packets or the replies."""
     rules = trail.client.filters()
-    if rules is None:
+    stop = _stop(rules[0], route, trail.address) if rules else None
+    if rules is None or stop is None:
         return None
-    ruleset, listing = rules
-    stop = _stop(ruleset, route, trail.address)
-    if stop is None:
-        return None
-    return ProblemError(
-        "filtered-here",
-        f"this machine's packet filter {stop.effect} the packets: {filters.wording(listing, stop)}",
-        fix="Remove the rule, or add a rule before it that accepts packets to the lab's network.",
-        commands=(here(trail, *stop.removal),),
-    )
+    problem = filtered(trail, rules[1], stop, "the packets")
+    problem.fix = "Remove the rule, or add a rule before it that accepts packets to the lab's network."
+    return problem
 
 
 def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:

@@ -10,6 +10,8 @@ from labctl.host import routes
 from labctl.host.arp import Route
 from labctl.host.interfaces import Interface
 from labctl.host.routes import LOCAL, MAIN, TableRoute
+from labctl.trace.probes import filters
+from labctl.trace.probes.filters import Stop
 from labctl.trace.probes.knock import CONNECTED
 from labctl.trace.problem import BROKEN, WARNING, ProblemError, labctl
 from labctl.trace.trail import Trail
@@ -24,6 +26,12 @@ def here(trail: Trail, *words: str) -> str:
     if trail.context.isolated:
         return labctl(trail.lab.name, "exec", "--", *words)
     return shlex.join(words if trail.client.is_root else ("sudo", *words))
+
+
+def filtered(trail: Trail, listing: str, stop: Stop, what: str) -> ProblemError:
+    """Return that this machine's packet filter stops something, and the command that removes the rule."""
+    text = f"this machine's packet filter {stop.effect} {what}: {filters.wording(listing, stop)}"
+    return ProblemError("filtered-here", text, fix="Remove the rule.", commands=(here(trail, *stop.removal),))
 
 
 def require_direct(trail: Trail, route: Route | None) -> Route:

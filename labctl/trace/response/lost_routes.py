@@ -9,8 +9,7 @@ from labctl.model.lab import Node
 from labctl.trace.node import handing_on, node_facts
 from labctl.trace.node.node_facts import NodeFacts, Pod, pod_at
 from labctl.trace.node.pod_routes import lost, placed, unforwarded
-from labctl.trace.node.ways import here
-from labctl.trace.probes import filters
+from labctl.trace.node.ways import filtered
 from labctl.trace.probes.filters import BRIDGE
 from labctl.trace.probes.packets import ESTABLISHED, NEW, Packet
 from labctl.trace.problem import ProblemError
@@ -84,11 +83,7 @@ def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:
     if trail.client.filters_bridged():
         stops += [ruleset.stop(each, *BRIDGED) for each in packets]
     stop = next(filter(None, stops), None)
-    if stop is None:
-        return None
-    text = f"this machine's packet filter drops packets between nodes: {filters.wording(listing, stop)}"
-    commands = (here(trail, *stop.removal),)
-    return ProblemError("filtered-here", text, fix="Remove the rule.", commands=commands)
+    return None if stop is None else filtered(trail, listing, stop, "packets between nodes")
 
 
 def _packets(controller: Pod, app: Pod, comes: str | None, goes: str | None) -> tuple[Packet, Packet]:
