@@ -188,7 +188,9 @@ class Client:
     @staticmethod
     def _refusal(response: Response, url: str, identity: Identity) -> MissingError | None:
         if response.status < refusals.FIRST_REDIRECT:
-            return refusals.captive(url) if refusals.is_page(response.headers, b"") else None
+            # A portal answers 200. Some registries, such as Quay, say of their empty 201 and 202 that they are HTML.
+            is_page = response.status == refusals.OK and refusals.is_page(response.headers, b"")
+            return refusals.captive(url) if is_page else None
         explanation = b""
         with suppress(HTTPError):  # the status says enough
             explanation = response.read(EXPLANATION)

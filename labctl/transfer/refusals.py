@@ -13,7 +13,7 @@ from labctl.model.errors import MissingError
 from labctl.transfer.challenges import retry_after
 from labctl.transfer.failures import AGAIN, PassingError, proxy_refused, shown, tls_expected
 
-FIRST_REDIRECT = 300
+OK, FIRST_REDIRECT = 200, 300
 UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_MANY, PORTAL = 401, 403, 404, 407, 429, 511
 FIRST_FAILURE, FIRST_OF_SERVER = 400, 500
 DETAIL = 300

@@ -18,12 +18,11 @@ from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
 from labctl.transfer.mirrors import Mirrors
 from labctl.transfer.reference import Reference
-from labctl.transfer.refusals import NOT_FOUND
+from labctl.transfer.refusals import NOT_FOUND, OK
 from labctl.transfer.store import Blob
 from labctl.transfer.upload import Upload
 
 PULL, PUSH = "pull", "pull,push"
-OK = 200
 ACCEPT = ", ".join([*IMAGE_MANIFESTS, *IMAGE_INDEXES])
 SHORT = 19
 """How many letters of a digest people see."""

@@ -15,13 +15,13 @@ from labctl.transfer.exchange import Request
 from labctl.transfer.failures import PassingError, plain_http_refused, shown
 from labctl.transfer.login import Login
 from labctl.transfer.meter import Meter
-from labctl.transfer.refusals import NOT_FOUND
+from labctl.transfer.refusals import NOT_FOUND, OK
 
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
 VERIFYING_SECONDS = 120.0
 """How long a registry may be silent once it has everything: some copy it to where it stays."""
-_OK, _NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 200, 204, 400, 416
+_NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 204, 400, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
@@ -95,9 +95,12 @@ class Upload:
 
     def _find(self, meter: Meter) -> None:
         """Ask how much the registry has; start a new upload if it does not say."""
+        if not self._session:  # it was given up
+            self._move(meter, 0)
+            return
         answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, 500))
         has = _RANGE.fullmatch(answer.headers.get("Range", ""))
-        if answer.status not in {_OK, _NO_CONTENT} or has is None:
+        if answer.status not in {OK, _NO_CONTENT} or has is None:
             self._session = ""
             return
         # A registry that has nothing yet says 0-0, as one does that has a single byte.
@@ -107,7 +110,7 @@ class Upload:
 
     def _is_there(self) -> bool:
         request = Request("HEAD", f"{self._blobs}/{self._digest}")
-        return self._client.ask(request, login=self._login, fine=[NOT_FOUND]).status == _OK
+        return self._client.ask(request, login=self._login, fine=[NOT_FOUND]).status == OK
 
     def _pieces(self, meter: Meter, offset: int) -> Iterator[bytes]:
         self._move(meter, offset)
@@ -130,6 +133,8 @@ class Upload:
         self._session = session
 
     def _lost(self) -> PassingError:
+        """Give the upload up, so that another one begins: some registries do not go on where they say they are."""
+        self._session = ""
         return PassingError(
             f"{shown(self._blobs)} has forgotten what was sent of {self._digest}",
             id="upload-lost",

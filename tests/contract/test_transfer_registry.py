@@ -170,23 +170,31 @@ def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_thro
 
 @pytest.mark.parametrize(
     ("cuts", "answers", "received"),
-    [([], "yes", 1.0), ([MIB // 2, MIB // 4], "yes", 1.0), ([MIB // 2], "no", 1.5), ([0], "yes", 1.0)],
+    [
+        ([], "yes", 1.0),
+        ([MIB // 2, MIB // 4], "yes", 1.0),
+        ([MIB // 2], "no", 1.5),
+        ([MIB // 2], "one more", 1.5),
+        ([0], "yes", 1.0),
+    ],
 )
 def test_an_upload_goes_on_where_the_registry_has_it(
     tmp_path: Path, cuts: list[int], answers: str, received: float
 ) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
-        double.cuts, double.can_resume = cuts, answers == "yes"
+        double.cuts, double.can_resume, double.counts_one_more = cuts, answers != "no", answers == "one more"
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
         assert double.blobs == {blob.digest: path.read_bytes()}
         assert double.received == received * MIB
 
 
-def test_an_upload_takes_one_connection(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["", "text/html; charset=utf-8"])
+def test_an_upload_takes_one_connection(tmp_path: Path, kind: str) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
+        double.kind = kind
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
         assert (list(double.blobs), double.connections) == ([blob.digest], 1)

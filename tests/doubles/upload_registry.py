@@ -22,6 +22,10 @@ class UploadRegistry:
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next requests with content are cut."""
     can_resume: bool = True
+    counts_one_more: bool = False
+    """Whether it says that it has a byte more than it has, as Quay does."""
+    kind: str = ""
+    """The type of every answer, none of which has content."""
     loses_answer: bool = False
     """Whether the connection ends in the place of the answer to the last request of the next upload."""
     flips: bool = False
@@ -74,17 +78,18 @@ class _Handler(BaseHTTPRequestHandler):
         if not self.registry.can_resume:
             self._answer(404)
             return
-        last = max(len(self.registry.upload) - 1, 0)
+        last = max(len(self.registry.upload) - 1, 0) + self.registry.counts_one_more
         self._answer(204, Location=f"/v2/lab/blobs/uploads/1?state={last}", Range=f"0-{last}")
 
     def do_PATCH(self) -> None:
         registry = self.registry
         registry.secrets.append(self.headers["Authorization"])
         start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
+        length = int(self.headers["Content-Length"])
         if start != len(registry.upload):
+            self.rfile.read(length)
             self._answer(416)
             return
-        length = int(self.headers["Content-Length"])
         end = min(length, registry.cuts.pop(0) if registry.cuts else length)
         content = self.rfile.read(end)
         registry.received += len(content)
@@ -114,6 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)
+        if self.registry.kind and status in {201, 202}:
+            self.send_header("Content-Type", self.registry.kind)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
