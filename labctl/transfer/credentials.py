@@ -8,7 +8,7 @@ import json
 import os
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,8 @@ from labctl.model.errors import MissingError
 
 HELPER_SECONDS = 10.0
 """How long a helper may take: some ask for a passphrase."""
-DOCKER_HUB_KEY = "https://index.docker.io/v1/"
-_DOCKER_HUB = {"docker.io", "registry-1.docker.io", "index.docker.io"}
+_DOCKER_HUB = ("https://index.docker.io/v1/", "docker.io", "index.docker.io", "registry-1.docker.io")
+"""The keys of Docker Hub's login: Docker's own first, which it asks credential helpers for, and other tools'."""
 _TOKEN_USER = "<token>"  # noqa: S105 - how a helper marks an identity token
 _HELPER = re.compile(r"[\w.-]+", re.ASCII)
 _UNKNOWN = "credentials not found"
@@ -50,13 +50,12 @@ def lookup(host: str, environment: Mapping[str, str] = os.environ) -> Credential
     """
     path = _folder(environment) / "config.json"
     config = _read(path)
-    keys = [DOCKER_HUB_KEY] if host in _DOCKER_HUB else [host]
-    helpers = _table(config, "credHelpers", path)
-    if helper := helpers.get(keys[0]) or helpers.get(host) or config.get("credsStore"):
-        return _from_helper(str(helper), keys[0], path)
-    entries = {_host(key): entry for key, entry in _table(config, "auths", path).items()}
-    names = _DOCKER_HUB if host in _DOCKER_HUB else {host}
-    entry = next((entries[name] for name in sorted(names) if name in entries), None)
+    keys = _DOCKER_HUB if host in _DOCKER_HUB else (host,)
+    helpers = {key: helper for key, helper in _table(config, "credHelpers", path).items() if helper}
+    own = next((key for key in keys if key in helpers), keys[0])
+    if helper := helpers.get(own) or config.get("credsStore"):
+        return _from_helper(str(helper), own, path)
+    entry = _entry(_table(config, "auths", path), keys)
     return _from_entry(entry, host, path) if entry else None
 
 
@@ -81,6 +80,12 @@ def _table(config: Mapping[str, Any], key: str, path: Path) -> Mapping[str, Any]
     if not isinstance(table, dict):
         raise _invalid(path, f"{key} is not an object")
     return table
+
+
+def _entry(entries: Mapping[str, Any], keys: Sequence[str]) -> object:
+    """Return the entry of one of the keys, else one of the host: others are of its repositories, or of Docker's own."""
+    exact = (entries[key] for key in keys if key in entries)
+    return next(filter(None, (*exact, *(entry for key, entry in entries.items() if _host(key) in keys))), None)
 
 
 def _host(key: str) -> str:

@@ -123,7 +123,7 @@ class Login:
         answer = self.ask(_request(realm, {name: value for name, value in query.items() if value}, found), identity)
         try:
             content = answer.json()
-            token = content.get("token") or content["access_token"]
+            token = _one_word(content.get("token") or content["access_token"])
             lifetime = float(content.get("expires_in") or LIFETIME)
         except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise _no_token(self.host, f"the answer of {urlsplit(realm).netloc} has none") from error
@@ -138,6 +138,13 @@ def _request(realm: str, query: Mapping[str, str], found: Credentials | None) ->
         form = {**query, "grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": found.identity_token}
         return Request("POST", realm, {"Content-Type": FORM}, urlencode(form).encode())
     return Request("GET", _with_query(realm, {**query, "account": found.user}), {"Authorization": found.basic})
+
+
+def _one_word(token: object) -> str:
+    """Return a token that fits into a header. Raises ValueError for anything else."""
+    if isinstance(token, str) and token.isascii() and token.isprintable():
+        return token
+    raise ValueError("not a token")
 
 
 def _with_query(url: str, query: Mapping[str, str]) -> str:

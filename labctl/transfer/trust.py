@@ -25,8 +25,8 @@ def context(environment: Mapping[str, str]) -> ssl.SSLContext:
     made.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if named := environment.get(FILE):
         _load(made, Path(named))
-    elif not any(ssl.get_default_verify_paths()[:2]):
-        made.load_verify_locations(next(path for path in STORES if Path(path).is_file()))
+    elif not any(ssl.get_default_verify_paths()[:2]) and (file := store(environment)):
+        made.load_verify_locations(file)
     return made
 
 

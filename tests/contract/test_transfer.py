@@ -8,6 +8,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -25,7 +26,7 @@ from fault_server import PIECE, Fault, Server, free_port, serving
 
 from labctl.host import log, wait
 from labctl.model.errors import LabError
-from labctl.transfer import arrival, crew, dial, pools, retries
+from labctl.transfer import arrival, crew, dial, pools, retries, trust
 from labctl.transfer.fetch import Wanted, fetch
 from labctl.transfer.store import Blob, BlobStore
 
@@ -262,6 +263,10 @@ def test_a_server_proves_who_it_is(tmp_path: Path, store: BlobStore, monkeypatch
     with serving(certificate) as server:
         small = _small(server)
         assert _fails(small, store).id == "certificate-untrusted"
+        with monkeypatch.context() as patch:  # a system without any
+            patch.setattr(trust, "STORES", ())
+            patch.setattr(ssl, "get_default_verify_paths", lambda: (None, None))
+            assert _fails(small, store).id == "certificate-untrusted"
         plain = replace(small, url=small.url.replace("https", "http"))
         assert _fails(plain, store).id in {"source-expects-tls", "source-cut-off"}
         monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "none.pem"))

@@ -301,6 +301,15 @@ def test_tokens_are_asked_for_used_again_and_renewed(
             assert parse_qs(urlsplit(tokens.given[0].path).query)["scope"] == ["repository:lab:pull"]
 
 
+@pytest.mark.parametrize("answer", [b"[]", b"{}", b'{"token": ["t"]}', b'{"token": "t\\nX: y"}', b'{"token": "\xc3\xa9"}'])
+def test_an_answer_without_a_token_is_told(answer: bytes) -> None:
+    with serving() as server:
+        server.put("/token", answer)
+        challenge = f'Bearer realm="{server.url}/token"'
+        server.always["/v2/lab/manifests/v1"] = Fault(status=401, headers={"WWW-Authenticate": challenge})
+        assert _id(lambda: _registry(server.url).manifest(parse("reg.test/lab:v1"))) == "token-not-given"
+
+
 INVALID = {
     "no JSON": b"layer",
     "a list": b"[]",
@@ -323,6 +332,12 @@ def test_what_is_no_manifest_is_refused(content: bytes) -> None:
         assert _id(lambda: _registry(server.url).manifest(other)) in {"digest-mismatch", "captive-portal"}
 
 
+def test_a_portal_has_no_blob() -> None:
+    with serving() as server:
+        server.put("/v2/lab/blobs/sha256:0", b"Log in", "text/html")
+        assert _id(lambda: _registry(server.url).has_blob(parse("reg.test/lab"), "sha256:0")) == "captive-portal"
+
+
 HELPERS = {
     "user": ('cat >&2; echo \'{"Username": "me", "Secret": "hush"}\'', ("me", "hush", "")),
     "token": ('echo \'{"Username": "<token>", "Secret": "hush"}\'', ("", "", "hush")),
@@ -335,10 +350,18 @@ HELPERS = {
 
 
 @pytest.mark.parametrize(("script", "expected"), HELPERS.values(), ids=HELPERS)
-@pytest.mark.parametrize("config", [{"credsStore": "x"}, {"credHelpers": {"quay.io": "x"}, "credsStore": "none"}])
+@pytest.mark.parametrize(
+    ("host", "config"),
+    [
+        ("quay.io", {"credsStore": "x"}),
+        ("quay.io", {"credHelpers": {"quay.io": "x"}, "credsStore": "none"}),
+        ("registry-1.docker.io", {"credHelpers": {"docker.io": "x"}, "credsStore": "none"}),
+    ],
+)
 def test_a_credential_helper_is_asked(
     script: str | None,
     expected: tuple[str, str, str] | str | None,
+    host: str,
     config: dict[str, object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -352,9 +375,9 @@ def test_a_credential_helper_is_asked(
     monkeypatch.setattr(credentials, "HELPER_SECONDS", 0.3)
 
     if isinstance(expected, str):
-        assert _id(lambda: credentials.lookup("quay.io")) == expected
+        assert _id(lambda: credentials.lookup(host)) == expected
     else:
-        found = credentials.lookup("quay.io")
+        found = credentials.lookup(host)
         assert (found and (found.user, found.password, found.identity_token)) == expected
 
 

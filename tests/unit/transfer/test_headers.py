@@ -73,6 +73,20 @@ def test_a_wait_is_seconds_or_a_date(header: str | None, seconds: float | None) 
         ({"reg.test": {"auth": AUTH, "identitytoken": TOKEN}}, "reg.test", ("me", "hush:hush", TOKEN)),
         ({"https://index.docker.io/v1/": {"auth": AUTH}}, "registry-1.docker.io", ("me", "hush:hush", "")),
         ({"docker.io": {"auth": AUTH}}, "registry-1.docker.io", ("me", "hush:hush", "")),
+        (
+            {
+                "https://index.docker.io/v1/": {"auth": AUTH},
+                "https://index.docker.io/v1/access-token": {"username": "me", "password": "of the web login"},
+                "https://index.docker.io/v1/refresh-token": {"username": "me", "password": "of the web login"},
+            },
+            "registry-1.docker.io",
+            ("me", "hush:hush", ""),
+        ),
+        (
+            {"quay.io/team": {"username": "team", "password": "p"}, "quay.io": {"auth": AUTH}},
+            "quay.io",
+            ("me", "hush:hush", ""),
+        ),
     ],
 )
 def test_a_login_is_found_as_docker_keeps_it(
