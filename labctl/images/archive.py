@@ -272,7 +272,13 @@ class Archive:
         return json.loads(self._read(name))
 
     def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> MissingError:
-        return other_architecture(f"{self.path}: {name}", wanted, platforms)
+        """Return the error for an image that the lab's nodes cannot run."""
+        there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "an unknown platform"
+        return MissingError(
+            f"{self.path}: {name} is for {there}; the lab's nodes are linux/{wanted}",
+            id="architecture-missing",
+            hint=f"Build the image for this platform (`docker build --platform linux/{wanted}`), or pull one that has it.",
+        )
 
 
 def unreadable(path: Path, why: str) -> UsageError:
@@ -288,16 +294,6 @@ def damaged(path: Path, why: str) -> UsageError:
     """Return the error for an image archive with missing or changed content."""
     return UsageError(
         f"{path} is damaged: {why}", id="archive-damaged", hint="Copy the file again, or save the image again."
-    )
-
-
-def other_architecture(what: str, wanted: str, platforms: Sequence[str]) -> MissingError:
-    """Return the error for an image that the lab's nodes cannot run."""
-    there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "an unknown platform"
-    return MissingError(
-        f"{what} is for {there}; the lab's nodes are linux/{wanted}",
-        id="architecture-missing",
-        hint=f"Build the image for this platform (`docker build --platform linux/{wanted}`), or pull one that has it.",
     )
 
 

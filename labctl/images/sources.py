@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from dataclasses import dataclass, replace
@@ -14,10 +13,11 @@ from labctl.images import archive
 from labctl.images.store import LATEST, LoadedImage, LoadedImages, NewImage, full_name
 from labctl.model.errors import LabError, MissingError, ProviderError, UsageError
 from labctl.model.events import Progress
+from labctl.transfer import manifests
 from labctl.transfer.fetch import fetch
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.registry import Registry
-from labctl.transfer.store import Blob, BlobStore
+from labctl.transfer.store import BlobStore
 
 FILE_NAMES = (".tar", ".tar.gz", ".tgz", ".tar.zst", ".tar.xz", ".tar.bz2", ".oci")
 PATHS = ("/", "./", "../", "~")
@@ -85,7 +85,9 @@ class Sources:
         try:
             image = self.registry.image(reference, self.architecture)
             manifest = self.registry.manifest(replace(reference, digest=image.digest))
-            self._require_architecture(reference, image.config)
+            fetch([self.registry.wanted(reference, image.config)], self.cache, self.report)
+            config = self.cache.verified(image.config.digest).read_bytes()
+            manifests.require_architecture(reference, config, self.architecture)
             layers = [self.registry.wanted(reference, blob) for blob in dict.fromkeys(image.layers)]
             fetched = fetch(layers, self.cache, self.report)
         except LabError as error:
@@ -98,18 +100,6 @@ class Sources:
                 self.cache.verified(blob.digest)
                 self.cache.place(blob.digest, self.store.blobs.path(blob.digest))
         return NewImage(manifest.content, manifest.media_type, self.architecture)
-
-    def _require_architecture(self, reference: Reference, config: Blob) -> None:
-        """Check that the image is for the lab's nodes, by its configuration: not every image is in an index."""
-        fetch([self.registry.wanted(reference, config)], self.cache, self.report)
-        content = self.cache.verified(config.digest).read_bytes()
-        try:
-            described = json.loads(content)
-            platform = f"{described.get('os')}/{described['architecture']}"
-        except archive.NOT_DESCRIBED:
-            platform = "unknown"  # what is no container image
-        if platform.partition("/")[2] != self.architecture:
-            raise archive.other_architecture(str(reference), self.architecture, [platform])
 
 
 def _without_docker(word: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,7 +29,7 @@ class ImageManifest:
 def of_answer(reference: Reference, answer: Answer) -> Document:
     """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
     for expected in (reference.digest, answer.headers.get("Docker-Content-Digest")):
-        _check(f"the manifest of {reference}", answer, expected)
+        _check(reference, answer, expected)
     content = _parsed(reference, answer.content)
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type not in (*IMAGE_MANIFESTS, *IMAGE_INDEXES):
@@ -55,11 +54,6 @@ def image(reference: Reference, manifest: Document) -> ImageManifest:
     return ImageManifest(manifest.digest, config, tuple(_blob(reference, layer) for layer in layers))
 
 
-def config_type(manifest: Document) -> str:
-    """Return the media type of a valid manifest's config."""
-    return str(json.loads(manifest.content)["config"].get("mediaType", ""))
-
-
 def entries(reference: Reference, index: Document) -> dict[str, str]:
     """Return the digests of an index by platform, `OS/ARCHITECTURE`; of several variants the first.
 
@@ -77,8 +71,22 @@ def entries(reference: Reference, index: Document) -> dict[str, str]:
     return digests
 
 
+def require_architecture(reference: Reference, config: bytes, architecture: str) -> None:
+    """Check that an image is for this architecture, by its configuration: not every image is in an index.
+
+    Raises MissingError `architecture-missing`.
+    """
+    try:
+        described = parsed(config)
+        platform = f"{described.get('os') or LINUX}/{described['architecture']}"
+    except (ValueError, TypeError, KeyError):
+        platform = "unknown"  # what is no container image
+    if platform != f"{LINUX}/{architecture}":
+        raise without_architecture(reference, architecture, [platform])
+
+
 def without_architecture(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
-    """Return the error for an image that there is for other architectures only."""
+    """Return the error for an image that there is for other platforms only."""
     known = ", ".join(sorted(each for each in platforms if "unknown" not in each)) or "none"
     return MissingError(
         f"{reference} has no image for {LINUX}/{architecture}; it has {known}",
@@ -87,18 +95,12 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
     )
 
 
-def architecture(reference: Reference, config: Blob, answer: Answer) -> str:
-    """Return the architecture that an image's config says. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
-    _check(f"the config of {reference}", answer, config.digest)
-    return str(_parsed(reference, answer.content).get("architecture"))
-
-
-def _check(what: str, answer: Answer, expected: str | None) -> None:
-    """Raise MissingError `digest-mismatch` if an answer's content has another digest than is expected of it."""
+def _check(reference: Reference, answer: Answer, expected: str | None) -> None:
+    """Raise MissingError `digest-mismatch` if a manifest has another digest than is expected of it."""
     digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
         raise MissingError(
-            f"{what} from {shown(answer.url)} has the digest {digest} instead of {expected}",
+            f"the manifest of {reference} from {shown(answer.url)} has the digest {digest} instead of {expected}",
             id="digest-mismatch",
             hint="It is damaged, or another one. Run the same command again; if it stays, check the source.",
         )

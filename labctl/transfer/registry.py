@@ -12,7 +12,7 @@ from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.crew import StoppedError
-from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document
+from labctl.transfer.documents import IMAGE_INDEXES, IMAGE_MANIFESTS, Document
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
@@ -38,16 +38,17 @@ class Registry:
         self._logins: dict[tuple[str, str], Login] = {}
         self._manifests: dict[tuple[str, str, str], Document] = {}
 
-    def manifest(self, reference: Reference) -> Document:
+    def manifest(self, reference: Reference, actions: str = PULL) -> Document:
         """Return the manifest or index. What is known by its digest is not fetched again.
 
+        Who is going to push says so: where there is no such repository yet, many registries refuse whoever only pulls.
         Raises LabError, of which `tag-not-found`, `manifest-invalid` and `digest-mismatch` are about manifests.
         """
         place = (reference.host, reference.repository)
         if known := self._manifests.get((*place, reference.digest or "")):
             return known
         url = self._url(reference, f"manifests/{_wanted(reference)}")
-        login = self._login(reference, PULL)
+        login = self._login(reference, actions)
         answer = self._client.ask(Request("GET", url, {"Accept": ACCEPT}), login=login, fine=[NOT_FOUND])
         if answer.status == NOT_FOUND:
             raise _not_found(reference, url)
@@ -58,13 +59,11 @@ class Registry:
     def image(self, reference: Reference, architecture: str) -> ImageManifest:
         """Return the image for this architecture, in Go's words; out of an index if the reference is one's.
 
-        Raises LabError, as `manifest`, and `architecture-missing`.
+        Which architecture an image of no index is for, its configuration says: `manifests.require_architecture`. Raises LabError, as `manifest`, and `architecture-missing`.
         """
         manifest = self.manifest(reference)
         if manifest.media_type not in IMAGE_INDEXES:
-            image = manifests.image(reference, manifest)
-            self._check_architecture(reference, manifest, image.config, architecture)
-            return image
+            return manifests.image(reference, manifest)
         digests = manifests.entries(reference, manifest)
         digest = digests.get(f"{manifests.LINUX}/{architecture}")
         if digest is None:
@@ -114,16 +113,6 @@ class Registry:
     def _sleep(self, seconds: float) -> None:
         if self._stopped.wait(seconds):
             raise StoppedError
-
-    def _check_architecture(self, reference: Reference, manifest: Document, config: Blob, architecture: str) -> None:
-        """Ask the config of an image that no index offers; what is no container image has no architecture."""
-        if manifests.config_type(manifest) not in IMAGE_CONFIGS:
-            return
-        answer = self._client.ask(
-            Request("GET", self._url(reference, f"blobs/{config.digest}")), login=self._login(reference, PULL)
-        )
-        if (found := manifests.architecture(reference, config, answer)) != architecture:
-            raise manifests.without_architecture(reference, architecture, [f"{manifests.LINUX}/{found}"])
 
     def _login(self, reference: Reference, actions: str) -> Login:
         base = self._mirrors.registry(reference.host, reference.repository)

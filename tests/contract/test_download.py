@@ -152,6 +152,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
     bundle = upstream.download()
 
+    assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub counts each
     assert bundle == installed(upstream.cache)[0]
     assert (bundle.maker, bundle.recipe) == ("download", "small")
     assert bundle.versions == {
@@ -333,6 +334,13 @@ def _of_another_machine(upstream: Upstream) -> None:
     upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
 
 
+def _of_another_machine_and_in_no_index(upstream: Upstream) -> None:
+    tagged = "/v2/etcd/manifests/3.7.0-0"
+    upstream.publish_image("etcd", "3.7.0-0", "x", "riscv64")
+    [listed] = json.loads(upstream.server.files[tagged])["manifests"]
+    upstream.server.put(tagged, upstream.server.files[f"/v2/etcd/manifests/{listed['digest']}"], IMAGE_MANIFEST)
+
+
 @pytest.mark.parametrize(
     ("change", "identity"),
     [
@@ -344,6 +352,7 @@ def _of_another_machine(upstream: Upstream) -> None:
         (_manifest_by_digest, "recipe-mismatch"),
         (_without_etcd, "recipe-mismatch"),
         (_of_another_machine, "architecture-missing"),
+        (_of_another_machine_and_in_no_index, "architecture-missing"),
     ],
 )
 def test_what_is_wrong_is_one_error_and_leaves_no_bundle(upstream: Upstream, change: Change, identity: str) -> None:

@@ -16,6 +16,8 @@ from docker_registry import DockerRegistry, log_in, running
 from fault_server import Asked, Fault, serving
 from upload_registry import uploading
 
+from labctl.bundle.layout import Artefact
+from labctl.bundle.oci.push import push
 from labctl.model.errors import LabError
 from labctl.transfer import credentials, manifests, mirrors, pools, retries
 from labctl.transfer.documents import (
@@ -119,7 +121,7 @@ def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -
     assert registry.image(REFERENCE, "amd64") == amd64
     assert registry.image(REFERENCE, "arm64") == arm64
     assert _id(lambda: registry.image(REFERENCE, "riscv64")) == "architecture-missing"
-    assert _id(lambda: registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64")) == "architecture-missing"
+    assert registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64") == amd64  # what it is for, its config says
     assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes:v9"))) == "tag-not-found"
     assert _id(lambda: registry.manifest(parse(f"reg.test/labs/kubernetes@sha256:{'0' * 64}"))) == "tag-not-found"
     assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes"))) == "reference-without-tag"
@@ -242,6 +244,17 @@ def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named
         else:
             assert _id(lambda: upload(_ignore)) == "plain-http-refused"
             assert (named.asked, named.secrets) == ([], [])
+
+
+def test_who_pushes_says_so_at_once(tmp_path: Path) -> None:
+    nothing = Artefact("none", "amd64", Document(IMAGE_MANIFEST, b"{}"), {}, ())
+    with serving() as server:
+        server.login = tokens = Tokens(server.url, lambda _asked: True)
+        push_nothing = partial(push, nothing, parse("reg.test/lab:v1"), _registry(server.url), tmp_path, _ignore)
+        assert _id(push_nothing) == "source-failing"  # it takes no manifests
+
+    scopes = [parse_qs(urlsplit(asked.path).query)["scope"] for asked in tokens.given]
+    assert scopes == [["repository:lab:pull,push"]]
 
 
 class Tokens:

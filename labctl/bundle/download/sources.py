@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from labctl.bundle.download.recipe import DIGEST, Binary, Recipe, archive
 from labctl.bundle.images import Named, write_pulled
 from labctl.model.errors import MissingError
 from labctl.model.events import Progress
+from labctl.transfer import manifests
 from labctl.transfer import reference as references
 from labctl.transfer.documents import Document
 from labctl.transfer.fetch import Wanted, fetch
@@ -94,26 +94,25 @@ def images(rows: Sequence[str], machine: str, mirrors: Mirrors, report: Progress
 
 
 def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -> None:
-    """Fetch all that the images consist of into the store, each blob once. Raises as `fetch`."""
+    """Fetch all that the images consist of into the store, each blob once; what says their architecture comes first.
+
+    Raises MissingError `architecture-missing`, and as `fetch` and `BlobStore.verified`.
+    """
+    fetch([wanted for each in pulled for wanted in each.wanted if wanted.digest == each.config.digest], store, report)
+    for each in pulled:
+        config = store.verified(each.config.digest).read_bytes()
+        manifests.require_architecture(references.parse(each.reference), config, each.architecture)
     by_digest = {wanted.digest: wanted for each in pulled for wanted in each.wanted}
     fetch(list(by_digest.values()), store, report)
 
 
 def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
-    """Write an image's archive into a folder, under the last component of its path. Raises MissingError `architecture-missing`, and as `BlobStore.verified`."""
-    config = store.verified(pulled.config.digest).read_bytes()
-    architecture = _architecture(config)
-    if architecture != pulled.architecture:
-        raise MissingError(
-            f"{pulled.reference} is an image for {architecture}, and this machine needs {pulled.architecture}",
-            id="architecture-missing",
-            hint="Take a version, or another image, that is published for this architecture.",
-        )
+    """Write an image's archive into a folder, under the last component of its path. Raises as `BlobStore.verified`."""
     write_pulled(
         folder / Path(archive(pulled.reference)).name,
         Named(pulled.reference, pulled.architecture, pulled.manifest.media_type),
         manifest=pulled.manifest.content,
-        config=config,
+        config=store.verified(pulled.config.digest).read_bytes(),
         layers={blob.digest.removeprefix(DIGEST): store.verified(blob.digest) for blob in pulled.layers},
     )
 
@@ -139,7 +138,7 @@ def _checksum(url: str, path: Path) -> str:
 def _pulled(registry: Registry, text: str, machine: str) -> Pulled:
     reference = references.parse(text)
     named = registry.manifest(reference)
-    image = registry.image(reference, machine)
+    image = registry.image(replace(reference, digest=named.digest), machine)
     manifest = registry.manifest(replace(reference, digest=image.digest))
     tagged = str(replace(reference, digest=None))
     parts = dict.fromkeys([image.config, *image.layers])
@@ -148,10 +147,3 @@ def _pulled(registry: Registry, text: str, machine: str) -> Pulled:
         for number, blob in enumerate(parts, 1)
     )
     return Pulled(tagged, named.digest, machine, manifest, image.config, image.layers, wanted)
-
-
-def _architecture(config: bytes) -> str:
-    try:
-        return str(json.loads(config)["architecture"])
-    except (ValueError, LookupError, TypeError):
-        return "an unknown architecture"

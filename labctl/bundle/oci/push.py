@@ -21,7 +21,7 @@ from labctl.model.events import Progress
 from labctl.transfer.crew import StoppedError, at_once
 from labctl.transfer.documents import IMAGE_INDEXES, Document
 from labctl.transfer.reference import Reference
-from labctl.transfer.registry import Registry
+from labctl.transfer.registry import PUSH, Registry
 
 _TRIES = 3
 """How often an index is written again after another push has replaced it."""
@@ -176,7 +176,7 @@ def _put_entries(
 def _index(reference: Reference, registry: Registry) -> Document | None:
     """Return the manifest or index of a tag; None if the repository lacks the tag."""
     try:
-        return registry.manifest(reference)
+        return registry.manifest(reference, PUSH)
     except LabError as error:
         if error.id != _NOT_THERE:
             raise
