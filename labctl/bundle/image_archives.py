@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import base64
 import json
-import tarfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from labctl.bundle.spans import Content, Span, digest_of, whole
+from labctl.transfer import tars
 from labctl.transfer.documents import (
     IMAGE_CONFIG,
     IMAGE_INDEXES,
@@ -48,13 +48,13 @@ class Parts:
 def take_apart(archive: Path, architecture: str) -> Parts | None:
     """Return the parts of an archive; None if it cannot be taken apart, and so must travel whole."""
     try:
-        with tarfile.open(archive, "r:") as tar:
+        with tars.open_tar(archive, ValueError) as tar:
             files = [
                 (member.name.removeprefix("./"), Span(archive, member.offset_data, member.size))
-                for member in tar
+                for member in tars.members(tar, ValueError)
                 if member.isreg() and not member.issparse()
             ]
-    except tarfile.TarError:
+    except ValueError:
         return None
     blobs = [(digest_of(span), span) for _, span in files if span.size >= SMALLEST_BLOB]
     if archive.stat().st_size - sum(span.size for _, span in blobs) > LARGEST_SKELETON:

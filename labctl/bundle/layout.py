@@ -52,6 +52,8 @@ _LONGEST_PATH = 1000
 _RESERVED = (".lock", ".partial")
 """What the names of other things beside bundles end with."""
 _LONGEST_TAG = 128
+_LARGEST_DOCUMENT = 64 << 20
+"""Bytes: what is read as a whole. A skeleton has a line for each blob, and at most a mebibyte between them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +106,11 @@ class Part:
     digest: str
     size: int
     is_skeleton: bool
+
+    @property
+    def is_document(self) -> bool:
+        """Whether it describes other parts."""
+        return self.is_skeleton or self.path == DESCRIPTION
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +230,8 @@ def arriving(manifest: Document, where: str) -> Arriving:
     parts = tuple(_part(each) for each in layers if TITLE in each.annotations)
     if problem := _problem(document, parts):
         raise not_a_bundle(where, problem)
+    if max(config.size, *(part.size for part in parts if part.is_document)) > _LARGEST_DOCUMENT:
+        raise not_a_bundle(where, f"a description in it has more than {_LARGEST_DOCUMENT} bytes")
     return Arriving(manifest, config.digest, {each.digest: each.size for each in (config, *layers)}, parts)
 
 

@@ -7,7 +7,6 @@ manifests: labctl generates one, which is the same each time for the same image.
 from __future__ import annotations
 
 import bz2
-import errno
 import gzip
 import hashlib
 import json
@@ -21,11 +20,13 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from labctl.images.store import NAME, TAG, NewImage
 from labctl.model.errors import MissingError, UsageError
+from labctl.transfer import tars
 from labctl.transfer.documents import (
     DIGEST,
     IMAGE_CONFIG,
@@ -59,8 +60,6 @@ SUFFIXES = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 """What a compressed layer begins with, and how its media type ends."""
 NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What broken compressed content raises, beside an OSError without a number."""
-NOT_SCANNED = (tarfile.TarError, ValueError, OverflowError, RecursionError, MemoryError)
-"""What broken headers raise, beside EINVAL: sizes and chains of headers that no file can have."""
 NOT_DESCRIBED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
 """What a description raises that is not one of images, or not JSON."""
 MAX_DOCUMENT = 16 << 20
@@ -91,10 +90,7 @@ def opened(path: Path, scratch: Path) -> Iterator[Archive]:
         if begin.startswith(magic):
             plain = scratch
             _unpack(path, reader, scratch)
-    try:
-        tar = tarfile.open(plain, "r:")  # noqa: SIM115 - what fails here is another error than what fails later
-    except NOT_SCANNED as error:
-        raise unreadable(path, str(error) or type(error).__name__) from error
+    tar = tars.open_tar(plain, partial(unreadable, path))
     try:
         with tar:
             yield Archive(path, tar)
@@ -120,7 +116,8 @@ class Archive:
     def __init__(self, path: Path, tar: tarfile.TarFile) -> None:
         self.path = path
         self._tar = tar
-        self._members = {member.name.removeprefix("./"): member for member in self._scanned()}
+        members = tars.members(tar, partial(damaged, path))
+        self._members = {member.name.removeprefix("./"): member for member in members}
 
     def images(self, architecture: str) -> tuple[Archived, ...]:
         """Return the images of the archive that have a name.
@@ -156,17 +153,6 @@ class Archive:
                 size += file.write(chunk)
         if (f"sha256:{digest.hexdigest()}", size) != (blob.digest, blob.size):
             raise damaged(self.path, f"the content of {name} does not have the digest {blob.digest}")
-
-    def _scanned(self) -> Iterator[tarfile.TarInfo]:
-        """Yield the members of the archive. Raises UsageError `archive-damaged`."""
-        try:
-            yield from self._tar
-        except NOT_SCANNED as error:
-            raise damaged(self.path, str(error) or type(error).__name__) from error
-        except OSError as error:
-            if error.errno != errno.EINVAL:
-                raise
-            raise damaged(self.path, "a member has a size that no file can have") from error
 
     def _of_layout(self, architecture: str) -> list[Archived]:
         """Return the named images of an OCI layout."""

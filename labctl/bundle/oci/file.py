@@ -26,6 +26,7 @@ from labctl.host.files import sync_folder
 from labctl.host.room import FULL, no_room, require_room
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
+from labctl.transfer import tars
 from labctl.transfer.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
 
 _MARK, _MARK_CONTENT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
@@ -33,8 +34,6 @@ _INDEX = "index.json"
 _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
-_TAR_ERRORS = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError)
-"""What tarfile raises for headers that are not a tar archive's."""
 _COPY_AGAIN = "Copy or export it again."
 
 
@@ -132,17 +131,11 @@ def _members(file: Path) -> Mapping[str, Span]:
     """Return the files in a tar archive, by path."""
     if not file.is_file():
         raise _unusable(file, "it is not a file")
-    try:
-        tar = tarfile.open(file, "r:")  # noqa: SIM115 - what fails here is another error than what fails later
-    except _TAR_ERRORS as error:
-        raise not_a_bundle(str(file), "it is not a tar archive") from error
-    with tar:
-        try:
-            return {
-                each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in tar if each.isreg()
-            }
-        except _TAR_ERRORS as error:
-            raise _cut_short(str(file), str(error)) from error
+    with tars.open_tar(file, lambda _why: not_a_bundle(str(file), "it is not a tar archive")) as tar:
+        members = tars.members(tar, partial(_cut_short, str(file)))
+        return {
+            each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in members if each.isreg()
+        }
 
 
 def _indexes(index: Document, name: str) -> list[str]:

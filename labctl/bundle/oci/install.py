@@ -15,7 +15,7 @@ from labctl.bundle import checksums
 from labctl.bundle.format import DESCRIPTION, Bundle, load, read
 from labctl.bundle.image_archives import put_together
 from labctl.bundle.layout import MACHINE, Arriving, Identity, Part, not_a_bundle
-from labctl.bundle.spans import Content, Span, chunks, digest_of, whole
+from labctl.bundle.spans import Content, Span, chunks, digest_of, size_of, whole
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
 from labctl.host.caller import give, make_folder
@@ -139,7 +139,7 @@ def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Pr
         report(f"writing {part.path}, {written // _MIB} of {total // _MIB} MiB")
         target = bundle.path(part.path)
         make_folder(target.parent, 0o755)
-        digest = _write(part, target, source)
+        digest = _write(part, target, source, sizes.get(part.path))
         if digest != sums.get(part.path, digest):
             raise not_a_bundle(
                 source.name, f"{part.path} has the digest {digest}, and the bundle lists {sums[part.path]}"
@@ -147,13 +147,13 @@ def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Pr
         written += sizes.get(part.path, part.size)
 
 
-def _write(part: Part, target: Path, source: Source) -> str:
-    """Write a file of the bundle under its name at once, verified; return its digest."""
+def _write(part: Part, target: Path, source: Source, size: int | None = None) -> str:
+    """Write a file of the bundle, which lists it with this size, under its name at once, verified; return its digest."""
     content = source.blob(part.digest)
     temporary = target.with_name(f".{target.name}.labctl-{secrets.token_hex(4)}")
     try:
         if part.is_skeleton:
-            digest = _copy(_pieces(part, whole(content), source), temporary, source)
+            digest = _copy(_pieces(part, whole(content), source, size), temporary, source)
         elif source.may_link and isinstance(content, Span) and _linked(content.path, temporary):
             digest = digest_of(content)
             _require(part.digest, digest, source)
@@ -177,12 +177,15 @@ def _linked(path: Path, link: Path) -> bool:
     return True
 
 
-def _pieces(part: Part, skeleton: bytes, source: Source) -> list[tuple[str | None, Content]]:
+def _pieces(part: Part, skeleton: bytes, source: Source, size: int | None) -> list[tuple[str | None, Content]]:
     _require(part.digest, digest_of(skeleton), source)
     try:
-        return list(put_together(skeleton, source.blob))
+        pieces = list(put_together(skeleton, source.blob))
     except (ValueError, LookupError, TypeError) as error:
         raise not_a_bundle(source.name, f"{part.path} cannot be put together: {error}") from error
+    if (together := sum(size_of(content) for _, content in pieces)) != size:  # there is room for no more than that
+        raise not_a_bundle(source.name, f"{part.path} has {together} bytes, and the bundle lists {size}")
+    return pieces
 
 
 def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: Source) -> str:

@@ -119,6 +119,12 @@ def _other_archive(file: Path) -> None:
         tar.add(__file__, "other.py")
 
 
+def _impossible(file: Path) -> None:
+    member = tarfile.TarInfo("it")
+    member.size = 1 << 62
+    file.write_bytes(member.tobuf(tarfile.GNU_FORMAT) + file.read_bytes())
+
+
 def _gone(file: Path) -> None:
     file.unlink()
 
@@ -130,6 +136,7 @@ def _gone(file: Path) -> None:
         (_flipped, "bundle-file-damaged"),
         (_replaced, "bundle-artefact"),
         (_other_archive, "bundle-artefact"),
+        (_impossible, "bundle-file-damaged"),
         (_gone, "file-not-usable"),
     ],
 )
@@ -231,6 +238,31 @@ def test_a_manifest_that_is_none_is_refused(described: Artefact, words: bytes, i
     with pytest.raises(LabError) as refused:
         arriving(Document(manifest.media_type, manifest.content.replace(words, instead)), "it")
     assert refused.value.id == "bundle-artefact"
+
+
+@pytest.mark.parametrize("part", ["config", "bundle.yaml", "images/nginx.tar"])
+def test_no_description_is_read_without_a_limit(described: Artefact, part: str) -> None:
+    manifest = json.loads(described.manifest.content)
+    parts = {"config": manifest["config"]} | {
+        each["annotations"][layout.TITLE]: each for each in manifest["layers"] if "annotations" in each
+    }
+    parts[part]["size"] = 1 << 30
+    with pytest.raises(LabError) as refused:
+        arriving(Document(IMAGE_MANIFEST, json.dumps(manifest).encode()), "it")
+    assert refused.value.id == "bundle-artefact"
+
+
+def test_no_archive_becomes_larger_than_the_bundle_says(made: Bundle, tmp_path: Path) -> None:
+    blob, before = tmp_path / "blob", made.path("images/nginx.tar").read_bytes()
+    blob.write_bytes(b"content")
+    skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 100_000}).encode()
+    part = layout.Part("images/nginx.tar", digest_of(skeleton), len(skeleton), is_skeleton=True)
+    blobs = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
+    source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle("it", ""))
+    with pytest.raises(LabError) as refused:
+        installing._write_all([part], made, source, _silent)
+    assert refused.value.id == "bundle-artefact"
+    assert made.path("images/nginx.tar").read_bytes() == before
 
 
 @pytest.mark.parametrize(

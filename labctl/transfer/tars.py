@@ -1,0 +1,36 @@
+"""Tar archives of somebody else: whatever is wrong with one is one error."""
+
+from __future__ import annotations
+
+import errno
+import tarfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_BROKEN = (tarfile.TarError, ValueError, LookupError, OverflowError, RecursionError, MemoryError)
+"""What broken headers raise, beside EINVAL: sizes and chains of headers that no file can have."""
+
+
+def open_tar(path: Path, error: Callable[[str], Exception]) -> tarfile.TarFile:
+    """Open a plain archive; raise `error`, with the reason, if the file is none."""
+    with _told_as(error):
+        return tarfile.open(path, "r:")
+
+
+def members(tar: tarfile.TarFile, error: Callable[[str], Exception]) -> Iterator[tarfile.TarInfo]:
+    """Yield what is in an archive; raise `error`, with the reason, where it is damaged."""
+    with _told_as(error):
+        yield from tar
+
+
+@contextmanager
+def _told_as(error: Callable[[str], Exception]) -> Iterator[None]:
+    try:
+        yield
+    except _BROKEN as broken:
+        raise error(str(broken) or type(broken).__name__) from broken
+    except OSError as refused:
+        if refused.errno != errno.EINVAL:
+            raise
+        raise error("a member has a size that no file can have") from refused
