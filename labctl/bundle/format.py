@@ -33,6 +33,8 @@ REBUILD = (
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
 
+NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]{0,199}")
+"""An id of a bundle, which names files and folders, and each part of a path in a bundle that travels."""
 _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@+]*")
 """What stays one word in the files that nodes run."""
 
@@ -178,15 +180,15 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
         raise _schema_error(path, *(_described(problem) for problem in error.errors())) from error
     paths = [*(file.path for file in bundle.files), *(image.archive for image in bundle.images)]
     words = [
-        bundle.id,
         *filter(None, [bundle.recipe]),
         *bundle.versions.values(),
         *(image.reference for image in bundle.images),
         *paths,
     ]
     problems = [f"file {name!r} is not a path inside the bundle" for name in paths if not _stays_inside(name)]
+    problems += [] if NAME.fullmatch(bundle.id) else [f"the id {bundle.id!r} is not the name of a folder"]
     problems += [
-        f"{word!r} has characters that are not allowed in an id, version, reference or path"
+        f"{word!r} has characters that are not allowed in a version, reference or path"
         for word in words
         if not _WORD.fullmatch(word)
     ]

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, SCHEMA, Bundle, File, Image
+from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, NAME, SCHEMA, Bundle, File, Image
 from labctl.bundle.image_archives import take_apart
 from labctl.bundle.spans import Content, Span, digest_of, size_of
 from labctl.model.errors import MissingError
@@ -46,8 +46,6 @@ IMAGE_NAME = "io.containerd.image.name"
 TITLE = "org.opencontainers.image.title"
 
 _LAYOUT_SCHEMA = 1
-_WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]{0,199}")
-"""An id of a bundle, and each part of a path in it."""
 _LONGEST_PATH = 1000
 _RESERVED = (".lock", ".partial")
 """What the names of other things beside bundles end with."""
@@ -253,7 +251,7 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
             id="bundle-schema",
             hint="Use the labctl that made it, or a newer one.",
         )
-    if not _WORD.fullmatch(found.id) or found.id.endswith(_RESERVED):
+    if not NAME.fullmatch(found.id) or found.id.endswith(_RESERVED):
         raise not_a_bundle(where, f"{found.id!r} is not the id of a bundle")
     if found.architecture != architecture:
         raise other_architecture(where, found.architecture, architecture)
@@ -334,7 +332,7 @@ def _problem(document: Mapping[str, Any], parts: Sequence[Part]) -> str:
 
 
 def _is_inside(path: str) -> bool:
-    return len(path) <= _LONGEST_PATH and all(_WORD.fullmatch(part) for part in path.split("/"))
+    return len(path) <= _LONGEST_PATH and all(NAME.fullmatch(part) for part in path.split("/"))
 
 
 def _told(error: Exception) -> str:

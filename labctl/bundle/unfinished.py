@@ -62,11 +62,14 @@ def architecture() -> str:
 
 
 def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
-    """Turn a damaged bundle into an unfinished one that keeps the intact files."""
+    """Turn a damaged bundle into an unfinished one that keeps the intact files; it replaces another unfinished one."""
     for path, problem in problems.items():
         report(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), PROGRESS)
-    bundle.folder.rename(_partial(bundle.folder))
+    partial = _partial(bundle.folder)
+    if partial.exists():  # of a run that was interrupted before the bundle came from elsewhere
+        shutil.rmtree(partial)
+    bundle.folder.rename(partial)
 
 
 def begun(folder: Path, maker: str) -> Bundle:

@@ -10,7 +10,6 @@ from labctl.commands.labs import runs, saved
 from labctl.context import Context
 from labctl.host import paths
 from labctl.images import archive
-from labctl.images.sources import Sources
 from labctl.images.store import LoadedImage, full_name, references
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
@@ -18,7 +17,6 @@ from labctl.model.options import GlobalOptions
 from labctl.model.reports import ImageEntry
 from labctl.plans import images
 from labctl.plans.plan import Outcome, Plan, Step
-from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
 
@@ -87,6 +85,9 @@ def _running(options: GlobalOptions) -> Context:
 
 def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], report: Progress) -> bool:
     """Read the images into the lab's folder, all of them or none; return whether it did not have them."""
+    from labctl.images.sources import Sources  # noqa: PLC0415 - as the next one
+    from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and `image list` asks nobody
+
     store = context.loaded
     registry = Registry(context.mirrors, report)
     sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / paths.BLOBS), report)

@@ -21,6 +21,7 @@ SLOW = {"kubernetes", "cryptography", "requests", "vagrant"}
         (["status"], ("urllib3",)),
         (["list"], ("urllib3",)),
         (["halt"], ("urllib3",)),
+        (["image", "list"], ("urllib3",)),
         (["hosts", "show"], ()),
         (["init"], ()),
     ],

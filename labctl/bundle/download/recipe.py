@@ -198,10 +198,12 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if "kubernetes" not in recipe.versions:
         yield "versions: kubernetes is missing"
         return
-    texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images), recipe.node.image]
-    known = {*recipe.versions, "architecture"}
-    if wrong := [text for text in texts if not _can_be_filled(text, known)]:
-        yield from (f"{text}: what stands in braces must be one of {', '.join(sorted(known))}" for text in wrong)
+    names = {*recipe.versions}
+    known = dict.fromkeys((row.url for row in recipe.files), {*names, "architecture"})
+    # An image's architecture is chosen by its index.
+    known |= dict.fromkeys((*(row.reference for row in recipe.images), recipe.node.image), names)
+    if wrong := [text for text in known if not _can_be_filled(text, known[text])]:
+        yield from (f"{text}: what stands in braces must be one of {', '.join(sorted(known[text]))}" for text in wrong)
         return
     yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
     places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]

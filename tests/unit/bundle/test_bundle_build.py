@@ -116,6 +116,7 @@ def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path:
 
 def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path) -> None:
     bundle = build(tmp_path, _ignore, FakeMakers())
+    shutil.copytree(bundle.folder, bundle.folder.with_name(f"{bundle.id}.partial"))  # another one, as a run left it
     content = bundle.path("bin/kubeadm").read_bytes()
     bundle.path("bin/kubeadm").write_bytes(content.swapcase())
     bundle.path("base/node.packages").unlink()

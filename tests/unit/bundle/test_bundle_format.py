@@ -103,6 +103,7 @@ def test_a_description_that_is_no_yaml_is_unreadable(tmp_path: Path, content: by
             "$(reboot)",
         ),
         ({"id": "demo\nreboot"}, "demo\\nreboot"),
+        ({"id": "demo/../../outside"}, "demo/../../outside"),
         ({"versions": {"kubernetes": "1.37.2\nevil: true"}}, "evil: true"),
         ({"files": [{"path": "/etc/passwd", "sha256": "00", "size": 1, "source": ""}]}, "/etc/passwd"),
     ],
