@@ -143,7 +143,7 @@ def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[Loaded
 def _of_bundle(context: Context, file: str, reference: str) -> LoadedImage:
     """Return what an archive of the bundle has under this name."""
     path = context.bundle.path(file)
-    with archive.opened(path, path) as opened:
+    with archive.opened(path) as opened:
         for archived in opened.images(context.bundle.architecture):
             if reference in map(full_name, archived.names):
                 image = archived.image

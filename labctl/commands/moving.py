@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from labctl import machine_image
-from labctl.bundle import Bundle, File, checksums, installed, layout
+from labctl.bundle import Bundle, File, checksums, layout
+from labctl.bundle.format import folders
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci.pull import pull as pull_bundle
 from labctl.bundle.oci.push import push as push_bundle
@@ -42,7 +43,7 @@ def import_bundle(options: GlobalOptions, watching: Watching, file: Path) -> Bun
     imported: list[Bundle] = []
 
     def read(context: Context, report: Progress) -> Outcome:
-        before = {bundle.folder for bundle in installed(context.cache)}
+        before = folders(context.cache)
         bundle = bundle_file.import_bundle(file, architecture(), context.cache, report)
         imported.append(bundle)
         return Outcome(changed=bundle.folder not in before, text=bundle.id)

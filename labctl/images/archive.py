@@ -78,16 +78,17 @@ class Archived:
 
 
 @contextmanager
-def opened(path: Path, scratch: Path) -> Iterator[Archive]:
+def opened(path: Path, scratch: Path | None = None) -> Iterator[Archive]:
     """Open the archive at `path`; a compressed one is unpacked to the file `scratch`, which is the caller's to remove.
 
+    Without `scratch` it must not be compressed.
     Raises UsageError `archive-unreadable` if it is not an image archive, and `archive-damaged` if it ends too early.
     """
     with path.open("rb") as file:
         begin = file.read(8)
     plain = path
     for magic, reader in COMPRESSIONS.items():
-        if begin.startswith(magic):
+        if begin.startswith(magic) and scratch:
             plain = scratch
             _unpack(path, reader, scratch)
     tar = tars.open_tar(plain, partial(unreadable, path))

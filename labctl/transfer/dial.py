@@ -59,7 +59,10 @@ class _Attempts:
     def begin(self, address: _Address) -> OSError | None:
         """Begin to connect; return the error if that fails at once. `ended` returns the result."""
         family, kind, protocol, place = address
-        attempt = socket.socket(family, kind, protocol)
+        try:
+            attempt = socket.socket(family, kind, protocol)
+        except OSError as error:  # IPv6 is switched off, and names have such addresses all the same
+            return error
         attempt.setblocking(False)
         if (number := attempt.connect_ex(place)) not in {0, errno.EINPROGRESS}:
             attempt.close()

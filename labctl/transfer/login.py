@@ -125,7 +125,7 @@ class Login:
             content = answer.json()
             token = _one_word(content.get("token") or content["access_token"])
             lifetime = float(content.get("expires_in") or LIFETIME)
-        except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        except (ValueError, OverflowError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise _no_token(self.host, f"the answer of {urlsplit(realm).netloc} has none") from error
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 

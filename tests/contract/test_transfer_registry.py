@@ -314,7 +314,17 @@ def test_tokens_are_asked_for_used_again_and_renewed(
             assert parse_qs(urlsplit(tokens.given[0].path).query)["scope"] == ["repository:lab:pull"]
 
 
-@pytest.mark.parametrize("answer", [b"[]", b"{}", b'{"token": ["t"]}', b'{"token": "t\\nX: y"}', b'{"token": "\xc3\xa9"}'])
+NO_TOKEN = (
+    b"[]",
+    b"{}",
+    b'{"token": ["t"]}',
+    b'{"token": "t\\nX: y"}',
+    b'{"token": "\xc3\xa9"}',
+    b'{"token": "t", "expires_in": 1%s}' % (b"0" * 400),
+)
+
+
+@pytest.mark.parametrize("answer", NO_TOKEN)
 def test_an_answer_without_a_token_is_told(answer: bytes) -> None:
     with serving() as server:
         server.put("/token", answer)

@@ -206,3 +206,13 @@ def test_an_image_of_docker_save_gets_the_same_digest_each_time(tmp_path: Path) 
             digests |= {each.image.digest for each in opened.images("amd64")}
 
     assert len(digests) == 1
+
+
+def test_an_archive_without_a_place_to_unpack_it_stays_as_it_is(tmp_path: Path) -> None:
+    path, content = tmp_path / "image.tar", gzip.compress(_tar(_saved(["shop:1"])))
+    path.write_bytes(content)
+
+    with pytest.raises(LabError) as raised, archive.opened(path):
+        pass
+
+    assert (raised.value.id, path.read_bytes()) == ("archive-unreadable", content)
