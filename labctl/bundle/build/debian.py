@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tarfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from labctl.bundle.build.ingredients import DebianPackages
@@ -26,14 +27,14 @@ _LISTING = "./usr/share/labctl/packages"
 """Where the hooks note the version of every package."""
 
 
-def make_node(packages: DebianPackages, target: Path, architecture: str, mirror: str = "") -> None:
+def make_node(packages: DebianPackages, target: Path, architecture: str, sources: Sequence[str] = ()) -> None:
     """Tar archive `target` is a node's root filesystem: the packages installed, and user `vagrant`, who may use sudo.
 
     It has no identity: machine-id is empty, host name and SSH host keys are absent. Whoever boots it makes them.
-    The packages come from `mirror`, or from where mmdebstrap finds them by itself.
+    The packages come from `sources`, mirrors and lines of apt, or from where mmdebstrap finds them by itself.
     Raises MissingError `tool-failed` when mmdebstrap fails.
     """
-    _mmdebstrap(packages, target, architecture, *NODE, mirror=mirror)
+    _mmdebstrap(packages, target, architecture, *NODE, sources=sources)
 
 
 def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
@@ -57,20 +58,27 @@ def upstream_versions(listing: Path) -> dict[str, str]:
 
 
 def _mmdebstrap(
-    packages: DebianPackages, target: Path, architecture: str, variant: str, moment: str, hook: str, *, mirror: str = ""
+    packages: DebianPackages,
+    target: Path,
+    architecture: str,
+    variant: str,
+    moment: str,
+    hook: str,
+    *,
+    sources: Sequence[str] = (),
 ) -> None:
     # Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook
     # gets the script's text.
     temporary = {"TMPDIR": str(target.parent)} if os.geteuid() == 0 else {}
     process.check(
-        line(packages, architecture, target, variant, moment, mirror),
+        line(packages, architecture, target, variant, moment, sources),
         env={**environment(hook), **temporary},
         error=MissingError,
     )
 
 
 def line(
-    packages: DebianPackages, architecture: str, target: Path, variant: str, moment: str, mirror: str = ""
+    packages: DebianPackages, architecture: str, target: Path, variant: str, moment: str, sources: Sequence[str] = ()
 ) -> list[str | Path]:
     """Return the command that makes a root filesystem of the packages in tar archive `target`."""
     return [
@@ -83,7 +91,7 @@ def line(
         f'--{moment}-hook=eval "${HOOK}"',
         packages.suite,
         target,
-        *((mirror,) if mirror else ()),
+        *sources,
     ]
 
 

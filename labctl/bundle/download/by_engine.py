@@ -48,7 +48,7 @@ def base_name(folder: Path) -> str:
     return f"{REPOSITORY}:{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
-def make_node(packages: DebianPackages, target: Path, architecture: str, mirror: str, base: Path) -> None:
+def make_node(packages: DebianPackages, target: Path, architecture: str, sources: Sequence[str], base: Path) -> None:
     """Tar archive `target` is what `debian.make_node` makes, made in the Engine; archive `base` is Debian's image.
 
     Its reference must be a `base_name`. What an earlier run left in the Engine is removed before, everything else
@@ -56,7 +56,7 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, mirror:
     """
     name = reference_of(base)
     with tempfile.TemporaryDirectory(dir=target.parent) as context, _cleaned(name):
-        _write_context(Path(context), dockerfile(name, packages, architecture, mirror))
+        _write_context(Path(context), dockerfile(name, packages, architecture, sources))
         _docker("image", "load", "--input", base)
         made = f"{name}-made"
         proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
@@ -68,24 +68,24 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, mirror:
         _docker("cp", f"{container}:{SYSTEM}", target)
 
 
-def dockerfile(base: str, packages: DebianPackages, architecture: str, mirror: str) -> str:
+def dockerfile(base: str, packages: DebianPackages, architecture: str, sources: Sequence[str]) -> str:
     """Return the Dockerfile of an image with the node's system in it, a tar archive, made by mmdebstrap."""
     variant, moment, hook = debian.NODE
-    make = shlex.join(map(str, debian.line(packages, architecture, Path(SYSTEM), variant, moment, mirror)))
+    make = shlex.join(map(str, debian.line(packages, architecture, Path(SYSTEM), variant, moment, sources)))
     lines = [
         f"FROM {base}",
         f"LABEL {LABEL}={_key(base)}",
         f"COPY {CERTIFICATES} {TRUSTED}",
         f"COPY {hook} /",
         f"ENV SSL_CERT_FILE={TRUSTED} DEBIAN_FRONTEND=noninteractive",
-        *([f"RUN {_sources(mirror)}"] if mirror else []),
+        *([f"RUN {_only(sources[0])}"] if sources else []),
         "RUN apt-get -q -o APT::Update::Error-Mode=any update && apt-get -q install -y --no-install-recommends mmdebstrap",
         f'RUN SOURCE_DATE_EPOCH={EPOCH} {debian.HOOK}="$(cat /{hook})" {make}',
     ]
     return "\n".join(lines) + "\n"
 
 
-def _sources(mirror: str) -> str:
+def _only(mirror: str) -> str:
     """Return the command that makes a mirror the only one that the image's own apt asks."""
     words = f'{debian.KEYRING} {shlex.quote(mirror)} "$VERSION_CODENAME"'
     line = f"printf 'deb [signed-by=%s] %s %s main\\n' {words} >/etc/apt/sources.list"

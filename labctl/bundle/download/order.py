@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from labctl.bundle.download.recipe import Recipe, recipe_id
 from labctl.transfer.mirrors import Mirrors
 
-DEBIAN = "deb.debian.org"
+DEBIAN, SECURITY = "deb.debian.org", "security.debian.org"
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,11 @@ class Order:
         """Return an address of every server that the download asks: of registries, that of their API."""
         hosts = dict.fromkeys(urlsplit(row.url).netloc for row in self.recipe.files)
         registries = dict.fromkeys(reference.partition("/")[0] for reference in self.recipe.references())
+        debian = (self.mirrors.table.get(DEBIAN, f"http://{DEBIAN}"), self.mirrors.table.get(SECURITY))
         return (
             *(f"{self.mirrors.base(host)}/" for host in hosts),
             *(f"{self.mirrors.registry(host, '')}/" for host in registries),
-            f"{self.mirrors.table.get(DEBIAN, f'http://{DEBIAN}')}/",  # where mmdebstrap asks by itself
+            *(f"{url}/" for url in debian if url),  # where mmdebstrap asks by itself, or is told to
         )
 
     @property

@@ -10,7 +10,7 @@ from pathlib import Path
 from labctl.bundle.build import debian, makers
 from labctl.bundle.build.build import FAILURE_DETECTOR, NODE
 from labctl.bundle.download import by_engine, detector, ways
-from labctl.bundle.download.order import DEBIAN
+from labctl.bundle.download.order import DEBIAN, SECURITY
 from labctl.bundle.download.recipe import NodeRow
 from labctl.bundle.download.ways import Way
 from labctl.host import process
@@ -23,7 +23,7 @@ NO_GO = {
     *("go-module-not-served", "go-proxy-unreachable", "go-toolchain", "tool-not-started"),
 }
 """The errors that say that there is no Go, or no module for it, to be had here. Others are the user's to know."""
-__all__ = ["images_of_kubeadm", "make_detector", "make_node", "way_to_make_node"]
+__all__ = ["debian_sources", "images_of_kubeadm", "make_detector", "make_node", "way_to_make_node"]
 
 
 def way_to_make_node(architecture: str) -> Way:
@@ -52,12 +52,26 @@ def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) 
     """
     packages = replace(NODE.packages, suite=node.suite)
     target, base = folder / "node.tar", folder / by_engine.BASE
-    mirror = f"{mirrors.table[DEBIAN]}/debian" if DEBIAN in mirrors.table else ""
+    sources = debian_sources(node.suite, mirrors)
     if base.exists():
-        by_engine.make_node(packages, target, architecture, mirror, base)
+        by_engine.make_node(packages, target, architecture, sources, base)
     else:
-        debian.make_node(packages, target, architecture, mirror)
+        debian.make_node(packages, target, architecture, sources)
     debian.write_listing(target, target.with_suffix(".packages"))
+
+
+def debian_sources(suite: str, mirrors: Mirrors) -> tuple[str, ...]:
+    """Return where the packages come from if there are mirrors of Debian, for mmdebstrap; the packages' own mirror first.
+
+    mmdebstrap asks for security updates by itself only where no mirror is named.
+    """
+    if not {DEBIAN, SECURITY} & mirrors.table.keys():
+        return ()
+    main = f"{mirrors.table.get(DEBIAN, f'http://{DEBIAN}')}/debian"
+    if SECURITY not in mirrors.table:
+        return (main,)
+    security = f"{mirrors.table[SECURITY]}/debian-security {suite}-security main"
+    return main, f"deb [signed-by={debian.KEYRING}] {security}"
 
 
 def make_detector(architecture: str, cache: Path, report: Progress, folder: Path) -> bool:

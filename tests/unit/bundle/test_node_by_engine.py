@@ -14,32 +14,55 @@ import pytest
 from labctl.bundle import images
 from labctl.bundle.build import debian
 from labctl.bundle.build.build import NODE
-from labctl.bundle.download import by_engine
+from labctl.bundle.download import by_engine, order, tools
+from labctl.bundle.download.order import Order
+from labctl.bundle.download.recipe import load
 from labctl.host import docker_engine
 from labctl.host.process import Finished
 from labctl.host.wait import until
 from labctl.model.errors import MissingError, ProviderError
+from labctl.transfer import mirrors
 
 PROXY = "http://me:secret@proxy.example:3128"
-MIRROR = "https://mirror.example/debian"
+MIRROR = "https://mirror.example"
+SECURITY = f"deb [signed-by={debian.KEYRING}] {MIRROR}/debian-security trixie-security main"
 BASE = by_engine.base_name(Path("/cache/bundles/some.partial"))
 
 
 def test_the_dockerfile_starts_the_same_mmdebstrap_as_a_machine_that_has_it() -> None:
-    text = by_engine.dockerfile(BASE, NODE.packages, "arm64", MIRROR)
-    line = debian.line(NODE.packages, "arm64", Path("/node.tar"), "minbase", "customize", MIRROR)
+    sources = tools.debian_sources("trixie", mirrors.of({order.DEBIAN: MIRROR, order.SECURITY: MIRROR}, ""))
+    text = by_engine.dockerfile(BASE, NODE.packages, "arm64", sources)
+    line = debian.line(NODE.packages, "arm64", Path("/node.tar"), "minbase", "customize", sources)
 
     assert text.startswith(f"FROM {BASE}\n")
     words = shlex.split(text.splitlines()[-1])
     assert words[-len(line) :] == [os.fspath(word) for word in line]
     assert words[1:3] == [f"SOURCE_DATE_EPOCH={images.EPOCH}", f"{debian.HOOK}=$(cat /node.sh)"]
-    assert f"{debian.KEYRING} {MIRROR} " in text
+    assert f"{debian.KEYRING} {MIRROR}/debian " in text
     assert "deb.debian.org" not in text
     assert not [word for word in ("trusted", "allow-", "insecure", "unauth") if word in text.replace("ca-cert", "")]
 
 
+@pytest.mark.parametrize(
+    ("hosts", "sources"),
+    [
+        ([], ()),
+        ([order.DEBIAN], (f"{MIRROR}/debian",)),
+        ([order.SECURITY], ("http://deb.debian.org/debian", SECURITY)),
+        ([order.DEBIAN, order.SECURITY], (f"{MIRROR}/debian", SECURITY)),
+        (["docker.io"], ()),
+    ],
+)
+def test_packages_come_from_the_mirrors_of_debian(hosts: list[str], sources: tuple[str, ...]) -> None:
+    table = mirrors.of(dict.fromkeys(hosts, MIRROR), "")
+
+    assert tools.debian_sources("trixie", table) == sources
+    named = [host for host in hosts if host != "docker.io"]
+    assert len(Order(load(), table).servers()) == len(Order(load()).servers()) + (order.SECURITY in named)
+
+
 def test_without_a_mirror_the_images_own_sources_stay() -> None:
-    text = by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
+    text = by_engine.dockerfile(BASE, NODE.packages, "amd64", ())
 
     assert "sources.list" not in text
     assert shlex.split(text.splitlines()[-1])[-2:] == ["trixie", "/node.tar"]
@@ -108,9 +131,9 @@ def test_the_engine_keeps_nothing_however_it_ends(
 
     if ends:
         with pytest.raises(type(ends)):
-            by_engine.make_node(NODE.packages, target, "amd64", "", base)
+            by_engine.make_node(NODE.packages, target, "amd64", (), base)
     else:
-        by_engine.make_node(NODE.packages, target, "amd64", "", base)
+        by_engine.make_node(NODE.packages, target, "amd64", (), base)
 
     assert target.exists() == (ends is None)
     assert (engine.containers, engine.images, engine.names) == ([], [], [])
@@ -118,7 +141,7 @@ def test_the_engine_keeps_nothing_however_it_ends(
     assert "--build-arg=http_proxy" in engine.words
     assert not [word for word in (*engine.words, engine.dockerfile) if "secret" in word]
     assert engine.certificates == "a company's own"
-    assert engine.dockerfile == by_engine.dockerfile(BASE, NODE.packages, "amd64", "")
+    assert engine.dockerfile == by_engine.dockerfile(BASE, NODE.packages, "amd64", ())
     assert sorted(path.name for path in folder.iterdir()) == sorted([base.name, *([] if ends else [target.name])])
 
 
