@@ -20,7 +20,9 @@ from labctl.transfer.documents import (
     IMAGE_INDEXES,
     IMAGE_LAYER,
     IMAGE_MANIFESTS,
+    INDEX_FILE,
     Document,
+    blob_path,
     image_manifest,
     parsed,
 )
@@ -97,8 +99,8 @@ def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
 def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapping[str, Content]] | None:
     """Return the manifest of the image in the archive, with what it refers to, from an OCI layout or `docker save`."""
     try:
-        if "index.json" in files:
-            return _of_layout(files, _small(files, "index.json"), architecture)
+        if INDEX_FILE in files:
+            return _of_layout(files, _small(files, INDEX_FILE), architecture)
         if "manifest.json" in files:
             return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
@@ -137,7 +139,7 @@ def _of_docker(files: Mapping[str, Span], saved: list[dict[str, Any]]) -> tuple[
 
 
 def _path(descriptor: Mapping[str, Any]) -> str:
-    return "blobs/" + str(descriptor["digest"]).replace(":", "/")
+    return blob_path(str(descriptor["digest"]))
 
 
 def _small(files: Mapping[str, Span], name: str) -> dict[str, Any]:

@@ -14,13 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labctl.bundle.checksums import sha256
-from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_LAYER, Document, image_manifest, written
+from labctl.transfer.documents import (
+    IMAGE_CONFIG,
+    IMAGE_INDEX,
+    IMAGE_LAYER,
+    IMAGE_NAME,
+    INDEX_FILE,
+    LAYOUT,
+    LAYOUT_FILE,
+    REF_NAME,
+    Document,
+    blob_path,
+    image_manifest,
+    written,
+)
 
 EPOCH = 1_790_000_000
 """The modification time of everything, and the creation time of every image: 2026-09-21T14:13:20Z."""
 CREATED = "2026-09-21T14:13:20Z"
-
-_NAME = "io.containerd.image.name"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +104,8 @@ def write_pulled(archive: Path, named: Named, *, manifest: bytes, config: bytes,
 
 def _write_layout(archive: Path, named: Named, manifest: bytes, config: bytes, layers: Mapping[str, Path]) -> None:
     with tarfile.open(archive, "w", format=tarfile.USTAR_FORMAT) as tar:
-        _add_bytes(tar, "oci-layout", _json({"imageLayoutVersion": "1.0.0"}))
-        _add_bytes(tar, "index.json", _index(named, manifest))
+        _add_bytes(tar, LAYOUT_FILE, LAYOUT)
+        _add_bytes(tar, INDEX_FILE, _index(named, manifest))
         _add_bytes(tar, "manifest.json", _docker_manifest(named.reference, _digest(config), list(layers)))
         for blob in (manifest, config):
             _add_bytes(tar, _blob(_digest(blob)), blob)
@@ -105,16 +116,16 @@ def _write_layout(archive: Path, named: Named, manifest: bytes, config: bytes, l
 def reference_of(archive: Path) -> str:
     """Return the full reference of the image in an archive that `write_archive` made."""
     with tarfile.open(archive, "r:") as tar:
-        member = tar.extractfile("index.json")
+        member = tar.extractfile(INDEX_FILE)
         if member is None:
-            raise ValueError(f"index.json in {archive} is not a file")
-        return str(json.load(member)["manifests"][0]["annotations"][_NAME])
+            raise ValueError(f"{INDEX_FILE} in {archive} is not a file")
+        return str(json.load(member)["manifests"][0]["annotations"][IMAGE_NAME])
 
 
 def _index(named: Named, manifest: bytes) -> bytes:
     described = Document(named.media_type, manifest).descriptor(
         platform={"architecture": named.architecture, "os": "linux"},
-        annotations={_NAME: named.reference, "org.opencontainers.image.ref.name": named.reference.rpartition(":")[2]},
+        annotations={IMAGE_NAME: named.reference, REF_NAME: named.reference.rpartition(":")[2]},
     )
     return written(IMAGE_INDEX, {"manifests": [described]}).content
 
@@ -125,7 +136,7 @@ def _docker_manifest(reference: str, image_digest: str, layer_digests: Sequence[
 
 
 def _blob(digest: str) -> str:
-    return f"blobs/sha256/{digest}"
+    return blob_path(f"sha256:{digest}")
 
 
 def _digest(content: bytes) -> str:

@@ -25,6 +25,8 @@ from labctl.transfer.documents import (
     IMAGE_INDEX,
     IMAGE_INDEXES,
     IMAGE_MANIFEST,
+    IMAGE_NAME,
+    REF_NAME,
     Document,
     Entry,
     descriptor,
@@ -41,8 +43,6 @@ SKELETON = "application/vnd.labctl.bundle.archive.v1+json"
 BLOB = "application/vnd.labctl.bundle.blob.v1"
 MACHINE = "machine/"
 """What the paths of a machine image's files begin with. Such a file is an addition, which the bundle does not list."""
-REF_NAME = "org.opencontainers.image.ref.name"
-IMAGE_NAME = "io.containerd.image.name"
 TITLE = "org.opencontainers.image.title"
 
 _LAYOUT_SCHEMA = 1

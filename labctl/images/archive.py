@@ -24,7 +24,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from labctl.images.store import NAME, TAG, NewImage
+from labctl.images.store import NewImage
 from labctl.model.errors import MissingError, UsageError
 from labctl.transfer import tars
 from labctl.transfer.documents import (
@@ -33,7 +33,11 @@ from labctl.transfer.documents import (
     IMAGE_INDEXES,
     IMAGE_LAYER,
     IMAGE_MANIFEST,
+    IMAGE_NAME,
+    INDEX_FILE,
+    REF_NAME,
     Described,
+    blob_path,
     image_manifest,
 )
 from labctl.transfer.store import Blob
@@ -46,7 +50,6 @@ else:
 if TYPE_CHECKING:
     from _typeshed import SupportsRead
 
-INDEX_FILE = "index.json"
 DOCKER_FILE = "manifest.json"
 Reader = Callable[[Path], "AbstractContextManager[SupportsRead[bytes]]"]
 COMPRESSIONS: Mapping[bytes, Reader] = {
@@ -160,7 +163,7 @@ class Archive:
         platforms: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
         for each in self._json(INDEX_FILE)["manifests"]:
             annotations = each.get("annotations") or {}
-            name = annotations.get(NAME) or annotations.get(TAG) or ""
+            name = annotations.get(IMAGE_NAME) or annotations.get(REF_NAME) or ""
             if ":" in name or "/" in name:  # a tag alone is no name
                 platforms.setdefault(name, []).extend(self._platforms(each))
         by_digest: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
@@ -291,7 +294,7 @@ def _is(platform: str, architecture: str) -> bool:
 def _file(digest: str) -> str:
     if not DIGEST.fullmatch(digest):
         raise ValueError(f"{digest!r} is not a SHA-256")
-    return f"blobs/{digest.replace(':', '/')}"
+    return blob_path(digest)
 
 
 def _digest(content: bytes) -> str:

@@ -15,16 +15,22 @@ from typing import Any, Protocol
 from labctl.host.files import write
 from labctl.host.paths import remove_tree
 from labctl.model.errors import MissingError, UsageError
-from labctl.transfer.documents import IMAGE_INDEX, descriptor
+from labctl.transfer.documents import (
+    IMAGE_INDEX,
+    IMAGE_NAME,
+    INDEX_FILE,
+    LAYOUT,
+    LAYOUT_FILE,
+    REF_NAME,
+    blob_path,
+    descriptor,
+)
 from labctl.transfer.reference import Reference, parse
 from labctl.transfer.store import Blob, BlobStore
 
-NAME = "io.containerd.image.name"
-TAG = "org.opencontainers.image.ref.name"
 LATEST = "latest"
-LISTED, REMOVED = "index.json", "removed.json"
+LISTED, REMOVED = INDEX_FILE, "removed.json"
 """The images of the lab, and those that nodes which were down still have. Both files are OCI indexes."""
-_LAYOUT = json.dumps({"imageLayoutVersion": "1.0.0"}).encode()
 
 
 class Writable(Protocol):
@@ -149,24 +155,24 @@ class LoadedImages:
     def write_archive(self, image: LoadedImage, file: Writable) -> None:
         """Write the image as an archive that containerd imports."""
         with tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload] # of a stream it only writes
-            _add(tar, "oci-layout", _LAYOUT)
+            _add(tar, LAYOUT_FILE, LAYOUT)
             _add(tar, LISTED, _index([image]))
             for digest in (image.digest, *(blob.digest for blob in image.blobs)):
                 path = self.blobs.path(digest)
-                member = tarfile.TarInfo(f"blobs/{digest.replace(':', '/')}")
+                member = tarfile.TarInfo(blob_path(digest))
                 member.size = path.stat().st_size
                 with path.open("rb") as content:
                     tar.addfile(member, content)
 
     def _image(self, described: Mapping[str, Any]) -> LoadedImage:
         manifest = self.blobs.path(described["digest"]).read_bytes()
-        platform, name = described["platform"], described["annotations"][NAME]
+        platform, name = described["platform"], described["annotations"][IMAGE_NAME]
         return LoadedImage(manifest, described["mediaType"], platform["architecture"], name)
 
     def _list(self, file: str, images: Iterable[LoadedImage]) -> None:
         ordered = sorted(images, key=lambda image: image.reference)
         if ordered or file == LISTED:
-            write(self.folder / "oci-layout", _LAYOUT)
+            write(self.folder / LAYOUT_FILE, LAYOUT)
             write(self.folder / file, _index(ordered))
         else:
             (self.folder / file).unlink(missing_ok=True)
@@ -200,7 +206,7 @@ def _index(images: Iterable[LoadedImage]) -> bytes:
         {
             **descriptor(image.media_type, image.digest, len(image.manifest)),
             "platform": {"architecture": image.architecture, "os": "linux"},
-            "annotations": {NAME: image.reference, TAG: image.reference.rpartition(":")[2]},
+            "annotations": {IMAGE_NAME: image.reference, REF_NAME: image.reference.rpartition(":")[2]},
         }
         for image in images
     ]

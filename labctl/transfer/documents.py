@@ -17,6 +17,13 @@ IMAGE_LAYER = "application/vnd.oci.image.layer.v1.tar"
 IMAGE_MANIFESTS = (IMAGE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 IMAGE_INDEXES = (IMAGE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
 
+IMAGE_NAME = "io.containerd.image.name"
+REF_NAME = "org.opencontainers.image.ref.name"
+"""The annotations with the name of an image: all of it, and the tag alone, though some tools write all of it there too."""
+LAYOUT_FILE, LAYOUT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
+INDEX_FILE = "index.json"
+"""The files of an image layout beside its blobs."""
+
 DIGEST = re.compile(r"sha256:[0-9a-f]{64}")
 
 Described = tuple[str, str, int]
@@ -43,6 +50,11 @@ class Document:
 def descriptor(media_type: str, digest: str, size: int, **more: object) -> dict[str, object]:
     """Return what a manifest says of a blob."""
     return {"mediaType": media_type, "digest": digest, "size": size, **more}
+
+
+def blob_path(digest: str) -> str:
+    """Return where an image layout has a blob."""
+    return f"blobs/{digest.replace(':', '/')}"
 
 
 def image_manifest(config: Described, layers: Iterable[Described]) -> Document:

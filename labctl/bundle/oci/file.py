@@ -27,10 +27,19 @@ from labctl.host.room import FULL, no_room, require_room
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer import tars
-from labctl.transfer.documents import IMAGE_INDEX, IMAGE_INDEXES, IMAGE_MANIFEST, Document, entry, parsed
+from labctl.transfer.documents import (
+    IMAGE_INDEX,
+    IMAGE_INDEXES,
+    IMAGE_MANIFEST,
+    INDEX_FILE,
+    LAYOUT,
+    LAYOUT_FILE,
+    Document,
+    blob_path,
+    entry,
+    parsed,
+)
 
-_MARK, _MARK_CONTENT = "oci-layout", b'{"imageLayoutVersion":"1.0.0"}'
-_INDEX = "index.json"
 _LARGEST_DOCUMENT = 4 << 20
 _BLOCK = 512
 _MIB = 1 << 20
@@ -97,9 +106,9 @@ class _Layout:
 
     def manifest(self, architecture: str) -> Document:
         """Return the manifest of this architecture's bundle."""
-        if _MARK not in self._members or _INDEX not in self._members:
-            raise not_a_bundle(self.name, f"it lacks {_MARK} or {_INDEX}")
-        index = Document(IMAGE_INDEX, self._content(_INDEX))
+        if LAYOUT_FILE not in self._members or INDEX_FILE not in self._members:
+            raise not_a_bundle(self.name, f"it lacks {LAYOUT_FILE} or {INDEX_FILE}")
+        index = Document(IMAGE_INDEX, self._content(INDEX_FILE))
         for digest in _indexes(index, self.name):  # where another tool has copied a reference into the file
             nested = Document(IMAGE_INDEX, self.document(digest))
             index = nested if holds_bundle(nested) and not holds_bundle(index) else index
@@ -107,14 +116,14 @@ class _Layout:
 
     def document(self, digest: str) -> bytes:
         """Return a small blob, verified."""
-        content = self._content(_path(digest))
+        content = self._content(blob_path(digest))
         if (found := digest_of(content)) != digest:
             raise _damaged(self.name, digest, found)
         return content
 
     def blob(self, digest: str) -> Span:
         """Return where a blob is."""
-        span = self._members.get(_path(digest))
+        span = self._members.get(blob_path(digest))
         if span is None:
             raise _cut_short(self.name, f"{digest} is not in it")
         return span
@@ -143,7 +152,7 @@ def _indexes(index: Document, name: str) -> list[str]:
         entries = [entry(each) for each in parsed(index.content)["manifests"]]
         return [each.digest for each in entries if each.media_type in IMAGE_INDEXES]
     except (ValueError, LookupError, TypeError) as error:
-        raise _cut_short(name, f"{_INDEX} cannot be read: {error}") from error
+        raise _cut_short(name, f"{INDEX_FILE} cannot be read: {error}") from error
 
 
 def _entries(artefact: Artefact) -> Mapping[str, Content]:
@@ -151,10 +160,10 @@ def _entries(artefact: Artefact) -> Mapping[str, Content]:
     index = with_entries(None, artefact.architecture, artefact.descriptors)
     documents = {document.digest: document.content for document in artefact.documents}
     return {
-        _MARK: _MARK_CONTENT,
-        _INDEX: index.content,
-        **{_path(digest): content for digest, content in documents.items()},
-        **{_path(digest): content for digest, content in artefact.blobs.items()},
+        LAYOUT_FILE: LAYOUT,
+        INDEX_FILE: index.content,
+        **{blob_path(digest): content for digest, content in documents.items()},
+        **{blob_path(digest): content for digest, content in artefact.blobs.items()},
     }
 
 
@@ -198,10 +207,6 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
                 hint="FAT32 allows 4 GiB: format the stick as exFAT or ext4. `ulimit -f` shows the limit of this shell.",
             ) from error
         raise
-
-
-def _path(digest: str) -> str:
-    return f"blobs/{digest.replace(':', '/')}"
 
 
 def _damaged(name: str, digest: str, found: str) -> LabError:

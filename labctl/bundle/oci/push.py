@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from labctl.bundle.layout import IMAGE_NAME, Artefact, CarriedImage, holds_bundle, holds_image, with_entries
+from labctl.bundle.layout import Artefact, CarriedImage, holds_bundle, holds_image, with_entries
 from labctl.bundle.spans import Content, Span, chunks, size_of
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.host import locks
@@ -19,7 +19,7 @@ from labctl.host.paths import BLOBS, PRIVATE
 from labctl.model.errors import LabError, MissingError, UsageError
 from labctl.model.events import Progress
 from labctl.transfer.crew import StoppedError, at_once
-from labctl.transfer.documents import IMAGE_INDEXES, Document
+from labctl.transfer.documents import IMAGE_INDEXES, IMAGE_NAME, Document
 from labctl.transfer.reference import Reference
 from labctl.transfer.registry import PUSH, Registry
 

@@ -20,14 +20,14 @@ import travelling
 
 from labctl.bundle import checksums, layout
 from labctl.bundle.format import Bundle
-from labctl.bundle.layout import IMAGE_NAME, Artefact, arriving, artefact, chosen, holds_image, with_entries
+from labctl.bundle.layout import Artefact, arriving, artefact, chosen, holds_image, with_entries
 from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci import references
 from labctl.bundle.spans import Span, digest_of
 from labctl.model.errors import LabError, MissingError
-from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, Document, written
+from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, IMAGE_NAME, Document, written
 from labctl.transfer.reference import Reference, parse
 
 

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from labctl.images import archive
-from labctl.images.store import NAME, TAG
 from labctl.model.errors import LabError
 from labctl.transfer.documents import IMAGE_INDEX
+from labctl.transfer.documents import IMAGE_NAME as NAME
+from labctl.transfer.documents import REF_NAME as TAG
 
 if sys.version_info >= (3, 14):
     from compression import zstd
