@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -136,9 +135,9 @@ def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forge
         machine_image.forget(bundle, cache)
         gone = bundle.folder.with_name(f"{_REMOVED}{bundle.id}")
         for leftover in bundle.folder.parent.glob(f"{_REMOVED}*"):
-            shutil.rmtree(leftover)
+            paths.remove_tree(leftover)
         bundle.folder.rename(gone)
-        shutil.rmtree(gone)
+        paths.remove_tree(gone)
         for other in (lock, bundle.folder.with_name(f"{bundle.id}.machine.lock")):
             other.unlink(missing_ok=True)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -116,7 +115,7 @@ def _remove_leftover(path: Path, report: Progress) -> None:
             held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
         if path.exists():
             report(f"removing {path}")
-            shutil.rmtree(path)
+            paths.remove_tree(path)
 
 
 def _kind(bundle: Bundle) -> tuple[str, ...]:

@@ -91,6 +91,8 @@ def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watch
     cache = home / "cache" / "labctl"
     made = bundle(cache / "bundles" / "kubernetes-1.37.2")
     write(made)
+    made.folder.rename(home / "other disk")
+    made.folder.symlink_to(home / "other disk")
     forgotten = []
 
     (found,) = bundles.removable([made.id, made.id], cache)
@@ -98,6 +100,7 @@ def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watch
 
     assert forgotten == [made.id]
     assert list((cache / "bundles").iterdir()) == []
+    assert not (home / "other disk").exists()
 
 
 def test_a_bundle_that_a_lab_uses_or_that_is_not_there_is_not_removed(home: Path) -> None:

@@ -44,6 +44,8 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
         (cache / "bundles" / f"{identity}.partial").mkdir()
     (cache / "bundles/worked-on.partial").mkdir()
     abandoned = "bundles/abandoned.partial/base/node.tar"
+    (home / "other disk").mkdir()
+    (cache / "blobs").symlink_to(home / "other disk")
     for path in ("blobs/sha256/0", "bundles/.incoming-x/base/node.tar", abandoned):
         (cache / path).parent.mkdir(parents=True)
         (cache / path).write_bytes(b"x" * 5000)
@@ -64,5 +66,6 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
         *("newest", "used", "other-minor", "downloaded"),
         *(name for each in own for name in (each.id, f"{each.id}.partial")),
     }
-    assert not (cache / "blobs").exists()
+    assert not os.path.lexists(cache / "blobs")
+    assert not (home / "other disk").exists()
     assert superfluous(cache).text == "nothing"
