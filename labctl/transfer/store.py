@@ -72,18 +72,8 @@ class BlobStore:
         make_folder(path.parent, PRIVATE)
         return path
 
-    def add(self, path: Path, digest: str) -> None:
-        """Move a file of the same file system into the store. Raises MissingError `digest-mismatch`, and leaves the file."""
-        if (found := digest_of(path)) != digest:
-            raise MissingError(
-                f"{path.name} has the digest {found} instead of {digest}",
-                id="digest-mismatch",
-                hint="The file is damaged, or another one. Get it again.",
-            )
-        self.adopt(path, digest)
-
     def adopt(self, path: Path, digest: str) -> None:
-        """Move a file that the caller has verified into the store, as `add` does."""
+        """Move a file of the same file system, which the caller has verified, into the store."""
         target = self.path(digest)
         make_folder(target.parent, PRIVATE)
         with path.open("rb") as file:

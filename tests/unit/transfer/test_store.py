@@ -24,7 +24,7 @@ def test_a_blob_is_added_and_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     store, target = BlobStore(tmp_path / "blobs"), tmp_path / "bundle/file"
     partial = store.partial(DIGEST)
     partial.write_bytes(CONTENT)
-    store.add(partial, DIGEST)
+    store.adopt(partial, DIGEST)
     if same_disk == "copied":
         monkeypatch.setattr(Path, "hardlink_to", refuse)
     for _ in range(2):
@@ -36,14 +36,17 @@ def test_a_blob_is_added_and_placed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert not partial.exists()
 
 
-def test_what_has_another_digest_is_not_added(tmp_path: Path) -> None:
-    store, file = BlobStore(tmp_path / "blobs"), tmp_path / "file"
-    file.write_bytes(b"other")
+def test_a_blob_that_was_changed_is_removed(tmp_path: Path) -> None:
+    store = BlobStore(tmp_path / "blobs")
+    store.partial(DIGEST).write_bytes(CONTENT)
+    store.adopt(store.partial(DIGEST), DIGEST)
+    assert store.verified(DIGEST) == store.path(DIGEST)
+    store.path(DIGEST).write_bytes(b"other")
 
     with pytest.raises(MissingError) as failed:
-        store.add(file, DIGEST)
+        store.verified(DIGEST)
 
-    assert (failed.value.id, DIGEST in failed.value.message) == ("digest-mismatch", True)
-    assert (file.exists(), store.has(DIGEST)) == (True, False)
+    assert (failed.value.id, DIGEST in failed.value.message) == ("blob-damaged", True)
+    assert not store.has(DIGEST)
     with pytest.raises(ValueError, match="sha512"):
         store.path("sha512:00")
