@@ -15,6 +15,7 @@ from labctl.transfer.reference import Reference
 from labctl.transfer.store import Blob
 
 LINUX = "linux"
+SHA256 = "sha256:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,8 @@ class ImageManifest:
 
 def of_answer(reference: Reference, answer: Answer) -> Document:
     """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
-    for expected in (reference.digest, answer.headers.get("Docker-Content-Digest")):
+    said = answer.headers.get("Docker-Content-Digest", "")
+    for expected in (reference.digest, said if said.startswith(SHA256) else None):  # a registry may say its SHA-512
         _check(reference, answer, expected)
     content = _parsed(reference, answer.content)
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -97,7 +99,7 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
 
 def _check(reference: Reference, answer: Answer, expected: str | None) -> None:
     """Raise MissingError `digest-mismatch` if a manifest has another digest than is expected of it."""
-    digest = f"sha256:{hashlib.sha256(answer.content).hexdigest()}"
+    digest = f"{SHA256}{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
         raise MissingError(
             f"the manifest of {reference} from {shown(answer.url)} has the digest {digest} instead of {expected}",

@@ -1,4 +1,4 @@
-"""What an image's configuration says it is for."""
+"""What registries say of a manifest, and what an image's configuration says it is for."""
 
 from __future__ import annotations
 
@@ -6,7 +6,32 @@ import pytest
 
 from labctl.model.errors import LabError
 from labctl.transfer import manifests
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_MANIFEST, image_manifest
+from labctl.transfer.exchange import Answer
 from labctl.transfer.reference import parse
+
+MANIFEST = image_manifest((IMAGE_CONFIG, f"sha256:{'0' * 64}", 2), [])
+
+
+@pytest.mark.parametrize(
+    ("said", "identity"),
+    [
+        (MANIFEST.digest, ""),
+        ("", ""),
+        ("sha512:00", ""),
+        (f"sha256:{'0' * 64}", "digest-mismatch"),
+        (f"{MANIFEST.digest}, {MANIFEST.digest}", "digest-mismatch"),
+    ],
+)
+def test_a_manifest_has_the_digest_that_its_registry_says(said: str, identity: str) -> None:
+    headers = {"Content-Type": IMAGE_MANIFEST, **({"Docker-Content-Digest": said} if said else {})}
+    answer = Answer("https://quay.io/v2/a/b/manifests/1", 200, headers, MANIFEST.content)
+    if not identity:
+        assert manifests.of_answer(parse("quay.io/a/b:1"), answer) == MANIFEST
+        return
+    with pytest.raises(LabError) as failed:
+        manifests.of_answer(parse("quay.io/a/b:1"), answer)
+    assert failed.value.id == identity
 
 
 @pytest.mark.parametrize(
