@@ -25,7 +25,7 @@ from labctl.bundle.oci import file as bundle_file
 from labctl.bundle.oci import install as installing
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci import references
-from labctl.bundle.spans import Span, digest_of
+from labctl.bundle.spans import Content, Span, digest_of
 from labctl.model.errors import LabError, MissingError
 from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, IMAGE_NAME, Document, written
 from labctl.transfer.reference import Reference, parse
@@ -257,7 +257,7 @@ def test_no_archive_becomes_larger_than_the_bundle_says(made: Bundle, tmp_path: 
     blob.write_bytes(b"content")
     skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 100_000}).encode()
     part = layout.Part("images/nginx.tar", digest_of(skeleton), len(skeleton), is_skeleton=True)
-    blobs = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
+    blobs: dict[str, Content] = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
     source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle("it", ""))
     with pytest.raises(LabError) as refused:
         installing._write_all([part], made, source, _silent)
