@@ -20,7 +20,8 @@ from labctl.transfer.refusals import NOT_FOUND, OK
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
 VERIFYING_SECONDS = 120.0
-"""How long a registry may be silent once it has everything: some copy it to where it stays."""
+"""How long a registry may be silent once all is sent: some copy it to where it stays, and a proxy in front of one may keep
+all of it before it passes it on."""
 _NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 204, 400, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
@@ -73,7 +74,8 @@ class Upload:
         headers = {"Content-Type": BYTES, "Content-Length": str(self._size - self._offset)}
         if self._is_resumed:
             headers["Content-Range"] = f"{self._offset}-{self._size - 1}"
-        request = Request("PATCH", self._session, headers, partial(self._pieces, meter, self._offset))
+        content = partial(self._pieces, meter, self._offset)
+        request = Request("PATCH", self._session, headers, content, silence=VERIFYING_SECONDS)
         with self._client.open(request, self._login, fine=[NOT_FOUND, _NOT_IN_RANGE]) as response:
             if response.status in {NOT_FOUND, _NOT_IN_RANGE}:
                 raise self._lost()

@@ -193,10 +193,11 @@ def test_an_upload_goes_on_where_the_registry_has_it(
 
 
 @pytest.mark.parametrize("kind", ["", "text/html; charset=utf-8"])
-def test_an_upload_takes_one_connection(tmp_path: Path, kind: str) -> None:
+def test_an_upload_takes_one_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
     path, blob = _file(tmp_path, os.urandom(MIB))
+    monkeypatch.setattr(pools, "READ_SECONDS", 0.2)
     with uploading() as double:
-        double.kind = kind
+        double.kind, double.thinks = kind, 0.4
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
         assert (list(double.blobs), double.connections) == ([blob.digest], 1)

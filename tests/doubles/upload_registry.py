@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,8 @@ class UploadRegistry:
     cuts: list[int] = field(default_factory=list)
     """After how many bytes the next requests with content are cut."""
     can_resume: bool = True
+    thinks: float = 0.0
+    """The seconds until it answers a request with content."""
     counts_one_more: bool = False
     """Whether it says that it has a byte more than it has, as Quay does."""
     kind: str = ""
@@ -101,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
         if end < length:
             self.close_connection = True
             return
+        threading.Event().wait(registry.thinks)
         self._answer(202, Location="/v2/lab/blobs/uploads/1?state=end", Range=f"0-{len(registry.upload) - 1}")
 
     def do_PUT(self) -> None:
