@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
@@ -37,7 +37,6 @@ class Wanted:
     url: str
     digest: str | None = None
     size: int | None = None
-    headers: Mapping[str, str] = field(default_factory=dict)
     login: Login | None = field(default=None, compare=False)
     """How to log in, if not with the user's credentials for the URL's host."""
 
@@ -107,7 +106,7 @@ class Arrival:
         self._hash, self._offset, self._validator = hashlib.sha256(), 0, ""
 
     def _receive(self, client: Client, login: Login, retries: Retries, check: Callable[[], object]) -> None:
-        headers = dict(self._wanted.headers)
+        headers: dict[str, str] = {}
         if self._wanted.digest is None and not self._validator:  # the rest could be another version's
             self._restart()
         if self._offset:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import TypeAlias
@@ -41,18 +40,12 @@ class Client:
     `named` are URLs that do not come from a server. Only their origins are asked without TLS.
     """
 
-    def __init__(
-        self,
-        report: Progress,
-        environment: Mapping[str, str] = os.environ,
-        sleep: Callable[[float], object] = time.sleep,
-        named: Iterable[str] = (),
-    ) -> None:
+    def __init__(self, report: Progress, sleep: Callable[[float], object], named: Iterable[str]) -> None:
         self._named = {origin(url) for url in named}
         self._report = report
         self._sleep = sleep
-        self._pools = Pools(environment)
-        self._keyring = Keyring(environment)
+        self._pools = Pools(os.environ)
+        self._keyring = Keyring(os.environ)
         self._reached: set[str] = set()
         self._open: set[Response] = set()
         self._lock = threading.Lock()
