@@ -25,8 +25,9 @@ from labctl.transfer.registry import Registry
 from labctl.transfer.store import Blob, BlobStore
 
 UNREACHABLE = frozenset(
-    {"source-unreachable", "source-cut-off", "source-silent", "source-failing", "proxy-unreachable"}
+    {"source-unreachable", "source-cut-off", "source-silent", "source-failing", "proxy-unreachable", "rate-limited"}
 )
+"""What keeps a registry from saying what a reference is now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +67,7 @@ def pull(
     except LabError as error:
         if before is None or needs_registry or error.id not in UNREACHABLE:
             raise
-        return Arrived(load(before.folder(cache)), before.digest, note=f"{reference.host} cannot be reached")
+        return Arrived(load(before.folder(cache)), before.digest, note=f"as it was pulled before: {error.message}")
     digest = chosen(index, architecture, name)
     moved = f"{name} was {before.digest}, and is {digest} now" if before and before.digest != digest else ""
     if moved and before and not may_move:

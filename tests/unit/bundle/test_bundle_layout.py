@@ -372,7 +372,13 @@ def test_an_image_of_somebody_else_is_told_from_ours(media_type: str, entries: l
 
 @pytest.mark.parametrize(
     ("identity", "is_used"),
-    [("source-failing", True), ("proxy-unreachable", True), ("source-silent", True), ("login-refused", False)],
+    [
+        ("source-failing", True),
+        ("proxy-unreachable", True),
+        ("source-silent", True),
+        ("rate-limited", True),
+        ("login-refused", False),
+    ],
 )
 def test_what_was_pulled_is_used_while_the_registry_is_away(
     made: Bundle,
