@@ -198,8 +198,8 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     if "kubernetes" not in recipe.versions:
         yield "versions: kubernetes is missing"
         return
-    names = {*recipe.versions}
-    known = dict.fromkeys((row.url for row in recipe.files), {*names, "architecture"})
+    names = frozenset(recipe.versions)
+    known = dict.fromkeys((row.url for row in recipe.files), names | {"architecture"})
     # An image's architecture is chosen by its index.
     known |= dict.fromkeys((*(row.reference for row in recipe.images), recipe.node.image), names)
     if wrong := [text for text in known if not _can_be_filled(text, known[text])]:
