@@ -255,7 +255,7 @@ def test_no_description_is_read_without_a_limit(described: Artefact, part: str) 
 def test_no_archive_becomes_larger_than_the_bundle_says(made: Bundle, tmp_path: Path) -> None:
     blob, before = tmp_path / "blob", made.path("images/nginx.tar").read_bytes()
     blob.write_bytes(b"content")
-    skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 100_000}).encode()
+    skeleton = json.dumps({"pieces": [{"digest": digest_of(b"content")}] * 1_000}).encode()
     part = layout.Part("images/nginx.tar", digest_of(skeleton), len(skeleton), is_skeleton=True)
     blobs: dict[str, Content] = {digest_of(b"content"): Span(blob, 0, 7), part.digest: skeleton}
     source = installing.Source("it", blobs.__getitem__, lambda _digest, _found: layout.not_a_bundle("it", ""))
