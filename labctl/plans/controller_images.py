@@ -7,7 +7,8 @@ from typing import Any
 
 from labctl.context import Context
 from labctl.host import lab_folder
-from labctl.model.errors import MissingError
+from labctl.model.errors import MissingError, ProviderError
+from labctl.model.lab import Node
 from labctl.plans.lab_files import controller_objects
 from labctl.render.yaml_stream import documents
 
@@ -31,11 +32,9 @@ def require_on_nodes(context: Context, new: set[str]) -> None:
     Nodes import the images of the bundle that they were made from. One that cannot be asked is taken to have them.
     """
     running = context.provider.running() if new else ()
-    limits, nodes = context.lab.limits, [node for node in context.lab.serving_nodes if node.name in running]
+    nodes = [node for node in context.lab.serving_nodes if node.name in running]
     for image in sorted(new):
-        question = (*ON_NODE, f"name=={image}")
-        answers = {node.name: context.provider.ask(node, question, limits.node_command) for node in nodes}
-        without = [name for name, answer in answers.items() if answer.code == 0 and image not in answer.out.split()]
+        without = [node.name for node in nodes if _lacks(context, node, image)]
         if without:
             raise MissingError(
                 f"{', '.join(without)} cannot run {image}: the image was not in the bundle that the lab was made from",
@@ -43,6 +42,15 @@ def require_on_nodes(context: Context, new: set[str]) -> None:
                 hint=f"Make the lab anew with this bundle: `labctl --name {context.lab.name} destroy`, then `labctl up`. Or "
                 "keep the ingress controller that it has, with `--ingress`.",
             )
+
+
+def _lacks(context: Context, node: Node, image: str) -> bool:
+    """Return whether the node says that it has no such image."""
+    try:
+        answer = context.provider.ask(node, (*ON_NODE, f"name=={image}"), context.lab.limits.node_command)
+    except ProviderError:
+        return False  # it hangs, or is slow
+    return answer.code == 0 and image not in answer.out.split()
 
 
 def _images(manifests: Iterable[Mapping[str, Any]]) -> set[str]:

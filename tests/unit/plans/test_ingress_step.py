@@ -15,7 +15,7 @@ from golden_files import Golden
 from labctl.context import Context
 from labctl.host.process import Finished
 from labctl.host.wait import Pending, until
-from labctl.model.errors import MissingError, NotReadyError, RefusedError
+from labctl.model.errors import MissingError, NotReadyError, ProviderError, RefusedError
 from labctl.model.kinds import ROUTE, ROUTE_CLASS
 from labctl.model.limits import NORMAL
 from labctl.plans import applying, controller_images, ingress_step, up, verify
@@ -163,16 +163,23 @@ def test_ingresses_that_the_next_controller_rejects_are_named_before_anything_is
 
 @pytest.mark.parametrize(
     ("worker", "is_refused"),
-    [(Finished(0, "", ()), True), (Finished(0, f"{OTHER}\n", ()), False), (Finished(255, "", ()), False)],
-    ids=["without the image", "with it", "silent"],
+    [
+        (Finished(0, "", ()), True),
+        (Finished(0, f"{OTHER}\n", ()), False),
+        (Finished(255, "", ()), False),
+        (ProviderError("took more than 5 s", id="tool-timeout"), False),
+    ],
+    ids=["without the image", "with it", "silent", "slow"],
 )
 def test_an_image_that_a_running_node_lacks_is_refused_before_anything_is_written(
-    rendered: Context, watched: Watched, provider: FakeProvider, worker: Finished, *, is_refused: bool
+    rendered: Context, watched: Watched, provider: FakeProvider, worker: Finished | ProviderError, *, is_refused: bool
 ) -> None:
     asked: list[Sequence[str]] = []
 
     def answer(question: Sequence[str]) -> Finished:
         asked.append(question)
+        if isinstance(worker, ProviderError):
+            raise worker
         return worker
 
     provider.nodes, provider.answers = {node.name for node in rendered.lab.nodes}, {"demo-worker-1": answer}
