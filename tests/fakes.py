@@ -155,9 +155,11 @@ class FakeProvider:
         self.booted.append([node.name for node in nodes])
         self.nodes |= {node.name for node in nodes}
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
         report("cutting the power of machines" if hard else "halting machines")
-        self.nodes -= set(names)
+        on = frozenset(self.nodes.intersection(names))
+        self.nodes -= on
+        return on
 
     def destroy(self, report: Progress) -> Removed:
         report("destroying machines")

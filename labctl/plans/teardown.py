@@ -23,10 +23,8 @@ def halt_nodes(context: Context, report: Progress, *, chosen: Collection[str] = 
     """
     if context.isolated and not context.isolation.engine_runs():
         return Outcome(changed=False, text="the lab's Engine is not running")
-    running = {name for name in context.provider.running() if name in chosen or not chosen}
-    if running:
-        context.provider.halt(running, report, hard=hard_stop)
-    return Outcome(bool(running), f"{len(running)} nodes halted")
+    halted = context.provider.halt(chosen or [node.name for node in context.lab.possible_nodes], report, hard=hard_stop)
+    return Outcome(bool(halted), f"{len(halted)} nodes halted")
 
 
 def halt_isolation(context: Context, _say: Progress) -> Outcome:

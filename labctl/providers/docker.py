@@ -80,12 +80,15 @@ class DockerProvider(VagrantProvider):
         """Return the names of the containers that run in the Engine, belong to this lab and have its network."""
         return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.lab_network.name))
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
         """Stop, or kill, the containers, all at once."""
-        with self._acting(report):
-            report(f"{'cutting the power of' if hard else 'stopping'} {', '.join(sorted(names))}")
-            stop = ["kill"] if hard else ["stop", "-t", STOP_SECONDS]
-            check(["docker", *stop, *sorted(names)], env=self.environment)
+        on = self.running().intersection(names)
+        if on:
+            with self._acting(report):
+                report(f"{'cutting the power of' if hard else 'stopping'} {', '.join(sorted(on))}")
+                stop = ["kill"] if hard else ["stop", "-t", STOP_SECONDS]
+                check(["docker", *stop, *sorted(on)], env=self.environment)
+        return on
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's containers and network, without the ten seconds that they would take to end in good order.

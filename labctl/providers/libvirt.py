@@ -53,14 +53,20 @@ class LibvirtProvider(MachineProvider):
         """Return the names of the lab's machines that run."""
         return frozenset(each.name for each in self._domains()) & running()
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
-        """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
-        with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
-            report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(names))}")
-            if not hard:
-                self._shut_down(names, report)
-            for name in sorted(libvirt_domains.active().intersection(names)):
-                virsh.ask("destroy", name)  # it may end by itself at this moment
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
+        """Shut the machines down, all at once, and wait; one that does not end in time is powered off.
+
+        So is one that is paused, as QEMU leaves it where the disk is full: it does not notice its power button.
+        """
+        on = frozenset(each.name for each in self._domains()).intersection(names, libvirt_domains.active())
+        if on:
+            with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
+                report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(on))}")
+                if not hard:
+                    self._shut_down(on & running(), report)
+                for name in sorted(libvirt_domains.active() & on):
+                    virsh.ask("destroy", name)  # it may end by itself at this moment
+        return on
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines, their disks and seeds, and its networks; nothing of anybody else's."""

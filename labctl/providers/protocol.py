@@ -66,8 +66,8 @@ class Provider(Protocol):
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
-        """Shut these nodes down, or power them off at once; `up` starts them again."""
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
+        """Shut these nodes down, or power them off at once; `up` starts them again. Return the names of those that were on."""
 
     def destroy(self, report: Progress) -> Removed:
         """Remove every node of the lab and what was made for them."""

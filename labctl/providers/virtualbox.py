@@ -54,15 +54,18 @@ class VirtualBoxProvider(MachineProvider):
         with locks.alone(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
             super().up(nodes, report)
 
-    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> None:
+    def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
         """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
-        with self._acting(report):
-            report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(names))}")
-            if not hard:
-                self._shut_down(names, report)
-            for each in self._running():
-                if each.name in names:
-                    self._power_off(each)
+        on = self.running().intersection(names)
+        if on:
+            with self._acting(report):
+                report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(on))}")
+                if not hard:
+                    self._shut_down(on, report)
+                for each in self._running():
+                    if each.name in on:
+                        self._power_off(each)
+        return on
 
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""

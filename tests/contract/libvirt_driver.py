@@ -44,6 +44,7 @@ def main() -> None:
     parser.add_argument("act", choices=[name.removeprefix("do_") for name in globals() if name.startswith("do_")])
     parser.add_argument("--until", help="kill Vagrant, and this process, when the progress has this text")
     parser.add_argument("--seconds", type=float, default=virsh.SECONDS, help="how long libvirt may take")
+    parser.add_argument("--soft", dest="hard", action="store_false", help="press the power buttons")
     parser.add_argument("--seed", default="first", help="what the seeds say")
     options = parser.parse_args()
     virsh.SECONDS = options.seconds
@@ -94,8 +95,10 @@ def do_running(lab: DrivenLab) -> Any:  # noqa: ANN401
 
 
 def do_halt(lab: DrivenLab) -> Any:  # noqa: ANN401
-    lab.provider.halt(lab.provider.running(), lab.report, hard=True)
-    return do_running(lab)
+    provider = lab.provider
+    provider.limits = replace(provider.limits, shutdown=1.0)  # nothing in the machines notices a button
+    halted = provider.halt([node.name for node in LAB.nodes], lab.report, hard=lab.options.hard)
+    return {"halted": sorted(halted), "running": do_running(lab)}
 
 
 def do_destroy(lab: DrivenLab) -> Any:  # noqa: ANN401

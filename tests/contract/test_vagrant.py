@@ -154,10 +154,18 @@ def test_the_race_of_dockers_provider_is_tried_once_more(
 
 
 def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Programs, watched: Watched) -> None:
-    docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.report)
-    docker.halt({WORKER.name}, watched.report, hard=True)
+    _machine(docker.folder, CONTROL_PLANE.name, "aaaa")
+    _machine(docker.folder, WORKER.name, "bbbb")
+    rows = (
+        ("aaaa", CONTROL_PLANE.name, "Up 3 seconds", OURS, ""),
+        ("bbbb", WORKER.name, "Up 3 seconds (Paused)", OURS, ""),
+    )
+    programs.put("docker", f"{_listing(docker, *rows)}; exit 0")
 
-    assert programs.calls == [
+    assert docker.halt({WORKER.name, CONTROL_PLANE.name}, watched.report) == {WORKER.name, CONTROL_PLANE.name}
+    assert docker.halt({WORKER.name, "another"}, watched.report, hard=True) == {WORKER.name}
+
+    assert [call for call in programs.calls if "docker ps" not in call] == [
         f"docker stop -t 10 {CONTROL_PLANE.name} {WORKER.name}",
         f"docker kill {WORKER.name}",
     ]

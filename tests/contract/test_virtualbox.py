@@ -211,7 +211,7 @@ def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     _note(provider.folder, WORKER.name, machine)
     _vboxmanage("startvm", machine)
     (vbox.home / "deaf").touch()
-    provider.limits = replace(NORMAL, shutdown=1.0)
+    provider.limits = replace(NORMAL, shutdown=3.0)
     monkeypatch.setattr("labctl.providers.machines.PRESS_SECONDS", 0.3)
 
     provider.halt([WORKER.name], watched.report)
