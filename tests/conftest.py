@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 import shutil
 import signal
 import socket
@@ -167,13 +166,14 @@ def _enough_instances() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
+def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
     """Fail a test of these folders that starts a process or opens a socket; take away what it would wait for.
 
     What is left out is writing through to the disk.
     """
+    is_alone = str(request.path).startswith(ALONE)
     with pytest.MonkeyPatch.context() as patch:
-        if _is_alone(request.path):
+        if is_alone:
             patch.setattr(subprocess.Popen, "__init__", _refuse)
             patch.setattr(socket.socket, "__init__", _refuse)
             for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
@@ -181,7 +181,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[None]:
             patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # those of real labs are no test's
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(locks, "INTERVAL", 0.01)
-        yield
+        yield is_alone
 
 
 @pytest.fixture(scope="session")
@@ -192,13 +192,13 @@ def _memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def tmp_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, _memory: Path) -> Path:
+def tmp_path(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _alone: bool) -> Path:
     """Return a folder of the test's own; that of a unit test is in memory, which takes a third of the time of a disk."""
-    if _is_alone(request.path):
+    if _alone:
         folder = _memory / str(next(numbers))
         folder.mkdir(mode=0o700)
         return folder
-    return tmp_path_factory.mktemp(re.sub(r"\W", "_", request.node.name)[:30])
+    return tmp_path_factory.mktemp("test")
 
 
 @pytest.fixture
@@ -322,10 +322,6 @@ def _context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: Fake
     carried = bundle(home / "bundle")
     made = Context(replace(lab(), hosts_file=hosts_file), folder, home / "cache" / "labctl", carried.folder)
     return with_doors(made, provider, cluster, carried)
-
-
-def _is_alone(path: Path) -> bool:
-    return str(path).startswith(ALONE)
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:

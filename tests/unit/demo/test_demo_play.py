@@ -434,7 +434,8 @@ def test_what_is_said_after_it_has_its_figures(
 def test_a_client_asks_while_the_scene_is_played(
     play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    _in_real_time(monkeypatch, world)
+    asked = _in_real_time(monkeypatch, world)
+    world.during["labctl up"] = lambda: [asked.acquire(timeout=60) for _ in range(4)]
     traffic = {"hostname": "$hostname", "before": 0.02, "after": 0.02}
 
     assert play(scenes({"load": traffic, "run": ["labctl up"], "expect": [{"gap": 5}]}), "-o", "json") == 0
@@ -652,9 +653,15 @@ def test_a_demo_that_there_is_not_and_one_that_is_wrong_are_wrong_usage(
     assert json.loads(capsys.readouterr().out)["error"]["id"] == "demo-invalid"
 
 
-def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> None:
+def _in_real_time(monkeypatch: pytest.MonkeyPatch, world: World) -> threading.Semaphore:
+    """Let a client ask by the real clock; return what is released with each of its requests."""
+    asked = threading.Semaphore(0)
+
+    def answer(_name: str) -> Answer:
+        asked.release()
+        return world.answer
+
     monkeypatch.setattr(http_load, "EVERY_SECONDS", 0.002)
     monkeypatch.setattr(http_load, "LOOK_SECONDS", 0.002)
-    monkeypatch.setattr(
-        playing, "DemoIO", lambda environment, **_doors: DemoIO(environment, world.start, lambda _name: world.answer)
-    )
+    monkeypatch.setattr(playing, "DemoIO", lambda environment, **_doors: DemoIO(environment, world.start, answer))
+    return asked
