@@ -86,7 +86,7 @@ class Context:
 
         Raises MissingError where it is not there, is for another architecture, or has another Kubernetes.
         """
-        if not self.has_bundle:
+        if not self.has_bundle and not self.making.recipe:
             self.require_built()
         bundle = load(self.bundle_folder or self._in_cache())
         _require_architecture(bundle)
@@ -213,7 +213,7 @@ class Context:
         """The door to the lab's Kubernetes API."""
         from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
-        return Cluster(self.folder / lab_folder.KUBECONFIG, self.lab.limits)
+        return Cluster(self.folder / lab_folder.KUBECONFIG, self.lab.limits, context=self.lab.name)
 
     @property
     def mirrors(self) -> Mirrors:

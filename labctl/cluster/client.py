@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,7 @@ from yaml import YAMLError
 
 from labctl.host import paths
 from labctl.host.failpoints import failpoint
+from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.lab import FIELD_MANAGER
 from labctl.model.limits import NORMAL, Limits
@@ -33,33 +37,64 @@ UNREADY_WEBHOOK = ("failed calling webhook", "denied the request: Unauthorized")
 """The API server's messages when a fail-closed webhook does not answer (yet), or has no rights itself: its pod was deleted,
 and has not ended yet."""
 
+MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What the client raises for values in a kubeconfig that are not of the kind that it expects."""
 NOT_TRUSTED = "api-not-trusted"
+BUSY = "api-busy"
+REPEAT_SECONDS = 1.0
+"""Between two tries of a request that the API server asks to repeat: its usual Retry-After."""
+FAILED = 500
+"""The least HTTP status of a failure of the API server's own, such as that etcd did not answer in time."""
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 """The text in Python's TLS errors about a certificate that is not trusted: waiting does not help."""
 
 
-class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
-    """Limit the time of every request, including the client's own discovery requests."""
+_NOWHERE = logging.NullHandler()
+"""Where the client logs. It would tell on standard error of a cache that was cut off, and makes another one."""
 
-    def __init__(self, client: ApiClient, cache: str, seconds: float) -> None:
+
+class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
+    """Limit the time of every request, including the client's own discovery requests.
+
+    A request that the API server cannot serve now, and asks to repeat, is repeated for up to `patience` seconds, as
+    kubectl does: a list of new objects is refused, for example, until the API server has read them.
+    """
+
+    def __init__(self, client: ApiClient, cache: str, seconds: float, patience: float = 0) -> None:
         self._seconds = seconds
+        self._patience = patience
         super().__init__(client, cache_file=cache)
 
     def request(self, *words: Any, **asked: Any) -> Any:  # noqa: ANN401 - the client's own untyped method
-        return super().request(*words, **{"_request_timeout": self._seconds, **asked})
+        send = partial(super().request, *words, **{"_request_timeout": self._seconds, **asked})
+        if asked.get("serialize") is False:  # what a pod or a kubelet answers is passed on as it is
+            return send()
+        return until(
+            partial(_unless_busy, send),
+            what="the API server",
+            timeout=self._patience,
+            hint="Run the same command again.",
+            interval=REPEAT_SECONDS,
+        )
 
 
 class Cluster:
-    """Access a cluster with its kubeconfig.
+    """Access a cluster with its kubeconfig, by the context that is named, else by the current one.
 
-    Every method raises NotReadyError `api-unreachable` when the API does not answer, `webhook-not-ready` when a
-    webhook that must agree does not answer yet, RefusedError when the API says no or is not trusted, and MissingError
-    `kubeconfig-unusable`.
+    A program that runs in the lab's network may add clusters of its own to the lab's kubeconfig, and make one of them
+    the current one, as `kind create cluster` does.
+
+    Every method raises NotReadyError `api-unreachable` when the API does not answer, `api-busy` when it fails for now,
+    `webhook-not-ready` when a webhook that must agree does not answer yet, RefusedError when the API says no or is not
+    trusted, and MissingError `kubeconfig-unusable`.
     """
 
-    def __init__(self, kubeconfig: Path, limits: Limits = NORMAL, *, is_patient: bool = True) -> None:
+    def __init__(
+        self, kubeconfig: Path, limits: Limits = NORMAL, *, context: str | None = None, is_patient: bool = True
+    ) -> None:
         self.limits = limits
         self._kubeconfig = kubeconfig
+        self._context = context
         self._is_patient = is_patient
         self._cached_client: DynamicClient | None = None
         self._silence: NotReadyError | None = None
@@ -67,7 +102,7 @@ class Cluster:
 
     def impatient(self) -> Cluster:
         """Return a client for one look at the same cluster: after one unanswered request, it sends no more."""
-        return Cluster(self._kubeconfig, self.limits, is_patient=False)
+        return Cluster(self._kubeconfig, self.limits, context=self._context, is_patient=False)
 
     def is_up(self) -> None:
         """Check that the API server is ready. Raises NotReadyError if it is not.
@@ -122,7 +157,7 @@ class Cluster:
                 answer = resource.get(namespace=namespace, label_selector=selector, field_selector=fields)
             except (NotFoundError, ResourceNotFoundError):  # the client may have cached a kind that no longer exists
                 return []
-        items: list[dict[str, Any]] = _plain(answer)["items"]
+        items: list[dict[str, Any]] = _plain(answer)["items"] or []
         return items
 
     def log(self, pod: str, namespace: str, container: str = "", *, previous: bool = False) -> str:
@@ -207,6 +242,10 @@ class Cluster:
                 ) from error
             if any(sign in message for sign in UNREADY_WEBHOOK):
                 raise NotReadyError(f"{what}: {message}", id="webhook-not-ready") from error
+            if (error.status or 0) >= FAILED:
+                raise NotReadyError(
+                    f"the API server could not answer {what}: {message}", id=BUSY, hint="Run the same command again."
+                ) from error
             raise RefusedError(f"Kubernetes refused {what}: {message}", id="kubernetes-refused") from error
         except ResourceNotFoundError as error:
             raise NotReadyError(f"{what}: the API does not know this kind (yet)", id="kind-unknown") from error
@@ -224,17 +263,21 @@ class Cluster:
 
     def _client(self) -> DynamicClient:
         if self._cached_client is None:
+            logging.getLogger().addHandler(_NOWHERE)
             # The default cache file is world-readable and keyed only by the URL, which all labs share.
             seconds = self.limits.api_answer if self._is_patient else self.limits.api_glance
-            self._cached_client = _Limited(self._api(), str(self._kubeconfig.with_name("discovery.json")), seconds)
+            cache, patience = self._kubeconfig.with_name("discovery.json"), seconds if self._is_patient else 0
+            self._cached_client = _Limited(self._api(), str(cache), seconds, patience)
         return self._cached_client
 
     def _api(self) -> ApiClient:
-        settings = Configuration()
+        settings, folder = Configuration(), self._kubeconfig.parent
+        # The client has files with the keys while it runs. One that is killed leaves them where `destroy` removes them.
+        place = str(folder) if os.access(folder, os.W_OK) else None
         try:
             paths.content(self._kubeconfig)  # the client itself would block on a FIFO
-            config.load_kube_config(str(self._kubeconfig), client_configuration=settings)
-        except (config.ConfigException, OSError, YAMLError, UnicodeDecodeError, TypeError) as error:
+            config.load_kube_config(str(self._kubeconfig), self._context, settings, temp_file_path=place)
+        except (config.ConfigException, OSError, YAMLError, *MISSHAPEN) as error:
             raise MissingError(
                 f"{self._kubeconfig} is not a usable kubeconfig: {error}",
                 id="kubeconfig-unusable",
@@ -243,6 +286,15 @@ class Cluster:
         settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
         settings.retries = False  # the caller retries
         return ApiClient(settings)
+
+
+def _unless_busy(send: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's own untyped object
+    try:
+        return send()
+    except DynamicApiError as error:
+        if "Retry-After" not in (error.headers or {}):
+            raise
+        return Pending(f"it asks to try again: {_message(error)}", id=BUSY)
 
 
 def _message(error: ApiException) -> str:

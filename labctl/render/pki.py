@@ -199,16 +199,18 @@ def _damaged(path: Path, reason: str) -> MissingError:
 
 
 def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
-    """Return whether a kubeconfig trusts this CA, has a certificate from it, and names this lab's API server."""
+    """Return whether a kubeconfig has the lab's context, with its API server, this CA and a certificate from it."""
     try:
         (content,) = documents(kubeconfig.decode())
         clusters = {entry["name"]: entry["cluster"] for entry in content["clusters"]}
         users = {entry["name"]: entry["user"] for entry in content["users"]}
-        cluster, user = clusters[lab.name], users[_user_name(lab)]
+        contexts = {entry["name"]: entry["context"] for entry in content["contexts"]}
+        cluster, user, context = clusters[lab.name], users[_user_name(lab)], contexts[lab.name]
         client = x509.load_pem_x509_certificate(b64decode(user["client-certificate-data"]))
         client.verify_directly_issued_by(ca)
         trusted = x509.load_pem_x509_certificate(b64decode(cluster["certificate-authority-data"]))
-        return trusted == ca and cluster["server"] == lab.api_server
+        is_lab = (context["cluster"], context["user"]) == (lab.name, _user_name(lab))
+        return is_lab and trusted == ca and cluster["server"] == lab.api_server
     except (yaml.YAMLError, LookupError, TypeError, ValueError, InvalidSignature):
         return False
 

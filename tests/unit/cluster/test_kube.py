@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError
+from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError, TooManyRequestsError
 from urllib3 import exceptions
 from urllib3.exceptions import MaxRetryError
 
 from labctl.cluster import client as kube
 from labctl.cluster.client import Cluster
+from labctl.host import wait
 from labctl.model.errors import LabError, MissingError, NotReadyError, RefusedError
 
 POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata": {"name": "demo", "namespace": "m"}}
@@ -254,6 +256,7 @@ def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Cli
             "VERIFY_FAILED. expired",
         ),
         (ConflictError(_refused(409, "it changed")), RefusedError, "kubernetes-refused", "it changed"),
+        (_refused(500, "etcdserver: request timed out"), NotReadyError, "api-busy", "IPAddressPool demo: etcdserver"),
         (ResourceNotFoundError("no such kind"), NotReadyError, "kind-unknown", "IPAddressPool demo"),
         (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # no pool is at hand
     ],
@@ -341,6 +344,36 @@ def test_every_request_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None
     assert asked == {"_request_timeout": 1.5}
 
 
+@pytest.mark.parametrize(
+    ("refusals", "header", "sent", "identity"),
+    [(2, "Retry-After", 3, None), (9, "Retry-After", 3, "api-busy"), (9, "Server", 1, "kubernetes-refused")],
+)
+def test_a_request_that_the_api_server_asks_to_repeat_is_repeated_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, refusals: int, header: str, sent: int, identity: str | None
+) -> None:
+    failure, paths, slept = _refused(429, "storage is (re)initializing"), list[str](), list[float]()
+    failure.headers = {header: "1"}
+
+    def request(_self: object, _method: str, path: str, **_options: object) -> None:
+        paths.append(path)
+        if len(paths) <= refusals:
+            raise TooManyRequestsError(failure)
+
+    monkeypatch.setattr(DynamicClient, "__init__", lambda _self, _client, cache_file: None)  # noqa: ARG005 - as the real one
+    monkeypatch.setattr(DynamicClient, "request", request)
+    monkeypatch.setattr(kube, "until", partial(wait.until, clock=lambda: sum(slept), sleep=slept.append))
+    cluster._cached_client = kube._Limited(None, "/nowhere/cache", seconds=1.5, patience=1.5)
+
+    ended = None
+    try:
+        with cluster._translate_errors("GET /apis"):
+            cluster._client().request("get", "/apis")
+    except LabError as error:
+        ended = error.id
+
+    assert (len(paths), ended) == (sent, identity)
+
+
 def test_an_api_with_a_foreign_certificate_is_not_waited_for(cluster: Cluster, client: Client) -> None:
     client.answers = {"get /readyz": ApiException(status=0, reason="SSLError: CERTIFICATE_VERIFY_FAILED")}
 
@@ -350,7 +383,21 @@ def test_an_api_with_a_foreign_certificate_is_not_waited_for(cluster: Cluster, c
     assert raised.value.id == "api-not-trusted"
 
 
-@pytest.mark.parametrize("content", [None, b"", b"clusters: [", b"[]", b"\xff\xfe", b"clusters: []\n"])
+NOT_BASE64 = b"""\
+clusters: [{name: c, cluster: {server: "https://192.168.56.10:6443", certificate-authority-data: abcde}}]
+users: [{name: u, user: {token: t}}]
+contexts: [{name: x, context: {cluster: c, user: u}}]
+current-context: x
+"""
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        *(None, b"", b"clusters: [", b"[]", b"\xff\xfe", b"clusters: []\n", b"contexts: 1\ncurrent-context: x\n"),
+        *(b"[" * 3000, NOT_BASE64),
+    ],
+)
 def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "kubeconfig"
     if content is not None:
@@ -362,14 +409,43 @@ def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) 
     assert raised.value.id == "kubeconfig-unusable"
 
 
+def test_a_cache_that_was_cut_off_is_made_anew_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(DynamicClient, "request", lambda *_words, **_options: SimpleNamespace(groups=[]))
+    (tmp_path / "kubeconfig").write_text(json.dumps(_kubeconfig("demo")))
+    (tmp_path / "discovery.json").write_text('{"library')
+
+    Cluster(tmp_path / "kubeconfig")._client()
+
+    assert capsys.readouterr().err == ""
+    assert (tmp_path / "discovery.json").stat().st_size > len('{"library')
+
+
+def test_the_context_is_the_labs_whichever_another_program_has_made_the_current_one(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text(json.dumps(_kubeconfig("demo", "kind-x")))
+
+    cluster = Cluster(tmp_path / "kubeconfig", context="demo")
+
+    assert {each._api().configuration.host for each in (cluster, cluster.impatient())} == {"https://demo:6443"}
+    with pytest.raises(MissingError, match="two"):
+        Cluster(tmp_path / "kubeconfig", context="two").is_up()
+
+
 def test_the_proxy_of_this_machine_and_retries_are_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HTTPS_PROXY", "http://proxy.example:3128")
-    cluster = {"name": "c", "cluster": {"server": "https://192.168.56.10:6443"}}
-    user = {"name": "u", "user": {"token": "t"}}
-    context = {"name": "x", "context": {"cluster": "c", "user": "u"}}
-    document = {"clusters": [cluster], "users": [user], "contexts": [context], "current-context": "x"}
-    (tmp_path / "kubeconfig").write_text(json.dumps(document))
+    (tmp_path / "kubeconfig").write_text(json.dumps(_kubeconfig("demo")))
 
     settings = Cluster(tmp_path / "kubeconfig")._api().configuration
 
-    assert (settings.host, settings.proxy, settings.retries) == ("https://192.168.56.10:6443", None, False)
+    assert (settings.host, settings.proxy, settings.retries) == ("https://demo:6443", None, False)
+
+
+def _kubeconfig(*names: str) -> dict[str, object]:
+    """Return a kubeconfig with these contexts, the last of which is the current one."""
+    return {
+        "clusters": [{"name": name, "cluster": {"server": f"https://{name}:6443"}} for name in names],
+        "users": [{"name": name, "user": {"token": "t"}} for name in names],
+        "contexts": [{"name": name, "context": {"cluster": name, "user": name}} for name in names],
+        "current-context": names[-1],
+    }

@@ -164,12 +164,19 @@ def test_every_name_in_the_kubeconfig_is_the_labs(folder: Path) -> None:
     ]
 
 
-def test_a_kubeconfig_with_another_namespace_set_is_kept(folder: Path) -> None:
+def test_a_kubeconfig_with_another_namespace_set_or_another_context_is_kept(folder: Path) -> None:
     kubeconfig = kubeconfig_of(folder)
     kubeconfig["contexts"][0]["context"]["namespace"] = "web"
+    kubeconfig["contexts"].append({"name": "kind-x", "context": {"cluster": "kind-x", "user": "kind-x"}})
+    kubeconfig["current-context"] = "kind-x"
     (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
 
     assert pki.ensure(folder, LAB) is False
+
+    kubeconfig["contexts"][0]["context"]["user"] = "kind-x"
+    (folder / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
+
+    assert pki.ensure(folder, LAB) is True
 
 
 @pytest.mark.parametrize(
