@@ -31,7 +31,7 @@ def show_kubeconfig(
 
     path = labs.saved(context.obj).folder / lab_folder.KUBECONFIG
     if merge:
-        merged = MergeReport(version=1, file=str(user_kubeconfig.merge(path)))
+        merged = MergeReport(version=1, file=str(user_kubeconfig.merge(path, labs.named(context.obj))))
         ui.document(merged, context.obj.output, sys.stdout, ui.values)
     else:
         answer = KubeconfigReport(version=1, file=str(path), kubeconfig=user_kubeconfig.text(path))

@@ -26,35 +26,40 @@ NEW = b"apiVersion: v1\nkind: Config\n"
 TEXT, LIST, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "null"))
 
 
-def merge(lab_kubeconfig: Path) -> Path:
+def merge(lab_kubeconfig: Path, lab: str) -> Path:
     """Add the lab's cluster, user and context to the user's kubeconfig; keep its other entries and current context.
 
     Before a change, the file is copied to the same name with `.before-labctl` appended. Owner and mode are kept, and
     no copy replaces an earlier one. Returns the file's path. Raises UsageError `kubeconfig-unreadable` if
     the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written.
     """
-    target = _user_kubeconfig()
+    files = _user_kubeconfigs(lab_kubeconfig)
+    target = next(filter(os.path.lexists, files), files[-1])
     before = _content(target) if os.path.lexists(target) else None
-    theirs = _composed(target, NEW if before is None else before)
-    if _take_in(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
+    theirs = _composed(target, before or NEW)
+    if _take_in(theirs, _own(lab_kubeconfig, lab)):
         _replace(target, before, theirs)
     return target
 
 
-def forget(lab_kubeconfig: Path) -> bool:
-    """Remove the entries that `merge` added to the user's kubeconfig; keep those that have changed since.
+def forget(lab_kubeconfig: Path, lab: str) -> bool:
+    """Remove the entries that `merge` added to the user's kubeconfigs; keep those that have changed since.
 
-    Return whether there were any. The file is written, copied and refused as by `merge`.
+    Return whether there were any. Files are written, copied and refused as by `merge`; one that is refused keeps no
+    other from being written.
     """
-    target = _user_kubeconfig()
-    if not target.is_file() or not lab_kubeconfig.is_file():
+    targets = dict.fromkeys(path for path in (*_user_kubeconfigs(lab_kubeconfig), _default()) if path.is_file())
+    if not targets or not lab_kubeconfig.is_file():
         return False
-    before = _content(target)
-    theirs = _composed(target, before)
-    if not _take_out(theirs, _composed(lab_kubeconfig, _content(lab_kubeconfig))):
-        return False
-    _replace(target, before, theirs)
-    return True
+    ours, removed, failures = _own(lab_kubeconfig, lab), False, list[UsageError]()
+    for target in targets:
+        try:
+            removed |= _forget(target, ours)
+        except UsageError as error:
+            failures.append(error)
+    if failures:
+        raise failures[0]
+    return removed
 
 
 def text(lab_kubeconfig: Path) -> str:
@@ -62,6 +67,16 @@ def text(lab_kubeconfig: Path) -> str:
     content = _content(lab_kubeconfig)
     _composed(lab_kubeconfig, content)
     return content.decode()
+
+
+def _forget(target: Path, ours: yaml.MappingNode) -> bool:
+    """Remove these entries from one file; return whether it had any."""
+    before = _content(target)
+    theirs = _composed(target, before or NEW)
+    if not _take_out(theirs, ours):
+        return False
+    _replace(target, before, theirs)
+    return True
 
 
 def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None:
@@ -82,10 +97,18 @@ def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None
         ) from error
 
 
-def _user_kubeconfig() -> Path:
-    """Return the file that kubectl writes: the first in KUBECONFIG, or the default, with symbolic links resolved."""
-    first = next((entry for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry), None)
-    return real(Path(first) if first else home() / ".kube" / "config")
+def _user_kubeconfigs(lab_kubeconfig: Path) -> list[Path]:
+    """Return the files that kubectl reads, with symbolic links resolved: those in KUBECONFIG, or else the default.
+
+    kubectl adds entries to the first that exists, or else to the last. What `labctl exec` runs has the lab's own in
+    KUBECONFIG, which is not the user's.
+    """
+    named = [real(Path(entry)) for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
+    return [path for path in named if path != real(lab_kubeconfig)] or [_default()]
+
+
+def _default() -> Path:
+    return real(home() / ".kube" / "config")
 
 
 def _content(path: Path) -> bytes:
@@ -127,6 +150,23 @@ def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
         mapping.value.append((yaml.ScalarNode(TEXT, key), value))
 
 
+def _own(lab_kubeconfig: Path, lab: str) -> yaml.MappingNode:
+    """Return the lab's kubeconfig with its own context, cluster and user alone: programs may have added others."""
+    content = _content(lab_kubeconfig)
+    root = _composed(lab_kubeconfig, content)
+    try:
+        (context,) = (each["context"] for each in yaml.safe_load(content)["contexts"] if each["name"] == lab)
+        names = {"clusters": context["cluster"], "users": context["user"], "contexts": lab}
+    except (yaml.YAMLError, LookupError, TypeError, ValueError) as error:
+        raise _unreadable(lab_kubeconfig, f"it has no usable context {lab}") from error
+    for section, name in names.items():
+        entries = _value(root, section)
+        own = [each for each in entries.value if _name(each) == name] if isinstance(entries, yaml.SequenceNode) else []
+        _set(root, section, yaml.SequenceNode(LIST, own))
+    _set(root, CURRENT, yaml.ScalarNode(TEXT, lab))
+    return root
+
+
 def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
     """Replace entries of the same name by ours, or append ours; return whether anything changed."""
     before = _written(theirs)
@@ -139,8 +179,8 @@ def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
         merged = [new.pop(_name(entry), entry) for entry in entries]
         style = had.flow_style if isinstance(had, yaml.SequenceNode) and entries else None
         _set(theirs, section, yaml.SequenceNode(LIST, [*merged, *new.values()], flow_style=style))
-    current = _value(ours, CURRENT)
-    if current is not None and _value(theirs, CURRENT) is None:
+    current, had = _value(ours, CURRENT), _value(theirs, CURRENT)
+    if current is not None and (had is None or had.value == "" or had.tag == NULL):
         _set(theirs, CURRENT, current)
     return _written(theirs) != before
 

@@ -91,7 +91,7 @@ def forget_kubeconfig(context: Context, _say: Progress) -> Outcome:
     from labctl.cluster import user_kubeconfig  # noqa: PLC0415 - yaml takes 30 ms, and few plans read a kubeconfig
 
     try:
-        return Outcome(user_kubeconfig.forget(context.folder / lab_folder.KUBECONFIG))
+        return Outcome(user_kubeconfig.forget(context.folder / lab_folder.KUBECONFIG, context.lab.name))
     except UsageError as error:
         return Outcome(changed=False, text=f"the lab's entries are left: {error.message}")
 

@@ -40,7 +40,7 @@ def theirs(home: Path) -> Path:
 
 
 def test_a_user_without_a_kubeconfig_gets_one_that_only_they_can_read(ours: Path, theirs: Path) -> None:
-    assert user_kubeconfig.merge(ours) == theirs
+    assert user_kubeconfig.merge(ours, "demo") == theirs
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
     assert theirs.stat().st_mode & 0o077 == 0
@@ -51,7 +51,7 @@ def test_other_entries_and_the_current_context_stay_and_the_file_is_kept(ours: P
     before = yaml.safe_dump({**_config("work"), "preferences": {"colors": True}})
     theirs.write_text(before)
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     merged = yaml.safe_load(theirs.read_text())
     assert [context["name"] for context in merged["contexts"]] == ["work", "demo"]
@@ -72,7 +72,7 @@ def test_the_users_file_and_its_copy_keep_mode_and_owner(
     theirs.chmod(0o640)
     owner = (theirs.stat().st_uid, theirs.stat().st_gid)
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     assert owners == [owner, owner]
     for path in (theirs, theirs.with_name("config.before-labctl")):
@@ -87,7 +87,7 @@ def test_no_copy_takes_the_place_of_an_earlier_one_and_nothing_to_do_makes_none(
         contents.append(yaml.safe_dump(_config(name)))
         theirs.write_text(contents[-1])
         for _ in range(2):
-            user_kubeconfig.merge(ours)
+            user_kubeconfig.merge(ours, "demo")
 
     copies = {path.name: path.read_text() for path in theirs.parent.iterdir() if path != theirs}
     assert copies == {"config.before-labctl": contents[0], "config.before-labctl-2": contents[1]}
@@ -105,7 +105,7 @@ def test_a_file_that_cannot_be_written_is_an_error_and_stays(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UsageError) as raised:
-        user_kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours, "demo")
 
     assert raised.value.id == "kubeconfig-unwritable"
     assert theirs.read_bytes() == before
@@ -115,7 +115,7 @@ def test_the_entries_of_an_earlier_lab_of_that_name_are_replaced(ours: Path, the
     theirs.parent.mkdir()
     theirs.write_text(yaml.safe_dump(_config("demo", "https://old:6443")))
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
 
@@ -124,21 +124,60 @@ def test_empty_sections_are_no_obstacle(ours: Path, theirs: Path) -> None:
     theirs.parent.mkdir()
     theirs.write_text("apiVersion: v1\nkind: Config\nclusters: null\nusers: []\n")
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     assert yaml.safe_load(theirs.read_text()) == _config("demo")
 
 
-def test_the_file_is_the_first_that_kubectl_would_read_behind_links(
-    ours: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("named", "written"),
+    [
+        (":link:absent", "real"),
+        ("absent:link", "real"),
+        ("absent:last", "last"),
+        ("lab-kubeconfig:absent", "absent"),
+        ("lab-kubeconfig", ".kube/config"),
+    ],
+)
+def test_the_file_is_the_one_that_kubectl_would_write_behind_links_and_not_the_labs_own(
+    ours: Path, home: Path, monkeypatch: pytest.MonkeyPatch, named: str, written: str
 ) -> None:
     (home / "real").write_text(yaml.safe_dump(_config("work")))
     (home / "link").symlink_to("real")
-    monkeypatch.setenv("KUBECONFIG", f":{home / 'link'}:{home / 'second'}")
+    monkeypatch.setenv("KUBECONFIG", ":".join(entry and str(home / entry) for entry in named.split(":")))
 
-    assert user_kubeconfig.merge(ours) == home / "real"
+    assert user_kubeconfig.merge(ours, "demo") == home / written
     assert (home / "link").is_symlink()
-    assert not (home / "second").exists()
+    assert [name for name in ("absent", "last") if (home / name).exists()] == [written] * (
+        written in {"absent", "last"}
+    )
+
+
+def test_clusters_that_programs_have_added_to_the_labs_own_file_are_none_of_the_labs(ours: Path, theirs: Path) -> None:
+    added = _config("kind-x")
+    ours.write_text(
+        yaml.safe_dump({**added, **{key: _config("demo")[key] + added[key] for key in user_kubeconfig.SECTIONS}})
+    )
+
+    user_kubeconfig.merge(ours, "demo")
+    assert yaml.safe_load(theirs.read_text()) == _config("demo")
+
+    theirs.write_text(ours.read_text())
+    assert user_kubeconfig.forget(ours, "demo")
+    assert [entry["name"] for entry in yaml.safe_load(theirs.read_text())["users"]] == ["kind-x-admin"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "apiVersion: v1\nkind: Config\ncurrent-context: ''\n", "kind: Config\ncurrent-context:\n"]
+)
+def test_an_empty_file_or_one_without_a_current_context_gets_the_labs(ours: Path, theirs: Path, content: str) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text(content)
+
+    user_kubeconfig.merge(ours, "demo")
+
+    merged = yaml.safe_load(theirs.read_text())
+    assert (merged["kind"], merged["current-context"], len(merged["users"])) == ("Config", "demo", 1)
 
 
 @pytest.mark.parametrize("content", [b"a: [1", b"just text", b"\xff\xfe\x00"])
@@ -147,7 +186,7 @@ def test_a_file_that_is_no_kubeconfig_is_left_alone(ours: Path, theirs: Path, co
     theirs.write_bytes(content)
 
     with pytest.raises(UsageError) as raised:
-        user_kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours, "demo")
 
     assert raised.value.id == "kubeconfig-unreadable"
     assert str(theirs) in raised.value.message
@@ -170,7 +209,7 @@ users:
     other: "0123"
     exec: {args: [--since, 2026-11-25, 1e3, ~, null, 0x1F, "yes"]}
 contexts: []
-current-context: ''
+current-context: 0x1F
 unknown: !theirs {a: 1}
 """
 
@@ -179,14 +218,14 @@ def test_what_the_user_has_stays_as_it_is_written(ours: Path, theirs: Path) -> N
     theirs.parent.mkdir()
     theirs.write_text(LITERAL)
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     merged = theirs.read_text()
     for line in LITERAL.splitlines():
         assert line.strip() in {"contexts: []", *map(str.strip, merged.splitlines())}
     assert merged.count("name: demo\n") == 2
     once = theirs.read_bytes()
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
     assert theirs.read_bytes() == once
 
 
@@ -198,7 +237,7 @@ def test_a_section_that_is_no_list_of_entries_is_refused(ours: Path, theirs: Pat
     theirs.write_text(before)
 
     with pytest.raises(UsageError, match=section) as raised:
-        user_kubeconfig.merge(ours)
+        user_kubeconfig.merge(ours, "demo")
 
     assert raised.value.id == "kubeconfig-unreadable"
     assert theirs.read_text() == before
@@ -209,7 +248,7 @@ def test_an_empty_section_takes_the_entries(ours: Path, theirs: Path, empty: str
     theirs.parent.mkdir()
     theirs.write_text("".join(f"{section}: {empty}\n" for section in user_kubeconfig.SECTIONS))
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     merged = yaml.safe_load(theirs.read_text())
     assert {section: merged[section] for section in user_kubeconfig.SECTIONS} == {
@@ -224,7 +263,7 @@ def test_an_entry_of_the_same_name_is_replaced_in_its_place(ours: Path, theirs: 
         both[section] += _config("work")[section]
     theirs.write_text(yaml.safe_dump(both))
 
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
     merged = yaml.safe_load(theirs.read_text())
     assert [entry["name"] for entry in merged["clusters"]] == ["demo", "work"]
@@ -235,17 +274,17 @@ def test_a_lab_that_is_destroyed_takes_its_entries_along_and_no_others(ours: Pat
     theirs.parent.mkdir()
     theirs.write_text(yaml.safe_dump(_config("work")))
     before = yaml.safe_load(theirs.read_text())
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
-    assert user_kubeconfig.forget(ours)
+    assert user_kubeconfig.forget(ours, "demo")
     assert yaml.safe_load(theirs.read_text()) == before
-    assert not user_kubeconfig.forget(ours)
+    assert not user_kubeconfig.forget(ours, "demo")
 
 
 def test_a_current_context_that_was_the_labs_is_unset(ours: Path, theirs: Path) -> None:
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
 
-    assert user_kubeconfig.forget(ours)
+    assert user_kubeconfig.forget(ours, "demo")
 
     assert yaml.safe_load(theirs.read_text()) == {
         "apiVersion": "v1",
@@ -255,17 +294,31 @@ def test_a_current_context_that_was_the_labs_is_unset(ours: Path, theirs: Path) 
     }
 
 
+def test_what_was_merged_is_forgotten_whatever_kubeconfig_says_now(
+    ours: Path, theirs: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_kubeconfig.merge(ours, "demo")
+    (home / "broken").write_text("clusters: [")
+    monkeypatch.setenv("KUBECONFIG", f"{home / 'broken'}:{ours}")
+
+    with pytest.raises(UsageError, match="broken"):
+        user_kubeconfig.forget(ours, "demo")
+
+    assert yaml.safe_load(theirs.read_text())["users"] == []
+    assert yaml.safe_load(ours.read_text()) == _config("demo")
+
+
 def test_an_entry_that_is_another_clusters_by_now_stays(ours: Path, theirs: Path) -> None:
-    user_kubeconfig.merge(ours)
+    user_kubeconfig.merge(ours, "demo")
     changed = yaml.safe_load(theirs.read_text())
     changed["clusters"][0]["cluster"]["server"] = "https://10.0.0.1:6443"
     theirs.write_text(yaml.safe_dump(changed))
 
-    assert user_kubeconfig.forget(ours)
+    assert user_kubeconfig.forget(ours, "demo")
 
     assert yaml.safe_load(theirs.read_text())["clusters"] == changed["clusters"]
 
 
 def test_without_a_kubeconfig_there_is_nothing_to_forget(ours: Path, theirs: Path) -> None:
-    assert not user_kubeconfig.forget(ours)
+    assert not user_kubeconfig.forget(ours, "demo")
     assert not theirs.exists()
