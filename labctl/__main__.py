@@ -1,5 +1,27 @@
-"""`python -m labctl`."""
+"""Start labctl: its script, and `python -m labctl`."""
 
-from labctl.cli import main
+import os
+import signal
+from types import FrameType
 
-main()
+INTERRUPTED = 130
+"""`ExitCode.INTERRUPTED`, from a module whose import could be interrupted."""
+
+
+def main() -> None:
+    """Run the command line. Before it handles interrupts itself, and after, they end the process without a traceback."""
+    signal.signal(signal.SIGINT, _end)
+    from labctl.cli import main as run_command_line  # noqa: PLC0415 - this takes most of the time that --help takes
+
+    try:
+        run_command_line()
+    finally:
+        signal.signal(signal.SIGINT, _end)
+
+
+def _end(_number: int, _frame: FrameType | None) -> None:
+    os._exit(INTERRUPTED)
+
+
+if __name__ == "__main__":
+    main()

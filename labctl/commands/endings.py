@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import shlex
 import traceback
 from pathlib import Path
 from typing import NoReturn
@@ -68,7 +69,9 @@ def as_error(
 
 def for_lab(text: str, name: str | None) -> str:
     """Return the text with the lab's name in each command of labctl's that it quotes, if the user had to name it too."""
-    return re.sub(r"(?<=`)labctl (?!--name )", f"labctl --name {name} ", text) if name else text
+    if not name:
+        return text
+    return re.sub(r"(?<=`)labctl (?!--name )", lambda _command: f"labctl --name {shlex.quote(name)} ", text)
 
 
 def common_log() -> Path:

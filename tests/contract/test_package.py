@@ -44,7 +44,7 @@ def test_without_a_repository_the_package_has_no_links(wheel: zipfile.ZipFile) -
 
     assert metadata["Version"] == labctl.__version__
     assert metadata.get_all("Project-URL") is None
-    assert "labctl = labctl.cli:main" in wheel.read(_about(wheel, "entry_points.txt")).decode()
+    assert "labctl = labctl.__main__:main" in wheel.read(_about(wheel, "entry_points.txt")).decode()
 
 
 def test_the_repository_gives_the_package_its_links(tmp_path: Path) -> None:

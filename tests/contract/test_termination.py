@@ -53,3 +53,25 @@ def test_a_run_that_is_stopped_ends_its_tool_and_says_so_last(
     assert failed["seconds"] >= 0
     assert (result["ok"], result["error"]["id"]) == (False, identity)
     assert not Path(f"/proc/{noted.read_text().strip()}").exists(), "its tool runs on"
+
+
+def test_an_interrupt_while_labctl_is_being_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+
+    line = [sys.executable, "-m", "labctl", "list"]
+    ended = subprocess.run(line, env=environment, cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
+def test_a_program_that_labctl_becomes_ends_as_elsewhere_when_nobody_reads(tmp_path: Path) -> None:
+    line = "import signal, sys; from labctl.commands import labs; from labctl.config import from_values\n"
+    line += "from labctl.context import Context; from pathlib import Path\n"
+    line += (
+        "labs.replace_process(Context(from_values({}), Path(), Path()), ['grep', '^SigIgn', '/proc/self/status'], {})"
+    )
+    ended = subprocess.run([sys.executable, "-c", line], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    ignored = int(ended.stdout.split()[1], 16)
+    assert not ignored & (1 << signal.SIGPIPE - 1)

@@ -43,6 +43,7 @@ def test_the_lab_that_a_command_line_names(line: str, name: str | None) -> None:
 def test_commands_in_a_hint_are_about_the_lab_that_was_named(hint: str, named: str, tmp_path: Path) -> None:
     assert for_lab(hint, "two") == named
     assert for_lab(hint, None) == hint
+    assert for_lab("`labctl up`", r"a\q b") == r"`labctl --name 'a\q b' up`"
 
     error = endings.as_error(MissingError("gone", id="gone", hint=hint), tmp_path / "log", lab="two")
 
