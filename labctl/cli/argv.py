@@ -17,7 +17,7 @@ GLOBAL_OPTIONS = {
 }
 """How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
 COMMAND_FOLLOWS = ("exec", "ssh")
-"""What comes after these is for the program they run."""
+"""What comes after these, and after the options that follow them at once, is for the program they run."""
 
 EVENTS_FOLLOW = (
     *("up", "destroy", "halt", "resume", "app add", "app remove"),
@@ -34,14 +34,14 @@ def move_global_options_first(arguments: list[str]) -> list[str]:
     rest: list[str] = []
     words = iter(arguments)
     for word in words:
-        if word == "--" or any(command in rest for command in COMMAND_FOLLOWS):
-            return [*ours, *rest, word, *words]
         name, is_joined = word.partition("=")[0], "=" in word
         if name in GLOBAL_OPTIONS:
             ours.append(word)
             ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
         elif word.startswith("-o"):
             ours += ["-o", word.removeprefix("-o")]
+        elif word == "--" or (rest and rest[0] in COMMAND_FOLLOWS):
+            return [*ours, *rest, word, *words]
         else:
             rest.append(word)
     return ours + rest

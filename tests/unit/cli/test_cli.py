@@ -287,6 +287,8 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
         (["-q", "exec", "curl", "-v"], ["-q", "exec", "curl", "-v"]),
         (["--name", "exec", "status", "-q"], ["--name", "exec", "-q", "status"]),
         (["ssh", "worker-1", "--", "ls", "--name", "x"], ["ssh", "worker-1", "--", "ls", "--name", "x"]),
+        (["exec", "--name", "two", "-v", "--", "curl", "-v"], ["--name", "two", "-v", "exec", "--", "curl", "-v"]),
+        (["app", "add", "ssh", "-o", "json"], ["-o", "json", "app", "add", "ssh"]),
         (["status", "-o"], ["-o", "", "status"]),
     ],
 )
