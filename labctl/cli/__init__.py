@@ -139,7 +139,7 @@ def up(
     if dry_run:
         ui.document(pulled_bundle.report(labs.to_pull(lab, bundle), chosen), context.obj.output, sys.stdout, ui.rows)
     else:
-        runner.run(context.obj, lab, chosen, ui.watching(context.obj), labs.to_pull(lab, bundle))
+        runner.run_up(context.obj, lab, chosen, ui.watching(context.obj), labs.to_pull(lab, bundle))
 
 
 @app.command()

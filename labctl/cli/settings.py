@@ -13,7 +13,7 @@ from labctl import ui
 from labctl.cli.options import Ingress, PresentBundle, Provider, Workers
 from labctl.cli.tree import Root, script
 from labctl.host import paths
-from labctl.model.reports import CompletionReport, RenderReport, SchemaReport
+from labctl.model.reports import CompletionReport, SchemaReport
 
 app = typer.Typer()
 
@@ -53,14 +53,11 @@ def render(
     These are the Vagrantfile, keys, node files and manifests.
     """
     from labctl import config
-    from labctl.commands import bundles, labs
-    from labctl.plans import lab_files
+    from labctl.commands import bundles, labs, rendering
 
     overrides = config.Overrides(provider=provider, ingress=ingress, workers=workers)
     lab = labs.requested(context.obj, overrides, bundle=bundles.named(bundle, paths.cache()), to_boot=True)
-    folder = (out or lab.folder).absolute()
-    lab_files.write_lab(lab, folder, is_users=out is not None)
-    ui.document(RenderReport(version=1, folder=str(folder)), context.obj.output, sys.stdout, ui.values)
+    ui.document(rendering.write(lab, out), context.obj.output, sys.stdout, ui.values)
 
 
 @app.command("version")

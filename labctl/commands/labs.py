@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -29,6 +30,9 @@ from labctl.model.reports import LabEntry
 from labctl.plans import boxes
 from labctl.providers.table import hypervisor
 from labctl.transfer.reference import Reference, parse
+
+NEED_NO_LAB = ("preflight", "bundle", "isolation")
+"""Steps of `up` that work on nothing that another one makes."""
 
 
 def requested(
@@ -228,6 +232,21 @@ def is_destroyed(context: Context) -> bool:
     return not (context.folder / lab_folder.RECORD).exists()
 
 
+def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> None:
+    """Refuse to begin `up` with a step that works on what an earlier one makes, in a lab of which nothing was made yet.
+
+    Raises MissingError `lab-not-found`.
+    """
+    may_render = has_bundle and not context.isolated
+    if first in NEED_NO_LAB or (first == "render" and may_render) or not is_destroyed(context):
+        return
+    raise MissingError(
+        f"there is no lab {context.lab.name} yet, and the step {first} works on what the steps before it make",
+        id="lab-not-found",
+        hint="Run the same command without `--from` and `--only` first.",
+    )
+
+
 def known(options: GlobalOptions) -> Context:
     """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
 
@@ -298,9 +317,17 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     """Become another program, in the lab's network. Raises MissingError if it, or the network, is not there."""
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
-        raise MissingError(f"there is no program {line[0]} on PATH", id="program-not-found")
+        raise MissingError(
+            f"{line[0]}: no such file that can be run"
+            if os.sep in line[0]
+            else f"there is no program {line[0]} on PATH",
+            id="program-not-found",
+            hint="Give a program and its arguments as words of their own. A line for a shell runs with `sh -c`.",
+        )
     enter(context)
     sys.stdout.flush()
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, for its own process; the program would inherit that
+        signal.signal(ignored, signal.SIG_DFL)
     os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
 
 

@@ -61,6 +61,19 @@ def run(
                 execute(inside, context, emit)
 
 
+def run_up(
+    options: GlobalOptions, context: Context, plan: Plan[Context], watching: Watching, reference: Reference | None
+) -> None:
+    """Carry out `up`, or a part of it, as `run` does.
+
+    Raises MissingError `lab-not-found` if nothing of the lab was made yet, and the first step works on what one before
+    it makes.
+    """
+    has_bundle = context.has_bundle or reference is not None
+    labs.refuse_to_begin_late(context, plan[0].name, has_bundle=has_bundle)
+    run(options, context, plan, watching, reference)
+
+
 def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
     """Return the state of the hosts file before the first step."""
     is_due = bool(context.lab.apps) and any(step.name == "hosts" for step in plan)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -338,6 +340,30 @@ def test_what_root_made_there_before_can_be_destroyed_by_root(home: Path, throug
     assert labs.saved(SESSION).lab.name == "demo"
 
 
+@pytest.mark.parametrize(
+    ("isolated", "has_bundle", "first", "is_refused"),
+    [
+        (True, True, "isolation", False),
+        (True, True, "render", True),
+        (False, True, "render", False),
+        (False, False, "render", True),
+        (False, False, "bundle", False),
+        (False, True, "boot", True),
+    ],
+)
+def test_up_does_not_begin_with_a_step_that_needs_a_lab_where_none_was_made(
+    context: Context, first: str, *, isolated: bool, has_bundle: bool, is_refused: bool
+) -> None:
+    context = replace(context, isolated=isolated)
+
+    with pytest.raises(MissingError) if is_refused else nullcontext() as raised:
+        labs.refuse_to_begin_late(context, first, has_bundle=has_bundle)
+
+    assert raised is None or raised.value.id == "lab-not-found"
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated))
+    labs.refuse_to_begin_late(context, first, has_bundle=has_bundle)
+
+
 # Other programs
 
 
@@ -347,6 +373,8 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
     program = home / "kubectl"
     program.touch(mode=0o755)
     seen: list[tuple[str, list[str], dict[str, str]]] = []
+    handled: dict[int, object] = {}
+    monkeypatch.setattr(signal, "signal", handled.__setitem__)
 
     def become(*call: Any) -> NoReturn:  # noqa: ANN401 - whatever it is called with
         seen.append(call)
@@ -361,11 +389,15 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
     assert (path, line) == (str(program), ["kubectl", "get"])
     assert environment["KUBECONFIG"] == "x"
     assert environment["HOME"] == str(home)
+    assert handled == dict.fromkeys((signal.SIGPIPE, signal.SIGXFSZ), signal.SIG_DFL), "what Python ignores"
 
 
 def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:
     with pytest.raises(MissingError, match="no program kubectl on PATH"):
         labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
+    (home / "script").touch(mode=0o644)
+    with pytest.raises(MissingError, match=r"\./script: no such file that can be run"):
+        labs.replace_process(context, ["./script"], {"PATH": str(home)})
 
 
 @pytest.mark.parametrize(
