@@ -27,7 +27,7 @@ def is_labctls(manifest: Mapping[str, Any]) -> bool:
     Labels do not show it: a copied object has the same labels.
     """
     managers = manifest["metadata"].get("managedFields", [])
-    return any((each["manager"], each["operation"]) == (FIELD_MANAGER, "Apply") for each in managers)
+    return any((each.get("manager"), each.get("operation")) == (FIELD_MANAGER, "Apply") for each in managers)
 
 
 def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:

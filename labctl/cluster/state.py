@@ -180,9 +180,10 @@ def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
     pods: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    for pod in cluster.find("v1", "Pod", "default", f"app.kubernetes.io/name={app}"):
+    current = cluster.get("apps/v1", "Deployment", app, "default")
+    for pod in unready.pods_of(cluster, current) if current else ():
         node = pod["spec"].get("nodeName")
-        if node in pods and "deletionTimestamp" not in pod["metadata"]:
+        if node in pods:
             pods[node].append(pod)
     crowded = []
     counts = {node: len(node_pods) for node, node_pods in pods.items()}

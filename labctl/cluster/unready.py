@@ -126,7 +126,7 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
 
 def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the pods that a Deployment selects and that are neither being deleted nor finished."""
-    labels = deployment["spec"]["selector"]["matchLabels"]
+    labels = deployment["spec"]["selector"].get("matchLabels") or {}
     selector = ",".join(f"{key}={value}" for key, value in labels.items())
     return [
         pod

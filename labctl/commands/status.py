@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from labctl import trace
@@ -88,22 +88,27 @@ def report_on(context: Context) -> StatusReport:
             problems.add("node-not-running", f"node {node.name} does not run")
     if not running:
         return _without_api(context, problems, _unasked(lab))
-    cluster = context.cluster.impatient()
+    cluster, ready = context.cluster.impatient(), set[str]()
     try:
         if lab.control_plane.name in running:
-            return _live(context, cluster, problems)
+            ready = _ready_nodes(context, cluster, problems)
+            return _live(context, cluster, problems, ready)
     except LabError as error:
         problem = trace.unasked(context.lab, error)
         known = (problem.fix, problem.commands) if problem.commands else (error.hint or trace.UP, None)
         problems.add(error.id, error.message, *known)
-    return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)))
+    return _without_api(context, problems, _traced(context, cluster, problems, trace.shared(context, cluster)), ready)
 
 
-def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusReport:
-    lab = context.lab
-    reasons = cluster_state.unready_nodes(cluster, lab)
+def _ready_nodes(context: Context, cluster: Cluster, problems: Problems) -> set[str]:
+    reasons = cluster_state.unready_nodes(cluster, context.lab)
     for name, reason in reasons.items():
         problems.add("node-not-ready", f"node {name} is not Ready: {reason}")
+    return {node.name for node in context.lab.nodes} - reasons.keys()
+
+
+def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collection[str]) -> StatusReport:
+    lab = context.lab
     if problem := trace.clock_off(context, cluster, {}):
         problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands, problem.state)
     path = trace.shared(context, cluster)
@@ -116,7 +121,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
         "version": 1,
         "lab": lab.name,
         "ok": problems.are_bearable,
-        "nodes": _nodes(lab, ready={node.name for node in lab.nodes} - reasons.keys()),
+        "nodes": _nodes(lab, ready),
         "addresses": addresses,
         "ingress": ingress,
         "apps": apps,
@@ -124,12 +129,14 @@ def _live(context: Context, cluster: Cluster, problems: Problems) -> StatusRepor
     }
 
 
-def _without_api(context: Context, problems: Problems, apps: list[AppReport]) -> StatusReport:
+def _without_api(
+    context: Context, problems: Problems, apps: list[AppReport], ready: Collection[str] = ()
+) -> StatusReport:
     return {
         "version": 1,
         "lab": context.lab.name,
         "ok": False,
-        "nodes": _nodes(context.lab, ready=set()),
+        "nodes": _nodes(context.lab, ready),
         "addresses": [],
         "ingress": None,
         "apps": apps,
@@ -137,7 +144,7 @@ def _without_api(context: Context, problems: Problems, apps: list[AppReport]) ->
     }
 
 
-def _nodes(lab: Lab, ready: set[str]) -> list[NodeReport]:
+def _nodes(lab: Lab, ready: Collection[str]) -> list[NodeReport]:
     return [
         {"name": node.name, "role": node.role.value, "address": str(node.address), "ready": node.name in ready}
         for node in lab.nodes

@@ -192,6 +192,16 @@ def test_ready_is_what_the_pods_themselves_are_whatever_the_deployment_counted_b
     assert pending is None or pending.reason.startswith(f"default/x has {ready} of 2 ready")
 
 
+def test_the_pods_of_a_selector_of_expressions_are_counted_too(cluster: FakeCluster) -> None:
+    selector = {"matchExpressions": [{"key": "app", "operator": "Exists"}]}
+    status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
+    metadata = {"generation": 1}
+    cluster.put("apps/v1", "Deployment", "x", "default", metadata=metadata, spec={"selector": selector}, status=status)
+    cluster.put("v1", "Pod", "x-1", "default", metadata=owned_by("x"), status=READY)
+
+    assert cluster_state.rollout(cluster, "default", "x") is None
+
+
 def test_the_containers_of_a_nodes_ready_pods_are_those_its_kubelet_told_of_last(cluster: FakeCluster) -> None:
     here, containers = {"nodeName": "demo-worker-1"}, [{"containerID": "containerd://a"}, {"containerID": ""}, {}]
     cluster.put("v1", "Pod", "ready", spec=here, status={**READY, "containerStatuses": containers})
@@ -291,10 +301,13 @@ def test_a_taint_that_repels_nothing_is_none(cluster: FakeCluster) -> None:
     assert len(cluster_state.spread(cluster, lab(), "my-app")) == 1
 
 
-def test_a_pod_that_is_going_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
+def test_a_pod_that_is_going_or_is_not_the_apps_or_has_no_node_yet_crowds_nobody(cluster: FakeCluster) -> None:
     _app_pod(cluster, "stays", "control-plane")
     _app_pod(cluster, "goes", "control-plane", deletionTimestamp="2026-11-24T11:00:00Z")
-    cluster.put("v1", "Pod", "waits", "default", metadata={"labels": APP}, spec={})
+    _app_pod(cluster, "the user's own, with the app's label", "control-plane", ownerReferences=[])
+    _app_pod(cluster, "waits", "")
+    _app_pod(cluster, "evicted", "control-plane")
+    cluster.objects["v1", "Pod", "default", "evicted"]["status"] = {"phase": "Failed"}
 
     assert cluster_state.spread(cluster, lab(), "my-app") == []
 
@@ -307,6 +320,8 @@ def _nodes_of(cluster: FakeCluster, of: Lab) -> None:
         cluster.put("v1", "Node", node.name, **ready_node(node))
 
 
-def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: str) -> None:
-    spec = {"nodeName": f"demo-{node}"}
-    cluster.put("v1", "Pod", name, "default", metadata={"labels": APP, **metadata}, spec=spec)
+def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: object) -> None:
+    """The cluster has the app, and a pod of it on this node, if there is one."""
+    spec = {"nodeName": f"demo-{node}"} if node else {}
+    cluster.put("apps/v1", "Deployment", "my-app", "default", spec={"selector": {"matchLabels": APP}})
+    cluster.put("v1", "Pod", name, "default", metadata={"labels": APP, **owned_by("my-app"), **metadata}, spec=spec)

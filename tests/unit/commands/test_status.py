@@ -283,6 +283,17 @@ def test_an_api_that_does_not_answer_is_the_problem(
     assert _problem(well) == ("api-unreachable", "the API server does not answer: refused")
 
 
+def test_nodes_are_ready_where_only_the_bundle_is_gone(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trace, "shared", lambda *_arguments: {})
+    gone = replace(well, bundle_folder=well.folder / "gone")
+    vars(gone).update(provider=well.provider, cluster=well.cluster)
+
+    report = report_on(gone)
+
+    assert [node["ready"] for node in report["nodes"]] == [True, True]
+    assert [problem["id"] for problem in report["problems"]] == ["bundle-not-found"]
+
+
 def test_an_expired_certificate_is_a_problem_with_the_lines_that_renew_it(
     well: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:

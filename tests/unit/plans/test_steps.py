@@ -58,7 +58,7 @@ from labctl.providers.protocol import Trouble
 
 WEBHOOK = NotReadyError("IPAddressPool demo: failed calling webhook", id="webhook-not-ready")
 UNREACHABLE = NotReadyError("the API server does not answer: refused", id="api-unreachable")
-COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}]
+COPIED = [{"manager": "kubectl-client-side-apply", "operation": "Update"}, {"operation": "Update"}]
 pytestmark = pytest.mark.usefixtures("machine")
 
 
