@@ -134,8 +134,8 @@ def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forge
         checksums.forget(bundle, cache)
         machine_image.forget(bundle, cache)
         gone = bundle.folder.with_name(f"{_REMOVED}{bundle.id}")
-        for leftover in bundle.folder.parent.glob(f"{_REMOVED}*"):
-            paths.remove_tree(leftover)
+        # What a killed run left of it; what is left of other bundles `prune` removes, which has their locks.
+        paths.remove_tree(gone)
         bundle.folder.rename(gone)
         paths.remove_tree(gone)
         for other in (lock, bundle.folder.with_name(f"{bundle.id}.machine.lock")):

@@ -93,14 +93,16 @@ def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watch
     write(made)
     made.folder.rename(home / "other disk")
     made.folder.symlink_to(home / "other disk")
+    for other in (made.id, "kubernetes-1.36.0"):
+        (cache / "bundles" / f".removed-{other}" / "bin").mkdir(parents=True)
     forgotten = []
 
     (found,) = bundles.removable([made.id, made.id], cache)
     bundles.remove(found, cache, watched.report, [lambda gone, _report: forgotten.append(gone.id)])
 
     assert forgotten == [made.id]
-    assert list((cache / "bundles").iterdir()) == []
     assert not (home / "other disk").exists()
+    assert [path.name for path in (cache / "bundles").iterdir()] == [".removed-kubernetes-1.36.0"]
 
 
 def test_a_bundle_that_a_lab_uses_or_that_is_not_there_is_not_removed(home: Path) -> None:
