@@ -140,7 +140,8 @@ class LiveWatcher:
         self._running.follow(event)
         if event.state in {"done", "failed"}:
             line, style = _finished_line(event, self._symbols)
-            self._live.console.print(line, style=style, no_wrap=True, overflow=self._symbols.overflow)
+            # Whole, however narrow the terminal is: warnings are at its end.
+            self._live.console.print(line, style=style, soft_wrap=True)
         elif event.state == "progress" and self._verbose:
             self._live.console.print(f"  {_plain_line(event)}", style="dim", soft_wrap=True)
 

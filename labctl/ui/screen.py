@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal, TextIO
 if TYPE_CHECKING:
     from rich.console import Console
 
+SIZES = ("COLUMNS", "LINES")
 ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)?")
 
 
@@ -44,6 +45,8 @@ def console(stream: TextIO) -> Console:
         markup=False,
         highlight=False,
         emoji=False,
+        # A terminal whose size nobody knows has 0 of both, and rich would print nothing.
+        _environ={name: value for name, value in os.environ.items() if name not in SIZES or value.strip("0")},
     )
 
 

@@ -178,7 +178,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "pod": frozenset({"service", "endpoint_slices", "pods"}),
     "response": frozenset({"status", "way_back"}),
 }
-"""The function that makes each hop's sentences."""
+"""The evidence without which a hop was not examined in full."""
 SENTENCES: Mapping[str, Callable[[Evidence], list[str]]] = {
     "name": _name,
     "address": _address,
@@ -187,3 +187,4 @@ SENTENCES: Mapping[str, Callable[[Evidence], list[str]]] = {
     "pod": _pod,
     "response": _response,
 }
+"""The function that makes each hop's sentences."""

@@ -222,14 +222,31 @@ def test_the_running_line_shows_the_last_text_and_the_time_so_far() -> None:
 
 
 @pytest.mark.parametrize(("language", "end"), [("C.UTF-8", "…"), ("C", "x")])
-def test_a_long_text_is_cut_to_the_width(monkeypatch: pytest.MonkeyPatch, language: str, end: str) -> None:
+def test_a_long_text_is_cut_to_the_width_while_it_may_change_and_whole_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, language: str, end: str
+) -> None:
     monkeypatch.setenv("LANG", language)
+    terminal = Terminal()
+    watch("text", 0, [Event("boot", "started"), Event("boot", "progress", "x" * 100)], UNCHANGED, stderr=terminal)
+
+    longest = max(re.split(r"\x1b\[[0-?]*[A-Za-z]|\r|\n", terminal.getvalue()), key=len)
+    assert (len(longest), longest[-2:]) == (60, "x" + end)
+
     terminal = Terminal()
     watch("text", 0, [Event("boot", "done", "x" * 100, changed=True, seconds=1.0)], UNCHANGED, stderr=terminal)
 
-    assert len(terminal.screen[0]) == 60
-    assert terminal.screen[0].endswith("x" + end)
-    assert not terminal.screen[1].startswith("x")
+    assert terminal.screen[0].endswith(" " + "x" * 100)
+
+
+def test_everything_is_shown_on_a_terminal_whose_size_nobody_knows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "0")
+    monkeypatch.setenv("LINES", "0")
+    terminal = Terminal()
+    watch("text", 0, EVENTS, UNCHANGED, stderr=terminal)
+    ui.table(["NAME"], [["demo"]], stdout := io.StringIO())
+
+    assert terminal.screen[1].endswith("2 nodes running")
+    assert stdout.getvalue() == "NAME\ndemo\n"
 
 
 @pytest.mark.parametrize(
