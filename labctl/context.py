@@ -1,4 +1,4 @@
-"""All that a step may touch: the lab, its folder, and the doors to the world, opened when first used."""
+"""All that a step may use: the lab, its folder, the provider, the cluster and the bundle, opened when first used."""
 
 from __future__ import annotations
 
@@ -114,9 +114,9 @@ class Context:
             return
         if self.making.offline:
             raise MissingError(
-                f"there is no bundle in {self._ordered or self.cache / 'bundles'}, and `--offline` forbids to make one",
+                f"there is no bundle in {self._ordered or self.cache / 'bundles'}, and `--offline` forbids making one",
                 id="bundle-not-cached",
-                hint="Leave `--offline` out once, or name a bundle: `labctl up --bundle DIR`.",
+                hint="Run the command once without `--offline`, or name a bundle: `labctl up --bundle DIR`.",
             )
         own = self.making.recipe
         if self.order is None:
@@ -229,9 +229,9 @@ class Context:
         image = None if self.hypervisor.are_containers else machine_image.load(self.bundle)
         if not (self.hypervisor.are_containers or (image and self.lab.provider in image.providers)):
             raise MissingError(
-                f"the bundle {self.bundle.id} has no box for {self.lab.provider}, and `--offline` forbids to make one",
+                f"the bundle {self.bundle.id} has no box for {self.lab.provider}, and `--offline` forbids making one",
                 id="bundle-not-cached",
-                hint="Leave `--offline` out once, or name a bundle with boxes: `labctl up --bundle DIR`.",
+                hint="Run the command once without `--offline`, or name a bundle with boxes: `labctl up --bundle DIR`.",
             )
 
     def _require_version(self, carried: str, bundle: str) -> None:
@@ -240,7 +240,7 @@ class Context:
             return
         where = "no bundle in the cache carries it; " if self.bundle_folder is None else ""
         raise MissingError(
-            f"kubernetes: {wanted}: {where}the bundle, {bundle}, carries {carried}",
+            f"kubernetes: {wanted}: {where}the bundle, {bundle}, has {carried}",
             id="bundle-version",
             hint=f"Set `kubernetes: {carried}` or auto, or name a bundle that carries {wanted}: `labctl up --bundle DIR`. "
             f"This labctl builds {VERSIONS['kubernetes']}, and downloads any patch version of {', '.join(recipes.MINORS)};"

@@ -12,7 +12,7 @@ from labctl.doctor.finding import Condition
 ONLY: Mapping[Condition, str] = {
     conditions.beside_virtualbox: "the provider is not VirtualBox",
     conditions.containers: "the nodes are containers",
-    conditions.growing: "the lab does not exist yet, or is to get workers",
+    conditions.growing: "the lab does not exist yet, or gets more workers",
     conditions.isolated: "the lab is isolated",
     conditions.libvirt: "the provider is libvirt",
     conditions.shared: "the lab is not isolated",

@@ -57,7 +57,7 @@ EVENTS = """\
 {commands} write one JSON object a line while they run: a [StepEvent](#stepevent) whenever something happens in a step,
 and last, also after a failure or a bug, a [ResultEvent](#resultevent)."""
 ERRORS = """\
-A command that writes a document writes this one instead when it fails, also by a bug."""
+A command that writes a document writes this one instead when it fails, also because of a bug."""
 
 
 def page() -> str:

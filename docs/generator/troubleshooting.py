@@ -52,7 +52,7 @@ INTRODUCTION = """\
 | Some requests fail and others succeed | [pods-differ](causes.md#pods-differ), [address-taken](causes.md#address-taken), [pod-route-missing](causes.md#pod-route-missing) |
 | curl works, the browser does not | [hosts-entry-shadowed](causes.md#hosts-entry-shadowed), [proxy-in-the-way](causes.md#proxy-in-the-way) |
 | Pods are `Pending`, `ImagePullBackOff` or `CrashLoopBackOff` | [Why pods are not ready](causes.md#why-pods-are-not-ready) |
-| Isolated lab: only `labctl exec` and `labctl open` reach the app | The lab has its own network: this is how it works |
+| Isolated lab: only `labctl exec` and `labctl open` reach the app | An isolated lab has its own network: use these two commands |
 
 ## A tool fails
 
@@ -77,7 +77,7 @@ def page() -> str:
 def _section(failure: Failure) -> Iterator[str]:
     output = (SAMPLES / f"{failure.tool}-{failure.id}.txt").read_text(encoding="utf-8")
     match = next(failure.pattern.finditer(output))
-    error = recognised(ProviderError("", id="tool-failed"), output)
+    error = recognised(ProviderError("", id="tool-failed"), output, node="demo-worker-1")
     yield f"#### {failure.id}"
     yield markdown.block(_line(output, match.start(), match.end()), "text")
     yield f"{markdown.sentence(error.message)} {error.hint}"

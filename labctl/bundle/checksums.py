@@ -35,7 +35,7 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
         raise MissingError(
             f"bundle {bundle.folder} is damaged: {named}",
             id="bundle-damaged",
-            hint=f"Run `labctl bundle {bundle.maker}`, which keeps intact files; copy a bundle from elsewhere again.",
+            hint=f"Run `labctl bundle {bundle.maker}`, which keeps intact files. If the bundle was copied, copy it again.",
         )
     return hashed
 

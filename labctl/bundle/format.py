@@ -26,8 +26,8 @@ FIRST_PHASES = (Phase.SANDBOX, *[Phase.CONTROL_PLANE] * 4, *[Phase.CLUSTER] * 2)
 """The phases of its first images: pause; etcd and the control plane's programs; kube-proxy and CoreDNS."""
 DESCRIPTION = "bundle.yaml"
 REBUILD = (
-    "Run the command again that made it, `labctl bundle build` or `labctl bundle download`, which keep intact files; "
-    "copy a bundle from elsewhere again."
+    "Run the command that made it again, `labctl bundle build` or `labctl bundle download`; intact files are kept. "
+    "If the bundle was copied, copy it again."
 )
 
 RunsOn = Literal["node", "control-plane"]

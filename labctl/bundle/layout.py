@@ -263,7 +263,7 @@ def not_a_bundle(where: str, why: str) -> MissingError:
     return MissingError(
         f"{where} is not a bundle: {why}",
         id="bundle-artefact",
-        hint="`labctl bundle push` and `labctl bundle export` make what can be pulled and imported.",
+        hint="Use a reference that `labctl bundle push` pushed, or a file that `labctl bundle export` wrote.",
     )
 
 

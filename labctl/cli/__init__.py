@@ -199,7 +199,7 @@ def destroy(
 def status(context: typer.Context) -> None:
     """Show nodes, addresses, ingress, apps, and their problems.
 
-    The exit code is 8 where there is a problem.
+    The exit code is 8 if something is broken.
     """
     from labctl.commands import labs
     from labctl.commands.status import report_on
@@ -214,11 +214,11 @@ def trace(
     context: typer.Context,
     target: Target = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
-    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Ask again until it is well.")] = 0,
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Repeat until all is well.")] = 0,
 ) -> None:
     """Follow a request hop by hop, from the name to the pod.
 
-    Each hop is shown with evidence; the first that is broken, with its cause and fix. The exit code is 8 then.
+    Each hop is shown with evidence, and the first broken hop with its cause and fix. The exit code is then 8.
     """
     from labctl.commands import labs
     from labctl.trace import traces
@@ -235,8 +235,8 @@ def open_page(
 ) -> None:
     """Open an app's page in the browser.
 
-    Where the page cannot be loaded, it says what is broken, and the exit code is 8. For an isolated lab, the browser
-    runs in the lab's network. BROWSER names another browser.
+    If the page cannot be loaded, it says what is broken, and the exit code is 8. For an isolated lab, the browser runs
+    in the lab's network. BROWSER selects another browser.
     """
     from labctl.commands import browser, labs
 
@@ -258,7 +258,7 @@ def doctor(
 ) -> None:
     """Check whether this machine can run the lab.
 
-    Each problem is shown with its fix. The exit code is 8 where something is broken.
+    Each problem is shown with its fix. The exit code is 8 if something is broken.
     """
     from labctl import config
     from labctl.commands import labs

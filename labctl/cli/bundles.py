@@ -19,11 +19,11 @@ Addition = Annotated[
     Literal["vm"] | None, typer.Option("--with", metavar="vm", help="Add the image of a virtual machine.")
 ]
 Bundles = Annotated[
-    list[str], typer.Argument(metavar="ID...", autocompletion=complete.bundles, help="The bundles, by id.")
+    list[str], typer.Argument(metavar="ID", autocompletion=complete.bundles, help="The bundles, by id.")
 ]
 
 Reference = Annotated[
-    str, typer.Argument(metavar="REF", help="Where it is, such as registry.example/labs/kubernetes:1.37.")
+    str, typer.Argument(metavar="REF", help="A reference, such as registry.example/labs/kubernetes:1.37.")
 ]
 
 app = typer.Typer(help="Build, download, verify, move and list bundles: everything that labs boot from.")
@@ -49,8 +49,8 @@ def build(context: typer.Context, addition: Addition = None, yes: Yes = False) -
 def download(context: typer.Context, recipe: Recipe = None, yes: Yes = False) -> None:
     """Download the bundle from upstream's releases.
 
-    These are the binaries, images and manifests that everybody runs; nothing is compiled but the failure detector. What
-    was verified before is kept, and an interrupted download continues. LABCTL_MIRRORS names other servers.
+    It consists of upstream's binaries, images and manifests; only the failure detector may have to be compiled. Run the
+    command again to resume an interrupted download: verified files are kept. LABCTL_MIRRORS names other servers.
     """
     from labctl.commands import bundles, runner
 
@@ -73,7 +73,7 @@ def verify(context: typer.Context, bundle: PresentBundle = None) -> None:
 
 @app.command("list")
 def list_bundles(context: typer.Context) -> None:
-    """Show the bundles in the cache, and how much of the disk the cache takes."""
+    """Show the bundles in the cache, and the size of the cache."""
     from labctl.commands import bundles
 
     ui.document(bundles.in_cache(paths.cache()), context.obj.output, sys.stdout, ui.cache)
@@ -81,9 +81,10 @@ def list_bundles(context: typer.Context) -> None:
 
 @app.command("push")
 def push(context: typer.Context, reference: Reference, bundle: TravellingBundle = None) -> None:
-    """Push a bundle to a registry, beside those of other architectures.
+    """Push a bundle to a registry, next to those of other architectures.
 
-    The registry gets what it lacks. The container images become tags of the same repository, such as traefik-v3.7.15.
+    Only what the registry lacks is sent. The container images become tags of the same repository, such as
+    traefik-v3.7.15.
     """
     from labctl.commands import bundles, moving
 
@@ -97,7 +98,7 @@ def push(context: typer.Context, reference: Reference, bundle: TravellingBundle 
 def pull(context: typer.Context, reference: Reference) -> None:
     """Pull this machine's bundle from a registry into the cache.
 
-    What was verified before is not fetched again, and an interrupted pull continues.
+    Run the command again to resume an interrupted pull: verified blobs are not fetched again.
     """
     from labctl.commands import bundles, moving
 
@@ -127,7 +128,7 @@ def export(
 def import_bundle(
     context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")]
 ) -> None:
-    """Put the bundle in a file into the cache, and verify every byte of it."""
+    """Import a bundle from a file into the cache, and verify it."""
     from labctl.commands import bundles, moving
 
     imported = moving.import_bundle(context.obj, ui.watching(context.obj), file)
@@ -137,7 +138,10 @@ def import_bundle(
 
 @app.command("remove")
 def remove(context: typer.Context, names: Bundles) -> None:
-    """Remove bundles from the cache, with their machine images and boxes. A bundle that a lab uses is refused."""
+    """Remove bundles from the cache, with their machine images and boxes.
+
+    labctl refuses to remove a bundle that a lab uses.
+    """
     from labctl.commands import runner
     from labctl.plans import boxes
 
@@ -149,10 +153,10 @@ def prune(
     context: typer.Context,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")] = False,
 ) -> None:
-    """Remove from the cache what no lab uses.
+    """Remove what no lab uses from the cache.
 
-    That is what was kept of downloads and pulls, and old bundles. A bundle stays if a lab uses it, or if it is the
-    newest of its maker, minor version of Kubernetes and architecture.
+    This removes cached downloads and pulls, and old bundles. A bundle stays if a lab uses it, or if it is the newest of
+    its maker, minor version of Kubernetes and architecture.
     """
     from labctl.commands import prune as pruning
     from labctl.plans import boxes

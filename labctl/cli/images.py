@@ -12,23 +12,23 @@ from labctl.cli import complete
 from labctl.model.reports import ImagesReport
 
 Sources = Annotated[
-    list[str], typer.Argument(metavar="IMAGE|FILE...", help="Images of Docker or of a registry, or archive files.")
+    list[str], typer.Argument(metavar="IMAGE|FILE", help="Images of Docker or of a registry, or archive files.")
 ]
 Loaded = Annotated[
     list[str],
-    typer.Argument(metavar="IMAGE...", autocompletion=complete.loaded_images, help="Images that were loaded."),
+    typer.Argument(metavar="IMAGE", autocompletion=complete.loaded_images, help="Images that were loaded."),
 ]
 
-app = typer.Typer(help="Load, list and remove images of your own in the lab's nodes.")
+app = typer.Typer(help="Load your own images into the lab's nodes, list them, and remove them.")
 
 
 @app.command("load")
 def load(context: typer.Context, sources: Sources) -> None:
-    """Load images into every node, and into nodes that come later.
+    """Load images into every node, and into nodes that are added later.
 
-    A file that exists, or a word that looks like a path, is an archive: of `docker save`, or an OCI image layout; of
-    several platforms the lab's is taken. Any other word is an image of your Docker; if Docker does not have it, of its
-    registry.
+    An existing file, or a word that looks like a path, is an archive: from `docker save`, or an OCI image layout. Any
+    other word is an image in your Docker or, if Docker does not have it, in its registry. From an image for several
+    platforms, labctl takes the variant for the lab's nodes.
     """
     from labctl.commands import images, runner
 
@@ -49,7 +49,7 @@ def list_images(context: typer.Context) -> None:
 def remove(context: typer.Context, names: Loaded) -> None:
     """Remove loaded images from the lab.
 
-    An image of the bundle, or one that an app uses, is refused.
+    labctl refuses to remove an image of the bundle, or one that an app uses.
     """
     from labctl.commands import images, runner
 

@@ -27,12 +27,12 @@ EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.HOSTS: "The hosts file cannot be read or written, or is damaged.",
     ExitCode.BROKEN: "A check found something broken.",
     ExitCode.INTERRUPTED: "Interrupted; the same command resumes.",
-    ExitCode.PIPE: "Whoever read standard output has ended, as `head` does.",
+    ExitCode.PIPE: "The reader of standard output has ended, as `head` does.",
     ExitCode.TERMINATED: "Terminated (SIGTERM); the same command resumes.",
 }
 ENVIRONMENT = {
     "LABCTL_BUNDLE": "The bundle to boot from, as --bundle.",
-    "LABCTL_MIRRORS": "Servers that stand for others, to download, pull, push and load images: HOST=URL,HOST=URL.",
+    "LABCTL_MIRRORS": "Mirrors for downloads, pulls, pushes and image loads: HOST=URL,HOST=URL.",
     "XDG_STATE_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME": "Where labctl keeps its files.",
     "KUBECONFIG": "Where `labctl kubeconfig --merge` writes.",
     "BROWSER": "The browser of `labctl open`.",

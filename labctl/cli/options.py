@@ -74,15 +74,15 @@ Provider = Annotated[
 Kubernetes = Annotated[str | None, typer.Option(metavar="VERSION", help="Kubernetes version, such as 1.37.2, or auto.")]
 Recipe = Annotated[
     Path | None,
-    typer.Option("--recipe", metavar="FILE", help="Download by this recipe.  [default: labctl's own]"),
+    typer.Option("--recipe", metavar="FILE", help="Download the bundle of this recipe.  [default: labctl's]"),
 ]
-Isolated = Annotated[bool, typer.Option("--isolated", help="Give the lab a network and a Docker Engine of its own.")]
-Offline = Annotated[bool, typer.Option("--offline", help="Download and build nothing; use a bundle that is here.")]
+Isolated = Annotated[bool, typer.Option("--isolated", help="Give the lab its own network and Docker Engine.")]
+Offline = Annotated[bool, typer.Option("--offline", help="Use an existing bundle; download and build nothing.")]
 First = Annotated[
     str | None,
     typer.Option("--from", metavar="STEP", autocompletion=complete.steps, help="Begin with this step."),
 ]
 Only = Annotated[str | None, typer.Option(metavar="STEP", autocompletion=complete.steps, help="Run this step alone.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show the steps and change nothing.")]
-Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="How many worker nodes there are.")]
+Workers = Annotated[int | None, typer.Option(metavar="N", parser=whole_number, help="Number of worker nodes.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Assume yes; install and repair what is missing.")]

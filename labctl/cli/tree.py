@@ -27,7 +27,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "Look": ("status", "trace", "open", "doctor", "logs"),
     "Reach": ("exec", "ssh", "kubeconfig", "hosts"),
     "Apps and demos": ("app", "demo"),
-    "Bundles": ("bundle", "image"),
+    "Bundles and images": ("bundle", "image"),
     "Settings": ("init", "schema", "render", "completion", "version"),
 }
 EXAMPLES: Mapping[str, tuple[str, ...]] = {

@@ -28,7 +28,7 @@ PASSING = ("probe-fails", "container-exits")
 
 LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
-    "image-not-pullable": "Bring it with `labctl image load`; `labctl image list` shows the images that the lab has.",
+    "image-not-pullable": "Load it with `labctl image load`; `labctl image list` shows the images that the lab has.",
     "image-pull-policy": "Set `imagePullPolicy: IfNotPresent` for the container: for the tag latest, and without a tag, "
     "the default is Always. Or load the image with another tag.",
     "container-exits": "For its log, run `labctl exec -- kubectl -n {namespace} logs {pod} -c {container} --previous`.",
@@ -159,7 +159,7 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
     image, node = pull_policy.pulled_although_there(cluster, pod, UNPULLABLE)
     if not image:
         return problem
-    text = f"image {image} is on {node}, but imagePullPolicy Always makes the kubelet ask the image's registry, in vain"
+    text = f"image {image} is on {node}, but with imagePullPolicy Always the kubelet pulls it from a registry, which fails"
     return Problem("image-pull-policy", problem.pod, text, patience=0)
 
 

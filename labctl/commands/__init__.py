@@ -1,1 +1,1 @@
-"""What the commands do beyond a plan: which lab is meant, how a plan is run, and what a lab is like. Each returns values."""
+"""What the commands do in addition to a plan: choose the lab, run a plan, report on a lab. Each returns values."""

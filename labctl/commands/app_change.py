@@ -202,7 +202,7 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
     before, after = asdict(has), asdict(wanted)
     lines = [f"{key}: currently {before[key]}, requested {after[key]}" for key in WORDS if before[key] != after[key]]
     raise UsageError(
-        f"there is an app {has.name} already, with other values\n  " + "\n  ".join(lines),
+        f"the app {has.name} already exists, with other values\n  " + "\n  ".join(lines),
         id="app-exists",
         hint=f"`labctl app remove {has.name}` first, or change it in labctl.yaml and run `labctl up`.",
     )
@@ -228,7 +228,7 @@ def _require_image(context: Context, app: App) -> None:
     raise MissingError(
         f"the lab {context.lab.name} has no image {app.image}",
         id="image-not-loaded",
-        hint=f"`labctl image load {app.image}` brings it from your Docker or its registry; `labctl image list` shows "
+        hint=f"`labctl image load {app.image}` loads it from your Docker or its registry; `labctl image list` shows "
         "the images that the lab has.",
     )
 

@@ -114,16 +114,16 @@ def _home(folder: Path) -> dict[str, str]:
 
 
 def _not_found(context: Context, url: str) -> MissingError:
-    by_hand = f"`labctl exec -- curl {url}` asks for it in the lab's network."
+    by_hand = f"`labctl exec -- curl {url}` requests the page in the lab's network."
     return MissingError(
-        f"there is no browser here to show {url}",
+        f"no browser was found to show {url}",
         id="browser-not-found",
         hint=by_hand if context.isolated else f"Open {url} by hand, in a browser on this machine.",
     )
 
 
 def _failed(browser: str, url: str, lines: tuple[str, ...] = ()) -> MissingError:
-    hint = "BROWSER names another one: `BROWSER=firefox labctl open`."
+    hint = "Set BROWSER to use another one: `BROWSER=firefox labctl open`."
     if os.geteuid() == 0:
-        hint += " As root, Chromium and its kin need to be told: `BROWSER='chromium --no-sandbox %s &' labctl open`."
+        hint += " As root, Chromium needs an option: `BROWSER='chromium --no-sandbox %s &' labctl open`."
     return MissingError(f"the browser {browser} did not open {url}", id="browser-failed", hint=hint, details=lines)

@@ -22,15 +22,15 @@ from labctl.model.errors import (
     UsageError,
 )
 
-_FULL = ("disk-full", "Make space there (`df -h` says where it lacks), and run the same command again.")
-_FORBIDDEN = ("not-permitted", "Give the file, and the folders above it, to the user that runs labctl.")
+_FULL = ("disk-full", "Free disk space there (`df -h` shows which disk is full), and run the same command again.")
+_FORBIDDEN = ("not-permitted", "Let the user who runs labctl access the file and the folders above it.")
 KNOWN = {
     errno.ENOSPC: _FULL,
     errno.EDQUOT: _FULL,
     errno.EFBIG: ("file-too-large", "Raise the limit on the size of files: `ulimit -f unlimited`."),
     errno.EACCES: _FORBIDDEN,
     errno.EPERM: _FORBIDDEN,
-    errno.EROFS: ("read-only", "Set XDG_STATE_HOME and XDG_CACHE_HOME to folders on a disk that can be written."),
+    errno.EROFS: ("read-only", "Set XDG_STATE_HOME and XDG_CACHE_HOME to folders on a writable disk."),
     errno.EMFILE: ("too-many-files", "Raise the limit on open files: `ulimit -n 4096`."),
     errno.ENFILE: ("too-many-files", "Raise the limit on open files: `sysctl fs.file-max`."),
 }
@@ -62,7 +62,7 @@ def as_error(
     return BugError(
         f"a bug in labctl: {type(reason).__name__}: {reason}{where}",
         id="bug",
-        hint="`-v` shows the traceback. Report it, with what `labctl logs --export DIR` collects.",
+        hint="`-v` shows the traceback. Please report it with the output of `labctl logs --export DIR`.",
         details=details,
     )
 
@@ -88,9 +88,9 @@ def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
     """Return what the operating system did not do, and about which file."""
     files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     reason = error.strerror or str(error) or type(error).__name__
-    identity, hint = KNOWN.get(error.errno or 0, ("system-refused", "`-v` shows where that happened."))
+    identity, hint = KNOWN.get(error.errno or 0, ("system-refused", "`-v` shows where it happened."))
     if not files and error.errno == errno.ENOENT and not _has_current_folder():
-        files, identity, hint = ["the current folder"], "folder-gone", "Go to a folder that is there: `cd`."
+        files, identity, hint = ["the current folder"], "folder-gone", "Change to a folder that exists: `cd`."
     return MissingError(
         ": ".join([" and ".join(files), reason] if files else [reason]), id=identity, hint=hint, details=details
     )
@@ -104,7 +104,7 @@ def _not_text(error: UnicodeError, details: tuple[str, ...]) -> UsageError:
     return UsageError(
         f"{place}not UTF-8 text: {error}",
         id="not-text",
-        hint="Give names and files that are UTF-8.",
+        hint="Use names and files in UTF-8.",
         details=details,
     )
 

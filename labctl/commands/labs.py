@@ -81,9 +81,9 @@ def making(recipe: Path | None, bundle: str | None, *, offline: bool) -> Making:
     """Return how a bundle may be made. Raises UsageError `bundle-and-recipe`, and as the recipe's `load`."""
     if recipe and bundle:
         raise UsageError(
-            f"the bundle {bundle} and the recipe {recipe} are both named",
+            f"a bundle ({bundle}) and a recipe ({recipe}) are both given",
             id="bundle-and-recipe",
-            hint=f"Leave `--recipe` out, or `--bundle` and {paths.BUNDLE}.",
+            hint=f"Use `--recipe` without `--bundle` and {paths.BUNDLE}, or the other way round.",
         )
     return Making(offline, recipes.load(recipe) if recipe else None)
 
@@ -202,8 +202,8 @@ def saved(options: GlobalOptions) -> Context:
         raise MissingError(
             f"there is no lab {name}",
             id="lab-not-found",
-            hint="`labctl up` makes it; `labctl list` shows those there are."
-            + (" Those of the user who called sudo are seen without sudo." if caller.caller() else ""),
+            hint="`labctl up` creates it; `labctl list` shows all labs."
+            + (" Without sudo, it shows those of the user who called sudo." if caller.caller() else ""),
         )
     return Context(saved_state.lab, paths.state(name), paths.cache(), saved_state.bundle, isolated=saved_state.isolated)
 
@@ -306,9 +306,9 @@ def enter(context: Context) -> None:
         return
     if not context.isolation.exists():
         raise MissingError(
-            f"the lab {context.lab.name} does not run: its network namespace is gone",
+            f"the lab {context.lab.name} is not running: its network namespace is gone",
             id="lab-not-running",
-            hint="`labctl up` brings it back.",
+            hint="Run `labctl up` to start it.",
         )
     context.isolation.enter()
 
@@ -318,11 +318,11 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
         raise MissingError(
-            f"{line[0]}: no such file that can be run"
+            f"{line[0]}: no such executable file"
             if os.sep in line[0]
-            else f"there is no program {line[0]} on PATH",
+            else f"program {line[0]} is not on PATH",
             id="program-not-found",
-            hint="Give a program and its arguments as words of their own. A line for a shell runs with `sh -c`.",
+            hint="Give a program and its arguments as separate words. To run a line of shell, use `sh -c`.",
         )
     enter(context)
     sys.stdout.flush()

@@ -34,9 +34,9 @@ def of_lab(context: Context) -> LinesReport:
     """Return the lines of the lab's log. Raises MissingError `log-missing`."""
     if not context.log.is_file():
         raise MissingError(
-            f"the lab {context.lab.name} has no log: {context.log} is not there",
+            f"the lab {context.lab.name} has no log: {context.log} does not exist",
             id="log-missing",
-            hint="`labctl up` begins it; `labctl list` shows the labs there are.",
+            hint="`labctl up` creates it; `labctl list` shows all labs.",
         )
     return _lines(context, _text(context.log))
 
@@ -57,7 +57,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
     try:
         make_folder(folder, PRIVATE)
         if any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that is not there.")
+            raise UsageError(f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that does not exist yet.")
         for name, read in _sources(context, nodes):
             text, reason = _had(read)
             if reason:
@@ -70,7 +70,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
         raise MissingError(
             f"cannot write {error.filename or folder}: {error.strerror}",
             id="export-not-written",
-            hint="Name a folder on a disk with space left that you may write to.",
+            hint="Name a folder that you can write to, on a disk with free space.",
         ) from error
     return report
 
@@ -113,7 +113,7 @@ def _console(context: Context, node: Node) -> str:
     lines = context.provider.collect_logs(node, (), LINES).get(CONSOLE)
     if lines is None:
         raise MissingError(
-            f"node {node.name} has no console that can be read",
+            f"node {node.name} has no readable console",
             id="console-missing",
             hint="Look at the node's display in its hypervisor.",
         )
@@ -135,7 +135,7 @@ def _require_engine(context: Context, node: Node) -> None:
 
 def _not_running(node: Node) -> MissingError:
     return MissingError(
-        f"node {node.name} does not run", id="node-not-running", hint="`labctl up`, or `labctl resume`, boots it."
+        f"node {node.name} is not running", id="node-not-running", hint="Run `labctl up` or `labctl resume` to boot it."
     )
 
 

@@ -47,9 +47,9 @@ def run(
     with reported(options, watching, context.log, answering, _before(context, plan)) as emit:
         if not (outside or inside):
             raise UsageError(
-                f"this is the network of the lab {context.lab.name}, which cannot be taken away from within",
+                f"this shell runs in the network of the lab {context.lab.name}, which cannot be removed from inside",
                 id="inside-lab",
-                hint="Leave it first: `exit` ends what `labctl exec` began.",
+                hint="Leave the shell that `labctl exec` started, with `exit`, and run the command again.",
             )
         paths.private_folder(context.folder)
         lock = locks.alone(context.folder / lab_folder.LOCK, StepProgress(plan[0].name, emit), timeout=LOCK_SECONDS)

@@ -174,10 +174,10 @@ def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[A
         about = f"Service {namespace}/{name}, which is not the lab's own"
         if address not in lab.pool:
             text = f"{about}, has {address}, which is not in the pool {lab.pool}"
-            problems.add("address-not-in-pool", text, "Take the address from it.", (), trace.WARNING)
+            problems.add("address-not-in-pool", text, "Let the Service have an address of the pool, or none.", (), trace.WARNING)
         if node is None:
             text = f"{about}, has {address}, and no node announces it"
-            problems.add("address-not-announced", text, "Has it a pod that is ready?", (), trace.WARNING)
+            problems.add("address-not-announced", text, "Check that it has a ready pod.", (), trace.WARNING)
     return held
 
 
@@ -251,7 +251,7 @@ def _check_detector(context: Context, problems: Problems) -> None:
     """Note that nothing tells MetalLB of a dead node but its own probes, where the bundle has no failure detector."""
     if context.lab.slowness == 1 and context.bundle.image("failure-detector") is None:
         text = "the bundle lacks the failure detector, so MetalLB notices a dead node after 5 to 6 s instead of 2"
-        fix = "Boot the next lab from a bundle that has it: `labctl bundle build` makes one."
+        fix = "Create the next lab from a bundle that has it: `labctl bundle build` makes one."
         problems.add("failure-detector-missing", text, fix, (), trace.WARNING)
 
 

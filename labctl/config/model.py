@@ -157,12 +157,12 @@ class AppConfig(BaseModel):
     ]
     image: Annotated[str, Field(pattern=_IMAGE, max_length=255)] = "nginx"
     hostname: Annotated[str, Field(pattern=_HOSTNAME, max_length=253), AfterValidator(_public_name)] | None = Field(
-        default=None, description="By default the name with .local behind it."
+        default=None, description="By default NAME.local."
     )
     port: Annotated[int, Field(ge=1, le=65535)] = 80
     replicas: Annotated[int, Field(ge=0, le=50)] = 2
     path: Annotated[str, Field(pattern=_PATH, max_length=1024)] = Field(
-        default="/", description="What `up`, `status` and `trace` ask for, to see that the app is reached."
+        default="/", description="The path that `up`, `status` and `trace` request."
     )
 
 
@@ -184,7 +184,7 @@ class Config(BaseModel):
         description="The private network: the host is .1, the control plane .10, workers .11 and up.",
     )
     workers: Annotated[int, Field(ge=0, le=MAX_WORKERS)] = Field(
-        default=1, description="Nodes beside the control plane."
+        default=1, description="Nodes in addition to the control plane."
     )
     cpus: Annotated[int, Field(ge=1, le=256)] = Field(default=2, description="Processors of each node.")
     memory: Annotated[
@@ -195,15 +195,15 @@ class Config(BaseModel):
     ] = Field(default=2048, description="Memory of each node, in MiB, or text such as 2GiB.")
     pool: Annotated[AddressPool, BeforeValidator(_pool), WithJsonSchema({"type": "string"})] | None = Field(
         default=None,
-        description="Addresses MetalLB hands out: FIRST-LAST or a CIDR, by default .100 to .110 of the network; auto is "
-        "those if they are free, else the largest range that is, and the default of a network that is too small.",
+        description="Addresses that MetalLB hands out: FIRST-LAST or a CIDR block, by default .100 to .110 of the network. auto "
+        "takes those if they are free, otherwise the largest free range; a network without them has auto by default.",
     )
     kubernetes: Annotated[str, Field(pattern=_VERSION)] = Field(
         default="auto", description="Kubernetes version, such as 1.37.2; auto is the bundle's."
     )
     ingress: Ingress = Field(
         default="auto",
-        description="Ingress controller: ingress-nginx or traefik; auto is the first the bundle carries.",
+        description="Ingress controller: ingress-nginx or traefik; auto is the first that the bundle has.",
     )
     apps: list[AppConfig] = Field(
         default=[AppConfig(name="my-app")],
@@ -216,13 +216,13 @@ class Config(BaseModel):
 
     bundle: Annotated[str, Field(pattern=_SOURCE), AfterValidator(_bundle)] | None = Field(
         default=None,
-        description="Bundle to boot from: its folder, or oci://REF in a registry; by default the cache, else a download, else "
-        "a build.",
+        description="Bundle to boot from: its folder, or oci://REF in a registry. By default one in the cache, otherwise a "
+        "download, otherwise a build.",
     )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default={},
-        description="Servers for a download in the place of upstream's: a table from a host, such as registry.k8s.io, to a "
-        "URL. LABCTL_MIRRORS goes first.",
+        description="Mirrors: a table from a host, such as registry.k8s.io, to the URL that replaces it. LABCTL_MIRRORS takes "
+        "precedence.",
     )
 
     def lab(self) -> Lab:

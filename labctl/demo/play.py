@@ -91,16 +91,16 @@ def require(script: Script, context: Context) -> None:
     lab = context.lab
     if trace.no_engine(context) or not context.provider.running():
         raise errors.MissingError(
-            f"the lab {lab.name} does not run: none of its nodes does",
+            f"the lab {lab.name} is not running: none of its nodes is",
             id="lab-not-running",
-            hint=f"Resume it.\nlabctl --name {lab.name} resume",
+            hint=f"Resume the lab.\nlabctl --name {lab.name} resume",
         )
     if lacks := list(_lacks(script, context)):
         commands = dict.fromkeys(f"labctl --name {lab.name} {command}" for _, each in lacks for command in each)
         raise errors.UsageError(
             f"the demo {script.name} does not fit the lab {lab.name}" + "".join(f"\n  {what}" for what, _ in lacks),
             id="demo-does-not-fit",
-            hint="If a key is named, set it in labctl.yaml first. Run these commands.\n" + "\n".join(commands),
+            hint="Set the keys named above, if any, in labctl.yaml. Then run these commands.\n" + "\n".join(commands),
         )
 
 

@@ -130,7 +130,7 @@ def find(name: str) -> Script:
         raise UsageError(
             f"there is no demo {name}",
             id="demo-unknown",
-            hint=f"There are: {', '.join(sorted(_named())) or 'none'}. A file is named with a slash: ./NAME.yaml.",
+            hint=f"Demos: {', '.join(sorted(_named())) or 'none'}. For a file, give a path with a slash: ./NAME.yaml.",
         )
     return read(path)
 

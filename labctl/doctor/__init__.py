@@ -1,4 +1,4 @@
-"""Why the lab may not come up on this machine, or not stay up: a table of checks, and what each of them finds."""
+"""What may keep the lab from coming up, or from staying up, on this machine: a table of checks."""
 
 from __future__ import annotations
 

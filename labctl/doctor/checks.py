@@ -24,7 +24,7 @@ from labctl.doctor import (
 )
 from labctl.doctor.finding import Check
 
-_POOL = "MetalLB hands these addresses out and does not notice that something else has one: both then fail by turns"
+_POOL = "MetalLB does not notice that something else has an address that it hands out; connections then fail at random"
 
 CHECKS = (
     # Programs, and who starts them.
@@ -76,14 +76,14 @@ CHECKS = (
     ),
     Check(
         "virtualbox-networks",
-        "VirtualBox refuses host-only networks elsewhere",
+        "VirtualBox refuses other host-only networks",
         virtualbox.look_at_host_only_range,
         only=(conditions.virtualbox,),
         blocks_up="host-only-address-refused",
     ),
     Check(
         "virtualbox-members",
-        "another lab's nodes, or anybody's machines, may have the addresses of the lab's",
+        "other machines there may have the addresses of the lab's nodes",
         host_only.look_at_members,
         only=(conditions.virtualbox,),
         blocks_up="host-only-shared",
@@ -112,7 +112,7 @@ CHECKS = (
     ),
     Check(
         "libvirt-plugin",
-        "Vagrant drives libvirt by it",
+        "Vagrant controls libvirt with it",
         libvirt.look_at_plugin,
         only=(conditions.libvirt,),
         blocks_up="libvirt-plugin-missing",
@@ -126,13 +126,13 @@ CHECKS = (
     ),
     Check(
         "qemu-access",
-        "a machine whose disk QEMU may not read does not start",
+        "a machine whose disk QEMU cannot read does not start",
         qemu_access.look_at_access,
         only=(conditions.libvirt,),
     ),
     Check(
         "owner",
-        "two labs of one name would end each other's nodes",
+        "two labs of one name would remove each other's nodes",
         owner.look_at_owner,
         only=(conditions.containers,),
         blocks_up="owned-elsewhere",
@@ -178,21 +178,21 @@ CHECKS = (
     ),
     Check(
         "memory",
-        "with less, the kernel ends programs of the nodes",
+        "with less, the kernel kills programs of the nodes",
         machine.look_at_memory,
         only=(conditions.growing,),
         blocks_up="memory-too-small",
     ),
     Check(
         "disk",
-        "nodes unpack images there, and kubelet evicts pods where it is nearly full",
+        "nodes unpack images there, and the kubelet evicts pods when it is nearly full",
         machine.look_at_disk,
         only=(conditions.growing,),
         blocks_up="disk-full",
     ),
     Check(
         "filesystem",
-        "nodes lay one over the other what their images are made of, which not every file system lets them",
+        "nodes mount the layers of images as overlays, which not every file system supports",
         machine.look_at_filesystem,
         only=(conditions.containers, conditions.unmade),
         blocks_up="filesystem-unusable",
@@ -214,7 +214,7 @@ CHECKS = (
     ),
     Check(
         "libvirt-networks",
-        "Vagrant joins a network by its subnet, whoever made it, and would remove it together with the lab",
+        "Vagrant joins a network by its subnet, whoever created it, and would remove it together with the lab",
         libvirt.look_at_networks,
         only=(conditions.libvirt,),
         blocks_up="network-not-ours",
@@ -248,26 +248,26 @@ CHECKS = (
     ),
     Check(
         "hosts-block",
-        "labctl changes nothing in a file where it cannot tell its own lines from others",
+        "labctl does not write a file in which it cannot tell its own lines from others",
         names.look_at_hosts_block,
         only=(conditions.shared,),
     ),
     Check(
         "hosts-shadows",
-        "whoever reads the file may take that address for the lab's",
+        "programs may use that address instead of the lab's",
         names.look_at_shadows,
         only=(conditions.shared,),
     ),
     Check(
         "hosts-other-labs",
-        "two labs with one hostname: whichever line comes first answers for both",
+        "of two labs with one hostname, only the first in the file is reached",
         names.look_at_other_labs,
         only=(conditions.shared,),
         blocks_up="hostname-taken",
     ),
     Check(
         "name-order",
-        "what is asked before the hosts file may answer something else, or late",
+        "a source that is asked before the hosts file may give another answer, or a late one",
         names.look_at_name_order,
     ),
     Check(
@@ -278,36 +278,36 @@ CHECKS = (
     # Elsewhere.
     Check(
         "environment",
-        "variables that other tools have set lead labctl's tools elsewhere",
+        "variables set for other tools may direct labctl's tools elsewhere",
         variables.look_at_environment,
     ),
     Check(
         "proxy",
-        "your own shell and browser may ask a proxy, which cannot reach the lab's addresses; what labctl starts does not",
+        "your shell and browser may use a proxy, which cannot reach the lab's addresses; programs that labctl starts do not",
         names.look_at_proxy,
         only=(conditions.shared,),
     ),
     Check(
         "bundle",
-        "a lab boots from it, and pulls nothing that it lacks but images of apps",
+        "a lab boots from it, and pulls only images of apps that it lacks",
         bundles.look_at_bundle,
     ),
     Check(
         "registries",
-        "the bundle is yet to be built, from what they serve",
+        "a build of the bundle needs them",
         registries.look_at_registries,
         only=(conditions.unbuilt,),
     ),
     # What was left.
     Check(
         "leftovers",
-        "they take memory, names and addresses, and nobody knows of them any more",
+        "they take memory, names and addresses",
         leftovers.look_at_leftovers,
         repair=leftovers.remove_leftovers,
     ),
     Check(
         "unfinished-bundles",
-        "they take space on the disk for nothing",
+        "they take disk space",
         leftovers.look_at_unfinished_bundles,
         repair=leftovers.remove_unfinished_bundles,
     ),

@@ -37,7 +37,7 @@ OWN_ENGINE = (
     "`docker context use default`; or, on Linux as root, `labctl up --isolated`."
 )
 ON_LINUX = "Run labctl on a Linux machine, or in a virtual machine with Linux: nodes need its kernel and its network."
-NO_PODMAN = "Remove the package podman-docker and install docker.io: both bring a `docker` command."
+NO_PODMAN = "Remove the package podman-docker and install docker.io: both contain a `docker` command."
 NO_SNAP = "Remove the snap (`sudo snap remove docker`) and install the package docker.io, which is not confined."
 
 
@@ -106,8 +106,8 @@ def _silent(address: str, said: Finished | None) -> Finding:
     unknown = MissingError(
         f"no Docker Engine answers{f' at {address}' if address else ''}: {last(lines)}",
         id="",
-        hint="Start Docker and see that `docker version` answers for you; or, on Linux, run labctl as root: it then "
-        "gives the lab an Engine of its own.",
+        hint="Start Docker and check that `docker version` works for your user. Or, on Linux, run labctl as root: the lab then "
+        "gets its own Engine.",
     )
     known = recognised(unknown, "\n".join(lines))
     why = unknown if known.id == NOT_STARTED else known

@@ -22,7 +22,7 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
             return broken(
                 f"network {network}: VirtualBox's machines {', '.join(others)} are connected to {interface} in it",
                 "Choose another `network` in labctl.yaml, such as 192.168.57.0/24; "
-                "or connect these machines to something else.",
+                "or connect these machines to another network.",
             )
         if address != context.lab.gateway:
             return broken(
@@ -49,7 +49,7 @@ def look_at_servers(context: Context, machine: Machine) -> Finding:
 
 
 def remove_servers(context: Context, machine: Machine) -> None:
-    """Remove those of the servers that no machine but the lab's own can depend on."""
+    """Remove the servers that only the lab's own machines can use."""
     for each in _servers(context, machine):
         if not _others(context, machine, each.network.removeprefix(NETWORK)):
             check(each.removal)

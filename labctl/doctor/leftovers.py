@@ -34,16 +34,16 @@ REPAIR = "`labctl doctor --fix` removes them."
 
 
 def look_at_leftovers(_context: Context, machine: Machine) -> Finding:
-    """Check that nothing is left of labs that are not saved."""
+    """Check that nothing is left of labs that no longer exist."""
     leftovers = [
         *(f"{what} of lab {name}" for name, what in _traces(machine)),
         *(f"link {link}" for link in _links(machine)),
     ]
-    return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no lab left anything behind")
+    return warning(", ".join(leftovers), REPAIR) if leftovers else ok("no lab left anything")
 
 
 def remove_leftovers(context: Context, machine: Machine) -> None:
-    """Remove what is left of labs on no record, but for their logs. One that another labctl works on is left alone.
+    """Remove what is left of labs that no longer exist, except their logs and what another labctl works on.
 
     A folder without an Engine's data is not theirs: `labctl render` wrote it, and its keys are the user's.
     """
@@ -64,8 +64,8 @@ def look_at_unfinished_bundles(context: Context, machine: Machine) -> Finding:
     """Check that no interrupted build left files that `labctl bundle build` does not resume."""
     folders = [str(path) for path in _unfinished(context.cache, machine)]
     if folders:
-        return warning(f"a cut-off build left {', '.join(folders)}", REPAIR)
-    return ok("no build left anything that the next one does not use")
+        return warning(f"an interrupted build left {', '.join(folders)}", REPAIR)
+    return ok("no interrupted build left anything")
 
 
 def remove_unfinished_bundles(context: Context, machine: Machine) -> None:

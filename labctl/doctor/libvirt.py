@@ -38,7 +38,7 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
         return not_relevant("there is no virsh; see `tools`")
     if not libvirt.is_own(where):
         return broken(
-            f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, which alone can make its networks",
+            f"{URI_VARIABLE} is {where}: labctl needs this machine's own libvirt, to create networks",
             f"Unset {URI_VARIABLE}, or set it to {SYSTEM}.",
             cause="libvirt-uri-unusable",
         )
@@ -69,7 +69,7 @@ def look_at_plugin(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_pool(context: Context, machine: Machine) -> Finding:
-    """Check that the storage pool of the machines' disks is started, and has room for those that are yet to be made."""
+    """Check that the storage pool of the machines' disks is active, and has room for new machines."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
     if (pool := _pool(machine)) is None:
@@ -88,7 +88,7 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_networks(context: Context, machine: Machine) -> Finding:
-    """Check that no other network of libvirt has a part of the lab's network, or the name of one of the lab's."""
+    """Check that no other network of libvirt overlaps the lab's network, or has its name."""
     if not is_usable(machine):
         return not_relevant(UNUSABLE)
     lab = context.lab
@@ -110,7 +110,7 @@ def look_at_networks(context: Context, machine: Machine) -> Finding:
         # Vagrant would join it by its subnet, and remove it together with the lab.
         return broken(
             f"network {lab.network}: taken by {whose}",
-            f"Choose another `network` in labctl.yaml; or remove the other one, if nobody needs it: {_removal(taken[0], machine)}.",
+            f"Choose another `network` in labctl.yaml; or remove the other one, if it is not needed: {_removal(taken[0], machine)}.",
             cause="network-taken",
         )
     return ok(f"{len(known)} other networks, none in {lab.network}")

@@ -38,7 +38,7 @@ WATCHES = Limit("max_user_watches", control_plane=250, worker=157, raised=524288
 
 
 def look_at_inotify(context: Context, machine: Machine) -> Finding:
-    """Check that the nodes that are yet to be made can watch their files, beside what watches files already."""
+    """Check that new nodes can watch their files within the kernel's inotify limits."""
     allowed = {limit: (machine.read(SETTINGS / limit.name) or "").strip() for limit in (INSTANCES, WATCHES)}
     if not all(value.isdecimal() for value in allowed.values()):
         return not_relevant("this system has no inotify; nodes have the kernel of Docker's own machine")

@@ -47,10 +47,10 @@ def look_at_capabilities(context: Context, machine: Machine) -> Finding:
         name for name, bit in (("CAP_NET_ADMIN", NET_ADMIN), ("CAP_SYS_ADMIN", SYS_ADMIN)) if not held >> bit & 1
     ]
     if context.isolated and lacking:
-        return broken(f"{who}, without {' and '.join(lacking)}", "Run labctl where root has all its rights.")
+        return broken(f"{who}, without {' and '.join(lacking)}", "Run labctl where root has all capabilities.")
     if not can_be_privileged(status):
-        return ok(f"{who}; CAP_SYS_RESOURCE is missing: an Engine before 23 gives nodes a set of rights of their own")
-    return ok(f"{who}; nodes get all rights, by the Engine")
+        return ok(f"{who}; CAP_SYS_RESOURCE is missing: an Engine before 23 gives nodes a fixed set of capabilities")
+    return ok(f"{who}; nodes get all capabilities from the Engine")
 
 
 def look_at_kvm(context: Context, machine: Machine) -> Finding:
@@ -70,7 +70,7 @@ def look_at_cgroups(_context: Context, machine: Machine) -> Finding:
     if types.get("/sys/fs/cgroup") == "cgroup2":
         return ok("version 2")
     if types.get("/sys/fs/cgroup/memory") == "cgroup":
-        return ok("version 1; kubelet is told to accept it")
+        return ok("version 1; the kubelet is configured to accept it")
     mount = f"{packages.as_root(machine)}mount -t cgroup2 none /sys/fs/cgroup"
     return broken("no control groups are mounted on /sys/fs/cgroup", f"Mount them: `{mount}`.")
 
@@ -101,7 +101,7 @@ def look_at_memory(context: Context, machine: Machine) -> Finding:
     """Check that the free memory is enough for the lab's nodes."""
     text = machine.read(MEMORY)
     if text is None:
-        return not_relevant("this system does not tell its memory in /proc/meminfo")
+        return not_relevant("this system has no /proc/meminfo")
     is_vm = not context.hypervisor.are_containers
     count = len(conditions.new_nodes(context))
     need = count * (context.lab.memory if is_vm else CONTAINER_NODE)
@@ -125,29 +125,29 @@ def look_at_filesystem(context: Context, machine: Machine) -> Finding:
     holding = [(len(place), kind) for place, kind in mounted if home.is_relative_to(place)]
     kind = max(reversed(holding), key=lambda pair: pair[0])[1] if holding else ""
     if kind not in NO_OVERLAY:
-        return ok(f"{home} is on {kind}" if kind else f"{home}: nothing is said of its file system")
+        return ok(f"{home} is on {kind}" if kind else f"{home}: its file system is unknown")
     return broken(
         f"{home} is on {kind}, and nodes that keep their images there cannot start a pod",
-        "Set XDG_STATE_HOME to a folder on a disk of its own, such as one with ext4 or xfs."
+        "Set XDG_STATE_HOME to a folder on a file system such as ext4 or xfs."
         if context.isolated
-        else f"Give {ENGINE_DATA} a disk of its own, such as a volume.",
+        else f"Mount a file system such as ext4 at {ENGINE_DATA}, for example a volume.",
     )
 
 
 def look_at_disk(context: Context, machine: Machine) -> Finding:
-    """Check that the disk has room for the lab, and for the bundle if that is yet to be built."""
+    """Check that the disk has room for the lab, and for the bundle if there is none yet."""
     home, need = _place(context, machine)
     free = machine.free_space(home)
     space = f"{home}: {free / GIB:.1f} GiB free, {need / GIB:.0f} GiB needed"
     if free < need:
-        return broken(space, "Make space there; or set XDG_STATE_HOME to a folder on a larger disk.")
+        return broken(space, "Free disk space there, or set XDG_STATE_HOME to a folder on a larger disk.")
     in_cache, for_bundle = machine.free_space(context.cache), SPACE + GO_CACHE_SPACE
     if not context.has_bundle and in_cache < for_bundle:
         # Not broken: what a cut-off build made, and what is in Go's caches already, need not be made again.
         space += (
             f"; {context.cache}: {in_cache / GIB:.1f} GiB free, building the bundle takes up to {for_bundle / GIB:.0f}"
         )
-        return warning(space, "Make space there; or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
+        return warning(space, "Free disk space there, or set XDG_CACHE_HOME and GOCACHE to folders on a larger disk.")
     return ok(space)
 
 

@@ -26,7 +26,7 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     file = context.lab.hosts_file
     if machine.read(file) is None:
         fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
-        return broken(f"{file}: there is no such file, or this user may not read it", fix)
+        return broken(f"{file}: this user cannot read it, or it does not exist", fix)
     if machine.may_write(file):
         return ok(f"{file} can be written")
     through_sudo = machine.run(
@@ -36,8 +36,8 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
         return ok(f"{file} can be written through sudo")
     why = "there is no sudo" if through_sudo is None else "; ".join(through_sudo.last_lines[-1:])
     return warning(
-        f"{file}: this user may not write it, and sudo does not do so without a question: {why}",
-        "On a terminal labctl asks for the password; elsewhere the lab comes up, and `labctl up` ends with what to add.",
+        f"{file}: this user may not write it, and sudo cannot do it without asking: {why}",
+        "On a terminal, labctl asks for the password. Elsewhere `labctl up` brings the lab up and prints the lines to add.",
     )
 
 
@@ -54,14 +54,14 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
         return broken(f"{file}, {error}", fix)
     if lines is not None and machine.read(context.folder / lab_folder.RECORD) is None:
         return warning(
-            f"{file} has lines of a lab {lab}, and this user has none: {'; '.join(lines)}",
+            f"{file} has lines of a lab {lab}, which this user does not have: {'; '.join(lines)}",
             f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
         )
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 
 def look_at_shadows(context: Context, machine: Machine) -> Finding:
-    """Look for lines of no lab that give a hostname of this one an address that is not the lab's."""
+    """Look for lines outside labs' blocks that give one of the lab's hostnames another address."""
     lab = context.lab
     shadows = [
         f"line {line.number} gives {', '.join(line.names)} the address {line.address}"
@@ -76,7 +76,7 @@ def look_at_shadows(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_other_labs(context: Context, machine: Machine) -> Finding:
-    """Look for a hostname of the lab in the block of another one."""
+    """Look for one of the lab's hostnames in the block of another lab."""
     lab = context.lab
     lines = [
         line for line in _lines_naming(machine.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}
@@ -86,7 +86,7 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     claims = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
     others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
     return broken(
-        f"{lab.hosts_file}, {claims}: a browser can find one of the labs only",
+        f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs",
         f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}.",
     )
 
@@ -96,13 +96,13 @@ def look_at_name_order(_context: Context, machine: Machine) -> Finding:
     text = machine.read(NSSWITCH)
     lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
     if not lines:
-        return ok("this system asks the hosts file first")
+        return ok("this system reads the hosts file first")
     order = lines[-1]  # the last one counts
     sources = re.sub(r"\[[^]]*\]", " ", order[1]).split()
     setting = f"{NSSWITCH}: hosts: {order[1]}"
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
     if "files" not in sources:
-        return broken(f"{setting}: the hosts file is never asked", fix)
+        return broken(f"{setting}: the hosts file is not listed", fix)
     before = [source for source in sources[: sources.index("files")] if source in NETWORK_SOURCES]
     if before:
         return broken(f"{setting}: {', '.join(before)} comes before the hosts file", fix)
@@ -121,7 +121,7 @@ def look_at_local_names(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_proxy(context: Context, machine: Machine) -> Finding:
-    """Check that requests which the user makes without labctl do not go to a proxy, which cannot reach the lab."""
+    """Check that the user's own requests to the lab bypass the proxy, which cannot reach it."""
     environment = {name.casefold(): value for name, value in machine.environment.items()}
     proxies = [name.upper() for name in PROXIES if environment.get(name)]
     if not proxies:

@@ -45,7 +45,7 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
     known = routes(machine)
     if known is None:
         return not_relevant(
-            f"this system does not tell its routes in {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
+            f"this system has no {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
         )
     # VirtualBox shares a host-only network with the labs and machines that `virtualbox-members` looks at.
     joined = virtualbox.addresses(machine).get(context.lab.gateway) if context.lab.provider == "virtualbox" else None
@@ -61,17 +61,17 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
         if own or address.network.subnet_of(network):
             conflict_text = f"network {network}: {interface.name}, which is down, has {address}"
             removal = f"{as_root(machine)}ip address del {address} dev {interface.name}"
-            return warning(conflict_text, f"{_elsewhere(context)} Or take its address away: `{removal}`.")
+            return warning(conflict_text, f"{_elsewhere(context)} Or remove its address: `{removal}`.")
     if wider := hidden(network, known):
         return warning(
-            f"network {network}: {wider.network} is routed by {_whose(wider.device, machine)}, and the lab takes its part of it",
-            f"Go on if nothing that you need is in {network} there; else choose another `network` in labctl.yaml.",
+            f"network {network}: {wider.network} is routed by {_whose(wider.device, machine)}, and the lab takes a part of it",
+            f"Continue if you need nothing in {network} there; otherwise choose another `network` in labctl.yaml.",
         )
-    return ok(f"no route or interface takes a part of {network}")
+    return ok(f"no route or interface overlaps {network}")
 
 
 def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
-    """Check that no network of the Engine that the nodes will be in has a part of the lab's network, but the lab's own."""
+    """Check that no other network of the nodes' Engine overlaps the lab's network."""
     networks = docker_networks(machine, context.isolation.engine if context.isolated else "")
     if networks is None:
         return not_relevant("the lab's own Engine is not there yet" if context.isolated else "no Docker Engine answers")
@@ -89,7 +89,7 @@ def look_at_docker_networks(context: Context, machine: Machine) -> Finding:
         remove = f"{'labctl exec -- ' * context.isolated}docker network rm {overlapping[0].name}"
         fix = f"Remove it, `{remove}`; or choose another `network` in labctl.yaml."
         return broken(f"network {network}: taken by {subnets}", fix)
-    return ok(f"{len(networks)} networks, none in {network}" if networks else "the Engine has no networks to tell of")
+    return ok(f"{len(networks)} networks, none in {network}" if networks else "the Engine has no networks")
 
 
 def docker_networks(machine: Machine, engine: str = "") -> tuple[DockerNetwork, ...] | None:
@@ -124,7 +124,7 @@ def _cure(taken: TableRoute, context: Context) -> str:
     network, elsewhere = context.lab.network, _elsewhere(context)
     if taken.rule:
         first = f"`sudo ip rule add to {network} lookup main priority {taken.rule - 1}`"
-        return f"{elsewhere} Or let the lab's routes go first: {first}."
+        return f"{elsewhere} Or give the lab's routes precedence: {first}."
     if taken.rejects:
         return f"{elsewhere} Or remove it: `sudo ip route del {taken.kind} {taken.network}`."
     return elsewhere

@@ -16,7 +16,7 @@ LISTING = ("docker", "ps", "--all", "--no-trunc", "--format", "\t".join(FIELDS))
 
 
 def look_at_owner(context: Context, machine: Machine) -> Finding:
-    """Return ok if no other lab, and nothing else, has the names of this lab's namespace or containers."""
+    """Check that the names of this lab's namespace and containers are not in use."""
     if context.isolated and not machine.may_isolate:
         return not_relevant("only root may look into the lab's runtime folder; see `isolation`")
     if context.isolated:
@@ -39,8 +39,8 @@ def look_at_owner(context: Context, machine: Machine) -> Finding:
     if state:
         return _elsewhere(context, Path(state))
     return broken(
-        f"container {name} in this Docker Engine is not of this lab, and a node has that name",
-        f"Give this lab another --name; or, if nobody needs the container: `docker rm --force {name}`.",
+        f"container {name} in this Docker Engine is not this lab's, and has the name of a node",
+        f"Give this lab another --name; or, if the container is not needed: `docker rm --force {name}`.",
     )
 
 
@@ -48,5 +48,5 @@ def _elsewhere(context: Context, owner: Path) -> Finding:
     command = f"XDG_STATE_HOME={shlex.quote(str(owner.parent.parent))} labctl --name {context.lab.name} …"
     return broken(
         f"the lab {context.lab.name} on this machine belongs to {owner}, not to {context.folder}",
-        f"Reach it with `{command}` (as the user whose it is), or give this lab another --name.",
+        f"Reach it with `{command}` (as its user), or give this lab another --name.",
     )

@@ -9,7 +9,7 @@ from labctl.host.interfaces import answering, connected, own_addresses
 from labctl.host.machine import Machine
 from labctl.model.pools import conflicts, reserved
 
-ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a range that is free"
+ANOTHER_POOL = "set `pool: auto` in labctl.yaml, and labctl takes a free range"
 
 
 def look_at_pool(context: Context, machine: Machine) -> Finding:
@@ -18,7 +18,7 @@ def look_at_pool(context: Context, machine: Machine) -> Finding:
     overlaps = conflicts(lab.pool, {**reserved(lab, lab.nodes), **own_addresses(machine)})
     if overlaps:
         return broken(f"pool {lab.pool}: overlaps {', '.join(overlaps)}", f"Choose another, or {ANOTHER_POOL}.")
-    return ok(f"{lab.pool} is beside nodes, gateway and this machine's own addresses")
+    return ok(f"{lab.pool} does not overlap nodes, gateway or this machine's addresses")
 
 
 def look_at_dhcp(context: Context, machine: Machine) -> Finding:
@@ -39,11 +39,11 @@ def look_at_answers(context: Context, machine: Machine) -> Finding:
     lab = context.lab
     asked = connected(lab.pool, machine)
     if not asked:
-        return not_relevant(f"no interface of this machine is on {lab.network}, so nobody was asked")
+        return not_relevant(f"no interface of this machine is on {lab.network}, so no address was checked")
     if answered := sorted(answering(asked, machine)):
         addresses = ", ".join(map(str, answered))
         return broken(
             f"pool {lab.pool}: something on the network already answers for {addresses}",
-            f"Find it by its MAC, `ip neigh show {answered[0]}`; or {ANOTHER_POOL}.",
+            f"Find it by its MAC address, `ip neigh show {answered[0]}`; or {ANOTHER_POOL}.",
         )
-    return ok(f"nobody answers ARP for {len(asked)} addresses of {lab.pool}")
+    return ok(f"nothing answers ARP for {len(asked)} addresses of {lab.pool}")

@@ -27,7 +27,7 @@ def look_at_registries(_context: Context, machine: Machine) -> Finding:
         return ok(f"they answer: {hosts}")
     return warning(
         "; ".join(f"{kind} at {urlsplit(urls[kind]).hostname} does not answer: {why}" for kind, why in silent.items()),
-        "See that this machine reaches them, or boot from a bundle made elsewhere: `labctl up --bundle DIR`.",
+        "Make sure that this machine reaches them, or boot from a bundle made elsewhere: `labctl up --bundle DIR`.",
     )
 
 

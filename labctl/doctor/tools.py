@@ -96,7 +96,7 @@ def look_at_rights_to_isolate(_context: Context, machine: Machine) -> Finding:
     if machine.may_isolate:
         return ok("root on Linux")
     return broken(
-        "only root on Linux can have a network and a Docker Engine of its own",
+        "only root on Linux can isolate a lab",
         '`sudo -H "$(command -v labctl)" up --isolated`; or start Docker, and run labctl without `--isolated`.',
     )
 
@@ -129,13 +129,13 @@ def _cure(installation: Installation, *, uses_engine: bool) -> str:
         else []
     )
     if uses_engine:
-        steps += ["Without mmdebstrap, a download for nodes that are containers needs a Docker Engine: start Docker."]
+        steps += ["Without mmdebstrap, a download for nodes in containers needs a Docker Engine: start Docker."]
     if "mmdebstrap" in installation.without:
-        steps += ["A bundle made on another machine does without it: `labctl up --bundle DIR`."]
+        steps += ["Or use a bundle that was made on another machine: `labctl up --bundle DIR`."]
     if len(installation.lines) == 1:
         steps += [f"Install: `{installation.lines[0]}`."]
     if installation.by_apt:
-        steps += ["As root, `labctl up --yes` does it for you."]
+        steps += ["As root, `labctl up --yes` installs it."]
     if len(installation.lines) > 1:
         steps += ["Type:"]
     return "\n".join([" ".join(steps), *(installation.lines if len(installation.lines) > 1 else ())])

@@ -22,5 +22,5 @@ def look_at_environment(context: Context, machine: Machine) -> Finding:
     if engine and not context.isolated:
         remarks.insert(0, f"selecting the Docker Engine: {', '.join(engine)}")
         return warning("; ".join(remarks), f"If this machine's own Engine is meant: `unset {' '.join(engine)}`.")
-    remarks += [f"ignored, the lab has an Engine of its own: {', '.join(engine)}"] if engine else []
-    return ok("; ".join(remarks) or "no variable leads elsewhere")
+    remarks += [f"ignored, because the lab has its own Engine: {', '.join(engine)}"] if engine else []
+    return ok("; ".join(remarks) or "no variable selects another Engine")

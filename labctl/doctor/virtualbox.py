@@ -35,6 +35,6 @@ def look_at_host_only_range(context: Context, machine: Machine) -> Finding:
     if any(map(network.subnet_of, allowed)):
         return ok(f"{network} is in {ranges}")
     return broken(
-        f"VirtualBox lets host-only networks be in {ranges} only; the lab's is {network}",
+        f"VirtualBox allows host-only networks in {ranges} only; the lab's is {network}",
         f"Allow it: `echo '* {network}' | sudo tee -a {HOST_ONLY_FILE}`.",
     )

@@ -33,7 +33,7 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
     """Check that the processor can run virtual machines, also where this machine is one itself."""
     flags = re.search(r"^flags\s*:(.*)$", machine.read(PROCESSOR) or "", re.MULTILINE)
     if flags is None:
-        return not_relevant(f"this system does not tell the processor's abilities in {PROCESSOR}")
+        return not_relevant(f"the processor's features are not listed in {PROCESSOR}")
     known = flags[1].split()
     ability = next((flag for flag in ("vmx", "svm") if flag in known), "")
     is_guest = "hypervisor" in known

@@ -1,1 +1,1 @@
-"""Facts about this machine, and acts on it: programs, files, locks, addresses, names."""
+"""Facts about this machine, and changes to it: programs, files, locks, addresses, names."""

@@ -71,7 +71,7 @@ def kvm(machine: Machine) -> Acceleration:
 def emulated(acceleration: Acceleration, slowness: int) -> str:
     """Return what it means that machines cannot use KVM. A slowness of 1 is that of a lab that is yet to be made."""
     times = slowness if slowness > 1 else USUAL
-    return f"{acceleration.obstacle}: machines are emulated, about {times} times slower, and time limits are as much longer"
+    return f"{acceleration.obstacle}: machines are emulated, about {times} times slower, with longer time limits"
 
 
 def slowness(machine: Machine) -> int:

@@ -68,7 +68,7 @@ def _pairs(words: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _refused(why: str) -> HostsError:
-    return HostsError(f"refused as root: {why}", id="hosts-task", hint="Only labctl runs this program.")
+    return HostsError(f"refused as root: {why}", id="hosts-task", hint="Only labctl should run this program.")
 
 
 if __name__ == "__main__":

@@ -45,13 +45,13 @@ def _held(path: Path, report: Progress, timeout: float, kind: int) -> Iterator[B
         file = until(partial(_claim, path, report, kind), what=f"the lock {path}", timeout=timeout, interval=INTERVAL)
     except NotReadyError as error:
         raise NotReadyError(
-            error.message, id="locked", hint="Wait for that process, or end it; then try again."
+            error.message, id="locked", hint="Wait for that process, or end it. Then run the same command again."
         ) from error
     except OSError as error:
         raise MissingError(
             f"the lock {path} cannot be taken: {error.strerror or error}",
             id="lock-not-usable",
-            hint="Remove it if it is no file, or give it and its folder to the user that runs labctl.",
+            hint="Remove it if it is not a regular file, or make the user who runs labctl the owner of it and its folder.",
         ) from error
     with file:
         yield file

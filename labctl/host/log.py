@@ -41,7 +41,7 @@ def logging_to(path: Path) -> Iterator[None]:
         raise MissingError(
             f"the log {path} cannot be written: {error.strerror}",
             id="log-not-writable",
-            hint="Remove it, or give it and its folder to the user that runs labctl.",
+            hint="Remove it, or make the user who runs labctl the owner of it and its folder.",
         ) from error
     _lines.addHandler(file)
     try:

@@ -22,7 +22,7 @@ def require_room(folder: Path, needed: int, what: str) -> None:
 def no_room(folder: Path, needed: int, what: str) -> MissingError:
     """Return the error for a file system that has no room for so many bytes."""
     return MissingError(
-        f"{what} needs {-(-needed // _MIB)} MiB in {folder}, and {shutil.disk_usage(folder).free // _MIB} MiB are free there",
+        f"{what} needs {-(-needed // _MIB)} MiB in {folder}, and {shutil.disk_usage(folder).free // _MIB} MiB are free",
         id="disk-full",
-        hint="Make space there, or choose another disk: XDG_CACHE_HOME says where the cache is. Then run the same command again.",
+        hint="Free disk space there, or set XDG_CACHE_HOME, the place of the cache, to a folder on another disk. Then run the same command again.",
     )

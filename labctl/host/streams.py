@@ -87,12 +87,12 @@ def undelivered() -> LabError | None:
         if isinstance(sys.stdout, Remembering) and sys.stdout.failure is not None:
             raise sys.stdout.failure
     except BrokenPipeError:
-        return OutputGoneError("nobody reads standard output any more", id="output-gone")
+        return OutputGoneError("standard output was closed", id="output-gone")
     except OSError as error:
         return OutputNotWrittenError(
             f"standard output cannot be written: {error.strerror}",
             id="output-not-written",
-            hint="Redirect it to a file or a pipe that can be; `labctl status` shows what the lab is like now.",
+            hint="Redirect it to a file or a pipe that can be written; `labctl status` shows the state of the lab.",
         )
     return None
 

@@ -1,1 +1,1 @@
-"""Images that users load into a lab: from archives, Docker and registries, kept for the nodes that come later."""
+"""Images that users load into a lab: from archives, Docker and registries, kept for nodes that are added later."""

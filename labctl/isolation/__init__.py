@@ -1,1 +1,1 @@
-"""A lab in a network namespace of its own, with a Docker Engine of its own."""
+"""A lab in its own network namespace, with its own Docker Engine."""

@@ -1,4 +1,4 @@
-"""What a node needs that is a virtual machine: its disk, boxes for Vagrant, and the seed that gives it an identity."""
+"""What a virtual machine needs to be a node: its disk, boxes for Vagrant, and the seed that gives it an identity."""
 
 from __future__ import annotations
 

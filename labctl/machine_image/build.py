@@ -50,7 +50,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
                 functools.partial(removed, leftover),
                 what=f"removing {leftover}",
                 timeout=ORPHAN_SECONDS,
-                hint="A tool of a run that was killed still writes there: end that tool.",
+                hint="A tool of an earlier run that was killed still writes there: stop that process.",
             )
         image = load(bundle)
         wanted = {*providers, *(image.providers if image else ())}

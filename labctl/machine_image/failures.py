@@ -107,7 +107,7 @@ def image_errors(bundle: Bundle) -> Iterator[None]:
 
 def _disk_full(folder: Path) -> MissingError:
     return MissingError(
-        f"the disk is too full to make a machine image in {folder}: it takes {SPACE >> 30} GiB there meanwhile",
+        f"the disk is too full to make a machine image in {folder}: making it takes {SPACE >> 30} GiB there",
         id="disk-full",
-        hint=f"Make space. {RESUME}",
+        hint=f"Free disk space. {RESUME}",
     )

@@ -30,7 +30,7 @@ BOXES: Mapping[str, str] = MappingProxyType({"libvirt": LIBVIRT_BOX, "virtualbox
 """The path of each provider's box in the bundle."""
 DISK_IN_BOX = "box.img"
 """The name of the disk in the libvirt box."""
-REBUILD = "Run `labctl bundle build --with vm`, which makes it again; one from elsewhere must be copied again."
+REBUILD = "Run `labctl bundle build --with vm` to make it again. If the bundle was copied, copy it again."
 
 
 @dataclass(frozen=True, slots=True)

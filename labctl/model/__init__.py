@@ -1,1 +1,1 @@
-"""Values: the lab, events, errors and reports. Nothing here looks at the world."""
+"""Values: the lab, events, errors and reports. Nothing here reads or changes the machine."""

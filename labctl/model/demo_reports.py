@@ -8,7 +8,7 @@ from labctl.model.reports import Document, ErrorReport
 
 
 class CommandReport(TypedDict):
-    """A command that a demo ran; `code` is None where it did not end by itself."""
+    """A command that a demo ran; `code` is None if it did not run to its end."""
 
     command: str
     code: int | None
@@ -25,7 +25,7 @@ class ExpectationReport(TypedDict):
 
 
 class LoadReport(TypedDict):
-    """Answers to a client that went on asking, from a good answer to a good one; `gap` is the longest time without.
+    """What a client saw that sent requests during a scene; `gap` is the longest time without a good answer.
 
     `first_command` is how many seconds after the beginning the scene's first command was run.
     """
@@ -40,7 +40,7 @@ class LoadReport(TypedDict):
 
 
 class SceneReport(TypedDict):
-    """A scene of a demo, and what was said of it."""
+    """A scene of a demo, and its text."""
 
     title: str
     say: str | None
@@ -52,7 +52,7 @@ class SceneReport(TypedDict):
 
 
 class DemoReport(Document):
-    """A demo that was played; `error` is None where it is `ok`."""
+    """A demo that was played; `error` is None if it is `ok`."""
 
     demo: str
     lab: str

@@ -10,7 +10,7 @@ HopState = Literal["ok", "warning", "broken", "unknown", "not reached"]
 
 
 class Document(TypedDict):
-    """What every document has. `version` grows when a key changes its meaning or goes; keys may come without."""
+    """What every document has. `version` rises when a key is removed or changes its meaning; keys may be added without."""
 
     version: Literal[1]
 
@@ -25,7 +25,7 @@ class NodeReport(TypedDict):
 
 
 class AddressReport(TypedDict):
-    """An address of the pool that a Service holds; `node` is the one that announces it, if any does."""
+    """An address of the pool that a Service has; `node` announces it, if one does."""
 
     address: str
     service: str
@@ -52,7 +52,7 @@ class AppReport(TypedDict):
 
 
 class ProblemReport(TypedDict):
-    """Something that is not well: a stable id, the state as that of a hop, and the lines to type, if any do."""
+    """A problem: a stable id, a state like that of a hop, the fix, and commands that carry it out."""
 
     id: str
     state: HopState
@@ -62,7 +62,7 @@ class ProblemReport(TypedDict):
 
 
 class StatusReport(Document):
-    """The whole lab; `ok` when no problem is `broken`. `ingress` is None where the API cannot be asked."""
+    """The whole lab; `ok` if no problem is `broken`. `ingress` is None if the API does not answer."""
 
     lab: str
     ok: bool
@@ -76,7 +76,7 @@ class StatusReport(Document):
 class HopReport(TypedDict):
     """One hop; `state` is ok, warning, broken, unknown or not reached.
 
-    `cause` is an id of the table of causes. Where there is one, `finding` in the evidence says it in words.
+    `cause` is an id from the table of causes. If there is one, `finding` in the evidence describes it.
     """
 
     hop: str
@@ -88,7 +88,7 @@ class HopReport(TypedDict):
 
 
 class TraceReport(Document):
-    """A request, from the name to the answer; `ok` where no hop is broken."""
+    """A request, from the name to the response; `ok` if no hop is broken."""
 
     hostname: str
     ok: bool
@@ -96,7 +96,7 @@ class TraceReport(Document):
 
 
 class OpenReport(Document):
-    """A page that was opened, and the hops on its way that are not well, though none is broken."""
+    """A page that was opened, and the hops with a warning."""
 
     url: str
     browser: str
@@ -104,7 +104,7 @@ class OpenReport(Document):
 
 
 class LabEntry(TypedDict):
-    """A lab on this machine. Of one whose record is damaged, `problem` says so, and what only the record tells is None."""
+    """A lab on this machine. If its lab.json is damaged, `problem` says so, and what only that file has is None."""
 
     lab: str
     provider: str | None
@@ -123,9 +123,9 @@ class LabsReport(Document):
 
 
 class BundleEntry(TypedDict):
-    """A bundle in the cache; a version is None where the bundle carries no such part.
+    """A bundle in the cache; a version is None if the bundle has no such part.
 
-    `maker` is `build` or `download`, `recipe` the name of the recipe that a download went by. `boxes` are the providers
+    `maker` is `build` or `download`, `recipe` is the name of a download's recipe. `boxes` are the providers
     of virtual machines that the bundle has a box for.
     """
 
@@ -167,7 +167,7 @@ class ImagesReport(Document):
 
 
 class CacheReport(Document):
-    """The bundles in the cache, the newest first, and how much of the disk the whole cache takes."""
+    """The bundles in the cache, the newest first, and the size of the whole cache."""
 
     bundles: list[BundleEntry]
     folder: str
@@ -193,7 +193,7 @@ class AppsReport(Document):
 
 
 class DemoEntry(TypedDict):
-    """A demo; `file` is None for those that labctl brings along."""
+    """A demo; `file` is None for labctl's own demos."""
 
     demo: str
     about: str
@@ -220,10 +220,10 @@ class PlanReport(Document):
 
 
 class CheckReport(TypedDict):
-    """One check; `fixed` is true where the problem was fixed just now.
+    """One check; `fixed` is true if `--fix` has just fixed the problem.
 
-    `cause` is a stable id of what was found, where there is a more exact one than the check's. `fix` is None where
-    nothing is wrong.
+    `cause` is a stable id of what was found, if there is a more exact one than the check's. `fix` is None if nothing is
+    wrong.
     """
 
     id: str
@@ -236,7 +236,7 @@ class CheckReport(TypedDict):
 
 
 class DoctorReport(Document):
-    """All checks; `ok` where none is broken, whatever the warnings."""
+    """All checks; `ok` if none is broken."""
 
     lab: str
     ok: bool
@@ -251,7 +251,7 @@ class KubeconfigReport(Document):
 
 
 class MergeReport(Document):
-    """Your own kubeconfig, which has the lab's cluster, user and context now."""
+    """Your own kubeconfig, to which the lab's cluster, user and context were added."""
 
     file: str
 
@@ -304,7 +304,7 @@ class AbsentFile(TypedDict):
 
 
 class ExportReport(Document):
-    """What was collected for a bug report: the files that were written below the folder."""
+    """What was collected for a bug report: the files in the folder."""
 
     lab: str
     folder: str
@@ -313,7 +313,7 @@ class ExportReport(Document):
 
 
 class VersionReport(Document):
-    """What is installed, and what the lab boots from; None for what is not there."""
+    """The versions of labctl, of what the lab boots from, and of its tools; None for what is absent."""
 
     labctl: str
     bundle: str | None
@@ -324,7 +324,7 @@ class VersionReport(Document):
 
 
 class ErrorReport(TypedDict):
-    """An error as scripts read it; `details` are the last lines of the tool that failed, where there is one."""
+    """An error; `details` are the last lines of the tool that failed, if one did."""
 
     id: str
     message: str
@@ -344,7 +344,7 @@ class ErrorDocument(Document):
 
 
 class StepEvent(TypedDict):
-    """One event of a step. `changed` is there when the step is done, `seconds` also when it failed."""
+    """One event of a step. `changed` is present when the step is done, `seconds` also when it failed."""
 
     event: Literal["step"]
     step: str
@@ -355,7 +355,7 @@ class StepEvent(TypedDict):
 
 
 class ResultEvent(Document):
-    """The last event of a run, after a failure or a bug too; `hosts` is the state of the lab's lines in the hosts file."""
+    """The last event of a run, also after a failure or a bug; `hosts` is the state of the lab's lines in the hosts file."""
 
     event: Literal["result"]
     ok: bool

@@ -39,18 +39,18 @@ def _make(context: Context, report: Progress) -> None:
     from labctl.transfer.probe import unreachable  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
 
     order = context.order
-    reasons = silent(order.servers(), unreachable) if order else ("no lab of that Kubernetes was tried",)
+    reasons = silent(order.servers(), unreachable) if order else ("labctl was not tested with that version of Kubernetes",)
     if order and not reasons:
         recipe = order.recipe
         report(f"downloading the bundle: about {recipe.megabytes} MB and {recipe.minutes} minutes")
         download.download(context.cache, report, order)
         return
-    why = f"upstream's releases cannot be had: {'; '.join(reasons)}"
+    why = f"upstream's releases cannot be downloaded: {'; '.join(reasons)}"
     if context.making.recipe:
         raise MissingError(
             f"the bundle of recipe {context.making.recipe.name} cannot be downloaded: {'; '.join(reasons)}",
             id="source-unreachable",
-            hint="Run the same command again when the network is there; LABCTL_MIRRORS can name other servers.",
+            hint="Run the same command again when the network is available; LABCTL_MIRRORS can name other servers.",
         )
     report(why)
     try:

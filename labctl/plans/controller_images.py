@@ -39,8 +39,8 @@ def require_on_nodes(context: Context, new: set[str]) -> None:
             raise MissingError(
                 f"{', '.join(without)} cannot run {image}: the image was not in the bundle that the lab was made from",
                 id="image-not-on-node",
-                hint=f"Make the lab anew with this bundle: `labctl --name {context.lab.name} destroy`, then `labctl up`. Or "
-                "keep the ingress controller that it has, with `--ingress`.",
+                hint=f"Create the lab again from this bundle: `labctl --name {context.lab.name} destroy`, then `labctl up`. Or "
+                "keep its ingress controller, with `--ingress`.",
             )
 
 

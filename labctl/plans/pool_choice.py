@@ -23,7 +23,7 @@ def choose_pool(lab: Lab, saved: Lab | None, *, isolated: bool) -> tuple[Lab, st
         return lab, ""
     if saved is not None and saved.network == lab.network:
         kept = replace(lab, pool=saved.pool)
-        return from_values(saved_lab.values(kept)), f"pool {saved.pool}: the lab has had it since it was made"
+        return from_values(saved_lab.values(kept)), f"pool {saved.pool}: the lab already has it"
     pool, reason = plan(lab, {}) if isolated or saved else free_pool(lab, Machine())
     return replace(lab, pool=pool), f"pool {reason}"
 

@@ -31,7 +31,7 @@ def choose_provider(lab: Lab, saved: Lab | None, folder: Path, *, isolated: bool
         return lab, ""
     if saved is not None:
         name = CONTAINERS if saved.provider == AUTO else saved.provider
-        reason = "the lab has had it since it was made"
+        reason = "the lab already has it"
     elif isolated:
         name, reason = CONTAINERS, "only containers can be isolated"
     else:

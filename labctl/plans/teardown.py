@@ -64,7 +64,7 @@ def leave_hosts(context: Context, _say: Progress) -> Outcome:
 def remove_nodes(context: Context, report: Progress) -> Outcome:
     """Remove the lab's nodes, volumes and network. Those of an isolated lab are removed with its Engine."""
     if context.isolated:
-        return Outcome(changed=False, text="they are removed with the lab's own Engine")
+        return Outcome(changed=False, text="removed with the lab's own Engine")
     removed = context.provider.destroy(report)
     return Outcome(removed.changed, removed.left)
 

@@ -108,7 +108,7 @@ def check_machine(context: Context, report: Progress, remark: str = "") -> Outco
     if saved is not None:
         saved_lab.refuse_differences(saved, saved_lab.SavedLab(context.lab, context.isolated, context.bundle_folder))
     context.require_carried()
-    without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl needs no sudo for one"
+    without_sudo = "" if context.isolated or not caller() else "this lab is root's; labctl itself does not need sudo"
     installed = preflight.require_machine(context, report)
     remarks = (context.reasons.provider, context.reasons.pool, remark, without_sudo, _without_kvm(context))
     return Outcome(installed, "; ".join(filter(None, remarks)))

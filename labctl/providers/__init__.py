@@ -1,1 +1,1 @@
-"""What makes nodes exist."""
+"""What makes nodes: Docker, libvirt or VirtualBox."""

@@ -33,11 +33,11 @@ class DockerImages:
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             if run(["docker", "image", "inspect", "--format", "{{.Id}}", image], env=self.environment).code == 0:
                 return
-            report(f"giving Docker the node's system, {image}")
+            report(f"importing the node's system into Docker, {image}")
             line = ["docker", "import", "--change", 'CMD ["/sbin/init"]', str(system), image]
             taken = stream(line, lambda _line: None, env=self.environment, keep_open=(lock.fileno(),))
             if taken.code != 0:
-                error = ProviderError(f"Docker did not take {system} as {image}", id="tool-failed")
+                error = ProviderError(f"Docker could not import {system} as {image}", id="tool-failed")
                 raise failure(error, taken.out)
 
     def forget(self, image: str) -> None:

@@ -65,7 +65,7 @@ class LibvirtImages:
                     return
                 if users := _layers(pool, name):
                     raise ProviderError(
-                        f"the image {name} in libvirt's storage pool is not the bundle's, and is used by {', '.join(users)}",
+                        f"the image {name} in libvirt's storage pool differs from the bundle's, and is used by {', '.join(users)}",
                         id="image-differs",
                         hint="Destroy the labs that use it; then `labctl up` replaces it.",
                     )
@@ -102,7 +102,7 @@ class LibvirtImages:
                 raise ProviderError(
                     f"the box {box_name(image.bundle_id)} {image.version} in {vagrant_boxes.boxes()} is not the bundle's",
                     id="box-damaged",
-                    hint="Check the disk that it is on; `labctl bundle verify` checks the bundle.",
+                    hint="Check the disk; `labctl bundle verify` checks the bundle.",
                 )
         report(f"uploading the machine image to libvirt, {image.qcow2.size // 2**20} MiB")
         pool.upload(name, _disk(image), "qcow2", image.qcow2.capacity)

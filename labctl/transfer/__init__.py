@@ -1,1 +1,1 @@
-"""Blobs by digest: fetched from web servers and registries, pushed to registries, and kept on this machine."""
+"""Blobs by digest: fetched from web servers and registries, pushed to registries, and cached on this machine."""

@@ -131,7 +131,7 @@ class Arrival:
             raise PassingError(
                 f"{shown(self._wanted.url)}: the connection was lost after {self._offset} of {self._size} bytes",
                 id="source-cut-off",
-                hint="Run the same command again: what has arrived is kept.",
+                hint="Run the same command again; received data is kept.",
             )
 
     def _begin(self, response: Response) -> bool:
@@ -140,9 +140,9 @@ class Arrival:
         if start not in {0, self._offset}:
             if not self._offset:
                 raise PassingError(
-                    f"{shown(self._wanted.url)}: the server sent another part than was asked for",
+                    f"{shown(self._wanted.url)}: the server sent a different part than requested",
                     id="source-confused",
-                    hint="Run the same command again; if it stays, check the source.",
+                    hint="Run the same command again; if the error persists, check the source.",
                 )
             if response.status == _NOT_IN_RANGE and total == self._offset:  # nothing was missing
                 self._size = total
@@ -187,14 +187,14 @@ class Arrival:
         return MissingError(
             f"{self._wanted.name} from {shown(self._wanted.url)} has {size} bytes instead of {self._size}",
             id="size-mismatch",
-            hint="It is another file. Check the version; if a mirror is named for the host, check what it has.",
+            hint="It is a different file. Check the version. If the host has a mirror, check the mirror's file.",
         )
 
     def _mismatch(self) -> MissingError:
         return MissingError(
             f"{self._wanted.name} from {shown(self._wanted.url)} has the digest {self.digest} instead of {self._wanted.digest}",
             id="digest-mismatch",
-            hint="The file is damaged, or another one. Run the same command again; if it stays, check the source.",
+            hint="The file is damaged or was replaced. Run the same command again; if the error persists, check the source.",
         )
 
 

@@ -130,9 +130,9 @@ class Client:
             if origin(url) != origin(last):
                 headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
         raise MissingError(
-            f"{shown(request.url)} leads from one address to the next, lastly to {shown(url)}",
+            f"{shown(request.url)} redirects too often, last to {shown(url)}",
             id="redirected-forever",
-            hint="Check the address; a login page or a proxy may answer in its place.",
+            hint="Check the address; a login page or a proxy may have answered.",
         )
 
     def _sent(self, method: str, url: str, headers: Mapping[str, str], request: Request) -> Response:

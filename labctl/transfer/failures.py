@@ -12,9 +12,9 @@ from labctl.host.redaction import without_login
 from labctl.model.errors import MissingError
 
 CHECK_NETWORK = (
-    "Check the network and the name; behind a company's proxy set HTTPS_PROXY. LABCTL_MIRRORS can name a mirror."
+    "Check the network and the name. Behind a company's proxy, set HTTPS_PROXY; LABCTL_MIRRORS can name a mirror."
 )
-AGAIN = "Run the same command again: what has arrived is kept."
+AGAIN = "Run the same command again; received data is kept."
 _TLS_ALERT = "\\x15\\x03"
 """What a server begins with that expected TLS."""
 _NO_TLS = ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE", "UNKNOWN_PROTOCOL", "PACKET_LENGTH_TOO_LONG")
@@ -56,9 +56,9 @@ def of(error: exceptions.HTTPError, url: str, proxy: tuple[str, str] | None, *, 
 def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingError:
     if isinstance(error, exceptions.LocationValueError):
         return MissingError(
-            f"{shown(url)} is no address that can be asked",
+            f"{shown(url)} is not a valid address",
             id="source-address-invalid",
-            hint="Check the address, and that of the mirror if one is named for the host.",
+            hint="Check the address, and the mirror's address if the host has a mirror.",
         )
     if _TLS_ALERT in repr(error):
         return tls_expected(url)
@@ -68,9 +68,9 @@ def _of_exchange(error: exceptions.HTTPError, url: str, reason: str) -> MissingE
 def plain_http_refused(url: str) -> MissingError:
     """Return the error for an address without TLS that the user has not named."""
     return MissingError(
-        f"{shown(url)} is refused: without TLS, anybody on the network can read and change what is sent",
+        f"{shown(url)} is refused: without TLS, anyone on the network can read and change the data",
         id="plain-http-refused",
-        hint="Use an https:// address. Plain HTTP is for localhost and for private addresses that a mirror's URL has.",
+        hint="Use an https:// address. Plain HTTP is accepted only for mirrors at localhost or a private address.",
     )
 
 
@@ -78,9 +78,9 @@ def tls_expected(url: str) -> MissingError:
     """Return the error for a server that answers only over TLS."""
     host = urlsplit(url).netloc.rpartition("@")[2]
     return MissingError(
-        f"{host} speaks TLS, and was asked for {shown(url)} without",
+        f"{host} requires TLS, and {shown(url)} is plain HTTP",
         id="source-expects-tls",
-        hint="Write https: instead of http: where it is named as a mirror.",
+        hint="Write https: instead of http: where the mirror is configured.",
     )
 
 
@@ -89,7 +89,7 @@ def proxy_refused(where: str, variable: str, reason: str) -> MissingError:
     return MissingError(
         f"{where} refused the connection: {reason}",
         id="proxy-refused",
-        hint=f"Write its user and password into {variable} (http://USER:PASSWORD@proxy.example:3128), or except the host with NO_PROXY.",
+        hint=f"Write its user and password into {variable} (http://USER:PASSWORD@proxy.example:3128), or exclude the host with NO_PROXY.",
     )
 
 
@@ -101,7 +101,7 @@ def _of_proxy(error: exceptions.ProxyError, proxy: tuple[str, str] | None) -> Mi
     return MissingError(
         f"{where} cannot be used: {_reason(error.original_error)}",
         id="proxy-unreachable",
-        hint=f"Correct or unset {variable}, or except the host with NO_PROXY.",
+        hint=f"Correct or unset {variable}, or exclude the host with NO_PROXY.",
     )
 
 
@@ -111,15 +111,15 @@ def _of_tls(error: exceptions.SSLError, url: str) -> MissingError:
         return MissingError(
             f"the certificate of {host} is not trusted: {cause.verify_message}",
             id="certificate-untrusted",
-            hint="If your company's CA signed it, add that to the system's store (`update-ca-certificates`, `update-ca-trust`),"
-            " or name a file with all CAs in SSL_CERT_FILE. If not, something between you and the server answers in its place.",
+            hint="If your company's CA signed it, add that CA to the system's store (`update-ca-certificates`, `update-ca-trust`),"
+            " or name a file with all CAs in SSL_CERT_FILE. If not, something between you and the server intercepts the connection.",
         )
     if any(word in str(cause) for word in _NO_TLS):
         entry = f"{host}=http://{host}"
         return MissingError(
-            f"{host} does not speak TLS, and was asked for {shown(url)}",
+            f"{host} does not support TLS, which {shown(url)} needs",
             id="source-without-tls",
-            hint=f"If it has a private address, name it with plain HTTP: LABCTL_MIRRORS={entry}.",
+            hint=f"If it has a private address, allow plain HTTP: LABCTL_MIRRORS={entry}.",
         )
     return PassingError(f"{shown(url)}: TLS failed: {_reason(cause)}", id="source-cut-off", hint=AGAIN)
 

@@ -110,7 +110,7 @@ class Login:
         realm = challenge.parameters.get("realm", "")
         scheme, _ = origin(realm)
         if scheme not in {"http", "https"}:
-            raise _no_token(self.host, f"it names no place for them: {realm!r}")
+            raise _no_token(self.host, f"it does not say where to get one: {realm!r}")
         if scheme != "https" == origin(self.url)[0]:
             raise plain_http_refused(realm)
         query = {
@@ -153,7 +153,7 @@ def _with_query(url: str, query: Mapping[str, str]) -> str:
 
 def _no_token(host: str, problem: str) -> MissingError:
     return MissingError(
-        f"{host} asks for a token, but {problem}",
+        f"{host} requires a token, but {problem}",
         id="token-not-given",
-        hint="Check that the address is a registry's, and that nothing answers in its place.",
+        hint="Check that the address is a registry's, and that no proxy or login page answers.",
     )

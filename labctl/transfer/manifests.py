@@ -93,7 +93,7 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
     return MissingError(
         f"{reference} has no image for {LINUX}/{architecture}; it has {known}",
         id="architecture-missing",
-        hint="Take a version, or another image, that is published for this architecture.",
+        hint="Choose a version or an image that is published for this architecture.",
     )
 
 
@@ -104,7 +104,7 @@ def _check(reference: Reference, answer: Answer, expected: str | None) -> None:
         raise MissingError(
             f"the manifest of {reference} from {shown(answer.url)} has the digest {digest} instead of {expected}",
             id="digest-mismatch",
-            hint="It is damaged, or another one. Run the same command again; if it stays, check the source.",
+            hint="It is damaged or was replaced. Run the same command again; if the error persists, check the source.",
         )
 
 
@@ -124,7 +124,7 @@ def _blob(reference: Reference, descriptor: object) -> Blob:
 
 def _invalid(reference: Reference, problem: str) -> MissingError:
     return MissingError(
-        f"{reference}: what the registry sent is no manifest of an image: {problem}",
+        f"{reference}: the registry's answer is not an image manifest: {problem}",
         id="manifest-invalid",
         hint="Check the reference; if a mirror is named for its host, check that it is a registry.",
     )

@@ -102,7 +102,7 @@ def _proxy_url(variable: str, value: str) -> SplitResult:
         raise UsageError(
             f"{variable} names the proxy {without_login(value)}, which labctl cannot use",
             id="proxy-unusable",
-            hint=f"Set {variable} to a URL of http or https, or except the host with NO_PROXY.",
+            hint=f"Set {variable} to a URL of http or https, or exclude the host with NO_PROXY.",
         )
     return url
 

@@ -53,7 +53,7 @@ def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identi
     if status == TOO_MANY:
         return _limited(where, host, headers, identity, details)
     if status >= FIRST_OF_SERVER:
-        failing = PassingError(f"{where}, the server has a problem", id="source-failing", hint=AGAIN, details=details)
+        failing = PassingError(f"{where}: the server has a problem", id="source-failing", hint=AGAIN, details=details)
         failing.after = retry_after(headers.get("Retry-After"))
         return failing
     return _refused(status, where, url, content, details)
@@ -68,22 +68,22 @@ def is_page(headers: Mapping[str, str], beginning: bytes) -> bool:
 def captive(url: str) -> MissingError:
     """Return the error for a page in the place of what was asked for."""
     return MissingError(
-        f"{shown(url)}: a web page came instead of the file",
+        f"{shown(url)}: the server sent a web page instead of the file",
         id="captive-portal",
-        hint="Open the address in a browser: a network's login page, or a proxy, may answer in its place. Log in there, then run the same command again.",
+        hint="Open the address in a browser: a network's login page or a proxy may have answered. Log in there, then run the same command again.",
     )
 
 
 def _refused(status: int, where: str, url: str, content: bytes, details: tuple[str, ...]) -> MissingError:
     if status == NOT_FOUND:
         return MissingError(
-            f"{where}, there is no such file or image",
+            f"{where}: no such file or image",
             id="source-not-found",
-            hint="Check the name and the version; if a mirror is named for the host, check what it has.",
+            hint="Check the name and the version. If the host has a mirror, check that the mirror has the file.",
             details=details,
         )
     if status == PROXY_LOGIN:
-        return proxy_refused("the proxy", "HTTP_PROXY", "it asks for a login")
+        return proxy_refused("the proxy", "HTTP_PROXY", "it requires a login")
     if b"HTTPS" in content and url.startswith("http:"):
         return tls_expected(url)
     return MissingError(where, id="source-refused", hint="Ask the server's administrator.", details=details)
@@ -92,16 +92,16 @@ def _refused(status: int, where: str, url: str, content: bytes, details: tuple[s
 def _denied(status: int, where: str, host: str, identity: Identity, details: tuple[str, ...]) -> MissingError:
     if identity.who:
         return MissingError(
-            f"{where}, access was refused {identity.who}",
+            f"{where}: access was refused {identity.who}",
             id="login-refused",
-            hint=f"Run {identity.command(host)} with a user that may do this, and check the name.",
+            hint=f"Run {identity.command(host)} with a user who has access, and check the name.",
             details=details,
         )
-    asked = "the server asks for a login" if status == UNAUTHORIZED else "access without a login was refused"
+    asked = "the server requires a login" if status == UNAUTHORIZED else "access without a login was refused"
     return MissingError(
-        f"{where}, {asked}",
+        f"{where}: {asked}",
         id="login-needed",
-        hint=f"Run {identity.command(host)}, and check the name: registries answer so for what does not exist, too.",
+        hint=f"Run {identity.command(host)}, and check the name: registries give the same answer for a name that does not exist.",
         details=details,
     )
 
@@ -119,9 +119,9 @@ def _limited(
     )
     kind = MissingError if is_hub and after is None else PassingError  # its limit is one of hours
     limited = kind(
-        f"{where}, {host} refuses further requests{wait}",
+        f"{where}: {host} refuses further requests{wait}",
         id="rate-limited",
-        hint=f"Wait, then run the same command again: what has arrived is kept.{hub} A mirror in LABCTL_MIRRORS has no such limit.",
+        hint=f"Wait, then run the same command again; received data is kept.{hub} A mirror in LABCTL_MIRRORS has no such limit.",
         details=details,
     )
     if isinstance(limited, PassingError):

@@ -139,5 +139,5 @@ def _not_found(reference: Reference, url: str) -> MissingError:
     return MissingError(
         f"{reference.host}/{reference.repository} does not have {what} ({url})",
         id="tag-not-found",
-        hint="Check the name and the version; if a mirror is named for the host, check what it has.",
+        hint="Check the name and the version. If the host has a mirror, check that the mirror has the image.",
     )

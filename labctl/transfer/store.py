@@ -61,9 +61,9 @@ class BlobStore:
         path = self.path(digest)
         path.unlink()
         return MissingError(
-            f"{path}, which was fetched before, has the digest {found} now",
+            f"the cached file {path} is damaged: its digest is now {found}",
             id="blob-damaged",
-            hint="It was removed. Run the same command again to fetch it again, and check the disk.",
+            hint="It was removed. Run the same command again to fetch it, and check the disk.",
         )
 
     def partial(self, digest: str) -> Path:

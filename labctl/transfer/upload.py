@@ -90,9 +90,9 @@ class Upload:
                 raise self._lost()
             if response.status == _BAD_REQUEST:
                 raise MissingError(
-                    f"{shown(self._blobs)} does not take {self._digest}: other bytes have arrived than were sent",
+                    f"{shown(self._blobs)} rejects {self._digest}: it received other bytes than were sent",
                     id="digest-mismatch",
-                    hint=f"Run the same command again; if it stays, check the file {self._path}.",
+                    hint=f"Run the same command again; if the error persists, check the file {self._path}.",
                 )
 
     def _find(self, meter: Meter) -> None:
@@ -138,7 +138,7 @@ class Upload:
         """Give the upload up, so that another one begins: some registries do not go on where they say they are."""
         self._session = ""
         return PassingError(
-            f"{shown(self._blobs)} has forgotten what was sent of {self._digest}",
+            f"{shown(self._blobs)} lost the upload of {self._digest}",
             id="upload-lost",
             hint="Run the same command again.",
         )

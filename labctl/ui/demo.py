@@ -168,7 +168,7 @@ class Stage:
         if self._stdin is None or self._stream is None:
             return
         began = time.monotonic()
-        print("\nEnter goes on, Ctrl-C ends ", end="", file=self._stream, flush=True)
+        print("\nPress Enter to continue, Ctrl-C to end ", end="", file=self._stream, flush=True)
         self._stdin.readline()
         if self._recording is not None:
             self._recording.skip(time.monotonic() - began)

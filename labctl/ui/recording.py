@@ -45,7 +45,7 @@ class Cast(io.StringIO):
             raise UsageError(
                 f"--record {path}: its name must end in .cast",
                 id="record-not-written",
-                hint=f"`--record {path.name}.cast`; the report is written beside it, with the ending .md.",
+                hint=f"`--record {path.name}.cast`; the report is written next to it, as a .md file.",
             )
         for file in self.files:
             with _explained(file):
@@ -113,5 +113,5 @@ def _explained(file: Path) -> Iterator[None]:
         raise UsageError(
             f"--record: cannot write {file}: {error.strerror}",
             id="record-not-written",
-            hint="Name a file in a folder that you may write to.",
+            hint="Name a file in a folder that you can write to.",
         ) from error

@@ -70,7 +70,7 @@ def seen(hop: HopReport) -> list[str]:
 def _name(evidence: Evidence) -> list[str]:
     if evidence["address"] is None:
         return []
-    connections = {None: "", "connected": ", which takes connections", "refused": ", which refuses connections"}
+    connections = {None: "", "connected": ", which accepts connections", "refused": ", which refuses connections"}
     others = [
         f"and to {each['address']}{connections.get(each['connection'], ', which does not answer')}: {each['source']}"
         for each in evidence.get("others", ())
@@ -80,15 +80,15 @@ def _name(evidence: Evidence) -> list[str]:
 
 
 def _address(evidence: Evidence) -> list[str]:
-    pool = f"out of MetalLB's pool {evidence['pool']}" if evidence["pool"] else "out of no pool"
+    pool = f"from MetalLB's pool {evidence['pool']}" if evidence["pool"] else "from no pool"
     owned = f"{evidence['address']} belongs to the Service {evidence['service']}, {pool}"
     asked, event = evidence["requested"], evidence["event"]
     wanted = ", ".join(asked["addresses"] or [f"the pool {asked['pool']}"]) if asked else ""
     others = ", ".join(evidence["shared_with"])
     return [
         *([owned] if evidence["address"] else [*map(_pool_of, evidence["pools"])]),
-        *([f"it asks for {wanted}, by {asked['by']}"] if asked else []),
-        *([f"these have the address as well: {others}"] if others else []),
+        *([f"it requests {wanted}, by {asked['by']}"] if asked else []),
+        *([f"also with this address: {others}"] if others else []),
         *([f"MetalLB at {event['time']}: {event['reason']}: {event['message']}"] if event else []),
     ]
 
@@ -102,15 +102,15 @@ def _pool_of(pool: Evidence) -> str:
 def _node(evidence: Evidence) -> list[str]:
     answers = ", ".join(f"{each['mac']} ({each['node'] or 'no node of the lab'})" for each in evidence["answers_arp"])
     by, unasked = evidence["announced_by"], evidence.get("not_asked")
-    record = f"MetalLB announces it from {by}" if by else "MetalLB has no record of who announces it"
+    record = f"MetalLB announces it from {by}" if by else "MetalLB reports no announcing node"
     remembered, connection = evidence.get("remembered") or {}, evidence.get("connection")
     is_stale = remembered and remembered["mac"] not in {each["mac"] for each in evidence["answers_arp"]}
     return [
-        f"who announces it cannot be asked: {unasked}" if unasked else record,
-        f"ARP is answered by {answers or 'nobody'}",
-        *([f"the kernel remembers {remembered['mac']}, {remembered['state'].lower()}"] if is_stale else []),
+        f"the announcing node is unknown: {unasked}" if unasked else record,
+        f"ARP is answered by {answers or 'no machine'}",
+        *([f"in the ARP cache: {remembered['mac']}, {remembered['state'].lower()}"] if is_stale else []),
         f"route: {evidence['route']}",
-        *([f"a connection: {connection['reason']}"] if connection and connection["reason"] else []),
+        *([f"connection: {connection['reason']}"] if connection and connection["reason"] else []),
     ]
 
 
@@ -121,22 +121,22 @@ def _rule(evidence: Evidence) -> list[str]:
     others = ", ".join(evidence["other_ingresses"])
     return [
         f"the Ingress {evidence['ingress']}, class {evidence['class']}: host {evidence['host']}, path {evidence['path']}",
-        f"leads to the Service {backend['service']}, port {backend['port']}",
+        f"routes to the Service {backend['service']}, port {backend['port']}",
         *([f"{part} {split['service']}, by the Ingress {split['ingress']}"] if split else []),
-        *([f"these have rules for it as well: {others}"] if others else []),
-        *(f"ready to take it: {each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
+        *([f"also with rules for it: {others}"] if others else []),
+        *(f"ready controller: {each['pod']} on {each['node']}" for each in evidence["controller_pods"]),
     ]
 
 
 def _pod(evidence: Evidence) -> list[str]:
     slices = ", ".join(evidence["endpoint_slices"]) or "no EndpointSlice"
     pods = [
-        f"{each['pod'] or 'an endpoint that is no pod'} ({each['address']}{' on ' if each['node'] else ''}{each['node'] or ''})"
+        f"{each['pod'] or 'an endpoint that is not a pod'} ({each['address']}{' on ' if each['node'] else ''}{each['node'] or ''})"
         for each in evidence["pods"]
     ]
     if "external_name" in evidence:
-        return [f"the Service {evidence['service']} stands for {evidence['external_name']}, outside the cluster"]
-    return [f"the Service {evidence['service']}, by {slices}", *(pods or ["no pod that is ready"])]
+        return [f"the Service {evidence['service']} is an alias of {evidence['external_name']}, outside the cluster"]
+    return [f"the Service {evidence['service']}, by {slices}", *(pods or ["no ready pod"])]
 
 
 def _response(evidence: Evidence) -> list[str]:

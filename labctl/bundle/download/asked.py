@@ -46,14 +46,14 @@ def refuse_missing(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -
     for reference in asked:
         there = brought.get(repository(reference))
         if there is None:
-            problems.append(f"{reference}, which the recipe lacks")
+            problems.append(f"{reference}, which is not in the recipe")
         elif tag(there) != tag(reference) or ("@" in reference and there != reference):
-            problems.append(f"{reference}, and the recipe has {there}")
+            problems.append(f"{reference}, where the recipe has {there}")
     if problems:
         raise MissingError(
-            f"{whose} asks for images that the recipe does not bring: {'; '.join(problems)}",
+            f"{whose} needs images that the recipe lacks: {'; '.join(problems)}",
             id="recipe-mismatch",
-            hint="Give the recipe the images that are asked for.",
+            hint="Add these images to the recipe.",
         )
 
 

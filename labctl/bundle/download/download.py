@@ -216,9 +216,9 @@ def _write_text(path: Path, text: str) -> None:
 def _require_servers(order: Order, folder: Path) -> None:
     if reasons := silent(order.servers(), unreachable):
         raise MissingError(
-            f"{folder} is damaged, and what it lacks cannot be downloaded: {'; '.join(reasons)}",
+            f"{folder} is damaged, and the missing files cannot be downloaded: {'; '.join(reasons)}",
             id="source-unreachable",
-            hint="Run the same command again when the network is there; LABCTL_MIRRORS can name other servers.",
+            hint="Run the same command again when the network is available; LABCTL_MIRRORS can name other servers.",
         )
 
 

@@ -26,7 +26,7 @@ class Pins:
             return {}
         except (OSError, ValueError, AttributeError) as error:
             raise MissingError(
-                f"{self.path}, which says what was downloaded before, cannot be read: {error}",
+                f"{self.path}, the record of earlier downloads, cannot be read: {error}",
                 id="pins-unreadable",
                 hint="Remove the file to accept what upstream publishes now.",
             ) from error
@@ -35,15 +35,15 @@ class Pins:
         """Note digests by name. Raises MissingError `upstream-changed` if one was another before."""
         known = self.known()
         changed = [
-            f"{name} was {known[name]} and is {digest} now"
+            f"{name} was {known[name]} and is now {digest}"
             for name, digest in digests.items()
             if known.get(name, digest) != digest
         ]
         if changed:
             raise MissingError(
-                f"upstream publishes something else than at the first download: {'; '.join(changed)}",
+                f"upstream has changed what it publishes since the first download: {'; '.join(changed)}",
                 id="upstream-changed",
-                hint="Find out why before you trust it. To accept it, remove " + str(self.path) + ".",
+                hint="Find out why before you trust it. To accept the new files, remove " + str(self.path) + ".",
             )
         if not digests.items() <= known.items():
             write(self.path, json.dumps({**known, **digests}, indent=1, sort_keys=True).encode() + b"\n")

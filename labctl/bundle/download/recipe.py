@@ -203,7 +203,7 @@ def _contradictions(recipe: Recipe) -> Iterator[str]:
     # An image's architecture is chosen by its index.
     known |= dict.fromkeys((*(row.reference for row in recipe.images), recipe.node.image), names)
     if wrong := [text for text in known if not _can_be_filled(text, known[text])]:
-        yield from (f"{text}: what stands in braces must be one of {', '.join(sorted(known[text]))}" for text in wrong)
+        yield from (f"{text}: what is in braces must be one of {', '.join(sorted(known[text]))}" for text in wrong)
         return
     yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
     places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]

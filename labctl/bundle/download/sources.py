@@ -128,9 +128,9 @@ def _checksum(url: str, path: Path) -> str:
     text = path.read_bytes().decode(errors="replace")
     if not re.fullmatch(r"[0-9a-f]{64}(\s+\S+)?\s*", text):
         raise MissingError(
-            f"{url}.sha256 is no checksum: it begins with {text[:_SHOWN]!r}",
+            f"{url}.sha256 does not contain a checksum: it begins with {text[:_SHOWN]!r}",
             id="checksum-unreadable",
-            hint="Something else answers in upstream's place: a login page of this network, or a wrong mirror.",
+            hint="Something other than upstream answers: a login page of this network, or a wrong mirror.",
         )
     return DIGEST + text.split()[0]
 

@@ -14,10 +14,10 @@ class Way:
     announcement: str
 
 
-MMDEBSTRAP = Way("mmdebstrap", "making the node's system out of Debian {suite}'s packages, about a minute")
+MMDEBSTRAP = Way("mmdebstrap", "making the node's system from Debian {suite}'s packages, about a minute")
 ENGINE = Way(
     "engine",
-    "making the node's system out of Debian {suite}'s packages in Docker, from the image {image},"
+    "making the node's system from Debian {suite}'s packages in Docker, on the image {image},"
     " because mmdebstrap is not installed: about three minutes",
 )
 

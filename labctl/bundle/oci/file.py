@@ -218,7 +218,7 @@ def _damaged(name: str, digest: str, found: str) -> LabError:
 
 
 def _cut_short(name: str, why: str) -> LabError:
-    return MissingError(f"{name} is damaged or was cut short: {why}", id="bundle-file-damaged", hint=_COPY_AGAIN)
+    return MissingError(f"{name} is damaged or truncated: {why}", id="bundle-file-damaged", hint=_COPY_AGAIN)
 
 
 def _unusable(file: Path, why: str) -> UsageError:

@@ -89,10 +89,10 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
     arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
     if arrives != there:
         raise MissingError(
-            f"{name} has another bundle {bundle.id} than the cache: its {DESCRIPTION} has the digest {arrives}, and "
+            f"{name} and the cache have different bundles {bundle.id}: its {DESCRIPTION} has the digest {arrives}, and "
             f"{folder / DESCRIPTION} has {there}",
             id="bundle-differs",
-            hint=f"To take the one that arrives, run `labctl bundle remove {bundle.id}` first.",
+            hint=f"To replace the one in the cache, run `labctl bundle remove {bundle.id}` first.",
         )
     damaged = checksums.damage(bundle, cache, report)
     adds_machine = not (folder / MACHINE / "machine.yaml").exists()

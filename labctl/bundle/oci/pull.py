@@ -69,12 +69,12 @@ def pull(
             raise
         return Arrived(load(before.folder(cache)), before.digest, note=f"as it was pulled before: {error.message}")
     digest = chosen(index, architecture, name)
-    moved = f"{name} was {before.digest}, and is {digest} now" if before and before.digest != digest else ""
+    moved = f"{name} was {before.digest}, and is now {digest}" if before and before.digest != digest else ""
     if moved and before and not may_move:
         raise MissingError(
             moved,
             id="reference-moved",
-            hint=f"`labctl bundle pull {name}` takes the new one. The old one stays in {before.folder(cache)}.",
+            hint=f"`labctl bundle pull {name}` pulls the new one. The old one stays in {before.folder(cache)}.",
         )
     found = arriving(registry.manifest(replace(reference, digest=digest)), name)
     make_folder(cache, PRIVATE)

@@ -167,7 +167,7 @@ def _put_entries(
             return index, attempt > 0
         registry.put_manifest(reference, index)
     raise MissingError(
-        f"another push writes {reference} at the same time",
+        f"another push is writing {reference} at the same time",
         id="reference-contended",
         hint="Push one after the other.",
     )
