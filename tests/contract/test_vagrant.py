@@ -526,7 +526,7 @@ def test_the_nodes_system_is_given_to_docker_once(docker: DockerProvider, progra
     imports = [call for call in programs.calls if call.startswith("docker import")]
     name, system = node_image(carried), carried.path(NODE_SYSTEM)
     assert imports == [f'docker import --change CMD ["/sbin/init"] {system} {name}']
-    assert watched.texts == [f"giving Docker the node's system, {name}"]
+    assert watched.texts == [f"importing the node's system into Docker, {name}"]
 
 
 def test_the_log_of_a_container_comes_from_docker(docker: DockerProvider, programs: Programs) -> None:

@@ -579,7 +579,7 @@ def test_a_terminal_is_asked_between_scenes_and_nothing_else_is(
 
     assert play(scenes({"run": ["labctl up"]}, {}, {})) == 0
 
-    assert stdout.getvalue().count("Enter goes on, Ctrl-C ends") == 2
+    assert stdout.getvalue().count("Press Enter to continue, Ctrl-C to end") == 2
     assert sys.stdin.read() == "\n"
     assert world.environments[0]["FORCE_COLOR"] == "1"
 

@@ -165,7 +165,7 @@ def test_builds_that_nobody_goes_on_with_are_found_and_removed(context: Context)
         folder.mkdir(parents=True)
 
     finding = found("unfinished-bundles", context)
-    assert (finding.state, finding.seen) == ("warning", f"a cut-off build left {other}, {own / '.making-bin'}")
+    assert (finding.state, finding.seen) == ("warning", f"an interrupted build left {other}, {own / '.making-bin'}")
 
     with locks.alone(bundles / f"{recipe_id()}.lock", pytest.fail, timeout=0):
         leftovers.remove_unfinished_bundles(context, Recorded())

@@ -123,7 +123,7 @@ def test_enter_is_waited_for_on_the_terminal_alone() -> None:
 
     Stage(terminal, recorded, stdin).wait_for_enter()
 
-    assert terminal.getvalue() == "\nEnter goes on, Ctrl-C ends "
+    assert terminal.getvalue() == "\nPress Enter to continue, Ctrl-C to end "
     assert recorded.getvalue() == ""
     assert stdin.read() == "more"
 
