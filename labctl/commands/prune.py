@@ -40,7 +40,7 @@ class Superfluous:
     def text(self) -> str:
         """What it is, for a question and an answer."""
         named = [bundle.id for bundle in self.bundles]
-        kept = ["what was kept of downloads"] if self.others else []
+        kept = ["cached downloads"] if self.others else []
         return f"{', '.join([*named, *kept])}: {self.size // _MIB} MiB" if named or kept else "nothing"
 
 

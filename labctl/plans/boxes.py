@@ -30,7 +30,7 @@ def forget(images: NodeImages, box: str) -> Outcome:
         if error.id not in LEFT:
             raise
         return Outcome(changed=False, text=f"box {box} was left: {error.message}")
-    return Outcome(was_there, f"also there: {', '.join(others)}" if others else "")
+    return Outcome(was_there, f"other boxes: {', '.join(others)}" if others else "")
 
 
 def forget_bundle(bundle: Bundle, report: Progress) -> None:

@@ -225,7 +225,7 @@ def _report_while(futures: Sequence[Future[bool]], transfer: _Transfer, report: 
     """Report how much has been given, until all is, and every node's part has ended."""
     while wait(futures, timeout=PROGRESS_SECONDS).not_done:
         if transfer.total:
-            report(f"{transfer.sent >> 20} of {transfer.total >> 20} MiB given to the nodes")
+            report(f"{transfer.sent >> 20} of {transfer.total >> 20} MiB sent to the nodes")
     for future in futures:
         if (error := future.exception()) and not isinstance(error, LabError):
             raise error

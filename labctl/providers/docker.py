@@ -85,7 +85,7 @@ class DockerProvider(VagrantProvider):
         on = self.running().intersection(names)
         if on:
             with self._acting(report):
-                report(f"{'cutting the power of' if hard else 'stopping'} {', '.join(sorted(on))}")
+                report(f"{'powering off' if hard else 'stopping'} {', '.join(sorted(on))}")
                 stop = ["kill"] if hard else ["stop", "-t", STOP_SECONDS]
                 check(["docker", *stop, *sorted(on)], env=self.environment)
         return on

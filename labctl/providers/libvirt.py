@@ -61,7 +61,7 @@ class LibvirtProvider(MachineProvider):
         on = frozenset(each.name for each in self._domains()).intersection(names, libvirt_domains.active())
         if on:
             with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
-                report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(on))}")
+                report(f"{'powering off' if hard else 'shutting down'} {', '.join(sorted(on))}")
                 if not hard:
                     self._shut_down(on & running(), report)
                 for name in sorted(libvirt_domains.active() & on):

@@ -75,7 +75,7 @@ class MachineProvider(VagrantProvider):
         try:
             until(left, what="the shutdown of machines", timeout=self.limits.shutdown, interval=LOOK_SECONDS)
         except NotReadyError as error:
-            report(f"{error.message}; cutting the power")
+            report(f"{error.message}; powering off")
 
     def _console(self, node: Node, lines: int) -> tuple[str, ...]:
         """Return the last lines of the machine's serial console; none where it has none, or they are not the user's to read."""

@@ -59,7 +59,7 @@ class VirtualBoxProvider(MachineProvider):
         on = self.running().intersection(names)
         if on:
             with self._acting(report):
-                report(f"{'cutting the power of' if hard else 'shutting down'} {', '.join(sorted(on))}")
+                report(f"{'powering off' if hard else 'shutting down'} {', '.join(sorted(on))}")
                 if not hard:
                     self._shut_down(on, report)
                 for each in self._running():

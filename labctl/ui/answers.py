@@ -104,7 +104,7 @@ def exported(report: ExportReport, stdout: TextIO) -> None:
     """Print where a bug report's files are, and which could not be had."""
     values({"folder": report["folder"], "files": len(report["files"])}, stdout)
     for absent in report["missing"]:
-        print(f"not there: {absent['file']}: {one_line(absent['reason'])}", file=stdout)
+        print(f"not collected: {absent['file']}: {one_line(absent['reason'])}", file=stdout)
 
 
 def status(report: StatusReport, stdout: TextIO) -> None:

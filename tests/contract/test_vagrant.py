@@ -169,7 +169,7 @@ def test_containers_are_stopped_all_at_once(docker: DockerProvider, programs: Pr
         f"docker stop -t 10 {CONTROL_PLANE.name} {WORKER.name}",
         f"docker kill {WORKER.name}",
     ]
-    assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}", f"cutting the power of {WORKER.name}"]
+    assert watched.texts == [f"stopping {CONTROL_PLANE.name}, {WORKER.name}", f"powering off {WORKER.name}"]
 
 
 def test_a_vagrant_that_a_killed_labctl_left_at_work_is_waited_for(

@@ -190,7 +190,7 @@ def test_an_interrupt_does_not_wait_for_a_node_that_hangs(
     _, plan = command.load(OPTIONS, [str(shop)])
 
     def interrupted(text: str) -> None:
-        if "given to the nodes" in text:
+        if "sent to the nodes" in text:
             raise KeyboardInterrupt
 
     plan[0].run(context, Watched().report)
