@@ -9,7 +9,7 @@ from labctl.model.errors import MissingError
 
 
 def look_at_bundle(context: Context, _machine: Machine) -> Finding:
-    """Find the lab's Kubernetes and ingress controller in the bundle, or in what a bundle that is built will have."""
+    """Check that the bundle has, or will have, the lab's Kubernetes and ingress controller."""
     try:
         context.require_carried()
     except MissingError as error:

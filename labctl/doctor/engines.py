@@ -68,7 +68,7 @@ class Kind:
 
 
 def look_at_command(_context: Context, machine: Machine) -> Finding:
-    """Check that the `docker` command is Docker's own, and may read the lab's files."""
+    """Check that the `docker` command is Docker's own, and can read the lab's files."""
     said = machine.run(*COMMAND)
     if said is None:
         return not_relevant("there is no docker; see `tools`")

@@ -11,7 +11,7 @@ from labctl.host.virtualbox import NETWORK, Server
 
 
 def look_at_members(context: Context, machine: Machine) -> Finding:
-    """Check that no machine but the lab's own is connected to the host-only interface that Vagrant takes for the lab.
+    """Check that only the lab's own machines are connected to the host-only interface that Vagrant uses for the lab.
 
     Vagrant takes the interface by its subnet, whoever made it.
     """

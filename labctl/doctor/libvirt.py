@@ -31,7 +31,7 @@ UNUSABLE = "libvirt cannot be used; see `libvirt`"
 
 
 def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
-    """Check that the libvirt daemon that LIBVIRT_DEFAULT_URI names is on this machine, and answers this user."""
+    """Check that the libvirt daemon is on this machine and answers this user. LIBVIRT_DEFAULT_URI names it."""
     where = libvirt.uri(machine.environment)
     said = libvirt.ask(machine, "version", "--daemon")
     if said is None:
@@ -50,7 +50,7 @@ def look_at_libvirt(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_plugin(_context: Context, machine: Machine) -> Finding:
-    """Check that Vagrant has the plugin for libvirt, and can load its plugins."""
+    """Check that Vagrant has the plugin for libvirt and can load its plugins."""
     plugins = machine.run("vagrant", "plugin", "list")
     if plugins is None:
         return not_relevant("there is no vagrant; see `tools`")

@@ -98,7 +98,7 @@ def look_at_kernel(_context: Context, machine: Machine) -> Finding:
 
 
 def look_at_memory(context: Context, machine: Machine) -> Finding:
-    """Check that the free memory is enough for the lab's nodes."""
+    """Check that there is enough free memory for the lab's nodes."""
     text = machine.read(MEMORY)
     if text is None:
         return not_relevant("this system has no /proc/meminfo")

@@ -69,7 +69,7 @@ def look_at_tools(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_provider(context: Context, machine: Machine) -> Finding:
-    """Check that nodes of this provider can be booted on this machine; where labctl chose it, why."""
+    """Check that this machine can boot nodes of the provider, and say why labctl chose it."""
     obstacle = context.provider.check(machine)
     reason = f"; {context.reasons.provider}" if context.reasons.provider else ""
     if obstacle is None:
@@ -80,7 +80,7 @@ def look_at_provider(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_vagrant(context: Context, machine: Machine) -> Finding:
-    """Check that Vagrant starts and tells its version."""
+    """Check that Vagrant starts and prints its version."""
     said = machine.run("vagrant", "--version")
     if said is None:
         return not_relevant("there is no vagrant; see `tools`")

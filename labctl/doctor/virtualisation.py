@@ -49,7 +49,7 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
 
 
 def look_at_holder(_context: Context, machine: Machine) -> Finding:
-    """Check that KVM does not hold the processor's virtualisation, which only one of it and VirtualBox can use."""
+    """Check that KVM does not keep the processor's virtualisation from VirtualBox."""
     modules = (line.split() for line in (machine.read(LOADED) or "").splitlines() if line.strip())
     users = {name: count not in {"0", UNCOUNTED} for name, _, count, *_ in modules}
     module = next((name for name in ("kvm_intel", "kvm_amd") if name in users), "")
