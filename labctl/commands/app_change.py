@@ -161,7 +161,7 @@ def remove(options: GlobalOptions, name: str) -> Change:
         raise UsageError(
             f"the lab {lab.name} has no app {name}",
             id="app-unknown",
-            hint=f"It has {', '.join(app.name for app in left) or 'none at all'}.",
+            hint=f"Its apps: {', '.join(app.name for app in left) or 'none'}.",
         )
     context = _context(options, replace(lab, apps=left))
     then = _steps(context, "render", "apps", "hosts")

@@ -106,7 +106,7 @@ def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
         raise MissingError(
             f"there is no bundle {', '.join(unknown)} in {cache / 'bundles'}",
             id="bundle-not-found",
-            hint=f"There is {', '.join(there)}." if there else "There is none at all.",
+            hint=f"Bundles: {', '.join(there)}." if there else "There are no bundles.",
         )
     for name in names:
         _refuse_used(there[name])

@@ -337,7 +337,7 @@ def node(context: Context, name: str) -> Node:
         if name in {candidate.name, candidate.name.removeprefix(f"{context.lab.name}-")}:
             return candidate
     names = ", ".join(candidate.name for candidate in context.lab.nodes)
-    raise UsageError(f"the lab {context.lab.name} has no node {name}", id="node-unknown", hint=f"It has {names}.")
+    raise UsageError(f"the lab {context.lab.name} has no node {name}", id="node-unknown", hint=f"Its nodes: {names}.")
 
 
 def environment(context: Context) -> dict[str, str]:

@@ -85,7 +85,7 @@ def report_on(context: Context) -> StatusReport:
     running = context.provider.running()
     for node in lab.nodes:
         if node.name not in running:
-            problems.add("node-not-running", f"node {node.name} does not run")
+            problems.add("node-not-running", f"node {node.name} is not running")
     if not running:
         return _without_api(context, problems, _unasked(lab))
     cluster, ready = context.cluster.impatient(), set[str]()

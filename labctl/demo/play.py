@@ -180,7 +180,7 @@ class Performance:
     def _values(self, wanted: frozenset[str]) -> Values:
         """Return what the names stand for now; wait for those that are wanted. Raises NotReadyError."""
         io, look = self._io, partial(names.live, self._context, wanted)
-        what = f"what {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))} stands for"
+        what = f"the value of {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))}"
         live = until(look, what=what, timeout=self._context.lab.limits.demo_names, clock=io.clock, sleep=io.sleep)
         loads = [scene["load"] for scene in self.report["scenes"] if scene["load"]]
         return {**names.of_lab(self._context.lab), **live, **(traffic.figures(loads[-1]) if loads else {})}
@@ -243,7 +243,7 @@ class Performance:
             try:
                 self._command(command, values, self.report["cleanup"])
             except (errors.LabError, KeyboardInterrupt) as error:
-                left = "Something that the demo made may be left."
+                left = "Something that the demo created may be left."
                 self._note(error)
                 if isinstance(error, KeyboardInterrupt):
                     break

@@ -42,18 +42,18 @@ def unmade_if_shared(context: Context) -> str:
 
 def unbuilt(context: Context) -> str:
     """Limit a check to labs whose bundle is not built yet."""
-    return "the bundle is there: a lab needs nothing from elsewhere" if context.has_bundle else ""
+    return "the bundle exists, so no registry is needed" if context.has_bundle else ""
 
 
 def containers(context: Context) -> str:
     """Limit a check to nodes that are containers."""
-    return "" if context.hypervisor.are_containers else f"nodes of provider {context.lab.provider} are no containers"
+    return "" if context.hypervisor.are_containers else f"nodes of provider {context.lab.provider} are not containers"
 
 
 def virtual_machines(context: Context) -> str:
     """Limit a check to nodes that are virtual machines."""
     provider = context.lab.provider
-    return f"nodes of provider {provider} are no virtual machines" if context.hypervisor.are_containers else ""
+    return f"nodes of provider {provider} are not virtual machines" if context.hypervisor.are_containers else ""
 
 
 def libvirt(context: Context) -> str:

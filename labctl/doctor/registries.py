@@ -19,12 +19,12 @@ def look_at_registries(_context: Context, machine: Machine) -> Finding:
     """Check that one registry of each kind answers within a few seconds."""
     urls = {kind: url for kind, ask in _REGISTRIES.items() if (url := ask(machine))}
     if not urls:
-        return not_relevant("go, pip and apt are set up to use no registry")
+        return not_relevant("go, pip and apt are configured without a registry")
     silent = {kind: reason for kind, url in urls.items() if (reason := machine.unreachable(url))}
     # Not the URL itself: it may hold a password.
     hosts = ", ".join(f"{kind} at {urlsplit(url).hostname}" for kind, url in urls.items() if kind not in silent)
     if not silent:
-        return ok(f"they answer: {hosts}")
+        return ok(f"answering: {hosts}")
     return warning(
         "; ".join(f"{kind} at {urlsplit(urls[kind]).hostname} does not answer: {why}" for kind, why in silent.items()),
         "Make sure that this machine reaches them, or boot from a bundle made elsewhere: `labctl up --bundle DIR`.",

@@ -37,7 +37,7 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
     known = flags[1].split()
     ability = next((flag for flag in ("vmx", "svm") if flag in known), "")
     is_guest = "hypervisor" in known
-    here = "this machine is itself a virtual machine" if is_guest else "this machine is no virtual machine"
+    here = "this machine is itself a virtual machine" if is_guest else "this machine is not a virtual machine"
     if ability:
         return ok(f"the processor has {ability}; {here}")
     if not is_guest and context.lab.provider == "libvirt":
@@ -66,7 +66,7 @@ def look_at_holder(_context: Context, machine: Machine) -> Finding:
         return broken(f"{both}: a machine of KVM runs, and holds the processor", f"End KVM's machines, then {unload}.")
     if (machine.read(AT_LOAD) or "").strip() == "Y":
         return broken(
-            f"{both}: KVM holds the processor since it was loaded",
+            f"{both}: KVM holds the processor from when it is loaded",
             f"{unload}; and for the next boot: `echo 'options kvm enable_virt_at_load=0' | sudo tee "
             "/etc/modprobe.d/labctl-virtualbox.conf`. Or use KVM: `provider: libvirt`.",
         )

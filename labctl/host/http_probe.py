@@ -59,5 +59,5 @@ def get_within(lab: Lab, hostname: str) -> Answer:
         return Answer(None, failure=f"{hostname} has no address: {getattr(error, 'strerror', error)}")
     address = ip_address(str(entries[0][4][0]).partition("%")[0])
     if not isinstance(address, IPv4Address) or address not in lab.pool:
-        return Answer(None, failure=f"{hostname} stands for {address}, which is outside the lab's pool {lab.pool}")
+        return Answer(None, failure=f"{hostname} resolves to {address}, which is outside the lab's pool {lab.pool}")
     return get(hostname, address, lab.limits.http_answer)

@@ -47,7 +47,7 @@ class MachineProvider(VagrantProvider):
     def trouble(self, node: Node) -> Trouble | None:
         """Return whether the node's machine has ended, or its labctl-node unit has given up."""
         if node.name not in self._active():
-            return Trouble(is_running=False, text=f"the machine of node {node.name} does not run")
+            return Trouble(is_running=False, text=f"the machine of node {node.name} is not running")
         return super().trouble(node)
 
     def _active(self) -> frozenset[str]:

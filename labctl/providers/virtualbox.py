@@ -155,11 +155,11 @@ def obstacle(machine: Machine) -> Obstacle | None:
     found = virtualbox.installed(machine)
     if found is None:
         newest = dotted(virtualbox.NEWEST)
-        return Obstacle(f"there is no {PROGRAM}", f"Install VirtualBox, {newest} at the newest.", see="virtualbox")
+        return Obstacle(f"there is no {PROGRAM}", f"Install VirtualBox, version {newest} or older.", see="virtualbox")
     installed, said = found
     if not installed:
         return Obstacle(
-            f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it says nothing'}",
+            f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it prints nothing'}",
             "Build its kernel module: `sudo /sbin/vboxconfig`, and check that Secure Boot lets it load.",
             see="virtualbox",
         )
@@ -191,12 +191,12 @@ def remove_unfinished() -> None:
 
 def _unknown_to_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
     """Return that Vagrant does not drive this VirtualBox, with the one that does."""
-    text = f"Vagrant {dotted(vagrant)} cannot drive VirtualBox {dotted(installed)}" if vagrant else ""
+    text = f"Vagrant {dotted(vagrant)} does not support VirtualBox {dotted(installed)}" if vagrant else ""
     if installed[:2] > virtualbox.NEWEST:
         newest = dotted(virtualbox.NEWEST)
         return Obstacle(
-            text or f"no Vagrant drives VirtualBox {dotted(installed)} yet",
-            f"Install VirtualBox {newest}, the newest that Vagrant drives.",
+            text or f"no version of Vagrant supports VirtualBox {dotted(installed)} yet",
+            f"Install VirtualBox {newest}, the newest version that Vagrant supports.",
             see="virtualbox",
         )
     needed = virtualbox.VAGRANT_SINCE.get(installed[:2], ())

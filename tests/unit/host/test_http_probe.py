@@ -93,9 +93,9 @@ def test_an_answer_is_good_when_the_app_itself_gave_it(status: int, *, good: boo
     ("address", "answer"),
     [
         ("192.168.56.100", Answer(200, "my-app-1")),
-        ("127.0.0.1", Answer(None, failure=f"my-app.local stands for 127.0.0.1, {OUTSIDE}")),
-        ("::1", Answer(None, failure=f"my-app.local stands for ::1, {OUTSIDE}")),
-        ("fe80::1%eth0", Answer(None, failure=f"my-app.local stands for fe80::1, {OUTSIDE}")),
+        ("127.0.0.1", Answer(None, failure=f"my-app.local resolves to 127.0.0.1, {OUTSIDE}")),
+        ("::1", Answer(None, failure=f"my-app.local resolves to ::1, {OUTSIDE}")),
+        ("fe80::1%eth0", Answer(None, failure=f"my-app.local resolves to fe80::1, {OUTSIDE}")),
     ],
 )
 def test_what_answers_outside_the_pool_is_not_the_lab(
