@@ -11,4 +11,6 @@ from labctl.model.errors import UsageError
 def confirm(question: str) -> None:
     """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
     if not ui.confirm(question, sys.stdin, sys.stderr):
-        raise UsageError("not confirmed; nothing was done", id="not-confirmed", hint="Use `--yes` to skip the question.")
+        raise UsageError(
+            "not confirmed; nothing was done", id="not-confirmed", hint="Use `--yes` to skip the question."
+        )

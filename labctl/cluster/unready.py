@@ -159,7 +159,9 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
     image, node = pull_policy.pulled_although_there(cluster, pod, UNPULLABLE)
     if not image:
         return problem
-    text = f"image {image} is on {node}, but with imagePullPolicy Always the kubelet pulls it from a registry, which fails"
+    text = (
+        f"image {image} is on {node}, but with imagePullPolicy Always the kubelet pulls it from a registry, which fails"
+    )
     return Problem("image-pull-policy", problem.pod, text, patience=0)
 
 

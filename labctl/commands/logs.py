@@ -57,7 +57,9 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
     try:
         make_folder(folder, PRIVATE)
         if any(folder.iterdir()):
-            raise UsageError(f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that does not exist yet.")
+            raise UsageError(
+                f"{folder} is not empty", id="folder-not-empty", hint="Name a folder that does not exist yet."
+            )
         for name, read in _sources(context, nodes):
             text, reason = _had(read)
             if reason:

@@ -174,7 +174,9 @@ def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[A
         about = f"Service {namespace}/{name}, which is not the lab's own"
         if address not in lab.pool:
             text = f"{about}, has {address}, which is not in the pool {lab.pool}"
-            problems.add("address-not-in-pool", text, "Let the Service have an address of the pool, or none.", (), trace.WARNING)
+            problems.add(
+                "address-not-in-pool", text, "Let the Service have an address of the pool, or none.", (), trace.WARNING
+            )
         if node is None:
             text = f"{about}, has {address}, and no node announces it"
             problems.add("address-not-announced", text, "Check that it has a ready pod.", (), trace.WARNING)

@@ -44,9 +44,7 @@ def look_at_routes(context: Context, machine: Machine) -> Finding:
     network = context.lab.network
     known = routes(machine)
     if known is None:
-        return not_relevant(
-            f"this system has no {KERNEL_ROUTES}; compare `netstat -rn` with {network}"
-        )
+        return not_relevant(f"this system has no {KERNEL_ROUTES}; compare `netstat -rn` with {network}")
     # VirtualBox shares a host-only network with the labs and machines that `virtualbox-members` looks at.
     joined = virtualbox.addresses(machine).get(context.lab.gateway) if context.lab.provider == "virtualbox" else None
     known = tuple(route for route in known if route.device != joined)

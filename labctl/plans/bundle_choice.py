@@ -39,7 +39,9 @@ def _make(context: Context, report: Progress) -> None:
     from labctl.transfer.probe import unreachable  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
 
     order = context.order
-    reasons = silent(order.servers(), unreachable) if order else ("labctl was not tested with that version of Kubernetes",)
+    reasons = (
+        silent(order.servers(), unreachable) if order else ("labctl was not tested with that version of Kubernetes",)
+    )
     if order and not reasons:
         recipe = order.recipe
         report(f"downloading the bundle: about {recipe.megabytes} MB and {recipe.minutes} minutes")

@@ -129,7 +129,9 @@ class DockerProvider(VagrantProvider):
         only = ["--all", "--filter", f"name=^/?{node.name}$", "--format", "{{.Status}}"]
         status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
         if not status.startswith("Up"):
-            return Trouble(is_running=False, text=f"the container of node {node.name} is not running: {status or 'gone'}")
+            return Trouble(
+                is_running=False, text=f"the container of node {node.name} is not running: {status or 'gone'}"
+            )
         return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
