@@ -221,7 +221,7 @@ class Config(BaseModel):
     )
     mirrors: Annotated[dict[str, str], AfterValidator(_mirrors)] = Field(
         default={},
-        description="Mirrors: a table from a host, such as registry.k8s.io, to the URL that replaces it. LABCTL_MIRRORS takes "
+        description="Mirrors, as a table from a host, such as registry.k8s.io, to the URL that replaces it. LABCTL_MIRRORS takes "
         "precedence.",
     )
 

@@ -393,7 +393,7 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
 
 
 def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:
-    with pytest.raises(MissingError, match="no program kubectl on PATH"):
+    with pytest.raises(MissingError, match="kubectl is not on PATH"):
         labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
     (home / "script").touch(mode=0o644)
     with pytest.raises(MissingError, match=r"\./script: no such file that can be run"):

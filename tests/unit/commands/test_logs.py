@@ -139,7 +139,7 @@ def test_nodes_of_an_isolated_lab_without_its_network_are_asked_nothing(lab: Con
 
     report = logs.export(cut_off, tmp_path / "out", lab.lab.nodes)
 
-    assert all("does not run" in absent["reason"] for absent in report["missing"] if "nodes/" in absent["file"])
+    assert all("is not running" in absent["reason"] for absent in report["missing"] if "nodes/" in absent["file"])
 
 
 @pytest.mark.parametrize("failure", [ProviderError("no answer", id="tool-timeout"), KeyError("node")])

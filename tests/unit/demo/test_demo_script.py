@@ -254,7 +254,7 @@ def test_a_demo_that_there_is_not_names_those_there_are(name: str) -> None:
         script.find(name)
 
     assert caught.value.id == "demo-unknown"
-    assert "There are: tour" in caught.value.hint
+    assert "Demos: tour" in caught.value.hint
 
 
 def test_every_demo_of_labctl_itself_is_right() -> None:

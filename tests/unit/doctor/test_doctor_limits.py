@@ -65,7 +65,7 @@ def test_virtual_machines_have_a_kernel_of_their_own(context: Context) -> None:
         ({"DOCKER_HOST": ""}, False, "ok", "no variable"),
         ({"DOCKER_HOST": "unix:///run/user/1/docker.sock"}, False, "warning", "DOCKER_HOST"),
         ({"DOCKER_TLS_VERIFY": "1", "DOCKER_CERT_PATH": "/x"}, False, "warning", "DOCKER_CERT_PATH, DOCKER_TLS_VERIFY"),
-        ({"DOCKER_CONTEXT": "build"}, True, "ok", "an Engine of its own: DOCKER_CONTEXT"),
+        ({"DOCKER_CONTEXT": "build"}, True, "ok", "its own Engine: DOCKER_CONTEXT"),
         ({"VAGRANT_CWD": "/home/me/project"}, False, "ok", "ignored: VAGRANT_CWD"),
         ({"VAGRANT_DEFAULT_PROVIDER": "libvirt", "DOCKER_BUILDKIT": "0"}, False, "ok", "DOCKER_BUILDKIT, VAGRANT_"),
         (

@@ -303,7 +303,7 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     with pytest.raises(MissingError) as raised:
         replace(asked, bundle_folder=None, making=Making(recipe=others), lab=lab(kubernetes="1.30.0")).require_carried()
     assert raised.value.id == "bundle-version"
-    assert "recipe others, carries" in raised.value.message
+    assert "recipe others, has" in raised.value.message
 
 
 def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else(
