@@ -152,15 +152,20 @@ class AppConfig(BaseModel):
 
     name: Annotated[
         str,
-        Field(pattern=_SERVICE, max_length=50, json_schema_extra={"not": {"enum": [*_OTHERS_OBJECTS]}}),
+        Field(
+            description="Name of the Deployment, Service and Ingress.",
+            pattern=_SERVICE,
+            max_length=50,
+            json_schema_extra={"not": {"enum": [*_OTHERS_OBJECTS]}},
+        ),
         AfterValidator(_free_name),
     ]
-    image: Annotated[str, Field(pattern=_IMAGE, max_length=255)] = "nginx"
+    image: Annotated[str, Field(description="Container image.", pattern=_IMAGE, max_length=255)] = "nginx"
     hostname: Annotated[str, Field(pattern=_HOSTNAME, max_length=253), AfterValidator(_public_name)] | None = Field(
         default=None, description="By default NAME.local."
     )
-    port: Annotated[int, Field(ge=1, le=65535)] = 80
-    replicas: Annotated[int, Field(ge=0, le=50)] = 2
+    port: Annotated[int, Field(description="Port that the container listens on.", ge=1, le=65535)] = 80
+    replicas: Annotated[int, Field(description="Number of pods.", ge=0, le=50)] = 2
     path: Annotated[str, Field(pattern=_PATH, max_length=1024)] = Field(
         default="/", description="The path that `up`, `status` and `trace` request."
     )
