@@ -318,9 +318,7 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
         raise MissingError(
-            f"{line[0]}: no such executable file"
-            if os.sep in line[0]
-            else f"program {line[0]} is not on PATH",
+            f"{line[0]}: no such executable file" if os.sep in line[0] else f"program {line[0]} is not on PATH",
             id="program-not-found",
             hint="Give a program and its arguments as separate words. To run a line of shell, use `sh -c`.",
         )
