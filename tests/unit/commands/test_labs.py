@@ -396,7 +396,7 @@ def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) ->
     with pytest.raises(MissingError, match="kubectl is not on PATH"):
         labs.replace_process(context, ["kubectl"], {"PATH": str(home)})
     (home / "script").touch(mode=0o644)
-    with pytest.raises(MissingError, match=r"\./script: no such file that can be run"):
+    with pytest.raises(MissingError, match=r"\./script: no such executable file"):
         labs.replace_process(context, ["./script"], {"PATH": str(home)})
 
 
