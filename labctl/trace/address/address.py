@@ -8,10 +8,11 @@ from ipaddress import IPv4Address
 from typing import Any
 
 from labctl.cluster import state
+from labctl.model.reports import HopState
 from labctl.trace.address import no_address
 from labctl.trace.metallb import allocation, requested
 from labctl.trace.metallb.allocation import Case
-from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl, labctl
+from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.rules.rules import full_name
 from labctl.trace.trail import Trail
 
@@ -34,10 +35,10 @@ def address(trail: Trail) -> Evidence:
         raise ProblemError("address-of-another-service", f"{owned} is the address of {has}")
     case = allocation.read_case(trail.cluster, lab, service, services)
     evidence = _evidence(case, owned, others)
-    for problem in (_contested(case, owned, others), _out_of_pool(case, owned), _doubtful(case)):
-        if problem:
-            problem.evidence |= evidence
-            raise problem
+    problems = filter(None, (_contested(case, owned, others), _out_of_pool(case, owned), _doubtful(case)))
+    for problem in sorted(problems, key=lambda each: each.state == WARNING):
+        problem.evidence |= evidence
+        raise problem
     return evidence
 
 
@@ -81,9 +82,10 @@ def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any
         if why:
             what = ("-n", metadata["namespace"], "service", metadata["name"], *change)
             text = f"{owned} is also in the {place} of the Service {full_name(other)}: {why}"
-            return ProblemError(
-                "address-claimed-twice", text, fix=fix, commands=(kubectl(case.lab.name, "patch", *what),)
-            )
+            command = kubectl(case.lab.name, "patch", *what)
+            # Of external addresses, kube-proxy routes to one of both, and may choose anew when it starts.
+            state_of_hop: HopState = BROKEN if place == "status" else WARNING
+            return ProblemError("address-claimed-twice", text, fix=fix, commands=(command,), state=state_of_hop)
     return None
 
 

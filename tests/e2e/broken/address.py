@@ -166,7 +166,8 @@ ROWS = (
         claim_as_external,
         "address",
         "address-claimed-twice",
-        up="names",
+        up="fine",
+        state="warning",
         undo=NO_OTHER,
     ),
     BrokenLab(

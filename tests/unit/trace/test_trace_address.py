@@ -369,7 +369,11 @@ OWNED = {
     "the address among another's externalIPs": Owned(
         lambda it: it.service("x", type="ClusterIP", externalIPs=["10.0.0.1", ADDRESS]),
         "address-claimed-twice",
+        WARNING,
         commands=(f"{KUBECTL} patch -n default service x --type=merge -p '{EXTERNAL}'",),
+    ),
+    "the address among another's externalIPs, and no pool": Owned(
+        lambda it: it.service("x", type="ClusterIP", externalIPs=[ADDRESS]).lose(*POOL), "pool-missing"
     ),
     "no pool": Owned(lambda it: it.lose(*POOL), "pool-missing"),
     "a pool without the address": Owned(
