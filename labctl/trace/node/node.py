@@ -118,7 +118,8 @@ def _answers(
     nodes = {each.name for each in trail.lab.nodes}
     owners = {mac: each.name for each in trail.lab.nodes for mac in heard.get(each.address, ())}
     others = {mac: trail.client.owner_of(mac, trail.context) for mac in macs if mac not in owners}
-    return heard, macs, owners | {mac: name for mac, name in others.items() if name in nodes}
+    known = {mac: who.rpartition(" ")[2] for mac, who in others.items()}
+    return heard, macs, owners | {mac: name for mac, name in known.items() if name in nodes}
 
 
 def _announced(trail: Trail) -> tuple[str | None, str | None]:

@@ -135,10 +135,6 @@ def survey(trail: Trail, first: Answered) -> Survey:
     times = [_took(first.exchange)]
     with trail.line() as line:
         while (missing := wanted - results.outcomes.keys() - results.refused.keys()) and not results.is_limited:
-            if not whole.is_compared and max(times) >= limits.pod_connect > 2 * min(times):
-                results.lost = lost_routes.between(whole, first.record.controller_pod if first.record else "")
-            if results.lost:
-                break
             count = min(len(missing), limit(len(wanted)) - results.asked)
             batch: list[Exchange] = []
             while len(batch) < count and (seconds := trail.left(patience)) > least:
@@ -148,6 +144,10 @@ def survey(trail: Trail, first: Answered) -> Survey:
             if not batch:
                 break
             times += map(_took, batch)
+            if not whole.is_compared and max(times) >= limits.pod_connect > 2 * min(times):
+                results.lost = lost_routes.between(whole, first.record.controller_pod if first.record else "")
+            if results.lost:
+                break
             logged = trail.search(*batch)
             for exchange in batch:
                 results.note(answers.identified(trail, exchange, logged), addresses)

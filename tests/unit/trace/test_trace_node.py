@@ -950,7 +950,7 @@ def test_a_kernel_is_not_made_to_ask_for_a_node_that_does_not_run(
 
 
 def test_a_node_that_does_not_answer_for_its_own_address_is_no_stranger(world: World) -> None:
-    del world.machine_is(found=A).machine.macs[CONTROL_PLANE]
+    del world.machine_is(found=f"container {A}").machine.macs[CONTROL_PLANE]
 
     assert world.look()["answers_arp"] == [{"mac": MAC_A, "node": A}]
 
