@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 from labctl.host import known_failures, log
 from labctl.host.failpoints import failpoint
@@ -215,8 +215,35 @@ def _started(
     stdin: bool = False,
     keep_open: tuple[int, ...] = (),
 ) -> Iterator[subprocess.Popen[bytes]]:
+    with _held_back() as let_come:
+        child = _begun(args, env, cwd, stderr=stderr, stdin=stdin, keep_open=keep_open)
+        started = time.monotonic()
+        try:
+            with child:
+                try:  # a terminal's interrupt does not reach the program, which has a group of its own
+                    let_come()
+                    log.write(child.pid, f"$ {_shown(args)}")
+                    failpoint(f"run.{Path(args[0]).name}")
+                    yield child
+                except KeyboardInterrupt:
+                    _interrupt(child)
+                    raise
+                child.wait()
+        finally:
+            log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
+
+
+def _begun(
+    args: Sequence[Argument],
+    env: Mapping[str, str] | None,
+    cwd: Path | None,
+    *,
+    stderr: int,
+    stdin: bool,
+    keep_open: tuple[int, ...],
+) -> subprocess.Popen[bytes]:
     try:
-        child = subprocess.Popen(
+        return subprocess.Popen(
             [os.fspath(arg) for arg in args],
             env=environment(Path(args[0]).name, env or {}),
             cwd=cwd,
@@ -232,19 +259,30 @@ def _started(
             id="tool-not-started",
             hint=f"Is {os.fspath(args[0])} installed, and on PATH?",
         ) from error
-    started = time.monotonic()
+
+
+@contextmanager
+def _held_back() -> Iterator[Callable[[], None]]:
+    """Hold back Ctrl-C and SIGTERM until the function is called that this yields.
+
+    What they raise while a program begins would end labctl without it: nobody would have the program yet.
+    """
+    arrived: list[int] = []
+    handlers: dict[signal.Signals, Any] = {}
+
+    def let_come() -> None:
+        while handlers:
+            signal.signal(*handlers.popitem())
+        if arrived:
+            signal.raise_signal(arrived.pop())
+
     try:
-        with child:
-            try:  # from here on: a terminal's interrupt does not reach the program, which has a group of its own
-                log.write(child.pid, f"$ {_shown(args)}")
-                failpoint(f"run.{Path(args[0]).name}")
-                yield child
-            except KeyboardInterrupt:
-                _interrupt(child)
-                raise
-            child.wait()
+        if threading.current_thread() is threading.main_thread():  # no other one gets them
+            for number in (signal.SIGTERM, signal.SIGINT):
+                handlers[number] = signal.signal(number, lambda number, _frame: arrived.append(number))
+        yield let_come
     finally:
-        log.write(child.pid, f"exit code {child.returncode} after {time.monotonic() - started:.1f} s")
+        let_come()
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
-from typing import IO
+from typing import IO, Any, NoReturn
 
 import pytest
 
@@ -168,6 +169,31 @@ def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_program_begins_ends_it(
+    monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    begin, begun = process._begun, list[subprocess.Popen[bytes]]()
+
+    def interrupted(*words: Any, **asked: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on as they are
+        begun.append(begin(*words, **asked))
+        signal.raise_signal(number)
+        return begun[0]
+
+    def end(_number: int, _frame: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    handler = signal.signal(number, end)
+    monkeypatch.setattr(process, "_begun", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run(["sleep", "60"])
+        assert begun[0].returncode == -signal.SIGINT
+        assert signal.getsignal(number) is end
+    finally:
+        signal.signal(number, handler)
+
+
 def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 
