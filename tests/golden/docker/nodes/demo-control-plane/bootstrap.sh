@@ -105,6 +105,14 @@ table ip labctl {
 RULES
 }
 
+# containerd starts without a plugin that failed, and tries it again only at its next start.
+cri_works() {
+  ctr plugins list | awk '$2 == "cri" { state = $NF } END { exit state != "ok" }' || {
+    systemctl restart containerd
+    return 1
+  }
+}
+
 install_programs() {
   local program
   for program in kubeadm kubelet kubectl; do
@@ -113,7 +121,10 @@ install_programs() {
   rm -f "$pod_network" # until services work, this node is not Ready and gets no pods that would look for them in vain
   install -D -m 644 "$settings/containerd.toml" /etc/containerd/config.toml
   systemctl start containerd
-  until_true 60 containerd ctr version
+  if ! until_true 60 "containerd and its CRI plugin" cri_works; then
+    journalctl --unit containerd --boot --output cat | grep "failed to load plugin" | tail -n 1
+    return 1
+  fi
 }
 
 import_images() { # ARCHIVE...
