@@ -43,6 +43,8 @@ NOT_TRUSTED = "api-not-trusted"
 BUSY = "api-busy"
 REPEAT_SECONDS = 1.0
 """Between two tries of a request that the API server asks to repeat: its usual Retry-After."""
+TIMED_OUT = 504
+"""The HTTP status of a request that a slow API server or etcd did not complete in time; it names no Retry-After."""
 FAILED = 500
 """The least HTTP status of a failure of the API server's own, such as that etcd did not answer in time."""
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
@@ -57,7 +59,8 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
     """Limit the time of every request, including the client's own discovery requests.
 
     A request that the API server cannot serve now, and asks to repeat, is repeated for up to `patience` seconds, as
-    kubectl does: a list of new objects is refused, for example, until the API server has read them.
+    kubectl does: a list of new objects is refused, for example, until the API server has read them. So is one that took
+    it too long.
     """
 
     def __init__(self, client: ApiClient, cache: str, seconds: float, patience: float = 0) -> None:
@@ -292,9 +295,9 @@ def _unless_busy(send: Callable[[], Any]) -> Any:  # noqa: ANN401 - the client's
     try:
         return send()
     except DynamicApiError as error:
-        if "Retry-After" not in (error.headers or {}):
+        if error.status != TIMED_OUT and "Retry-After" not in (error.headers or {}):
             raise
-        return Pending(f"it asks to try again: {_message(error)}", id=BUSY)
+        return Pending(_message(error), id=BUSY)
 
 
 def _message(error: ApiException) -> str:

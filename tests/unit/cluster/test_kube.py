@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from kubernetes.client.exceptions import ApiException
 from kubernetes.dynamic import DynamicClient
-from kubernetes.dynamic.exceptions import ConflictError, NotFoundError, ResourceNotFoundError, TooManyRequestsError
+from kubernetes.dynamic.exceptions import ConflictError, DynamicApiError, NotFoundError, ResourceNotFoundError
 from urllib3 import exceptions
 from urllib3.exceptions import MaxRetryError
 
@@ -345,19 +345,31 @@ def test_every_request_has_a_time_limit(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.parametrize(
-    ("refusals", "header", "sent", "identity"),
-    [(2, "Retry-After", 3, None), (9, "Retry-After", 3, "api-busy"), (9, "Server", 1, "kubernetes-refused")],
+    ("status", "refusals", "header", "sent", "identity"),
+    [
+        (429, 2, "Retry-After", 3, None),
+        (429, 9, "Retry-After", 3, "api-busy"),
+        (429, 9, "Server", 1, "kubernetes-refused"),
+        (504, 2, "Server", 3, None),
+        (500, 9, "Server", 1, "api-busy"),
+    ],
 )
 def test_a_request_that_the_api_server_asks_to_repeat_is_repeated_for_a_while(
-    monkeypatch: pytest.MonkeyPatch, cluster: Cluster, refusals: int, header: str, sent: int, identity: str | None
+    monkeypatch: pytest.MonkeyPatch,
+    cluster: Cluster,
+    status: int,
+    refusals: int,
+    header: str,
+    sent: int,
+    identity: str | None,
 ) -> None:
-    failure, paths, slept = _refused(429, "storage is (re)initializing"), list[str](), list[float]()
+    failure, paths, slept = _refused(status, "storage is (re)initializing"), list[str](), list[float]()
     failure.headers = {header: "1"}
 
     def request(_self: object, _method: str, path: str, **_options: object) -> None:
         paths.append(path)
         if len(paths) <= refusals:
-            raise TooManyRequestsError(failure)
+            raise DynamicApiError(failure)
 
     monkeypatch.setattr(DynamicClient, "__init__", lambda _self, _client, cache_file: None)  # noqa: ARG005 - as the real one
     monkeypatch.setattr(DynamicClient, "request", request)
