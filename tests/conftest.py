@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from operator import itemgetter
@@ -26,7 +26,7 @@ from fakes import MACHINE, FakeCluster, FakeProvider, Watched, bundle, lab, read
 from golden_files import Golden, Wording, is_complete
 from recorded_machine import Recorded
 
-from labctl import trace
+from labctl import cli, trace
 from labctl.context import Context
 from labctl.doctor import preflight
 from labctl.host import arp, http_probe, lab_folder, locks
@@ -309,6 +309,21 @@ def golden(request: pytest.FixtureRequest, _wording: Wording) -> Golden:
     if "tmp_path" in request.fixturenames:
         hidden[str(request.getfixturevalue("tmp_path"))] = "$TMP"
     return Golden(request.node.name, _wording, hidden)
+
+
+@pytest.fixture
+def labctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Run a command line in this process, on a terminal of 80 columns, and return its exit code."""
+    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
+    monkeypatch.setenv("COLUMNS", "80")
+
+    def run(*arguments: str) -> int:
+        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return int(end.value.code or 0)
+
+    return run
 
 
 @pytest.fixture

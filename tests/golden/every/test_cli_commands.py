@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,21 +16,6 @@ Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home", "machine")
 COMMANDS = dict(commands(tree(cli.app)))
 REDIRECTIONS = (">", "|")
-
-
-@pytest.fixture
-def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process and returns its exit code."""
-    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 @pytest.mark.parametrize("words", COMMANDS)

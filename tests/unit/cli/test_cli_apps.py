@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +10,6 @@ from typing import Any
 import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, lab
 
-from labctl import cli
 from labctl.commands import app_change
 from labctl.config import saved_lab
 from labctl.context import Context
@@ -28,20 +25,6 @@ apps:
 
 # The end.
 """
-
-
-@pytest.fixture
-def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process and returns its exit code."""
-    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 @pytest.fixture

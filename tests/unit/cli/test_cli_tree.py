@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,21 +21,6 @@ from labctl.plans import up
 Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home")
 COMMANDS = dict(commands(tree(cli.app)))
-
-
-@pytest.fixture
-def labctl(monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Runs a command line in this process and returns its exit code."""
-    monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
-    monkeypatch.setenv("COLUMNS", "80")
-
-    def run(*arguments: str) -> int:
-        monkeypatch.setattr(sys, "argv", ["labctl", *arguments])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return int(end.value.code or 0)
-
-    return run
 
 
 # Groups
