@@ -184,6 +184,14 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
         yield is_alone
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Every SIGINT is a KeyboardInterrupt: a process of several that run tests lets only the first one be."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(scope="session")
 def _memory() -> Iterator[Path]:
     folder = Path(tempfile.mkdtemp(prefix="labctl-unit-", dir=MEMORY if MEMORY.is_dir() else None))

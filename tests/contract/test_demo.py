@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -148,15 +147,13 @@ def test_a_program_that_is_not_there_is_told_of(lab: Context, home: Path) -> Non
     assert "cannot run kubectl: No such file or directory" in str(ended.error)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_reaches_the_command_which_ends_in_order_and_then_all_is_cleaned_up(
     lab: Context, environment: dict[str, str], home: Path
 ) -> None:
     demo(home, {"title": "One", "run": [f"kubectl interrupt {os.getpid()}"]}, "kubectl cleaned up")
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        ended = play(lab, environment)
-    finally:
-        signal.signal(signal.SIGINT, before)
+
+    ended = play(lab, environment)
 
     assert exit_code(ended) is ExitCode.INTERRUPTED
     assert ended.report["scenes"][0]["seconds"] < STOP_SECONDS

@@ -78,6 +78,7 @@ def test_a_program_that_took_too_long_leaves_what_it_said(path: Path) -> None:
     assert _texts(path)[-1].startswith("exit code -9 after ")
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_the_last_words_of_an_interrupted_program_are_in_the_log(path: Path) -> None:
     program = ["sh", "-c", "trap 'echo cleaning up; exit 1' INT; echo ready; for _ in $(seq 600); do sleep 0.05; done"]
 

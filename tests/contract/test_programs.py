@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from threading import Timer
@@ -149,14 +149,6 @@ def test_a_program_that_waits_in_vain_is_ended(monkeypatch: pytest.MonkeyPatch) 
     assert stream(["true"], lambda _line: None, watch=look).code == 0
 
 
-@pytest.fixture
-def interruptible() -> Iterator[None]:
-    """Every SIGINT is a KeyboardInterrupt, as in a program that nothing else has changed."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupted_run_ends_its_program_in_good_order(tmp_path: Path) -> None:
     ended = tmp_path / "ended"
@@ -194,6 +186,7 @@ def test_a_signal_that_comes_while_a_program_begins_ends_it(
         signal.signal(number, handler)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[int] = []
 

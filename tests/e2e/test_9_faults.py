@@ -51,10 +51,12 @@ def _delete_pods(namespace: str) -> Callable[[RealLab], object]:
 
 
 def _put_foreign_keys(lab: RealLab) -> None:
-    """Another lab's CA and kubeconfig."""
+    """Another lab's CA and kubeconfig, whose context has the name that this lab's had."""
     lab.labctl("--name", "foreign", "render", "--out", str(lab.state_home / "foreign"))
     for name in ("pki/ca.crt", "pki/ca.key", "kubeconfig"):
         shutil.copyfile(lab.state_home / "foreign" / name, lab.folder / name)
+    kubeconfig = lab.folder / "kubeconfig"
+    kubeconfig.write_text(kubeconfig.read_text().replace("foreign", lab.name))
     shutil.rmtree(lab.state_home / "foreign")
 
 
