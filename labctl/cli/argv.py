@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from itertools import takewhile
 
 GLOBAL_OPTIONS = {
@@ -16,8 +17,8 @@ GLOBAL_OPTIONS = {
     "--version": 0,
 }
 """How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
-COMMAND_FOLLOWS = ("exec", "ssh")
-"""What comes after these, and after the options that follow them at once, is for the program they run."""
+COMMAND_FOLLOWS = {"exec": 1, "ssh": 2}
+"""After how many words a program's command line begins; these words may have global options between and after them."""
 
 EVENTS_FOLLOW = (
     *("up", "destroy", "halt", "resume", "app add", "app remove"),
@@ -40,7 +41,7 @@ def move_global_options_first(arguments: list[str]) -> list[str]:
             ours += [next(words, "")] if GLOBAL_OPTIONS[name] and not is_joined else []
         elif word.startswith("-o"):
             ours += ["-o", word.removeprefix("-o")]
-        elif word == "--" or (rest and rest[0] in COMMAND_FOLLOWS):
+        elif word == "--" or (rest and len(rest) >= COMMAND_FOLLOWS.get(rest[0], sys.maxsize)):
             return [*ours, *rest, word, *words]
         else:
             rest.append(word)

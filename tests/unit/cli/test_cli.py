@@ -286,6 +286,8 @@ def test_a_lab_that_there_is_not_is_missing(labctl: Run, capsys: pytest.CaptureF
         (["exec", "--", "curl", "-v", "-o", "json"], ["exec", "--", "curl", "-v", "-o", "json"]),
         (["-q", "exec", "curl", "-v"], ["-q", "exec", "curl", "-v"]),
         (["--name", "exec", "status", "-q"], ["--name", "exec", "-q", "status"]),
+        (["ssh", "worker-1", "--name", "two", "ip", "-o", "a"], ["--name", "two", "ssh", "worker-1", "ip", "-o", "a"]),
+        (["ssh", "-q", "worker-1", "ls", "-v"], ["-q", "ssh", "worker-1", "ls", "-v"]),
         (["ssh", "worker-1", "--", "ls", "--name", "x"], ["ssh", "worker-1", "--", "ls", "--name", "x"]),
         (["exec", "--name", "two", "-v", "--", "curl", "-v"], ["--name", "two", "-v", "exec", "--", "curl", "-v"]),
         (["app", "add", "ssh", "-o", "json"], ["-o", "json", "app", "add", "ssh"]),
