@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from ipaddress import IPv4Address
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
 
 from labctl.context import Context
 from labctl.doctor import CHECKS, Finding
 from labctl.host.arp import Route
+from labctl.host.http_probe import Address
+from labctl.host.knock import REFUSED, Knock, Outcome
 from labctl.host.machine import Machine
 from labctl.host.process import Finished
 
@@ -50,6 +52,10 @@ class Recorded(Machine):
         self.neighbours: Collection[str] = ()
         self.asked: list[IPv4Address] = []
         self.started: list[str] = []
+        self.reads_hosts = True
+        self.resolves: Mapping[str, Sequence[str]] = {}
+        self.knocks: Mapping[str, Outcome] = {}
+        self.knocked: list[str] = []
         self.silent: Mapping[str, str] = {}
         self.paths: Mapping[str, str] = {}
         self.inotify: tuple[int, int] | None = (30, 200)
@@ -98,6 +104,16 @@ class Recorded(Machine):
     def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:  # noqa: ARG002 - one network
         self.asked += addresses
         return frozenset(address for address in addresses if str(address) in self.neighbours)
+
+    def reads(self, hosts: Path) -> bool:  # noqa: ARG002 - it reads the test's own
+        return self.reads_hosts
+
+    def resolve(self, hostname: str) -> Sequence[Address]:
+        return [ip_address(each) for each in self.resolves.get(hostname, ())]
+
+    def knock(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, Knock]:  # noqa: ARG002 - it answers at once
+        self.knocked += map(str, addresses)
+        return {each: Knock(self.knocks.get(str(each), REFUSED), "Connection refused") for each in addresses}
 
     def unreachable(self, url: str) -> str:
         return self.silent.get(url, "")

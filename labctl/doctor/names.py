@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.context import Context
+from labctl.doctor import name_lines
 from labctl.doctor.finding import Finding, broken, not_relevant, ok, warning
-from labctl.host import hosts_entry, hosts_file, lab_folder, sudo
+from labctl.doctor.packages import as_root
+from labctl.host import hosts_entry, hosts_file, lab_folder, nsswitch, proxies, sudo
 from labctl.host.machine import Machine
-from labctl.host.parsing import ipv4_network
-from labctl.model.lab import Lab
+from labctl.host.other_addresses import DOUBLED, SHADOWED
 
 NSSWITCH = Path("/etc/nsswitch.conf")
-NETWORK_SOURCES = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
-"""What asks the network for a name. systemd's `resolve` reads the hosts file itself, first."""
-PROXIES = ("http_proxy", "https_proxy", "all_proxy")
+NOT_READ = "hosts-file-not-read"
+UNREADABLE = "hosts-file-unreadable"
 
 
 def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
@@ -27,6 +24,11 @@ def look_at_hosts_file(context: Context, machine: Machine) -> Finding:
     if machine.read(file) is None:
         fix = f"Make it a file that you may read: `ls -l {file}`; or set `hosts_file` to another file."
         return broken(f"{file}: this user cannot read it, or it does not exist", fix)
+    if not hosts_file.is_for_everyone(file):
+        fix = f"Make it readable for everyone: `{as_root(machine)}chmod a+r {file}`."
+        return warning(
+            f"{file}: only its owner can read it, so programs of other users cannot resolve names", fix, UNREADABLE
+        )
     if machine.may_write(file):
         return ok(f"{file} can be written")
     through_sudo = machine.run(
@@ -57,56 +59,75 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
             f"{file} has lines of a lab {lab}, which this user does not have: {'; '.join(lines)}",
             f"Unless it is another user's: `{hosts_entry.command_to_remove(file, lab)}`.",
         )
+    if outdated := [line for line in name_lines.own(context, machine) if line.address not in context.lab.pool]:
+        return warning(
+            f"{file}: {'; '.join(line.text for line in outdated)}: outside of the pool {context.lab.pool}",
+            f"Run `labctl --name {lab} hosts sync` to write the right address.",
+            "hosts-entry-outdated",
+        )
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 
 def look_at_shadows(context: Context, machine: Machine) -> Finding:
-    """Look for lines outside labs' blocks that give one of the lab's hostnames another address."""
+    """Look for lines outside labs' blocks that give one of the lab's hostnames another address, and whether browsers use it."""
     lab = context.lab
-    shadows = [
-        f"line {line.number} gives {', '.join(line.names)} the address {line.address}"
-        for line in _lines_naming(machine.read(lab.hosts_file) or "", lab)
-        if line.block is None and not _is_of_the_pool(line.address, lab)
-    ]
-    if shadows:
-        return broken(
-            f"{lab.hosts_file}: {'; '.join(shadows)}", f"Delete the name from there: `sudoedit {lab.hosts_file}`."
-        )
-    return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
+    shadows = [each for each in name_lines.others(context, machine) if each.line.block is None]
+    if not shadows:
+        return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
+    seen = f"{lab.hosts_file}: {'; '.join(each.text for each in shadows)}"
+    fix = f"Delete the name from there: `sudoedit {lab.hosts_file}`."
+    if any(each.is_blocking for each in shadows):
+        return broken(seen, fix, SHADOWED)
+    return warning(seen, fix, DOUBLED)
 
 
 def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     """Look for one of the lab's hostnames in the block of another lab."""
     lab = context.lab
+    names = {app.hostname for app in lab.apps}
     lines = [
-        line for line in _lines_naming(machine.read(lab.hosts_file) or "", lab) if line.block not in {None, lab.name}
+        replace(line, names=tuple(sorted(shared)))
+        for line in hosts_file.entries((machine.read(lab.hosts_file) or "").encode())
+        if line.block not in {None, lab.name} and (shared := names.intersection(line.names))
     ]
     if not lines:
         return ok("no other lab has a hostname of this one")
     claims = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
     others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
-    return broken(
-        f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs",
-        f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}.",
-    )
+    seen = f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs"
+    fix = f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}."
+    later = {each.line.number for each in name_lines.others(context, machine) if each.right and not each.is_blocking}
+    if all(line.number in later for line in lines):
+        return warning(f"{seen}, this one now", fix)
+    return broken(seen, fix)
 
 
-def look_at_name_order(_context: Context, machine: Machine) -> Finding:
-    """Check that the resolver reads the hosts file before it asks the network."""
-    text = machine.read(NSSWITCH)
-    lines = list(re.finditer(r"^[ \t]*hosts:[ \t]*(.*?)[ \t]*(#.*)?$", text or "", re.MULTILINE))
-    if not lines:
-        return ok("this system reads the hosts file first")
-    order = lines[-1]  # the last one counts
-    sources = re.sub(r"\[[^]]*\]", " ", order[1]).split()
-    setting = f"{NSSWITCH}: hosts: {order[1]}"
+def look_at_name_order(context: Context, machine: Machine) -> Finding:
+    """Check that the resolver reads the hosts file before it asks the network; what it returns for the lab's names decides."""
+    order = nsswitch.order(machine.read(NSSWITCH) or "")
+    setting = f"{NSSWITCH}: {order.text}" if order else "this system reads the hosts file first"
+    hostnames = [app.hostname for app in context.lab.apps]
+    before, is_final = order.before_files(hostnames) if order else ((), False)
     fix = f"Write `files` first in the line `hosts:` of {NSSWITCH}."
-    if "files" not in sources:
-        return broken(f"{setting}: the hosts file is not listed", fix)
-    before = [source for source in sources[: sources.index("files")] if source in NETWORK_SOURCES]
-    if before:
-        return broken(f"{setting}: {', '.join(before)} comes before the hosts file", fix)
-    return ok(setting)
+    late = "the hosts file is not listed" if before is None else f"{', '.join(before)} comes before the hosts file"
+    is_first = before is not None and not before
+    unread = name_lines.unread(context, machine)
+    if unread:
+        why = f"; {late}" if not is_first else ""
+        fix = (
+            fix
+            if not is_first or (order and not order.is_files_first)
+            else f"Find out what answers: `getent ahosts {unread}`."
+        )
+        return broken(
+            f"{setting}: the resolver does not return what {context.lab.hosts_file} has for {unread}{why}",
+            fix,
+            NOT_READ,
+        )
+    if is_first:
+        return ok(setting)
+    is_sure = unread is None and (before is None or is_final)
+    return broken(f"{setting}: {late}", fix) if is_sure else warning(f"{setting}: {late}", fix)
 
 
 def look_at_local_names(context: Context, machine: Machine) -> Finding:
@@ -122,15 +143,12 @@ def look_at_local_names(context: Context, machine: Machine) -> Finding:
 
 def look_at_proxy(context: Context, machine: Machine) -> Finding:
     """Check that the user's own requests to the lab bypass the proxy, which cannot reach it."""
-    environment = {name.casefold(): value for name, value in machine.environment.items()}
-    proxies = [name.upper() for name in PROXIES if environment.get(name)]
-    if not proxies:
+    environment = machine.environment
+    named = [name for name in proxies.ANY if environment.get(name)]
+    if not named:
         return ok("no proxy is set")
-    exceptions = [word.strip() for word in environment.get("no_proxy", "").split(",") if word.strip()]
-    lab = context.lab
-    wanted = [str(lab.network), *(app.hostname for app in lab.apps)]  # what can be reached from outside the cluster
-    uncovered = [name for name in wanted if not any(_covers(exception, name, lab) for exception in exceptions)]
-    variables = f"{' and '.join(proxies)} set"
+    uncovered = proxies.uncovered(context.lab, environment)
+    variables = f"{' and '.join(named)} set"
     if uncovered:
         added = ",".join(uncovered)
         return warning(
@@ -139,29 +157,3 @@ def look_at_proxy(context: Context, machine: Machine) -> Finding:
             "in your browser's settings. `labctl exec`, `labctl open` and demos bypass the proxy already.",
         )
     return ok(f"{variables}; NO_PROXY covers the lab")
-
-
-def _lines_naming(text: str, lab: Lab) -> Iterator[hosts_file.Entry]:
-    """Yield the lines, outside the lab's own block, that name one of its hosts: without names of others."""
-    names = {app.hostname for app in lab.apps}
-    for entry in hosts_file.entries(text.encode()):
-        if entry.block != lab.name and (shared := names.intersection(entry.names)):
-            yield replace(entry, names=tuple(sorted(shared)))
-
-
-def _is_of_the_pool(address: str, lab: Lab) -> bool:
-    """Return whether it may be the lab's own address, which a user without write access adds by hand."""
-    try:
-        return IPv4Address(address) in lab.pool
-    except ValueError:
-        return False
-
-
-def _covers(exception: str, name: str, lab: Lab) -> bool:
-    """Return whether this exception, as curl and Go read it, keeps requests for a host or network from the proxy."""
-    if exception == "*":
-        return True
-    if name == str(lab.network):
-        exempt = ipv4_network(exception)
-        return exempt is not None and lab.network.subnet_of(exempt)
-    return f".{name}".endswith("." + exception.removeprefix("*").removeprefix(".").casefold())

@@ -9,6 +9,7 @@ import errno
 import json
 import os
 import re
+import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -104,6 +105,14 @@ def read(path: Path) -> bytes:
     """Return the content of a hosts file. Raises as `sync` does."""
     with _explained(path, "read", "look at it by hand"):
         return _real(path).read_bytes()
+
+
+def is_for_everyone(path: Path) -> bool:
+    """Return whether every user may read a hosts file; True if there is none, since another source resolves names then."""
+    try:
+        return bool(path.stat().st_mode & stat.S_IROTH)
+    except OSError:
+        return True
 
 
 def entries(content: bytes) -> Iterator[Entry]:

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import arp
 from labctl.host.arp import Route
+from labctl.host.http_probe import Address
+from labctl.host.knock import Knock, connect
 from labctl.host.paths import content
 from labctl.host.process import Finished, run
+from labctl.host.resolver import HOSTS, resolve
 from labctl.model.errors import ProviderError
 
 TOOL_SECONDS = 10.0
@@ -106,6 +109,18 @@ class Machine:
         except OSError:  # the interface went down, or a packet filter refuses: nobody is heard there
             return frozenset()
         return frozenset(address for address, macs in answers.items() if macs)
+
+    def reads(self, hosts: Path) -> bool:
+        """Return whether the system's resolver reads this hosts file."""
+        return hosts == HOSTS
+
+    def resolve(self, hostname: str) -> Sequence[Address]:
+        """Return a name's addresses in the order in which browsers try them; none if the resolver does not answer."""
+        return resolve(hostname)
+
+    def knock(self, addresses: Sequence[Address], seconds: float) -> Mapping[Address, Knock]:
+        """Connect once to port 80 of each of the addresses, as a browser would, and return the outcomes."""
+        return connect(addresses, seconds)
 
     def unreachable(self, url: str) -> str:
         """Return why no server answers at this URL, through the proxies that are set; empty if one does."""

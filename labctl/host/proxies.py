@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Network, ip_address, ip_network
 
+from labctl.host.parsing import ipv4_network
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
 
 NAMES = ("no_proxy", "NO_PROXY")
 """Programs read one or the other, or both; those that read both disagree about which goes first."""
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
 """What programs read for a page without TLS. curl leaves out the second, browsers do not."""
+ANY = (*PROXIES, "https_proxy", "HTTPS_PROXY")
+"""What programs read for whatever they ask, such as the API server by its address."""
 EVERYTHING = "*"
 """Understood only where nothing stands beside it."""
 CLUSTER_NAMES = (".svc", ".cluster.local")
@@ -43,6 +46,13 @@ def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] 
     return next(((name, environment[name]) for name in PROXIES if environment.get(name)), None)
 
 
+def uncovered(lab: Lab, environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the lab's network and hostnames that programs ask a proxy for: any program by address, those of HTTP by name."""
+    is_set = any(environment.get(name) for name in ANY)
+    network = [str(lab.network)] if is_set and not _has_network(lab.network, environment) else []
+    return (*network, *(app.hostname for app in lab.apps if proxy_for(app.hostname, environment)))
+
+
 def proxy_of(scheme: str, hostname: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
     """Return the variable, and its value, that names a proxy for labctl's own request; None if there is none.
 
@@ -55,6 +65,16 @@ def proxy_of(scheme: str, hostname: str, environment: Mapping[str, str]) -> tupl
         return None
     names = (word for name in (f"{scheme}_proxy", "all_proxy") for word in (name, name.upper()))
     return next(((name, environment[name]) for name in names if environment.get(name)), None)
+
+
+def _has_network(network: IPv4Network, environment: Mapping[str, str]) -> bool:
+    """Return whether the exceptions have a whole network, as Go reads them; where both variables are set, either may count."""
+    lists = [environment[name] for name in NAMES if environment.get(name)]
+    return bool(lists) and all(
+        each.strip() == EVERYTHING
+        or any(network.subnet_of(known) for word in each.split(",") if (known := ipv4_network(word.strip())))
+        for each in lists
+    )
 
 
 def _is_in(hostname: str, network: str) -> bool:

@@ -16,11 +16,11 @@ from tracing import ended, mount, own_mounts, own_network, start
 from labctl.host import arp
 from labctl.host.arp import Neighbour, Route
 from labctl.host.interfaces import Interface
+from labctl.host.knock import CONNECTED, SILENT, Knock
 from labctl.host.process import check, run
 from labctl.model.limits import NORMAL
 from labctl.trace.probes.client import Client
 from labctl.trace.probes.filters import Stop
-from labctl.trace.probes.knock import CONNECTED, SILENT, Knock
 from labctl.trace.probes.packets import Packet
 
 pytestmark = pytest.mark.root

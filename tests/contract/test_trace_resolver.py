@@ -18,10 +18,15 @@ import pytest
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 from tracing import BIND, ended_afresh, mount, own_mounts, own_network
 
+from labctl.config import saved_lab
 from labctl.context import Context
+from labctl.doctor import CHECKS, examine
+from labctl.host.machine import Machine as ThisMachine
+from labctl.host.other_addresses import KNOCK_SECONDS
 from labctl.host.process import check
+from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.trace.name import name as name_hop
-from labctl.trace.probes.client import RESOLVE_SECONDS, Client
+from labctl.trace.probes.client import Client
 from labctl.trace.problem import Evidence, ProblemError
 from labctl.trace.trail import Trail
 
@@ -45,6 +50,19 @@ assert sys.argv[1:] == "--name demo hosts sync".split(), sys.argv
 hosts_file.sync(Path("/etc/hosts"), "demo", {{"{HOST}": IPv4Address("{ADDRESS}")}}, backup=Path("/run/before"))
 """
 """Stands for labctl, whose API is not there; the file is written as labctl writes it."""
+DOCTORS = {
+    cause: [check for check in CHECKS if check.id == identity]
+    for cause, identity in {
+        "hosts-entry-shadowed": "hosts-shadows",
+        "hosts-entry-doubled": "hosts-shadows",
+        "hosts-entry-of-another-lab": "hosts-other-labs",
+        "hosts-file-unreadable": "hosts-file",
+        "hosts-file-not-read": "name-order",
+        "hosts-damaged": "hosts-block",
+        "proxy-in-the-way": "proxy",
+    }.items()
+}
+"""The check of doctor that looks at what is the cause."""
 listening: list[socket.socket] = []
 """The kernel takes connections there, and nobody answers."""
 
@@ -305,11 +323,17 @@ def _is_well_after_what_is_typed(context: Context, cluster: FakeCluster, folder:
     for _ in range(machine.looks):
         began = time.monotonic()
         state, cause, commands, evidence = _seen(trail)
-        assert time.monotonic() - began < RESOLVE_SECONDS + name_hop.KNOCK_SECONDS + BUSY_SECONDS
+        assert time.monotonic() - began < RESOLVE_SECONDS + KNOCK_SECONDS + BUSY_SECONDS
         assert (state, cause) == (machine.state, machine.cause)
     if machine.others is not None:
         assert [(each["address"], each["connection"]) for each in evidence["others"]] == machine.others
     assert bool(commands) == (machine.after is not None)
+    if kind == "file" and machine.cause in DOCTORS:
+        check = DOCTORS[machine.cause]
+        saved_lab.write(trail.context.folder, saved_lab.SavedLab(trail.lab, isolated=False))
+        assert {each.check.id: each.finding.state for each in examine(trail.context, ThisMachine(), check)} == {
+            check[0].id: machine.state
+        }
 
     _type(commands)
 

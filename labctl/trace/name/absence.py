@@ -6,11 +6,11 @@ import os
 from ipaddress import IPv4Address
 from pathlib import Path
 
-from labctl.host import hosts_file
+from labctl.host import hosts_file, nsswitch
+from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.model.errors import LabError
 from labctl.model.reports import HopState
-from labctl.trace.name import hosts_edits, nsswitch
-from labctl.trace.probes.client import RESOLVE_SECONDS
+from labctl.trace.name import hosts_edits
 from labctl.trace.problem import BROKEN, Evidence, ProblemError
 from labctl.trace.trail import Trail
 

@@ -10,9 +10,9 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import hosts_entry, hosts_file
+from labctl.host.resolver import HostsLine
 from labctl.isolation.isolation import SETTINGS
 from labctl.model.errors import HostsError
-from labctl.trace.probes.client import HostsLine
 from labctl.trace.problem import labctl
 from labctl.trace.trail import Trail
 

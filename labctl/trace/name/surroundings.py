@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import shlex
-import stat
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-from labctl.host import proxies, redaction
+from labctl.host import hosts_file, proxies, redaction
+from labctl.host.knock import CONNECTED
 from labctl.trace.name import absence, hosts_edits
-from labctl.trace.probes.knock import CONNECTED
 from labctl.trace.problem import WARNING, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
@@ -37,7 +36,7 @@ def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
 
 def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
     """Return why other users, browsers, or programs that use a proxy cannot use the name; None if they can."""
-    if not _is_readable(trail):
+    if not hosts_file.is_for_everyone(trail.client.hosts):
         text = f"only its owner can read {trail.hosts}: programs of other users cannot resolve {trail.hostname}"
         return absence.unreadable(trail, text, evidence, state=WARNING)
     domain = trail.hostname.rpartition(".")[2]
@@ -57,13 +56,6 @@ def _secured(trail: Trail, domain: str, evidence: Evidence) -> ProblemError:
         commands=(),
         state=WARNING,
     )
-
-
-def _is_readable(trail: Trail) -> bool:
-    try:
-        return bool(trail.client.hosts.stat().st_mode & stat.S_IROTH)
-    except OSError:  # the file is missing, and another source resolves the name
-        return True
 
 
 def _proxy(trail: Trail, variable: str, proxy: str, evidence: Evidence) -> ProblemError:

@@ -7,12 +7,12 @@ from ipaddress import IPv4Address
 
 from labctl.cluster import state
 from labctl.host.arp import Neighbour, Route
+from labctl.host.knock import CONNECTED, Knock
 from labctl.model.errors import LabError
 from labctl.model.lab import Node
 from labctl.trace.node import announcing, clocks, node_facts, unopened
 from labctl.trace.node.announcing import NOT_ANNOUNCED
 from labctl.trace.node.ways import here, require_direct
-from labctl.trace.probes.knock import CONNECTED, Knock
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError, kubectl, labctl
 from labctl.trace.trail import Trail
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from labctl.cluster import unready
 from labctl.host.arp import Route
 from labctl.host.http_probe import HTTP
+from labctl.host.knock import Knock
 from labctl.host.parsing import ipv4_network
 from labctl.model.errors import LabError
 from labctl.model.lab import Lab, Node
@@ -19,7 +20,6 @@ from labctl.trace.node.attempt import Attempt
 from labctl.trace.node.kept_off import kept_off
 from labctl.trace.node.ways import filtered
 from labctl.trace.probes.filters import ARP_TOO, BRIDGE, Ruleset, Stop
-from labctl.trace.probes.knock import Knock
 from labctl.trace.probes.packets import ESTABLISHED, NEW, REPLY, REQUEST, ArpPacket, Packet
 from labctl.trace.problem import BROKEN, WARNING, Evidence, ProblemError, kubectl, labctl, patch_service
 from labctl.trace.rules.routes import full_name

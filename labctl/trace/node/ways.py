@@ -9,10 +9,10 @@ from ipaddress import IPv4Address, IPv4Interface
 from labctl.host import routes
 from labctl.host.arp import Route
 from labctl.host.interfaces import Interface
+from labctl.host.knock import CONNECTED
 from labctl.host.routes import LOCAL, MAIN, TableRoute
 from labctl.trace.probes import filters
 from labctl.trace.probes.filters import Stop
-from labctl.trace.probes.knock import CONNECTED
 from labctl.trace.problem import BROKEN, WARNING, ProblemError, labctl
 from labctl.trace.trail import Trail
 

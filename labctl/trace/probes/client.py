@@ -4,49 +4,30 @@ from __future__ import annotations
 
 import json
 import os
-import queue
-import socket
-import threading
-import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address
+from collections.abc import Collection, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
 from labctl.context import Context
-from labctl.host import arp, hosts_file, http_probe
+from labctl.host import arp, http_probe, knock, resolver
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import Address
 from labctl.host.interfaces import Interface, interfaces
+from labctl.host.knock import Knock
 from labctl.host.machine import Machine
 from labctl.host.process import run
+from labctl.host.resolver import HOSTS, RESOLVE_SECONDS, HostsLine
 from labctl.host.routes import TableRoute, routes, rules
 from labctl.isolation import namespaces
 from labctl.model.errors import ProviderError
 from labctl.model.limits import NORMAL, Limits
-from labctl.trace.probes import exchange, filters, knock
+from labctl.trace.probes import exchange, filters
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
-from labctl.trace.probes.knock import REFUSED, SILENT, UNREACHABLE, Knock
 
-HOSTS = Path("/etc/hosts")
-"""The file that the system's resolver reads, whatever file the lab is told to write."""
 NSSWITCH = Path("/etc/nsswitch.conf")
 BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-RESOLVE_SECONDS = 2.0
-"""How long to wait for a name. A hosts file takes milliseconds, a name server less than a second."""
-LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
-
-
-@dataclass(frozen=True, slots=True)
-class HostsLine:
-    """Hold a line of the hosts file, and the lab whose block contains it, if any."""
-
-    number: int
-    address: Address
-    text: str
-    block: str | None
 
 
 class Client:
@@ -76,37 +57,19 @@ class Client:
         return os.environ
 
     def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:
-        """Resolve a name; return the addresses in the resolver's order, and the seconds it took.
+        """Resolve a name; return the addresses in the order in which browsers try them, and the seconds it took.
 
         The addresses are empty if there are none, or if the resolver does not answer within the limit.
         """
-        began = time.monotonic()
-        answers: queue.Queue[list[Address]] = queue.Queue()
-        # A lookup cannot be interrupted, so its thread is abandoned.
-        threading.Thread(target=lambda: answers.put(_lookup(hostname)), daemon=True).start()
-        try:
-            addresses = answers.get(timeout=limit)
-        except queue.Empty:
-            addresses = []
-        return addresses, time.monotonic() - began
+        return resolver.timed(hostname, limit)
 
     def hosts_lines(self, hostname: str) -> tuple[HostsLine, ...]:
         """Return the hosts file's lines for a name, in order; lines without a valid address are skipped."""
-        return tuple(
-            HostsLine(entry.number, address, entry.text, entry.block)
-            for entry in hosts_file.entries(self.hosts_content())
-            if hostname.casefold() in entry.names and (address := _address(entry.address))
-        )
+        return resolver.hosts_lines(self.hosts_content(), hostname)
 
     def hosts_line(self, hostname: str, address: Address) -> HostsLine | None:
-        """Return the first line of the hosts file with this name and address; None if there is none.
-
-        A name may have several lines, and the resolver sorts their addresses: the first line need not
-        win. To a program that asks for IPv4 only, glibc returns 127.0.0.1 for a line with ::1.
-        """
-        lines = self.hosts_lines(hostname)
-        accepted = (address, *LOOPBACKS) if address == LOOPBACKS[0] else (address,)
-        return next((line for each in accepted for line in lines if line.address == each), None)
+        """Return the first line of the hosts file with this name and address; None if there is none."""
+        return resolver.line_with(self.hosts_lines(hostname), address)
 
     def hosts_content(self) -> bytes:
         """Return the hosts file's content; empty if the resolver cannot read it either."""
@@ -123,20 +86,8 @@ class Client:
             return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = http_probe.HTTP) -> dict[Address, Knock]:
-        """Connect once over TCP to each of the addresses, as a browser would, and return the outcomes.
-
-        On a directly attached network, the kernel reports an unused address as unreachable after three seconds, some of
-        which may have passed before: connecting again shows whether the outcome is the same.
-        """
-        outcomes = knock.knock(addresses, port, seconds)
-        return {address: self._lasting(address, each) for address, each in outcomes.items()}
-
-    def _lasting(self, address: Address, outcome: Knock) -> Knock:
-        if outcome.outcome != UNREACHABLE:
-            return outcome
-        route = self.route(address) if isinstance(address, IPv4Address) else None
-        is_told_by_a_router = route is not None and bool(route.gateway)
-        return Knock(REFUSED if is_told_by_a_router else SILENT, outcome.reason)
+        """Connect once over TCP to each of the addresses, as a browser would, and return the outcomes."""
+        return knock.connect(addresses, seconds, port)
 
     def route(self, address: IPv4Address) -> Route | None:
         """Return the kernel's route to an address; None if there is none."""
@@ -228,37 +179,3 @@ class Client:
 
 def _listed(line: list[str]) -> list[dict[str, Any]]:
     return list(json.loads(run(line).out or "[]"))
-
-
-def _lookup(hostname: str) -> list[Address]:
-    """Return a name's addresses of both families, in the order in which browsers try them.
-
-    Browsers skip a family that this machine has no address of. An address that they try before a common one comes
-    before it here, too.
-    """
-    addresses = list(dict.fromkeys(_addresses(hostname, 0)))
-    browsers = list(dict.fromkeys(_addresses(hostname, socket.AI_ADDRCONFIG))) if addresses else []
-    for place, address in enumerate(browsers):
-        if address not in addresses:
-            later = (addresses.index(each) for each in browsers[place + 1 :] if each in addresses)
-            addresses.insert(next(later, len(addresses)), address)
-    return addresses
-
-
-def _addresses(hostname: str, flags: int) -> Iterator[Address]:
-    try:
-        entries = socket.getaddrinfo(hostname, http_probe.HTTP, type=socket.SOCK_STREAM, flags=flags)
-    except (OSError, UnicodeError):
-        return
-    for entry in entries:
-        if address := _address(str(entry[4][0])):
-            yield address
-
-
-def _address(word: str) -> Address | None:
-    """Return the address; an IPv4-mapped IPv6 address becomes IPv4."""
-    try:
-        address = ip_address(word)
-    except ValueError:
-        return None
-    return (isinstance(address, IPv6Address) and address.ipv4_mapped) or address

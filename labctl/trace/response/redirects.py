@@ -5,8 +5,8 @@ from __future__ import annotations
 from urllib.parse import urljoin, urlsplit
 
 from labctl.host.http_probe import HTTP, HTTPS
+from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.model.kinds import ROUTE
-from labctl.trace.probes.client import RESOLVE_SECONDS
 from labctl.trace.probes.exchange import Exchange
 from labctl.trace.problem import WARNING, Evidence, ProblemError, kubectl_route
 from labctl.trace.response.answers import Answered

@@ -21,16 +21,17 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
+from labctl.host.knock import Knock
+from labctl.host.resolver import RESOLVE_SECONDS, HostsLine
 from labctl.host.routes import TableRoute
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import LabError, NotReadyError, RefusedError, UsageError
 from labctl.model.limits import NORMAL
 from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import trail
-from labctl.trace.probes.client import RESOLVE_SECONDS, Client, HostsLine
+from labctl.trace.probes.client import Client
 from labctl.trace.probes.exchange import Exchange, Line
 from labctl.trace.probes.filters import Ruleset
-from labctl.trace.probes.knock import Knock
 from labctl.trace.trail import SHORTEST, Trail, target
 
 Key = tuple[str, str, str, str]

@@ -9,13 +9,14 @@ from pathlib import Path
 import pytest
 from fakes import ADDRESS
 
-from labctl.host import arp
+from labctl.host import arp, knock
 from labctl.host import hosts_file as hosts
 from labctl.host.arp import Route
+from labctl.host.knock import Knock
 from labctl.host.process import Finished
-from labctl.trace.probes import client, knock
-from labctl.trace.probes.client import Client, HostsLine
-from labctl.trace.probes.knock import Knock
+from labctl.host.resolver import HostsLine
+from labctl.trace.probes import client
+from labctl.trace.probes.client import Client
 
 HOST = "my-app.local"
 OURS = IPv4Address(ADDRESS)

@@ -9,17 +9,20 @@ from pathlib import Path
 from types import MappingProxyType
 
 import pytest
+import recorded_machine
 from fakes import ADDRESS, FakeCluster, FakeProvider, with_doors
 
 from labctl.config import saved_lab
 from labctl.context import Context
-from labctl.host import lab_folder, paths
+from labctl.host import lab_folder, nsswitch, paths
 from labctl.host.http_probe import HTTP, Address
+from labctl.host.knock import Knock, Outcome
+from labctl.host.other_addresses import KNOCK_SECONDS
+from labctl.host.resolver import RESOLVE_SECONDS
 from labctl.model.errors import NotReadyError
 from labctl.model.kinds import ROUTE
-from labctl.trace.name import absence, hosts_edits, name, nsswitch, surroundings
-from labctl.trace.probes.client import RESOLVE_SECONDS, Client
-from labctl.trace.probes.knock import Knock
+from labctl.trace.name import absence, hosts_edits, name, surroundings
+from labctl.trace.probes.client import Client
 from labctl.trace.problem import ProblemError
 from labctl.trace.trail import Trail
 
@@ -58,7 +61,7 @@ class Machine(Client):
         return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
-        assert 0 < seconds <= name.KNOCK_SECONDS
+        assert 0 < seconds <= KNOCK_SECONDS
         self.knocked += [f"{address}:{port}" for address in addresses]
         return {each: Knock(self.knocks.get(str(each), "refused")) for each in addresses}  # type: ignore[arg-type]
 
@@ -112,6 +115,39 @@ def test_what_a_connection_meets_decides_between_a_warning_and_a_broken_name(
     assert machine(trail).knocked == [f"{each}:80" for each in before] * 3
     assert told[0].evidence["address"] == ADDRESS
     assert [each["address"] for each in told[0].evidence["others"]] == list(before)
+
+
+@pytest.mark.parametrize("outcome", ["connected", "refused", "silent"])
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (BLOCK, (ADDRESS,)),
+        (f"::1 {HOST}\n{BLOCK}", ("::1", ADDRESS)),
+        (f"::1 {HOST}\n{BLOCK}", (ADDRESS,)),
+        (f"127.0.0.1 {HOST}\n{BLOCK}", ("127.0.0.1", ADDRESS)),
+        (f"{BLOCK}127.0.0.1 {HOST}\n", ("127.0.0.1", ADDRESS)),
+        (f"127.0.0.1 {HOST}\n{BLOCK}", ("127.0.0.1",)),
+        (f"::ffff:{ADDRESS} {HOST}\n{BLOCK}", (ADDRESS,)),
+        (f"fd00::1 {HOST}\n{BLOCK}", ("fd00::1", ADDRESS)),
+        (f"{BLOCK}10.0.0.9 {HOST}\n", (ADDRESS, "10.0.0.9")),
+        (f"10.0.0.9 {HOST}\n::1 {HOST}\n{BLOCK}", ("::1", "10.0.0.9", ADDRESS)),
+        (f"10.0.0.9 {HOST}\n{ADDRESS} {HOST}\n", ("10.0.0.9", ADDRESS)),
+    ],
+)
+def test_doctor_judges_the_lines_of_others_as_trace_does(
+    trail: Trail, content: str, found: Sequence[str], outcome: Outcome
+) -> None:
+    trail.client.hosts.write_text(content)
+    knocks = dict.fromkeys(("::1", "127.0.0.1", "fd00::1", "10.0.0.9"), outcome)
+    machine(trail).found, machine(trail).knocks = found, knocks
+    try:
+        traced = ("ok", "") if name.name(trail) else None
+    except ProblemError as error:
+        traced = (error.state, error.cause)
+
+    told = recorded_machine.found("hosts-shadows", trail.context, resolves={HOST: found}, knocks=knocks)
+
+    assert (told.state, told.cause) == traced
 
 
 @pytest.mark.parametrize("found", [(ADDRESS, "192.168.56.77"), (ADDRESS,)], ids=["used", "passed over"])

@@ -18,6 +18,7 @@ from labctl.context import Context
 from labctl.host.arp import Neighbour, Route
 from labctl.host.http_probe import HTTP, Address
 from labctl.host.interfaces import Interface
+from labctl.host.knock import CONNECTED, SILENT, Knock
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import NotReadyError, ProviderError
@@ -27,7 +28,6 @@ from labctl.trace.node import kept_off, node, node_facts
 from labctl.trace.probes import filters
 from labctl.trace.probes.client import Client
 from labctl.trace.probes.filters import Ruleset
-from labctl.trace.probes.knock import CONNECTED, SILENT, Knock
 from labctl.trace.problem import BROKEN, UNKNOWN, WARNING, Evidence, ProblemError
 from labctl.trace.trail import Trail
 

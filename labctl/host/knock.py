@@ -10,10 +10,11 @@ import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Literal
 
-from labctl.host.http_probe import Address
+from labctl.host import arp
+from labctl.host.http_probe import HTTP, Address
 
 Outcome = Literal["connected", "refused", "unreachable", "silent"]
 CONNECTED: Outcome = "connected"
@@ -30,6 +31,15 @@ class Knock:
 
     outcome: Outcome
     reason: str = ""
+
+
+def connect(addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
+    """Connect once to each of the addresses, as a browser would, and return the outcomes.
+
+    On a directly attached network, the kernel reports an unused address as unreachable after three seconds, some of
+    which may have passed before: connecting again shows whether the outcome is the same.
+    """
+    return {address: _lasting(address, each) for address, each in knock(addresses, port, seconds).items()}
 
 
 def knock(addresses: Sequence[Address], port: int, seconds: float) -> dict[Address, Knock]:
@@ -63,3 +73,11 @@ def _ended(code: int) -> Knock:
     if code == 0:
         return Knock(CONNECTED)
     return Knock(UNREACHABLE if code == errno.EHOSTUNREACH else REFUSED, os.strerror(code))
+
+
+def _lasting(address: Address, outcome: Knock) -> Knock:
+    if outcome.outcome != UNREACHABLE:
+        return outcome
+    route = arp.route(address) if isinstance(address, IPv4Address) else None
+    is_told_by_a_router = route is not None and bool(route.gateway)
+    return Knock(REFUSED if is_told_by_a_router else SILENT, outcome.reason)

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 HOSTS = re.compile(r"[ \t]*hosts:[ \t]*([^#]*)")
 SOURCE = re.compile(r"[^\s\[]+(?:\s*\[[^]]*\])*")
 FILES = "files"
+READING = (FILES, "resolve")
+NETWORK = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
+"""What asks the network for a name."""
+MINIMAL, LOCAL = "_minimal", ".local"
+"""Such a source knows names of multicast DNS alone."""
+FINAL = re.compile(r"(NOTFOUND|!(SUCCESS|UNAVAIL|TRYAGAIN))\s*=\s*return", re.IGNORECASE)
+"""An action after which a name that a source does not know is not looked for elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +36,23 @@ class Order:
     def is_files_first(self) -> bool:
         """Return whether the hosts file is the first source, and its answer is final."""
         return self.sources[:1] == (FILES,)
+
+    def before_files(self, hostnames: Sequence[str]) -> tuple[tuple[str, ...] | None, bool]:
+        """Return which sources ask the network for one of these names before the hosts file is read, and whether one is final.
+
+        None if no source reads that file. systemd's `resolve` reads it itself, first.
+        """
+        before: list[str] = []
+        is_final = False
+        for source in self.sources:
+            name, _, actions = source.partition("[")
+            name = name.strip()
+            if name in READING:
+                return tuple(before), is_final
+            if name in NETWORK and (not name.endswith(MINIMAL) or any(each.endswith(LOCAL) for each in hostnames)):
+                before.append(name)
+                is_final = is_final or bool(FINAL.search(actions))
+        return None, is_final
 
 
 def order(content: str) -> Order | None:

@@ -1,0 +1,100 @@
+"""The lines of the hosts file for the lab's hostnames: whose they are, and whether browsers use their addresses."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from labctl.context import Context
+from labctl.host import lab_folder, other_addresses, resolver
+from labctl.host.http_probe import Address
+from labctl.host.interfaces import interfaces
+from labctl.host.knock import SILENT, Knock
+from labctl.host.machine import Machine
+from labctl.host.resolver import HostsLine
+from labctl.model.lab import Lab
+
+HOST_CONF = Path("/etc/host.conf")
+MULTI = re.compile(r"^[ \t]*multi[ \t]+on\b", re.MULTILINE)
+"""Without it, glibc returns the address of a name's first line alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class OtherLine:
+    """A line that gives one of the lab's hostnames another address than the lab's."""
+
+    line: HostsLine
+    text: str
+    is_blocking: bool
+    """Whether browsers use its address instead of the lab's, or wait for it."""
+    right: Address | None
+    """The lab's address; None if it has no line yet."""
+
+
+def others(context: Context, machine: Machine) -> list[OtherLine]:
+    """Return the lines outside of the lab's block that give one of its hostnames another address.
+
+    While the lab has no line, they are judged as they will be once its own line is behind them; but if it has been made,
+    as they are.
+    """
+    return [each for app in context.lab.apps for each in _others(app.hostname, context, machine)]
+
+
+def own(context: Context, machine: Machine) -> list[HostsLine]:
+    """Return the lines of the lab's block that name one of its apps."""
+    lab = context.lab
+    return [line for app in lab.apps for line in _lines(app.hostname, context, machine) if line.block == lab.name]
+
+
+def unread(context: Context, machine: Machine) -> str | None:
+    """Return a hostname whose lines the resolver does not use, empty if it uses those of each; None if that is unknown."""
+    if not machine.reads(context.lab.hosts_file):
+        return None
+    lines = {app.hostname: _lines(app.hostname, context, machine) for app in context.lab.apps}
+    named = {name: {line.address for line in each} for name, each in lines.items() if _right(each, context.lab)}
+    return next((name for name, each in named.items() if each.isdisjoint(machine.resolve(name))), "") if named else None
+
+
+def _others(hostname: str, context: Context, machine: Machine) -> Iterator[OtherLine]:
+    lab, lines = context.lab, _lines(hostname, context, machine)
+    right = _right(lines, lab)
+    foreign = [line for line in lines if line.block != lab.name and line.address != right]
+    is_made = machine.read(context.folder / lab_folder.RECORD) is not None
+    addresses = machine.resolve(hostname) if foreign and (right or is_made) else ()
+    is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
+    knock = partial(_knock, context, machine)
+    found = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
+    for each in found or other_addresses.of_lines(foreign, knock):
+        if each.line is None or each.line.block == lab.name:
+            continue
+        is_alone = right not in addresses and (each.address in addresses or (not addresses and not right and is_single))
+        course = (
+            f"and the resolver does not return {right or 'an address of the lab'}"
+            if is_alone
+            else each.course(str(right or "the lab's address"))
+        )
+        text = f"line {each.line.number} gives {hostname} the address {each.address}, {course}"
+        yield OtherLine(each.line, text, is_alone or each.keeps_browsers, right)
+
+
+def _lines(hostname: str, context: Context, machine: Machine) -> tuple[HostsLine, ...]:
+    return resolver.hosts_lines((machine.read(context.lab.hosts_file) or "").encode(), hostname)
+
+
+def _right(lines: Sequence[HostsLine], lab: Lab) -> Address | None:
+    """Return the lab's address: that of labctl's own line, or of the line of a user without write access; None without one."""
+    own = [line for line in lines if line.block == lab.name]
+    users = [line for line in lines if line.block is None]
+    return next((line.address for line in own or users if line.address in lab.pool), None)
+
+
+def _knock(context: Context, machine: Machine, addresses: Sequence[Address]) -> Mapping[Address, Knock]:
+    """Connect to addresses. One in the lab's network is silent, and not asked, where this machine is not in that network."""
+    near = [each.network for link in interfaces(machine) if link.is_up for each in link.addresses]
+    away = {each for each in addresses if each in context.lab.network and not any(each in network for network in near)}
+    asked = [each for each in addresses if each not in away]
+    knocks = machine.knock(asked, other_addresses.KNOCK_SECONDS) if asked else {}
+    return {**knocks, **dict.fromkeys(away, Knock(SILENT, "this machine is not in its network"))}

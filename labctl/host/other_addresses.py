@@ -1,0 +1,82 @@
+"""What browsers do with a name that has other addresses beside the right one: the outcome of a connection decides."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+
+from labctl.host.http_probe import HTTP, Address
+from labctl.host.knock import CONNECTED, REFUSED, SILENT, Knock
+from labctl.host.resolver import HostsLine, line_with
+
+KNOCK_SECONDS = 1.0
+"""TCP retransmits a first packet after one second: an address that has not answered by then delays a browser."""
+SHADOWED = "hosts-entry-shadowed"
+DOUBLED = "hosts-entry-doubled"
+
+
+@dataclass(frozen=True, slots=True)
+class OtherAddress:
+    """Describe an address that a name resolves to and that is not the right one."""
+
+    address: Address
+    line: HostsLine | None
+    """None if it is not in the hosts file."""
+    knock: Knock | None
+    """None if browsers try the right address first."""
+
+    @property
+    def keeps_browsers(self) -> bool:
+        """Return whether a browser uses this address, or waits for it.
+
+        A silent IPv6 address delays a browser by 0.3 s, after which it also tries an IPv4 address.
+        """
+        if self.knock is None or self.knock.outcome == REFUSED:
+            return False
+        return self.knock.outcome == CONNECTED or isinstance(self.address, IPv4Address)
+
+    def course(self, right: str) -> str:
+        """Return, as text, what browsers do with the address, where `right` is the right one."""
+        knock = self.knock
+        if knock is None:
+            return f"which browsers try after {right}; this order may change"
+        if knock.outcome == CONNECTED:
+            return f"which browsers try before {right}: another server accepts connections there, on port {HTTP}"
+        if knock.outcome == SILENT:
+            waits = "for 0.3 s" if isinstance(self.address, IPv6Address) else "until it gives up"
+            return f"which browsers try before {right}: it does not answer, and a browser waits {waits}"
+        return f"which browsers try before {right}: it does not accept connections ({knock.reason}), so they try the next one"
+
+
+def of_lines(
+    lines: Sequence[HostsLine], knock: Callable[[Sequence[Address]], Mapping[Address, Knock]]
+) -> list[OtherAddress]:
+    """Return the addresses of these lines, all of which browsers try before a right one that is yet to be written."""
+    first = {line.address: line for line in reversed(lines)}
+    knocks = knock(list(first)) if first else {}
+    return [OtherAddress(address, line, knocks[address]) for address, line in first.items()]
+
+
+def find(
+    addresses: Sequence[Address],
+    lines: Sequence[HostsLine],
+    right: Address | None,
+    knock: Callable[[Sequence[Address]], Mapping[Address, Knock]],
+) -> list[OtherAddress]:
+    """Return the wrong ones among a name's addresses; those that browsers try first with the outcome of a connection.
+
+    A name server rotates its addresses, so any of them may come first. Lines that the resolver ignores, as glibc does
+    without `multi on`, count for programs that read the file themselves.
+    """
+    others: dict[Address, HostsLine | None] = {each: line_with(lines, each) for each in addresses}
+    first: list[Address] = []
+    if right in addresses:
+        place = addresses.index(right)
+        first = [
+            each for number, each in enumerate(addresses) if number < place or (number > place and others[each] is None)
+        ]
+        for line in lines:
+            others.setdefault(line.address, line)
+    knocks = knock(first) if first else {}
+    return [OtherAddress(each, line, knocks.get(each)) for each, line in others.items() if each != right]
