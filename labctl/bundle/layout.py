@@ -35,6 +35,7 @@ from labctl.transfer.documents import (
     parsed,
     written,
 )
+from labctl.transfer.indexes import BROKEN, LINUX, Read, listed
 
 ARTIFACT = "application/vnd.labctl.bundle.v1"
 CONFIG = "application/vnd.labctl.bundle.config.v1+json"
@@ -191,8 +192,8 @@ def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[M
 
 
 def holds_bundle(document: Document) -> bool:
-    """Return whether an index has a bundle, or a manifest is one."""
-    return bool(_bundles(document))
+    """Return whether an index has a bundle itself, or a manifest is one."""
+    return bool(_bundles(document, "", lambda _index: None))
 
 
 def holds_image(document: Document, reference: str) -> bool:
@@ -204,15 +205,16 @@ def holds_image(document: Document, reference: str) -> bool:
     )
 
 
-def chosen(document: Document, architecture: str, where: str) -> str:
+def chosen(document: Document, architecture: str, where: str, read: Read) -> str:
     """Return the digest of the manifest of this architecture's bundle in an index, or of a manifest itself.
 
-    Raises MissingError `bundle-artefact` where it has no bundle, and `bundle-architecture` where it has others.
+    Raises MissingError `bundle-artefact` where it has no bundle, `bundle-architecture` where it has others, and what `read`
+    raises, which reads an index in the index.
     """
-    bundles = _bundles(document)
+    bundles = _bundles(document, f"{LINUX}/{architecture}", read)
     if not bundles:
         raise not_a_bundle(where, f"it is {document.media_type}")
-    digests = {found or architecture: digest for found, digest in bundles}
+    digests = {found or architecture: digest for found, digest in reversed(bundles)}
     if architecture not in digests:
         raise other_architecture(where, ", ".join(sorted(digests)), architecture)
     return digests[architecture]
@@ -295,16 +297,16 @@ def _tag(image: Image) -> str:
     return re.sub(r"[^\w.-]", "-", f"{name}-{version}", flags=re.ASCII)[:_LONGEST_TAG]
 
 
-def _bundles(document: Document) -> list[tuple[str, str]]:
+def _bundles(document: Document, platform: str, read: Read) -> list[tuple[str, str]]:
     """Return the architecture and the digest of each bundle in an index; of a manifest itself without the architecture."""
     try:
         content = parsed(document.content)
         if document.media_type not in IMAGE_INDEXES:
             return [("", document.digest)] if content.get("artifactType") == ARTIFACT else []
-        entries = [entry(each) for each in content["manifests"]]
-    except (ValueError, LookupError, TypeError):
+        found = [(each.platform, entry(each.described)) for each in listed(content, platform, read)]
+    except BROKEN:
         return []
-    return [(each.architecture, each.digest) for each in entries if each.artifact_type == ARTIFACT]
+    return [(of.partition("/")[2], each.digest) for of, each in found if each.artifact_type == ARTIFACT]
 
 
 def _architecture(described: object) -> str:

@@ -30,7 +30,6 @@ from labctl.transfer import tars
 from labctl.transfer.documents import (
     DIGEST,
     IMAGE_CONFIG,
-    IMAGE_INDEXES,
     IMAGE_LAYER,
     IMAGE_MANIFEST,
     IMAGE_NAME,
@@ -40,6 +39,7 @@ from labctl.transfer.documents import (
     blob_path,
     image_manifest,
 )
+from labctl.transfer.indexes import BROKEN, LINUX, best, listed, with_platform
 from labctl.transfer.store import Blob
 
 if sys.version_info >= (3, 14):
@@ -63,12 +63,8 @@ SUFFIXES = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 """What a compressed layer begins with, and how its media type ends."""
 NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
 """What broken compressed content raises, beside an OSError without a number."""
-NOT_DESCRIBED = (KeyError, TypeError, ValueError, AttributeError, RecursionError)
-"""What a description raises that is not one of images, or not JSON."""
 MAX_DOCUMENT = 16 << 20
 """More than any manifest or configuration has."""
-MAX_NESTED = 3
-"""How deep an index may be below the archive's own. Images for several platforms have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +129,7 @@ class Archive:
             found = self._of_layout(architecture) if INDEX_FILE in self._members else []
             if not found and DOCKER_FILE in self._members:
                 found = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
-        except NOT_DESCRIBED as error:
+        except BROKEN as error:
             raise unreadable(self.path, f"it does not describe images ({error!r})") from error
         if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
             if self._is_cut_off():
@@ -160,39 +156,44 @@ class Archive:
 
     def _of_layout(self, architecture: str) -> list[Archived]:
         """Return the named images of an OCI layout."""
-        platforms: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}
+        indexes: dict[str, list[Mapping[str, Any]]] = {}
         for each in self._json(INDEX_FILE)["manifests"]:
             annotations = each.get("annotations") or {}
             name = annotations.get(IMAGE_NAME) or annotations.get(REF_NAME) or ""
             if ":" in name or "/" in name:  # a tag alone is no name
-                platforms.setdefault(name, []).extend(self._platforms(each))
+                indexes.setdefault(name, []).append(each)
         by_digest: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
-        for name, choices in platforms.items():
-            chosen = next((each for platform, each in choices if _is(platform, architecture)), None)
-            if chosen is None:
-                raise self._other_architecture(name, architecture, [platform for platform, _ in choices])
+        for name, manifests in indexes.items():
+            chosen = self._chosen(name, {"manifests": manifests}, architecture)
             by_digest.setdefault(chosen["digest"], (chosen, []))[1].append(name)
         return [self._of_manifest(chosen, names, architecture) for chosen, names in by_digest.values()]
 
-    def _platforms(self, described: Mapping[str, Any], depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
-        """Yield the manifests that are in the archive below an entry of an index, each with its platform."""
-        if depth > MAX_NESTED:
-            raise ValueError(f"indexes are nested more than {MAX_NESTED} deep")
-        file = _file(described["digest"])
-        if file not in self._members:
-            return  # of an image for several platforms, Docker saves those that it has
-        document = self._json(file)
-        if described.get("mediaType") in IMAGE_INDEXES or "manifests" in document:
-            for each in document["manifests"]:
-                yield from self._platforms(each, depth + 1)
-            return
-        platform = described.get("platform") or self._json(_file(document["config"]["digest"]))
-        yield f"{platform.get('os') or 'linux'}/{platform['architecture']}", described
+    def _chosen(self, name: str, index: Mapping[str, Any], architecture: str) -> Mapping[str, Any]:
+        """Return the descriptor of an index's image for this architecture."""
+        platform = f"{LINUX}/{architecture}"
+        # Of an image for several platforms, Docker saves those that it has.
+        there = [each for each in listed(index, platform, self._document) if self._has(each.described)]
+        found = [with_platform(each, self._document) for each in there]
+        chosen = best(found, platform)
+        if chosen is None:
+            raise self._other_architecture(name, architecture, [each.platform for each in found])
+        return chosen.described
 
-    def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
+    def _has(self, described: Mapping[str, Any]) -> bool:
+        return _file(described["digest"]) in self._members
+
+    def _document(self, described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever it says
+        return json.loads(self._verified(described)) if self._has(described) else None
+
+    def _verified(self, described: Mapping[str, Any]) -> bytes:
+        """Return a document. Raises UsageError `archive-damaged` if it does not have its digest."""
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
-            raise damaged(self.path, f"the content of the manifest does not have its digest, {described['digest']}")
+            raise damaged(self.path, f"the content of a description does not have its digest, {described['digest']}")
+        return content
+
+    def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
+        content = self._verified(described)
         image = NewImage(content, described.get("mediaType") or IMAGE_MANIFEST, architecture)
         if not all(isinstance(blob.size, int) for blob in image.blobs):
             raise ValueError(f"{names[0]} has a blob without a size")

@@ -13,6 +13,7 @@ from typing import Any
 IMAGE_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 IMAGE_INDEX = "application/vnd.oci.image.index.v1+json"
 IMAGE_CONFIG = "application/vnd.oci.image.config.v1+json"
+IMAGE_CONFIGS = (IMAGE_CONFIG, "application/vnd.docker.container.image.v1+json")
 IMAGE_LAYER = "application/vnd.oci.image.layer.v1.tar"
 IMAGE_MANIFESTS = (IMAGE_MANIFEST, "application/vnd.docker.distribution.manifest.v2+json")
 IMAGE_INDEXES = (IMAGE_INDEX, "application/vnd.docker.distribution.manifest.list.v2+json")
@@ -77,7 +78,6 @@ class Entry:
     digest: str
     size: int
     artifact_type: str
-    architecture: str
     annotations: Mapping[str, Any]
 
 
@@ -98,8 +98,7 @@ def entry(described: Any) -> Entry:  # noqa: ANN401 - JSON of somebody else's
         case {"mediaType": str(media_type), "digest": str(digest), "size": int(size)}:
             if DIGEST.fullmatch(digest) and size >= 0:
                 artifact_type = str(described.get("artifactType", ""))
-                architecture = str(member(described, "platform").get("architecture", ""))
-                return Entry(media_type, digest, size, artifact_type, architecture, member(described, "annotations"))
+                return Entry(media_type, digest, size, artifact_type, member(described, "annotations"))
     raise ValueError(f"{reprlib.repr(described)} has no media type, digest of SHA-256 and size")
 
 

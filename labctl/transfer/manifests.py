@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from labctl.model.errors import MissingError
 from labctl.transfer.documents import DIGEST, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parsed
 from labctl.transfer.exchange import Answer
 from labctl.transfer.failures import shown
+from labctl.transfer.indexes import BROKEN, LINUX, Read, best, listed, with_platform
 from labctl.transfer.reference import Reference
 from labctl.transfer.store import Blob
 
-LINUX = "linux"
 SHA256 = "sha256:"
 
 
@@ -31,14 +31,15 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
     """Return the manifest in a registry's answer. Raises MissingError `digest-mismatch` or `manifest-invalid`."""
     said = answer.headers.get("Docker-Content-Digest", "")
     for expected in (reference.digest, said if said.startswith(SHA256) else None):  # a registry may say its SHA-512
-        _check(reference, answer, expected)
+        check(reference, answer, expected)
     content = _parsed(reference, answer.content)
     media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
     if media_type not in (*IMAGE_MANIFESTS, *IMAGE_INDEXES):
         media_type = str(content.get("mediaType") or media_type)
     manifest = Document(media_type, answer.content)
     if media_type in IMAGE_INDEXES:
-        entries(reference, manifest)
+        if not isinstance(content.get("manifests"), list):
+            raise _invalid(reference, "it lists no manifests")
     elif media_type in IMAGE_MANIFESTS:
         image(reference, manifest)
     else:
@@ -52,25 +53,24 @@ def image(reference: Reference, manifest: Document) -> ImageManifest:
     layers = content.get("layers")
     if not isinstance(layers, list):
         raise _invalid(reference, "it has no layers")
-    config = _blob(reference, content.get("config"))
-    return ImageManifest(manifest.digest, config, tuple(_blob(reference, layer) for layer in layers))
+    config = blob(reference, content.get("config"))
+    return ImageManifest(manifest.digest, config, tuple(blob(reference, layer) for layer in layers))
 
 
-def entries(reference: Reference, index: Document) -> dict[str, str]:
-    """Return the digests of an index by platform, `OS/ARCHITECTURE`; of several variants the first.
+def choose(reference: Reference, index: Document, architecture: str, read: Read) -> Reference:
+    """Return the reference by digest of an index's image for this architecture.
 
-    Raises MissingError `manifest-invalid`.
+    Raises MissingError `manifest-invalid`, `architecture-missing`, and what `read` raises.
     """
-    listed = _parsed(reference, index.content).get("manifests")
-    if not isinstance(listed, list):
-        raise _invalid(reference, "it lists no manifests")
-    digests: dict[str, str] = {}
-    for entry in listed:
-        platform = entry.get("platform") if isinstance(entry, dict) else None
-        if isinstance(platform, dict):
-            name = f"{platform.get('os')}/{platform.get('architecture')}"
-            digests.setdefault(name, _blob(reference, entry).digest)
-    return digests
+    platform = f"{LINUX}/{architecture}"
+    try:
+        found = [with_platform(each, read) for each in listed(parsed(index.content), platform, read)]
+    except BROKEN as error:
+        raise _invalid(reference, str(error)) from error
+    chosen = best(found, platform)
+    if chosen is None:
+        raise without_architecture(reference, architecture, [each.platform for each in found])
+    return replace(reference, digest=blob(reference, chosen.described).digest)
 
 
 def require_architecture(reference: Reference, config: bytes, architecture: str) -> None:
@@ -89,7 +89,7 @@ def require_architecture(reference: Reference, config: bytes, architecture: str)
 
 def without_architecture(reference: Reference, architecture: str, platforms: list[str]) -> MissingError:
     """Return the error for an image that there is for other platforms only."""
-    known = ", ".join(sorted(each for each in platforms if "unknown" not in each)) or "none"
+    known = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "none"
     return MissingError(
         f"{reference} has no image for {LINUX}/{architecture}; it has {known}",
         id="architecture-missing",
@@ -97,7 +97,7 @@ def without_architecture(reference: Reference, architecture: str, platforms: lis
     )
 
 
-def _check(reference: Reference, answer: Answer, expected: str | None) -> None:
+def check(reference: Reference, answer: Answer, expected: str | None) -> None:
     """Raise MissingError `digest-mismatch` if a manifest has another digest than is expected of it."""
     digest = f"{SHA256}{hashlib.sha256(answer.content).hexdigest()}"
     if expected not in {None, digest}:
@@ -115,7 +115,8 @@ def _parsed(reference: Reference, content: bytes) -> Mapping[str, Any]:
         raise _invalid(reference, str(error)) from error
 
 
-def _blob(reference: Reference, descriptor: object) -> Blob:
+def blob(reference: Reference, descriptor: object) -> Blob:
+    """Return the blob that a descriptor is of. Raises MissingError `manifest-invalid`."""
     match descriptor:
         case {"digest": str(digest), "size": int(size)} if DIGEST.fullmatch(digest) and size >= 0:
             return Blob(digest, size)

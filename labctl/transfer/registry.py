@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
@@ -12,7 +15,7 @@ from labctl.transfer import manifests
 from labctl.transfer.arrival import Wanted
 from labctl.transfer.client import Client
 from labctl.transfer.crew import StoppedError
-from labctl.transfer.documents import IMAGE_INDEXES, IMAGE_MANIFESTS, Document
+from labctl.transfer.documents import IMAGE_CONFIGS, IMAGE_INDEXES, IMAGE_MANIFESTS, Document, parsed
 from labctl.transfer.exchange import Request
 from labctl.transfer.login import Login
 from labctl.transfer.manifests import ImageManifest
@@ -62,14 +65,24 @@ class Registry:
         Which architecture an image of no index is for, its configuration says: `manifests.require_architecture`. Raises LabError, as `manifest`, and `architecture-missing`.
         """
         manifest = self.manifest(reference)
-        if manifest.media_type not in IMAGE_INDEXES:
-            return manifests.image(reference, manifest)
-        digests = manifests.entries(reference, manifest)
-        digest = digests.get(f"{manifests.LINUX}/{architecture}")
-        if digest is None:
-            raise manifests.without_architecture(reference, architecture, list(digests))
-        own = replace(reference, digest=digest)
-        return manifests.image(own, self.manifest(own))
+        if manifest.media_type in IMAGE_INDEXES:
+            reference = manifests.choose(reference, manifest, architecture, partial(self.document, reference))
+            manifest = self.manifest(reference)
+        return manifests.image(reference, manifest)
+
+    def document(self, reference: Reference, described: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what a descriptor is of: an index or a manifest of the repository, or an image's configuration.
+
+        Raises LabError, as `manifest`, and ValueError and TypeError where it is not JSON.
+        """
+        blob = manifests.blob(reference, described)
+        own = replace(reference, digest=blob.digest)
+        if described.get("mediaType") not in IMAGE_CONFIGS:
+            return parsed(self.manifest(own).content)
+        request = Request("GET", self._url(reference, f"blobs/{blob.digest}"))
+        answer = self._client.ask(request, login=self._login(reference, PULL))
+        manifests.check(own, answer, blob.digest)
+        return parsed(answer.content)
 
     def wanted(self, reference: Reference, blob: Blob) -> Wanted:
         """Return how a blob of the repository is fetched."""

@@ -23,6 +23,7 @@ from labctl.bundle.oci.push import Pushed, push
 from labctl.bundle.spans import size_of
 from labctl.model.errors import LabError
 from labctl.transfer import mirrors, reference, retries
+from labctl.transfer.documents import IMAGE_INDEX, written
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
@@ -149,6 +150,20 @@ def test_two_architectures_are_under_one_reference(room: ClassRoom) -> None:
     for made in (arm64, amd64):
         arrived = room.pull(made.architecture)
         assert travelling.same(arrived.bundle.folder, made.folder)
+
+
+def test_a_bundle_is_pulled_out_of_an_index_of_references(room: ClassRoom) -> None:
+    made = {name: room.bundle(name) for name in ("amd64", "arm64")}
+    asked = Registry(mirrors.Mirrors(), _silent)
+    nested = []
+    for room.tag, bundle in made.items():
+        room.push(bundle)
+        nested.append(asked.manifest(room.reference).descriptor())
+    room.tag = "all"
+    asked.put_manifest(room.reference, written(IMAGE_INDEX, {"manifests": nested}))
+
+    for name, bundle in made.items():
+        assert travelling.same(room.pull(name).bundle.folder, bundle.folder)
 
 
 def test_the_images_are_images_of_that_repository(room: ClassRoom) -> None:

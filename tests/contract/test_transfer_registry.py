@@ -130,6 +130,31 @@ def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -
     assert [store.path(layer.digest).read_bytes() for layer in amd64.layers] == list(layers)
 
 
+def test_the_image_of_an_index_in_an_index_is_pulled(trusted: DockerRegistry, tmp_path: Path) -> None:
+    registry = _registry(f"https://{trusted.host}/nested")
+    amd64, arm64 = (_push(registry, tmp_path, name, name.encode()) for name in ("amd64", "arm64"))
+    images = [registry.manifest(parse(f"reg.test/labs/kubernetes:{name}")) for name in ("amd64", "arm64")]
+    statement = image_manifest((IMAGE_CONFIG, amd64.config.digest, amd64.config.size), [])
+    about = {"vnd.docker.reference.type": "attestation-manifest", "vnd.docker.reference.digest": amd64.digest}
+    inner = [
+        written(IMAGE_INDEX, {"manifests": [statement.descriptor(annotations=about), image.descriptor()]})
+        for image in images
+    ]
+    attested = written(IMAGE_INDEX, {"manifests": [each.descriptor() for each in inner]})
+    platforms = [{"os": "linux", "architecture": name} for name in ("amd64", "arm64")]
+    described = [each.descriptor(platform=platform) for each, platform in zip(inner, platforms, strict=True)]
+    unknown = {"os": "unknown", "architecture": "unknown"}
+    named = written(IMAGE_INDEX, {"manifests": [statement.descriptor(platform=unknown), *described]})
+    for document in (statement, *inner, attested, named):
+        registry.put_manifest(Reference(REFERENCE.host, REFERENCE.repository), document)
+
+    for index in (attested, named):
+        reference = Reference(REFERENCE.host, REFERENCE.repository, None, index.digest)
+        image = partial(_registry(f"https://{trusted.host}/nested").image, reference)
+        assert [image("arm64"), image("amd64")] == [arm64, amd64]
+        assert _id(partial(image, "riscv64")) == "architecture-missing"
+
+
 def test_a_registry_wants_the_right_password(trusted: DockerRegistry, tmp_path: Path) -> None:
     path, blob = _file(tmp_path, b"layer")
 

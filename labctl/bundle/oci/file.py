@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 from labctl.bundle.format import Bundle
 from labctl.bundle.images import EPOCH
-from labctl.bundle.layout import Artefact, arriving, chosen, holds_bundle, identity, not_a_bundle, with_entries
+from labctl.bundle.layout import Artefact, arriving, chosen, identity, not_a_bundle, with_entries
 from labctl.bundle.oci.install import Source, install
 from labctl.bundle.spans import Content, Span, digest_of, size_of, whole
 from labctl.host.caller import give
@@ -29,14 +29,12 @@ from labctl.model.events import Progress
 from labctl.transfer import tars
 from labctl.transfer.documents import (
     IMAGE_INDEX,
-    IMAGE_INDEXES,
     IMAGE_MANIFEST,
     INDEX_FILE,
     LAYOUT,
     LAYOUT_FILE,
     Document,
     blob_path,
-    entry,
     parsed,
 )
 
@@ -109,10 +107,8 @@ class _Layout:
         if LAYOUT_FILE not in self._members or INDEX_FILE not in self._members:
             raise not_a_bundle(self.name, f"it lacks {LAYOUT_FILE} or {INDEX_FILE}")
         index = Document(IMAGE_INDEX, self._content(INDEX_FILE))
-        for digest in _indexes(index, self.name):  # where another tool has copied a reference into the file
-            nested = Document(IMAGE_INDEX, self.document(digest))
-            index = nested if holds_bundle(nested) and not holds_bundle(index) else index
-        return Document(IMAGE_MANIFEST, self.document(chosen(index, architecture, self.name)))
+        digest = chosen(index, architecture, self.name, lambda described: parsed(self.document(described["digest"])))
+        return Document(IMAGE_MANIFEST, self.document(digest))
 
     def document(self, digest: str) -> bytes:
         """Return a small blob, verified."""
@@ -145,14 +141,6 @@ def _members(file: Path) -> Mapping[str, Span]:
         return {
             each.name.removeprefix("./"): Span(file, each.offset_data, each.size) for each in members if each.isreg()
         }
-
-
-def _indexes(index: Document, name: str) -> list[str]:
-    try:
-        entries = [entry(each) for each in parsed(index.content)["manifests"]]
-        return [each.digest for each in entries if each.media_type in IMAGE_INDEXES]
-    except (ValueError, LookupError, TypeError) as error:
-        raise _cut_short(name, f"{INDEX_FILE} cannot be read: {error}") from error
 
 
 def _entries(artefact: Artefact) -> Mapping[str, Content]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from labctl.bundle.format import Bundle, load
@@ -68,7 +69,7 @@ def pull(
         if before is None or needs_registry or error.id not in UNREACHABLE:
             raise
         return Arrived(load(before.folder(cache)), before.digest, note=f"as it was pulled before: {error.message}")
-    digest = chosen(index, architecture, name)
+    digest = chosen(index, architecture, name, partial(registry.document, reference))
     moved = f"{name} was {before.digest}, and is now {digest}" if before and before.digest != digest else ""
     if moved and before and not may_move:
         raise MissingError(

@@ -31,6 +31,10 @@ from labctl.transfer.documents import IMAGE_INDEX, IMAGE_MANIFEST, IMAGE_NAME, D
 from labctl.transfer.reference import Reference, parse
 
 
+def _nothing(_described: object) -> None:
+    """No index is in another one."""
+
+
 def _silent(_text: str) -> None:
     pass
 
@@ -196,8 +200,8 @@ def test_an_index_keeps_what_it_has_of_other_architectures(made: Bundle, tmp_pat
     index = with_entries(None, "arm64", other.descriptors)
     for each in (artefact(made), changed):
         index = with_entries(index.content, "amd64", each.descriptors)
-    assert chosen(index, "arm64", "it") == other.manifest.digest
-    assert chosen(index, "amd64", "it") == changed.manifest.digest
+    assert chosen(index, "arm64", "it", _nothing) == other.manifest.digest
+    assert chosen(index, "amd64", "it", _nothing) == changed.manifest.digest
     assert len(json.loads(index.content)["manifests"]) == len(other.descriptors) + len(changed.descriptors)
 
 
@@ -279,7 +283,7 @@ def test_an_index_that_is_none_is_refused(described: Artefact, words: bytes, ins
     index = with_entries(None, "amd64", described.descriptors)
     assert words in index.content
     with pytest.raises(LabError) as refused:
-        chosen(Document(IMAGE_INDEX, index.content.replace(words, instead)), "amd64", "it")
+        chosen(Document(IMAGE_INDEX, index.content.replace(words, instead)), "amd64", "it", _nothing)
     assert refused.value.id == "bundle-artefact"
 
 
@@ -287,7 +291,7 @@ def test_entries_of_other_makers_are_read_as_they_are(described: Artefact) -> No
     index = with_entries(None, "amd64", described.descriptors).content
     for instead in (b'"platform":null', b'"platform":7', b'"other":{}'):
         changed = with_entries(index.replace(b'"platform":{"architecture":"amd64","os":"linux"}', instead), "arm64", [])
-        assert chosen(changed, "amd64", "it") == described.manifest.digest
+        assert chosen(changed, "amd64", "it", _nothing) == described.manifest.digest
 
 
 @pytest.mark.parametrize(
@@ -346,7 +350,7 @@ def test_a_file_is_copied_where_links_are_refused(tmp_path: Path, monkeypatch: p
 
 def test_an_index_of_something_else_is_no_bundle() -> None:
     with pytest.raises(LabError) as refused:
-        chosen(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it")
+        chosen(Document(IMAGE_INDEX, b'{"manifests": []}'), "amd64", "it", _nothing)
     assert refused.value.id == "bundle-artefact"
 
 

@@ -107,6 +107,16 @@ def _of_itself() -> Files:
     return dict.fromkeys(("index.json", "blobs/sha256/" + "0" * 64), json.dumps(index).encode())
 
 
+def _deep(depth: int) -> Files:
+    """An image below so many indexes, each in another one."""
+    files = _layout({NAME: SHOP})
+    for _ in range(depth):
+        index = _blob(files, files["index.json"])
+        listed = [{**index, "mediaType": IMAGE_INDEX, "annotations": {NAME: SHOP}}]
+        files["index.json"] = json.dumps({"manifests": listed}).encode()
+    return files
+
+
 def _read(folder: Path, content: bytes) -> dict[str, str]:
     """The names of an archive's images, and what the last layer of each has."""
     path = folder / "image.tar"
@@ -129,10 +139,11 @@ def _read(folder: Path, content: bytes) -> dict[str, str]:
         (_layout({TAG: "localhost/shop:1"}), ["localhost/shop:1"]),
         (_layout({NAME: SHOP}, architectures=("arm64", "amd64")), [SHOP]),
         (_layout({NAME: SHOP}, architectures=("arm64", "amd64"), nested=True), [SHOP]),
+        (_deep(4), [SHOP]),
         (_saved(["shop:1", "shop:2"]), ["shop:1", "shop:2"]),
         ({**_layout({TAG: "1"}), **_saved(["shop:1"])}, ["shop:1"]),
     ],
-    ids=["one", "two names", "podman", "flat", "index", "docker", "docker beside a layout"],
+    ids=["one", "two names", "podman", "flat", "index", "deep", "docker", "docker beside a layout"],
 )
 def test_the_image_for_the_architecture_is_found(
     tmp_path: Path, files: Files, names: list[str], pack: Callable[[bytes], bytes]
@@ -176,7 +187,8 @@ def _without(files: Files, content: bytes) -> Files:
         (_linked("../../../etc/passwd"), "archive-damaged", "1/layer.tar"),
         (_linked("/dev/zero"), "archive-damaged", "1/layer.tar"),
         (_linked("", tarfile.FIFOTYPE), "archive-damaged", "1/layer.tar"),
-        (_tar(_of_itself()), "archive-unreadable", "nested"),
+        (_tar(_of_itself()), "archive-damaged", "sha256:000"),
+        (_tar(_deep(40)), "archive-unreadable", "nested"),
         (_tar({"index.json": b"[" * 200_000}), "archive-unreadable", ""),
         (_tar({"manifest.json": b'[{"Config": ' * 100_000}), "archive-unreadable", ""),
         (_sized(1 << 62), "archive-damaged", ""),

@@ -1,0 +1,81 @@
+"""What an index lists, with what the indexes in it list, and which of that is for a platform."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_CONFIGS, IMAGE_INDEXES, member
+
+LINUX = "linux"
+BROKEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
+"""What is raised for a document that is no index, or has no image."""
+_UNKNOWN = "unknown"
+_ATTESTATION = "vnd.docker.reference.type"
+"""The annotation of a manifest that is about another one: the image's provenance, or its bill of materials."""
+_MOST = 32
+"""How many indexes may be nested in one. Tools nest one or two."""
+
+Read: TypeAlias = Callable[[Mapping[str, Any]], Mapping[str, Any] | None]
+"""Returns the document of a descriptor; None where it is not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A manifest, as an index describes it, and what it is for."""
+
+    described: Mapping[str, Any]
+    platform: str = ""
+    """`OS/ARCHITECTURE`; empty where no index says it."""
+    variant: str = ""
+
+
+def listed(index: Mapping[str, Any], wanted: str, read: Read) -> Iterator[Listed]:
+    """Yield the manifests of an index, and then those of the indexes in it, whose own platform holds for what has none.
+
+    An index for another platform than `wanted` is not read; it is yielded itself. Raises one of BROKEN.
+    """
+    waiting, nested = deque(_entries(index, Listed({}))), 0
+    while waiting:
+        each = waiting.popleft()
+        if each.platform not in {"", wanted} or not _is_index(each.described, read):
+            yield each
+            continue
+        nested += 1
+        if nested > _MOST:
+            raise ValueError(f"more than {_MOST} indexes are nested in it")
+        waiting.extend(_entries(read(each.described) or {"manifests": ()}, each))
+
+
+def with_platform(each: Listed, read: Read) -> Listed:
+    """Return a manifest with its platform, which its configuration says where no index does. Raises one of BROKEN."""
+    if each.platform:
+        return each
+    config = {"mediaType": IMAGE_CONFIG, **member(read(each.described), "config")}
+    document = read(config) if config["mediaType"] in IMAGE_CONFIGS else None
+    return replace(each, platform=_platform(document or {"os": _UNKNOWN}))
+
+
+def best(found: Iterable[Listed], platform: str) -> Listed | None:
+    """Return the manifest for a platform; of several, that of the lowest variant, which every machine runs."""
+    return min((each for each in found if each.platform == platform), key=lambda each: each.variant, default=None)
+
+
+def _entries(index: Mapping[str, Any], outer: Listed) -> Iterator[Listed]:
+    for described in index["manifests"]:
+        if _ATTESTATION in member(described, "annotations"):
+            continue
+        own = member(described, "platform")
+        platform = _platform(own) if own else outer.platform
+        yield Listed(described, platform, str(own.get("variant") or outer.variant))
+
+
+def _is_index(described: Mapping[str, Any], read: Read) -> bool:
+    kind = described.get("mediaType")
+    return kind in IMAGE_INDEXES or (kind is None and "manifests" in (read(described) or {}))
+
+
+def _platform(of: Mapping[str, Any]) -> str:
+    return f"{of.get('os') or LINUX}/{of.get('architecture') or _UNKNOWN}"
