@@ -14,7 +14,7 @@ from labctl.transfer.challenges import retry_after
 from labctl.transfer.failures import AGAIN, PassingError, proxy_refused, shown, tls_expected
 
 OK, FIRST_REDIRECT = 200, 300
-UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_MANY, PORTAL = 401, 403, 404, 407, 429, 511
+UNAUTHORIZED, FORBIDDEN, NOT_FOUND, PROXY_LOGIN, TOO_SLOW, TOO_MANY, PORTAL = 401, 403, 404, 407, 408, 429, 511
 FIRST_FAILURE, FIRST_OF_SERVER = 400, 500
 DETAIL = 300
 """How many letters of a server's explanation are shown."""
@@ -52,7 +52,7 @@ def of(status: int, headers: Mapping[str, str], content: bytes, url: str, identi
         return _denied(status, where, host, identity, details)
     if status == TOO_MANY:
         return _limited(where, host, headers, identity, details)
-    if status >= FIRST_OF_SERVER:
+    if status >= FIRST_OF_SERVER or status == TOO_SLOW:
         failing = PassingError(f"{where}: the server has a problem", id="source-failing", hint=AGAIN, details=details)
         failing.after = retry_after(headers.get("Retry-After"))
         return failing

@@ -15,14 +15,14 @@ from labctl.transfer.exchange import Request
 from labctl.transfer.failures import PassingError, plain_http_refused, shown
 from labctl.transfer.login import Login
 from labctl.transfer.meter import Meter
-from labctl.transfer.refusals import NOT_FOUND, OK
+from labctl.transfer.refusals import NOT_FOUND, OK, TOO_MANY
 
 CHUNK = 1 << 18
 BYTES = "application/octet-stream"
 VERIFYING_SECONDS = 120.0
 """How long a registry may be silent once all is sent: some copy it to where it stays, and a proxy in front of one may keep
 all of it before it passes it on."""
-_NO_CONTENT, _BAD_REQUEST, _NOT_IN_RANGE = 204, 400, 416
+_NO_CONTENT, _BAD_REQUEST, _NOT_ALLOWED, _NOT_IN_RANGE = 204, 400, 405, 416
 _RANGE = re.compile(r"(?:bytes=)?0-(\d{1,18})", re.ASCII)
 
 
@@ -62,6 +62,12 @@ class Upload:
             else:
                 return
 
+    @property
+    def _restarts(self) -> tuple[int, ...]:
+        """The statuses after which another upload begins: many registries do not go on where they say they are."""
+        lost = (NOT_FOUND, _NOT_IN_RANGE)
+        return (*lost, _BAD_REQUEST, _NOT_ALLOWED) if self._is_resumed else lost
+
     def _begin(self, meter: Meter) -> None:
         url = f"{self._blobs}/uploads/"
         answer = self._client.ask(Request("POST", url, {"Content-Length": "0"}), login=self._login)
@@ -72,12 +78,12 @@ class Upload:
     def _send(self, meter: Meter) -> None:
         """Send what the registry does not have, in one request."""
         headers = {"Content-Type": BYTES, "Content-Length": str(self._size - self._offset)}
-        if self._is_resumed:
+        if self._offset:
             headers["Content-Range"] = f"{self._offset}-{self._size - 1}"
         content = partial(self._pieces, meter, self._offset)
         request = Request("PATCH", self._session, headers, content, silence=VERIFYING_SECONDS)
-        with self._client.open(request, self._login, fine=[NOT_FOUND, _NOT_IN_RANGE]) as response:
-            if response.status in {NOT_FOUND, _NOT_IN_RANGE}:
+        with self._client.open(request, self._login, fine=self._restarts) as response:
+            if response.status in self._restarts:
                 raise self._lost()
             self._move(meter, self._size)
             self._follow(self._session, response.headers)
@@ -85,8 +91,8 @@ class Upload:
     def _end(self) -> None:
         url = f"{self._session}{'&' if urlsplit(self._session).query else '?'}digest={self._digest}"
         request = Request("PUT", url, {"Content-Length": "0"}, silence=VERIFYING_SECONDS)
-        with self._client.open(request, self._login, fine=[NOT_FOUND, _BAD_REQUEST]) as response:
-            if response.status == NOT_FOUND:
+        with self._client.open(request, self._login, fine=[*self._restarts, _BAD_REQUEST]) as response:
+            if response.status in self._restarts:
                 raise self._lost()
             if response.status == _BAD_REQUEST:
                 raise MissingError(
@@ -96,11 +102,11 @@ class Upload:
                 )
 
     def _find(self, meter: Meter) -> None:
-        """Ask how much the registry has; start a new upload if it does not say."""
+        """Ask how much the registry has; give the upload up if it does not say."""
         if not self._session:  # it was given up
             self._move(meter, 0)
             return
-        answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, 500))
+        answer = self._client.ask(Request("GET", self._session), login=self._login, fine=range(_BAD_REQUEST, TOO_MANY))
         has = _RANGE.fullmatch(answer.headers.get("Range", ""))
         if answer.status not in {OK, _NO_CONTENT} or has is None:
             self._session = ""
@@ -135,7 +141,7 @@ class Upload:
         self._session = session
 
     def _lost(self) -> PassingError:
-        """Give the upload up, so that another one begins: some registries do not go on where they say they are."""
+        """Give the upload up, so that another one begins."""
         self._session = ""
         return PassingError(
             f"{shown(self._blobs)} lost the upload of {self._digest}",

@@ -202,6 +202,9 @@ def test_a_registry_that_dies_is_an_error_and_afterwards_the_same_push_goes_thro
         ([MIB // 2, MIB // 4], "yes", 1.0),
         ([MIB // 2], "no", 1.5),
         ([MIB // 2], "one more", 1.5),
+        ([MIB // 2], "refused", 1.5),
+        ([MIB // 2], "lossy", 2.0),
+        ([MIB // 2], "busy", 1.0),
         ([0], "yes", 1.0),
     ],
 )
@@ -211,6 +214,7 @@ def test_an_upload_goes_on_where_the_registry_has_it(
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as double:
         double.cuts, double.can_resume, double.counts_one_more = cuts, answers != "no", answers == "one more"
+        double.rest, double.drops, double.limits = 400 * (answers == "refused"), answers == "lossy", answers == "busy"
         _registry(double.url).upload(parse("reg.test/lab"), blob.digest, path, _ignore)
 
         assert double.blobs == {blob.digest: path.read_bytes()}

@@ -27,6 +27,12 @@ class UploadRegistry:
     """The seconds until it answers a request with content."""
     counts_one_more: bool = False
     """Whether it says that it has a byte more than it has, as Quay does."""
+    rest: int = 0
+    """The status of its answer to a request that goes on, before it takes anything; 0 if it takes it."""
+    drops: bool = False
+    """Whether it loses the first byte of a request that goes on."""
+    limits: int = 0
+    """How many questions for what it has are answered with 429."""
     kind: str = ""
     """The type of every answer, none of which has content."""
     loses_answer: bool = False
@@ -78,6 +84,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(202, Location=f"{self.registry.place}/v2/lab/blobs/uploads/1?state=0")
 
     def do_GET(self) -> None:
+        if self.registry.limits:
+            self.registry.limits -= 1
+            self._answer(429, **{"Retry-After": "0"})
+            return
         if not self.registry.can_resume:
             self._answer(404)
             return
@@ -89,9 +99,9 @@ class _Handler(BaseHTTPRequestHandler):
         registry.secrets.append(self.headers["Authorization"])
         start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
         length = int(self.headers["Content-Length"])
-        if start != len(registry.upload):
+        if start != len(registry.upload) or (start and registry.rest):
             self.rfile.read(length)
-            self._answer(416)
+            self._answer(registry.rest or 416)
             return
         end = min(length, registry.cuts.pop(0) if registry.cuts else length)
         content = self.rfile.read(end)
@@ -100,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
             registry.refusals -= 1
             self._answer(401, **{"WWW-Authenticate": "Basic"})
             return
-        registry.upload += content
+        registry.upload += content[1:] if start and registry.drops else content
         if end < length:
             self.close_connection = True
             return

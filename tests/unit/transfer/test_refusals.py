@@ -27,6 +27,7 @@ ME = Identity("registry-1.docker.io", "as me")
         ((HUB, 403, ""), ME, MissingError, ("login-refused", "as me", "`docker login`", "DENIED: no")),
         ((QUAY, 404, ""), ANYBODY, MissingError, ("source-not-found", "quay.io")),
         ((QUAY, 502, ""), ANYBODY, PassingError, ("source-failing", "502")),
+        ((QUAY, 408, ""), ANYBODY, PassingError, ("source-failing", "408")),
         ((QUAY, 304, ""), ANYBODY, MissingError, ("source-refused", "304")),
     ],
 )
