@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 BEARER, BASIC = "bearer", "basic"
@@ -40,7 +41,8 @@ def retry_after(header: str | None, now: float | None = None) -> float | None:
     if text.isascii() and text.isdigit():
         return float(text)
     try:
-        moment = parsedate_to_datetime(text).timestamp()
+        date = parsedate_to_datetime(text)
     except ValueError:
         return None
+    moment = (date if date.tzinfo else date.replace(tzinfo=UTC)).timestamp()  # the oldest form names no zone
     return max(0.0, moment - (time.time() if now is None else now))

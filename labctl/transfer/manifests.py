@@ -33,9 +33,8 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
     for expected in (reference.digest, said if said.startswith(SHA256) else None):  # a registry may say its SHA-512
         check(reference, answer, expected)
     content = _parsed(reference, answer.content)
-    media_type = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    if media_type not in (*IMAGE_MANIFESTS, *IMAGE_INDEXES):
-        media_type = str(content.get("mediaType") or media_type)
+    said = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    media_type = str(content.get("mediaType") or said)  # the digest covers what the manifest itself says
     manifest = Document(media_type, answer.content)
     if media_type in IMAGE_INDEXES:
         if not isinstance(content.get("manifests"), list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -55,10 +56,18 @@ def test_challenges_are_read(header: str, found: tuple[Challenge, ...]) -> None:
         (" 120 ", 120),
         ("Fri, 15 Jan 2027 08:02:00 GMT", 120),
         ("Fri, 15 Jan 2027 07:00:00 GMT", 0),
+        ("Friday, 15-Jan-27 08:02:00 GMT", 120),
+        ("Fri Jan 15 08:02:00 2027", 120),
     ],
 )
-def test_a_wait_is_seconds_or_a_date(header: str | None, seconds: float | None) -> None:
-    assert retry_after(header, NOW) == seconds
+def test_a_wait_is_seconds_or_a_date(
+    monkeypatch: pytest.MonkeyPatch, header: str | None, seconds: float | None
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setenv("TZ", "Asia/Tokyo")
+        time.tzset()
+        assert retry_after(header, NOW) == seconds
+    time.tzset()
 
 
 @pytest.mark.parametrize(

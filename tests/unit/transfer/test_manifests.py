@@ -6,7 +6,7 @@ import pytest
 
 from labctl.model.errors import LabError
 from labctl.transfer import manifests
-from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_MANIFEST, image_manifest
+from labctl.transfer.documents import IMAGE_CONFIG, IMAGE_INDEX, IMAGE_MANIFEST, image_manifest, written
 from labctl.transfer.exchange import Answer
 from labctl.transfer.reference import parse
 
@@ -31,6 +31,27 @@ def test_a_manifest_has_the_digest_that_its_registry_says(said: str, identity: s
     with pytest.raises(LabError) as failed:
         manifests.of_answer(parse("quay.io/a/b:1"), answer)
     assert failed.value.id == identity
+
+
+INDEX = written(IMAGE_INDEX, {"manifests": []})
+BARE = b'{"config": {"digest": "sha256:%s", "size": 2}, "layers": []}' % (b"0" * 64)
+
+
+@pytest.mark.parametrize(
+    ("said", "content", "media_type"),
+    [
+        (IMAGE_MANIFEST, INDEX.content, IMAGE_INDEX),
+        (f"{IMAGE_INDEX}; charset=utf-8", INDEX.content, IMAGE_INDEX),
+        ("application/json", INDEX.content, IMAGE_INDEX),
+        ("", INDEX.content, IMAGE_INDEX),
+        (IMAGE_MANIFEST, BARE, IMAGE_MANIFEST),
+    ],
+)
+def test_what_a_manifest_says_of_its_type_counts_before_what_the_server_says(
+    said: str, content: bytes, media_type: str
+) -> None:
+    answer = Answer("https://quay.io/v2/a/b/manifests/1", 200, {"Content-Type": said}, content)
+    assert manifests.of_answer(parse("quay.io/a/b:1"), answer).media_type == media_type
 
 
 @pytest.mark.parametrize(
