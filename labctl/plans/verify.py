@@ -17,6 +17,9 @@ from labctl.model.limits import Limits
 from labctl.model.reports import HopReport, TraceReport
 from labctl.plans.plan import Outcome
 
+Deployment = tuple[str, str]
+"""A Deployment's namespace and name."""
+
 
 def verify(context: Context, report: Progress) -> Outcome:
     """Wait until every app that has pods answers by name."""
@@ -62,13 +65,13 @@ def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending
     return None if hop is None else _pending(context, hop)
 
 
-def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyError]:
+def _await_rollouts(context: Context, report: Progress) -> dict[Deployment, NotReadyError]:
     """Wait until the pods of the ingress controller and of the apps are ready; return, by Deployment, why some are not."""
     controller, limits = context.controller, context.lab.limits
     one_by_one = rollout_seconds(limits, len(context.lab.serving_nodes))
     deployments = [(controller.namespace, controller.deployment, one_by_one, False)]
-    deployments += [("default", app.name, limits.ready, True) for app in context.lab.apps]
-    late: dict[str, NotReadyError] = {}
+    deployments += [(*_of_app(app), limits.ready, True) for app in context.lab.apps]
+    late: dict[Deployment, NotReadyError] = {}
     for namespace, name, seconds, is_app in deployments:
         report(f"waiting for the pods of {name}")
         ready = partial(rolled_out, context, namespace, name, is_app=is_app)
@@ -76,17 +79,22 @@ def _await_rollouts(context: Context, report: Progress) -> dict[str, NotReadyErr
             until(ready, what=f"Deployment {namespace}/{name}", timeout=seconds, interval=limits.poll)
         except NotReadyError as error:
             report(error.message)
-            late[name] = error
+            late[namespace, name] = error
     return late
 
 
-def _reached(context: Context, app: App, report: Progress, late: Mapping[str, NotReadyError]) -> TraceReport:
+def _of_app(app: App) -> Deployment:
+    return "default", app.name
+
+
+def _reached(context: Context, app: App, report: Progress, late: Mapping[Deployment, NotReadyError]) -> TraceReport:
     """Wait until a request reaches the app; return its trace.
 
     Raises the Deployment's error in `late` if no request reaches it, or if only an earlier version answers.
     """
     report(f"requesting {app.url}")
-    reason = late.get(app.name) or late.get(context.controller.deployment)
+    controller = context.controller
+    reason = late.get(_of_app(app)) or late.get((controller.namespace, controller.deployment))
     if reason is None:
         limits = context.lab.limits
         look = partial(_on_its_way, context, app)

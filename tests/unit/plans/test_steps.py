@@ -778,6 +778,24 @@ def test_an_image_that_cannot_be_had_ends_the_wait_at_once_and_is_named(
     assert not instant
 
 
+def test_a_late_app_that_is_named_as_the_controller_is_not_what_keeps_another_app_waiting(
+    keyed: Context, watched: Watched, cluster: FakeCluster, machine: dict[str, http_probe.Answer]
+) -> None:
+    apps = [{"name": "shop"}, {"name": keyed.controller.deployment}]
+    several = with_doors(replace(keyed, lab=lab(apps=apps)), keyed.provider, cluster, keyed.bundle)
+    up.render(several, watched.report)
+    ingress_step.apply_ingress(several, watched.report)
+    up.apply_apps(several, watched.report)
+    cluster.objects["apps/v1", "Deployment", "default", keyed.controller.deployment]["status"].update(readyReplicas=0)
+    machine["shop.local"] = http_probe.Answer(503)
+
+    with pytest.raises(NotReadyError) as raised:
+        verify.verify(several, watched.report)
+
+    assert raised.value.id == "controller-has-no-backend"
+    assert "http://shop.local" in raised.value.message
+
+
 def test_a_name_that_nobody_answers_is_an_error_with_the_last_answer(
     rendered: Context, watched: Watched, machine: dict[str, http_probe.Answer], golden: Golden
 ) -> None:
