@@ -47,16 +47,16 @@ class Reasons:
 
 
 @dataclass(frozen=True, slots=True)
-class Making:
-    """What the user says of how the lab's bundle is made, if it is not there yet."""
+class BundlePolicy:
+    """How the lab's bundle may be made, if it is not there yet."""
 
     offline: bool = False
-    """Whether the network is forbidden for it."""
+    """Whether the network must not be used for it."""
     recipe: Recipe | None = None
     """What it is downloaded by; none means labctl's own recipe, and a build where upstream cannot be reached."""
 
 
-DEFAULT_MAKING = Making()
+DEFAULT_POLICY = BundlePolicy()
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class Context:
     isolated: bool = False
     """Whether the lab has a network namespace, and an Engine, of its own."""
     reasons: Reasons = Reasons()
-    making: Making = DEFAULT_MAKING
+    policy: BundlePolicy = DEFAULT_POLICY
 
     @property
     def log(self) -> Path:
@@ -86,7 +86,7 @@ class Context:
 
         Raises MissingError where it is not there, is for another architecture, or has another Kubernetes.
         """
-        if not self.has_bundle and not self.making.recipe:
+        if not self.has_bundle and not self.policy.recipe:
             self.require_built()
         bundle = load(self.bundle_folder or self._in_cache())
         _require_architecture(bundle)
@@ -109,16 +109,16 @@ class Context:
         """
         if self.has_bundle:
             _ = self.controller
-            if self.making.offline:
+            if self.policy.offline:
                 self._require_box()
             return
-        if self.making.offline:
+        if self.policy.offline:
             raise MissingError(
                 f"there is no bundle in {self._ordered or self.cache / 'bundles'}, and `--offline` forbids making one",
                 id="bundle-not-cached",
                 hint="Run the command once without `--offline`, or name a bundle: `labctl up --bundle DIR`.",
             )
-        own = self.making.recipe
+        own = self.policy.recipe
         if self.order is None:
             if own:
                 self._require_version(own.kubernetes, f"that of recipe {own.name}")
@@ -141,7 +141,7 @@ class Context:
 
         None where no lab of that Kubernetes was tried, unless it is the recipe's. Raises UsageError `mirrors-invalid`.
         """
-        recipe, wanted = self.making.recipe or recipes.load(), self._kubernetes
+        recipe, wanted = self.policy.recipe or recipes.load(), self._kubernetes
         return Order(recipe, self.mirrors, wanted) if recipes.was_tried(wanted) or wanted == recipe.kubernetes else None
 
     @property
@@ -260,7 +260,7 @@ class Context:
     @property
     def _ordered(self) -> Path | None:
         """Where the bundle of the user's recipe is, or will be; None if there is no such recipe."""
-        return Order(self.making.recipe, kubernetes=self._kubernetes).folder(self.cache) if self.making.recipe else None
+        return Order(self.policy.recipe, kubernetes=self._kubernetes).folder(self.cache) if self.policy.recipe else None
 
     @property
     def _kubernetes(self) -> str:

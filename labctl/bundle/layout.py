@@ -20,6 +20,7 @@ from typing import Any
 from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, NAME, SCHEMA, Bundle, File, Image
 from labctl.bundle.image_archives import take_apart
 from labctl.bundle.spans import Content, Span, digest_of, size_of
+from labctl.bundle.unfinished import PARTIAL
 from labctl.model.errors import MissingError
 from labctl.transfer.documents import (
     IMAGE_INDEX,
@@ -48,7 +49,7 @@ TITLE = "org.opencontainers.image.title"
 
 _LAYOUT_SCHEMA = 1
 _LONGEST_PATH = 1000
-_RESERVED = (".lock", ".partial")
+_RESERVED = (".lock", PARTIAL)
 """What the names of other things beside bundles end with."""
 _LONGEST_TAG = 128
 _LARGEST_DOCUMENT = 64 << 20

@@ -24,11 +24,13 @@ from labctl.model.events import Progress
 PROGRESS = "partial.yaml"
 """Describes, in the folder of an unfinished bundle, the files that are made."""
 SCRATCH = ".making-"
+"""What the names of folders begin with in which a file is being made."""
 OTHER_SECONDS = 7200.0
 """How long another labctl may take to make the same bundle."""
 ORPHAN_SECONDS = 60.0
 """How long a tool of a killed run may take to notice that it is alone."""
 PARTIAL = ".partial"
+"""What the name of an unfinished bundle's folder ends with, after the bundle's id."""
 _ARCHITECTURES = ("amd64", "arm64")
 
 
@@ -112,14 +114,14 @@ def is_made(bundle: Bundle, path: str) -> bool:
     )
 
 
-def moved(made_file: Path, bundle: Bundle, path: str, source: str) -> File:
+def moved(finished: Path, bundle: Bundle, path: str, source: str) -> File:
     """Sync a file to disk and move it into place, so that a crash leaves the whole file or none."""
-    with made_file.open("rb") as file:
+    with finished.open("rb") as file:
         os.fsync(file.fileno())
-    described = File(path, checksums.sha256(made_file), made_file.stat().st_size, source)
+    described = File(path, checksums.sha256(finished), finished.stat().st_size, source)
     bundle.path(path).parent.mkdir(parents=True, exist_ok=True)
     failpoint("artefact")
-    made_file.replace(bundle.path(path))
+    finished.replace(bundle.path(path))
     return described
 
 

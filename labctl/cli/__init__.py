@@ -130,7 +130,7 @@ def up(
         isolated=isolated,
         bundle=bundle,
         may_install=yes,
-        making=labs.making(recipe, bundle, offline=offline),
+        policy=labs.bundle_policy(recipe, bundle, offline=offline),
         to_boot=True,
     )
     chosen = plan.select(

@@ -23,7 +23,7 @@ from labctl.transfer.reference import parse
 
 Forget = Callable[[Bundle, Progress], None]
 """Removes what a hypervisor or Vagrant keeps of a bundle."""
-_REMOVED = ".removed-"
+REMOVED = ".removed-"
 
 
 def listed(cache: Path) -> list[BundleEntry]:
@@ -133,7 +133,7 @@ def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forge
         report(f"removing {bundle.folder}")
         checksums.forget(bundle, cache)
         machine_image.forget(bundle, cache)
-        gone = bundle.folder.with_name(f"{_REMOVED}{bundle.id}")
+        gone = bundle.folder.with_name(f"{REMOVED}{bundle.id}")
         # What a killed run left of it; what is left of other bundles `prune` removes, which has their locks.
         paths.remove_tree(gone)
         bundle.folder.rename(gone)

@@ -18,7 +18,7 @@ from labctl.bundle.download.recipe import Recipe
 from labctl.bundle.oci import references
 from labctl.config import saved_lab
 from labctl.config.model import MACHINES
-from labctl.context import DEFAULT_MAKING, Context, Making, Reasons
+from labctl.context import DEFAULT_POLICY, BundlePolicy, Context, Reasons
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.machine import Machine
 from labctl.host.proxies import without_proxy
@@ -42,7 +42,7 @@ def requested(
     isolated: bool = False,
     bundle: Path | str | None = None,
     may_install: bool = False,
-    making: Making = DEFAULT_MAKING,
+    policy: BundlePolicy = DEFAULT_POLICY,
     to_boot: bool = False,
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
@@ -61,7 +61,7 @@ def requested(
     saved = saved_state.lab if saved_state else None
     if saved_state is not None and file is None:
         lab = _as_saved(saved_state, overrides)
-    lab, provider_reason = choose_provider(_by_recipe(lab, making.recipe), saved, folder, isolated=isolated)
+    lab, provider_reason = choose_provider(_by_recipe(lab, policy.recipe), saved, folder, isolated=isolated)
     if isolated and not hypervisor(lab).are_containers:
         raise UsageError(
             f"provider {lab.provider}: its nodes are virtual machines, and only containers can be isolated",
@@ -71,13 +71,13 @@ def requested(
     isolated = isolated or (saved_state.isolated if saved_state else _needs_isolation(lab, folder))
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
-    carried, why = carried or _noted(lab, saved_state, making), Reasons(pool_reason, provider_reason)
-    may_install = may_install and not making.offline  # what is missing would come from the network
-    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, making)
+    carried, why = carried or _noted(lab, saved_state, policy), Reasons(pool_reason, provider_reason)
+    may_install = may_install and not policy.offline  # what is missing would come from the network
+    context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, policy)
     return measured(context, is_new=saved is None) if to_boot else context
 
 
-def making(recipe: Path | None, bundle: str | None, *, offline: bool) -> Making:
+def bundle_policy(recipe: Path | None, bundle: str | None, *, offline: bool) -> BundlePolicy:
     """Return how a bundle may be made. Raises UsageError `bundle-and-recipe`, and as the recipe's `load`."""
     if recipe and bundle:
         raise UsageError(
@@ -85,7 +85,7 @@ def making(recipe: Path | None, bundle: str | None, *, offline: bool) -> Making:
             id="bundle-and-recipe",
             hint=f"Use `--recipe` without `--bundle` and {paths.BUNDLE}, or the other way round.",
         )
-    return Making(offline, recipes.load(recipe) if recipe else None)
+    return BundlePolicy(offline, recipes.load(recipe) if recipe else None)
 
 
 def _by_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
@@ -153,12 +153,12 @@ def _runs(context: Context) -> bool:
         return True
 
 
-def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, making: Making) -> Path | None:
+def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolicy) -> Path | None:
     """Return the bundle of labctl.yaml, else, also if that is yet to be pulled, the one that the lab boots from.
 
     None where it is to be that of a recipe.
     """
-    if making.recipe:
+    if policy.recipe:
         return None
     return _bundle_folder(lab.bundle) or (saved_state.bundle if saved_state else None)
 

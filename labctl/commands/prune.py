@@ -9,10 +9,11 @@ from pathlib import Path
 
 from labctl.bundle.choice import own_ids
 from labctl.bundle.format import Bundle, installed
+from labctl.bundle.oci.install import INCOMING
 from labctl.bundle.oci.references import forget_absent
 from labctl.bundle.unfinished import OTHER_SECONDS, PARTIAL
 from labctl.commands import bundles, runner
-from labctl.commands.bundles import Forget
+from labctl.commands.bundles import REMOVED, Forget
 from labctl.context import Context
 from labctl.host import locks, paths
 from labctl.host.files import size_on_disk
@@ -21,7 +22,7 @@ from labctl.model.events import Progress, Watching
 from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Step
 
-_LEFTOVERS = (".incoming-*", ".removed-*")
+_LEFTOVERS = (f"{INCOMING}*", f"{REMOVED}*")
 """What a killed run leaves beside the bundles."""
 _MIB = 1 << 20
 

@@ -121,14 +121,14 @@ def download_bundle(options: GlobalOptions, watching: Watching, recipe: Path | N
     """Make the bundle of a recipe complete in the cache, out of upstream's releases, as a run of one step."""
     from labctl.plans.bundle_choice import download_bundle as download  # noqa: PLC0415 - few commands take steps
 
-    made: list[Outcome] = []
+    outcomes: list[Outcome] = []
 
     def noted(context: Context, report: Progress) -> Outcome:
-        made.append(download(recipe, context, report))
-        return made[-1]
+        outcomes.append(download(recipe, context, report))
+        return outcomes[-1]
 
     context = run_in_cache(options, watching, (Step("bundle", "downloads the bundle", noted),), may_install=may_install)
-    return load(context.cache / "bundles" / made[-1].text)
+    return load(context.cache / "bundles" / outcomes[-1].text)
 
 
 def remove_bundles(

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.download import recipe as recipes
+from labctl.bundle.unfinished import PARTIAL, SCRATCH
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.host import lab_folder, paths
@@ -24,8 +25,6 @@ from labctl.isolation.forwarding import FORWARDING_BEFORE
 from labctl.isolation.isolation import NAMESPACES, OWNER, RUNTIME, SETTINGS, Isolation
 from labctl.model.errors import MissingError
 
-PARTIAL, SCRATCH = ".partial", ".making-"
-"""What an unfinished bundle is called, and what in it is being made."""
 LOOPBACK = IPv4Network("127.0.0.0/8")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 LINK = re.compile(r"labctl[0-9a-f]{8}")

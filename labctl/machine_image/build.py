@@ -145,11 +145,11 @@ def _add_virtualbox(image: MachineImage, tools: Tools, report: Progress) -> Mach
     return complete
 
 
-def _described(made: Path, path: str, source: str) -> File:
+def _described(finished: Path, path: str, source: str) -> File:
     """Sync a finished file to disk, and describe it."""
-    with made.open("rb") as file:
+    with finished.open("rb") as file:
         os.fsync(file.fileno())
-    return File(path, sha256(made), made.stat().st_size, source)
+    return File(path, sha256(finished), finished.stat().st_size, source)
 
 
 @contextmanager

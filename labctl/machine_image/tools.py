@@ -113,14 +113,14 @@ def _fetch(folder: Path, report: Progress) -> None:
         return
     report("fetching the kernel, the boot loaders and the tools that make disks")
     with tempfile.TemporaryDirectory(prefix=f"{_SCRATCH}{folder.name}-", dir=folder.parent) as scratch:
-        made, archive = Path(scratch) / "made", Path(scratch) / "tools.tar"
+        tools, archive = Path(scratch) / "tools", Path(scratch) / "tools.tar"
         debootstrap.run("extract", SUITE, PACKAGES, LEFT_OUT, archive)
-        (made / "tree").mkdir(parents=True)
-        (made / "bin").mkdir()
-        process.check(["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", made / "tree"])
+        (tools / "tree").mkdir(parents=True)
+        (tools / "bin").mkdir()
+        process.check(["tar", "--extract", "--no-same-owner", "--file", archive, "--directory", tools / "tree"])
         for name, path in PROGRAMS.items():
-            _write_wrapper(made / "bin" / name, name, path)
-        made.rename(folder)
+            _write_wrapper(tools / "bin" / name, name, path)
+        tools.rename(folder)
 
 
 def _write_wrapper(wrapper: Path, name: str, path: str) -> None:

@@ -48,9 +48,9 @@ def _make(context: Context, report: Progress) -> None:
         download.download(context.cache, report, order)
         return
     why = f"upstream's releases cannot be downloaded: {'; '.join(reasons)}"
-    if context.making.recipe:
+    if context.policy.recipe:
         raise MissingError(
-            f"the bundle of recipe {context.making.recipe.name} cannot be downloaded: {'; '.join(reasons)}",
+            f"the bundle of recipe {context.policy.recipe.name} cannot be downloaded: {'; '.join(reasons)}",
             id="source-unreachable",
             hint="Run the same command again when the network is available; LABCTL_MIRRORS can name other servers.",
         )

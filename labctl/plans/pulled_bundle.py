@@ -26,7 +26,7 @@ def before(reference: Reference | None, folders: list[Path] | None = None) -> Pl
         return ()
 
     def receive(context: Context, report: Progress) -> Outcome:
-        received = _kept(reference, context.cache) if context.making.offline else _pulled(reference, context, report)
+        received = _kept(reference, context.cache) if context.policy.offline else _pulled(reference, context, report)
         if folders is not None:
             folders.append(received.bundle.folder)
         return Outcome(received.changed, "; ".join(filter(None, (received.bundle.id, received.note))))

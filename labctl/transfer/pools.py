@@ -82,13 +82,13 @@ class Pools:
         proxy_url = _proxy_url(*proxy) if proxy else None
         uses_tls = "https" in {scheme, proxy_url.scheme if proxy_url else scheme}
         certificates = trust.context(self._environment) if uses_tls else None  # some milliseconds
-        made = (
+        manager = (
             _through(proxy_url, certificates)
             if proxy_url
             else urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=certificates)
         )
-        made.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
-        return made
+        manager.pool_classes_by_scheme = {"http": _PlainPool, "https": _SecurePool}
+        return manager
 
 
 def _proxy_url(variable: str, value: str) -> SplitResult:

@@ -20,14 +20,14 @@ STORES = (
 
 def context(environment: Mapping[str, str]) -> ssl.SSLContext:
     """Return how servers have to prove who they are. Raises MissingError `certificates-unreadable`."""
-    made = ssl.create_default_context()
+    context = ssl.create_default_context()
     # Python 3.13 refuses a CA without an Authority Key Identifier, which companies' own often lack.
-    made.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
     if named := environment.get(FILE):
-        _load(made, Path(named))
+        _load(context, Path(named))
     elif not any(ssl.get_default_verify_paths()[:2]) and (file := store(environment)):
-        made.load_verify_locations(file)
-    return made
+        context.load_verify_locations(file)
+    return context
 
 
 def store(environment: Mapping[str, str]) -> Path | None:
@@ -36,10 +36,10 @@ def store(environment: Mapping[str, str]) -> Path | None:
     return next((path for path in files if path.is_file()), None)
 
 
-def _load(made: ssl.SSLContext, path: Path) -> None:
+def _load(context: ssl.SSLContext, path: Path) -> None:
     """Load a file that OpenSSL ignores without a word if it cannot be read."""
     try:
-        made.load_verify_locations(path)
+        context.load_verify_locations(path)
     except OSError as error:  # ssl.SSLError is one
         reason = "it holds no certificate" if isinstance(error, ssl.SSLError) else error.strerror
         raise MissingError(

@@ -58,13 +58,13 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, sources
     with tempfile.TemporaryDirectory(dir=target.parent) as context, _cleaned(name):
         _write_context(Path(context), dockerfile(name, packages, architecture, sources))
         _docker("image", "load", "--input", base)
-        made = f"{name}-made"
+        image = f"{name}-made"
         proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
         arguments = [f"--build-arg={variable}" for variable in proxies]  # with the value of the environment
         # The network of this machine: mirrors and proxies may be on loopback. BuildKit would keep a cache of its own.
-        line = ["build", "--network=host", "--no-cache", "--force-rm", *arguments, f"--tag={made}", context]
+        line = ["build", "--network=host", "--no-cache", "--force-rm", *arguments, f"--tag={image}", context]
         _docker(*line, environment={**proxies, "DOCKER_BUILDKIT": "0"})
-        container = _docker("create", "--network=none", made, "true").split()[-1]
+        container = _docker("create", "--network=none", image, "true").split()[-1]
         _docker("cp", f"{container}:{SYSTEM}", target)
 
 

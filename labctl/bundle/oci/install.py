@@ -26,7 +26,7 @@ from labctl.model.errors import LabError, MissingError
 from labctl.model.events import Progress
 from labctl.transfer.store import LINK_REFUSED
 
-_INCOMING = ".incoming-"
+INCOMING = ".incoming-"
 _ARRIVING = ".arriving.yaml"
 """The name of the description until all files are here, which no file of a bundle can have."""
 _PROGRAMS = "bin/"
@@ -104,7 +104,7 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
 @contextmanager
 def _incoming(folder: Path) -> Iterator[Path]:
     """Make the folder of a bundle that arrives; remove it, and what a killed run left, unless it was renamed."""
-    path = folder.with_name(f"{_INCOMING}{folder.name}")
+    path = folder.with_name(f"{INCOMING}{folder.name}")
     if path.exists():
         shutil.rmtree(path)
     make_folder(path, 0o755)

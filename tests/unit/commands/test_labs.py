@@ -22,7 +22,7 @@ from labctl.bundle.format import write
 from labctl.bundle.oci import references
 from labctl.commands import labs
 from labctl.config import saved_lab
-from labctl.context import Context, Making
+from labctl.context import BundlePolicy, Context
 from labctl.doctor import preflight
 from labctl.host import accelerator, caller, lab_folder, paths
 from labctl.host.accelerator import Acceleration
@@ -214,23 +214,23 @@ def test_a_recipe_goes_before_the_bundle_that_is_written_or_on_record(
     saved_lab.write(paths.state("demo"), saved_lab.SavedLab(lab(), isolated=False, bundle=Path("/stick")))
     (home / "labctl.yaml").write_text("bundle: oci://registry.test/old:1")
 
-    making = labs.making(recipes.OWN, None, offline=False)
-    context = labs.requested(SESSION, config.Overrides(), making=making)
+    policy = labs.bundle_policy(recipes.OWN, None, offline=False)
+    context = labs.requested(SESSION, config.Overrides(), policy=policy)
 
     assert (context.bundle_folder, labs.to_pull(context, None)) == (None, None)
-    assert (context.making.recipe, context.lab.kubernetes) == (recipes.load(), recipes.load().kubernetes)
+    assert (context.policy.recipe, context.lab.kubernetes) == (recipes.load(), recipes.load().kubernetes)
     with pytest.raises(UsageError) as raised:
-        labs.making(home / "absent", None, offline=False)
+        labs.bundle_policy(home / "absent", None, offline=False)
     assert raised.value.id == "recipe-not-found"
     with pytest.raises(UsageError) as raised:
-        labs.making(recipes.OWN, "/stick", offline=False)
+        labs.bundle_policy(recipes.OWN, "/stick", offline=False)
     assert raised.value.id == "bundle-and-recipe"
 
 
 def test_offline_nothing_is_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     _machine(monkeypatch, engine=True, root=True)
     assert [
-        labs.requested(SESSION, config.Overrides(), may_install=True, making=Making(offline=offline)).may_install
+        labs.requested(SESSION, config.Overrides(), may_install=True, policy=BundlePolicy(offline=offline)).may_install
         for offline in (False, True)
     ] == [True, False]
 

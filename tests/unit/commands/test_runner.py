@@ -14,7 +14,7 @@ from labctl import ui
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci.pull import Arrived
 from labctl.commands import runner
-from labctl.context import Context, Making
+from labctl.context import BundlePolicy, Context
 from labctl.host import locks, log
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import MissingError, NotReadyError, Terminated, UsageError
@@ -299,7 +299,7 @@ def test_a_bundle_is_pulled_before_the_first_step_which_then_has_it(
     assert events[-1]["changed"]
     assert asked == [("registry.test/labs:1", {"may_move": False, "needs_registry": False})]
 
-    offline = replace(context, making=Making(offline=True))
+    offline = replace(context, policy=BundlePolicy(offline=True))
     with pytest.raises(SystemExit):
         runner.run(SESSION, offline, plan, ui.watching(SESSION), parse("registry.test/labs:1"))
     *_, result = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

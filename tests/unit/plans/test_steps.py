@@ -32,7 +32,7 @@ from labctl.bundle.download import download as downloads
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.format import write as describe
 from labctl.config import from_values, saved_lab
-from labctl.context import Context, Making, Reasons
+from labctl.context import BundlePolicy, Context, Reasons
 from labctl.doctor import preflight
 from labctl.host import http_probe, lab_folder
 from labctl.host.process import Finished
@@ -281,9 +281,9 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     monkeypatch.setattr(downloads, "download", lambda *words: made.append(words[2].recipe.name))
     (context.cache / "bundles" / recipes.recipe_id(own)).mkdir(parents=True)
     describe(replace(context.bundle, folder=context.cache / "bundles" / recipes.recipe_id(own)))
-    asked = replace(context, bundle_folder=None, making=Making(recipe=others))
+    asked = replace(context, bundle_folder=None, policy=BundlePolicy(recipe=others))
     with pytest.raises(MissingError) as raised:
-        replace(asked, making=Making(offline=True, recipe=others)).require_carried()
+        replace(asked, policy=BundlePolicy(offline=True, recipe=others)).require_carried()
     assert raised.value.id == "bundle-not-cached"
     assert recipes.recipe_id(others) in raised.value.message  # another bundle is in the cache
     vars(asked).update(bundle=context.bundle)
@@ -301,7 +301,9 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     describe(replace(context.bundle, folder=folder, id=folder.name))
     assert replace(asked).bundle.folder == folder
     with pytest.raises(MissingError) as raised:
-        replace(asked, bundle_folder=None, making=Making(recipe=others), lab=lab(kubernetes="1.30.0")).require_carried()
+        replace(
+            asked, bundle_folder=None, policy=BundlePolicy(recipe=others), lab=lab(kubernetes="1.30.0")
+        ).require_carried()
     assert raised.value.id == "bundle-version"
     assert "recipe others, has" in raised.value.message
 
@@ -310,7 +312,7 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
     context: Context, watched: Watched, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bundle_choice, "silent", lambda *_arguments: pytest.fail("asked"))
-    offline = replace(context, bundle_folder=None, making=Making(offline=True))
+    offline = replace(context, bundle_folder=None, policy=BundlePolicy(offline=True))
     with pytest.raises(MissingError) as refused:
         up.check_machine(offline, watched.report)
     assert refused.value.id == "bundle-not-cached"
@@ -324,12 +326,12 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
 
 def test_offline_machines_boot_from_a_bundle_that_has_their_box(context: Context) -> None:
     describe(context.bundle)
-    machines = replace(context, lab=lab(provider="libvirt"), making=Making(offline=True))
+    machines = replace(context, lab=lab(provider="libvirt"), policy=BundlePolicy(offline=True))
     with pytest.raises(MissingError) as refused:
         machines.require_carried()
     assert refused.value.id == "bundle-not-cached"
-    replace(machines, making=Making()).require_carried()
-    replace(context, making=Making(offline=True)).require_carried()
+    replace(machines, policy=BundlePolicy()).require_carried()
+    replace(context, policy=BundlePolicy(offline=True)).require_carried()
 
 
 def test_where_only_a_download_would_bring_a_version_the_servers_that_are_silent_are_named(
