@@ -19,7 +19,7 @@ def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
 
     Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
     """
-    forget(bundle, cache)
+    forget(bundle.id, cache)
     verify_once(bundle, cache, report)
 
 
@@ -57,14 +57,14 @@ def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
 
 def remember(bundle: Bundle, cache: Path) -> None:
     """Record every file of the bundle as hashed and correct until it changes."""
-    record = _record(bundle, cache)
+    record = _record(bundle.id, cache)
     stamps = [stamp for file in bundle.files if (stamp := _stamp(bundle, file))]
     write(record, json.dumps(stamps, indent=1).encode())
 
 
-def forget(bundle: Bundle, cache: Path) -> None:
-    """Remove the record of what was hashed."""
-    _record(bundle, cache).unlink(missing_ok=True)
+def forget(bundle_id: str, cache: Path) -> None:
+    """Remove the record of what was hashed of a bundle."""
+    _record(bundle_id, cache).unlink(missing_ok=True)
 
 
 def sha256(path: Path) -> str:
@@ -87,14 +87,14 @@ def _problem(bundle: Bundle, file: File) -> str:
 def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
     """Return the files that changed since they were last hashed."""
     try:
-        known = frozenset(json.loads(_record(bundle, cache).read_bytes()))
+        known = frozenset(json.loads(_record(bundle.id, cache).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
         known = frozenset()  # only a memory of earlier checks: without it, all files are hashed again
     return tuple(file for file in bundle.files if _stamp(bundle, file) not in known)
 
 
-def _record(bundle: Bundle, cache: Path) -> Path:
-    return cache / "checked" / f"{bundle.id}.json"
+def _record(bundle_id: str, cache: Path) -> Path:
+    return cache / "checked" / f"{bundle_id}.json"
 
 
 def _stamp(bundle: Bundle, file: File) -> str | None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Callable
 from pathlib import Path
 
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.build.recipe import VERSIONS
 from labctl.bundle.download import recipe as recipes
-from labctl.bundle.format import DESCRIPTION, Bundle, folders, load
+from labctl.bundle.format import DESCRIPTION, Bundle, installed
 from labctl.host.processor import architecture
-from labctl.model.errors import MissingError
 
 ANY = "auto"
 """The version of a lab that takes what the bundle carries."""
@@ -36,18 +34,9 @@ def booted(cache: Path, kubernetes: str = ANY, suits: Callable[[Bundle], bool] =
     That is one which this labctl made by itself, else the newest finished one for this machine that `suits` the lab.
     """
     own = (cache / "bundles" / identity for identity in own_ids(kubernetes))
-    others = (bundle.folder for bundle in _readable(cache) if _fits(bundle, kubernetes) and suits(bundle))
+    others = (bundle.folder for bundle in installed(cache) if _fits(bundle, kubernetes) and suits(bundle))
     return next((each for each in own if (each / DESCRIPTION).exists()), None) or next(others, None)
 
 
 def _fits(bundle: Bundle, kubernetes: str) -> bool:
     return bundle.architecture == architecture() and kubernetes in {ANY, bundle.versions.get("kubernetes")}
-
-
-def _readable(cache: Path) -> Iterator[Bundle]:
-    """Yield the finished bundles of the cache that this labctl can read, the newest first."""
-    for folder in folders(cache):
-        with suppress(MissingError):
-            bundle = load(folder)
-            if bundle.id == folder.name:  # under repair, it is named otherwise
-                yield bundle

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, Literal
@@ -29,6 +29,9 @@ REBUILD = (
     "Run the command that made it again, `labctl bundle build` or `labctl bundle download`; intact files are kept. "
     "If the bundle was copied, copy it again."
 )
+NEWER = "Use the labctl that made it, or a newer one."
+PARTIAL = ".partial"
+"""What the name of an unfinished bundle's folder ends with, after the bundle's id."""
 
 RunsOn = Literal["node", "control-plane"]
 """Where an image is needed: on every node, or on the control plane alone."""
@@ -116,6 +119,14 @@ class Bundle:
         return {phase: tuple(image.archive for image in needed if image.phase is phase) for phase in Phase}
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadableBundle:
+    """A bundle whose description this labctl cannot read, and why."""
+
+    folder: Path
+    error: MissingError
+
+
 def load(folder: Path) -> Bundle:
     """Return the bundle in `folder`.
 
@@ -125,18 +136,34 @@ def load(folder: Path) -> Bundle:
     return read(folder, DESCRIPTION)
 
 
-def installed(cache: Path) -> tuple[Bundle, ...]:
-    """Return the finished bundles below `cache`, newest first. Raises as `load` does."""
-    bundles = map(load, folders(cache))
-    return tuple(bundle for bundle in bundles if bundle.id == bundle.folder.name)  # under repair, it is named otherwise
+def finished(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
+    """Yield the finished bundles below `cache`, the newest first; of one that cannot be read, the reason."""
+    for folder in folders(cache):
+        try:
+            bundle = load(folder)
+        except MissingError as error:
+            yield UnreadableBundle(folder, error)
+        else:
+            if bundle.id == folder.name:
+                yield bundle
+
+
+def installed(cache: Path) -> Iterator[Bundle]:
+    """Yield the finished bundles below `cache` that this labctl can read, the newest first."""
+    return (bundle for bundle in finished(cache) if isinstance(bundle, Bundle))
 
 
 def folders(cache: Path) -> list[Path]:
-    """Return the folders below `cache` that have a description of a bundle, the newest first."""
-    descriptions = sorted(
-        (cache / "bundles").glob(f"*/{DESCRIPTION}"), key=lambda path: path.stat().st_mtime, reverse=True
-    )
-    return [path.parent for path in descriptions]
+    """Return the folders below `cache` that are named as bundles and have a description of one, the newest first.
+
+    An unfinished bundle, or one under repair, is named otherwise.
+    """
+    descriptions = [
+        path
+        for path in (cache / "bundles").glob(f"*/{DESCRIPTION}")
+        if NAME.fullmatch(path.parent.name) and not path.parent.name.endswith(PARTIAL)
+    ]
+    return [path.parent for path in sorted(descriptions, key=lambda path: path.stat().st_mtime, reverse=True)]
 
 
 def read(folder: Path, name: str) -> Bundle:
@@ -173,7 +200,10 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
         document = {**document, "schema": SCHEMA, "images": _with_phases(document.get("images"))}
     if not isinstance(document, dict) or document.get("schema") != SCHEMA:
         schema = document.get("schema") if isinstance(document, dict) else None
-        raise _schema_error(path, f"schema is {schema!r}, this labctl reads schemas {FIRST_SCHEMA} and {SCHEMA}")
+        problem = f"schema is {schema!r}, this labctl reads schemas {FIRST_SCHEMA} and {SCHEMA}"
+        if isinstance(schema, int) and schema > SCHEMA:
+            raise MissingError(f"{path} was written by a newer labctl: {problem}", id="bundle-schema", hint=NEWER)
+        raise _schema_error(path, problem)
     try:
         bundle = _fields().validate_python({**document, "folder": folder})
     except pydantic.ValidationError as error:

@@ -17,10 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, NAME, SCHEMA, Bundle, File, Image
+from labctl.bundle.format import DESCRIPTION, FIRST_SCHEMA, NAME, NEWER, PARTIAL, SCHEMA, Bundle, File, Image
 from labctl.bundle.image_archives import take_apart
 from labctl.bundle.spans import Content, Span, digest_of, size_of
-from labctl.bundle.unfinished import PARTIAL
 from labctl.model.errors import MissingError
 from labctl.transfer.documents import (
     IMAGE_INDEX,
@@ -252,7 +251,7 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
             f"{where}: the bundle {found.id} was made by a newer labctl: it has schemas {schemas[0]} and {schemas[1]}, and "
             f"this labctl reads {_LAYOUT_SCHEMA} and {FIRST_SCHEMA} to {SCHEMA}",
             id="bundle-schema",
-            hint="Use the labctl that made it, or a newer one.",
+            hint=NEWER,
         )
     if not NAME.fullmatch(found.id) or found.id.endswith(_RESERVED):
         raise not_a_bundle(where, f"{found.id!r} is not the id of a bundle")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from labctl.bundle import checksums
-from labctl.bundle.format import Bundle, File, read, write
+from labctl.bundle.format import PARTIAL, Bundle, File, read, write
 from labctl.host import processor, wait
 from labctl.host.failpoints import failpoint
 from labctl.host.room import FULL
@@ -29,8 +29,6 @@ OTHER_SECONDS = 7200.0
 """How long another labctl may take to make the same bundle."""
 ORPHAN_SECONDS = 60.0
 """How long a tool of a killed run may take to notice that it is alone."""
-PARTIAL = ".partial"
-"""What the name of an unfinished bundle's folder ends with, after the bundle's id."""
 _ARCHITECTURES = ("amd64", "arm64")
 
 

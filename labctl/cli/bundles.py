@@ -140,7 +140,7 @@ def import_bundle(
 def remove(context: typer.Context, names: Bundles) -> None:
     """Remove bundles from the cache, with their machine images and boxes.
 
-    labctl refuses to remove a bundle that a lab uses.
+    labctl refuses to remove a bundle that a lab uses. A bundle that cannot be read is known by the name of its folder.
     """
     from labctl.commands import runner
     from labctl.plans import boxes
@@ -155,8 +155,8 @@ def prune(
 ) -> None:
     """Remove what no lab uses from the cache.
 
-    This removes cached downloads and pulls, and old bundles. A bundle stays if a lab uses it, or if it is the newest of
-    its maker, minor version of Kubernetes and architecture.
+    This removes cached downloads and pulls, and old bundles. A bundle stays if a lab uses it, if it is the newest of
+    its maker, minor version of Kubernetes and architecture, or if it cannot be read.
     """
     from labctl.commands import prune as pruning
     from labctl.plans import boxes

@@ -10,35 +10,56 @@ from labctl import machine_image
 from labctl.bundle import checksums
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.choice import booted, own_ids
-from labctl.bundle.format import Bundle, installed, load
+from labctl.bundle.format import Bundle, UnreadableBundle, finished, folders, load
 from labctl.bundle.oci import references
 from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.config import saved_lab
 from labctl.host import lab_folder, locks, paths
 from labctl.host.files import size_on_disk
+from labctl.machine_image import MachineImage
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.events import Progress
-from labctl.model.reports import BundleEntry, CacheReport
+from labctl.model.reports import BundleEntry, BundleProblem, CacheReport
 from labctl.transfer.reference import parse
 
-Forget = Callable[[Bundle, Progress], None]
-"""Removes what a hypervisor or Vagrant keeps of a bundle."""
+Forget = Callable[[str, Progress], None]
+"""Removes what a hypervisor or Vagrant keeps of the bundle of this id."""
 REMOVED = ".removed-"
 
 
-def listed(cache: Path) -> list[BundleEntry]:
-    """Return every bundle in the cache, the newest first."""
-    return [described(bundle) for bundle in installed(cache)]
-
-
 def in_cache(cache: Path) -> CacheReport:
-    """Return every bundle in the cache, and the size of all that is in it."""
-    return {"version": 1, "bundles": listed(cache), "folder": str(cache), "MiB": size_on_disk([cache]) // 2**20}
+    """Return every bundle in the cache, what is wrong with those that cannot be read, and the size of all that is in it."""
+    bundles: list[BundleEntry] = []
+    problems: list[BundleProblem] = []
+    for bundle in finished(cache):
+        if isinstance(bundle, UnreadableBundle):
+            problems.append(_problem(bundle.folder, bundle.error, f" {removal(bundle)}"))
+            continue
+        try:
+            bundles.append(described(bundle))
+        except MissingError as error:  # its nodes can be containers all the same
+            bundles.append(_described(bundle, None))
+            problems.append(_problem(bundle.folder, error))
+    size = size_on_disk([cache]) // 2**20
+    return {"version": 1, "bundles": bundles, "problems": problems, "folder": str(cache), "MiB": size}
+
+
+def _problem(folder: Path, error: MissingError, further: str = "") -> BundleProblem:
+    fix = f"{error.hint}{further}"
+    return {"bundle": folder.name, "folder": str(folder), "id": error.id, "text": error.message, "fix": fix}
+
+
+def removal(bundle: UnreadableBundle) -> str:
+    """Return how to remove a bundle that cannot be read, as a sentence."""
+    return f"`labctl bundle remove {bundle.folder.name}` removes it."
 
 
 def described(bundle: Bundle) -> BundleEntry:
-    """Return what to know of a bundle."""
-    image = machine_image.load(bundle)
+    """Return what to know of a bundle. Raises MissingError as `machine_image.load` does."""
+    return _described(bundle, machine_image.load(bundle))
+
+
+def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
     files = (*bundle.files, *(image.files if image else ()))
     return {
         "id": bundle.id,
@@ -58,7 +79,7 @@ def described(bundle: Bundle) -> BundleEntry:
 
 def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
     """Check each file of the bundle in the folder, or of every bundle in the cache; return them. Raises MissingError."""
-    bundles = (load(folder),) if folder else installed(cache)
+    bundles = [load(each) for each in ([folder] if folder else folders(cache))]
     for bundle in bundles:
         checksums.verify(bundle, cache, report)
         image = machine_image.load(bundle)
@@ -96,12 +117,13 @@ def chosen(named: Path | None, cache: Path) -> Bundle:
     return load(booted(cache) or cache / "bundles" / recipe_id())
 
 
-def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
-    """Return the bundles of these ids, none of which a lab uses.
+def removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
+    """Return the folders of the bundles of these ids, which are named so, none of which a lab uses.
 
+    Whether a bundle can be read does not matter.
     Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use` that names the labs.
     """
-    there = {bundle.id: bundle for bundle in installed(cache)}
+    there = {bundle.folder.name: bundle.folder for bundle in finished(cache)}
     if unknown := [name for name in names if name not in there]:
         raise MissingError(
             f"there is no bundle {', '.join(unknown)} in {cache / 'bundles'}",
@@ -113,45 +135,50 @@ def removable(names: Sequence[str], cache: Path) -> tuple[Bundle, ...]:
     return tuple(there[name] for name in dict.fromkeys(names))
 
 
-def users(bundle: Bundle) -> list[str]:
-    """Return the names of the labs that boot from the bundle. A lab whose record is damaged counts as one of them."""
+def users(bundle: Path) -> list[str]:
+    """Return the names of the labs that boot from the bundle in this folder of the cache.
+
+    A lab whose record is damaged counts as one of them.
+    """
     folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
     return [folder.name for folder in folders if _uses(folder, bundle)]
 
 
-def remove(bundle: Bundle, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
-    """Remove a bundle of the cache with its machine image; `forget` comes first, and may fail without loss.
+def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
+    """Remove the bundle in a folder of the cache with its machine image.
+
+    `forget` comes first, and may fail without loss.
 
     Raises UsageError `bundle-in-use` if a lab has begun to use it meanwhile.
     """
     with ExitStack() as held:
-        lock = bundle.folder.with_name(f"{bundle.id}.lock")
+        lock = bundle.with_name(f"{bundle.name}.lock")
         held.enter_context(locks.alone(lock, report, timeout=OTHER_SECONDS))
         _refuse_used(bundle)
         for each in forget:
-            each(bundle, report)
-        report(f"removing {bundle.folder}")
-        checksums.forget(bundle, cache)
-        machine_image.forget(bundle, cache)
-        gone = bundle.folder.with_name(f"{REMOVED}{bundle.id}")
+            each(bundle.name, report)
+        report(f"removing {bundle}")
+        checksums.forget(bundle.name, cache)
+        machine_image.forget(bundle.name, cache)
+        gone = bundle.with_name(f"{REMOVED}{bundle.name}")
         # What a killed run left of it; what is left of other bundles `prune` removes, which has their locks.
         paths.remove_tree(gone)
-        bundle.folder.rename(gone)
+        bundle.rename(gone)
         paths.remove_tree(gone)
-        for other in (lock, bundle.folder.with_name(f"{bundle.id}.machine.lock")):
+        for other in (lock, bundle.with_name(f"{bundle.name}.machine.lock")):
             other.unlink(missing_ok=True)
 
 
-def _refuse_used(bundle: Bundle) -> None:
+def _refuse_used(bundle: Path) -> None:
     if labs := users(bundle):
         raise UsageError(
-            f"bundle {bundle.id} is used by {', '.join(labs)}",
+            f"bundle {bundle.name} is used by {', '.join(labs)}",
             id="bundle-in-use",
             hint=f"Run `labctl destroy --name {labs[0]}` first.",
         )
 
 
-def _uses(folder: Path, bundle: Bundle) -> bool:
+def _uses(folder: Path, bundle: Path) -> bool:
     try:
         saved = saved_lab.read(folder)
     except MissingError:
@@ -159,6 +186,6 @@ def _uses(folder: Path, bundle: Bundle) -> bool:
     if saved is None:
         return False
     if saved.bundle is None:
-        boots = booted(bundle.folder.parent.parent, saved.lab.kubernetes)
-        return bundle.id in own_ids(saved.lab.kubernetes) or bundle.folder == boots
-    return paths.real(saved.bundle) == paths.real(bundle.folder)
+        boots = booted(bundle.parent.parent, saved.lab.kubernetes)
+        return bundle.name in own_ids(saved.lab.kubernetes) or bundle == boots
+    return paths.real(saved.bundle) == paths.real(bundle)

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labctl.bundle.choice import own_ids
-from labctl.bundle.format import Bundle, installed
+from labctl.bundle.format import PARTIAL, Bundle, UnreadableBundle, finished
 from labctl.bundle.oci.install import INCOMING
 from labctl.bundle.oci.references import forget_absent
-from labctl.bundle.unfinished import OTHER_SECONDS, PARTIAL
+from labctl.bundle.unfinished import OTHER_SECONDS
 from labctl.commands import bundles, runner
-from labctl.commands.bundles import REMOVED, Forget
+from labctl.commands.bundles import REMOVED, Forget, removal
 from labctl.context import Context
 from labctl.host import locks, paths
 from labctl.host.files import size_on_disk
@@ -34,6 +34,8 @@ class Superfluous:
     bundles: tuple[Bundle, ...]
     others: tuple[Path, ...]
     """Folders with blobs, and with what killed runs left."""
+    unreadable: tuple[UnreadableBundle, ...]
+    """Bundles that stay, whatever they are: nothing says that another one stands for them."""
     size: int
     """Bytes that the disk gets back."""
 
@@ -48,18 +50,24 @@ class Superfluous:
 def superfluous(cache: Path) -> Superfluous:
     """Return what can go: blobs, leftovers, and every bundle that no lab uses and that is not the newest of its kind.
 
-    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl makes stays too.
+    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl makes stays too, and so
+    does a bundle that cannot be read.
     """
     newest: set[tuple[str, ...]] = set()
     old: list[Bundle] = []
-    for bundle in installed(cache):  # the newest first
-        if _kind(bundle) in newest and bundle.id not in own_ids() and not bundles.users(bundle):
+    unreadable: list[UnreadableBundle] = []
+    for bundle in finished(cache):  # the newest first
+        if isinstance(bundle, UnreadableBundle):
+            unreadable.append(bundle)
+            continue
+        if _kind(bundle) in newest and bundle.id not in own_ids() and not bundles.users(bundle.folder):
             old.append(bundle)
         newest.add(_kind(bundle))
     others = [path for pattern in _LEFTOVERS for path in (cache / "bundles").glob(pattern)]
     others += [path for path in (cache / "bundles").glob(f"*{PARTIAL}") if _is_abandoned(path)]
     others += [path for path in [cache / paths.BLOBS] if path.exists()]
-    return Superfluous(tuple(old), tuple(others), _freed(cache, [*(bundle.folder for bundle in old), *others]))
+    size = _freed(cache, [*(bundle.folder for bundle in old), *others])
+    return Superfluous(tuple(old), tuple(others), tuple(unreadable), size)
 
 
 def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] = ()) -> None:
@@ -68,11 +76,12 @@ def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] =
     def remove(context: Context, report: Progress) -> Outcome:
         found = superfluous(context.cache)
         for bundle in found.bundles:
-            bundles.remove(bundle, context.cache, report, forget)
+            bundles.remove(bundle.folder, context.cache, report, forget)
         for path in found.others:
             _remove_leftover(path, report)
         forget_absent(context.cache)
-        return Outcome(bool(found.bundles or found.others), found.text)
+        left = [f"{bundle.folder.name} was left, it cannot be read: {removal(bundle)}" for bundle in found.unreadable]
+        return Outcome(bool(found.bundles or found.others), "; ".join([found.text, *left]))
 
     runner.run_in_cache(options, watching, (Step("bundle", "removes what no lab uses", remove),))
 

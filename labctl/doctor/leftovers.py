@@ -12,7 +12,8 @@ from pathlib import Path
 
 from labctl.bundle.build.build import recipe_id
 from labctl.bundle.download import recipe as recipes
-from labctl.bundle.unfinished import PARTIAL, SCRATCH
+from labctl.bundle.format import PARTIAL
+from labctl.bundle.unfinished import SCRATCH
 from labctl.context import Context
 from labctl.doctor.finding import Finding, ok, warning
 from labctl.host import lab_folder, paths

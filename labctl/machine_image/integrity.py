@@ -28,7 +28,7 @@ def verify_once(bundle: Bundle, image: MachineImage, cache: Path, report: Progre
 
 def verify(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -> None:
     """Hash every box, and compare it with machine.yaml. Raises as `verify_once`."""
-    forget(bundle, cache)
+    forget(bundle.id, cache)
     verify_once(bundle, image, cache, report)
 
 
@@ -47,15 +47,15 @@ def remember(bundle: Bundle, image: MachineImage, cache: Path) -> None:
     checksums.remember(_as_bundle(bundle, image), cache)
 
 
-def forget(bundle: Bundle, cache: Path) -> None:
-    """Remove the record of the boxes that were hashed."""
-    checksums.forget(replace(bundle, id=_record_id(bundle)), cache)
+def forget(bundle_id: str, cache: Path) -> None:
+    """Remove the record of the boxes of a bundle that were hashed."""
+    checksums.forget(_record_id(bundle_id), cache)
 
 
-def _record_id(bundle: Bundle) -> str:
-    return f"{bundle.id}.machine"
+def _record_id(bundle_id: str) -> str:
+    return f"{bundle_id}.machine"
 
 
 def _as_bundle(bundle: Bundle, image: MachineImage) -> Bundle:
     """Return a bundle of the image's files alone, whose checks are recorded apart from the bundle's own."""
-    return replace(bundle, id=_record_id(bundle), files=image.files)
+    return replace(bundle, id=_record_id(bundle.id), files=image.files)

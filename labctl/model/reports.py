@@ -166,10 +166,27 @@ class ImagesReport(Document):
     images: list[ImageEntry]
 
 
+class BundleProblem(TypedDict):
+    """A bundle in the cache that cannot be read, or whose machine image cannot: the error's id, and what to do.
+
+    `bundle` is the name of its folder, by which `bundle remove` knows it.
+    """
+
+    bundle: str
+    folder: str
+    id: str
+    text: str
+    fix: str
+
+
 class CacheReport(Document):
-    """The bundles in the cache, the newest first, and the size of the whole cache."""
+    """The bundles in the cache, the newest first, what is wrong with them and others, and the size of the whole cache.
+
+    A bundle that cannot be read is in `problems` alone.
+    """
 
     bundles: list[BundleEntry]
+    problems: list[BundleProblem]
     folder: str
     MiB: int
 

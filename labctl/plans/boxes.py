@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labctl.bundle import Bundle
 from labctl.config.model import MACHINES
 from labctl.host import lab_folder, paths
 from labctl.host.files import write
@@ -33,9 +32,9 @@ def forget(images: NodeImages, box: str) -> Outcome:
     return Outcome(was_there, f"other boxes: {', '.join(others)}" if others else "")
 
 
-def forget_bundle(bundle: Bundle, report: Progress) -> None:
+def forget_bundle(bundle_id: str, report: Progress) -> None:
     """Remove the boxes of a bundle from every hypervisor that is on this machine."""
-    machine, box = Machine(), box_name(bundle.id)
+    machine, box = Machine(), box_name(bundle_id)
     for hypervisor in map(HYPERVISORS.__getitem__, MACHINES):
         if hypervisor.node_images is None or not all(map(machine.has, hypervisor.programs)):
             continue

@@ -56,8 +56,13 @@ def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
 
 
 def cache(report: CacheReport, stdout: TextIO) -> None:
-    """Print the bundles as a table, and below it how much of the disk the cache takes."""
+    """Print the bundles as a table, and below it what is wrong with them and how much of the disk the cache takes."""
     rows({"bundles": report["bundles"]}, stdout)
+    for problem in report["problems"]:
+        text, fix = one_line(problem["text"]), one_line(problem["fix"])
+        _show_lines(
+            [[("broken: ", STYLES["broken"]), (text, STYLES["broken"])], [("  fix: ", "dim"), (fix, "")]], stdout
+        )
     print(f"cache: {report['MiB']} MiB in {report['folder']}", file=stdout)
 
 

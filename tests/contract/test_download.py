@@ -153,7 +153,7 @@ def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
     bundle = upstream.download()
 
     assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub counts each
-    assert bundle == installed(upstream.cache)[0]
+    assert bundle == next(installed(upstream.cache))
     assert (bundle.maker, bundle.recipe) == ("download", "small")
     assert bundle.versions == {
         "kubernetes": "1.37.2",
@@ -215,7 +215,7 @@ def test_what_an_interrupted_download_verified_is_not_fetched_again(upstream: Up
     upstream.tools.error = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         upstream.download()
-    assert installed(upstream.cache) == ()
+    assert not [*installed(upstream.cache)]
     upstream.tools.error = None
     upstream.server.forget()
 
@@ -362,7 +362,7 @@ def test_what_is_wrong_is_one_error_and_leaves_no_bundle(upstream: Upstream, cha
         upstream.download()
 
     assert raised.value.id == identity
-    assert installed(upstream.cache) == ()
+    assert not [*installed(upstream.cache)]
 
 
 def test_another_patch_version_has_the_images_that_its_kubeadm_asks_for(upstream: Upstream) -> None:

@@ -85,7 +85,7 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
     folder = cache / "bundles" / identity.id
     if not folder.exists():
         return arriving.parts
-    bundle = load(folder)
+    bundle = _loaded(folder)
     arrives, there = _description(arriving).digest, digest_of((folder / DESCRIPTION).read_bytes())
     if arrives != there:
         raise MissingError(
@@ -99,6 +99,15 @@ def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, repo
     return tuple(
         part for part in arriving.parts if part.path in damaged or (adds_machine and part.path.startswith(MACHINE))
     )
+
+
+def _loaded(folder: Path) -> Bundle:
+    try:
+        return load(folder)
+    except MissingError as error:
+        if error.id != "bundle-not-found":  # `remove` knows folders with a description
+            error.hint = f"To replace it, run `labctl bundle remove {folder.name}` first."
+        raise
 
 
 @contextmanager

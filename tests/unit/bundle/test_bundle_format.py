@@ -172,7 +172,7 @@ def test_installed_bundles_come_newest_first_and_unfinished_ones_not_at_all(tmp_
         os.utime(bundle.path("bundle.yaml"), (1_000 - age, 1_000 - age))
     (tmp_path / "bundles" / "other.partial").mkdir()
     assert [bundle.id for bundle in installed(tmp_path)] == ["new", "old"]
-    assert installed(tmp_path / "empty") == ()
+    assert not [*installed(tmp_path / "empty")]
 
 
 def test_verify_names_every_file_that_is_missing_or_differs(tmp_path: Path, golden: Golden) -> None:

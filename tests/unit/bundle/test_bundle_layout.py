@@ -98,6 +98,11 @@ def test_what_a_bundle_in_the_cache_lacks_is_put_right(made: Bundle, tmp_path: P
     with pytest.raises(LabError) as refused:
         bundle_file.import_bundle(file, "amd64", cache, _silent)
     assert refused.value.id == "bundle-differs"
+    (there.folder / "bundle.yaml").write_bytes(b"{")
+    with pytest.raises(LabError) as unreadable:
+        bundle_file.import_bundle(file, "amd64", cache, _silent)
+    assert unreadable.value.id == "bundle-unreadable"
+    assert all(f"labctl bundle remove {made.id}" in error.value.hint for error in (refused, unreadable))
 
 
 def _truncated(file: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from fakes import VERSIONS, Watched, bundle, lab
 
 from labctl.bundle.choice import booted, own_ids
-from labctl.bundle.format import write
+from labctl.bundle.format import NEWER, write
 from labctl.bundle.oci import references
 from labctl.commands import bundles
 from labctl.config import saved_lab
@@ -27,7 +27,7 @@ def test_bundles_are_those_in_the_cache(home: Path) -> None:
     made = bundle(home / "cache" / "labctl" / "bundles" / "kubernetes-1.37.2")
     write(made)
 
-    (described,) = bundles.listed(home / "cache" / "labctl")
+    (described,) = bundles.in_cache(home / "cache" / "labctl")["bundles"]
 
     assert (described["id"], described["kubernetes"], described["traefik"]) == ("kubernetes-1.37.2", "1.37.2", None)
     assert described["folder"] == str(made.folder)
@@ -77,9 +77,9 @@ def test_what_a_plain_up_boots_from_is_what_is_pushed_and_what_stays(home: Path,
         asked = Context(lab(), home, cache)
         assert (asked.bundle.id, bundles.chosen(None, cache).id) == (expected, expected)
         gone = next(each for each in made if each.id == expected)
-        assert bundles.users(gone) == ["school"]
+        assert bundles.users(gone.folder) == ["school"]
         with pytest.raises(UsageError):
-            bundles.remove(gone, cache, watched.report)
+            bundles.remove(gone.folder, cache, watched.report)
         shutil.rmtree(gone.folder)
     assert booted(cache) is None
     with pytest.raises(MissingError) as raised:
@@ -98,11 +98,92 @@ def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watch
     forgotten = []
 
     (found,) = bundles.removable([made.id, made.id], cache)
-    bundles.remove(found, cache, watched.report, [lambda gone, _report: forgotten.append(gone.id)])
+    bundles.remove(found, cache, watched.report, [lambda gone, _report: forgotten.append(gone)])
 
     assert forgotten == [made.id]
     assert not (home / "other disk").exists()
     assert [path.name for path in (cache / "bundles").iterdir()] == [".removed-kubernetes-1.36.0"]
+
+
+@pytest.fixture
+def mixed(home: Path) -> Path:
+    """A cache with bundles that cannot be read for different reasons, and one that can; nothing else is a bundle."""
+    cache = home / "cache" / "labctl"
+    for identity in ("good", "other-id", "half-image"):
+        write(replace(bundle(cache / "bundles" / identity), id=identity.replace("other-", "")))
+    image = cache / "bundles" / "half-image" / "machine" / "machine.yaml"
+    image.parent.mkdir()
+    image.write_text("schema: 9")
+    unreadable = {"damaged": b"{", "binary": b"\xff\0", "newer": b"schema: 99", "empty": b""}
+    for name, content in {**unreadable, "damaged.partial": b"{", ".removed-damaged": b"{"}.items():
+        description = cache / "bundles" / name / "bundle.yaml"
+        description.parent.mkdir()
+        description.write_bytes(content)
+    (cache / "bundles" / "folder" / "bundle.yaml").mkdir(parents=True)
+    return cache
+
+
+UNREADABLE = {
+    "damaged": "bundle-unreadable",
+    "binary": "bundle-unreadable",
+    "folder": "bundle-unreadable",
+    "newer": "bundle-schema",
+    "empty": "bundle-schema",
+}
+
+
+def test_bundles_that_cannot_be_read_are_problems_beside_the_others(mixed: Path) -> None:
+    report = bundles.in_cache(mixed)
+
+    assert {each["id"]: each["boxes"] for each in report["bundles"]} == {"good": [], "half-image": []}
+    problems = {each["bundle"]: each for each in report["problems"]}
+    assert {name: each["id"] for name, each in problems.items()} == {
+        **UNREADABLE,
+        "half-image": "machine-image-schema",
+    }
+    for name, problem in problems.items():
+        assert problem["folder"] == str(mixed / "bundles" / name)
+        assert problem["folder"] in problem["text"]
+        assert (f"labctl bundle remove {name}" in problem["fix"]) is (name in UNREADABLE)
+    assert NEWER in problems["newer"]["fix"]
+
+
+@pytest.mark.parametrize("name", [*UNREADABLE, "half-image"])
+def test_a_bundle_that_cannot_be_read_is_removed_by_the_name_of_its_folder(
+    mixed: Path, watched: Watched, name: str
+) -> None:
+    others = {path.name for path in (mixed / "bundles").iterdir()} - {name}
+    forgotten = []
+
+    (folder,) = bundles.removable([name], mixed)
+    bundles.remove(folder, mixed, watched.report, [lambda gone, _report: forgotten.append(gone)])
+
+    assert forgotten == [name]
+    # What a killed run left of the same bundle goes with it.
+    assert {path.name for path in (mixed / "bundles").iterdir()} == others - {f".removed-{name}"}
+
+
+@pytest.mark.parametrize("name", UNREADABLE)
+def test_a_bundle_that_cannot_be_read_is_not_removed_from_a_lab(mixed: Path, watched: Watched, name: str) -> None:
+    folder = mixed / "bundles" / name
+    saved_lab.write(
+        saved_lab.folder_of("school"), saved_lab.SavedLab(lab(name="school"), isolated=False, bundle=folder)
+    )
+
+    with pytest.raises(UsageError, match="school") as used:
+        bundles.removable([name], mixed)
+    with pytest.raises(UsageError):
+        bundles.remove(folder, mixed, watched.report)
+
+    assert used.value.id == "bundle-in-use"
+    assert folder.exists()
+
+
+def test_all_bundles_are_verified_or_the_reason_is_told(mixed: Path, watched: Watched) -> None:
+    with pytest.raises(MissingError) as raised:
+        bundles.verified(None, mixed, watched.report)
+
+    assert raised.value.id in UNREADABLE.values()
 
 
 def test_a_bundle_that_a_lab_uses_or_that_is_not_there_is_not_removed(home: Path) -> None:

@@ -43,6 +43,10 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     for identity in own_ids():
         (cache / "bundles" / f"{identity}.partial").mkdir()
     (cache / "bundles/worked-on.partial").mkdir()
+    for unreadable in ("damaged", "newer"):
+        (cache / "bundles" / unreadable).mkdir()
+    (cache / "bundles/damaged/bundle.yaml").write_text("{")
+    (cache / "bundles/newer/bundle.yaml").write_text("schema: 99")
     abandoned = "bundles/abandoned.partial/base/node.tar"
     (home / "other disk").mkdir()
     (cache / "blobs").symlink_to(home / "other disk")
@@ -55,6 +59,7 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
         found = superfluous(cache)
 
     assert [each.id for each in found.bundles] == ["old"]
+    assert {each.folder.name for each in found.unreadable} == {"damaged", "newer"}
     assert {path.name for path in found.others} == {"blobs", ".incoming-x", "abandoned.partial"}
     old = sum(path.stat().st_blocks * 512 for path in (cache / "bundles/old").rglob("*") if path.is_file())
     assert found.size == old + 3 * 8192
@@ -63,7 +68,7 @@ def test_bundles_stay_that_are_the_newest_of_their_kind_or_that_a_lab_uses(home:
     prune(SESSION, ui.watching(SESSION))
 
     assert {path.name for path in (cache / "bundles").iterdir() if path.is_dir()} == {
-        *("newest", "used", "other-minor", "downloaded"),
+        *("newest", "used", "other-minor", "downloaded", "damaged", "newer"),
         *(name for each in own for name in (each.id, f"{each.id}.partial")),
     }
     assert not os.path.lexists(cache / "blobs")

@@ -92,6 +92,6 @@ def test_the_boxes_of_a_bundle_go_from_the_hypervisors_that_are_there(
     monkeypatch.setattr(LibvirtImages, "list", lambda _images: (BOX,))
     monkeypatch.setattr(LibvirtImages, "forget", lambda _images, name: forgotten.append(name))
 
-    boxes.forget_bundle(context.bundle, watched.report)
+    boxes.forget_bundle(context.bundle.id, watched.report)
 
     assert forgotten == [BOX] * has_libvirt
