@@ -61,8 +61,11 @@ def console(node: str) -> str:
 
 
 def empty(folder: Path, keep: Collection[str] = ()) -> None:
-    """Remove everything but what is to be kept. The record goes last, or a cut-off run could not be repeated."""
+    """Remove everything but what is to be kept. The record goes last, or a cut-off run could not be repeated.
+
+    A command that only looks at the lab holds no lock, and removes its own temporary files meanwhile.
+    """
     for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
         if path.name not in keep:
             failpoint("remove")
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink(missing_ok=True)
