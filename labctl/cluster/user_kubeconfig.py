@@ -48,7 +48,8 @@ def forget(lab_kubeconfig: Path, lab: str) -> bool:
     Return whether there were any. Files are written, copied and refused as by `merge`; one that is refused keeps no
     other from being written.
     """
-    targets = dict.fromkeys(path for path in (*_user_kubeconfigs(lab_kubeconfig), _default()) if path.is_file())
+    known = (*_user_kubeconfigs(lab_kubeconfig), _default())
+    targets = dict.fromkeys(filter(os.path.isfile, known))  # `Path.is_file` raises where the user may not look
     if not targets or not lab_kubeconfig.is_file():
         return False
     ours, removed, failures = _own(lab_kubeconfig, lab), False, list[UsageError]()

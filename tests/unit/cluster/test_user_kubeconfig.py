@@ -308,6 +308,24 @@ def test_what_was_merged_is_forgotten_whatever_kubeconfig_says_now(
     assert yaml.safe_load(ours.read_text()) == _config("demo")
 
 
+def test_a_kubeconfig_that_the_user_may_not_see_has_nothing_to_forget(
+    ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_kubeconfig.merge(ours, "demo")
+    monkeypatch.setenv("KUBECONFIG", "/root/.kube/config")
+    see = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:  # noqa: ANN401 - as the system's own
+        if os.fspath(path) == "/root/.kube/config":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return see(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+
+    assert user_kubeconfig.forget(ours, "demo")
+    assert yaml.safe_load(theirs.read_text())["users"] == []
+
+
 def test_an_entry_that_is_another_clusters_by_now_stays(ours: Path, theirs: Path) -> None:
     user_kubeconfig.merge(ours, "demo")
     changed = yaml.safe_load(theirs.read_text())
