@@ -200,6 +200,28 @@ def test_a_wire_that_is_cut_costs_what_was_on_it(room: ClassRoom, share: float) 
     assert travelling.same(arrived.bundle.folder, made.folder)
 
 
+def test_a_push_that_is_cut_once_goes_on(room: ClassRoom, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = room.bundle()
+    whole = sum(map(size_of, artefact(made).blobs.values()))
+    original, cuts = room.wire.count, list[int]()
+
+    def count(size: int, *, is_sent: bool) -> bool:
+        goes = original(size, is_sent=is_sent)
+        if not goes:
+            room.wire.left = None
+            cuts.append(size)
+        return goes
+
+    room.wire.forget()
+    room.wire.left = int(whole * 0.6)
+    with monkeypatch.context() as patch:
+        patch.setattr(room.wire, "count", count)
+        asked = Registry(mirrors.Mirrors(), _silent)
+        assert push(artefact(made), room.reference, asked, room.folder, _silent).moved == whole
+    assert (len(cuts), room.wire.sent < 2 * whole + MANIFESTS) == (1, True)
+    assert travelling.same(room.pull().bundle.folder, made.folder)
+
+
 def test_a_registry_that_dies_in_the_middle_keeps_what_it_has(room: ClassRoom) -> None:
     made = room.bundle()
     whole = sum(map(size_of, artefact(made).blobs.values()))
