@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
+from typing import Any
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import urllib3
@@ -42,6 +44,13 @@ class _PlainConnection(HTTPConnection):
 
 class _SecureConnection(_PlainConnection, HTTPSConnection):
     """The same over TLS: `super().connect()` is HTTPSConnection's here."""
+
+    def send(self, data: Any) -> None:  # noqa: ANN401 - as http.client has it
+        """Send; a server that closed the connection may have answered before, which urllib3 reads after this error alone."""
+        try:
+            super().send(data)
+        except ssl.SSLEOFError as error:
+            raise BrokenPipeError(errno.EPIPE, str(error)) from error
 
 
 class _PlainPool(HTTPConnectionPool):

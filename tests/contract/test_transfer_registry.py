@@ -12,6 +12,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
+from certificates_for import self_signed
 from docker_registry import DockerRegistry, log_in, running
 from fault_server import Asked, Fault, serving
 from upload_registry import uploading
@@ -256,6 +257,27 @@ def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
 
         assert double.blobs == {blob.digest: path.read_bytes()}
         assert [bool(each) for each in double.secrets] == [False, True]
+
+
+@pytest.mark.parametrize("has_tls", [True, False])
+def test_an_answer_is_read_that_comes_before_all_is_sent(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    has_tls: bool,  # noqa: FBT001 - a table's
+) -> None:
+    path, blob = _file(tmp_path, os.urandom(16 * MIB))
+    certificate = self_signed(tmp_path) if has_tls else None
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server.crt"))
+    with uploading(certificate) as double:
+        log_in(tmp_path, double.url.partition("://")[2])
+        push = partial(_registry(double.url).upload, parse("reg.test/lab"), blob.digest, path, _ignore)
+        double.early = [413]
+        assert _id(push) == "source-refused"
+        double.early = [401]
+        push()
+
+        assert list(double.blobs) == [blob.digest]
+        assert [bool(each) for each in double.secrets] == [False, False, True]
 
 
 @pytest.mark.parametrize("is_named", [True, False])

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 from fault_server import listening
@@ -27,6 +29,8 @@ class UploadRegistry:
     """The seconds until it answers a request with content."""
     counts_one_more: bool = False
     """Whether it says that it has a byte more than it has, as Quay does."""
+    early: list[int] = field(default_factory=list)
+    """The statuses with which the next requests with content are answered before any of it is read."""
     rest: int = 0
     """The status of its answer to a request that goes on, before it takes anything; 0 if it takes it."""
     drops: bool = False
@@ -51,10 +55,10 @@ class UploadRegistry:
 
 
 @contextmanager
-def uploading() -> Iterator[UploadRegistry]:
-    """Serve on a free port of loopback."""
+def uploading(certificate: tuple[Path, Path] | None = None) -> Iterator[UploadRegistry]:
+    """Serve on a free port of loopback, with TLS if there is a certificate and its key."""
     registry = UploadRegistry()
-    with listening(type("Handler", (_Handler,), {"registry": registry})) as registry.url:
+    with listening(type("Handler", (_Handler,), {"registry": registry}), certificate) as registry.url:
         yield registry
 
 
@@ -97,6 +101,11 @@ class _Handler(BaseHTTPRequestHandler):
     def do_PATCH(self) -> None:
         registry = self.registry
         registry.secrets.append(self.headers["Authorization"])
+        if registry.early:
+            self._answer(registry.early.pop(0), **{"WWW-Authenticate": "Basic"})
+            self.connection.shutdown(socket.SHUT_WR)
+            self.close_connection = True
+            return
         start = int(self.headers.get("Content-Range", "0-").partition("-")[0])
         length = int(self.headers["Content-Length"])
         if start != len(registry.upload) or (start and registry.rest):
