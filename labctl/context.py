@@ -29,6 +29,7 @@ from labctl.providers.docker_images import node_image
 from labctl.providers.protocol import NodeImages, Provider
 from labctl.providers.table import Hypervisor, hypervisor
 from labctl.render import ingress
+from labctl.render.yaml_stream import documents
 from labctl.transfer import mirrors
 from labctl.transfer.mirrors import Mirrors
 
@@ -88,15 +89,31 @@ class Context:
         """
         if not self.has_bundle and not self.policy.recipe:
             self.require_built()
-        bundle = load(self.bundle_folder or self._in_cache())
+        bundle = load(self._folder_of_bundle)
         _require_architecture(bundle)
         self._require_version(bundle.versions["kubernetes"], bundle.id)
         return bundle
 
+    @property
+    def programs(self) -> Path:
+        """The folder of the bundle's programs, also where the bundle is no longer there."""
+        return self._folder_of_bundle / "bin"
+
     @cached_property
     def controller(self) -> ingress.IngressController:
-        """The ingress controller that the lab asks for, or the first that the bundle carries. Raises MissingError."""
-        return self.controller_for(self.lab.ingress)
+        """The ingress controller that the lab asks for, or the first that the bundle carries.
+
+        Where the bundle cannot tell, that of the manifests that the lab was made from. Raises MissingError.
+        """
+        try:
+            return self.controller_for(self.lab.ingress)
+        except MissingError:
+            rendered = self.folder / lab_folder.INGRESS
+            objects = documents(rendered.read_text(encoding="utf-8")) if rendered.exists() else []
+            controller = ingress.of_images(ingress.images_of(objects))
+            if controller is None:
+                raise
+            return controller
 
     def controller_for(self, name: str) -> ingress.IngressController:
         """Return the ingress controller of that name, or for `auto` the first that the bundle carries. Raises MissingError."""
@@ -108,7 +125,7 @@ class Context:
         Raises MissingError `bundle-version` or `ingress-not-carried`, and those of `bundle`.
         """
         if self.has_bundle:
-            _ = self.controller
+            self.controller_for(self.lab.ingress)
             if self.policy.offline:
                 self._require_box()
             return
@@ -147,7 +164,7 @@ class Context:
     @property
     def machine_box(self) -> str:
         """The name of the box of the lab's machines, also where the bundle is no longer there."""
-        folder = self.bundle_folder or self._in_cache()
+        folder = self._folder_of_bundle
         try:
             return box_name(load(folder).id)
         except MissingError:
@@ -180,7 +197,7 @@ class Context:
         """Whether the nodes are virtual machines whose image is yet to be made."""
         if self.hypervisor.are_containers:
             return False
-        return not ((self.bundle_folder or self._in_cache()) / DESCRIPTION).exists()
+        return not (self._folder_of_bundle / DESCRIPTION).exists()
 
     @property
     def node_image(self) -> str:
@@ -247,8 +264,10 @@ class Context:
             " `labctl bundle list` shows what is in the cache.",
         )
 
-    def _in_cache(self) -> Path:
-        return self._cached or self._ordered or self.cache / "bundles" / recipe_id()
+    @property
+    def _folder_of_bundle(self) -> Path:
+        """Where the bundle is, or will be."""
+        return self.bundle_folder or self._cached or self._ordered or self.cache / "bundles" / recipe_id()
 
     @property
     def _cached(self) -> Path | None:

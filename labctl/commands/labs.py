@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from labctl import config
+from labctl.bundle.build.build import made_files
 from labctl.bundle.download import recipe as recipes
 from labctl.bundle.download.recipe import Recipe
 from labctl.bundle.oci import references
@@ -317,16 +318,27 @@ def replace_process(context: Context, line: Sequence[str], environment: Mapping[
     """Become another program, in the lab's network. Raises MissingError if it, or the network, is not there."""
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
-        raise MissingError(
-            f"{line[0]}: no such executable file" if os.sep in line[0] else f"program {line[0]} is not on PATH",
-            id="program-not-found",
-            hint="Give a program and its arguments as separate words. To run a line of shell, use `sh -c`.",
-        )
+        raise _not_found(context, line[0])
     enter(context)
     sys.stdout.flush()
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, for its own process; the program would inherit that
         signal.signal(ignored, signal.SIG_DFL)
     os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
+
+
+def _not_found(context: Context, program: str) -> MissingError:
+    """Return the error for a program that is not there; where the bundle that brings it is not, that of the bundle."""
+    if f"bin/{program}" in made_files():
+        try:
+            _ = context.bundle
+        except MissingError as error:
+            error.message = f"program {program} is not on PATH, and is part of the lab's bundle: {error.message}"
+            return error
+    return MissingError(
+        f"{program}: no such executable file" if os.sep in program else f"program {program} is not on PATH",
+        id="program-not-found",
+        hint="Give a program and its arguments as separate words. To run a line of shell, use `sh -c`.",
+    )
 
 
 def node(context: Context, name: str) -> Node:
@@ -340,11 +352,10 @@ def node(context: Context, name: str) -> Node:
 
 def environment(context: Context) -> dict[str, str]:
     """Return the environment variables of a command that works with the lab."""
-    programs = context.bundle.path("bin")
     return {
         **without_proxy(context.lab, os.environ),
         "KUBECONFIG": str(context.folder / lab_folder.KUBECONFIG),
-        "PATH": f"{programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
+        "PATH": f"{context.programs}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
     }
 
 

@@ -10,7 +10,7 @@ from labctl.cluster import state as cluster_state
 from labctl.context import Context
 from labctl.host import hosts_file
 from labctl.host.wait import NOT_READY, Pending
-from labctl.model.errors import HostsError, LabError
+from labctl.model.errors import HostsError, LabError, MissingError
 from labctl.model.lab import App, Lab
 from labctl.model.reports import (
     AddressReport,
@@ -116,7 +116,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collect
     ingress = _ingress(context, cluster, problems)
     apps = _traced(context, cluster, problems, path)
     _check_block(lab, problems)
-    _check_detector(context, problems)
+    _check_bundle(context, problems)
     return {
         "version": 1,
         "lab": lab.name,
@@ -249,9 +249,18 @@ def _check_block(lab: Lab, problems: Problems) -> None:
             problems.add(error.id, error.message, error.hint, ())
 
 
-def _check_detector(context: Context, problems: Problems) -> None:
-    """Note that nothing tells MetalLB of a dead node but its own probes, where the bundle has no failure detector."""
-    if context.lab.slowness == 1 and context.bundle.image("failure-detector") is None:
+def _check_bundle(context: Context, problems: Problems) -> None:
+    """Note that the bundle is gone, which the nodes need when they boot, or that it has no failure detector.
+
+    Without one, nothing tells MetalLB of a dead node but its own probes.
+    """
+    try:
+        bundle = context.bundle
+    except MissingError as error:
+        text = f"nodes that run do without it, nodes that boot do not: {error.message}"
+        problems.add(error.id, text, error.hint, (), trace.WARNING)
+        return
+    if context.lab.slowness == 1 and bundle.image("failure-detector") is None:
         text = "the bundle lacks the failure detector, so MetalLB notices a dead node after 5 to 6 s instead of 2"
         fix = "Create the next lab from a bundle that has it: `labctl bundle build` makes one."
         problems.add("failure-detector-missing", text, fix, (), trace.WARNING)

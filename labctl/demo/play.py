@@ -84,9 +84,10 @@ class Stage(Protocol):
 
 
 def require(script: Script, context: Context) -> None:
-    """Return if the lab has what the demo needs.
+    """Return if the lab has what the demo needs, and its bundle is there: a demo runs kubectl of it.
 
-    Raises MissingError `lab-not-running`, or UsageError `demo-does-not-fit` with everything that is missing.
+    Raises MissingError `lab-not-running` and those of the bundle, or UsageError `demo-does-not-fit` with everything that
+    is missing.
     """
     lab = context.lab
     if trace.no_engine(context) or not context.provider.running():
@@ -95,6 +96,7 @@ def require(script: Script, context: Context) -> None:
             id="lab-not-running",
             hint=f"Resume the lab.\nlabctl --name {lab.name} resume",
         )
+    _ = context.bundle
     if lacks := list(_lacks(script, context)):
         commands = dict.fromkeys(f"labctl --name {lab.name} {command}" for _, each in lacks for command in each)
         raise errors.UsageError(

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
-
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.model.errors import MissingError, ProviderError
 from labctl.model.lab import Node
 from labctl.plans.lab_files import controller_objects
+from labctl.render import ingress
 from labctl.render.yaml_stream import documents
 
 ON_NODE = ("sudo", "ctr", "--namespace=k8s.io", "images", "list", "--quiet")
@@ -21,9 +19,9 @@ def require(context: Context) -> None:
 
     Raises MissingError `image-digest-differs`, or `image-not-on-node`.
     """
-    new, rendered = _images(controller_objects(context)), context.folder / lab_folder.MANIFESTS / "ingress.yaml"
+    new, rendered = ingress.images_of(controller_objects(context)), context.folder / lab_folder.INGRESS
     if rendered.exists():
-        require_on_nodes(context, new - _images(documents(rendered.read_text(encoding="utf-8"))))
+        require_on_nodes(context, new - ingress.images_of(documents(rendered.read_text(encoding="utf-8"))))
 
 
 def require_on_nodes(context: Context, new: set[str]) -> None:
@@ -51,9 +49,3 @@ def _lacks(context: Context, node: Node, image: str) -> bool:
     except ProviderError:
         return False  # it hangs, or is slow
     return answer.code == 0 and image not in answer.out.split()
-
-
-def _images(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
-    """Return the images of the Deployments."""
-    templates = [each["spec"]["template"] for each in manifests if each["kind"] == "Deployment"]
-    return {container["image"] for each in templates for container in each["spec"]["containers"]}

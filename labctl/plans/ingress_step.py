@@ -13,7 +13,7 @@ from labctl.model.events import Progress
 from labctl.plans.applying import METALLB, apply, manifest, or_why, restart_for
 from labctl.plans.plan import Outcome
 from labctl.plans.verify import given_address, rolled_out, rollout_seconds
-from labctl.render.ingress import CONTROLLERS, IngressController, Owned
+from labctl.render.ingress import CONTROLLERS, IngressController, Owned, of_images
 from labctl.trace.rules.switching import lost_by
 
 if TYPE_CHECKING:
@@ -73,8 +73,7 @@ def _require_images(context: Context, wanted: Iterable[Mapping[str, Any]]) -> No
 
 def serving(cluster: Cluster, controller: IngressController) -> IngressController | None:
     """Return the controller whose image the live Deployment has; None if there is none, or an unknown one."""
-    repositories = {each.partition("@")[0].rpartition(":")[0] for each in _live_images(cluster, controller)}
-    return next((each for each in CONTROLLERS if each.repository in repositories), None)
+    return of_images(_live_images(cluster, controller))
 
 
 def _live_images(cluster: Cluster, controller: IngressController) -> set[str]:

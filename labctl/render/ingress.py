@@ -169,6 +169,18 @@ def choose(name: str, references: Iterable[str], files: Iterable[str]) -> Ingres
     )
 
 
+def images_of(manifests: Iterable[Mapping[str, Any]]) -> set[str]:
+    """Return the images of the Deployments among these objects."""
+    templates = [each["spec"]["template"] for each in manifests if each["kind"] == "Deployment"]
+    return {container["image"] for each in templates for container in each["spec"]["containers"]}
+
+
+def of_images(references: Iterable[str]) -> IngressController | None:
+    """Return the controller whose image is among these; None if there is none, or an unknown one."""
+    repositories = {each.partition("@")[0].rpartition(":")[0] for each in references}
+    return next((each for each in CONTROLLERS if each.repository in repositories), None)
+
+
 def objects(
     controller: IngressController,
     documents: Iterable[Mapping[str, Any]],

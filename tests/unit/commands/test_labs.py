@@ -34,7 +34,8 @@ from labctl.plans import provider_choice
 from labctl.providers.docker import DockerProvider
 from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.protocol import Obstacle
-from labctl.render.ingress import CONTROLLERS
+from labctl.render.ingress import CONTROLLERS, IngressController
+from labctl.render.yaml_stream import yaml_stream
 from labctl.transfer.reference import parse
 
 SESSION = GlobalOptions(config_file=None, lab_name=None, output="json", verbosity=0)
@@ -390,6 +391,46 @@ def test_a_program_takes_labctls_place_with_what_it_needs(
     assert environment["KUBECONFIG"] == "x"
     assert environment["HOME"] == str(home)
     assert handled == dict.fromkeys((signal.SIGPIPE, signal.SIGXFSZ), signal.SIG_DFL), "what Python ignores"
+
+
+def test_a_command_in_a_lab_whose_bundle_is_gone_lacks_only_the_bundles_own_programs(
+    context: Context, home: Path
+) -> None:
+    gone = replace(context, bundle_folder=home / "gone")
+
+    environment = labs.environment(gone)
+
+    assert environment["PATH"].split(os.pathsep)[0] == str(home / "gone" / "bin")
+    assert environment["KUBECONFIG"] == str(gone.folder / lab_folder.KUBECONFIG)
+    for program, identity in {"kubectl": "bundle-not-found", "curl": "program-not-found"}.items():
+        with pytest.raises(MissingError) as raised:
+            labs.replace_process(gone, [program], {"PATH": str(home / "gone" / "bin")})
+        assert raised.value.id == identity
+        assert f"program {program} is not on PATH" in raised.value.message
+
+
+@pytest.mark.parametrize("controller", CONTROLLERS, ids=lambda row: row.name)
+@pytest.mark.parametrize("wanted", ["auto", "same"])
+def test_the_ingress_controller_of_a_lab_is_known_without_its_bundle(
+    context: Context, home: Path, controller: IngressController, wanted: str
+) -> None:
+    values = {} if wanted == "auto" else {"ingress": controller.name}
+    gone = replace(context, bundle_folder=home / "gone", lab=lab(**values))
+    with pytest.raises(MissingError) as unknown:
+        _ = gone.controller
+    assert unknown.value.id == "bundle-not-found"
+    container = {"image": f"{controller.repository}:v1@sha256:0"}
+    objects = [
+        {"kind": "Service", "metadata": {"name": "x"}},
+        {"kind": "Deployment", "spec": {"template": {"spec": {"containers": [container]}}}},
+    ]
+    (gone.folder / lab_folder.MANIFESTS).mkdir()
+    (gone.folder / lab_folder.INGRESS).write_text(yaml_stream(objects))
+
+    assert gone.controller == controller
+    with pytest.raises(MissingError) as refused:
+        gone.require_carried()
+    assert refused.value.id == "bundle-not-found", "`up` needs the bundle"
 
 
 def test_a_program_that_is_not_there_is_missing(context: Context, home: Path) -> None:

@@ -283,15 +283,18 @@ def test_an_api_that_does_not_answer_is_the_problem(
     assert _problem(well) == ("api-unreachable", "the API server does not answer: refused")
 
 
-def test_nodes_are_ready_where_only_the_bundle_is_gone(well: Context, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trace, "shared", lambda *_arguments: {})
+@pytest.mark.parametrize("description", [None, "{", "schema: 99"])
+def test_a_lab_whose_bundle_is_gone_or_cannot_be_read_is_shown_in_full(well: Context, description: str | None) -> None:
     gone = replace(well, bundle_folder=well.folder / "gone")
     vars(gone).update(provider=well.provider, cluster=well.cluster)
+    if description is not None:
+        (well.folder / "gone").mkdir()
+        (well.folder / "gone" / "bundle.yaml").write_text(description)
 
     report = report_on(gone)
 
-    assert [node["ready"] for node in report["nodes"]] == [True, True]
-    assert [problem["id"] for problem in report["problems"]] == ["bundle-not-found"]
+    assert _doubt(gone)[0] == {None: "bundle-not-found", "{": "bundle-unreadable"}.get(description, "bundle-schema")
+    assert {**report, "problems": []} == report_on(well)
 
 
 def test_an_expired_certificate_is_a_problem_with_the_lines_that_renew_it(

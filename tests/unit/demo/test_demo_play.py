@@ -331,6 +331,19 @@ def test_a_name_that_stands_for_nothing_fails_the_demo_in_time(
     assert world.ran == (["labctl up"] if where == "scene 1" else [])
 
 
+def test_a_demo_is_refused_where_the_bundle_with_its_kubectl_is_gone(
+    play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, home: Path
+) -> None:
+    gone = replace(world.context, bundle_folder=home / "gone")
+    vars(gone).update(provider=world.context.provider, cluster=world.context.cluster)
+    monkeypatch.setattr(labs, "entered", lambda _options: gone)
+
+    assert play(scenes({"run": ["kubectl get pods"]}), "-o", "json") == 3
+
+    assert json.loads(capsys.readouterr().out)["error"]["id"] == "bundle-not-found"
+    assert world.ran == []
+
+
 def test_a_demo_about_an_app_is_refused_where_there_is_none(
     play: Run, world: World, capsys: pytest.CaptureFixture[str], golden: Golden, monkeypatch: pytest.MonkeyPatch
 ) -> None:
