@@ -21,6 +21,7 @@ from yaml import YAMLError
 
 from labctl.host import paths
 from labctl.host.failpoints import failpoint
+from labctl.host.room import FULL
 from labctl.host.wait import Pending, until
 from labctl.model.errors import MissingError, NotReadyError, RefusedError
 from labctl.model.lab import FIELD_MANAGER
@@ -89,7 +90,7 @@ class Cluster:
 
     Every method raises NotReadyError `api-unreachable` when the API does not answer, `api-busy` when it fails for now,
     `webhook-not-ready` when a webhook that must agree does not answer yet, RefusedError when the API says no or is not
-    trusted, and MissingError `kubeconfig-unusable`.
+    trusted, and MissingError `kubeconfig-unusable` or `disk-full`.
     """
 
     def __init__(
@@ -281,6 +282,12 @@ class Cluster:
             paths.content(self._kubeconfig)  # the client itself would block on a FIFO
             config.load_kube_config(str(self._kubeconfig), self._context, settings, temp_file_path=place)
         except (config.ConfigException, OSError, YAMLError, *MISSHAPEN) as error:
+            if isinstance(error, OSError) and error.errno in FULL:
+                raise MissingError(
+                    f"the Kubernetes client cannot write its files in {folder}: {error.strerror}",
+                    id="disk-full",
+                    hint="Free disk space there (`df -h` shows which disk is full), and run the same command again.",
+                ) from error
             raise MissingError(
                 f"{self._kubeconfig} is not a usable kubeconfig: {error}",
                 id="kubeconfig-unusable",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from kubernetes.client.exceptions import ApiException
@@ -419,6 +422,19 @@ def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) 
         Cluster(path).is_up()
 
     assert raised.value.id == "kubeconfig-unusable"
+
+
+def test_a_full_disk_is_not_taken_for_an_unusable_kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(**_options: object) -> NoReturn:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(tempfile, "mkstemp", refuse)
+    (tmp_path / "kubeconfig").write_bytes(NOT_BASE64.replace(b"abcde", b"YWJjZGVm"))
+
+    with pytest.raises(MissingError, match=str(tmp_path)) as raised:
+        Cluster(tmp_path / "kubeconfig").is_up()
+
+    assert raised.value.id == "disk-full"
 
 
 def test_a_cache_that_was_cut_off_is_made_anew_in_silence(
