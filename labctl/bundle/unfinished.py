@@ -16,6 +16,7 @@ from labctl.bundle import checksums
 from labctl.bundle.format import PARTIAL, Bundle, File, read, write
 from labctl.host import processor, wait
 from labctl.host.failpoints import failpoint
+from labctl.host.paths import remove_tree
 from labctl.host.room import FULL
 from labctl.host.wait import Pending
 from labctl.model.errors import MissingError
@@ -67,8 +68,7 @@ def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> Non
         report(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), PROGRESS)
     partial = _partial(bundle.folder)
-    if partial.exists():  # of a run that was interrupted before the bundle came from elsewhere
-        shutil.rmtree(partial)
+    remove_tree(partial)  # of a run that was interrupted before the bundle came from elsewhere
     bundle.folder.rename(partial)
 
 

@@ -114,9 +114,13 @@ def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path:
     assert again.made == ["images/etcd.tar", "bin/kubelet", "bin/kubeadm", "manifests/metallb-native.yaml"]
 
 
-def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("is_linked", [False, True])
+def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path, *, is_linked: bool) -> None:
     bundle = build(tmp_path, _ignore, FakeMakers())
-    shutil.copytree(bundle.folder, bundle.folder.with_name(f"{bundle.id}.partial"))  # another one, as a run left it
+    other = bundle.folder.with_name(f"{bundle.id}.partial")  # as a run left it, here or on another disk
+    shutil.copytree(bundle.folder, tmp_path / "disk" if is_linked else other)
+    if is_linked:
+        other.symlink_to(tmp_path / "disk")
     content = bundle.path("bin/kubeadm").read_bytes()
     bundle.path("bin/kubeadm").write_bytes(content.swapcase())
     bundle.path("base/node.packages").unlink()
