@@ -76,21 +76,23 @@ def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
 
 def announcers(
     cluster: Cluster, lab: Lab, addresses: Mapping[tuple[str, str], IPv4Address]
-) -> dict[tuple[str, str], str]:
-    """Return, by (namespace, name) of a Service, the node that announces its address.
+) -> dict[tuple[str, str], str | None]:
+    """Return, by (namespace, name) of a Service, the node that announces its address; None if nobody answers for it.
 
-    That is the node that MetalLB records, or else the node whose MAC answers ARP: if a node returned and took over
+    A Service is left out if it is not known who announces it. That is the node that MetalLB records, or else the node whose MAC answers ARP: if a node returned and took over
     an address from one that announced it without an API server, MetalLB 0.15 has no record.
     """
-    recorded = announcing_nodes(cluster)
+    recorded: dict[tuple[str, str], str | None] = {**announcing_nodes(cluster)}
     unrecorded = {service: address for service, address in addresses.items() if service not in recorded}
     way = arp.route(next(iter(unrecorded.values()))) if unrecorded else None
     if way is None or way.gateway:
         return recorded
     heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way, lab.limits.arp)
     owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
+    if not any(heard.values()):
+        return recorded  # no request has left, or no node is there
     answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
-    return recorded | {service: node for service, node in answering.items() if node}
+    return recorded | {service: node for service, node in answering.items() if node or not heard[unrecorded[service]]}
 
 
 def announcer(cluster: Cluster, lab: Lab, namespace: str, service: str) -> str | Pending:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -37,6 +38,14 @@ HINTS = {
     "pod-unschedulable": "To see the nodes' free resources, run `labctl exec -- kubectl describe nodes`.",
 }
 """The hint for each problem; LOOK for all others."""
+UNPLACED: Mapping[str, str] = {
+    r"node\.kubernetes\.io/(unreachable|not-ready)": "A node is not Ready: `labctl resume` starts one that is not running, "
+    "and the pod gets its place there again.",
+    r"node\.kubernetes\.io/unschedulable|were unschedulable": "A node was cordoned: `labctl exec -- kubectl get nodes` shows "
+    "which one, and `labctl exec -- kubectl uncordon NODE` lets it take pods again.",
+    r"node\.kubernetes\.io/disk-pressure": "A node's disk is nearly full: free space on this machine's disk.",
+}
+"""What helps where the scheduler names this among its reasons, before what HINTS has for any other reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +58,17 @@ class Problem:
     container: str = ""
     patience: float = math.inf
     """How many seconds it may last before waiting is pointless."""
+    advice: str = ""
+    """What helps, where it is not the hint for all problems of this id."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}: {self.text}" if self.pod else self.text
 
     def hint(self, namespace: str) -> str:
         """Return the hint for the problem."""
-        return HINTS.get(self.id, LOOK).format(namespace=namespace, pod=self.pod, container=self.container)
+        return self.advice or HINTS.get(self.id, LOOK).format(
+            namespace=namespace, pod=self.pod, container=self.container
+        )
 
 
 def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
@@ -170,7 +183,8 @@ def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         text = scheduled.get("message") or "it is not scheduled to a node"
-        return Problem("pod-unschedulable", name, text, patience=limits.settling)
+        advice = next((hint for reason, hint in UNPLACED.items() if re.search(reason, text)), "")
+        return Problem("pod-unschedulable", name, text, patience=limits.settling, advice=advice)
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     container_problems = [
         problem for each in containers if (problem := _container_problem(limits, name, each, warnings))

@@ -85,7 +85,8 @@ def report_on(context: Context) -> StatusReport:
     running = context.provider.running()
     for node in lab.nodes:
         if node.name not in running:
-            problems.add("node-not-running", f"node {node.name} is not running")
+            problem = trace.not_running(context, node)
+            problems.add(problem.cause, problem.text, problem.fix, problem.commands)
     if not running:
         return _without_api(context, problems, _unasked(lab))
     cluster, ready = context.cluster.impatient(), set[str]()
@@ -112,7 +113,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collect
     if problem := trace.clock_off(context, cluster, {}):
         problems.add(problem.cause, problem.text, problem.fix or trace.UP, problem.commands, problem.state)
     path = trace.shared(context, cluster)
-    addresses = _addresses(context, cluster, problems)
+    addresses = _addresses(context, cluster, problems, path)
     ingress = _ingress(context, cluster, problems)
     apps = _traced(context, cluster, problems, path)
     _check_block(lab, problems)
@@ -151,7 +152,9 @@ def _nodes(lab: Lab, ready: Collection[str]) -> list[NodeReport]:
     ]
 
 
-def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[AddressReport]:
+def _addresses(
+    context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]
+) -> list[AddressReport]:
     """Return who has which address; of Services that are not the lab's own, also what is not well with them."""
     lab, controller = context.lab, context.controller
     services = [(service, cluster_state.address_of(service)) for service in cluster.find("v1", "Service")]
@@ -161,6 +164,10 @@ def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[A
         if address is not None
     }
     announced = cluster_state.announcers(cluster, lab, owned)
+    own = (controller.namespace, controller.service)
+    if answering := _answering(path):
+        announced[own] = answering
+    pools = trace.pools(cluster)
     held: list[AddressReport] = []
     for service, address in services:
         if address is None:
@@ -169,18 +176,24 @@ def _addresses(context: Context, cluster: Cluster, problems: Problems) -> list[A
         node = announced.get((namespace, name))
         pool = service["metadata"].get("annotations", {}).get("metallb.io/ip-allocated-from-pool", "")
         held.append({"address": str(address), "service": f"{namespace}/{name}", "pool": pool, "node": node})
-        if (namespace, name) == (controller.namespace, controller.service):
+        if (namespace, name) == own:
             continue
         about = f"Service {namespace}/{name}, which is not the lab's own"
-        if address not in lab.pool:
-            text = f"{about}, has {address}, which is not in the pool {lab.pool}"
+        if not any(pool.has(address) for pool in pools):
+            text = f"{about}, has {address}, which no pool of MetalLB contains"
             problems.add(
                 "address-not-in-pool", text, "Let the Service have an address of the pool, or none.", (), trace.WARNING
             )
-        if node is None:
+        if (namespace, name) in announced and node is None:
             text = f"{about}, has {address}, and no node announces it"
             problems.add("address-not-announced", text, "Check that it has a ready pod.", (), trace.WARNING)
     return held
+
+
+def _answering(path: Mapping[str, HopReport]) -> str | None:
+    """Return the node that answers ARP for the ingress controller's address, where its answer was heard."""
+    answers = path["node"]["evidence"].get("answers_arp") if "node" in path else None
+    return next((str(each["node"]) for each in answers or () if each["node"]), None)
 
 
 def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressReport:

@@ -19,6 +19,14 @@ NETWORK = "HostInterfaceNetworking-"
 """How VirtualBox's name begins for the network of a host-only interface, whose name follows."""
 
 
+RUNNING = frozenset({"running", "livesnapshotting", "onlinesnapshotting", "deletingsnapshotlive", "teleporting"})
+"""The states of a machine whose processor runs."""
+OFF = frozenset({"poweroff", "saved", "aborted", "aborted-saved", "teleported", "inaccessible"})
+"""The states of a machine that has no process."""
+STUCK = "gurumeditation"
+"""The state of a machine that VirtualBox has stopped after an error: it can only be powered off."""
+
+
 @dataclass(frozen=True, slots=True)
 class VirtualMachine:
     """A machine that is registered with VirtualBox."""
@@ -63,6 +71,12 @@ def vagrant(machine: Machine) -> Version:
 def machines(listing: str) -> tuple[VirtualMachine, ...]:
     """Return the machines of `VBoxManage list vms`, or `runningvms`."""
     return tuple(VirtualMachine(*found) for found in re.findall(r'^"(.*)" \{(.+)\}$', listing, re.MULTILINE))
+
+
+def state(described: str) -> str:
+    """Return the state of a machine that `VBoxManage showvminfo --machinereadable` describes."""
+    match = re.search(r'^VMState="(.+)"$', described, re.MULTILINE)
+    return match[1] if match else "inaccessible"
 
 
 def addresses(machine: Machine) -> Mapping[IPv4Address, str]:

@@ -100,6 +100,7 @@ def _refuse_to_wait(context: Context) -> None:
             + ("" if lines else SILENT),
             details=tuple(f"{node.name}: {line}" for line in lines),
         )
+        exited.hint = trouble.hint or exited.hint
         known = recognised(exited, "\n".join(lines), node=node.name)
         raise (
             known

@@ -16,13 +16,16 @@ from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Node
 from labctl.providers.docker_network import DockerNetwork, inspect, remove_idle
-from labctl.providers.protocol import CONSOLE, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
+from labctl.providers.protocol import CONSOLE, RESUMES, STATE_LABEL, LabNetwork, Obstacle, Removed, Trouble
 from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 
 STOP_SECONDS = "10"
 """How long a node may take to stop what runs on it."""
 VAGRANT_NETWORK = "vagrant_network"
 """How Vagrant's name for a network begins: earlier versions of labctl left the network to Vagrant."""
+FROZEN = "(Paused)"
+"""How the status ends of a container whose processes are frozen."""
+RESTARTING = "Restarting"
 GOING = ("Removal", "Dead")
 """How the status begins of a container that the Engine removes, or could not remove to the end."""
 ENGINE_SECONDS = 30.0
@@ -42,8 +45,18 @@ class Container:
 
     @property
     def runs(self) -> bool:
-        """Return whether it runs."""
-        return self.status.startswith("Up")
+        """Return whether it runs; one that is paused does not."""
+        return self.is_on and not self.is_paused and not self.status.startswith(RESTARTING)
+
+    @property
+    def is_paused(self) -> bool:
+        """Return whether its processes are frozen."""
+        return self.status.endswith(FROZEN)
+
+    @property
+    def is_on(self) -> bool:
+        """Return whether it can be stopped: it runs, is paused, or the Engine starts it again."""
+        return self.status.startswith(("Up", RESTARTING))
 
     @property
     def old_networks(self) -> frozenset[str]:
@@ -82,7 +95,7 @@ class DockerProvider(VagrantProvider):
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
         """Stop, or kill, the containers, all at once."""
-        on = self.running().intersection(names)
+        on = frozenset(each.name for each in self._containers() if each.is_on).intersection(names)
         if on:
             with self._acting(report):
                 report(f"{'powering off' if hard else 'stopping'} {', '.join(sorted(on))}")
@@ -100,7 +113,7 @@ class DockerProvider(VagrantProvider):
             old = {name for each in containers for name in each.old_networks}
             if containers:
                 report(f"removing {', '.join(sorted(each.name for each in containers))}")
-                if running := [each.id for each in containers if each.runs]:
+                if running := [each.id for each in containers if each.is_on]:
                     run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
                 self._remove([each.id for each in containers])
             left = [self.lab_network.remove(), *self._remove_networks(old)]
@@ -128,10 +141,10 @@ class DockerProvider(VagrantProvider):
         """Return whether the node's container has ended, or its labctl-node unit has given up."""
         only = ["--all", "--filter", f"name=^/?{node.name}$", "--format", "{{.Status}}"]
         status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
-        if not status.startswith("Up"):
-            return Trouble(
-                is_running=False, text=f"the container of node {node.name} is not running: {status or 'gone'}"
-            )
+        container = Container("", node.name, status, frozenset(), is_known=True)
+        if not container.runs:
+            text = f"the container of node {node.name} is not running: {status or 'gone'}"
+            return Trouble(is_running=False, text=text, hint=RESUMES if container.is_paused else "")
         return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
@@ -159,7 +172,9 @@ class DockerProvider(VagrantProvider):
 
     def _hand_over(self, container: Container) -> None:
         """Make Vagrant take a container, with all that is on it, as it is; it connects what does not run."""
-        if container.runs and not container.is_in(self.lab_network.name):
+        if container.is_paused:  # Vagrant takes it for one that runs
+            check(["docker", "unpause", container.id], env=self.environment)
+        if container.is_on and not container.is_in(self.lab_network.name):
             check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
         if not container.is_known:
             file = self.folder / lab_folder.VAGRANT / "machines" / container.name / "docker" / "id"

@@ -22,10 +22,14 @@ from labctl.providers import libvirt_domains, vagrant_home, virsh
 from labctl.providers.libvirt_domains import Domain, domains, running
 from labctl.providers.libvirt_network import LibvirtNetworks
 from labctl.providers.libvirt_volumes import Disks, Pool
-from labctl.providers.machines import MachineProvider
+from labctl.providers.machines import GONE, MachineProvider
 from labctl.providers.protocol import LabNetwork, Obstacle, Removed
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 
+RUNS = ("running", "idle", "in shutdown")
+"""How libvirt's state of a machine begins whose processor runs, or waits."""
+CRASHED = "crashed"
+"""How it begins where the guest has crashed, and is kept for somebody to look at it: it can only be powered off."""
 READABLE = 0o644
 
 
@@ -120,6 +124,9 @@ class LibvirtProvider(MachineProvider):
             libvirt_domains.remove(existing[name])
         self.disks.remove(name for name in names if name not in usable)
         self._forget()
+        for name in sorted(usable & libvirt_domains.active()):
+            if libvirt_domains.state(name).startswith(CRASHED):
+                virsh.ask("destroy", name)
         kind = "kvm" if accelerator.kvm(Machine()).is_usable else "qemu"
         for name in sorted(usable):
             if existing[name].kind != kind:
@@ -156,6 +163,10 @@ class LibvirtProvider(MachineProvider):
         """Return the lab's machines: those that bear the lab's mark."""
         nodes = [node.name for node in self.lab.possible_nodes]
         return tuple(each for each in domains(nodes) if each.belongs_to(self.folder))
+
+    def _state(self, name: str) -> str:
+        state = libvirt_domains.state(name) or GONE
+        return "" if state.startswith(RUNS) else state
 
     def _active(self) -> frozenset[str]:
         return libvirt_domains.active()

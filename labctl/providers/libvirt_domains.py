@@ -52,6 +52,12 @@ def active() -> frozenset[str]:
     return virsh.names("list", "--name")
 
 
+def state(name: str) -> str:
+    """Return the state of a machine, with the reason, as `virsh domstate` prints it; empty if there is none."""
+    answer = virsh.ask("domstate", "--reason", name)
+    return answer.out.strip() if answer.code == 0 else ""
+
+
 def remove(domain: Domain) -> None:
     """Remove a machine, and power it off if it runs; its volumes stay."""
     if domain.name in active():

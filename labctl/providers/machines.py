@@ -12,9 +12,11 @@ from labctl.host.wait import Pending, seldom, until
 from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
-from labctl.providers.protocol import CONSOLE, Trouble
+from labctl.providers.protocol import CONSOLE, PAUSED, RESUMES, Trouble
 from labctl.providers.vagrant import VagrantProvider, journal
 
+GONE = "it does not exist"
+RESUMES_MACHINE = f"{RESUMES} A full disk of this machine pauses it as well: then free space there first."
 LOOK_SECONDS = 0.5
 PRESS_SECONDS = 10.0
 """How often the power button is pressed: a machine that still boots does not notice."""
@@ -45,13 +47,18 @@ class MachineProvider(VagrantProvider):
         return logs
 
     def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's machine has ended, or its labctl-node unit has given up."""
-        if node.name not in self._active():
-            return Trouble(is_running=False, text=f"the machine of node {node.name} is not running")
+        """Return whether the node's machine does not run, or its labctl-node unit has given up."""
+        if state := self._state(node.name):
+            text = f"the machine of node {node.name} is not running: {state}"
+            return Trouble(is_running=False, text=text, hint=RESUMES_MACHINE if state.startswith(PAUSED) else "")
         return super().trouble(node)
 
     def _active(self) -> frozenset[str]:
         """Return the names of machines that are not off, the lab's among them."""
+        raise NotImplementedError
+
+    def _state(self, name: str) -> str:
+        """Return what a machine does instead of running, in the hypervisor's words; empty if it runs."""
         raise NotImplementedError
 
     def _press(self, name: str) -> None:

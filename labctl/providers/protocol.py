@@ -35,6 +35,8 @@ class Trouble:
 
     is_running: bool
     text: str
+    hint: str = ""
+    """What to do, where it is more than to start the node again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +63,7 @@ class Provider(Protocol):
         """Return why the machine cannot run the lab's nodes, or None. Starts nothing."""
 
     def running(self) -> frozenset[str]:
-        """Return the names of the lab's nodes that run."""
+        """Return the names of the lab's nodes that run; one that is paused does not."""
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
@@ -102,6 +104,10 @@ class NodeImages(Protocol):
 
     def list(self) -> tuple[str, ...]:
         """Return the names of the images that labctl has loaded."""
+
+
+PAUSED = "paused"
+RESUMES = "Run `labctl resume` to let it go on."
 
 
 def last_words(logs: Mapping[str, tuple[str, ...]], unit: str = ASSEMBLY) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 from labctl.host import lab_folder, locks, paths, virtualbox
@@ -21,7 +21,7 @@ from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.events import Progress
 from labctl.model.lab import Lab, Node
 from labctl.providers import vagrant_home
-from labctl.providers.machines import MachineProvider
+from labctl.providers.machines import GONE, MachineProvider
 from labctl.providers.protocol import LabNetwork, Obstacle, Removed
 from labctl.providers.vagrant import BUSY_SECONDS
 
@@ -47,7 +47,7 @@ class VirtualBoxProvider(MachineProvider):
 
     def running(self) -> frozenset[str]:
         """Return the names of the lab's machines that run."""
-        return frozenset(each.name for each in self._running())
+        return self._named(lambda state: state in virtualbox.RUNNING)
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
         """Run `vagrant up` for these nodes, alone among the labs; what their consoles show is added to a failure."""
@@ -55,14 +55,17 @@ class VirtualBoxProvider(MachineProvider):
             super().up(nodes, report)
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
-        """Shut the machines down, all at once, and wait; one that does not end in time is powered off."""
-        on = self.running().intersection(names)
+        """Shut the machines down, all at once, and wait; one that does not end in time is powered off.
+
+        So is one that is on and does not run: it does not notice its power button.
+        """
+        on = self._active().intersection(names)
         if on:
             with self._acting(report):
                 report(f"{'powering off' if hard else 'shutting down'} {', '.join(sorted(on))}")
                 if not hard:
-                    self._shut_down(on, report)
-                for each in self._running():
+                    self._shut_down(on & self.running(), report)
+                for each in self._on():
                     if each.name in on:
                         self._power_off(each)
         return on
@@ -75,7 +78,7 @@ class VirtualBoxProvider(MachineProvider):
             machines = self._machines()
             if machines:
                 report(f"removing {', '.join(sorted(each.name for each in machines))}")
-            for each in self._running():
+            for each in self._on():
                 self._power_off(each)
             for each in machines:
                 remove(each)
@@ -104,6 +107,9 @@ class VirtualBoxProvider(MachineProvider):
                     f"`{PROGRAM} unregistervm {each.uuid} --delete`.",
                 )
         remove_unfinished()
+        for each, state in self._states().items():
+            if state == virtualbox.STUCK and each.name in names:
+                self._power_off(each)
         self._note(machines)
 
     def _note(self, machines: Collection[VirtualMachine]) -> None:
@@ -131,12 +137,24 @@ class VirtualBoxProvider(MachineProvider):
         answer = check([PROGRAM, "getextradata", machine.uuid, STATE])
         return answer.rstrip("\n") == f"Value: {paths.real(self.folder)}"
 
-    def _running(self) -> list[VirtualMachine]:
-        ours = {each.uuid for each in self._machines()}
-        return [each for each in self._listed("runningvms") if each.uuid in ours]
+    def _states(self) -> dict[VirtualMachine, str]:
+        """Return the state of each of the lab's machines, in VirtualBox's words."""
+        described = {each: run([PROGRAM, "showvminfo", each.uuid, "--machinereadable"]) for each in self._machines()}
+        return {each: virtualbox.state(answer.out) for each, answer in described.items()}
+
+    def _on(self) -> list[VirtualMachine]:
+        """Return the lab's machines that are not off."""
+        return [each for each, state in self._states().items() if state not in virtualbox.OFF]
 
     def _active(self) -> frozenset[str]:
-        return self.running()
+        return self._named(lambda state: state not in virtualbox.OFF)
+
+    def _state(self, name: str) -> str:
+        state = next((state for each, state in self._states().items() if each.name == name), GONE)
+        return "" if state in virtualbox.RUNNING else state
+
+    def _named(self, has: Callable[[str], bool]) -> frozenset[str]:
+        return frozenset(each.name for each, state in self._states().items() if has(state))
 
     def _press(self, name: str) -> None:
         run([PROGRAM, "controlvm", name, "acpipowerbutton"])

@@ -12,6 +12,7 @@ from labctl.model.reports import HopReport, TraceReport
 from labctl.trace import stopped
 from labctl.trace.address import address as address_hop
 from labctl.trace.causes import CAUSES
+from labctl.trace.metallb.pools import read as pools
 from labctl.trace.name import name as name_hop
 from labctl.trace.node import node, pod_routes
 from labctl.trace.node.clocks import problem as clock_off
@@ -21,6 +22,7 @@ from labctl.trace.response import response
 from labctl.trace.rule import rule
 from labctl.trace.rules.rules import ROOT
 from labctl.trace.stopped import engine as no_engine
+from labctl.trace.stopped import not_running
 from labctl.trace.trail import Hop, Trail, target
 from labctl.trace.unasked import unasked
 
@@ -42,6 +44,8 @@ __all__ = [
     "finding",
     "follow",
     "no_engine",
+    "not_running",
+    "pools",
     "shared",
     "traces",
     "unasked",

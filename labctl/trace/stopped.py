@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labctl.context import Context
+from labctl.model.lab import Node
 from labctl.trace.probes.client import Client
 from labctl.trace.problem import ProblemError, labctl
 
@@ -37,6 +38,14 @@ def nodes(context: Context) -> ProblemError | None:
     running = context.provider.running()
     if context.lab.control_plane.name in running:
         return None
-    who = f"node {context.lab.control_plane.name} is not running" if running else "no node of the lab is running"
-    resume = (labctl(context.lab.name, "resume"),)
-    return ProblemError("node-not-running", who, fix="Run `labctl resume` to start it.", commands=resume)
+    problem = not_running(context, context.lab.control_plane)
+    return problem if running else problem.within(f"no node of the lab is running: {problem.text}", {})
+
+
+def not_running(context: Context, node: Node) -> ProblemError:
+    """Return that a node is not running, with what its provider says of it."""
+    trouble = context.provider.trouble(node)
+    is_known = trouble is not None and not trouble.is_running
+    text = trouble.text if trouble and is_known else f"node {node.name} is not running"
+    fix = trouble.hint if trouble and is_known and trouble.hint else "Run `labctl resume` to start it."
+    return ProblemError("node-not-running", text, fix=fix, commands=(labctl(context.lab.name, "resume"),))

@@ -557,6 +557,7 @@ def test_the_log_of_a_container_that_does_not_run_is_what_it_wrote_itself(
         ("Up 3 seconds", "NRestarts=0\nActiveState=activating", None),
         ("Up 3 seconds", "NRestarts=2\nActiveState=activating", None),
         ("Up 3 seconds", "NRestarts=0\nActiveState=active", None),
+        ("Up 3 seconds (Paused)", "NRestarts=0\nActiveState=active", (False, "(Paused)")),
         ("Up 3 seconds", "", None),
         ("Up 3 seconds", "NRestarts=3\nActiveState=activating", (True, "in 4 attempts")),
         ("Up 3 seconds", "NRestarts=1\nActiveState=failed", (True, "in 2 attempts")),

@@ -222,6 +222,37 @@ def test_a_machine_that_does_not_shut_down_in_time_is_powered_off(
     assert provider.running() == frozenset()
 
 
+@pytest.mark.parametrize(
+    ("state", "halts"),
+    [
+        ("running", [["acpipowerbutton"]]),
+        ("paused", [["poweroff"]]),
+        ("gurumeditation", [["poweroff"]]),
+        ("saved", []),
+        ("aborted", []),
+        ("poweroff", []),
+    ],
+)
+def test_a_machine_that_stands_still_does_not_run_and_can_be_halted(
+    vbox: VBox, provider: VirtualBoxProvider, watched: Watched, state: str, halts: list[list[str]]
+) -> None:
+    machine = _import(vbox, provider, WORKER.name)
+    _note(provider.folder, WORKER.name, machine)
+    _vboxmanage("startvm", machine)
+    kept = vbox.kept()
+    kept["machines"][-1]["state"] = state
+    (vbox.home / "double.json").write_text(json.dumps(kept))
+
+    assert provider.running() == ({WORKER.name} if state == "running" else frozenset())
+    trouble = provider.trouble(WORKER) if state != "running" else None
+    if trouble:
+        assert (trouble.is_running, state in trouble.text, "resume" in trouble.hint) == (False, True, state == "paused")
+    assert provider.halt([WORKER.name], watched.report) == (frozenset({WORKER.name}) if halts else frozenset())
+    assert [call[2:] for call in vbox.calls if call[0] == "controlvm"] == halts
+    assert provider.destroy(watched.report) == Removed(changed=True)
+    assert vbox.names() == []
+
+
 def test_a_hard_stop_presses_no_button(vbox: VBox, provider: VirtualBoxProvider, watched: Watched) -> None:
     machine = _import(vbox, provider, WORKER.name)
     _note(provider.folder, WORKER.name, machine)

@@ -73,6 +73,11 @@ class Machine:
         return Path(self.folder)
 
     @property
+    def is_on(self) -> bool:
+        """Whether it has a process, which may stand still."""
+        return self.is_running or self.state in {"paused", "gurumeditation"}
+
+    @property
     def is_running(self) -> bool:
         """Whether it is on: one that was booted is off as soon as its QEMU has ended."""
         return self.state == "running" and (self.pid == 0 or _lives(self.pid))

@@ -15,7 +15,7 @@ PORTS = 30
 
 def vms(home: Home, *, running: bool = False) -> Iterator[str]:
     for machine in home.machines:
-        if machine.is_running or not running:
+        if machine.is_on or not running:
             yield f'"{machine.name}" {{{machine.uuid}}}'
 
 

@@ -285,14 +285,20 @@ def _startvm(home: Home, arguments: list[str]) -> Iterator[str]:
 def _controlvm(home: Home, arguments: list[str]) -> Iterator[str]:
     name, action = arguments
     machine = home.machine(name)
-    if not machine.is_running:
+    if not machine.is_on:
         raise VBoxError(f"Machine '{name}' is not currently running.", WRONG_STATE, "ConsoleWrap")
     match action:
         case "poweroff":
             vbox_qemu.cut_power(machine)
             yield PROGRESS
-        case "acpipowerbutton":
+        case "pause" | "resume":
+            machine.state = "paused" if action == "pause" else "running"
+        case "savestate":
+            machine.state = "saved"
+        case "acpipowerbutton" if machine.is_running:
             vbox_qemu.press_power_button(machine)
+        case "acpipowerbutton":
+            raise VBoxError(f"Invalid machine state: {machine.state}", WRONG_STATE, "ConsoleWrap")
         case _:
             raise VBoxError(f"Invalid parameter '{action}'")
 
@@ -300,7 +306,7 @@ def _controlvm(home: Home, arguments: list[str]) -> Iterator[str]:
 def _unregistervm(home: Home, arguments: list[str]) -> Iterator[str]:
     options, (name,) = _parsed(arguments, {"--delete": 0, "--delete-all": 0})
     machine = home.machine(name)
-    if machine.is_running:
+    if machine.is_on:
         text = f"Cannot unregister the machine '{machine.name}' while it is locked"
         raise VBoxError(text, "VBOX_E_INVALID_OBJECT_STATE (0x80bb0007)", "MachineWrap", "nsISupports")
     home.machines.remove(machine)

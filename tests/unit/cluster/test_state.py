@@ -116,7 +116,7 @@ MACS = {IPv4Address("192.168.56.10"): {"02:10"}, IPv4Address("192.168.56.11"): {
     [
         ({"02:11"}, WAY, {SERVICE: "demo-worker-1"}),
         ({"02:99"}, WAY, {}),
-        (set(), WAY, {}),
+        (set(), WAY, {SERVICE: None}),
         ({"02:11"}, None, {}),
         ({"02:11"}, replace(WAY, gateway="10.0.0.1"), {}),
     ],

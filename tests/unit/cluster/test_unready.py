@@ -222,6 +222,34 @@ UNSCHEDULABLE = {
 }
 
 
+TAINT = "1 node(s) had untolerated taint {{{}: }}"
+CONTROL_PLANES = TAINT.format("node-role.kubernetes.io/control-plane")
+
+
+@pytest.mark.parametrize(
+    ("reasons", "helps"),
+    [
+        ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/unreachable")], "labctl resume"),
+        ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/not-ready")], "labctl resume"),
+        (["1 Insufficient memory", TAINT.format("node.kubernetes.io/unreachable")], "labctl resume"),
+        ([CONTROL_PLANES, "1 node(s) were unschedulable"], "uncordon"),
+        ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/unschedulable")], "uncordon"),
+        ([CONTROL_PLANES, TAINT.format("node.kubernetes.io/disk-pressure")], "disk"),
+        ([CONTROL_PLANES, "1 Insufficient cpu"], "describe nodes"),
+        ([CONTROL_PLANES, "1 node(s) didn't match Pod's node affinity/selector"], "describe nodes"),
+    ],
+)
+def test_the_hint_for_a_pod_without_a_node_is_about_what_the_scheduler_names(
+    cluster: FakeCluster, reasons: list[str], helps: str
+) -> None:
+    message = f"0/{len(reasons)} nodes are available: {', '.join(reasons)}."
+    _pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
+
+    seen = _seen(cluster)
+
+    assert (seen.id, helps in seen.hint) == ("pod-unschedulable", True)
+
+
 @pytest.mark.parametrize(
     ("status", "events", "identity", "patience", "told"),
     [

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
+from ipaddress import IPv4Address
 from typing import Any
 
 import pytest
@@ -13,12 +15,14 @@ from golden_files import Golden
 from labctl import trace
 from labctl.commands.status import report_on
 from labctl.context import Context
-from labctl.host import http_probe
+from labctl.host import arp, http_probe
+from labctl.host.arp import Route
 from labctl.isolation.isolation import Isolation
 from labctl.model.errors import NotReadyError, RefusedError
-from labctl.model.reports import TraceReport
+from labctl.model.reports import HopReport, TraceReport
 from labctl.plans import up
 from labctl.plans.plan import execute, select
+from labctl.providers.protocol import Trouble
 
 SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
@@ -126,6 +130,27 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
     assert resting.urls == ()
 
 
+def _only_the_control_plane_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(addresses: Collection[IPv4Address], _way: Route, _seconds: float) -> dict[IPv4Address, frozenset[str]]:
+        return {each: frozenset({"02:10"} if str(each) == "192.168.56.10" else ()) for each in addresses}
+
+    monkeypatch.setattr(arp, "route", lambda _address: Route("br-1", IPv4Address("192.168.56.1"), ""))
+    monkeypatch.setattr(arp, "ask", ask)
+
+
+def test_an_address_of_another_pool_or_whose_announcer_is_unknown_is_no_problem(
+    well: Context, cluster: FakeCluster
+) -> None:
+    cluster.put("metallb.io/v1beta1", "IPAddressPool", "second", "metallb-system", spec={"addresses": ["10.0.0.0/24"]})
+    status: dict[str, Any] = {"loadBalancer": {"ingress": [{"ip": "10.0.0.7"}]}}
+    cluster.put("v1", "Service", "theirs", "default", status=status)
+
+    report = report_on(well)
+
+    assert [(each["address"], each["node"]) for each in report["addresses"]][-1] == ("10.0.0.7", None)
+    assert report["problems"] == []
+
+
 @pytest.mark.parametrize(
     ("address", "node", "cause"),
     [
@@ -134,8 +159,14 @@ def test_an_app_that_is_meant_to_have_no_pods_is_not_asked_for(
     ],
 )
 def test_what_is_wrong_with_a_service_of_others_is_a_warning(
-    well: Context, cluster: FakeCluster, address: str, node: str | None, cause: str
+    well: Context,
+    cluster: FakeCluster,
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+    node: str | None,
+    cause: str,
 ) -> None:
+    _only_the_control_plane_answers(monkeypatch)
     status: dict[str, Any] = {"loadBalancer": {"ingress": [{"ip": address}]}}
     cluster.put("v1", "Service", "odd", "default", status=status)
     told = {"node": node, "serviceNamespace": "default", "serviceName": "odd"}
@@ -235,7 +266,20 @@ def test_a_stopped_worker_is_a_problem_even_while_kubernetes_has_not_noticed(
     identity, text = _problem(well)
     assert identity == "node-not-running"
     golden(text)
-    assert report_on(well)["problems"][0]["commands"] == ["labctl --name demo up"]
+    assert report_on(well)["problems"][0]["commands"] == ["labctl --name demo resume"]
+
+
+def test_what_a_provider_says_of_a_node_that_stands_still_is_the_problem(well: Context, provider: FakeProvider) -> None:
+    provider.nodes.remove("demo-worker-1")
+    provider.troubles["demo-worker-1"] = Trouble(is_running=False, text="it is paused", hint="Run `labctl resume`.")
+
+    [problem] = report_on(well)["problems"]
+
+    assert (problem["id"], problem["text"], problem["fix"]) == (
+        "node-not-running",
+        "it is paused",
+        "Run `labctl resume`.",
+    )
 
 
 def test_apps_are_asked_for_while_a_worker_runs_without_the_control_plane(
@@ -316,3 +360,20 @@ def test_an_isolated_lab_whose_network_is_gone_says_so(well: Context, monkeypatc
     vars(isolated).update(bundle=well.bundle)
 
     assert _problem(isolated)[0] == "namespace-gone"
+
+
+def test_the_node_that_answers_arp_has_the_address_whatever_the_record_says(
+    well: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [{"mac": "02:10", "node": "demo-control-plane"}]
+    hop: HopReport = {
+        "hop": "node",
+        "state": "warning",
+        "cause": "announcer-differs",
+        "fix": None,
+        "commands": [],
+        "evidence": {"answers_arp": answers},
+    }
+    monkeypatch.setattr(trace, "shared", lambda _context, _cluster: {"node": hop})
+
+    assert [each["node"] for each in report_on(well)["addresses"]] == ["demo-control-plane"]

@@ -13,9 +13,60 @@ from labctl.host.known_failures import recognised
 from labctl.host.process import Finished
 from labctl.host.routes import TableRoute
 from labctl.model.errors import ProviderError
-from labctl.providers import libvirt_network
+from labctl.providers import libvirt_network, virsh
+from labctl.providers.docker import Container
+from labctl.providers.libvirt import LibvirtProvider
 from labctl.providers.libvirt_network import LibvirtNetworks
 from labctl.providers.vagrant import PASSING
+
+
+@pytest.mark.parametrize(
+    ("status", "runs", "is_on", "is_usable"),
+    [
+        ("Up 3 seconds", True, True, True),
+        ("Up 3 days (healthy)", True, True, True),
+        ("Up 4 minutes (Paused)", False, True, True),
+        ("Restarting (1) 2 seconds ago", False, True, True),
+        ("Created", False, False, True),
+        ("Exited (137) 2 minutes ago", False, False, True),
+        ("Removal In Progress", False, False, False),
+        ("Dead", False, False, False),
+    ],
+)
+def test_a_container_runs_unless_it_stands_still_or_has_ended(
+    status: str, *, runs: bool, is_on: bool, is_usable: bool
+) -> None:
+    container = Container("id", "demo-worker-1", status, frozenset({"lab"}), is_known=True)
+
+    assert (container.runs, container.is_on, container.is_usable("lab")) == (runs, is_on, is_usable)
+
+
+@pytest.mark.parametrize(
+    ("state", "runs", "resumes"),
+    [
+        ("running (booted)", True, False),
+        ("running (unpaused)", True, False),
+        ("in shutdown (user)", True, False),
+        ("paused (user)", False, True),
+        ("paused (I/O error)", False, True),
+        ("pmsuspended (unknown)", False, False),
+        ("crashed (panicked)", False, False),
+        ("shut off (destroyed)", False, False),
+    ],
+)
+def test_what_a_machine_of_libvirt_does_instead_of_running_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, state: str, *, runs: bool, resumes: bool
+) -> None:
+    machines = LibvirtProvider(lab(provider="libvirt"), tmp_path, {})
+    worker = machines.lab.nodes[1]
+    monkeypatch.setattr(virsh, "ask", lambda *_words: Finished(0, f"{state}\n\n", ()))
+    monkeypatch.setattr(machines, "ask", lambda *_arguments: Finished(0, "ActiveState=active\nNRestarts=0\n", ()))
+
+    trouble = machines.trouble(worker)
+
+    assert (trouble is None) is runs
+    if trouble:
+        assert (trouble.is_running, state in trouble.text, "resume" in trouble.hint) == (False, True, resumes)
 
 
 @pytest.mark.parametrize(
