@@ -87,7 +87,7 @@ def load(bundle: Bundle) -> MachineImage | None:
         document = yaml.load(content(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # the last two, of values in it
         raise MissingError(f"{path} cannot be read: {error}", id="machine-image-unreadable", hint=REBUILD) from error
     return _validated(bundle, path, document)
 

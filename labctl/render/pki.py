@@ -211,7 +211,7 @@ def _fits(kubeconfig: bytes, ca: x509.Certificate, lab: Lab) -> bool:
         trusted = x509.load_pem_x509_certificate(b64decode(cluster["certificate-authority-data"]))
         is_lab = (context["cluster"], context["user"]) == (lab.name, _user_name(lab))
         return is_lab and trusted == ca and cluster["server"] == lab.api_server
-    except (yaml.YAMLError, LookupError, TypeError, ValueError, InvalidSignature):
+    except (yaml.YAMLError, LookupError, TypeError, ValueError, RecursionError, InvalidSignature):
         return False
 
 

@@ -238,7 +238,7 @@ def _excluded_patterns(cluster: Cluster) -> list[str]:
     texts = list((configmap.get("data") or {}).values())
     try:
         settings = yaml.safe_load(texts[0]) if texts else None
-    except yaml.YAMLError:  # MetalLB does not start with it: what announces has read another one
+    except (yaml.YAMLError, ValueError, RecursionError):  # MetalLB does not start with it: another one was read
         return []
     return list((settings or {}).get("announcedInterfacesToExclude") or ()) if isinstance(settings, dict) else []
 

@@ -183,6 +183,7 @@ def test_a_machine_image_is_read_as_it_was_written(image: MachineImage) -> None:
         (("machine/libvirt.box", "../../x"), "machine-image-schema"),
         (("files:", "file:"), "machine-image-schema"),
         (("schema: 1", "schema: ["), "machine-image-unreadable"),
+        (("schema: 1", "schema: 2026-99-99"), "machine-image-unreadable"),
     ],
 )
 def test_a_damaged_description_is_refused(image: MachineImage, change: tuple[str, str], identity: str) -> None:

@@ -189,6 +189,15 @@ def test_a_broken_kubeconfig_is_made_anew(folder: Path, content: str) -> None:
     assert kubeconfig_of(folder)["current-context"] == "demo"
 
 
+def test_a_kubeconfig_that_goes_too_deep_is_made_anew_where_there_is_no_libyaml(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(yaml, "CSafeLoader")
+    (folder / "kubeconfig").write_text("[" * 600)
+
+    assert pki.ensure(folder, LAB) is True
+
+
 def test_a_lost_kubeconfig_is_made_anew_from_the_same_ca(folder: Path) -> None:
     before = contents(folder)
     (folder / "kubeconfig").unlink()

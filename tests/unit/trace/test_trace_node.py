@@ -451,6 +451,16 @@ UNANNOUNCED = {
         "address-not-announced",
         (UP, RESTART),
     ),
+    "exclusions with a date that there is not": Case(
+        lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "since: 2026-99-99"}),
+        "address-not-announced",
+        (UP, RESTART),
+    ),
+    "exclusions that go too deep": Case(
+        lambda world: world.set(EXCLUDED_INTERFACES, data={"excludel2.yaml": "[" * 600}),
+        "address-not-announced",
+        (UP, RESTART),
+    ),
     "an exclusion that is no regular expression": Case(
         lambda world: world.set(
             EXCLUDED_INTERFACES, data={"excludel2.yaml": 'announcedInterfacesToExclude: ["*eth1"]'}
