@@ -410,7 +410,7 @@ current-context: x
     "content",
     [
         *(None, b"", b"clusters: [", b"[]", b"\xff\xfe", b"clusters: []\n", b"contexts: 1\ncurrent-context: x\n"),
-        *(b"[" * 3000, NOT_BASE64),
+        *(b"[" * 600, NOT_BASE64),
     ],
 )
 def test_an_unusable_kubeconfig_is_named(tmp_path: Path, content: bytes | None) -> None:
