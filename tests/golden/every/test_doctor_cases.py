@@ -1,4 +1,4 @@
-"""What each check finds on a machine: the cases in doctor/cases, one file for each group of checks.
+"""What each check finds on a machine: the cases in doctor_cases, one file for each group of checks.
 
 A case has the values of labctl.yaml (`lab`), how the machine differs from one that has everything (`machine`, see
 recorded_machine.py) and the text of the hosts file (`hosts`); then the state that is found, and values that the finding
@@ -26,7 +26,7 @@ def _cases() -> list[Any]:
     """Return every case as a parameter of its own: the check's id, and what the file says."""
     return [
         pytest.param(check, case, id=f"{check}: {name}")
-        for file in sorted((Path(__file__).parent / "cases").glob("*.yaml"))
+        for file in sorted((Path(__file__).parent / "doctor_cases").glob("*.yaml"))
         for check, cases in yaml.load(file.read_bytes(), Loader=yaml.CSafeLoader).items()
         for name, case in cases.items()
     ]
