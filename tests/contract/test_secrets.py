@@ -9,6 +9,7 @@ import stat
 import sys
 import zipfile
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from labctl.bundle.build import gomodules
 from labctl.bundle.build.ingredients import GoModule, GoProgram
 from labctl.bundle.build.toolchain import Go
 from labctl.bundle.format import write
-from labctl.host.process import Finished, run
+from labctl.host.process import run
 from labctl.model.errors import MissingError
 
 KEYS = ("pki/ca.key", "pki/metallb-webhook.key", "pki/ssh", "pki/token", "pki/memberlist")
@@ -33,26 +34,38 @@ echo "2 6.1.0"
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
 
 
-@pytest.fixture
-def rendered(tmp_path: Path) -> tuple[Path, Finished]:
-    """The folder of a lab whose files labctl wrote under a generous umask, and all that labctl said of it."""
-    write(bundle(tmp_path / "bundle"))
-    (tmp_path / "bin").mkdir()
-    (tmp_path / "bin" / "docker").write_text(DOCKER)
-    (tmp_path / "bin" / "docker").chmod(0o755)
+@dataclass(frozen=True)
+class Rendered:
+    """What labctl wrote and said while it rendered a lab's files, and the arguments of every process meanwhile."""
+
+    folder: Path
+    out: str
+    arguments: str
+
+
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
+    """A lab whose files labctl wrote under a generous umask."""
+    home = tmp_path_factory.mktemp("rendered")
+    write(bundle(home / "bundle"))
+    docker = home / "bin" / "docker"
+    docker.parent.mkdir()
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
     environment = {
-        "PATH": f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}",
-        "XDG_STATE_HOME": str(tmp_path / "state"),
-        "XDG_CACHE_HOME": str(tmp_path / "cache"),
+        "PATH": f"{docker.parent}{os.pathsep}{os.environ['PATH']}",
+        "XDG_STATE_HOME": str(home / "state"),
+        "XDG_CACHE_HOME": str(home / "cache"),
     }
     line = f'umask 0; exec "{sys.executable}" -m labctl -v render --bundle bundle 2>&1'
-    finished = run(["sh", "-c", line], env=environment, cwd=tmp_path)
+    finished = run(["sh", "-c", line], env=environment, cwd=home)
     assert finished.code == 0, finished.last_lines
-    return tmp_path / "state" / "labctl" / "demo", finished
+    seen = docker.with_name("docker.seen").read_text(errors="replace")
+    return Rendered(home / "state" / "labctl" / "demo", finished.out, seen)
 
 
-def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rendered: tuple[Path, Finished]) -> None:
-    folder, _ = rendered
+def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rendered: Rendered) -> None:
+    folder = rendered.folder
     files = [path for path in folder.rglob("*") if path.is_file()]
 
     assert {str(path.relative_to(folder)) for path in files} >= {*KEYS, "kubeconfig", "manifests/memberlist.yaml"}
@@ -61,18 +74,17 @@ def test_keys_are_for_their_owner_alone_in_folders_that_let_nobody_else_in(rende
     assert {str(path) for path in private if stat.S_IMODE(path.stat().st_mode) != 0o700} == set()
 
 
-def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: tuple[Path, Finished], tmp_path: Path) -> None:
-    folder, finished = rendered
-    said = finished.out + (tmp_path / "bin" / "docker.seen").read_text(errors="replace")
-    secrets = _secrets(folder)
+def test_keys_are_in_no_output_and_in_no_processs_arguments(rendered: Rendered) -> None:
+    said = rendered.out + rendered.arguments
+    secrets = _secrets(rendered.folder)
 
-    assert "labctl" in said
+    assert "labctl" in rendered.arguments
     assert len(secrets) >= len(KEYS) + 1
     assert [name for name, secret in secrets.items() if secret in said] == []
 
 
-def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: tuple[Path, Finished]) -> None:
-    folder, _ = rendered
+def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: Rendered) -> None:
+    folder = rendered.folder
     needed = {
         "pki/ca.key": {"nodes/demo-control-plane/ca.key"},
         "pki/metallb-webhook.key": set(),  # in manifests/metallb.yaml in base64

@@ -32,7 +32,7 @@ def test_a_labs_folder_holds_all_that_it_boots_from(context: Context) -> None:
 
 @pytest.mark.usefixtures("keyed")
 def test_a_labs_files_are_for_their_owner_alone(context: Context) -> None:
-    lab_files.write_lab(context, context.folder)
+    assert lab_files.write_lab(context, context.folder)
 
     for path in context.folder.rglob("*"):
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077 or path.is_dir(), path
