@@ -199,14 +199,18 @@ def _memory() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+@pytest.fixture(scope="module")
+def _folders(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _alone: bool) -> Path:
+    """Return where tests have their folders: those of unit tests are in memory, which takes a third of a disk's time."""
+    return _memory if _alone else tmp_path_factory.mktemp("tests")
+
+
 @pytest.fixture
-def tmp_path(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _alone: bool) -> Path:
-    """Return a folder of the test's own; that of a unit test is in memory, which takes a third of the time of a disk."""
-    if _alone:
-        folder = _memory / str(next(numbers))
-        folder.mkdir(mode=0o700)
-        return folder
-    return tmp_path_factory.mktemp("test")
+def tmp_path(_folders: Path) -> Path:
+    """Return a folder of the test's own."""
+    folder = _folders / str(next(numbers))
+    folder.mkdir(mode=0o700)
+    return folder
 
 
 @pytest.fixture
