@@ -33,8 +33,10 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
     for expected in (reference.digest, said if said.startswith(SHA256) else None):  # a registry may say its SHA-512
         check(reference, answer, expected)
     content = _parsed(reference, answer.content)
-    said = answer.headers.get("Content-Type", "").partition(";")[0].strip()
-    media_type = str(content.get("mediaType") or said)  # the digest covers what the manifest itself says
+    header = answer.headers.get("Content-Type", "").partition(";")[0].strip()
+    media_type = str(content.get("mediaType") or header)  # the digest covers what the manifest itself says
+    if "manifests" in content and "layers" in content:  # the server would choose what is taken
+        raise _invalid(reference, "it is a manifest and an index in one")
     manifest = Document(media_type, answer.content)
     if media_type in IMAGE_INDEXES:
         if not isinstance(content.get("manifests"), list):
@@ -44,6 +46,13 @@ def of_answer(reference: Reference, answer: Answer) -> Document:
     else:
         raise _invalid(reference, f"its type is {media_type or 'not given'}")
     return manifest
+
+
+def container_image(reference: Reference, manifest: Document) -> ImageManifest:
+    """Return what the manifest of a container image says. Raises MissingError `manifest-invalid`, also for an artifact."""
+    if artifact := _parsed(reference, manifest.content).get("artifactType"):
+        raise _invalid(reference, f"it is {str(artifact)[:100]}")
+    return image(reference, manifest)
 
 
 def image(reference: Reference, manifest: Document) -> ImageManifest:

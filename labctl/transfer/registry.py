@@ -68,7 +68,7 @@ class Registry:
         if manifest.media_type in IMAGE_INDEXES:
             reference = manifests.choose(reference, manifest, architecture, partial(self.document, reference))
             manifest = self.manifest(reference)
-        return manifests.image(reference, manifest)
+        return manifests.container_image(reference, manifest)
 
     def document(self, reference: Reference, described: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what a descriptor is of: an index or a manifest of the repository, or an image's configuration.

@@ -16,7 +16,7 @@ from wire import Wire, relayed
 
 from labctl.bundle import checksums
 from labctl.bundle.format import Bundle
-from labctl.bundle.layout import SKELETON, Artefact, artefact
+from labctl.bundle.layout import ARTIFACT, SKELETON, Artefact, artefact
 from labctl.bundle.oci import pull as pulling
 from labctl.bundle.oci.pull import Arrived
 from labctl.bundle.oci.push import Pushed, push
@@ -170,6 +170,9 @@ def test_the_images_are_images_of_that_repository(room: ClassRoom) -> None:
     room.push(room.bundle("arm64"))
     room.push(room.bundle("amd64"))
     asked = Registry(mirrors.Mirrors(), _silent)
+    with pytest.raises(LabError) as refused:
+        asked.image(room.reference, "amd64")
+    assert (refused.value.id, ARTIFACT in refused.value.message) == ("manifest-invalid", True)
     digests = set()
     for architecture in ("amd64", "arm64"):
         for tag, layers in {"nginx-1.26.3": 2, "saved-2": 1}.items():

@@ -390,6 +390,7 @@ INVALID = {
     "a list": b"[]",
     "no layers": b'{"config": {}}',
     "no digest": b'{"layers": [{"digest": "md5:0", "size": 1}], "config": {}}',
+    "two in one": b'{"manifests": [], "layers": [], "config": {"digest": "sha256:%s", "size": 1}}' % (b"0" * 64),
     "a page": b"<!doctype html><p>Log in</p>",
 }
 
