@@ -19,6 +19,7 @@ from labctl.machine_image import seed
 from labctl.machine_image.format import CATALOGUE, box_name, load
 from labctl.model.errors import UsageError
 from labctl.model.lab import Node, Role
+from labctl.plans import rendered_files
 from labctl.plans.applying import app_manifest
 from labctl.render import ingress, manifests, pki
 from labctl.render.node_files import SECRETS, Box, Credentials, Libvirt, Machine, Supplies, lab_files
@@ -30,7 +31,7 @@ HEADING = b"# Rendered by labctl "
 """The beginning of each Vagrantfile that labctl writes."""
 RENDERED = (
     *(lab_folder.VAGRANTFILE, lab_folder.KUBECONFIG, lab_folder.PKI, lab_folder.NODES, lab_folder.MANIFESTS),
-    *(lab_folder.SEEDS, lab_folder.CONSOLES),
+    *(lab_folder.SEEDS, lab_folder.CONSOLES, lab_folder.RENDER_RECORD),
 )
 MAX_BYTE = 255
 
@@ -38,6 +39,7 @@ MAX_BYTE = 255
 def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
     """Write all of the lab's files, keys included, to the folder; return whether one of them changed.
 
+    Remove those that an earlier render wrote, and this one does not.
     A user's folder (`is_users`) keeps its mode and other files. Raises UsageError `files-in-the-way` if this would
     replace files that labctl did not write.
     """
@@ -47,17 +49,21 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     hypervisor, supplied = context.hypervisor, supplies(context)
     has_new_keys = pki.ensure(folder, context.lab)
     files = lab_files(context.lab, hypervisor.name, machine(context), supplied, credentials(folder))
-    written = write_changed(
-        folder,
-        files | {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()},
-    )
+    applied = {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()}
+    contents = files | applied
+    earlier, now = rendered_files.recorded(folder), rendered_files.checksums_of(contents)
+    rendered_files.record(folder, {**earlier, **now})  # before they are there: an interrupted run may have written any
+    written = write_changed(folder, contents)
     machines = () if hypervisor.are_containers else context.lab.nodes
     seeded = [_write_seed(folder, node, files) for node in machines]
+    now = {**now, **rendered_files.checksums_in(folder, (lab_folder.seed(node.name) for node in machines))}
+    removed = rendered_files.remove_stale(folder, earlier, now)
+    rendered_files.record(folder, now)
     for node in machines:
         console = folder / lab_folder.console(node.name)
         if not console.exists():  # the hypervisor, which may be another user, writes to it: it stays the lab's owner's
             write(console, b"")
-    return has_new_keys or written or any(seeded)
+    return has_new_keys or written or removed or any(seeded)
 
 
 def _write_seed(folder: Path, node: Node, files: Mapping[str, str]) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import shutil
 import stat
 from dataclasses import replace
 from ipaddress import IPv4Address
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 from fakes import METALLB, lab
@@ -14,7 +18,7 @@ from seeds import seed_files
 from labctl.context import Context
 from labctl.host import lab_folder
 from labctl.model.errors import MissingError, UsageError
-from labctl.plans import lab_files
+from labctl.plans import lab_files, rendered_files
 from labctl.render import pki
 from labctl.render.yaml_stream import documents
 
@@ -53,6 +57,112 @@ def test_a_folder_of_the_users_keeps_its_mode_and_what_is_in_it(context: Context
         assert not stat.S_IMODE(path.stat().st_mode) & 0o077, path
 
 
+def _with(context: Context, **values: Any) -> Context:  # noqa: ANN401 - the values of a labctl.yaml
+    other = replace(context, lab=lab(**values))
+    vars(other).update(bundle=context.bundle)
+    return other
+
+
+def _files(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ({"apps": [{"name": "my-app"}, {"name": "shop"}]}, {}),
+        ({"apps": [{"name": "shop"}]}, {"apps": [{"name": "store"}]}),
+        ({"workers": 3}, {}),
+        ({"workers": 3, "provider": "libvirt"}, {"provider": "libvirt"}),
+        ({"provider": "libvirt"}, {}),
+    ],
+    ids=["an app less", "an app of another name", "workers less", "machines less", "containers"],
+)
+@pytest.mark.usefixtures("keyed")
+def test_what_a_render_no_longer_writes_goes_away(
+    context: Context, tmp_path: Path, before: dict[str, Any], after: dict[str, Any]
+) -> None:
+    fresh, folder = tmp_path / "fresh", context.folder
+    shutil.copytree(folder, fresh)
+    lab_files.write_lab(_with(context, **after), fresh)
+    lab_files.write_lab(_with(context, **before), folder)
+    mine = folder / "manifests" / "app-mine.yaml"
+    mine.write_text("kind: List")
+    consoles = {name for name in _files(folder) if name.startswith(lab_folder.CONSOLES)}
+
+    assert lab_files.write_lab(_with(context, **after), folder)
+
+    assert _files(folder) - consoles == (_files(fresh) | {"manifests/app-mine.yaml"}) - consoles
+    assert {path.name for path in (folder / "nodes").iterdir()} == {path.name for path in (fresh / "nodes").iterdir()}
+    assert not lab_files.write_lab(_with(context, **after), folder)
+
+
+@pytest.mark.parametrize("change", ["edited", "replaced by a link", "replaced by a folder", "gone"])
+@pytest.mark.usefixtures("keyed")
+def test_what_somebody_made_of_a_file_that_is_no_longer_rendered_stays(context: Context, change: str) -> None:
+    shop = context.folder / "manifests" / "app-shop.yaml"
+    lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
+    match change:
+        case "edited":
+            shop.write_text(shop.read_text() + "# mine\n")
+        case "replaced by a link":
+            shop.rename(context.folder / "mine.yaml")
+            shop.symlink_to(context.folder / "mine.yaml")
+        case _:
+            shop.unlink()
+    if change == "replaced by a folder":
+        shop.mkdir()
+
+    lab_files.write_lab(context, context.folder)
+
+    assert os.path.lexists(shop) is (change != "gone")
+    lab_files.write_lab(context, context.folder)
+    assert os.path.lexists(shop) is (change != "gone")
+
+
+@pytest.mark.parametrize("record", ["{", "[]", '{"manifests/app-shop.yaml": 1}', None])
+@pytest.mark.usefixtures("keyed")
+def test_without_a_record_of_what_was_rendered_nothing_is_removed(context: Context, record: str | None) -> None:
+    lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
+    known = context.folder / lab_folder.RENDER_RECORD
+    known.unlink() if record is None else known.write_text(record)
+
+    lab_files.write_lab(context, context.folder)
+
+    assert (context.folder / "manifests" / "app-shop.yaml").exists()
+
+
+@pytest.mark.usefixtures("keyed")
+def test_a_record_names_no_file_outside_of_the_folder(context: Context, tmp_path: Path) -> None:
+    mine = tmp_path / "mine"
+    mine.write_text("mine")
+    (name,) = rendered_files.checksums_in(tmp_path, ["mine"]).values()
+    lines = {str(mine): name, os.path.relpath(mine, context.folder): name}
+    (context.folder / lab_folder.RENDER_RECORD).write_text(json.dumps(lines))
+
+    lab_files.write_lab(context, context.folder)
+
+    assert mine.exists()
+
+
+@pytest.mark.usefixtures("keyed")
+def test_what_an_interrupted_render_wrote_goes_away_as_well(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_arguments: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    lab_files.write_lab(context, context.folder)
+    remove_stale = rendered_files.remove_stale
+    monkeypatch.setattr(rendered_files, "remove_stale", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        lab_files.write_lab(_with(context, apps=[{"name": "shop"}]), context.folder)
+    monkeypatch.setattr(rendered_files, "remove_stale", remove_stale)
+    assert {"manifests/app-shop.yaml", "manifests/app-my-app.yaml"} <= _files(context.folder)
+
+    lab_files.write_lab(context, context.folder)
+
+    assert "manifests/app-shop.yaml" not in _files(context.folder)
+
+
 @pytest.mark.parametrize("out", ["file", "file/below", "link", "link/below/it"])
 def test_a_folder_cannot_be_where_something_else_is(context: Context, tmp_path: Path, out: str) -> None:
     there = tmp_path / "there"
@@ -68,7 +178,7 @@ def test_a_folder_cannot_be_where_something_else_is(context: Context, tmp_path: 
     assert sorted(path.name for path in there.iterdir()) == ["file", "link"]
 
 
-@pytest.mark.parametrize("name", ["Vagrantfile", "kubeconfig", "pki", "nodes", "manifests"])
+@pytest.mark.parametrize("name", ["Vagrantfile", "kubeconfig", "pki", "nodes", "manifests", ".rendered.json"])
 @pytest.mark.parametrize("kind", ["file", "folder", "link"])
 def test_what_is_not_labctls_is_never_overwritten(context: Context, tmp_path: Path, name: str, kind: str) -> None:
     folder = tmp_path / "theirs"
