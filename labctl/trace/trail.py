@@ -175,7 +175,10 @@ class Trail:
             return LogSearch()
         logs = backend.logs_of(self.controller, self.controller_pods(), self.announcing)
         seconds = self.left(self.limits.trace_log)
-        return access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
+        found = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
+        if seconds < self.limits.trace_log and len(found.records) < len(marks):
+            return replace(found, is_complete=False)  # a line may have been written later
+        return found
 
 
 Hop = Callable[[Trail], Evidence]

@@ -132,9 +132,12 @@ class NodeFacts:
         return next((str(each.get("lladdr", "")) for each in here if "PERMANENT" in each.get("state", ())), None)
 
     def reaches(self, pod: Pod) -> bool:
-        """Return whether the pod accepted a connection from the node; True if the node did not report it."""
-        said = self.sections.get(f"open {pod.address}")
-        return said is None or float(said.strip() or 0) > 0
+        """Return whether the pod accepted a connection from the node; True if the node did not report it.
+
+        curl reports a connection that failed as one of 0 s; without curl, there is no report.
+        """
+        said = self.sections.get(f"open {pod.address}", "").strip()
+        return not said or float(said) > 0
 
     def knows_route(self, target: str) -> bool:
         """Return whether the node reported its route to a pod, or to this machine as "back", or that it has none."""

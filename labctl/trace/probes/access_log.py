@@ -53,7 +53,7 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class LogSearch:
-    """Hold the records of requests by their marks, and whether every log could be read."""
+    """Hold the records of requests by their marks, and whether every log could be read, and what it has of them."""
 
     records: Mapping[str, Record] = field(default_factory=dict)
     is_complete: bool = True
@@ -84,7 +84,7 @@ def search(
     end = time.monotonic() + seconds
     records: dict[str, Record] = {}
     while True:
-        unread = 0
+        unread, is_unknown = 0, False
         for pod in pods:
             try:
                 log = cluster.log(pod["pod"], namespace, pod.get("container", ""))
@@ -92,10 +92,11 @@ def search(
                 unread += 1
                 continue
             records |= _found(log, pod["pod"], set(marks) - records.keys())
+            is_unknown = is_unknown or any(mark in log for mark in set(marks) - records.keys())
             if len(records) == len(marks):
                 return LogSearch(records)
         if unread == len(pods) or time.monotonic() >= end:
-            return LogSearch(records, not unread)
+            return LogSearch(records, not unread and not is_unknown)
         time.sleep(LOOK_SECONDS)
 
 

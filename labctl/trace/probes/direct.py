@@ -15,8 +15,9 @@ if TYPE_CHECKING:
 
 UNREACHED = "error trying to reach service: "
 """The beginning of the API server's message that a pod did not answer."""
-REFUSED, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
+REFUSED, UNREACHABLE, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
     "refused",
+    "unreachable",
     "tls",
     "not HTTP",
     "empty",
@@ -26,8 +27,8 @@ REFUSED, TLS, NOT_HTTP, EMPTY, SILENT, ANSWERED, UNASKED = (
 )
 KINDS = (
     ("connection refused", REFUSED),
-    ("no route to host", REFUSED),
-    ("network is unreachable", REFUSED),
+    ("no route to host", UNREACHABLE),
+    ("network is unreachable", UNREACHABLE),
     ("malformed HTTP", NOT_HTTP),
     ("unsupported protocol", NOT_HTTP),
     ("EOF", EMPTY),
@@ -52,7 +53,7 @@ class Word:
     @property
     def is_failure(self) -> bool:
         """Return whether the pod does not serve requests on this port."""
-        return self.kind in {REFUSED, TLS, NOT_HTTP, EMPTY, SILENT}
+        return self.kind in {REFUSED, UNREACHABLE, TLS, NOT_HTTP, EMPTY, SILENT}
 
 
 def ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, seconds: float) -> Word:
@@ -73,10 +74,20 @@ def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, secon
     try:
         status, text = cluster.ask_pod(pod, namespace, port, path, seconds=seconds, tls=tls)
     except LabError as error:
-        return Word(SILENT if "timed out" in error.message else UNASKED, None, error.message)
+        is_the_pods = "timed out" in error.message and _answers(cluster)
+        return Word(SILENT if is_the_pods else UNASKED, None, error.message)
     if (reason := _reason(text)) is not None:
         return Word(next((kind for sign, kind in KINDS if sign in reason), UNASKED), None, reason)
     return Word(TLS if is_tls(status, text) else ANSWERED, status)
+
+
+def _answers(cluster: Cluster) -> bool:
+    """Return whether the API server itself answers in time, so that a pod is what did not."""
+    try:
+        cluster.find("v1", "Node")
+    except LabError:
+        return False
+    return True
 
 
 def _reason(text: str) -> str | None:

@@ -8,7 +8,7 @@ from typing import Any
 from labctl.model.reports import HopState
 from labctl.trace import backend
 from labctl.trace.pod import renewal, unserved
-from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, Word
+from labctl.trace.probes.direct import EMPTY, NOT_HTTP, REFUSED, SILENT, TLS, UNREACHABLE, Word
 from labctl.trace.problem import BROKEN, UP, Evidence, ProblemError, kubectl, kubectl_route, labctl
 from labctl.trace.response import answers
 from labctl.trace.response.answers import Answered
@@ -16,6 +16,7 @@ from labctl.trace.rules.annotations import ANNOTATION
 from labctl.trace.trail import Trail
 
 SAID: Mapping[str, str] = {
+    UNREACHABLE: "cannot be reached on port {port}: its node, or the network to it, rejects the packets",
     REFUSED: "does not accept connections on port {port}",
     TLS: "speaks TLS on port {port}, but the ingress controller speaks HTTP to it",
     NOT_HTTP: "answers on port {port}, but not in HTTP",

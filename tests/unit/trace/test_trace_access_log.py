@@ -8,10 +8,15 @@ from typing import Any
 import pytest
 from fakes import FakeCluster
 
+from labctl.context import Context
 from labctl.model.errors import RefusedError
 from labctl.render.ingress import CONTROLLERS
 from labctl.trace.backend import logs_of
+from labctl.trace.probes import access_log
 from labctl.trace.probes.access_log import LogSearch, Record, parse, search
+from labctl.trace.probes.client import Client
+from labctl.trace.probes.exchange import Exchange
+from labctl.trace.trail import Trail
 
 TRAEFIK = (
     '192.168.56.1 - - [26/Nov/2026:00:11:40 +0000] "GET / HTTP/1.1" {} 615 "-" "labctl-trace-f6e1c477" 3 "{}" "{}" 1ms'
@@ -106,6 +111,17 @@ def test_a_line_that_comes_late_is_waited_for(cluster: FakeCluster, monkeypatch:
     assert search(cluster, "ns", [{"pod": "a"}], [MARK], 60).records
 
 
+@pytest.mark.parametrize(
+    "line", [f'{{"agent": "{MARK}", "status": 200}}', f"GET / {MARK}"], ids=["JSON", "another format"]
+)
+def test_a_request_that_is_logged_in_an_unknown_format_leaves_the_search_incomplete(
+    cluster: FakeCluster, line: str
+) -> None:
+    cluster.logs["ns", "a"] = line
+
+    assert search(cluster, "ns", [{"pod": "a"}], [MARK], 0) == LogSearch({}, is_complete=False)
+
+
 def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
     cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -115,3 +131,15 @@ def test_a_log_that_cannot_be_read_leaves_the_search_incomplete(
     monkeypatch.setattr(cluster, "log", refuse)
 
     assert search(cluster, "ns", [{"pod": "a"}], ["mark"], 60) == LogSearch({}, is_complete=False)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 60.0])
+def test_a_search_without_its_whole_time_is_incomplete(
+    context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch, seconds: float
+) -> None:
+    monkeypatch.setattr(access_log, "search", lambda *_arguments: LogSearch())
+    trail = Trail(context, Client(), "my-app.local", "/", cluster, _end=time.monotonic() + seconds)
+
+    found = trail.search(Exchange(200, None, MARK, "", "", {"connect": 0.001}))
+
+    assert found.is_complete is (seconds > context.lab.limits.trace_log)

@@ -176,6 +176,7 @@ class Inside:
         default_factory=lambda: {"10.244.0.2": {"dev": "veth1"}, "10.244.1.2": {"gateway": str(WORKER), "dev": "eth1"}}
     )
     opens: list[str] = field(default_factory=lambda: ["10.244.0.2", "10.244.1.2"])
+    has_curl: bool = True
     interfaces: dict[str, str] = field(default_factory=lambda: {"lo": "127.0.0.1", "eth1": str(CONTROL_PLANE)})
     prefix: int = 32
     machine: str = "192.168.56.1"
@@ -199,6 +200,8 @@ class Inside:
             f"ip {self.machine}": json.dumps([self.back]),
             **{f"ip {pod}": json.dumps([found]) for pod, found in self.routes.items()},
         }
+        if command[0] == "curl" and not self.has_curl:
+            return Finished(127, "", ("curl: not found",))
         if command[0] == "curl":
             return Finished(0, "0.0004" if any(f"//{pod}:" in command[-1] for pod in self.opens) else "0.000000", ())
         for words, text in told.items():
@@ -634,6 +637,9 @@ UNOPENED = {
         ),
         "no-connection",
         (),
+    ),
+    "a node that cannot try its pods": Case(
+        lambda world: world.inside_is(opens=[], has_curl=False), "no-connection", ()
     ),
     "kube-proxy's own translation by iptables": Case(
         lambda world: world.inside_is(rules=_translates("KUBE-SERVICES")), "no-connection", ()

@@ -591,7 +591,7 @@ def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowh
     ("text", "kind"),
     [
         ("dial tcp 10.244.0.6:80: connect: connection refused", direct.REFUSED),
-        ("dial tcp 10.244.0.6:80: connect: no route to host", direct.REFUSED),
+        ("dial tcp 10.244.0.6:80: connect: no route to host", direct.UNREACHABLE),
         ("net/http: HTTP/1.x transport connection broken: malformed HTTP response", direct.NOT_HTTP),
         ("EOF", direct.EMPTY),
         ("read tcp 10.0.0.1:1->10.244.0.6:80: read: connection reset by peer", direct.EMPTY),
@@ -601,6 +601,23 @@ def test_a_redirect_of_the_controllers_to_a_service_that_is_not_there_leads_nowh
 )
 def test_what_the_api_server_says_of_a_pod_has_a_kind(world: World, text: str, kind: str) -> None:
     say(world, word=(503, UNREACHED.format(text)))
+
+    assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
+
+
+@pytest.mark.parametrize(("is_up", "kind"), [(True, direct.SILENT), (False, direct.UNASKED)])
+def test_a_pod_is_silent_only_if_the_api_server_itself_answers(
+    world: World,
+    monkeypatch: pytest.MonkeyPatch,
+    is_up: bool,  # noqa: FBT001 - a column of the table
+    kind: str,
+) -> None:
+    def time_out(*_arguments: object, **_options: object) -> list[dict[str, Any]]:
+        raise NotReadyError("GET /: timed out", id="api-unreachable")
+
+    monkeypatch.setattr(world.cluster, "ask_pod", time_out)
+    if not is_up:
+        monkeypatch.setattr(world.cluster, "find", time_out)
 
     assert direct.ask(world.cluster, "default", FIRST, 80, "/", 1).kind == kind
 
