@@ -14,7 +14,6 @@ import typer
 from labctl import ui
 from labctl.cli import complete
 from labctl.model.errors import ExitCode
-from labctl.model.reports import DemosReport
 
 if TYPE_CHECKING:
     from labctl.context import Context
@@ -33,7 +32,7 @@ def list_demos(context: typer.Context) -> None:
     """
     from labctl.demo import script
 
-    ui.document(DemosReport(version=1, demos=script.listed()), context.obj.output, sys.stdout, ui.rows)
+    ui.document(script.listed(), context.obj.output, sys.stdout, ui.demos)
 
 
 @app.command("run")

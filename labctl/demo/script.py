@@ -15,7 +15,7 @@ from labctl.demo.expect import Expectation, Gap, Seconds, like
 from labctl.demo.names import MEASURED, Part, Text, used
 from labctl.host import paths
 from labctl.model.errors import UsageError
-from labctl.model.reports import DemoEntry
+from labctl.model.reports import DemoProblem, DemosReport
 from labctl.render.ingress import CONTROLLERS
 
 OWN = Path(__file__).resolve().parent / "demos"
@@ -112,12 +112,18 @@ class Script(NamedTuple):
     demo: Demo
 
 
-def listed() -> list[DemoEntry]:
-    """Return every demo that has a name; the user's replace labctl's. Raises UsageError `demo-invalid`."""
-    return [
-        {"demo": name, "about": read(path).demo.about, "file": None if path.parent == OWN else str(path)}
-        for name, path in sorted(_named().items())
-    ]
+def listed() -> DemosReport:
+    """Return every demo that has a name; the user's replace labctl's."""
+    report: DemosReport = {"version": 1, "demos": [], "problems": []}
+    for name, path in sorted(_named().items()):
+        try:
+            about = read(path).demo.about
+        except UsageError as error:
+            problem = DemoProblem(demo=name, file=str(path), id=error.id, text=error.message, fix=error.hint)
+            report["problems"].append(problem)
+        else:
+            report["demos"].append({"demo": name, "about": about, "file": None if path.parent == OWN else str(path)})
+    return report
 
 
 def find(name: str) -> Script:

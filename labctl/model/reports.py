@@ -217,10 +217,21 @@ class DemoEntry(TypedDict):
     file: str | None
 
 
+class DemoProblem(TypedDict):
+    """A demo of the user that is not valid: the error's id, and what to do."""
+
+    demo: str
+    file: str
+    id: str
+    text: str
+    fix: str
+
+
 class DemosReport(Document):
-    """The demos that can be played by name."""
+    """The demos that can be played by name; one that is not valid is in `problems` alone."""
 
     demos: list[DemoEntry]
+    problems: list[DemoProblem]
 
 
 class StepEntry(TypedDict):

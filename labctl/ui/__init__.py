@@ -3,6 +3,7 @@
 from labctl.ui.answers import (
     cache,
     confirm,
+    demos,
     document,
     exported,
     images,
@@ -29,6 +30,7 @@ __all__ = [
     "cache",
     "confirm",
     "demo_result",
+    "demos",
     "document",
     "exported",
     "findings",

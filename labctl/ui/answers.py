@@ -9,7 +9,10 @@ from typing import Any, TextIO, TypeVar
 from labctl.model.errors import LabError
 from labctl.model.options import Output
 from labctl.model.reports import (
+    BundleProblem,
     CacheReport,
+    DemoProblem,
+    DemosReport,
     Document,
     ErrorDocument,
     ExportReport,
@@ -58,12 +61,14 @@ def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
 def cache(report: CacheReport, stdout: TextIO) -> None:
     """Print the bundles as a table, and below it what is wrong with them and how much of the disk the cache takes."""
     rows({"bundles": report["bundles"]}, stdout)
-    for problem in report["problems"]:
-        text, fix = one_line(problem["text"]), one_line(problem["fix"])
-        _show_lines(
-            [[("broken: ", STYLES["broken"]), (text, STYLES["broken"])], [("  fix: ", "dim"), (fix, "")]], stdout
-        )
+    _show_broken(report["problems"], stdout)
     print(f"cache: {report['MiB']} MiB in {report['folder']}", file=stdout)
+
+
+def demos(report: DemosReport, stdout: TextIO) -> None:
+    """Print the demos as a table, and below it what is wrong with others."""
+    rows({"demos": report["demos"]}, stdout)
+    _show_broken(report["problems"], stdout)
 
 
 def values(record: Mapping[str, object], stdout: TextIO) -> None:
@@ -183,6 +188,13 @@ def _cell(value: object) -> str:
     if isinstance(value, list | tuple):
         return " ".join(map(str, value)) or NOTHING
     return NOTHING if value is None else str(value)
+
+
+def _show_broken(problems: Iterable[BundleProblem | DemoProblem], stdout: TextIO) -> None:
+    style = STYLES["broken"]
+    for problem in problems:
+        broken = [("broken: ", style), (one_line(problem["text"]), style)]
+        _show_lines([broken, [("  fix: ", "dim"), (one_line(problem["fix"]), "")]], stdout)
 
 
 def _problem_lines(problem: ProblemReport) -> list[Line]:

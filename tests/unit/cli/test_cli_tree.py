@@ -155,7 +155,7 @@ def test_the_proposed_steps_and_demos_are_those_there_are(home: Path, monkeypatc
     context: Any = None
 
     assert list(complete.STEPS) == [step.name for step in up.up(isolated=True)]
-    assert complete.demos(context, [], "") == [each["demo"] for each in script.listed()]
+    assert complete.demos(context, [], "") == [each["demo"] for each in script.listed()["demos"]]
 
 
 def test_the_root_is_where_the_examples_of_the_program_are() -> None:

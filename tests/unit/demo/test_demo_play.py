@@ -646,12 +646,25 @@ def test_demos_are_listed(labctl: Run, capsys: pytest.CaptureFixture[str], conte
     folder.mkdir(parents=True)
     (folder / "mine.yaml").write_text("about: Mine\nscenes: [{title: One}]\n")
 
+    wrong = {"wrong": "about: x\nscenes: []\n", "damaged": "{"}
+    for name, text in wrong.items():
+        (folder / f"{name}.yaml").write_text(text)
+    (folder / "folder.yaml").mkdir()
+
     assert labctl("demo", "list", "-o", "json") == 0
-    rows = json.loads(capsys.readouterr().out)["demos"]
-    assert {"demo": "mine", "about": "Mine", "file": str(folder / "mine.yaml")} in rows
+    answer = json.loads(capsys.readouterr().out)
+    assert {"demo": "mine", "about": "Mine", "file": str(folder / "mine.yaml")} in answer["demos"]
+    problems = {each["demo"]: each for each in answer["problems"]}
+    assert problems.keys() == {*wrong, "folder"}
+    assert {each["id"] for each in problems.values()} == {"demo-invalid"}
+    for name, problem in problems.items():
+        assert problem["file"] == str(folder / f"{name}.yaml")
+        assert problem["file"] in problem["text"]
 
     assert labctl("demo", "list") == 0
-    assert capsys.readouterr().out.split()[:3] == ["DEMO", "ABOUT", "FILE"]
+    out = capsys.readouterr().out
+    assert out.split()[:3] == ["DEMO", "ABOUT", "FILE"]
+    assert all(problem["file"] in out for problem in problems.values())
 
 
 @pytest.mark.usefixtures("world")

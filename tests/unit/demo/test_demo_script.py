@@ -224,7 +224,7 @@ def test_only_the_texts_of_a_part_are_filled() -> None:
 def test_demos_are_labctls_own_and_the_users(demos: Path) -> None:
     _write(demos / "mine.yaml", "Mine")
 
-    assert script.listed() == [
+    assert script.listed()["demos"] == [
         {"demo": "mine", "about": "Mine", "file": str(demos / "mine.yaml")},
         {"demo": "tour", "about": "The tour", "file": None},
     ]
@@ -236,7 +236,7 @@ def test_the_users_demo_takes_the_place_of_labctls(demos: Path) -> None:
     _write(demos / "tour.yaml", "My tour")
 
     assert script.find("tour").demo.about == "My tour"
-    assert [row["about"] for row in script.listed()] == ["My tour"]
+    assert [row["about"] for row in script.listed()["demos"]] == ["My tour"]
 
 
 @pytest.mark.usefixtures("demos")
