@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from golden_files import Golden
 
 from labctl.bundle import Bundle, File, Image, installed, load, verify, verify_once
@@ -18,6 +17,7 @@ from labctl.bundle.build.recipe import RECIPE
 from labctl.bundle.format import write
 from labctl.model.errors import MissingError
 from labctl.model.lab import Phase, Role
+from labctl.render.yaml_stream import documents, yaml_stream
 
 IMAGES = (
     Image("labctl.local/pause:1.0", "images/pause.tar", "node", Phase.SANDBOX),
@@ -46,7 +46,8 @@ def _bundle(folder: Path, contents: dict[str, bytes] | None = None) -> Bundle:
 
 def _rewrite(folder: Path, **changes: object) -> None:
     path = folder / "bundle.yaml"
-    path.write_text(yaml.safe_dump({**yaml.safe_load(path.read_text(encoding="utf-8")), **changes}), encoding="utf-8")
+    (document,) = documents(path.read_text(encoding="utf-8"))
+    path.write_text(yaml_stream([document | changes]), encoding="utf-8")
 
 
 def test_a_bundle_is_read_as_it_was_written(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
-import yaml
 from golden_files import Golden
 
 from labctl.bundle.build import makers
@@ -21,6 +20,7 @@ from labctl.bundle.images import reference_of
 from labctl.model.errors import MissingError, UsageError
 from labctl.model.lab import Phase
 from labctl.render.ingress import CONTROLLERS
+from labctl.render.yaml_stream import documents, yaml_stream
 
 KUBEADMS = (
     *(f"registry.k8s.io/kube-{name}:v1.37.2" for name in ("apiserver", "controller-manager", "scheduler", "proxy")),
@@ -30,9 +30,9 @@ KUBEADMS = (
 
 
 def _written(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any YAML
-    document = yaml.safe_load(OWN.read_bytes()) | changes
+    (document,) = documents(OWN.read_text(encoding="utf-8"))
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(document), encoding="utf-8")
+    path.write_text(yaml_stream([document | changes]), encoding="utf-8")
     return path
 
 
