@@ -200,6 +200,11 @@ class Context:
         return not (self._folder_of_bundle / DESCRIPTION).exists()
 
     @property
+    def lacks_detector(self) -> bool:
+        """Whether the lab is without the failure detector because the bundle lacks it; slow nodes do not use it."""
+        return self.lab.slowness == 1 and self.bundle.image("failure-detector") is None
+
+    @property
     def node_image(self) -> str:
         """The name of the image with the node's system: another content has another name."""
         return node_image(self.bundle)

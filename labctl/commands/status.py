@@ -268,12 +268,12 @@ def _check_bundle(context: Context, problems: Problems) -> None:
     Without one, nothing tells MetalLB of a dead node but its own probes.
     """
     try:
-        bundle = context.bundle
+        _ = context.bundle
     except MissingError as error:
         text = f"nodes that run do without it, nodes that boot do not: {error.message}"
         problems.add(error.id, text, error.hint, (), trace.WARNING)
         return
-    if context.lab.slowness == 1 and bundle.image("failure-detector") is None:
+    if context.lacks_detector:
         text = "the bundle lacks the failure detector, so MetalLB notices a dead node after 5 to 6 s instead of 2"
         fix = "Create the next lab from a bundle that has it: `labctl bundle build` makes one."
         problems.add("failure-detector-missing", text, fix, (), trace.WARNING)

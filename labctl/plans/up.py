@@ -200,7 +200,7 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
         if written:
             report(f"applied {', '.join(written)}")
         changed += written
-    without = "" if context.bundle.image("failure-detector") else WITHOUT_DETECTOR
+    without = WITHOUT_DETECTOR if context.lacks_detector else ""
     return Outcome(bool(changed), f"pool {context.lab.pool}{without}")
 
 

@@ -47,6 +47,19 @@ def test_a_provider_of_machines_waits_for_them_as_long_as_they_need(name: str) -
     assert provider.limits.node_command == 13 * NORMAL.node_command
 
 
+@pytest.mark.parametrize(
+    ("slowness", "has_detector", "lacks"), [(1, False, True), (1, True, False), (13, False, False)]
+)
+def test_slow_nodes_do_not_lack_a_failure_detector(
+    context: Context, slowness: int, *, has_detector: bool, lacks: bool
+) -> None:
+    images = tuple(each for each in context.bundle.images if has_detector or each.short_name != "failure-detector")
+    slow = replace(context, lab=_lab(slowness))
+    vars(slow).update(bundle=replace(context.bundle, images=images))
+
+    assert slow.lacks_detector is lacks
+
+
 @pytest.mark.parametrize("slowness", SLOWNESS)
 def test_a_container_that_crashes_is_given_up_later_on_slow_nodes(slowness: int) -> None:
     cluster = FakeCluster()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import yaml
@@ -29,19 +29,30 @@ EXCLUDED_INTERFACES = "metallb-excludel2"
 RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker")
 
 
-def unannounced(trail: Trail, evidence: Evidence, silence: str) -> ProblemError:
-    """Return why no node announces the address: the first unmet condition. Raises LabError."""
+def unannounced(trail: Trail, evidence: Evidence, silence: str, silent: Collection[str]) -> ProblemError:
+    """Return why no node announces the address: the first unmet condition. Raises LabError.
+
+    `silent` are the nodes that do not answer ARP for their own address either.
+    """
     layer2_state = layer2.read(trail)
     for look in LOOKS:
         if problem := look(layer2_state):
             return problem.within(f"{silence}: {problem.text}", evidence)
-    first = layer2_state.candidates[0]
+    first, lab = layer2_state.candidates[0], trail.lab.name
+    if first in silent:
+        return ProblemError(
+            NOT_ANNOUNCED,
+            f"{silence}: {first}, whose speaker should announce it, does not answer for its own address either",
+            evidence,
+            fix="If the node does not answer again within seconds, restart it.",
+            commands=(labctl(lab, "halt", first), labctl(lab, "resume")),
+        )
     return ProblemError(
         NOT_ANNOUNCED,
         f"{silence}: several ARP requests got no answer, although MetalLB's speaker on {first} should announce it",
         evidence,
         fix="Run `labctl up` to restore the speakers' configuration, then restart them: they choose the announcing node again.",
-        commands=(labctl(trail.lab.name, "up"), kubectl(trail.lab.name, *RESTART)),
+        commands=(labctl(lab, "up"), kubectl(lab, *RESTART)),
     )
 
 

@@ -200,8 +200,9 @@ def _silent(
     silence = f"no node announces {trail.address}"
     if is_open and remembered:
         silence += f"; only this machine still reaches it, at {remembered.mac}, until its ARP entry expires"
+    silent = {each.name for each in trail.lab.nodes if not heard.get(each.address)}
     try:
-        problem = announcing.unannounced(trail, evidence, silence)
+        problem = announcing.unannounced(trail, evidence, silence, silent)
     except LabError as error:
         text = f"{silence}; the reason is unknown: {error.message}"
         problem = ProblemError(NOT_ANNOUNCED, text, evidence, fix=error.hint or None)

@@ -472,6 +472,16 @@ UNANNOUNCED = {
         (UP, RESTART),
     ),
     "nothing that can be seen": Case(lambda world: world, "address-not-announced", (UP, RESTART)),
+    "the node that has to announce does not answer for itself": Case(
+        lambda world: world.machine_is(macs={OURS: set(), WORKER: {MAC_B}}),
+        "address-not-announced",
+        (f"{LAB} halt {A}", f"{LAB} resume"),
+    ),
+    "another node does not answer for itself": Case(
+        lambda world: world.machine_is(macs={OURS: set(), CONTROL_PLANE: {MAC_A}}),
+        "address-not-announced",
+        (UP, RESTART),
+    ),
     "no node that answers for itself": Case(
         lambda world: world.machine_is(macs={OURS: set()}), "nodes-silent", (f"{LAB} halt", f"{LAB} resume")
     ),
