@@ -1,16 +1,23 @@
-"""Every command: its help, the examples in it, and how it meets a number or a configuration that cannot be read."""
+"""Every command: its help, the examples in it, and how it meets what is wrong or gone."""
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fakes import Watched
 
 from labctl import cli
 from labctl.cli.tree import EXAMPLES, commands, tree
+from labctl.commands import labs, versions
+from labctl.config import saved_lab
+from labctl.context import Context
+from labctl.plans import up
+from labctl.plans.plan import execute, select
 
 Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home", "machine")
@@ -101,3 +108,54 @@ def test_no_command_takes_the_default_lab_where_the_name_cannot_be_read(
 
     assert labctl(*line) == 2
     assert "labctl.yaml" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "code"),
+    [
+        ("list", 0),
+        ("exec -- curl http://my-app.local", 0),
+        ("ssh worker-1", 0),
+        ("kubeconfig", 0),
+        ("logs", 0),
+        ("app list", 0),
+        ("hosts show", 0),
+        ("hosts sync", 0),
+        ("status", 0),
+        ("version", 0),
+        ("halt", 0),
+        ("image list", 3),
+        ("image remove shop:1", 3),
+        ("app add shop", 3),
+        ("demo run failover", 3),
+        ("resume", 3),
+    ],
+)
+def test_a_command_needs_the_bundle_of_a_lab_that_runs_only_if_it_uses_it(
+    line: str,
+    code: int,
+    rendered: Context,
+    home: Path,
+    labctl: Run,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    gone = saved_lab.SavedLab(rendered.lab, rendered.isolated, home / "gone")
+    saved_lab.write(rendered.folder, gone)
+    rendered.log.write_text("[1] $ vagrant up\n")
+    provider, cluster = rendered.provider, rendered.cluster
+    execute(select(up.up(isolated=False), "boot", None), rendered, Watched())
+    for name, door in {"provider": provider, "cluster": cluster}.items():
+        monkeypatch.setattr(Context, name, door)
+    monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
+    monkeypatch.setattr(labs, "replace_process", lambda *_arguments: None)
+
+    assert labctl(*line.split(), "-o", "json") == code
+
+    if code:
+        out = capsys.readouterr().out
+        error = json.loads(out.splitlines()[-1] if line in {"app add shop", "image remove shop:1", "resume"} else out)[
+            "error"
+        ]
+        assert error["id"] == "bundle-not-found"
+        assert str(home / "gone") in error["message"]

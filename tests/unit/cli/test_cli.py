@@ -11,13 +11,12 @@ from typing import Any, NoReturn
 
 import pytest
 import typer
-from fakes import ADDRESS, Watched
+from fakes import ADDRESS
 from golden_files import Golden
 
 from labctl import cli
 from labctl.cli.argv import move_global_options_first, wants_json
-from labctl.commands import endings, labs, versions
-from labctl.config import saved_lab
+from labctl.commands import endings, labs
 from labctl.context import Context
 from labctl.host import paths
 from labctl.model.errors import (
@@ -31,8 +30,6 @@ from labctl.model.errors import (
     Terminated,
     UsageError,
 )
-from labctl.plans import up
-from labctl.plans.plan import execute, select
 
 Run = Callable[..., int]
 pytestmark = pytest.mark.usefixtures("home", "machine")
@@ -509,57 +506,6 @@ def test_init_writes_a_configuration_that_labctl_reads_and_never_over_another(
     before = (home / "labctl.yaml").read_text()
     assert labctl("init") == 2
     assert (home / "labctl.yaml").read_text() == before
-
-
-@pytest.mark.parametrize(
-    ("line", "code"),
-    [
-        ("list", 0),
-        ("exec -- curl http://my-app.local", 0),
-        ("ssh worker-1", 0),
-        ("kubeconfig", 0),
-        ("logs", 0),
-        ("app list", 0),
-        ("hosts show", 0),
-        ("hosts sync", 0),
-        ("status", 0),
-        ("version", 0),
-        ("halt", 0),
-        ("image list", 3),
-        ("image remove shop:1", 3),
-        ("app add shop", 3),
-        ("demo run failover", 3),
-        ("resume", 3),
-    ],
-)
-@pytest.mark.usefixtures("replaced")
-def test_a_command_needs_the_bundle_of_a_lab_that_runs_only_if_it_uses_it(
-    line: str,
-    code: int,
-    rendered: Context,
-    home: Path,
-    labctl: Run,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    gone = saved_lab.SavedLab(rendered.lab, rendered.isolated, home / "gone")
-    saved_lab.write(rendered.folder, gone)
-    rendered.log.write_text("[1] $ vagrant up\n")
-    provider, cluster = rendered.provider, rendered.cluster
-    execute(select(up.up(isolated=False), "boot", None), rendered, Watched())
-    for name, door in {"provider": provider, "cluster": cluster}.items():
-        monkeypatch.setattr(Context, name, door)
-    monkeypatch.setattr(versions, "_answer", lambda *_arguments: None)
-
-    assert labctl(*line.split(), "-o", "json") == code
-
-    if code:
-        out = capsys.readouterr().out
-        error = json.loads(out.splitlines()[-1] if line in {"app add shop", "image remove shop:1", "resume"} else out)[
-            "error"
-        ]
-        assert error["id"] == "bundle-not-found"
-        assert str(home / "gone") in error["message"]
 
 
 def test_a_bundle_may_be_named_by_the_environment(
