@@ -8,12 +8,22 @@ RUBYOPT or GOFLAGS would point it at something else than the lab. Programs that 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from fnmatch import fnmatchcase
+from collections.abc import Mapping
 from types import MappingProxyType
 
 DOCKER_HOST = "DOCKER_HOST"
-COMMON = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "TMPDIR", "TZ", "XDG_RUNTIME_DIR", "SSL_CERT_*")
+COMMON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "TMPDIR",
+    "TZ",
+    "XDG_RUNTIME_DIR",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+)
 PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper()))
 _ENGINE = (DOCKER_HOST, "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
 """What chooses a Docker Engine, and how to reach it."""
@@ -32,7 +42,7 @@ TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sudo": ("SUDO_ASKPASS", "DISPLAY", "WAYLAND_DISPLAY", "TERM"),
     }
 )
-"""What each program is given beside COMMON: names, or patterns of them."""
+"""What each program is given beside COMMON."""
 FIXED: Mapping[str, str] = MappingProxyType({"LC_ALL": "C.UTF-8"})
 """Messages in English: known failures are recognised by them."""
 
@@ -42,7 +52,7 @@ def environment(program: str, ours: Mapping[str, str], users: Mapping[str, str] 
 
     An Engine that labctl names in `ours` is reached as labctl says, whatever the user's variables say of another one.
     """
-    given = _chosen(users, (*COMMON, *TOOLS.get(program, ())))
+    given = {name: users[name] for name in (*COMMON, *TOOLS.get(program, ())) if name in users}
     if DOCKER_HOST in ours:
         given = {name: value for name, value in given.items() if name not in _ENGINE}
     return {**given, **FIXED, **ours}
@@ -52,8 +62,3 @@ def forget_engine(environment: dict[str, str] | os._Environ[str]) -> None:
     """Remove what would lead to another Docker Engine, or to the same one in a way that it does not take."""
     for name in _ENGINE:
         environment.pop(name, None)
-
-
-def _chosen(users: Mapping[str, str], patterns: Iterable[str]) -> dict[str, str]:
-    wanted = tuple(patterns)
-    return {name: value for name, value in users.items() if any(fnmatchcase(name, pattern) for pattern in wanted)}

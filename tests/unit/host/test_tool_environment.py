@@ -47,7 +47,13 @@ ENGINE = {
 VAGRANT = {"VAGRANT_HOME": "/home/user/.vagrant.d", "VBOX_USER_HOME": "/home/user/.vbox"}
 PROXIES = {"HTTPS_PROXY": "http://proxy.example:3128", "no_proxy": "example"}
 REGISTRIES = {"GOPROXY": "https://go.example", "PIP_INDEX_URL": "https://pip.example"}
-KEPT = {"PATH": "/usr/bin", "HOME": "/home/user", "TMPDIR": "/tmp/user"}  # noqa: S108 - a value, not a place
+KEPT = {
+    "PATH": "/usr/bin",
+    "HOME": "/home/user",
+    "TMPDIR": "/tmp/user",  # noqa: S108 - a value, not a place
+    "SSL_CERT_FILE": "/home/user/ca.pem",
+    "SSL_CERT_DIR": "/home/user/certificates",
+}
 EVERYTHING = {**LEAKS, **ENGINE, **VAGRANT, **PROXIES, **REGISTRIES, **KEPT}
 IN_ENGLISH = {"LC_ALL": "C.UTF-8"}
 
