@@ -217,6 +217,7 @@ def _forms(files: Mapping[str, str]) -> set[tuple[str, str]]:
     return {_form(path, text) for path, text in files.items()}
 
 
+@cache
 def _form(path: str, text: str) -> tuple[str, str]:
     """What is left of a file without its values: for YAML its keys and kinds of values, for others all but words."""
     kind = PurePosixPath(path).suffix
