@@ -49,6 +49,14 @@ def own(context: Context, machine: Machine) -> list[HostsLine]:
     return [line for app in lab.apps for line in _lines(app.hostname, context, machine) if line.block == lab.name]
 
 
+def unnamed(context: Context, machine: Machine) -> list[str]:
+    """Return the hostnames of a lab that has been made that have no line, and no address of the pool from elsewhere."""
+    if machine.read(context.folder / lab_folder.RECORD) is None:
+        return []
+    without = [app.hostname for app in context.lab.apps if not _lines(app.hostname, context, machine)]
+    return [name for name in without if not any(each in context.lab.pool for each in machine.resolve(name))]
+
+
 def unread(context: Context, machine: Machine) -> str | None:
     """Return a hostname whose lines the resolver does not use, empty if it uses those of each; None if that is unknown."""
     if not machine.reads(context.lab.hosts_file):

@@ -65,6 +65,12 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
             f"Run `labctl --name {lab} hosts sync` to write the right address.",
             "hosts-entry-outdated",
         )
+    if unnamed := name_lines.unnamed(context, machine):
+        return warning(
+            f"the lab {lab} has been made, and {', '.join(unnamed)} does not resolve to an address of {context.lab.pool}",
+            f"Run `labctl --name {lab} hosts sync`.",
+            "hosts-entry-missing",
+        )
     return ok(f"{file} has no lines of {lab}" if lines is None else f"{file}: {'; '.join(lines)}")
 
 

@@ -9,6 +9,7 @@ from ipaddress import IPv4Address
 from pathlib import Path
 
 from labctl.host import hosts_file, sudo
+from labctl.host.resolver import address_of
 from labctl.model.errors import HostsError
 from labctl.model.events import HostsEntry
 from labctl.model.lab import Lab
@@ -148,6 +149,7 @@ def _first_addresses(content: bytes) -> dict[str, str]:
     """Return the address of each name in a hosts file: that of the first line with the name."""
     known: dict[str, str] = {}
     for entry in hosts_file.entries(content):
-        for name in entry.names if ":" not in entry.address else ():
-            known.setdefault(name, entry.address)
+        address = address_of(entry.address)
+        for name in entry.names if isinstance(address, IPv4Address) else ():
+            known.setdefault(name, str(address))
     return known

@@ -57,7 +57,7 @@ def hosts_lines(content: bytes, hostname: str) -> tuple[HostsLine, ...]:
     return tuple(
         HostsLine(entry.number, address, entry.text, entry.block)
         for entry in hosts_file.entries(content)
-        if hostname.casefold() in entry.names and (address := _address(entry.address))
+        if hostname.casefold() in entry.names and (address := address_of(entry.address))
     )
 
 
@@ -92,11 +92,11 @@ def _addresses(hostname: str, flags: int) -> Iterator[Address]:
     except (OSError, UnicodeError):
         return
     for entry in entries:
-        if address := _address(str(entry[4][0])):
+        if address := address_of(str(entry[4][0])):
             yield address
 
 
-def _address(word: str) -> Address | None:
+def address_of(word: str) -> Address | None:
     """Return the address; an IPv4-mapped IPv6 address becomes IPv4."""
     try:
         address = ip_address(word)

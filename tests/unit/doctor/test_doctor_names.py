@@ -60,6 +60,27 @@ def test_the_block_of_a_lab_that_is_there_is_as_it_should_be(context: Context, h
     assert (finding.state, "192.168.56.100 my-app.local" in finding.seen) == ("ok", True)
 
 
+@pytest.mark.parametrize(
+    ("hosts_content", "resolves", "state", "cause"),
+    [
+        ("", [], "warning", "hosts-entry-missing"),
+        ("", ["10.0.0.9"], "warning", "hosts-entry-missing"),
+        ("", ["192.168.56.100"], "ok", ""),
+        ("192.168.56.100 my-app.local\n", [], "ok", ""),
+        (BLOCK.replace("my-app", "another"), [], "warning", "hosts-entry-missing"),
+    ],
+)
+def test_a_lab_that_has_been_made_has_its_names(
+    context: Context, hosts_file: Path, hosts_content: str, resolves: list[str], state: str, cause: str
+) -> None:
+    hosts_file.write_text(hosts_content)
+    saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, isolated=False))
+
+    finding = found("hosts-block", context, resolves={"my-app.local": resolves})
+
+    assert (finding.state, finding.cause) == (state, cause)
+
+
 def test_a_hosts_file_that_cannot_be_used_is_told_of_once(context: Context, hosts_file: Path) -> None:
     hosts_file.unlink()
 

@@ -163,6 +163,8 @@ def test_a_check_changes_nothing(hosts_file: Path) -> None:
         (f"127.0.0.1 my-app.local\n{ADDRESS} my-app.local shop.test\n", ["my-app.local"]),
         (f"::1 my-app.local\n{ADDRESS} my-app.local shop.test\n", []),
         (f"#{ADDRESS} my-app.local shop.test\n", ["my-app.local", "shop.test"]),
+        (f"::ffff:{ADDRESS} my-app.local\n", ["shop.test"]),
+        (f"nonsense my-app.local\n{ADDRESS} my-app.local\n", ["shop.test"]),
         ("\n  \n192.168.56.100\n", ["my-app.local", "shop.test"]),
     ],
 )
