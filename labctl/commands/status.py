@@ -270,7 +270,7 @@ def _check_bundle(context: Context, problems: Problems) -> None:
     try:
         _ = context.bundle
     except MissingError as error:
-        text = f"nodes that run do without it, nodes that boot do not: {error.message}"
+        text = f"{error.message}; running nodes work without it, a node that boots needs it"
         problems.add(error.id, text, error.hint, (), trace.WARNING)
         return
     if context.lacks_detector:
