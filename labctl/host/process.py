@@ -323,9 +323,8 @@ def _interrupt(child: subprocess.Popen[bytes]) -> None:
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
     """Signal a program and its children: as long as those hold its pipes, waiting would not end."""
-    with suppress(
-        ProcessLookupError, PermissionError
-    ):  # it has just ended; or is root's, as sudo is, and ends by itself
+    # It has just ended; or is root's, as sudo is, and ends by itself.
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
 
 

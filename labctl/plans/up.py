@@ -61,7 +61,7 @@ def halt(*, hard_stop: bool = False) -> Plan[Context]:
     """Return the plan that halts a lab: it frees processors and memory, and keeps everything else."""
     halt_nodes = partial(teardown.halt_nodes, hard_stop=hard_stop)
     return (
-        Step("nodes", "runs `vagrant halt`", halt_nodes, inside=False),
+        Step("nodes", "shuts the nodes down", halt_nodes, inside=False),
         Step("isolation", "stops the lab's own Engine", teardown.halt_isolation, inside=False),
     )
 
@@ -70,7 +70,7 @@ def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
     """Return the plan that halts some nodes while the lab keeps running."""
     chosen = frozenset(node.name for node in nodes)
     halt_nodes = partial(teardown.halt_nodes, chosen=chosen, hard_stop=hard_stop)
-    return (Step("nodes", "runs `vagrant halt` for some nodes", halt_nodes),)
+    return (Step("nodes", "shuts some nodes down", halt_nodes),)
 
 
 def destroy(*, purge: bool, are_containers: bool = True, is_destroyed: bool = False) -> Plan[Context]:
