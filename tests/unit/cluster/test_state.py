@@ -197,7 +197,7 @@ def test_the_pods_of_a_selector_of_expressions_are_counted_too(cluster: FakeClus
     status = {"observedGeneration": 1, "replicas": 1, "updatedReplicas": 1}
     metadata = {"generation": 1}
     cluster.put("apps/v1", "Deployment", "x", "default", metadata=metadata, spec={"selector": selector}, status=status)
-    cluster.put("v1", "Pod", "x-1", "default", metadata=owned_by("x"), status=READY)
+    cluster.put("v1", "Pod", "x-1", "default", metadata={"labels": LABELS, **owned_by("x")}, status=READY)
 
     assert cluster_state.rollout(cluster, "default", "x") is None
 

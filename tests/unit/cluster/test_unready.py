@@ -63,6 +63,19 @@ def _seen(cluster: FakeCluster) -> Pending:
     return pending
 
 
+@pytest.mark.parametrize(("operator", "problems"), [("In", ["shop-1"]), ("NotIn", [])])
+def test_pods_that_a_deployment_selects_by_expressions_are_its_own(
+    cluster: FakeCluster, operator: str, problems: list[str]
+) -> None:
+    selector = {"matchExpressions": [{"key": "app", "operator": operator, "values": ["shop"]}]}
+    cluster.objects["apps/v1", "Deployment", "default", "shop"]["spec"]["selector"] = selector
+    _pod(cluster)
+
+    found = unready.problems(cluster, cluster.objects["apps/v1", "Deployment", "default", "shop"])
+
+    assert [problem.pod for problem in found] == problems
+
+
 BACK_OFF = {"reason": "CrashLoopBackOff", "message": "back-off 2s restarting failed container=web pod=shop-1_default"}
 
 
