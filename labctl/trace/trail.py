@@ -54,6 +54,8 @@ class Trail:
     """Whether the request had its whole time and got no response."""
     is_compared: bool = False
     """Whether the nodes were asked what is lost between them."""
+    had_time_to_log: bool = False
+    """Whether a search of the controller's log once had its whole time: a line of a request would have been there."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
@@ -176,7 +178,8 @@ class Trail:
         logs = backend.logs_of(self.controller, self.controller_pods(), self.announcing)
         seconds = self.left(self.limits.trace_log)
         found = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
-        if seconds < self.limits.trace_log and len(found.records) < len(marks):
+        self.had_time_to_log = self.had_time_to_log or seconds >= self.limits.trace_log
+        if not self.had_time_to_log and len(found.records) < len(marks):
             return replace(found, is_complete=False)  # a line may have been written later
         return found
 

@@ -143,3 +143,15 @@ def test_a_search_without_its_whole_time_is_incomplete(
     found = trail.search(Exchange(200, None, MARK, "", "", {"connect": 0.001}))
 
     assert found.is_complete is (seconds > context.lab.limits.trace_log)
+
+
+def test_a_shortened_search_is_complete_after_one_that_had_its_time(
+    context: Context, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(access_log, "search", lambda *_arguments: LogSearch())
+    trail = Trail(context, Client(), "my-app.local", "/", cluster, _end=time.monotonic() + 60)
+    exchange = Exchange(200, None, MARK, "", "", {"connect": 0.001})
+    trail.search(exchange)
+    trail._end = time.monotonic()
+
+    assert trail.search(exchange).is_complete
