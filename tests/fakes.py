@@ -49,7 +49,7 @@ IMAGES = (
     ),
     Image("registry.k8s.io/kube-scheduler:v1.37.2", "images/kube-scheduler.tar", "control-plane", Phase.CONTROL_PLANE),
     Image("registry.k8s.io/kube-proxy:v1.37.2", "images/kube-proxy.tar", "node", Phase.CLUSTER),
-    Image("labctl.local/failure-detector:1.1", "images/failure-detector.tar", "node", Phase.ADDONS),
+    Image("labctl.local/failure-detector:1.0", "images/failure-detector.tar", "node", Phase.ADDONS),
     Image("docker.io/library/traefik:v3.7.15", "images/traefik.tar", "node", Phase.ADDONS),
     Image("labctl.local/nginx:1.26.3", "images/nginx.tar", "node", Phase.ADDONS),
 )

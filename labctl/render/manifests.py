@@ -5,14 +5,12 @@ from __future__ import annotations
 from base64 import b64encode
 from typing import Any
 
-from labctl.model.lab import App, Lab, announcing_order
+from labctl.model.lab import App, Lab
 from labctl.render.templates import text
 from labctl.render.yaml_stream import documents, yaml_stream
 
 SLOW_MEMBERLIST = "--ml-wan-config=true"
 """The argument of MetalLB's speaker for WAN settings of memberlist."""
-EARLIER_DETECTOR = "detector:1.0"
-"""How the reference of a failure detector ends that must not be on the node that announces; a lab keeps its bundle."""
 
 
 def control_plane(lab: Lab) -> str:
@@ -57,12 +55,10 @@ def memberlist(lab: Lab, key: str, failure_detector: str | None) -> str:
 
     Speakers notice a dead node after five to six seconds, by memberlist's LAN settings, which MetalLB does not let
     anybody change; where the API server died with it, nothing else tells them. Where one node serves alone, none can
-    take over. An earlier detector is on each node but the one that announces the pool's first address.
+    take over.
     """
     detector = failure_detector if len(lab.serving_nodes) > 1 else None
-    announcer = announcing_order([node.name for node in lab.serving_nodes], lab.pool.first)[0]
-    without = announcer if detector and detector.endswith(EARLIER_DETECTOR) else None
-    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector, without=without)
+    return text("metallb/memberlist.yaml.j2", memberlist=key, failure_detector=detector)
 
 
 def pool(lab: Lab) -> str:

@@ -199,9 +199,8 @@ def test_the_manifests_are_as_they_were_reviewed(golden: Golden) -> None:
     files["pool.yaml"] = manifests.pool(described)
     files["control-plane.yaml"] = manifests.control_plane(described)
     files["dedicated-control-plane.yaml"] = manifests.control_plane(lab(workers=2))
-    files["memberlist.yaml"] = manifests.memberlist(described, "c2VjcmV0", "labctl.local/failure-detector:1.1")
-    files["dedicated-memberlist.yaml"] = manifests.memberlist(lab(workers=2), "c2VjcmV0", "labctl.local/detector:1.1")
-    files["earlier-memberlist.yaml"] = manifests.memberlist(lab(workers=2), "c2VjcmV0", "labctl.local/detector:1.0")
+    files["memberlist.yaml"] = manifests.memberlist(described, "c2VjcmV0", "labctl.local/failure-detector:1.0")
+    files["dedicated-memberlist.yaml"] = manifests.memberlist(lab(workers=2), "c2VjcmV0", "labctl.local/detector:1.0")
     assert documents(manifests.memberlist(lab(workers=0), "c2VjcmV0", "x")) == documents(files["memberlist.yaml"])[:1]
     files["traefik.yaml"] = _controller(context)
     golden.files("manifests", files)
@@ -237,7 +236,7 @@ def test_the_manifests_for_slow_nodes_are_as_they_were_reviewed(golden: Golden, 
         (tmp_path / path).write_text("secret")
     context = Context(SLOW, tmp_path, tmp_path)
     vars(context).update(
-        bundle=replace(carried, images=(*IMAGES, Image("labctl.local/failure-detector:1.1", "x", "node", Phase.ADDONS)))
+        bundle=replace(carried, images=(*IMAGES, Image("labctl.local/failure-detector:1.0", "x", "node", Phase.ADDONS)))
     )
 
     golden.files("manifests-slow", labfiles.cluster_files(context, tmp_path))
