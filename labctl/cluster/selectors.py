@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labctl.cluster.client import Cluster
 
 Selector = Mapping[str, Any]
 """Kubernetes' LabelSelector. An empty one matches everything."""
@@ -14,6 +17,19 @@ def chooses(selector: Selector, labels: Mapping[str, str]) -> bool:
     wanted: Mapping[str, str] = selector.get("matchLabels") or {}
     expressions = selector.get("matchExpressions") or ()
     return wanted.items() <= labels.items() and all(_holds(each, labels) for each in expressions)
+
+
+def selected_pods(cluster: Cluster, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return the pods that a Deployment selects."""
+    selector, namespace = deployment["spec"]["selector"], deployment["metadata"]["namespace"]
+    found = cluster.find("v1", "Pod", namespace, equalities(selector.get("matchLabels") or {}))
+    rest = {"matchExpressions": selector.get("matchExpressions")}
+    return [pod for pod in found if chooses(rest, pod["metadata"].get("labels") or {})]
+
+
+def equalities(labels: Mapping[str, str]) -> str:
+    """Return labels as the API's requests have them."""
+    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:

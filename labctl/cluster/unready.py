@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import pull_policy
-from labctl.cluster.selectors import chooses
+from labctl.cluster.selectors import selected_pods
 from labctl.host.wait import NOT_READY
 from labctl.model.errors import LabError
 from labctl.model.limits import Limits
@@ -140,14 +140,10 @@ def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str,
 
 def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the pods that a Deployment selects and that are neither being deleted nor finished."""
-    selector = deployment["spec"]["selector"]
-    labels = ",".join(f"{key}={value}" for key, value in (selector.get("matchLabels") or {}).items())
-    rest = {"matchExpressions": selector.get("matchExpressions")}
     return [
         pod
-        for pod in cluster.find("v1", "Pod", deployment["metadata"]["namespace"], labels)
-        if chooses(rest, pod["metadata"].get("labels") or {})
-        and pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
+        for pod in selected_pods(cluster, deployment)
+        if pod.get("status", {}).get("phase") not in {"Succeeded", "Failed"}
         and "deletionTimestamp" not in pod["metadata"]
     ]
 

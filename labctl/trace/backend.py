@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from labctl.cluster import unready
+from labctl.cluster.selectors import selected_pods
 from labctl.model.errors import LabError
 from labctl.render.ingress import IngressController
 from labctl.trace.problem import Evidence
@@ -41,9 +42,7 @@ def placed(pod: Mapping[str, Any]) -> Evidence:
 def controller_pods(cluster: Cluster, controller: IngressController) -> list[dict[str, Any]]:
     """Return the pods of the ingress controller."""
     workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
-    if workload is None:
-        return []
-    return cluster.find("v1", "Pod", controller.namespace, selector_of(workload["spec"]["selector"]["matchLabels"]))
+    return [] if workload is None else selected_pods(cluster, workload)
 
 
 def logs_of(controller: IngressController, pods: Sequence[Mapping[str, Any]], announcing: str | None) -> list[Evidence]:
@@ -120,11 +119,6 @@ def service_with(cluster: Cluster, address: str) -> Backend | None:
 def logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str) -> str | None:
     """Return the pod whose log, of any container, has the mark of a request; None if none has."""
     return next((pod["pod"] for pod in pods if pod["pod"] and mark in _logs(cluster, pod["pod"], namespace)), None)
-
-
-def selector_of(labels: Mapping[str, str]) -> str:
-    """Return labels as a selector string."""
-    return ",".join(f"{key}={value}" for key, value in labels.items())
 
 
 def _logs(cluster: Cluster, pod: str, namespace: str) -> str:

@@ -41,7 +41,7 @@ REFERENCE = parse("reg.test/labs/kubernetes:v1")
 
 
 @pytest.fixture(autouse=True)
-def _alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def _quick_and_without_a_users_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
     monkeypatch.setattr(pools, "READ_SECONDS", 2.0)
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
