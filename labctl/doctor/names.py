@@ -102,10 +102,6 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
     others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
     seen = f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs"
     fix = f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}."
-    judged = name_lines.others(context, machine) if name_lines.own(context, machine) else []
-    later = {each.line.number for each in judged if each.right and not each.is_blocking}
-    if all(line.number in later for line in lines):
-        return warning(f"{seen}, this one now", fix)
     return broken(seen, fix)
 
 

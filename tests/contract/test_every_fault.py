@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from machine_faults import COMMANDS, FAULTS, ODD_WORDS, complaints, odd_lines
 
+pytestmark = pytest.mark.slow
+
 
 def test_the_commands_are_those_of_the_tree() -> None:
     assert {"up", "status", "app add", "hosts show", "demo run", "bundle build"} <= COMMANDS.keys()

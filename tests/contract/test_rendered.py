@@ -73,6 +73,7 @@ def test_no_value_breaks_out_of_a_ruby_string() -> None:
     assert check(["ruby", "-Ku", "-"], stdin=program.encode()).split("\1")[:-1] == values
 
 
+@pytest.mark.slow
 def test_the_wheel_carries_manual_pages_and_templates_and_renders_outside_the_checkout(tmp_path: Path) -> None:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     check([*pip, "wheel", "--no-deps", "--wheel-dir", tmp_path, CHECKOUT])
