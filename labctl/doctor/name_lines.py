@@ -30,12 +30,10 @@ class OtherLine:
     text: str
     is_blocking: bool
     """Whether browsers use its address instead of the lab's, or wait for it."""
-    right: Address | None
-    """The lab's address; None if it has no line yet."""
 
 
 def others(context: Context, machine: Machine) -> list[OtherLine]:
-    """Return the lines outside of the lab's block that give one of its hostnames another address.
+    """Return the lines outside of labs' blocks that give one of the lab's hostnames another address.
 
     While the lab has no line, they are judged as they will be once its own line is behind them; but if it has been made,
     as they are.
@@ -69,14 +67,14 @@ def unread(context: Context, machine: Machine) -> str | None:
 def _others(hostname: str, context: Context, machine: Machine) -> Iterator[OtherLine]:
     lab, lines = context.lab, _lines(hostname, context, machine)
     right = _right(lines, lab)
-    foreign = [line for line in lines if line.block != lab.name and line.address != right]
+    foreign = [line for line in lines if line.block is None and line.address != right]
     is_made = machine.read(context.folder / lab_folder.RECORD) is not None
     addresses = machine.resolve(hostname) if foreign and (right or is_made) else ()
     is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
     knock = partial(_knock, context, machine)
     found = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
     for each in found or other_addresses.of_lines(foreign, knock):
-        if each.line is None or each.line.block == lab.name:
+        if each.line is None or each.line.block is not None:
             continue
         is_alone = right not in addresses and (each.address in addresses or (not addresses and not right and is_single))
         course = (
@@ -85,7 +83,7 @@ def _others(hostname: str, context: Context, machine: Machine) -> Iterator[Other
             else each.course(str(right or "the lab's address"))
         )
         text = f"line {each.line.number} gives {hostname} the address {each.address}, {course}"
-        yield OtherLine(each.line, text, is_alone or each.keeps_browsers, right)
+        yield OtherLine(each.line, text, is_alone or each.keeps_browsers)
 
 
 def _lines(hostname: str, context: Context, machine: Machine) -> tuple[HostsLine, ...]:

@@ -77,7 +77,7 @@ def look_at_hosts_block(context: Context, machine: Machine) -> Finding:
 def look_at_shadows(context: Context, machine: Machine) -> Finding:
     """Look for lines outside labs' blocks that give one of the lab's hostnames another address, and whether browsers use it."""
     lab = context.lab
-    shadows = [each for each in name_lines.others(context, machine) if each.line.block is None]
+    shadows = name_lines.others(context, machine)
     if not shadows:
         return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
     seen = f"{lab.hosts_file}: {'; '.join(each.text for each in shadows)}"
