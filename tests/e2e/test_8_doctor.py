@@ -172,7 +172,8 @@ def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
     assert checks["hosts-file"]["state"] == "ok"
     assert (checks["hosts-block"]["state"], "line 2" in checks["hosts-block"]["seen"]) == ("broken", True)
     shadows = checks["hosts-shadows"]
-    assert (shadows["state"], shadows["cause"]) == ("warning", "hosts-entry-doubled")  # no route: browsers go on at once
+    # There is no route to 10.0.0.9: browsers go on to the next address at once.
+    assert (shadows["state"], shadows["cause"]) == ("warning", "hosts-entry-doubled")
     assert ("line 1" in shadows["seen"], "10.0.0.9" in shadows["seen"]) == (True, True)
     assert hosts.read_text() == damaged
 
