@@ -352,6 +352,7 @@ def test_an_appliance_without_what_import_reads_is_refused(
     assert not (vbox.home / "double.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("connected", [NAMES[0], "somebody's"])
 def test_the_dhcp_server_of_the_labs_network_is_removed_with_leave_unless_another_machine_needs_it(
     vbox: VBox, provider: VirtualBoxProvider, tmp_path: Path, connected: str
