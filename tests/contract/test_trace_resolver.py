@@ -88,6 +88,8 @@ class Machine:
     has_ipv6: bool = True
     serves_names: Callable[[socket.socket], object] | None = None
     environment: dict[str, str] = field(default_factory=dict)
+    ahead: str = ""
+    """The state that doctor gives, if it is another: it also says what the next `up` of another lab will do."""
 
 
 def _silent(server: socket.socket) -> None:
@@ -243,7 +245,9 @@ MACHINES = {
     "the block of another lab in front": Machine(
         OTHERS + BLOCK, "broken", "hosts-entry-of-another-lab", listeners=[MACHINE]
     ),
-    "the block of another lab that does not run": Machine(OTHERS + BLOCK, "warning", "hosts-entry-of-another-lab"),
+    "the block of another lab that does not run": Machine(
+        OTHERS + BLOCK, "warning", "hosts-entry-of-another-lab", ahead="broken"
+    ),
     "a block without its end": Machine(
         f"a\n# BEGIN labctl demo\n{LINE}\n10.0.0.1 b.local\n",
         "broken",
@@ -332,7 +336,7 @@ def _is_well_after_what_is_typed(context: Context, cluster: FakeCluster, folder:
         check = DOCTORS[machine.cause]
         saved_lab.write(trail.context.folder, saved_lab.SavedLab(trail.lab, isolated=False))
         assert {each.check.id: each.finding.state for each in examine(trail.context, ThisMachine(), check)} == {
-            check[0].id: machine.state
+            check[0].id: machine.ahead or machine.state
         }
 
     _type(commands)

@@ -159,7 +159,7 @@ def _interrupted(lab: RealLab, moment: Moment) -> None:
     node = f"{lab.name}-{moment.node}"
     line = moment.line.format(node=node, bundle=lab.programs.parent, lab=lab.folder)
     log = lab.folder / "log"
-    before = log.stat().st_size
+    log.rename(log.with_name("log.before"))  # labctl puts a long one away itself, and would begin another here
     with subprocess.Popen(
         lab.arguments("up", *lab.up_options),
         env=lab.full_environment(),
@@ -168,16 +168,17 @@ def _interrupted(lab: RealLab, moment: Moment) -> None:
         stderr=subprocess.DEVNULL,
         start_new_session=True,
     ) as child:
-        _await_line(log, before, line, child)
+        _await_line(log, line, child)
         time.sleep(moment.after)
         code = ENDS[moment.end](child)
         assert child.wait(timeout=UP_SECONDS) == code, lab.explained
 
 
-def _await_line(log: Path, position: int, line: str, child: subprocess.Popen[bytes]) -> None:
-    """Return when a line that begins like this is in the log, behind its time and the program's pid."""
+def _await_line(log: Path, line: str, child: subprocess.Popen[bytes]) -> None:
+    """Return when a line that begins like this is in a new log, behind its time and the program's pid."""
+    while child.poll() is None and not log.exists():
+        time.sleep(0.002)
     with log.open(encoding="utf-8", errors="replace") as file:
-        file.seek(position)
         rest = ""
         while child.poll() is None:
             *lines, rest = (rest + file.read()).split("\n")
