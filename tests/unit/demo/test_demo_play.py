@@ -496,10 +496,10 @@ def test_a_site_that_does_not_answer_fails_the_demo_and_its_numbers_are_told(
     play: Run, world: World, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _in_real_time(monkeypatch, world)
-    set_limits(monkeypatch, http_good=0.15)
+    set_limits(monkeypatch, http_good=0.02)
     world.answer = Answer(503)
 
-    assert play(scenes({"load": {"hostname": "$hostname", "before": 0.05}, "run": ["labctl up"]})) == 8
+    assert play(scenes({"load": {"hostname": "$hostname", "before": 0.01}, "run": ["labctl up"]})) == 8
 
     out, err = capsys.readouterr()
     assert "scene 1, Scene 1: http://my-app.local was not ready after 0 s: HTTP 503" in err
