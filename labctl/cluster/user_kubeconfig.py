@@ -9,6 +9,9 @@ import itertools
 import math
 import os
 import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import yaml
@@ -17,12 +20,15 @@ from labctl.host.caller import make_folder
 from labctl.host.files import PRIVATE_FILE, create, rewrite
 from labctl.host.paths import PRIVATE, home, real
 from labctl.host.paths import content as content_of
-from labctl.model.errors import UsageError
+from labctl.host.wait import Pending, until
+from labctl.model.errors import NotReadyError, UsageError
 
 FAULT = "kubeconfig.rename"
 SECTIONS = ("clusters", "users", "contexts")
 CURRENT = "current-context"
 NEW = b"apiVersion: v1\nkind: Config\n"
+LOCK_SECONDS = 10.0
+"""How long to wait for another program that writes the file: it takes a fraction of a second."""
 TEXT, LIST, NULL = (f"tag:yaml.org,2002:{name}" for name in ("str", "seq", "null"))
 
 
@@ -31,14 +37,12 @@ def merge(lab_kubeconfig: Path, lab: str) -> Path:
 
     Before a change, the file is copied to the same name with `.before-labctl` appended. Owner and mode are kept, and
     no copy replaces an earlier one. Returns the file's path. Raises UsageError `kubeconfig-unreadable` if
-    the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written.
+    the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written, `kubeconfig-locked` while another
+    program writes it.
     """
-    files = _user_kubeconfigs(lab_kubeconfig)
+    files, ours = _user_kubeconfigs(lab_kubeconfig), _own(lab_kubeconfig, lab)
     target = next(filter(os.path.lexists, files), files[-1])
-    before = _content(target) if os.path.lexists(target) else None
-    theirs = _composed(target, before or NEW)
-    if _take_in(theirs, _own(lab_kubeconfig, lab)):
-        _replace(target, before, theirs)
+    _change(target, lambda theirs: _take_in(theirs, ours))
     return target
 
 
@@ -55,7 +59,7 @@ def forget(lab_kubeconfig: Path, lab: str) -> bool:
     ours, removed, failures = _own(lab_kubeconfig, lab), False, list[UsageError]()
     for target in targets:
         try:
-            removed |= _forget(target, ours)
+            removed |= _change(target, lambda theirs: _take_out(theirs, ours))
         except UsageError as error:
             failures.append(error)
     if failures:
@@ -70,13 +74,53 @@ def text(lab_kubeconfig: Path) -> str:
     return content.decode()
 
 
-def _forget(target: Path, ours: yaml.MappingNode) -> bool:
-    """Remove these entries from one file; return whether it had any."""
-    before = _content(target)
-    theirs = _composed(target, before or NEW)
-    if not _take_out(theirs, ours):
+def _change(target: Path, change: Callable[[yaml.MappingNode], bool]) -> bool:
+    """Write the user's kubeconfig as `change` makes it; return whether it changes anything."""
+    if not change(_read(target)[1]):
         return False
-    _replace(target, before, theirs)
+    with _locked(target):
+        before, root = _read(target)
+        if change(root):
+            _replace(target, before, root)
+    return True
+
+
+def _read(target: Path) -> tuple[bytes | None, yaml.MappingNode]:
+    """Return the user's kubeconfig as it is, None if there is none, and parsed."""
+    before = _content(target) if os.path.lexists(target) else None
+    return before, _composed(target, before or NEW)
+
+
+@contextmanager
+def _locked(target: Path) -> Iterator[None]:
+    """Hold the lock that kubectl takes to write this kubeconfig, which is a file beside it; wait for its holder.
+
+    Where no file can be made there, nobody can hold it. Raises UsageError `kubeconfig-locked`.
+    """
+    lock = target.with_name(f"{target.name}.lock")
+    try:
+        is_held = until(partial(_claimed, lock), what=str(lock), timeout=LOCK_SECONDS, interval=0.05)
+    except NotReadyError as error:
+        raise UsageError(
+            f"{target} is locked: {lock} is still there after {LOCK_SECONDS:.0f} s",
+            id="kubeconfig-locked",
+            hint="Wait for the program that writes the kubeconfig. If none does, one was killed: remove the lock.",
+        ) from error
+    try:
+        yield
+    finally:
+        if is_held:
+            lock.unlink(missing_ok=True)
+
+
+def _claimed(lock: Path) -> bool | Pending:
+    """Return whether the lock could be made; Pending while another program holds it."""
+    try:
+        lock.open("xb").close()
+    except FileExistsError:
+        return Pending("another program writes the kubeconfig")
+    except OSError:
+        return False
     return True
 
 

@@ -212,14 +212,15 @@ def _context(options: GlobalOptions, lab: Lab) -> Context | None:
     """Return the saved lab with the apps of this one; None if it is not up.
 
     What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
-    Raises UsageError `lab-differs` for what `up` refuses.
+    Raises UsageError `lab-differs` for what `up` refuses, and MissingError where the bundle of a lab that is up is gone.
     """
     saved_state = saved_lab.read(paths.state(lab.name))
     if saved_state is None:
         return None
     saved_lab.refuse_differences(saved_state, saved_lab.SavedLab(lab, saved_state.isolated))
     context = replace(saved(options), lab=replace(saved_state.lab, apps=lab.apps))
-    return context if runs(context) else None
+    # The steps need the bundle: without it, labctl.yaml would be changed and the lab would not follow.
+    return context if runs(context) and context.bundle else None
 
 
 def _require_image(context: Context, app: App) -> None:

@@ -78,14 +78,30 @@ def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
 
 
 def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
-    """Check each file of the bundle in the folder, or of every bundle in the cache; return them. Raises MissingError."""
-    bundles = [load(each) for each in ([folder] if folder else folders(cache))]
-    for bundle in bundles:
-        checksums.verify(bundle, cache, report)
-        image = machine_image.load(bundle)
-        if image:
-            machine_image.verify(bundle, image, cache, report)
-    return [described(bundle) for bundle in bundles]
+    """Check each file of the bundle in the folder, or of every bundle in the cache; return them.
+
+    Raises MissingError for the first that is not whole, after all were checked, with the others in its details.
+    """
+    entries, errors = [], list[MissingError]()
+    for each in [folder] if folder else folders(cache):
+        try:
+            entries.append(_verified(each, cache, report))
+        except MissingError as error:
+            errors.append(error)
+    if errors:
+        first, *others = errors
+        first.details = (*first.details, *(other.message for other in others))
+        raise first
+    return entries
+
+
+def _verified(folder: Path, cache: Path, report: Progress) -> BundleEntry:
+    bundle = load(folder)
+    checksums.verify(bundle, cache, report)
+    image = machine_image.load(bundle)
+    if image:
+        machine_image.verify(bundle, image, cache, report)
+    return _described(bundle, image)
 
 
 def named(text: str | None, cache: Path) -> Path | None:

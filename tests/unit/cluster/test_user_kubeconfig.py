@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ import pytest
 import yaml
 
 from labctl.cluster import user_kubeconfig
+from labctl.host import wait
 from labctl.model.errors import UsageError
 
 
@@ -340,3 +342,40 @@ def test_an_entry_that_is_another_clusters_by_now_stays(ours: Path, theirs: Path
 def test_without_a_kubeconfig_there_is_nothing_to_forget(ours: Path, theirs: Path) -> None:
     assert not user_kubeconfig.forget(ours, "demo")
     assert not theirs.exists()
+
+
+def test_two_programs_that_write_at_once_lose_nothing(
+    ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    theirs.parent.mkdir()
+    theirs.write_text(yaml.safe_dump(_config("work")))
+    lock = theirs.with_name("config.lock")
+    lock.touch()
+
+    def others_end(_seconds: float) -> None:
+        theirs.write_text(yaml.safe_dump(_config("theirs")))
+        lock.unlink()
+
+    monkeypatch.setattr(user_kubeconfig, "until", partial(wait.until, sleep=others_end))
+    user_kubeconfig.merge(ours, "demo")
+
+    assert [each["name"] for each in yaml.safe_load(theirs.read_text())["contexts"]] == ["theirs", "demo"]
+    assert not lock.exists()
+
+
+def test_a_lock_that_stays_is_named_and_is_no_obstacle_where_nothing_changes(
+    ours: Path, theirs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user_kubeconfig.merge(ours, "demo")
+    before = theirs.read_bytes()
+    lock = theirs.with_name("config.lock")
+    lock.touch()
+    monkeypatch.setattr(user_kubeconfig, "LOCK_SECONDS", 0.0)
+
+    assert user_kubeconfig.merge(ours, "demo") == theirs
+    with pytest.raises(UsageError) as caught:
+        user_kubeconfig.forget(ours, "demo")
+
+    assert caught.value.id == "kubeconfig-locked"
+    assert str(lock) in caught.value.message
+    assert (theirs.read_bytes(), lock.exists()) == (before, True)

@@ -380,6 +380,21 @@ def test_what_up_would_refuse_is_refused_before_anything_is_written(file: Path, 
     assert file.read_text() == FILE
 
 
+@pytest.mark.parametrize("act", [partial(add, SESSION, SHOP), partial(app_change.remove, SESSION, "shop")])
+def test_without_the_bundle_a_lab_that_is_up_is_not_half_changed(
+    file: Path, act: Callable[[], object], provider: FakeProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _made()
+    provider.nodes |= {node.name for node in lab().nodes}
+    monkeypatch.setattr(Context, "provider", provider)
+
+    with pytest.raises(MissingError) as raised:
+        act()
+
+    assert raised.value.id == "bundle-not-found"
+    assert file.read_text() == FILE
+
+
 @pytest.mark.usefixtures("runs", "machine")
 def test_a_hostname_that_another_lab_has_is_refused_before_anything_is_written(file: Path, hosts_file: Path) -> None:
     hosts_file.write_text("# BEGIN labctl other\n10.0.0.1 blog.local\n# END labctl other\n")

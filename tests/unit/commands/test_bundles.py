@@ -179,11 +179,14 @@ def test_a_bundle_that_cannot_be_read_is_not_removed_from_a_lab(mixed: Path, wat
     assert folder.exists()
 
 
-def test_all_bundles_are_verified_or_the_reason_is_told(mixed: Path, watched: Watched) -> None:
+def test_all_bundles_are_verified_and_each_that_is_not_whole_is_told(mixed: Path, watched: Watched) -> None:
     with pytest.raises(MissingError) as raised:
         bundles.verified(None, mixed, watched.report)
 
+    told = (raised.value.message, *raised.value.details)
     assert raised.value.id in UNREADABLE.values()
+    assert all(sum(f"/{name}/" in each for each in told) == 1 for name in [*UNREADABLE, "half-image"]), told
+    assert not any("/good/" in each for each in told)
 
 
 def test_a_bundle_that_a_lab_uses_or_that_is_not_there_is_not_removed(home: Path) -> None:
