@@ -42,7 +42,12 @@ def main() -> None:
     """Do what the command line says; write the outcome, or the error, as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("act", choices=[name.removeprefix("do_") for name in globals() if name.startswith("do_")])
-    parser.add_argument("--until", help="kill Vagrant, and this process, when the progress has this text")
+    parser.add_argument(
+        "--until",
+        action="append",
+        default=[],
+        help="kill Vagrant, and this process, when the progress has had each text",
+    )
     parser.add_argument("--seconds", type=float, default=virsh.SECONDS, help="how long libvirt may take")
     parser.add_argument("--soft", dest="hard", action="store_false", help="press the power buttons")
     parser.add_argument("--seed", default="first", help="what the seeds say")
@@ -75,8 +80,10 @@ class DrivenLab:
     def report(self, text: str) -> None:
         sys.stderr.write(f"{text}\n")
         sys.stderr.flush()
-        if self.options.until and self.options.until in text:
-            _kill_everything()
+        if self.options.until:
+            self.options.until = [each for each in self.options.until if each not in text]
+            if not self.options.until:
+                _kill_everything()
 
 
 def do_prepare(lab: DrivenLab) -> Any:  # noqa: ANN401 - what JSON can be, as below

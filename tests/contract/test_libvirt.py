@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ DRIVER = Path(__file__).with_name("libvirt_driver.py")
 NODES = ["demo-control-plane", "demo-worker-1"]
 NETWORKS = ["labctl-demo", "labctl-demo-nat"]
 SEEDS = [f"labctl-{node}-seed.iso" for node in NODES]
-WAITING = f"{NODES[0]}: Waiting for domain to get an IP address"
+WAITING = [f"{node}: Waiting for domain to get an IP address" for node in NODES]
 CHECKING = "checking the machine image"
 FOREIGN_NETWORK = (
     '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.{}.1" prefix="24"/></network>'
@@ -62,7 +62,7 @@ def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> 
     _cut(machine, "up", "Creating shared folders metadata")
     assert machine.names("list") != []
 
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     assert machine.names("list") == NODES
     assert machine.names("vol-list") == sorted([*(f"{node}.img" for node in NODES), *SEEDS, image])
     assert _autostarted(machine) == []
@@ -86,13 +86,13 @@ def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> 
 
 @pytest.mark.sweep
 def test_up_goes_on_after_every_line_that_it_was_cut_at(machine: LibvirtMachine, image: str) -> None:
-    whole = _ran(machine, "up", f"--until={WAITING}", code=None)
+    whole = _ran(machine, "up", *(f"--until={text}" for text in WAITING), code=None)
     lines = [*dict.fromkeys(line for line in whole.err.splitlines() if line)]
-    assert WAITING in "\n".join(lines)
+    assert all(any(text in line for line in lines) for text in WAITING)
     _do(machine, "destroy")
     for line in lines:
         _cut(machine, "up", line)
-        _cut(machine, "up", WAITING)
+        _cut_waiting(machine)
         assert machine.names("list") == NODES, line
         assert machine.names("vol-list") == sorted([*(f"{node}.img" for node in NODES), *SEEDS, image]), line
         assert set(_do(machine, "running")) <= set(NODES)
@@ -101,7 +101,7 @@ def test_up_goes_on_after_every_line_that_it_was_cut_at(machine: LibvirtMachine,
 
 
 def test_a_machine_that_was_made_with_kvm_boots_without(machine: LibvirtMachine, image: str) -> None:
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     _do(machine, "halt")
     described = machine.path(Path(f"/etc/libvirt/qemu/{NODES[0]}.xml"))
     machine.stop_libvirt()
@@ -112,14 +112,14 @@ def test_a_machine_that_was_made_with_kvm_boots_without(machine: LibvirtMachine,
     assert "<domain type='kvm'" in machine.virsh("dumpxml", "--inactive", NODES[0])
     uuid = machine.virsh("domuuid", NODES[0])
 
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     now = machine.virsh("dumpxml", "--inactive", NODES[0])
     assert ("<domain type='qemu'" in now, "Nehalem" in now, machine.virsh("domuuid", NODES[0])) == (True, True, uuid)
     assert image in machine.names("vol-list")
 
 
 def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine, image: str) -> None:
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     home, console = machine.path(HOME), machine.path(HOME) / ".local/state/labctl/demo/console" / f"{NODES[0]}.log"
     seed = machine.path(POOL / SEEDS[0])
 
@@ -131,7 +131,7 @@ def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine,
     _do(machine, "halt")
     for network in NETWORKS:
         machine.virsh("net-destroy", network)  # as after the machine's next boot
-    _cut(machine, "up", WAITING, "--seed=second")
+    _cut_waiting(machine, "--seed=second")
     assert (seed.read_bytes() == before, b"second" in seed.read_bytes()) == (False, True)
     assert image in machine.names("vol-list")
 
@@ -152,7 +152,7 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
     assert _do(machine, "prepare")["volume"] == image
     assert (machine.path(POOL / image).read_bytes(), (box / "metadata.json").exists()) == (whole, True)
 
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     assert machine.path(POOL / image).owner() == libvirt_machine.HYPERVISOR
     assert not _reads_image(machine)
     assert _do(machine, "forget")["error"] == "image-in-use"
@@ -174,7 +174,7 @@ def test_what_is_somebody_elses_is_neither_joined_nor_changed(machine: LibvirtMa
         refused = _do(machine, "up")
         assert (refused["error"], "theirs" in refused["message"]) == ("network-taken", True)
         machine.virsh("net-undefine", "theirs")
-        _cut(machine, "up", WAITING)
+        _cut_waiting(machine)
         _define(machine, "net-define", FOREIGN_NETWORK.format(56))  # it appeared later
         assert _do(machine, "destroy") == {"changed": True, "left": ""}
         assert machine.names("net-list") == ["theirs"]
@@ -209,7 +209,7 @@ def test_names_and_subnets_that_are_taken_are_refused(machine: LibvirtMachine, i
 
 def test_the_network_to_the_outside_has_a_subnet_that_nothing_else_has(machine: LibvirtMachine, image: str) -> None:
     _define(machine, "net-define", FOREIGN_NETWORK.format(130))
-    _cut(machine, "up", WAITING)
+    _cut_waiting(machine)
     machine.virsh("net-undefine", "theirs")
     assert '<ip address="192.168.131.1"' in machine.virsh("net-dumpxml", NETWORKS[1]).replace("'", '"')
     assert image in machine.names("vol-list")
@@ -241,10 +241,16 @@ def _reads_image(machine: LibvirtMachine) -> bool:
     return CHECKING in _ran(machine, "prepare", code=0).err
 
 
-def _cut(machine: LibvirtMachine, act: str, text: str, *options: str) -> None:
-    """The driver and Vagrant are killed once the progress has that text."""
-    ran = _ran(machine, act, f"--until={text}", *options, code=None)
-    assert (ran.code, text in ran.err) == (-signal.SIGKILL, True), f"{ran.out}\n{ran.err}"
+def _cut(machine: LibvirtMachine, act: str, *texts: str, options: Sequence[str] = ()) -> None:
+    """The driver and Vagrant are killed once the progress has each of these texts."""
+    ran = _ran(machine, act, *(f"--until={text}" for text in texts), *options, code=None)
+    assert ran.code == -signal.SIGKILL, f"{ran.out}\n{ran.err}"
+    assert [text for text in texts if text not in ran.err] == []
+
+
+def _cut_waiting(machine: LibvirtMachine, *options: str) -> None:
+    """They are killed while both machines, which boot nothing, are waited for."""
+    _cut(machine, "up", *WAITING, options=options)
 
 
 def _cut_before_there_is_a_domain(machine: LibvirtMachine) -> None:
