@@ -161,8 +161,8 @@ def prune(
     from labctl.commands import prune as pruning
     from labctl.plans import boxes
 
-    if not yes and (found := pruning.superfluous(paths.cache())).size:
-        confirm(f"Remove {found.text}?")
+    if not yes and (unused := pruning.superfluous(paths.cache())).size:
+        confirm(f"Remove {unused.text}?")
     pruning.prune(context.obj, ui.watching(context.obj), (boxes.forget_bundle,))
 
 

@@ -30,19 +30,19 @@ class Finding:
     """A stable id, where there is a more exact one than the check's."""
 
 
-def ok(seen: str) -> Finding:
+def ok(observation: str) -> Finding:
     """Return a finding that all is well."""
-    return Finding(State.OK, seen)
+    return Finding(State.OK, observation)
 
 
-def warning(seen: str, fix: str, cause: str = "") -> Finding:
+def warning(observation: str, fix: str, cause: str = "") -> Finding:
     """Return a finding that does not stop `up`, but may cause trouble later."""
-    return Finding(State.WARNING, seen, fix, cause)
+    return Finding(State.WARNING, observation, fix, cause)
 
 
-def broken(seen: str, fix: str, cause: str = "") -> Finding:
+def broken(observation: str, fix: str, cause: str = "") -> Finding:
     """Return a finding with which the lab cannot work."""
-    return Finding(State.BROKEN, seen, fix, cause)
+    return Finding(State.BROKEN, observation, fix, cause)
 
 
 def not_relevant(reason: str) -> Finding:

@@ -16,8 +16,8 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
     Vagrant takes the interface by its subnet, whoever made it.
     """
     network = context.lab.network
-    found = {name: address for address, name in virtualbox.addresses(machine).items() if address in network}
-    for interface, address in found.items():
+    interfaces = {name: address for address, name in virtualbox.addresses(machine).items() if address in network}
+    for interface, address in interfaces.items():
         if others := _others(context, machine, interface):
             return broken(
                 f"network {network}: VirtualBox's machines {', '.join(others)} are connected to {interface} in it",
@@ -31,19 +31,19 @@ def look_at_members(context: Context, machine: Machine) -> Finding:
                 f"--netmask {network.netmask}`; or choose another `network` in labctl.yaml.",
             )
     return ok(
-        f"{', '.join(found) or 'no host-only interface'} is in {network}, and no other machine is connected to it"
+        f"{', '.join(interfaces) or 'no host-only interface'} is in {network}, and no other machine is connected to it"
     )
 
 
 def look_at_servers(context: Context, machine: Machine) -> Finding:
     """Check that no DHCP server of VirtualBox hands out addresses of the lab's network."""
-    found = _servers(context, machine)
-    if not found:
+    servers = _servers(context, machine)
+    if not servers:
         return ok(f"no DHCP server of VirtualBox hands out addresses of {context.lab.network}")
-    seen = " and ".join(f"{each.network} hands out {each.first}-{each.last}" for each in found)
-    removal = " and ".join(f"`{' '.join(each.removal)}`" for each in found)
+    ranges = " and ".join(f"{each.network} hands out {each.first}-{each.last}" for each in servers)
+    removal = " and ".join(f"`{' '.join(each.removal)}`" for each in servers)
     return broken(
-        f"a DHCP server of VirtualBox is in the lab's network: {seen}",
+        f"a DHCP server of VirtualBox is in the lab's network: {ranges}",
         f"Remove it: {removal}; `labctl up --yes` and `labctl doctor --fix` do, where no other machine is in its network.",
     )
 

@@ -124,13 +124,13 @@ def is_usable(machine: Machine) -> bool:
 def _silent(where: str, said: str, machine: Machine) -> Finding:
     """Return why libvirt does not answer this user."""
     socket = re.search(r"Failed to connect socket to '([^']+)': Permission denied", said)
-    seen = f"libvirt at {where} does not answer: {last(said.splitlines()).removeprefix('error: ')}"
+    failure = f"libvirt at {where} does not answer: {last(said.splitlines()).removeprefix('error: ')}"
     if socket or "polkit" in said:
-        return broken(seen, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
+        return broken(failure, _admission(socket[1] if socket else "", machine), cause="libvirt-forbidden")
     if "emulator" in said:
-        return broken(seen, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
+        return broken(failure, f"Install QEMU: `{as_root(machine)}apt-get install qemu-system-x86`.")
     return broken(
-        seen,
+        failure,
         "`sudo systemctl enable --now libvirtd.socket`; where libvirt is of several daemons (Fedora): "
         "`sudo systemctl enable --now virtqemud.socket virtnetworkd.socket virtstoraged.socket`.",
         cause="libvirt-unreachable",
@@ -158,13 +158,13 @@ def _free(pool: Pool, machine: Machine) -> int:
     return min(pool.available, machine.free_space(Path(pool.path))) if pool.path else pool.available
 
 
-def _with_room(context: Context, seen: str, free: int) -> Finding:
+def _with_room(context: Context, description: str, free: int) -> Finding:
     """Return whether the machines that are yet to be made have room in a pool."""
     if reason := conditions.growing(context):
-        return ok(f"{seen}: {free / GIB:.1f} GiB free; {reason}")
+        return ok(f"{description}: {free / GIB:.1f} GiB free; {reason}")
     count = len(conditions.new_nodes(context))
     need = MACHINE_SPACE * count + (0 if conditions.unmade(context) else IMAGE_SPACE)
-    space = f"{seen}: {free / GIB:.1f} GiB free, {count} machines need {need / GIB:.0f} GiB"
+    space = f"{description}: {free / GIB:.1f} GiB free, {count} machines need {need / GIB:.0f} GiB"
     fix = "Make space there, or set fewer `workers`."
     return broken(space, fix, cause="libvirt-pool-full") if free < need else ok(space)
 

@@ -72,8 +72,8 @@ def _others(hostname: str, context: Context, machine: Machine) -> Iterator[Other
     addresses = machine.resolve(hostname) if foreign and (right or is_made) else ()
     is_single = machine.platform == "linux" and not MULTI.search(machine.read(HOST_CONF) or "")
     knock = partial(_knock, context, machine)
-    found = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
-    for each in found or other_addresses.of_lines(foreign, knock):
+    wrong_addresses = other_addresses.find(addresses, lines, right, knock) if right in addresses else []
+    for each in wrong_addresses or other_addresses.of_lines(foreign, knock):
         if each.line is None or each.line.block is not None:
             continue
         is_alone = right not in addresses and (each.address in addresses or (not addresses and not right and is_single))

@@ -80,11 +80,11 @@ def look_at_shadows(context: Context, machine: Machine) -> Finding:
     shadows = name_lines.others(context, machine)
     if not shadows:
         return ok(f"only the lab's own lines name {', '.join(app.hostname for app in lab.apps) or 'its apps'}")
-    seen = f"{lab.hosts_file}: {'; '.join(each.text for each in shadows)}"
+    observation = f"{lab.hosts_file}: {'; '.join(each.text for each in shadows)}"
     fix = f"Delete the name from there: `sudoedit {lab.hosts_file}`."
     if any(each.is_blocking for each in shadows):
-        return broken(seen, fix, SHADOWED)
-    return warning(seen, fix, DOUBLED)
+        return broken(observation, fix, SHADOWED)
+    return warning(observation, fix, DOUBLED)
 
 
 def look_at_other_labs(context: Context, machine: Machine) -> Finding:
@@ -100,9 +100,9 @@ def look_at_other_labs(context: Context, machine: Machine) -> Finding:
         return ok("no other lab has a hostname of this one")
     claims = "; ".join(f"line {line.number}: lab {line.block} has {', '.join(line.names)}" for line in lines)
     others = " or ".join(f"`labctl --name {name} destroy`" for name in dict.fromkeys(line.block for line in lines))
-    seen = f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs"
+    observation = f"{lab.hosts_file}, {claims}: a browser reaches only one of the labs"
     fix = f"Give the app another `hostname` in labctl.yaml; or, if the other lab is no longer needed: {others}."
-    return broken(seen, fix)
+    return broken(observation, fix)
 
 
 def look_at_name_order(context: Context, machine: Machine) -> Finding:

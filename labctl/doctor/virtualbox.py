@@ -19,8 +19,8 @@ HOST_ONLY_FILE = Path("/etc/vbox/networks.conf")
 
 def look_at_virtualbox(_context: Context, machine: Machine) -> Finding:
     """Check that VirtualBox is complete, and of a version that Vagrant knows."""
-    if (found := obstacle(machine)) is not None:
-        return broken(found.text, found.fix)
+    if (problem := obstacle(machine)) is not None:
+        return broken(problem.text, problem.fix)
     installed, _ = virtualbox.installed(machine) or ((), "")
     return ok(f"VirtualBox {dotted(installed)}")
 

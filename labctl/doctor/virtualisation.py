@@ -42,10 +42,10 @@ def look_at_nested(context: Context, machine: Machine) -> Finding:
         return ok(f"the processor has {ability}; {here}")
     if not is_guest and context.lab.provider == "libvirt":
         return not_relevant(f"{here}; see `kvm`")
-    seen = f"the processor has neither vmx nor svm; {here}"
+    observation = f"the processor has neither vmx nor svm; {here}"
     fix = NESTED if is_guest else "Switch virtualisation (VT-x, AMD-V, SVM) on in the firmware."
     # QEMU emulates a processor where it has none to use; VirtualBox does not.
-    return broken(seen, f"{fix} {OTHERS}") if context.lab.provider == "virtualbox" else warning(seen, fix)
+    return broken(observation, f"{fix} {OTHERS}") if context.lab.provider == "virtualbox" else warning(observation, fix)
 
 
 def look_at_holder(_context: Context, machine: Machine) -> Finding:

@@ -100,8 +100,9 @@ class Trail:
     @property
     def announcing(self) -> str | None:
         """The node that has the address: the one that answers ARP, or that MetalLB reports; None if unknown."""
-        seen = self.seen.get("node", {})
-        return next((each["node"] for each in seen.get("answers_arp") or () if each["node"]), seen.get("announced_by"))
+        evidence = self.seen.get("node", {})
+        answering = (each["node"] for each in evidence.get("answers_arp") or () if each["node"])
+        return next(answering, evidence.get("announced_by"))
 
     @property
     def hosts(self) -> Path:
@@ -177,11 +178,11 @@ class Trail:
             return LogSearch()
         logs = backend.logs_of(self.controller, self.controller_pods(), self.announcing)
         seconds = self.left(self.limits.trace_log)
-        found = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
+        log_search = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
         self.had_time_to_log = self.had_time_to_log or seconds >= self.limits.trace_log
-        if not self.had_time_to_log and len(found.records) < len(marks):
-            return replace(found, is_complete=False)  # a line may have been written later
-        return found
+        if not self.had_time_to_log and len(log_search.records) < len(marks):
+            return replace(log_search, is_complete=False)  # a line may have been written later
+        return log_search
 
 
 Hop = Callable[[Trail], Evidence]

@@ -53,12 +53,12 @@ def opened(report: OpenReport, stdout: TextIO) -> None:
 def _sentences(hop: HopReport) -> Sequence[str]:
     if hop["state"] == "not reached":
         return ("not reached",)
-    told = seen(hop)
+    sentences = seen(hop)
     if hop["cause"] is None:
-        return told
+        return sentences
     finding = str(hop["evidence"]["finding"])
     fix = [f"fix: {hop['fix']}"] if hop["fix"] else []
-    return (finding, *(f"seen: {each}" for each in told), *fix, *(f"$ {command}" for command in hop["commands"]))
+    return (finding, *(f"seen: {each}" for each in sentences), *fix, *(f"$ {command}" for command in hop["commands"]))
 
 
 def seen(hop: HopReport) -> list[str]:

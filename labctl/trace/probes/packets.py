@@ -156,10 +156,10 @@ def _is_in(address: IPv4Address, network: str) -> bool | None:
 
 
 STRUCTURES: Mapping[str, Callable[[Any, Any], bool | None]] = {
-    "prefix": lambda seen, told: (
-        _is_in(seen, f"{told['addr']}/{told['len']}") if isinstance(seen, IPv4Address) else None
+    "prefix": lambda actual, prefix: (
+        _is_in(actual, f"{prefix['addr']}/{prefix['len']}") if isinstance(actual, IPv4Address) else None
     ),
     "range": _in_range,
     "concat": _in_concat,
-    "elem": lambda seen, told: same(seen, told["val"]),
+    "elem": lambda actual, element: same(actual, element["val"]),
 }

@@ -58,8 +58,8 @@ def between(trail: Trail, taken_by: str) -> ProblemError | None:
     trail.is_compared = True
     legs = list(_to_the_app(trail, taken_by))
     nodes = dict.fromkeys(each.node for each in legs)
-    found = (_lost(trail, node, [each for each in legs if each.node == node]) for node in nodes)
-    return next(filter(None, found), None) or _filtered_here(trail, legs)
+    problems = (_lost(trail, node, [each for each in legs if each.node == node]) for node in nodes)
+    return next(filter(None, problems), None) or _filtered_here(trail, legs)
 
 
 def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:

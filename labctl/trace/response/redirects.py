@@ -27,33 +27,33 @@ def followed(trail: Trail, exchange: Exchange, evidence: Evidence) -> Evidence:
     """Follow a redirect for one step and return its evidence. Raises ProblemError if its target does not work."""
     here = f"http://{trail.hostname}{trail.path}"
     location = exchange.location
-    found: Evidence = {"location": location, "status": None, "failure": ""}
-    evidence["redirect"] = found
+    redirect: Evidence = {"location": location, "status": None, "failure": ""}
+    evidence["redirect"] = redirect
     try:
-        found["location"] = location = urljoin(here, location)
+        redirect["location"] = location = urljoin(here, location)
         parts = urlsplit(location)
         host, tls = parts.hostname or "", parts.scheme == "https"
         port = parts.port or (HTTPS if tls else HTTP)
     except ValueError as error:
         raise _leads_nowhere(trail, exchange, location, str(error), evidence) from error
     if parts.scheme not in SCHEMES:
-        return {**found, "failure": f"{parts.scheme}: not followed"}
+        return {**redirect, "failure": f"{parts.scheme}: not followed"}
     if host != trail.hostname and (reason := _elsewhere(trail, exchange, location, host, evidence)):
-        return {**found, "failure": reason}
+        return {**redirect, "failure": reason}
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     seconds = trail.left(trail.limits.http_answer)
     there = trail.client.fetch(host, trail.address, path, port, tls=tls, seconds=seconds)
-    found |= {"status": there.status, "failure": there.failure or there.body.failure}
+    redirect |= {"status": there.status, "failure": there.failure or there.body.failure}
     if there.status is None and TIMED_OUT in there.failure and seconds < trail.limits.http_answer:
-        return {**found, "failure": NO_TIME}
+        return {**redirect, "failure": NO_TIME}
     if there.status is None or not there.body.is_served:
-        raise _leads_nowhere(trail, exchange, location, str(found["failure"]), evidence)
+        raise _leads_nowhere(trail, exchange, location, str(redirect["failure"]), evidence)
     if there.location and _is_same(urljoin(location, there.location), location):
         raise _leads_nowhere(trail, exchange, location, "it redirects to itself", evidence)
     if port == HTTP and there.status in NOT_SERVED and _is_controllers(trail, there):
         text = f"the ingress controller itself answers {there.status}"
         raise _leads_nowhere(trail, exchange, location, text, evidence)
-    return found
+    return redirect
 
 
 def _elsewhere(trail: Trail, exchange: Exchange, location: str, host: str, evidence: Evidence) -> str:
@@ -69,12 +69,12 @@ def _elsewhere(trail: Trail, exchange: Exchange, location: str, host: str, evide
 
 def require_page(status: int, evidence: Evidence) -> None:
     """Check that the page to which an app redirects is no error. Raises ProblemError."""
-    found = evidence["redirect"]
-    if not found or found["status"] not in ERRORS:
+    redirect = evidence["redirect"]
+    if not redirect or redirect["status"] not in ERRORS:
         return
     raise ProblemError(
         "app-answers-error",
-        f"HTTP {status} redirects to {found['location']}, where the answer is HTTP {found['status']}",
+        f"HTTP {status} redirects to {redirect['location']}, where the answer is HTTP {redirect['status']}",
         evidence,
         fix="Find out why the app fails there.",
         commands=(),

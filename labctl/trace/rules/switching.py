@@ -24,8 +24,8 @@ def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
     """Return, one line for each Ingress, what this controller rejects or ignores of those in the cluster."""
     classes = classes_of(cluster)
     ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
-    found = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
-    return [f"{controller.name} {text}" for text in found]
+    losses = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
+    return [f"{controller.name} {text}" for text in losses]
 
 
 def _by_traefik(
