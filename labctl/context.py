@@ -184,8 +184,8 @@ class Context:
         """Return the full reference of the image that a user means by `name`: the bundle's, or one that was loaded."""
         if carried := self.bundle.image(name):
             return carried
-        found = self.loaded.find(name)
-        return found.reference if found else None
+        loaded = self.loaded.find(name)
+        return loaded.reference if loaded else None
 
     @property
     def has_bundle(self) -> bool:

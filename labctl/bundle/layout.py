@@ -214,7 +214,7 @@ def chosen(document: Document, architecture: str, where: str, read: Read) -> str
     bundles = _bundles(document, f"{LINUX}/{architecture}", read)
     if not bundles:
         raise not_a_bundle(where, f"it is {document.media_type}")
-    digests = {found or architecture: digest for found, digest in reversed(bundles)}
+    digests = {entry_architecture or architecture: digest for entry_architecture, digest in reversed(bundles)}
     if architecture not in digests:
         raise other_architecture(where, ", ".join(sorted(digests)), architecture)
     return digests[architecture]
@@ -243,21 +243,21 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
     try:
         document = parsed(config)
         schemas = (int(document["schema"]), int(document["bundle_schema"]))
-        found = Identity(str(document["id"]), str(document["architecture"]))
+        bundle = Identity(str(document["id"]), str(document["architecture"]))
     except (ValueError, OverflowError, LookupError, TypeError) as error:
         raise not_a_bundle(where, _told(error)) from error
     if schemas[0] > _LAYOUT_SCHEMA or schemas[1] > SCHEMA:
         raise MissingError(
-            f"{where}: the bundle {found.id} was made by a newer labctl: it has schemas {schemas[0]} and {schemas[1]}, and "
-            f"this labctl reads {_LAYOUT_SCHEMA} and {FIRST_SCHEMA} to {SCHEMA}",
+            f"{where}: the bundle {bundle.id} was made by a newer labctl: it has schemas {schemas[0]} and {schemas[1]}, "
+            f"and this labctl reads {_LAYOUT_SCHEMA} and {FIRST_SCHEMA} to {SCHEMA}",
             id="bundle-schema",
             hint=NEWER,
         )
-    if not NAME.fullmatch(found.id) or found.id.endswith(_RESERVED):
-        raise not_a_bundle(where, f"{found.id!r} is not the id of a bundle")
-    if found.architecture != architecture:
-        raise other_architecture(where, found.architecture, architecture)
-    return found
+    if not NAME.fullmatch(bundle.id) or bundle.id.endswith(_RESERVED):
+        raise not_a_bundle(where, f"{bundle.id!r} is not the id of a bundle")
+    if bundle.architecture != architecture:
+        raise other_architecture(where, bundle.architecture, architecture)
+    return bundle
 
 
 def not_a_bundle(where: str, why: str) -> MissingError:
@@ -303,10 +303,10 @@ def _bundles(document: Document, platform: str, read: Read) -> list[tuple[str, s
         content = parsed(document.content)
         if document.media_type not in IMAGE_INDEXES:
             return [("", document.digest)] if content.get("artifactType") == ARTIFACT else []
-        found = [(each.platform, entry(each.described)) for each in listed(content, platform, read)]
+        entries = [(each.platform, entry(each.described)) for each in listed(content, platform, read)]
     except BROKEN:
         return []
-    return [(of.partition("/")[2], each.digest) for of, each in found if each.artifact_type == ARTIFACT]
+    return [(of.partition("/")[2], each.digest) for of, each in entries if each.artifact_type == ARTIFACT]
 
 
 def _architecture(described: object) -> str:

@@ -22,9 +22,9 @@ def chooses(selector: Selector, labels: Mapping[str, str]) -> bool:
 def selected_pods(cluster: Cluster, deployment: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the pods that a Deployment selects."""
     selector, namespace = deployment["spec"]["selector"], deployment["metadata"]["namespace"]
-    found = cluster.find("v1", "Pod", namespace, equalities(selector.get("matchLabels") or {}))
+    pods = cluster.find("v1", "Pod", namespace, equalities(selector.get("matchLabels") or {}))
     rest = {"matchExpressions": selector.get("matchExpressions")}
-    return [pod for pod in found if chooses(rest, pod["metadata"].get("labels") or {})]
+    return [pod for pod in pods if chooses(rest, pod["metadata"].get("labels") or {})]
 
 
 def equalities(labels: Mapping[str, str]) -> str:

@@ -93,16 +93,16 @@ def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], rep
     sources = Sources(store, context.bundle.architecture, registry, BlobStore(context.cache / paths.BLOBS), report)
     try:
         for word in words:
-            found = sources.read(word)
-            _refuse_carried(context, found)
-            loaded += found
+            new_images = sources.read(word)
+            _refuse_carried(context, new_images)
+            loaded += new_images
         return store.put(loaded)
     finally:
         store.tidy()
 
 
-def _refuse_carried(context: Context, found: Sequence[LoadedImage]) -> None:
-    if carried := [image.reference for image in found if image.reference in context.images]:
+def _refuse_carried(context: Context, new_images: Sequence[LoadedImage]) -> None:
+    if carried := [image.reference for image in new_images if image.reference in context.images]:
         raise UsageError(
             f"the bundle has an image {', '.join(carried)}, which the lab's own pods use",
             id="image-of-bundle",

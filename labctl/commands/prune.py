@@ -74,14 +74,14 @@ def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] =
     """Remove what can go, as a run of one step; `forget` is for what hypervisors keep of bundles."""
 
     def remove(context: Context, report: Progress) -> Outcome:
-        found = superfluous(context.cache)
-        for bundle in found.bundles:
+        unused = superfluous(context.cache)
+        for bundle in unused.bundles:
             bundles.remove(bundle.folder, context.cache, report, forget)
-        for path in found.others:
+        for path in unused.others:
             _remove_leftover(path, report)
         forget_absent(context.cache)
-        left = [f"{bundle.folder.name} was left, it cannot be read: {removal(bundle)}" for bundle in found.unreadable]
-        return Outcome(bool(found.bundles or found.others), "; ".join([found.text, *left]))
+        left = [f"{bundle.folder.name} was left, it cannot be read: {removal(bundle)}" for bundle in unused.unreadable]
+        return Outcome(bool(unused.bundles or unused.others), "; ".join([unused.text, *left]))
 
     runner.run_in_cache(options, watching, (Step("bundle", "removes what no lab uses", remove),))
 

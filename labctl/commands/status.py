@@ -40,7 +40,7 @@ class Problems:
     """What is wrong, each cause once: the same one may be seen from several sides."""
 
     def __init__(self, lab: str) -> None:
-        self.found: list[ProblemReport] = []
+        self.reports: list[ProblemReport] = []
         self._lab = lab
 
     def add(
@@ -54,14 +54,14 @@ class Problems:
         """Note a problem; by default the lab is broken by it, and `labctl up` fixes it."""
         if commands is None:
             commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
-        self.found.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
+        self.reports.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
 
     def add_hop(self, hop: HopReport, about: str) -> None:
         """Note what is not well at a hop, once for all apps but where each has its own."""
         cause = hop["cause"]
         if cause is None or cause in API:
             return
-        earlier = next((problem for problem in self.found if problem["id"] == cause), None)
+        earlier = next((problem for problem in self.reports if problem["id"] == cause), None)
         if earlier is None or (hop["hop"] in OF_ONE_APP and cause not in OF_THE_FILE):
             self.add(cause, f"{about}{trace.finding(hop)}", hop["fix"], hop["commands"], hop["state"])
         elif hop["state"] == trace.BROKEN:
@@ -70,7 +70,7 @@ class Problems:
     @property
     def are_bearable(self) -> bool:
         """Whether nothing is broken."""
-        return all(problem["state"] != trace.BROKEN for problem in self.found)
+        return all(problem["state"] != trace.BROKEN for problem in self.reports)
 
 
 def report_on(context: Context) -> StatusReport:
@@ -126,7 +126,7 @@ def _live(context: Context, cluster: Cluster, problems: Problems, ready: Collect
         "addresses": addresses,
         "ingress": ingress,
         "apps": apps,
-        "problems": problems.found,
+        "problems": problems.reports,
     }
 
 
@@ -141,7 +141,7 @@ def _without_api(
         "addresses": [],
         "ingress": None,
         "apps": apps,
-        "problems": problems.found,
+        "problems": problems.reports,
     }
 
 
@@ -258,7 +258,7 @@ def _check_block(lab: Lab, problems: Problems) -> None:
     try:
         hosts_file.show(lab.hosts_file, lab.name)
     except HostsError as error:
-        if all(problem["id"] != error.id for problem in problems.found):
+        if all(problem["id"] != error.id for problem in problems.reports):
             problems.add(error.id, error.message, error.hint, ())
 
 

@@ -70,7 +70,7 @@ def vagrant(machine: Machine) -> Version:
 
 def machines(listing: str) -> tuple[VirtualMachine, ...]:
     """Return the machines of `VBoxManage list vms`, or `runningvms`."""
-    return tuple(VirtualMachine(*found) for found in re.findall(r'^"(.*)" \{(.+)\}$', listing, re.MULTILINE))
+    return tuple(VirtualMachine(name, uuid) for name, uuid in re.findall(r'^"(.*)" \{(.+)\}$', listing, re.MULTILINE))
 
 
 def state(described: str) -> str:
@@ -89,27 +89,27 @@ def addresses(machine: Machine) -> Mapping[IPv4Address, str]:
 
 def interfaces(listing: str) -> Mapping[IPv4Address, str]:
     """Return the interfaces of `VBoxManage list hostonlyifs` by their addresses."""
-    found = _records(listing, "Name")
-    return {IPv4Address(record["IPAddress"]): record["Name"] for record in found if record.get("IPAddress")}
+    records = _records(listing, "Name")
+    return {IPv4Address(record["IPAddress"]): record["Name"] for record in records if record.get("IPAddress")}
 
 
 def servers(machine: Machine) -> tuple[Server, ...]:
     """Return the DHCP servers that are enabled."""
-    found = []
+    enabled = []
     for record in _records(_listed(machine, "dhcpservers"), "NetworkName"):
         if record.get("Enabled") == "Yes":
             # VirtualBox before 6.1 prints `IP` and `lowerIPAddress`.
             lower = {key.casefold(): value for key, value in record.items()}
             texts = (lower.get("dhcpd ip") or lower["ip"], lower["loweripaddress"], lower["upperipaddress"])
-            found.append(Server(record["NetworkName"], *map(IPv4Address, texts)))
-    return tuple(found)
+            enabled.append(Server(record["NetworkName"], *map(IPv4Address, texts)))
+    return tuple(enabled)
 
 
 def connected(machine: Machine, interface: str) -> tuple[str, ...]:
     """Return the names of the machines, running or not, that are connected to a host-only interface."""
     adapter = re.compile(rf'^hostonlyadapter\d+="{re.escape(interface)}"$', re.MULTILINE)
-    found = machines(_listed(machine, "vms"))
-    described = ((each.name, machine.run(PROGRAM, "showvminfo", each.uuid, "--machinereadable")) for each in found)
+    registered = machines(_listed(machine, "vms"))
+    described = ((each.name, machine.run(PROGRAM, "showvminfo", each.uuid, "--machinereadable")) for each in registered)
     return tuple(name for name, answer in described if answer is not None and adapter.search(answer.out))
 
 

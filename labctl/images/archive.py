@@ -126,16 +126,16 @@ class Archive:
         `image-unnamed` where none has a name, and those of `opened`.
         """
         try:
-            found = self._of_layout(architecture) if INDEX_FILE in self._members else []
-            if not found and DOCKER_FILE in self._members:
-                found = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
+            images = self._of_layout(architecture) if INDEX_FILE in self._members else []
+            if not images and DOCKER_FILE in self._members:
+                images = [self._of_docker(entry, architecture) for entry in self._json(DOCKER_FILE)]
         except BROKEN as error:
             raise unreadable(self.path, f"it does not describe images ({error!r})") from error
         if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
             if self._is_cut_off():
                 raise damaged(self.path, "it ends too early")
             raise unreadable(self.path, f"it has neither {INDEX_FILE} nor {DOCKER_FILE}")
-        named = tuple(each for each in found if each.names)
+        named = tuple(each for each in images if each.names)
         if not named:
             raise UsageError(
                 f"{self.path} has no image with a name",
@@ -173,10 +173,10 @@ class Archive:
         platform = f"{LINUX}/{architecture}"
         # Of an image for several platforms, Docker saves those that it has.
         there = [each for each in listed(index, platform, self._document) if self._has(each.described)]
-        found = [with_platform(each, self._document) for each in there]
-        chosen = best(found, platform)
+        manifests = [with_platform(each, self._document) for each in there]
+        chosen = best(manifests, platform)
         if chosen is None:
-            raise self._other_architecture(name, architecture, [each.platform for each in found])
+            raise self._other_architecture(name, architecture, [each.platform for each in manifests])
         return chosen.described
 
     def _has(self, described: Mapping[str, Any]) -> bool:

@@ -53,15 +53,15 @@ def make_vmdk(tools: Tools, box: Path, identity: int, target: Path) -> None:
 def set_content_id(vmdk: Path, identity: int) -> None:
     """Write a content id into a VMDK's descriptor, in the place of the one that qemu-img drew, which may be shorter."""
     with vmdk.open("r+b") as file:
-        before, found, rest = file.read(_DESCRIPTOR).partition(_CID_FIELD)
+        before, field, rest = file.read(_DESCRIPTOR).partition(_CID_FIELD)
         drawn, _, after = rest.partition(b"\n")
         text, _, padding = after.partition(b"\0")
         longer = _CID_DIGITS - len(drawn)
-        if not found or padding[:longer].strip(b"\0"):
+        if not field or padding[:longer].strip(b"\0"):
             raise MissingError(
                 f"{vmdk} has no content id in its descriptor", id="machine-image-damaged", hint="Make the box again."
             )
-        file.seek(len(before) + len(found))
+        file.seek(len(before) + len(field))
         file.write(f"{identity:0{_CID_DIGITS}x}\n".encode() + text)
 
 

@@ -206,8 +206,8 @@ class DockerProvider(VagrantProvider):
         try:
             until(left, what="the removal of containers", timeout=ENGINE_SECONDS)
         except NotReadyError as error:
-            told = ProviderError(f"containers could not be removed: {', '.join(ids)}", id="tool-failed")
-            raise failure(told, "\n".join(removed.last_lines)) from error
+            problem = ProviderError(f"containers could not be removed: {', '.join(ids)}", id="tool-failed")
+            raise failure(problem, "\n".join(removed.last_lines)) from error
 
     def _remove_networks(self, names: Collection[str]) -> Iterator[str]:
         for name in sorted(names):

@@ -56,12 +56,12 @@ class LibvirtImages:
             pool, name = Pool(), volume(image)
             pool.require()
             if name in pool.volumes():
-                found = pool.described(name)
-                if _is_checked(found, image):
+                stored = pool.described(name)
+                if _is_checked(stored, image):
                     return
                 report("checking the machine image in libvirt's storage pool")
                 if pool.sha256(name, self.folder) == image.qcow2.sha256:
-                    _remember(found, image)
+                    _remember(stored, image)
                     return
                 if users := _layers(pool, name):
                     raise ProviderError(
@@ -130,25 +130,25 @@ def _checksum(image: MachineImage) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _is_checked(found: Volume, image: MachineImage) -> bool:
+def _is_checked(stored: Volume, image: MachineImage) -> bool:
     """Return whether the volume has not been written to since it was found to be the image."""
     try:
-        return bool(found.stamp) and _record(found.name).read_text(encoding="utf-8") == _line(found, image)
+        return bool(stored.stamp) and _record(stored.name).read_text(encoding="utf-8") == _line(stored, image)
     except (OSError, UnicodeError):
         return False  # only a memory of an earlier check: without it, the volume is checked again
 
 
-def _remember(found: Volume, image: MachineImage) -> None:
+def _remember(stored: Volume, image: MachineImage) -> None:
     """Record that a volume, as it was described, is the image."""
-    write(_record(found.name), _line(found, image).encode())
+    write(_record(stored.name), _line(stored, image).encode())
 
 
 def _record(name: str) -> Path:
     return paths.cache() / CHECKED / f"{name}.libvirt"
 
 
-def _line(found: Volume, image: MachineImage) -> str:
-    return f"{uri(os.environ)} {found.path} {image.qcow2.sha256} {found.stamp}\n"
+def _line(stored: Volume, image: MachineImage) -> str:
+    return f"{uri(os.environ)} {stored.path} {image.qcow2.sha256} {stored.stamp}\n"
 
 
 def _layers(pool: Pool, name: str) -> list[str]:

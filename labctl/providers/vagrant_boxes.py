@@ -32,8 +32,8 @@ def folder(image: MachineImage, provider: str) -> Path:
 
 def names(provider: str = "*") -> tuple[str, ...]:
     """Return the names of labctl's boxes for a provider, or for any."""
-    found = {path.relative_to(boxes()).parts[0] for path in boxes().glob(f"{PREFIX}*/**/{provider}") if path.is_dir()}
-    return tuple(sorted(name.replace(SLASH, "/") for name in found))
+    folders = {path.relative_to(boxes()).parts[0] for path in boxes().glob(f"{PREFIX}*/**/{provider}") if path.is_dir()}
+    return tuple(sorted(name.replace(SLASH, "/") for name in folders))
 
 
 def add(image: MachineImage, provider: str, scratch: Path, environment: Mapping[str, str], report: Progress) -> None:

@@ -170,11 +170,11 @@ class VirtualBoxProvider(MachineProvider):
 
 def obstacle(machine: Machine) -> Obstacle | None:
     """Return why this machine's VirtualBox cannot run nodes, with the fix."""
-    found = virtualbox.installed(machine)
-    if found is None:
+    answer = virtualbox.installed(machine)
+    if answer is None:
         newest = dotted(virtualbox.NEWEST)
         return Obstacle(f"there is no {PROGRAM}", f"Install VirtualBox, version {newest} or older.", see="virtualbox")
-    installed, said = found
+    installed, said = answer
     if not installed:
         return Obstacle(
             f"VirtualBox cannot start machines: {said.splitlines()[0] if said else 'it prints nothing'}",

@@ -24,15 +24,15 @@ class Challenge:
 
 def challenges(header: str) -> tuple[Challenge, ...]:
     """Return the ways that a WWW-Authenticate header offers. What cannot be read ends the list."""
-    found, position = [], 0
+    ways, position = [], 0
     while scheme := _SCHEME.match(header, position):
         position, parameters = scheme.end(), dict[str, str]()
         while parameter := _PARAMETER.match(header, position):
             name, quoted, plain = parameter.groups()
             parameters[name.lower()] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
             position = parameter.end()
-        found.append(Challenge(scheme[1].lower(), parameters))
-    return tuple(found)
+        ways.append(Challenge(scheme[1].lower(), parameters))
+    return tuple(ways)
 
 
 def retry_after(header: str | None, now: float | None = None) -> float | None:

@@ -104,5 +104,5 @@ def entry(described: Any) -> Entry:  # noqa: ANN401 - JSON of somebody else's
 
 def member(described: object, key: str) -> Mapping[str, Any]:
     """Return the JSON object at the key of another one; an empty one where either is not an object."""
-    found = described.get(key) if isinstance(described, dict) else None
-    return found if isinstance(found, dict) else {}
+    value = described.get(key) if isinstance(described, dict) else None
+    return value if isinstance(value, dict) else {}

@@ -58,9 +58,9 @@ def with_platform(each: Listed, read: Read) -> Listed:
     return replace(each, platform=_platform(document or {"os": _UNKNOWN}))
 
 
-def best(found: Iterable[Listed], platform: str) -> Listed | None:
+def best(manifests: Iterable[Listed], platform: str) -> Listed | None:
     """Return the manifest for a platform; of several, that of the lowest variant, which every machine runs."""
-    return min((each for each in found if each.platform == platform), key=lambda each: each.variant, default=None)
+    return min((each for each in manifests if each.platform == platform), key=lambda each: each.variant, default=None)
 
 
 def _entries(index: Mapping[str, Any], outer: Listed) -> Iterator[Listed]:

@@ -85,8 +85,8 @@ class Login:
     @property
     def identity(self) -> Identity:
         """As whom requests are sent."""
-        found = self.keyring.credentials(self.host) if self._header else None
-        return Identity(self.host, str(found or ""), self.keyring.problem(self.host))
+        account = self.keyring.credentials(self.host) if self._header else None
+        return Identity(self.host, str(account or ""), self.keyring.problem(self.host))
 
     def renew(self, header: str, used: Mapping[str, str]) -> bool:
         """Log in, as the WWW-Authenticate header asks for; return whether the request is worth sending again.
@@ -100,10 +100,10 @@ class Login:
             if bearer := ways.get(BEARER):
                 self._header, self._expires = self._token(bearer)
                 return True
-            found = self.keyring.credentials(self.host)
-            if BASIC not in ways or found is None or found.basic == used.get("Authorization"):
+            account = self.keyring.credentials(self.host)
+            if BASIC not in ways or account is None or account.basic == used.get("Authorization"):
                 return False
-            self._header, self._expires = found.basic, float("inf")
+            self._header, self._expires = account.basic, float("inf")
             return True
 
     def _token(self, challenge: Challenge) -> tuple[str, float]:
@@ -118,9 +118,9 @@ class Login:
             "scope": self.scope or challenge.parameters.get("scope", ""),
         }
         asked = time.monotonic()
-        found = self.keyring.credentials(self.host)
-        identity = Identity(self.host, str(found or ""), self.keyring.problem(self.host))
-        answer = self.ask(_request(realm, {name: value for name, value in query.items() if value}, found), identity)
+        account = self.keyring.credentials(self.host)
+        identity = Identity(self.host, str(account or ""), self.keyring.problem(self.host))
+        answer = self.ask(_request(realm, {name: value for name, value in query.items() if value}, account), identity)
         try:
             content = answer.json()
             token = _one_word(content.get("token") or content["access_token"])
@@ -130,14 +130,14 @@ class Login:
         return f"Bearer {token}", asked + max(lifetime - SPARE_SECONDS, SPARE_SECONDS)
 
 
-def _request(realm: str, query: Mapping[str, str], found: Credentials | None) -> Request:
+def _request(realm: str, query: Mapping[str, str], account: Credentials | None) -> Request:
     """Return the request for a token."""
-    if found is None:
+    if account is None:
         return Request("GET", _with_query(realm, query))
-    if found.identity_token:
-        form = {**query, "grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": found.identity_token}
+    if account.identity_token:
+        form = {**query, "grant_type": "refresh_token", "client_id": CLIENT, "refresh_token": account.identity_token}
         return Request("POST", realm, {"Content-Type": FORM}, urlencode(form).encode())
-    return Request("GET", _with_query(realm, {**query, "account": found.user}), {"Authorization": found.basic})
+    return Request("GET", _with_query(realm, {**query, "account": account.user}), {"Authorization": account.basic})
 
 
 def _one_word(token: object) -> str:

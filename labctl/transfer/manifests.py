@@ -72,12 +72,12 @@ def choose(reference: Reference, index: Document, architecture: str, read: Read)
     """
     platform = f"{LINUX}/{architecture}"
     try:
-        found = [with_platform(each, read) for each in listed(parsed(index.content), platform, read)]
+        manifests = [with_platform(each, read) for each in listed(parsed(index.content), platform, read)]
     except BROKEN as error:
         raise _invalid(reference, str(error)) from error
-    chosen = best(found, platform)
+    chosen = best(manifests, platform)
     if chosen is None:
-        raise without_architecture(reference, architecture, [each.platform for each in found])
+        raise without_architecture(reference, architecture, [each.platform for each in manifests])
     return replace(reference, digest=blob(reference, chosen.described).digest)
 
 

@@ -52,16 +52,16 @@ class BlobStore:
     def verified(self, digest: str) -> Path:
         """Return where the blob is, whose content has its digest now. Raises MissingError `blob-damaged`, and removes it."""
         path = self.path(digest)
-        if (found := digest_of(path)) != digest:
-            raise self.without_damaged(digest, found)
+        if (actual := digest_of(path)) != digest:
+            raise self.without_damaged(digest, actual)
         return path
 
-    def without_damaged(self, digest: str, found: str) -> MissingError:
+    def without_damaged(self, digest: str, actual: str) -> MissingError:
         """Remove a blob whose content has another digest now; return the error for it."""
         path = self.path(digest)
         path.unlink()
         return MissingError(
-            f"the cached file {path} is damaged: its digest is now {found}",
+            f"the cached file {path} is damaged: its digest is now {actual}",
             id="blob-damaged",
             hint="It was removed. Run the same command again to fetch it, and check the disk.",
         )

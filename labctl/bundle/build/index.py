@@ -71,7 +71,7 @@ def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
         return
     anchors = _Anchors()
     anchors.feed(page)
-    for href in anchors.found:
+    for href in anchors.links:
         parts = urlsplit(urljoin(url, href))
         checksum = parts.fragment.removeprefix("sha256=") if parts.fragment.startswith("sha256=") else ""
         yield Listed(unquote(parts.path.rpartition("/")[2]), parts._replace(fragment="").geturl(), checksum)
@@ -91,11 +91,11 @@ class _Anchors(HTMLParser):
 
     def __init__(self) -> None:
         super().__init__()
-        self.found: list[str] = []
+        self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         """Note a link's address."""
-        self.found += [value for name, value in attrs if tag == "a" and name == "href" and value]
+        self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
 @dataclass(frozen=True, slots=True)

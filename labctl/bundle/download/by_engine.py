@@ -117,9 +117,13 @@ def _clean(base: str) -> None:
         containers = _docker("ps", "--all", "--quiet", label).split()
         images = _docker("image", "ls", "--quiet", "--no-trunc", label).split()
         names = _docker("image", "ls", "--format={{.Repository}}:{{.Tag}}", base).split()
-        for words, found in (("rm --force --volumes", containers), ("image rm --force", images), ("image rm", names)):
-            if found:
-                last = run(["docker", *words.split(), *dict.fromkeys(found)]).last_lines
+        for words, leftovers in (
+            ("rm --force --volumes", containers),
+            ("image rm --force", images),
+            ("image rm", names),
+        ):
+            if leftovers:
+                last = run(["docker", *words.split(), *dict.fromkeys(leftovers)]).last_lines
                 return Pending(" ".join(last[-1:]))
         return True
 

@@ -121,9 +121,9 @@ class _Download:
     def _images(self, rows: Sequence[ImageRow]) -> None:
         """Make an archive of every image, out of what its registry has for this architecture."""
         self._report(f"asking for {len(rows)} images")
-        found = sources.images([row.reference for row in rows], self._architecture, self._order.mirrors, self._report)
-        self._pins.keep({each.reference: each.digest for each in found})
-        missing = [each for each in found if not is_made(self._bundle, archive(each.reference))]
+        images = sources.images([row.reference for row in rows], self._architecture, self._order.mirrors, self._report)
+        self._pins.keep({each.reference: each.digest for each in images})
+        missing = [each for each in images if not is_made(self._bundle, archive(each.reference))]
         sources.fetch_layers(missing, self._store, self._report)
         for each in missing:
             self._make((archive(each.reference),), each.source, partial(sources.pack, self._store, each))

@@ -90,9 +90,9 @@ def import_bundle(file: Path, architecture: str, cache: Path, report: Progress) 
     """
     source = _Layout(file)
     name = str(file)
-    found = arriving(source.manifest(architecture), name)
-    known = identity(source.document(found.config), architecture, name)
-    return install(found, known, Source(name, source.blob, partial(_damaged, name)), cache, report)
+    manifest = arriving(source.manifest(architecture), name)
+    known = identity(source.document(manifest.config), architecture, name)
+    return install(manifest, known, Source(name, source.blob, partial(_damaged, name)), cache, report)
 
 
 class _Layout:
@@ -113,8 +113,8 @@ class _Layout:
     def document(self, digest: str) -> bytes:
         """Return a small blob, verified."""
         content = self._content(blob_path(digest))
-        if (found := digest_of(content)) != digest:
-            raise _damaged(self.name, digest, found)
+        if (actual := digest_of(content)) != digest:
+            raise _damaged(self.name, digest, actual)
         return content
 
     def blob(self, digest: str) -> Span:
@@ -197,9 +197,9 @@ def _disk_errors(file: Path, needed: int) -> Iterator[None]:
         raise
 
 
-def _damaged(name: str, digest: str, found: str) -> LabError:
+def _damaged(name: str, digest: str, actual: str) -> LabError:
     return MissingError(
-        f"{name} is damaged: a blob has the digest {found} instead of {digest}",
+        f"{name} is damaged: a blob has the digest {actual} instead of {digest}",
         id="bundle-file-damaged",
         hint=_COPY_AGAIN,
     )

@@ -215,9 +215,9 @@ def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: So
     return f"sha256:{hashed.hexdigest()}"
 
 
-def _require(digest: str, found: str, source: Source) -> None:
-    if found != digest:
-        raise source.damaged(digest, found)
+def _require(digest: str, actual: str, source: Source) -> None:
+    if actual != digest:
+        raise source.damaged(digest, actual)
 
 
 def _description(arriving: Arriving) -> Part:

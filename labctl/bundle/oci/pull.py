@@ -77,10 +77,10 @@ def pull(
             id="reference-moved",
             hint=f"`labctl bundle pull {name}` pulls the new one. The old one stays in {before.folder(cache)}.",
         )
-    found = arriving(registry.manifest(replace(reference, digest=digest)), name)
+    manifest = arriving(registry.manifest(replace(reference, digest=digest)), name)
     make_folder(cache, PRIVATE)
     with locks.alone(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):
-        arrived = _Arrival(found, reference, registry, BlobStore(cache / BLOBS), report)
+        arrived = _Arrival(manifest, reference, registry, BlobStore(cache / BLOBS), report)
         bundle = arrived.install(architecture, cache)
         remember(reference, Pulled(digest, bundle.id), cache)
     return Arrived(bundle, digest, arrived.fetched, arrived.changed, moved)
@@ -90,11 +90,11 @@ class _Arrival:
     """A bundle on its way from a registry through the store into the cache."""
 
     def __init__(
-        self, found: Arriving, reference: Reference, registry: Registry, store: BlobStore, report: Progress
+        self, manifest: Arriving, reference: Reference, registry: Registry, store: BlobStore, report: Progress
     ) -> None:
         self.fetched = 0
         self.changed = False
-        self._found = found
+        self._manifest = manifest
         self._reference = reference
         self._registry = registry
         self._store = store
@@ -103,18 +103,18 @@ class _Arrival:
     def install(self, architecture: str, cache: Path) -> Bundle:
         """Fetch what the cache lacks, and put the bundle together."""
         name = str(self._reference)
-        self._fetch({self._found.config})
-        known = identity(self._document(self._found.config), architecture, name)
+        self._fetch({self._manifest.config})
+        known = identity(self._document(self._manifest.config), architecture, name)
         source = Source(name, self._blob, self._store.without_damaged, may_link=True)
-        parts = lacking(self._found, known, source.name, cache, self._report)
+        parts = lacking(self._manifest, known, source.name, cache, self._report)
         self.changed = bool(parts)
         self._fetch({part.digest for part in parts if part.is_skeleton})
         inner = {digest for part in parts if part.is_skeleton for digest in self._inner(part)}
         wanted = inner | {part.digest for part in parts}
-        copied = sum(self._found.sizes[digest] for digest in inner)
+        copied = sum(self._manifest.sizes[digest] for digest in inner)
         require_room(cache, copied + self._absent(wanted), f"the bundle {known.id}")
         self._fetch(wanted)
-        return install(self._found, known, source, cache, self._report)
+        return install(self._manifest, known, source, cache, self._report)
 
     def _inner(self, part: Part) -> list[str]:
         """Return the blobs that a skeleton refers to."""
@@ -123,18 +123,18 @@ class _Arrival:
             digests = blobs_in(self._document(part.digest))
         except (ValueError, LookupError, TypeError) as error:
             raise not_a_bundle(name, f"{part.path} cannot be put together: {error}") from error
-        if others := [digest for digest in digests if digest not in self._found.sizes]:
+        if others := [digest for digest in digests if digest not in self._manifest.sizes]:
             raise not_a_bundle(name, f"{part.path} has the blob {others[0]}, which the manifest does not list")
         return digests
 
     def _absent(self, digests: Collection[str]) -> int:
         """Return how many bytes are to be fetched."""
-        return sum(self._found.sizes[digest] for digest in digests if not self._store.has(digest))
+        return sum(self._manifest.sizes[digest] for digest in digests if not self._store.has(digest))
 
     def _fetch(self, digests: Collection[str]) -> None:
         absent = self._absent(digests)
         if absent:
-            blobs = [Blob(digest, self._found.sizes[digest]) for digest in sorted(digests)]
+            blobs = [Blob(digest, self._manifest.sizes[digest]) for digest in sorted(digests)]
             wanted = [self._registry.wanted(self._reference, blob) for blob in blobs]
             fetch(wanted, self._store, self._report)
         self.fetched += absent

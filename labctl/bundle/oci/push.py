@@ -74,8 +74,8 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
 
 def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], registry: Registry) -> None:
     """Raise MissingError `reference-taken` where something else than a bundle's would be replaced."""
-    found = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
-    for (tag, image), there in zip(tags.items(), found, strict=True):
+    indexes = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
+    for (tag, image), there in zip(tags.items(), indexes, strict=True):
         if there and not holds_image(there, image.reference):
             raise _taken(replace(reference, tag=tag), there)
     there = _index(reference, registry)
