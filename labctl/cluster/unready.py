@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -47,6 +47,8 @@ UNPLACED: Mapping[str, str] = {
     r"node\.kubernetes\.io/disk-pressure": "A node's disk is nearly full: free space on this machine's disk.",
 }
 """What helps where the scheduler names this among its reasons, before what HINTS has for any other reason."""
+UNNAMED = "untolerated taint(s)"
+"""What the scheduler of Kubernetes 1.37 says of nodes with taints, without their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
         else missing
         for pod in pods
     ]
-    reasons = [_with_policy(cluster, reason, pods) for reason in reasons]
+    reasons = [_with_taints(cluster, _with_policy(cluster, reason, pods)) for reason in reasons]
     refused = _condition(deployment.get("status", {}), "ReplicaFailure")
     if refused.get("status") == "True":
         reasons.append(Problem("pods-refused", "", str(refused.get("message", "")), patience=cluster.limits.settling))
@@ -177,13 +179,30 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
     return Problem("image-pull-policy", problem.pod, text, patience=0)
 
 
+def _with_taints(cluster: Cluster, problem: Problem) -> Problem:
+    """Return a problem of the scheduler with the taints that it only counts; any other problem as it is."""
+    if problem.id != "pod-unschedulable" or UNNAMED not in problem.text:
+        return problem
+    taints = [
+        f"{node['metadata']['name']}: {taint['key']}"
+        for node in cluster.find("v1", "Node")
+        for taint in node.get("spec", {}).get("taints") or ()
+        if taint["effect"] != "PreferNoSchedule"
+    ]
+    text = f"{problem.text} Taints: {', '.join(taints) or 'none by now'}."
+    return replace(problem, text=text, advice=_advice(text))
+
+
+def _advice(text: str) -> str:
+    return next((hint for reason, hint in UNPLACED.items() if re.search(reason, text)), "")
+
+
 def _problem(limits: Limits, pod: dict[str, Any], warnings: list[dict[str, Any]]) -> Problem:
     name, status = pod["metadata"]["name"], pod.get("status", {})
     scheduled = _condition(status, "PodScheduled")
     if scheduled.get("status") == "False":
         text = scheduled.get("message") or "it is not scheduled to a node"
-        advice = next((hint for reason, hint in UNPLACED.items() if re.search(reason, text)), "")
-        return Problem("pod-unschedulable", name, text, patience=limits.settling, advice=advice)
+        return Problem("pod-unschedulable", name, text, patience=limits.settling, advice=_advice(text))
     containers = [*status.get("initContainerStatuses", []), *status.get("containerStatuses", [])]
     container_problems = [
         problem for each in containers if (problem := _container_problem(limits, name, each, warnings))

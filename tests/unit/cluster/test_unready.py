@@ -264,6 +264,33 @@ def test_the_hint_for_a_pod_without_a_node_is_about_what_the_scheduler_names(
 
 
 @pytest.mark.parametrize(
+    ("taints", "helps"),
+    [
+        ([("worker-1", "node.kubernetes.io/unreachable", "NoSchedule")], "labctl resume"),
+        ([("worker-1", "node.kubernetes.io/not-ready", "NoExecute")], "labctl resume"),
+        ([("worker-1", "node.kubernetes.io/disk-pressure", "NoSchedule")], "disk"),
+        ([("worker-1", "mine", "NoSchedule")], "describe nodes"),
+        ([("worker-1", "node.kubernetes.io/unreachable", "PreferNoSchedule")], "describe nodes"),
+        ([], "describe nodes"),
+    ],
+)
+def test_taints_that_the_scheduler_only_counts_are_named(
+    cluster: FakeCluster, taints: list[tuple[str, str, str]], helps: str
+) -> None:
+    message = "0/2 nodes are available: 1 node(s) had untolerated taint(s), 1 Insufficient cpu. no new claims."
+    _pod(cluster, conditions=[{**UNSCHEDULABLE, "message": message}])
+    for node, key, effect in taints:
+        cluster.put("v1", "Node", node, spec={"taints": [{"key": key, "effect": effect}]})
+
+    seen = _seen(cluster)
+
+    named = {f"{node}: {key}" for node, key, effect in taints if effect != "PreferNoSchedule"}
+    assert (seen.id, helps in seen.hint) == ("pod-unschedulable", True)
+    assert all(each in seen.reason for each in named)
+    assert ("node.kubernetes.io" in seen.reason) == ("node.kubernetes.io" in str(named))
+
+
+@pytest.mark.parametrize(
     ("status", "events", "identity", "patience", "told"),
     [
         ({"conditions": [UNSCHEDULABLE]}, {}, "pod-unschedulable", NORMAL.settling, "2 Insufficient memory"),
