@@ -157,14 +157,15 @@ def test_the_same_packages_make_the_same_disk_but_for_times_in_containerds_datab
 
     # From one system, every byte is the same, up to both boxes' disks.
     for number in ("a", "b"):
-        raw = tmp_path / f"{number}.raw"
-        disk.make(tools, tmp_path / "first.tar", b"initrd", made.id, raw)
-        boxes.make_qcow2(tools, raw, tmp_path / f"{number}.qcow2")
-        boxes.write_libvirt_box(tmp_path / f"{number}.qcow2", tmp_path / f"{number}.box")
-        boxes.make_vmdk(tools, tmp_path / f"{number}.box", 7, tmp_path / f"{number}.vmdk")
-    assert disk.content_sha256(tmp_path / "a.raw") == disk.content_sha256(tmp_path / "b.raw")
+        folder = tmp_path / number  # a VMDK has its own name in it
+        folder.mkdir()
+        disk.make(tools, tmp_path / "first.tar", b"initrd", made.id, folder / "raw")
+        boxes.make_qcow2(tools, folder / "raw", folder / "qcow2")
+        boxes.write_libvirt_box(folder / "qcow2", folder / "box")
+        boxes.make_vmdk(tools, folder / "box", 7, folder / "vmdk")
+    assert disk.content_sha256(tmp_path / "a/raw") == disk.content_sha256(tmp_path / "b/raw")
     for kind in ("qcow2", "box", "vmdk"):
-        assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+        assert (tmp_path / "a" / kind).read_bytes() == (tmp_path / "b" / kind).read_bytes()
 
 
 @pytest.mark.sweep
