@@ -80,8 +80,9 @@ def _change(target: Path, change: Callable[[yaml.MappingNode], bool]) -> bool:
         return False
     with _locked(target):
         before, root = _read(target)
-        if change(root):
-            _replace(target, before, root)
+        if not change(root):  # the other program has done the same
+            return False
+        _replace(target, before, root)
     return True
 
 
