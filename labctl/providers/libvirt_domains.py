@@ -66,11 +66,15 @@ def remove(domain: Domain) -> None:
 
 
 def change_kind(domain: Domain, kind: str) -> None:
-    """Let another kind of machine be started from the domain. Vagrant changes its processor, which depends on that, alone."""
+    """Let another kind of machine be started from the domain, without what only the previous kind has.
+
+    Vagrant itself sets the processor that fits.
+    """
     element = ET.fromstring(virsh.check("dumpxml", domain.uuid, "--inactive", "--security-info"))  # noqa: S314 - libvirt wrote it
     element.set("type", kind)
-    for processor in element.findall("cpu"):
-        element.remove(processor)
+    for parent, name in ((element, "cpu"), (element.find("features"), "tcg")):
+        for each in () if parent is None else parent.findall(name):
+            parent.remove(each)
     virsh.check("define", "/dev/stdin", stdin=ET.tostring(element))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from labctl.host import accelerator
 from labctl.host.docker_engine import Engine, engine
 from labctl.host.libvirt import pools
 from labctl.host.machine import Machine
@@ -41,7 +42,7 @@ class Hypervisor:
     can_use_kvm: bool = False
     """Whether its machines use KVM where that works, and are emulated elsewhere."""
     libvirt: Callable[[], Libvirt] | None = None
-    """Returns where libvirt keeps machines; asks it."""
+    """Returns where libvirt keeps machines, and what it gives them; asks it."""
 
 
 def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:
@@ -53,10 +54,11 @@ def _debian() -> Engine:
     return Engine(cgroup_version=2, kernel="6.12", version=())
 
 
-def _storage() -> Libvirt:
-    """Return the pool that vagrant-libvirt uses; as a new installation has it where libvirt does not answer."""
-    known = [pool for pool in pools(Machine()) if pool.name == Libvirt().pool and pool.path]
-    return Libvirt(folder=Path(known[0].path)) if known else Libvirt()
+def _libvirt() -> Libvirt:
+    """Return the pool that vagrant-libvirt uses, and the code cache; the defaults where libvirt does not answer."""
+    machine, default = Machine(), Libvirt()
+    folders = [Path(pool.path) for pool in pools(machine) if pool.name == default.pool and pool.path]
+    return Libvirt(folder=next(iter(folders), default.folder), code_cache=accelerator.code_cache(machine))
 
 
 DOCKER = Hypervisor(
@@ -86,7 +88,7 @@ LIBVIRT = Hypervisor(
     provider=LibvirtProvider,
     node_images=LibvirtImages,
     can_use_kvm=True,
-    libvirt=_storage,
+    libvirt=_libvirt,
 )
 HYPERVISORS: Mapping[str, Hypervisor] = {
     "auto": DOCKER,

@@ -23,12 +23,14 @@ SECRETS = frozenset({"ca.key", "kubeadm.yaml"})
 
 @dataclass(frozen=True, slots=True)
 class Libvirt:
-    """Where libvirt keeps a lab's machines. By default as a new installation of libvirt has it."""
+    """Where libvirt keeps a lab's machines, and what it gives them. By default as a new installation of libvirt."""
 
     pool: str = "default"
     """The storage pool of the machines' disks and seeds."""
     folder: Path = Path("/var/lib/libvirt/images")
     """The folder of that pool, on libvirt's machine."""
+    code_cache: int = 0
+    """MiB of each emulated machine for translated code; 0 leaves QEMU's default."""
 
     def seed(self, node: str) -> Path:
         """Return the file of the volume with a node's seed, which is a copy of that in the lab's folder.

@@ -106,7 +106,12 @@ def test_a_machine_that_was_made_with_kvm_boots_without(machine: LibvirtMachine,
     described = machine.path(Path(f"/etc/libvirt/qemu/{NODES[0]}.xml"))
     machine.stop_libvirt()
     made = described.read_text(encoding="utf-8")
-    made = re.sub("<cpu .*</cpu>", "<cpu mode='host-passthrough'/>", made.replace("'qemu'>", "'kvm'>"), flags=re.DOTALL)
+    for emulated, with_kvm in (
+        ("'qemu'>", "'kvm'>"),
+        ("<cpu .*</cpu>", "<cpu mode='host-passthrough'/>"),
+        ("<tcg>.*</tcg>", ""),
+    ):
+        made = re.sub(emulated, with_kvm, made, flags=re.DOTALL)
     described.write_text(made, encoding="utf-8")
     machine.start_libvirt()
     assert "<domain type='kvm'" in machine.virsh("dumpxml", "--inactive", NODES[0])

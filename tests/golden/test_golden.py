@@ -53,6 +53,7 @@ CREDENTIALS = Credentials(
     token="abcdef.0123456789abcdef",  # noqa: S106 - an example
     ssh_public_key="ssh-ed25519 AAAA labctl\n",
 )
+EMULATED = Libvirt(code_cache=2048)
 OLD_MACHINE = replace(MACHINE, cgroup_version=1, proxy_mode="iptables", full_privileges=False, kvm=False)
 
 ANOTHER_LIBVIRT = Libvirt("labs", Path("/srv/labs"))
@@ -66,7 +67,7 @@ CASES: dict[str, Case] = {
     "docker-three-workers": (lab(workers=3, network="10.20.0.0/24", cpus=1, memory=1024), "docker", MACHINE, ("Vag*",)),
     "libvirt": (lab(), "libvirt", MACHINE, ("Vagrantfile", *MACHINE_FILES)),
     "libvirt-of-another": (lab(workers=0), "libvirt", replace(MACHINE, libvirt=ANOTHER_LIBVIRT), ("Vagrantfile",)),
-    "libvirt-without-kvm": (lab(), "libvirt", OLD_MACHINE, ("Vagrantfile",)),
+    "libvirt-without-kvm": (lab(), "libvirt", replace(OLD_MACHINE, libvirt=EMULATED), ("Vagrantfile",)),
     "libvirt-slow": (SLOW, "libvirt", MACHINE, ("nodes/*.yaml", "*/bootstrap.sh")),
     "virtualbox": (lab(), "virtualbox", MACHINE, ("Vagrantfile",)),
     "cgroup-v1": (lab(), "docker", OLD_MACHINE, ("*/kubeadm.yaml", "*/containerd.toml")),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from recorded_machine import Recorded
 
-from labctl.host import accelerator
+from labctl.host import accelerator, libvirt
 
 INTEL = {"files": {"/proc/cpuinfo": "flags : vmx"}, "folders": {"/dev": ["kvm"]}}
 
@@ -35,6 +35,24 @@ def test_nothing_is_measured_with_kvm_or_without_an_emulator(monkeypatch: pytest
 
     assert accelerator.slowness(Recorded(**INTEL)) == 1
     assert accelerator.slowness(Recorded(absent=accelerator.EMULATORS)) == accelerator.USUAL
+
+
+@pytest.mark.parametrize(
+    ("daemon", "memory", "size"),
+    [
+        ("9.0.0", 24 << 20, 2048),
+        ("8.0.0", 12 << 20, 1536),
+        ("8.0.0", 8 << 20, 0),
+        ("7.10.0", 24 << 20, 0),
+        ("", 24 << 20, 0),
+    ],
+)
+def test_the_code_cache_fits_libvirt_and_memory(daemon: str, memory: int, size: int) -> None:
+    said = f"Using library: libvirt 9.0.0\nRunning against daemon: {daemon}\n" if daemon else ""
+    line = " ".join(libvirt.virsh({}, "version", "--daemon"))
+    machine = Recorded(said={line: (said, 0)}, files={"/proc/meminfo": f"MemTotal:       {memory} kB\n"})
+
+    assert accelerator.code_cache(machine) == size
 
 
 def test_the_firmware_is_where_the_processor_begins(monkeypatch: pytest.MonkeyPatch) -> None:
