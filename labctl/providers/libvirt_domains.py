@@ -72,8 +72,8 @@ def change_kind(domain: Domain, kind: str) -> None:
     """
     element = ET.fromstring(virsh.check("dumpxml", domain.uuid, "--inactive", "--security-info"))  # noqa: S314 - libvirt wrote it
     element.set("type", kind)
-    for parent, name in ((element, "cpu"), (element.find("features"), "tcg")):
-        for each in () if parent is None else parent.findall(name):
+    for parent in (element, *element.findall("features")):
+        for each in (*parent.findall("cpu"), *parent.findall("tcg")):
             parent.remove(each)
     virsh.check("define", "/dev/stdin", stdin=ET.tostring(element))
 
