@@ -1,10 +1,10 @@
-"""Make an animated picture of a terminal, an SVG that plays without scripts, out of a recording.
+"""Make an animated picture of a terminal, an SVG that plays without scripts, from a recording.
 
-Usage: python docs/animation.py RECORDING.cast PICTURE.svg, where the recording is asciinema's (version 2), such as
-`labctl demo run NAME --record` writes.
+Usage: python docs/animation.py RECORDING.cast PICTURE.svg
 
-Every line that stood on the screen for a while is a text that is visible for that while. A viewer that plays no
-animations, or a reader who wants none, sees the last screen.
+The recording is in asciinema's format (version 2), as written by `labctl demo run NAME --record`. Each line of the
+screen becomes a text that is visible while the line was on the screen. A viewer that plays no animations, or a reader
+who prefers none, sees the last screen.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from xml.sax.saxutils import escape
 from terminal import Event, Screen
 
 HOLD_SECONDS = 8.0
-"""How long the last screen stands before the picture begins again."""
+"""How long the last screen is shown before the animation restarts."""
 FRAME_SECONDS = 0.2
-"""Changes that follow each other sooner are shown together."""
+"""Changes within this time are shown as one frame."""
 IDLE_SECONDS = 2.0
-"""What a longer silence is cut to."""
+"""A longer pause is cut to this."""
 CHARACTER, LINE, MARGIN, TITLE_BAR, FONT = 8.4, 19, 14, 34, 14
 FONTS = "ui-monospace, 'Cascadia Mono', 'DejaVu Sans Mono', Menlo, Consolas, monospace"
 COLOURS = {
@@ -39,16 +39,16 @@ COLOURS = {
     "default": "#e6edf3",
     "brightblack": "#8b949e",
 }
-"""By pyte's names; a number of the 256 colours is a value of its own there."""
+"""Colours by their names in pyte, which gives one of the 256 colours as its hexadecimal value."""
 
 Span = tuple[int, str, str, bool]
-"""Where a run of characters of one style begins, its text, its colour, and whether it is bold."""
+"""A run of characters of one style: its column, its text, its colour, and whether it is bold."""
 Line = tuple[Span, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Appearance:
-    """A line of the screen, and from when to when it stood there; to None for one that stays."""
+    """A line of the screen, and when it appeared and disappeared; `end` is None for a line that stays."""
 
     row: int
     line: Line
@@ -57,11 +57,11 @@ class Appearance:
 
 
 def picture(events: Sequence[Event], title: str, *, columns: int, rows: int, speed: float = 1.0) -> str:
-    """Return the SVG of these events on a screen of this size."""
+    """Return these events, on a screen of this size, as SVG."""
     moments = list(_paced(events, speed))
     total = moments[-1][0] + HOLD_SECONDS
     appearances = list(_appearances(moments, columns, rows))
-    # A passing line that is longer than all that stay is cut off.
+    # The lines that stay decide the width: a longer one that disappears is cut off.
     lasting = [each for each in appearances if each.end is None] or appearances
     width = max(each.line[-1][0] + len(each.line[-1][1]) for each in lasting)
     height = max(each.row for each in appearances) + 1
@@ -69,7 +69,7 @@ def picture(events: Sequence[Event], title: str, *, columns: int, rows: int, spe
 
 
 def _paced(events: Sequence[Event], speed: float) -> Iterator[Event]:
-    """Yield the events at the picture's own time: quicker, without long silences, and frame by frame."""
+    """Yield the events in the animation's time: faster, with shorter pauses, and grouped into frames."""
     now, before = 0.0, 0.0
     frame, held = 0.0, ""
     for seconds, text in events:
@@ -150,7 +150,7 @@ def _svg(appearances: Iterable[Appearance], title: str, total: float, size: tupl
 
 
 def _rule(number: int, start: float, end: float | None, total: float) -> str:
-    """Return the animation of what is visible from start to end."""
+    """Return the animation that shows a group of lines from start to end."""
     frames = ["0% { visibility: hidden; }"] if start > 0 else []
     frames.append(f"{100 * start / total:.3f}% {{ visibility: visible; }}")
     if end is not None:

@@ -1,4 +1,4 @@
-"""What Sphinx builds the site from: Markdown pages, read by MyST, in the theme Furo."""
+"""Sphinx's configuration: Markdown pages, read by MyST, in the theme Furo."""
 
 from __future__ import annotations
 

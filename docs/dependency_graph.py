@@ -25,12 +25,12 @@ PACKAGE = "labctl"
 NOT_COUNTED = {"__main__"}
 
 Graph = Mapping[str, frozenset[str]]
-"""What each entry imports."""
+"""The entries that each entry imports."""
 
 CHARACTER, PADDING, BOX, ROW, GAP, MARGIN = 7.6, 14, 28, 74, 22, 24
-"""Sizes in the picture, in pixels; `ROW` is from one row of boxes to the next."""
+"""Sizes in the picture, in pixels; `ROW` is the distance between two rows of boxes."""
 BEND = 8
-"""The room that a line takes in a row that it crosses."""
+"""Width that a line takes in a row that it crosses, in pixels."""
 SWEEPS, FINAL_SWEEPS = 24, 4
 STYLE = (
     "text{font:13px ui-monospace,Menlo,Consolas,monospace;fill:#1f2937;text-anchor:middle}"
@@ -40,9 +40,9 @@ STYLE = (
 
 
 def main() -> None:
-    """Print the figures, and write the picture where one is asked for."""
+    """Print the figures, and write the picture if `--svg` is given."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="the sources to look at")
+    parser.add_argument("--checkout", type=Path, default=Path(__file__).parents[1], help="the checkout to read")
     parser.add_argument("--svg", type=Path, help="where to write the picture")
     options = parser.parse_args()
     graph = read(options.checkout)
@@ -79,7 +79,7 @@ def packages(checkout: Path) -> set[str]:
 
 
 def figures(graph: Graph) -> str:
-    """Return what there is to count, a line each."""
+    """Return the figures, one on each line."""
     found = cycles(graph)
     return "\n".join(
         (
@@ -100,7 +100,7 @@ def cycles(graph: Graph) -> list[frozenset[str]]:
 
 
 def reachable(graph: Graph) -> dict[str, set[str]]:
-    """Return all that each entry depends on, directly or through others."""
+    """Return every entry that each entry depends on, directly or through others."""
     below = {entry: set(imported) for entry, imported in graph.items()}
     for middle in graph:
         for entry in graph:
@@ -110,7 +110,7 @@ def reachable(graph: Graph) -> dict[str, set[str]]:
 
 
 def ranks(graph: Graph) -> dict[str, int]:
-    """Return the layer of each entry: 0 imports nothing, any other is one above the highest of what it imports."""
+    """Return the layer of each entry: 0 if it imports nothing, otherwise one above the highest layer that it imports."""
     below = reachable(graph)
     found: dict[str, int] = {}
     for entry in sorted(graph, key=lambda each: (len(below[each]), each)):
@@ -120,7 +120,7 @@ def ranks(graph: Graph) -> dict[str, int]:
 
 
 def without_implied(graph: Graph) -> Graph:
-    """Return the graph without the dependencies that a longer way implies."""
+    """Return the graph without the dependencies that a longer path implies."""
     below = reachable(graph)
     return {
         entry: frozenset(
@@ -132,7 +132,7 @@ def without_implied(graph: Graph) -> Graph:
 
 @dataclass
 class Box:
-    """A place in a row: an entry, or a line on its way (its label is empty then)."""
+    """A place in a row: an entry, or the bend of a line that crosses the row (then the label is empty)."""
 
     label: str
     width: float
@@ -173,7 +173,7 @@ def _entry(module: str) -> str:
 
 
 def _placed(graph: Graph, rank: Mapping[str, int]) -> tuple[list[list[Box]], list[list[Box]]]:
-    """Return the rows from the lowest, and for each dependency the places that its line passes."""
+    """Return the rows, the lowest first, and for each dependency the boxes that its line passes."""
     boxes = {entry: Box(entry, len(entry) * CHARACTER + PADDING) for entry in graph}
     rows = [[boxes[entry] for entry in graph if rank[entry] == each] for each in range(max(rank.values()) + 1)]
     lines = []
@@ -187,7 +187,7 @@ def _placed(graph: Graph, rank: Mapping[str, int]) -> tuple[list[list[Box]], lis
 
 
 def _arrange(rows: Sequence[list[Box]], pairs: Iterable[tuple[Box, Box]]) -> None:
-    """Bring each place near to those that its lines lead to: downwards and upwards by turns, then to both."""
+    """Move each box near its neighbours: those above and those below in turn, and both in the last sweeps."""
     above: dict[int, list[Box]] = defaultdict(list)
     below: dict[int, list[Box]] = defaultdict(list)
     for upper, lower in pairs:
@@ -210,7 +210,7 @@ def _wanted(box: Box, above: Mapping[int, list[Box]], below: Mapping[int, list[B
 
 
 def _spread(row: Sequence[Box], wanted: Sequence[float]) -> None:
-    """Put the places of a row where they are wanted, in their order, side by side."""
+    """Place the boxes of a row as close as possible to the wanted positions, in their order and without overlaps."""
     edge = -math.inf
     for box, x in zip(row, wanted, strict=True):
         box.x = max(x, edge + box.width / 2)

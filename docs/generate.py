@@ -1,8 +1,8 @@
-"""Write the pages that are generated from the sources.
+"""Write the pages and the picture that are generated from the sources.
 
 Usage: python docs/generate.py [--check]
 
-`--check` writes nothing, and fails where a page is not what the sources say.
+`--check` writes nothing, and fails if a page is out of date.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import dependency_graph
 FOLDER = Path(__file__).parent
 sys.path.insert(0, str(FOLDER.parent))
 
-from generator import (  # noqa: E402 - found from here on
+from generator import (  # noqa: E402 - importable only from here on
     architecture,
     causes,
     checks,
@@ -50,7 +50,7 @@ def pages() -> Mapping[str, str]:
 
 
 def outdated() -> list[str]:
-    """Return the pages that are not what the sources say."""
+    """Return the pages that differ from what the sources generate."""
     return [name for name, text in pages().items() if (FOLDER / name).read_text(encoding="utf-8") != text]
 
 

@@ -1,4 +1,4 @@
-"""The build's hook: it puts a manual page of every command into the wheel, where `man` looks for it."""
+"""A build hook: put the manual page of every command into the wheel, where `man` finds it."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
 
 class ManPages(BuildHookInterface):  # type: ignore[misc]
-    """Makes the pages from the command tree of the sources that are built."""
+    """Generates the pages from the command tree of the sources."""
 
     PLUGIN_NAME = "man-pages"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Write the pages, and name them among the files that belong below the environment's own folder."""
+        """Write the pages, and add them to the wheel's shared data, which is installed below the environment's folder."""
         sys.path.insert(0, self.root)
-        from labctl.cli import app  # noqa: PLC0415 - it is found from here on
+        from labctl.cli import app  # noqa: PLC0415 - importable only from here on
         from labctl.cli.man import SECTION, pages  # noqa: PLC0415
         from labctl.cli.tree import tree  # noqa: PLC0415
 
@@ -29,5 +29,5 @@ class ManPages(BuildHookInterface):  # type: ignore[misc]
             build_data["shared_data"][str(self.folder / name)] = f"share/man/man{SECTION}/{name}"
 
     def finalize(self, version: str, build_data: dict[str, Any], artifact_path: str) -> None:  # noqa: ARG002 - the same
-        """Remove them: they are in the wheel now."""
+        """Remove the pages, which are in the wheel now."""
         shutil.rmtree(self.folder)

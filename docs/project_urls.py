@@ -1,4 +1,4 @@
-"""A hook of the build: give the package links into the repository that pyproject.toml names, or none."""
+"""A build hook: link the package to the repository that pyproject.toml names, if it names one."""
 
 from __future__ import annotations
 

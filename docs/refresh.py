@@ -1,8 +1,8 @@
-"""Run the tutorial: write what its commands print into docs/tutorial.md, and a picture of them to docs/terminal.svg.
+"""Run the tutorial, write its commands' output into docs/tutorial.md, and draw docs/terminal.svg.
 
 Usage, as root, with a bundle in the cache, no reachable Docker Engine and no lab named demo: python docs/refresh.py
 
-Commands stand in blocks of the language `console`, each behind a `$`; what stands below one is replaced. The tutorial
+Commands are in blocks of the language `console`, each after a `$`; the output below each is replaced. The tutorial
 destroys its lab at the end.
 """
 
@@ -23,10 +23,10 @@ BLOCK = re.compile(r"(?<=^```console\n).*?(?=^```$)", re.MULTILINE | re.DOTALL)
 PROMPT = "$ "
 IN_PICTURE = ("labctl up", "labctl trace")
 FINE = (0, 8)
-"""Exit codes of the tutorial's commands; 8 is that of a trace that found something broken."""
+"""Accepted exit codes; a trace that finds a broken hop exits with 8."""
 KEY_SECONDS, PAUSE_SECONDS = 0.07, 1.5
 SPEED = 3.0
-"""How much quicker the picture is; the seconds in it are those of the run."""
+"""How much faster the animation plays; the seconds that labctl prints stay as they were."""
 SCREEN = {"columns": COLUMNS, "rows": 60}
 
 
@@ -49,7 +49,7 @@ def commands(block: str) -> list[str]:
 
 
 def session(recordings: Sequence[Recording]) -> list[Event]:
-    """Return what a terminal is sent on which these commands are typed, one after the other, and run."""
+    """Return the output of a terminal on which these commands are typed and run, one after the other."""
     events: list[Event] = []
     now = 0.0
     for recording in recordings:
@@ -65,7 +65,7 @@ def session(recordings: Sequence[Recording]) -> list[Event]:
 
 
 def _answered(block: str, environment: Mapping[str, str], recordings: list[Recording]) -> str:
-    """Run the block's commands; return it with what they print now. End the program where one fails."""
+    """Run the block's commands and return it with their new output. Exit if a command fails."""
     lines = []
     for command in commands(block):
         recording = record(command, environment)

@@ -1,4 +1,4 @@
-"""Run a command on a terminal of its own, and know what the terminal was sent and when."""
+"""Run a command on a pseudo-terminal, and record its output with times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import pyte
 
 ROWS, COLUMNS = 200, 200
-"""Larger than what any command here prints, so that nothing scrolls away and no line is broken."""
+"""Larger than any output here, so that nothing scrolls away and no line wraps."""
 TERMINAL = {"TERM": "xterm-256color", "LANG": "C.UTF-8"}
 NOT_THE_TERMINALS = ("NO_COLOR", "FORCE_COLOR", "COLORTERM", "LC_ALL", "COLUMNS", "LINES")
 USUAL_FOLDERS = {"XDG_STATE_HOME": "~/.local/state", "XDG_CACHE_HOME": "~/.cache", "HOME": "~"}
@@ -24,12 +24,12 @@ STYLE = re.compile(r"\x1b\[([0-9;]*)m")
 DIM, GREY = "2", "90"
 
 Event = tuple[float, str]
-"""Seconds since the beginning, and the text that the terminal was sent then."""
+"""Seconds since the start, and the text that the program wrote."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A command that ran on a terminal to its end."""
+    """A command that ran on a terminal, its output and its exit code."""
 
     command: str
     events: tuple[Event, ...]
@@ -37,7 +37,7 @@ class Recording:
 
 
 def record(command: str, environment: Mapping[str, str]) -> Recording:
-    """Run a shell command to its end and return what it sent to its terminal."""
+    """Run a shell command until it exits and return its output on the terminal."""
     kept = {name: value for name, value in environment.items() if name not in NOT_THE_TERMINALS}
     outer, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (ROWS, COLUMNS))
@@ -48,7 +48,7 @@ def record(command: str, environment: Mapping[str, str]) -> Recording:
         os.close(terminal)
         rest = b""
         while sent := _read(outer):
-            # A character may be cut off at the end of what was read.
+            # A read may end in the middle of a character.
             whole = (rest + sent).decode(errors="ignore").encode()
             rest = (rest + sent)[len(whole) :]
             events.append((time.monotonic() - began, with_usual_folders(whole.decode(), environment)))
@@ -57,7 +57,7 @@ def record(command: str, environment: Mapping[str, str]) -> Recording:
 
 
 def with_usual_folders(text: str, environment: Mapping[str, str]) -> str:
-    """Return the text as it would be in a home that is anybody's, with labctl's folders in their usual places."""
+    """Return the text with labctl's folders replaced by their default places below `~`."""
     for variable, usual in USUAL_FOLDERS.items():
         if folder := environment.get(variable, "").rstrip("/"):
             text = re.sub(rf"(?<!\w){re.escape(folder)}\b", usual, text)
@@ -65,19 +65,19 @@ def with_usual_folders(text: str, environment: Mapping[str, str]) -> str:
 
 
 class Screen(pyte.Screen):
-    """A terminal's screen; dim text, which pyte does not know, is grey."""
+    """A terminal's screen; dim text, which pyte does not support, is grey."""
 
     def __init__(self, columns: int = COLUMNS, rows: int = ROWS) -> None:
         super().__init__(columns, rows)
         self._stream = pyte.Stream(self)
 
     def feed(self, text: str) -> None:
-        """Show a text that the terminal was sent."""
+        """Show a text that a program wrote."""
         self._stream.feed(STYLE.sub(_grey_for_dim, text))
 
 
 def shown(events: Iterable[Event]) -> list[str]:
-    """Return the lines that stand on the terminal after all that it was sent."""
+    """Return the lines of the screen after these events."""
     screen = Screen()
     for _, text in events:
         screen.feed(text)
@@ -94,6 +94,6 @@ def _read(descriptor: int) -> bytes:
     try:
         return os.read(descriptor, READ_BYTES)
     except OSError as error:
-        if error.errno == errno.EIO:  # how Linux says that nothing has the terminal open any more
+        if error.errno == errno.EIO:  # Linux: no process has the terminal open any more
             return b""
         raise

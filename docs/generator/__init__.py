@@ -1,1 +1,1 @@
-"""The pages that are generated from the sources: one module a page, each with a function `page`."""
+"""The generated pages: one module for each, with a function `page` that returns the text."""

@@ -1,4 +1,4 @@
-"""What docs/architecture.md has from the sources: the layers, from the import contract, and the steps of `up`."""
+"""The generated parts of docs/architecture.md: the layers, from the import contract, and the steps of `up`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PAGE = sources.CHECKOUT / "docs" / "architecture.md"
 
 
 def page() -> str:
-    """Return the page with its generated parts written anew."""
+    """Return the page with its generated parts replaced."""
     text = PAGE.read_text(encoding="utf-8")
     for name, part in {"layers": _layers(), "steps": _steps()}.items():
         begin, end = f"<!-- {name}: generated -->\n\n", "<!-- end -->"

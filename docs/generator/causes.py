@@ -58,7 +58,7 @@ def page() -> str:
 
 
 def reasons() -> set[str]:
-    """Return the ids of why a pod is not ready."""
+    """Return the ids of the reasons why a pod is not ready."""
     calls = [node for node in ast.walk(sources.modules()[unready.__name__]) if isinstance(node, ast.Call)]
     return {
         str(call.args[0].value)

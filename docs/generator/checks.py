@@ -22,7 +22,7 @@ ONLY: Mapping[Condition, str] = {
     conditions.virtual_machines: "the nodes are virtual machines",
     conditions.virtualbox: "the provider is VirtualBox",
 }
-"""When a check applies, by its condition."""
+"""Each condition of a check, in words."""
 
 
 def page() -> str:

@@ -1,4 +1,4 @@
-"""Every command: what it does, its options and arguments, examples."""
+"""Every command, with its help, options, arguments and examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every JSON document, from the types of the answers: keys, types, and what each is for."""
+"""Every JSON document, from the types of the answers: its purpose, keys and types."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ ANSWERS: Mapping[str, str] = {
     "completion": "CompletionReport",
     "version": "VersionReport",
 }
-"""The document of each command, and of the options with which it is another one."""
+"""The document of each command, and of the options that select another document."""
 PRIMITIVES: Mapping[object, tuple[str, object]] = {
     str: ("text", "…"),
     int: ("whole number", 1),
@@ -48,7 +48,7 @@ PRIMITIVES: Mapping[object, tuple[str, object]] = {
     type(None): ("null", None),
     Any: ("any value", {}),
 }
-"""How each type is called, and an example of it."""
+"""The name of each type, and an example of it."""
 EVENT_TYPES = ("StepEvent", "ResultEvent")
 ERROR_TYPE = "ErrorDocument"
 BASE = "Document"
@@ -82,7 +82,7 @@ def page() -> str:
 
 
 def answer_of(words: str) -> str:
-    """Return what a command prints with `-o json`, as links."""
+    """Return a sentence with links to what a command prints with `-o json`."""
     events = "[events](json.md#events)" if words in EVENTS_FOLLOW else ""
     plain = ANSWERS.get(words)
     parts = [events, _link(plain) if plain else ""]
@@ -96,7 +96,7 @@ def answer_of(words: str) -> str:
 
 
 def documents() -> dict[str, type]:
-    """Return every type of an answer, by its name, in the order of the sources."""
+    """Return every type of the answers, by its name, in the order of the sources."""
     return {
         name: value
         for module in (reports, demo_reports)

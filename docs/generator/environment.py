@@ -31,7 +31,7 @@ ALSO_READ: Mapping[str, str] = {
     "_LABCTL_COMPLETE": "Set by the shells' scripts for completion.",
     "LABCTL_FAULT": "For tests: where labctl kills itself.",
 }
-"""What is read beside the variables of the manual page, and what for."""
+"""Variables that labctl reads and the manual page omits, and their meaning."""
 
 
 def page() -> str:
@@ -68,7 +68,7 @@ def read() -> set[str]:
 
 
 def described() -> set[str]:
-    """Return the variables that the page has."""
+    """Return the variables that the page describes."""
     return {name for names in (*ENVIRONMENT, *ALSO_READ) for name in names.split(", ")}
 
 

@@ -1,7 +1,7 @@
 """Every error id, from the places where errors are raised.
 
-A place gives the id as a literal or a constant, or passes on what another place or table chose. A place of the second
-kind has a row in `PASSED_ON`. One without a row makes this generator fail, so that no id is left out.
+A place gives the id as a literal or a constant, or passes on an id that another place or table chose. Each place of the
+second kind needs a row in `PASSED_ON`: without one the generator fails, so that no id is missing from the page.
 """
 
 from __future__ import annotations
@@ -41,15 +41,15 @@ PASSED_ON: Mapping[str, Mapping[str, str]] = {
     "ProviderError(id=exited.id)": {},
     "ProviderError(id=known.id)": {},
 }
-"""Places that pass an id on, and the ids, each with its hint, that no other place has as a literal."""
+"""Places that pass on an id, and their ids, each with its hint, that appear nowhere else as a literal."""
 CHOSEN_BY_CALLER = {"error": ProviderError.__name__}
-"""What is called where a caller may choose the class, and the class without such a choice."""
+"""Parameters through which a caller can choose the error's class, and the default class."""
 FILLED_IN = "…"
 
 
 @dataclass(frozen=True, order=True)
 class Raised:
-    """An error: its id and exit code, and what it says, with … for what is filled in."""
+    """An error: its id, exit code, message and hint, with … for each placeholder."""
 
     id: str
     code: ExitCode
@@ -106,7 +106,7 @@ def _of_call(module: str, call: ast.Call) -> Iterator[Raised]:
 
 
 def _words(module: str, value: ast.expr) -> str:
-    """Return the first line of a message or hint as it is written, with … for what is filled in."""
+    """Return the first line of a message or hint, with … for each placeholder."""
     return re.sub(rf"{FILLED_IN}(\s*{FILLED_IN})+", FILLED_IN, _written(module, value)).split("\n")[0].strip()
 
 
@@ -124,7 +124,7 @@ def _written(module: str, value: ast.expr) -> str:
 
 
 def code_of(name: str) -> ExitCode:
-    """Return the exit code of a class of errors."""
+    """Return the exit code of an error class."""
     cls = _classes()[name]
     for statement in cls.body:
         if ast.unparse(statement).startswith("exit_code") and isinstance(statement, ast.AnnAssign | ast.Assign):
@@ -134,7 +134,7 @@ def code_of(name: str) -> ExitCode:
 
 @cache
 def _classes() -> Mapping[str, ast.ClassDef]:
-    """Return every class of errors, by its name."""
+    """Return every error class, by its name."""
     found = {
         node.name: node
         for tree in sources.modules().values()

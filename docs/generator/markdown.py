@@ -15,7 +15,7 @@ def page(title: str, *blocks: str) -> str:
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Return a table. Line ends and bars in a cell are kept from ending it."""
+    """Return a table, with line ends in cells replaced and bars escaped."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(_cell(each) for each in line)} |" for line in lines)
 
@@ -42,7 +42,7 @@ def sentence(text: str) -> str:
 
 
 def slug(heading: str) -> str:
-    """Return the anchor of a heading, as forges and MyST make it."""
+    """Return the anchor of a heading, as code forges and MyST derive it."""
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 

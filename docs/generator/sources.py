@@ -1,4 +1,4 @@
-"""What the sources of labctl say: every module's syntax tree, and what its constants hold."""
+"""The sources of labctl: the syntax tree of every module, and the values of its constants."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def modules() -> Mapping[str, ast.Module]:
 
 
 def texts(module: str, value: ast.expr) -> list[str] | None:
-    """Return the texts that an expression may have: of a literal, a constant, or one or the other; None if unknown."""
+    """Return the possible values of an expression: a literal, a constant, or a choice of both; None if unknown."""
     match value:
         case ast.Constant(value=str(text)):
             return [text]
@@ -50,7 +50,7 @@ def _constant(module: str, name: str) -> list[str] | None:
 
 @cache
 def _imports(module: str) -> Mapping[str, tuple[str, str]]:
-    """Return where each imported name of a module is from; a module's own name has no second part."""
+    """Return the module and name that each imported name refers to; the second part is empty for a module."""
     return dict(_imported(module))
 
 

@@ -28,7 +28,7 @@ TITLES = {
     "ssh": "ssh",
 }
 SHOWN = 160
-"""How much is quoted of what a tool prints, in characters."""
+"""How many characters of a tool's output a section quotes."""
 INTRODUCTION = """\
 - `labctl up` failed: read the hint, fix the problem, and run the same command again. It resumes.
 - The app does not answer: run `labctl trace`. It reports the first broken hop, its [cause](causes.md) and the fix.
@@ -84,7 +84,7 @@ def _section(failure: Failure) -> Iterator[str]:
 
 
 def _line(output: str, start: int, end: int) -> str:
-    """Return the lines of the output that the match is in, no longer than can be read at a glance."""
+    """Return the lines of the output that contain the match, shortened to `SHOWN` characters."""
     first = output.rfind("\n", 0, start) + 1
     last = output.find("\n", end)
     text = output[first : last if last >= 0 else len(output)].strip()
