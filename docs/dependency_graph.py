@@ -110,7 +110,7 @@ def reachable(graph: Graph) -> dict[str, set[str]]:
 
 
 def ranks(graph: Graph) -> dict[str, int]:
-    """Return the layer of each entry: 0 if it imports nothing, otherwise one above the highest layer that it imports."""
+    """Return the layer of each entry: 0 if it imports nothing, else one above the highest layer that it imports."""
     below = reachable(graph)
     found: dict[str, int] = {}
     for entry in sorted(graph, key=lambda each: (len(below[each]), each)):

@@ -17,7 +17,7 @@ class ManPages(BuildHookInterface):  # type: ignore[misc]
     PLUGIN_NAME = "man-pages"
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:  # noqa: ARG002 - hatchling's signature
-        """Write the pages, and add them to the wheel's shared data, which is installed below the environment's folder."""
+        """Write the pages, and add them to the wheel's shared data, which is installed below `sys.prefix`."""
         sys.path.insert(0, self.root)
         from labctl.cli import app  # noqa: PLC0415 - importable only from here on
         from labctl.cli.man import SECTION, pages  # noqa: PLC0415

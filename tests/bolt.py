@@ -1,4 +1,4 @@
-"""What a bbolt database holds, read without bbolt: containerd keeps two in the store of a machine's images."""
+"""A reader for bbolt databases: containerd keeps two in the store of a machine's images."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from collections.abc import Iterator
 PAGE = 4096
 MAGIC = 0xED0CDAED
 BRANCH, BUCKET = 1, 1
-"""Flags of a page, and of an element in a leaf."""
+"""Flags: of a branch page, and of a leaf's element that is a bucket."""
 HEADER, ELEMENT = 16, 16
 Path = tuple[bytes, ...]
 
 
 def items(data: bytes) -> dict[Path, bytes]:
-    """Return every value by its buckets and its key."""
+    """Return every value by its path: the names of its buckets, and its key."""
     metas = [struct.unpack_from("<IIIIQQQQQ", data, number * PAGE + HEADER) for number in (0, 1)]
     newest = max((meta for meta in metas if meta[0] == MAGIC), key=lambda meta: meta[8])
     return dict(_page(data, data, newest[4] * PAGE, ()))

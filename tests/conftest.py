@@ -1,4 +1,4 @@
-"""Options, marks and fixtures of all tests. Those of some folders start no process, open no socket and do not wait."""
+"""Options, marks and fixtures of all tests. Tests in some folders may start no process and open no socket."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ if TYPE_CHECKING:
 # A runner that was started in the background ignores SIGINT, and so would every program that a test interrupts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 ALONE = tuple(str(Path(__file__).parent / name) + os.sep for name in ("unit", "golden/every", "properties"))
-"""The folders whose tests start no process, open no socket and need no disk."""
-MEMORY = Path("/dev/shm")  # noqa: S108 - what is made there has a name that nobody can guess
+"""Folders whose tests may start no process and open no socket, and have their files in memory."""
+MEMORY = Path("/dev/shm")  # noqa: S108 - folders in it get unpredictable names
 numbers = itertools.count()
 SLOWEST_FILES = 30
 PRIORITY = os.getpriority(os.PRIO_PROCESS, 0)
 INSTANCES = Path("/proc/sys/fs/inotify/max_user_instances")
 ENOUGH_INSTANCES = 1024
 SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept", "seconds": "interruptions"}
-"""What end-to-end tests record, and the title it is shown under."""
+"""Properties that end-to-end tests record, and the title of each in the summary."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--everything", action="store_true", help="also run what takes long, needs root or boots a lab; not the sweeps"
+        "--everything", action="store_true", help="also run tests that are slow, need root or boot a lab, not the sweeps"
     )
     parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run")
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Prepare several processes where `-n` asks for them: groups begin in their order, and Ctrl-C destroys their labs."""
+    """Prepare for several processes if `-n` is given: run groups in their order, and destroy labs on Ctrl-C."""
     if not (_is_worker(config) or config.option.numprocesses):
         return
     import side_by_side  # noqa: PLC0415 - only where there are several processes
@@ -74,7 +74,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupScheduling:
-    """Hand out tests in groups, each of which runs in one process in its order."""
+    """Return a scheduler that runs each group of tests in one process, in order."""
     import side_by_side  # noqa: PLC0415 - only where there are several processes
 
     return side_by_side.GroupScheduling(config, log)
@@ -82,14 +82,14 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> GroupSc
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
-    """Raise a limit of the machine while end-to-end tests run, in one process for all of them."""
+    """Raise the limit of inotify instances while end-to-end tests run; the main process does it for all of them."""
     boots = session.config.option.everything or any(item.get_closest_marker("e2e") for item in session.items)
     with _enough_instances() if boots and _is_root() and not _is_worker(session.config) else nullcontext():
         return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what was not asked for, and skip what needs root where there is none."""
+    """Deselect tests that were not requested, and skip tests that need root if there is none."""
     left_out = _left_out(config)
     deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
     config.hook.pytest_deselected(items=deselected)
@@ -104,14 +104,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Let tests beside the first lab, and whatever they start, leave the processor to its tests."""
+    """Lower the priority of tests that run in parallel with those of the first lab, and of their children."""
     if _is_worker(item.config) and _is_root():
         is_first = groups.group(item.nodeid) == groups.FIRST_LAB
         os.setpriority(os.PRIO_PROCESS, 0, PRIORITY if is_first else PRIORITY + groups.LOWER_PRIORITY)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
-    """Show what end-to-end tests recorded, and which files a full run spends its time in."""
+    """Show what end-to-end tests recorded and, for a full run, the slowest files."""
     passed = terminalreporter.getreports("passed")
     for kind, title in SUMMARY.items():
         lines = [str(value) for report in passed for name, value in report.user_properties if name == kind]
@@ -131,9 +131,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def _left_out(config: pytest.Config) -> set[str]:
-    """Return the marks of the tests that do not run.
+    """Return the marks of the tests to deselect.
 
-    `-m` and paths ask for tests of any kind; only the sweeps, which take an hour, always have to be asked for by `-m`.
+    `-m` and paths select tests of any kind, except the sweeps, which take an hour and need `-m sweep`.
     """
     if config.option.markexpr:
         return set() if "sweep" in config.option.markexpr else {"sweep"}
@@ -147,13 +147,13 @@ def _is_root() -> bool:
 
 
 def _is_worker(config: pytest.Config) -> bool:
-    """Return whether this is one of several processes that run tests."""
+    """Return whether this is a worker process of pytest-xdist."""
     return hasattr(config, "workerinput")
 
 
 @contextmanager
 def _enough_instances() -> Iterator[None]:
-    """Let the machine have inotify instances for the nodes of three labs: a desktop leaves too few of 128."""
+    """Allow enough inotify instances for the nodes of three labs: with a limit of 128, a desktop leaves too few."""
     before = INSTANCES.read_text()
     is_low = int(before) < ENOUGH_INSTANCES
     if is_low:
@@ -167,9 +167,9 @@ def _enough_instances() -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="module")
 def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
-    """Fail a test of these folders that starts a process or opens a socket; take away what it would wait for.
+    """Fail a test in the folders of `ALONE` that starts a process or opens a socket.
 
-    What is left out is writing through to the disk.
+    Also make these tests fast: fsync does nothing, and locks are polled every 10 ms.
     """
     is_alone = str(request.path).startswith(ALONE)
     with pytest.MonkeyPatch.context() as patch:
@@ -178,7 +178,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
             patch.setattr(socket.socket, "__init__", _refuse)
             for name in ("execve", "execvpe", "fork", "posix_spawn", "system"):
                 patch.setattr(os, name, _refuse)
-            patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # those of real labs are no test's
+            patch.setattr(isolation, "NAMESPACES", MEMORY / "labctl-no-namespaces")  # hide those of real labs
             patch.setattr(os, "fsync", lambda _file: None)
             patch.setattr(locks, "INTERVAL", 0.01)
         yield is_alone
@@ -186,7 +186,7 @@ def _alone(request: pytest.FixtureRequest) -> Iterator[bool]:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Every SIGINT is a KeyboardInterrupt: a process of several that run tests lets only the first one be."""
+    """Turn every SIGINT into a KeyboardInterrupt: a worker process of pytest-xdist does so for the first one only."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
@@ -201,13 +201,13 @@ def _memory() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def _folders(tmp_path_factory: pytest.TempPathFactory, _memory: Path, *, _alone: bool) -> Path:
-    """Return where tests have their folders: those of unit tests are in memory, which takes a third of a disk's time."""
+    """Return the parent of the tests' folders: in memory for unit tests, which takes a third of a disk's time."""
     return _memory if _alone else tmp_path_factory.mktemp("tests")
 
 
 @pytest.fixture
 def tmp_path(_folders: Path) -> Path:
-    """Return a folder of the test's own."""
+    """Return an empty folder for the test."""
     folder = _folders / str(next(numbers))
     folder.mkdir(mode=0o700)
     return folder
@@ -215,11 +215,11 @@ def tmp_path(_folders: Path) -> Path:
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Return the home of a user who has nothing yet: every folder of labctl's is below it, and it is the current folder."""
+    """Return an empty home, which is the current folder; all of labctl's folders are below it."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(isolation, "RUNTIME", tmp_path / "run")  # labs of this machine are no test's
+    monkeypatch.setattr(isolation, "RUNTIME", tmp_path / "run")  # hide this machine's labs
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in ("KUBECONFIG", "DOCKER_HOST", "LABCTL_BUNDLE", "LABCTL_INSIDE"):
         monkeypatch.delenv(name, raising=False)
@@ -234,7 +234,7 @@ def provider() -> FakeProvider:
 
 @pytest.fixture
 def cluster() -> FakeCluster:
-    """A cluster whose nodes are those of the default lab, all Ready."""
+    """A cluster with the nodes of the default lab, all Ready."""
     fake = FakeCluster()
     for node in lab().nodes:
         fake.put("v1", "Node", node.name, **ready_node(node))
@@ -252,14 +252,14 @@ def hosts_file(tmp_path: Path) -> Path:
 def context(
     home: Path, hosts_file: Path, provider: FakeProvider, cluster: FakeCluster, monkeypatch: pytest.MonkeyPatch
 ) -> Context:
-    """The default lab behind three fake doors: provider, cluster and hosts file."""
+    """The default lab with a fake provider, a fake cluster and a hosts file of its own."""
     monkeypatch.setattr(lab_files, "machine", lambda *_provider: MACHINE)
     return _context(home, hosts_file, provider, cluster)
 
 
 @pytest.fixture(scope="session")
 def lab_keys(_memory: Path) -> Path:
-    """Return a folder that has nothing but a lab's keys: finding the primes of one takes longer than most tests."""
+    """Return a folder with a lab's keys, made once: generating the RSA key takes longer than most tests."""
     folder = _memory / "keys"
     pki.ensure(folder, lab())
     return folder
@@ -267,14 +267,14 @@ def lab_keys(_memory: Path) -> Path:
 
 @pytest.fixture
 def keyed(context: Context, lab_keys: Path) -> Context:
-    """The lab, with its keys on disk and nothing else."""
+    """The lab with only its keys on disk."""
     shutil.copytree(lab_keys, context.folder, dirs_exist_ok=True)
     return context
 
 
 @pytest.fixture(scope="session")
 def lab_contents(lab_keys: Path) -> Path:
-    """Return the home of a lab that has all its files: rendering them takes ten times as long as copying them."""
+    """Return a home with a rendered lab, made once: rendering takes ten times as long as copying."""
     home = lab_keys.with_name("rendered")
     context = _context(home, home / "hosts", FakeProvider(), FakeCluster())
     shutil.copytree(lab_keys, context.folder, dirs_exist_ok=True)
@@ -286,7 +286,7 @@ def lab_contents(lab_keys: Path) -> Path:
 
 @pytest.fixture
 def rendered(context: Context, home: Path, lab_contents: Path) -> Context:
-    """The lab, with its files on disk."""
+    """The lab with all its files on disk."""
     shutil.copytree(lab_contents / context.folder.relative_to(home), context.folder, dirs_exist_ok=True)
     for file in (context.folder / lab_folder.VAGRANTFILE, context.folder / lab_folder.RECORD):
         file.write_text(file.read_text().replace(str(lab_contents), str(home)))
@@ -295,7 +295,7 @@ def rendered(context: Context, home: Path, lab_contents: Path) -> Context:
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch) -> dict[str, http_probe.Answer]:
-    """A machine that has everything, and on which every name answers as said here, or well."""
+    """A machine that passes all checks; hostnames answer as this mapping says, by default with 200."""
     answers: dict[str, http_probe.Answer] = {}
     monkeypatch.setattr(preflight, "Machine", Recorded)
     monkeypatch.setattr(arp, "route", lambda _address: None)
@@ -316,7 +316,7 @@ def _wording(request: pytest.FixtureRequest) -> Iterator[Wording]:
 
 @pytest.fixture
 def golden(request: pytest.FixtureRequest, _wording: Wording) -> Golden:
-    """Hold wording against tests/golden/wording, and files against a folder of tests/golden; see golden_files.py."""
+    """Compare wording with tests/golden/wording, and files with a folder of tests/golden; see golden_files.py."""
     hidden = {}
     if "tmp_path" in request.fixturenames:
         hidden[str(request.getfixturevalue("tmp_path"))] = "$TMP"
@@ -325,7 +325,7 @@ def golden(request: pytest.FixtureRequest, _wording: Wording) -> Golden:
 
 @pytest.fixture
 def labctl(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
-    """Run a command line in this process, on a terminal of 80 columns, and return its exit code."""
+    """Run a command line in this process, 80 columns wide, and return its exit code."""
     monkeypatch.setattr(signal, "signal", lambda *_arguments: None)
     monkeypatch.setenv("COLUMNS", "80")
 
@@ -352,4 +352,4 @@ def _context(home: Path, hosts_file: Path, provider: FakeProvider, cluster: Fake
 
 
 def _refuse(*arguments: object, **_keywords: object) -> NoReturn:
-    pytest.fail(f"a test that is to be alone reached for the world outside: {arguments}")
+    pytest.fail(f"tests in this folder must not start processes or open sockets: {arguments}")

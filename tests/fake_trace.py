@@ -1,4 +1,4 @@
-"""A trace that finds what a test says: for the tests of those who ask for one."""
+"""A fake trace with prescribed results, for tests of code that runs a trace."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ CAUSES = {404: "controller-has-no-route", 502: "backend-refused", 503: "controll
 
 
 class FakeFollow:
-    """Follows requests of which it knows the answers; the name is found if a line of the lab's hosts file has it."""
+    """A trace with prescribed answers; the hop `name` is ok if the lab's hosts file contains the hostname."""
 
     def __init__(self, answers: Mapping[str, http_probe.Answer]) -> None:
         self.answers = answers
@@ -30,7 +30,7 @@ class FakeFollow:
         _client: object = None,
         *,
         past: Collection[str] = (),
-        cluster: Cluster | None = None,  # noqa: ARG002 - it knows without asking
+        cluster: Cluster | None = None,  # noqa: ARG002 - the answers are prescribed
         known: Mapping[str, HopReport] | None = None,
     ) -> TraceReport:
         hostname = wanted or context.lab.apps[0].hostname
@@ -49,7 +49,7 @@ class FakeFollow:
 
 
 def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopReport]:
-    """Return that a node announces the address, if the ingress controller's Service has one."""
+    """Return the hops `address` and `node`: ok if the ingress controller's Service has an address."""
     service, namespace = context.controller.service, context.controller.namespace
     try:
         found = cluster_state.load_balancer_address(cluster or context.cluster, namespace, service)
@@ -70,7 +70,7 @@ def hop(
     fix: str | None = None,
     evidence: Mapping[str, Any] | None = None,
 ) -> HopReport:
-    """Return the report of a hop: ok, or broken where it has a cause."""
+    """Return the report of a hop: by default broken if it has a cause, otherwise ok."""
     seen = {**(evidence or {}), **({"finding": finding} if cause else {})}
     commands = ["labctl --name demo up"] if cause else []
     return {

@@ -1,4 +1,4 @@
-"""Stand-ins for the doors that steps act through, and small values that tests start from."""
+"""Fakes of the provider, the cluster and other interfaces of steps, and default values for tests."""
 
 from __future__ import annotations
 
@@ -65,22 +65,22 @@ MACHINE = Machine(
 
 
 APPLIED = [{"manager": "labctl", "operation": "Apply"}]
-"""The API server's record of an object that labctl applied."""
+"""`managedFields` of an object that labctl applied."""
 
 
 CHECKED = frozenset({"IPAddressPool", "L2Advertisement"})
-"""The kinds that MetalLB's webhook checks."""
+"""The kinds that MetalLB's webhook validates."""
 
 
 class FakeGo(Go):
-    """A Go that tells its version."""
+    """A Go toolchain that only has a version."""
 
     def version(self) -> str:
         return "1.26.8"
 
 
 class FakeMakers:
-    """Makes a small file for each file, and fails when it is told to, after having left something behind."""
+    """Writes a small file for each file of an artefact; on request it fails at one and leaves half a file behind."""
 
     def __init__(self, fails_at: str = "", error: BaseException | None = None) -> None:
         self.made: list[str] = []
@@ -91,7 +91,7 @@ class FakeMakers:
     def check_tools(self) -> None:
         self.checked = True
 
-    def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:  # noqa: ARG002 - there is one
+    def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:  # noqa: ARG002 - always found
         return FakeGo()
 
     def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:  # noqa: ARG002 - it compiles nothing
@@ -112,7 +112,7 @@ class FakeMakers:
 
 
 class FakeImages:
-    """Images in a list. Implements NodeImages."""
+    """Node images in memory. Implements NodeImages."""
 
     def __init__(self) -> None:
         self.names: set[str] = set()
@@ -130,7 +130,7 @@ class FakeImages:
 
 
 class FakeProvider:
-    """Nodes that run as soon as they are told to. Implements Provider."""
+    """Nodes that start and stop at once. Implements Provider."""
 
     def __init__(self) -> None:
         self.nodes: set[str] = set()
@@ -140,11 +140,11 @@ class FakeProvider:
         self.obstacle: Obstacle | None = None
         self.lab_network: LabNetwork | None = None
         self.troubles: dict[str, Trouble] = {}
-        """Why nodes have given up, by their names."""
+        """Why nodes failed, by their names."""
         self.answers: dict[str, Callable[[Sequence[str]], Finished]] = {}
-        """What nodes say to a command, by their names."""
+        """The answers of nodes to a command, by their names."""
 
-    def check(self, machine: machine.Machine) -> Obstacle | None:  # noqa: ARG002 - whatever the machine is like
+    def check(self, machine: machine.Machine) -> Obstacle | None:  # noqa: ARG002 - the machine does not matter
         return self.obstacle
 
     def running(self) -> frozenset[str]:
@@ -185,18 +185,18 @@ class FakeProvider:
 
 
 class FakeCluster(Cluster):
-    """Objects in a mapping; every Service of type LoadBalancer gets `address`, every Deployment its ready pods."""
+    """Objects in memory; every Service of type LoadBalancer gets `address`, every Deployment its ready pods."""
 
     def __init__(self, address: str | None = ADDRESS) -> None:
         super().__init__(Path("/nowhere/kubeconfig"))
         self.address = address
         self.objects: dict[tuple[str, str, str, str], dict[str, Any]] = {}
         self.refusals: list[Exception] = []
-        """Raised, one a call, by `is_up` and `apply`."""
+        """Errors that `is_up` and `apply` raise, one on each call."""
         self.webhook_refusals: list[Exception | None] = []
-        """The same, by `accepts`, and by `apply` of what MetalLB's webhook checks; None lets one call through."""
+        """Errors of `accepts`, and of `apply` for kinds that MetalLB's webhook validates; None lets one call pass."""
         self.logs: dict[tuple[str, ...], str] = {}
-        """What each pod wrote, by its namespace and name; a run that ended, by the container and "previous" besides."""
+        """Logs of pods, by namespace and name; those of a previous run also by the container and "previous"."""
 
     def impatient(self) -> FakeCluster:
         return self
@@ -211,7 +211,7 @@ class FakeCluster(Cluster):
             _raise_next(self.webhook_refusals)
         return [f"{manifest['kind']} {manifest['metadata']['name']}" for manifest in manifests if self._store(manifest)]
 
-    def accepts(self, manifest: Manifest) -> None:  # noqa: ARG002 - what is asked for does not matter here
+    def accepts(self, manifest: Manifest) -> None:  # noqa: ARG002 - the manifest does not matter
         _raise_next(self.webhook_refusals)
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> dict[str, Any] | None:
@@ -234,7 +234,7 @@ class FakeCluster(Cluster):
         return [*found, *self._pods(namespace, wanted)] if is_for_unknown else found
 
     def _pods(self, namespace: str | None, labels: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-        """As many ready pods as Deployments with these labels say that they have, where a test put none."""
+        """Yield the ready pods that Deployments with these labels report, for tests that put no pods."""
         for (_, kind, its_namespace, name), found in self.objects.items():
             is_theirs = found.get("spec", {}).get("selector", {}).get("matchLabels") == labels
             if kind == "Deployment" and namespace in {None, its_namespace} and is_theirs:
@@ -249,7 +249,7 @@ class FakeCluster(Cluster):
         return self.objects.pop((api_version, kind, namespace or "", name), None) is not None
 
     def put(self, api_version: str, kind: str, name: str, namespace: str = "", **fields: Any) -> None:  # noqa: ANN401 - any object
-        """The cluster holds this object, whoever made it."""
+        """Add an object to the cluster, as if somebody else had created it."""
         metadata = {"name": name, "namespace": namespace, **fields.pop("metadata", {})}
         self.objects[api_version, kind, namespace, name] = {"metadata": metadata, **fields}
 
@@ -281,7 +281,7 @@ class FakeCluster(Cluster):
 
 @dataclass
 class Watched:
-    """Keeps the events of a run, and the progress of a step."""
+    """Records the events of a run, and the progress of a step."""
 
     events: list[Event] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -294,18 +294,18 @@ class Watched:
 
 
 def lab(**values: Any) -> Lab:  # noqa: ANN401 - the values of a labctl.yaml
-    """The lab that labctl.yaml describes with these values, and its defaults for the others."""
+    """Return the lab of a labctl.yaml with these values."""
     return from_values(values) if values else _default_lab()
 
 
 def set_limits(patch: pytest.MonkeyPatch, **seconds: float) -> None:
-    """Give every lab these time limits."""
+    """Override time limits of every lab."""
     before: Callable[[int], Limits] = vars(model_lab)["limits"]
     patch.setattr(model_lab, "limits", cache(lambda slowness: replace(before(slowness), **seconds)))
 
 
 def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
-    """A bundle with nothing in it but the node's system, one byte long, and a manifest of MetalLB."""
+    """Return a bundle that contains only the node's system, one byte long, and a manifest of MetalLB."""
     for path, content in CONTENTS.items():
         file = folder / path
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -314,19 +314,19 @@ def bundle(folder: Path, images: tuple[Image, ...] = IMAGES) -> Bundle:
 
 
 def with_doors(context: Context, provider: Provider, cluster: Cluster, carried: Bundle) -> Context:
-    """The context, with these doors open already: they are cached properties, and what is there is not made again."""
+    """Return the context with these values in place of its cached properties."""
     images = getattr(provider, "images", FakeImages())
     vars(context).update(provider=provider, node_images=images, cluster=cluster, bundle=carried)
     return context
 
 
 def owned_by(deployment: str) -> dict[str, Any]:
-    """Return the metadata that tell whose a Deployment's pod is."""
+    """Return the owner reference of a Deployment's pod."""
     return {"ownerReferences": [{"kind": "ReplicaSet", "name": f"{deployment}-5d4f8c7b9c"}]}
 
 
 def ready_pod(deployment: str, number: int) -> dict[str, Any]:
-    """Return a pod of a Deployment's that is ready."""
+    """Return a ready pod of a Deployment."""
     name = f"{deployment}-5d4f8c7b9c-{number}"
     status = {"conditions": [{"type": "Ready", "status": "True"}]}
     return {"metadata": {"name": name, **owned_by(deployment)}, "status": status, "spec": {}}
@@ -340,12 +340,12 @@ def _field(found: Mapping[str, Any], path: str) -> object:
 
 
 def ready_node(node: Node) -> dict[str, Any]:
-    """The fields of a live node that is Ready."""
+    """Return the fields of a node that is Ready."""
     return {"status": {"conditions": [{"type": "Ready", "status": "True"}]}, "metadata": {"name": node.name}}
 
 
 def load_report(per_second: list[int], first_command: float | None) -> LoadReport:
-    """What a client tells that had so many good answers in each second."""
+    """Return the report of a client with this number of good answers in each second."""
     return {
         "hostname": "my-app.local",
         "seconds": float(len(per_second)),

@@ -1,7 +1,7 @@
-"""Reviewed output, kept in files under tests/golden: `pytest --update-golden [PATH]` writes the files anew.
+"""Reviewed output in files below tests/golden, which `pytest --update-golden [PATH]` rewrites.
 
-Tests assert ids, states and values. How something is worded, or what a whole file looks like, is held by these files,
-so a sentence can be improved without editing tests: update, and review the diff.
+Tests assert ids, states and values. Wording and whole files are compared with these files, so a sentence can be
+improved without editing tests: update, and review the diff.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Value = str | dict[str, "Value"] | list["Value"] | int | float | bool | None
 
 
 class Wording:
-    """The values of one test module, by test and name: tests/golden/wording/<module>.yaml."""
+    """The reviewed values of one test module, by test and name, in tests/golden/wording/<module>.yaml."""
 
     def __init__(self, module: Path, *, update: bool) -> None:
         self.path = FOLDER / "wording" / module.relative_to(TESTS).with_suffix(".yaml")
@@ -32,17 +32,17 @@ class Wording:
             self.kept = yaml.load(self.path.read_bytes(), Loader=yaml.CSafeLoader)
 
     def hold(self, key: str, value: Value) -> None:
-        assert key not in self.produced, f"{key} is held twice: give each value a name"
+        assert key not in self.produced, f"{key} is compared twice: give each value a name"
         self.produced[key] = value
         if not self.update:
             assert key in self.kept, f"{self.path} has no {key!r}: {UPDATE}"
             _same(value, self.kept[key], f"{self.path}, {key}")
 
     def finish(self, *, complete: bool) -> None:
-        """Write what was produced, or fail over entries that no test produces; a partial run keeps the others."""
+        """Write the produced values if updating, otherwise fail on stale entries; a partial run keeps the others."""
         stale = self.kept.keys() - self.produced.keys() if complete else set()
         if not self.update:
-            assert not stale, f"{self.path} has entries of no test: {sorted(stale)}; {UPDATE}"
+            assert not stale, f"{self.path} has stale entries: {sorted(stale)}; {UPDATE}"
             return
         values = {key: value for key, value in (self.kept | self.produced).items() if key not in stale}
         if values != self.kept:
@@ -53,7 +53,7 @@ class Wording:
 
 
 class Golden:
-    """What a test holds against files."""
+    """Comparison of a test's values with golden files."""
 
     def __init__(self, test: str, wording: Wording, hidden: dict[str, str]) -> None:
         self._test = test
@@ -61,11 +61,11 @@ class Golden:
         self._hidden = hidden
 
     def __call__(self, value: Value, name: str = "") -> None:
-        """Hold a text, or lists and mappings of texts, against what was reviewed; a second one in a test has a name."""
+        """Compare a value with the reviewed one. Each value of a test after the first needs a name."""
         self._wording.hold(f"{self._test} {name}".strip(), self._shown(value))
 
     def files(self, case: str, rendered: dict[str, str]) -> None:
-        """Hold the files of a folder: these and no other, each with this content."""
+        """Compare files with a golden folder: the same names, and the same contents."""
         folder = FOLDER / case
         if self._wording.update:
             shutil.rmtree(folder, ignore_errors=True)
@@ -79,7 +79,7 @@ class Golden:
             _same(text, (folder / path).read_text(encoding="utf-8"), str(folder / path))
 
     def _shown(self, value: Value) -> Value:
-        """Return the value without what is different in each run."""
+        """Return the value with placeholders for texts that differ in each run."""
         match value:
             case str():
                 for text, placeholder in self._hidden.items():
@@ -93,7 +93,7 @@ class Golden:
 
 
 def is_complete(session: pytest.Session) -> bool:
-    """Whether all tests of a module run: none was left out on the command line, and none failed before its value."""
+    """Return whether all tests of a module ran: the command line left none out, and none failed."""
     option = session.config.option
     is_part = option.keyword or option.markexpr or getattr(option, "lf", False) or option.maxfail
     return not (is_part or session.testsfailed or any("::" in argument for argument in session.config.args))
@@ -109,7 +109,7 @@ def _same(value: Value, kept: Value, place: str) -> None:
 
 
 class _Dumper(yaml.SafeDumper):
-    """Shows a text of several lines as such."""
+    """A YAML dumper that writes a text of several lines as a block."""
 
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002 - every value is written in full
         return True

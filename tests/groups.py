@@ -1,11 +1,11 @@
-"""Which tests share a process where `-n 2` asks for two: tests of a lab wait for much of their time."""
+"""Groups of tests that share a process with `-n 2`: tests of a lab mostly wait, so two groups fit on the processors."""
 
 from __future__ import annotations
 
 from pathlib import PurePosixPath
 
 LOWER_PRIORITY = 10
-"""How much nicer the tests beside the first lab are: those of the first lab have limits for the seconds of a trace."""
+"""Added niceness of tests in parallel with the first lab, whose tests limit the seconds of a trace."""
 E2E = ("tests", "e2e")
 FIRST_LAB = "first lab"
 LABS_OF_THEIR_OWN = {
@@ -19,16 +19,16 @@ LABS_OF_THEIR_OWN = {
     "test_b_release.py": "release",
     "test_d_node_by_engine.py": "node by Engine",
 }
-"""End-to-end tests that may run beside those of the first lab, by the group that shares a process.
+"""End-to-end tests that may run in parallel with those of the first lab, by the group that shares a process.
 
-They are in the order in which they begin. All end-to-end tests that are in no table share the first lab, and a process.
+The order is that in which they start. End-to-end tests that are in no table share the first lab, and one process.
 """
 AT_THE_END = {"test_b_machine_image.py": "virtual machines", "test_b_libvirt.py": "virtual machines"}
-"""End-to-end tests that may take every processor, and so begin when there is nothing else left to begin."""
+"""End-to-end tests that may use every processor, and so start last."""
 
 
 def group(nodeid: str) -> str:
-    """Return the name of the tests that run in one process, in their order: those of a lab, or those of a file."""
+    """Return the group of a test, which runs in one process and in order: the tests of a lab, or of a file."""
     path = PurePosixPath(nodeid.partition("::")[0])
     if path.parts[:2] != E2E:
         return str(path)
@@ -36,7 +36,7 @@ def group(nodeid: str) -> str:
 
 
 def turn(nodeid: str) -> int:
-    """Return when a test's group begins: the longest first, and files without a lab after those with one."""
+    """Return the position of a test's group: labs, the longest first; then files without a lab; then AT_THE_END."""
     labs = [FIRST_LAB, *LABS_OF_THEIR_OWN.values()]
     name = group(nodeid)
     if name in labs:

@@ -1,4 +1,4 @@
-"""The types of JSON documents: whether a value is of one, and its keys in words."""
+"""Types of JSON documents: check a value against its type, and list a type's keys."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ NAMES = {str: "text", int: "integer", float: "number", bool: "boolean", type(Non
 
 
 def differences(value: object, hint: Any, place: str = "") -> Iterator[str]:  # noqa: ANN401 - a type of any form
-    """Yield where a value read from JSON is not of a type."""
+    """Yield the places where a value read from JSON does not match a type."""
     origin, arguments = get_origin(hint), get_args(hint)
     if is_typeddict(hint):
         yield from _in_an_object(value, hint, place)
@@ -23,7 +23,7 @@ def differences(value: object, hint: Any, place: str = "") -> Iterator[str]:  # 
 
 
 def keys(hint: Any, indent: str = "") -> Iterator[str]:  # noqa: ANN401 - a type of any form
-    """Yield a line for each key of a type, and below it those of what it holds."""
+    """Yield a line for each key of a type, followed by the indented keys of its value."""
     for key, each in get_type_hints(hint, include_extras=True).items():
         value = _required(each)
         yield f"{indent}{key}{'' if value is each else '?'}: {_named(value)}"

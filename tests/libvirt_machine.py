@@ -1,8 +1,8 @@
-"""A machine with a libvirt of its own: as much of one as a container of namespaces can be.
+"""A machine with its own libvirt, made of Linux namespaces.
 
 It has its own processes, mounts and network, and a user in group libvirt; its programs are this machine's. The network
-has no way out, so that nothing that is sent to a lab's address leaves it; routes that refuse those addresses would do
-for libvirt as if they were taken. The end of the machine's first process is the end of all.
+has no uplink, so that no packet for a lab's address leaves it. (`unreachable` routes would not do: libvirt takes the
+addresses of a route as used.) When its first process exits, the kernel kills all others.
 """
 
 from __future__ import annotations
@@ -22,34 +22,34 @@ import packages
 from e2e.reallab import LABCTL, Ran, eventually, finished, run
 
 USER, UID = "labber", 4711
-"""Somebody who works on the machine: not root, but in group libvirt."""
+"""An ordinary user in group libvirt."""
 HYPERVISOR = "libvirt-qemu"
-"""Who QEMU runs as, and whose group it has."""
+"""The user and group of QEMU."""
 GROUP = "libvirt"
 HOME = Path("/home", USER)
 BUNDLE = Path("/srv/bundle")
-"""Where the machine has the bundle."""
+"""The bundle's folder on the machine."""
 CHECKOUT = Path(__file__).resolve().parents[1]
 PROGRAMS = ("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "qemu-img", "dnsmasq", "vagrant")
 PACKAGES = (
     *("libvirt-daemon", "libvirt-daemon-system", "libvirt-clients", "qemu-system-x86", "qemu-utils"),
     *("vagrant", "vagrant-libvirt", "dnsmasq-base", "ovmf"),
 )
-"""What the tests of all virtual machines need; UEFI firmware is QEMU's recommendation only."""
+"""Packages for all tests of virtual machines; ovmf has UEFI firmware, which QEMU's package only recommends."""
 FOLDERS = ("/etc/libvirt", "/var/lib/libvirt", "/var/log/libvirt", "/var/cache/libvirt", "/home")
-"""What the machine has for itself."""
+"""Folders that the machine does not share with this one."""
 BOOT = """
 disk=$1 bundle=$2
-place() { # somewhere to mount what is of the same kind
+place() { # make a mount point of the same kind
     if [ -d "$1" ]; then mkdir -p "$2"; else mkdir -p "$(dirname "$2")"; touch "$2"; fi
 }
-mount -t overlay -o "lowerdir=/etc,upperdir=$disk/etc,workdir=$disk/work" overlay /etc # a file that is replaced loses a mount
+mount -t overlay -o "lowerdir=/etc,upperdir=$disk/etc,workdir=$disk/work" overlay /etc # a replaced file loses its bind mount
 for folder in $FOLDERS; do mount --bind "$disk/own$folder" "$folder"; done
 mount -t tmpfs -o mode=755 tmpfs /srv
 mkdir /srv/bundle
 [ -z "$bundle" ] || mount --bind "$bundle" /srv/bundle
 number=0
-for path in $KEPT; do # in a folder that is closed to everyone but root
+for path in $KEPT; do # paths in folders that only root may enter
     number=$((number + 1)); place "$path" "$disk/kept/$number"; mount --bind "$path" "$disk/kept/$number"
 done
 for folder in $CLOSED; do mount -t tmpfs -o mode=755 tmpfs "$folder"; done
@@ -58,7 +58,7 @@ for path in $KEPT; do
     number=$((number + 1)); place "$disk/kept/$number" "$path"; mount --bind "$disk/kept/$number" "$path"
 done
 mount -t proc proc /proc
-mount -t sysfs sysfs /sys # with the links of its own network
+mount -t sysfs sysfs /sys # shows the interfaces of its own network
 mount -t tmpfs -o mode=755 tmpfs /run
 mkdir -m 1777 /run/lock
 exec tini -- sleep infinity
@@ -80,7 +80,7 @@ DAEMONS = ("virtlogd", "libvirtd")
 
 @dataclass(frozen=True, slots=True)
 class LibvirtMachine:
-    """The machine while it runs: its first process, and where its disk is."""
+    """A running machine: the pid of its first process, and the folder of its disk."""
 
     init: int
     disk: Path
@@ -88,15 +88,15 @@ class LibvirtMachine:
 
     @property
     def state_home(self) -> Path:
-        """The folder of the user's labs, as the machine has it."""
+        """The user's state home, as seen on the machine."""
         return HOME / ".local/state"
 
     def path(self, path: Path) -> Path:
-        """Where a file of the machine's own is, seen from here."""
+        """Return the path, as seen from this machine, of a file on the machine's disk."""
         return self.disk / ("own" if str(path).startswith(FOLDERS) else "") / path.relative_to("/")
 
     def line(self, user: str, *command: str, **more: str) -> list[str]:
-        """The command line that runs a command as its user would, in the user's home."""
+        """Return the command line that runs a command on the machine as a user, in the user's home."""
         home = str(HOME) if user == USER else "/root"
         environment = {"HOME": home, "USER": user, "LOGNAME": user, "PATH": os.environ["PATH"], "LANG": "C.UTF-8"}
         line = ["nsenter", f"--target={self.init}", *("--mount", "--pid", "--net"), "--"]
@@ -110,7 +110,7 @@ class LibvirtMachine:
         return [*line, *command]
 
     def run(self, user: str, *command: str, code: int | None = 0, seconds: float = 60.0, **more: str) -> Ran:
-        """Run a command as its user would; it must end with this exit code."""
+        """Run a command on the machine as a user; it must exit with this code."""
         ended = finished(self.line(user, *command, **more), seconds)
         said = f"{user}: {shlex.join(command)}: exit code {ended.code}\n{ended.out}\n{ended.err}"
         assert code in {None, ended.code}, said
@@ -121,11 +121,11 @@ class LibvirtMachine:
         return self.run(USER, str(LABCTL), *words, code=code, seconds=seconds)
 
     def virsh(self, *words: str, code: int | None = 0, user: str = USER) -> str:
-        """Ask libvirt as the user."""
+        """Run virsh as a user, and return its output."""
         return self.run(user, "virsh", "-c", "qemu:///system", *words, code=code).out
 
     def names(self, kind: str) -> list[str]:
-        """The names of all domains (``list``), networks (``net-list``) or volumes (``vol-list``) that libvirt has."""
+        """Return the names of all domains (``list``), networks (``net-list``), pools or volumes (``vol-list``)."""
         if kind == "vol-list":
             pools = self.names("pool-list")
             listed = [line for pool in pools for line in self.virsh("vol-list", pool).splitlines()[2:]]
@@ -133,17 +133,17 @@ class LibvirtMachine:
         return sorted(self.virsh(kind, "--all", "--name").split())
 
     def links(self) -> list[str]:
-        """The interfaces of the machine, apart from `lo`."""
+        """Return the machine's interfaces without `lo`."""
         listed = self.run("root", "ip", "-br", "link", "show").out.splitlines()
         return sorted(line.split()[0].partition("@")[0] for line in listed if not line.startswith("lo "))
 
     def holds(self) -> dict[str, list[str]]:
-        """Everything in it that a lab could leave behind."""
+        """Return everything that a lab could leave behind on the machine."""
         kinds = {kind: self.names(kind) for kind in ("list", "net-list", "pool-list", "vol-list")}
         return {**kinds, "links": self.links()}
 
     def start_libvirt(self) -> None:
-        """Both daemons run, and libvirt answers the user."""
+        """Start both daemons, and wait until libvirt answers the user."""
         for daemon in DAEMONS:
             self.run(
                 "root",
@@ -155,7 +155,7 @@ class LibvirtMachine:
         eventually(answers, lambda ended: ended.code == 0, seconds=30)
 
     def stop_libvirt(self) -> None:
-        """No daemon of libvirt runs any more; machines and networks go on."""
+        """Stop both daemons; virtual machines and networks keep running."""
         for daemon in reversed(DAEMONS):
             self.run("root", "sh", "-c", f"kill $(cat /run/{daemon}.pid)")
             is_there = partial(self.run, "root", "test", "-e", f"/run/{daemon}.pid", code=None)
@@ -164,10 +164,10 @@ class LibvirtMachine:
 
 @contextmanager
 def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[LibvirtMachine]:
-    """The machine runs meanwhile, its disk in `disk`, the bundle at BUNDLE; nothing of it is left then but the disk."""
+    """Run a machine with its disk in `disk` and the bundle at BUNDLE; afterwards only the disk is left."""
     install()
     _make_disk(disk)
-    name = f"{name}-{os.getpid()}"  # several runs of these tests do not meet
+    name = f"{name}-{os.getpid()}"  # a name for each run of the tests
     run("ip", "netns", "add", name)
     try:
         run("ip", "-n", name, "link", "set", "lo", "up")
@@ -181,7 +181,7 @@ def running(name: str, disk: Path, bundle: Path | None = None) -> Iterator[Libvi
 
 
 def install(needed: Sequence[str] = PROGRAMS) -> None:
-    """What tests of virtual machines need is installed here, unless these programs, and files, are there."""
+    """Install the packages for tests of virtual machines, unless these programs and files exist."""
     packages.bring(needed, PACKAGES)
 
 
@@ -211,7 +211,7 @@ def _make_disk(disk: Path) -> None:
 
 @contextmanager
 def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
-    """The machine's first process runs; yields its number as it is here."""
+    """Boot the machine; yield the pid of its first process, as seen from this machine."""
     folders = sorted({CHECKOUT, Path(sys.prefix), Path(sys.base_prefix), LABCTL.parents[1]})
     needed = [
         path for folder in folders for path in ([folder] if _may_be_entered(folder) else sorted(folder.iterdir()))
@@ -238,17 +238,17 @@ def _booted(name: str, disk: Path, bundle: Path | None) -> Iterator[int]:
 
 
 def _closed(path: Path) -> Path | None:
-    """The topmost folder above the path that only its owner may enter."""
+    """Return the topmost parent folder that others may not enter, or None."""
     return next((each for each in reversed(path.parents) if not _may_be_entered(each)), None)
 
 
 def _may_be_entered(folder: Path) -> bool:
-    """Whether others than its owner and its group may."""
+    """Return whether users other than its owner and group may enter a folder."""
     return bool(folder.stat().st_mode & 0o001)
 
 
 def _first_process(parent: int) -> int:
-    """The child of that process, once it is the machine's init; else 0."""
+    """Return the pid of the process's child that is the machine's init, or 0 if there is none yet."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if Path(f"/proc/{pid}/comm").read_text() == "tini\n":
             return int(pid)

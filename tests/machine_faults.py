@@ -1,4 +1,4 @@
-"""Machines where something is missing, full, closed or odd, and how each command of labctl ends there."""
+"""Faults of a machine (missing, full, closed or odd files, streams, variables), and how each command reacts to them."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from labctl.model.errors import ExitCode
 ROOT = tree(cli.app)
 COMMANDS = {words: command for words, command in commands(ROOT) if isinstance(command, TyperCommand)}
 NEEDED = {"shell": "bash"}
-"""What stands for arguments that are not free; for all others, a word."""
+"""Values of required arguments that accept only some words; all others get any word."""
 NUMBERS = itertools.count()
 NO_PROCESSES = Path("/nowhere")
 SHORT_DEMOS = Path(__file__).parent / "short_demos"
@@ -43,21 +43,21 @@ ODD_WORDS = ("", "x" * 5000, "a/" * 3000, "\udcff\udcfe", "a\x1b[2J\nb\r\t\x07",
 
 @dataclass
 class Machine:
-    """The folders of a user, and what a fault has made of them."""
+    """A user's folders and standard streams, as a fault changed them."""
 
     home: Path
     monkeypatch: pytest.MonkeyPatch
     options: tuple[str, ...] = ()
-    """What every command is given beside its own."""
+    """Options that every command gets in addition to its own."""
     stdout: io.TextIOWrapper | None = field(default_factory=lambda: _stream("utf-8"))
     stderr: io.TextIOWrapper | None = field(default_factory=lambda: _stream("utf-8"))
     stdin: io.TextIOWrapper | None = field(default_factory=lambda: io.TextIOWrapper(io.BytesIO()))
     around: Callable[[], AbstractContextManager[None]] = nullcontext
-    """What holds while the command runs."""
+    """A context manager that is active while the command runs."""
 
     @property
     def folder(self) -> Path:
-        """The state folder of the lab that every command is about."""
+        """The state folder of the lab `demo`."""
         return self.home / "state" / "labctl" / "demo"
 
 
@@ -69,7 +69,7 @@ FAULTS: dict[str, Callable[[Machine], object]] = {}
 
 
 def fault(make: Callable[[Machine], object]) -> Callable[[Machine], object]:
-    """It is one of the faults that every command is tried with."""
+    """Register a fault that every command is run with."""
     FAULTS[make.__name__] = make
     return make
 
@@ -79,7 +79,7 @@ def fault(make: Callable[[Machine], object]) -> Callable[[Machine], object]:
 
 @fault
 def nothing_at_all(_machine: Machine) -> None:
-    """There are no lab, no configuration and no tools."""
+    """No lab, no configuration and no tools."""
 
 
 @fault
@@ -360,12 +360,12 @@ def every_stream_is_closed(machine: Machine) -> None:
 
 @fault
 def errors_cannot_be_written(machine: Machine) -> None:
-    machine.stderr = Path("/dev/full").open("w")  # noqa: SIM115 - it is open as long as the machine is there
+    machine.stderr = Path("/dev/full").open("w")  # noqa: SIM115 - open as long as the machine exists
 
 
 @fault
 def output_is_full(machine: Machine) -> None:
-    machine.stdout = Path("/dev/full").open("w")  # noqa: SIM115 - it is open as long as the machine is there
+    machine.stdout = Path("/dev/full").open("w")  # noqa: SIM115 - open as long as the machine exists
 
 
 @fault
@@ -384,7 +384,7 @@ def streams_are_ascii(machine: Machine) -> None:
 
 @dataclass(frozen=True)
 class Ended:
-    """How a command ended, and what it said where that could be read."""
+    """The exit code of a command, and its output where it can be read."""
 
     code: int
     out: str | None
@@ -393,7 +393,7 @@ class Ended:
 
 @contextmanager
 def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No program can be started meanwhile, and nobody be reached; none runs besides, for looking at each takes its time."""
+    """Make starting a program and opening a socket fail, and hide all processes, because reading each takes time."""
 
     def refuse(number: int) -> Callable[..., NoReturn]:
         def refused(*_arguments: object, **_options: object) -> NoReturn:
@@ -413,7 +413,7 @@ def bare(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def complaints(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Run every command with the fault; return, by the command's words, what is wrong with how it ended."""
+    """Run every command with the fault; return, by the command's words, how it violated the contract."""
     wrong = {}
     for number, (words, command) in enumerate(COMMANDS.items()):
         with monkeypatch.context() as patch, bare(patch):
@@ -426,7 +426,7 @@ def complaints(fault: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def odd_lines(word: str, form: str, home: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """Run every command with the word as each of its arguments and options; return what is wrong with how it ended."""
+    """Run every command with the word as each of its arguments and options; return how it violated the contract."""
     wrong = {}
     globally = [("--config", word), ("--name", word), ("-o", word)]
     for words, command in COMMANDS.items():
@@ -471,7 +471,7 @@ def _said(stream: io.TextIOWrapper | None) -> str | None:
 
 
 def _complaint(ended: Ended, form: str) -> str:
-    """What is wrong with how a command ended; nothing where it kept to the contract."""
+    """Return how a command's exit code or output violated the contract, or an empty text."""
     said = f"{ended.out or ''}\n{ended.err or ''}"
     if ended.code not in set(ExitCode) - {ExitCode.BUG}:
         return f"exit code {ended.code}: {said}"
@@ -492,7 +492,7 @@ def _complaint(ended: Ended, form: str) -> str:
 
 
 def _half_written(home: Path) -> str:
-    """What a write that failed has left behind: a temporary file, or a file of labctl's with nothing in it."""
+    """Return what a failed write left behind: a temporary file, or an empty file of labctl's."""
     files = [Path(folder) / name for folder, _, names in os.walk(home) for name in names]
     empty = {"labctl.yaml", "Vagrantfile", "kubeconfig", lab_folder.RECORD}
     left = [
@@ -504,13 +504,13 @@ def _half_written(home: Path) -> str:
 
 
 def _valued(command: TyperCommand) -> list[str]:
-    """The options of the command that take a value, but for one that makes it wait."""
+    """Return the command's options that take a value, except `--wait`, which makes it wait."""
     options = (parameter for parameter in command.params if isinstance(parameter, TyperOption))
     return [option.opts[0] for option in options if not option.is_flag and option.name != "wait"]
 
 
 def _needed(command: TyperCommand) -> list[str]:
-    """What the command cannot do without."""
+    """Return values for the command's required arguments."""
     return [
         NEEDED.get(parameter.name or "", "word")
         for parameter in command.params
@@ -519,14 +519,14 @@ def _needed(command: TyperCommand) -> list[str]:
 
 
 def _a_lab(machine: Machine) -> None:
-    """The lab was made, and nothing of it runs."""
+    """Save a lab of which nothing runs."""
     (machine.home / "hosts").touch()
     made = lab(hosts_file=str(machine.home / "hosts"))
     saved_lab.write(paths.state(made.name), saved_lab.SavedLab(made, isolated=False))
 
 
 def _forbid(machine: Machine, folder: Path) -> None:
-    """Nobody here may look into this folder, or at this file; root may, and so the calls themselves refuse."""
+    """Deny access to a folder or file. Patch the calls, because permissions do not stop root."""
     access = os.access
 
     def may(path: str | Path, mode: int, **options: bool) -> bool:
@@ -544,7 +544,7 @@ def _refuse_to_open_for_writing(machine: Machine, number: int) -> None:
 
 
 def _refuse(machine: Machine, number: int, chosen: Callable[[str, object], bool]) -> None:
-    """The system refuses to open, look at or make what is chosen by its path and how it is to be opened."""
+    """Make system calls fail for the chosen paths and modes, as if the kernel refused them."""
     for module, name in (
         *((os, name) for name in ("open", "stat", "lstat", "mkdir", "chmod", "scandir", "listdir", "readlink")),
         (io, "open"),

@@ -1,4 +1,4 @@
-"""What tests need of Debian's packages and this machine lacks."""
+"""Installation of Debian packages that tests need."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from e2e.reallab import eventually, finished, run
 
 APT = ("env", "DEBIAN_FRONTEND=noninteractive", "apt-get", "-q", "-o", "DPkg::Lock::Timeout=600")
 SECONDS = 900.0
-"""How long apt may take, with the wait for another one."""
+"""Time limit of apt, including the wait for another apt."""
 
 
 def bring(needed: Sequence[str], names: Sequence[str]) -> None:
-    """Install the packages of these names unless all that is needed, programs and files by their paths, is there.
+    """Install these packages, unless all needed programs, and files by their paths, exist.
 
-    Skip the test where only root may do so. Another process may use apt at the same time.
+    Skip the test if they are missing and this is not root. Another process may use apt at the same time.
     """
     missing = _missing(needed)
     if not missing:
         return
     if os.geteuid() != 0:
         pytest.skip(f"needs {', '.join(missing)}, which root may install")
-    update = [*APT, "update"]  # apt does not wait for another one that fetches its lists
+    update = [*APT, "update"]  # `apt-get update` fails while another apt updates its lists, so repeat it
     eventually(lambda: finished(update, SECONDS), lambda ended: ended.code == 0, SECONDS)
     run(*APT, "install", "-y", "--no-install-recommends", *names, seconds=SECONDS)
     assert _missing(needed) == []

@@ -1,4 +1,4 @@
-"""A machine as its tools and files were recorded: what doctor and preflight see in tests."""
+"""A machine with recorded outputs of tools and contents of files, for tests of doctor and preflight."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labctl.host.process import Finished
 
 RECORDED = Path(__file__).parent / "unit" / "doctor" / "recorded"
 SYSTEM = ("/dev/kvm", "/etc", "/lib", "/proc", "/run", "/sys", "/usr/share/keyrings", "/var")
-"""Where nothing of the real machine is seen."""
+"""Paths below which the real machine's files are hidden."""
 KEYRINGS = "/usr/share/keyrings"
 APT_LISTS = "/var/lib/apt/lists"
 MADISON = ("apt-cache", "madison")
@@ -27,14 +27,14 @@ WELL = {
     "ip -j address show": ("[]", 0),
     "vagrant --version": ("Vagrant 2.4.9\n", 0),
 }
-"""What tools of a machine say that has everything, and no network but its own."""
+"""Outputs of tools on a machine that has everything."""
 
 
 class Recorded(Machine):
-    """Debian with root, every program and a Docker Engine, but for what a test says.
+    """Debian with root, every program and a Docker Engine, except for the differences that a test gives.
 
-    `said` maps command lines to the names of recorded outputs, or to what the tool said and its exit code. `files`
-    maps paths to their text; a test's own files are seen as they are.
+    `said` maps command lines to the names of recorded outputs, or to an output and its exit code. `files` maps paths to
+    their text; a test's real files are visible too, except below `SYSTEM`.
     """
 
     environment: Mapping[str, str] = {}
@@ -120,11 +120,11 @@ class Recorded(Machine):
 
 
 def found(identity: str, context: Context, **differences: Any) -> Finding:  # noqa: ANN401 - what differs from a good machine
-    """What the check of that id finds on such a machine."""
+    """Return the finding of a check on a machine with these differences."""
     (check,) = (check for check in CHECKS if check.id == identity)
     return check.examine(context, Recorded(**differences))
 
 
 def text(name: str) -> str:
-    """A recorded output."""
+    """Return a recorded output."""
     return (RECORDED / name).read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What is on a seed disk, as a machine sees it."""
+"""A reader for seed disks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pycdlib.pycdlib import PyCdlib
 
 
 def seed_files(path: Path) -> dict[str, tuple[bytes, int]]:
-    """The content and the mode of every file, by the name that Rock Ridge gives it."""
+    """Return the content and mode of every file, by its Rock Ridge name."""
     image = PyCdlib()
     image.open(str(path))
     try:

@@ -1,4 +1,4 @@
-"""Several processes that run tests, by pytest-xdist: how they share the tests out, and how Ctrl-C ends them."""
+"""Scheduling of tests on several processes with pytest-xdist, and their shutdown after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -10,33 +10,33 @@ from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import NodeManager
 
 ENDING_SECONDS = 20
-"""How long a process has after Ctrl-C to destroy its labs: it ends itself after 15, and would be killed after ten."""
+"""Time that a process has after Ctrl-C to destroy its labs, which takes 15 s; pytest-xdist's default is ten."""
 
 
 class GroupScheduling(LoadScopeScheduling):  # type: ignore[misc]  # pytest-xdist publishes no types
-    """Let the tests of a group run in one process; a process that has no more gets the next group."""
+    """Runs the tests of a group in one process; a process that has finished gets the next group."""
 
     def _split_scope(self, nodeid: str) -> str:
         return groups.group(nodeid)
 
 
 def let_processes_end() -> None:
-    """Give every process time to destroy its labs after Ctrl-C."""
+    """Raise pytest-xdist's time limit so that every process can destroy its labs after Ctrl-C."""
     NodeManager.EXIT_TIMEOUT = ENDING_SECONDS
 
 
 def interrupt_once() -> None:
-    """Let the first SIGINT end this process in good order: another follows, which must not interrupt that.
+    """Let the first SIGINT shut this process down cleanly, and ignore the ones after it.
 
-    A terminal sends one to every process, and pytest-xdist then sends one more to each.
+    A terminal sends one SIGINT to every process, and pytest-xdist then sends another one to each.
     """
 
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, _go_on)  # not SIG_IGN, which every program that a test starts would inherit
+        signal.signal(signal.SIGINT, _go_on)  # not SIG_IGN, which children would inherit
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGINT, interrupt)
 
 
 def _go_on(_signal: int, _frame: FrameType | None) -> None:
-    """Do nothing about a signal."""
+    """Ignore a signal."""

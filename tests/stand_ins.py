@@ -1,6 +1,6 @@
-"""Stand-ins for upstream's servers on this machine: a registry with images under their upstream names, and a web server.
+"""Local stand-ins for upstream's servers: a registry with images under their upstream names, and a web server.
 
-Both are filled from a bundle that labctl built; the recipe that goes with them names what that bundle has.
+Both serve the contents of a bundle that labctl built, and come with a recipe for those contents.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from labctl.transfer.registry import Registry
 REGISTRIES = ("registry.k8s.io", "docker.io", "quay.io")
 WEB = ("dl.k8s.io", "raw.githubusercontent.com")
 OTHER_TAGS = {"labctl.local/pause": "registry.k8s.io/pause", "labctl.local/nginx": "docker.io/library/nginx"}
-"""Images that a built bundle has under names of its own, and what upstream calls their like."""
+"""Images that a built bundle has under labctl's own names, and upstream's names of the same programs."""
 LEFT_OUT = "ingress-nginx"
-"""What no bundle that is built can have."""
+"""An image that no built bundle contains."""
 
 
 @dataclass
 class WebServer:
-    """A web server that serves a folder, and notes what it was asked for."""
+    """A web server that serves a folder and records the requested paths."""
 
     folder: Path
     url: str = ""
@@ -47,7 +47,7 @@ class WebServer:
 
 @dataclass(frozen=True, slots=True)
 class StandIns:
-    """Where the stand-ins are, the recipe of what they have, and what labctl must have in its environment."""
+    """The servers, the recipe of their contents, and the environment in which labctl uses them."""
 
     recipe: Path
     environment: Mapping[str, str]
@@ -56,7 +56,7 @@ class StandIns:
 
     @property
     def asked(self) -> int:
-        """How many requests both have had."""
+        """The number of requests to both servers."""
         return len(self.web.asked) + self.registry.asked
 
 
@@ -78,7 +78,7 @@ def stand_ins(bundle: Bundle, folder: Path, address: str = LOOPBACK) -> Iterator
 
 
 def fill(bundle: Bundle, folder: Path, registry: str) -> Path:
-    """Put what a bundle has where upstream would publish it; return a recipe of it, with what can be pinned pinned."""
+    """Publish a bundle's contents as upstream does; return the path of a recipe for them, with Traefik pinned."""
     own = yaml.safe_load(recipes.OWN.read_bytes())
     carried = {recipes.repository(image.reference): image.archive for image in bundle.images}
     carried |= {name: carried[ours] for ours, name in OTHER_TAGS.items() if ours in carried}
@@ -88,7 +88,7 @@ def fill(bundle: Bundle, folder: Path, registry: str) -> Path:
     for row in own["images"]:
         filled = row["reference"].format_map(own["versions"])
         digest = push(bundle.path(carried[recipes.repository(filled)]), filled, registry)
-        if "traefik" in filled:  # one is pinned, as users pin what they have looked at
+        if "traefik" in filled:  # pin one image by digest, as users can
             row["reference"] = f"{filled}@{digest}"
     for row in (*own["binaries"], *own["manifests"]):
         url = row["url"].format_map({**own["versions"], "architecture": bundle.architecture})
@@ -145,7 +145,7 @@ def web_server(
 
 
 def _trusted(certificate: Path) -> Path:
-    """Write the certificates that this machine trusts, and one more, to a file of their own."""
+    """Write the certificates that this machine trusts, and this one, to a new file."""
     system = ssl.get_default_verify_paths().cafile
     trusted = certificate.with_name("trusted.pem")
     trusted.write_bytes((Path(system).read_bytes() if system else b"") + certificate.read_bytes())

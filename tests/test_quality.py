@@ -79,7 +79,7 @@ def _functions(path: Path) -> Iterator[ast.FunctionDef]:
 
 
 def _body(function: ast.FunctionDef) -> list[ast.stmt]:
-    """The statements that do something: neither the docstring nor the late imports."""
+    """Return a function's statements without its docstring and late imports."""
     return [
         each for each in function.body if not isinstance(each, ast.Import | ast.ImportFrom | ast.Expr) or _acts(each)
     ]
@@ -98,7 +98,7 @@ def _shown(path: Path) -> str:
 
 
 def test_programs_that_tests_carry_as_text_import_what_exists() -> None:
-    """No type checker reads them, and some run only on a machine that an end-to-end test makes."""
+    """No type checker sees these programs, and some run only on a machine that an end-to-end test creates."""
     texts = (
         node.value
         for path in sorted(CHECKOUT.glob("tests/**/*.py"))

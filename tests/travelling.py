@@ -1,4 +1,4 @@
-"""A small bundle that travels: a few files, an image of labctl's own making, and one of somebody else's."""
+"""A small bundle for tests of push, pull, export and import: a few files, labctl's own images and a foreign one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LAYER = 120_000
 
 
 def content(name: str, size: int = LAYER) -> bytes:
-    """Bytes that nothing compresses, the same for the same name."""
+    """Return incompressible bytes that depend on the name only."""
     return hashlib.shake_256(name.encode()).digest(size)
 
 
 def bundle(folder: Path, architecture: str = "amd64", shop: str = "shop") -> Bundle:
-    """A bundle for the architecture, finished, in a folder named after its id; `shop` is what differs in one image."""
+    """Return a finished bundle in a folder named after its id; `shop` selects the content of one image."""
     there = folder / ID.format(architecture)
     for path, data in {
         "bin/kubectl": content(f"kubectl {architecture}"),
@@ -58,7 +58,7 @@ def bundle(folder: Path, architecture: str = "amd64", shop: str = "shop") -> Bun
 
 
 def same(one: Path, other: Path) -> bool:
-    """Return whether two folders have the same files, byte for byte, with the same right to be run."""
+    """Return whether two folders have the same files, with equal contents and executable bits."""
     return _files(one) == _files(other)
 
 
@@ -83,7 +83,7 @@ def _own_image(archive: Path, reference: str, architecture: str, layers: list[st
 
 
 def _saved_image(archive: Path, reference: str) -> None:
-    """Write what `docker save` of old writes, with an entry that no layer is."""
+    """Write an archive in the old format of `docker save`, with an entry that is no layer."""
     files = {
         "0a/layer.tar": content("saved"),
         "0a/VERSION": b"1.0",

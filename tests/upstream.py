@@ -1,7 +1,7 @@
-"""Manifests of other projects, unchanged: what labctl makes of them is tested against the files that users get.
+"""Unmodified manifests of other projects, so that tests use the same files as users.
 
-A file is taken from the folder that LABCTL_UPSTREAM names, from ../shared/upstream beside the checkout, or from the tests'
-cache, where it is downloaded to once. Its checksum must be the one below wherever it comes from.
+A file comes from the folder in LABCTL_UPSTREAM, from ../shared/upstream beside the checkout, or from the tests' cache,
+into which it is downloaded once. Its checksum must match in every case.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BESIDE = Path(__file__).parents[2] / "shared" / "upstream"
 
 @dataclass(frozen=True, slots=True)
 class File:
-    """A file of a release, and what it contains."""
+    """A file of a release: its URL and checksum."""
 
     url: str
     sha256: str
@@ -47,7 +47,7 @@ FILES = {
 def content(name: str) -> bytes:
     """Return a file as its project released it.
 
-    Where it can be had from nowhere, the test is skipped; in continuous integration it fails.
+    If it is unavailable, skip the test; in continuous integration, fail.
     """
     file = FILES[name]
     for path in _places(name):
