@@ -1,4 +1,4 @@
-"""A mirror of Debian's packages in a network namespace: all that there is for whoever has no other way out."""
+"""A mirror of Debian's packages inside a network namespace without an uplink."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SECONDS = 60.0
 
 @dataclass
 class Mirror:
-    """Where the mirror is, in the namespace, and what it was asked for."""
+    """The mirror's URL in the namespace, and the requested paths."""
 
     url: str
     asked: list[str] = field(default_factory=list)
@@ -30,7 +30,7 @@ class Mirror:
 
 @contextmanager
 def apt_mirror(namespace: Path, certificate: Path, key: Path) -> Iterator[Mirror]:
-    """Serve over TLS, on the namespace's loopback, what this machine gets from Debian's mirror."""
+    """Serve Debian's mirror over TLS on the namespace's loopback; this machine fetches the files."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         listening = pool.submit(_listening, namespace).result()
     mirror = Mirror(f"https://127.0.0.1:{listening.getsockname()[1]}")
@@ -64,6 +64,6 @@ def apt_mirror(namespace: Path, certificate: Path, key: Path) -> Iterator[Mirror
 
 
 def _listening(namespace: Path) -> socket.socket:
-    """Return a socket of the namespace: it stays there, whoever uses it."""
+    """Return a listening socket of the namespace; it stays in the namespace whichever thread uses it."""
     namespaces.enter(namespace, namespace / "no settings")
     return socket.create_server(("127.0.0.1", 0))

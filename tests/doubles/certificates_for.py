@@ -1,4 +1,4 @@
-"""A certificate for a server of a test."""
+"""Certificates for test servers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cryptography.x509.oid import NameOID
 
 
 def self_signed(folder: Path, address: str = "127.0.0.1") -> tuple[Path, Path]:
-    """Write a certificate for the address, and its key; return both paths."""
+    """Write a self-signed certificate for the address, and its key; return both paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "A company's own")])
     now = dt.datetime.now(dt.UTC)

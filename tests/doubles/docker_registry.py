@@ -1,4 +1,4 @@
-"""Debian's docker-registry on this machine: with TLS and a password, or as anybody may use it. It can die and come again."""
+"""Debian's docker-registry on this machine, with or without TLS and a password; it can be killed and started again."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from labctl.host.wait import Pending, until
 PROGRAM = "docker-registry"
 USER, PASSWORD = "class", "room"
 _BCRYPT = "$2b$04$labctlTestsSaltSaltSae3sBa1WwZi9EB5Lofm4qAoxEbdQKrv1K"
-"""PASSWORD, as cheaply as bcrypt allows, which is the only one that the registry knows."""
+"""PASSWORD, hashed with the lowest cost; the registry accepts bcrypt hashes only."""
 
 
 class DockerRegistry:
-    """A registry with its data in a folder."""
+    """A registry that stores its data in a folder."""
 
     def __init__(
         self, folder: Path, *, is_guarded: bool, certificate: tuple[Path, Path] | None = None, address: str = LOOPBACK
@@ -58,24 +58,24 @@ class DockerRegistry:
 
     @property
     def asked(self) -> int:
-        """How many requests it has answered, by its log."""
+        """The number of requests in its log."""
         return (self._folder / "log").read_text(encoding="utf-8").count(' HTTP/1.1" ')
 
     def start(self) -> None:
-        """Start it, and wait until it listens."""
+        """Start the registry, and wait until it listens."""
         with (self._folder / "log").open("ab") as log:
             command = [PROGRAM, "serve", str(self._folder / "config.yml")]
             self._program = subprocess.Popen(command, stdout=log, stderr=log)
         until(self._listens, what=f"{PROGRAM}, whose log is {self._folder / 'log'}", timeout=20, interval=0.02)
 
     def kill(self) -> None:
-        """End it as a power cut does."""
+        """Kill the registry without a clean shutdown."""
         assert self._program is not None
         self._program.kill()
         self._program.wait()
 
     def blob(self, digest: str) -> Path:
-        """Return the file in which it keeps a blob."""
+        """Return the file of a blob."""
         name = digest.removeprefix("sha256:")
         return self._folder / "data/docker/registry/v2/blobs/sha256" / name[:2] / name / "data"
 
@@ -94,7 +94,7 @@ def running(
     certificate: tuple[Path, Path] | None = None,
     address: str = LOOPBACK,
 ) -> Iterator[DockerRegistry]:
-    """The registry runs meanwhile; it is installed if it is missing. With a certificate it has TLS, guarded or not."""
+    """Run a registry, which is installed if missing. With a certificate it uses TLS, with or without a password."""
     packages.bring((PROGRAM,), (PROGRAM,))
     registry = DockerRegistry(folder, is_guarded=is_guarded, certificate=certificate, address=address)
     try:
@@ -105,7 +105,7 @@ def running(
 
 
 def log_in(folder: Path, host: str, password: str = PASSWORD) -> None:
-    """Write what `docker login` writes."""
+    """Write a config.json as `docker login` does."""
     folder.mkdir(exist_ok=True)
     secret = base64.b64encode(f"{USER}:{password}".encode()).decode()
     (folder / "config.json").write_text(json.dumps({"auths": {host: {"auth": secret}}}), encoding="utf-8")

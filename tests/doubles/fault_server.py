@@ -1,4 +1,4 @@
-"""A web server on loopback that misbehaves as a test says, and counts what it was asked for and what it sent."""
+"""A web server on loopback that injects faults, and records requests and sent bytes."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ PIECE = 1 << 14
 
 @dataclass
 class Fault:
-    """How one answer goes wrong. What is not set is right."""
+    """A fault of one response. Attributes that are not set are correct."""
 
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     cut: int | None = None
-    """After how many bytes of the body the connection ends."""
+    """Close the connection after this many bytes of the body."""
     stall: int | None = None
-    """After how many bytes of the body nothing more comes."""
+    """Send nothing more after this many bytes of the body."""
     flip: int | None = None
-    """Which byte of the body is another one."""
+    """Corrupt the body's byte at this index."""
     length: int | None = None
-    """What Content-Length says."""
+    """The value of Content-Length."""
     raw: bytes | None = None
-    """What comes in the place of an answer."""
+    """Bytes to send instead of a response."""
 
 
 @dataclass
 class Asked:
-    """A request as it came."""
+    """A request."""
 
     method: str
     path: str
@@ -46,7 +46,7 @@ class Asked:
 
 @dataclass
 class Server:
-    """What is served, by path; what goes wrong, in order, by path; what was asked; how many bytes were sent, by path."""
+    """The server's files and faults, by path; its requests; and the number of sent bytes, by path."""
 
     url: str = ""
     has_ranges: bool = True
@@ -54,7 +54,7 @@ class Server:
     kinds: dict[str, str] = field(default_factory=dict)
     faults: dict[str, list[Fault]] = field(default_factory=dict)
     always: dict[str, Fault] = field(default_factory=dict)
-    """What goes wrong each time."""
+    """The fault of every response, by path; `faults` has those of the next responses, in order."""
     asked: list[Asked] = field(default_factory=list)
     sent: dict[str, int] = field(default_factory=dict)
     login: Callable[[Asked], Fault | None] = lambda _asked: None
@@ -62,7 +62,7 @@ class Server:
     """The seconds between two pieces of a body."""
     busy: int = 0
     most: int = 0
-    """How many bodies were sent at the same time, at most."""
+    """The highest number of bodies that were sent at the same time."""
     ended: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -75,7 +75,7 @@ class Server:
         return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
     def forget(self) -> None:
-        """Begin to count anew."""
+        """Reset the recorded requests and bytes."""
         self.asked.clear()
         self.sent.clear()
 
@@ -104,7 +104,7 @@ def listening(
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(*certificate)
         web.socket = context.wrap_socket(web.socket, server_side=True, do_handshake_on_connect=False)
-    web.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that ends is no news
+    web.handle_error = lambda *_: None  # type: ignore[method-assign] # clients may disconnect
     thread = threading.Thread(target=web.serve_forever, args=(0.01,), daemon=True)
     thread.start()
     try:
@@ -131,7 +131,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         self._answer(path, fault)
 
-    do_HEAD = do_POST = do_GET  # noqa: N815 - http.server calls them so
+    do_HEAD = do_POST = do_GET  # noqa: N815 - http.server's names
 
     def _answer(self, path: str, fault: Fault) -> None:
         body = self.lab.files.get(path) if fault.body is None else fault.body
@@ -165,7 +165,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault.flip is not None:
             body = body[: fault.flip] + bytes([body[fault.flip] ^ 1]) + body[fault.flip + 1 :]
         end = min(each for each in (fault.cut, fault.stall, len(body)) if each is not None)
-        with suppress(OSError):  # the client has ended
+        with suppress(OSError):  # the client has disconnected
             for at in range(0, end, PIECE):
                 piece = body[at : min(at + PIECE, end)]
                 self.wfile.write(piece)
@@ -186,12 +186,12 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.wfile.write(body)
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         pass
 
 
 def free_port() -> int:
-    """Return a port of loopback on which nobody listens."""
+    """Return a free port of loopback."""
     with socket.socket() as listener:
         listener.bind((LOOPBACK, 0))
         return int(listener.getsockname()[1])

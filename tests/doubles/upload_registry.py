@@ -1,4 +1,4 @@
-"""As much of a registry as pushing a blob takes, which resumes uploads and cuts connections as a test says."""
+"""A partial registry for pushes of blobs, which can resume uploads and inject faults."""
 
 from __future__ import annotations
 
@@ -17,38 +17,38 @@ from fault_server import listening
 
 @dataclass
 class UploadRegistry:
-    """Its blobs and the one upload that is going on."""
+    """A registry with its blobs, the current upload and the faults to inject."""
 
     url: str = ""
     blobs: dict[str, bytes] = field(default_factory=dict)
     upload: bytearray = field(default_factory=bytearray)
     cuts: list[int] = field(default_factory=list)
-    """After how many bytes the next requests with content are cut."""
+    """After how many bytes to cut the next requests with content."""
     can_resume: bool = True
     thinks: float = 0.0
-    """The seconds until it answers a request with content."""
+    """Seconds until it answers a request with content."""
     counts_one_more: bool = False
-    """Whether it says that it has a byte more than it has, as Quay does."""
+    """Whether it reports one byte more than it received, as Quay does."""
     early: list[int] = field(default_factory=list)
-    """The statuses with which the next requests with content are answered before any of it is read."""
+    """Statuses with which it answers the next requests before it reads their content."""
     rest: int = 0
-    """The status of its answer to a request that goes on, before it takes anything; 0 if it takes it."""
+    """The status with which it refuses a request that continues an upload; 0 to accept it."""
     drops: bool = False
-    """Whether it loses the first byte of a request that goes on."""
+    """Whether it loses the first byte of a request that continues an upload."""
     limits: int = 0
-    """How many questions for what it has are answered with 429."""
+    """How many requests for the upload's state to answer with 429."""
     kind: str = ""
-    """The type of every answer, none of which has content."""
+    """Content-Type of the empty responses with status 201 and 202."""
     loses_answer: bool = False
-    """Whether the connection ends in the place of the answer to the last request of the next upload."""
+    """Whether to close the connection instead of answering the last request of the next upload."""
     flips: bool = False
     place: str = ""
-    """The URL of another server, which uploads are sent to."""
+    """URL of another server to which uploads are redirected."""
     asks_login: bool = False
     refusals: int = 0
-    """How many requests with content are answered with 401, once all of it has arrived."""
+    """How many requests with content to answer with 401, after all of it has arrived."""
     secrets: list[str | None] = field(default_factory=list)
-    """The logins of requests with content."""
+    """Authorization headers of requests with content."""
     received: int = 0
     connections: int = 0
     asked: list[str] = field(default_factory=list)
@@ -67,12 +67,12 @@ class _Handler(BaseHTTPRequestHandler):
     registry: UploadRegistry
 
     def setup(self) -> None:
-        """Begin a connection."""
+        """Count a connection."""
         super().setup()
         self.registry.connections += 1
 
     def handle_one_request(self) -> None:
-        """Answer, and note what was asked."""
+        """Answer a request and record its method."""
         super().handle_one_request()
         if getattr(self, "command", None):
             self.registry.asked.append(self.command)
@@ -147,5 +147,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
         pass

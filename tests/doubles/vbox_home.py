@@ -1,4 +1,4 @@
-"""What the double of VirtualBox keeps on disk: machines, host-only interfaces and DHCP servers, as VirtualBox 7.0 has them."""
+"""The state of the VirtualBox double on disk: machines, host-only interfaces and DHCP servers, as in VirtualBox 7.0."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 from uuid import UUID, uuid5
 
 HOME = "VBOX_USER_HOME"
-"""The variable that VirtualBox itself takes its folder from."""
+"""The variable that names the folder of VirtualBox's own settings, too."""
 NAMESPACE = UUID("786f6276-656e-4074-8000-0a0027000000")
 
 
 class VBoxError(Exception):
-    """What VBoxManage reports and ends over: a code of COM's where the API refuses, none where the arguments are wrong."""
+    """An error that VBoxManage prints and exits with: a COM code if the API refuses, no code for wrong arguments."""
 
     def __init__(self, text: str, code: str = "", component: str = "", callee: str = "") -> None:
         super().__init__(text)
@@ -27,7 +27,7 @@ class VBoxError(Exception):
 
 @dataclass
 class Nic:
-    """A network adapter; the first eight are there from the beginning, and of an imported machine the first is on."""
+    """A network adapter. A machine always has eight; an import attaches those of the OVF."""
 
     mac: str
     attached: str = "none"
@@ -36,12 +36,12 @@ class Nic:
     hostonly: str = ""
     promiscuous: str = "deny"
     forwarded: dict[str, str] = field(default_factory=dict)
-    """Rules by name, each as `--natpf` takes it."""
+    """NAT rules by name, each in the form of `--natpf`."""
 
 
 @dataclass
 class Medium:
-    """A disk or a CD at a port of a controller."""
+    """A disk or CD attached to a port of a controller."""
 
     path: str
     uuid: str
@@ -60,13 +60,13 @@ class Machine:
     os_type: str
     nics: dict[str, Nic] = field(default_factory=dict)
     controllers: dict[str, dict[str, Medium]] = field(default_factory=dict)
-    """Media by port and device, by the name of the controller."""
+    """Media by controller name, then by port and device."""
     uarts: dict[str, list[str]] = field(default_factory=dict)
     extra: dict[str, str] = field(default_factory=dict)
     firmware: str = "BIOS"
     state: str = "poweroff"
     pid: int = 0
-    """QEMU's; 0 where nothing is booted."""
+    """QEMU's pid; 0 if machines are not booted."""
 
     @property
     def base(self) -> Path:
@@ -74,12 +74,12 @@ class Machine:
 
     @property
     def is_on(self) -> bool:
-        """Whether it has a process, which may stand still."""
+        """Whether it has a process, which may be paused."""
         return self.is_running or self.state in {"paused", "gurumeditation"}
 
     @property
     def is_running(self) -> bool:
-        """Whether it is on: one that was booted is off as soon as its QEMU has ended."""
+        """Whether it runs; a booted machine stops when its QEMU exits."""
         return self.state == "running" and (self.pid == 0 or _lives(self.pid))
 
 
@@ -98,7 +98,7 @@ class HostOnly:
 
 @dataclass
 class Dhcp:
-    """A DHCP server; VirtualBox starts it together with the first machine in its network."""
+    """A DHCP server, which VirtualBox starts with the first machine in its network."""
 
     network: str
     address: str
@@ -110,17 +110,17 @@ class Dhcp:
 
 @dataclass
 class Home:
-    """All of it, as `VBoxSVC` would hold it."""
+    """The whole state, as `VBoxSVC` has it."""
 
     folder: Path
     machines: list[Machine] = field(default_factory=list)
     interfaces: list[HostOnly] = field(default_factory=list)
     servers: list[Dhcp] = field(default_factory=list)
     count: int = 0
-    """How many ids were given out."""
+    """The number of generated ids and MAC addresses."""
 
     def new_id(self) -> str:
-        """Return a UUID: the same at the same point of each run."""
+        """Return a UUID that is the same at the same point of each run."""
         self.count += 1
         return str(uuid5(NAMESPACE, str(self.count)))
 
@@ -144,7 +144,7 @@ def folder() -> Path:
 
 @contextmanager
 def opened() -> Iterator[Home]:
-    """Hold what is kept for one command at a time; nothing is kept of a command that fails."""
+    """Lock and yield the state, and save it unless the command fails."""
     path = folder() / "double.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     with (folder() / "lock").open("a") as lock:
@@ -162,7 +162,7 @@ def _plain(home: Home) -> dict[str, object]:
 
 
 def _read(path: Path) -> Home:
-    if not path.exists():  # as VirtualBox leaves it when it is first started: the server is there before its interface
+    if not path.exists():  # VirtualBox's initial state: the DHCP server exists before its interface
         default = Dhcp(
             "HostInterfaceNetworking-vboxnet0",
             *("192.168.56.100", "192.168.56.101", "192.168.56.254", "255.255.255.0"),

@@ -1,4 +1,4 @@
-"""A lab of VirtualBox machines that real Vagrant makes with the double of VBoxManage: files, box, and a home for both."""
+"""Files, a box and a home for a VirtualBox lab that real Vagrant boots with the double of VBoxManage."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ Vagrant.configure("2") do |config|
   config.vm.graceful_halt_timeout = 1
 end
 """
-"""The user's own Vagrantfile, for machines that nobody boots: everything is said to have been done in them."""
+"""A user's Vagrantfile for machines that are not booted: every command in them reports success."""
 CHANGING = (
     (re.compile(r"127\.0\.0\.1,\d+,,22"), "127.0.0.1,PORT,,22"),
     (re.compile(r"_\d{13}_\d{1,5}"), "_TIME_RANDOM"),
@@ -56,13 +56,13 @@ CHANGING = (
 
 @dataclass(frozen=True)
 class VBox:
-    """What the double keeps, and the program on PATH that is it."""
+    """The double's state, and its program for PATH."""
 
     folder: Path
     home: Path
 
     def install(self, *, acceleration: str = "") -> Path:
-        """Write the program, which has the double's variables, and return its folder."""
+        """Write the program, which sets the double's variables, and return its folder."""
         programs = self.folder / "bin"
         programs.mkdir(parents=True, exist_ok=True)
         boots = f"VBOX_DOUBLE_BOOTS={acceleration} " if acceleration else ""
@@ -77,7 +77,7 @@ class VBox:
         return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
     def shown_calls(self, *hidden: tuple[str, str]) -> list[str]:
-        """Return the calls as lines, without what is different in each run: ids, and how often something is looked at."""
+        """Return the calls as lines, without what differs between runs: ids, ports and the number of repeated calls."""
         return [call for call, _ in groupby(self._shown(" ".join(call), hidden) for call in self.calls)]
 
     def forget_calls(self) -> None:
@@ -91,7 +91,7 @@ class VBox:
         return [machine["name"] for machine in self.kept()["machines"]]
 
     def power_off(self) -> None:
-        """End what a failed test left running."""
+        """Kill the machines that a failed test left running."""
         if (self.home / "double.json").exists():
             for machine in self.kept()["machines"]:
                 if pid := machine["pid"]:
@@ -107,7 +107,7 @@ class VBox:
 
 
 def write_box(folder: Path, name: str, version: str, vmdk: Path | None = None, ovf: Path = HERE / "box.ovf") -> Path:
-    """Write a box, of a disk with nothing in it where there is none, and its catalogue; return the catalogue."""
+    """Write a box, with an empty disk if none is given, and its catalogue; return the catalogue."""
     folder.mkdir(parents=True)
     with tarfile.open(folder / "virtualbox.box", "w") as box:
         files = {"metadata.json": b'{"provider": "virtualbox", "architecture": "amd64"}', "box.ovf": ovf.read_bytes()}
@@ -126,7 +126,7 @@ def write_box(folder: Path, name: str, version: str, vmdk: Path | None = None, o
 
 
 def write_bundle(folder: Path, box: Path) -> Bundle:
-    """Write a bundle that has nothing but a machine image with this box for VirtualBox."""
+    """Write a bundle that contains only a machine image with this box for VirtualBox."""
     bundle = Bundle(folder, "example", "build", "amd64", VERSIONS, IMAGES, "labctl.local/nginx:1", ())
     target = bundle.path(VIRTUALBOX_BOX)
     target.parent.mkdir(parents=True)
@@ -147,7 +147,7 @@ def vmdk_header(size: int) -> bytes:
 
 
 def write_lab(folder: Path, catalogue: Path, wanted: Lab) -> None:
-    """Write the files that Vagrant reads: the Vagrantfile, the nodes' seeds, empty, and a key."""
+    """Write the files that Vagrant reads: the Vagrantfile, dummy seeds of the nodes and a key."""
     bundle = Bundle(folder, "example", "build", "amd64", VERSIONS, IMAGES, "labctl.local/nginx:1", ())
     supplies = Supplies(
         folder=folder,

@@ -1,4 +1,4 @@
-"""What VirtualBox's `import` reads of an OVF, and what it refuses. By upstream's ovfreader and ApplianceImplImport, 7.0."""
+"""The OVF reader of VirtualBox's `import`, with its errors. After upstream's ovfreader and ApplianceImplImport, 7.0."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Appliance:
 
 
 def read(path: Path) -> Appliance:
-    """Return what is imported. Raises VBoxError where VirtualBox does."""
+    """Return the machine to import. Raise VBoxError where VirtualBox fails."""
     if path.suffix not in {".ovf", ".ova"}:
         raise _refused("Appliance file must have .ovf or .ova extension")
     try:
@@ -76,7 +76,7 @@ def read(path: Path) -> Appliance:
 
 
 def vmdk_capacity(disk: Path) -> int:
-    """Return the bytes that the header of a VMDK tells."""
+    """Return the capacity in the header of a VMDK, in bytes."""
     if not disk.exists():
         raise _refused(f"Could not open the medium '{disk}' (VERR_FILE_NOT_FOUND)")
     with disk.open("rb") as file:
@@ -109,7 +109,7 @@ def _capacity(path: Path, disk: ET.Element) -> int:
             raise _refused(
                 f"Error reading \"{path}\": missing or invalid attribute 'ovf:{name}' in 'DiskSection' element"
             )
-    return int(disk.get(f"{OVF}capacity") or 0)  # bytes: capacityAllocationUnits is not looked at
+    return int(disk.get(f"{OVF}capacity") or 0)  # in bytes: VirtualBox ignores capacityAllocationUnits
 
 
 def _os_type(path: Path, system: ET.Element) -> str:
@@ -140,7 +140,7 @@ def _controller(item: ET.Element) -> str:
 
 
 def _adapter(item: ET.Element, *, is_virtualbox: bool) -> tuple[str, str, str]:
-    """Return the network, attachment and hardware of an adapter; a network of no known name becomes a bridge."""
+    """Return the network, attachment and hardware of an adapter; a network with an unknown name becomes a bridge."""
     network, kind = _of(item, "Connection"), _of(item, "ResourceSubType").casefold()
     hardware = {"e1000": "82540EM" if is_virtualbox else "82545EM", "virtionet": "virtio"}.get(kind, "82540EM")
     return network, MODES.get(network.casefold(), "Bridged"), hardware

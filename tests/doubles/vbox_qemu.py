@@ -1,4 +1,4 @@
-"""Runs a machine of the double under QEMU, on VirtualBox's hardware: AHCI, 82540EM, a serial port, a CD at the second port."""
+"""Run a machine of the double in QEMU, with VirtualBox's hardware: AHCI, 82540EM, serial port, CD at the second port."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pathlib import Path
 from vbox_home import Machine, Nic, folder
 
 ACCELERATION = "VBOX_DOUBLE_BOOTS"
-"""Set to QEMU's accelerator, such as `tcg,thread=multi`, to boot machines; else they are only said to run."""
+"""The variable with QEMU's accelerator, such as `tcg,thread=multi`; without it machines are not booted."""
 FIRMWARE = "/usr/share/ovmf/OVMF.fd"
 MODELS = {"82540EM": "e1000", "82545EM": "e1000-82545em", "virtio": "virtio-net-pci"}
 MONITOR_SECONDS = 10.0
 
 
 def start(machine: Machine) -> int:
-    """Start the machine and return its process; 0 where machines are not booted."""
+    """Start the machine and return its pid, or 0 if machines are not booted."""
     if not (acceleration := os.environ.get(ACCELERATION)):
         return 0
     pid_file = machine.base / "pid"
@@ -42,7 +42,7 @@ def start(machine: Machine) -> int:
 
 def press_power_button(machine: Machine) -> None:
     if machine.pid == 0:
-        is_deaf = (folder() / "deaf").exists()  # a test may say that machines do not react
+        is_deaf = (folder() / "deaf").exists()  # a test can make machines ignore the button
         machine.state = "running" if is_deaf else "poweroff"
         return
     with socket.socket(socket.AF_UNIX) as monitor:
@@ -50,7 +50,7 @@ def press_power_button(machine: Machine) -> None:
         monitor.connect(str(_monitor(machine)))
         monitor.sendall(b"system_powerdown\n")
         said = b""
-        while b"system_powerdown" not in said:  # it answers with its prompt, and with what it was told
+        while b"system_powerdown" not in said:  # the monitor prints its prompt and echoes the command
             said += monitor.recv(4096)
 
 
@@ -61,7 +61,7 @@ def cut_power(machine: Machine) -> None:
 
 
 def clone_disk(source: Path, target: Path) -> None:
-    """Make a disk of the imported one; only where it will be booted does it have a content."""
+    """Make a disk from the imported one; it is empty if machines are not booted."""
     target.parent.mkdir(parents=True, exist_ok=True)
     if not os.environ.get(ACCELERATION):
         target.touch()
@@ -92,7 +92,7 @@ def _nic(slot: str, nic: Nic) -> Iterator[str]:
         rules = (rule.split(",") for rule in nic.forwarded.values())
         forwards = "".join(f",hostfwd={rule[1]}:{rule[2]}:{rule[3]}-{rule[4]}:{rule[5]}" for rule in rules)
         yield from ("-netdev", f"user,id=nic{slot},restrict=on{forwards}")
-    else:  # the host's side of a host-only network: its address answers, and nothing leads on
+    else:  # the host's side of a host-only network: its address answers, and it has no uplink
         yield from ("-netdev", f"user,id=nic{slot},restrict=on,net=192.168.56.0/24,host=192.168.56.1")
     yield from ("-device", f"{MODELS[nic.kind]},netdev=nic{slot},mac={mac}")
 

@@ -1,4 +1,4 @@
-"""What VBoxManage 7.0 prints of what there is, in the forms that Vagrant and labctl read."""
+"""The output of VBoxManage 7.0 for its state, in the forms that Vagrant and labctl read."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vbox_ovf import Appliance
 
 SLOTS = range(1, 9)
 PORTS = 30
-"""Of an AHCI controller, of which each prints its line."""
+"""Ports of an AHCI controller; each has a line of output."""
 
 
 def vms(home: Home, *, running: bool = False) -> Iterator[str]:
@@ -47,7 +47,7 @@ def _interface(interface: HostOnly, status: str) -> Iterator[str]:
 
 
 def bridgedifs() -> Iterator[str]:
-    """An ordinary machine's one interface to the outside."""
+    """Yield the one uplink interface of an ordinary machine."""
     yield "Name:            enp3s0"
     yield "GUID:            33706e65-3073-4000-8000-0c9d92a1b2c3"
     yield "DHCP:            Disabled"
@@ -92,7 +92,7 @@ def system_properties(folder: Path) -> Iterator[str]:
 
 
 def appliance(found: Appliance, folder: Path) -> Iterator[str]:
-    """What `import` tells before it imports: each line that can be changed with the option that does it."""
+    """Yield the description that `import` prints first: each line, with the option that changes it."""
     yield "Disks:"
     yield f"  {found.disk_id}\t{found.capacity}\t-1\t{found.format}\t{found.disk.name}\t-1\t-1\t"
     yield ""
@@ -109,7 +109,7 @@ def appliance(found: Appliance, folder: Path) -> Iterator[str]:
 
 
 def disk_unit(found: Appliance) -> int:
-    """Return the number of the disk among the lines of `appliance`."""
+    """Return the disk's unit number in the output of `appliance`."""
     return 7 + len(found.adapters) + len(found.controllers)
 
 
@@ -131,7 +131,7 @@ def _entries(found: Appliance, folder: Path) -> Iterator[tuple[str, str]]:
 
 
 def machine_readable(machine: Machine) -> Iterator[str]:
-    """The lines of `showvminfo --machinereadable`, as far as somebody reads them, in upstream's order."""
+    """Yield the lines of `showvminfo --machinereadable` that Vagrant or labctl reads, in upstream's order."""
     yield f'name="{machine.name}"'
     yield 'groups="/"'
     yield f'ostype="{machine.os_type}"'

@@ -1,7 +1,7 @@
-"""A test double of VirtualBox's `VBoxManage` 7.0, as far as Vagrant's driver and labctl use it.
+"""A test double of VirtualBox's `VBoxManage` 7.0, with the commands that Vagrant's driver and labctl use.
 
-It keeps machines, interfaces and servers in `$VBOX_USER_HOME`, prints and refuses what upstream's sources of 7.0.14 print
-and refuse, and writes each call to the file `calls` there. With VBOX_DOUBLE_BOOTS, machines run under QEMU.
+It keeps machines, interfaces and servers in `$VBOX_USER_HOME`, follows the outputs and errors in upstream's sources of
+7.0.14, and records each call in the file `calls` there. With VBOX_DOUBLE_BOOTS, machines run in QEMU.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ VERSION = "7.0.14r161095"
 PROGRESS = "0%...10%...20%...30%...40%...50%...60%...70%...80%...90%...100%"
 SYNTAX, FAILURE = 2, 1
 ALLOWED = "192.168.56.0/21"
-"""Where host-only networks may be unless networks.conf says otherwise."""
+"""The range of host-only networks, unless networks.conf sets another one."""
 INVALID = "E_INVALIDARG (0x80070057)"
 WRONG_STATE = "VBOX_E_INVALID_VM_STATE (0x80bb0002)"
 
@@ -275,7 +275,7 @@ def _startvm(home: Home, arguments: list[str]) -> Iterator[str]:
         f"HostInterfaceNetworking-{nic.hostonly}" for nic in machine.nics.values() if nic.attached == "hostonly"
     }
     if leasing := [server.network for server in home.servers if server.enabled and server.network in networks]:
-        (home.folder / "leasing").write_text("\n".join(leasing))  # VirtualBox starts the server, and says nothing
+        (home.folder / "leasing").write_text("\n".join(leasing))  # VirtualBox starts the server silently
     yield f'Waiting for VM "{name}" to power on...'
     machine.pid = vbox_qemu.start(machine)
     machine.state = "running"
@@ -359,7 +359,7 @@ def _dhcpserver(home: Home, arguments: list[str]) -> Iterator[str]:
 
 
 def _extra(home: Home, arguments: list[str]) -> Iterator[str]:
-    """Of a machine: `setextradata NAME KEY [VALUE]`."""
+    """Run `setextradata NAME KEY [VALUE]` for a machine."""
     name, key, *value = arguments
     extra = home.machine(name).extra
     extra.pop(key, None)
@@ -393,7 +393,7 @@ COMMANDS: dict[str, Callable[[Home, list[str]], Iterator[str]]] = {
 
 
 def _allowed(home: Home) -> list[IPv4Network]:
-    """Return the networks of networks.conf, which stands in this folder and not in /etc/vbox."""
+    """Return the networks of networks.conf, which is in this folder instead of /etc/vbox."""
     file = home.folder / "networks.conf"
     lines = file.read_text().splitlines() if file.exists() else [f"* {ALLOWED}"]
     return [IPv4Network(each) for line in lines if line.startswith("*") for each in line[1:].split()]
@@ -408,7 +408,7 @@ def _find_interface(home: Home, name: str) -> HostOnly:
 
 
 def _parsed(arguments: list[str], takes: dict[str, int]) -> tuple[Options, list[str]]:
-    """Return the options, each with its value where it takes one, and the other words. Any other option is refused."""
+    """Return the options, each with its value if it takes one, and the other words. Raise for an unknown option."""
     options: Options = {}
     rest: list[str] = []
     words = iter(arguments)
