@@ -54,7 +54,7 @@ SUMMARY = {"away": "faults", "broken": "broken labs", "kept": "kept", "seconds":
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
-        "--everything", action="store_true", help="also run slow tests, and tests that need root or boot a lab; no sweeps"
+        "--everything", action="store_true", help="also run slow tests and those that need root or a lab; no sweeps"
     )
     parser.addoption("--update-golden", action="store_true", help="write the golden files of the tests that run")
 

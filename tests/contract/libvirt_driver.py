@@ -1,6 +1,6 @@
-"""The libvirt provider as a program, which tests run as a user of a machine with a libvirt of its own.
+"""A program that drives the libvirt provider; tests run it as a user of a machine with its own libvirt.
 
-Its lab has machines that boot nothing: an empty disk, in a box of a few kilobytes. It prints what came of it as JSON.
+Its lab's machines have an empty disk, from a box of a few kilobytes, and boot nothing. It prints the outcome as JSON.
 """
 
 from __future__ import annotations
@@ -39,21 +39,21 @@ VERSION = "1.37.2.1"
 
 
 def main() -> None:
-    """Do what the command line says; write the outcome, or the error, as JSON."""
+    """Run the act that the command line names; write the outcome, or the error, as JSON."""
     parser = argparse.ArgumentParser()
     parser.add_argument("act", choices=[name.removeprefix("do_") for name in globals() if name.startswith("do_")])
     parser.add_argument(
         "--until",
         action="append",
         default=[],
-        help="kill Vagrant, and this process, when the progress has had each text",
+        help="kill Vagrant and this process once the progress has contained each of these texts",
     )
-    parser.add_argument("--seconds", type=float, default=virsh.SECONDS, help="how long libvirt may take")
-    parser.add_argument("--soft", dest="hard", action="store_false", help="press the power buttons")
-    parser.add_argument("--seed", default="first", help="what the seeds say")
+    parser.add_argument("--seconds", type=float, default=virsh.SECONDS, help="time limit of libvirt's commands")
+    parser.add_argument("--soft", dest="hard", action="store_false", help="shut down by the power buttons")
+    parser.add_argument("--seed", default="first", help="content of the seeds")
     options = parser.parse_args()
     virsh.SECONDS = options.seconds
-    os.umask(0o077)  # what libvirt and QEMU are given is theirs to read all the same
+    os.umask(0o077)  # the provider must still make files for libvirt and QEMU readable
     lab = DrivenLab(paths.private_folder(paths.state(LAB.name)), options)
     try:
         outcome = globals()[f"do_{options.act}"](lab)
@@ -64,7 +64,7 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class DrivenLab:
-    """The lab in its folder, as the command line has it."""
+    """The lab in its folder, with the options of the command line."""
 
     folder: Path
     options: argparse.Namespace
@@ -86,7 +86,7 @@ class DrivenLab:
                 _kill_everything()
 
 
-def do_prepare(lab: DrivenLab) -> Any:  # noqa: ANN401 - what JSON can be, as below
+def do_prepare(lab: DrivenLab) -> Any:  # noqa: ANN401 - any JSON value, also below
     lab.images.prepare(_bundle(), lab.report)
     return {"volume": volume(_image(_bundle()))}
 
@@ -103,7 +103,7 @@ def do_running(lab: DrivenLab) -> Any:  # noqa: ANN401
 
 def do_halt(lab: DrivenLab) -> Any:  # noqa: ANN401
     provider = lab.provider
-    provider.limits = replace(provider.limits, shutdown=1.0)  # nothing in the machines notices a button
+    provider.limits = replace(provider.limits, shutdown=1.0)  # no operating system reacts to the button
     halted = provider.halt([node.name for node in LAB.nodes], lab.report, hard=lab.options.hard)
     return {"halted": sorted(halted), "running": do_running(lab)}
 
@@ -131,7 +131,7 @@ def do_logs(lab: DrivenLab) -> Any:  # noqa: ANN401
 
 
 def _kill_everything() -> None:
-    """Kill Vagrant as a power cut would, and this process with it: nobody tidies up."""
+    """Kill Vagrant and this process without any cleanup, as a power cut would."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii").split()
     for child in children:
         os.killpg(int(child), signal.SIGKILL)
@@ -139,7 +139,7 @@ def _kill_everything() -> None:
 
 
 def _bundle() -> Bundle:
-    """A bundle with a machine image whose disk is empty; made once."""
+    """Return a bundle with a machine image whose disk is empty; create the image if it is missing."""
     carried = bundle(Path.home() / "bundle")
     if machine_image.load(carried) is None:
         machine_image.write(_image(carried), carried.path(FOLDER))
@@ -164,7 +164,7 @@ def _image(carried: Bundle) -> MachineImage:
 
 
 def _render(folder: Path, text: str) -> None:
-    """Write the lab's Vagrantfile, and seeds that hold a text."""
+    """Write the lab's Vagrantfile, and seeds with this content."""
     carried = _bundle()
     supplies = Supplies(
         folder=carried.folder,

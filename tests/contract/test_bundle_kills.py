@@ -1,4 +1,4 @@
-"""A build of a bundle that is killed while it puts what it made into its place goes on from there."""
+"""A build of a bundle that was killed while it moved a file into place resumes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_a_build_that_was_killed_at_every_file_ends_with_the_same_bundle(tmp_pat
     whole = build(tmp_path / "whole", _ignore, FakeMakers())
     kills = 0
 
-    # An artefact has two files at most, and is on record when both are in their place: each build gets one further.
+    # An artefact has at most two files and is recorded once both are in place, so each build completes one more.
     while _build_and_die(tmp_path / "killed", at=3) == -signal.SIGKILL:
         kills += 1
     killed = load(tmp_path / "killed" / "bundles" / whole.id)
@@ -41,7 +41,7 @@ def test_a_build_that_was_killed_at_every_file_ends_with_the_same_bundle(tmp_pat
 
 
 def _build_and_die(cache: Path, at: int) -> int:
-    """How a process ends that builds and is killed when it puts the `at`th file into its place."""
+    """Return the exit code of a build that is killed when it moves its file number `at` into place."""
     pid = os.fork()
     if pid == 0:
         failpoints._POINT, failpoints._left = "artefact", at

@@ -1,4 +1,4 @@
-"""A bundle goes through Debian's docker-registry, with TLS and a password, whatever happens on the way."""
+"""Push and pull of a bundle through Debian's docker-registry, with TLS and a password, and with failures on the way."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from labctl.transfer.documents import IMAGE_INDEX, written
 from labctl.transfer.registry import Registry
 from labctl.transfer.store import BlobStore
 
-pytestmark = pytest.mark.root  # docker-registry is installed where it is missing
+pytestmark = pytest.mark.root  # installs docker-registry if it is missing
 MANIFESTS = 100_000
-"""Bytes, at most, of everything that is no blob: manifests, questions and TLS."""
+"""Upper limit of the bytes beside blobs: manifests, requests and TLS."""
 
 
 def _silent(_text: str) -> None:
@@ -38,11 +38,11 @@ def _silent(_text: str) -> None:
 
 @dataclass
 class ClassRoom:
-    """A teacher's machine and a student's, each with a cache, and a registry between them."""
+    """A teacher's and a student's cache, and a registry between them."""
 
     registry: DockerRegistry
     wire: Wire
-    """What connects the machines to it."""
+    """The connection to the registry."""
     folder: Path
     tag: str = "1.37"
     bundles: dict[str, Artefact] = field(default_factory=dict)
@@ -89,7 +89,7 @@ def room(served: DockerRegistry, wire: Wire, tmp_path: Path, monkeypatch: pytest
     log_in(tmp_path / "docker", wire.host)
     wire.forget()
     monkeypatch.setattr(retries, "PAUSES", (0.01, 0.02))
-    monkeypatch.setattr(os, "fsync", lambda _file: None)  # no power fails here
+    monkeypatch.setattr(os, "fsync", lambda _file: None)  # no power cut is tested
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "docker"))
     monkeypatch.setenv("SSL_CERT_FILE", str(served.certificate))
     return ClassRoom(served, wire, tmp_path)
@@ -276,7 +276,7 @@ def test_a_blob_that_was_damaged_in_the_cache_is_fetched_again(room: ClassRoom) 
     made = room.bundle()
     room.push(made)
     arrived = room.pull()
-    arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # which is the blob's file too
+    arrived.bundle.path("base/node.tar").write_bytes(b"damaged")  # the same file as the blob's
     assert _fails(room.pull) == "blob-damaged"
     assert travelling.same(room.pull().bundle.folder, made.folder)
 

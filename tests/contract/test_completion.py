@@ -1,4 +1,4 @@
-"""What a real shell makes of labctl's script for completion."""
+"""labctl's completion script in a real shell."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is n
 
 
 def _bash(home: Path, script: str) -> Finished:
-    """What bash does that has read no file of the user's."""
+    """Run a script in bash without the user's startup files."""
     environment = {"PATH": f"{PROGRAMS}{os.pathsep}{os.environ['PATH']}", "HOME": str(home)}
     line = ["env", f"XDG_STATE_HOME={home / 'state'}", "bash", "--norc", "--noprofile", "-c", script]
     return run(line, env=environment, cwd=home, timeout=60)
@@ -46,7 +46,7 @@ def test_bash_completes_what_is_there(tmp_path: Path, words: str, expected: list
     finished = _bash(tmp_path, BASH.format(words=words))
 
     assert sorted(finished.out.split()) == expected
-    assert list(finished.last_lines) == finished.out.splitlines(), "something was said beside"
+    assert list(finished.last_lines) == finished.out.splitlines(), "there is other output"
 
 
 def test_bash_is_told_nothing_where_the_configuration_is_wrong(tmp_path: Path) -> None:

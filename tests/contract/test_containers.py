@@ -1,4 +1,4 @@
-"""Containers whose Engine is gone: found by the process that holds each, and ended with all that is in them."""
+"""Containers without an Engine: labctl finds them by their shims and kills all of their processes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Started = tuple[subprocess.Popen[str], int]
 
 @pytest.fixture
 def shims(tmp_path: Path) -> Iterator[dict[str, Started]]:
-    """Two processes that look like shims, each with a child: one of our containerd, one of another."""
+    """Two processes that look like shims, each with a child: one of our containerd, one of a foreign one."""
     program = tmp_path / "containerd-shim-runc-v2"
     program.symlink_to(sys.executable)
     started: dict[str, Started] = {}
@@ -75,7 +75,7 @@ def test_a_container_whose_shim_was_killed_as_well_ends_and_no_other(
         (groups / "memory" / group).mkdir(parents=True, exist_ok=True)
         (groups / "memory" / group / "cgroup.procs").write_text(f"0\n{pid}\n")
     monkeypatch.setattr(containers, "CONTROL_GROUPS", groups)
-    monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # a file that the kernel does not keep stays in the folder
+    monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # cgroup.procs is an ordinary file here and is never emptied
 
     assert containers.made_by(engine) == [identity]
     assert containers.end(tmp_path / "gone", containers.made_by(engine))

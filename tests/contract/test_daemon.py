@@ -1,4 +1,4 @@
-"""Programs that stay: started once, known again, and ended."""
+"""Daemons are started once, found again and stopped."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pytestmark = [
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Make]:
-    """Makes daemons that run a Python program in this process's own network; they have ended afterwards."""
+    """Return a factory of daemons that run a Python program in this process's network; stop them afterwards."""
     made: list[Daemon] = []
 
     def make(program: str) -> Daemon:

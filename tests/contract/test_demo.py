@@ -1,4 +1,4 @@
-"""Demos with real programs, a real web server, and what reads recordings."""
+"""Demos with real programs and a real web server, and their recordings in asciinema."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ esac
 
 @pytest.fixture
 def lab(home: Path) -> Context:
-    """A lab with a kubectl that plays one."""
+    """A lab with a fake kubectl."""
     programs = home / "bin"
     programs.mkdir()
     (programs / "kubectl").write_text(KUBECTL)
@@ -66,7 +66,7 @@ def environment(lab: Context, home: Path) -> dict[str, str]:
 
 
 class Page(BaseHTTPRequestHandler):
-    """Answers 200, and says who it is; while the server is away, it does not answer at all."""
+    """Answers 200 with the name of a pod; while `away` is set, it does not answer."""
 
     away = threading.Event()
     back = threading.Event()
@@ -80,8 +80,8 @@ class Page(BaseHTTPRequestHandler):
         self.send_header("X-Pod-Name", "page-1")
         self.end_headers()
 
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
-        """Say nothing."""
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_client_sees_when_a_real_server_is_away_and_when_it_is_back(site: Thre
 
     assert 0.7 <= seen["gap"] < time.monotonic() - began
     assert seen["answers"] >= 5
-    assert seen["failures"] == 0  # those that hang had not ended
+    assert seen["failures"] == 0  # requests that hang have not failed yet
     assert not [each.name for each in threading.enumerate() if each.name.startswith("load")]
 
 

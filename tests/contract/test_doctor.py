@@ -1,4 +1,4 @@
-"""The doctor and preflight through real processes: whichever tools a machine has, or has not."""
+"""`doctor` and preflight in real processes, with and without the tools that they run."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ esac"""
 
 
 class ToolMachine:
-    """A machine whose only programs are those that a test puts there."""
+    """A machine whose PATH has only the programs that a test puts there."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class ToolMachine:
         path.chmod(0o755)
 
     def labctl(self, *words: str) -> tuple[int, Any]:
-        """The exit code and the document."""
+        """Return the exit code and the JSON document."""
         environment = {
             "PATH": str(self.programs),
             "HOME": str(self.folder),
@@ -62,7 +62,7 @@ class ToolMachine:
 
 @pytest.fixture
 def machine(tmp_path: Path) -> ToolMachine:
-    """A machine without any program, and a hosts file of its own."""
+    """A machine without programs, with a hosts file of its own."""
     made = ToolMachine(tmp_path)
     (tmp_path / "hosts").write_text("127.0.0.1 localhost\n")
     (tmp_path / "labctl.yaml").write_text(f"hosts_file: {tmp_path}/hosts\n")
@@ -123,7 +123,7 @@ def test_up_says_all_that_is_missing_at_once(machine: ToolMachine) -> None:
     assert "/nowhere/hosts" in answer["error"]["message"]
 
 
-# The door itself
+# Machine itself
 
 
 @pytest.fixture

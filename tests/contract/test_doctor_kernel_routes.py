@@ -1,4 +1,4 @@
-"""Which route takes a lab's packets: the doctor's answer beside the kernel's own."""
+"""Routes and rules that take a lab's packets: doctor's decision must match the kernel's."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_the_doctor_and_the_kernel_agree(lines: tuple[str, ...]) -> None:
         known = routes(seen)
         assert known is not None
         taken = conflict(LAB, known, rules(seen))
-        # Now the lab's own network comes, as Docker makes it.
+        # Add the lab's network as Docker does.
         check(["ip", "address", "add", "192.168.56.1/24", "dev", "lab"])
         reached = [run(["ip", "route", "get", address]).out for address in ASKED]
 

@@ -1,4 +1,4 @@
-"""The doctor on a machine with a real libvirt, as an ordinary user."""
+"""`doctor` on a machine with a real libvirt, run by an ordinary user."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_a_real_libvirt_says_is_understood(machine: LibvirtMachine) -> None
 
     machine.virsh("pool-start", "default")
     machine.virsh("net-undefine", "theirs")
-    machine.run("root", "chmod", "700", str(POOL))  # of root, so that QEMU's user may not pass
+    machine.run("root", "chmod", "700", str(POOL))  # only root may enter, so QEMU's user may not
     closed = _doctor(machine, "libvirt")
     assert _states(closed) == ["ok", "ok", "ok", "warning", "ok"]
     assert str(POOL) in closed["qemu-access"]["seen"]

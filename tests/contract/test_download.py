@@ -1,4 +1,4 @@
-"""A small bundle, downloaded from servers on this machine: what is verified, kept, fixed and refused."""
+"""Downloads of a small bundle from local servers: verification, resuming, pinned digests and errors."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def _room_on_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class SmallTools:
-    """Makes what takes long at once, and fails when it is told to; kubeadm is asked as it is."""
+    """Fakes of the slow tools, which can fail on request; kubeadm is really run."""
 
     def __init__(self) -> None:
         self.error: BaseException | None = None
@@ -88,7 +88,7 @@ class SmallTools:
 
 @dataclass
 class Upstream:
-    """What upstream publishes, on a web server that its registries share."""
+    """Upstream's files and registries, on one web server."""
 
     server: Server
     cache: Path
@@ -96,13 +96,13 @@ class Upstream:
     tools: SmallTools
 
     def publish(self, path: str, content: str, *, checksum: bool = False) -> None:
-        """Publish a file, and its checksum beside it."""
+        """Publish a file, and optionally its checksum."""
         digest = self.server.put(f"/{path}", content.encode())
         if checksum:
             self.publish(f"{path}.sha256", digest.removeprefix("sha256:"))
 
     def publish_image(self, repository: str, tag: str, content: str, machine: str = "") -> str:
-        """Publish an image whose one layer has this content, in an index; return the digest of that."""
+        """Publish an image index with one image, whose one layer has this content; return the index's digest."""
         machine = machine or architecture()
         layer = {"mediaType": "x", "size": len(content), "digest": self._blob(repository, content.encode())}
         settings = json.dumps({"architecture": machine, "os": "linux", "of": content}).encode()
@@ -117,7 +117,7 @@ class Upstream:
         return digest
 
     def download(self, kubernetes: str = "", report: Progress = lambda _text: None) -> Bundle:
-        """Download the bundle of the recipe as it is now."""
+        """Download the bundle of the recipe in `document`."""
         file = self.cache / "recipe.yaml"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(yaml.safe_dump(self.document), encoding="utf-8")
@@ -128,7 +128,7 @@ class Upstream:
         return download(self.cache, report, Order(recipes.load(file), of(table, ""), kubernetes), self.tools)
 
     def paths(self) -> list[str]:
-        """Return what was asked for."""
+        """Return the requested paths."""
         return [asked.path for asked in self.server.asked]
 
     def _blob(self, repository: str, content: bytes) -> str:
@@ -152,7 +152,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
     bundle = upstream.download()
 
-    assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub counts each
+    assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub's limit counts every request for a manifest
     assert bundle == next(installed(upstream.cache))
     assert (bundle.maker, bundle.recipe) == ("download", "small")
     assert bundle.versions == {

@@ -1,6 +1,6 @@
-"""A lab whose folder labctl 0.1.0 left behind can be shown, halted and destroyed, whatever has become of that version.
+"""A lab of labctl 0.1.0 can be shown, halted and destroyed.
 
-`made_by_0.1.0` is such a folder: a lab in a shared Docker Engine, without its logs, and without what keys hold.
+`made_by_0.1.0` is the folder of such a lab in a shared Docker Engine, without its logs and with emptied keys.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ esac
 
 @dataclass(frozen=True, slots=True)
 class OldLab:
-    """The folder in a home of the test's own, and a Docker Engine that has its containers."""
+    """The lab's folder in a temporary home, and a fake Docker Engine with its containers."""
 
     home: Path
 
@@ -125,7 +125,7 @@ def test_it_is_destroyed_with_its_own_network_and_no_other(old_lab: OldLab) -> N
 
 @pytest.mark.parametrize("content", ["", '{"lab": {"na', "[]", "null"])
 def test_a_lab_whose_record_is_damaged_is_destroyed_by_its_name(old_lab: OldLab, content: str) -> None:
-    # The hosts file is then the machine's own: no lab of this name has a block there.
+    # labctl then uses the machine's own hosts file, in which no lab has this name.
     folder = old_lab.folder.rename(old_lab.folder.with_name("contract-damaged"))
     (folder / "lab.json").write_text(content)
     name = ("--name", "contract-damaged")

@@ -1,4 +1,4 @@
-"""Measuring with the real QEMU."""
+"""Measurement of the slowness with the real QEMU."""
 
 from __future__ import annotations
 

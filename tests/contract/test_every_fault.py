@@ -1,4 +1,4 @@
-"""Every command with every fault that a machine, an environment or an argument can have: one message and an exit code."""
+"""Every command with every fault of a machine, an environment or an argument ends with one message and an exit code."""
 
 from __future__ import annotations
 

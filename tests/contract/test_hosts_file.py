@@ -1,4 +1,4 @@
-"""The hosts file where the world is in the way: crashes, other writers, links, mounts, and files that nobody may change."""
+"""The hosts file with real obstacles: crashes, other writers, links, mounts, and files that cannot be changed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tracing import BIND, READ_ONLY, RECURSIVE, REMOUNT, ended, killed_at, mount
 from labctl.host import hosts_file
 from labctl.model.errors import HostsError
 
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="ptrace and mounts as Linux has them")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's ptrace and mounts")
 
 FOREIGN = b"127.0.0.1\tlocalhost\nfe80::1%lo0 localhost # odd \xff\r\n"
 AFTER = b"10.0.0.7 another-name-that-is-longer-than-the-block-is-short\n"
@@ -40,13 +40,13 @@ CHANGES: dict[str, tuple[bytes, dict[str, IPv4Address], bytes]] = {
     "a block at the end goes": (_with(LONG), {}, FOREIGN),
     "a block in the middle goes": (_with(LONG) + AFTER, {}, FOREIGN + AFTER),
 }
-"""What is there, what the lab's names become (none: the block goes), and what is there afterwards."""
+"""The old file, the lab's new names (none removes the block), and the new file."""
 changes = pytest.mark.parametrize(("old", "names", "new"), CHANGES.values(), ids=CHANGES.keys())
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder for the hosts file, with nothing else in it."""
+    """An empty folder for the hosts file."""
     path = tmp_path / "etc"
     path.mkdir()
     return path
@@ -83,7 +83,7 @@ def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
 def test_a_crash_at_any_system_call_leaves_a_bind_mounted_file_old_or_new_but_for_empty_lines_at_its_end(
     folder: Path, old: bytes, names: dict[str, IPv4Address], new: bytes
 ) -> None:
-    """It cannot be replaced, so it is written in place: by one write, and a cut where the new file is shorter."""
+    """It cannot be replaced, so labctl writes it in place: one write, and a truncation if the new file is shorter."""
     real, path, backup = folder.parent / "real", folder / "hosts", folder.parent / "backup"
     path.touch()
     seen: set[bytes] = set()
@@ -209,7 +209,7 @@ def test_a_bind_mount_that_is_read_only_is_refused_in_its_words(folder: Path) ->
 
 @pytest.mark.root
 def test_a_file_in_a_folder_that_is_read_only_is_written_in_place(folder: Path) -> None:
-    """As in a container whose image is read-only, with a hosts file of its own."""
+    """As in a container with a read-only image and its own hosts file."""
     real = folder.parent / "real"
     real.write_bytes(FOREIGN)
     (folder / "hosts").touch()
@@ -236,7 +236,7 @@ def test_a_file_that_is_immutable_is_refused_until_it_no_longer_is(immutable: Pa
 
 @pytest.fixture
 def immutable(folder: Path) -> Iterator[Path]:
-    """A hosts file that not even root may change."""
+    """A hosts file that not even root can change."""
     path = folder / "hosts"
     path.write_bytes(FOREIGN)
     if not _attribute("+i", path):
@@ -272,7 +272,7 @@ def test_a_user_who_may_not_write_is_refused_and_may_still_look(folder: Path) ->
         own_mounts()
         here = Path("/mnt")
         folder.parent.chmod(0o755)
-        mount(folder.parent, here, flags=BIND)  # the folders above it let nobody else in
+        mount(folder.parent, here, flags=BIND)  # this user may not enter the folders above
         os.setgid(65534)
         os.setuid(65534)
         assert hosts_file.show(here / "etc" / "hosts", "demo") == ("192.168.56.101 my-app.local",)
@@ -289,7 +289,7 @@ def _become(path: Path, names: dict[str, IPv4Address], backup: Path) -> bool:
 
 
 def _come_and_go(path: Path, lab: str) -> None:
-    """The lab's block comes and goes, and in the end it is there."""
+    """Write and remove the lab's block repeatedly, and leave it in the file."""
     backup = path.parent.parent / f"backup-{lab}"
     for _ in range(ROUNDS):
         assert hosts_file.sync(path, lab, {f"{lab}.local": IPv4Address("192.168.56.100")}, backup=backup)

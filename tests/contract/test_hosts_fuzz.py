@@ -1,7 +1,7 @@
-"""The hosts file with anything at all in it, for a minute of processor time.
+"""A fuzz test of the hosts file, for a minute of processor time.
 
-`LABCTL_FUZZ_SECONDS=3600 pytest tests/contract/test_hosts_fuzz.py` tries for longer. What is expected is worked out
-here by other means than the product's: line by line, without a regular expression.
+`LABCTL_FUZZ_SECONDS=3600 pytest tests/contract/test_hosts_fuzz.py` runs it for longer. The expected results are computed
+independently of the product: line by line, without a regular expression.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ names = st.dictionaries(
 
 
 class Parts(NamedTuple):
-    """A file around a lab's block; without one, all of it is `before`."""
+    """A hosts file split around a lab's block; without a block, everything is `before`."""
 
     before: bytes
     block: bytes | None
@@ -78,7 +78,7 @@ class Parts(NamedTuple):
 def test_whatever_is_in_the_file_foreign_bytes_stay(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power is lost here, and inputs are what counts
+    monkeypatch.setattr(os, "fsync", lambda _descriptor: None)  # no power cut is tested, and speed means more inputs
     tried: Counter[str] = Counter()
     started, first = time.process_time(), time.time_ns()
     for number in count(first):
@@ -108,7 +108,7 @@ def _batch(folder: Path, tried: Counter[str]) -> Callable[[], None]:
 
 
 def _hold(folder: Path, content: bytes, lab: str, addresses: dict[str, IPv4Address]) -> str:
-    """All that must be true of one input is; returns what kind of input it was."""
+    """Check all properties for one input; return the kind of the input."""
     path, backup = folder / "hosts", folder / "backup"
     path.write_bytes(content)
     backup.unlink(missing_ok=True)
@@ -161,7 +161,7 @@ def _assert_foreign_bytes_stayed(parts: Parts, once: bytes) -> None:
 
 
 def _without(parts: Parts) -> set[bytes]:
-    """What may be left when the block goes, and with it the line end that it had, or that came before it."""
+    """Return the allowed results of removing the block, with its line end or the one before it."""
     if parts.block is None:
         return {parts.before}
     if parts.after:
@@ -170,7 +170,7 @@ def _without(parts: Parts) -> set[bytes]:
 
 
 def _parts(content: bytes, lab: str) -> Parts | None:
-    """The file around the lab's block; None where some lab's markers do not pair up."""
+    """Return the file split around the lab's block, or None if the markers of any lab do not pair up."""
     found: dict[bytes, slice] = {}
     begun: tuple[bytes, int] | None = None
     offset = 0
@@ -194,7 +194,7 @@ def _parts(content: bytes, lab: str) -> Parts | None:
 
 
 def _marker(line: bytes) -> tuple[bytes, bytes]:
-    """The kind of marker that the line is, and its lab; both empty for any other line."""
+    """Return the kind and the lab of a marker line; both are empty for any other line."""
     for kind in (b"BEGIN", b"END"):
         name = line.removeprefix(b"# " + kind + b" labctl ")
         if name not in {line, b""} and NAME.issuperset(name) and not name.startswith(b"-"):

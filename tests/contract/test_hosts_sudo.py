@@ -1,4 +1,4 @@
-"""The hosts file written by a normal user through the machine's own sudo, with sudoers that nobody else sees."""
+"""The hosts file, written by a normal user through the machine's sudo, with sudoers in a private mount."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ AsUser = Callable[[str, Callable[[Path], object]], int]
 
 @pytest.fixture
 def as_user(tmp_path: Path) -> Iterator[AsUser]:
-    """Do something as a user for whom sudo has these rules, with a folder that has etc/hosts and a home."""
+    """Return a function that acts as a user with these sudo rules, in a folder with etc/hosts and a home."""
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "hosts").write_bytes(BEFORE)
     home = tmp_path / "home"
@@ -54,7 +54,7 @@ def as_user(tmp_path: Path) -> Iterator[AsUser]:
             here = Path("/mnt")
             tmp_path.chmod(0o755)
             mount(sudoers, Path("/etc/sudoers"), flags=BIND)
-            mount(tmp_path, here, flags=BIND)  # the folders above it let nobody else in
+            mount(tmp_path, here, flags=BIND)  # this user may not enter the folders above
             os.setgroups([])
             os.setgid(GROUP)
             os.setuid(NOBODY)
@@ -104,7 +104,7 @@ def test_where_sudo_would_ask_or_refuse_the_file_stays_and_the_reason_is_told(
 
 
 def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None:
-    """The file is damaged after the user read it, and before root does."""
+    """The file is damaged after the user has read it and before root reads it."""
     path = tmp_path / "etc" / "hosts"
 
     def refused(here: Path) -> None:
@@ -120,7 +120,7 @@ def test_roots_own_refusal_is_the_error(tmp_path: Path, as_user: AsUser) -> None
 
 
 def test_no_bytecode_of_roots_comes_to_lie_beside_the_program(tmp_path: Path, as_user: AsUser) -> None:
-    """As in a virtual environment whose installer compiled nothing."""
+    """As in a virtual environment whose installer compiled no bytecode."""
     package = tmp_path / "home" / "labctl"
     shutil.copytree(hosts_file.ROOT_PROGRAM.parent, package, ignore=shutil.ignore_patterns("__pycache__"))
     path = tmp_path / "etc" / "hosts"
@@ -150,7 +150,7 @@ exit {code}
     pid, terminal = pty.fork()
     if pid == 0:
         os.environ["PATH"] = f"{tmp_path}:{os.environ['PATH']}"
-        os.execv(sys.executable, [sys.executable, "-P", "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - it is the child
+        os.execv(sys.executable, [sys.executable, "-P", "-c", ASK, str(tmp_path / "hosts")])  # noqa: S606 - in the child
     said = b""
     while b"password for" not in said:
         said += os.read(terminal, 1000)

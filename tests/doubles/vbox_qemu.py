@@ -1,4 +1,4 @@
-"""Run a machine of the double in QEMU, with VirtualBox's hardware: AHCI, 82540EM, serial port, CD at the second port."""
+"""Run a machine of the double in QEMU, with VirtualBox's hardware: AHCI, 82540EM, serial port, CD at port 1."""
 
 from __future__ import annotations
 
