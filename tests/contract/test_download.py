@@ -152,7 +152,7 @@ def upstream(tmp_path: Path) -> Iterator[Upstream]:
 def test_a_download_is_a_bundle_like_any_other(upstream: Upstream) -> None:
     bundle = upstream.download()
 
-    assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub's limit counts every request for a manifest
+    assert upstream.paths().count("/v2/etcd/manifests/3.7.0-0") == 1  # Docker Hub limits these requests
     assert bundle == next(installed(upstream.cache))
     assert (bundle.maker, bundle.recipe) == ("download", "small")
     assert bundle.versions == {

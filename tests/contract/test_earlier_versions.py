@@ -1,6 +1,6 @@
 """A lab of labctl 0.1.0 can be shown, halted and destroyed.
 
-`made_by_0.1.0` is the folder of such a lab in a shared Docker Engine, without its logs and with emptied keys.
+`made_by_0.1.0` is the folder of such a lab in a shared Docker Engine, without its logs and with placeholders for keys.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A fuzz test of the hosts file, for a minute of processor time.
 
-`LABCTL_FUZZ_SECONDS=3600 pytest tests/contract/test_hosts_fuzz.py` runs it for longer. The expected results are computed
-independently of the product: line by line, without a regular expression.
+`LABCTL_FUZZ_SECONDS=3600 pytest tests/contract/test_hosts_fuzz.py` runs it for longer. The expected results are
+computed independently of the product: line by line, without a regular expression.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client that goes on asking, in its threads: what it waits for, and that a request that hangs hides nothing."""
+"""The load client in real threads: when it starts and stops, and requests that hang."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HOST = "my-app.local"
 
 @dataclass
 class Site:
-    """Answers as it is told to; or leaves requests hanging until it is let go."""
+    """A site with a prescribed answer; on request, its requests hang until `free` is set."""
 
     answer: Answer = GOOD
     hangs: bool = False
@@ -41,9 +41,9 @@ class Site:
 
 @dataclass
 class Clock:
-    """Runs four times as fast as the machine's, while somebody sleeps; no sleep is over before something is there.
+    """A clock that advances by sleeping, four times as fast as the machine's.
 
-    How soon a thread starts is the machine's affair.
+    A sleep ends only when `is_there` is true, because a busy machine may start threads late.
     """
 
     is_there: Callable[[], bool]
@@ -82,7 +82,7 @@ def test_it_begins_and_ends_with_a_good_answer(site: Site) -> None:
 
 
 def test_it_begins_when_all_has_been_good_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(http_load, "WORKERS", 1)  # answers come in the order of the requests
+    monkeypatch.setattr(http_load, "WORKERS", 1)  # so that answers arrive in the order of the requests
     answers = iter([BAD, GOOD, BAD])
 
     def ask(_hostname: str) -> Answer:
@@ -134,7 +134,7 @@ def test_requests_that_hang_do_not_hide_that_the_site_answers_again(site: Site) 
     site.hangs = True
     assert site.hanging.wait(10)
     site.hangs = False
-    asking.finish(0)  # while some still hang
+    asking.finish(0)  # some requests still hang
     site.free.set()
     seen = asking.stop()
 

@@ -1,4 +1,4 @@
-"""Images from the user's Docker, a program on PATH, and from a registry, a server on loopback."""
+"""Images from Docker, a fake program on PATH, and from a registry, a server on loopback."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ esac
 
 @pytest.fixture
 def sources(tmp_path: Path) -> Iterator[Sources]:
-    """A registry that has one image, which is for amd64 and in no index."""
+    """Sources whose registry has one image, for amd64 and without an index."""
     with archive.opened(_archive(tmp_path / "api.tar", "api:2"), tmp_path / "scratch") as opened, serving() as server:
         (archived,) = opened.images("amd64")
         for blob in archived.image.blobs:
@@ -51,7 +51,7 @@ def sources(tmp_path: Path) -> Iterator[Sources]:
 
 @pytest.fixture
 def docker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Puts a `docker` that does this first on PATH."""
+    """Return a function that puts a `docker` with a script first on PATH."""
 
     def put(script: str) -> None:
         program = tmp_path / "bin" / "docker"
@@ -82,7 +82,7 @@ def test_docker_is_asked_first_and_the_registry_for_what_it_does_not_have(
 
     assert _layer(sources, "shop:1") == ("docker.io/library/shop:1", "shop:1")
     assert _layer(sources, API) == (API, "api:2")
-    assert _layer(sources, "shop")[1] == "shop:1"  # of the tags of a name alone, Docker is asked for `latest`
+    assert _layer(sources, "shop")[1] == "shop:1"  # without a tag, labctl asks Docker for `latest`
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_what_the_cache_has_is_verified_before_it_is_loaded(
     docker(DOCKER)
     (image,) = sources.read(API)
     damaged = sources.cache.path(image.blobs[part].digest)
-    damaged.unlink()  # it is also the lab's
+    damaged.unlink()  # a new file, because this one is a hard link of the lab's
     damaged.write_bytes(b"damaged")
     again = replace(sources, store=LoadedImages(sources.store.folder / "again"))
 

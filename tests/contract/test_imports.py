@@ -1,4 +1,4 @@
-"""What a command imports on its way: whoever asks something small must not wait for what only others need."""
+"""Imports of commands: quick commands must not load slow packages that only other commands need."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""What an isolated lab's way out opens, on a machine of the test's own: namespaces for it, its neighbour, and a network
-behind it that the neighbour has no business in."""
+"""The uplink and firewall rules of isolated labs, in namespaces that stand for a machine, its neighbour, and a network
+behind the machine that the neighbour must not reach."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from labctl.isolation.isolation import Isolation
 pytestmark = pytest.mark.root
 
 LAN, BEHIND = "192.0.2", "198.51.100"
-"""Networks for documentation: the neighbour is `.2` of one, a server behind the machine is `.2` of the other."""
+"""Documentation networks: the neighbour is `.2` of one, a server behind the machine is `.2` of the other."""
 PORT = 8000
 LABS = ("contract-demo", "contract-other")
-"""Names that no lab on this machine has: what one has mounted stays in sight of the test's own mounts."""
+"""Names that no lab on this machine has: mounts of a real lab would be visible in the test's mount namespace."""
 WAIT_SECONDS = 1.0
 CONNECT = f"import socket, sys; socket.create_connection((sys.argv[1], {PORT}), {WAIT_SECONDS})"
 SERVE = f"""
@@ -109,7 +109,7 @@ def test_what_runs_in_a_lab_ends_with_it_however_stubborn(tmp_path: Path, monkey
 
 
 def _a_machine(folder: Path) -> None:
-    """From here on this process is on a machine of its own, with a neighbour, and a network behind it."""
+    """Move this process to a machine of its own, with a neighbour, and a network behind it."""
     own_mounts()
     own_network()
     mount("none", Path("/run"), "tmpfs")
@@ -133,7 +133,7 @@ def _a_machine(folder: Path) -> None:
         ),
     ):
         check(line.split())
-    forwarding.IP_FORWARD.write_text("0")  # a new namespace takes this from the machine's own
+    forwarding.IP_FORWARD.write_text("0")  # a new namespace inherits the machine's value
 
 
 @contextmanager

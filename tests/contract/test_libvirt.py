@@ -1,4 +1,4 @@
-"""The libvirt provider against the real libvirtd, virtlogd, QEMU and Vagrant, as an ordinary user, with empty machines."""
+"""The libvirt provider with real libvirtd, virtlogd, QEMU and Vagrant, run by an ordinary user, with empty machines."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def machine() -> Iterator[LibvirtMachine]:
 
 @pytest.fixture
 def image(machine: LibvirtMachine) -> Iterator[str]:
-    """The name of the image of the lab's box in libvirt's pool. Afterwards nothing is left but that."""
+    """The name of the box's image in libvirt's pool. After the test, nothing else may be left."""
     yield _do(machine, "prepare")["volume"]
     _do(machine, "destroy")
     assert {kind: names for kind, names in machine.holds().items() if kind not in {"pool-list", "vol-list"}} == {
@@ -73,7 +73,7 @@ def test_up_goes_on_wherever_it_was_cut(machine: LibvirtMachine, image: str) -> 
     assert network["interface"] in machine.links()
     assert list(network["members"].values()) == [f"machine {node}" for node in NODES]
     active = machine.virsh("list", "--name").split()
-    machine.virsh("suspend", NODES[0])  # as QEMU does itself where the disk is full
+    machine.virsh("suspend", NODES[0])  # as QEMU does when the disk is full
     assert NODES[0] not in _do(machine, "running")
     assert _do(machine, "halt", "--soft") == {"halted": sorted(active), "running": []}
     assert machine.virsh("list", "--name").split() == []
@@ -135,7 +135,7 @@ def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine,
     before = seed.read_bytes()
     _do(machine, "halt")
     for network in NETWORKS:
-        machine.virsh("net-destroy", network)  # as after the machine's next boot
+        machine.virsh("net-destroy", network)  # as after a reboot
     _cut_waiting(machine, "--seed=second")
     assert (seed.read_bytes() == before, b"second" in seed.read_bytes()) == (False, True)
     assert image in machine.names("vol-list")
@@ -143,7 +143,7 @@ def test_a_seed_and_a_console_are_read_by_those_who_may(machine: LibvirtMachine,
 
 def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMachine, image: str) -> None:
     whole = machine.path(POOL / image).read_bytes()
-    assert not _reads_image(machine)  # it was uploaded, or checked, before
+    assert not _reads_image(machine)  # it was uploaded or checked before
     for content in (whole[:1000], b"another image" * 1000, whole[:-1] + b"x"):
         machine.path(POOL / image).write_bytes(content)
         assert _reads_image(machine)
@@ -151,7 +151,7 @@ def test_an_image_in_the_pool_is_checked_against_the_bundle(machine: LibvirtMach
         assert not _reads_image(machine)
 
     box = machine.path(HOME) / ".vagrant.d/boxes/labctl-VAGRANTSLASH-kubernetes-1.37.2/1.37.2.1/libvirt"
-    (box / "metadata.json").unlink()  # an interrupted `vagrant box add`
+    (box / "metadata.json").unlink()  # as after an interrupted `vagrant box add`
     (box / "box.img").write_bytes(whole[:-1] + b"x")
     machine.virsh("vol-delete", "--pool=default", image)
     assert _do(machine, "prepare")["volume"] == image
@@ -173,14 +173,14 @@ def test_what_is_somebody_elses_is_neither_joined_nor_changed(machine: LibvirtMa
     _define(machine, "define", FOREIGN_DOMAIN.format("theirs"))
     for name in ("theirs.img", "gone.img"):
         machine.virsh("vol-create-as", "default", name, "1M")
-    machine.path(POOL / "gone.img").unlink()  # which libvirt does not notice by itself
+    machine.path(POOL / "gone.img").unlink()  # libvirt does not notice this
     before = machine.virsh("dumpxml", "theirs")
     try:
         refused = _do(machine, "up")
         assert (refused["error"], "theirs" in refused["message"]) == ("network-taken", True)
         machine.virsh("net-undefine", "theirs")
         _cut_waiting(machine)
-        _define(machine, "net-define", FOREIGN_NETWORK.format(56))  # it appeared later
+        _define(machine, "net-define", FOREIGN_NETWORK.format(56))  # added after the lab's networks
         assert _do(machine, "destroy") == {"changed": True, "left": ""}
         assert machine.names("net-list") == ["theirs"]
         assert machine.names("vol-list") == sorted([image, "theirs.img"])
@@ -237,29 +237,29 @@ def test_a_libvirt_that_stops_answering_is_one_error(machine: LibvirtMachine, im
 
 
 def _do(machine: LibvirtMachine, act: str, *options: str) -> Any:  # noqa: ANN401 - JSON
-    """What the driver prints."""
+    """Run the driver and return its output."""
     return json.loads(_ran(machine, act, *options, code=0).out)
 
 
 def _reads_image(machine: LibvirtMachine) -> bool:
-    """Prepare the image; whether that read the one in the pool."""
+    """Prepare the image; return whether this read the image in the pool."""
     return CHECKING in _ran(machine, "prepare", code=0).err
 
 
 def _cut(machine: LibvirtMachine, act: str, *texts: str, options: Sequence[str] = ()) -> None:
-    """The driver and Vagrant are killed once the progress has each of these texts."""
+    """Run the driver until it and Vagrant are killed, once the progress has contained each of these texts."""
     ran = _ran(machine, act, *(f"--until={text}" for text in texts), *options, code=None)
     assert ran.code == -signal.SIGKILL, f"{ran.out}\n{ran.err}"
     assert [text for text in texts if text not in ran.err] == []
 
 
 def _cut_waiting(machine: LibvirtMachine, *options: str) -> None:
-    """They are killed while both machines, which boot nothing, are waited for."""
+    """Run `up` until it is killed while it waits for both machines, which boot nothing."""
     _cut(machine, "up", *WAITING, options=options)
 
 
 def _cut_before_there_is_a_domain(machine: LibvirtMachine) -> None:
-    """Vagrant is killed when it has a disk and no domain yet. It goes on while its line is read: a kill can be too late."""
+    """Kill Vagrant when it has created a disk but no domain. Retry, because the kill may arrive too late."""
     for _ in range(5):
         _cut(machine, "up", "Creating domain with the following settings")
         if machine.names("list") == []:
@@ -279,7 +279,7 @@ def _define(machine: LibvirtMachine, how: str, text: str) -> None:
 
 
 def _autostarted(machine: LibvirtMachine) -> list[str]:
-    """The machines and networks that start with libvirt."""
+    """Return the machines and networks that start with libvirt."""
     return [
         *machine.virsh("list", "--all", "--autostart", "--name").split(),
         *machine.virsh("net-list", "--all", "--autostart", "--name").split(),

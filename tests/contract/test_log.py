@@ -1,4 +1,4 @@
-"""The log of a run: all that real programs say, as they say it, and for its owner alone."""
+"""The log of a run: all output of real programs, written at once and readable by its owner only."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ with logging_to(Path(sys.argv[1])):
 
 @pytest.fixture
 def path(tmp_path: Path) -> Iterator[Path]:
-    """Where everything is logged to during the test."""
+    """The log file during the test."""
     with logging_to(tmp_path / "log"):
         yield tmp_path / "log"
 

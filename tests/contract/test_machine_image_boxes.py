@@ -1,4 +1,4 @@
-"""Both boxes hold the same disk, whoever made them and when."""
+"""Both boxes contain the same disk, and are the same bytes whenever they are made."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ IDENTITY = 0xE67446F6
 
 @pytest.fixture
 def tools(tmp_path: Path) -> Tools:
-    """This machine's qemu-img, in the place of the fetched one."""
+    """Tools with this machine's qemu-img instead of the downloaded one."""
     packages.bring(("qemu-img",), ("qemu-utils",))
     (tmp_path / "tools" / "bin").mkdir(parents=True)
     (tmp_path / "tools" / "bin" / "qemu-img").symlink_to(str(shutil.which("qemu-img")))

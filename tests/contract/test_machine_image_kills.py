@@ -1,4 +1,4 @@
-"""Making a machine image is whole or not at all, whatever ends it, and a damaged box is made again."""
+"""A machine image is complete or absent, however its build ends, and a damaged box is rebuilt."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ BOTH = ("libvirt", "virtualbox")
 
 @pytest.fixture(autouse=True)
 def _quick_tools(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Disks are a few bytes, and no tool runs; everything else is real."""
+    """Replace the tools and the disks, which are a few bytes; everything else is real."""
     (tmp_path / "tools" / "tree" / "usr/lib/modules/6.12-test").mkdir(parents=True)
     usage = shutil.disk_usage("/")._replace(free=1 << 40)
 
@@ -60,7 +60,7 @@ def made(tmp_path: Path) -> Bundle:
 
 def test_killed_before_each_box_is_in_place(tmp_path: Path, made: Bundle) -> None:
     description = made.path("bundle.yaml").read_bytes()
-    for box in (1, 1, 2):  # nothing is kept of the first two; of the third, the libvirt box is
+    for box in (1, 1, 2):  # the first two builds leave nothing, the third leaves the libvirt box
         pid = os.fork()
         if pid == 0:
             failpoints._POINT, failpoints._left = "machine-image", box

@@ -1,4 +1,4 @@
-"""The manual pages as `man` and the build know them."""
+"""The manual pages in `man` and in the build."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.cli.tree import tree
 from labctl.host.process import check
 
 BUILD_REQUIRES = {"platformdirs", "typer", "annotated_doc", "shellingham"}
-"""What the build's environment has, by pyproject.toml, and what that needs."""
+"""The build requirements in pyproject.toml, and their dependencies."""
 LOADED = """\
 import sys
 before = set(sys.modules)
@@ -33,7 +33,7 @@ def test_man_shows_a_page_and_complains_of_nothing(name: str, tmp_path: Path) ->
     for file, page in pages(tree(cli.app)).items():
         (folder / file).write_text(page)
 
-    shown = subprocess.run(  # its standard error has to be empty
+    shown = subprocess.run(  # standard error must be empty
         ["man", "--warnings", "--manpath", tmp_path, name],
         capture_output=True,
         text=True,

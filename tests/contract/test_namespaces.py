@@ -1,4 +1,4 @@
-"""Entering a network namespace from within a process, and what is then seen there and nowhere else."""
+"""A process that enters a network namespace, and the files and interfaces that only it sees then."""
 
 from __future__ import annotations
 

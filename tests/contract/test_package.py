@@ -1,4 +1,4 @@
-"""What is in the wheel and the source distribution that the build makes of this checkout."""
+"""The contents of the wheel and the source distribution of this checkout."""
 
 from __future__ import annotations
 

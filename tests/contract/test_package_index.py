@@ -1,4 +1,4 @@
-"""A wheel is taken from package indexes and folders as they are set up, and by its pinned checksum alone."""
+"""Wheels come from the configured package indexes and folders, and only with the pinned checksum."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ PROGRAM = WheelProgram("some-tool", "1.2", "tool/bin/tool", {"amd64": Wheel("man
 
 @dataclass
 class Index:
-    """A server: what it serves by path, and whom it asked for a password."""
+    """A server: its pages by path, the paths that need a password, and the requested paths."""
 
     address: str = ""
     pages: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     closed: tuple[str, ...] = ()
     cut_off: str = "nothing"
-    """What the path begins with of which less is served than it says."""
+    """Paths with this prefix get a response that is shorter than its Content-Length."""
     asked: list[str] = field(default_factory=list)
 
     @property
@@ -61,7 +61,7 @@ class Index:
 
 @pytest.fixture
 def index() -> Iterator[Index]:
-    """An index that has the wheel, as JSON, and asks nobody for a password."""
+    """An index with the wheel, as JSON and without a password."""
     served = Index()
 
     class Handler(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ def index() -> Iterator[Index]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server calls it so
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
             pass
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

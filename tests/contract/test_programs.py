@@ -1,4 +1,4 @@
-"""Running real programs: what they said, how they ended, and what becomes of them when a run is interrupted."""
+"""Real programs: their output, their exit codes, and their end when a run is interrupted."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_a_signal_that_comes_while_a_program_begins_ends_it(
 ) -> None:
     begin, begun = process._begun, list[subprocess.Popen[bytes]]()
 
-    def interrupted(*words: Any, **asked: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on as they are
+    def interrupted(*words: Any, **asked: Any) -> subprocess.Popen[bytes]:  # noqa: ANN401 - passed on unchanged
         begun.append(begin(*words, **asked))
         signal.raise_signal(number)
         return begun[0]
@@ -206,7 +206,7 @@ def test_an_interrupt_just_after_a_programs_start_ends_it(monkeypatch: pytest.Mo
 @pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_just_after_a_programs_end_is_an_interrupt() -> None:
     def interrupted(_line: str) -> None:
-        os.waitpid(-1, 0)  # it has ended, and nobody can be told any more
+        os.waitpid(-1, 0)  # reap it, so that it cannot be signalled any more
         signal.raise_signal(signal.SIGINT)
 
     with pytest.raises(KeyboardInterrupt):
@@ -224,7 +224,7 @@ def _interrupt(_line: str) -> None:
 
 
 def _lives(pid: int) -> bool:
-    """Whether the process still runs; one that ended and that nobody asked for does not."""
+    """Return whether the process still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except (FileNotFoundError, ProcessLookupError):

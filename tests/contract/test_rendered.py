@@ -1,4 +1,4 @@
-"""What is rendered, read by the programs that it is for."""
+"""Rendered files, read by the programs that use them."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_vagrant_takes_every_option_of_machines(name: str, tmp_path: Path) -> No
     if provider == "libvirt" and "vagrant-libvirt" not in check(["vagrant", "plugin", "list"], env=environment):
         pytest.skip("there is no vagrant-libvirt")
 
-    # Vagrant asks for VBoxManage before it reads a line that is VirtualBox's; for that one, Ruby reads the rest.
+    # Vagrant needs VBoxManage to validate VirtualBox's options, so they are left to `ruby -c`.
     options = ["--ignore-provider"] if provider == "virtualbox" else []
     check(["vagrant", "validate", *options], env=environment, cwd=tmp_path)
 
@@ -100,7 +100,7 @@ def test_the_wheel_carries_manual_pages_and_templates_and_renders_outside_the_ch
 
 
 def _fake_docker(folder: Path) -> None:
-    """An Engine on a machine of today."""
+    """Write a `docker` that answers like the Engine of a current machine."""
     folder.mkdir()
     (folder / "docker").write_text('#!/bin/sh\necho "2 6.1.0"\n')
     (folder / "docker").chmod(0o755)

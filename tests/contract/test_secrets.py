@@ -1,4 +1,4 @@
-"""What others on the machine could read, and what a build takes for the real thing, shown with real programs."""
+"""Secrets that other users must not read, and checksums that a build must verify, with real programs."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ DOCKER = """\
 for each in /proc/[0-9]*/cmdline; do tr '\\0' ' ' <"$each" 2>/dev/null; echo; done >>"$0.seen"
 echo "2 6.1.0"
 """
-"""An Engine's client that notes the arguments of every process while it runs."""
+"""A fake docker client that records the arguments of every process."""
 
 needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """What labctl wrote and said while it rendered a lab's files, and the arguments of every process meanwhile."""
+    """A lab's rendered files, labctl's output, and the arguments of every process while it rendered."""
 
     folder: Path
     out: str
@@ -45,7 +45,7 @@ class Rendered:
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> Rendered:
-    """A lab whose files labctl wrote under a generous umask."""
+    """A lab that labctl rendered with umask 0."""
     home = tmp_path_factory.mktemp("rendered")
     write(bundle(home / "bundle"))
     docker = home / "bin" / "docker"
@@ -100,7 +100,7 @@ def test_keys_are_where_they_are_needed_and_nowhere_else(rendered: Rendered) -> 
 
 
 def _secrets(folder: Path) -> dict[str, str]:
-    """By file, a line of it that is nobody else's business."""
+    """Return the secret of each file with a key: its longest line, or the kubeconfig's client key."""
     secrets = {name: max((folder / name).read_text().splitlines(), key=len) for name in KEYS}
     secrets["kubeconfig"] = yaml.safe_load((folder / "kubeconfig").read_text())["users"][0]["user"]["client-key-data"]
     return secrets
@@ -111,7 +111,7 @@ def _secrets(folder: Path) -> dict[str, str]:
 
 @pytest.fixture
 def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A module proxy in a folder, with the one module that a program of ours is made from; nothing else is asked."""
+    """A Go module proxy in a folder, with the one module of a program; no other server is used."""
     versions = tmp_path / "proxy" / "example.test" / "program" / "@v"
     versions.mkdir(parents=True)
     go_mod = "module example.test/program\n\ngo 1.21\n"
@@ -127,7 +127,7 @@ def proxy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     for name, value in {
         "GOPROXY": f"file://{tmp_path / 'proxy'}",
         "GOMODCACHE": str(tmp_path / "modules"),
-        # All that could make Go take what it is given:
+        # Settings that could make Go accept unverified modules:
         "GOFLAGS": "-mod=mod -modcacherw",
         "GOSUMDB": "off",
         "GONOSUMDB": "*",

@@ -1,4 +1,4 @@
-"""What a configuration, a template or a tool's environment must not be able to do."""
+"""Limits on the effects of configurations, templates and tools' environments."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ KEYS: list[tuple[Where, str]] = [(where, key) for where, keys in PROPERTIES.item
 PATTERNS = {key: pattern for key in KEYS if (pattern := PROPERTIES[key[0]][key[1]].get("pattern"))}
 every_key = pytest.mark.parametrize(("where", "key"), KEYS)
 SOUND: dict[str, object] = {"name": "my-app", "hostname": "my-app.test", "pool": "192.168.56.100-192.168.56.110"}
-"""Values of the keys that have no default, or none that is written down."""
+"""Valid values of keys without a default in the schema."""
 HOSTILE = (
     *("'", '"', "`id`", "$(id)", "${HOME}", "; id", "| id", "&& id", "\\", "#{`id`}", "#$0", "<<~X", "%x(id)"),
     *("\n- evil", "\n---\nkind: Evil\n", "\r\nevil: 1", "\0", "\x1b[31m", "\u0085", "\u2028evil: 1", "\u202e"),
@@ -123,10 +123,10 @@ SAFE_IN = {
     "libvirt.rb.j2": {"lab.cpus", "lab.memory"},
     "virtualbox.rb.j2": {"lab.cpus", "lab.memory"},
 }
-"""What templates of programs may hold without a filter: numbers, addresses, and names without anything but letters,
-digits, dots and hyphens."""
+"""Expressions that templates of programs may contain without a filter: numbers, addresses, and names that consist of
+letters, digits, dots and hyphens."""
 LIMIT = re.compile(r"lab\.limits\.\w+|\(1000 \* lab\.limits\.\w+\) \| int")
-"""A time limit, which is a number, in seconds or milliseconds."""
+"""A time limit, which is a number of seconds or milliseconds."""
 
 
 @pytest.mark.parametrize("name", SAFE_IN)
@@ -181,7 +181,7 @@ def test_a_lab_has_no_folder_but_its_own(name: str) -> None:
 
 
 def _assert_harmless(where: Where, key: str, value: object) -> None:
-    """The value is refused, with its key named; or every file has the form it has with a sound value."""
+    """Check that a value is refused with its key named, or that every file has the same form as with a valid value."""
     described = _described(where, key, value)
     if isinstance(described, UsageError):
         assert re.search(rf"^  (apps\[0\]\.)?{key}\b", described.message, re.MULTILINE), described.message
@@ -219,7 +219,7 @@ def _forms(files: Mapping[str, str]) -> set[tuple[str, str]]:
 
 @cache
 def _form(path: str, text: str) -> tuple[str, str]:
-    """What is left of a file without its values: for YAML its keys and kinds of values, for others all but words."""
+    """Return a file without its values: keys and types of YAML, otherwise all characters outside words."""
     kind = PurePosixPath(path).suffix
     if kind == ".yaml":
         return kind, repr([_kinds(document) for document in documents(text)])
@@ -288,7 +288,7 @@ def test_the_folders_of_the_sockets_let_nobody_else_in(tmp_path: Path, monkeypat
 
 
 def _ingredients(of: type[T]) -> list[T]:
-    """Every ingredient of this type, however deep in the recipe."""
+    """Return every ingredient of this type, at any depth of the recipe."""
     found: list[T] = []
 
     def look(value: object) -> None:
@@ -340,10 +340,10 @@ def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: lis
 
 
 def test_a_hook_needs_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without root it runs as another user, whom a home of mode 0700 keeps out."""
+    """Without root, the hook runs as another user, who cannot enter a home of mode 0700."""
     seen: list[tuple[list[str], Mapping[str, str]]] = []
 
-    def check(args: Sequence[process.Argument], **options: Any) -> str:  # noqa: ANN401 - as it is called
+    def check(args: Sequence[process.Argument], **options: Any) -> str:  # noqa: ANN401 - any options
         seen.append(([os.fspath(arg) for arg in args], options["env"]))
         return ""
 
@@ -366,7 +366,7 @@ def test_the_go_environment_of_the_user_does_not_say_what_is_built() -> None:
 
 @pytest.fixture
 def tools(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
-    """The lines of the programs that would have been run."""
+    """The command lines of programs that would have been run."""
     lines: list[list[str]] = []
 
     def check(args: Sequence[process.Argument], **_options: object) -> str:

@@ -1,4 +1,4 @@
-"""Standard streams of a real process that are closed, full, or read by nobody."""
+"""Standard streams of a real process that are closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _shell(line: str, home: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("command", ["list", "-o json list", "--help", "schema", "completion bash", "nonsense"])
 def test_nobody_who_reads_is_a_quiet_end(command: str, tmp_path: Path) -> None:
-    # `true` has ended before labctl writes: nothing is left to chance.
+    # The reader has exited before labctl writes, so the result does not depend on timing.
     ended = _shell(f'mkfifo p; : <p & exec 3>p; wait $!; "$LABCTL" {command} >&3; echo "code $?"', tmp_path)
 
     assert "Traceback" not in ended.stderr

@@ -1,4 +1,4 @@
-"""What a command sends to its terminal is recorded to the last byte, with its exit code."""
+"""A recording has a command's whole terminal output, and its exit code."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A real labctl that is told to stop while a tool of its own runs."""
+"""A real labctl that is interrupted or terminated while one of its tools runs."""
 
 from __future__ import annotations
 

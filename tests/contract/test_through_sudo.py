@@ -1,4 +1,4 @@
-"""labctl as root for a user who called sudo: whose is what it leaves?"""
+"""The owner of the files that labctl leaves when a user runs it with sudo."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.root
 USER = 65534
 SECONDS = 20.0
 COMPILED = Path(labctl.__spec__.cached or "").name
-"""What Python has compiled before labctl can say otherwise; it is given to the user as well."""
+"""The bytecode that Python compiles before labctl can prevent it; labctl makes the user its owner."""
 COMMANDS = (
     ("init",),
     ("app", "add", "shop"),
@@ -37,13 +37,13 @@ COMMANDS = (
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A user's home with an installation of labctl in it that nobody has compiled, and a folder for a project."""
+    """A user's home with an uncompiled installation of labctl, and a project folder."""
     folder = tmp_path / "home"
     shutil.copytree(
         Path(labctl.__file__).parent, folder / "env" / "labctl", ignore=shutil.ignore_patterns("__pycache__")
     )
     for name in ("templates", "Vagrantfile.j2"):
-        source = Path(labctl.__file__).parent.parent / name  # where labctl is installed, its package has them
+        source = Path(labctl.__file__).parent.parent / name  # an installed package contains them
         if source.exists():
             (shutil.copytree if source.is_dir() else shutil.copy)(source, folder / "env" / name)
     (folder / "project").mkdir()

@@ -1,4 +1,4 @@
-"""What the client of a trace learns of neighbours, routes, filters and connections on a network of the test's own."""
+"""Neighbours, routes, filters and connections, as a trace's client sees them on a test network."""
 
 from __future__ import annotations
 
@@ -176,7 +176,7 @@ def test_this_machines_interfaces_are_listed_with_their_mtus_whether_they_are_up
 
 
 def _a_network() -> None:
-    """From here on this process is on a network with one neighbour, which refuses connections."""
+    """Move this process to a network with one neighbour, which refuses connections."""
     own_mounts()
     own_network()
     mount("none", Path("/run"), "tmpfs")

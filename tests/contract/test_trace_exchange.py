@@ -1,4 +1,4 @@
-"""Requests over real sockets to servers that do not behave: what is said of the head, the body and the connection."""
+"""Requests over real sockets to misbehaving servers, and the reports of head, body and connection."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ LENGTH = HEAD + b"Content-Length: 1000\r\n\r\n"
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
 EVENTS = HEAD + b"Content-Type: text/event-stream\r\nConnection: close\r\n\r\n"
 AT_ONCE = b"\x01\0\0\0\0\0\0\0"
-"""SO_LINGER: the connection ends with a reset."""
+"""SO_LINGER with a timeout of 0: closing resets the connection."""
 Act = Callable[[socket.socket], None]
 QUICK = replace(NORMAL, trace_stall=0.3, trace_body=0.2)
 
 
 @contextmanager
 def serving(*acts: Act) -> Iterator[int]:
-    """One connection after the other is served by these acts, and further ones by the last; the port is yielded."""
+    """Serve each connection with the next act, and further ones with the last; yield the port."""
     ended = threading.Event()
     with socket.create_server(("127.0.0.1", 0)) as listener:
         listener.settimeout(0.05)
@@ -58,7 +58,7 @@ def serving(*acts: Act) -> Iterator[int]:
 
 
 def says(*parts: bytes, then: Act = lambda _connection: None) -> Act:
-    """Read a request, say these words, and do what then comes."""
+    """Return an act that reads a request, sends these parts, and calls `then`."""
 
     def act(connection: socket.socket) -> None:
         connection.recv(4096)
@@ -70,7 +70,7 @@ def says(*parts: bytes, then: Act = lambda _connection: None) -> Act:
 
 
 def stops(connection: socket.socket) -> None:
-    """Say nothing more, until the other side gives up."""
+    """Send nothing more until the client disconnects."""
     connection.recv(1)
 
 
@@ -79,7 +79,7 @@ def resets(connection: socket.socket) -> None:
 
 
 def flows(connection: socket.socket) -> None:
-    """Say more and more, until the other side has enough."""
+    """Send more chunks until the client disconnects."""
     try:
         while True:
             connection.sendall(b"4\r\nmore\r\n")
@@ -141,7 +141,7 @@ def test_a_body_that_never_ends_flows_and_is_read_no_further(monkeypatch: pytest
     ],
     ids=["silence", "half a head", "an empty answer", "a reset", "not HTTP"],
 )
-def test_no_head_is_silence_or_a_failure(act: Act, is_silent: bool) -> None:  # noqa: FBT001 - a column of the table
+def test_no_head_is_silence_or_a_failure(act: Act, is_silent: bool) -> None:  # noqa: FBT001 - a parameter of the test
     found = asked(act, seconds=0.3)
 
     assert (found.status, found.is_connected, found.is_silent) == (None, True, is_silent)
@@ -197,7 +197,7 @@ def test_requests_follow_one_another_on_one_connection_and_each_has_its_mark() -
 def test_a_connection_that_the_server_ends_is_made_anew(ends: Act) -> None:
     with serving(ends) as port, Line(HOST, HERE, port) as line:
         first = line.ask("/")
-        time.sleep(0.05)  # the end of the connection is on its way
+        time.sleep(0.05)  # let the end of the connection arrive
         second = line.ask("/")
 
     assert (first.status, second.status) == (200, 200)

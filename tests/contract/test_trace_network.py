@@ -1,4 +1,4 @@
-"""What the client of a trace hears and sees, on a network of the test's own with two neighbours on it."""
+"""A trace's client on a test network with two neighbours."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.root
 
 HOST = "my-app.local"
 MACHINE, FIRST, SECOND, SHARED, NOBODY = (IPv4Address(f"192.0.2.{last}") for last in (1, 10, 11, 100, 200))
-"""On a network for documentation."""
+"""Addresses of a documentation network."""
 MACS = {FIRST: "02:00:00:00:00:10", SECOND: "02:00:00:00:00:11"}
 ASKED = (FIRST, SECOND, SHARED, NOBODY)
 BROADCAST = IPv4Address("192.0.2.255")
@@ -167,7 +167,7 @@ def test_a_request_that_is_not_answered_says_how_far_it_came() -> None:
 
 
 def _a_network(owners: list[IPv4Address]) -> None:
-    """From here on this process is on a network with two neighbours, of whom these have the shared address as well."""
+    """Move this process to a network with two neighbours, of which `owners` also have the shared address."""
     own_mounts()
     own_network()
     mount("none", Path("/run"), "tmpfs")

@@ -1,4 +1,4 @@
-"""The hop `name` on a machine of the test's own: glibc's resolver, the kernel's connections, and what to type, typed."""
+"""The hop `name` in a test namespace: glibc's resolver, the kernel's connections, and the printed commands."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.root
 
 HOST = "my-app.local"
 BUSY_SECONDS = 10.0
-"""How much longer a look may take where the machine is busy; one that waits without a limit takes much more."""
+"""Extra time for a check on a busy machine; a check without a time limit would take much longer."""
 MACHINE = "192.168.56.1"
 LINE = f"{ADDRESS} {HOST}"
 BLOCK = f"# BEGIN labctl demo\n{LINE}\n# END labctl demo\n"
@@ -49,7 +49,7 @@ from labctl.host import hosts_file
 assert sys.argv[1:] == "--name demo hosts sync".split(), sys.argv
 hosts_file.sync(Path("/etc/hosts"), "demo", {{"{HOST}": IPv4Address("{ADDRESS}")}}, backup=Path("/run/before"))
 """
-"""Stands for labctl, whose API is not there; the file is written as labctl writes it."""
+"""A replacement for labctl, which has no API server here; it writes the file as labctl does."""
 DOCTORS = {
     cause: [check for check in CHECKS if check.id == identity]
     for cause, identity in {
@@ -62,34 +62,34 @@ DOCTORS = {
         "proxy-in-the-way": "proxy",
     }.items()
 }
-"""The check of doctor that looks at what is the cause."""
+"""doctor's check for each cause."""
 listening: list[socket.socket] = []
-"""The kernel takes connections there, and nobody answers."""
+"""Sockets on which the kernel accepts connections and no program answers."""
 
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """What is in the files of a machine, and who listens there; what is said of the name, and what is there afterwards."""
+    """A machine's files and listeners, the expected report on the name, and the hosts file after the commands."""
 
     hosts: str
     state: str
     cause: str | None = None
     after: str | None = None
-    """None: nothing is to be typed, and the file stays."""
+    """The hosts file after the printed commands; None if there are none and the file stays."""
     left: str | None = None
-    """What remains afterwards, which only the users of another lab can mend."""
+    """The cause that remains afterwards, which only the users of another lab can fix."""
     listeners: Sequence[str] = ()
     nsswitch: str = ORDER
     host_conf: str = "multi on\n"
     mode: int = 0o644
     others: Sequence[tuple[str, str | None]] | None = None
-    """The strange addresses, and what came of a connection to each."""
+    """Foreign addresses, each with the result of a connection to it."""
     looks: int = 2
     has_ipv6: bool = True
     serves_names: Callable[[socket.socket], object] | None = None
     environment: dict[str, str] = field(default_factory=dict)
     ahead: str = ""
-    """The state that doctor gives, if it is another: it also says what the next `up` of another lab will do."""
+    """doctor's state, if it differs: it also predicts what the next `up` of another lab will do."""
 
 
 def _silent(server: socket.socket) -> None:
@@ -99,7 +99,7 @@ def _silent(server: socket.socket) -> None:
 
 
 def _lying(server: socket.socket) -> None:
-    """A name server that has one address for every name, and none of IPv6."""
+    """A name server with the same IPv4 address for every name, and no IPv6 address."""
     while True:
         asked, client = server.recvfrom(512)
         question = asked[12 : asked.index(b"\0", 12) + 5]
@@ -196,7 +196,7 @@ MACHINES = {
         "hosts-entry-shadowed",
         f"# 192.168.56.77 {HOST}\n{BLOCK}",
         others=[("192.168.56.77", "silent")],
-        looks=5,  # the kernel gives up on it after three seconds, and asks anew
+        looks=5,  # the kernel gives up after three seconds, then asks again
     ),
     "a second line, which glibc passes over": Machine(
         f"{BLOCK}::1 {HOST}\n", "warning", "hosts-entry-doubled", f"{BLOCK}# ::1 {HOST}\n", host_conf=""
@@ -311,7 +311,7 @@ PLACES = {
         "a resolver that does not read the file",
     ),
 }
-"""What the hosts file is: a file, one that is mounted at its place, or that of a lab's own network."""
+"""The kind of hosts file: an ordinary file, a bind mount, or the file of an isolated lab; with the machines to try."""
 
 
 @pytest.mark.parametrize(("kind", "name"), [(kind, name) for kind, tried in PLACES.items() for name in tried])
@@ -357,7 +357,7 @@ def _lab(context: Context, cluster: FakeCluster, *, isolated: bool) -> Context:
 
 
 def _on(machine: Machine, folder: Path, context: Context, kind: str) -> Trail:
-    """From here on this process is on the machine, whose hosts file is a file, or one that is mounted at its place."""
+    """Move this process to the machine, with a hosts file of this kind."""
     own_mounts()
     own_network()
     etc, bin_folder = folder / "etc", folder / "bin"

@@ -1,4 +1,4 @@
-"""Each fault of a server is one clear error, and the same call then goes on without what had arrived."""
+"""Each fault of a server is one clear error, and repeating the call resumes without fetching again what arrived."""
 
 from __future__ import annotations
 
@@ -213,7 +213,7 @@ def test_a_host_that_cannot_be_reached_is_found_out_soon(store: BlobStore, monke
     monkeypatch.setattr(pools, "CONNECT_SECONDS", seconds)
     resolved, answer = threading.Event(), socket.getaddrinfo
 
-    def resolve(host: str, port: int, **words: Any) -> Any:  # noqa: ANN401 - as the real one
+    def resolve(host: str, port: int, **words: Any) -> Any:  # noqa: ANN401 - as in the real function
         resolved.wait(5 if host == "slow.test" else 0)
         if host == "unknown.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -251,7 +251,7 @@ def test_a_dead_address_of_a_host_delays_nothing(
     answer = socket.getaddrinfo
     with _silent() as port:
         dead = answer("127.0.0.1", port, type=socket.SOCK_STREAM)
-        unknown = [(9999, *each[1:]) for each in dead]  # as IPv6 is where it is switched off
+        unknown = [(9999, *each[1:]) for each in dead]  # an address family that is switched off, like IPv6 elsewhere
         found = [*unknown, *dead]
         monkeypatch.setattr(socket, "getaddrinfo", lambda *place, **words: [*found, *answer(*place, **words)])
         began = time.monotonic()
@@ -265,7 +265,7 @@ def test_a_server_proves_who_it_is(tmp_path: Path, store: BlobStore, monkeypatch
     with serving(certificate) as server:
         small = _small(server)
         assert _fails(small, store).id == "certificate-untrusted"
-        with monkeypatch.context() as patch:  # a system without any
+        with monkeypatch.context() as patch:  # a system without certificates
             patch.setattr(trust, "STORES", ())
             patch.setattr(ssl, "get_default_verify_paths", lambda: (None, None))
             assert _fails(small, store).id == "certificate-untrusted"
@@ -350,7 +350,7 @@ def test_a_password_goes_to_its_own_host_only(
     with serving() as other:
         other.put("/small", SMALL)
         server.always["/small"] = Fault(status=307, headers={"Location": f"{other.url}/small?signature=hush"})
-        beside = Wanted("beside", f"{other.url}/beside")  # so the user has named this server too
+        beside = Wanted("beside", f"{other.url}/beside")  # named by the user as well
         other.put("/beside", SMALL)
         assert fetch([small, beside], store, _ignore)
         assert "Authorization" in server.asked[-1].headers
@@ -361,7 +361,7 @@ def test_a_password_goes_to_its_own_host_only(
             fetch([replace(small, digest=None), beside], store, _ignore)
         assert failed.value.id == "login-needed"
         assert any("Authorization" in asked.headers for asked in other.asked) is False
-        assert _fails(replace(small, digest=None), store).id == "plain-http-refused"  # nobody has named it
+        assert _fails(replace(small, digest=None), store).id == "plain-http-refused"  # not named by the user
     assert not any(secret in line for line in lines for secret in ("hush", entry["auth"]))
 
 
@@ -429,7 +429,7 @@ def test_two_processes_fetch_the_same_once(server: Server, store: BlobStore) -> 
 
 @contextmanager
 def _silent() -> Iterator[int]:
-    """A port of loopback that answers nobody: others wait in its queue already."""
+    """A loopback port that accepts no connection, because its backlog is full."""
     with socket.socket() as listener, ExitStack() as stack:
         listener.bind(("127.0.0.1", 0))
         listener.listen(0)

@@ -1,4 +1,4 @@
-"""What registries are asked for: Debian's docker-registry with TLS and a password, and doubles that fail as they should."""
+"""The registry client, with Debian's docker-registry (TLS and a password) and with doubles that inject faults."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def debian(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DockerRegistry]
 
 @pytest.fixture
 def trusted(debian: DockerRegistry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> DockerRegistry:
-    """The registry, for a user who trusts it and has logged in."""
+    """The registry, with a user who trusts its certificate and has logged in."""
     monkeypatch.setenv("SSL_CERT_FILE", str(debian.certificate))
     log_in(tmp_path, debian.host)
     return debian
@@ -99,7 +99,7 @@ def _index(**manifests_by_architecture: Document) -> Document:
 
 
 def _push(registry: Registry, folder: Path, architecture: str, *layers: bytes) -> ImageManifest:
-    """Push what is not there, as an image; return it."""
+    """Push an image, without blobs that exist already, and return it."""
     config = json.dumps({"os": "linux", "architecture": architecture}).encode()
     files = [_file(folder, content) for content in (config, *layers)]
     for path, blob in files:
@@ -122,7 +122,7 @@ def test_what_is_pushed_can_be_pulled(trusted: DockerRegistry, tmp_path: Path) -
     assert registry.image(REFERENCE, "amd64") == amd64
     assert registry.image(REFERENCE, "arm64") == arm64
     assert _id(lambda: registry.image(REFERENCE, "riscv64")) == "architecture-missing"
-    assert registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64") == amd64  # what it is for, its config says
+    assert registry.image(parse("reg.test/labs/kubernetes:amd64"), "arm64") == amd64  # it is in no index
     assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes:v9"))) == "tag-not-found"
     assert _id(lambda: registry.manifest(parse(f"reg.test/labs/kubernetes@sha256:{'0' * 64}"))) == "tag-not-found"
     assert _id(lambda: registry.manifest(parse("reg.test/labs/kubernetes"))) == "reference-without-tag"
@@ -263,7 +263,7 @@ def test_content_that_was_refused_is_sent_again_whole(tmp_path: Path) -> None:
 def test_an_answer_is_read_that_comes_before_all_is_sent(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    has_tls: bool,  # noqa: FBT001 - a table's
+    has_tls: bool,  # noqa: FBT001 - a parameter of the test
 ) -> None:
     path, blob = _file(tmp_path, os.urandom(16 * MIB))
     certificate = self_signed(tmp_path) if has_tls else None
@@ -281,7 +281,7 @@ def test_an_answer_is_read_that_comes_before_all_is_sent(
 
 
 @pytest.mark.parametrize("is_named", [True, False])
-def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named: bool) -> None:  # noqa: FBT001 - a table's
+def test_a_login_stays_with_the_registry_that_it_is_for(tmp_path: Path, is_named: bool) -> None:  # noqa: FBT001 - a parameter
     path, blob = _file(tmp_path, os.urandom(MIB))
     with uploading() as asked, uploading() as named:
         hosts = [each.url.partition("://")[2] for each in (asked, named)]
@@ -303,14 +303,14 @@ def test_who_pushes_says_so_at_once(tmp_path: Path) -> None:
     with serving() as server:
         server.login = tokens = Tokens(server.url, lambda _asked: True)
         push_nothing = partial(push, nothing, parse("reg.test/lab:v1"), _registry(server.url), tmp_path, _ignore)
-        assert _id(push_nothing) == "source-failing"  # it takes no manifests
+        assert _id(push_nothing) == "source-failing"  # the server accepts no manifests
 
     scopes = [parse_qs(urlsplit(asked.path).query)["scope"] for asked in tokens.given]
     assert scopes == [["repository:lab:pull,push"]]
 
 
 class Tokens:
-    """Gives tokens that count a few times, to whom it knows."""
+    """A token server for known users; each token is valid for two requests."""
 
     def __init__(self, url: str, knows: Callable[[Asked], bool]) -> None:
         self.realm = f"{url}/token"
@@ -319,7 +319,7 @@ class Tokens:
         self.uses = 0
 
     def __call__(self, asked: Asked) -> Fault | None:
-        """Return the answer to a request that is not let through."""
+        """Return the answer to a token request or an unauthorised request, or None to let the request pass."""
         if asked.path.startswith("/token"):
             self.given.append(asked)
             self.uses = 2

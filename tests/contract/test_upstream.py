@@ -1,4 +1,4 @@
-"""Where the tests have other projects' manifests from, and what happens where one cannot be had."""
+"""Sources of other projects' manifests for the tests, and the result if one is unavailable."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Release(BaseHTTPRequestHandler):
             self.wfile.write(RELEASED)
 
     def log_message(self, *arguments: object) -> None:
-        """Say nothing of requests."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def site() -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The cache, empty; no other folder has the file."""
+    """An empty cache; no other folder has the file."""
     for name in ("CI", "LABCTL_UPSTREAM"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(upstream, "BESIDE", tmp_path / "nowhere")

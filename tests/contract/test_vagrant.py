@@ -1,4 +1,4 @@
-"""What providers ask of `vagrant`, `docker` and `ssh`, and what they make of the answers: against programs that play them."""
+"""Providers with fake `vagrant`, `docker` and `ssh`: the command lines, and the handling of their output."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ IMAGE = "labctl.local/node:0123456789ab"
 
 
 class Programs:
-    """Programs on PATH that note how they were called, and then do what their script says."""
+    """Fake programs on PATH that record their command lines and then run a script."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -66,17 +66,17 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG001 - it runs them
+def virtual(programs: Programs, folder: Path) -> VagrantProvider:  # noqa: ARG001 - puts them on PATH
     return VagrantProvider(folder, "libvirt", {"DOCKER_HOST": "unix:///lab.sock"})
 
 
 @pytest.fixture
-def machines(programs: Programs, folder: Path) -> LibvirtProvider:  # noqa: ARG001 - it runs them
+def machines(programs: Programs, folder: Path) -> LibvirtProvider:  # noqa: ARG001 - puts them on PATH
     return LibvirtProvider(lab(provider="libvirt"), folder, {})
 
 
 @pytest.fixture
-def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - it runs them
+def docker(programs: Programs, folder: Path) -> DockerProvider:  # noqa: ARG001 - puts them on PATH
     return DockerProvider(DockerNetwork("demo", lab().network, folder, {"DOCKER_HOST": "unix:///lab.sock"}))
 
 
@@ -195,7 +195,7 @@ def test_a_command_on_a_node_is_one_word_for_ssh_and_no_command_is_a_login(virtu
     assert login[0] == "ssh"
     assert login[-1] == "vagrant@192.168.56.11"
     assert str(virtual.folder / "pki" / "ssh") in login
-    assert {"IdentitiesOnly=yes", "BatchMode=yes"} < {*login}  # no key of an agent's, and no question
+    assert {"IdentitiesOnly=yes", "BatchMode=yes"} < {*login}  # no keys of an agent, and no prompts
     assert virtual.command(WORKER, ["echo", "two words"]) == [*login, "--", "echo 'two words'"]
 
 
@@ -234,7 +234,7 @@ def test_the_journal_of_any_unit_is_read_as_far_back_as_was_asked(
 
 
 def _listing(docker: DockerProvider, *rows: tuple[str, str, str, str, str]) -> str:
-    """The script of a docker that lists these containers: id, name, status, networks, and the lab they say they are of."""
+    """Return the script of a docker that lists these containers: id, name, status, networks and lab label."""
     (docker.folder / "Vagrantfile").touch()
     listing = docker.folder / "listing"
     listing.write_text("".join("\t".join(row) + "\n" for row in rows))
@@ -280,7 +280,7 @@ def test_a_lab_gets_a_network_of_its_own_before_its_first_node(
 
 
 def _network(docker: DockerProvider, owner: str, *users: str) -> str:
-    """The script of a docker that has the network labctl-demo, of this lab folder, used by these containers."""
+    """Return the script of a docker with the network labctl-demo, which has this owner and these containers."""
     used = {str(index): {"Name": user} for index, user in enumerate(users)}
     described = [{"Name": "labctl-demo", "Labels": {"labctl.state": owner}, "Containers": used}]
     file = docker.folder / "network"
@@ -410,7 +410,7 @@ def test_what_a_vagrant_left_at_work_makes_is_looked_at_when_it_has_ended(
 def test_a_container_that_the_engine_still_makes_for_a_killed_run_is_removed_and_the_boot_repeated(
     docker: DockerProvider, programs: Programs, watched: Watched
 ) -> None:
-    """The Engine takes the name first, and shows the container last."""
+    """The Engine reserves the name before it lists the container."""
     tried, looked, gone = (docker.folder / name for name in ("tried", "looked", "gone"))
     (docker.folder / "Vagrantfile").touch()
     row = "\\t".join(("bbbb", WORKER.name, "Created", "bridge", str(docker.folder)))

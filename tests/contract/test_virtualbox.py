@@ -1,4 +1,4 @@
-"""What labctl, and real Vagrant for it, ask of VirtualBox: against a double of VBoxManage 7.0 that keeps machines' state."""
+"""labctl and real Vagrant with a stateful double of VBoxManage 7.0."""
 
 from __future__ import annotations
 
@@ -36,13 +36,13 @@ ATTACH = ["storageattach", "{uuid}", "--port", "1", "--device", "0", "--type", "
 
 @pytest.fixture(scope="module")
 def vagrant() -> None:
-    """Vagrant is there; root may install it."""
+    """Install Vagrant if it is missing."""
     libvirt_machine.install(("vagrant",))
 
 
 @pytest.fixture
-def vbox(vagrant: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:  # noqa: ARG001 - it is there
-    """Return a VirtualBox that was just installed, first on PATH, and a Vagrant home of the test's own."""
+def vbox(vagrant: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox:  # noqa: ARG001 - installs it
+    """Return a newly installed VirtualBox, first on PATH, with a temporary Vagrant home."""
     double = VBox(tmp_path, tmp_path / "vbox")
     home = tmp_path / "vagrant"
     home.mkdir()
@@ -56,7 +56,7 @@ def vbox(vagrant: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> VBox
 
 
 @pytest.fixture
-def provider(vbox: VBox, tmp_path: Path) -> VirtualBoxProvider:  # noqa: ARG001 - it is asked
+def provider(vbox: VBox, tmp_path: Path) -> VirtualBoxProvider:  # noqa: ARG001 - puts it on PATH
     catalogue = vbox_lab.write_box(tmp_path / "box", "labctl/example", "1.37.2")
     folder = paths.state(LAB.name)
     folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Processes of a test's own: forked, given mounts that nobody else sees, and killed at a system call of one's choice."""
+"""Child processes for tests: forked, with private mounts and networks, and killed at a chosen system call."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _PRIVATE = 1 << 18
 
 
 def start(act: Callable[[], object]) -> int:
-    """Return the pid of a new process that does this, and ends with 0, or with 1 and a traceback where it raises."""
+    """Fork a process that calls `act` and exits with 0, or with 1 and a traceback if it raises; return its pid."""
     sys.stdout.flush()
     sys.stderr.flush()
     if pid := os.fork():
@@ -34,7 +34,7 @@ def start(act: Callable[[], object]) -> int:
     try:
         act()
         code = 0
-    except BaseException:  # noqa: BLE001 - whatever it is, this process must not go on as a second pytest
+    except BaseException:  # noqa: BLE001 - this process must never continue as a second pytest
         traceback.print_exc()
         sys.stderr.flush()
     finally:
@@ -42,14 +42,14 @@ def start(act: Callable[[], object]) -> int:
 
 
 def ended_afresh(act: Callable[..., object], *arguments: object) -> int:
-    """Return the exit code of a new process that does this and has inherited nothing that libc reads only once.
+    """Return the exit code of a new process that calls `act` without inheriting state that libc reads only once.
 
     `act` is a function of a test module, and the arguments can be pickled.
     """
     processes = multiprocessing.get_context("forkserver")
     processes.set_forkserver_preload([act.__module__])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # where the fork server looks for what it preloads
+        patch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # from which the fork server preloads
         process = processes.Process(target=act, args=arguments)
         process.start()
     process.join()
@@ -63,10 +63,10 @@ def ended(pid: int) -> int:
 
 
 def killed_at(stop: int, act: Callable[[], object], prepare: Callable[[], object] = lambda: None) -> bool:
-    """A new process did `prepare`, began `act`, and was killed where it stopped for the `stop`th time; False if it was
-    done before, and well.
+    """Run `prepare` and `act` in a new process, and kill it at stop number `stop` of `act`.
 
-    It stops at the entry of each system call, which is then never carried out, and again before the call returns.
+    Return False if `act` completed before. The process stops at the entry of each system call, which is then not
+    executed, and again before the call returns.
     """
 
     def traced() -> None:
@@ -92,18 +92,18 @@ def killed_at(stop: int, act: Callable[[], object], prepare: Callable[[], object
 
 
 def own_mounts() -> None:
-    """From here on this process mounts things for itself alone, until it ends. Takes root."""
+    """Give this process a private mount namespace. Needs root."""
     _checked(_LIBC.unshare(_NEWNS))
     mount("none", Path("/"), flags=_PRIVATE | RECURSIVE)
 
 
 def own_network() -> None:
-    """From here on this process has a network without a way out, until it ends. Takes root."""
+    """Give this process a network namespace without an uplink. Needs root."""
     _checked(_LIBC.unshare(_NEWNET))
 
 
 def mount(source: Path | str, target: Path, kind: str = "", flags: int = 0) -> None:
-    """Mount, as mount(2) does."""
+    """Call mount(2)."""
     _checked(_LIBC.mount(os.fsencode(source), os.fsencode(target), kind.encode() or None, flags, None))
 
 
