@@ -89,7 +89,7 @@ def pytest_runtestloop(session: pytest.Session) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect tests that were not requested, and skip tests that need root if there is none."""
+    """Deselect tests that were not requested, and skip tests that need root if this process is not root's."""
     left_out = _left_out(config)
     deselected = [item for item in items if any(item.get_closest_marker(mark) for mark in left_out)]
     config.hook.pytest_deselected(items=deselected)

@@ -38,7 +38,7 @@ case "$1" in
   interrupt)
     trap 'echo ended in order; exit 0' INT
     kill -INT "$2"
-    for _ in $(seq 300); do kill -0 "$2" || exit 1; sleep 0.1; done  # nobody has ended it: it ends by itself
+    for _ in $(seq 300); do kill -0 "$2" || exit 1; sleep 0.1; done  # give up after 30 s
     exit 1 ;;
   *) echo "$@" ;;
 esac
