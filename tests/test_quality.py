@@ -57,7 +57,7 @@ def test_no_command_does_more_than_turn_options_into_calls() -> None:
     }
 
     assert len(commands) > 10
-    assert _over(commands, COMMAND_STATEMENTS) == {}, "move the work of these commands inward"
+    assert _over(commands, COMMAND_STATEMENTS) == {}, "move the work of these commands out of cli"
 
 
 @pytest.mark.parametrize(("door", "budget"), [(Provider, PROVIDER_METHODS), (Cluster, CLUSTER_METHODS)])

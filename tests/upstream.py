@@ -74,5 +74,5 @@ def _places(name: str) -> list[Path]:
 
 def _checked(content: bytes, file: File, place: str) -> bytes:
     checksum = hashlib.sha256(content).hexdigest()
-    assert checksum == file.sha256, f"{place} is another file: its SHA-256 is {checksum}, not {file.sha256}"
+    assert checksum == file.sha256, f"{place} has the wrong SHA-256: {checksum} instead of {file.sha256}"
     return content

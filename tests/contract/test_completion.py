@@ -21,7 +21,7 @@ COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
 _labctl_completion labctl
 printf '%s\\n' "${{COMPREPLY[@]}}"
 """
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash here")
+pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
 
 
 def _bash(home: Path, script: str) -> Finished:

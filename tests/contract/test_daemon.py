@@ -27,7 +27,7 @@ Make = Callable[[str], Daemon]
 
 pytestmark = [
     pytest.mark.root,
-    pytest.mark.skipif(shutil.which("nsenter") is None, reason="there is no nsenter here"),
+    pytest.mark.skipif(shutil.which("nsenter") is None, reason="nsenter is not installed"),
 ]
 
 

@@ -70,7 +70,7 @@ def test_a_crash_at_any_system_call_leaves_the_old_file_or_the_new_one(
         assert stat.S_IMODE(path.stat().st_mode) == 0o664
         seen.add(path.read_bytes())
         _become(path, names, backup)
-        assert [entry.name for entry in folder.iterdir()] == ["hosts"], f"killed at stop {stop}, it left something"
+        assert [entry.name for entry in folder.iterdir()] == ["hosts"], f"killed at stop {stop}, it left files behind"
         assert path.read_bytes() == new
 
     assert stop > 50, "a traced change takes many system calls"

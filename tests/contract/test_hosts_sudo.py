@@ -18,7 +18,7 @@ from tracing import BIND, ended, mount, own_mounts, start
 from labctl.host import hosts_entry, hosts_file, sudo
 from labctl.model.errors import HostsError
 
-pytestmark = [pytest.mark.root, pytest.mark.skipif(shutil.which("sudo") is None, reason="there is no sudo here")]
+pytestmark = [pytest.mark.root, pytest.mark.skipif(shutil.which("sudo") is None, reason="sudo is not installed")]
 
 NOBODY, GROUP = 65534, 65534
 NAMES = {"my-app.local": IPv4Address("192.168.56.100")}

@@ -265,7 +265,7 @@ def _cut_before_there_is_a_domain(machine: LibvirtMachine) -> None:
         if machine.names("list") == []:
             return
         _do(machine, "destroy")
-    pytest.fail("each time there was a domain already")
+    pytest.fail("each kill came after the domain was defined")
 
 
 def _ran(machine: LibvirtMachine, act: str, *options: str, code: int | None) -> Ran:

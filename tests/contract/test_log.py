@@ -134,7 +134,7 @@ def test_odd_bytes_are_no_obstacle(path: Path) -> None:
     assert _texts(path)[1] == "\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 def test_a_log_that_the_disk_has_no_room_for_stops_nothing_and_is_not_referred_to(path: Path) -> None:
     (file,) = (handler for handler in log._lines.handlers if isinstance(handler, log._LogFile))
     with Path("/dev/full").open("w") as full:
@@ -157,7 +157,7 @@ def test_a_log_that_cannot_be_opened_is_an_error_that_names_it(tmp_path: Path) -
 
 def _lines(path: Path) -> list[re.Match[str]]:
     lines = [LINE.fullmatch(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    assert None not in lines, "a line without its time and pid"
+    assert None not in lines, "a line has no time and pid"
     return [line for line in lines if line]
 
 

@@ -25,7 +25,7 @@ print(*sorted(found))
 """
 
 
-@pytest.mark.skipif(shutil.which("man") is None, reason="there is no man here")
+@pytest.mark.skipif(shutil.which("man") is None, reason="man is not installed")
 @pytest.mark.parametrize("name", ["labctl", "labctl-up", "labctl-app-add"])
 def test_man_shows_a_page_and_complains_of_nothing(name: str, tmp_path: Path) -> None:
     folder = tmp_path / "man1"

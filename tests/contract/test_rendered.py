@@ -20,7 +20,7 @@ from labctl.render.templates import _ruby
 CHECKOUT = Path(__file__).parents[2]
 GOLDEN = CHECKOUT / "tests" / "golden"
 
-needs_ruby = pytest.mark.skipif(shutil.which("ruby") is None, reason="there is no ruby, which Vagrant brings")
+needs_ruby = pytest.mark.skipif(shutil.which("ruby") is None, reason="ruby, which Vagrant depends on, is not installed")
 
 
 @pytest.mark.parametrize("script", sorted(GOLDEN.rglob("*.sh")), ids=lambda path: str(path.relative_to(GOLDEN)))
@@ -34,7 +34,7 @@ def test_ruby_can_read_every_vagrantfile(file: Path) -> None:
     assert check(["ruby", "-c", file]).strip() == "Syntax OK"
 
 
-@pytest.mark.skipif(shutil.which("vagrant") is None, reason="there is no Vagrant")
+@pytest.mark.skipif(shutil.which("vagrant") is None, reason="Vagrant is not installed")
 @pytest.mark.parametrize("name", ["libvirt", "libvirt-without-kvm", "virtualbox"])
 def test_vagrant_takes_every_option_of_machines(name: str, tmp_path: Path) -> None:
     shutil.copy(GOLDEN / name / "Vagrantfile", tmp_path)
@@ -48,7 +48,7 @@ def test_vagrant_takes_every_option_of_machines(name: str, tmp_path: Path) -> No
         "VAGRANT_DEFAULT_PROVIDER": provider,
     }
     if provider == "libvirt" and "vagrant-libvirt" not in check(["vagrant", "plugin", "list"], env=environment):
-        pytest.skip("there is no vagrant-libvirt")
+        pytest.skip("vagrant-libvirt is not installed")
 
     # Vagrant needs VBoxManage to validate VirtualBox's options, so they are left to `ruby -c`.
     options = ["--ignore-provider"] if provider == "virtualbox" else []

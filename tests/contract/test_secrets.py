@@ -31,7 +31,7 @@ echo "2 6.1.0"
 """
 """A fake docker client that records the arguments of every process."""
 
-needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="there is no Go here")
+needs_go = pytest.mark.skipif(shutil.which("go") is None, reason="Go is not installed")
 
 
 @dataclass(frozen=True)

@@ -185,7 +185,7 @@ def _assert_harmless(where: Where, key: str, value: object) -> None:
     described = _described(where, key, value)
     if isinstance(described, UsageError):
         assert re.search(rf"^  (apps\[0\]\.)?{key}\b", described.message, re.MULTILINE), described.message
-        assert all(line.isprintable() for line in described.message.split("\n")), "a terminal would act on it"
+        assert all(line.isprintable() for line in described.message.split("\n")), "a terminal would interpret it"
         return
     assert paths.state(described.name).parent == paths.state_home()
     for provider in set(get_args(Provider)) - {"auto"}:
@@ -336,7 +336,7 @@ def test_debian_packages_are_taken_by_their_signature(tmp_path: Path, tools: lis
         assert not [
             word for word in line if re.search("(?i)trusted|allow-|insecure|unauth|aptopt|keyring|check-", word)
         ]
-        assert line[-2:-1] == [packages.suite], "a mirror of its own could bring options of its own"
+        assert line[-2:-1] == [packages.suite], "a mirror in the arguments could carry options"
 
 
 def test_a_hook_needs_no_file_of_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 LABCTL = str(Path(sys.executable).with_name("labctl"))
-FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device here that is always full")
+FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full")
 
 
 def _shell(line: str, home: Path) -> subprocess.CompletedProcess[str]:

@@ -52,7 +52,7 @@ def test_a_run_that_is_stopped_ends_its_tool_and_says_so_last(
     assert (failed["step"], failed["state"], failed["text"]) == ("nodes", "failed", identity)
     assert failed["seconds"] >= 0
     assert (result["ok"], result["error"]["id"]) == (False, identity)
-    assert not Path(f"/proc/{noted.read_text().strip()}").exists(), "its tool runs on"
+    assert not Path(f"/proc/{noted.read_text().strip()}").exists(), "its tool still runs"
 
 
 def test_an_interrupt_while_labctl_is_being_imported_ends_it_without_a_traceback(tmp_path: Path) -> None:

@@ -384,7 +384,7 @@ def test_virtualbox_reads_in_the_box_what_the_vagrantfile_relies_on(tmp_path: Pa
 
     found = vbox_ovf.read(tmp_path / "box.ovf")
 
-    assert UNFINISHED.fullmatch(f"{found.name}_1764154800123_4711"), "Vagrant's name for what it imports"
+    assert UNFINISHED.fullmatch(f"{found.name}_1764154800123_4711"), "Vagrant's name for an import"
     assert vbox_ovf.vmdk_capacity(found.disk) == found.capacity == disk.CAPACITY
     assert [kind for _id, kind in found.controllers] == ["SATA"]
     assert found.adapters[0] == ("NAT", "NAT", "82540EM")

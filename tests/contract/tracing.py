@@ -77,7 +77,7 @@ def killed_at(stop: int, act: Callable[[], object], prepare: Callable[[], object
 
     pid = start(traced)
     _, status = os.waitpid(pid, 0)
-    assert os.WIFSTOPPED(status), f"it ended with {os.waitstatus_to_exitcode(status)} before it began"
+    assert os.WIFSTOPPED(status), f"it exited with {os.waitstatus_to_exitcode(status)} before `act`"
     _checked(_LIBC.ptrace(_SETOPTIONS, pid, None, _TRACESYSGOOD | _EXITKILL))
     for _ in range(stop):
         _checked(_LIBC.ptrace(_SYSCALL, pid, None, None))
