@@ -75,7 +75,7 @@ def test_a_container_whose_shim_was_killed_as_well_ends_and_no_other(
         (groups / "memory" / group).mkdir(parents=True, exist_ok=True)
         (groups / "memory" / group / "cgroup.procs").write_text(f"0\n{pid}\n")
     monkeypatch.setattr(containers, "CONTROL_GROUPS", groups)
-    monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # cgroup.procs is an ordinary file here and is never emptied
+    monkeypatch.setattr(containers, "END_SECONDS", 0.3)  # the ordinary file cgroup.procs keeps the group here
 
     assert containers.made_by(engine) == [identity]
     assert containers.end(tmp_path / "gone", containers.made_by(engine))
