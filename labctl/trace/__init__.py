@@ -66,7 +66,7 @@ HOPS: Mapping[str, Hop] = {
 SHARED = ("address", "node")
 """The hops that are the same for every hostname."""
 MISSING_NAME = frozenset({"hosts-entry-missing", "hosts-entry-outdated", "hosts-file-not-read", "hosts-damaged"})
-"""Causes that a user without write access to the hosts file may have; the lab can still be reached by its address."""
+"""Causes that a user who cannot write the hosts file may see; the lab is still reachable by its address."""
 
 
 def follow(
@@ -81,8 +81,8 @@ def follow(
     """Follow a request for a hostname or URL (default: the first app's) up to the first broken hop.
 
     A hop that cannot be checked, for example because the API does not answer, is unknown; the next ones are checked.
-    `past` are causes after which the following hops are checked nevertheless. To follow several requests at once, pass
-    `cluster`, a client with short timeouts, and `known`, what `shared` returns. Raises UsageError as `target` does.
+    The causes in `past` do not end the trace. To follow several requests at once, pass `cluster`, a client with short
+    timeouts, and `known`, the result of `shared`. Raises UsageError as `target` does.
     """
     trail = Trail(
         context, client or Client(context.lab.limits), *target(context, wanted), cluster or context.cluster.impatient()
@@ -125,7 +125,7 @@ def shared(context: Context, cluster: Cluster | None = None) -> dict[str, HopRep
 
 
 def cut_off(context: Context, namespace: str, deployment: str) -> HopReport | None:
-    """Return a report of what keeps the API server from a Deployment's pods; None if nothing does."""
+    """Return a report of what prevents the API server from reaching a Deployment's pods; None if nothing does."""
     trail = Trail(context, Client(context.lab.limits), "", ROOT, context.cluster.impatient())
     problem = pod_routes.from_api_server(trail, namespace, deployment)
     return None if problem is None else _reported("node", trail, problem)
@@ -168,7 +168,7 @@ def _stopped(trail: Trail) -> dict[str, HopReport] | None:
 
 
 def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport) -> HopReport:
-    """Return the hop to the node, with a common reason for it and the API not answering, if there is one."""
+    """Return the hop; if one cause explains both a problem at the node and a silent API, report that cause instead."""
     if report["hop"] != "node" or report["cause"] is None or before["address"]["state"] != UNKNOWN:
         return report
     problem = stopped.engine(trail.context) or stopped.nodes(trail.context)
@@ -176,7 +176,7 @@ def _explained(trail: Trail, before: Mapping[str, HopReport], report: HopReport)
 
 
 def _settled(name: str, trail: Trail) -> HopReport:
-    """Check a hop, and check it again while its cause may pass."""
+    """Check a hop, and repeat the check while its cause may be temporary."""
     end = time.monotonic() + trail.left(trail.limits.trace_again)
     while True:
         began = time.monotonic()
@@ -220,7 +220,7 @@ def _reported(name: str, trail: Trail, problem: ProblemError) -> HopReport:
 def _late() -> ProblemError:
     return ProblemError(
         "no-time-left",
-        "the earlier hops used up the time, so no answer was awaited: this machine or its disk is busy",
+        "the earlier hops used up the time limit, so the response was not checked: this machine or its disk is busy",
         fix="Try again when the machine is less busy.",
         commands=(),
         state=UNKNOWN,

@@ -48,8 +48,8 @@ def controller_pods(cluster: Cluster, controller: IngressController) -> list[dic
 def logs_of(controller: IngressController, pods: Sequence[Mapping[str, Any]], announcing: str | None) -> list[Evidence]:
     """Return the pods of the ingress controller, each with its container, that may have logged a request.
 
-    Those on the announcing node come first. One elsewhere that is not ready has got none, and the kubelet of a node that
-    is frozen would keep the API server waiting.
+    Pods on the announcing node come first. Pods elsewhere that are not ready are left out, unless no other pod is left:
+    they received no request, and the kubelet of a frozen node would keep the API server waiting.
     """
     there = [pod for pod in pods if pod["spec"].get("nodeName") == announcing]
     elsewhere = [pod for pod in pods if pod not in there and is_ready(pod)]
@@ -64,16 +64,17 @@ def _own(controller: IngressController, pod: Mapping[str, Any]) -> str:
 
 
 def why_no_controller(cluster: Cluster, controller: IngressController) -> str:
-    """Return why no pod of the ingress controller is ready, and what they wait for."""
+    """Return why no pod of the ingress controller is ready."""
     workload = cluster.get("apps/v1", "Deployment", controller.deployment, controller.namespace)
     reasons = unready.problems(cluster, workload) if workload else []
-    return "; ".join(map(str, reasons)) or "there is none"
+    return "; ".join(map(str, reasons)) or "it has no pods"
 
 
 def _is_taken(conditions: Mapping[str, bool], controller: str) -> bool:
     """Return whether an ingress controller forwards requests to an endpoint.
 
-    They differ for a Service that publishes pods that are not ready: its endpoints are `ready`, but not `serving`.
+    The controllers differ for a Service with `publishNotReadyAddresses`: the endpoints of its pods that are not ready
+    are `ready`, but not `serving`.
     """
     if controller == NGINX:
         return conditions.get("ready", True)
@@ -101,7 +102,7 @@ def behind(cluster: Cluster, service: Mapping[str, Any], port: str | int, contro
 
 
 def port_of(service: Mapping[str, Any], port: str | int) -> dict[str, Any] | None:
-    """Return the Service's port that a rule names (default: its first); None if it has none."""
+    """Return the Service's port that a rule names (default: its first); None if there is no such port."""
     ports: Sequence[dict[str, Any]] = service["spec"].get("ports") or []
     return next((each for each in ports if port in {"", each.get("name"), each["port"]}), None)
 
@@ -117,7 +118,7 @@ def service_with(cluster: Cluster, address: str) -> Backend | None:
 
 
 def logged(cluster: Cluster, namespace: str, pods: Sequence[Evidence], mark: str) -> str | None:
-    """Return the pod whose log, of any container, has the mark of a request; None if none has."""
+    """Return the pod that logged the mark of a request, in any container; None if no pod did."""
     return next((pod["pod"] for pod in pods if pod["pod"] and mark in _logs(cluster, pod["pod"], namespace)), None)
 
 
@@ -134,7 +135,7 @@ def _logs(cluster: Cluster, pod: str, namespace: str) -> str:
 
 
 def _number(service: Mapping[str, Any], name: str) -> int:
-    """Return the number of an EndpointSlice's named port; 0 if it has none, and the controllers skip it."""
+    """Return the number of an EndpointSlice's named port; 0 if it has none, so that controllers skip the slice."""
     return next((each.get("port") or 0 for each in service.get("ports") or [] if each.get("name") == name), 0)
 
 

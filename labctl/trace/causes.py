@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """Describe one cause. Its id is also an anchor in docs/causes.md."""
+    """A cause. Its id is also an anchor in docs/causes.md."""
 
     hop: str
     meaning: str
     patience: float = math.inf
     """Seconds after which `up` stops waiting for the cause to pass."""
     passes: bool = False
-    """Whether a healthy lab may show it briefly, while an address moves or a pod starts; the hop is checked again."""
+    """Whether a healthy lab may have it briefly, while an address moves or a pod starts; the hop is checked again."""
 
 
 CAUSES: Mapping[str, Cause] = {
@@ -39,7 +39,7 @@ CAUSES: Mapping[str, Cause] = {
     "proxy-in-the-way": Cause(
         "name", "programs that use the user's environment send requests for the hostname to a proxy"
     ),
-    "https-forced": Cause("name", "browsers ask for every name in the hostname's top-level domain by HTTPS alone"),
+    "https-forced": Cause("name", "browsers only use HTTPS for names in the hostname's top-level domain"),
     "hostname-not-served": Cause("name", "no app and no Ingress of the lab has this hostname", 2),
     "pool-missing": Cause("address", "MetalLB has no IPAddressPool, or the lab's own is missing"),
     "pool-overlapped": Cause("address", "another pool overlaps the lab's own, so `up` cannot create it", 5),
@@ -53,7 +53,7 @@ CAUSES: Mapping[str, Cause] = {
     "requested-address-in-use": Cause("address", "another Service has the address that the Service requests", 5),
     "requested-pool-missing": Cause("address", "the Service requests a pool that does not exist", 2),
     "load-balancer-class-other": Cause(
-        "address", "the Service's class belongs to another load balancer than MetalLB", 5
+        "address", "the Service's class belongs to a load balancer other than MetalLB", 5
     ),
     "metallb-missing": Cause("address", "MetalLB's controller or its CustomResourceDefinitions are missing"),
     "metallb-controller-not-ready": Cause("address", "MetalLB's controller is not running or not ready"),
@@ -93,7 +93,7 @@ CAUSES: Mapping[str, Cause] = {
     "pods-and-speakers-apart": Cause("node", "no node that may announce has a pod of the ingress controller", 30),
     "nodes-silent": Cause("node", "no node answers ARP, not even for its own address", 30, passes=True),
     "address-not-announced": Cause("node", "no node answers ARP for the address", passes=True),
-    "announcer-differs": Cause("node", "a node answers ARP that is not the one that MetalLB reports as announcing"),
+    "announcer-differs": Cause("node", "the node that answers ARP is not the one that MetalLB reports as announcing"),
     "clock-off": Cause("node", "the clock of a virtual machine differs from this machine's, as after a suspend"),
     "filtered-here": Cause(
         "node, response",
@@ -137,7 +137,7 @@ CAUSES: Mapping[str, Cause] = {
     "no-pod-ready": Cause("pod", "no pod behind the Service is ready"),
     "pods-not-all-ready": Cause("pod", "some pods behind the Service are ready, others are not"),
     "cluster-dns-down": Cause("pod", "CoreDNS is not ready: requests reach the app, but its pods cannot resolve names"),
-    "no-time-left": Cause("response", "the earlier hops used up the time, so no answer was awaited"),
+    "no-time-left": Cause("response", "the earlier hops used up the time limit, so the response was not checked"),
     "no-answer": Cause("response", "nothing at the address answers HTTP", passes=True),
     "answered-by-another": Cause(
         "response", "a response came, but neither the controller nor the app logged the request", 10, passes=True
@@ -153,7 +153,7 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "backend-not-http": Cause("response", "the pod accepts the connection but does not speak HTTP", 30),
     "backend-too-slow": Cause("response", "the pod did not answer the ingress controller in time: 504", 30),
-    "controller-answers": Cause("response", "the ingress controller answers itself, without asking the app", 30),
+    "controller-answers": Cause("response", "the ingress controller itself answers, instead of the app", 30),
     "controller-asks-for-login": Cause(
         "response", "the ingress controller requires a login before it forwards requests to the app"
     ),

@@ -20,7 +20,7 @@ UP = "Run `labctl up` to fix it."
 
 
 class ProblemError(Exception):
-    """Report a problem at a hop. A `broken` hop stops the request; with any other state the request continues."""
+    """A problem at a hop. A `broken` hop stops the request; with any other state the request continues."""
 
     def __init__(
         self,
@@ -39,12 +39,12 @@ class ProblemError(Exception):
         self.text = text
         self.evidence: Evidence = evidence or {}
         self.fix = fix
-        """None means: `labctl up` fixes it."""
+        """None means that `labctl up` fixes it."""
         self.commands = commands
         self.state = state
 
     def within(self, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
-        """Return the same problem as a part of what this text says of a hop with this evidence."""
+        """Return the problem with another text, evidence and state."""
         return ProblemError(self.cause, text, evidence, fix=self.fix, commands=self.commands, state=state)
 
 
@@ -54,18 +54,18 @@ def labctl(lab: str, *words: str) -> str:
 
 
 def for_lab(lab: str, hint: str) -> str:
-    """Return a hint whose commands are for this lab."""
+    """Return a hint whose labctl commands name this lab."""
     return hint.replace("`labctl ", f"`{labctl(lab)} ")
 
 
 def kubectl_route(lab: str, verb: str, route: str, *words: str) -> str:
-    """Return a kubectl line that changes the object `namespace/name` that routes a hostname."""
+    """Return a kubectl command that changes the object `namespace/name` that routes a hostname."""
     namespace, _, name = route.partition("/")
     return kubectl(lab, "-n", namespace, verb, ROUTE.resource, name, *words)
 
 
 def patch_service(lab: str, service: Mapping[str, Any], change: object, kind: str = "merge") -> str:
-    """Return a kubectl line that changes a Service."""
+    """Return a kubectl command that changes a Service."""
     namespace, name = service["metadata"]["namespace"], service["metadata"]["name"]
     content = json.dumps(change, separators=(",", ":"))
     return kubectl(lab, "-n", namespace, "patch", "service", name, f"--type={kind}", "-p", content)

@@ -43,7 +43,7 @@ def nodes(context: Context) -> ProblemError | None:
 
 
 def not_running(context: Context, node: Node) -> ProblemError:
-    """Return that a node is not running, with what its provider says of it."""
+    """Return the problem that a node is not running, with the reason and hint of its provider, if it has them."""
     trouble = context.provider.trouble(node)
     is_known = trouble is not None and not trouble.is_running
     text = trouble.text if trouble and is_known else f"node {node.name} is not running"

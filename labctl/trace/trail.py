@@ -38,24 +38,24 @@ SHORTEST = 0.1
 
 @dataclass
 class Trail:
-    """Hold the request, the clients that observe it, and the earlier hops' evidence."""
+    """The request, the clients that observe it, and the earlier hops' evidence."""
 
     context: Context
     client: Client
     hostname: str
     path: str
     cluster: Cluster
-    """The client of the lab's API, which does not wait for it."""
+    """The client of the lab's API, which sends no more requests once one was not answered."""
     seen: dict[str, Evidence] = field(default_factory=dict)
     """The evidence by hop, except of hops that could not be checked."""
     match: rules.Match | None = None
     """The rule that matches the request, once known."""
     is_unanswered: bool = False
-    """Whether the request had its whole time and got no response."""
+    """Whether the request got no response within its full time limit."""
     is_compared: bool = False
-    """Whether the nodes were asked what is lost between them."""
+    """Whether the nodes were already checked for packets lost between them."""
     had_time_to_log: bool = False
-    """Whether a search of the controller's log once had its whole time: a line of a request would have been there."""
+    """Whether a search of the controller's log had its full time limit, within which requests are logged."""
     _asked: tuple[Exchange, LogSearch] | None = None
     _rules: rules.Rules | None = None
     _controller_pods: list[dict[str, Any]] | None = None
@@ -65,16 +65,16 @@ class Trail:
         self._end = self._end or time.monotonic() + self.limits.trace
 
     def left(self, seconds: float) -> float:
-        """Return how many of these seconds are left; never zero, so that a response that is there is read."""
+        """Return these seconds, or what is left of the trace's time; never zero, so that a waiting response is read."""
         return min(seconds, max(self._end - time.monotonic(), SHORTEST))
 
     @property
     def is_over(self) -> bool:
-        """Whether the time of the trace is over, so that nothing new is to be asked."""
+        """Whether the trace's time limit has passed, so that nothing new is started."""
         return time.monotonic() >= self._end
 
     def shortened(self, seconds: float) -> Trail:
-        """Return the same trail with this many seconds less."""
+        """Return a copy whose time limit ends this many seconds earlier."""
         return replace(self, _end=self._end - seconds)
 
     @property
@@ -160,7 +160,7 @@ class Trail:
         return ingress in {f"default/{app.name}" for app in self.lab.apps}
 
     def forget(self) -> None:
-        """Forget what was read, so that the next hop reads it again."""
+        """Discard what was read, so that the next check reads it again."""
         self._asked, self._rules, self._controller_pods, self.is_compared = None, None, None, False
 
     def fetch(self) -> Exchange:
@@ -181,7 +181,7 @@ class Trail:
         log_search = access_log.search(self.cluster, self.controller.namespace, logs, marks, seconds)
         self.had_time_to_log = self.had_time_to_log or seconds >= self.limits.trace_log
         if not self.had_time_to_log and len(log_search.records) < len(marks):
-            return replace(log_search, is_complete=False)  # a line may have been written later
+            return replace(log_search, is_complete=False)  # a line may be written later
         return log_search
 
 
@@ -190,7 +190,7 @@ Hop = Callable[[Trail], Evidence]
 
 
 def target(context: Context, text: str | None) -> tuple[str, str]:
-    """Return the hostname and the path of a hostname, of a URL, or of the lab's first app.
+    """Return the hostname and the path that a hostname or a URL means; for None, those of the lab's first app.
 
     Raises UsageError `no-app`, `hostname-invalid` or `url-invalid`.
     """
@@ -232,5 +232,5 @@ def _check(hostname: str) -> None:
         f"{hostname!r} is not a hostname: labels of letters, digits and hyphens, at most 63 characters each, "
         f"{LONGEST} in all, without a port",
         id="hostname-invalid",
-        hint="For example my-app.local; write a name in another script in its xn-- form.",
+        hint="For example my-app.local; write an internationalised name in its xn-- form.",
     )

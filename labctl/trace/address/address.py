@@ -83,7 +83,7 @@ def _contested(case: Case, owned: IPv4Address, others: Sequence[Mapping[str, Any
             what = ("-n", metadata["namespace"], "service", metadata["name"], *change)
             text = f"{owned} is also in the {place} of the Service {full_name(other)}: {why}"
             command = kubectl(case.lab.name, "patch", *what)
-            # Of external addresses, kube-proxy routes to one of both, and may choose anew when it starts.
+            # For externalIPs, kube-proxy routes to one of the two Services, and may choose the other when it restarts.
             state_of_hop: HopState = BROKEN if place == "status" else WARNING
             return ProblemError("address-claimed-twice", text, fix=fix, commands=(command,), state=state_of_hop)
     return None

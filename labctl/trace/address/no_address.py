@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 TAKE_BACK = "Remove the request from the Service: MetalLB then allocates a free address."
 NOTHING: Evidence = {"address": None, "pool": None, "shared_with": [], "event": None}
 NAMED = 3
-"""How many of the Services with an address of the pool a message names."""
+"""The maximum number of Services that the message about an exhausted pool names."""
 
 
 def unowned(cluster: Cluster, controller: IngressController, lab: Lab) -> ProblemError:
@@ -56,13 +56,13 @@ def explain(cluster: Cluster, case: Case) -> ProblemError:
 
 
 def _made_anew(controller: IngressController) -> Object:
-    """Return the fields that matter here of the Service that `labctl up` creates."""
+    """Return the Service that `labctl up` creates, reduced to the fields that are read here."""
     metadata = {"namespace": controller.namespace, "name": controller.service}
     return {"metadata": metadata, "spec": {"type": state.LOAD_BALANCER}}
 
 
 def _missing(case: Case) -> ProblemError:
-    """Return that the Service is missing, and what would prevent a new one from getting an address."""
+    """Return the problem that the Service is missing, and what would prevent a new one from getting an address."""
     text, known = f"there is no Service {case.name}", evidence(case) | NOTHING
     further = next(filter(None, (check(case) for check in CHECKS)), None)
     if further is None:
@@ -81,7 +81,7 @@ def _type(case: Case) -> ProblemError | None:
     return ProblemError(
         "service-not-a-load-balancer",
         f"{text}, and it is headless",
-        fix="A headless Service stays one. Delete it, then run `labctl up` to recreate it.",
+        fix="A headless Service cannot become a LoadBalancer. Delete it, then run `labctl up` to recreate it.",
         commands=case.remakes(),
     )
 
@@ -164,7 +164,7 @@ def _requested_pool(case: Case) -> ProblemError | None:
 
 
 def _full(case: Case, pool: Pool, says: str) -> ProblemError:
-    """Return that the pool that the Service requests is exhausted."""
+    """Return the problem that the pool that the Service requests is exhausted."""
     others = [each for each in case.pools if each.serves(case.service) and case.is_free(each)]
     if others:
         text = f"{says}, which is exhausted; the pool {others[0].name} has free addresses"
@@ -233,4 +233,4 @@ CHECKS: Sequence[Callable[[Case], ProblemError | None]] = (
     _requested_pool,
     _any_pool,
 )
-"""A Service that requests an address or a pool gets that or none."""
+"""The checks, in MetalLB's order. A Service that requests an address or a pool gets that or no address."""

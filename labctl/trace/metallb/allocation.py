@@ -24,7 +24,7 @@ Object = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """Hold a Service, and everything that MetalLB uses to choose an address for it."""
+    """A Service, and everything that MetalLB uses to choose an address for it."""
 
     lab: Lab
     service: Object
@@ -46,12 +46,12 @@ class Case:
 
     @property
     def own_pool(self) -> Pool | None:
-        """The pool that labctl made."""
+        """The pool that labctl created."""
         return next((each for each in self.pools if each.name == self.lab.name), None)
 
     @property
     def own_networks(self) -> tuple[IPv4Network, ...]:
-        """The networks of the pool that labctl made."""
+        """The networks of labctl's own pool, as configured."""
         return tuple(summarize_address_range(self.lab.pool.first, self.lab.pool.last))
 
     def up(self) -> tuple[str, ...]:
@@ -59,7 +59,7 @@ class Case:
         return (labctl(self.lab.name, "up"),)
 
     def remakes(self) -> tuple[str, ...]:
-        """Return the commands that delete the Service, and create it as labctl does."""
+        """Return the commands that delete the Service and recreate it as labctl does."""
         metadata = self.service["metadata"]
         words = ("-n", metadata["namespace"], "delete", "service", metadata["name"])
         return (kubectl(self.lab.name, *words), *self.up())
@@ -101,7 +101,7 @@ def evidence(case: Case) -> Evidence:
 
 
 def own_pool_problem(case: Case, effect: str = "") -> ProblemError | None:
-    """Return how the lab's own pool differs from what labctl made; `labctl up` restores it."""
+    """Return how the lab's own pool differs from the one that labctl created; `labctl up` restores it."""
     own, silence = case.own_pool, effect or case.silence
     if own is None:
         return _overlapped(case) or ProblemError(
@@ -151,7 +151,10 @@ def _overlapped(case: Case) -> ProblemError | None:
 
 
 def with_ranges(case: Case, pool: Pool, left: Sequence[str], cause: str, text: str) -> ProblemError:
-    """Return a problem with a pool whose fix is to reduce it to these ranges, or with labctl's own pool."""
+    """Return a problem with a pool. The fix reduces it to these ranges, or deletes it if there are none.
+
+    `labctl up` restores the lab's own pool.
+    """
     if pool.name == case.lab.name:
         return ProblemError(cause, text)
     what = ("-n", metallb.NAMESPACE, "ipaddresspool", pool.name)

@@ -22,7 +22,7 @@ EVENT_SOURCE = "metallb-controller"
 
 @dataclass(frozen=True, slots=True)
 class Controller:
-    """Hold the state of MetalLB's controller, which allocates addresses."""
+    """The state of MetalLB's controller, which allocates addresses."""
 
     trouble: str = ""
     """Why none of its pods is ready."""

@@ -34,7 +34,7 @@ BLOCK = 24
 
 @dataclass(frozen=True, slots=True)
 class Allocation:
-    """Describe whom a pool serves: Services in these namespaces that match one of the selectors."""
+    """The Services that a pool serves: those in these namespaces that match one of the selectors."""
 
     namespaces: frozenset[str]
     selectors: tuple[Selector, ...]
@@ -129,7 +129,7 @@ def networks(entry: str) -> tuple[Network, ...]:
         if not dash:
             return (ip_network(first, strict=False),) if "/" in first else ()
         return tuple(summarize_address_range(ip_address(first), ip_address(last)))
-    except (ValueError, TypeError):  # a TypeError where one of the two is of IPv4 and the other of IPv6
+    except (ValueError, TypeError):  # a TypeError if one of the two is IPv4 and the other IPv6
         return ()
 
 
@@ -168,7 +168,7 @@ def _minus(network: Network, taken: Network) -> list[Network]:
     return list(network.address_exclude(taken))  # type: ignore[arg-type] # of the same version
 
 
-def _size(network: IPv4Network, avoids_buggy: bool) -> int:  # noqa: FBT001 - as the field is called
+def _size(network: IPv4Network, avoids_buggy: bool) -> int:  # noqa: FBT001 - named like the field
     if not avoids_buggy:
         return network.num_addresses
     if network.prefixlen <= BLOCK:
@@ -177,7 +177,10 @@ def _size(network: IPv4Network, avoids_buggy: bool) -> int:  # noqa: FBT001 - as
 
 
 def _allocation(written: Object | None, namespaces: Mapping[str, Mapping[str, str]]) -> Allocation | None:
-    """Return whom a pool serves. An empty one serves everyone, but MetalLB prefers it to pools without one."""
+    """Return which Services a pool serves; None if it has no serviceAllocation.
+
+    An empty serviceAllocation allows every Service, but MetalLB prefers its pool to pools without that field.
+    """
     if written is None:
         return None
     named, asked = written.get("namespaces") or (), written.get("namespaceSelectors") or ()

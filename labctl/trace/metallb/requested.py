@@ -17,12 +17,12 @@ PREFIXES = ("metallb.io", "metallb.universe.tf")
 ADDRESSES, POOL, SHARED = "loadBalancerIPs", "address-pool", "allow-shared-ip"
 FIELD = "spec.loadBalancerIP"
 MOST = 2
-"""One address per family."""
+"""The maximum number of addresses of a Service: one per family."""
 
 
 @dataclass(frozen=True, slots=True)
 class Requested:
-    """Hold what a Service requests."""
+    """What a Service requests from MetalLB."""
 
     addresses: tuple[Address, ...] = ()
     pool: str = ""
@@ -119,7 +119,7 @@ def _addresses(texts: Sequence[str]) -> tuple[tuple[Address, ...], str]:
 def _mismatch(service: Object, addresses: Sequence[Address]) -> str:
     """Return why the address families do not match the Service's; empty if they do."""
     has = () if is_headless(service) else service["spec"].get("clusterIPs") or ()
-    own = {ip_address(each).version for each in has or ["0.0.0.0"]}  # noqa: S104 - IPv4, as the lab
+    own = {ip_address(each).version for each in has or ["0.0.0.0"]}  # noqa: S104 - IPv4, like the lab
     wanted = {each.version for each in addresses}
     if not wanted or wanted == own:
         return ""

@@ -1,4 +1,4 @@
-"""Find why a name has no address, and how to give it one."""
+"""Find why a name has no address, and how to add one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.trace.problem import BROKEN, Evidence, ProblemError
 from labctl.trace.trail import Trail
 
 NAME_CACHE = Path("/run/nscd/socket")
-"""The socket of nscd, which answers for the resolver from the machine's own hosts file, in every network namespace."""
+"""The socket of nscd, which answers in every network namespace, but only from the machine's own hosts file."""
 
 
 def absent(trail: Trail, wanted: IPv4Address | None, *, is_silent: bool) -> ProblemError:
@@ -75,9 +75,9 @@ def unread(trail: Trail, said: str, evidence: Evidence, *, is_silent: bool = Fal
 
 
 def files_first(trail: Trail) -> tuple[str, ...]:
-    """Return the command that puts the hosts file first; none if it is, or if another program manages nsswitch.conf.
+    """Return the command that puts the hosts file first; none if it is first, or another program manages nsswitch.conf.
 
-    A symbolic link is managed by such a program, which rewrites its target.
+    If nsswitch.conf is a symbolic link, such a program rewrites its target.
     """
     file, sources = _nsswitch(trail), _order(trail)
     if sources is None or sources.is_files_first or file.is_symlink():
@@ -86,7 +86,7 @@ def files_first(trail: Trail) -> tuple[str, ...]:
 
 
 def unreadable(trail: Trail, text: str, evidence: Evidence, state: HopState = BROKEN) -> ProblemError:
-    """Return a problem: the resolver of some users cannot read the hosts file."""
+    """Return the problem that some users cannot read the hosts file."""
     command = f"{hosts_edits.sudo(trail)}chmod a+r {trail.hosts}"
     fix = f"Make {trail.hosts} readable for everyone: the resolver reads it as the calling user."
     return ProblemError("hosts-file-unreadable", text, evidence, fix=fix, commands=(command,), state=state)

@@ -1,4 +1,4 @@
-"""Shell commands that make a name resolve to the lab: they edit only this name's entries in the hosts file."""
+"""Shell commands that make a name resolve to the lab and edit only this name's entries in the hosts file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ END = f"({BLANK}|#|$)"
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """Describe labctl markers in the hosts file that do not pair up, so the owner of a line is unknown."""
+    """Markers of labctl in the hosts file that do not pair up, so the owner of a line is unknown."""
 
     text: str
     is_own: bool
@@ -49,7 +49,7 @@ def damage(trail: Trail) -> Damage | None:
 
 
 def leading_to(trail: Trail, wanted: IPv4Address, strangers: Sequence[HostsLine] = ()) -> tuple[str, ...]:
-    """Return the commands that make the name resolve to this address, and to none of the `strangers`.
+    """Return the commands that make the name resolve to this address and remove the entries in `strangers`.
 
     Another lab's block is not changed.
     """
@@ -76,7 +76,7 @@ def without(trail: Trail, lines: Sequence[HostsLine]) -> tuple[str, ...]:
 
 
 def mending(trail: Trail) -> tuple[str, ...]:
-    """Return the commands that remove this lab's markers and the lines that labctl wrote, and write the block again."""
+    """Return the commands that remove this lab's markers and the lines that labctl wrote, and rewrite the block."""
     return (*editing(trail, named(trail), _unmarked(trail)), sync(trail))
 
 
@@ -102,7 +102,7 @@ def named(trail: Trail) -> Path:
 
 
 def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, ...]:
-    """Return the command that applies these sed expressions to a file; none if there are none.
+    """Return the command that applies these sed expressions to a file; no command for no expressions.
 
     A mounted file, such as the hosts file inside an isolated lab's network, is written in place: processes there
     would not see a file that replaces it.
@@ -121,7 +121,7 @@ def editing(trail: Trail, file: Path, expressions: Sequence[str]) -> tuple[str, 
 def _without(hostname: str, line: HostsLine) -> list[str]:
     """Return expressions that remove a name from a line; a line with no other name becomes a comment.
 
-    Nothing changes if the line has moved meanwhile.
+    They change nothing if the line has moved in the meantime.
     """
     address, *names = line.text.partition("#")[0].split()
     spellings = [_literal(name) for name in names if name.lower() == hostname]

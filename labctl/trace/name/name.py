@@ -1,4 +1,4 @@
-"""The first hop: which address the hostname resolves to on this machine, and which line of which file says so."""
+"""The first hop: which address the hostname resolves to on this machine, and by which line of which file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MILLI = 1000
 
 
 def name(trail: Trail) -> Evidence:
-    """Check that the name resolves to the ingress controller's address alone, and by which line of which file."""
+    """Check that the name resolves to only the ingress controller's address; report the line that it comes from."""
     addresses, seconds = trail.client.resolve(trail.hostname)
     wanted = trail.controllers_address()
     if not served.is_served(trail):
@@ -59,7 +59,7 @@ def _is_api_away(trail: Trail) -> bool:
 
 
 def _others(trail: Trail, addresses: Sequence[Address], right: Address | None) -> list[OtherAddress]:
-    """Return the wrong addresses; those that browsers try before the right one with the outcome of a connection."""
+    """Return the wrong addresses, with the outcome of a connection to those that browsers try before the right one."""
 
     def knock(first: Sequence[Address]) -> Mapping[Address, Knock]:
         return trail.client.knock(first, trail.left(KNOCK_SECONDS))
@@ -84,7 +84,7 @@ def _source(trail: Trail, line: HostsLine | None) -> str:
 def _misled(
     trail: Trail, others: Sequence[OtherAddress], wanted: IPv4Address | None, evidence: Evidence
 ) -> ProblemError:
-    """Return the problem of a name that does not resolve to the right address."""
+    """Return the problem that the name does not resolve to the right address."""
     first = others[0]
     line = first.line
     right = f"the ingress controller has {wanted}" if wanted else f"the lab has {trail.lab.pool}"
@@ -101,7 +101,7 @@ def _misled(
 
 
 def _beside(trail: Trail, others: Sequence[OtherAddress], right: Address, evidence: Evidence) -> ProblemError:
-    """Return the problem of a name that resolves to other addresses besides the right one."""
+    """Return the problem that the name also resolves to other addresses."""
     blocking = [each for each in others if each.keeps_browsers]
     first = (blocking or [each for each in others if each.knock] or list(others))[0]
     cause = _cause(trail, first, SHADOWED if blocking else DOUBLED)

@@ -24,7 +24,10 @@ def is_served(trail: Trail) -> bool:
 
 
 def unserved(trail: Trail, addresses: Sequence[Address]) -> ProblemError:
-    """Return that the lab does not serve the hostname, and which lab does. No fix changes what the name resolves to."""
+    """Return the problem that the lab does not serve the hostname, with the lab that does, if any.
+
+    No fix changes what the name resolves to.
+    """
     lab, hostname = trail.lab, trail.hostname
     other = _other_lab(trail)
     known = ", ".join(app.hostname for app in lab.apps) or "none"

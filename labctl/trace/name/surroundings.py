@@ -1,4 +1,4 @@
-"""Find problems of a name that resolves: for the next `up`, for other users, for browsers, for programs that use a proxy."""
+"""Find problems with a name that resolves: for the next `up`, other users, browsers, and programs that use a proxy."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.trace.trail import Trail
 KNOCK_SECONDS = 0.5
 LOCALHOST = "127.0.0.1"
 HTTPS_ALONE = frozenset({"app", "bank", "day", "dev", "foo", "google", "insurance", "new", "page", "play"})
-"""Top-level domains that are as a whole on the list, built into browsers, of what is asked for by HTTPS alone (HSTS)."""
+"""Top-level domains that are entirely on the HSTS preload list of browsers, which use only HTTPS for them."""
 
 
 def damaged(trail: Trail, evidence: Evidence) -> ProblemError | None:
@@ -49,8 +49,8 @@ def doubt(trail: Trail, evidence: Evidence) -> ProblemError | None:
 def _secured(trail: Trail, domain: str, evidence: Evidence) -> ProblemError:
     return ProblemError(
         "https-forced",
-        f"browsers ask for names in .{domain} by HTTPS alone, and the lab's apps serve HTTP: {trail.hostname} is only for "
-        "programs such as curl",
+        f"browsers only use HTTPS for names in .{domain}, but the lab's apps serve HTTP: {trail.hostname} only works "
+        "in programs such as curl",
         evidence,
         fix=f"Give the app a `hostname` in another domain, such as {trail.hostname.rpartition('.')[0]}.test, then run `labctl up`.",
         commands=(),

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 NOT_ANNOUNCED = "address-not-announced"
-"""The cause where no condition is unmet."""
+"""The cause if every condition is met."""
 EXCLUDED_INTERFACES = "metallb-excludel2"
 RESTART = ("-n", metallb.NAMESPACE, "rollout", "restart", "daemonset", "speaker")
 
@@ -57,7 +57,7 @@ def unannounced(trail: Trail, evidence: Evidence, silence: str, silent: Collecti
 
 
 def endangered(trail: Trail) -> ProblemError | None:
-    """Return why a node announces only because its speaker began earlier. Raises LabError.
+    """Return why the announcing node's speaker would not announce the address again. Raises LabError.
 
     A speaker without a selected interface does not withdraw what it already announces.
     """
@@ -149,13 +149,13 @@ def _no_network(layer2_state: Layer2) -> ProblemError | None:
     return ProblemError(
         "network-unavailable",
         f"{whole} has the condition {UNAVAILABLE}, and MetalLB does not announce from such a node",
-        fix="Clear the condition, unless what set it sets it again.",
+        fix="Clear the condition. If it returns, correct the component that sets it.",
         commands=tuple(_cleared(layer2_state.lab, name) for name in allowed),
     )
 
 
 def _cleared(lab: Lab, node: str) -> str:
-    """Return the command that clears a node's condition."""
+    """Return the command that sets a node's condition to False."""
     condition = {"type": UNAVAILABLE, "status": "False", "reason": "Cleared"}
     patch = json.dumps({"status": {"conditions": [condition]}}, separators=(",", ":"))
     return kubectl(lab.name, "patch", "node", node, "--subresource=status", "--type=strategic", "-p", patch)
@@ -249,7 +249,7 @@ def _excluded_patterns(cluster: Cluster) -> list[str]:
     texts = list((configmap.get("data") or {}).values())
     try:
         settings = yaml.safe_load(texts[0]) if texts else None
-    except (yaml.YAMLError, ValueError, RecursionError):  # MetalLB does not start with it: another one was read
+    except (yaml.YAMLError, ValueError, RecursionError):  # a speaker does not start with it, so it read another
         return []
     return list((settings or {}).get("announcedInterfacesToExclude") or ()) if isinstance(settings, dict) else []
 
@@ -257,7 +257,7 @@ def _excluded_patterns(cluster: Cluster) -> list[str]:
 def _matches(pattern: str, device: str) -> bool:
     try:
         return re.search(pattern, device) is not None
-    except re.error:  # MetalLB does not start with it, or it has Go's syntax alone
+    except re.error:  # a speaker does not start with it, or only Go accepts its syntax
         return False
 
 
@@ -278,4 +278,4 @@ LOOKS: Sequence[Callable[[Layer2], ProblemError | None]] = (
     _apart,
     _no_interface,
 )
-"""The conditions, each of which depends on the ones before."""
+"""The conditions in order: each check relies on the earlier ones being met."""

@@ -19,7 +19,7 @@ from labctl.trace.trail import Trail
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """Describe a connection that failed, and what is known of its path."""
+    """A connection that failed, and the facts about its path."""
 
     trail: Trail
     route: Route
@@ -54,7 +54,7 @@ def into_node(trail: Trail, node: Node, *words: str) -> str:
 
 
 def read(trail: Trail, route: Route, node: Node) -> Attempt:
-    """Return what is known of a connection's path; without the Service and pods if the API does not answer."""
+    """Return the facts about a connection's path; without the Service and pods if the API does not answer."""
     try:
         service, endpoints = service_of(trail)
     except LabError:

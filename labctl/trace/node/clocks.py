@@ -1,4 +1,4 @@
-"""Nodes whose clock is off: certificates, leases and logs of theirs are then wrong, sooner or later."""
+"""Find nodes whose clock is off, which sooner or later makes their certificates, leases and logs wrong."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CAUSE = "clock-off"
 
 
 def problem(context: Context, cluster: Cluster, evidence: Evidence) -> ProblemError | None:
-    """Return a problem if the clock of a node is off. Containers have this machine's."""
+    """Return a problem if the clock of a node is off. Containers use this machine's clock."""
     if context.hypervisor.are_containers:
         return None
     limit = timedelta(seconds=context.lab.limits.trace_lease)

@@ -1,4 +1,4 @@
-"""Check on a node whether it forwards connections to the ingress controller's pods, and replies back."""
+"""Check whether a node forwards connections to the ingress controller's pods, and the replies."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def filtered(attempt: Attempt) -> ProblemError | None:
         return None
     reply = Packet(attempt.address, attempt.route.source, HTTP, None, None, facts.device, ESTABLISHED)
     problem = stopped(attempt.trail, facts, _passing(attempt, facts))
-    # Its source is the address again only behind kube-proxy's translation.
+    # Only after kube-proxy's translation is the address the reply's source again.
     return problem or stopped(attempt.trail, facts, [(reply, ("postrouting", "egress"))], after=TRANSLATED)
 
 
@@ -94,7 +94,7 @@ def no_way_back(attempt: Attempt) -> ProblemError | None:
     route = facts.route("back")
     if route and route.get("dev") == facts.device and "gateway" not in route:
         return None
-    course = f"goes via {route.get('gateway') or route.get('dev')}" if route else "refuses packets"
+    course = f"goes via {route.get('gateway') or route.get('dev')}" if route else "rejects packets"
     return ProblemError(
         "way-back-missing",
         f"the route from {attempt.node.name} back to this machine, {source}, {course}",
@@ -104,7 +104,7 @@ def no_way_back(attempt: Attempt) -> ProblemError | None:
 
 
 def _ruled_back(attempt: Attempt, facts: NodeFacts) -> ProblemError | None:
-    """Return a problem if a routing rule of the node decides over the replies, which still have the pod's address."""
+    """Return a problem if a routing rule of the node applies to replies, whose source is still the pod's address."""
     machine = attempt.route.source
     sources = (None, *(pod.address for pod in attempt.pods))
     rule = next(filter(None, (facts.ruling(machine, source) for source in sources)), None)

@@ -12,12 +12,12 @@ from labctl.trace.problem import kubectl
 
 REPELLING = frozenset({"NoSchedule", "NoExecute"})
 ALWAYS_TOLERATED = "node.kubernetes.io/"
-"""Taints that Kubernetes sets itself, and that every DaemonSet's pods tolerate."""
+"""The prefix of the taints that Kubernetes sets itself; the pods of every DaemonSet tolerate them."""
 
 
 @dataclass(frozen=True, slots=True)
 class KeptOff:
-    """Describe why a DaemonSet has no pod on a node, and the command that removes the reason."""
+    """A reason why a DaemonSet has no pod on a node, and the command that removes it."""
 
     reason: str
     command: str

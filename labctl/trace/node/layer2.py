@@ -26,7 +26,7 @@ Objects = Sequence[Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Layer2:
-    """Hold what MetalLB's speakers use to choose the announcing node."""
+    """Everything that MetalLB's speakers use to choose the announcing node."""
 
     trail: Trail
     address: IPv4Address

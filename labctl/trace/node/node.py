@@ -26,7 +26,7 @@ MAKERS: Mapping[str, str] = {
     "00:15:5d": "a virtual machine of Hyper-V",
     "00:16:3e": "a virtual machine of Xen or a container of LXD",
 }
-"""What has interfaces whose MACs begin like this."""
+"""The owner of an interface, by the beginning of its MAC."""
 LOCAL_BIT = 2
 
 
@@ -82,7 +82,7 @@ def _clock_off(trail: Trail, evidence: Evidence) -> ProblemError | None:
 def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
     """Return which MACs answer ARP for the address and for each node; empty if ARP cannot be sent.
 
-    A kernel that is made to ask takes two seconds for a node that does not run.
+    Without the right to send frames, ask only for running nodes: the kernel takes two seconds to give up on a node.
     """
     try:
         nodes = trail.lab.nodes if trail.client.may_ask_arp else _running(trail)
@@ -94,7 +94,7 @@ def _heard(trail: Trail, route: Route) -> dict[IPv4Address, frozenset[str]]:
 def _running(trail: Trail) -> Sequence[Node]:
     try:
         running = trail.context.provider.running()
-    except LabError:  # nobody knows which
+    except LabError:  # the provider does not answer, so any node may be running
         return trail.lab.nodes
     return [each for each in trail.lab.nodes if each.name in running]
 
@@ -108,10 +108,10 @@ def _connection(trail: Trail) -> Knock:
 def _answers(
     trail: Trail, route: Route, fixed: Neighbour | None
 ) -> tuple[Mapping[IPv4Address, frozenset[str]], list[str], Mapping[str, str]]:
-    """Return who answers ARP, the MACs that do for the address, and the lab's nodes by their MACs.
+    """Return all ARP answers, the MACs that answer for the address, and the lab's nodes by their MACs.
 
-    A node that does not answer for its own address is known by the provider. A kernel that is made to ask does not ask
-    for an address with a fixed entry.
+    The provider identifies a node that does not answer for its own address. For an address with a permanent entry, the
+    kernel sends no ARP request.
     """
     heard = _heard(trail, route)
     macs = [] if fixed and not trail.client.may_ask_arp else sorted(heard.get(trail.address, ()))
@@ -160,7 +160,7 @@ def _maker(mac: str) -> str:
     maker_name = next((maker for prefix, maker in MAKERS.items() if mac.startswith(prefix)), "")
     is_made_up = bool(int(mac[:2], 16) & LOCAL_BIT)
     return maker_name or (
-        "an interface with a locally administered MAC, as containers have" if is_made_up else "a physical machine"
+        "an interface with a locally administered MAC, such as a container's" if is_made_up else "a physical machine"
     )
 
 
@@ -213,8 +213,8 @@ def _silent(
 
 
 def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemError:
-    """Return that several nodes answer ARP: a node with the address on an interface does so without its speaker."""
-    text = f"{' and '.join(names)} answer ARP for {trail.address}: either may get a request"
+    """Return the problem that several nodes answer ARP: with the address on an interface, a node needs no speaker."""
+    text = f"{' and '.join(names)} answer ARP for {trail.address}: either may receive a request"
     own = [
         (name, device, str(each))
         for name in names
@@ -237,7 +237,7 @@ def _twice(trail: Trail, names: Sequence[str], evidence: Evidence) -> ProblemErr
 
 
 def _differs(trail: Trail, names: Sequence[str], announced: str | None, evidence: Evidence) -> ProblemError | None:
-    """Return a problem if another node answers than the one that MetalLB reports."""
+    """Return a problem if several nodes answer, or another node than the one that MetalLB reports."""
     asked, lab = trail.address, trail.lab.name
     if len(set(names)) > 1:
         return _twice(trail, sorted(set(names)), evidence)

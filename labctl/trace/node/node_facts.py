@@ -1,4 +1,4 @@
-"""Read a node's network as root on the node, which takes no rights on this machine."""
+"""Read a node's network state as root on the node, which needs no privileges on this machine."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 PROXY_TABLE = "kube-proxy"
-"""Where its rules are with nftables."""
+"""The table of kube-proxy's rules in nftables mode."""
 PROXY_CHAINS = "KUBE-"
-"""How the names of its chains begin with iptables."""
+"""The prefix of kube-proxy's chains in iptables mode."""
 HELLO = ("true",)
 AT_ONCE = 4
-"""How many questions a node is asked at the same time: its sshd rejects connections where many begin together."""
+"""The number of concurrent commands on a node: its sshd rejects connections if many begin at once."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 INTERFACES = ("ip", "-j", "-4", "address", "show")
@@ -38,7 +38,7 @@ PASSING: Mapping[str, Sequence[str]] = {
     "ruleset": ("nft", "-j", "list", "ruleset"),
     "listing": ("nft", "-a", "list", "ruleset"),
 }
-"""What tells whether a node forwards packets."""
+"""The commands that show whether a node forwards packets."""
 CONNECT = (
     "curl",
     "--silent",
@@ -53,7 +53,7 @@ CONNECT = (
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """Identify a pod, its port and its node."""
+    """The address of a pod, its port and its node."""
 
     address: IPv4Address
     port: int
@@ -61,14 +61,14 @@ class Pod:
 
 
 def pod_at(address: str, port: int, node: str) -> Pod | None:
-    """Return the pod with an IPv4 address; None for another kind of address, which an endpoint may have."""
+    """Return the pod at an endpoint's address; None if that is not IPv4."""
     network = ipv4_network(address)
     return None if network is None else Pod(network.network_address, port, node)
 
 
 @dataclass(frozen=True)
 class NodeFacts:
-    """Hold the output of commands on a node: empty if the command failed, absent if it did not end in time."""
+    """The output of commands on a node: empty if the command failed, absent if it did not end in time."""
 
     node: Node
     sections: Mapping[str, str]
@@ -121,7 +121,7 @@ class NodeFacts:
         return dict(entry)
 
     def ruling(self, target: IPv4Address, source: IPv4Address | None) -> Mapping[str, Any] | None:
-        """Return the routing rule that decides over packets before the main table does; None if that decides."""
+        """Return the routing rule that takes precedence over the main table for packets; None if there is none."""
         rules, tables = _list(self.sections.get("rules", "")), _list(self.sections.get("tables", ""))
         return routes.ruling(routes.in_order(rules), routes.of_ip(tables), target, source, self.device)
 
@@ -134,7 +134,7 @@ class NodeFacts:
     def reaches(self, pod: Pod) -> bool:
         """Return whether the pod accepted a connection from the node; True if the node did not report it.
 
-        curl reports a connection that failed as one of 0 s; without curl, there is no report.
+        curl reports a connect time of 0 for a connection that failed; without curl, there is no report.
         """
         said = self.sections.get(f"open {pod.address}", "").strip()
         return not said or float(said) > 0
@@ -169,7 +169,7 @@ def ask(trail: Trail, node: Node, client: IPv4Address, pods: Collection[Pod]) ->
 
 
 def ask_passing(trail: Trail, node: Node, pods: Collection[Pod]) -> NodeFacts | None:
-    """Return only what decides over packets that a node forwards to these pods; None if it does not answer."""
+    """Return only what affects packets that a node forwards to these pods; None if it does not answer."""
     sections = _sections(trail, node, {**PASSING, **_routes_to(pods)})
     return None if sections is None else NodeFacts(node, sections)
 
@@ -210,9 +210,9 @@ def _routes_to(pods: Collection[Pod]) -> dict[str, Sequence[str]]:
 
 
 def _sections(trail: Trail, node: Node, questions: Mapping[str, Sequence[str]]) -> dict[str, str] | None:
-    """Return what the node says to each question: empty if the command failed, absent if it did not end in time.
+    """Return the output of each command on the node: empty if it failed, absent if it did not end in time.
 
-    None if the node does not answer at all, or the time of the trace is over.
+    None if the node does not answer at all, or the trace's time limit has passed.
     """
     if trail.is_over or _said(trail, node, HELLO) is None:
         return None
@@ -235,7 +235,7 @@ def _said(trail: Trail, node: Node, command: Sequence[str]) -> str | None:
 def _finished(trail: Trail, node: Node, command: Sequence[str]) -> Finished | None:
     try:
         finished = trail.context.provider.ask(node, command, trail.left(trail.limits.trace_node))
-    except LabError:  # the node is frozen or this user lacks rights: its facts stay unknown
+    except LabError:  # the node is frozen, or this user lacks the rights: its facts stay unknown
         return None
     return None if finished.code == NO_CONNECTION else finished
 

@@ -17,7 +17,7 @@ from labctl.trace.trail import Trail
 def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
     """Return a problem if a node has no route, or a wrong one, to a pod on another node.
 
-    A pod may have its node's own address, which takes no route of labctl's.
+    A pod with its node's own address needs none of labctl's routes.
     """
     owner = next((each for each in lab.nodes if each.name == pod.node), None)
     route = facts.route(str(pod.address))
@@ -27,7 +27,7 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
         return None
     if route and route.get("gateway") == str(owner.address):
         return None
-    current = f"goes via {route.get('gateway') or route.get('dev')}" if route else "is missing, or refuses packets"
+    current = f"goes via {route.get('gateway') or route.get('dev')}" if route else "is missing, or rejects packets"
     line = ("ip", "route", "replace", str(owner.pod_network), "via", str(owner.address), "dev", facts.device or "eth1")
     return ProblemError(
         "pod-route-missing",
@@ -39,7 +39,7 @@ def lost(lab: Lab, facts: NodeFacts, pod: Pod) -> ProblemError | None:
 
 
 def from_api_server(trail: Trail, namespace: str, deployment: str) -> ProblemError | None:
-    """Return what keeps the API server from a Deployment's pods, and so from the webhook that they serve."""
+    """Return what prevents the API server from reaching a Deployment's pods, and so the webhook that they serve."""
     workload = trail.cluster.get("apps/v1", "Deployment", deployment, namespace)
     pods = [pod for each in (unready.pods_of(trail.cluster, workload) if workload else []) if (pod := placed(each))]
     nodes = [each for each in trail.lab.nodes if any(pod.node == each.name for pod in pods)]

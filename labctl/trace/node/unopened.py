@@ -46,7 +46,7 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
         return problem.within(f"{text}; {problem.text}", evidence)
     remark = f"no reason was found on {name}" if name else "the announcing node is unknown"
     if tried is not None and tried.facts is None:
-        remark = f"{name}, which announces the address, did not say in time what its network is like"
+        remark = f"{name}, which announces the address, did not report its network state in time"
     if trail.client.filters() is None:
         remark += "; this user cannot read this machine's packet filter"
     fix = "Check the packet filters and networks between this machine and the node's pods."
@@ -54,7 +54,7 @@ def why(trail: Trail, route: Route, knock: Knock, name: str | None, evidence: Ev
 
 
 def unlinked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
-    """Return why no node answers ARP, not even for its own address: what all of them have in common is the way there."""
+    """Return why no node answers ARP, not even for its own address: the cause is on the path that all nodes share."""
     text = f"no node of the lab answers ARP on {route.device}, not even for its own address"
     rules = trail.client.filters()
     stop = _arp_stop(rules[0], route, trail.lab.control_plane.address) if rules else None
@@ -62,7 +62,7 @@ def unlinked(trail: Trail, route: Route, evidence: Evidence) -> ProblemError:
         problem = filtered(trail, rules[1], stop, "ARP packets")
         return problem.within(f"{text}: {problem.text}", evidence)
     again = tuple(labctl(trail.lab.name, word) for word in ("halt", "resume"))
-    fix = "Connect the nodes to the network again by a restart of the lab. If that does not help, check its interface."
+    fix = "Restart the lab to reconnect its nodes to the network. If that does not help, check the network's interface."
     return ProblemError("nodes-silent", text, evidence, fix=fix, commands=again)
 
 
@@ -73,7 +73,7 @@ def arp_dropped(trail: Trail, route: Route, evidence: Evidence, *, is_remembered
     if rules is None or stop is None:
         return None
     problem = filtered(trail, rules[1], stop, f"ARP packets for {trail.address}")
-    kept = "; the kernel still remembers the MAC, for now" if is_remembered else ""
+    kept = "; for now, the kernel's ARP entry still works" if is_remembered else ""
     return problem.within(problem.text + kept, evidence, WARNING if is_remembered else BROKEN)
 
 
@@ -109,13 +109,13 @@ def _filtered_here(trail: Trail, route: Route) -> ProblemError | None:
 
 
 def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
-    """Return what stops the packets to an address, or the replies: the ARP packets as well, also on a bridge."""
+    """Return the rule that stops packets to an address or the replies, including ARP, also at a bridge."""
     here, device = route.source, route.device
     there, back = (
         Packet(here, address, None, HTTP, None, device, NEW),
         Packet(address, here, HTTP, None, device, None, ESTABLISHED),
     )
-    ports = replace(there, goes_out=None), replace(back, comes_in=None)  # the bridge's, which are not known
+    ports = replace(there, goes_out=None), replace(back, comes_in=None)  # the bridge's ports are unknown
     return (
         ruleset.stop(there, "output", "postrouting", "egress")
         or ruleset.stop(back, "ingress", "prerouting", "input")
@@ -128,7 +128,7 @@ def _stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
 def _arp_stop(ruleset: Ruleset, route: Route, address: IPv4Address) -> Stop | None:
     asked = ArpPacket(route.source, address, REQUEST, route.device)
     answered = ArpPacket(address, route.source, REPLY, route.device)
-    ports = replace(asked, device=None), replace(answered, device=None)  # the bridge's, which are not known
+    ports = replace(asked, device=None), replace(answered, device=None)  # the bridge's ports are unknown
     return (
         ruleset.stop(asked, "output", "egress", families=ARP_TOO)
         or ruleset.stop(answered, "ingress", "input", families=ARP_TOO)
@@ -158,7 +158,7 @@ def _not_for_this_machine(attempt: Attempt) -> ProblemError | None:
 
 
 def _no_port(lab: Lab, service: Mapping[str, Any], ports: Sequence[int]) -> ProblemError:
-    """Return that the port is missing. `up` alone would add a port with a name that another port has."""
+    """Return the problem that the port is missing. `up` alone would add a port whose name another port has."""
     port = {"name": "http", "port": HTTP, "protocol": "TCP", "targetPort": "http"}
     return ProblemError(
         "service-port-missing",
@@ -193,7 +193,7 @@ def _no_pod(attempt: Attempt) -> ProblemError | None:
 
 
 def _no_target(service: Mapping[str, Any], node: Node, endpoints: Sequence[Mapping[str, Any]]) -> ProblemError | None:
-    """Return a problem if the node has a ready pod, but the Service's port leads to none of its ports."""
+    """Return a problem if the node has a ready pod, but the Service's port maps to none of the pod's ports."""
     port: Mapping[str, Any] = next((each for each in service["spec"].get("ports") or () if each["port"] == HTTP), {})
     ready = [each for each in endpoints if each.get("nodeName") == node.name and layer2.is_ready(each)]
     named = [one for each in ready for one in each["ports"] if (one.get("name") or "") == port.get("name", "")]

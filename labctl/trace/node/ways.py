@@ -29,7 +29,7 @@ def here(trail: Trail, *words: str) -> str:
 
 
 def filtered(trail: Trail, listing: str, stop: Stop, what: str) -> ProblemError:
-    """Return that this machine's packet filter stops something, and the command that removes the rule."""
+    """Return the problem that this machine's packet filter stops packets, with the command that removes the rule."""
     text = f"this machine's packet filter {stop.effect} {what}: {filters.wording(listing, stop)}"
     return ProblemError("filtered-here", text, fix="Remove the rule.", commands=(here(trail, *stop.removal),))
 
@@ -44,7 +44,7 @@ def require_direct(trail: Trail, route: Route | None) -> Route:
         problem.state = WARNING if _works(trail, route) else BROKEN
         raise problem
     if route is not None and not route.gateway:
-        return route  # another source address, but as direct
+        return route  # direct, with another source address
     if any(_has_gateway(trail, each) for each in trail.client.interfaces()):
         fix = "Check the routes and the rules of this machine: `ip rule`, `ip route show table all`."
         raise ProblemError("route-missing", f"{text}; the reason is unknown", fix=fix, commands=())
@@ -58,7 +58,7 @@ def _told(route: Route | None) -> str:
 
 
 def _works(trail: Trail, route: Route | None) -> bool:
-    """Return whether another machine of the lab's network passes connections on to the address."""
+    """Return whether another machine in the lab's network forwards connections to the address."""
     if route is None or not route.gateway or IPv4Address(route.gateway) not in trail.lab.network:
         return False  # nothing outside the lab's network is contacted
     knock = trail.client.knock([trail.address], trail.left(trail.limits.trace_connect))

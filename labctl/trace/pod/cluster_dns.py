@@ -45,7 +45,7 @@ def _why(trail: Trail) -> tuple[str, str, str]:
         line = kubectl(lab.name, "scale", *of_it, f"--replicas={REPLICAS}")
         return f"the Deployment {NAMESPACE}/{DEPLOYMENT} has no replicas", "Scale it up.", line
     lasting = [each for each in unready.problems(trail.cluster, deployment) if each.id != NOT_READY]
-    if any(each.id == "container-exits" for each in lasting):  # the same Corefile ends the next pods, too
+    if any(each.id == "container-exits" for each in lasting):  # new pods would exit as well, with the same Corefile
         log = kubectl(lab.name, "-n", NAMESPACE, "logs", f"deployment/{DEPLOYMENT}", "--all-pods", "--tail=5")
         fix = f"Read their log, `{log}`, and correct the Corefile in the ConfigMap {NAMESPACE}/{DEPLOYMENT}."
         return "; ".join(map(str, lasting)), fix, ""

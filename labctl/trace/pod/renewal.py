@@ -17,7 +17,7 @@ TEMPLATE = ("f:spec", "f:template", "f:spec")
 def remake(trail: Trail, service: str) -> tuple[str, tuple[str, ...]]:
     """Return the fix and the commands that recreate an app whose pod template others have changed.
 
-    `labctl up` alone keeps what others added to an object. Returns no commands if nobody changed it.
+    `labctl up` alone keeps what others added to an object. Returns no commands if the template was not changed.
     """
     app = next((app.name for app in trail.lab.apps if app.name == service), None)
     deployment = trail.cluster.get("apps/v1", "Deployment", app, "default") if app else None

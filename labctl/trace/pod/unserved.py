@@ -33,7 +33,7 @@ OWN_SERVICE = "kubernetes"
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Locate a backend in an Ingress, to return problems and fixes for it."""
+    """A backend in an Ingress, with the problems and fixes for it."""
 
     cluster: Cluster
     lab: str
@@ -98,7 +98,7 @@ def empty(place: Place, service: Mapping[str, Any], port: str | int, evidence: E
 
 
 def _reasons(cluster: Cluster, namespace: str, labels: Mapping[str, str]) -> list[unready.Problem]:
-    """Return why pods with these labels are not ready, but for those that end or have ended."""
+    """Return why pods with these labels are not ready, except pods that are terminating or have ended."""
     pods = {"metadata": {"namespace": namespace}, "spec": {"selector": {"matchLabels": labels}}}
     return unready.problems(cluster, pods)
 
@@ -126,7 +126,7 @@ def not_all_ready(cluster: Cluster, lab: str, service: Mapping[str, Any], eviden
 
 
 def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) -> ProblemError | None:
-    """Return why the workload of the Service's pods has none; None if there is no such workload."""
+    """Return why the workload of the Service's pods has no pods; None if there is no such workload."""
     namespace, name = evidence["namespace"], evidence["service"]
     for api_version, kind in WORKLOADS if selector else ():
         for workload in place.cluster.find(api_version, kind, namespace):
@@ -149,7 +149,7 @@ def _unstarted(place: Place, selector: Mapping[str, str], evidence: Evidence) ->
 def _unchosen(
     place: Place, service: Mapping[str, Any], pods: Sequence[Mapping[str, Any]], evidence: Evidence
 ) -> ProblemError:
-    """Return that a selector matches no pod, with the change that would match, if there is exactly one."""
+    """Return the problem that a selector matches no pod, with the change that would match if there is exactly one."""
     name, selector = service["metadata"]["name"], service["spec"].get("selector") or {}
     written = ",".join(f"{key}={value}" for key, value in selector.items()) or "none"
     text = f"the selector of the Service {name} ({written}) matches no pod"
@@ -210,7 +210,7 @@ def _unlisted(
 
 
 def retarget(lab: str, service: Mapping[str, Any], port: Mapping[str, Any], target: str) -> str:
-    """Return the command that lets a port of a Service lead to this port of its pods, a number or a name."""
+    """Return the command that sets the targetPort of a Service's port to a number or a name."""
     number = (service["spec"].get("ports") or []).index(port)
     value: str | int = int(target) if target.isdigit() else target
     change = [{"op": "replace", "path": f"/spec/ports/{number}/targetPort", "value": value}]

@@ -1,4 +1,4 @@
-"""Read an ingress controller's access log: which pod took a request, by which rule, and which backend it asked."""
+"""Read an ingress controller's access log: which pod handled a request, by which rule, and which backend it tried."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 LOOK_SECONDS = 0.1
-"""How long to wait between searches: a line may be written shortly after the response came."""
+"""How long to wait between searches: a line may be written shortly after the response arrives."""
 _STATUS = r'" (?P<status>\d{3}|-) \S+ '
 _AGENT = r'"[^"]*" "(?P<agent>[^"]*)" '
 _TRAEFIK = re.compile(_STATUS + _AGENT + r'\S+ "(?P<router>[^"]*)" "(?P<server>[^"]*)" \d+ms$')
@@ -23,14 +23,14 @@ _NGINX = re.compile(_STATUS + _AGENT + r"\d+ \S+ \[(?P<upstream>[^]]*)\] \[(?P<a
 _SERVER = re.compile(r"(?:\[([0-9a-fA-F:]+)\]|([^\s\[\]/:,]+)):(\d+)")
 _NOBODY = {"", "-"}
 _REDIRECTED = " : "
-"""Separates the addresses that nginx asked before and after an internal redirect, as to a page for an error."""
+"""Separates the addresses that nginx tried before and after an internal redirect, such as to an error page."""
 _NOT_FOUND = ("127.0.0.1", 8181)
-"""Where ingress-nginx answers 404 itself: a server in the same nginx."""
+"""The address of ingress-nginx's own 404 server, in the same nginx."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """Hold the log's record of one request. Fields are empty if no rule matched or no backend was asked."""
+    """The log's record of one request. Fields are empty if no rule matched or no backend was tried."""
 
     controller_pod: str
     router: str
@@ -38,22 +38,22 @@ class Record:
     upstream: str
     """ingress-nginx's name for the Service, or for the canary's Service."""
     server: str
-    """The backend address that was asked last, and so answered."""
+    """The backend address that was tried last: the one that answered, if any did."""
     port: int = 0
     status: int = 0
     failed: tuple[str, ...] = ()
-    """The addresses that were asked before and did not answer."""
+    """The addresses that were tried before and did not answer."""
 
     @property
     def asked(self) -> str:
-        """The backend address and port that was asked last."""
+        """The backend address and port that was tried last."""
         host = f"[{self.server}]" if ":" in self.server else self.server
         return f"{host}:{self.port}" if self.server else ""
 
 
 @dataclass(frozen=True, slots=True)
 class LogSearch:
-    """Hold the records of requests by their marks, and whether every log could be read, and what it has of them."""
+    """The records of requests by their marks, and whether every log, and every line with a mark, could be read."""
 
     records: Mapping[str, Record] = field(default_factory=dict)
     is_complete: bool = True
@@ -79,7 +79,7 @@ def search(
 ) -> LogSearch:
     """Search the logs of the controller's pods for the marks of requests, for `seconds` at most.
 
-    Each has its name and, if it has several, its container.
+    Each pod has a name and, if it has several containers, that of the controller.
     """
     end = time.monotonic() + seconds
     records: dict[str, Record] = {}

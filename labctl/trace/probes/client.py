@@ -31,7 +31,7 @@ BRIDGED = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
 
 
 class Client:
-    """Measure from this machine."""
+    """A client on this machine, which makes the measurements."""
 
     def __init__(self, limits: Limits = NORMAL) -> None:
         self._limits = limits
@@ -43,7 +43,7 @@ class Client:
 
     @property
     def nsswitch(self) -> Path:
-        """The file that says which sources the system's resolver asks, in which order."""
+        """The file that sets the sources of the system's resolver, and their order."""
         return NSSWITCH
 
     @property
@@ -72,7 +72,7 @@ class Client:
         return resolver.line_with(self.hosts_lines(hostname), address)
 
     def hosts_content(self) -> bytes:
-        """Return the hosts file's content; empty if the resolver cannot read it either."""
+        """Return the hosts file's content; empty if this user, and so the resolver, cannot read it."""
         try:
             return self.hosts.read_bytes()
         except OSError:
@@ -153,10 +153,10 @@ class Client:
             return False
 
     def filters_bridged(self) -> bool:
-        """Return whether this machine's packet filter for IP also sees what its bridges forward."""
+        """Return whether this machine's packet filter for IP also filters packets that its bridges forward."""
         try:
             return BRIDGED.read_text(encoding="ascii").strip() == "1"
-        except OSError:  # the module that does so is not loaded
+        except OSError:  # the module br_netfilter is not loaded
             return False
 
     def fetch(

@@ -1,4 +1,4 @@
-"""Ask a pod through the API server, bypassing the ingress controller."""
+"""Send a request to a pod through the API server, bypassing the ingress controller."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ ENDS_EARLY = {EMPTY, NOT_HTTP}
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """Hold a pod's response to the API server, or the API server's error."""
+    """A pod's response to the API server, or the API server's error."""
 
     kind: str
     status: int | None = None
@@ -82,7 +82,7 @@ def _ask(cluster: Cluster, namespace: str, pod: str, port: int, path: str, secon
 
 
 def _answers(cluster: Cluster) -> bool:
-    """Return whether the API server itself answers in time, so that a pod is what did not."""
+    """Return whether the API server itself answers in time, so that the timeout was the pod's."""
     try:
         cluster.find("v1", "Node")
     except LabError:

@@ -17,23 +17,23 @@ from labctl.host.http_probe import HTTP, HTTPS, POD_HEADER, Address
 from labctl.model.limits import NORMAL, Limits
 
 BODY_BYTES = 4 << 20
-"""The bytes after which a body that still arrives is not read further."""
+"""The number of bytes after which a body is not read further, although more arrives."""
 CHUNK_BYTES = 1 << 16
 BEGINNING_BYTES = 120
 WHOLE, FLOWS, STOPPED, CUT = "whole", "flows", "stopped", "cut off"
 ENDED_STATES = frozenset({WHOLE, FLOWS})
 EVENTS = "text/event-stream"
-"""Content types that may be silent for a long time without being broken."""
+"""The content type of streams that may be silent for a long time without being broken."""
 URL_CHARACTERS = "!#$%&'()*+,/:;=?@[]~"
 
 
 class SilentError(TimeoutError):
-    """Report that nothing arrived in time."""
+    """Nothing arrived in time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Body:
-    """Hold what arrived of a body."""
+    """The received part of a body, and why the rest did not arrive."""
 
     state: str = WHOLE
     """`whole`; `flows` if it is long and still arriving; `stopped` or `cut off` if the rest did not arrive."""
@@ -51,7 +51,7 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Exchange:
-    """Hold a request and its response. Seconds are per part; None for a part that was not reached."""
+    """A request and its response. Seconds are per part; None for a part that was not reached."""
 
     status: int | None
     pod: str | None
@@ -74,7 +74,7 @@ class Exchange:
 
 
 class Line:
-    """Send consecutive requests on one connection, so that one pod of the ingress controller takes them all.
+    """A connection for consecutive requests, so that one pod of the ingress controller handles them all.
 
     The connection is reopened if the other side has closed it. Certificates are not verified.
     """
@@ -93,7 +93,7 @@ class Line:
         self.close()
 
     def close(self) -> None:
-        """End the connection."""
+        """Close the connection."""
         if self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -102,7 +102,7 @@ class Line:
         """GET a path and read the response. The head must arrive within `seconds`."""
         is_old = self._socket is not None
         exchange = self._ask(path, seconds)
-        if is_old and exchange.status is None and not exchange.is_silent:  # the other side had closed it meanwhile
+        if is_old and exchange.status is None and not exchange.is_silent:  # the other side had closed the connection
             return self._ask(path, seconds)
         return exchange
 
@@ -172,7 +172,7 @@ def fetch(
 
 
 class _Stream(io.RawIOBase):
-    """Read from a socket until a deadline."""
+    """A socket that is read until a deadline."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -191,7 +191,7 @@ class _Stream(io.RawIOBase):
 
 
 class _Answer(http.client.HTTPResponse):
-    """Read a response with a time limit for each part."""
+    """A response that is read with a time limit for each part."""
 
     def __init__(self, sock: socket.socket) -> None:
         self.stream = _Stream(sock)
@@ -229,7 +229,7 @@ def _body(answer: _Answer, sock: socket.socket, limits: Limits) -> Body:
     except TimeoutError:
         if (answer.getheader("Content-Type") or "").startswith(EVENTS):
             return Body(FLOWS, received, expected, "", beginning)
-        return Body(STOPPED, received, expected, f"nothing came for {limits.trace_stall} s", beginning)
+        return Body(STOPPED, received, expected, f"nothing arrived for {limits.trace_stall} s", beginning)
     except (OSError, http.client.HTTPException, ValueError) as error:
         return Body(CUT, received, expected, str(error) or type(error).__name__, beginning)
     finally:

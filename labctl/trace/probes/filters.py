@@ -15,7 +15,7 @@ FAMILIES = frozenset({"ip", "inet", "netdev"})
 """The families whose hooks a packet passes between a program and an interface."""
 BRIDGE = frozenset({"bridge"})
 ARP_TOO = frozenset({"arp", "netdev"})
-"""The families whose hooks an ARP packet passes there."""
+"""The families whose hooks an ARP packet passes between the kernel and an interface."""
 DROPPING = frozenset({"drop", "reject"})
 REDIRECTING = frozenset({"dnat", "redirect"})
 PASSING = frozenset({"accept", "return"})
@@ -30,7 +30,7 @@ XT_VERDICTS: Mapping[str, str] = {
     "TPROXY": "tproxy",
 }
 CONDITIONS = frozenset({"limit", "quota", "ct count"})
-"""Statements that end a rule for some packets, depending on what passed before."""
+"""Statements that match depending on earlier packets."""
 HARMLESS_XT = frozenset({"comment"})
 OFF = "dormant"
 """The flag of a table that the kernel does not evaluate."""
@@ -40,7 +40,7 @@ PRIORITIES: Mapping[str, int] = {"raw": -300, "mangle": -150, "dstnat": -100, "s
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """Identify the rule that stops a packet, or a chain's policy, which has no handle."""
+    """The rule that stops a packet, or a chain's policy, which has no handle."""
 
     family: str
     table: str
@@ -51,17 +51,17 @@ class Stop:
 
     @property
     def place(self) -> str:
-        """Return its table and chain in nft's syntax."""
+        """Return the table and chain in nft's syntax."""
         return f"table {self.family} {self.table}, chain {self.chain}"
 
     @property
     def effect(self) -> str:
-        """Return what it does to packets, as a verb."""
+        """Return a verb for what happens to the packets."""
         return "redirects" if self.does in REDIRECTING else "drops"
 
     @property
     def removal(self) -> tuple[str, ...]:
-        """Return the command that removes it."""
+        """Return the command that removes the rule or the policy."""
         where = (self.family, self.table, self.chain)
         if self.handle is None:
             return ("nft", "add", "chain", *where, "{ policy accept; }")
@@ -70,7 +70,7 @@ class Stop:
 
 @dataclass
 class Chain:
-    """Hold rules in their order; `hook` is empty if only other chains jump to it."""
+    """A chain of rules in their order; `hook` is empty if only other chains jump to it."""
 
     family: str
     table: str
@@ -85,7 +85,7 @@ class Chain:
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """Hold all chains and sets of a machine."""
+    """All chains and sets of a machine."""
 
     chains: Mapping[tuple[str, str, str], Chain]
     sets: Mapping[tuple[str, str, str], Sequence[Any]]
@@ -122,12 +122,12 @@ class Ruleset:
 
 
 def parse(text: str, without: Collection[str] = ()) -> Ruleset:
-    """Parse the output of `nft -j list ruleset`, without the tables of these names or that are off. Raises ValueError."""
+    """Parse the output of `nft -j list ruleset`, except dormant tables and those in `without`. Raises ValueError."""
     chains: dict[tuple[str, str, str], Chain] = {}
     sets: dict[tuple[str, str, str], Sequence[Any]] = {}
     entries = [each for entry in json.loads(text)["nftables"] for each in entry.items()]
     tables = [each for kind, each in entries if kind == "table"]
-    # nft 1.0.6 prints the table's name in the place of any flag.
+    # nft 1.0.6 prints the table's name instead of the flag.
     off = {(each["family"], each["name"]) for each in tables if {OFF, each["name"]} & _words(each.get("flags", ()))}
     for kind, content in entries:
         if content.get("table") in without or (content.get("family"), content.get("table")) in off:
@@ -161,7 +161,7 @@ def wording(listing: str, stop: Stop) -> str:
 
 
 class _Walk:
-    """Follow a packet through a base chain and the chains that it jumps to."""
+    """The evaluation of a packet in a base chain and the chains that it jumps to."""
 
     def __init__(self, ruleset: Ruleset, packet: Packet | ArpPacket) -> None:
         self.is_certain = True
@@ -203,7 +203,7 @@ class _Walk:
                 verdict = XT_VERDICTS.get(str(content.get("name")))
                 return ({verdict: None} if verdict else None), True
             return None, True if content.get("name") in HARMLESS_XT else None
-        nested = content.get("stmt") or () if isinstance(content, dict) else ()  # of a set that counts by elements
+        nested = content.get("stmt") or () if isinstance(content, dict) else ()  # a set's statements for each element
         return None, None if kind in CONDITIONS or nested else True
 
     def _mapped(self, chain: Chain, mapping: Json) -> tuple[Json | None, bool | None]:

@@ -10,7 +10,7 @@ from typing import Any
 
 TCP, TCP_NUMBER = "tcp", 6
 ETHERNET, MAC_BYTES, ADDRESS_BYTES = 1, 6, 4
-"""What an ARP packet on Ethernet says of its addresses."""
+"""The hardware type of an ARP packet on Ethernet, and the lengths of its MAC and IPv4 addresses."""
 REQUEST, REPLY = "request", "reply"
 NEW, ESTABLISHED = "new", "established"
 """States of connections."""
@@ -21,7 +21,7 @@ Json = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Packet:
-    """Describe a TCP packet at a hook. None means unknown."""
+    """A TCP packet at a hook. None means unknown."""
 
     source: IPv4Address
     target: IPv4Address
@@ -33,12 +33,12 @@ class Packet:
     """The connection's state: new or established."""
 
     def device_at(self, hook: str) -> str | None:
-        """Return the interface that it passes at a hook of interfaces: ingress or egress."""
+        """Return the packet's interface at the hook `ingress` or `egress`."""
         return self.comes_in if hook == "ingress" else self.goes_out
 
     @property
     def fields(self) -> Mapping[tuple[str, str], Any]:
-        """Return its fields by nftables' names."""
+        """Return the packet's fields by their names in nftables."""
         ports = {"dport": self.target_port, "sport": self.source_port}
         return {
             ("ip", "daddr"): self.target,
@@ -57,22 +57,22 @@ class Packet:
 
 @dataclass(frozen=True, slots=True)
 class ArpPacket:
-    """Describe an ARP request for an address, or the reply."""
+    """An ARP request for an address, or the reply."""
 
     source: IPv4Address
     target: IPv4Address
     operation: str
-    """Its operation: request or reply."""
+    """The operation: request or reply."""
     device: str | None
     """None means unknown."""
 
     def device_at(self, _hook: str) -> str | None:
-        """Return the interface that it passes."""
+        """Return the packet's interface."""
         return self.device
 
     @property
     def fields(self) -> Mapping[tuple[str, str], Any]:
-        """Return its fields by nftables' names."""
+        """Return the packet's fields by their names in nftables."""
         return {
             ("arp", "operation"): self.operation,
             ("arp", "saddr ip"): self.source,
@@ -110,7 +110,7 @@ def value(packet: Packet | ArpPacket, left: Json) -> Any:  # noqa: ANN401 - an a
     return packet.fields.get((str(key[0]), str(key[1])))
 
 
-def any_of(answers: Any) -> bool | None:  # noqa: ANN401 - answers of three kinds
+def any_of(answers: Any) -> bool | None:  # noqa: ANN401 - each True, False or None
     """Return True if any answer is True, None if any is unknown, else False."""
     distinct = set(answers)
     return True if True in distinct else (None if None in distinct else False)
@@ -144,7 +144,7 @@ def _in_concat(actual: Any, parts: Sequence[Any]) -> bool | None:  # noqa: ANN40
     return _not(differs)
 
 
-def _not(answer: bool | None) -> bool | None:  # noqa: FBT001 - one answer of three kinds
+def _not(answer: bool | None) -> bool | None:  # noqa: FBT001 - True, False or None
     return None if answer is None else not answer
 
 

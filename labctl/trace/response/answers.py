@@ -16,13 +16,13 @@ from labctl.trace.problem import Evidence
 from labctl.trace.trail import Trail
 
 GATEWAY = {HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT}
-"""What a controller answers if its backend did not."""
+"""A controller's own responses if its backend did not answer."""
 MAYBE_OWN = {*GATEWAY, HTTPStatus.INTERNAL_SERVER_ERROR}
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """Hold one request: its response, the controller's log record, and the pod that answered, if known."""
+    """A request: its response, the controller's log record, and the pod that answered, if known."""
 
     exchange: Exchange
     record: Record | None
@@ -53,12 +53,12 @@ class Answered:
 
     @property
     def asked(self) -> str:
-        """The backend address and port that the controller asked, if known."""
+        """The backend address and port that the controller tried last, if known."""
         return self.record.asked if self.record else ""
 
 
 def everyone(trail: Trail) -> list[Evidence]:
-    """Return the endpoints that may answer, on both sides of a split."""
+    """Return the endpoints that may answer, including those of a canary."""
     pods = trail.seen["pod"]
     sides: Sequence[Mapping[str, Any]] = pods.get("sides") or [pods]
     return [endpoint for side in sides for endpoint in side["pods"]]
@@ -70,7 +70,7 @@ def label(endpoint: Evidence) -> str:
 
 
 def identified(trail: Trail, exchange: Exchange, search: LogSearch) -> Answered:
-    """Return which pod answered a request, by the controller's log and the response."""
+    """Return which pod answered a request, according to the controller's log and the response."""
     record = search.records.get(exchange.mark)
     endpoints = everyone(trail)
     pod = None

@@ -1,4 +1,4 @@
-"""Find what is lost between nodes, and so explains a failed response: a route, forwarding, or packets that a rule drops."""
+"""Find why packets are lost between nodes, which may explain a failed response: routes, forwarding, packet filters."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from labctl.trace.response import answers
 from labctl.trace.trail import Trail
 
 PASSED = ("ingress", "prerouting", "forward", "postrouting", "egress")
-"""The hooks that a packet passes which a node forwards."""
+"""The hooks that a packet passes if a node forwards it."""
 BRIDGED = ("prerouting", "forward", "postrouting")
-"""The hooks that a packet passes which a machine's bridge forwards."""
+"""The hooks that a packet passes if a machine's bridge forwards it."""
 SILENT = frozenset({"no-answer", "backend-refused", "backend-too-slow", "pods-differ", "pod-not-reached"})
-"""Causes that packets lost between the ingress controller and the app may also have.
+"""Causes that lost packets between the ingress controller and the app may explain.
 
 A controller that retries on another pod hides the loss for a while; the hop is broken nevertheless."""
 
 
 @dataclass(frozen=True, slots=True)
 class Leg:
-    """Describe a node that forwards packets between a pod of the ingress controller and a pod of the app elsewhere."""
+    """A node on the path between a pod of the ingress controller and a pod of the app on another node."""
 
     node: Node
     controller: Pod
@@ -46,7 +46,7 @@ class Leg:
 
 
 def explain(trail: Trail, problem: ProblemError) -> ProblemError:
-    """Return the problem of a response, or what is lost between ingress controller and app that causes it."""
+    """Return the problem of a response, or the loss of packets between ingress controller and app that explains it."""
     if problem.cause not in SILENT or not trail.seen.get("pod") or trail.is_compared:
         return problem
     cause = between(trail, str(problem.evidence.get("taken_by")))
@@ -54,7 +54,7 @@ def explain(trail: Trail, problem: ProblemError) -> ProblemError:
 
 
 def between(trail: Trail, taken_by: str) -> ProblemError | None:
-    """Return what is lost between the pod of the ingress controller that took a request, and the app's elsewhere."""
+    """Return why packets are lost between the controller's pod that took a request and the app's pods elsewhere."""
     trail.is_compared = True
     legs = list(_to_the_app(trail, taken_by))
     nodes = dict.fromkeys(each.node for each in legs)
@@ -73,7 +73,7 @@ def _lost(trail: Trail, node: Node, legs: Sequence[Leg]) -> ProblemError | None:
 
 
 def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:
-    """Return a problem if this machine's packet filter drops packets between the nodes, which pass its bridge."""
+    """Return a problem if this machine's packet filter drops packets between the nodes, on this machine's bridge."""
     rules, route = trail.client.filters() if legs else None, trail.client.route(trail.address)
     if rules is None or route is None:
         return None
@@ -87,7 +87,7 @@ def _filtered_here(trail: Trail, legs: Sequence[Leg]) -> ProblemError | None:
 
 
 def _packets(controller: Pod, app: Pod, comes: str | None, goes: str | None) -> tuple[Packet, Packet]:
-    """Return a packet of the controller to the app, and its answer, which passes the other way."""
+    """Return a packet from the controller to the app, and the reply, which takes the opposite direction."""
     return (
         Packet(controller.address, app.address, None, app.port, comes, goes, NEW),
         Packet(app.address, controller.address, app.port, None, goes, comes, ESTABLISHED),
@@ -103,7 +103,7 @@ def _filtered(trail: Trail, leg: Leg, facts: NodeFacts) -> ProblemError | None:
 
 
 def _to_the_app(trail: Trail, taken_by: str) -> Iterator[Leg]:
-    """Yield the nodes between the pod of the controller that took the request and each pod of the app elsewhere."""
+    """Yield both nodes between the controller's pod that took the request and each pod of the app on another node."""
     nodes = {each.name: each for each in trail.lab.nodes}
     controllers = {each["metadata"]["name"]: pod for each in trail.controller_pods() if (pod := placed(each))}
     local = next((each for each in controllers.values() if each.node == trail.announcing), None)

@@ -19,7 +19,7 @@ SCHEMES = {"http", "https"}
 NOT_SERVED = {404, 502, 503, 504}
 ERRORS = range(500, 600)
 TIMED_OUT = "timed out"
-"""The end of Python's errors where nothing came in time."""
+"""The text in Python's error for a timeout."""
 NO_TIME = "no time was left to follow it"
 
 
@@ -68,13 +68,13 @@ def _elsewhere(trail: Trail, exchange: Exchange, location: str, host: str, evide
 
 
 def require_page(status: int, evidence: Evidence) -> None:
-    """Check that the page to which an app redirects is no error. Raises ProblemError."""
+    """Check that the page to which an app redirects is not a server error. Raises ProblemError."""
     redirect = evidence["redirect"]
     if not redirect or redirect["status"] not in ERRORS:
         return
     raise ProblemError(
         "app-answers-error",
-        f"HTTP {status} redirects to {redirect['location']}, where the answer is HTTP {redirect['status']}",
+        f"HTTP {status} redirects to {redirect['location']}, which answers HTTP {redirect['status']}",
         evidence,
         fix="Find out why the app fails there.",
         commands=(),
@@ -91,7 +91,7 @@ def path_here(trail: Trail, location: str) -> str | None:
 
 
 def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evidence) -> ProblemError:
-    """Return that a redirect's target is a path that the lab does not serve, and why."""
+    """Return the problem that a redirect's target is a path that the lab does not serve, and why."""
     text = f"HTTP {first.status} redirects to {evidence['redirect']['location']}, which {trail.hostname} does not serve"
     return ProblemError(
         "redirect-leads-nowhere", f"{text}: {problem.text}", evidence, fix=problem.fix, commands=problem.commands
@@ -99,7 +99,7 @@ def leads_to(trail: Trail, first: Answered, problem: ProblemError, evidence: Evi
 
 
 def _is_controllers(trail: Trail, there: Exchange) -> bool:
-    """Return whether the controller answered without asking an app."""
+    """Return whether the controller answered without forwarding the request to an app."""
     record = trail.search(there).records.get(there.mark)
     return record is not None and not record.server
 

@@ -49,7 +49,7 @@ def nothing_came(trail: Trail, answered: Answered, evidence: Evidence) -> Proble
 
 
 def _without_pods(trail: Trail) -> str:
-    """Return which endpoints behind the rule are no pods, such as those that somebody wrote by hand."""
+    """Return a remark about endpoints behind the rule that are not pods, such as manually created ones."""
     pods = trail.seen.get("pod") or {}
     addresses = [each["address"] for each in answers.everyone(trail) if not each["pod"]] if pods else []
     slices = ", ".join(pods.get("endpoint_slices") or ())
@@ -81,7 +81,7 @@ def unanswered(trail: Trail, answered: Answered, word: Word | None, evidence: Ev
 
 
 def speaks_tls(trail: Trail, text: str, evidence: Evidence) -> ProblemError:
-    """Return that pods speak TLS while the controller speaks HTTP, and the annotation that makes it speak TLS."""
+    """Return the problem that pods speak TLS while the controller speaks HTTP; the fix makes it speak TLS."""
     route = trail.match.route.ingress if trail.match else ""
     annotate = kubectl_route(trail.lab.name, "annotate", route, f"{ANNOTATION}backend-protocol=HTTPS", "--overwrite")
     return ProblemError(
@@ -129,7 +129,10 @@ def left_to_the_app(
 
 
 def _retargeted(trail: Trail, answered: Answered) -> tuple[str, tuple[str, ...]] | None:
-    """Return the fix that sets the Service's targetPort to the only port that its pods declare; None if it is right."""
+    """Return the fix that sets the Service's targetPort to the only port that its pods declare.
+
+    None if they declare the current one, or not exactly one.
+    """
     pods = trail.seen["pod"]
     namespace, name = pods["namespace"], pods["service"]
     service = trail.cluster.get("v1", "Service", name, namespace)

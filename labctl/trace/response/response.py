@@ -18,7 +18,7 @@ OWN: Mapping[int, tuple[str, str]] = {
     404: ("controller-has-no-route", "it has no rule for this host and path"),
     503: ("controller-has-no-backend", "it has no backend for the rule"),
 }
-"""What a controller answers itself, without a backend."""
+"""The cause and the reason for each status of a controller's own responses without a backend."""
 GUARDS = (
     "auth-url",
     "whitelist-source-range",
@@ -28,7 +28,7 @@ GUARDS = (
     "limit-rpm",
     "limit-connections",
 )
-"""Annotations that make a controller authorize, limit or filter requests before it asks the app."""
+"""Annotations that make a controller authorize, limit or filter requests before it forwards them to the app."""
 LOGGING = (
     "disable-access-log",
     "disable-http-access-log",
@@ -37,12 +37,12 @@ LOGGING = (
     "log-format-upstream",
     "skip-access-log-urls",
 )
-"""Settings of ingress-nginx without which its log has every request, in a format that labctl reads."""
+"""Settings of ingress-nginx that keep requests out of its log, or change the format that labctl reads."""
 API = "api-unreachable"
 
 
 def response(trail: Trail) -> Evidence:
-    """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect leads somewhere."""
+    """Check that every pod behind the rule answers, that the whole body arrives, and that a redirect works."""
     try:
         return _answer(trail)
     except ProblemError as problem:
@@ -67,7 +67,7 @@ def _answer(trail: Trail) -> Evidence:
 
 
 def _unowned(trail: Trail) -> Evidence:
-    """Return the evidence while the rule's pods are unknown: a response that names one of labctl's pods is enough."""
+    """Return the evidence if the rule's pods are unknown: a response that names a pod of the lab's apps is enough."""
     exchange = trail.fetch()
     names = tuple(f"{app.name}-" for app in trail.lab.apps)
     is_ours = bool(exchange.pod) and str(exchange.pod).startswith(names)
@@ -90,7 +90,7 @@ def _unowned(trail: Trail) -> Evidence:
 
 
 def _silent_api(trail: Trail) -> str:
-    """Return why the pods are unknown: an earlier failure counts even if the API answers again."""
+    """Return why the pods are unknown: the API's error, or `answerer-unknown` if the API answers again."""
     try:
         trail.cluster.find("v1", "Node")
     except LabError as error:
@@ -112,7 +112,7 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
             f"a response with HTTP {answered.status} came, but its sender is unknown: "
             f"{unread or 'the log of the ingress controller cannot be read'}",
             evidence,
-            fix="Without that setting, the log shows who answers." if unread else status,
+            fix="Remove that setting, so that the log shows which pod answers." if unread else status,
             commands=(),
             state=UNKNOWN,
         )
@@ -127,7 +127,7 @@ def _require_controller(trail: Trail, answered: Answered, evidence: Evidence) ->
 
 
 def _unlogged(trail: Trail) -> str:
-    """Return what keeps requests out of the log, or out of what labctl can read of it; empty if nothing does."""
+    """Return which setting keeps requests out of the log, or changes its format; empty if none does."""
     name, controller = "enable-access-log", trail.controller
     if trail.match is not None and trail.match.notes.get(name, "").lower() == "false":
         return f"the Ingress sets {name} to false"
@@ -138,14 +138,14 @@ def _unlogged(trail: Trail) -> str:
 
 
 def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
-    """Refuse a response of the controller's own, except a redirect that works. Raises ProblemError."""
+    """Raise ProblemError for a response of the controller's own, except a redirect."""
     status, controller = answered.status, trail.controller.name
     if status in REDIRECTS:
         return
     if status == HTTPStatus.UNAUTHORIZED:
         raise ProblemError(
             "controller-asks-for-login",
-            f"{controller} itself answers 401: the Ingress requires a login, so the app was not asked",
+            f"{controller} itself answers 401: the Ingress requires a login, so the app did not get the request",
             evidence,
             fix="Log in with a browser to see the app.",
             commands=(),
@@ -154,7 +154,7 @@ def _refuse_own(trail: Trail, answered: Answered, evidence: Evidence) -> None:
     if guards := [name for name in GUARDS if trail.match and name in trail.match.notes]:
         raise _guarded(trail, status, guards, evidence)
     if status not in OWN:
-        text = f"{controller} itself answers {status}: the app was not asked"
+        text = f"{controller} itself answers {status}: the app did not get the request"
         fix = f"For details, see its log: `{refusals.controller_log(trail)}`."
         raise ProblemError("controller-answers", text, evidence, fix=fix, commands=())
     cause, why = OWN[status]
@@ -182,12 +182,13 @@ def _require_target(trail: Trail, first: Answered, evidence: Evidence) -> None:
 
 
 def _guarded(trail: Trail, status: int, guards: Sequence[str], evidence: Evidence) -> ProblemError:
-    """Return that annotations of the Ingress keep the request from the app."""
+    """Return the problem that annotations of the Ingress keep the request from the app."""
     ingress = trail.match.route.ingress if trail.match else ""
     said = " and ".join(guards)
     return ProblemError(
         "controller-answers",
-        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, so the app was not asked",
+        f"{trail.controller.name} itself answers {status}: the Ingress {ingress} has {said}, so the app did not get "
+        "the request",
         evidence,
         fix=f"Change {said} to allow this client, or remove it from the Ingress with this command.",
         commands=(misrouted.without(trail, ingress, guards),),

@@ -1,4 +1,4 @@
-"""Ask every pod behind a rule at least once: send requests on one connection until each has answered or should have.
+"""Test every pod behind a rule: send requests on one connection until each pod has answered, or should have.
 
 One connection stays with one pod of the ingress controller, which balances over all pods.
 """
@@ -26,12 +26,12 @@ SLOWER = 3
 UNEVEN = ("upstream-hash-by", "service-upstream")
 """Annotations that send one client's requests to one pod, or leave the choice to kube-proxy."""
 NGINX_UNEVEN = {("affinity", "cookie"), ("load-balance", "ewma")}
-"""Annotations that make ingress-nginx choose by chance for a client without a cookie, as this one is."""
+"""Annotations that make ingress-nginx choose at random for a client without a cookie, such as labctl."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Hold the outcome of a request to one pod."""
+    """The outcome of a request to one pod."""
 
     status: int | None
     failure: str = ""
@@ -55,25 +55,25 @@ class Outcome:
 
 @dataclass
 class Survey:
-    """Hold what each pod answered, and which other addresses did."""
+    """The outcome for each pod, and the other addresses that the controller tried."""
 
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """The worst outcome of each pod, by its name."""
     strangers: set[str] = field(default_factory=set)
-    """Addresses that the controller asked but that are not behind the rule."""
+    """Addresses that the controller tried but that are not behind the rule."""
     well: dict[str, Outcome] = field(default_factory=dict)
     """A good outcome of each pod that served a request."""
     asked: int = 0
     is_limited: bool = False
     """Whether the controller began to answer itself, because of a rate limit."""
     refused: dict[str, Outcome] = field(default_factory=dict)
-    """Pods that the controller reports as not answering, until they are asked directly."""
+    """Pods that the controller reports as not answering."""
     missing: set[str] = field(default_factory=set)
     """Pods that got no request."""
     words: dict[str, Word] = field(default_factory=dict)
     """The pods' responses when asked directly."""
     lost: ProblemError | None = None
-    """What is lost between nodes, so that some requests take as long as the controller waits for a pod."""
+    """Why packets between nodes are lost, so that some requests take as long as the controller waits for a pod."""
 
     def note(self, answered: Answered, addresses: set[str]) -> None:
         """Record one request."""
@@ -95,8 +95,8 @@ class Survey:
     def blame_missing(self) -> None:
         """Attribute late requests to pods that got none, if the log names pods that serve other requests.
 
-        A controller that cannot reach a pod asks another one, and logs only the latter, even if
-        the client has stopped waiting meanwhile.
+        A controller that cannot reach a pod tries another one, and logs only the latter, even if the client has stopped
+        waiting.
         """
         doubtful = {pod for pod in self.well if self.outcomes[pod].failure == LATE}
         if doubtful and self.missing:
@@ -113,7 +113,7 @@ def outcome(answered: Answered) -> Outcome:
         body = exchange.body
         return Outcome(exchange.status, f"the body is {body.state}", f"after {body.received} bytes")
     if answered.is_maybe_own:
-        return Outcome(exchange.status, "as the ingress controller says")
+        return Outcome(exchange.status, "reported by the ingress controller")
     return Outcome(exchange.status)
 
 
@@ -123,7 +123,7 @@ def limit(pods: int) -> int:
 
 
 def survey(trail: Trail, first: Answered) -> Survey:
-    """Send requests until every pod has answered; ask pods that got none through the API server."""
+    """Send requests until every pod has answered; ask the others directly, through the API server."""
     endpoints = answers.everyone(trail)
     addresses = {each["address"] for each in endpoints} | _allowed(trail)
     results, limits = Survey(), trail.limits
@@ -193,6 +193,6 @@ def _word(trail: Trail, endpoint: Evidence) -> Word:
 
 
 def _allowed(trail: Trail) -> set[str]:
-    """Return what the controller may ask besides pods: a Service's ClusterIP, or a name outside the cluster."""
+    """Return what the controller may use besides pods: a Service's ClusterIP, or a name outside the cluster."""
     pods = trail.seen["pod"]
     return {str(pods[name]) for name in ("cluster_ip", "external_name") if pods.get(name)}

@@ -15,13 +15,13 @@ from labctl.trace.response.survey import ERRORS, Outcome, Survey, limit, outcome
 from labctl.trace.trail import Trail
 
 PASSED_ON = range(200, 499)
-"""What a controller logs of a response that it received but the client did not; 499: the client stopped waiting."""
+"""Statuses in the controller's log of a response that it received; with 499, the client stopped waiting before that."""
 
 __all__ = ["body_incomplete", "outcome", "require_served"]
 
 
 def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
-    """Check that every pod serves the request, and in the same way. Raises ProblemError."""
+    """Check that every pod serves the request, and that all answer alike. Raises ProblemError."""
     results = survey(trail, first)
     evidence["pods"] = [_shown(pod, each) for pod, each in {**results.outcomes, **results.refused}.items()]
     evidence["requests"] = results.asked
@@ -40,12 +40,12 @@ def require_served(trail: Trail, first: Answered, evidence: Evidence) -> None:
     if bad or outcome(first).is_bad:
         raise _all_bad(trail, first, results, bad, evidence)
     if direct.is_tls(first.status, first.exchange.body.beginning.decode(errors="replace")):
-        raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, but was asked in HTTP", evidence)
+        raise refusals.speaks_tls(trail, f"{first.pod or 'the app'} speaks TLS, but got an HTTP request", evidence)
     _require_reached(trail, results, evidence)
 
 
 def body_incomplete(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that a response was not complete."""
+    """Return the problem that a response was not complete."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     evidence["mtus"] = way = node_facts.mtus(trail)
     sizes = ", ".join(f"{each['where']} {each['interface']} {each['mtu']}" for each in way)
@@ -70,7 +70,7 @@ def _strangers(trail: Trail, results: Survey, evidence: Evidence) -> ProblemErro
     service = trail.seen["pod"]["service"]
     return ProblemError(
         "answered-by-other-pod",
-        f"the ingress controller asked {', '.join(sorted(results.strangers))}, which is not behind "
+        f"the ingress controller sent a request to {', '.join(sorted(results.strangers))}, which is not behind "
         f"the Service {service}",
         evidence,
         fix=refusals.UNHEARD,
@@ -95,7 +95,7 @@ def _differ(trail: Trail, outcomes: Mapping[str, Outcome], results: Survey, evid
 
 
 def _renewed(trail: Trail, bad: Iterable[str], outcomes: Mapping[str, Outcome]) -> tuple[str, ...]:
-    """Return the commands that replace pods, if others of the same workload are healthy."""
+    """Return the command that deletes pods, so that they are recreated, if others of their workloads are healthy."""
     namespace = trail.seen["pod"]["namespace"]
     owners = {pod: _owner(trail, namespace, pod) for pod in outcomes}
     bad = set(bad)
@@ -114,7 +114,7 @@ def _owner(trail: Trail, namespace: str, pod: str) -> str:
 def _all_bad(
     trail: Trail, first: Answered, results: Survey, bad: Mapping[str, Outcome], evidence: Evidence
 ) -> ProblemError:
-    """Return that all pods fail in the same way."""
+    """Return the problem that all pods fail in the same way."""
     status = first.status
     if bad and not outcome(first).is_bad:
         return _at_times(trail, bad, evidence)
@@ -131,7 +131,7 @@ def _all_bad(
 
 
 def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that pods served one request and failed another."""
+    """Return the problem that pods served one request and failed another."""
     details = ", ".join(f"{pod}: {each}" for pod, each in bad.items())
     worst = max(bad.values(), key=lambda each: each.rank)
     cause = "app-answers-error"
@@ -142,17 +142,17 @@ def _at_times(trail: Trail, bad: Mapping[str, Outcome], evidence: Evidence) -> P
 
 
 def _no_head(trail: Trail, first: Answered, bad: Mapping[str, Outcome], evidence: Evidence) -> ProblemError:
-    """Return that the controller asked pods, but the client got no response."""
+    """Return the problem that the controller forwarded the request, but the client got no response."""
     who = ", ".join(bad) or first.asked
     has_passed = first.record is not None and first.record.status in PASSED_ON
     if has_passed or not first.exchange.is_silent:
         return body_incomplete(trail, bad, evidence)
-    text = f"{who} received the request but did not respond in time; the ingress controller asked {first.asked}"
+    text = f"{who} received the request but did not respond in time; the ingress controller tried {first.asked}"
     return refusals.left_to_the_app(trail, "backend-too-slow", text, evidence, bad)
 
 
 def _require_reached(trail: Trail, results: Survey, evidence: Evidence) -> None:
-    """Check that every pod got a request, and not by chance. Raises ProblemError."""
+    """Check that every pod got a request, and is certain to get one each time. Raises ProblemError."""
     doubtful = unsure(trail)
     limited = "the ingress controller limits the client's request rate"
     unreached = dict.fromkeys(sorted(results.missing), limited if results.is_limited else "it got none")

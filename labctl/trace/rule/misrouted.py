@@ -77,12 +77,12 @@ def unmatched(trail: Trail) -> ProblemError:
 
 
 def _unclassed(trail: Trail) -> ProblemError:
-    """Return that the controller's IngressClass is missing, or belongs to another controller."""
+    """Return the problem that the controller's IngressClass is missing, or belongs to another controller."""
     name, controller, lab = trail.controller.ingress_class, trail.controller.name, trail.lab.name
     ingress_class = trail.cluster.get(*ROUTE_CLASS, name)
     if ingress_class is None:
         return ProblemError("ingress-class-missing", f"there is no IngressClass {name} of {controller}")
-    its = ingress_class.get("spec", {}).get("controller", "nobody")
+    its = ingress_class.get("spec", {}).get("controller", "no controller")
     return ProblemError(
         "ingress-class-missing",
         f"the IngressClass {name} belongs to {its}, but {controller} only serves those of {rules.CONTROLLER}",
@@ -108,7 +108,7 @@ def _refused(trail: Trail, ingress: str, refusal: Refusal) -> ProblemError:
 
 
 def _pathless(trail: Trail, served: tuple[Route, ...]) -> ProblemError:
-    """Return that no rule matches the path, and the command that adds one if there is only one Service."""
+    """Return the problem that no rule matches the path, with the command that adds one if there is only one Service."""
     route, lab = served[0], trail.lab.name
     paths = ", ".join(dict.fromkeys(each.path for each in served))
     text = f"the Ingress {route.ingress} has no rule for {trail.hostname}{trail.path}; its paths are {paths}"

@@ -78,7 +78,7 @@ def _remade(trail: Trail, problem: ProblemError) -> ProblemError:
 
 
 def _pods(trail: Trail) -> tuple[Evidence, dict[str, Any]]:
-    """Return the pods behind the rule, on both sides of a split, and their Service."""
+    """Return the pods behind the rule, including a canary's, and their Service."""
     match = trail.match
     main = Backend(**trail.seen["rule"]["backend"])
     route = match.route if match else None
@@ -113,7 +113,7 @@ def _ready(trail: Trail, ingress: str, wanted: Backend, at: str) -> tuple[Eviden
 
 
 def _by_default(trail: Trail, namespace: str, problem: ProblemError) -> ProblemError:
-    """Return the problem of a Service without pods as a warning if the Ingress names another one that answers instead."""
+    """Return the problem of a Service without pods; as a warning if the Ingress names a default backend with pods."""
     name = trail.match.notes.get("default-backend", "") if trail.match else ""
     service = trail.cluster.get("v1", "Service", name, namespace) if name else None
     instead = backend.behind(trail.cluster, service, "", trail.controller.name) if service else None

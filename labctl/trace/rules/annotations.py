@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 NGINX = "ingress-nginx"
-"""The controller whose annotations they are."""
+"""The controller that defines these annotations."""
 ANNOTATION = "nginx.ingress.kubernetes.io/"
 REDIRECTING = ("force-ssl-redirect", "permanent-redirect", "temporal-redirect", "app-root", "from-to-www-redirect")
-"""Annotations that make a controller redirect without asking the app."""
+"""Annotations that make a controller redirect without forwarding the request to the app."""
 SNIPPETS = ("server-snippet", "configuration-snippet", "auth-snippet")
 NGINX_SNIPPETS = (*SNIPPETS, "modsecurity-snippet", "stream-snippet")
 """Traefik ignores the last two."""
@@ -27,13 +27,13 @@ _PLAIN_PATH = re.compile(r"/[A-Za-z0-9._\-/]*")
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Describe why a controller rejects an Ingress, and what would change that."""
+    """The reason why a controller rejects an Ingress, and the changes that would remove it."""
 
     reason: str
     remove: tuple[str, ...] = ()
     """The annotations to remove."""
     loose_paths: tuple[str, ...] = ()
-    """The `pathType` in the Ingress that has to be ImplementationSpecific."""
+    """The JSON pointer of each `pathType` in the Ingress that has to be ImplementationSpecific."""
     is_of_guard: bool = False
     """Whether these annotations protect the app."""
 
@@ -67,13 +67,13 @@ def _carried_out(controller: str) -> frozenset[str]:
 def refusal(cluster: Cluster, ingress: Mapping[str, Any], controller: str) -> Refusal | None:
     """Return why a controller does not serve an Ingress that is in the cluster; None if it does.
 
-    ingress-nginx has a webhook that rejects snippets, but Ingresses come past it: while Traefik serves, there is none.
+    The webhook of ingress-nginx rejects snippets, but not in an Ingress that was created while Traefik served.
     """
     return next((problem for check in _CHECKS[controller] for problem in check(cluster, ingress)), None)
 
 
 def rejection(cluster: Cluster, ingress: Mapping[str, Any]) -> Refusal | None:
-    """Return why ingress-nginx does not serve an Ingress, or its webhook rejects it; None if neither is so."""
+    """Return why ingress-nginx does not serve an Ingress, or its webhook rejects it; None if neither applies."""
     return refusal(cluster, ingress, NGINX) or next(_by_path(cluster, ingress), None)
 
 
@@ -149,7 +149,7 @@ def _by_headers(cluster: Cluster, ingress: Mapping[str, Any]) -> Iterator[Refusa
 
 
 def _missing(cluster: Cluster, ingress: Mapping[str, Any], kind: str, reference: str) -> str:
-    """Return the problem of the object that an annotation names as NAME or NAMESPACE/NAME."""
+    """Return what is wrong with the object that an annotation names as NAME or NAMESPACE/NAME; empty if it exists."""
     own = ingress["metadata"]["namespace"]
     namespace, _, name = reference.rpartition("/")
     if namespace not in {"", own}:

@@ -18,7 +18,7 @@ EXACT, LOOSE = "Exact", "ImplementationSpecific"
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """Identify the Service that a rule routes to."""
+    """The Service that a rule routes to, and its port."""
 
     namespace: str
     service: str
@@ -27,7 +27,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Hold a host and a path of one Ingress, and their backend."""
+    """A host and a path of one Ingress, and their backend."""
 
     ingress: str
     """The Ingress's namespace and name."""
@@ -56,12 +56,12 @@ class Route:
 
     @property
     def spot(self) -> tuple[str, str, str, str]:
-        """What must be equal in a canary: namespace, host, path and path type."""
+        """What a rule and its canary have in common: namespace, host, path and path type."""
         return self.backend.namespace, self.host, self.path, self.path_type
 
     @property
     def nginx_spot(self) -> tuple[str, str, str]:
-        """What must be equal in a canary of ingress-nginx: host, path and path type."""
+        """What a rule and its canary have in common in ingress-nginx: host, path and path type."""
         return self.host.lower(), self.path, "Prefix" if self.path_type == LOOSE else self.path_type
 
     @property
@@ -95,7 +95,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Describe a canary: another Service that takes part of a rule's requests."""
+    """A canary: another Service that takes part of a rule's requests."""
 
     ingress: str
     backend: Backend
@@ -112,7 +112,7 @@ def full_name(manifest: Mapping[str, Any]) -> str:
 
 
 def of(ingress: Mapping[str, Any], hostname: str, aliases: Sequence[str] = ()) -> Iterator[Route]:
-    """Return the routes of an Ingress for a host. No controller serves those whose backend is not a Service."""
+    """Yield the routes of an Ingress for a host. Controllers do not serve those whose backend is not a Service."""
     spec, name = ingress["spec"], full_name(ingress)
     router = name.replace("/", "-")
     rules: Sequence[Mapping[str, Any]] = spec.get("rules") or []
@@ -155,7 +155,7 @@ def hosts_of(ingress: Mapping[str, Any]) -> list[str]:
 
 
 def everywhere(ingress: Mapping[str, Any]) -> Iterator[Route]:
-    """Return the routes of an Ingress for all of its hosts."""
+    """Yield the routes of an Ingress for all of its hosts."""
     for host in dict.fromkeys(hosts_of(ingress)):
         yield from (route for route in of(ingress, "" if host == "*" else host) if route.host == host)
 
@@ -192,7 +192,7 @@ def _default(ingress: Mapping[str, Any], host: str, matched_by: str, router: str
 
 
 def _matched_by(host: str, aliases: Sequence[str], hostname: str) -> str:
-    """Return how a rule matches a host: the wildcard stands for one label."""
+    """Return how a rule matches a host, empty if it does not; a wildcard stands for one label."""
     host, hostname = host.lower(), hostname.lower()
     if not host:
         return ANY

@@ -27,7 +27,7 @@ CLASS_ANNOTATION = "kubernetes.io/ingress.class"
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Hold the rule that matches a request, its canary, and its rivals."""
+    """The rule that matches a request, its canary, and its rivals."""
 
     route: Route
     split: Split | None
@@ -44,7 +44,7 @@ class Match:
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """Hold every Ingress that names a host, read once."""
+    """Every Ingress that names a host, read once."""
 
     hostname: str
     controller: IngressController
@@ -62,7 +62,7 @@ class Rules:
     notes: Mapping[str, Mapping[str, str]]
     """The annotations of each served Ingress."""
     splits: Mapping[Backend, Split]
-    """The canary that the controller gives a part of all requests for a Service, whichever host they are for."""
+    """The canary that takes part of the requests for a Service, whatever their host."""
 
     @property
     def is_named(self) -> bool:
@@ -168,7 +168,7 @@ def _sorted_out(
             alias
             for alias in ([] if is_canary else routes.aliases_of(ingress))
             if alias.lower() not in hosts and claimed.setdefault(alias.lower(), name) == name
-            if controller.name == NGINX or not alias.startswith("~")  # Traefik does not support expressions there
+            if controller.name == NGINX or not alias.startswith("~")  # Traefik supports no regexes as aliases
         ]
         candidates = list(routes.of(ingress, hostname, aliases))
         is_asked = _is_named(ingress, hostname)
@@ -177,16 +177,16 @@ def _sorted_out(
             refused.append((name, refusal))
         elif is_canary and not (controller.name == NGINX and routes.backends_of(ingress) & mains):
             canaries += [(route, routes.split_of(ingress, route)) for route in candidates]
-        else:  # to ingress-nginx, a canary to a Service that an older Ingress has as its own is a rule like any other
+        else:  # ingress-nginx treats a canary to a Service that an older Ingress routes to like any other rule
             served += candidates
             mains |= routes.backends_of(ingress)
-    by_regex = {route.host for route in served if route.is_regex}  # one makes all paths of its host regular expressions
+    by_regex = {route.host for route in served if route.is_regex}  # one makes a regex of all paths of its host
     served = [replace(route, is_regex=bool(route.path) and route.host in by_regex) for route in served]
     return served, refused, canaries
 
 
 def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
-    """Return the canary of each Service, as ingress-nginx merges them: by the Service of the rule that a canary has."""
+    """Return the canary of each Service, as ingress-nginx merges them: with the rule of the same host and path."""
     mains: dict[tuple[str, str, str], Backend] = {}
     owned: set[Backend] = set()
     canaries: list[tuple[Route, Split]] = []
@@ -206,7 +206,7 @@ def _splits(ingresses: Iterable[Mapping[str, Any]]) -> dict[Backend, Split]:
 
 
 def _splits_of_traefik(ingresses: Sequence[Mapping[str, Any]], refused: Collection[str]) -> dict[Backend, Split]:
-    """Return the canary of each Service, as Traefik merges them: the first for a path, and of a Service's the last."""
+    """Return the canary of each Service, as Traefik merges them: the first for a path, the last for a Service."""
     mains: dict[tuple[str, str, str, str], Backend] = {}
     for ingress in ingresses:
         if not _is_canary(ingress):
@@ -235,7 +235,7 @@ def _is_named(ingress: Mapping[str, Any], hostname: str) -> bool:
 
 
 def is_served(ingress: Mapping[str, Any], controller: IngressController, classes: set[str]) -> bool:
-    """Return whether the controller serves the Ingress's class. A class in the field has to exist."""
+    """Return whether the controller serves the Ingress's class. A class in `ingressClassName` has to exist."""
     named = ingress["spec"].get("ingressClassName")
     if named and classes:
         return named in classes

@@ -21,7 +21,7 @@ CANARY = "canary"
 
 
 def lost_by(cluster: Cluster, controller: IngressController) -> list[str]:
-    """Return, one line for each Ingress, what this controller rejects or ignores of those in the cluster."""
+    """Return what this controller would reject or ignore of the cluster's Ingresses, one line for each problem."""
     classes = classes_of(cluster)
     ingresses = [each for each in by_age(cluster.find(*ROUTE)) if is_served(each, controller, classes)]
     losses = _by_nginx(cluster, ingresses) if controller.name == NGINX else _by_traefik(cluster, controller, ingresses)
@@ -39,11 +39,14 @@ def _by_traefik(
 
 
 def _by_nginx(cluster: Cluster, ingresses: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """Find what its webhook would reject, or it does not serve; of two Ingresses with the same host and path, it serves the older one."""
+    """Yield what ingress-nginx would not serve, or its webhook would reject.
+
+    Of two Ingresses with the same host and path, ingress-nginx serves the older one.
+    """
     owners: dict[tuple[str, str, str], str] = {}
     for ingress in ingresses:
         name = full_name(ingress)
-        # Of any prefix: it looks at the end of the key alone.
+        # The webhook checks only how a key ends, whatever its prefix.
         keys = ingress["metadata"].get("annotations") or {}
         if snippets := sorted(
             key.removeprefix(ingress_annotations.ANNOTATION) for key in keys if key.endswith(SNIPPET)
@@ -57,7 +60,7 @@ def _by_nginx(cluster: Cluster, ingresses: Sequence[Mapping[str, Any]]) -> Itera
 
 
 def _spots(ingress: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Return the host and path of each rule, and whether it is a canary's, which may have those of another."""
+    """Yield the host, the path and the canary annotation of each rule: a canary may share them with another rule."""
     canary = ingress_annotations.value(ingress, CANARY)
     for rule in ingress["spec"].get("rules") or []:
         for path in (rule.get("http") or {}).get("paths") or []:
