@@ -1,4 +1,4 @@
-"""What another ingress controller would reject or ignore: a table of Ingresses."""
+"""Tests of what another ingress controller would reject or ignore: a table of Ingresses."""
 
 from __future__ import annotations
 

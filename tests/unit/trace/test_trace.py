@@ -1,4 +1,4 @@
-"""A request followed through a lab: whole, and broken at one hop each, which is named with its cause and its fix."""
+"""Tests that `trace` follows a request through a healthy lab, and reports hop, cause and fix for each breakage."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ READY = {"conditions": [{"type": "Ready", "status": "True"}]}
 
 @dataclass
 class FakeClient(Client):
-    """A machine that has labctl's line in its hosts file, and is on the lab's network. A request leaves its log line."""
+    """A client in the lab's network with labctl's line in its hosts file. Each request adds a line to the log."""
 
     cluster: FakeCluster
     hosts: Path = Path()
@@ -85,7 +85,7 @@ class FakeClient(Client):
     log: str = LOG
     asked: list[tuple[str, str, int, bool]] = field(default_factory=list)
     entry: Neighbour | None = None
-    """What the kernel remembers of the address."""
+    """The kernel's ARP entry for the address."""
     packet_filter: tuple[Ruleset, str] | None = None
     kernel_routes: list[TableRoute] = field(default_factory=list)
     kernel_interfaces: list[Interface] = field(default_factory=list)
@@ -94,7 +94,7 @@ class FakeClient(Client):
     def may_ask_arp(self) -> bool:
         return True
 
-    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - there is one entry
+    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - the fake has one entry
         return self.entry
 
     def routes(self) -> list[TableRoute]:
@@ -106,10 +106,10 @@ class FakeClient(Client):
     def interfaces(self) -> list[Interface]:
         return self.kernel_interfaces
 
-    def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
+    def bridge(self, context: Context) -> str:  # noqa: ARG002 - the fake has one network
         return "br-demo"
 
-    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - nobody is known
+    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - the fake knows no owner
         return ""
 
     def filters(self) -> tuple[Ruleset, str] | None:
@@ -125,7 +125,7 @@ class FakeClient(Client):
     def is_root(self) -> bool:
         return False
 
-    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - it answers at once
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - the fake answers at once
         return (list(self.addresses) if hostname == HOST else []), 0.0021
 
     @property
@@ -136,7 +136,7 @@ class FakeClient(Client):
         lines = super().hosts_lines(hostname)
         return (self.line, *lines) if self.line and hostname == HOST and self.addresses else lines
 
-    def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - none is
+    def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - no file is mounted
         return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - only the lab listens
@@ -144,10 +144,10 @@ class FakeClient(Client):
             each: Knock("connected") if each == OURS else Knock("refused", "Connection refused") for each in addresses
         }
 
-    def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
+    def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - the fake has one route
         return self.way
 
-    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - there is one network
+    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
 
     def fetch(
@@ -158,7 +158,7 @@ class FakeClient(Client):
         port: int = 80,
         *,
         tls: bool = False,
-        seconds: float = 2.0,  # noqa: ARG002 - it answers at once
+        seconds: float = 2.0,  # noqa: ARG002 - the fake answers at once
     ) -> Exchange:
         assert address in self.addresses or address == OURS
         self.asked.append((hostname, path, port, tls))
@@ -178,19 +178,19 @@ class FakeClient(Client):
 
 
 class FakeLine(Line):
-    """A connection on which the fake answers one request after the other."""
+    """A connection on which the fake client answers consecutive requests."""
 
     def __init__(self, client: FakeClient, hostname: str, address: Address) -> None:
         super().__init__(hostname, address)
         self._client, self._to = client, (hostname, address)
 
-    def ask(self, path: str = "/", seconds: float = 2.0) -> Exchange:  # noqa: ARG002 - it answers at once
+    def ask(self, path: str = "/", seconds: float = 2.0) -> Exchange:  # noqa: ARG002 - the fake answers at once
         return self._client.fetch(*self._to, path)
 
 
 @dataclass
 class World:
-    """What a test breaks: the lab's objects, and the machine that asks. Whatever breaks it can be followed by more."""
+    """The lab's objects and the client, which a test breaks. Methods that break something can be chained."""
 
     context: Context
     cluster: FakeCluster
@@ -232,14 +232,14 @@ class World:
         return self
 
     def read_other_hosts(self) -> World:
-        """The resolver reads another file than the one that labctl writes."""
+        """Let the resolver read another file than the one that labctl writes."""
         written = self.context.lab.hosts_file
         written.write_text(f"# BEGIN labctl demo\n{ADDRESS} {HOST}\n# END labctl demo\n")
         self.client.hosts = written.with_name("hosts-of-the-resolver")
         return self
 
     def put_first(self, key: Key, **fields: Any) -> World:  # noqa: ANN401 - any field of an object
-        """The API lists this object before the others."""
+        """Let the API list this object before the others."""
         self.set(key, **fields)
         objects = self.cluster.objects
         self.cluster.objects = {key: objects.pop(key), **objects}
@@ -250,7 +250,7 @@ class World:
         return self
 
     def unrouted(self) -> World:
-        """The controller answers 404 itself."""
+        """Let the controller itself answer 404."""
         return self.answers(404, None, log=UNROUTED)
 
     def answers(
@@ -269,7 +269,7 @@ class World:
         return self
 
     def answering(self, *answers: tuple[int, str]) -> World:
-        """The pods answer by turns, and say who they are."""
+        """Let the pods answer in turn, each with its name."""
         self.client.exchanges = [replace(EXCHANGE, status=status, pod=pod) for status, pod in answers]
         return self
 
@@ -287,13 +287,13 @@ class World:
         self.cluster.objects[SLICE]["endpoints"].append(endpoint | {"targetRef": {"name": "my-app-2"}})
         return self
 
-    def follow(self, hostname: str | None = None, **options: Any) -> TraceReport:  # noqa: ANN401 - those of the real one
+    def follow(self, hostname: str | None = None, **options: Any) -> TraceReport:  # noqa: ANN401 - as in the real function
         return trace.follow(self.context, hostname, self.client, **options)
 
 
 @dataclass(frozen=True, slots=True)
 class Breakage:
-    """How a lab is broken, and what is said of it at which hop."""
+    """A breakage of a lab, and what `trace` reports: hop, cause and commands."""
 
     breaks: Callable[[World], object]
     hop: str
@@ -312,7 +312,7 @@ READ_ANEW = f"{KUBECTL} -n ingress-nginx rollout restart deployment/ingress-ngin
 
 
 def _own(status: int, cause: str, *commands: str) -> Breakage:
-    """The controller answers itself: its log has no server that it asked."""
+    """Return a breakage in which the controller itself answers, so that its log names no backend."""
     return Breakage(lambda world: world.answers(status, None, server="-"), "response", cause, commands)
 
 
@@ -511,7 +511,7 @@ BREAKAGES = {
 
 @pytest.fixture
 def world(context: Context, cluster: FakeCluster, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> World:
-    """The default lab, with all that a request passes."""
+    """The default lab, with every object that a request passes."""
     provider.nodes |= {"demo-control-plane", "demo-worker-1"}
     app, controller = {"app": "my-app"}, {"app": "controller"}
     on_worker = {"nodeName": "demo-worker-1"}

@@ -1,4 +1,4 @@
-"""What the access logs of both ingress controllers say of a request."""
+"""Tests of reading both ingress controllers' access logs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Why the ingress controller's Service has no address, or not the one that it should have: as MetalLB decides."""
+"""Tests of why the ingress controller's Service has no address, or a wrong one, by the rules of MetalLB."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ KIND = ("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "ipaddresspoo
 RANGE = "192.168.56.100-192.168.56.110"
 PORTS = [{"port": 80, "protocol": "TCP"}]
 LAST = "2026-01-01T00:00:05Z"
-"""When the Service was last changed."""
+"""The time of the Service's last change."""
 Fields = Mapping[str, Any]
 
 
 class Cluster(FakeCluster):
-    """A lab's cluster in which the ingress controller's Service has no address, or one; and what breaks it."""
+    """A lab's cluster whose ingress controller has a Service with or without an address, and methods that break it."""
 
     def __init__(self, address: str = "") -> None:
         super().__init__()
@@ -68,7 +68,7 @@ class Cluster(FakeCluster):
         return self.annotate(**{f"{prefix}/{what}": text})
 
     def fill(self, *, last: int = 110) -> Cluster:
-        """Other Services have all addresses of the lab's pool up to this one."""
+        """Give other Services all addresses of the lab's pool up to this one."""
         for number in range(100, last + 1):
             self.service(f"filler-{number}", address=f"192.168.56.{number}")
         return self
@@ -91,12 +91,12 @@ class Cluster(FakeCluster):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """What is broken, and what is said of it."""
+    """A breakage, and what `trace` reports."""
 
     breaks: Callable[[Cluster], object]
     cause: str
     commands: tuple[str, ...] | None = None
-    """None where it is `labctl up`."""
+    """None means `labctl up`."""
 
 
 def take_back(*keys: str) -> tuple[str, ...]:
@@ -343,7 +343,7 @@ def test_what_a_service_without_an_address_was_told_is_evidence() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Owned:
-    """What is broken while the Service has an address, and what is said of it."""
+    """A breakage while the Service has an address, and what `trace` reports."""
 
     breaks: Callable[[Cluster], object]
     cause: str
@@ -540,7 +540,7 @@ def _unowned(cluster: Cluster) -> ProblemError:
 
 
 def _trail(cluster: Cluster, address: str) -> Trail:
-    """All that the hop looks at of a request."""
+    """Return a trail with only what the hop reads."""
     seen = SimpleNamespace(
         cluster=cluster, controller=CONTROLLERS[1], lab=lab(), address=IPv4Address(address), context=None
     )

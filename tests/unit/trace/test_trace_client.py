@@ -1,4 +1,4 @@
-"""What this machine's own files and commands say of a name and of a way."""
+"""Tests of the client: names, routes and ARP entries from this machine's files and commands."""
 
 from __future__ import annotations
 

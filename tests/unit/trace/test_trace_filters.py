@@ -1,4 +1,4 @@
-"""What a packet filter does with a packet, by the rules that nft lists."""
+"""Tests of evaluating a packet against the rules that nft lists."""
 
 from __future__ import annotations
 

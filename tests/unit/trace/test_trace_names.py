@@ -1,4 +1,4 @@
-"""What is said of a name by the files of a machine and its resolver; what is typed there, `tests/contract` types."""
+"""Tests of the hop to the name. Its commands are run in `tests/contract`."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ UP = "labctl --name demo up"
 
 
 class Machine(Client):
-    """A machine of which a test says what its resolver answers, and what becomes of connections."""
+    """A machine for which a test sets the resolver's answers and the outcome of connections."""
 
     hosts = Path()
     environment: Mapping[str, str] = MappingProxyType({})
@@ -54,10 +54,10 @@ class Machine(Client):
     def is_root(self) -> bool:
         return True
 
-    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - one name is asked for
+    def resolve(self, hostname: str, limit: float = RESOLVE_SECONDS) -> tuple[list[Address], float]:  # noqa: ARG002 - the tests resolve one name
         return list(map(ip_address, self.found)), self.seconds
 
-    def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - none is
+    def is_mounted(self, file: Path) -> bool:  # noqa: ARG002 - no file is mounted
         return False
 
     def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:
@@ -68,7 +68,7 @@ class Machine(Client):
 
 @pytest.fixture
 def trail(context: Context, cluster: FakeCluster) -> Trail:
-    """A request for the app of the default lab, on a machine that has its line."""
+    """A request for the app of the default lab, on a machine whose hosts file has the app's line."""
     status = {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}
     cluster.put("v1", "Service", "ingress-nginx-controller", "ingress-nginx", status=status)
     context.lab.hosts_file.write_text(BLOCK)

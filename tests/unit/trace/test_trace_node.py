@@ -1,4 +1,4 @@
-"""The hop to the node: who answers for the address, whether a connection gets through, and why it does not."""
+"""Tests of the hop to the node: which node answers ARP, whether a connection succeeds, and why it fails."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ Json = dict[str, Any]
 
 @dataclass
 class Machine(Client):
-    """A machine on the lab's network, of which the first node has the address."""
+    """A machine in the lab's network, in which the first node announces the address."""
 
     way: Route | None = ROUTE
     macs: dict[IPv4Address, set[str]] = field(
@@ -87,18 +87,18 @@ class Machine(Client):
     def may_ask_arp(self) -> bool:
         return self.may_ask
 
-    def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - there is one way to all
+    def route(self, address: IPv4Address) -> Route | None:  # noqa: ARG002 - the fake has one route
         return self.way
 
-    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - there is one network
+    def ask_arp(self, addresses: Collection[IPv4Address], route: Route) -> dict[IPv4Address, frozenset[str]]:  # noqa: ARG002 - the fake has one network
         if not self.macs:
             raise OSError(1, "Operation not permitted")
         return {address: frozenset(self.macs.get(address, ())) for address in addresses}
 
-    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - there is one entry
+    def neighbour(self, address: IPv4Address, route: Route) -> Neighbour | None:  # noqa: ARG002 - the fake has one entry
         return self.entry
 
-    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - it answers at once
+    def knock(self, addresses: Sequence[Address], seconds: float, port: int = HTTP) -> dict[Address, Knock]:  # noqa: ARG002 - the fake answers at once
         return dict.fromkeys(addresses, self.outcome)
 
     def routes(self) -> list[TableRoute]:
@@ -110,13 +110,13 @@ class Machine(Client):
     def routing_rules(self) -> list[Json]:
         return self.kernel_rules
 
-    def mac(self, device: str) -> str:  # noqa: ARG002 - there is one interface
+    def mac(self, device: str) -> str:  # noqa: ARG002 - the fake has one interface
         return STRANGER
 
-    def bridge(self, context: Context) -> str:  # noqa: ARG002 - there is one network
+    def bridge(self, context: Context) -> str:  # noqa: ARG002 - the fake has one network
         return "br-demo"
 
-    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - one is known, or none
+    def owner_of(self, mac: str, context: Context) -> str:  # noqa: ARG002 - the fake knows at most one owner
         return self.found
 
     def filters(self) -> tuple[Ruleset, str] | None:
@@ -131,7 +131,7 @@ def _parsed(rules: list[Json]) -> Ruleset:
 
 
 def _listed(rules: list[Json]) -> list[Json]:
-    """One rule to a hook, in a table of its own."""
+    """Return a chain with one rule for each hook, as nft lists them."""
     listed: list[Json] = []
     for each in rules:
         place = {"family": each.get("family", "ip"), "table": "fw"}
@@ -163,7 +163,7 @@ MAINS = _rule(32766, table="main")
 
 @dataclass
 class Inside:
-    """What the first node says of itself."""
+    """The first node's network state, which its commands print."""
 
     forward: str = "1"
     served: list[str] = field(default_factory=lambda: [ADDRESS])
@@ -212,7 +212,7 @@ class Inside:
 
 @dataclass
 class World:
-    """What a test breaks."""
+    """The cluster, the machine and the node, which a test breaks."""
 
     trail: Trail
     cluster: FakeCluster
@@ -276,7 +276,7 @@ class World:
         return self
 
     def serve_from(self, *nodes: str) -> World:
-        """The ingress controller has a ready pod on these nodes alone."""
+        """Keep the ingress controller's ready pods on these nodes only."""
         found = self.cluster.objects[SLICE]
         found["endpoints"] = [each for each in found["endpoints"] if each["nodeName"] in nodes]
         return self
@@ -347,7 +347,7 @@ def _cleared(name: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """How it is broken, and what is said of it."""
+    """A breakage, and what the hop reports."""
 
     breaks: Callable[[World], object]
     cause: str
@@ -1110,7 +1110,7 @@ def _without_api(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("broken", ["", "clock", "lease", "node"])
 def test_a_machine_whose_clock_is_off_is_named(world: World, broken: str) -> None:
-    """A lease of long ago makes the node be asked; a node that is not Ready, or whose clock is right, is not named."""
+    """An old lease makes labctl read the node's clock. A node that is not Ready, or has the right time, is not named."""
     machines = replace(world.trail.context, lab=lab(provider="libvirt"))
     world.trail.context = with_doors(machines, world.provider, world.cluster, world.trail.context.bundle)
     late = timedelta(hours=1 if broken else 0)

@@ -1,4 +1,4 @@
-"""A route that a node lacks to the pods of another one: named where the app does not answer, and where a webhook does not."""
+"""Tests that a missing route between nodes' pods is reported if the app, or a webhook, does not answer."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Json = dict[str, Any]
 
 
 def drops(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
-    """A rule that drops forwarded packets, or those at another hook."""
+    """Return a chain with a rule that drops forwarded packets, or packets at another hook."""
     place = {"family": "inet", "table": "fw"}
     match = {"op": "==", "left": left, "right": right}
     chain = {**place, "name": "forward", "hook": "forward", "prio": 0, **hook}
@@ -43,7 +43,7 @@ def drops(left: Json, right: str, **hook: str) -> tuple[Json, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """What a node lacks, or does to packets."""
+    """A node's routes, forwarding and packet filter."""
 
     route: Json | None
     """Its route to the other node's pods."""
@@ -56,9 +56,9 @@ def usual(**fields: Any) -> Broken:  # noqa: ANN401 - any field
 
 
 def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
-    """Let both nodes answer; `lost` is, by node, what is not as labctl set it up."""
+    """Let both nodes answer; `lost` has the nodes whose network is not as labctl configured it."""
 
-    def said(name: str) -> Any:  # noqa: ANN401 - what a provider asks
+    def said(name: str) -> Any:  # noqa: ANN401 - a function that answers commands
         broken = lost.get(name, usual())
 
         def answer(command: Any) -> Finished:  # noqa: ANN401 - words of a command
@@ -81,7 +81,7 @@ def nodes_say(provider: FakeProvider, lost: Mapping[str, Broken]) -> None:
 
 
 def apart(world: World, lost: Mapping[str, Broken]) -> World:
-    """The controller's pod is on one node, and a second pod of the app on the other."""
+    """Place the controller's pod on one node, and a second pod of the app on the other."""
     provider = FakeProvider()
     provider.nodes = {A, B}
     nodes_say(provider, lost)
@@ -93,7 +93,7 @@ def apart(world: World, lost: Mapping[str, Broken]) -> World:
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """What nodes lack, what comes back, and what is said of it."""
+    """Broken nodes, the responses, and what `trace` reports."""
 
     nodes: Mapping[str, Broken]
     exchanges: tuple[Exchange, ...]

@@ -1,4 +1,4 @@
-"""What the answers of an app's pods mean, and what keeps one away: tables of what comes back and what is said of it."""
+"""Tests of the response hop: tables of responses, and what `trace` reports for them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def own(status: int, words: str = "") -> Exchange:
 
 
 def say(world: World, *exchanges: Exchange, word: Word | None = None, tls: Word = EMPTY) -> World:
-    """Let these come back by turns, and the pods say a word to the API server."""
+    """Let the client get these responses in turn, and the API server get `word` from the pods."""
     world.client.exchanges = list(exchanges)
     words = {False: word, True: tls}
 
@@ -86,7 +86,7 @@ def response(world: World) -> HopReport:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What comes back, by turns, of two pods; and what is said of it."""
+    """Responses of two pods, in turn, and what `trace` reports."""
 
     exchanges: tuple[Exchange, ...]
     state: str
@@ -153,7 +153,7 @@ def test_a_pod_that_fails_beside_others_of_its_make_is_made_anew(world: World) -
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """What the controller says itself after it asked the pod, what that says, and what is made of it."""
+    """The controller's own response, the pod's direct response, and what `trace` reports."""
 
     exchange: Exchange
     word: Word | None
@@ -242,7 +242,7 @@ def test_a_controller_that_limits_a_client_leaves_the_other_pod_unknown(world: W
     world.client.log = ""
     fetch = world.client.fetch
 
-    def limited(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+    def limited(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - as in the real function
         world.client.log = next(logged, UNROUTED)
         return fetch(*words, **named)
 
@@ -254,7 +254,7 @@ def test_a_controller_that_limits_a_client_leaves_the_other_pod_unknown(world: W
 
 
 def with_canary(world: World, weight: int) -> World:
-    """Let a canary with a pod of its own take a part of the requests."""
+    """Add a canary, with its own pod, that takes part of the requests."""
     notes = {f"{ANNOTATION}canary": "true", f"{ANNOTATION}canary-weight": str(weight)}
     spec = {"ingressClassName": "nginx", "rules": [{"host": HOST, "http": {"paths": [{}]}}]}
     backend = {"service": {"name": "canary", "port": {"number": 80}}}
@@ -334,7 +334,7 @@ def test_a_default_backend_answers_for_a_service_without_pods(
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """What is not well at the rule or the pods, while a request is answered or is not."""
+    """A problem at the rule or the pods, and what `trace` reports."""
 
     breaks: Callable[[World], object]
     hop: int
@@ -373,7 +373,7 @@ OF_COREDNS = {"k8s-app": "kube-dns"}
 
 
 def nameless(world: World, replicas: int, **pod: Any) -> None:  # noqa: ANN401 - what a pod's status says
-    """CoreDNS has no pod that is ready, but one with this status."""
+    """Replace CoreDNS's endpoints by one pod that is not ready, with this status."""
     world.lose(DNS).cluster.put(
         *COREDNS[:2], COREDNS[3], COREDNS[2], spec={"replicas": replicas, "selector": {"matchLabels": OF_COREDNS}}
     )
@@ -511,7 +511,7 @@ def test_a_redirect_to_where_no_page_is_leads_nowhere(world: World, there: Excha
     logs = iter([LOG])
     fetch = world.client.fetch
 
-    def logged(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+    def logged(*words: Any, **named: Any) -> Exchange:  # noqa: ANN401 - as in the real function
         world.client.log = next(logs, log)
         return fetch(*words, **named)
 
@@ -559,7 +559,7 @@ def test_every_pod_is_asked_for_the_page_that_a_controller_redirects_to(world: W
     exchanges, state, cause = TARGETS[name]
     fetch, asked = world.client.fetch, iter(range(100))
 
-    def redirected(hostname: str, address: Any, path: str = "/", port: int = 80, **named: Any) -> Exchange:  # noqa: ANN401 - those of the real one
+    def redirected(hostname: str, address: Any, path: str = "/", port: int = 80, **named: Any) -> Exchange:  # noqa: ANN401 - as in the real function
         is_own = path == "/" or exchanges[0].pod is None
         exchange = came(None, 302, location="/app") if path == "/" else exchanges[next(asked) % len(exchanges)]
         world.client.exchanges = [exchange]

@@ -1,4 +1,4 @@
-"""Which rule takes a request, as Traefik's ingress-nginx provider and ingress-nginx read Ingresses: tables."""
+"""Tests of which rule matches a request in Traefik's ingress-nginx provider and in ingress-nginx."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_a_path_takes_what_the_controllers_let_it_take(
         ("traefik", "/", "root"),
         ("traefik", "/a", "a"),  # the rule of a prefix is longer than that of the exact path
         ("traefik", "/a/", "a"),
-        ("traefik", "/a/b/c", "wide"),  # the longest rule wins, however much of the host it says
+        ("traefik", "/a/b/c", "wide"),  # the longest rule wins, however specific its host is
         ("traefik", "/b", "root"),
         ("ingress-nginx", "/a", "exact"),
         ("ingress-nginx", "/a/", "a"),
