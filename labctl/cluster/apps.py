@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 APP_KINDS = (ROUTE, Kind("v1", "Service"), Kind("apps/v1", "Deployment"))
 MANAGED = "app.kubernetes.io/managed-by=labctl"
 DENIED = "denied the request"
-"""The API server's message when an admission webhook answers no."""
+"""The API server's message when an admission webhook rejects a request."""
 _TAKEN = re.compile(r"is already defined in ingress (?P<namespace>[^/\s]+)/(?P<name>\S+)")
 _ANNOTATION = re.compile(rf"{DENIED}: (?P<key>\S+/\S+) annotation")
 
 
 def is_labctls(manifest: Mapping[str, Any]) -> bool:
-    """Return whether labctl applied the object, by the API server's own record.
+    """Return whether labctl applied the object, according to its managedFields.
 
-    Labels do not show it: a copied object has the same labels.
+    Labels are no proof: a copied object has the same ones.
     """
     managers = manifest["metadata"].get("managedFields", [])
     return any((each.get("manager"), each.get("operation")) == (FIELD_MANAGER, "Apply") for each in managers)
@@ -46,9 +46,10 @@ def refuse_others(cluster: Cluster, manifests: Iterable[Manifest]) -> None:
 
 
 def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest], *, is_written: bool = True) -> None:
-    """Check by a dry run that the ingress controller's webhook accepts the Ingress of an app, in labctl.yaml or not yet.
+    """Check by a dry run that the ingress controller's webhook accepts an app's Ingress.
 
-    Raises RefusedError `ingress-refused` if it does not, and NotReadyError `webhook-not-ready` while it does not answer.
+    `is_written` tells whether labctl.yaml has the app already. Raises RefusedError `ingress-refused` if the webhook
+    rejects the Ingress, and NotReadyError `webhook-not-ready` while it does not answer.
     """
     for manifest in manifests:
         if manifest["kind"] != ROUTE.name:
@@ -66,7 +67,7 @@ def require_accepted(cluster: Cluster, app: str, manifests: Iterable[Manifest], 
 
 
 def _for_refused(app: str, namespace: str, message: str, *, is_written: bool) -> str:
-    """Return what makes the ingress controller accept the app's Ingress."""
+    """Return the hint for an Ingress that the ingress controller rejects."""
     remove = f"; or, to leave the app out, run `labctl app remove {app}`." if is_written else "."
     if taken := _TAKEN.search(message):
         other = f"kubectl -n {taken['namespace']} delete ingress {taken['name']}"
@@ -78,7 +79,7 @@ def _for_refused(app: str, namespace: str, message: str, *, is_written: bool) ->
 
 
 def remove_others(cluster: Cluster, lab: Lab) -> list[str]:
-    """Remove what labctl applied for apps that the lab does not have; return each object as kind/name."""
+    """Remove the objects that labctl applied for apps that the lab no longer has; return each as kind/name."""
     names = {app.name for app in lab.apps}
     return [
         f"{kind}/{existing['metadata']['name']}"

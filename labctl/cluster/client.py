@@ -32,36 +32,36 @@ Manifest = Mapping[str, Any]
 
 LOG_LINES = 500
 BEGINNING = 2000
-"""How many bytes of a pod's response are read."""
+"""The maximum number of bytes to read of a pod's response."""
 BOOKKEEPING = ("managedFields", "resourceVersion")
 UNREADY_WEBHOOK = ("failed calling webhook", "denied the request: Unauthorized")
-"""The API server's messages when a fail-closed webhook does not answer (yet), or has no rights itself: its pod was deleted,
-and has not ended yet."""
+"""The API server's messages while a fail-closed webhook does not answer, or while its pod terminates and has lost its
+rights."""
 
 MISSHAPEN = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-"""What the client raises for values in a kubeconfig that are not of the kind that it expects."""
+"""Exceptions that the client raises for kubeconfig values of an unexpected type."""
 NOT_TRUSTED = "api-not-trusted"
 BUSY = "api-busy"
 REPEAT_SECONDS = 1.0
-"""Between two tries of a request that the API server asks to repeat: its usual Retry-After."""
+"""The pause before a request is retried: the API server's usual Retry-After."""
 TIMED_OUT = 504
-"""The HTTP status of a request that a slow API server or etcd did not complete in time; it names no Retry-After."""
+"""The HTTP status of a request that timed out in a slow API server or etcd; it comes without Retry-After."""
 FAILED = 500
-"""The least HTTP status of a failure of the API server's own, such as that etcd did not answer in time."""
+"""The lowest HTTP status of a failure of the API server itself, such as an etcd timeout."""
 UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
-"""The text in Python's TLS errors about a certificate that is not trusted: waiting does not help."""
+"""The text in Python's TLS errors about an untrusted certificate, which a retry does not fix."""
 
 
 _NOWHERE = logging.NullHandler()
-"""Where the client logs. It would tell on standard error of a cache that was cut off, and makes another one."""
+"""Keeps the client's log off stderr: it warns of a truncated discovery cache, which the client recreates."""
 
 
 class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
-    """Limit the time of every request, including the client's own discovery requests.
+    """A client with a time limit for every request, including its own discovery requests.
 
-    A request that the API server cannot serve now, and asks to repeat, is repeated for up to `patience` seconds, as
-    kubectl does: a list of new objects is refused, for example, until the API server has read them. So is one that took
-    it too long.
+    It retries a request that the API server asks to repeat for up to `patience` seconds, as kubectl does: for example,
+    the API server refuses to list a new kind until it has read the objects. It also retries a request that timed out in
+    the API server.
     """
 
     def __init__(self, client: ApiClient, cache: str, seconds: float, patience: float = 0) -> None:
@@ -71,7 +71,7 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
 
     def request(self, *words: Any, **asked: Any) -> Any:  # noqa: ANN401 - the client's own untyped method
         send = partial(super().request, *words, **{"_request_timeout": self._seconds, **asked})
-        if asked.get("serialize") is False:  # what a pod or a kubelet answers is passed on as it is
+        if asked.get("serialize") is False:  # the response of a pod or a kubelet is returned unchanged
             return send()
         return until(
             partial(_unless_busy, send),
@@ -83,13 +83,13 @@ class _Limited(DynamicClient):  # type: ignore[misc] # the client is untyped
 
 
 class Cluster:
-    """Access a cluster with its kubeconfig, by the context that is named, else by the current one.
+    """A Kubernetes cluster, accessed by a named context of a kubeconfig or, without a name, by its current one.
 
-    A program that runs in the lab's network may add clusters of its own to the lab's kubeconfig, and make one of them
-    the current one, as `kind create cluster` does.
+    A program that runs in the lab's network may add its own clusters to the lab's kubeconfig and change the current
+    context, as `kind create cluster` does.
 
-    Every method raises NotReadyError `api-unreachable` when the API does not answer, `api-busy` when it fails for now,
-    `webhook-not-ready` when a webhook that must agree does not answer yet, RefusedError when the API says no or is not
+    Every method raises NotReadyError `api-unreachable` if the API does not answer, `api-busy` if it fails temporarily,
+    `webhook-not-ready` if a required webhook does not answer yet, RefusedError if the API rejects the request or is not
     trusted, and MissingError `kubeconfig-unusable` or `disk-full`.
     """
 
@@ -102,10 +102,10 @@ class Cluster:
         self._is_patient = is_patient
         self._cached_client: DynamicClient | None = None
         self._silence: NotReadyError | None = None
-        """Why an impatient client sends no more requests; None if it does."""
+        """The error that stopped an impatient client; None while it sends requests."""
 
     def impatient(self) -> Cluster:
-        """Return a client for one look at the same cluster: after one unanswered request, it sends no more."""
+        """Return a client for a quick check of the same cluster: it stops after the first unanswered request."""
         return Cluster(self._kubeconfig, self.limits, context=self._context, is_patient=False)
 
     def is_up(self) -> None:
@@ -188,7 +188,7 @@ class Cluster:
     ) -> tuple[int, str]:
         """GET a path of a pod through the API server, within `seconds`; return the status and the beginning of the body.
 
-        If the pod does not answer, they are the API server's own, with the reason.
+        If the pod does not answer, both come from the API server, and the body names the reason.
         """
         target = f"{'https:' if tls else ''}{pod}:{port}"
         url = f"/api/v1/namespaces/{namespace}/pods/{target}/proxy{path}"
@@ -229,7 +229,10 @@ class Cluster:
 
     @contextmanager
     def _translate_errors(self, what: str, *, is_the_apis: bool = True) -> Iterator[None]:
-        """Translate the client's exceptions. A log comes from a kubelet, whose failure is not the API's."""
+        """Translate the client's exceptions into LabErrors.
+
+        Without `is_the_apis`, the response comes from a pod or a kubelet, whose silence is not the API's.
+        """
         if self._silence:
             raise self._silence
         try:
@@ -276,7 +279,7 @@ class Cluster:
 
     def _api(self) -> ApiClient:
         settings, folder = Configuration(), self._kubeconfig.parent
-        # The client has files with the keys while it runs. One that is killed leaves them where `destroy` removes them.
+        # The client writes keys to temporary files. If it is killed, they are left where `destroy` removes them.
         place = str(folder) if os.access(folder, os.W_OK) else None
         try:
             paths.content(self._kubeconfig)  # the client itself would block on a FIFO
@@ -293,7 +296,7 @@ class Cluster:
                 id="kubeconfig-unusable",
                 hint="Run `labctl up` to write it again.",
             ) from error
-        settings.proxy = None  # lab addresses are on this machine, whatever HTTPS_PROXY says
+        settings.proxy = None  # lab addresses are local, so HTTPS_PROXY does not apply
         settings.retries = False  # the caller retries
         return ApiClient(settings)
 
@@ -330,9 +333,9 @@ def _plain(answer: Any) -> dict[str, Any]:  # noqa: ANN401 - the client's own un
 
 
 def _content(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """Return an object without its status and without the API server's own fields.
+    """Return an object without its status and the API server's bookkeeping.
 
-    This excludes resourceVersion: a first apply to an object of others changes it by recording the owners.
+    This excludes resourceVersion, which the first apply to a foreign object changes by recording the owners.
     """
     metadata = {key: value for key, value in manifest["metadata"].items() if key not in BOOKKEEPING}
     return {**{key: value for key, value in manifest.items() if key != "status"}, "metadata": metadata}

@@ -1,4 +1,4 @@
-"""Find images that a pod's node has, and that its kubelet asks a registry for all the same."""
+"""Find images that the kubelet pulls from a registry although the pod's node has them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 ALWAYS = "Always"
-"""What is asked for where a pod's template does not say otherwise and the tag is `latest`, or there is none."""
+"""The default imagePullPolicy for the tag `latest` and for an image without a tag."""
 
 
 def pulled_although_there(cluster: Cluster, pod: Mapping[str, Any], reasons: Sequence[str]) -> tuple[str, str]:
-    """Return image and node of a container that waits for one of these reasons, and whose image the node has."""
+    """Return image and node of a container that waits for one of `reasons` although the node has the image.
+
+    Return empty strings if there is no such container.
+    """
     spec, status = pod.get("spec", {}), pod.get("status", {})
     policies = {
         each.get("name"): each.get("imagePullPolicy")

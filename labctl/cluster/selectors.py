@@ -1,4 +1,4 @@
-"""Label selectors, as Kubernetes reads them."""
+"""Kubernetes label selectors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from labctl.cluster.client import Cluster
 
 Selector = Mapping[str, Any]
-"""Kubernetes' LabelSelector. An empty one matches everything."""
+"""A LabelSelector. An empty one matches everything."""
 
 
 def chooses(selector: Selector, labels: Mapping[str, str]) -> bool:
@@ -28,7 +28,7 @@ def selected_pods(cluster: Cluster, deployment: Mapping[str, Any]) -> list[dict[
 
 
 def equalities(labels: Mapping[str, str]) -> str:
-    """Return labels as the API's requests have them."""
+    """Return labels as the value of a request's `labelSelector`."""
     return ",".join(f"{key}={value}" for key, value in labels.items())
 
 

@@ -77,10 +77,11 @@ def announcing_nodes(cluster: Cluster) -> dict[tuple[str, str], str]:
 def announcers(
     cluster: Cluster, lab: Lab, addresses: Mapping[tuple[str, str], IPv4Address]
 ) -> dict[tuple[str, str], str | None]:
-    """Return, by (namespace, name) of a Service, the node that announces its address; None if nobody answers for it.
+    """Return, by (namespace, name) of a Service, the node that announces its address; None if no node answers for it.
 
-    A Service is left out if it is not known who announces it. That is the node that MetalLB records, or else the node whose MAC answers ARP: if a node returned and took over
-    an address from one that announced it without an API server, MetalLB 0.15 has no record.
+    This is the node that MetalLB records, or else the node whose MAC answers ARP: MetalLB 0.15 has no record if a node
+    returned and took over an address from a node that announced it without an API server. Services whose announcing
+    node is unknown are left out.
     """
     recorded: dict[tuple[str, str], str | None] = {**announcing_nodes(cluster)}
     unrecorded = {service: address for service, address in addresses.items() if service not in recorded}
@@ -90,7 +91,7 @@ def announcers(
     heard = arp.ask([*unrecorded.values(), *(node.address for node in lab.nodes)], way, lab.limits.arp)
     owners = {mac: node.name for node in lab.nodes for mac in heard[node.address]}
     if not any(heard.values()):
-        return recorded  # no request has left, or no node is there
+        return recorded  # no request was sent, or no node is up
     answering = {service: owners.get(next(iter(heard[address]), "")) for service, address in unrecorded.items()}
     return recorded | {service: node for service, node in answering.items() if node or not heard[unrecorded[service]]}
 
@@ -117,9 +118,8 @@ def standby(cluster: Cluster, lab: Lab, namespace: str, service: str) -> str | P
 def rollout(cluster: Cluster, namespace: str, deployment: str, *, is_app: bool = True) -> Pending | None:
     """Return None if the rollout of a Deployment is complete, else what is not ready, and why.
 
-    Ready replicas are counted from the pods: the Deployment's own count may be older than the API server's last
-    start. The lab's own components are known to become ready, so they are only slow; an app may
-    never become ready.
+    Ready replicas are counted from the pods: the Deployment's own count may predate the API server's last start. The
+    lab's own components are known to work, so a problem that may pass is waited out; an app may never become ready.
     """
     current = cluster.get("apps/v1", "Deployment", deployment, namespace)
     if current is None:
@@ -151,7 +151,7 @@ def unready_pods(cluster: Cluster, namespace: str, deployment: str) -> list[dict
 
 
 def missing_mounts(cluster: Cluster, namespace: str, deployment: str) -> list[str]:
-    """Return which objects the next pod of a Deployment would wait for; pods that have started run without them."""
+    """Return the missing objects that would block a new pod of a Deployment; running pods do not need them."""
     current = cluster.get("apps/v1", "Deployment", deployment, namespace) or {"spec": {}}
     wanted = unready.mounted(current["spec"].get("template", {}))
     return [f"{kind} {namespace}/{name}" for kind, name in wanted if cluster.get("v1", kind, name, namespace) is None]
@@ -169,7 +169,7 @@ def published(cluster: Cluster, service: tuple[str, str], ingress: str) -> IPv4A
 
 
 def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
-    """Return the container ids of each pod of a node that is reported as ready."""
+    """Return the container ids of each of a node's pods that is reported as ready."""
     pods = cluster.find("v1", "Pod", fields=f"spec.nodeName={node}")
     return {pod["metadata"]["name"]: _containers(pod) for pod in pods if unready.is_ready(pod)}
 
@@ -177,7 +177,7 @@ def ready_containers(cluster: Cluster, node: str) -> dict[str, set[str]]:
 def spread(cluster: Cluster, lab: Lab, app: str) -> list[str]:
     """Delete pods of an app until they are spread evenly over the nodes that can take them; return those pods.
 
-    Kubernetes places pods only when it starts them: after a node failure they stay where they were moved.
+    Kubernetes does not rebalance running pods: after a node failure, they stay on the nodes that took them over.
     """
     live = {node["metadata"]["name"]: node for node in cluster.find("v1", "Node")}
     names = [node.name for node in lab.serving_nodes if _takes_pods(live.get(node.name))]
@@ -221,7 +221,7 @@ def _unready(node: dict[str, Any] | None) -> str:
 
 
 def has_event(cluster: Cluster, namespace: str, service: str) -> bool:
-    """Return whether anything was reported about a Service of this name."""
+    """Return whether there is an event about a Service of this name."""
     about = {"kind": "Service", "name": service}.items()
     return any(about <= event["involvedObject"].items() for event in cluster.find("v1", "Event", namespace))
 

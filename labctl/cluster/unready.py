@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull")
 UNMAKEABLE = ("CreateContainerConfigError", "CreateContainerError", "RunContainerError")
 UNSTARTABLE = ("StartError", "ContainerCannotRun")
-"""The termination reason of a container whose program is missing or cannot be run."""
+"""Termination reasons of a container whose program is missing or cannot be run."""
 REFUSED = "connection refused"
 LAST_LINES = 12
 OF_IMAGES = ("image-not-pullable", "image-pull-policy")
 PASSING = ("probe-fails", "container-exits")
-"""Problems that pass by themselves if a program waits for another one, or if the machine is slow."""
+"""Problems that may pass without a fix: a program waits for another one, or the machine is slow."""
 
 LOOK = "For details, run `labctl exec -- kubectl -n {namespace} describe pod {pod}`."
 HINTS = {
@@ -46,23 +46,23 @@ UNPLACED: Mapping[str, str] = {
     "which one, and `labctl exec -- kubectl uncordon NODE` lets it take pods again.",
     r"node\.kubernetes\.io/disk-pressure": "A node's disk is nearly full: free space on this machine's disk.",
 }
-"""What helps where the scheduler names this among its reasons, before what HINTS has for any other reason."""
+"""Hints by patterns for the scheduler's message; they take precedence over HINTS."""
 UNNAMED = "untolerated taint(s)"
-"""What the scheduler of Kubernetes 1.37 says of nodes with taints, without their names."""
+"""The scheduler's message about tainted nodes in Kubernetes 1.37, which does not name the taints."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Describe why a pod is not ready."""
+    """The reason why a pod is not ready."""
 
     id: str
     pod: str
     text: str
     container: str = ""
     patience: float = math.inf
-    """How many seconds it may last before waiting is pointless."""
+    """The number of seconds after which waiting longer is pointless."""
     advice: str = ""
-    """What helps, where it is not the hint for all problems of this id."""
+    """A hint that replaces the one for this id."""
 
     def __str__(self) -> str:
         return f"pod {self.pod}: {self.text}" if self.pod else self.text
@@ -75,7 +75,7 @@ class Problem:
 
 
 def pods_of(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a Deployment's running pods: not deleted, not finished, and not merely with the same labels."""
+    """Return the pods that a Deployment owns, except deleted and finished ones; equal labels are not enough."""
     return [
         pod
         for pod in _awaited(cluster, deployment)
@@ -104,7 +104,7 @@ def mounted(pod: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
-    """Return why a Deployment's pods are missing or not ready, one problem per pod, the lasting ones first."""
+    """Return why a Deployment's pods are missing or not ready: one problem per pod, the least patience first."""
     pods = [pod for pod in _awaited(cluster, deployment) if not is_ready(pod)]
     events = sorted(
         cluster.find("v1", "Event", deployment["metadata"]["namespace"], fields="type=Warning") if pods else [],
@@ -128,7 +128,7 @@ def problems(cluster: Cluster, deployment: dict[str, Any]) -> list[Problem]:
 
 
 def last_lines(cluster: Cluster, namespace: str, problem: Problem) -> tuple[str, ...]:
-    """Return the last lines of this problem's container, each prefixed with the pod's name."""
+    """Return the last log lines of this problem's container, each prefixed with the pod's name."""
     if not problem.container:
         return ()
     try:
@@ -151,9 +151,9 @@ def _awaited(cluster: Cluster, deployment: dict[str, Any]) -> list[dict[str, Any
 
 
 def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
-    """Return which object a pod that has not started waits for.
+    """Return the missing Secret or ConfigMap that a pod which has not started waits for.
 
-    The kubelet's events say so too, but only when it looks again, up to every two minutes.
+    The kubelet's events report it too, but only at the kubelet's next attempt, up to two minutes later.
     """
     if has_started(pod) or not pod.get("spec", {}).get("nodeName"):
         return None
@@ -166,7 +166,7 @@ def _missing_volume(cluster: Cluster, pod: dict[str, Any]) -> Problem | None:
 
 
 def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]]) -> Problem:
-    """Return what keeps the kubelet from an image that is on its node; any other problem as it is."""
+    """Name the pull policy as the cause if the image is on the node; return any other problem unchanged."""
     if problem.id != "image-not-pullable":
         return problem
     pod = next(pod for pod in pods if pod["metadata"]["name"] == problem.pod)
@@ -180,7 +180,7 @@ def _with_policy(cluster: Cluster, problem: Problem, pods: list[dict[str, Any]])
 
 
 def _with_taints(cluster: Cluster, problem: Problem) -> Problem:
-    """Return a problem of the scheduler with the taints that it only counts; any other problem as it is."""
+    """Add the taints to a scheduler message that only counts them; return any other problem unchanged."""
     if problem.id != "pod-unschedulable" or UNNAMED not in problem.text:
         return problem
     taints = [
@@ -299,7 +299,7 @@ def _condition(status: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def _time(event: dict[str, Any]) -> str:
     """Return when an event was last seen; the field depends on the event's source."""
     when = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"].get("creationTimestamp") or ""
-    return str(when).rstrip("Z")  # without it, times with and without fractions sort correctly
+    return str(when).rstrip("Z")  # without the Z, times with and without fractions sort correctly
 
 
 def _seconds_between(begin: str | None, end: str | None) -> float:

@@ -37,8 +37,8 @@ def merge(lab_kubeconfig: Path, lab: str) -> Path:
 
     Before a change, the file is copied to the same name with `.before-labctl` appended. Owner and mode are kept, and
     no copy replaces an earlier one. Returns the file's path. Raises UsageError `kubeconfig-unreadable` if
-    the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written, `kubeconfig-locked` while another
-    program writes it.
+    the file is not a kubeconfig, `kubeconfig-unwritable` if it cannot be written, `kubeconfig-locked` if another
+    program holds its lock.
     """
     files, ours = _user_kubeconfigs(lab_kubeconfig), _own(lab_kubeconfig, lab)
     target = next(filter(os.path.lexists, files), files[-1])
@@ -49,11 +49,11 @@ def merge(lab_kubeconfig: Path, lab: str) -> Path:
 def forget(lab_kubeconfig: Path, lab: str) -> bool:
     """Remove the entries that `merge` added to the user's kubeconfigs; keep those that have changed since.
 
-    Return whether there were any. Files are written, copied and refused as by `merge`; one that is refused keeps no
-    other from being written.
+    Return whether any were removed. Files are copied and written as by `merge`. An error about one file is raised after
+    the others were written.
     """
     known = (*_user_kubeconfigs(lab_kubeconfig), _default())
-    targets = dict.fromkeys(filter(os.path.isfile, known))  # `Path.is_file` raises where the user may not look
+    targets = dict.fromkeys(filter(os.path.isfile, known))  # `Path.is_file` raises for a folder without access
     if not targets or not lab_kubeconfig.is_file():
         return False
     ours, removed, failures = _own(lab_kubeconfig, lab), False, list[UsageError]()
@@ -75,28 +75,29 @@ def text(lab_kubeconfig: Path) -> str:
 
 
 def _change(target: Path, change: Callable[[yaml.MappingNode], bool]) -> bool:
-    """Write the user's kubeconfig as `change` makes it; return whether it changes anything."""
+    """Apply `change` to the user's kubeconfig; return whether it changed anything."""
     if not change(_read(target)[1]):
         return False
     with _locked(target):
         before, root = _read(target)
-        if not change(root):  # the other program has done the same
+        if not change(root):  # another program has made the same change
             return False
         _replace(target, before, root)
     return True
 
 
 def _read(target: Path) -> tuple[bytes | None, yaml.MappingNode]:
-    """Return the user's kubeconfig as it is, None if there is none, and parsed."""
+    """Return the content of the user's kubeconfig, None if there is no file, and the parsed document."""
     before = _content(target) if os.path.lexists(target) else None
     return before, _composed(target, before or NEW)
 
 
 @contextmanager
 def _locked(target: Path) -> Iterator[None]:
-    """Hold the lock that kubectl takes to write this kubeconfig, which is a file beside it; wait for its holder.
+    """Hold kubectl's lock for this kubeconfig, a file beside it; wait for the current holder.
 
-    Where no file can be made there, nobody can hold it. Raises UsageError `kubeconfig-locked`.
+    Continue without the lock if its file cannot be created: then no other program can hold it. Raises UsageError
+    `kubeconfig-locked`.
     """
     lock = target.with_name(f"{target.name}.lock")
     try:
@@ -115,7 +116,7 @@ def _locked(target: Path) -> Iterator[None]:
 
 
 def _claimed(lock: Path) -> bool | Pending:
-    """Return whether the lock could be made; Pending while another program holds it."""
+    """Create the lock file; return whether that is possible, or Pending while another program holds the lock."""
     try:
         lock.open("xb").close()
     except FileExistsError:
@@ -126,7 +127,7 @@ def _claimed(lock: Path) -> bool | Pending:
 
 
 def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None:
-    """Write the user's kubeconfig; copy what it was before, unless there was none."""
+    """Write the user's kubeconfig; keep a copy of the previous file, if there was one."""
     content = _written(root).encode()
     try:
         if before is None:
@@ -146,8 +147,8 @@ def _replace(target: Path, before: bytes | None, root: yaml.MappingNode) -> None
 def _user_kubeconfigs(lab_kubeconfig: Path) -> list[Path]:
     """Return the files that kubectl reads, with symbolic links resolved: those in KUBECONFIG, or else the default.
 
-    kubectl adds entries to the first that exists, or else to the last. What `labctl exec` runs has the lab's own in
-    KUBECONFIG, which is not the user's.
+    kubectl adds entries to the first that exists, or else to the last. Under `labctl exec`, KUBECONFIG names the lab's
+    own kubeconfig, which is left out.
     """
     named = [real(Path(entry)) for entry in os.environ.get("KUBECONFIG", "").split(os.pathsep) if entry]
     return [path for path in named if path != real(lab_kubeconfig)] or [_default()]
@@ -197,7 +198,7 @@ def _set(mapping: yaml.MappingNode, key: str, value: yaml.Node) -> None:
 
 
 def _own(lab_kubeconfig: Path, lab: str) -> yaml.MappingNode:
-    """Return the lab's kubeconfig with its own context, cluster and user alone: programs may have added others."""
+    """Return the lab's kubeconfig with only its own context, cluster and user: programs may have added others."""
     content = _content(lab_kubeconfig)
     root = _composed(lab_kubeconfig, content)
     try:
@@ -232,7 +233,7 @@ def _take_in(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
 
 
 def _take_out(theirs: yaml.MappingNode, ours: yaml.MappingNode) -> bool:
-    """Remove the entries that are equal to ours, and a current context that was one; return whether there were any."""
+    """Remove the entries equal to ours, and a current context among them; return whether any were removed."""
     removed: set[str] = set()
     for section in SECTIONS:
         mine, had = _value(ours, section), _value(theirs, section)
