@@ -1,15 +1,15 @@
-"""Start labctl: its script, and `python -m labctl`."""
+"""The entry point of the `labctl` script and of `python -m labctl`."""
 
 import os
 import signal
 from types import FrameType
 
 INTERRUPTED = 130
-"""`ExitCode.INTERRUPTED`, from a module whose import could be interrupted."""
+"""`ExitCode.INTERRUPTED`, repeated because the import of its module could be interrupted."""
 
 
 def main() -> None:
-    """Run the command line. Before it handles interrupts itself, and after, they end the process without a traceback."""
+    """Run the command line. Interrupts before and after it end the process without a traceback."""
     signal.signal(signal.SIGINT, _end)
     from labctl.cli import main as run_command_line  # noqa: PLC0415 - this takes most of the time that --help takes
 

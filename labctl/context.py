@@ -41,7 +41,7 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Reasons:
-    """Why the lab has this pool and this provider, where labctl chose them."""
+    """Why labctl chose the lab's pool and provider; empty for what the user named."""
 
     pool: str = ""
     provider: str = ""
@@ -49,12 +49,12 @@ class Reasons:
 
 @dataclass(frozen=True, slots=True)
 class BundlePolicy:
-    """How the lab's bundle may be made, if it is not there yet."""
+    """How the lab's bundle may be made if it is missing."""
 
     offline: bool = False
-    """Whether the network must not be used for it."""
+    """Whether the network must not be used."""
     recipe: Recipe | None = None
-    """What it is downloaded by; none means labctl's own recipe, and a build where upstream cannot be reached."""
+    """The recipe of the download; None means labctl's own, and a build if upstream cannot be reached."""
 
 
 DEFAULT_POLICY = BundlePolicy()
@@ -62,30 +62,30 @@ DEFAULT_POLICY = BundlePolicy()
 
 @dataclass(frozen=True)
 class Context:
-    """What a run is about, and what it may use."""
+    """The lab that a run works on, and what its steps may use."""
 
     lab: Lab
     folder: Path
     """The lab's state folder."""
     cache: Path
     bundle_folder: Path | None = None
-    """The bundle that the user chose; none means the one that this labctl makes."""
+    """The folder of the chosen bundle; None means one in the cache, or else the one that labctl makes."""
     may_install: bool = False
     isolated: bool = False
-    """Whether the lab has a network namespace, and an Engine, of its own."""
+    """Whether the lab has its own network namespace and Engine."""
     reasons: Reasons = Reasons()
     policy: BundlePolicy = DEFAULT_POLICY
 
     @property
     def log(self) -> Path:
-        """The whole output of every tool that worked on the lab."""
+        """The lab's log, with the whole output of every tool that worked on the lab."""
         return self.folder / lab_folder.LOG
 
     @cached_property
     def bundle(self) -> Bundle:
-        """The bundle the lab boots from.
+        """The bundle that the lab boots from.
 
-        Raises MissingError where it is not there, is for another architecture, or has another Kubernetes.
+        Raises MissingError if it is missing, is for another architecture, or has another Kubernetes.
         """
         if not self.has_bundle and not self.policy.recipe:
             self.require_built()
@@ -96,14 +96,14 @@ class Context:
 
     @property
     def programs(self) -> Path:
-        """The folder of the bundle's programs, also where the bundle is no longer there."""
+        """The folder of the bundle's programs, even if the bundle was removed."""
         return self._folder_of_bundle / "bin"
 
     @cached_property
     def controller(self) -> ingress.IngressController:
-        """The ingress controller that the lab asks for, or the first that the bundle carries.
+        """The ingress controller that the lab requests, or for `auto` the first that the bundle has.
 
-        Where the bundle cannot tell, that of the manifests that the lab was made from. Raises MissingError.
+        If the bundle does not have it, the controller of the manifests that were rendered last. Raises MissingError.
         """
         try:
             return self.controller_for(self.lab.ingress)
@@ -116,11 +116,11 @@ class Context:
             return controller
 
     def controller_for(self, name: str) -> ingress.IngressController:
-        """Return the ingress controller of that name, or for `auto` the first that the bundle carries. Raises MissingError."""
+        """Return the ingress controller of this name, or for `auto` the bundle's first. Raises MissingError."""
         return ingress.choose(name, self.images, [file.path for file in self.bundle.files])
 
     def require_carried(self) -> None:
-        """Return if the bundle has what the lab asks for; where it is yet to be made, if it will have that.
+        """Check that the bundle has what the lab requests or, if it is yet to be made, that it will.
 
         Raises MissingError `bundle-version` or `ingress-not-carried`, and those of `bundle`.
         """
@@ -148,27 +148,28 @@ class Context:
         ingress.choose(self.lab.ingress, images, files)
 
     def require_built(self) -> None:
-        """Return if the bundle that `labctl bundle build` makes has what the lab asks for. Raises as `require_carried`."""
+        """Check that `labctl bundle build` makes a bundle with what the lab requests. Raises as `require_carried`."""
         self._require_version(VERSIONS["kubernetes"], "the one that `labctl bundle build` makes")
         ingress.choose(self.lab.ingress, made_images(), made_files())
 
     @property
     def order(self) -> Order | None:
-        """What to download for the lab by the user's recipe, else by labctl's own.
+        """The download of the lab's bundle, by the user's recipe or else labctl's own.
 
-        None where no lab of that Kubernetes was tried, unless it is the recipe's. Raises UsageError `mirrors-invalid`.
+        None if labctl was not tested with the requested Kubernetes, unless the recipe names it. Raises UsageError
+        `mirrors-invalid`.
         """
         recipe, wanted = self.policy.recipe or recipes.load(), self._kubernetes
         return Order(recipe, self.mirrors, wanted) if recipes.was_tried(wanted) or wanted == recipe.kubernetes else None
 
     @property
     def machine_box(self) -> str:
-        """The name of the box of the lab's machines, also where the bundle is no longer there."""
+        """The name of the box of the lab's machines, even if the bundle was removed."""
         folder = self._folder_of_bundle
         try:
             return box_name(load(folder).id)
         except MissingError:
-            return box_name(folder.name)  # in the cache it is the bundle's id
+            return box_name(folder.name)  # in the cache, a bundle's folder is named after its id
 
     @property
     def images(self) -> tuple[str, ...]:
@@ -181,7 +182,7 @@ class Context:
         return LoadedImages(self.folder / lab_folder.IMAGES)
 
     def image(self, name: str) -> str | None:
-        """Return the full reference of the image that a user means by `name`: the bundle's, or one that was loaded."""
+        """Return the full reference of the bundle's or a loaded image that `name` stands for; None if there is none."""
         if carried := self.bundle.image(name):
             return carried
         loaded = self.loaded.find(name)
@@ -189,12 +190,12 @@ class Context:
 
     @property
     def has_bundle(self) -> bool:
-        """Whether the bundle need not be made first."""
+        """Whether a bundle was chosen or is in the cache, so that none has to be made."""
         return self.bundle_folder is not None or self._cached is not None
 
     @property
     def lacks_box(self) -> bool:
-        """Whether the nodes are virtual machines whose image is yet to be made."""
+        """Whether the nodes are virtual machines whose image does not exist yet."""
         if self.hypervisor.are_containers:
             return False
         return not (self._folder_of_bundle / DESCRIPTION).exists()
@@ -206,40 +207,40 @@ class Context:
 
     @property
     def node_image(self) -> str:
-        """The name of the image with the node's system: another content has another name."""
+        """The name of the image with the node's system, which depends on its content."""
         return node_image(self.bundle)
 
     @property
     def isolation(self) -> Isolation:
-        """The lab's own network namespace and Engine, whether they are there or not."""
+        """The lab's own network namespace and Engine, which need not exist."""
         return Isolation(self.lab.name, self.lab.network, self.folder)
 
     @property
     def hypervisor(self) -> Hypervisor:
-        """What makes the lab's nodes."""
+        """The hypervisor or container engine of the lab's nodes."""
         return hypervisor(self.lab)
 
     @cached_property
     def provider(self) -> Provider:
-        """The lab's nodes."""
+        """The provider of the lab's nodes."""
         return self.hypervisor.provider(self.lab, self.folder, self._environment)
 
     @cached_property
     def node_images(self) -> NodeImages | None:
-        """The images that the lab's nodes are made from, where the hypervisor keeps such."""
+        """The images that the lab's nodes start from; None if the hypervisor keeps none."""
         make = self.hypervisor.node_images
         return make(self.folder, self._environment) if make else None
 
     @cached_property
     def cluster(self) -> Cluster:
-        """The door to the lab's Kubernetes API."""
+        """The client of the lab's Kubernetes API."""
         from labctl.cluster.client import Cluster  # noqa: PLC0415 - the client's import takes 0.3 s, which only its users should pay
 
         return Cluster(self.folder / lab_folder.KUBECONFIG, self.lab.limits, context=self.lab.name)
 
     @property
     def mirrors(self) -> Mirrors:
-        """The servers that stand for upstream's. Raises UsageError `mirrors-invalid`."""
+        """The mirrors of upstream's servers. Raises UsageError `mirrors-invalid`."""
         return mirrors.of(dict(self.lab.mirrors), os.environ.get(mirrors.ENVIRONMENT, ""))
 
     @property
@@ -247,7 +248,7 @@ class Context:
         return self.isolation.environment if self.isolated else {}
 
     def _require_box(self) -> None:
-        """Raise MissingError `bundle-not-cached` if the nodes are machines whose box is yet to be made."""
+        """Raise MissingError `bundle-not-cached` if the nodes are machines whose box does not exist yet."""
         image = None if self.hypervisor.are_containers else machine_image.load(self.bundle)
         if not (self.hypervisor.are_containers or (image and self.lab.provider in image.providers)):
             raise MissingError(
@@ -271,7 +272,7 @@ class Context:
 
     @property
     def _folder_of_bundle(self) -> Path:
-        """Where the bundle is, or will be."""
+        """The folder of the bundle, which may not exist yet."""
         return self.bundle_folder or self._cached or self._ordered or self.cache / "bundles" / recipe_id()
 
     @property
@@ -283,16 +284,16 @@ class Context:
 
     @property
     def _ordered(self) -> Path | None:
-        """Where the bundle of the user's recipe is, or will be; None if there is no such recipe."""
+        """The folder of the bundle of the user's recipe, which may not exist yet; None without such a recipe."""
         return Order(self.policy.recipe, kubernetes=self._kubernetes).folder(self.cache) if self.policy.recipe else None
 
     @property
     def _kubernetes(self) -> str:
-        """The version that is wanted; empty for whichever."""
+        """The requested version; empty for any."""
         return "" if self.lab.kubernetes == AUTO else self.lab.kubernetes
 
     def _suits(self, bundle: Bundle) -> bool:
-        """Return whether a bundle that somebody else made has the ingress controller that the lab asks for."""
+        """Return whether a bundle that this labctl did not make has the ingress controller that the lab requests."""
         try:
             ingress.choose(
                 self.lab.ingress, [image.reference for image in bundle.images], [file.path for file in bundle.files]

@@ -122,7 +122,7 @@ def example() -> str:
 
 
 def _in_part(path: Path) -> tuple[Mapping[str, Any], list[Problem]]:
-    """Return the values and duplicate keys of the file. Of a file that is not valid YAML, return the name if possible."""
+    """Return the values and duplicate keys of the file; for invalid YAML, only the name, if it precedes the error."""
     text = content(path)
     try:
         return parsed(path, text)

@@ -32,12 +32,12 @@ _TEXTS = {
 }
 
 _OF_A_TABLE = "[key]"
-"""What stands behind a key of a table that is wrong itself."""
+"""The last part of pydantic's location for an invalid key of a table."""
 _UNITS = {"memory": " MiB"}
 
 
 def check(values: Mapping[str, Any]) -> tuple[Lab, list[Problem]]:
-    """Return the lab and all problems: first with single values, then with the valid ones together."""
+    """Return the lab and all problems: first those of single values, then those of valid values together."""
     wrong: list[ErrorDetails] = []
     try:
         config = Config.model_validate(values)
@@ -87,7 +87,7 @@ _RULES: tuple[tuple[frozenset[str], Callable[[Lab], Iterator[Problem]]], ...] = 
     (frozenset({"network", "pool"}), _free_pool),
     (frozenset(), _distinct_apps),
 )
-"""Rules about several values, each with the keys that must be valid for it."""
+"""Rules about several values, each with the keys that must be valid to apply it."""
 
 
 def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, Any]:
@@ -102,7 +102,7 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
 
 
 def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - what the file says
-    """Return the value at this place as it is written, before conversion."""
+    """Return the value at this place as written, before conversion; `otherwise` if there is none."""
     for part in place:
         try:
             values = values[part]

@@ -57,7 +57,7 @@ def parsed(path: Path, text: bytes | str) -> tuple[dict[str, Any], list[Problem]
 
 
 def before_it_breaks(text: bytes, key: str) -> str | None:
-    """Return the text of a top-level key that comes before the syntax error in the content; None without exactly one."""
+    """Return the value of a top-level key before the content's syntax error; None unless there is exactly one."""
     depth, scalars = 0, []
     with suppress(yaml.YAMLError):
         for event in yaml.parse(text, Loader=_Loader):
@@ -69,7 +69,7 @@ def before_it_breaks(text: bytes, key: str) -> str | None:
 
 
 def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.ScalarNode], Any]:
-    """Return a constructor for scalars with this tag, which refuses one that is not written in the tag's form."""
+    """Return a constructor for scalars with this tag that rejects scalars in another form than the tag's."""
     form = next(form for its_tag, form, _ in FORMS if its_tag == tag)
 
     def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - what the file says
@@ -81,7 +81,7 @@ def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.Sc
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML that collects duplicate keys, and tells where a value cannot be read."""
+    """A safe YAML loader that collects duplicate keys and locates values that cannot be read."""
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, Any]]] = {}  # noqa: RUF012 - replaces PyYAML's, which follow YAML 1.1
 

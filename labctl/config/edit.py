@@ -54,11 +54,11 @@ class Source:
         return written if isinstance(written, list) else []
 
     def lab(self, apps: Sequence[Any], name: str | None, words: Mapping[str, str]) -> Lab:
-        """Return the lab with these apps, and with this name if there is one.
+        """Return the lab with these apps, and with this name if one is given.
 
-        Raises UsageError `config-invalid` with every problem. `words` has keys by what the user knows them as.
+        `words` maps keys to the names that the user knows. Raises UsageError `config-invalid` with every problem.
         """
-        is_list = isinstance(self.values.get(splice.KEY, []), list)  # anything else is a problem of its own
+        is_list = isinstance(self.values.get(splice.KEY, []), list)  # any other type is reported as a problem
         listed = {splice.KEY: list(apps)} if is_list else {}
         lab, wrong = check({**self.values, **listed, **({"name": name} if name else {})})
         problems = [*self.problems, *(each._replace(key=words.get(each.key, each.key)) for each in wrong)]
@@ -116,7 +116,7 @@ def new(path: Path, values: Mapping[str, Any], apps: Sequence[App]) -> Source:
 def write(source: Source) -> None:
     """Write the whole file or nothing. Follow links; keep mode and owner.
 
-    Raises UsageError `config-changed` if the file is no longer what was read, `config-unwritable`.
+    Raises UsageError `config-changed` if the file has changed since it was read, and `config-unwritable`.
     """
     real, new = paths.real(source.path), source.text.encode(source.encoding)
     try:

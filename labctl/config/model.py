@@ -18,11 +18,11 @@ from labctl.transfer import mirrors, reference
 Provider = Literal["auto", "docker", "libvirt", "virtualbox"]
 AUTO = "auto"
 CONTAINERS = "docker"
-"""The provider of a lab whose record says `auto`: earlier versions had no other."""
+"""The provider of a lab whose record has `auto`: earlier versions had no other."""
 MACHINES = ("libvirt", "virtualbox")
 """The providers whose nodes are virtual machines."""
 LEAST_MACHINE = 1536
-"""MiB of a virtual machine: what runs on a control plane takes 800, measured, and its files are to stay in the cache."""
+"""The least memory of a virtual machine in MiB: a control plane uses 800 (measured), the rest is page cache."""
 Ingress = Literal["auto", "ingress-nginx", "traefik"]
 
 # The grammar of values. No pattern allows quotes, control characters or line ends.
@@ -55,7 +55,7 @@ _TAKEN = {"pods": POD_NETWORK, "services": SERVICE_NETWORK}
 UNPLANNED = AddressPool(IPv4Address(0), IPv4Address(0))
 """The value of `pool: auto` until the free addresses are known."""
 _LARGEST, _SMALLEST = 16, 28
-"""Prefix lengths of a lab's network: the largest next to pods and services, the smallest with nodes and a pool."""
+"""Prefix lengths of a lab's network: the largest beside pods and services, the smallest with nodes and a pool."""
 
 
 def _mebibytes(value: object) -> object:
@@ -136,7 +136,7 @@ _OTHERS_OBJECTS = {
     "kubernetes": "the Kubernetes API's own Service",
     **dict.fromkeys(("demo-first", "demo-second", "demo-third"), "a Service of the demo `pool`"),
 }
-"""Names in the apps' namespace that are taken, each with the owner of the object."""
+"""Reserved names in the apps' namespace, each with the owner of the object."""
 
 
 def _free_name(name: str) -> str:

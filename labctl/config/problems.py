@@ -37,7 +37,7 @@ def invalid(path: Path | None, problems: Sequence[Problem]) -> UsageError:
 def shown(value: object) -> str:
     """Return the value as in `labctl.yaml`, on one short line without control characters.
 
-    Text that needs quotes to be text has them.
+    Text that would otherwise be read as another type is quoted.
     """
     if isinstance(value, bool) or value is None:
         text = {True: "true", False: "false", None: "null"}[value]

@@ -1,4 +1,4 @@
-"""Keep what a lab was made from in its folder, so that later commands know it without its labctl.yaml."""
+"""The record of a lab in its folder, which later commands use instead of its labctl.yaml."""
 
 from __future__ import annotations
 
@@ -20,10 +20,11 @@ from labctl.model.lab import MAX_WORKERS, AddressPool, App, Lab
 from labctl.model.pools import default_pool
 
 SCHEMA = 1
-"""Rises when an older labctl would misread a record. A key more or less does not: readers ignore and default."""
+"""The version of the record's format. It changes only if an older labctl would misread a record: readers ignore unknown
+keys and use defaults for missing ones."""
 DAMAGED = "record-damaged"
 FIXED = ("provider", "network", "cpus", "memory", "kubernetes", "hosts_file")
-"""What cannot change under a lab that is up; `up` changes everything else."""
+"""Keys that cannot change while a lab exists; `up` changes everything else."""
 
 _READ: Mapping[str, Callable[[Any], Any]] = {
     "provider": str,
@@ -38,7 +39,7 @@ _READ: Mapping[str, Callable[[Any], Any]] = {
     "hosts_file": Path,
     "slowness": int,
 }
-"""How a value is read. labctl.yaml may refuse it today: a lab stays what an earlier labctl made it."""
+"""How to read each value. Today's rules for labctl.yaml do not apply: a lab keeps what an earlier labctl allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,11 +49,11 @@ class SavedLab:
     lab: Lab
     isolated: bool
     bundle: Path | None = None
-    """The folder of the bundle that it boots from, once one was chosen. A newer labctl does not change it."""
+    """The folder of the bundle that it boots from, once one is chosen. A newer labctl does not change it."""
 
 
 def read(folder: Path) -> SavedLab | None:
-    """Return the record in a lab's folder, or None if no lab was made there.
+    """Return the record in a lab's folder, or None if there is none.
 
     Raises MissingError `record-damaged`, `record-newer`, `state-not-usable`.
     """
@@ -78,14 +79,14 @@ def read(folder: Path) -> SavedLab | None:
 
 
 def has_own_engine(folder: Path) -> bool:
-    """Return whether the lab in this folder is isolated: the data of its Engine is there."""
+    """Return whether the lab in this folder is isolated, that is, whether the folder has an Engine's data."""
     return (folder / lab_folder.ENGINE).exists()
 
 
 def folder_of(lab_name: str) -> Path:
     """Return the lab's folder. Raises UsageError `sudo-not-needed` if root would leave files in another user's home.
 
-    A lab that root made there with an earlier version can be shown and destroyed.
+    A lab that root created there with an earlier version is accepted, so that it can be shown and destroyed.
     """
     folder = paths.state(lab_name)
     others = [path for path in (folder, paths.cache(), caller.home()) if caller.owns(path)]
@@ -112,9 +113,9 @@ def write(folder: Path, record: SavedLab) -> bool:
 
 
 def refuse_differences(saved: SavedLab, requested: SavedLab) -> None:
-    """Raise UsageError `lab-differs` if `up` cannot change the lab that was made into the one requested.
+    """Raise UsageError `lab-differs` if `up` cannot change the saved lab into the requested one.
 
-    What was chosen for `auto` may be named. A provider of `auto` fits whatever provider the lab has.
+    Naming the value that was chosen for `auto` is no difference. A requested provider of `auto` matches any provider.
     """
     before, after = _chosen(saved.lab, saved.bundle), _chosen(requested.lab, requested.bundle or saved.bundle)
     if requested.lab.provider == AUTO:
@@ -154,14 +155,14 @@ def values(lab: Lab) -> Mapping[str, Any]:
 
 
 def _chosen(lab: Lab, bundle: Path | None) -> dict[str, Any]:
-    """Return the lab's values, with what `auto` stands for: the provider of earlier labs, and the bundle's Kubernetes."""
+    """Return the lab's values with `auto` resolved: to docker, as in earlier labs, and to the bundle's Kubernetes."""
     provider = CONTAINERS if lab.provider == AUTO else lab.provider
     kubernetes = _carried(bundle) if lab.kubernetes == AUTO else lab.kubernetes
     return {**values(lab), "provider": provider, "kubernetes": kubernetes if bundle else None}
 
 
 def _carried(bundle: Path | None) -> str | None:
-    """Return the version of Kubernetes in a bundle; None if there is no bundle, or no longer."""
+    """Return the version of Kubernetes in a bundle; None without a bundle, or if it was removed."""
     try:
         return load(bundle).versions["kubernetes"] if bundle else None
     except MissingError:
@@ -169,7 +170,7 @@ def _carried(bundle: Path | None) -> str | None:
 
 
 def _saved(written: Mapping[str, Any], folder: Path) -> SavedLab:
-    """Return the record that this JSON is. Raises MissingError `record-newer`."""
+    """Return the record in this JSON document. Raises MissingError `record-newer`."""
     schema = int(written.get("schema", 1))  # labctl 0.1.0 wrote none
     if schema > SCHEMA:
         raise MissingError(
@@ -184,7 +185,7 @@ def _saved(written: Mapping[str, Any], folder: Path) -> SavedLab:
 
 
 def _lab(written: Mapping[str, Any], name: str) -> Lab:
-    """Return the lab of a record. A missing key has its default; an unknown key is ignored."""
+    """Return the lab of a record. A missing key gets its default; an unknown key is ignored."""
     name = written.get("name", name)
     lab, _ = check({**written, "name": name})
     if lab.name != name:

@@ -16,7 +16,7 @@ FORMS = (
     (INT, re.compile(r"(?:0|-?[1-9][0-9]*)\Z"), tuple("-0123456789")),
     (FLOAT, re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+\Z"), tuple("-0123456789")),
 )
-"""The tag, notation and possible first characters of each."""
+"""The tag, notation and possible first characters of each type."""
 
 
 class WrittenFloat(float):
@@ -36,5 +36,5 @@ class WrittenFloat(float):
 
 
 def is_text(written: str) -> bool:
-    """Return whether this is text if it has no quotes."""
+    """Return whether this is read as text without quotes."""
     return not any(form.match(written) for _, form, _ in FORMS)

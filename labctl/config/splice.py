@@ -1,7 +1,7 @@
 """Add an app to the text of a `labctl.yaml`, or remove one. Every other character stays where it is.
 
-PyYAML tells the positions, and the text is cut there: a YAML writer would reformat the whole file. Lines must end with
-a line feed. The caller must read the result again, because unusual YAML may come out wrong.
+The text is cut at positions that PyYAML reports: a YAML writer would reformat the whole file. Lines must end with a
+line feed. The caller must parse the result and compare it, because edits of unusual YAML may be wrong.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import yaml
 
 KEY = "apps"
 STEP = "  "
-"""How far the items of a new list are indented."""
+"""The indentation of the items of a new list."""
 
 Item = Mapping[str, Any]
 
@@ -84,7 +84,7 @@ def without_app(text: str, index: int) -> str:
 
 
 def _root(text: str) -> yaml.MappingNode | None:
-    """Return the mapping that the text holds; None if it holds nothing."""
+    """Return the mapping in the text; None if the text is empty."""
     root = yaml.compose(text, Loader=yaml.SafeLoader)
     if root is not None and not isinstance(root, yaml.MappingNode):
         raise UnclearError
