@@ -1,4 +1,4 @@
-"""An app comes into labctl.yaml, or leaves it, and the lab follows if it is up."""
+"""Add an app to labctl.yaml, or remove one, and apply the change to the lab if it is up."""
 
 from __future__ import annotations
 
@@ -36,34 +36,34 @@ WORDS = {
     "replicas": "--replicas",
     "path": "--path",
 }
-"""What the keys of an app are called on the command line."""
+"""The command-line name of each key of an app."""
 NO_WORDS: Mapping[str, str] = {}
 Sentences = Callable[[HopReport], list[str]]
-"""Returns what was seen at a hop, in sentences."""
+"""Describes the evidence of a hop in sentences."""
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """A labctl.yaml with an app more, or one less, that is right but not written yet; and how the lab follows."""
+    """A valid labctl.yaml with an app added or removed, not written yet, and the steps that apply it to the lab."""
 
     app: str
     source: edit.Source
     is_new: bool
-    """Whether the file does not say so already."""
+    """Whether the file lacks the change and has to be written."""
     context: Context | None
-    """The lab with the apps that it is to have; none where it is not up."""
+    """The lab with the apps after the change; None if it is not up."""
     then: Plan[Context]
-    """What follows in a lab that is up."""
+    """The steps that apply the change to a lab that is up."""
     later: str
-    """What `labctl up` does about it in one that is not."""
+    """What `labctl up` does with the app in a lab that is not up."""
     added: App | None = None
-    """The app that the lab is to deploy."""
+    """The app to deploy; None if one is removed."""
 
     @property
     def plan(self) -> Plan[Any]:
-        """The file is written first: what a run that fails leaves undone, `up` does.
+        """The plan, which writes the file first, so that `up` completes a run that failed.
 
-        Only an app that the lab's ingress controller rejects is not written: `up` could not deploy it either.
+        An app that the lab's ingress controller rejects is not written: `up` could not deploy it either.
         """
         write: Step[Any] = Step("config", "writes labctl.yaml", lambda _context, _say: self._written())
         if self.context is None:
@@ -102,7 +102,7 @@ class Change:
 
 
 def listed(options: GlobalOptions) -> list[AppEntry]:
-    """Return the apps of the configuration, each with its address. Raises UsageError `config-invalid`."""
+    """Return the apps of the configuration, each with its URL. Raises UsageError `config-invalid`."""
     source = _source(options)
     return [
         {
@@ -119,12 +119,11 @@ def listed(options: GlobalOptions) -> list[AppEntry]:
 
 
 def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) -> Change:
-    """Plan to add an app, given by the keys of labctl.yaml; an app that exists already is deployed again.
+    """Plan to add an app, given by the keys of labctl.yaml; an existing app is deployed again.
 
-    Raises UsageError: `config-invalid` with every problem; `app-exists` where there is one of that name that has
-    other values; `config-not-editable`; `lab-differs` where labctl.yaml describes a lab that `up` would refuse.
-    Raises MissingError `hostname-taken` where another lab has the hostname, and `image-not-loaded` where the lab, which
-    is up, does not have the image.
+    Raises UsageError: `config-invalid` with every problem; `app-exists` if an app of this name has other values;
+    `config-not-editable`; `lab-differs` if labctl.yaml describes a lab that `up` would refuse. Raises MissingError
+    `hostname-taken` if another lab has the hostname, and `image-not-loaded` if the lab is up and lacks the image.
     """
     source, name = _source(options), given["name"]
     same = [app for app in source.apps if isinstance(app, dict) and app.get("name") == name]
@@ -152,7 +151,7 @@ def add(options: GlobalOptions, given: Mapping[str, Any], sentences: Sentences) 
 def remove(options: GlobalOptions, name: str) -> Change:
     """Plan to remove an app from labctl.yaml and from the lab.
 
-    Raises UsageError: `app-unknown` where there is none of that name; the others as `add`.
+    Raises UsageError `app-unknown` if there is no app of this name; other errors as `add`.
     """
     source = _source(options)
     lab = _lab(options, source, source.apps)
@@ -211,8 +210,8 @@ def _refuse_another(lab: Lab, wanted: App) -> None:
 def _context(options: GlobalOptions, lab: Lab) -> Context | None:
     """Return the saved lab with the apps of this one; None if it is not up.
 
-    What else differs, if `up` can bring it about, is left to `up`: of these steps alone the lab would be half changed.
-    Raises UsageError `lab-differs` for what `up` refuses, and MissingError where the bundle of a lab that is up is gone.
+    Other differences that `up` can apply are left to `up`: these steps would apply only a part of them. Raises
+    UsageError `lab-differs` for what `up` refuses, and MissingError if the lab is up and its bundle is missing.
     """
     saved_state = saved_lab.read(paths.state(lab.name))
     if saved_state is None:
@@ -240,7 +239,7 @@ def _steps(context: Context | None, *names: str) -> Plan[Context]:
 
 
 def _trace(hostname: str, sentences: Sentences, context: Context, report: Progress) -> Outcome:
-    """Follow a request to a pod, at the lab's address where the hosts file is left to the user.
+    """Follow a request to a pod, at the lab's address if the hosts file is left to the user.
 
     Raises BrokenError with the first hop that is broken.
     """
@@ -260,7 +259,7 @@ def _trace(hostname: str, sentences: Sentences, context: Context, report: Progre
 
 
 def _way(trace_report: TraceReport) -> str:
-    """Return how far the request came; not every app shows which pod answered."""
+    """Return the number of hops, and the pod that answered if the app shows it."""
     evidence = {hop["hop"]: hop["evidence"] for hop in trace_report["hops"]}
     pods = {pod["pod"]: pod["node"] for pod in evidence["pod"].get("pods", ())}
     answered = evidence["response"].get("answered_by")

@@ -1,4 +1,4 @@
-"""An app's page in the user's browser. For an isolated lab, whose network no other browser is in, in one of its own."""
+"""Open an app's page in the user's browser; for an isolated lab, in a separate browser in the lab's network."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from labctl.model.reports import OpenReport
 from labctl.trace.trail import target
 
 START_SECONDS = 3.0
-"""A browser with a window that cannot start has ended by then; one that still runs shows the page."""
+"""A graphical browser that fails to start has exited by then; one that still runs shows the page."""
 
 
 def opened(context: Context, wanted: str | None) -> OpenReport:
-    """Open the page of a hostname or URL, by default the first app's, in the user's browser; return both.
+    """Open the page of a hostname or URL, by default the first app's; return the URL and the browser.
 
-    The lab is looked at first. The browser runs in the network that this process is in; one of the terminal has ended
-    by then. Raises BrokenError where the page could not be loaded, with the cause of the first broken hop; UsageError
-    as `trace` does; MissingError `browser-not-found` and `browser-failed`.
+    A trace checks the lab first. The browser runs in this process's network; a text browser has exited on return.
+    Raises BrokenError, with the cause of the first broken hop, if the page cannot be loaded; UsageError as `trace`
+    does; MissingError `browser-not-found` and `browser-failed`.
     """
     hostname, _ = target(context, wanted)
     url = wanted if wanted and "://" in wanted else f"http://{hostname}"
@@ -55,7 +55,7 @@ def opened(context: Context, wanted: str | None) -> OpenReport:
 
 
 def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
-    """Return the browser of the desktop, of $BROWSER or of the terminal, in the order in which Python looks for one."""
+    """Return the first browser that Python's `webbrowser` finds: of the desktop, of $BROWSER or of the terminal."""
     try:
         browser = webbrowser.get()
     except webbrowser.Error as error:
@@ -67,14 +67,14 @@ def _browser(context: Context, url: str) -> webbrowser.BaseBrowser:
 
 
 def _is_of_the_terminal(browser: webbrowser.BaseBrowser) -> bool:
-    """Return whether a browser may need the terminal until it ends, as a command in $BROWSER without an & may."""
+    """Return whether a browser may need the terminal until it exits, like a command in $BROWSER without an `&`."""
     if isinstance(browser, webbrowser.UnixBrowser):
         return not browser.background
     return isinstance(browser, webbrowser.GenericBrowser) and not isinstance(browser, webbrowser.BackgroundBrowser)
 
 
 def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) -> None:
-    """Start the browser. Python's own `webbrowser.open` returns too early to notice one that refuses the page."""
+    """Start the browser. Python's own `webbrowser.open` returns too early to notice a browser that fails."""
     home = _home(context.folder) if context.isolated else {}
     environment = {**os.environ, **without_proxy(context.lab, os.environ), **home}
     said = context.folder / lab_folder.BROWSER_LOG
@@ -90,7 +90,7 @@ def _start(line: list[str], context: Context, url: str, *, in_terminal: bool) ->
 
 
 def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int:
-    """Return the exit code of a browser that has handed the page to a running one; 0 while it runs itself."""
+    """Return the exit code of a browser that exits after passing the page to a running one; 0 if it keeps running."""
     with said.open("wb") as log:
         child = subprocess.Popen(
             line, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
@@ -102,13 +102,13 @@ def _started(line: list[str], environment: Mapping[str, str], said: Path) -> int
 
 
 def _home(folder: Path) -> dict[str, str]:
-    """Return variables that give browsers profiles for this lab alone.
+    """Return environment variables that give browsers profiles for this lab alone.
 
-    With the user's own, a browser that runs already would be told to open the page, and look for it in its own network.
+    With the user's own profile, a browser that already runs would open the page, from its own network.
     """
     home = private_folder(folder / "browser")
     folders = {"HOME": home, "XDG_CONFIG_HOME": home / ".config", "XDG_CACHE_HOME": home / ".cache"}
-    # A desktop lets in who knows the cookie, which is in the real home where nothing else is said.
+    # The X server requires its cookie, which is in the user's real home by default.
     authority = os.environ.get("XAUTHORITY") or home_folder() / ".Xauthority"
     return {**{name: str(path) for name, path in folders.items()}, "XAUTHORITY": str(authority)}
 

@@ -1,4 +1,4 @@
-"""Which bundles there are, what to know of each, and their end."""
+"""List, verify, choose and remove bundles."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from labctl.model.reports import BundleEntry, BundleProblem, CacheReport
 from labctl.transfer.reference import parse
 
 Forget = Callable[[str, Progress], None]
-"""Removes what a hypervisor or Vagrant keeps of the bundle of this id."""
+"""Removes the boxes that a hypervisor or Vagrant keeps of the bundle with this id."""
 REMOVED = ".removed-"
 
 
 def in_cache(cache: Path) -> CacheReport:
-    """Return every bundle in the cache, what is wrong with those that cannot be read, and the size of all that is in it."""
+    """Return every bundle in the cache, the problems of those that cannot be read, and the size of the cache."""
     bundles: list[BundleEntry] = []
     problems: list[BundleProblem] = []
     for bundle in finished(cache):
@@ -37,7 +37,7 @@ def in_cache(cache: Path) -> CacheReport:
             continue
         try:
             bundles.append(described(bundle))
-        except MissingError as error:  # its nodes can be containers all the same
+        except MissingError as error:  # it can still boot containers
             bundles.append(_described(bundle, None))
             problems.append(_problem(bundle.folder, error))
     size = size_on_disk([cache]) // 2**20
@@ -55,7 +55,7 @@ def removal(bundle: UnreadableBundle) -> str:
 
 
 def described(bundle: Bundle) -> BundleEntry:
-    """Return what to know of a bundle. Raises MissingError as `machine_image.load` does."""
+    """Return the report entry of a bundle. Raises MissingError as `machine_image.load` does."""
     return _described(bundle, machine_image.load(bundle))
 
 
@@ -78,9 +78,9 @@ def _described(bundle: Bundle, image: MachineImage | None) -> BundleEntry:
 
 
 def verified(folder: Path | None, cache: Path, report: Progress) -> list[BundleEntry]:
-    """Check each file of the bundle in the folder, or of every bundle in the cache; return them.
+    """Verify each file of the bundle in the folder, or of every bundle in the cache; return their report entries.
 
-    Raises MissingError for the first that is not whole, after all were checked, with the others in its details.
+    Check all bundles, then raise MissingError for the first damaged one, with the others in its details.
     """
     entries, errors = [], list[MissingError]()
     for each in [folder] if folder else folders(cache):
@@ -105,7 +105,7 @@ def _verified(folder: Path, cache: Path, report: Progress) -> BundleEntry:
 
 
 def named(text: str | None, cache: Path) -> Path | None:
-    """Return the folder, or id, of a bundle that is named; of a reference, the folder of what it was pulled as.
+    """Return the folder or id that the text names; for a reference, the folder of the bundle that it was pulled as.
 
     Raises MissingError `bundle-not-pulled`.
     """
@@ -123,7 +123,7 @@ def named(text: str | None, cache: Path) -> Path | None:
 
 
 def chosen(named: Path | None, cache: Path) -> Bundle:
-    """Return the bundle in the folder, or of that id in the cache; else the one that a lab of defaults boots from.
+    """Return the bundle in this folder, or with this id in the cache; by default, the bundle of a default lab.
 
     Raises as `load`.
     """
@@ -134,10 +134,10 @@ def chosen(named: Path | None, cache: Path) -> Bundle:
 
 
 def removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
-    """Return the folders of the bundles of these ids, which are named so, none of which a lab uses.
+    """Return the folders of the bundles with these ids, readable or not, if no lab uses them.
 
-    Whether a bundle can be read does not matter.
-    Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use` that names the labs.
+    A bundle's folder is named after its id. Raises MissingError `bundle-not-found`, and UsageError `bundle-in-use`
+    that names the labs.
     """
     there = {bundle.folder.name: bundle.folder for bundle in finished(cache)}
     if unknown := [name for name in names if name not in there]:
@@ -154,18 +154,16 @@ def removable(names: Sequence[str], cache: Path) -> tuple[Path, ...]:
 def users(bundle: Path) -> list[str]:
     """Return the names of the labs that boot from the bundle in this folder of the cache.
 
-    A lab whose record is damaged counts as one of them.
+    A lab whose record is damaged counts: its bundle is unknown.
     """
     folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
     return [folder.name for folder in folders if _uses(folder, bundle)]
 
 
 def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget] = ()) -> None:
-    """Remove the bundle in a folder of the cache with its machine image.
+    """Remove the bundle in a folder of the cache, and its machine image.
 
-    `forget` comes first, and may fail without loss.
-
-    Raises UsageError `bundle-in-use` if a lab has begun to use it meanwhile.
+    `forget` runs first: if it fails, the bundle is kept. Raises UsageError `bundle-in-use` if a lab uses it by now.
     """
     with ExitStack() as held:
         lock = bundle.with_name(f"{bundle.name}.lock")
@@ -177,7 +175,7 @@ def remove(bundle: Path, cache: Path, report: Progress, forget: Sequence[Forget]
         checksums.forget(bundle.name, cache)
         machine_image.forget(bundle.name, cache)
         gone = bundle.with_name(f"{REMOVED}{bundle.name}")
-        # What a killed run left of it; what is left of other bundles `prune` removes, which has their locks.
+        # Leftovers of a killed run. Those of other bundles are removed by `prune`, which holds their locks.
         paths.remove_tree(gone)
         bundle.rename(gone)
         paths.remove_tree(gone)

@@ -1,4 +1,4 @@
-"""How a command ends that did not complete: what was raised, as the error that people and scripts see."""
+"""Translate the exception that ended a command into the error that people and scripts see."""
 
 from __future__ import annotations
 
@@ -34,15 +34,17 @@ KNOWN = {
     errno.EMFILE: ("too-many-files", "Raise the limit on open files: `ulimit -n 4096`."),
     errno.ENFILE: ("too-many-files", "Raise the limit on open files: `sysctl fs.file-max`."),
 }
-"""The id and the hint of what the operating system refuses for a reason that is known."""
+"""The id and the hint for known errors of the operating system, by errno."""
 
 
 def as_error(
     reason: BaseException, log: Path | None = None, *, lab: str | None = None, verbose: bool = False
 ) -> LabError:
-    """Return the error to show; its hint names the lab, where the user named it. The traceback of what nobody foresaw goes to the log and, if verbose, along.
+    """Return the error to show for an exception.
 
-    What the operating system refused is told as that; everything else is a bug. Without a log it is the common one.
+    If the user named the lab, the commands in its hint do too. An OSError is reported as an error of the operating
+    system, and invalid text as such; any other exception is a bug. The traceback of these goes to the log, by default
+    the common one, and, if verbose, into the error's details.
     """
     if isinstance(reason, LabError):
         reason.hint = for_lab(reason.hint, lab)
@@ -68,24 +70,24 @@ def as_error(
 
 
 def for_lab(text: str, name: str | None) -> str:
-    """Return the text with the lab's name in each command of labctl's that it quotes, if the user had to name it too."""
+    """Add `--name` to each labctl command that the text quotes, if the user named the lab."""
     if not name:
         return text
     return re.sub(r"(?<=`)labctl (?!--name )", lambda _command: f"labctl --name {shlex.quote(name)} ", text)
 
 
 def common_log() -> Path:
-    """Return the log of commands that are about no lab. No lab can have its name: labs' names have no dot."""
+    """Return the log of commands without a lab. No lab's folder can have its name: names of labs have no dot."""
     return paths.state_home() / "labctl.log"
 
 
 def terminate(_number: int, _frame: object) -> NoReturn:
-    """Handle SIGTERM: the run ends in order, as after Ctrl-C."""
+    """Handle SIGTERM: shut down cleanly, as after Ctrl-C."""
     raise Terminated("terminated")
 
 
 def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
-    """Return what the operating system did not do, and about which file."""
+    """Return the error for what the operating system refused, with the files concerned."""
     files = [os.fsdecode(name) for name in (error.filename, error.filename2) if isinstance(name, str | bytes)]
     reason = error.strerror or str(error) or type(error).__name__
     identity, hint = KNOWN.get(error.errno or 0, ("system-refused", "`-v` shows where it happened."))
@@ -97,7 +99,7 @@ def _refused(error: OSError, details: tuple[str, ...]) -> MissingError:
 
 
 def _not_text(error: UnicodeError, details: tuple[str, ...]) -> UsageError:
-    """Return what holds bytes that are no text, as file names and arguments may."""
+    """Return the error for bytes that are not text, such as in file names and arguments."""
     place = ""
     if isinstance(error, UnicodeEncodeError | UnicodeDecodeError):
         place = f"{error.object[max(error.start - 40, 0) : error.end + 40]!r}: "
@@ -118,7 +120,7 @@ def _has_current_folder() -> bool:
 
 
 def _logged(log: Path | None, text: str) -> Path | None:
-    """Return where the text was logged; None where it could not be: what it is about is told all the same."""
+    """Log the text and return the log; None if it cannot be written, which must not hide the error."""
     try:
         log = log or common_log()
         paths.private_folder(log.parent)

@@ -35,7 +35,7 @@ def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Co
         return Outcome(bool(given.nodes), f"on {len(context.lab.nodes)} nodes")
 
     return context, (
-        # Docker and registries are this machine's; who is in the lab's network already is there for good.
+        # Docker and registries are in this machine's network, to which a process in the lab's network cannot return.
         Step("images", "reads the images", read, inside=context.isolated and context.isolation.is_entered()),
         Step("nodes", "gives them to the nodes", give),
     )
@@ -84,7 +84,7 @@ def _running(options: GlobalOptions) -> Context:
 
 
 def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], report: Progress) -> bool:
-    """Read the images into the lab's folder, all of them or none; return whether it did not have them."""
+    """Read the images into the lab's folder, all of them or none; return whether that changed anything."""
     from labctl.images.sources import Sources  # noqa: PLC0415 - as the next one
     from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and `image list` asks nobody
 
@@ -141,7 +141,7 @@ def _refuse_used(options: GlobalOptions, context: Context, gone: Sequence[Loaded
 
 
 def _of_bundle(context: Context, file: str, reference: str) -> LoadedImage:
-    """Return what an archive of the bundle has under this name."""
+    """Return the image with this reference in an archive of the bundle."""
     path = context.bundle.path(file)
     with archive.opened(path) as opened:
         for archived in opened.images(context.bundle.architecture):

@@ -1,4 +1,4 @@
-"""Which lab is meant, whether it is isolated, and which labs there are."""
+"""Choose the lab that a command works on, decide whether it is isolated, and list all labs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from labctl.providers.table import hypervisor
 from labctl.transfer.reference import Reference, parse
 
 NEED_NO_LAB = ("preflight", "bundle", "isolation")
-"""Steps of `up` that work on nothing that another one makes."""
+"""Steps of `up` that do not depend on the result of another one."""
 
 
 def requested(
@@ -48,11 +48,11 @@ def requested(
 ) -> Context:
     """Return the context of the lab that labctl.yaml and the options describe. It need not exist yet.
 
-    `to_boot` says that its nodes' speed matters: see `measured`.
+    With `to_boot`, the speed of its nodes is measured: see `measured`.
 
     Raises UsageError `isolation-of-machines` if virtual machines are to be isolated.
     """
-    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - a lab that exists has its pool
+    from labctl.plans.pool_choice import choose_pool  # noqa: PLC0415 - an existing lab has its pool
     from labctl.plans.provider_choice import choose_provider  # noqa: PLC0415 - the same
 
     carried = _bundle_folder(str(bundle) if bundle else paths.named_bundle())
@@ -73,7 +73,7 @@ def requested(
     lab, pool_reason = choose_pool(lab, saved, isolated=isolated)
     lab = replace(lab, slowness=saved.slowness if saved else 1)
     carried, why = carried or _noted(lab, saved_state, policy), Reasons(pool_reason, provider_reason)
-    may_install = may_install and not policy.offline  # what is missing would come from the network
+    may_install = may_install and not policy.offline  # packages would come from the network
     context = Context(lab, folder, paths.cache(), carried and carried.absolute(), may_install, isolated, why, policy)
     return measured(context, is_new=saved is None) if to_boot else context
 
@@ -90,7 +90,7 @@ def bundle_policy(recipe: Path | None, bundle: str | None, *, offline: bool) -> 
 
 
 def _by_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
-    """Return the lab as it boots from the bundle of a recipe, if there is one, whatever bundle labctl.yaml has."""
+    """Return the lab as it boots from a recipe's bundle, which replaces labctl.yaml's; unchanged without a recipe."""
     if recipe is None:
         return lab
     version = recipe.kubernetes if lab.kubernetes == config.AUTO else lab.kubernetes
@@ -98,23 +98,23 @@ def _by_recipe(lab: Lab, recipe: Recipe | None) -> Lab:
 
 
 def _as_saved(record: saved_lab.SavedLab, overrides: config.Overrides) -> Lab:
-    """Return the lab on record. The bundle that an earlier file named is void once the lab boots from one."""
+    """Return the lab on record. The bundle that an earlier file named no longer applies once the lab boots from one."""
     lab = config.load(None, overrides, saved_lab.values(record.lab))
     return replace(lab, bundle="") if record.bundle else lab
 
 
 def to_pull(context: Context, named: str | None) -> Reference | None:
-    """Return the reference that the lab's bundle is pulled by: of the option, else of labctl.yaml. None for a folder."""
+    """Return the reference to pull the lab's bundle by, from the option or else labctl.yaml; None for a folder."""
     return bundle_reference(named or context.lab.bundle)
 
 
 def bundle_reference(named: str | None) -> Reference | None:
-    """Return the reference of a bundle that is named as `oci://REF`; None for a folder. Raises UsageError."""
+    """Return the reference of a bundle named as `oci://REF`; None for a folder. Raises UsageError."""
     return parse(named.removeprefix(paths.OCI)) if named and named.startswith(paths.OCI) else None
 
 
 def _bundle_folder(named: str | None) -> Path | None:
-    """Return the folder of a bundle; that of a reference is what it was pulled as, or None."""
+    """Return the folder of a bundle; for a reference, the folder that it was pulled into, or None."""
     if reference := bundle_reference(named):
         known = references.pulled(reference, paths.cache())
         return known.folder(paths.cache()) if known else None
@@ -133,9 +133,9 @@ def switched_back(options: GlobalOptions, context: Context, ingress: str | None)
 
 
 def measured(context: Context, *, is_new: bool = False) -> Context:
-    """Return the context with the speed of the nodes that are to boot.
+    """Return the context with the slowness of the nodes that will boot.
 
-    It is measured before the lab's first boot, and again where KVM came or went since, unless a node still runs.
+    It is measured before the lab's first boot, and again if KVM became usable or unusable since and no node runs.
     """
     if not context.hypervisor.can_use_kvm:
         return context
@@ -147,7 +147,7 @@ def measured(context: Context, *, is_new: bool = False) -> Context:
 
 
 def _runs(context: Context) -> bool:
-    """Return whether a node runs; also where that is not known, which others report."""
+    """Return whether a node runs; True if the provider fails, which other checks report."""
     try:
         return bool(context.provider.running())
     except ProviderError:
@@ -155,9 +155,9 @@ def _runs(context: Context) -> bool:
 
 
 def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolicy) -> Path | None:
-    """Return the bundle of labctl.yaml, else, also if that is yet to be pulled, the one that the lab boots from.
+    """Return the folder of labctl.yaml's bundle or, if there is none or it is yet to be pulled, of the saved lab's.
 
-    None where it is to be that of a recipe.
+    Return None if the lab is to boot from the bundle of a recipe.
     """
     if policy.recipe:
         return None
@@ -165,15 +165,15 @@ def _noted(lab: Lab, saved_state: saved_lab.SavedLab | None, policy: BundlePolic
 
 
 def _placed(lab: Lab, file: Path | None) -> Lab:
-    """Return the lab with the bundle of its labctl.yaml, whose path begins in the folder of that file."""
+    """Return the lab with its bundle's path resolved relative to the folder of its labctl.yaml."""
     if file is None or not lab.bundle or lab.bundle.startswith(paths.OCI):
         return lab
     return replace(lab, bundle=str((file.parent / lab.bundle).absolute()))
 
 
 def _needs_isolation(lab: Lab, folder: Path) -> bool:
-    """Return whether a new lab is to be isolated: this process is in its network, or the machine has no Engine for it."""
-    from labctl.doctor import preflight  # noqa: PLC0415 - the checks take 0.1 s to import, and a lab that exists needs none
+    """Return whether to isolate a new lab: this process is in its network, or root has no usable Docker Engine."""
+    from labctl.doctor import preflight  # noqa: PLC0415 - its import takes 0.1 s, and an existing lab does not need it
 
     chosen = hypervisor(lab)
     if not chosen.are_containers:
@@ -184,18 +184,18 @@ def _needs_isolation(lab: Lab, folder: Path) -> bool:
 
 
 def named(options: GlobalOptions) -> str:
-    """Return the name of the lab that is meant. It becomes a folder's: one that is given is checked as well.
+    """Return the name of the lab, checked even if it is an option, because it becomes the name of a folder.
 
-    Raises UsageError where an option or labctl.yaml gives a name that none can have, or that cannot be read.
+    Raises UsageError if the option or labctl.yaml has an invalid name, or if labctl.yaml cannot be read.
     """
     file = None if options.lab_name is not None else config.find(options.config_file)
     return config.name_of(file, options.lab_name)
 
 
 def saved(options: GlobalOptions) -> Context:
-    """Return the context of a lab as it was last brought up. Raises MissingError where there is none of that name.
+    """Return the context of a lab as it was last brought up. Raises MissingError if there is no such lab.
 
-    Of labctl.yaml nothing but the name matters, and of that nothing where there is an option.
+    Only the name is read from labctl.yaml, and only if no option gives it.
     """
     name = named(options)
     saved_state = saved_lab.read(saved_lab.folder_of(name))
@@ -210,9 +210,9 @@ def saved(options: GlobalOptions) -> Context:
 
 
 def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
-    """Return the context of an existing lab; of one whose record is damaged, what its name and its folder tell.
+    """Return the context of an existing lab; if its record is damaged, one from its name and its folder.
 
-    To `purge`, what an earlier `destroy` left is enough.
+    With `purge`, the folder that an earlier `destroy` kept is enough.
     """
     name = named(options)
     folder = paths.state(name)
@@ -229,12 +229,12 @@ def removable(options: GlobalOptions, *, purge: bool = False) -> Context:
 
 
 def is_destroyed(context: Context) -> bool:
-    """Return whether nothing of the lab is left but what `destroy` keeps."""
+    """Return whether the lab has no record: at most, what `destroy` keeps is left."""
     return not (context.folder / lab_folder.RECORD).exists()
 
 
 def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> None:
-    """Refuse to begin `up` with a step that works on what an earlier one makes, in a lab of which nothing was made yet.
+    """Refuse to start `up` at a step that depends on earlier ones if the lab does not exist yet.
 
     Raises MissingError `lab-not-found`.
     """
@@ -249,9 +249,9 @@ def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> N
 
 
 def known(options: GlobalOptions) -> Context:
-    """Return the context of the lab as it was last brought up; else as it is configured; else by its name alone.
+    """Return the context of the lab as it was last brought up, else as configured, else by its name alone.
 
-    It is for those who report on a lab, in whatever state it is. Raises UsageError as `named` does.
+    Reports use it, because they cover a lab in any state. Raises UsageError as `named` does.
     """
     for read in (saved, partial(requested, overrides=config.Overrides())):
         try:
@@ -263,7 +263,7 @@ def known(options: GlobalOptions) -> Context:
 
 
 def known_or_default(options: GlobalOptions) -> Context:
-    """Return the context as `known` does; where no name can be read, that of the default lab."""
+    """Return the context as `known` does or, if no name can be read, that of the default lab."""
     try:
         return known(options)
     except UsageError:
@@ -272,7 +272,7 @@ def known_or_default(options: GlobalOptions) -> Context:
 
 
 def runs(context: Context) -> bool:
-    """Return whether the lab is up, as far as its control plane tells."""
+    """Return whether the lab is up, that is, whether its control plane's node runs."""
     if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
         return False
     return context.lab.control_plane.name in context.provider.running()
@@ -286,7 +286,7 @@ def entered(options: GlobalOptions) -> Context:
 
 
 def entered_if_up(options: GlobalOptions) -> Context:
-    """Return the context of an existing lab; enter its network if that is there."""
+    """Return the context of an existing lab; enter its network if that exists."""
     context = saved(options)
     if context.isolation.exists():
         enter(context)
@@ -294,7 +294,7 @@ def entered_if_up(options: GlobalOptions) -> Context:
 
 
 def known_and_entered(options: GlobalOptions) -> Context:
-    """Return the context as `known` does; enter the lab's network if that is there."""
+    """Return the context as `known` does; enter the lab's network if that exists."""
     context = known(options)
     if context.isolation.exists():
         enter(context)
@@ -315,19 +315,19 @@ def enter(context: Context) -> None:
 
 
 def replace_process(context: Context, line: Sequence[str], environment: Mapping[str, str]) -> NoReturn:
-    """Become another program, in the lab's network. Raises MissingError if it, or the network, is not there."""
+    """Replace this process by a program in the lab's network. Raises MissingError if either does not exist."""
     program = shutil.which(line[0], path=environment.get("PATH"))
     if program is None:
         raise _not_found(context, line[0])
     enter(context)
     sys.stdout.flush()
-    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # by Python, for its own process; the program would inherit that
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and the program would inherit that
         signal.signal(ignored, signal.SIG_DFL)
     os.execve(program, list(line), {**os.environ, **environment})  # noqa: S606 - no shell is the point
 
 
 def _not_found(context: Context, program: str) -> MissingError:
-    """Return the error for a program that is not there; where the bundle that brings it is not, that of the bundle."""
+    """Return the error for a missing program or, if it belongs to a missing bundle, that of the bundle."""
     if f"bin/{program}" in made_files():
         try:
             _ = context.bundle
@@ -360,7 +360,7 @@ def environment(context: Context) -> dict[str, str]:
 
 
 def listed() -> list[LabEntry]:
-    """Return every lab that was brought up and not destroyed; of one whose record is damaged, its name and why."""
+    """Return every lab that was brought up and not destroyed; for a damaged record, the name and the problem."""
     folders = [path.parent for path in sorted(paths.state_home().glob(f"*/{lab_folder.RECORD}"))]
     return [entry for folder in folders if (entry := _entry(folder)) is not None]
 

@@ -1,4 +1,4 @@
-"""What a lab, its nodes and its tools wrote: for the terminal, or collected in a folder for a bug report."""
+"""Logs of a lab, its nodes and its tools: for the terminal, or collected in a folder for a bug report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from labctl.model.reports import DoctorReport, Document, ExportReport, LinesRepo
 from labctl.providers.protocol import CONSOLE
 
 UNITS = ("labctl-node", "kubelet", "containerd")
-"""What runs on a node by itself, and writes to its journal."""
+"""The systemd units of a node whose journal is read."""
 LINES = 20_000
-"""How far back a unit's journal is read."""
+"""The number of lines to read from the end of a unit's journal."""
 OWN = (*lab_folder.LOGS, lab_folder.RECORD)
-"""What there may be in a lab's folder that tells what happened."""
+"""Files of a lab's folder that an export includes, as far as they exist."""
 
 Read = Callable[[], str]
 
@@ -42,13 +42,13 @@ def of_lab(context: Context) -> LinesReport:
 
 
 def of_node(context: Context, node: Node) -> LinesReport:
-    """Return the journal of the units that make the node up. Raises MissingError `node-not-running`."""
+    """Return the journal of the node's units. Raises MissingError `node-not-running`."""
     _require_running(context, node)
     return _lines(context, "\n".join(_journal(context, node, *UNITS)))
 
 
 def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportReport:
-    """Write all that a bug report needs into a new folder, as far as it can be had, without any secret.
+    """Write all that a bug report needs into a new folder, without secrets; note what cannot be read.
 
     Raises UsageError `folder-not-empty`, and MissingError `export-not-written`.
     """
@@ -78,7 +78,7 @@ def export(context: Context, folder: Path, nodes: tuple[Node, ...]) -> ExportRep
 
 
 def _sources(context: Context, nodes: tuple[Node, ...]) -> Iterator[tuple[str, Read]]:
-    """Yield each file of an export, and what reads it."""
+    """Yield the name of each file of an export, and the function that reads it."""
     yield "versions.json", lambda: _json(versions.report_on(context))
     yield "doctor.json", lambda: _json(_doctor(context))
     yield "status.json", lambda: _json(status.report_on(context))
@@ -110,7 +110,7 @@ def _journal(context: Context, node: Node, *units: str) -> Iterator[str]:
 
 
 def _console(context: Context, node: Node) -> str:
-    """Return what the node's machine wrote itself, which may say why it does not run. Raises MissingError."""
+    """Return the console of the node's machine, which may show why it does not run. Raises MissingError."""
     _require_engine(context, node)
     lines = context.provider.collect_logs(node, (), LINES).get(CONSOLE)
     if lines is None:
@@ -123,14 +123,14 @@ def _console(context: Context, node: Node) -> str:
 
 
 def _require_running(context: Context, node: Node) -> None:
-    """Return if the node runs. Nothing else may be asked for its address: there may be no route to it."""
+    """Raise MissingError unless the node runs: otherwise there may be no route to its address."""
     _require_engine(context, node)
     if node.name not in context.provider.running():
         raise _not_running(node)
 
 
 def _require_engine(context: Context, node: Node) -> None:
-    """Return if the node's Engine can be asked: that of an isolated lab may be stopped, or gone."""
+    """Raise MissingError unless the node's Engine runs: that of an isolated lab may be stopped or removed."""
     if context.isolated and not (context.isolation.exists() and context.isolation.engine_runs()):
         raise _not_running(node)
 

@@ -1,4 +1,4 @@
-"""Move bundles: through files and registries."""
+"""Export, import, push and pull bundles."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def pull(options: GlobalOptions, watching: Watching, text: str) -> Bundle:
 
 
 def _artefact(bundle: Bundle, cache: Path, report: Progress) -> layout.Artefact:
-    """Return the verified bundle, with its machine image, ready to travel."""
+    """Verify the bundle and its machine image; return them as an artefact to export or push."""
     checksums.verify_once(bundle, cache, report)
     report(f"reading {bundle.folder}")
     return layout.artefact(bundle, _machine_files(bundle, cache, report))

@@ -1,4 +1,4 @@
-"""Make the cache smaller by what no lab uses."""
+"""Remove from the cache what no lab uses."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ from labctl.model.options import GlobalOptions
 from labctl.plans.plan import Outcome, Step
 
 _LEFTOVERS = (f"{INCOMING}*", f"{REMOVED}*")
-"""What a killed run leaves beside the bundles."""
+"""Patterns of what a killed run leaves beside the bundles."""
 _MIB = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Superfluous:
-    """What no lab uses, and a newer bundle stands for."""
+    """Bundles that no lab uses and a newer one supersedes, and other folders to remove."""
 
     bundles: tuple[Bundle, ...]
     others: tuple[Path, ...]
-    """Folders with blobs, and with what killed runs left."""
+    """The folder of blobs, and leftovers of killed runs."""
     unreadable: tuple[UnreadableBundle, ...]
-    """Bundles that stay, whatever they are: nothing says that another one stands for them."""
+    """Bundles that are kept because they cannot be read: it is unknown whether a newer one supersedes them."""
     size: int
-    """Bytes that the disk gets back."""
+    """The bytes of disk space that are freed."""
 
     @property
     def text(self) -> str:
-        """What it is, for a question and an answer."""
+        """A summary, for the confirmation prompt and the result."""
         named = [bundle.id for bundle in self.bundles]
         kept = ["cached downloads"] if self.others else []
         return f"{', '.join([*named, *kept])}: {self.size // _MIB} MiB" if named or kept else "nothing"
 
 
 def superfluous(cache: Path) -> Superfluous:
-    """Return what can go: blobs, leftovers, and every bundle that no lab uses and that is not the newest of its kind.
+    """Return what can be removed: blobs, leftovers, and unused bundles that are not the newest of their kind.
 
-    A kind is the maker, the minor version of Kubernetes and the architecture. What this labctl makes stays too, and so
-    does a bundle that cannot be read.
+    A kind is the maker, the minor version of Kubernetes and the architecture. Bundles that this labctl makes are kept,
+    and so are bundles that cannot be read.
     """
     newest: set[tuple[str, ...]] = set()
     old: list[Bundle] = []
@@ -71,7 +71,7 @@ def superfluous(cache: Path) -> Superfluous:
 
 
 def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] = ()) -> None:
-    """Remove what can go, as a run of one step; `forget` is for what hypervisors keep of bundles."""
+    """Remove what is superfluous, as a run of one step; `forget` removes what hypervisors keep of bundles."""
 
     def remove(context: Context, report: Progress) -> Outcome:
         unused = superfluous(context.cache)
@@ -87,13 +87,13 @@ def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] =
 
 
 def _is_abandoned(partial: Path) -> bool:
-    """Return whether an unfinished bundle is none that this labctl makes by itself, and nobody works on it."""
+    """Return whether an unfinished bundle is not one of this labctl's own, and no process works on it."""
     identity = partial.name.removesuffix(PARTIAL)
     if identity in own_ids():
         return False
     try:
         held = locks.try_lock(_lock(partial))
-    except FileNotFoundError:  # nobody has begun to work on it
+    except FileNotFoundError:  # no process has started to work on it
         return True
     if isinstance(held, Pending):
         return False
@@ -102,21 +102,21 @@ def _is_abandoned(partial: Path) -> bool:
 
 
 def _lock(leftover: Path) -> Path:
-    """Return the lock of the bundle that a leftover is of: ID.partial, .incoming-ID or .removed-ID."""
+    """Return the lock of the bundle that a leftover belongs to: ID.partial, .incoming-ID or .removed-ID."""
     name = leftover.name
     identity = name.removesuffix(PARTIAL) if name.endswith(PARTIAL) else name.partition("-")[2]
     return leftover.with_name(f"{identity}.lock")
 
 
 def _freed(cache: Path, folders: Sequence[Path]) -> int:
-    """Return what removing the folders gives back: a blob may be a file of a bundle that stays."""
+    """Return the bytes that removing the folders frees: a blob may be a hard link to a file of a kept bundle."""
     staying = [path for path in (cache / "bundles").glob("*") if path.is_dir() and path not in folders]
     return size_on_disk([*staying, *folders]) - size_on_disk(staying)
 
 
 def _remove_leftover(path: Path, report: Progress) -> None:
-    """Remove a folder. While other runs hold the locks of what is in it, they are waited for; it may be gone then."""
-    if path.name == paths.BLOBS:  # a bundle may be made of any of them
+    """Wait for the runs that hold locks on the folder's content; then remove the folder if it still exists."""
+    if path.name == paths.BLOBS:  # any bundle may use its blobs
         locked = [path.with_name(f"{path.name}.lock"), *sorted((path.parent / "bundles").glob("*.lock"))]
     else:
         locked = [_lock(path)]

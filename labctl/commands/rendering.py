@@ -13,11 +13,11 @@ from labctl.plans import lab_files
 
 
 def write(context: Context, out: Path | None) -> RenderReport:
-    """Write the lab's files into a folder of the user's, or else into its own; return which.
+    """Write the lab's files into a user's folder, or else into the lab's own; return the folder.
 
-    In its own folder they are those that its nodes have: as for `up`, what cannot change under a lab is refused, and so
-    is writing while another command works on the lab. Raises UsageError `lab-differs`, NotReadyError `locked`, and as
-    `lab_files.write_lab` does.
+    Its own folder holds the files that its nodes use: as in `up`, refuse changes that an existing lab cannot have, and
+    refuse to write while another command works on the lab. Raises UsageError `lab-differs`, NotReadyError `locked`, and
+    as `lab_files.write_lab` does.
     """
     folder = (out or context.folder).absolute()
     if out is not None:

@@ -33,9 +33,9 @@ def run(
     watching: Watching,
     reference: Reference | None = None,
 ) -> None:
-    """Carry out the plan, each step in the network where it belongs; show the result. Raises SystemExit if it failed.
+    """Run the plan, each step in its network, and show the result. Raises SystemExit if it failed.
 
-    A bundle that is named by a `reference` is pulled before the first step.
+    The bundle of a `reference` is pulled before the first step.
     """
     inside = tuple(step for step in plan if step.inside)
     skips_outside = context.isolated and context.isolation.is_entered()
@@ -64,10 +64,9 @@ def run(
 def run_up(
     options: GlobalOptions, context: Context, plan: Plan[Context], watching: Watching, reference: Reference | None
 ) -> None:
-    """Carry out `up`, or a part of it, as `run` does.
+    """Run `up`, or a part of it, as `run` does.
 
-    Raises MissingError `lab-not-found` if nothing of the lab was made yet, and the first step works on what one before
-    it makes.
+    Raises MissingError `lab-not-found` if the lab does not exist yet and the first step depends on an earlier one.
     """
     has_bundle = context.has_bundle or reference is not None
     labs.refuse_to_begin_late(context, plan[0].name, has_bundle=has_bundle)
@@ -84,15 +83,15 @@ def _before(context: Context, plan: Plan[Context]) -> HostsEntry:
 def reported(
     options: GlobalOptions, watching: Watching, log: Path, urls: tuple[str, ...] = (), hosts: HostsEntry = NO_HOSTS
 ) -> Iterator[Emit]:
-    """Show the events that are emitted and, last, the result, after a bug too. Raises SystemExit if the run failed.
+    """Show the emitted events and, even after a bug, the result. Raises SystemExit if the run failed.
 
-    `hosts` is the state of the hosts file if no step gets to it.
+    `hosts` is the state of the hosts file if no step reaches it.
     """
     started, changed = time.monotonic(), False
     with watching as watcher:
 
         def emit(event: Event) -> None:
-            nonlocal changed, hosts  # a run that fails has changed what the steps before changed
+            nonlocal changed, hosts  # a failed run keeps the changes of its earlier steps
             changed = changed or bool(event.changed)
             hosts = event.hosts or hosts
             watcher.emit(event)
@@ -107,8 +106,8 @@ def reported(
 
 
 def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: bool, with_machine_image: bool) -> Bundle:
-    """Make the bundle of this labctl complete in the cache, as a run of one step, or of two with its machine image."""
-    from labctl.plans.bundle_choice import build_boxes, build_bundle  # noqa: PLC0415 - few commands take steps
+    """Complete this labctl's bundle in the cache, as a run of one step, or of two with its machine image."""
+    from labctl.plans.bundle_choice import build_boxes, build_bundle  # noqa: PLC0415 - few commands need the steps
 
     steps = [Step("bundle", "makes the bundle", build_bundle)]
     if with_machine_image:
@@ -118,8 +117,8 @@ def build_bundle(options: GlobalOptions, watching: Watching, *, may_install: boo
 
 
 def download_bundle(options: GlobalOptions, watching: Watching, recipe: Path | None, *, may_install: bool) -> Bundle:
-    """Make the bundle of a recipe complete in the cache, out of upstream's releases, as a run of one step."""
-    from labctl.plans.bundle_choice import download_bundle as download  # noqa: PLC0415 - few commands take steps
+    """Complete the bundle of a recipe in the cache from upstream's releases, as a run of one step."""
+    from labctl.plans.bundle_choice import download_bundle as download  # noqa: PLC0415 - few commands need the steps
 
     outcomes: list[Outcome] = []
 
@@ -134,7 +133,7 @@ def download_bundle(options: GlobalOptions, watching: Watching, recipe: Path | N
 def remove_bundles(
     options: GlobalOptions, watching: Watching, names: Sequence[str], forget: Sequence[bundles.Forget] = ()
 ) -> None:
-    """Remove the bundles of these ids, as a run of one step for each; `forget` is for what hypervisors keep of them."""
+    """Remove the bundles with these ids, as a run of one step; `forget` removes what hypervisors keep of them."""
 
     def remove(context: Context, report: Progress) -> Outcome:
         for bundle in bundles.removable(names, context.cache):
@@ -152,9 +151,9 @@ def run_in_cache(
     may_install: bool = False,
     bundle: Path | None = None,
 ) -> Context:
-    """Carry out a plan that is about the cache and no lab. Raises SystemExit if it failed.
+    """Run a plan on the cache, without a lab. Raises SystemExit if it failed.
 
-    Of labctl.yaml its mirrors matter. Raises UsageError if it cannot be read, or has problems.
+    Only labctl.yaml's mirrors apply. Raises UsageError if the file cannot be read or has problems.
     """
     written = config.load(config.find(options.config_file), config.Overrides())
     lab = replace(config.from_values({}), mirrors=written.mirrors)

@@ -1,4 +1,4 @@
-"""What a lab is like now: the report behind `labctl status`."""
+"""Report the current state of a lab, for `labctl status`."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 
 OF_ONE_APP = frozenset({"name", "response"})
-"""The hops at which each app has a cause of its own."""
+"""The hops whose causes are reported for each app."""
 OF_THE_FILE = frozenset({"hosts-damaged", "hosts-file-unreadable"})
-"""Causes at the name that are the same for every app."""
+"""Causes at the hop `name` that all apps share."""
 NO_CONTROLLER = "controller-not-ready"
 API = frozenset({"api-unreachable", "api-not-trusted"})
-"""At a hop, they are the consequence of a problem with a node or with the API, which is told of itself."""
+"""Causes that are not reported for a hop: the problem with a node or the API behind them is reported itself."""
 
 
 class Problems:
-    """What is wrong, each cause once: the same one may be seen from several sides."""
+    """The problems of a lab, each cause once: several checks may find the same one."""
 
     def __init__(self, lab: str) -> None:
         self.reports: list[ProblemReport] = []
@@ -51,13 +51,13 @@ class Problems:
         commands: Sequence[str] | None = None,
         state: HopState = trace.BROKEN,
     ) -> None:
-        """Note a problem; by default the lab is broken by it, and `labctl up` fixes it."""
+        """Add a problem; by default it breaks the lab, and `labctl up` fixes it."""
         if commands is None:
             commands = (f"labctl --name {self._lab} up",) if fix == trace.UP else ()
         self.reports.append({"id": cause, "state": state, "text": text, "fix": fix, "commands": list(commands)})
 
     def add_hop(self, hop: HopReport, about: str) -> None:
-        """Note what is not well at a hop, once for all apps but where each has its own."""
+        """Add the problem of a hop, if it has one; a cause that apps share is added once."""
         cause = hop["cause"]
         if cause is None or cause in API:
             return
@@ -74,9 +74,9 @@ class Problems:
 
 
 def report_on(context: Context) -> StatusReport:
-    """Look at the nodes, the addresses, the ingress controller and the apps, and list what is wrong with them.
+    """Check the nodes, the addresses, the ingress controller and the apps, and list their problems.
 
-    No lab address is asked for anything while none of the lab's nodes runs: there may be no route to it.
+    Send nothing to a lab address while none of the lab's nodes runs: there may be no route to it.
     """
     lab, problems = context.lab, Problems(context.lab.name)
     if problem := trace.no_engine(context):
@@ -155,7 +155,7 @@ def _nodes(lab: Lab, ready: Collection[str]) -> list[NodeReport]:
 def _addresses(
     context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]
 ) -> list[AddressReport]:
-    """Return who has which address; of Services that are not the lab's own, also what is not well with them."""
+    """Return which Service has which address; add the problems of Services that are not the lab's own."""
     lab, controller = context.lab, context.controller
     services = [(service, cluster_state.address_of(service)) for service in cluster.find("v1", "Service")]
     owned = {
@@ -191,7 +191,7 @@ def _addresses(
 
 
 def _answering(path: Mapping[str, HopReport]) -> str | None:
-    """Return the node that answers ARP for the ingress controller's address, where its answer was heard."""
+    """Return the node that answers ARP for the ingress controller's address; None if no answer was received."""
     answers = path["node"]["evidence"].get("answers_arp") if "node" in path else None
     return next((str(each["node"]) for each in answers or () if each["node"]), None)
 
@@ -200,7 +200,7 @@ def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressR
     controller = context.controller
     address = cluster_state.load_balancer_address(cluster, controller.namespace, controller.service)
     waiting = _rollout(cluster, controller.namespace, controller.deployment)
-    if waiting is not None:  # a hop that is broken by it will say so
+    if waiting is not None:  # if it breaks a hop, that is reported too
         problems.add(NO_CONTROLLER, waiting.reason, waiting.hint or trace.UP, state=trace.WARNING)
     else:
         for missing in cluster_state.missing_mounts(cluster, controller.namespace, controller.deployment):
@@ -218,7 +218,7 @@ def _ingress(context: Context, cluster: Cluster, problems: Problems) -> IngressR
 
 
 def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | None:
-    """Return why the pods of a Deployment are not ready; None where they are, and where the API does not say it."""
+    """Return why the pods of a Deployment are not ready; None if they are, or if the API cannot be used."""
     try:
         return cluster_state.rollout(cluster, namespace, deployment)
     except LabError as error:
@@ -226,7 +226,7 @@ def _rollout(cluster: Cluster, namespace: str, deployment: str) -> Pending | Non
 
 
 def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mapping[str, HopReport]) -> list[AppReport]:
-    """Ask for each app as `trace` does; one that is meant to have no pods is not asked for."""
+    """Request each app as `trace` does, except those that are scaled to zero."""
     for hop in path.values():
         problems.add_hop(hop, "")
     return [
@@ -238,7 +238,7 @@ def _traced(context: Context, cluster: Cluster, problems: Problems, path: Mappin
 
 
 def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path: Mapping[str, HopReport]) -> AppReport:
-    """Ask for an app; a name that leads nowhere is a problem, and the app is asked at its address."""
+    """Request an app. If its name does not resolve to it, add that problem and use the lab's address."""
     report = trace.follow(context, app.hostname, past=trace.MISSING_NAME, cluster=cluster, known=path)
     waiting = _rollout(cluster, "default", app.name)
     hops = {hop["hop"]: hop for hop in report["hops"]}
@@ -246,7 +246,7 @@ def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path:
         cause = waiting.id if waiting.id != NOT_READY else "app-not-ready"
         state: HopState = trace.BROKEN if hops["pod"]["state"] == trace.BROKEN else trace.WARNING
         problems.add(cause, waiting.reason, waiting.hint or trace.UP, state=state)
-        del hops["pod"]  # the pods themselves have said why they are not ready
+        del hops["pod"]  # the rollout's reason comes from the pods themselves
     for hop in hops.values():
         problems.add_hop(hop, f"{app.url}: ")
     status = report["hops"][-1]["evidence"].get("status")
@@ -254,7 +254,7 @@ def _app(context: Context, cluster: Cluster, app: App, problems: Problems, path:
 
 
 def _check_block(lab: Lab, problems: Problems) -> None:
-    """Note a hosts file in which `up` could not tell the lab's block from the lines of others."""
+    """Add the problem of a hosts file in which `up` could not tell the lab's block from foreign lines."""
     try:
         hosts_file.show(lab.hosts_file, lab.name)
     except HostsError as error:
@@ -263,9 +263,9 @@ def _check_block(lab: Lab, problems: Problems) -> None:
 
 
 def _check_bundle(context: Context, problems: Problems) -> None:
-    """Note that the bundle is gone, which the nodes need when they boot, or that it has no failure detector.
+    """Add a problem if the bundle, which nodes need to boot, cannot be used, or if it lacks the failure detector.
 
-    Without one, nothing tells MetalLB of a dead node but its own probes.
+    Without the detector, MetalLB notices a dead node only by its own probes.
     """
     try:
         _ = context.bundle

@@ -1,4 +1,4 @@
-"""The versions of labctl, of what a lab boots from, and of its tools."""
+"""Versions of labctl, of what a lab boots from, and of its tools."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TOOL_SECONDS = 20.0
 
 
 def report_on(context: Context) -> VersionReport:
-    """Return the versions of labctl, of what the lab boots from and of its tools; None for what is not there."""
+    """Return the versions of labctl, of what the lab boots from and of its tools; None for what is missing."""
     try:
         carried = {"bundle": context.bundle.id, **context.bundle.versions}
     except LabError:
@@ -33,7 +33,7 @@ def report_on(context: Context) -> VersionReport:
 
 
 def _answer(line: list[str], environment: Mapping[str, str]) -> str | None:
-    """Return the first line that a program prints; None where it is not there or fails."""
+    """Return the first line that a program prints; None if it is missing or fails."""
     try:
         finished = run(line, env=environment, timeout=TOOL_SECONDS)
     except LabError:
