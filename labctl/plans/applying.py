@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 METALLB = ("metallb-system", "controller")
 RIGHTS = frozenset({"ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"})
-"""Rights that a controller needs at its start: only then does Traefik check whether it can read IngressClasses."""
+"""Kinds that grant rights. Traefik checks only when it starts whether it can read IngressClasses."""
 
 
 def manifest(context: Context, name: str) -> list[dict[str, Any]]:
@@ -44,10 +44,9 @@ def apply(context: Context, report: Progress, name: str) -> list[str]:
 
 
 def restart_for(context: Context, report: Progress, changed: Iterable[str], pods: Iterable[Mapping[str, Any]]) -> None:
-    """Restart pods that may have started without the rights that were restored now, or that wait for a volume.
+    """Restart pods that may have started without rights that were restored just now, or that wait for a volume.
 
-    The kubelet looks again for a missing Secret only after a pause, which grows to two minutes. `pods` are those from
-    before the change.
+    The kubelet retries a missing Secret after a back-off of up to two minutes. `pods` are those from before the change.
     """
     applied = set(changed)
     reasons = {

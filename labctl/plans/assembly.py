@@ -49,7 +49,7 @@ def await_nodes(context: Context, report: Progress) -> None:
 
 
 def _api_up(context: Context, has_assembled: Callable[[], bool | None]) -> Pending | None:
-    """Return None once the API is up. If the node had joined since its boot, an API that is silent does not recover."""
+    """Return None once the API is up. If the node has joined since its boot, a silent API does not recover."""
     result = pending_while_unready(context.cluster.is_up)
     if not isinstance(result, Pending) or not has_assembled():
         return result
@@ -69,7 +69,7 @@ def _has_assembled(context: Context, node: Node) -> bool:
 def _await(
     context: Context, look: Callable[[], Pending | None], what: str, timeout: float, late: Callable[[], Node]
 ) -> None:
-    """Wait until `look` returns nothing pending. `late` returns the node whose log to show on timeout."""
+    """Wait until `look` returns None. `late` returns the node whose log to show on timeout."""
     refuse = seldom(partial(_refuse_to_wait, context), context.lab.limits.node_check)
 
     def looked() -> Pending | None:

@@ -1,4 +1,4 @@
-"""The boxes of bundles: what Vagrant and hypervisors keep of the image that virtual machines start from."""
+"""Boxes of bundles: the copies of a machine image that Vagrant and hypervisors keep."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from labctl.providers.protocol import NodeImages
 from labctl.providers.table import HYPERVISORS
 
 LEFT = ("image-in-use", "libvirt-unreachable", "libvirt-silent", "libvirt-forbidden", "tool-not-started")
-"""Why a box is left without harm: a machine needs it, or what has it cannot be asked."""
+"""Errors after which a box is left in place: a machine uses it, or its hypervisor cannot be reached."""
 
 
 def forget(images: NodeImages, box: str) -> Outcome:
-    """Remove a box, unless a machine uses it; say what else of labctl's is there."""
+    """Remove a box, unless a machine uses it; report labctl's other boxes."""
     try:
         was_there = box in images.list()
         images.forget(box)
@@ -33,7 +33,7 @@ def forget(images: NodeImages, box: str) -> Outcome:
 
 
 def forget_bundle(bundle_id: str, report: Progress) -> None:
-    """Remove the boxes of a bundle from every hypervisor that is on this machine."""
+    """Remove the boxes of a bundle from every hypervisor that is installed."""
     machine, box = Machine(), box_name(bundle_id)
     for hypervisor in map(HYPERVISORS.__getitem__, MACHINES):
         if hypervisor.node_images is None or not all(map(machine.has, hypervisor.programs)):
@@ -46,12 +46,12 @@ def forget_bundle(bundle_id: str, report: Progress) -> None:
 
 
 def keep(folder: Path, provider: str, box: str) -> None:
-    """Record in the folder of a lab that is destroyed which box it leaves."""
+    """Record in a destroyed lab's folder which box is left."""
     write(folder / lab_folder.BOX, f"{provider} {box}\n".encode())
 
 
 def kept(folder: Path) -> tuple[str, str] | None:
-    """Return the provider and the box of a lab that was destroyed; None if it left none, or was made again."""
+    """Return the provider and the box of a destroyed lab; None if it left none, or exists again."""
     if (folder / lab_folder.RECORD).exists():
         return None
     try:

@@ -1,4 +1,4 @@
-"""Which bundle a lab boots from, and the steps that make one."""
+"""Choose the bundle that a lab boots from, and make bundles."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from labctl.model.events import Progress
 from labctl.plans.plan import Outcome
 
 BUILD_MEGABYTES, BUILD_MINUTES = 700, 15
-"""What a build fetches from package registries, and how long it takes on two processors."""
+"""The size of a build's downloads from package registries, and its time on two processors."""
 
 
 def choose_bundle(context: Context, report: Progress) -> Outcome:
@@ -34,7 +34,7 @@ def choose_bundle(context: Context, report: Progress) -> Outcome:
 
 
 def _make(context: Context, report: Progress) -> None:
-    """Download the lab's bundle, or build it where upstream cannot be reached; tell which, and what it takes."""
+    """Download the lab's bundle, or build it if upstream cannot be reached; report which, with size and time."""
     from labctl.bundle.download import download  # noqa: PLC0415 - as the next one
     from labctl.transfer.probe import unreachable  # noqa: PLC0415 - urllib3 takes 30 ms, and few plans use the network
 

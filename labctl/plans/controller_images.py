@@ -11,11 +11,11 @@ from labctl.render import ingress
 from labctl.render.yaml_stream import documents
 
 ON_NODE = ("sudo", "ctr", "--namespace=k8s.io", "images", "list", "--quiet")
-"""Run on a node, followed by a filter."""
+"""Lists a node's images; a filter is appended."""
 
 
 def require(context: Context) -> None:
-    """Check that the images are upstream's, and that nodes which run already have those that a switch needs.
+    """Check that the images are upstream's, and that running nodes have the images that are new to the lab.
 
     Raises MissingError `image-digest-differs`, or `image-not-on-node`.
     """
@@ -25,9 +25,9 @@ def require(context: Context) -> None:
 
 
 def require_on_nodes(context: Context, new: set[str]) -> None:
-    """Check that the nodes which run have these images. Raises MissingError `image-not-on-node`.
+    """Check that the running nodes have these images. Raises MissingError `image-not-on-node`.
 
-    Nodes import the images of the bundle that they were made from. One that cannot be asked is taken to have them.
+    Nodes import the images of the bundle that they were created from. An unreachable node is assumed to have them.
     """
     running = context.provider.running() if new else ()
     nodes = [node for node in context.lab.serving_nodes if node.name in running]
@@ -43,7 +43,7 @@ def require_on_nodes(context: Context, new: set[str]) -> None:
 
 
 def _lacks(context: Context, node: Node, image: str) -> bool:
-    """Return whether the node says that it has no such image."""
+    """Return whether the node reports that it does not have the image."""
     try:
         answer = context.provider.ask(node, (*ON_NODE, f"name=={image}"), context.lab.limits.node_command)
     except ProviderError:

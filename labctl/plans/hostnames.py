@@ -1,4 +1,4 @@
-"""Hostnames that move from one app to another, past a webhook that rejects an Ingress whose hostname is taken."""
+"""Move hostnames between apps, although a webhook rejects an Ingress whose hostname is taken."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ NAMESPACE = "default"
 
 
 def in_order(context: Context) -> tuple[Sequence[App], set[str]]:
-    """Return the apps, each after the one that gives up its hostname, and the Ingresses that were deleted for it.
+    """Return the apps, each after the one that gives up its hostname, and the names of Ingresses deleted for that.
 
-    Where apps exchange hostnames none can come first: the Ingress of one of them is deleted, and applied again.
+    If apps exchange hostnames, none can be first: the Ingress of one of them is deleted, and applied again later.
     """
     holders = _holders(context)
     waiting, ordered, deleted = list(context.lab.apps), list[App](), set[str]()
@@ -36,9 +36,9 @@ def in_order(context: Context) -> tuple[Sequence[App], set[str]]:
 
 
 def pending_while_taken(context: Context, freed: Collection[str], act: Callable[[], T]) -> T | Pending:
-    """Return what `act` returns; or Pending while an Ingress is in its way that was deleted or changed just now.
+    """Return what `act` returns, or Pending while it is blocked by an Ingress in `freed`, just deleted or changed.
 
-    The ingress controller learns of such a change only a moment later.
+    The ingress controller notices such a change a moment later.
     """
     try:
         return act()
@@ -49,7 +49,7 @@ def pending_while_taken(context: Context, freed: Collection[str], act: Callable[
 
 
 def _holders(context: Context) -> Mapping[str, str]:
-    """Return the names of labctl's Ingresses, by their hostnames."""
+    """Return the names of labctl's Ingresses by hostname."""
     return {
         rule["host"]: ingress["metadata"]["name"]
         for ingress in context.cluster.find(*ROUTE, NAMESPACE, apps.MANAGED)

@@ -52,7 +52,7 @@ def write_hosts(context: Context) -> Outcome:
 
 
 def with_rights(context: Context, act: Callable[[Context], object], *, may_ask: bool) -> None:
-    """Change the hosts file; if that needs root, try again after sudo has asked the user. Raises as `act` does."""
+    """Change the hosts file; if that needs root, try again after sudo's prompt. Raises as `act` does."""
     try:
         act(context)
     except hosts_entry.LeftToUserError:

@@ -23,14 +23,14 @@ REMOVE = (*CTR, "remove", "--sync")
 IMPORT = ("sudo", *CTR, "import", "--no-unpack", "-")
 PROGRESS_SECONDS = 1.0
 SLOWEST = 1 << 20
-"""How many bytes a node takes in a second, at least."""
+"""The lowest rate at which a node imports an image, in bytes per second."""
 Digests = Mapping[str, str]
 """The digest of each image that a node has, by its reference."""
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """The nodes that an image was loaded into now, and why others still lack one."""
+    """The nodes into which images were newly loaded, and the errors of those that lack one."""
 
     nodes: tuple[str, ...]
     failures: Mapping[str, LabError]
@@ -38,14 +38,14 @@ class Given:
 
 @dataclass
 class _Transfer:
-    """How much has been given to all nodes, and how to stop."""
+    """The progress of the transfers to all nodes, and how to stop them."""
 
     total: int = 0
     sent: int = 0
     stopped: threading.Event = field(default_factory=threading.Event)
     lock: threading.Lock = field(default_factory=threading.Lock)
     kills: list[Callable[[], None]] = field(default_factory=list)
-    """Each kills a program that a node is given an image through."""
+    """Functions that kill the running imports."""
 
     def count(self, *, total: int = 0, sent: int = 0) -> None:
         with self.lock:
@@ -55,7 +55,7 @@ class _Transfer:
             raise InterruptedError("the transfer was stopped")
 
     def stop(self) -> None:
-        """Stop at once: a program that was started meanwhile stops as soon as it is written to."""
+        """Stop at once: an import that starts meanwhile stops at its first write."""
         self.stopped.set()
         for kill in self.kills:
             kill()
@@ -113,7 +113,7 @@ def require(context: Context, images: Sequence[LoadedImage], given: Given) -> No
 
 
 def held(context: Context, node: Node) -> Digests:
-    """Return the images that a node has. Raises ProviderError if it does not say."""
+    """Return the images that a node has. Raises ProviderError if they cannot be listed."""
     answer = context.provider.ask(node, LIST, context.lab.limits.node_command)
     if answer.code != 0:
         raise _failed("cannot list its images", answer, node)
@@ -130,7 +130,7 @@ def on_every_node(context: Context, act: Callable[[Node], Digests]) -> dict[str,
         try:
             return act(node)
         except ProviderError:
-            return None  # it boots, or hangs, which `labctl status` tells
+            return None  # it boots, or hangs, which `labctl status` reports
 
     with ThreadPoolExecutor(max(len(nodes), 1)) as pool:
         answers = dict(zip((node.name for node in nodes), pool.map(acted, nodes), strict=True))
@@ -138,10 +138,10 @@ def on_every_node(context: Context, act: Callable[[Node], Digests]) -> dict[str,
 
 
 def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
-    """Remove the images from every node that runs, then from the lab; return the names of the nodes that do not run.
+    """Remove the images from every running node, then from the lab; return the names of the nodes that do not run.
 
-    Those lose the images once they run again, when this is called with what the lab has as removed.
-    Raises ProviderError `image-not-removed`: the lab still has the images then, and removing them can be repeated.
+    `up` removes them from those nodes later: it calls this with the lab's pending removals. Raises ProviderError
+    `image-not-removed`; the lab then keeps the images, and the removal can be repeated.
     """
     if not images:
         return ()
@@ -157,7 +157,7 @@ def take(context: Context, images: Sequence[LoadedImage]) -> tuple[str, ...]:
 
 
 def _take(context: Context, node: Node, images: Sequence[LoadedImage], kept: Collection[str]) -> None:
-    """Remove from one node what it has of the images."""
+    """Remove from one node those images that it has."""
     try:
         there = _names(images, held(context, node), kept)
         answer = context.provider.ask(node, (*REMOVE, *there), context.lab.limits.node_log) if there else None
@@ -177,9 +177,10 @@ def _not_removed(images: Sequence[LoadedImage], node: Node, why: str, details: t
 
 
 def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str]) -> list[str]:
-    """Return the images' references that a node has, and their ids where no other image needs them.
+    """Return the images' names on a node: their references and, unless another image needs them, their ids.
 
-    For each image containerd's CRI plugin has a name that is the digest of its configuration. Containers are made by it.
+    containerd's CRI plugin also names each image by its id, the digest of its configuration, and creates containers
+    from that name.
     """
     references = {image.reference for image in images}
     others = {digest for name, digest in there.items() if name not in references and not name.startswith("sha256:")}
@@ -193,7 +194,7 @@ def _names(images: Sequence[LoadedImage], there: Digests, kept: Collection[str])
 
 
 def _give(context: Context, node: Node, images: Sequence[LoadedImage], transfer: _Transfer) -> bool:
-    """Import into one node what it lacks; return whether that was anything."""
+    """Import the images that one node lacks; return whether there were any."""
     there = held(context, node)
     lacking = [image for image in images if there.get(image.reference) != image.digest]
     transfer.count(total=sum(image.size for image in lacking))
@@ -222,7 +223,7 @@ def _failed(what: str, answer: Finished, node: Node) -> ProviderError:
 
 
 def _report_while(futures: Sequence[Future[bool]], transfer: _Transfer, report: Progress) -> None:
-    """Report how much has been given, until all is, and every node's part has ended."""
+    """Report the progress until every node's transfer has ended."""
     while wait(futures, timeout=PROGRESS_SECONDS).not_done:
         if transfer.total:
             report(f"{transfer.sent >> 20} of {transfer.total >> 20} MiB sent to the nodes")

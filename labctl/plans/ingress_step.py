@@ -1,4 +1,4 @@
-"""The `ingress` step: apply the ingress controller, and remove what another one, or an earlier version, left."""
+"""The `ingress` step: apply the ingress controller, and remove what another one, or an earlier version, left behind."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
         hint="For details, run `labctl exec -- kubectl -n metallb-system get ipaddresspools,pods`.",
     )
     if any(_existing(cluster, each) for each in obsolete):
-        # The pods of the other controller serve until they are replaced; what they use stays until then.
+        # The other controller's pods serve until they are replaced; keep what they use until then.
         report(f"waiting for the pods of {controller.deployment}")
         until(
             partial(rolled_out, context, controller.namespace, controller.deployment, is_app=False),
@@ -62,7 +62,7 @@ def apply_ingress(context: Context, report: Progress) -> Outcome:
 
 
 def _require_images(context: Context, wanted: Iterable[Mapping[str, Any]]) -> None:
-    """Check that the nodes can run what is to replace the live Deployment: while they were halted, nothing could."""
+    """Check that the nodes can run a replacement of the live Deployment: `render` cannot check halted nodes."""
     live = _live_images(context.cluster, context.controller)
     new = {image for each in wanted if each["kind"] == "Deployment" for image in _images(each)} - live
     if live and new:
@@ -87,7 +87,7 @@ def _images(deployment: Mapping[str, Any]) -> set[str]:
 
 
 def _obsolete(controller: IngressController, manifests: Iterable[Mapping[str, Any]]) -> list[Owned]:
-    """Return what controllers own that is not among the manifests of this one; the webhooks first."""
+    """Return the objects that controllers own and this one's manifests lack; the webhooks first."""
     applied = {(each["kind"], each["metadata"]["name"]) for each in manifests}
     return [
         each

@@ -39,7 +39,7 @@ MAX_BYTE = 255
 def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
     """Write all of the lab's files, keys included, to the folder; return whether one of them changed.
 
-    Remove those that an earlier render wrote, and this one does not.
+    Remove stale files of earlier renders.
     A user's folder (`is_users`) keeps its mode and other files. Raises UsageError `files-in-the-way` if this would
     replace files that labctl did not write.
     """
@@ -52,7 +52,7 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     applied = {f"{lab_folder.MANIFESTS}/{name}": content for name, content in cluster_files(context, folder).items()}
     contents = files | applied
     earlier, now = rendered_files.recorded(folder), rendered_files.checksums_of(contents)
-    rendered_files.record(folder, {**earlier, **now})  # before they are there: an interrupted run may have written any
+    rendered_files.record(folder, {**earlier, **now})  # first: an interrupted run may have written any of them
     written = write_changed(folder, contents)
     machines = () if hypervisor.are_containers else context.lab.nodes
     seeded = [_write_seed(folder, node, files) for node in machines]
@@ -61,7 +61,7 @@ def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool
     rendered_files.record(folder, now)
     for node in machines:
         console = folder / lab_folder.console(node.name)
-        if not console.exists():  # the hypervisor, which may be another user, writes to it: it stays the lab's owner's
+        if not console.exists():  # so that it belongs to the user, not to the hypervisor that writes to it
             write(console, b"")
     return has_new_keys or written or removed or any(seeded)
 
@@ -107,7 +107,7 @@ def cluster_files(context: Context, folder: Path) -> dict[str, str]:
             webhook_key=_text(folder / lab_folder.WEBHOOK_KEY),
             is_slow=is_slow,
         ),
-        # The failure detector's pace is a second: it would report nodes that are only slow.
+        # The failure detector works within seconds: it would report slow nodes as failed.
         "memberlist.yaml": manifests.memberlist(
             lab, pki.memberlist(folder), None if is_slow else context.bundle.image("failure-detector")
         ),
@@ -156,7 +156,7 @@ def nameservers(resolv_conf: str) -> tuple[IPv4Address, ...]:
 
 
 def supplies(context: Context) -> Supplies:
-    """Return what the nodes take from the bundle; a machine image may be yet to be made."""
+    """Return what the nodes use from the bundle; its machine image may not exist yet."""
     bundle, image = context.bundle, load(context.bundle)
     return Supplies(
         folder=real(bundle.folder),

@@ -18,7 +18,7 @@ C = TypeVar("C")
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """Hold a step's outcome: whether it changed anything, and its message."""
+    """A step's outcome: whether it changed anything, and its message."""
 
     changed: bool
     text: str = ""
@@ -28,16 +28,16 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Step(Generic[C]):
-    """Describe one idempotent step: it checks, acts only if needed, and returns whether it changed anything."""
+    """An idempotent step: it checks, acts only if needed, and returns whether it changed anything."""
 
     name: str
     does: str
     """What it does, as shown by `--dry-run`."""
     run: Callable[[C, Progress], Outcome]
     inside: bool = True
-    """Whether it runs in the lab's network, which may not exist before."""
+    """Whether it runs in the lab's network, which earlier steps may create."""
     ask: Callable[[C], None] | None = None
-    """Asks the user for what the step needs, before the first step: later, progress uses the terminal."""
+    """Prompts the user for what the step needs, before the first step: later, progress uses the terminal."""
 
 
 Plan = tuple[Step[C], ...]
@@ -80,7 +80,7 @@ def described(plan: Plan[C]) -> list[StepEntry]:
 
 
 class StepProgress:
-    """Report a step's progress, without repeating the same text at every check."""
+    """Reports a step's progress, without repeating the same text at every check."""
 
     def __init__(self, step: str, emit: Emit) -> None:
         self._step = step

@@ -1,4 +1,4 @@
-"""Choose what makes a lab's nodes: what it has been made with, or the first provider that this machine can use."""
+"""Choose a lab's provider: the one that it was created with, or the first that this machine can use."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ MACHINES: Mapping[str, tuple[str, ...]] = {
     "libvirt": ("provider", "libvirt", "libvirt-plugin"),
     "virtualbox": ("provider", "virtualbox"),
 }
-"""The providers of virtual machines, in the order in which they are tried, with the checks that find them usable."""
+"""The providers of virtual machines, in order of preference, with the doctor's checks that they have to pass."""
 
 
 def choose_provider(lab: Lab, saved: Lab | None, folder: Path, *, isolated: bool) -> tuple[Lab, str]:
     """Return the lab with a provider in place of `auto`, and the reason for the choice.
 
-    A lab that names its provider is returned unchanged; one that exists keeps the provider that it was made with.
+    A lab that names its provider is returned unchanged; an existing lab keeps its provider.
     Raises UsageError `config-invalid` if the lab cannot have the provider that was chosen.
     """
     if lab.provider != AUTO:
@@ -43,7 +43,7 @@ def choose_provider(lab: Lab, saved: Lab | None, folder: Path, *, isolated: bool
 def available_provider(lab: Lab, folder: Path, machine: Machine) -> tuple[str, str]:
     """Return the first provider that this machine can use, and the reason; docker if it can use none."""
     obstacle = DOCKER.provider(lab, folder, {}).check(machine)
-    if machine.platform != "linux":  # the addresses of containers cannot be reached from outside their own machine
+    if machine.platform != "linux":  # containers run in a virtual machine there, whose network is unreachable
         reason = "containers need Linux"
     elif obstacle is None:
         return CONTAINERS, "a Docker Engine answers"
@@ -58,7 +58,7 @@ def available_provider(lab: Lab, folder: Path, machine: Machine) -> tuple[str, s
 
 
 def _is_usable(lab: Lab, folder: Path, machine: Machine) -> bool:
-    """Return whether the doctor finds that this machine can use the lab's provider: all its checks apply, and are well."""
+    """Return whether this machine can use the lab's provider: all of its doctor checks apply, and none fails."""
     context = Context(lab, folder, paths.cache())
     checks = [check for check in CHECKS if check.id in MACHINES[lab.provider]]
     return all(each.finding.state in {State.OK, State.WARNING} for each in examine(context, machine, checks))

@@ -17,10 +17,10 @@ from labctl.transfer.reference import Reference
 
 
 def before(reference: Reference | None, folders: list[Path] | None = None) -> Plan[Context]:
-    """Return what goes before the plan of a lab: to pull its bundle, if a reference names that.
+    """Return the plan to run before a lab's plan: pull the lab's bundle, if a reference names it.
 
-    The step appends the bundle's folder to `folders`. A lab does not change its bundle because a tag moved: that is an
-    error, which names what takes the new one.
+    The step appends the bundle's folder to `folders`. A tag that moved does not change a lab's bundle: it is an error,
+    whose hint names the command that accepts the new one.
     """
     if reference is None:
         return ()
@@ -35,7 +35,7 @@ def before(reference: Reference | None, folders: list[Path] | None = None) -> Pl
 
 
 def report(reference: Reference | None, plan: Plan[Context]) -> PlanReport:
-    """Return what a lab's plan would do, the pull before it included."""
+    """Return the steps of a lab's plan, including the pull before it."""
     return PlanReport(version=1, steps=described((*before(reference), *plan)))
 
 
@@ -66,7 +66,7 @@ def _pulled(reference: Reference, context: Context, report: Progress) -> _Receiv
 
 
 def _kept(reference: Reference, cache: Path) -> _Received:
-    """Return the bundle as it was pulled before. Raises MissingError `bundle-not-pulled`."""
+    """Return the bundle of an earlier pull. Raises MissingError `bundle-not-pulled`."""
     known = pulled(reference, cache)
     if known is None:
         raise MissingError(

@@ -1,6 +1,6 @@
-"""The files that a render wrote into a folder: the next one removes those that it does not write any more.
+"""The record of the files that a render wrote into a folder, so that the next one can remove stale ones.
 
-The checksums tell them from files of others: what somebody has put in the place of such a file, or changed, stays.
+Checksums distinguish them from foreign files: a file that was replaced or changed is kept.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ Checksums = Mapping[str, str]
 
 
 def recorded(folder: Path) -> Checksums:
-    """Return what earlier renders wrote; nothing if there is no record, or none that can be read."""
+    """Return what earlier renders wrote; nothing without a record, or if it is damaged."""
     try:
         written = json.loads(content(folder / lab_folder.RENDER_RECORD))
         return {str(name): str(checksum) for name, checksum in written.items() if _stays_inside(name)}
     except (FileNotFoundError, NotADirectoryError, ValueError, AttributeError, TypeError):
-        return {}  # then files of earlier renders stay
+        return {}  # the files of earlier renders are then kept
 
 
 def record(folder: Path, checksums: Checksums) -> None:
@@ -43,7 +43,7 @@ def checksums_in(folder: Path, names: Iterable[str]) -> Checksums:
 
 
 def remove_stale(folder: Path, earlier: Checksums, kept: Collection[str]) -> bool:
-    """Remove the files of earlier renders that are not to be kept, and folders that become empty; True if there were any."""
+    """Remove the files of earlier renders that are not `kept`, and empty folders; return whether there were any."""
     stale = [folder / name for name, checksum in earlier.items() if name not in kept and _is(folder / name, checksum)]
     for path in stale:
         path.unlink()
@@ -60,7 +60,7 @@ def _checksum(path: Path) -> str:
 
 
 def _remove_empty(below: Path, folder: Path) -> None:
-    """Remove a folder and those above it, up to `folder`, that have nothing in them."""
+    """Remove a folder, and those between it and `folder`, as long as they are empty."""
     while below != folder and not any(below.iterdir()):
         below.rmdir()
         below = below.parent

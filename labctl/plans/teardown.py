@@ -40,7 +40,7 @@ def remove_hosts(context: Context) -> bool:
 
 
 def has_own_hosts(context: Context) -> bool:
-    """Return whether the lab's hosts file belongs to its namespace, and is removed with it."""
+    """Return whether the lab's hosts file belongs to its namespace and is removed with it."""
     return context.isolated and os.path.realpath(context.lab.hosts_file) == os.path.realpath(MACHINES_HOSTS)
 
 
@@ -70,7 +70,7 @@ def remove_nodes(context: Context, report: Progress) -> Outcome:
 
 
 def remove_images(context: Context, _say: Progress) -> Outcome:
-    """Remove what the lab's machines started from, unless other labs use it; say what else of labctl's is there."""
+    """Remove the box and image of the lab's machines, unless other labs use them; report labctl's other boxes."""
     images, left = context.node_images, boxes.kept(context.folder)
     if images is None:
         return Outcome(changed=False)

@@ -74,9 +74,9 @@ def halt_some(nodes: Iterable[Node], *, hard_stop: bool) -> Plan[Context]:
 
 
 def destroy(*, purge: bool, are_containers: bool = True, is_destroyed: bool = False) -> Plan[Context]:
-    """Return the plan that destroys a lab; to purge one of virtual machines takes what they started from as well.
+    """Return the plan that destroys a lab; `purge` also removes its folder and what virtual machines started from.
 
-    Of one that an earlier `destroy` has removed, it purges what that kept.
+    For a lab that was destroyed before, purge what that kept.
     """
     images = () if are_containers or not purge else (IMAGES,)
     if is_destroyed:
@@ -115,7 +115,7 @@ def check_machine(context: Context, report: Progress, remark: str = "") -> Outco
 
 
 def _without_kvm(context: Context) -> str:
-    """Return a warning where machines are emulated, and what to do; empty where they are not."""
+    """Return a warning with a fix if machines are emulated; empty if they are not."""
     if not context.hypervisor.can_use_kvm:
         return ""
     acceleration = accelerator.kvm(Machine())
@@ -130,7 +130,7 @@ def _without_kvm(context: Context) -> str:
 def isolate(context: Context, _say: Progress) -> Outcome:
     """Create the lab's namespace and start its Engine."""
     if saved_lab.read(context.folder) is None:
-        # Before anything of it exists, so that `destroy` finds what an interrupted run leaves.
+        # Record the lab first, so that `destroy` finds what an interrupted run leaves behind.
         saved_lab.write(context.folder, saved_lab.SavedLab(context.lab, context.isolated))
     isolation = context.isolation
     return Outcome(isolation.ensure(), f"network namespace {isolation.namespace}")
@@ -156,21 +156,21 @@ def boot(context: Context, report: Progress) -> Outcome:
         if context.node_images:
             context.node_images.prepare(context.bundle, report)
         context.provider.up(absent, report)
-    # A machine that was started has its clock from this one; to ask a slow node over SSH takes ten seconds.
+    # A machine that was just started has this machine's time; checking a slow node over SSH takes ten seconds.
     dated = [node for node in context.lab.nodes if node.name in running or context.lab.slowness == 1]
     late = () if context.hypervisor.are_containers else _set_clocks(context, dated)
     return Outcome(bool(absent or late), "; ".join((f"{len(context.lab.nodes)} nodes running", *late)))
 
 
 def _set_clocks(context: Context, nodes: Sequence[Node]) -> list[str]:
-    """Set the clocks of virtual machines, which stood still while this machine was suspended; return what was wrong."""
+    """Set the clocks of virtual machines, which stop while this machine is suspended; return the corrections."""
     seconds = context.lab.limits.node_command
     ahead = {node.name: clock.correct(context.provider, node, seconds) for node in nodes}
     return [f"set the clock of {name}, which was {clock.described(off)}" for name, off in ahead.items() if off]
 
 
 def await_cluster(context: Context, report: Progress) -> Outcome:
-    """Wait until the API answers and every node is Ready, label the control plane, and give nodes the loaded images."""
+    """Wait until every node is Ready; then label the control plane and update the loaded images on the nodes."""
     assembly.await_nodes(context, report)
     marked = apply(context, report, "control-plane.yaml")
     images.take(context, context.loaded.removed())
@@ -187,7 +187,7 @@ def apply_metallb(context: Context, report: Progress) -> Outcome:
     changed = apply(context, report, "metallb.yaml") + apply(context, report, "memberlist.yaml")
     restart_for(context, report, changed, started)
     report("waiting until MetalLB's webhook answers")
-    # Fail-closed: while the controller does not serve it, every write is refused. One that ends may serve the first write.
+    # The webhook fails closed: without it, every write is refused. A terminating pod may serve only the first write.
     for each in manifest(context, "pool.yaml"):
         write = partial(pending_while_unready, partial(context.cluster.apply, [each]))
         written = until(
@@ -208,13 +208,13 @@ def apply_apps(context: Context, report: Progress) -> Outcome:
     """Apply every app, remove those that are no longer configured, and spread the pods of each over the nodes."""
     changed: list[str] = []
     controller = context.controller.namespace, context.controller.deployment
-    # A webhook rejects a hostname that a removed app has still; without one, its app is served until another takes over.
+    # A webhook rejects a hostname that a removed app still has. Without one, keep that app until another takes over.
     removed = _remove_others(context, report) if context.controller.admission else []
     order, freed = hostnames.in_order(context) if context.controller.admission else (context.lab.apps, set[str]())
     freed |= {each.partition("/")[2] for each in removed}
     for app in order:
         report(f"applying {app.name}")
-        # The webhook rejects every Ingress until its pod serves it.
+        # Every Ingress is rejected until the webhook's pod serves.
         applied = partial(hostnames.pending_while_taken, context, freed, partial(_apply_app, context, report, app))
         applied_now = until(
             or_why(context, partial(pending_while_unready, applied), controller),
@@ -242,6 +242,6 @@ def _apply_app(context: Context, report: Progress, app: App) -> list[str]:
     file = f"app-{app.name}.yaml"
     objects = manifest(context, file)
     apps.refuse_others(context.cluster, objects)
-    if context.controller.admission:  # before its Deployment is there: a rejected app leaves nothing behind
+    if context.controller.admission:  # before its Deployment exists: a rejected app leaves nothing behind
         apps.require_accepted(context.cluster, app.name, objects)
     return apply(context, report, file)

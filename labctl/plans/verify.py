@@ -55,12 +55,12 @@ def rolled_out(context: Context, namespace: str, name: str, *, is_app: bool) -> 
 
 
 def rollout_seconds(limits: Limits, pods: int) -> float:
-    """Return how long a rollout may take that replaces so many pods one after the other."""
+    """Return the time limit of a rollout that replaces this many pods one after the other."""
     return limits.ready + limits.next_pod * max(pods - 1, 0)
 
 
 def kept_from_api_server(context: Context, namespace: str, name: str) -> Pending | None:
-    """Return what keeps the API server from the pods of a Deployment; None if nothing does."""
+    """Return why the API server cannot reach the pods of a Deployment; None if it can."""
     hop = trace.cut_off(context, namespace, name)
     return None if hop is None else _pending(context, hop)
 
