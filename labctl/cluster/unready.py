@@ -41,9 +41,9 @@ HINTS = {
 """The hint for each problem; LOOK for all others."""
 UNPLACED: Mapping[str, str] = {
     r"node\.kubernetes\.io/(unreachable|not-ready)": "A node is not Ready: `labctl resume` starts one that is not running, "
-    "and the pod gets its place there again.",
+    "and the pod can then be scheduled.",
     r"node\.kubernetes\.io/unschedulable|were unschedulable": "A node was cordoned: `labctl exec -- kubectl get nodes` shows "
-    "which one, and `labctl exec -- kubectl uncordon NODE` lets it take pods again.",
+    "which one, and `labctl exec -- kubectl uncordon NODE` makes it schedulable again.",
     r"node\.kubernetes\.io/disk-pressure": "A node's disk is nearly full: free space on this machine's disk.",
 }
 """Hints by patterns for the scheduler's message; they take precedence over HINTS."""

@@ -37,7 +37,7 @@ def load(options: GlobalOptions, words: Sequence[str]) -> tuple[Context, Plan[Co
     return context, (
         # Docker and registries are in this machine's network, to which a process in the lab's network cannot return.
         Step("images", "reads the images", read, inside=context.isolated and context.isolation.is_entered()),
-        Step("nodes", "gives them to the nodes", give),
+        Step("nodes", "loads them into the nodes", give),
     )
 
 
@@ -86,7 +86,7 @@ def _running(options: GlobalOptions) -> Context:
 def _read(context: Context, words: Sequence[str], loaded: list[LoadedImage], report: Progress) -> bool:
     """Read the images into the lab's folder, all of them or none; return whether that changed anything."""
     from labctl.images.sources import Sources  # noqa: PLC0415 - as the next one
-    from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and `image list` asks nobody
+    from labctl.transfer.registry import Registry  # noqa: PLC0415 - urllib3 takes 30 ms, and `image list` does not need it
 
     store = context.loaded
     registry = Registry(context.mirrors, report)

@@ -242,7 +242,7 @@ def refuse_to_begin_late(context: Context, first: str, *, has_bundle: bool) -> N
     if first in NEED_NO_LAB or (first == "render" and may_render) or not is_destroyed(context):
         return
     raise MissingError(
-        f"there is no lab {context.lab.name} yet, and the step {first} works on what the steps before it make",
+        f"there is no lab {context.lab.name} yet, and the step {first} depends on the steps before it",
         id="lab-not-found",
         hint="Run the same command without `--from` and `--only` first.",
     )

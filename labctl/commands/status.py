@@ -182,7 +182,7 @@ def _addresses(
         if not any(pool.has(address) for pool in pools):
             text = f"{about}, has {address}, which no pool of MetalLB contains"
             problems.add(
-                "address-not-in-pool", text, "Let the Service have an address of the pool, or none.", (), trace.WARNING
+                "address-not-in-pool", text, "Give the Service an address of the pool, or none.", (), trace.WARNING
             )
         if (namespace, name) in announced and node is None:
             text = f"{about}, has {address}, and no node announces it"
@@ -270,7 +270,7 @@ def _check_bundle(context: Context, problems: Problems) -> None:
     try:
         _ = context.bundle
     except MissingError as error:
-        text = f"{error.message}; running nodes work without it, a node that boots needs it"
+        text = f"{error.message}; running nodes work without it, but a node needs it to boot"
         problems.add(error.id, text, error.hint, (), trace.WARNING)
         return
     if context.lacks_detector:

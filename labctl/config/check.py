@@ -66,7 +66,7 @@ def _free_pool(lab: Lab) -> Iterator[Problem]:
     if lab.pool == UNPLANNED:
         return
     if lab.pool.first not in lab.network or lab.pool.last not in lab.network:
-        yield Problem("pool", str(lab.pool), f"is not inside the network {lab.network}, which it follows if left out")
+        yield Problem("pool", str(lab.pool), f"is outside the network {lab.network}, which it follows if left out")
     if overlaps := conflicts(lab.pool, reserved(lab, lab.nodes)):
         yield Problem("pool", str(lab.pool), f"overlaps {', '.join(overlaps)}")
 
@@ -101,7 +101,7 @@ def _sound(values: Mapping[str, Any], wrong: list[ErrorDetails]) -> dict[str, An
     return sound
 
 
-def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - what the file says
+def _written(values: Any, place: Sequence[int | str], otherwise: object) -> object:  # noqa: ANN401 - any value of the file
     """Return the value at this place as written, before conversion; `otherwise` if there is none."""
     for part in place:
         try:

@@ -72,7 +72,7 @@ def _only(convert: Callable[[str], Any], tag: str) -> Callable[[_Loader, yaml.Sc
     """Return a constructor for scalars with this tag that rejects scalars in another form than the tag's."""
     form = next(form for its_tag, form, _ in FORMS if its_tag == tag)
 
-    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - what the file says
+    def construct(loader: _Loader, node: yaml.ScalarNode) -> Any:  # noqa: ANN401 - any value of the file
         if not form.match(text := loader.construct_scalar(node)):
             raise ValueError(text)
         return convert(text)

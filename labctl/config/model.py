@@ -181,8 +181,8 @@ class Config(BaseModel):
     )
     provider: Provider = Field(
         default="auto",
-        description="What makes the nodes: docker (containers), libvirt or virtualbox (virtual machines). auto is the first "
-        "that this machine can use, and `labctl up` and `labctl doctor` say why.",
+        description="Provider of the nodes: docker (containers), libvirt or virtualbox (virtual machines). auto is the "
+        "first that this machine can use; `labctl up` and `labctl doctor` report why.",
     )
     network: Annotated[IPv4Network, BeforeValidator(_network)] = Field(
         default=IPv4Network("192.168.56.0/24"),
@@ -201,7 +201,7 @@ class Config(BaseModel):
     pool: Annotated[AddressPool, BeforeValidator(_pool), WithJsonSchema({"type": "string"})] | None = Field(
         default=None,
         description="Addresses that MetalLB hands out: FIRST-LAST or a CIDR block, by default .100 to .110 of the network. auto "
-        "takes those if they are free, otherwise the largest free range; a network without them has auto by default.",
+        "takes those if they are free, otherwise the largest free range; a network without them defaults to auto.",
     )
     kubernetes: Annotated[str, Field(pattern=_VERSION)] = Field(
         default="auto", description="Kubernetes version, such as 1.37.2; auto is the bundle's."

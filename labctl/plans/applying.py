@@ -51,7 +51,7 @@ def restart_for(context: Context, report: Progress, changed: Iterable[str], pods
     applied = set(changed)
     reasons = {
         "may have started without these rights": pods if RIGHTS & {name.split()[0] for name in applied} else (),
-        "waited for what was applied now": [pod for pod in pods if _waits_for(pod, applied)],
+        "waited for objects that were just applied": [pod for pod in pods if _waits_for(pod, applied)],
     }
     restarted: set[str] = set()
     for reason, chosen in reasons.items():

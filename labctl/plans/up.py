@@ -122,7 +122,7 @@ def _without_kvm(context: Context) -> str:
     if acceleration.is_usable:
         restart = f"`labctl --name {context.lab.name} halt`, then `labctl --name {context.lab.name} resume`"
         return (
-            f"machines that run are emulated still: {restart} starts them with KVM" if context.lab.slowness > 1 else ""
+            f"running machines are still emulated: {restart} starts them with KVM" if context.lab.slowness > 1 else ""
         )
     return f"{accelerator.emulated(acceleration, context.lab.slowness)}. {acceleration.fix}"
 
