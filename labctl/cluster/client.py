@@ -186,7 +186,7 @@ class Cluster:
     def ask_pod(
         self, pod: str, namespace: str, port: int, path: str, *, seconds: float, tls: bool = False
     ) -> tuple[int, str]:
-        """GET a path of a pod through the API server, within `seconds`; return the status and the beginning of the body.
+        """GET a pod's path through the API server within `seconds`; return the status and the beginning of the body.
 
         If the pod does not answer, both come from the API server, and the body names the reason.
         """

@@ -15,9 +15,9 @@ from labctl.plans import lab_files
 def write(context: Context, out: Path | None) -> RenderReport:
     """Write the lab's files into a user's folder, or else into the lab's own; return the folder.
 
-    Its own folder holds the files that its nodes use: as in `up`, refuse changes that an existing lab cannot have, and
-    refuse to write while another command works on the lab. Raises UsageError `lab-differs`, NotReadyError `locked`, and
-    as `lab_files.write_lab` does.
+    The lab's own folder holds the files that its nodes use: as in `up`, refuse changes that an existing lab cannot
+    have, and refuse to write while another command works on the lab. Raises UsageError `lab-differs`, NotReadyError
+    `locked`, and as `lab_files.write_lab` does.
     """
     folder = (out or context.folder).absolute()
     if out is not None:

@@ -1,4 +1,4 @@
-"""The door to the API: what is asked of the client, and what its answers and failures become."""
+"""The client of the Kubernetes API: its requests, and how it translates responses and errors."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ POOL = {"apiVersion": "metallb.io/v1beta1", "kind": "IPAddressPool", "metadata":
 
 
 class Answer:
-    """What the client returns: an object that can become a mapping."""
+    """A response of the client, which can be converted to a mapping."""
 
     def __init__(self, **fields: object) -> None:
         self.fields = fields
@@ -38,14 +38,14 @@ class Answer:
 
 
 class Client:
-    """Plays the client and its only kind of resource; notes every call, and fails when it is told to."""
+    """A fake of the client and of its only kind of resource: records every call, and raises configured errors."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, dict[str, Any]]] = []
         self.answers: dict[str, object] = {}
         self.resources = self
 
-    def get(self, **asked: object) -> Any:  # noqa: ANN401 - a resource, when it is asked for a kind; else an object
+    def get(self, **asked: object) -> Any:  # noqa: ANN401 - a resource for a kind, else an object
         return self._answer("kind" if "kind" in asked else "get", asked)
 
     def server_side_apply(self, **asked: object) -> object:
@@ -83,7 +83,7 @@ def _pool(address: str, version: str) -> Answer:
 
 
 def _silent(kind: str, *about: object) -> Exception:
-    """Return an error as that library makes it of a connection, of which none is at hand here."""
+    """Return an error of the HTTP library, without the connection that it would have."""
     made: Exception = getattr(exceptions, kind)(None, *about)
     return made
 
@@ -215,7 +215,7 @@ def test_a_pod_is_asked_by_way_of_the_api(cluster: Cluster, client: Client, tls:
 
 def test_a_pod_that_keeps_the_api_waiting_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1:80/proxy/"
-    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # no pool is at hand
+    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # without a pool
     with pytest.raises(NotReadyError):
         impatient.ask_pod("shop-1", "default", 80, "/", seconds=2)
 
@@ -261,7 +261,7 @@ def test_a_delete_says_whether_there_was_something(cluster: Cluster, client: Cli
         (ConflictError(_refused(409, "it changed")), RefusedError, "kubernetes-refused", "it changed"),
         (_refused(500, "etcdserver: request timed out"), NotReadyError, "api-busy", "IPAddressPool demo: etcdserver"),
         (ResourceNotFoundError("no such kind"), NotReadyError, "kind-unknown", "IPAddressPool demo"),
-        (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # no pool is at hand
+        (MaxRetryError(None, "/", OSError("refused")), NotReadyError, "api-unreachable", "refused"),  # type: ignore[arg-type] # without a pool
     ],
 )
 def test_the_clients_failures_become_labctls(
@@ -277,7 +277,7 @@ def test_the_clients_failures_become_labctls(
 
 
 def test_an_api_that_does_not_answer_is_not_taken_for_an_absent_object(cluster: Cluster, client: Client) -> None:
-    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
+    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
 
     for act in (lambda: cluster.get("v1", "Node", "demo"), lambda: cluster.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
@@ -319,7 +319,7 @@ def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
     cluster: Cluster, impatient: Cluster, client: Client, *, is_patient: bool
 ) -> None:
     asked = cluster if is_patient else impatient
-    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # no pool is at hand
+    client.answers = {"get": MaxRetryError(None, "/", OSError("refused"))}  # type: ignore[arg-type] # without a pool
     for act in (lambda: asked.get("v1", "Node", "demo"), lambda: asked.find("v1", "Node")):
         with pytest.raises(NotReadyError) as raised:
             act()
@@ -330,7 +330,7 @@ def test_an_impatient_door_asks_an_api_that_gave_no_answer_no_more(
 
 def test_a_kubelet_that_gives_no_log_is_not_taken_for_a_silent_api(impatient: Cluster, client: Client) -> None:
     path = "get /api/v1/namespaces/default/pods/shop-1/log"
-    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # no pool is at hand
+    client.answers = {path: MaxRetryError(None, "/", OSError("timed out")), "get": Answer(kind="Node")}  # type: ignore[arg-type] # without a pool
     with pytest.raises(NotReadyError):
         impatient.log("shop-1", "default")
 

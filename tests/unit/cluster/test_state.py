@@ -1,4 +1,4 @@
-"""What the live cluster says, in the words of the lab."""
+"""The state of the live cluster, in the lab's terms."""
 
 from __future__ import annotations
 
@@ -321,7 +321,7 @@ def _nodes_of(cluster: FakeCluster, of: Lab) -> None:
 
 
 def _app_pod(cluster: FakeCluster, name: str, node: str, **metadata: object) -> None:
-    """The cluster has the app, and a pod of it on this node, if there is one."""
+    """Put the app and a pod of it into the cluster; the pod is on this node, if one is given."""
     spec = {"nodeName": f"demo-{node}"} if node else {}
     cluster.put("apps/v1", "Deployment", "my-app", "default", spec={"selector": {"matchLabels": APP}})
     cluster.put("v1", "Pod", name, "default", metadata={"labels": APP, **owned_by("my-app"), **metadata}, spec=spec)

@@ -1,4 +1,4 @@
-"""Why the pods of a Deployment are not ready: a table of what Kubernetes says, and what labctl makes of it."""
+"""Why the pods of a Deployment are not ready: the states in Kubernetes, and the problems that labctl derives."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def ours(home: Path) -> Path:
 
 @pytest.fixture
 def theirs(home: Path) -> Path:
-    """Where kubectl keeps the user's; it is not there yet."""
+    """The path of the user's kubeconfig, which does not exist yet."""
     return home / ".kube" / "config"
 
 

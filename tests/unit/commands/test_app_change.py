@@ -1,4 +1,4 @@
-"""Apps that come into labctl.yaml and leave it, and how the lab follows."""
+"""Apps are added to labctl.yaml and removed, and the lab is changed accordingly."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _report(broken: str = "", **evidence: dict[str, Any]) -> TraceReport:
     return {"version": 1, "hostname": "shop.test", "ok": not broken, "hops": hops}
 
 
-# What labctl.yaml says
+# labctl.yaml
 
 
 def test_the_apps_are_those_of_the_file(file: Path) -> None:

@@ -1,4 +1,4 @@
-"""Which browser opens which page, with which home; and what is said where none does."""
+"""Which browser opens which page, with which home, and the errors if none does."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TEXT = webbrowser.GenericBrowser("w3m")
 
 @dataclass
 class Programs:
-    """What was started, and how it ends: none is an exit code that nobody lives to see."""
+    """The programs that were started, and how they end; an exit code of None means that they keep running."""
 
     code: int | None = None
     says: bytes = b""
@@ -68,7 +68,7 @@ class Programs:
 
 @pytest.fixture(autouse=True)
 def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> dict[str, HopReport]:
-    """A lab that runs, whose hops are well but for what a test says."""
+    """A running lab whose hops all work, unless a test changes one."""
     provider.nodes |= {node.name for node in context.lab.nodes}
     found = {name: hop(name) for name in trace.HOPS}
 
@@ -90,7 +90,7 @@ def hops(context: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
 
 @pytest.fixture
 def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
-    """Programs that a test may start, and that are none. Nothing says which browser is the user's."""
+    """Fakes of the programs that a test starts. The environment names no browser."""
     started = Programs()
     monkeypatch.setattr(subprocess, "run", started.run)
     monkeypatch.setattr(subprocess, "Popen", started.start)
@@ -100,7 +100,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> Programs:
 
 
 def _offers(monkeypatch: pytest.MonkeyPatch, found: webbrowser.BaseBrowser, *, terminal: bool = False) -> None:
-    """The machine has this browser, and the user is at a terminal or not."""
+    """Give the machine this browser, and the user a terminal or none."""
     monkeypatch.setattr(webbrowser, "get", lambda: found)
     for stream in (sys.stdin, sys.stdout):
         monkeypatch.setattr(stream, "isatty", lambda: terminal)
@@ -157,7 +157,7 @@ def test_a_lab_without_apps_has_no_page(context: Context) -> None:
     assert raised.value.id == "no-app"
 
 
-# Whether it can be loaded
+# Whether the page can be loaded
 
 
 def test_a_page_that_cannot_be_loaded_is_not_opened_and_the_broken_hop_is_told(
@@ -284,7 +284,7 @@ def test_the_desktops_cookie_is_looked_for_where_the_user_says(
     assert programs.environments[0]["XAUTHORITY"] == "/run/cookie"
 
 
-# None
+# No browser
 
 
 def _none_found() -> webbrowser.BaseBrowser:

@@ -1,4 +1,4 @@
-"""Which bundles there are."""
+"""List, choose and remove bundles."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_a_bundle_is_removed_whole_with_what_others_keep_of_it(home: Path, watch
 
 @pytest.fixture
 def mixed(home: Path) -> Path:
-    """A cache with bundles that cannot be read for different reasons, and one that can; nothing else is a bundle."""
+    """A cache with bundles that cannot be read for different reasons, a readable one, and other files."""
     cache = home / "cache" / "labctl"
     for identity in ("good", "other-id", "half-image"):
         write(replace(bundle(cache / "bundles" / identity), id=identity.replace("other-", "")))
@@ -159,7 +159,7 @@ def test_a_bundle_that_cannot_be_read_is_removed_by_the_name_of_its_folder(
     bundles.remove(folder, mixed, watched.report, [lambda gone, _report: forgotten.append(gone)])
 
     assert forgotten == [name]
-    # What a killed run left of the same bundle goes with it.
+    # Leftovers of a killed run that removed the same bundle are removed too.
     assert {path.name for path in (mixed / "bundles").iterdir()} == others - {f".removed-{name}"}
 
 

@@ -1,4 +1,4 @@
-"""What was raised, as the error that is shown: the operating system's refusals are told as such, and no bug."""
+"""How exceptions become errors: a refusal of the operating system is reported as such, not as a bug."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images come into a lab from files, Docker and registries; its nodes get them; and they go again."""
+"""Images are loaded into a lab from files, Docker and registries, imported by its nodes, and removed."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ HEADER = "REF TYPE DIGEST SIZE PLATFORMS LABELS\n"
 
 @dataclass
 class Nodes:
-    """The images of each node, by what `ctr` is asked and given."""
+    """A fake of `ctr` on every node, with the node's images."""
 
     images: dict[str, dict[str, str]] = field(default_factory=dict)
     full: set[str] = field(default_factory=set)
     """Nodes whose disk is full."""
     hung: set[str] = field(default_factory=set)
-    """Nodes that take an image until they are killed."""
+    """Nodes whose import hangs until it is killed."""
     stuck: set[str] = field(default_factory=set)
-    """Nodes that remove nothing."""
+    """Nodes whose removals fail."""
 
     def answer(self, node: str) -> Callable[[Sequence[str]], Finished]:
         def answered(command: Sequence[str]) -> Finished:

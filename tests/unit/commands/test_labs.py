@@ -1,4 +1,4 @@
-"""Which lab is meant, and which labs there are."""
+"""Choose the lab of a command, and list all labs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 
 class ReplacedError(Exception):
-    """Another program is in this process's place from here on."""
+    """Another program has replaced this process."""
 
 
 def _machine(monkeypatch: pytest.MonkeyPatch, *, engine: bool, root: bool) -> None:
@@ -188,7 +188,7 @@ def test_a_bundle_is_named_by_a_folder_or_by_what_its_reference_was_pulled_as(
     assert folder() is None
     made = bundle(cache / "bundles" / "kubernetes-1.37.2")
     references.remember(reference, references.Pulled("sha256:0", made.id), cache)
-    assert folder() is None  # a bundle that is gone
+    assert folder() is None  # a bundle that was removed
     write(made)
     assert folder() == made.folder
 
@@ -297,7 +297,7 @@ def test_a_name_that_no_lab_can_have_is_refused_before_it_becomes_a_path(home: P
 
 @pytest.fixture
 def through_sudo(monkeypatch: pytest.MonkeyPatch) -> dict[Path, int]:
-    """Root, called through sudo by the user 1000. Returns whose each path is, root's where it does not say."""
+    """Run as root through sudo by the user 1000. Return the owners of paths; root owns all others."""
     owners: dict[Path, int] = {}
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setenv("SUDO_UID", "1000")

@@ -1,4 +1,4 @@
-"""What is shown of a lab's logs, and what a bug report takes along: as much as there is, and no secret."""
+"""Logs of a lab, on the terminal and in an export, which has no secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 @pytest.fixture
 def lab(rendered: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch) -> Context:
-    """A lab with all its keys, whose nodes run; neither tool nor Engine is asked anything."""
+    """A running lab with all its keys; no tool and no Engine is called."""
     monkeypatch.setattr(versions, "_answer", lambda *_arguments: "1.2.3")
     monkeypatch.setattr(doctor, "examine", lambda *_arguments: [])
     provider.nodes |= {node.name for node in rendered.lab.nodes}
@@ -35,7 +35,7 @@ def lab(rendered: Context, provider: FakeProvider, monkeypatch: pytest.MonkeyPat
 
 
 def _secrets(context: Context) -> dict[str, str]:
-    """Every secret value of the lab by where it stands, each as it is there."""
+    """Return every secret of the lab as written, by its place."""
     folder = context.folder
     names = ("ca.key", "metallb-webhook.key", "ssh", "token", "memberlist")
     user = yaml.safe_load((folder / "kubeconfig").read_text())["users"][0]["user"]

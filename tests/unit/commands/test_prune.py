@@ -1,4 +1,4 @@
-"""What goes from the cache, and what stays."""
+"""What `prune` removes from the cache, and what it keeps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the steps of a plan happen, and how a run ends."""
+"""In which network the steps of a plan run, and how a run ends."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.usefixtures("home")
 
 @pytest.fixture
 def entered(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Which labs' namespaces, which are all there, this process has entered; what happens in them is told here too."""
+    """Record the namespaces that this process enters, which all exist, and what tests append."""
     acts: list[str] = []
 
     def enter(isolation: Isolation) -> None:
@@ -69,7 +69,7 @@ def _results(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
     return [line for line in lines if line["event"] == "result"]
 
 
-# Where steps happen
+# The network of each step
 
 
 def test_every_step_of_a_lab_on_this_machines_network_happens_here(

@@ -1,4 +1,4 @@
-"""What `labctl status` finds, and what it calls a problem."""
+"""The problems that `labctl status` finds and reports."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SERVICE = ("v1", "Service", "ingress-nginx", "ingress-nginx-controller")
 
 @pytest.fixture
 def well(rendered: Context, cluster: FakeCluster, watched: Watched, machine: dict[str, http_probe.Answer]) -> Context:  # noqa: ARG001 - it answers
-    """A lab that was brought up, and whose address a node announces."""
+    """A lab that is up and whose address a node announces."""
     execute(select(up.up(isolated=False), "boot", None), rendered, watched)
     told = {"node": "demo-worker-1", "serviceNamespace": SERVICE[2], "serviceName": SERVICE[3]}
     cluster.put("metallb.io/v1beta1", "ServiceL2Status", "l2-a", "metallb-system", status=told)
@@ -38,7 +38,7 @@ def well(rendered: Context, cluster: FakeCluster, watched: Watched, machine: dic
 
 
 def _problem(context: Context) -> tuple[str, str]:
-    """The id and the text of the only problem of the lab, which is broken."""
+    """Return the id and the text of the only problem, which breaks the lab."""
     report = report_on(context)
     (problem,) = report["problems"]
     assert problem["fix"]
@@ -47,7 +47,7 @@ def _problem(context: Context) -> tuple[str, str]:
 
 
 def _doubt(context: Context) -> tuple[str, str]:
-    """The id and the text of the only problem of the lab, which works in spite of it."""
+    """Return the id and the text of the only problem, in spite of which the lab works."""
     report = report_on(context)
     (problem,) = report["problems"]
     assert problem["fix"]

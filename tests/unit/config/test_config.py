@@ -443,7 +443,7 @@ ONE_PROBLEM = {
     "[" * 500: "",
     "name: \x01": "",
 }
-"""Files that have one problem, each with the key that it names; without one, it is the file itself."""
+"""Files with one problem, and the key that it names; an empty key stands for the file itself."""
 
 
 def test_problems_say_what_a_value_must_be(problems: Problems, golden: Golden) -> None:
@@ -462,11 +462,11 @@ NUMBERS_OF_YAML_1_1 = (
     *("yes", "no", "on", "off", "Yes", "NO", "On", "OFF", "True", "TRUE", "y", "n", "Null", "NULL"),
     *("2026-11-25", "2026-11-25T10:00:00Z", "2026-13-45", "=", "\uff12"),
 )
-"""Written as YAML 1.1 reads something else into them: a number in another base, true, false, nothing or a date."""
+"""Text that YAML 1.1 reads as something else: a number in another base, true, false, nothing or a date."""
 
 
 def _with(keys: Iterable[str], value: str) -> str:
-    """A file in which each of these keys has this value."""
+    """Return a file in which each of these keys has this value."""
     plain = "".join(f"{key}: {value}\n" for key in keys if "." not in key)
     apps = "".join(f", {key.rpartition('.')[2]}: {value}" for key in keys if "." in key)
     return f"{plain}apps: [{{name: a{apps}}}]"

@@ -1,4 +1,4 @@
-"""An app more or less in labctl.yaml: what the user wrote stays as it is, and what is written is whole."""
+"""Add an app to labctl.yaml or remove one: the rest of the file is kept, and it is written whole or not at all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A labctl.yaml to begin with."""
+"""Write an initial labctl.yaml."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_an_example_that_cannot_be_written_is_named_and_leaves_nothing_behind(
 
     monkeypatch.setattr(config, "example", lambda: "x" * 100)
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    write_example(tmp_path / "first.yaml")  # the schema is there from here on
+    write_example(tmp_path / "first.yaml")  # the schema exists from here on
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
         with pytest.raises(UsageError, match="File too large"):

@@ -1,4 +1,4 @@
-"""What a lab was made from, and what it cannot become."""
+"""The record of a lab, and the changes that `up` refuses."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_up_can_bring_these_changes_about(values: dict[str, Any]) -> None:
 
 @pytest.fixture
 def carries(tmp_path: Path) -> Callable[[str], Path]:
-    """Makes the description of a bundle that carries this version of Kubernetes."""
+    """Return a function that describes a bundle with this version of Kubernetes."""
 
     def write_bundle(version: str) -> Path:
         made = bundle(tmp_path / version)
@@ -74,7 +74,7 @@ def carries(tmp_path: Path) -> Callable[[str], Path]:
 
 
 SAME = [
-    # What the lab was made with, and what is asked for.
+    # The saved values, and the requested ones.
     ({}, {"kubernetes": "1.37.2"}),
     ({"kubernetes": "1.37.2"}, {}),
     ({}, {"provider": "docker"}),
@@ -167,7 +167,7 @@ WRONG: dict[str, tuple[object, ...]] = {
     "memory": ("much", None),
     "hosts_file": (None, 1),
 }
-"""Values that no labctl ever wrote."""
+"""Values that no version of labctl wrote."""
 
 
 @pytest.mark.parametrize(

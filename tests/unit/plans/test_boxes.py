@@ -1,4 +1,4 @@
-"""What becomes of a bundle's box when a lab is purged, or the bundle removed."""
+"""What happens to a bundle's box when a lab is purged or the bundle is removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hostnames that move between apps, past a webhook that rejects a host that another Ingress has."""
+"""Hostnames move between apps, although the webhook rejects a hostname that another Ingress has."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ BEFORE = {"shop": "shop.test", "blog": "blog.test"}
 
 
 class Webhook:
-    """Rejects as ingress-nginx does, and learns of a change only after it was asked once more."""
+    """A webhook that rejects as that of ingress-nginx, and notices a change only one request later."""
 
     def __init__(self, cluster: FakeCluster) -> None:
         self.cluster = cluster

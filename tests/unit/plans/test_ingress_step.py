@@ -1,4 +1,4 @@
-"""The `ingress` step, above all what it removes of another controller, and apps that a webhook rejects."""
+"""The `ingress` step, especially the removal of another controller's objects, and apps that a webhook rejects."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 @pytest.fixture(autouse=True)
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits take no time; returns how long each pause would have been."""
+    """Make waits take no time; return the pauses in seconds."""
     passed: list[float] = []
     set_limits(monkeypatch, poll=1.0)
     for module in (ingress_step, up, verify):
@@ -46,7 +46,7 @@ def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 @pytest.fixture
 def nginx(rendered: Context) -> Context:
-    """The lab with ingress-nginx, from a file of a few objects in the place of upstream's."""
+    """A lab with ingress-nginx, from a file with a few of upstream's objects."""
     labels = {"app.kubernetes.io/name": "ingress-nginx"}
     container = {"name": "controller", "image": f"{NGINX.repository}:v1", "args": [], "readinessProbe": {}}
     volume = {"name": "webhook-cert", "secret": {"secretName": NGINX.admission}}
@@ -83,7 +83,7 @@ def _contents(folder: Path) -> dict[Path, bytes]:
 
 
 def _run_ingress_nginx(cluster: FakeCluster) -> None:
-    """The cluster has everything that ingress-nginx has, as labctl applied it."""
+    """A cluster with all objects of ingress-nginx, as labctl applied them."""
     for owned in NGINX.owned:
         _put(cluster, owned, COPIED if owned.by_controller else APPLIED)
     containers = [{"image": f"{NGINX.repository}:v1.15.1@sha256:12"}]

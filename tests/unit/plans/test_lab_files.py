@@ -1,4 +1,4 @@
-"""The files of a lab, gathered from the machine, the bundle and the keys."""
+"""The files of a lab, written from the machine, the bundle and the keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heart: steps in order, told of as events, ended by the first failure."""
+"""Steps run in order, are reported as events, and end at the first failure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.model.events import Event, Progress
 from labctl.plans.plan import Outcome, Plan, Step, described, execute, select
 
 World = list[str]
-"""What the steps of these tests have done, in order."""
+"""The actions of a test's steps, in order."""
 
 
 def _step(name: str, *, changed: bool = False, fails: BaseException | None = None) -> Step[World]:

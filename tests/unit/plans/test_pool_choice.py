@@ -1,4 +1,4 @@
-"""The choice of a pool that nobody has."""
+"""The choice of a free pool."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_nothing_is_sent_by_an_interface_that_is_down_or_elsewhere() -> None:
             "192.168.56.31-192.168.56.39",
         ),
         ("192.168.56.0/28", [], "192.168.56.2-192.168.56.9"),
-        # Where there is no other room, that of workers that are not wanted yet.
+        # Without other free addresses, those of workers that the lab does not have.
         ("192.168.56.0/28", ["192.168.56.2-192.168.56.9"], "192.168.56.12-192.168.56.14"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The choice of what makes the nodes."""
+"""The choice of the provider."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def test_the_first_provider_that_the_machine_can_use_is_chosen_and_the_reason_is
     [
         ("auto", "virtualbox", False, "virtualbox"),
         ("auto", "docker", True, "docker"),
-        ("auto", "auto", False, "docker"),  # made by a version that had no other
+        ("auto", "auto", False, "docker"),  # created by a version without other providers
         ("auto", None, True, "docker"),
         ("libvirt", None, False, "libvirt"),
         ("libvirt", "docker", False, "libvirt"),  # which `up` refuses

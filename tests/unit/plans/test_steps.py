@@ -1,4 +1,4 @@
-"""Every step looks, acts only where needed, and says what keeps it waiting."""
+"""Every step checks, acts only if needed, and reports what it waits for."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ pytestmark = pytest.mark.usefixtures("machine")
 
 @pytest.fixture(autouse=True)
 def instant(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """Waits take no time; returns how long each pause would have been."""
+    """Make waits take no time; return the pauses in seconds."""
     pauses: list[float] = []
     set_limits(monkeypatch, poll=1.0)
     monkeypatch.setattr(assembly, "run", lambda *_arguments, **_options: Finished(assembly.NO_CONNECTION, "", ()))
@@ -160,7 +160,7 @@ ABSENT = [
     ({"kubernetes": "1.36.0"}, "bundle-version", "1.37.2"),
     ({"ingress": "ingress-nginx"}, "ingress-not-carried", "traefik"),
 ]
-"""What neither the tests' bundle nor the one that labctl builds carries, and what they do."""
+"""Values that neither the tests' bundle nor the one that labctl builds has, and what these have instead."""
 
 
 @pytest.mark.parametrize(("values", "identity", "instead"), ABSENT)
@@ -184,7 +184,7 @@ def test_what_no_bundle_carries_is_refused_before_anything_is_looked_for_or_made
         describe(replace(context.bundle, folder=folder, id=folder.name))
     asked = replace(context, lab=lab(**values), bundle_folder=bundle_folder, may_install=True)
 
-    may_be_downloaded = bundles == "none" and "ingress" in values  # upstream is asked for it in the second step
+    may_be_downloaded = bundles == "none" and "ingress" in values  # the second step may download it
     steps = (up.check_machine, bundle_choice.choose_bundle, up.render)
     for step in steps[1:] if may_be_downloaded else steps:
         with pytest.raises(MissingError) as caught:
@@ -285,7 +285,7 @@ def test_a_recipe_of_the_users_is_downloaded_and_nothing_built_in_its_place(
     with pytest.raises(MissingError) as raised:
         replace(asked, policy=BundlePolicy(offline=True, recipe=others)).require_carried()
     assert raised.value.id == "bundle-not-cached"
-    assert recipes.recipe_id(others) in raised.value.message  # another bundle is in the cache
+    assert recipes.recipe_id(others) in raised.value.message  # the cache has another bundle
     vars(asked).update(bundle=context.bundle)
 
     with pytest.raises(MissingError) as raised:
@@ -317,7 +317,7 @@ def test_what_the_cache_has_is_taken_without_a_question_and_offline_nothing_else
         up.check_machine(offline, watched.report)
     assert refused.value.id == "bundle-not-cached"
 
-    for identity in (recipe_id(), recipes.recipe_id(recipes.load())):  # a download goes before a build
+    for identity in (recipe_id(), recipes.recipe_id(recipes.load())):  # a download takes precedence over a build
         folder = context.cache / "bundles" / identity
         folder.mkdir(parents=True)
         describe(replace(context.bundle, folder=folder, id=identity))
@@ -396,7 +396,7 @@ def test_the_clock_of_a_machine_that_stood_still_is_set(
     assert asked == [clock.READ, ("date",)]
     assert outcome.changed
     assert "demo-worker-1" in outcome.text
-    assert not up.boot(context, watched.report).changed  # containers are not asked
+    assert not up.boot(context, watched.report).changed  # the clocks of containers are not checked
 
 
 # cluster
@@ -568,7 +568,7 @@ def test_a_refusal_of_the_api_is_not_waited_out(
 def test_metallb_waits_until_its_webhook_answers(
     rendered: Context, watched: Watched, cluster: FakeCluster, instant: list[float]
 ) -> None:
-    # A controller that was restarted may serve the first write while it ends.
+    # A terminating controller may serve the first write.
     cluster.webhook_refusals = [WEBHOOK, WEBHOOK, None, WEBHOOK]
 
     outcome = up.apply_metallb(rendered, watched.report)
@@ -986,7 +986,7 @@ def test_the_nodes_of_an_isolated_lab_end_with_its_engine(
     acts: list[str] = []
     monkeypatch.setattr(Isolation, "engine_runs", lambda _self: False)
     monkeypatch.setattr(Isolation, "halt", _noting(acts, "halt"))
-    provider.nodes = {"demo-control-plane"}  # nobody can be asked about it
+    provider.nodes = {"demo-control-plane"}  # nothing can report it
 
     execute(up.halt(), _isolated(context), watched)
 
