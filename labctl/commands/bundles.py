@@ -105,7 +105,7 @@ def _verified(folder: Path, cache: Path, report: Progress) -> BundleEntry:
 
 
 def named(text: str | None, cache: Path) -> Path | None:
-    """Return the folder or id that the text names; for a reference, the folder of the bundle that it was pulled as.
+    """Return the folder or id that the text names; for a reference, the folder that the bundle was pulled into.
 
     Raises MissingError `bundle-not-pulled`.
     """
