@@ -39,9 +39,8 @@ MAX_BYTE = 255
 def write_lab(context: Context, folder: Path, *, is_users: bool = False) -> bool:
     """Write all of the lab's files, keys included, to the folder; return whether one of them changed.
 
-    Remove stale files of earlier renders.
-    A user's folder (`is_users`) keeps its mode and other files. Raises UsageError `files-in-the-way` if this would
-    replace files that labctl did not write.
+    Remove stale files of earlier renders. A user's folder (`is_users`) keeps its mode and other files. Raises UsageError
+    `files-in-the-way` if this would replace files that labctl did not write.
     """
     if is_users:
         _refuse_others(folder)

@@ -149,7 +149,7 @@ def render(context: Context, _say: Progress) -> Outcome:
 
 
 def boot(context: Context, report: Progress) -> Outcome:
-    """Start every node."""
+    """Start the nodes that are not running, and correct the clocks of virtual machines."""
     running = context.provider.running()
     absent = [node for node in context.lab.nodes if node.name not in running]
     if absent:
