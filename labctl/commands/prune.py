@@ -80,7 +80,10 @@ def prune(options: GlobalOptions, watching: Watching, forget: Sequence[Forget] =
         for path in unused.others:
             _remove_leftover(path, report)
         forget_absent(context.cache)
-        left = [f"{bundle.folder.name} was left because it cannot be read: {removal(bundle)}" for bundle in unused.unreadable]
+        left = [
+            f"{bundle.folder.name} was left because it cannot be read: {removal(bundle)}"
+            for bundle in unused.unreadable
+        ]
         return Outcome(bool(unused.bundles or unused.others), "; ".join([unused.text, *left]))
 
     runner.run_in_cache(options, watching, (Step("bundle", "removes what no lab uses", remove),))
