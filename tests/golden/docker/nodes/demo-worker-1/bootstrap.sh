@@ -1,5 +1,5 @@
 #!/bin/bash
-# Assembles demo-worker-1. Runs at every start of the node; what is there already is left as it is.
+# Assemble demo-worker-1. Runs at every boot of the node, and skips what is already done.
 set -euo pipefail
 
 settings=/etc/labctl
@@ -29,7 +29,7 @@ until_answered() { # SECONDS WHAT URL
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
-  # systemd makes host keys at what it takes for a first boot, which a container's never is; sshd has given up by now.
+  # systemd generates host keys only on a first boot, which a container's boot never counts as. sshd has failed by now.
   if [ ! -e /etc/ssh/ssh_host_ed25519_key ]; then
     ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
     systemctl reset-failed ssh
@@ -38,12 +38,12 @@ let_vagrant_in() {
 }
 
 prepare_kernel() {
-  # In a container the cgroup v1 hierarchies arrive read-only, and the kubelet makes its pods' groups in them.
+  # A container's cgroup v1 hierarchies are mounted read-only, but the kubelet creates its pods' groups in them.
   local hierarchy
   for hierarchy in $(awk '$3 == "cgroup" && $4 ~ /^ro(,|$)/ {print $2}' /proc/mounts); do
     mount -o remount,bind,rw "$hierarchy"
   done
-  # The kubelet reads the kernel's log and ends where there is none, as in most containers.
+  # The kubelet reads the kernel's log, and exits if there is none, as in most containers.
   [ -e /dev/kmsg ] || ln -s /dev/null /dev/kmsg
   mount --make-rshared /
   sysctl --quiet --write net.ipv4.ip_forward=1
@@ -55,12 +55,12 @@ connect() {
   until_true 60 "the address 192.168.56.11" private_interface
   local interface
   interface=$(private_interface)
-  # A node that died is known to be gone after two seconds, and whoever asks for a pod there learns it at once. By
-  # default packets go where nobody is for half a minute, and then every connection waits for three seconds.
+  # Detect a dead node within two seconds, so that connections to its pods fail at once. By default the kernel sends
+  # packets to its MAC for half a minute, and after that every connection waits for three seconds.
   sysctl --quiet --write "net.ipv4.neigh.$interface.base_reachable_time_ms=1000" \
     "net.ipv4.neigh.$interface.delay_first_probe_time=1" "net.ipv4.neigh.$interface.retrans_time_ms=100" \
-    net.ipv4.icmp_ratelimit=0 # or only one in a second would learn it
-  # Nothing meant for a pod or a service may leave by the default route, not even before the cluster has its rules.
+    net.ipv4.icmp_ratelimit=0 # by default a host gets only one ICMP error a second
+  # Traffic to pods and Services must not take the default route, not even before the cluster has its rules.
   ip route replace unreachable 10.244.0.0/16 metric 9999
   ip route replace 10.96.0.0/12 dev "$interface"
   ip route replace 10.244.0.0/24 via 192.168.56.10 dev "$interface"
@@ -87,12 +87,12 @@ connect() {
 add table ip labctl
 delete table ip labctl
 table ip labctl {
-  # Pods reach the outside by the node's address; among pods the sender's own address is kept.
+  # Traffic that leaves the pod network gets the node's address; between pods, the source address is kept.
   chain postrouting {
     type nat hook postrouting priority srcnat
     ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade
   }
-  # What kube-proxy has not given another destination is refused at once: a sender that waits would do so for minutes.
+  # Reject at once what kube-proxy has not redirected to a pod: otherwise the sender would wait for minutes.
   chain forward {
     type filter hook forward priority filter
     ip daddr 10.96.0.0/12 reject
@@ -105,7 +105,7 @@ table ip labctl {
 RULES
 }
 
-# containerd starts without a plugin that failed, and tries it again only at its next start.
+# containerd runs without a plugin that failed to load, and retries it only when it is restarted.
 cri_works() {
   ctr plugins list | awk '$2 == "cri" { state = $NF } END { exit state != "ok" }' || {
     systemctl restart containerd
@@ -118,7 +118,7 @@ install_programs() {
   for program in kubeadm kubelet kubectl; do
     ln -sfn "$bundle/bin/$program" "/usr/local/bin/$program"
   done
-  rm -f "$pod_network" # until services work, this node is not Ready and gets no pods that would look for them in vain
+  rm -f "$pod_network" # keeps this node not Ready, and without pods, until Services work
   install -D -m 644 "$settings/containerd.toml" /etc/containerd/config.toml
   systemctl start containerd
   if ! until_true 60 "containerd and its CRI plugin" cri_works; then
@@ -132,7 +132,7 @@ import_images() { # ARCHIVE...
   for archive in "$@"; do
     imported=$state/kubernetes-1.37.2-amd64/$(basename "$archive")
     [ -e "$imported" ] && continue
-    if [ ! -e "$bundle/$archive" ]; then # the lab has another bundle by now, and boots as it did before
+    if [ ! -e "$bundle/$archive" ]; then # the lab has another bundle now, and this node boots from its old one
       echo "labctl: $archive is not in the bundle that this node was made from" >&2
       continue
     fi
@@ -143,7 +143,7 @@ import_images() { # ARCHIVE...
 
 become_member() {
   say "waiting for the control plane at https://192.168.56.10:6443"
-  # The last thing that kubeadm makes for those who join.
+  # The last object that kubeadm creates for joining nodes.
   until_answered 600 "the control plane at https://192.168.56.10:6443" \
     https://192.168.56.10:6443/api/v1/namespaces/kube-public/configmaps/cluster-info
   say "joining the cluster"
@@ -158,7 +158,7 @@ say "importing images"
 import_images images/pause.tar
 import_images images/kube-proxy.tar images/failure-detector.tar images/traefik.tar images/nginx.tar &
 beside=$!
-# kubeadm does not start over what an interrupted attempt began.
+# kubeadm cannot resume an interrupted attempt.
 if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
   kubeadm reset --force
 fi
@@ -175,9 +175,9 @@ import_images &
 after=$!
 say "waiting for services to work"
 until_answered 300 "kube-proxy" https://10.96.0.1/livez
-wait "$after" # pods whose images are not here yet would ask a registry for them
+wait "$after" # otherwise the kubelet would pull missing images from a registry
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
-# The kubelet could not mount the volumes of pods that it knew before they may start, and waits up to two minutes until
-# it tries again.
+# The kubelet could not yet mount the volumes of pods from before this boot, and retries only after up to two minutes.
+# A restart makes it retry at once.
 [ -z "$was_member" ] || systemctl restart kubelet
 say "demo-worker-1 is assembled"

@@ -1,5 +1,5 @@
 #!/bin/bash
-# Assembles demo-control-plane. Runs at every start of the node; what is there already is left as it is.
+# Assemble demo-control-plane. Runs at every boot of the node, and skips what is already done.
 set -euo pipefail
 
 settings=/etc/labctl
@@ -23,7 +23,7 @@ until_true() { # SECONDS WHAT COMMAND...
 
 until_answered() { # SECONDS WHAT URL
   local ask=(curl --silent --fail --max-time 26 --cacert "$settings/ca.crt" "$3")
-  # One program that asks again and again: on a slow node each new one costs a second of its processor.
+  # A single curl that retries: on a slow node, starting a program takes a second of processor time.
   if ! "${ask[@]}" --retry "$1" --retry-delay 1 --retry-max-time "$1" --retry-all-errors >/dev/null; then
     say "gave up waiting for $2"
     return 1
@@ -33,7 +33,7 @@ until_answered() { # SECONDS WHAT URL
 let_vagrant_in() {
   install -d -m 700 -o vagrant -g vagrant /home/vagrant/.ssh
   install -m 600 -o vagrant -g vagrant "$settings/authorized_keys" /home/vagrant/.ssh/authorized_keys
-  # systemd makes host keys at what it takes for a first boot, which a container's never is; sshd has given up by now.
+  # systemd generates host keys only on a first boot, which a container's boot never counts as. sshd has failed by now.
   if [ ! -e /etc/ssh/ssh_host_ed25519_key ]; then
     ssh-keygen -q -t ed25519 -N "" -f /etc/ssh/ssh_host_ed25519_key
     systemctl reset-failed ssh
@@ -42,12 +42,12 @@ let_vagrant_in() {
 }
 
 prepare_kernel() {
-  # In a container the cgroup v1 hierarchies arrive read-only, and the kubelet makes its pods' groups in them.
+  # A container's cgroup v1 hierarchies are mounted read-only, but the kubelet creates its pods' groups in them.
   local hierarchy
   for hierarchy in $(awk '$3 == "cgroup" && $4 ~ /^ro(,|$)/ {print $2}' /proc/mounts); do
     mount -o remount,bind,rw "$hierarchy"
   done
-  # The kubelet reads the kernel's log and ends where there is none, as in most containers.
+  # The kubelet reads the kernel's log, and exits if there is none, as in most containers.
   [ -e /dev/kmsg ] || ln -s /dev/null /dev/kmsg
   mount --make-rshared /
   sysctl --quiet --write net.ipv4.ip_forward=1
@@ -59,12 +59,12 @@ connect() {
   until_true 780 "the address 192.168.56.10" private_interface
   local interface
   interface=$(private_interface)
-  # A node that died is known to be gone after two seconds, and whoever asks for a pod there learns it at once. By
-  # default packets go where nobody is for half a minute, and then every connection waits for three seconds.
+  # Detect a dead node within two seconds, so that connections to its pods fail at once. By default the kernel sends
+  # packets to its MAC for half a minute, and after that every connection waits for three seconds.
   sysctl --quiet --write "net.ipv4.neigh.$interface.base_reachable_time_ms=13000" \
     "net.ipv4.neigh.$interface.delay_first_probe_time=13" "net.ipv4.neigh.$interface.retrans_time_ms=1300" \
-    net.ipv4.icmp_ratelimit=0 # or only one in a second would learn it
-  # Nothing meant for a pod or a service may leave by the default route, not even before the cluster has its rules.
+    net.ipv4.icmp_ratelimit=0 # by default a host gets only one ICMP error a second
+  # Traffic to pods and Services must not take the default route, not even before the cluster has its rules.
   ip route replace unreachable 10.244.0.0/16 metric 9999
   ip route replace 10.96.0.0/12 dev "$interface"
   ip route replace 10.244.1.0/24 via 192.168.56.11 dev "$interface"
@@ -91,12 +91,12 @@ connect() {
 add table ip labctl
 delete table ip labctl
 table ip labctl {
-  # Pods reach the outside by the node's address; among pods the sender's own address is kept.
+  # Traffic that leaves the pod network gets the node's address; between pods, the source address is kept.
   chain postrouting {
     type nat hook postrouting priority srcnat
     ip saddr 10.244.0.0/16 ip daddr != 10.244.0.0/16 masquerade
   }
-  # What kube-proxy has not given another destination is refused at once: a sender that waits would do so for minutes.
+  # Reject at once what kube-proxy has not redirected to a pod: otherwise the sender would wait for minutes.
   chain forward {
     type filter hook forward priority filter
     ip daddr 10.96.0.0/12 reject
@@ -109,7 +109,7 @@ table ip labctl {
 RULES
 }
 
-# containerd starts without a plugin that failed, and tries it again only at its next start.
+# containerd runs without a plugin that failed to load, and retries it only when it is restarted.
 cri_works() {
   ctr plugins list | awk '$2 == "cri" { state = $NF } END { exit state != "ok" }' || {
     systemctl restart containerd
@@ -122,7 +122,7 @@ install_programs() {
   for program in kubeadm kubelet kubectl; do
     ln -sfn "$bundle/bin/$program" "/usr/local/bin/$program"
   done
-  rm -f "$pod_network" # until services work, this node is not Ready and gets no pods that would look for them in vain
+  rm -f "$pod_network" # keeps this node not Ready, and without pods, until Services work
   install -D -m 644 "$settings/containerd.toml" /etc/containerd/config.toml
   systemctl start containerd
   if ! until_true 780 "containerd and its CRI plugin" cri_works; then
@@ -136,7 +136,7 @@ import_images() { # ARCHIVE...
   for archive in "$@"; do
     imported=$state/kubernetes-1.37.2-amd64/$(basename "$archive")
     [ -e "$imported" ] && continue
-    if [ ! -e "$bundle/$archive" ]; then # the lab has another bundle by now, and boots as it did before
+    if [ ! -e "$bundle/$archive" ]; then # the lab has another bundle now, and this node boots from its old one
       echo "labctl: $archive is not in the bundle that this node was made from" >&2
       continue
     fi
@@ -145,13 +145,13 @@ import_images() { # ARCHIVE...
   done
 }
 
-# Where the kubelet looks for static pods. Scheduler and controller manager come when the API server is ready: they end
-# where it is not, and each of their starts takes from a slow node what the API server needs.
+# The kubelet's folder of static pods. The scheduler and the controller manager are added when the API server is ready:
+# before that they exit, and each restart takes processor time that the API server needs on a slow node.
 static_pods=/var/lib/labctl/static-pods
 manifests=/etc/kubernetes/manifests
 
 hold_back() {
-  ! systemctl is-active --quiet kubelet || return 0 # it is not the first attempt since the node booted
+  ! systemctl is-active --quiet kubelet || return 0 # not the first attempt since the node booted
   rm -rf "$static_pods"
   install -d -m 700 "$static_pods"
   ln -s "$manifests/etcd.yaml" "$manifests/kube-apiserver.yaml" "$static_pods"
@@ -178,7 +178,7 @@ say "importing images"
 import_images images/pause.tar images/etcd.tar images/kube-apiserver.tar images/kube-controller-manager.tar images/kube-scheduler.tar
 import_images images/kube-proxy.tar &
 beside=$!
-# kubeadm does not start over what an interrupted attempt began.
+# kubeadm cannot resume an interrupted attempt.
 if [ ! -e "$state/member" ] && { [ -e /etc/kubernetes/manifests ] || [ -e /etc/kubernetes/kubelet.conf ]; }; then
   kubeadm reset --force
 fi
@@ -199,9 +199,9 @@ import_images images/failure-detector.tar images/traefik.tar images/nginx.tar &
 after=$!
 say "waiting for services to work"
 until_answered 3900 "kube-proxy" https://10.96.0.1/livez
-wait "$after" # pods whose images are not here yet would ask a registry for them
+wait "$after" # otherwise the kubelet would pull missing images from a registry
 install -D -m 644 "$settings/cni.conflist" "$pod_network"
-# The kubelet could not mount the volumes of pods that it knew before they may start, and waits up to two minutes until
-# it tries again.
+# The kubelet could not yet mount the volumes of pods from before this boot, and retries only after up to two minutes.
+# A restart makes it retry at once.
 [ -z "$was_member" ] || systemctl restart kubelet
 say "demo-control-plane is assembled"
