@@ -1,6 +1,6 @@
 """The command line: options become a lab and a plan, errors become exit codes.
 
-Every command imports what it needs itself: `labctl --help` must not wait for the Kubernetes client.
+Every command imports what it needs in its body, so that `labctl --help` does not wait for the Kubernetes client.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from labctl.model.reports import LabsReport
 
 
 class Output(StrEnum):
-    """What `-o` takes."""
+    """The values of `-o`."""
 
     TEXT = "text"
     JSON = "json"
@@ -70,7 +70,7 @@ STOPPED = (ExitCode.INTERRUPTED, ExitCode.TERMINATED)
 
 
 def show_version(wanted: bool) -> None:
-    """Print labctl's own version, and end."""
+    """Print labctl's version and exit."""
     if wanted:
         sys.stdout.write(f"{PROGRAM} {__version__}\n")
         raise typer.Exit
@@ -214,7 +214,7 @@ def trace(
     context: typer.Context,
     target: Target = None,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every second until Ctrl-C.")] = False,
-    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Repeat until all is well.")] = 0,
+    wait: Annotated[float, typer.Option("--wait", metavar="SECONDS", min=0, help="Repeat until no hop is broken.")] = 0,
 ) -> None:
     """Follow a request hop by hop, from the name to the pod.
 
@@ -235,8 +235,8 @@ def open_page(
 ) -> None:
     """Open an app's page in the browser.
 
-    If the page cannot be loaded, it says what is broken, and the exit code is 8. For an isolated lab, the browser runs
-    in the lab's network. BROWSER selects another browser.
+    If the page cannot be loaded, labctl reports what is broken, and the exit code is 8. For an isolated lab, the
+    browser runs in the lab's network. BROWSER selects another browser.
     """
     from labctl.commands import browser, labs
 
@@ -272,9 +272,9 @@ def doctor(
 
 
 def main() -> NoReturn:
-    """Run the command line; a failure is one message and an exit code."""
+    """Run the command line; report a failure as one message and an exit code."""
     streams.prepare()
-    # Also where a script's background job has inherited SIGINT as ignored: an interrupted run must end in order.
+    # Background jobs of scripts inherit SIGINT as ignored, but an interrupted run must always shut down cleanly.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, endings.terminate)
     try:
@@ -308,12 +308,12 @@ def _run(arguments: list[str]) -> NoReturn:
 
 
 def fail(error: LabError, arguments: list[str]) -> NoReturn:
-    """Tell of the error in the form that was asked for, and exit with its code."""
+    """Report the error in the requested format, and exit with its code."""
     is_run, is_json = writes_events(arguments), wants_json(arguments)
     if is_run and is_json:
         ui.JsonWatcher(sys.stdout).result(Result(changed=False, seconds=0.0, error=error))
     elif error.exit_code in STOPPED and not is_run:
-        pass  # whoever stops a command that only answers knows why it ends
+        pass  # the user who stops a read-only command knows why it exits
     elif is_json:
         ui.show_error_json(error, sys.stdout)
     else:

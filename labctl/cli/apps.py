@@ -1,4 +1,4 @@
-"""`labctl app`: apps come into labctl.yaml, and leave it, and the lab follows."""
+"""`labctl app`: add apps to labctl.yaml or remove them, and update the lab."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ def add(
         int | None, typer.Option(metavar="N", parser=whole_number, help="Number of pods.  [default: 2]")
     ] = None,
     path: Annotated[
-        str | None, typer.Option(metavar="PATH", help="Path that status and trace ask for.  [default: /]")
+        str | None, typer.Option(metavar="PATH", help="Path that status and trace request.  [default: /]")
     ] = None,
 ) -> None:
     """Add an app to labctl.yaml and, if the lab is up, deploy it.
 
-    The hosts file gets its hostname, and a request is followed to its pod.
+    labctl adds its hostname to the hosts file and traces a request to its pod.
     """
     from labctl.commands import app_change
 

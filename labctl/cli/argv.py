@@ -1,4 +1,4 @@
-"""The words of a command line, before typer reads them."""
+"""Command-line arguments before typer parses them."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ GLOBAL_OPTIONS = {
     "--quiet": 0,
     "--version": 0,
 }
-"""How many values each takes. They may stand anywhere before `--`, as kubectl's may."""
+"""The number of values that each takes. They can be anywhere before `--`, as with kubectl."""
 COMMAND_FOLLOWS = {"exec": 1, "ssh": 2}
-"""After how many words a program's command line begins; these words may have global options between and after them."""
+"""The number of words before the command line to run. Global options can be between and after these words."""
 
 EVENTS_FOLLOW = (
     *("up", "destroy", "halt", "resume", "app add", "app remove"),
@@ -26,7 +26,7 @@ EVENTS_FOLLOW = (
     *("bundle export", "bundle import", "bundle push", "bundle pull"),
     *("image load", "image remove"),
 )
-"""With `-o json` these write an event a line, the last of which is the result; all others write one document."""
+"""With `-o json` these write one event per line and the result last; all others write one document."""
 
 
 def move_global_options_first(arguments: list[str]) -> list[str]:
@@ -49,7 +49,7 @@ def move_global_options_first(arguments: list[str]) -> list[str]:
 
 
 def wants_json(arguments: list[str]) -> bool:
-    """Return whether the answer, and so an error, is to be JSON. Global options come first."""
+    """Return whether answers and errors are JSON. Expects global options first."""
     output = ""
     words = iter(_global(arguments))
     for word in words:
@@ -60,12 +60,12 @@ def wants_json(arguments: list[str]) -> bool:
 
 
 def is_verbose(arguments: list[str]) -> bool:
-    """Return whether the arguments ask for all details. Global options come first."""
+    """Return whether `--verbose` is given. Expects global options first."""
     return not {"-v", "--verbose"}.isdisjoint(_global(arguments))
 
 
 def lab_name(arguments: list[str]) -> str | None:
-    """Return the lab that these hoisted arguments name, or None."""
+    """Return the value of `--name`, or None. Expects global options first."""
     words = iter(_global(arguments))
     name = None
     for word in words:
@@ -76,14 +76,14 @@ def lab_name(arguments: list[str]) -> str | None:
 
 
 def writes_events(arguments: list[str]) -> bool:
-    """Return whether the command reports a run, which ends with a result. Global options come first."""
+    """Return whether the command writes events and a result. Expects global options first."""
     command = arguments[len(_global(arguments)) :]
     named = {" ".join(command[:1]), " ".join(command[:2])}
     return not named.isdisjoint(EVENTS_FOLLOW) and "--dry-run" not in command
 
 
 def _global(arguments: list[str]) -> list[str]:
-    """Return the global options, each with its value; `move_global_options_first` has put them first."""
+    """Return the leading global options, each with its value."""
     words = iter(arguments)
     options: list[str] = []
     for word in takewhile(lambda word: word.partition("=")[0] in GLOBAL_OPTIONS, words):

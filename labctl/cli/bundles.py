@@ -1,4 +1,4 @@
-"""`labctl bundle`: what labs boot from."""
+"""`labctl bundle`: the bundles that labs boot from."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ def export(
 
 @app.command("import")
 def import_bundle(
-    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="What `export` wrote.")]
+    context: typer.Context, file: Annotated[Path, typer.Argument(metavar="FILE", help="The file that `export` wrote.")]
 ) -> None:
     """Import a bundle from a file into the cache, and verify it."""
     from labctl.commands import bundles, moving
@@ -140,7 +140,7 @@ def import_bundle(
 def remove(context: typer.Context, names: Bundles) -> None:
     """Remove bundles from the cache, with their machine images and boxes.
 
-    labctl refuses to remove a bundle that a lab uses. A bundle that cannot be read is known by the name of its folder.
+    labctl refuses to remove a bundle that a lab uses. The id of a bundle that cannot be read is its folder's name.
     """
     from labctl.commands import runner
     from labctl.plans import boxes

@@ -1,4 +1,4 @@
-"""What completion proposes: names that are on this machine, looked up without the cluster and without a message."""
+"""Shell completion of names on this machine, looked up without the cluster and without messages."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ STEPS = (
     "hosts",
     "verify",
 )
-"""The steps of `up`: importing them takes longer than a user waits for a proposal."""
+"""The steps of `up`, repeated here because importing them is too slow for completion."""
 
 PROVIDERS = ("auto", "docker", "libvirt", "virtualbox")
 CONTROLLERS = ("auto", "ingress-nginx", "traefik")
 
 
 def _proposed(names: Names) -> Propose:
-    """Return what typer asks for names that begin as the word does; there are none where they cannot be found."""
+    """Return a completion callback for typer: it returns the matching names, or none if the lookup fails."""
 
     def propose(ctx: typer.Context, args: list[str], incomplete: str) -> list[str]:  # noqa: ARG001 - typer names them
         try:
             return sorted(name for name in names(ctx) if name.startswith(incomplete))
-        except Exception:  # noqa: BLE001 - a configuration that is wrong is told of by the command itself
+        except Exception:  # noqa: BLE001 - the command itself reports a wrong configuration
             return []
 
     return propose
 
 
 def _lab(context: typer.Context) -> Lab:
-    """Return the lab that the command line names, as it was brought up or as it is configured."""
+    """Return the lab that the command line names: as it was saved, or else as it is configured."""
     from labctl import config
     from labctl.config import saved_lab
     from labctl.host import paths

@@ -1,4 +1,4 @@
-"""Ask before something is removed."""
+"""Confirmation before something is removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.model.errors import UsageError
 
 
 def confirm(question: str) -> None:
-    """Return if the user agrees. Raises UsageError otherwise, and where there is nobody to ask."""
+    """Return if the user agrees. Raises UsageError otherwise, and if there is no terminal to ask on."""
     if not ui.confirm(question, sys.stdin, sys.stderr):
         raise UsageError(
             "not confirmed; nothing was done", id="not-confirmed", hint="Use `--yes` to skip the question."

@@ -64,7 +64,7 @@ def perform(
 ) -> Performance:
     """Play a demo in the lab whose network this process is in, show it, and record it if `record` is given.
 
-    Raises as `play.require` does before anything is run or written, and UsageError `record-not-written`.
+    Raises the errors of `play.require` before anything is run or written, and UsageError `record-not-written`.
     """
     from labctl.demo import play, report
     from labctl.host import http_probe

@@ -1,4 +1,4 @@
-"""`labctl image`: images of the user's own in a lab's nodes."""
+"""`labctl image`: the user's own images in a lab's nodes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Manual pages, made from the command tree when the wheel is built; `docs/man_pages.py` puts them into it."""
+"""Manual pages, generated from the command tree; `docs/man_pages.py` adds them to the wheel."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ EXIT_CODES: Mapping[ExitCode, str] = {
     ExitCode.HOSTS: "The hosts file cannot be read or written, or is damaged.",
     ExitCode.BROKEN: "A check found something broken.",
     ExitCode.INTERRUPTED: "Interrupted; the same command resumes.",
-    ExitCode.PIPE: "The reader of standard output has ended, as `head` does.",
+    ExitCode.PIPE: "The reader of standard output has exited, as `head` does.",
     ExitCode.TERMINATED: "Terminated (SIGTERM); the same command resumes.",
 }
 ENVIRONMENT = {
-    "LABCTL_BUNDLE": "The bundle to boot from, as --bundle.",
+    "LABCTL_BUNDLE": "The bundle to boot from, like --bundle.",
     "LABCTL_MIRRORS": "Mirrors for downloads, pulls, pushes and image loads: HOST=URL,HOST=URL.",
     "XDG_STATE_HOME, XDG_CACHE_HOME, XDG_CONFIG_HOME, XDG_DATA_HOME": "Where labctl keeps its files.",
     "KUBECONFIG": "Where `labctl kubeconfig --merge` writes.",
@@ -100,7 +100,7 @@ def _commands(command: Command) -> Iterator[str]:
 
 
 def _program() -> Iterator[str]:
-    """Return the sections that only the page of labctl itself has."""
+    """Yield the sections that only the page of labctl itself has."""
     yield from _definitions("EXIT STATUS", {str(int(code)): text for code, text in EXIT_CODES.items()})
     yield from _definitions("ENVIRONMENT", ENVIRONMENT)
     yield from _definitions("FILES", FILES)
@@ -125,5 +125,5 @@ def _name(words: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    """Escape a text for roff: no escape sequence, no request, and hyphens that can be copied."""
+    """Escape a text for roff: no escape sequences, no requests, and hyphens that can be copied."""
     return re.sub(r"^([.'])", r"\\&\1", text.replace("\\", "\\e").replace("-", "\\-"), flags=re.MULTILINE)

@@ -14,21 +14,21 @@ from labctl.host import paths
 
 
 def whole_number(written: str) -> int:
-    """Return the number, written as labctl.yaml has it. Python's own reading takes 1_0 for 10."""
+    """Return the number, in the notation of labctl.yaml. `int` would accept 1_0 as 10."""
     if not re.fullmatch("0|-?[1-9][0-9]*", written):
         raise typer.BadParameter(f"{written}: must be a whole number")
     return int(written)
 
 
 def folder(written: str) -> Path:
-    """Return the folder; a reference to a registry is none, though it would pass for a relative path."""
+    """Return the folder. Rejects a registry reference, which would also pass for a relative path."""
     if "://" in written:
         raise typer.BadParameter(f"{written}: must be a folder")
     return Path(written)
 
 
 def source(written: str) -> str:
-    """Return what a bundle is taken from: a folder, or a reference to a registry."""
+    """Return the source of a bundle: a folder, or a registry reference."""
     if not written.startswith(paths.OCI):
         folder(written)
     return written
@@ -47,11 +47,11 @@ def _bundle(text: str, *, may_be_id: bool = False) -> OptionInfo:
 
 
 BundleSource = Annotated[str | None, _bundle("Boot from the bundle in this folder, or pull it from a registry.")]
-PresentBundle = Annotated[str | None, _bundle("The bundle in this folder, or what was pulled from a registry.")]
+PresentBundle = Annotated[str | None, _bundle("The bundle in this folder, or one pulled from a registry.")]
 TravellingBundle = Annotated[
     str | None,
     _bundle(
-        "The bundle in this folder, of this id in the cache, or what was pulled.  [default: what labs boot from]",
+        "The bundle in this folder, of this id in the cache, or pulled.  [default: the one that labs boot from]",
         may_be_id=True,
     ),
 ]

@@ -1,4 +1,4 @@
-"""`labctl kubeconfig`, `ssh`, `exec` and `logs`: ways into the lab, and what comes out of it."""
+"""`labctl kubeconfig`, `ssh`, `exec` and `logs`: access to the lab and to its logs."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def ssh(
     context: typer.Context,
     node: NodeName,
     command: Annotated[
-        list[str] | None, typer.Argument(metavar="CMD", help="What to run.  [default: a login shell]")
+        list[str] | None, typer.Argument(metavar="CMD", help="The command to run.  [default: a login shell]")
     ] = None,
 ) -> None:
     """Log in to a node, or run a command on it."""
@@ -81,8 +81,8 @@ def show_logs(
 ) -> None:
     """Print the lab's log, or collect all logs for a bug report.
 
-    An export has the logs of every tool and node, what doctor and status say, and versions. It works in whatever state
-    the lab is, and says what could not be had. Keys, tokens and passwords are removed from all of it.
+    An export has the logs of every tool and node, the reports of doctor and status, and versions. It works in any state
+    of the lab, and lists what could not be collected. Keys, tokens and passwords are removed from all files.
     """
     from labctl.commands import labs, logs
 

@@ -1,4 +1,4 @@
-"""`labctl init`, `render`, `schema`, `completion` and `version`: files of the user's, and what labctl tells of itself."""
+"""`labctl init`, `render`, `schema`, `completion` and `version`: files for the user, and facts about labctl."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer()
 
 
 class Shell(StrEnum):
-    """The shells that labctl can complete in."""
+    """The shells with completion."""
 
     BASH = "bash"
     ZSH = "zsh"
@@ -30,7 +30,7 @@ class Shell(StrEnum):
 def init(context: typer.Context) -> None:
     """Write a labctl.yaml with every key explained.
 
-    Its first line names the JSON Schema, with which editors check the file.
+    Its first line names the JSON Schema that editors check the file with.
     """
     from labctl.config import FILE_NAME
     from labctl.config.init import write_example
@@ -80,9 +80,9 @@ def schema(context: typer.Context) -> None:
 def completion(
     context: typer.Context, shell: Annotated[Shell, typer.Argument(metavar="SHELL", help="bash, zsh or fish.")]
 ) -> None:
-    """Print the script that completes labctl's words in a shell.
+    """Print a shell's completion script.
 
-    It proposes commands and options, and the labs, nodes, hostnames, apps, demos and steps that there are.
+    It completes commands and options, and the names of labs, nodes, apps, demos and steps, and hostnames.
     """
     root = context.find_root().command
     assert isinstance(root, Root)  # noqa: S101 - `main` runs no other

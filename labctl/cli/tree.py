@@ -1,4 +1,4 @@
-"""The tree of commands: how `--help` groups them, an example or two of each, and completion by the shell."""
+"""The command tree: its groups in `--help`, examples of each command, and shell completion."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 PROGRAM = "labctl"
 COMPLETE = "_LABCTL_COMPLETE"
-"""Set by the shells' scripts; with it, labctl answers what can follow on the command line."""
+"""Set by the completion scripts; if it is set, labctl prints completions."""
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "Lab": ("up", "halt", "resume", "destroy", "list"),
     "Look": ("status", "trace", "open", "doctor", "logs"),
@@ -80,7 +80,7 @@ EXAMPLES: Mapping[str, tuple[str, ...]] = {
     "completion": ("source <(labctl completion bash)", "labctl completion fish | source"),
     "version": ("labctl version", "labctl version -o json"),
 }
-"""By a command's words; those of the program itself have none."""
+"""By a command's words, which are empty for the program itself."""
 
 OTHERS = ("", f"Options of every command: `{PROGRAM} -h`.")
 
@@ -91,7 +91,7 @@ class Root(TyperGroup):
     def parse_args(self, ctx: Context, args: list[str]) -> list[str]:
         """Move the options of every command to the front."""
         moved = move_global_options_first(args)
-        # A shell asks for the value that the last option lacks, which is this command's own to propose.
+        # While a global option's value is completed, parse nothing, so that the root command completes it.
         lacks_value = ctx.resilient_parsing and moved.count("") > args.count("")
         return super().parse_args(ctx, [] if lacks_value else moved)
 
@@ -108,9 +108,9 @@ class Root(TyperGroup):
 def tree(app: typer.Typer) -> Root:
     """Return the program's commands, each with its examples."""
     root = typer.main.get_command(app)
-    assert isinstance(root, Root)  # noqa: S101 - what `app` was made with
+    assert isinstance(root, Root)  # noqa: S101 - the class that `app` sets
     for words, command in commands(root):
-        command.short_help = (command.help or "").partition("\n\n")[0]  # whole: typer would cut it to fit
+        command.short_help = (command.help or "").partition("\n\n")[0]  # in full: typer would truncate it
         examples = ("\b", "Examples:", *(f"  {line}" for line in EXAMPLES.get(words, ())))
         command.epilog = "\n".join((*examples, *(OTHERS if words else ())))
     return root
@@ -138,10 +138,10 @@ def context_of(top: Context, words: str) -> Context:
 
 
 def answer_shell(root: Root) -> NoReturn:
-    """Print what can follow on the command line, for the script that a shell runs. Whatever fails prints nothing."""
+    """Print completions for the shell's script and exit. Print nothing on failure."""
     try:
         _run_completion(root, os.environ[COMPLETE])
-    except Exception:  # noqa: BLE001 - a message in the middle of somebody's line helps nobody
+    except Exception:  # noqa: BLE001 - a message would garble the user's command line
         raise SystemExit(1) from None
     raise SystemExit(0)
 

@@ -26,7 +26,7 @@ _SERVICE = r"[a-z0-9.-]+/[a-z0-9.-]+"
 
 
 def like(pattern: str, description: str) -> AfterValidator:
-    """Return a validator of texts that match the pattern once their names are filled in."""
+    """Return a validator that requires texts to match the pattern once their names are filled in."""
 
     def check(text: str) -> str:
         if not re.fullmatch(pattern, fill(text, SAMPLES)):
@@ -47,11 +47,11 @@ Seconds = Annotated[float, Field(ge=0, le=3600)]
 
 @dataclass(frozen=True, slots=True)
 class ExpectationContext:
-    """What an expectation can be measured with."""
+    """The inputs for measuring an expectation."""
 
     context: Context
     report: SceneReport
-    """The scene until now."""
+    """The scene so far."""
     announcer: str
     """The node that announced the address when the scene began, if an expectation needs it."""
     ask: Callable[[str], Answer]
@@ -60,12 +60,12 @@ class ExpectationContext:
 
 
 class Polled(Part):
-    """An expectation that is measured until it holds or its time is up."""
+    """An expectation that is measured until it holds or its time limit is reached."""
 
     within: Seconds = 30.0
 
     def check(self, scene: ExpectationContext) -> ExpectationReport:
-        """Measure until it holds. What holds only after `within` seconds has failed."""
+        """Measure until it holds. It fails if it holds only after `within` seconds."""
         text, began, measured = self._text(scene), scene.clock(), ""
 
         def look() -> str | Pending:
@@ -201,7 +201,7 @@ class Gap(Part):
 
 
 class Duration(Part):
-    """The scene's commands took no longer than this, all together."""
+    """The scene's commands took no longer than this in total."""
 
     seconds: Seconds
 
@@ -221,7 +221,7 @@ KINDS: Mapping[str, type[Polled | Gap | Duration]] = {
     "gap": Gap,
     "seconds": Duration,
 }
-"""Every kind by the key that tells it."""
+"""Every kind, by the key that identifies it."""
 
 
 def _of_its_kind(value: object) -> Polled | Gap | Duration:

@@ -78,7 +78,7 @@ def fill(text: str, values: Values) -> str:
 
 
 def live(context: Context, names: frozenset[str]) -> dict[str, str] | Pending:
-    """Return the values of the names that are looked up, or what one of them lacks. Raises the errors of Cluster."""
+    """Return the live values of these names, or Pending if one has no value yet. Raises the errors of Cluster."""
     cluster, lab, service = context.cluster, context.lab, (context.controller.namespace, context.controller.service)
     looks: Mapping[str, Callable[[], IPv4Address | str | Pending]] = {
         "address": lambda: state.load_balancer_address(cluster, *service),

@@ -1,4 +1,4 @@
-"""Playing a demo: check that the lab has what it needs, play scenes until one fails, and clean up, whatever happened."""
+"""Play a demo: check that the lab has what it needs, play scenes until one fails, and always clean up."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ OnLine = Callable[[str], None]
 
 
 def start(words: Sequence[str], text: str | None, extra: Mapping[str, str], folder: Path, on_line: OnLine) -> Finished:
-    """Run a command to its end, and pass on each line that it prints; with an input, at its end.
+    """Run a command, and pass on each line that it prints: at once or, if it has an input, when it has exited.
 
     Raises ProviderError `tool-not-started`.
     """
@@ -49,7 +49,7 @@ def start(words: Sequence[str], text: str | None, extra: Mapping[str, str], fold
 
 @dataclass(frozen=True, slots=True)
 class DemoIO:
-    """What a demo uses of the world: an environment, commands, HTTP and time."""
+    """A demo's access to the outside: environment variables, commands, HTTP and time."""
 
     environment: Mapping[str, str]
     start: Callable[..., Finished] = start
@@ -62,7 +62,7 @@ class Stage(Protocol):
     """Shows a demo on a terminal, in a recording, or both."""
 
     def hidden(self, *, hide: bool) -> AbstractContextManager[None]:
-        """Leave out of the recording what is shown meanwhile, if `hide` is set."""
+        """Omit what the block shows from the recording if `hide` is set."""
 
     def wait_for_enter(self) -> None:
         """Wait for the user to press Enter."""
@@ -71,7 +71,7 @@ class Stage(Protocol):
         """Show a heading and the text below it."""
 
     def command(self, line: str, text: str | None) -> None:
-        """Show that a command is run, and its standard input if it has one."""
+        """Show a command line, and its standard input if it has one."""
 
     def output(self, line: str) -> None:
         """Show a line of a command's output."""
@@ -84,10 +84,10 @@ class Stage(Protocol):
 
 
 def require(script: Script, context: Context) -> None:
-    """Return if the lab has what the demo needs, and its bundle is there: a demo runs kubectl of it.
+    """Return if the lab has what the demo needs, and its bundle is present: demos run the bundle's kubectl.
 
-    Raises MissingError `lab-not-running` and those of the bundle, or UsageError `demo-does-not-fit` with everything that
-    is missing.
+    Raises MissingError `lab-not-running`, the errors of the bundle, or UsageError `demo-does-not-fit` with everything
+    that is missing.
     """
     lab = context.lab
     if trace.no_engine(context) or not context.provider.running():
@@ -126,7 +126,7 @@ def _lacks(script: Script, context: Context) -> Iterator[tuple[str, list[str]]]:
 
 
 class Performance:
-    """One run of a demo in the lab whose network this process is in: what it reports, and the error that ended it."""
+    """One run of a demo in the lab whose network this process is in: its report, and the error that ended it."""
 
     def __init__(self, script: Script, context: Context, io: DemoIO, stage: Stage) -> None:
         name, lab = script.name, context.lab.name
@@ -139,7 +139,7 @@ class Performance:
     def run(self) -> None:
         """Play the scenes until one fails, and clean up; see `report` and `error`."""
         demo, report, values = self._script.demo, self.report, None
-        # Commands run where no labctl.yaml is: a demo is about the lab as it is.
+        # Commands run in a folder without a labctl.yaml, so that the demo uses the lab as it is.
         with tempfile.TemporaryDirectory(prefix="demo-", dir=self._context.folder) as folder:
             self._folder = Path(folder)
             try:
@@ -180,7 +180,7 @@ class Performance:
         report["ok"] = True
 
     def _values(self, wanted: frozenset[str]) -> Values:
-        """Return what the names stand for now; wait for those that are wanted. Raises NotReadyError."""
+        """Return the current values of the names; wait for those that are wanted. Raises NotReadyError."""
         io, look = self._io, partial(names.live, self._context, wanted)
         what = f"the value of {' and '.join(f'${name}' for name in sorted(wanted & names.LIVE))}"
         live = until(look, what=what, timeout=self._context.lab.limits.demo_names, clock=io.clock, sleep=io.sleep)
@@ -212,7 +212,7 @@ class Performance:
 
     @contextmanager
     def _traffic(self, scene: Scene, values: Values, report: SceneReport) -> Iterator[None]:
-        """Send requests meanwhile, if the scene asks for that; afterwards their figures are in the report."""
+        """Send requests during the block if the scene has a `load`, and add their figures to the report."""
         if scene.load is None:
             yield
             return
@@ -236,7 +236,7 @@ class Performance:
             report["seconds"] = round(self._io.clock() - began, 2)
 
     def _clean_up(self, commands: Sequence[Command], values: Values) -> None:
-        """Run every command, whichever fails; another Ctrl-C ends it."""
+        """Run every command, even if one fails; Ctrl-C ends the clean-up."""
         self._where = "cleaning up"
         left = "The demo has cleaned up."
         with self._stage.hidden(hide=all(command.hide for command in commands)):
@@ -253,7 +253,7 @@ class Performance:
             self.error.hint = f"{self.error.hint} {left}".lstrip()
 
     def _note(self, error: errors.LabError | KeyboardInterrupt) -> None:
-        """Add the error to what went wrong before; an interruption is what counts then, or else the first error."""
+        """Add the error to earlier ones. An interruption decides the id and exit code, or else the first error."""
         if isinstance(error, errors.Terminated):
             error = errors.TerminatedError(self._at("terminated"), id="terminated")
         elif isinstance(error, KeyboardInterrupt):

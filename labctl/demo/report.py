@@ -1,4 +1,4 @@
-"""The report of a demo in Markdown, which is written beside a recording."""
+"""The report of a demo in Markdown, which is written next to a recording."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The files of demos: their format, where they are found, and what is wrong with one."""
+"""Demo files: their format, their folders, and their problems."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _TEXTS = {
     "too_short": "must not be empty",
     "model_type": "must be a mapping",
 }
-"""Our words for messages of pydantic that only programmers understand."""
+"""Replacements for messages of pydantic that only programmers understand."""
 
 
 def _command(line: str) -> str:
@@ -53,7 +53,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Traffic(Part):
-    """Requests for a hostname from some seconds before the first command until some seconds after the last."""
+    """Requests to a hostname from some seconds before the first command until some seconds after the last."""
 
     hostname: Text
     before: Seconds = 3.0
@@ -88,7 +88,7 @@ class Needs(Part):
 
 
 class Demo(Part):
-    """The whole file."""
+    """A demo's file."""
 
     about: Annotated[str, Field(min_length=1)]
     needs: Needs = Needs()
@@ -113,7 +113,7 @@ class Script(NamedTuple):
 
 
 def listed() -> DemosReport:
-    """Return every demo that has a name; the user's replace labctl's."""
+    """Return every demo that can be played by name; the user's demos override labctl's."""
     report: DemosReport = {"version": 1, "demos": [], "problems": []}
     for name, path in sorted(_named().items()):
         try:

@@ -1,4 +1,4 @@
-"""What a demo that was played writes with `-o json`, and its parts."""
+"""The JSON document of a demo that was played, and its parts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from labctl.model.reports import Document, ErrorReport
 
 
 class CommandReport(TypedDict):
-    """A command that a demo ran; `code` is None if it did not run to its end."""
+    """A command that a demo ran; `code` is None if it did not finish."""
 
     command: str
     code: int | None
@@ -25,9 +25,9 @@ class ExpectationReport(TypedDict):
 
 
 class LoadReport(TypedDict):
-    """What a client saw that sent requests during a scene; `gap` is the longest time without a good answer.
+    """The results of a client that sent requests during a scene; `gap` is the longest time without a good answer.
 
-    `first_command` is how many seconds after the beginning the scene's first command was run.
+    `first_command` is the start of the scene's first command, in seconds after the beginning.
     """
 
     hostname: str

@@ -1,4 +1,4 @@
-"""Expected failures: what happened, what to do about it, and the exit code scripts see."""
+"""Expected failures: what happened, what to do about it, and the exit code."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class ProviderError(LabError):
 
 
 class RefusedError(LabError):
-    """Kubernetes answered, and said no."""
+    """Kubernetes refused a request."""
 
     exit_code = ExitCode.REFUSED
 
@@ -70,7 +70,7 @@ class NotReadyError(LabError):
 
 
 class HostsError(LabError):
-    """The hosts file cannot be read, is damaged, or cannot be written; it was left as it was."""
+    """The hosts file cannot be read, is damaged, or cannot be written; it is unchanged."""
 
     exit_code = ExitCode.HOSTS
 
@@ -86,13 +86,13 @@ class OutputNotWrittenError(MissingError):
 
 
 class OutputGoneError(LabError):
-    """Whoever read standard output has ended, as `head` does: this process ends as quietly as SIGPIPE ends others."""
+    """The reader of standard output has exited, as `head` does: exit silently, as SIGPIPE would make other programs."""
 
     exit_code = ExitCode.PIPE
 
 
 class BugError(LabError):
-    """Something happened that labctl does not expect."""
+    """An unexpected failure: a bug in labctl."""
 
 
 class InterruptedByUserError(LabError):
@@ -108,4 +108,4 @@ class TerminatedError(LabError):
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM arrived. What ends in order after Ctrl-C does so now."""
+    """Raised on SIGTERM, so that everything shuts down as cleanly as after Ctrl-C."""

@@ -1,4 +1,4 @@
-"""What a run tells whoever watches it."""
+"""The events and the result of a run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ State = Literal["started", "progress", "done", "failed"]
 
 @dataclass(frozen=True, slots=True)
 class HostsEntry:
-    """How it stands with a lab's names in the hosts file, and what is left to the user where labctl may not write it."""
+    """The state of a lab's lines in the hosts file, and what the user has to do if labctl may not write it."""
 
     state: Literal["written", "pending", "not needed"]
     note: str = ""
-    """Why it is pending, and what there is to do."""
+    """Why it is pending, and what to do."""
     lines: tuple[str, ...] = ()
-    """Lines of the file that are to be added, or deleted."""
+    """The lines to add to the file, or to delete."""
     commands: tuple[str, ...] = ()
-    """Lines for a shell that do it."""
+    """Shell commands that do it."""
 
 
 NO_HOSTS = HostsEntry("not needed")
@@ -30,7 +30,7 @@ NO_HOSTS = HostsEntry("not needed")
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One thing that happened in a step. `changed` is set when the step is done, `seconds` also when it failed."""
+    """An event of a step. `changed` is set when the step is done, `seconds` also when it failed."""
 
     step: str
     state: State
@@ -38,12 +38,12 @@ class Event:
     changed: bool | None = None
     seconds: float | None = None
     hosts: HostsEntry | None = None
-    """Set when a step that looks after the hosts file is done."""
+    """Set when a step that manages the hosts file is done."""
 
 
 Emit = Callable[[Event], None]
 Progress = Callable[[str], None]
-"""How code below the plan reports progress: a line of text about the step that runs now."""
+"""Reports progress of the running step from code below the plan, as a line of text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,4 +75,4 @@ class Watcher(Protocol):
 
 
 Watching = AbstractContextManager[Watcher]
-"""Opens a watcher for one run, and leaves the terminal as it was."""
+"""Opens a watcher for one run, and restores the terminal afterwards."""

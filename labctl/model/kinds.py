@@ -6,18 +6,18 @@ from typing import NamedTuple
 
 
 class Kind(NamedTuple):
-    """A kind of objects, as the API names it."""
+    """A kind of object, as the API names it."""
 
     api_version: str
     name: str
 
     @property
     def resource(self) -> str:
-        """Return what kubectl calls it."""
+        """Return kubectl's name for it."""
         return self.name.lower()
 
 
 ROUTE = Kind("networking.k8s.io/v1", "Ingress")
-"""What routes a hostname."""
+"""The kind that routes a hostname."""
 ROUTE_CLASS = Kind("networking.k8s.io/v1", "IngressClass")
-"""What says which controller serves a route."""
+"""The kind that selects the controller of a route."""

@@ -1,4 +1,4 @@
-"""The lab as a value: what it consists of and the facts that follow from it. Pure; nothing here looks at the world."""
+"""The lab as a value: its parts, and facts derived from them. Pure: nothing here reads the machine."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from labctl.model.limits import Limits, limits
 POD_NETWORK = IPv4Network("10.244.0.0/16")
 SERVICE_NETWORK = IPv4Network("10.96.0.0/12")
 FIELD_MANAGER = "labctl"
-"""Under this name labctl applies objects; the API server's record of it tells them from others'."""
+"""The field manager of objects that labctl applies, which the API server records with them."""
 CONTROL_PLANE_OFFSET = 10
 """The control plane is the network's .10, workers follow from .11."""
 MAX_WORKERS = 20
 NODE_POD_NETWORKS = tuple(islice(POD_NETWORK.subnets(new_prefix=24), MAX_WORKERS + 1))
-"""Where each node's pods live: the control plane's, then the workers' in order."""
+"""The pod network of each node: the control plane's, then the workers' in order."""
 
 
 class Role(StrEnum):
@@ -46,7 +46,7 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One machine of the lab. Its pods live in `pod_network`, which every other node has a route to."""
+    """One machine of the lab. Its pods have addresses of `pod_network`, to which every other node has a route."""
 
     name: str
     role: Role
@@ -55,7 +55,7 @@ class Node:
 
     @property
     def mac(self) -> str:
-        """The MAC of a virtual machine's interface in the lab's network: locally administered, the same at every boot."""
+        """The MAC of a virtual machine in the lab's network: locally administered, and the same at every boot."""
         digest = hashlib.sha256(f"{self.name} {self.address}".encode()).digest()
         return ":".join(f"{byte:02x}" for byte in (0x02, *digest[:5]))
 
@@ -90,11 +90,11 @@ class App:
     port: int
     replicas: int
     path: str = "/"
-    """What `up`, `status` and `trace` ask for."""
+    """What `up`, `status` and `trace` request."""
 
     @property
     def url(self) -> str:
-        """Where the user's browser finds the app."""
+        """The app's URL for the user's browser."""
         return f"http://{self.hostname}"
 
     @property
@@ -105,7 +105,7 @@ class App:
 
 @dataclass(frozen=True, slots=True)
 class Lab:
-    """The validated description of everything."""
+    """The validated description of a lab."""
 
     name: str
     provider: str
@@ -116,14 +116,14 @@ class Lab:
     """MiB of each node."""
     pool: AddressPool
     kubernetes: str
-    """The version without a leading v, or `auto`: what the bundle carries."""
+    """The version without a leading v, or `auto` for the bundle's."""
     ingress: str
     apps: tuple[App, ...]
     hosts_file: Path
     bundle: str = ""
     """The bundle that labctl.yaml names: its folder, or `oci://REF`."""
     mirrors: tuple[tuple[str, str], ...] = ()
-    """Each host whose content comes from elsewhere, and the address that stands for it."""
+    """Hosts with a mirror, each with the mirror's address."""
     slowness: int = 1
     """How many times slower than a container the nodes are: every time limit is multiplied by it."""
 
@@ -144,9 +144,9 @@ class Lab:
 
     @property
     def has_dedicated_control_plane(self) -> bool:
-        """Whether the workers alone run apps and announce addresses, because any one of them can do without another.
+        """Whether only the workers run apps and announce addresses, because they can replace each other.
 
-        With fewer than two workers the control plane takes part, so that the site outlives the death of a node.
+        With fewer than two workers, the control plane takes part, so that the site survives the failure of a node.
         """
         return self.workers > 1
 
@@ -157,7 +157,7 @@ class Lab:
 
     @property
     def possible_nodes(self) -> tuple[Node, ...]:
-        """Every node this lab can ever have: nodes keep routes to all of them, so a worker can join running ones."""
+        """Every node this lab can ever have: nodes have routes to all of them, so a worker can join running ones."""
         return tuple(node for node in _nodes(self.name, self.network) if node.address in self.network)
 
     @property
@@ -167,17 +167,17 @@ class Lab:
 
     @property
     def api_server(self) -> str:
-        """Where the Kubernetes API answers, from the host and from every node."""
+        """The URL of the Kubernetes API, from the host and from every node."""
         return f"https://{self.control_plane.address}:6443"
 
     @property
     def urls(self) -> tuple[str, ...]:
-        """The address of every app that has pods, in the order of the configuration."""
+        """The URL of every app that has pods, in the order of the configuration."""
         return tuple(app.url for app in self.apps if not app.is_scaled_to_zero)
 
 
 def announcing_order(names: Iterable[str], address: IPv4Address | str) -> list[str]:
-    """Return nodes in the order in which MetalLB prefers them for an address: of those that live, the first announces."""
+    """Return nodes in MetalLB's order of preference for an address: the first live node announces it."""
     return sorted(names, key=lambda name: hashlib.sha256(f"{name}#{address}".encode()).digest())
 
 

@@ -10,8 +10,8 @@ from functools import cache
 class Limits:
     """The limits of a lab whose nodes are as fast as containers, in seconds. `limits` returns those of a slower one.
 
-    What is no limit of a node's work is not here: what waits for this machine (locks, package managers, its resolver),
-    and how often something is looked at where looking less often would only make the lab ready later.
+    Limits that do not depend on nodes are not here: waits for this machine (locks, package managers, its resolver), and
+    polling intervals where polling less often would only delay the lab.
     """
 
     # labctl, while it brings the lab up
@@ -22,15 +22,15 @@ class Limits:
     ready: float = 120
     """Until a controller, an address or an app is ready."""
     next_pod: float = 30
-    """Until one pod more is ready, of those that a rollout replaces one after the other."""
+    """Until the next pod of a rollout is ready."""
     api_silent: float = 30
     """Until an API server that stopped answering answers again: the kubelet restarts it within seconds."""
     poll: float = 0.2
-    """Between two looks at the API while waiting: each costs the API server processor time."""
+    """Between two requests to the API while waiting: each costs the API server processor time."""
     node_check: float = 3
     """Between two checks that no node has failed: each starts programs on every node."""
     reason_check: float = 2
-    """Between two searches for the reason why something is not ready: each asks nodes and pods."""
+    """Between two searches for the reason why something is not ready: each queries nodes and pods."""
     node_command: float = 5
     """A short command on a node."""
     node_log: float = 20
@@ -52,13 +52,13 @@ class Limits:
     api_answer: float = 10
     """An answer of the API server."""
     api_glance: float = 1.5
-    """An answer of the API server to `status` and `trace`: much longer than a healthy one takes, and not a wait."""
+    """An answer of the API server to `status` and `trace`: far longer than a healthy one takes, yet short."""
     http_answer: float = 2
     """A page. Polling again is faster than waiting for TCP's SYN retransmission."""
     http_good: float = 60
     """Until a demo's traffic gets a good answer."""
     demo_names: float = 30
-    """Until a demo knows what its names stand for: an address moves, or a node boots."""
+    """Until a demo knows the values of its names: an address may move, or a node may boot."""
     arp: float = 0.3
     """ARP answers; neighbours on one machine answer in less than a millisecond."""
 
@@ -66,31 +66,31 @@ class Limits:
     trace: float = 4
     """A whole trace."""
     trace_again: float = 1.5
-    """How long a hop is checked again if its cause may pass."""
+    """How long a hop is checked again if its cause may be temporary."""
     trace_enough: float = 1
-    """With less time left, a response still on its way would be mistaken for none."""
+    """The least time for the response hop: with less, a response still on its way would be mistaken for none."""
     trace_connect: float = 1.4
     """A connection to the address."""
     trace_node: float = 2
     """A command on a node."""
     trace_lease: float = 10
-    """A Ready node whose lease is further from now than this, either way, is asked for its time."""
+    """If a Ready node's lease is further from now than this, in either direction, the node is asked for its time."""
     trace_pod: float = 1
     """A connection from a node to a pod."""
     trace_log: float = 1
     """Until the ingress controller has logged the request."""
     trace_body: float = 1
-    """After this, a body that still arrives is not read further."""
+    """How long a body that keeps arriving is read."""
     trace_stall: float = 1.5
-    """After this without data, a body has stopped."""
+    """How long a body may pause before it counts as stopped."""
     survey_answer: float = 1
-    """A further request, at least; it may take three times as long as the first one."""
+    """A further request; it may also take three times as long as the first one, if that is longer."""
     survey_least: float = 0.4
-    """With less time left, or less than 1.2 times what the first request took, no further request is made."""
+    """The least time for a further request, or 1.2 times what the first request took, if that is longer."""
     survey_spare: float = 1
-    """What is kept at the end of the trace to explain the requests' outcome."""
+    """Time reserved at the end of the trace to explain the outcome of the requests."""
     survey_nodes: float = 0.8
-    """What is kept of that to ask nodes what is lost between them."""
+    """The part of it reserved for asking nodes what is lost between them."""
 
     # a node's assembly
     node_address: float = 60
@@ -102,13 +102,13 @@ class Limits:
     node_request: float = 2
     """A request of the node to the API server."""
     node_poll: float = 0.2
-    """Between two of them: on a slow node each costs as much processor time as some work on what it waits for."""
+    """Between two of them: on a slow node, each takes processor time from the work that it waits for."""
     neighbour_reachable: float = 1
     """How long the kernel trusts another node's MAC."""
     neighbour_doubted: float = 1
-    """How long it then waits before it asks again."""
+    """How long it then waits before it sends a probe."""
     neighbour_answer: float = 0.1
-    """How long it waits for each of three answers before the other node is unreachable."""
+    """How long it waits for the answer to each of three probes before the other node counts as unreachable."""
 
     # kubeadm
     component_health: float = 240
@@ -127,47 +127,47 @@ class Limits:
     eviction: float = 5
     """How long pods stay on a node that is not Ready or unreachable."""
     node_grace: float = 3
-    """A node that has not renewed its lease for so long is not Ready any more."""
+    """A node that has not renewed its lease for this long is marked as not Ready."""
     node_startup_grace: float = 60
     """The same, before its first lease."""
     etcd_progress: float = 5
-    """Between two messages of etcd to a watch that nothing happened; who needs to know sooner asks."""
+    """Between two progress notifications of etcd to an idle watch; a client that needs one sooner requests it."""
 
     # kubelet
     node_lease: float = 4
-    """The lease of a node, which it renews after a quarter of it."""
+    """The duration of a node's lease, which the node renews after a quarter of it."""
     runtime_request: float = 120
     """A request to containerd."""
     restart: float = 2
-    """The longest pause before a container is started again."""
+    """The longest back-off before a container is restarted."""
 
     # the ingress controller
     pod_connect: float = 1
     """A connection to a pod of an app."""
     pod_retry: float = 5
-    """How long other pods are tried, in all."""
+    """How long other pods are tried, in total."""
     drain: float = 2
-    """How long a pod that is told to end still serves, until the address is announced from another node."""
+    """How long a terminating pod keeps serving, until the address is announced from another node."""
     open_connections: float = 5
-    """How long it then waits for connections that are still open; until it has ended, no new pod fits on its node."""
+    """How long it then waits for open connections; until it exits, no new pod fits on its node."""
     status_update: float = 5
-    """Between two looks whether an Ingress lacks its address."""
+    """Between two checks for Ingresses without an address."""
     election: float = 8
-    """After how long another pod writes the addresses of Ingresses, if the one that did has ended."""
+    """Until another pod takes over writing the addresses of Ingresses from one that has exited."""
 
 
 NORMAL = Limits()
 
 
 SELDOM = 4
-"""How many times less often still slow nodes are asked whether they have failed."""
+"""By how much the interval of the checks for failed nodes is extended further on slow nodes."""
 
 
 @cache
 def limits(slowness: int) -> Limits:
-    """Return the limits of a lab whose nodes are so many times slower than containers."""
+    """Return the limits of a lab whose nodes are this many times slower than containers."""
     slow = {name: round(value * slowness, 3) for name, value in asdict(NORMAL).items()}
-    if slowness > 1:  # a check is a login by SSH, which takes a slow node ten seconds of its processor
+    if slowness > 1:  # a check is an SSH login, which costs a slow node ten seconds of processor time
         slow["node_check"] *= SELDOM
-    # One request every few seconds, which a slow node can answer as well.
+    # Not multiplied: a slow node can also answer one request every few seconds.
     return replace(Limits(**slow), status_update=NORMAL.status_update)

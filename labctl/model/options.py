@@ -12,7 +12,7 @@ Output = Literal["text", "json"]
 
 @dataclass(frozen=True, slots=True)
 class GlobalOptions:
-    """What was given before or after the command."""
+    """The options given before or after the command."""
 
     config_file: Path | None
     lab_name: str | None

@@ -1,4 +1,4 @@
-"""Which range of a lab's network MetalLB can hand out. Pure; who takes what is found out elsewhere."""
+"""The range of a lab's network that MetalLB can assign. Pure: callers find out which ranges are in use."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from labctl.model.errors import MissingError
 from labctl.model.lab import AddressPool, Lab, Node
 
 Taken = Mapping[AddressPool, str]
-"""Ranges that are not free, each with who takes it."""
+"""Ranges in use, each with its user."""
 
 
 def default_pool(network: IPv4Network) -> AddressPool:
@@ -33,7 +33,7 @@ def reserved(lab: Lab, nodes: Sequence[Node]) -> dict[AddressPool, str]:
 
 
 def conflicts(pool: AddressPool, taken: Taken) -> list[str]:
-    """Return who uses addresses of the pool, each with the address or range."""
+    """Return the users of addresses of the pool, each with the address or range."""
     return [
         f"{who} ({_shown(other)})"
         for other, who in taken.items()
@@ -50,7 +50,7 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
     preferred = default_pool(lab.network)
     obstacles = ", ".join(conflicts(preferred, {**reserved(lab, lab.nodes), **taken}))
     if preferred.last not in lab.network:
-        obstacles = f"which {lab.network} does not have"
+        obstacles = f"outside {lab.network}"
     if not obstacles:
         return preferred, f"{preferred} is free"
     for nodes in (lab.possible_nodes, lab.nodes):
@@ -65,7 +65,7 @@ def plan(lab: Lab, taken: Taken) -> tuple[AddressPool, str]:
 
 
 def _gaps(network: IPv4Network, taken: Iterable[AddressPool]) -> list[AddressPool]:
-    """Yield the free ranges between those in use."""
+    """Return the free ranges between those in use."""
     gaps, start = [], int(network.network_address)
     inside = (each for each in taken if each.first <= network.broadcast_address)
     for each in sorted(inside, key=lambda each: each.first):

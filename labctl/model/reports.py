@@ -1,4 +1,4 @@
-"""Every JSON document that a command writes, and its parts, but for those of demos: scripts rely on their keys and types."""
+"""Every JSON document that a command writes, except those of demos. Scripts rely on the keys and types."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ HopState = Literal["ok", "warning", "broken", "unknown", "not reached"]
 
 
 class Document(TypedDict):
-    """What every document has. `version` rises when a key is removed or changes its meaning; keys may be added without."""
+    """The base of every document. `version` rises when a key is removed or changes meaning, not when one is added."""
 
     version: Literal[1]
 
@@ -104,7 +104,7 @@ class OpenReport(Document):
 
 
 class LabEntry(TypedDict):
-    """A lab on this machine. If its lab.json is damaged, `problem` says so, and what only that file has is None."""
+    """A lab on this machine. If its lab.json is damaged, `problem` is set, and what only that file has is None."""
 
     lab: str
     provider: str | None
@@ -169,7 +169,7 @@ class ImagesReport(Document):
 class BundleProblem(TypedDict):
     """A bundle in the cache that cannot be read, or whose machine image cannot: the error's id, and what to do.
 
-    `bundle` is the name of its folder, by which `bundle remove` knows it.
+    `bundle` is the name of its folder, which `bundle remove` accepts as its id.
     """
 
     bundle: str
@@ -180,9 +180,9 @@ class BundleProblem(TypedDict):
 
 
 class CacheReport(Document):
-    """The bundles in the cache, the newest first, what is wrong with them and others, and the size of the whole cache.
+    """The bundles in the cache, newest first, the problems of bundles, and the size of the whole cache.
 
-    A bundle that cannot be read is in `problems` alone.
+    A bundle that cannot be read is only in `problems`.
     """
 
     bundles: list[BundleEntry]
@@ -228,7 +228,7 @@ class DemoProblem(TypedDict):
 
 
 class DemosReport(Document):
-    """The demos that can be played by name; one that is not valid is in `problems` alone."""
+    """The demos that can be played by name; one that is not valid is only in `problems`."""
 
     demos: list[DemoEntry]
     problems: list[DemoProblem]
@@ -272,7 +272,7 @@ class DoctorReport(Document):
 
 
 class KubeconfigReport(Document):
-    """The lab's kubeconfig: where it is, and its text."""
+    """The lab's kubeconfig: its file and its text."""
 
     file: str
     kubeconfig: str
@@ -297,7 +297,7 @@ class SchemaReport(Document):
 
 
 class CompletionReport(Document):
-    """The script that completes labctl's words in a shell."""
+    """A shell's completion script."""
 
     shell: str
     script: str
@@ -325,14 +325,14 @@ class LinesReport(Document):
 
 
 class AbsentFile(TypedDict):
-    """What could not be collected, and why."""
+    """A file that could not be collected, and the reason."""
 
     file: str
     reason: str
 
 
 class ExportReport(Document):
-    """What was collected for a bug report: the files in the folder."""
+    """The files that were collected in a folder for a bug report."""
 
     lab: str
     folder: str
@@ -361,7 +361,7 @@ class ErrorReport(TypedDict):
 
 
 def error_report(error: LabError) -> ErrorReport:
-    """Return the error as scripts read it."""
+    """Return the error's JSON form."""
     return {"id": error.id, "message": error.message, "hint": error.hint, "details": list(error.details)}
 
 
@@ -383,7 +383,7 @@ class StepEvent(TypedDict):
 
 
 class ResultEvent(Document):
-    """The last event of a run, also after a failure or a bug; `hosts` is the state of the lab's lines in the hosts file."""
+    """The last event of a run, even after a failure or a bug; `hosts` is the state of the lab's hosts lines."""
 
     event: Literal["result"]
     ok: bool

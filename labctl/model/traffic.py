@@ -8,7 +8,7 @@ from labctl.model.demo_reports import LoadReport
 
 BARS, ASCII_BARS = " ▁▂▃▄▅▆▇█", " .:-=+*#@"
 FULL_RATE = 10
-"""Good answers a second that make a bar of full height, if no second has more."""
+"""Good answers per second that make a bar of full height, if no second has more."""
 
 
 def chart(load: LoadReport, bars: str = BARS) -> list[str]:

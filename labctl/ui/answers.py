@@ -42,7 +42,7 @@ def document(value: T, output: Output, stdout: TextIO, text: Callable[[T, TextIO
         print(json.dumps(value, indent=2), file=stdout)
     else:
         text(value, stdout)
-    stdout.flush()  # whoever watches through a pipe wants each answer when it is there
+    stdout.flush()  # so that the reader of a pipe gets each answer at once
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO) -> None:
@@ -51,7 +51,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]], stdout: TextIO)
 
 
 def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
-    """Print the one list of the answer as a table of records that have the same keys; nothing where there are none."""
+    """Print the answer's only list as a table of records with the same keys; print nothing if it is empty."""
     (records,) = (value for key, value in answer.items() if key != "version")
     if records:
         cells = [[_cell(value) for value in record.values()] for record in records]
@@ -59,20 +59,20 @@ def rows(answer: Mapping[str, Any], stdout: TextIO) -> None:
 
 
 def cache(report: CacheReport, stdout: TextIO) -> None:
-    """Print the bundles as a table, and below it what is wrong with them and how much of the disk the cache takes."""
+    """Print the bundles as a table, then their problems and the size of the cache."""
     rows({"bundles": report["bundles"]}, stdout)
     _show_broken(report["problems"], stdout)
     print(f"cache: {report['MiB']} MiB in {report['folder']}", file=stdout)
 
 
 def demos(report: DemosReport, stdout: TextIO) -> None:
-    """Print the demos as a table, and below it what is wrong with others."""
+    """Print the valid demos as a table, then the problems of the others."""
     rows({"demos": report["demos"]}, stdout)
     _show_broken(report["problems"], stdout)
 
 
 def values(record: Mapping[str, object], stdout: TextIO) -> None:
-    """Print a line for each key and its value; the version is for scripts."""
+    """Print a line for each key and its value, except `version`, which is for scripts."""
     for key, value in record.items():
         if key == "version":
             continue
@@ -80,7 +80,7 @@ def values(record: Mapping[str, object], stdout: TextIO) -> None:
 
 
 def images(answer: ImagesReport, stdout: TextIO) -> None:
-    """Print a table of images, their digests short as Docker's are."""
+    """Print a table of images, with digests shortened as Docker does."""
     headers = [key.upper() for key in ImageEntry.__annotations__]
     shown: list[ImageEntry] = [{**image, "digest": image["digest"][:SHORT_DIGEST]} for image in answer["images"]]
     table(headers, [[_cell(value) for value in image.values()] for image in shown], stdout)
@@ -105,13 +105,13 @@ def indented(key: str) -> Callable[[Mapping[str, Any], TextIO], None]:
 
 
 def lines(answer: Mapping[str, Any], stdout: TextIO) -> None:
-    """Print the lines as they stand in the file."""
+    """Print the lines unchanged."""
     for line in answer["lines"]:
         print(line, file=stdout)
 
 
 def exported(report: ExportReport, stdout: TextIO) -> None:
-    """Print where a bug report's files are, and which could not be had."""
+    """Print the folder of a bug report, and the files that could not be collected."""
     values({"folder": report["folder"], "files": len(report["files"])}, stdout)
     for absent in report["missing"]:
         print(f"not collected: {absent['file']}: {one_line(absent['reason'])}", file=stdout)
@@ -156,7 +156,7 @@ def show_error(error: LabError, stderr: TextIO) -> None:
 
 
 def show_error_json(error: LabError, stdout: TextIO) -> None:
-    """Print the error as the one JSON document of a command."""
+    """Print the error as the command's JSON document."""
     print(json.dumps(ErrorDocument(version=1, error=error_report(error)), indent=2), file=stdout)
 
 
@@ -182,7 +182,7 @@ def _table_lines(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def _cell(value: object) -> str:
-    """Return the value as a person reads it."""
+    """Return the value as readable text."""
     if isinstance(value, bool):
         return _yes(value)
     if isinstance(value, list | tuple):
@@ -198,7 +198,7 @@ def _show_broken(problems: Iterable[BundleProblem | DemoProblem], stdout: TextIO
 
 
 def _problem_lines(problem: ProblemReport) -> list[Line]:
-    """Return the problem, and below it the fix with the lines to type."""
+    """Return the lines of a problem, its fix and its commands."""
     style = STYLES[problem["state"]]
     lines: list[Line] = [[(f"{problem['state']}: ", style), (one_line(problem["text"]), style)]]
     if problem["fix"]:
@@ -217,7 +217,7 @@ def _yes(condition: bool) -> str:  # noqa: FBT001 - it turns a boolean into a wo
 
 
 def _show_lines(lines: Iterable[Line], stream: TextIO) -> None:
-    """Print lines of styled pieces without wrapping them: a terminal wraps them itself, and a pipe needs whole lines."""
+    """Print lines of styled pieces without wrapping: a terminal wraps them itself, and a pipe needs whole lines."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen = console(stream)

@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 WIDEST = 180
 """The longest line of a recording; longer ones are broken between words."""
 READ, SKIMMED = 20, 60
-"""Letters a second that a viewer reads: of prose, and of what programs print."""
+"""Characters per second that a viewer reads: of prose, and of program output."""
 LONGEST_PAUSE = 15.0
 SHORTEST = 0.1
-"""A shorter time is not shown."""
+"""Shorter times are not shown."""
 
 
 def demo_result(report: DemoReport, stdout: TextIO) -> None:
@@ -71,13 +71,13 @@ class Stage:
         self._stream = stream
         self._recording = recording
         self._unread = ""
-        """Output of commands that the viewer of the recording has had no time to read yet."""
+        """Output of commands that the viewer of the recording has not had time to read."""
         recorded = [] if recording is None else [_Screen(_recorder(recording), UNICODE, is_recorded=True)]
         self._screens = [*screens, *recorded]
 
     @property
     def environment(self) -> dict[str, str]:
-        """Return the variables with which programs show colours, if this stage has any: they write to a pipe."""
+        """Return the variables that make programs print colours to a pipe, if this stage shows colours."""
         if not any(screen.console.color_system and not screen.console.no_color for screen in self._screens):
             return {}
         terminal = os.environ.get("TERM", "dumb")
@@ -85,7 +85,7 @@ class Stage:
 
     @contextmanager
     def hidden(self, *, hide: bool) -> Iterator[None]:
-        """Leave out of the recording what is shown meanwhile, and its time, if `hide` is set."""
+        """Omit what the block shows, and its time, from the recording if `hide` is set."""
         if not hide or self._recording is None:
             yield
             return
@@ -108,7 +108,7 @@ class Stage:
         self._pause(f"{title} {text or ''}")
 
     def command(self, line: str, text: str | None) -> None:
-        """Show that a command is run, and its standard input if it has one."""
+        """Show a command line, and its standard input if it has one."""
         self._pause()
         self._text(("\n$ ", "bold green"), (printable(line), "bold"))
         for each in (text or "").splitlines():
@@ -164,7 +164,7 @@ class Stage:
             print(f"\nrecorded: {', '.join(paths)}", file=self._stream, flush=True)
 
     def wait_for_enter(self) -> None:
-        """Wait for the user to press Enter, if there is a terminal; the recording goes on afterwards."""
+        """Wait for the user to press Enter, if there is a terminal; omit the wait from the recording."""
         if self._stdin is None or self._stream is None:
             return
         began = time.monotonic()
@@ -174,7 +174,7 @@ class Stage:
             self._recording.skip(time.monotonic() - began)
 
     def _pause(self, prose: str | None = None) -> None:
-        """Leave time to read the prose, or without any the output of commands."""
+        """Leave time to read the prose, or the unread output of commands if there is none."""
         seconds = _letters(self._unread) / SKIMMED if prose is None else max(1.0, _letters(prose) / READ)
         self._unread = ""
         if self._recording is not None and seconds:
@@ -195,7 +195,7 @@ class Stage:
 def stage(output: Output, verbosity: int, recording: Cast | None) -> Stage:
     """Return the stage of this process.
 
-    With `-o json` it is stderr, and the error is left to the report; with `-q` nothing but an error is shown.
+    With `-o json`, it is stderr, and the error is only in the report. With `-q`, only errors are shown.
     """
     is_text = output == "text"
     stream = None if verbosity < 0 else sys.stdout if is_text else sys.stderr
@@ -220,7 +220,7 @@ def _coloured(line: str) -> str:
 
 
 def _recorder(stream: TextIO) -> Console:
-    """Return the terminal that a recording shows, whatever terminal there is."""
+    """Return the console of a recording, which does not depend on the real terminal."""
     from rich.console import Console  # noqa: PLC0415 - see console()
 
     return Console(

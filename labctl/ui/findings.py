@@ -13,7 +13,7 @@ NOT_WELL = ("broken", "warning")
 
 
 def findings(report: DoctorReport, stdout: TextIO) -> None:
-    """Print every check that applies, then the details of those that are not ok, the broken ones first, and the verdict."""
+    """Print every check that applies, then the details of those that are not ok, broken ones first, and the verdict."""
     from rich.text import Text  # noqa: PLC0415 - see console()
 
     screen = console(stdout)

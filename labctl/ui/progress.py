@@ -23,10 +23,10 @@ REFRESHES_PER_SECOND = 10
 
 @contextmanager
 def watcher(output: Output, verbosity: int, stdout: TextIO, stderr: TextIO) -> Iterator[Watcher]:
-    """Return the watcher for these streams, and restore the terminal afterwards, however the run ended.
+    """Yield the watcher for these streams, and always restore the terminal afterwards.
 
-    `verbosity` is -1 for `-q` (only the answer and errors), 1 for `-v` (every progress text keeps its line). JSON
-    lines are always complete.
+    `verbosity` is -1 for `-q` (only the answer and errors), 1 for `-v` (every progress text keeps its line). It does
+    not affect JSON lines.
     """
     if output == "json":
         yield JsonWatcher(stdout)
@@ -40,18 +40,18 @@ def watcher(output: Output, verbosity: int, stdout: TextIO, stderr: TextIO) -> I
 
 
 def watching(options: GlobalOptions) -> Watching:
-    """Return what opens the watcher that these options ask for, on this process's streams."""
+    """Return a context manager that opens the watcher for these options on this process's streams."""
     return watcher(options.output, options.verbosity, sys.stdout, sys.stderr)
 
 
 class JsonWatcher:
-    """Writes a JSON object a line to stdout, for each event at once."""
+    """Writes each event to stdout at once, as one JSON object per line."""
 
     def __init__(self, stdout: TextIO) -> None:
         self._stdout = stdout
 
     def emit(self, event: Event) -> None:
-        """Write the event; `changed` and `seconds` only where it has them."""
+        """Write the event, with `changed` and `seconds` if it has them."""
         line: StepEvent = {"event": "step", "step": event.step, "state": event.state, "text": event.text}
         if event.changed is not None:
             line["changed"] = event.changed
@@ -86,7 +86,7 @@ class QuietWatcher:
         self._stderr = stderr
 
     def emit(self, event: Event) -> None:
-        """Say nothing."""
+        """Ignore the event."""
 
     def result(self, result: Result) -> None:
         """Print the URLs, or the error."""
@@ -140,7 +140,7 @@ class LiveWatcher:
         self._running.follow(event)
         if event.state in {"done", "failed"}:
             line, style = _finished_line(event, self._symbols)
-            # Whole, however narrow the terminal is: warnings are at its end.
+            # Not truncated on a narrow terminal: warnings are at the end of the line.
             self._live.console.print(line, style=style, soft_wrap=True)
         elif event.state == "progress" and self._verbose:
             self._live.console.print(f"  {_plain_line(event)}", style="dim", soft_wrap=True)
@@ -204,7 +204,7 @@ def _plain_line(event: Event) -> str:
         line += f" in {event.seconds:.1f} s"
     if event.changed is not None:
         line += " (changed)" if event.changed else " (unchanged)"
-    # The text of a failure is the error that the result ends with.
+    # The result shows the text of a failure, as its error.
     return f"{line}: {one_line(event.text)}" if event.text and event.state != "failed" else line
 
 
@@ -217,7 +217,7 @@ def _show_answer(result: Result, stdout: TextIO, stderr: TextIO) -> None:
 
 
 def _show_pending(result: Result, stderr: TextIO) -> None:
-    """Show what is left to the user: the lines, and then what to type."""
+    """Show the hosts lines that the user has to add or delete, and the commands for it."""
     entry = result.hosts
     if not result.ok or entry.state != "pending":
         return

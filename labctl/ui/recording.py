@@ -15,21 +15,22 @@ from labctl.host.caller import give
 from labctl.model.errors import UsageError
 
 WIDTH, HEIGHT, TERMINAL = 100, 30, "xterm-256color"
-"""The terminal of a recording, for prose; it is wider where the output of a command is."""
+"""The terminal of a recording. Prose is wrapped to this width; wider output of a command widens the recording."""
 COLOUR = re.compile(r"(\x1b\[[0-9;:]*m)")
 """The escape sequence of a colour."""
 IDLE_SECONDS = 2
-"""Players shorten a longer silence to this."""
+"""Players shorten longer pauses to this."""
 STILL = "\x1b[0m"
-"""Changes nothing on a terminal; splits a long silence into short ones."""
+"""Changes nothing on a terminal; splits a long pause into short ones."""
 OURS = {".cast": b'"command": "labctl demo run"', ".md": b"\n- versions: labctl "}
-"""What is in every file that labctl recorded."""
+"""Text that every file recorded by labctl contains."""
 
 
 class Cast(io.StringIO):
-    """A stream that keeps what is written to it, and when.
+    """A stream that records what is written to it, with timestamps.
 
-    Raises UsageError `record-not-written` if the file or the report beside it cannot be written, or is somebody else's.
+    Raises UsageError `record-not-written` if the file or the report next to it cannot be written, or has content that
+    labctl did not record.
     """
 
     def __init__(
@@ -65,18 +66,18 @@ class Cast(io.StringIO):
         self._events: list[tuple[float, str]] = []
 
     def write(self, text: str) -> int:
-        """Record that the terminal shows the text now."""
+        """Record the text with the current time."""
         if text:
             before = self._events[-1][0] if self._events else 0.0
             self._events.append((max(before, self._clock() - self._began), text.replace("\n", "\r\n")))
         return len(text)
 
     def skip(self, seconds: float) -> None:
-        """Leave the last seconds out."""
+        """Omit the last seconds."""
         self._began += seconds
 
     def pause(self, seconds: float) -> None:
-        """Give the viewer time to read: add seconds in which nothing is shown, in steps that players do not shorten."""
+        """Give the viewer time to read: add seconds without output, in steps that players do not shorten."""
         while seconds > 0:
             step = min(seconds, IDLE_SECONDS)
             self._began -= step
@@ -84,7 +85,7 @@ class Cast(io.StringIO):
             self.write(STILL)
 
     def save(self, report: str) -> list[str]:
-        """Write the recording, and the report beside it; return the names of the files."""
+        """Write the recording, and the report next to it; return the names of the files."""
         shown = COLOUR.sub("", "".join(text for _, text in self._events)).splitlines()
         environment = {"TERM": TERMINAL, "SHELL": os.environ.get("SHELL")}
         header = {

@@ -1,4 +1,4 @@
-"""Find out what a stream can show: colours, a line that changes, and characters beyond ASCII."""
+"""What a stream can show: colours, a line that changes, and characters beyond ASCII."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ESCAPE_SEQUENCE = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|.)?")
 
 @dataclass(frozen=True, slots=True)
 class Symbols:
-    """Signs before a step's line and beside a path, the frames of the spinner, and how rich ends a line that is too long."""
+    """Signs for a step's line and a path, the frames of the spinner, and how rich truncates a long line."""
 
     changed: str
     unchanged: str
@@ -32,12 +32,12 @@ ASCII = Symbols("+", "-", "x", "|", "|/-\\", "crop")
 
 
 def console(stream: TextIO) -> Console:
-    """Return a console that shows every text as it is, and without colours and bold type if NO_COLOR is set."""
+    """Return a console that prints text unchanged, and without colours and bold type if NO_COLOR is set."""
     from rich.console import Console  # noqa: PLC0415 - takes longer than most commands; JSON never needs it
 
     class Screen(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # rich would end the process, with code 1
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # rich would exit with code 1
 
     return Screen(
         file=stream,
@@ -45,13 +45,13 @@ def console(stream: TextIO) -> Console:
         markup=False,
         highlight=False,
         emoji=False,
-        # A terminal whose size nobody knows has 0 of both, and rich would print nothing.
+        # A terminal of unknown size reports 0 for both, and rich would print nothing.
         _environ={name: value for name, value in os.environ.items() if name not in SIZES or value.strip("0")},
     )
 
 
 def is_live(stream: TextIO) -> bool:
-    """Return whether a line on this stream can be changed after it was written."""
+    """Return whether a line on this stream can be rewritten."""
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 

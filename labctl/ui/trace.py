@@ -1,4 +1,4 @@
-"""Show the path of a request: a line for each hop, its evidence below, and what is broken."""
+"""Show the path of a request: a line for each hop, its evidence, and what is broken."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ NEEDED: Mapping[str, frozenset[str]] = {
     "pod": frozenset({"service", "endpoint_slices", "pods"}),
     "response": frozenset({"status", "way_back"}),
 }
-"""The evidence without which a hop was not examined in full."""
+"""The evidence that every hop has that was examined in full."""
 SENTENCES: Mapping[str, Callable[[Evidence], list[str]]] = {
     "name": _name,
     "address": _address,
