@@ -1,11 +1,11 @@
-"""How long the site is away when a node loses its power: the gaps of ten kills in each of four labs.
+"""Measure how long the site is unavailable when a node loses power: the gaps of ten kills in each of four labs.
 
-Which node announces is decided by its name: with one worker, the control plane of the first lab, and the worker of the
-second one.
+The nodes' names decide which node announces the address: with one worker, the control plane of the first lab, and the
+worker of the second one.
 
 Usage, as root, with a bundle in the cache: python bench/failover.py [KILLS]
 
-Nodes die in turn: each that serves, whether it announces the address or not. The client asks ten times a second.
+Serving nodes are killed in turn, whether they announce the address or not. The client sends ten requests a second.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ cleanup:
 
 
 def main() -> None:
-    """Measure, and print one table a lab."""
+    """Measure, and print one table per lab."""
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 10
     for lab, workers in LABS:
         labctl(lab, "up", "--isolated", "--workers", str(workers))
@@ -65,7 +65,7 @@ def kill(lab: str, number: int) -> tuple[str, bool, float]:
 
 
 def report(workers: int, kills: list[tuple[str, bool, float]]) -> None:
-    """Print every gap, and of those nodes that announced and those that did not the least, middle and largest."""
+    """Print every gap, and the minimum, median and maximum of nodes that announced and of nodes that did not."""
     print(f"\ncontrol plane and {workers} worker{'s' * (workers > 1)}:")
     for node, announced, gap in kills:
         print(f"  {node:24}{'announced' if announced else '':12}{gap:6.2f} s")
@@ -77,7 +77,7 @@ def report(workers: int, kills: list[tuple[str, bool, float]]) -> None:
 
 
 def labctl(lab: str, *words: str) -> str:
-    """Return what a command that must succeed wrote to stdout."""
+    """Run a command that must succeed, and return its stdout."""
     line = [*LABCTL, lab, *words]
     finished = subprocess.run(line, capture_output=True, text=True, check=False, timeout=COMMAND_SECONDS)
     if finished.returncode != 0:

@@ -1,11 +1,11 @@
-"""How long a first run takes: from an empty cache to HTTP 200 by name, with stand-ins of upstream on this machine.
+"""Measure a first run, from an empty cache to HTTP 200 by name, with stand-ins for upstream on this machine.
 
 Usage, as root, after `pip install '.[test]'`, with a bundle that `labctl bundle build` made in the cache:
 
     .ci/failure-detector && PYTHONPATH=tests:tests/doubles python bench/first_run.py [ROUNDS]
 
-A release carries the failure detector; in a checkout, the first command makes it. The stand-ins serve that bundle's
-content: as much as upstream's, but not compressed. Debian's packages come from where mmdebstrap gets them here.
+A release carries the failure detector; in a checkout, the first command builds it. The stand-ins serve that bundle's
+content: as much as upstream's, but not compressed. Debian's packages come from this machine's usual mirror.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TARGET_SECONDS = 180
 
 
 def main() -> None:
-    """Measure, and print a line a round."""
+    """Measure, and print one line per round."""
     rounds = int(sys.argv[1]) if len(sys.argv) > 1 else 1
     built = next(each for each in bundle.installed(paths.cache()) if each.maker == "build")
     with tempfile.TemporaryDirectory(dir=paths.cache()) as folder, stand_ins(built, Path(folder)) as servers:
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def first_run(servers: StandIns) -> tuple[float, float]:
-    """Bring a lab up with nothing in the cache; return the seconds until the bundle was there, and until HTTP 200."""
+    """Bring a lab up with an empty cache; return the seconds until the bundle was complete, and until HTTP 200."""
     with tempfile.TemporaryDirectory(dir=paths.cache()) as cache:
         environment = {**os.environ, **servers.environment, "XDG_CACHE_HOME": cache}
         environment.pop(paths.BUNDLE, None)
@@ -57,7 +57,7 @@ def first_run(servers: StandIns) -> tuple[float, float]:
 
 
 def labctl(environment: Mapping[str, str], *words: str) -> str:
-    """Return what a command that must succeed wrote to stdout."""
+    """Run a command that must succeed, and return its stdout."""
     line = [*LABCTL, *words]
     finished = subprocess.run(line, env=environment, capture_output=True, text=True, check=False, timeout=1800)
     if finished.returncode != 0:

@@ -1,9 +1,9 @@
-"""How long labctl takes over a hosts file, held against the least that any careful writer can take.
+"""Measure labctl's changes to a hosts file, in relation to the least that a safe writer needs.
 
     python bench/hosts.py [LINES]
 
-That least is to read the file, write it anew beside, sync it to the disk and rename it. Prints milliseconds, and the
-ratio to that. The numbers are of this machine and its disk alone.
+That least is to read the file, write a copy next to it, sync that to disk and rename it. Prints milliseconds, and the
+ratio to that. The numbers hold only for this machine and its disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ NAMES = {f"app-{number}.local": IPv4Address("192.168.56.100") for number in rang
 
 
 def main() -> None:
-    """Measure, and print a table; each act alternates with its opposite, so that every round has something to do."""
+    """Measure, and print a table; each act alternates with its opposite, so that every round changes something."""
     lines = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
     with tempfile.TemporaryDirectory() as folder:
         path, backup = Path(folder) / "hosts", Path(folder) / "backup"

@@ -1,4 +1,4 @@
-"""How long a lab takes, from nothing to HTTP 200 by name, again, and away; and the memory it takes.
+"""Measure the time of `up` from nothing to HTTP 200 by name, of `up` again and of `destroy`, and a lab's memory.
 
 Usage, as root, with a bundle in the cache: python bench/lab.py [ROUNDS]
 
@@ -39,11 +39,11 @@ def main() -> None:
     report(figures, rounds)
     print("\nof up, by step:")
     report(steps, rounds)
-    print(f"\npeak memory while a lab of two nodes comes up: {max(memory):.0f} MiB, the page cache not counted")
+    print(f"\npeak memory while a lab of two nodes comes up: {max(memory):.0f} MiB, without the page cache")
 
 
 def seconds(line: list[str], steps: dict[str, list[float]] | None = None) -> float:
-    """Run a command that must succeed; return how long it took, and keep the seconds its events tell of each step."""
+    """Run a command that must succeed; return how long it took, and add the seconds of each step to `steps`."""
     started = time.perf_counter()
     finished = subprocess.run(line, capture_output=True, text=True, check=False, timeout=1800)
     took = time.perf_counter() - started
@@ -65,7 +65,7 @@ def report(figures: dict[str, list[float]], rounds: int) -> None:
 
 
 class PeakMemory:
-    """How much less memory the machine had available, at most, than when this began."""
+    """The largest decrease of the machine's available memory while this runs."""
 
     def __init__(self) -> None:
         self._stop = threading.Event()
@@ -87,11 +87,11 @@ class PeakMemory:
 
 
 def available_mebibytes() -> float:
-    """Return what the kernel says is available without swapping."""
+    """Return the memory that is available without swapping, according to the kernel."""
     for line in Path("/proc/meminfo").read_text(encoding="ascii").splitlines():
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) / 1024
-    sys.exit("/proc/meminfo says nothing of MemAvailable")
+    sys.exit("/proc/meminfo has no MemAvailable")
 
 
 if __name__ == "__main__":

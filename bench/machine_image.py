@@ -1,8 +1,8 @@
-"""How long a machine image takes to make, phase by phase, and how large its boxes are.
+"""Measure the build of a machine image, phase by phase, and the size of its boxes.
 
     python bench/machine_image.py [libvirt | virtualbox]
 
-Makes the image of the newest bundle in the cache, in a folder of its own below the cache; the bundle's own image stays.
+Builds the image of the newest bundle in the cache, in a temporary folder in the cache; the bundle's own image stays.
 The kernel and the tools are fetched if they are not in the cache. Prints seconds and MiB.
 """
 

@@ -1,7 +1,7 @@
-"""How long a lab of virtual machines takes, and how large it is: a table for the documentation.
+"""Measure the times and sizes of a lab of virtual machines, as a table for the documentation.
 
 Usage, as a user who can use libvirt, with a bundle in the cache: python bench/vm.py [ROUNDS]
-The machine image is made if it is missing; every lab starts from a libvirt without it.
+The machine image is built if it is missing; every lab starts without it in libvirt.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ ACTS = {
     "box add": "adding the box",
     "image upload": "uploading the machine image",
 }
-"""What is told when an act begins; the next thing that is told ends it."""
+"""The progress text at the start of each act; the next text ends the act."""
 STAGES = {"SSH": re.compile("Machine booted and ready"), "API": re.compile(f"^waiting for {LAB}-")}
 Timed = tuple[float, Mapping[str, Any]]
 
@@ -44,7 +44,7 @@ def main() -> None:
 
 
 def _lab() -> Iterator[tuple[str, float]]:
-    """Bring a lab up from nothing and take it away; yield what was measured, in order."""
+    """Bring a lab up from nothing and destroy it; yield the measurements in order."""
     started = time.monotonic()
     events = list(_events("up", "--provider", "libvirt"))
     yield from _of_up(events)
@@ -61,7 +61,7 @@ def _lab() -> Iterator[tuple[str, float]]:
 
 
 def _of_up(events: Sequence[Timed]) -> Iterator[tuple[str, float]]:
-    """Yield how long each act before the start of the machines took, and when each stage after it was reached."""
+    """Yield the duration of each act before the machines start, and when each stage after that was reached."""
     texts = [(at, str(event.get("text") or "")) for at, event in events]
     for act, beginning in ACTS.items():
         begun = next((number for number, (_, text) in enumerate(texts) if text.startswith(beginning)), None)
