@@ -1,4 +1,4 @@
-"""Bundles that differ from a real one in what a test is about, and take no space."""
+"""Variants of a real bundle that take no space."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import yaml
 
 
 def linked(bundle: Path, folder: Path) -> dict[str, Any]:
-    """The folder holds links to every file of the bundle; returns what its bundle.yaml, to be written, should say."""
+    """Link every file of the bundle into the folder; return the content of the bundle.yaml to write."""
     described: dict[str, Any] = yaml.safe_load((bundle / "bundle.yaml").read_bytes())
     for file in described["files"]:
         link = folder / file["path"]
@@ -28,7 +28,7 @@ def write(folder: Path, described: dict[str, Any]) -> Path:
 
 
 def renamed(archive: Path, target: Path, name: str) -> Path:
-    """The image of a bundle's archive under another name, as an OCI image layout."""
+    """Copy the image in a bundle's archive under another name, as an OCI image layout; return the copy."""
     with tarfile.open(archive) as old, tarfile.open(target, "w") as new:
         for member in old:
             file = old.extractfile(member)
@@ -44,6 +44,6 @@ def renamed(archive: Path, target: Path, name: str) -> Path:
 
 
 def entry(path: str, content: bytes) -> dict[str, object]:
-    """A file, as bundle.yaml lists it."""
+    """Return a file's entry in bundle.yaml."""
     checksum = hashlib.sha256(content).hexdigest()
     return {"path": path, "sha256": checksum, "size": len(content), "source": "a test"}

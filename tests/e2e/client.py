@@ -1,4 +1,4 @@
-"""A client that asks for a page by name, ten times a second, as long as a test lasts: how long was the site away?"""
+"""A client that requests a page by name ten times a second, to measure how long the site is unavailable."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask():
 
 due = time.monotonic()
 while True:
-    # Each on its own: one that waits for an answer must not hide that the next one gets it at once.
+    # Each in its own thread: a request that waits for an answer must not delay the next one.
     threading.Thread(target=ask, daemon=True).start()
     due += 0.1
     time.sleep(max(0, due - time.monotonic()))
@@ -43,12 +43,12 @@ while True:
 
 @dataclass(slots=True)
 class Client:
-    """What the client has seen."""
+    """The client's results."""
 
     answered: list[float] = field(default_factory=list)
-    """When each good answer came, in seconds."""
+    """The time of each good answer, in seconds."""
     statuses: Counter[int] = field(default_factory=Counter)
-    """How many requests got each HTTP status; 0 is no answer."""
+    """The number of requests with each HTTP status; 0 is no answer."""
 
     @property
     def away(self) -> float:
@@ -58,7 +58,10 @@ class Client:
 
 @contextmanager
 def asking(lab: RealLab, hostname: str, *, before: float = 0.0, after: float = 0.0) -> Iterator[Client]:
-    """Somebody asks in the lab's network meanwhile, from a good answer to a good answer, and some seconds longer."""
+    """Run the client in the lab's network during the block, and at least `before` and `after` seconds around it.
+
+    The block starts and the client ends after a good answer.
+    """
     client = Client()
     with subprocess.Popen(
         [*lab.way_in, sys.executable, "-c", PROGRAM, hostname], stdout=subprocess.PIPE, text=True
@@ -75,7 +78,7 @@ def asking(lab: RealLab, hostname: str, *, before: float = 0.0, after: float = 0
 
 
 def _listen(child: subprocess.Popen[str], client: Client, since: float) -> None:
-    """The client has told of its answers up to a good one that came after `since`."""
+    """Read the client's results up to a good answer after `since`."""
     for line in child.stdout or ():
         answered, status = line.split()
         client.statuses[int(status)] += 1

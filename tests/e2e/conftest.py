@@ -1,6 +1,6 @@
-"""A real lab, booted once for all tests; and the machine around it, which must be afterwards what it was before.
+"""Fixtures: a real lab, booted once for all tests, and a check that the machine is unchanged afterwards.
 
-The numbers in the names of the test files are their order: what breaks the lab comes after what looks at it.
+The numbers in the names of test files define their order: tests that break the lab run after tests that only read it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ BUNDLE_SECONDS = 40 * 60.0
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 HOSTS = Path("/etc/hosts")
 FORWARDING = IP_FORWARD.read_text() if IP_FORWARD.exists() else ""
-"""Read before any test has a lab: each of several processes collects all tests before the first one runs."""
+"""Read before any lab exists: every worker process collects all tests before the first one runs."""
 
 
 @pytest.fixture(scope="session", autouse=True)
 def machine() -> Iterator[None]:
-    """A machine that can run labs, and that no lab of the tests has changed when the last test has ended."""
+    """Require a machine that can run labs, and check after the last test that no lab has changed it."""
     if sys.platform != "linux" or os.geteuid() != 0:
-        # Continuous integration that skips these would show nothing.
+        # In continuous integration, skipped tests would hide failures.
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop(f"end-to-end tests need root on Linux; this is {sys.platform}, as user {os.getuid()}")
     hosts = HOSTS.read_bytes()
@@ -41,7 +41,7 @@ def machine() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def state_home() -> Iterator[Path]:
-    """A folder for labs' state on a real disk: an Engine's data can live neither in memory nor on an overlay."""
+    """Yield a folder for labs' state on a real disk: an Engine's data cannot be in memory or on an overlay."""
     folder = Path(tempfile.mkdtemp(prefix="labctl-e2e-", dir="/var/tmp"))
     yield folder
     shutil.rmtree(folder)
@@ -49,7 +49,7 @@ def state_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def bundle() -> Path:
-    """The folder of the bundle that labctl builds, in the user's own cache; a finished one is used as it is."""
+    """Build the bundle in the user's own cache, unless it is complete; return its folder."""
     *_, done, _ = run(str(LABCTL), "bundle", "build", "--yes", "-o", "json", seconds=BUNDLE_SECONDS).splitlines()
     identity = json.loads(done)["text"]
     listed = json.loads(run(str(LABCTL), "bundle", "list", "-o", "json"))["bundles"]
@@ -58,20 +58,20 @@ def bundle() -> Path:
 
 @pytest.fixture(scope="session")
 def first_up(bundle: Path, state_home: Path) -> Iterator[tuple[RealLab, Ran]]:
-    """A lab that is up, and what the `up` said that made it from nothing."""
+    """Yield a lab that is up, and the output of the `up` that created it."""
     with footprint.destroyed_afterwards(isolated("e2e", state_home, bundle)) as lab:
         yield lab, lab.up()
 
 
 @pytest.fixture(scope="session")
 def lab(first_up: tuple[RealLab, Ran]) -> RealLab:
-    """A lab that is up. Whoever breaks it repairs it."""
+    """Return a lab that is up. A test that breaks it must repair it."""
     return first_up[0]
 
 
 @pytest.fixture(scope="session")
 def survivor(bundle: Path, state_home: Path) -> Iterator[RealLab]:
-    """A lab whose every `up` was killed, each a little later than the one before; then up at last."""
+    """Yield a lab that is up after `up` was killed again and again, each time a little later."""
     with footprint.destroyed_afterwards(isolated("e2e-k", state_home, bundle)) as lab:
         for point in NEVER_UP:
             killed(lab, point, "up", *lab.up_options)

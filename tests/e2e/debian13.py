@@ -1,7 +1,7 @@
-"""A Debian 13 machine with a Docker Engine and a Vagrant of its own: as much of one as a container of namespaces can be.
+"""A Debian 13 machine with its own Docker Engine and Vagrant, made of namespaces.
 
-It has its own root filesystem, processes, host name, mounts and network; the kernel and its control groups are this
-machine's. Its root is entered by pivot_root: an Engine in a plain chroot lets `docker exec` out into the real root.
+It has its own root filesystem, processes, host name, mounts and network, and shares this machine's kernel and control
+groups. Its root is entered by pivot_root: from an Engine in a plain chroot, `docker exec` escapes to the real root.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from .reallab import Ran, eventually, finished, run
 from .uplink import LAB_RANGES
 
 NAME = "e2e-debian13"
-"""Of the machine, its network namespace, its control group, and of what its rules say that they are there for."""
+"""The name of the machine, its network namespace and its control group, and the comment of its firewall rules."""
 LINK = "e2edebian13"
 UPLINK = ("100.127.13.1", "100.127.13.2")
-"""Both ends of the way out: of the carrier-grade NAT range, beside labctl's own."""
+"""Both ends of the uplink, in the carrier-grade NAT range next to labctl's own."""
 BUNDLE = "/srv/bundle"
-"""Where the machine has the bundle."""
+"""The bundle's folder in the machine."""
 PACKAGES = (
     *("docker.io", "docker-cli", "vagrant", "openssh-client", "iproute2", "iptables", "mmdebstrap", "uidmap"),
     *("python3-venv", "sudo", "curl", "ca-certificates", "mount", "procps", "tini"),
@@ -41,11 +41,11 @@ PACKAGES = (
 CACHE = Unix("labctl-tests").user_cache_path
 SYSTEM_SECONDS = 600.0
 OTHER_SECONDS = 1200.0
-"""How long another run of these tests may have its machine, of which there is one at a time."""
+"""How long to wait for the machine of another run of these tests: only one can exist at a time."""
 PASSED_ON = re.compile(
     r"(PIP|UV)_\w+|SSL_CERT_FILE|\w+_CA_BUNDLE|GOPROXY|GONOSUMDB|(https?|all|no)_proxy", re.IGNORECASE
 )
-"""Settings without which this machine's registries cannot be reached; a file that one of them names goes with it."""
+"""Settings that this machine needs to reach registries; files that they name are copied as well."""
 BOOT = """
 system=$1 disk=$2 bundle=$3
 cd "$disk/root"
@@ -69,7 +69,7 @@ exec tini -- sleep infinity
 
 @dataclass(frozen=True, slots=True)
 class User:
-    """Somebody who works on the machine."""
+    """A user of the machine."""
 
     name: str
     home: Path
@@ -80,7 +80,7 @@ ROOT = User("root", Path("/root"))
 
 @dataclass(frozen=True, slots=True)
 class Debian13:
-    """The machine while it runs: its first process, and the settings that its users have."""
+    """The running machine: its first process, and its users' environment."""
 
     init: int
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class Debian13:
     def run(
         self, user: User, *command: str, code: int | None = 0, seconds: float = 60.0, folder: str = "", **more: str
     ) -> Ran:
-        """Run a command as its user would, in the user's home or `folder`; it must end with this exit code."""
+        """Run a command as the user, in the user's home or `folder`, and require this exit code."""
         path = "/usr/local/bin:/usr/bin:/bin:/usr/local/sbin:/usr/sbin:/sbin"
         environment = {"HOME": str(user.home), "USER": user.name, "PATH": path, **self.environment, **more}
         line = ["nsenter", f"--target={self.init}", *("--mount", "--uts", "--pid", "--net"), "--"]
@@ -100,7 +100,7 @@ class Debian13:
         return ended
 
     def add_user(self, name: str, *, sudo: bool) -> User:
-        """A user in group docker, whose home is closed to others, and who may use sudo without a password or not at all."""
+        """Add a user in group docker with a private home, and with sudo without a password or no sudo."""
         user = User(name, Path("/home", name))
         self.run(ROOT, "useradd", "--create-home", "--shell=/bin/bash", "--groups=docker", name)
         self.run(ROOT, "chmod", "0700", str(user.home))
@@ -111,17 +111,17 @@ class Debian13:
         return user
 
     def path(self, path: Path) -> Path:
-        """Where a file of the machine is, seen from here."""
+        """Return the path of a file of the machine on this one."""
         return Path(f"/proc/{self.init}/root") / path.relative_to("/")
 
     def owned_by_root(self, user: User) -> list[str]:
-        """What is root's below a user's home."""
+        """Return what root owns below a user's home."""
         return self.run(ROOT, "find", str(user.home), "-uid", "0").out.splitlines()
 
 
 @contextmanager
 def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
-    """The machine runs meanwhile, its disk in `folder`, the bundle at BUNDLE; nothing of it is left then."""
+    """Run the machine during the block, its disk in `folder` and the bundle at BUNDLE; remove it afterwards."""
     with locks.alone(CACHE / "debian13.lock", print, timeout=OTHER_SECONDS):
         sweep()
         try:
@@ -135,7 +135,7 @@ def running(folder: Path, bundle: Path) -> Iterator[Debian13]:
 
 
 def sweep() -> None:
-    """Nothing of such a machine is on this one, even if the test that made it was killed."""
+    """Remove everything of such a machine from this one, even if the test that created it was killed."""
     namespace = Path("/run/netns", NAME)
     if namespace.exists():
         for pid in run("ip", "netns", "pids", NAME).split():
@@ -156,7 +156,7 @@ def sweep() -> None:
 
 
 def system() -> Path:
-    """The folder of the machine's root filesystem as mmdebstrap made it: once, for this list of packages."""
+    """Return the machine's root filesystem, which mmdebstrap builds once for this list of packages."""
     kept = CACHE / f"debian13-{hashlib.sha256(repr(PACKAGES).encode()).hexdigest()[:8]}"
     if not kept.exists():
         partial = kept.with_name(f"{kept.name}.partial")
@@ -172,7 +172,7 @@ def system() -> Path:
 
 @contextmanager
 def _forwarding() -> Iterator[None]:
-    """This machine forwards what the other one sends out."""
+    """Enable IP forwarding on this machine during the block."""
     forwarding = Path("/proc/sys/net/ipv4/ip_forward")
     before = forwarding.read_text()
     forwarding.write_text("1")
@@ -184,11 +184,11 @@ def _forwarding() -> Iterator[None]:
 
 
 def _make_network() -> None:
-    """The machine's network namespace has a way out, which leads nobody to the addresses of a lab."""
+    """Create the machine's network namespace with an uplink, through which no lab's address can be reached."""
     outer, inner = UPLINK
     for line in (
         f"ip netns add {NAME}",
-        # Not by unreachable routes, which an ordinary machine has not.
+        # Not by unreachable routes, which an ordinary machine does not have.
         *(f"ip -n {NAME} rule add to {net} lookup main suppress_prefixlength 0 pref 100" for net in LAB_RANGES),
         *(f"ip -n {NAME} rule add to {net} unreachable pref 101" for net in LAB_RANGES),
         f"ip link add {LINK} type veth peer name eth0 netns {NAME}",
@@ -206,7 +206,7 @@ def _make_network() -> None:
 
 @contextmanager
 def _booted(folder: Path, bundle: Path) -> Iterator[int]:
-    """The machine's first process runs, and its end is everyone's; yields its number as it is here."""
+    """Run the machine's first process, with which all others end; yield its pid on this machine."""
     _make_network()
     for name in ("root", "upper/etc", "work", "docker"):
         (folder / name).mkdir(parents=True, exist_ok=True)
@@ -224,7 +224,7 @@ def _booted(folder: Path, bundle: Path) -> Iterator[int]:
 
 
 def _first_process(parent: int) -> int:
-    """The child of that process, once it is the machine's init; else 0."""
+    """Return the child of that process once it is the machine's init, else 0."""
     for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split():
         if Path(f"/proc/{pid}/comm").read_text() == "tini\n":
             return int(pid)
@@ -232,7 +232,7 @@ def _first_process(parent: int) -> int:
 
 
 def _start_engine(machine: Debian13) -> None:
-    """The machine's Docker Engine answers; its dockerd has started the containerd."""
+    """Start the machine's dockerd, which starts containerd, and wait until it answers."""
     log = Path("/var/log/dockerd.log")
     machine.run(ROOT, "sh", "-c", f"setsid --fork dockerd --cgroup-parent=/{NAME} >{log} 2>&1")
     answers = partial(machine.run, ROOT, "docker", "version", code=None)
@@ -240,7 +240,7 @@ def _start_engine(machine: Debian13) -> None:
 
 
 def _settings(upper: Path) -> dict[str, str]:
-    """This machine's settings for registries; the files they name are on the other one as well."""
+    """Return this machine's settings for registries, and copy the files that they name to the other one."""
     settings = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
     for value in settings.values():
         if (file := Path(value)).is_absolute() and file.is_file():

@@ -1,4 +1,4 @@
-"""A Docker Engine of a test's own, in a network namespace that the test made."""
+"""A test's own Docker Engine, in a network namespace that the test created."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .reallab import eventually, run
 
 @contextmanager
 def dockerd(folder: Path, namespace: str, *options: str) -> Iterator[str]:
-    """A dockerd runs in the namespace meanwhile; yields its address."""
+    """Run dockerd in the namespace during the block; yield its address."""
     folder.mkdir()
     (folder / "daemon.json").write_text("{}", encoding="utf-8")
     address = f"unix://{folder}/docker.sock"
@@ -29,5 +29,5 @@ def dockerd(folder: Path, namespace: str, *options: str) -> Iterator[str]:
         finally:
             child.terminate()
             child.wait(timeout=60)
-            for mounted in namespaces.mounts_below(folder):  # a build on the machine's network leaves one
+            for mounted in namespaces.mounts_below(folder):  # a build with the host's network leaves one
                 run("umount", mounted)

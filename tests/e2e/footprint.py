@@ -1,4 +1,4 @@
-"""What an isolated lab is to the machine around it, seen while it is up, so that its absence can be shown later."""
+"""The traces of an isolated lab on its machine, recorded while it is up to check later that they are gone."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .reallab import RealLab, eventually, run
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 destroyed: set[str] = set()
-"""The labs that this process destroyed, or should have."""
+"""The labs that this process has destroyed, or tried to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process that no later one can be taken for."""
+    """A process, which its pid and start time identify."""
 
     pid: int
     parent: int
@@ -31,7 +31,7 @@ class Process:
 
 @dataclass(frozen=True, slots=True)
 class Footprint:
-    """Everything outside a lab's namespace that is there for the lab alone."""
+    """Everything outside a lab's namespace that belongs to the lab alone."""
 
     lab: RealLab
     uplink: str
@@ -39,7 +39,7 @@ class Footprint:
     processes: frozenset[Process]
 
     def sweep(self) -> None:
-        """What a failed `destroy` has left running, or in the way of the machine's own network, is gone."""
+        """Remove the processes, firewall rules and namespace that a failed `destroy` has left."""
         for process in self._living():
             with suppress(ProcessLookupError):
                 os.kill(process.pid, signal.SIGKILL)
@@ -50,7 +50,7 @@ class Footprint:
             run("ip", "netns", "delete", self.namespace)
 
     def left(self) -> list[str]:
-        """What of it is still there, each in words."""
+        """Return a description of everything that still exists."""
         links = {link["ifname"] for link in json.loads(run("ip", "-j", "link", "show"))}
         state = [path for path in self.lab.folder.glob("*") if path.name != "log"] if self.lab.folder.exists() else []
         named = [
@@ -67,14 +67,14 @@ class Footprint:
         ]
 
     def mounts(self) -> list[str]:
-        """Where file systems of the lab are mounted, the innermost first."""
+        """Return the mount points of the lab's file systems, innermost first."""
         ours = (f"{self.lab.folder}/", f"/run/labctl/{self.lab.name}/", f"/run/netns/{self.namespace}")
         return [path for path in reversed(_mounts()) if path.startswith(ours)]
 
     def remove_control_groups(self) -> None:
-        """The control groups of the lab's nodes are gone, and whatever ran in them: a machine that starts has none."""
+        """Remove the control groups of the lab's nodes and kill their processes, as a reboot would."""
         nodes = [path.read_text() for path in self.lab.folder.glob(".vagrant/machines/*/docker/id")]
-        # os.walk, since other labs' groups go while they are listed, and to it that is no error.
+        # os.walk ignores other labs' groups that disappear while they are listed.
         groups = [
             folder for folder, _, _ in os.walk(CONTROL_GROUPS) if any(node in Path(folder).name for node in nodes)
         ]
@@ -90,7 +90,7 @@ class Footprint:
         return [process for process in self.processes if (process.pid, process.started) in living]
 
     def _rules(self) -> list[str]:
-        """Each with its table."""
+        """Return the lab's firewall rules, each with its table."""
         rules = [
             f"{table} {rule}"
             for table in ("nat", "filter")
@@ -100,9 +100,9 @@ class Footprint:
 
 
 def emptied(group: Path) -> bool:
-    """Whether the control group is gone; what runs in it is told to end."""
+    """Kill the processes of a control group and remove it; return whether it is gone."""
     for folder, _, _ in os.walk(group, topdown=False):
-        with suppress(OSError):  # it ends, or is ending
+        with suppress(OSError):  # it has ended, or is ending
             for pid in (Path(folder) / "cgroup.procs").read_text().split():
                 os.kill(int(pid), signal.SIGKILL)
             Path(folder).rmdir()
@@ -110,7 +110,7 @@ def emptied(group: Path) -> bool:
 
 
 def of(lab: RealLab) -> Footprint:
-    """The footprint of an isolated lab that has a namespace, however far it got."""
+    """Return the footprint of an isolated lab that has a namespace, even if it is not complete."""
     namespace = f"labctl-{lab.name}"
     inner = json.loads(run("ip", "-n", namespace, "-j", "link", "show", "uplink", code=None) or "[]")
     peers = {link["link_index"] for link in inner}
@@ -123,7 +123,7 @@ def of(lab: RealLab) -> Footprint:
 
 @contextmanager
 def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
-    """The lab, however far it gets; afterwards it is destroyed, and nothing of it is left."""
+    """Yield the lab; afterwards, destroy whatever exists of it and check that nothing is left."""
     try:
         yield lab
     finally:
@@ -139,7 +139,7 @@ def destroyed_afterwards(lab: RealLab) -> Iterator[RealLab]:
 
 
 def processes() -> Iterator[Process]:
-    """Every process of the machine that has not ended; one whose parent has yet to notice its end has."""
+    """Yield every process of the machine except zombies."""
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             words = (folder / "stat").read_text().rpartition(")")[2].split()
@@ -151,13 +151,13 @@ def processes() -> Iterator[Process]:
 
 
 def other_labs_run(*ours: str) -> bool:
-    """Whether a lab that is none of these is up, isolated, on this machine."""
+    """Return whether an isolated lab other than these is up on this machine."""
     own = {f"labctl-{name}" for name in ours}
     return any(line.split()[0] not in own for line in _namespaces() if line.startswith("labctl-"))
 
 
 def _with_descendants(roots: set[int], mark: str) -> frozenset[Process]:
-    """The root processes, those whose command bears the mark, and all that they started."""
+    """Return the root processes, those with the mark in their command, and all descendants of both."""
     everything = list(processes())
     found = {process for process in everything if process.pid in roots or mark in process.command}
     while True:

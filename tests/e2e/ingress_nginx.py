@@ -1,4 +1,4 @@
-"""A stand-in of ingress-nginx, compiled for these tests: upstream's image name, flags, webhook and way to end."""
+"""A stand-in for ingress-nginx, compiled for these tests, with upstream's image name, flags, webhook and shutdown."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reallab import RealLab
 
 IMAGE = "registry.k8s.io/ingress-nginx/controller:v1.15.1"
 DIGEST = "sha256:594ceea76b01c592858f803f9ff4d2cb40542cae2060410b2c95f75907d659e1"
-"""Of upstream's image; its manifest pins it."""
+"""The digest of upstream's image, which upstream's manifest pins."""
 FILE = "ingress-nginx-baremetal.yaml"
 SOURCE = Path(__file__).parent.parent / "ingress_nginx"
 ARCHITECTURE = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -29,7 +29,7 @@ MAY_BIND = "\x01\x00\x00\x02\x00\x04" + "\x00" * 14
 
 
 def bundle_with(image: Path, real: Path, folder: Path, digest: str = DIGEST) -> Path:
-    """The folder of a bundle like the real one, which also carries the stand-in as if it had been downloaded."""
+    """Create a variant of the real bundle that also carries the stand-in, as if downloaded; return its folder."""
     described = bundles.linked(real, folder)
     manifest, archive = upstream.content(FILE), image.read_bytes()
     described["files"] += [
@@ -45,7 +45,7 @@ def bundle_with(image: Path, real: Path, folder: Path, digest: str = DIGEST) -> 
 
 
 def make_image(folder: Path) -> Path:
-    """The archive of the stand-in's image."""
+    """Build the stand-in's image, and return its archive."""
     architecture = ARCHITECTURE[platform.machine()]
     program, layer, archive = folder / "program", folder / "layer.tar", folder / "ingress-nginx.tar"
     go = find_go(paths.cache(), architecture, print)
@@ -64,7 +64,7 @@ def make_image(folder: Path) -> Path:
 
 
 def load(lab: RealLab, archive: Path) -> None:
-    """Import the image on every node of a lab that runs already."""
+    """Import the image on every node of a running lab."""
     for node in lab.docker("ps", "--format", "{{.Names}}").split():
         lab.docker("cp", str(archive), f"{node}:/root/ingress-nginx.tar")
         lab.docker("exec", node, "ctr", "-n", "k8s.io", "images", "import", "/root/ingress-nginx.tar")

@@ -1,4 +1,4 @@
-"""Kills of labctl at points that it passes."""
+"""Kills of labctl at its failpoints."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ NEVER_UP = (
     "hosts.rename",
     "verify.begin",
 )
-"""In the order in which a first `up` reaches them."""
+"""Failpoints, in the order in which a first `up` reaches them."""
 
 
 def killed(lab: RealLab, point: str, *words: str) -> None:
-    """labctl is killed when it reaches the point."""
+    """Run labctl, and require that it is killed at the point."""
     told = replace(lab, environment={**lab.environment, "LABCTL_FAULT": point})
     told.labctl(*words, code=-signal.SIGKILL, seconds=UP_SECONDS)

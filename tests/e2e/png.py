@@ -1,4 +1,4 @@
-"""What a PNG file shows, by the standard library: enough of the format for what Chromium writes."""
+"""A reader of PNG files with the standard library, for the part of the format that Chromium writes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 CHANNELS = {2: 3, 6: 4}
-"""Bytes a pixel, by colour type: RGB, and RGB with transparency."""
+"""Bytes per pixel, by colour type: RGB, and RGB with transparency."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class Picture:
     width: int
     height: int
     colours: Counter[bytes]
-    """How many pixels have each."""
+    """The number of pixels of each colour."""
 
 
 def read(content: bytes) -> Picture:
@@ -44,7 +44,7 @@ def _chunks(content: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _rows(pixels: bytes, length: int, size: int) -> Iterator[bytes]:
-    """Each row as it was before it was filtered: a byte is stored as the difference to its neighbours."""
+    """Yield each row without its filter, which stores a byte as the difference to its neighbours."""
     above = bytes(length)
     for start in range(0, len(pixels), length + 1):
         kind, row = pixels[start], bytearray(pixels[start + 1 : start + 1 + length])

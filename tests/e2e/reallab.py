@@ -1,4 +1,4 @@
-"""A lab as its user has it: the labctl command, and a look from inside the lab's network that owes labctl nothing."""
+"""A lab as its user sees it: the labctl command, and access to the lab's network that does not use labctl."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ COMMAND_SECONDS = 60.0
 UP_SECONDS = 300.0
 LOG_LINES = 40
 engines: dict[Path, str] = {}
-"""The address of each lab's Engine, by the lab's folder: asking for it takes half a second."""
+"""The address of each lab's Engine, by the lab's folder; kept because asking for it takes half a second."""
 NOT_THE_USERS = ("DOCKER_HOST", "DOCKER_CONTEXT", "KUBECONFIG", "LABCTL_BUNDLE")
-"""What a developer may have set, and a lab of the tests must not see."""
+"""Variables that a developer may have set, and that a test's lab must not see."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """A command that ended."""
+    """A command that has exited."""
 
     code: int
     out: str
     err: str
 
-    def document(self) -> Any:  # noqa: ANN401 - any JSON there is
+    def document(self) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(self.out)
 
     def events(self) -> list[dict[str, Any]]:
@@ -44,13 +44,13 @@ class Ran:
 
 @dataclass(frozen=True, slots=True)
 class RealLab:
-    """A lab by its name, where its state is, and the commands that lead into its network and start labctl."""
+    """A lab: its name, the folder of its state, and the commands that enter its network and start labctl."""
 
     name: str
     state_home: Path
     way_in: tuple[str, ...]
     programs: Path
-    """The folder of the bundle's own programs."""
+    """The folder of the bundle's programs."""
     up_options: tuple[str, ...] = ("--isolated", "--yes")
     launcher: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -67,7 +67,7 @@ class RealLab:
         return {**kept, "XDG_STATE_HOME": str(self.state_home), **self.environment}
 
     def labctl(self, *words: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> Ran:
-        """Run labctl, which must end with this exit code; None is any."""
+        """Run labctl and require this exit code; None allows any."""
         ran = finished(self.arguments(*words), seconds, self.full_environment(), self.state_home)
         assert code in {None, ran.code}, f"labctl {' '.join(words)}: {self.explained(ran)}"
         return ran
@@ -79,13 +79,13 @@ class RealLab:
         return self.labctl("status", "-o", "json", code=code).document()
 
     def inside(self, *command: str, code: int | None = 0) -> str:
-        """What a command says in the lab's network, which it enters without labctl."""
+        """Run a command in the lab's network without labctl, and return its stdout."""
         ran = finished([*self.way_in, *command], COMMAND_SECONDS, self.full_environment(), self.state_home)
         assert code in {None, ran.code}, f"{' '.join(command)}: {self.explained(ran)}"
         return ran.out
 
     def kubectl(self, *words: str) -> str:
-        """What the bundle's kubectl says, with the lab's kubeconfig."""
+        """Run the bundle's kubectl with the lab's kubeconfig, and return its stdout."""
         kubectl = (
             str(self.programs / "kubectl"),
             "--request-timeout=30s",
@@ -97,14 +97,14 @@ class RealLab:
         return json.loads(self.kubectl("get", *words, "-o", "json"))
 
     def page(self, url: str) -> tuple[int, str]:
-        """The status and the body of a page, asked for by name inside; 0 where nothing answers."""
+        """Request a page in the lab's network; return its status, or 0 without an answer, and its body."""
         shown = self.inside("curl", "-s", "-m", "10", "-w", "\n%{http_code}", url, code=None)
         body, _, status = shown.rpartition("\n")
         return int(status), body
 
     def docker(self, *words: str, code: int | None = 0) -> str:
-        """What the docker command says of the Engine that the lab's nodes run in."""
-        if self.folder not in engines:  # an Engine keeps its address, also when it starts again
+        """Run docker with the Engine of the lab's nodes, and return its stdout."""
+        if self.folder not in engines:  # an Engine keeps its address across restarts
             engines[self.folder] = self.labctl("exec", "--", "printenv", "DOCKER_HOST").out.strip()
         return self.inside("docker", "--host", engines[self.folder], *words, code=code)
 
@@ -116,12 +116,12 @@ class RealLab:
 
 
 def isolated(name: str, state_home: Path, bundle: Path) -> RealLab:
-    """A lab with a network namespace of its own, which need not be there yet."""
+    """Return a lab with its own network namespace, which need not exist yet."""
     return RealLab(name, state_home, ("ip", "netns", "exec", f"labctl-{name}"), bundle / "bin")
 
 
 def eventually(ask: Callable[[], T], wanted: Callable[[T], bool], seconds: float = 60.0) -> T:
-    """The first answer that is wanted; what Kubernetes does later is waited for, not slept for."""
+    """Ask until the answer is wanted, and return it. Fails after `seconds`."""
     end = time.monotonic() + seconds
     while not wanted(answer := ask()):
         assert time.monotonic() < end, f"after {seconds:.0f} s still {answer!r}"
@@ -130,7 +130,7 @@ def eventually(ask: Callable[[], T], wanted: Callable[[T], bool], seconds: float
 
 
 def run(*command: str, code: int | None = 0, seconds: float = COMMAND_SECONDS) -> str:
-    """What a command on this machine says; it must end with this exit code."""
+    """Run a command on this machine, require this exit code, and return its stdout."""
     ran = finished(list(command), seconds)
     assert code in {None, ran.code}, f"{' '.join(command)}: exit code {ran.code}\n{ran.out}\n{ran.err}"
     return ran.out

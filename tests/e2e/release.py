@@ -1,4 +1,4 @@
-"""A wheel as a release has it: built by `.ci/package`, in a copy of the checkout, with the failure detector in it."""
+"""The wheel of a release, which `.ci/package` builds in a copy of the checkout and which has the failure detector."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .reallab import finished, run
 
 CHECKOUT = Path(__file__).parents[2]
 TOOLS = ("build", "twine")
-"""What `.ci/package` runs, and tests have no other use for."""
+"""Tools that only `.ci/package` needs."""
 NOT_COPIED = {CHECKOUT / name for name in (".git", ".venv", "build", "dist")}
 TOOLS_SECONDS, BUILD_SECONDS = 120.0, 300.0
 
 
 def built(folder: Path) -> Path:
-    """Build the wheel in a folder; return its path. It takes a Go, which labctl finds or fetches."""
+    """Build the wheel in a folder; return its path. The build needs Go, which labctl finds or fetches."""
     checkout, tools = folder / "checkout", folder / "tools"
     shutil.copytree(CHECKOUT, checkout, ignore=_not_copied)
     extras = tomllib.loads((CHECKOUT / "pyproject.toml").read_text(encoding="utf-8"))["project"][

@@ -1,4 +1,4 @@
-"""Which nodes serve a lab's app: asked of the cluster, and of the network."""
+"""Which nodes serve a lab's app, according to the cluster and to the network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ CONTROLLER = ("-n", "ingress-nginx", "-l", "app.kubernetes.io/component=controll
 APP = ("-l", "app.kubernetes.io/name=my-app")
 SETTLED_SECONDS = 60.0
 WATCHED = {"before": 1.0, "after": 8.0}
-"""Seconds of traffic before a kill, and after it: longer than anybody takes to notice it."""
+"""Seconds of traffic before and after a kill: longer than any component takes to detect it."""
 MOST_AWAY = 5.0
-"""Seconds for which a dead node may keep the site from answering: twice what it takes on a quiet machine, and less than
-MetalLB takes without the failure detector."""
+"""The longest outage in seconds that a dead node may cause: twice that of an idle machine, and less than MetalLB takes
+without the failure detector."""
 
 
 def settled(lab: RealLab, *dead: str) -> str:
-    """The node that announces the address, once every living node has all that it should have, and knows the others."""
+    """Wait until every live node has a ready speaker and the app answers; return the announcing node."""
     living = {node.removesuffix("\n") for node in lab.docker("ps", "--format", "{{.Names}}").split()} - set(dead)
     eventually(lambda: _ready_speakers(lab), living.__le__, SETTLED_SECONDS)
     eventually(lambda: _answers(lab), lambda statuses: statuses == [200] * 10, SETTLED_SECONDS)
@@ -34,7 +34,7 @@ def _ready_speakers(lab: RealLab) -> set[str]:
 
 
 def announcing_node(lab: RealLab) -> str:
-    """Whose MAC answers ARP for the address."""
+    """Return the node whose MAC answers ARP for the address, or an empty string."""
     lab.page(f"http://{HOSTNAME}")
     nodes = lab.docker("ps", "--format", "{{.Names}}").split()
     macs = {lab.docker("exec", node, "cat", "/sys/class/net/eth1/address").strip(): node for node in nodes}

@@ -1,4 +1,4 @@
-"""`labctl up` and what the user then has, seen from inside the lab's network by tools that are not labctl."""
+"""`labctl up` and its result, checked from inside the lab's network with other tools than labctl."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An app by hostname in one line: it comes into labctl.yaml and into the lab, is followed hop by hop, and goes again."""
+"""`labctl app`: one command adds an app to labctl.yaml and to the lab and traces it, and another removes it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def added(lab: RealLab, file: Path) -> Iterator[list[dict[str, Any]]]:
-    """What adding the app said; afterwards the lab has the apps that it had before, whatever a test found."""
+    """Yield the events of `app add`; afterwards, restore the lab's apps."""
     try:
         yield _labctl(lab, file, *ADD)
     finally:
@@ -152,7 +152,7 @@ def test_an_image_of_the_users_own_is_loaded_and_an_app_uses_it(
 
 
 def _nodes(lab: RealLab) -> list[str]:
-    """The nodes that have the loaded image."""
+    """Return the nodes that have the loaded image."""
     images = lab.labctl("image", "list", "-o", "json").document()["images"]
     return [node for image in images if image["source"] == "loaded" for node in image["nodes"]]
 

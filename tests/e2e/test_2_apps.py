@@ -1,4 +1,4 @@
-"""Apps of the user's own, in labctl.yaml: they come, they are told apart by hostname, and they go."""
+"""The user's own apps in labctl.yaml: added, distinguished by hostname, and removed."""
 
 from __future__ import annotations
 

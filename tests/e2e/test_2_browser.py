@@ -1,4 +1,4 @@
-"""What the user is promised: the app's name in a real browser's address bar, and the app's page in its window."""
+"""A real browser shows the app's page at the app's name."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ WIDTH, HEIGHT = 1024, 768
 WHITE = b"\xff\xff\xff"
 PAGE_MILLISECONDS = 20_000
 KEPT = Path(os.environ.get("LABCTL_TEST_ARTEFACTS") or Path(__file__).parents[2] / ".artefacts")
-"""Where the screenshot can be looked at after the tests."""
+"""The folder that keeps the screenshot after the tests."""
 OPTIONS = (
     "--headless",
-    "--no-sandbox",  # which root cannot have
+    "--no-sandbox",  # root cannot use the sandbox
     "--disable-gpu",
     "--disable-quic",
     "--disable-dev-shm-usage",  # small in containers
@@ -37,14 +37,14 @@ OPTIONS = (
     "--hide-scrollbars",
     f"--timeout={PAGE_MILLISECONDS}",
     f"--window-size={WIDTH},{HEIGHT}",
-    # Served by the lab's ingress controller, as every name that leads there; only no Ingress has it.
+    # Resolves to the lab's ingress controller, but no Ingress has this name.
     f"--host-resolver-rules=MAP nobody.local {ADDRESS}",
 )
 
 
 @pytest.fixture(scope="module")
 def chromium() -> str:
-    """Debian's Chromium, which is installed where it is not."""
+    """Install Debian's Chromium if it is missing; return its command."""
     if not (shutil.which("chromium") or shutil.which("apt-get")):
         stop = pytest.fail if os.environ.get("CI") == "true" else pytest.skip
         stop("there is no chromium, and no apt-get to install it")
@@ -90,12 +90,12 @@ def test_open_looks_at_the_lab_and_opens_no_page_that_cannot_load(lab: RealLab) 
 def _screenshot(lab: RealLab, chromium: str, url: str, path: Path) -> Path:
     path.unlink(missing_ok=True)
     _browse(lab, chromium, url, f"--screenshot={path}")
-    assert path.exists(), f"{url} could not be loaded"  # Chromium ends with 0 all the same
+    assert path.exists(), f"{url} could not be loaded"  # Chromium exits with 0 anyway
     return path
 
 
 def _browse(lab: RealLab, chromium: str, url: str, what: str) -> str:
-    """What Chromium says of the page, in a profile that nothing was ever kept in."""
+    """Open the page in Chromium with a new profile, and return its stdout."""
     profile = mkdtemp()
     try:
         return lab.inside(chromium, *OPTIONS, f"--user-data-dir={profile}", what, url)

@@ -1,4 +1,4 @@
-"""What curl gets is what `trace`, `status` and `up` say of it, and what they say is to be typed mends it."""
+"""`trace`, `status` and `up` agree with curl, and the commands that they print fix what is broken."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ APP = "my-app.local"
 NOTE = "nginx.ingress.kubernetes.io/"
 ANNOTATED = "kubernetes.io/ingress.class"
 TRAEFIK = "docker.io/library/traefik:v3.7.15"
-"""It answers 404 to everything, and writes no log of it."""
+"""Answers 404 to every request, and does not log it."""
 CANARY_SECONDS = 20.0
 
 
 def _ingress(name: str, hosts: dict[str, tuple[str, str, str]], **annotations: str) -> dict[str, Any]:
-    """An Ingress: for each host the path, its type and the Service."""
+    """Return an Ingress with a path, its type and a Service for each host."""
     rules = [
         {
             "host": host,
@@ -99,12 +99,12 @@ SAMPLES = {
     "a path that no rule has": ("http://x.wild.test/b", 404, None, "ingress-path-missing"),
     "a headless Service, two containers, no header": ("two.lab.test", 404, "default/two", None),
 }
-"""Each with what curl gets, the Ingress that takes it, and the cause where it is not the app that answers."""
+"""Each with the status that curl gets, the Ingress that matches, and the cause if the app does not answer."""
 
 
 @pytest.fixture(scope="module")
 def served(lab: RealLab) -> Iterator[RealLab]:
-    """A lab with Ingresses that labctl did not make, whose names are in the hosts file by hand."""
+    """Yield a lab with Ingresses that labctl did not create, whose names are added to the hosts file."""
     file = lab.state_home / "answers.json"
     file.write_text(json.dumps({"apiVersion": "v1", "kind": "List", "items": OBJECTS}), encoding="utf-8")
     before = HOSTS.read_bytes()
@@ -254,7 +254,7 @@ def _pod(traced: Any) -> str:  # noqa: ANN401 - JSON
 
 
 def _typed(lab: RealLab, commands: list[str]) -> None:
-    """Type lines as they are printed, where `labctl` is on PATH."""
+    """Run commands as they are printed, with `labctl` on PATH."""
     environment = lab.full_environment()
     path = f"{LABCTL.parent}{os.pathsep}{environment['PATH']}"
     for command in commands:
@@ -263,7 +263,7 @@ def _typed(lab: RealLab, commands: list[str]) -> None:
 
 @contextmanager
 def _another_server(lab: RealLab, folder: Path) -> Iterator[None]:
-    """Somebody else's web server answers at 127.0.0.1 in the lab's network meanwhile."""
+    """Run a foreign web server at 127.0.0.1 in the lab's network during the block."""
     line = [*lab.way_in, "python3", "-m", "http.server", "80", "--bind", "127.0.0.1"]
     with subprocess.Popen(line, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
         try:

@@ -1,4 +1,4 @@
-"""What a bug report takes along from a real lab: what its nodes and tools wrote, and none of its secrets."""
+"""The export of a real lab for a bug report has the logs of nodes and tools, and no secrets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNITS = ("labctl-node", "kubelet", "containerd")
 
 @pytest.fixture(scope="module")
 def exported(lab: RealLab, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Every file of an export, by its name below the folder."""
+    """Return the text of every file of an export, by its path below the folder."""
     folder = tmp_path_factory.mktemp("logs") / "export"
     report = lab.labctl("logs", "--export", str(folder), "-o", "json").document()
     assert report["missing"] == []

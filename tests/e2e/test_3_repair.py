@@ -1,4 +1,4 @@
-"""What somebody breaks by hand, `status` names, and `up` repairs."""
+"""`status` names what was broken by hand, and `up` repairs it."""
 
 from __future__ import annotations
 
@@ -111,13 +111,13 @@ def _changed(lab: RealLab) -> list[str]:
 
 
 def _app_pods(lab: RealLab) -> set[str]:
-    """The pods of the app that are to stay."""
+    """Return the UIDs of the app's pods that are not terminating."""
     pods = lab.objects("pods", "-l", "app.kubernetes.io/name=my-app")["items"]
     return {pod["metadata"]["uid"] for pod in pods if "deletionTimestamp" not in pod["metadata"]}
 
 
 def _placed(lab: RealLab) -> dict[str, str]:
-    """The nodes of the app's pods that are to stay, by pod; a pod that has no node yet has none."""
+    """Return the node of each of the app's pods that is not terminating, or an empty string if it has none yet."""
     pods = lab.objects("pods", "-l", "app.kubernetes.io/name=my-app")["items"]
     staying = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
     return {pod["metadata"]["name"]: pod["spec"].get("nodeName", "") for pod in staying}

@@ -1,4 +1,4 @@
-"""`trace` shows a request's way through a lab that is well, and where it ends in each of the broken labs of a table."""
+"""`trace` shows a request's path through a healthy lab, and the broken hop of every broken lab in a table."""
 
 from __future__ import annotations
 

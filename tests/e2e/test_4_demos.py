@@ -1,4 +1,4 @@
-"""Every demo that labctl ships, played in a real lab, which is afterwards what it was before."""
+"""Every demo that labctl ships, played in a real lab, which it leaves unchanged."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .reallab import Ran, RealLab, eventually
 pytestmark = pytest.mark.e2e
 
 DEMOS = {"traffic-flow": 6, "pool": 5, "scale": 3, "two-apps": 3, "failover": 4}
-"""And how many scenes each has."""
+"""Each with the number of its scenes."""
 DEMO_SECONDS = 240.0
 Recorded = Callable[[str], tuple[dict[str, Any], Path]]
 COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -38,7 +38,7 @@ cleanup:
 
 @pytest.fixture(scope="module")
 def recorded(lab: RealLab, tmp_path_factory: pytest.TempPathFactory) -> Recorded:
-    """Play a demo and record it; each is played once, for all tests that look at it."""
+    """Return a function that plays and records a demo, once for all tests."""
     folder = tmp_path_factory.mktemp("demos")
 
     @cache
@@ -113,7 +113,7 @@ def test_the_failover_demo_shows_the_gap_second_by_second(recorded: Recorded) ->
 
 
 def _readable(cast: Path, played: dict[str, Any]) -> None:
-    """The recording has the text of each scene, time to read it, no line that a player breaks, and no cleaning up."""
+    """Check that the recording shows every scene, with time to read it, without wrapped lines or the clean-up."""
     header, *events = map(json.loads, cast.read_text(encoding="utf-8").splitlines())
     shown = COLOUR.sub("", "".join(text for *_, text in events)).split("\r\n")
     assert header["version"] == 2
@@ -124,7 +124,7 @@ def _readable(cast: Path, played: dict[str, Any]) -> None:
 
 
 def _whole(lab: RealLab) -> None:
-    """Nothing of the lab is missing; a node that came back may take some seconds more to have all its pods."""
+    """Wait until the lab is complete: a node that came back may need some seconds until it has all its pods."""
     eventually(lambda: lab.labctl("status", "-o", "json", code=None).document(), lambda status: status["ok"])
 
 

@@ -1,4 +1,4 @@
-"""The row of ingress-nginx on a real cluster, from upstream's own file, with a stand-in of its image."""
+"""ingress-nginx on a real cluster, from upstream's own manifest, with a stand-in for its image."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ADMISSION = "ingress-nginx-admission"
 URL = f"http://{HOSTNAME}"
 ADDRESS = "192.168.56.100"
 MOST_AWAY = 5.0
-"""For how many seconds a controller that ends in good order may keep the app from answering: under one on a quiet
-machine, and 11 where the address is announced from its node until it is gone."""
+"""The longest outage in seconds that a controller's clean shutdown may cause: below one on an idle machine, and 11 if
+its node announces the address until it is gone."""
 UNFINISHED = f"""
 exec 3<>/dev/tcp/{ADDRESS}/80 &&
 printf 'POST / HTTP/1.1\\r\\nHost: {HOSTNAME}\\r\\nContent-Length: 99\\r\\n\\r\\n' >&3 && echo sent"""
@@ -59,14 +59,14 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def options(image: Path, bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, ...]:
-    """The bundle that carries ingress-nginx; `auto` takes it."""
+    """Return options of `up` with a bundle that carries ingress-nginx, which `auto` then selects."""
     folder = ingress_nginx.bundle_with(image, bundle, tmp_path_factory.mktemp("bundle"))
     return ("--bundle", str(folder), "--ingress", "auto")
 
 
 @pytest.fixture(scope="module")
 def nginx(lab: RealLab, image: Path, bundle: Path) -> Iterator[RealLab]:
-    """The lab while ingress-nginx serves it."""
+    """Yield the lab with ingress-nginx's image on its nodes; afterwards, switch back to Traefik."""
     ingress_nginx.load(lab, image)
     yield lab
     lab.up("--ingress", "traefik", "--bundle", str(bundle))
@@ -202,7 +202,7 @@ def test_a_switch_back_removes_everything_of_ingress_nginx(
 
 
 def _gap(lab: RealLab, folder: Path, *commands: str) -> float:
-    """For how long at most no request was answered while these commands ran."""
+    """Run these commands under load; return the longest time without an answer, in seconds."""
     demo = folder / "demo.yaml"
     demo.write_text(LOAD.format(commands=json.dumps(commands)))
     played = lab.labctl("-q", "-o", "json", "demo", "run", str(demo), seconds=180).document()

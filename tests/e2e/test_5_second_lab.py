@@ -1,7 +1,7 @@
-"""The life of a second lab with the same addresses and three workers: cut off, interrupted, up beside the first one, its
-nodes without power while a client asks, and gone.
+"""The life of a second lab with the same addresses and three workers.
 
-Each stage is a fixture that begins where the one before it ended.
+It has only a network, then an interrupted boot, then runs next to the first lab, loses nodes under load, and is
+destroyed. Each stage is a fixture that starts from the previous one.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ pytestmark = pytest.mark.e2e
 URL = "http://my-app.local"
 Away = Callable[[str, object], None]
 ROUNDS = (1, 2, 3, 4, 5)
-"""Kills of the same kind."""
+"""Repetitions of each kill."""
 UNASSIGNED = ("192.168.56.200", "10.244.99.9", "10.96.200.200")
-"""An address of the lab's network, of pods and of services that nothing has."""
+"""Unused addresses of the lab's network, of pods and of Services."""
 
 
 @pytest.fixture(scope="module")
 def cut_off(bundle: Path, state_home: Path) -> Iterator[RealLab]:
-    """A lab that has its network, and nothing in it yet."""
+    """Yield a lab that has its network, but no nodes yet."""
     described = replace(isolated("e2e-b", state_home, bundle), up_options=("--isolated", "--yes", "--workers", "3"))
     with footprint.destroyed_afterwards(described) as lab:
         lab.up("--only", "isolation")
@@ -45,14 +45,14 @@ def cut_off(bundle: Path, state_home: Path) -> Iterator[RealLab]:
 
 @pytest.fixture(scope="module")
 def watch(cut_off: RealLab) -> Iterator[UplinkWatch]:
-    """What leaves by the second lab's uplink is counted, from before its first node on."""
+    """Count what leaves through the second lab's uplink, from before its first node exists."""
     with watched(footprint.of(cut_off).uplink) as watch:
         yield watch
 
 
 @pytest.fixture(scope="module")
-def interrupted(cut_off: RealLab, watch: UplinkWatch) -> Ran:  # noqa: ARG001 - from here on, it counts
-    """What an `up` said that got Ctrl-C while its nodes booted."""
+def interrupted(cut_off: RealLab, watch: UplinkWatch) -> Ran:  # noqa: ARG001 - counts from here on
+    """Return the output of an `up` that was interrupted while its nodes booted."""
     line = cut_off.arguments("-o", "json", "up", *cut_off.up_options)
     with subprocess.Popen(
         line,
@@ -77,8 +77,8 @@ def interrupted(cut_off: RealLab, watch: UplinkWatch) -> Ran:  # noqa: ARG001 - 
 
 
 @pytest.fixture(scope="module")
-def neighbour(cut_off: RealLab, interrupted: Ran) -> RealLab:  # noqa: ARG001 - what was interrupted goes on
-    """The second lab, up."""
+def neighbour(cut_off: RealLab, interrupted: Ran) -> RealLab:  # noqa: ARG001 - resumes the interrupted run
+    """Return the second lab once it is up."""
     cut_off.up()
     return cut_off
 
@@ -229,6 +229,6 @@ def _tells_of_a_booting_node(event: dict[str, Any]) -> bool:
 
 
 def _knock(lab: RealLab, address: str) -> None:
-    """Packets for the address are sent from the lab's network, by TCP and by UDP."""
+    """Send packets to the address from the lab's network, by TCP and by UDP."""
     lab.inside("curl", "-s", "-m", "2", f"http://{address}:81", code=None)
     lab.inside("bash", "-c", f"echo knock > /dev/udp/{address}/53", code=None)

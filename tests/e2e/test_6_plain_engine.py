@@ -1,6 +1,6 @@
-"""A lab in a Docker Engine that is simply there: no isolation, the hosts file of the place, and no trace of it later.
+"""A lab in an existing Docker Engine: not isolated, with the Engine's own hosts file, and removed without a trace.
 
-The Engine runs in a network namespace that has no way out, so the lab is not on the machine's own network after all.
+The Engine runs in a network namespace without an uplink, which keeps the lab off the machine's own network.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ pytestmark = pytest.mark.e2e
 NAMESPACE = "e2e-plain"
 WAY_IN = ("ip", "netns", "exec", NAMESPACE)
 FOREIGN_NETWORK = "vagrant_network_172.31.0.0/24"
-"""Idle, and of another Vagrant project: Vagrant's own `destroy` would remove it."""
+"""An idle network of another Vagrant project, which Vagrant's own `destroy` would remove."""
 THEIR_HOSTS = b"127.0.0.1\tlocalhost\r\nfe80::1%lo0 localhost\n\n# somebody's last line, without its end"
 
 
 @dataclass(frozen=True, slots=True)
 class PlainEngine:
-    """A place with a Docker Engine: its address, and the hosts file that is in force there."""
+    """A Docker Engine: its address, and the hosts file of its namespace."""
 
     address: str
     hosts: Path
@@ -36,7 +36,7 @@ class PlainEngine:
         return run(*WAY_IN, "docker", "--host", self.address, *words).split()
 
     def holds(self) -> dict[str, list[str]]:
-        """Everything in it that a lab could leave behind, and the links of the network it is in."""
+        """Return everything in the Engine that a lab could leave behind, and the links of its network."""
         links = json.loads(run("ip", "-n", NAMESPACE, "-j", "link", "show"))
         return {
             "containers": self.docker("ps", "--all", "--quiet"),
@@ -48,7 +48,7 @@ class PlainEngine:
 
 @pytest.fixture(scope="module")
 def engine(state_home: Path) -> Iterator[PlainEngine]:
-    """A Docker Engine, alone in a network of its own."""
+    """Yield a Docker Engine in a network of its own."""
     settings = Path("/etc/netns", NAMESPACE)
     run("ip", "netns", "add", NAMESPACE)
     try:
@@ -64,7 +64,7 @@ def engine(state_home: Path) -> Iterator[PlainEngine]:
 
 @pytest.fixture(scope="module")
 def lab(engine: PlainEngine, bundle: Path, state_home: Path) -> Iterator[RealLab]:
-    """A lab of which nobody said that it should be isolated."""
+    """Yield a lab without `--isolated`."""
     lab = RealLab(
         name="e2e-plain",
         state_home=state_home,
@@ -95,7 +95,7 @@ def test_up_uses_the_engine_that_is_there(engine: PlainEngine, lab: RealLab) -> 
     assert b"\n192.168.56.100 my-app.local" in engine.hosts.read_bytes()
 
     _assert_a_hostname_of_another_lab_is_refused(engine, lab)
-    # What `docker network prune` does to a halted lab: no running container is in its network.
+    # `docker network prune` removes the network of a halted lab, because it has no running container.
     lab.labctl("halt")
     engine.docker("network", "rm", "labctl-e2e-plain")
     assert "labctl-e2e-plain" not in engine.docker("network", "ls", "--format", "{{.Name}}")

@@ -1,6 +1,6 @@
-"""Nodes that lose their power while a client asks: the site comes back by itself, long before anybody repairs it.
+"""Nodes are killed under load: the site recovers by itself, long before any repair.
 
-How long it was away is told at the end of the run, for every kill.
+The end of the test run reports the outage of every kill.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.e2e
 
 Away = Callable[[str, object], None]
 ROUNDS = (1, 2, 3)
-"""Kills of the same kind."""
+"""Repetitions of each kill."""
 
 
 @pytest.fixture(scope="module")
 def pair(survivor: RealLab) -> RealLab:
-    """The lab of a control plane and a worker, which both serve."""
+    """Return the lab of a control plane and a worker, which both serve."""
     return survivor
 
 
@@ -72,6 +72,6 @@ def _both(pair: RealLab) -> set[str]:
 
 
 def _events(log: str) -> list[dict[str, Any]]:
-    """What a speaker wrote about members that came and went."""
+    """Return a speaker's log entries about members that joined and left."""
     written = (json.loads(line) for line in log.splitlines() if line.startswith("{"))
     return [line for line in written if "node event" in line]

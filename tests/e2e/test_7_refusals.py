@@ -1,4 +1,4 @@
-"""Worlds in which labctl must stop: one clear error, its exit code, and nothing half-done."""
+"""Situations that labctl must refuse: with one clear error and its exit code, and without partial changes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ DAMAGED = "images/nginx.packages"
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A folder with room for 16 MiB."""
+    """Yield a folder with room for 16 MiB."""
     run("mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path))
     yield tmp_path
     run("umount", str(tmp_path))
@@ -27,7 +27,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture
 def nobody(state_home: Path, bundle: Path) -> RealLab:
-    """A lab that was never made."""
+    """Return a lab that was never created."""
     return isolated("e2e-none", state_home, bundle)
 
 
@@ -54,7 +54,7 @@ def test_a_damaged_bundle_is_refused_with_the_name_of_the_file(nobody: RealLab, 
     content[0] ^= 1
     (folder / DAMAGED).unlink()
     (folder / DAMAGED).write_bytes(content)
-    # Big files would only take their time; a cache of its own keeps the real bundle's checks out of it.
+    # Without large files, which only take time. A separate cache keeps the recorded checks of the real bundle out.
     described["files"] = [file for file in described["files"] if file["size"] < 2**20]
     bundles.write(folder, described)
 

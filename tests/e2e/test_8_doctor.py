@@ -1,7 +1,7 @@
-"""The doctor on a machine that a test made: a network of its own with a neighbour on it, and what dead labs left.
+"""`labctl doctor` on a simulated machine: its own network with a neighbour, and leftovers of dead labs.
 
-Everything is in namespaces of the test's own: a network, and mounts in the place of /run/netns, /run/labctl and
-/etc/netns, so that no lab on the real machine is seen, and none can be harmed.
+The test has its own network namespace, and mounts over /run/netns, /run/labctl and /etc/netns, so that it neither sees
+nor harms labs on the real machine.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TABLE = ("iptables", "--wait", "-t", "nat")
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """A process that keeps the namespaces; commands are run in them."""
+    """A process that holds the namespaces, in which commands run."""
 
     keeper: subprocess.Popen[bytes]
     folder: Path
@@ -49,7 +49,7 @@ class World:
         return ended.stdout
 
     def doctor(self, *words: str, code: int = 0) -> dict[str, dict[str, Any]]:
-        """What each check says, by its id."""
+        """Return each check's result, by its id."""
         answer = json.loads(self.run(str(LABCTL), "-o", "json", "doctor", *words, code=code))
         assert answer["ok"] == (code == 0)
         return {check["id"]: check for check in answer["checks"]}
@@ -57,7 +57,7 @@ class World:
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    """A machine with a Docker Engine that answers, so that labs are on its own network, and no connection anywhere."""
+    """Yield a machine without any connection, and with a Docker Engine that answers, so that labs are not isolated."""
     programs = tmp_path / "bin"
     programs.mkdir()
     (programs / "docker").write_text(DOCKER)
@@ -70,7 +70,7 @@ def world(tmp_path: Path) -> Iterator[World]:
     for path in OWN:
         Path(path).mkdir(parents=True, exist_ok=True)
     mounts = " && ".join(f"mount -t tmpfs tmpfs {path}" for path in OWN)
-    # What other labs hold of the real machine's limit is not this machine's.
+    # The machine has its own inotify limit: other labs use up part of the real one.
     (tmp_path / "instances").write_text("8192\n")
     mounts += f" && mount --bind {tmp_path}/instances /proc/sys/fs/inotify/max_user_instances"
     script = f"{mounts} && ip link set lo up && touch {tmp_path}/ready && exec sleep 600"
@@ -86,7 +86,7 @@ def world(tmp_path: Path) -> Iterator[World]:
 
 @pytest.fixture
 def neighbour(world: World) -> Iterator[str]:
-    """A machine on the lab's network that has an address of its pool."""
+    """Add a machine with an address of the lab's pool to the lab's network; yield the address."""
     # A second network namespace, inside the first world's own /run/netns.
     world.run("ip", "netns", "add", "neighbour")
     world.run("ip", "link", "add", "lan0", "type", "veth", "peer", "name", "eth0", "netns", "neighbour")
@@ -172,7 +172,7 @@ def test_a_hosts_file_is_looked_at_and_left_alone(world: World) -> None:
     assert checks["hosts-file"]["state"] == "ok"
     assert (checks["hosts-block"]["state"], "line 2" in checks["hosts-block"]["seen"]) == ("broken", True)
     shadows = checks["hosts-shadows"]
-    # There is no route to 10.0.0.9: browsers go on to the next address at once.
+    # There is no route to 10.0.0.9, so browsers try the next address at once.
     assert (shadows["state"], shadows["cause"]) == ("warning", "hosts-entry-doubled")
     assert ("line 1" in shadows["seen"], "10.0.0.9" in shadows["seen"]) == (True, True)
     assert hosts.read_text() == damaged
@@ -183,6 +183,6 @@ def _tagged(lab: str) -> tuple[str, ...]:
 
 
 def _sent(world: World) -> int:
-    """How many packets the interface `uplink` has sent."""
+    """Return how many packets the interface `uplink` has sent."""
     [link] = json.loads(world.run("ip", "-j", "-s", "link", "show", "uplink"))
     return int(link["stats64"]["tx"]["packets"])

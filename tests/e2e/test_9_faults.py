@@ -1,4 +1,4 @@
-"""Parts of a living lab die or are damaged, while a client asks by name all along: `status` says what, `up` repairs it."""
+"""Parts of a running lab fail or are damaged under load: `status` names the fault, and `up` repairs it."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ HOSTS = Path("/etc/netns/labctl-e2e/hosts")
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What happens to the lab, what `status` then says, and which steps of `up` mend it."""
+    """What happens to the lab, what `status` then reports, and which steps of `up` repair it."""
 
     happens: Callable[[RealLab], object]
     problem: str
-    """The id of a problem of `status`; empty where Kubernetes itself may have mended it before anybody looks."""
+    """The id of a problem of `status`; empty if Kubernetes may repair the fault before `status` runs."""
     named: str
-    """What the problem names."""
+    """What the text of the problem names."""
     mended_by: frozenset[str]
 
 
@@ -51,7 +51,7 @@ def _delete_pods(namespace: str) -> Callable[[RealLab], object]:
 
 
 def _put_foreign_keys(lab: RealLab) -> None:
-    """Another lab's CA and kubeconfig, whose context has the name that this lab's had."""
+    """Replace the lab's CA and kubeconfig with another lab's, and give its context this lab's name."""
     lab.labctl("--name", "foreign", "render", "--out", str(lab.state_home / "foreign"))
     for name in ("pki/ca.crt", "pki/ca.key", "kubeconfig"):
         shutil.copyfile(lab.state_home / "foreign" / name, lab.folder / name)

@@ -1,6 +1,6 @@
-"""A boot that is interrupted at a line that Vagrant prints: the next `up` ends well, whatever was left.
+"""A boot is interrupted at a line that Vagrant prints, and the next `up` completes it.
 
-Continuous integration tries a sample of the moments. `pytest -m sweep tests/e2e` tries all of them, and
+Continuous integration tests a sample of the moments. `pytest -m sweep tests/e2e` tests all of them, and
 `pytest -m sweep -k slice1 tests/e2e` a part of them that takes less than ten minutes.
 """
 
@@ -37,29 +37,29 @@ LINES = (
     "==> {node}: Enabling network interfaces",
     "==> {node}: Starting container",
 )
-"""How the lines begin that Vagrant prints while it makes a node, in their order."""
+"""Prefixes of the lines that Vagrant prints while it creates a node, in order."""
 LAST_BEFORE_IT_IS_MADE = "    {node}: Volume: {lab}"
 MAKING = (0.2, 0.4, 0.6, 0.8)
-"""Seconds after that line: Vagrant prints nothing while Docker makes the container."""
+"""Seconds after that line: Vagrant prints nothing while Docker creates the container."""
 IMPORT = "$ docker import"
-"""How labctl's own line in the log begins when it gives the Engine the node's system."""
+"""Prefix of labctl's log line when it imports the node's system into the Engine."""
 CASES_A_SLICE = {WORKER: 16, CONTROL_PLANE: 9}
 
 
 def _interrupt(child: subprocess.Popen[bytes]) -> int:
-    """As a terminal does at Ctrl-C. Returns the exit code that labctl then has."""
+    """Interrupt as a terminal does on Ctrl-C; return the exit code that labctl must have."""
     os.killpg(child.pid, signal.SIGINT)
     return 130
 
 
 def _kill(child: subprocess.Popen[bytes]) -> int:
-    """labctl alone: its Vagrant goes on."""
+    """Kill labctl alone; its Vagrant continues."""
     child.kill()
     return -signal.SIGKILL
 
 
 def _kill_all(child: subprocess.Popen[bytes]) -> int:
-    """labctl and what it has started: each program has a process group of its own."""
+    """Kill labctl and the programs that it has started, each of which has its own process group."""
     groups = Path(f"/proc/{child.pid}/task/{child.pid}/children").read_text().split()
     child.kill()
     for group in groups:
@@ -72,7 +72,7 @@ ENDS = {"ctrl-c": _interrupt, "kill": _kill, "kill-all": _kill_all}
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """When a boot is interrupted: so many seconds after a line that begins like this, and how."""
+    """When a boot is interrupted, in seconds after a line with this prefix, and how."""
 
     node: str
     line: str
@@ -95,7 +95,7 @@ SAMPLE = (
 
 
 def _sweep() -> Iterator[tuple[str, Moment]]:
-    """Every moment, with the slice that it is in."""
+    """Yield every moment with the name of its slice."""
     moments = [(line, 0.0) for line in LINES] + [(LAST_BEFORE_IT_IS_MADE, after) for after in MAKING]
     number = itertools.count(1)
     for node, ends in ((WORKER, tuple(ENDS)), (CONTROL_PLANE, ("ctrl-c", "kill-all"))):
@@ -147,7 +147,7 @@ def _converges(lab: RealLab, moment: Moment, record_property: Callable[[str, obj
 
 
 def _remove_nodes(lab: RealLab, moment: Moment) -> None:
-    """Remove the container of the node; of a control plane those of all nodes, since they are another cluster's then."""
+    """Remove the node's container; for a control plane those of all nodes, which would belong to the old cluster."""
     names = [f"{lab.name}-{node}" for node in ((WORKER,) if moment.node == WORKER else (CONTROL_PLANE, WORKER))]
     lab.docker("rm", "--force", "--volumes", *names)
     if moment.line == IMPORT:
@@ -155,11 +155,11 @@ def _remove_nodes(lab: RealLab, moment: Moment) -> None:
 
 
 def _interrupted(lab: RealLab, moment: Moment) -> None:
-    """`up` has been interrupted at the moment, and labctl has ended."""
+    """Run `up`, interrupt it at the moment, and wait until labctl exits."""
     node = f"{lab.name}-{moment.node}"
     line = moment.line.format(node=node, bundle=lab.programs.parent, lab=lab.folder)
     log = lab.folder / "log"
-    log.rename(log.with_name("log.before"))  # labctl puts a long one away itself, and would begin another here
+    log.rename(log.with_name("log.before"))  # labctl itself rotates a long log, and might do so here
     with subprocess.Popen(
         lab.arguments("up", *lab.up_options),
         env=lab.full_environment(),
@@ -175,7 +175,7 @@ def _interrupted(lab: RealLab, moment: Moment) -> None:
 
 
 def _await_line(log: Path, line: str, child: subprocess.Popen[bytes]) -> None:
-    """Return when a line that begins like this is in a new log, behind its time and the program's pid."""
+    """Wait until a new log has a line with this prefix, which follows the time and the program's pid."""
     while child.poll() is None and not log.exists():
         time.sleep(0.002)
     with log.open(encoding="utf-8", errors="replace") as file:

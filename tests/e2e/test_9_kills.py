@@ -1,7 +1,7 @@
-"""A lab whose labctl is killed at every step of its life: whatever is left, the next command ends as if nothing had been.
+"""labctl is killed at every step of a lab's life, and the next command completes normally.
 
-Each stage begins where the one before it ended: the first one is the fixture `survivor`. The points are those of
-labctl.host.failpoints; a kill that does not happen fails, so that a point which no longer exists is noticed.
+Each stage starts from the previous one; the first one is the fixture `survivor`. The points are those of
+labctl.host.failpoints. A kill that does not happen fails the test, so that a removed point is noticed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DAMAGE = {
     "apps.progress:2": ("kubectl", "delete", "ingress", "my-app"),
     "hosts.rename": ("labctl", "hosts", "remove"),
 }
-"""What is broken first, so that a later `up` reaches the point as well."""
+"""What is broken first, so that a later `up` reaches the point."""
 HALTING = ("nodes.begin", "run.docker:2", "nodes.end", "isolation.end")
 RESUMING = ("isolation.end", "boot.progress:2", "boot.end", "cluster.progress", "verify.begin")
 DESTROYING = (
@@ -144,7 +144,7 @@ def _problems(lab: RealLab) -> set[str]:
 
 
 def _interrupted(lab: RealLab, word: str, moment: str) -> int:
-    """How labctl ends when it gets Ctrl-C as soon as it has said something that begins with `moment`."""
+    """Interrupt labctl as soon as it prints a line that begins with `moment`; return its exit code."""
     with subprocess.Popen(
         lab.arguments(word),
         env=lab.full_environment(),
@@ -160,7 +160,7 @@ def _interrupted(lab: RealLab, word: str, moment: str) -> int:
 
 
 def _check_from_outside(lab: RealLab) -> None:
-    """The lab is what it always is, seen by programs that owe labctl nothing; and `up` finds nothing left to do."""
+    """Check the lab with other programs than labctl, and that `up` changes nothing."""
     assert lab.page(URL)[0] == 200
     assert _ready_nodes(lab) == {"e2e-k-control-plane", "e2e-k-worker-1"}
     service = lab.objects("service", "ingress-nginx-controller", "-n", "ingress-nginx")

@@ -22,10 +22,10 @@ pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).parents[2]
 BUILT_FROM = ("labctl", "templates", "Vagrantfile.j2", "docs", "pyproject.toml", "README.md", "LICENSE")
-"""What of the checkout its package is made of."""
+"""The parts of the checkout that labctl's package is built from."""
 HOSTS = Path("/etc/hosts")
 FOREIGN = "vagrant_network_172.31.0.0/24"
-"""Of another project: Vagrant's own destroy removes whatever is idle and called so."""
+"""A network of another project: Vagrant's own destroy removes every idle network with such a name."""
 MAKING = """
 import subprocess
 from pathlib import Path
@@ -68,7 +68,7 @@ class GlobalOptions:
 
 @pytest.fixture(scope="module")
 def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
-    """The machine; somebody else's network is in its Engine all the while."""
+    """Yield the machine, with a foreign network in its Engine."""
     folder = state_home / debian13.NAME
     folder.mkdir()
     with debian13.running(folder, bundle) as running:
@@ -79,13 +79,13 @@ def machine(bundle: Path, state_home: Path) -> Iterator[Debian13]:
 
 @pytest.fixture(scope="module")
 def kim(machine: Debian13) -> GlobalOptions:
-    """A user who may use sudo."""
+    """Return a user who may use sudo and has installed labctl."""
     return _installed(machine, machine.add_user("kim", sudo=True))
 
 
 @pytest.fixture(autouse=True)
 def _nothing_is_left(machine: Debian13) -> Iterator[None]:
-    """Each test ends the lab that it makes: the Engine, the interfaces and the hosts file are what they were."""
+    """Check that each test leaves the Engine, the interfaces and the hosts file unchanged."""
     before = _state(machine)
     yield
     assert _state(machine) == before
@@ -105,7 +105,7 @@ def _state(machine: Debian13) -> dict[str, object]:
 
 
 def _checkout(machine: Debian13, user: User) -> str:
-    """The user has a copy of what labctl is made of, in this folder."""
+    """Give the user a copy of what labctl is built from; return its folder."""
     folder = user.home / "checkout"
     for name in BUILT_FROM:
         source, target = CHECKOUT / name, machine.path(folder / name)
@@ -119,7 +119,7 @@ def _checkout(machine: Debian13, user: User) -> str:
 
 
 def _installed(machine: Debian13, user: User) -> GlobalOptions:
-    """The user has installed labctl in a virtual environment."""
+    """Install labctl in a virtual environment of the user."""
     line = "python3 -m venv ~/lab && ~/lab/bin/pip install --quiet ."
     machine.run(user, "sh", "-c", line, folder=_checkout(machine, user), seconds=INSTALL_SECONDS)
     return GlobalOptions(machine, user, f"{user.home}/lab/bin/labctl")
@@ -136,7 +136,7 @@ def _readme() -> str:
 
 
 def _first_command() -> str:
-    """The first command of the README."""
+    """Return the first command of the README."""
     found = re.search(r"^```sh\n(.*?)```$", _readme(), re.MULTILINE | re.DOTALL)
     assert found
     assert found[1].endswith("labctl up --yes\n")
@@ -172,13 +172,13 @@ def test_a_user_who_may_use_sudo_needs_nothing_else(kim: GlobalOptions) -> None:
     assert "Welcome to nginx!" in _page(kim, "my-app.local")
     assert kim.asked("status", 0)["ok"]
     assert kim.asked("trace", 0)["ok"]
-    machine.run(kim.user, "sudo", kim.program, "status", code=None)  # whatever it says, it may leave nothing
+    machine.run(kim.user, "sudo", kim.program, "status", code=None)  # whatever its result, it must leave no files
     assert kim.destroy()["hosts"] == "written"
     assert machine.owned_by_root(kim.user) == []
 
 
 def test_a_user_makes_what_a_bundle_is_made_of(kim: GlobalOptions) -> None:
-    """Without a Go or a pip of the machine's, and below a home that lets nobody else in."""
+    """The machine has neither Go nor pip, and nobody else can enter the user's home."""
     python = kim.program.replace("labctl", "python")
 
     said = kim.machine.run(kim.user, python, "-c", MAKING, seconds=INSTALL_SECONDS).out.split()
@@ -208,7 +208,7 @@ def test_a_user_without_sudo_has_a_lab_and_is_told_the_line_that_is_missing(mach
     (command,) = re.findall(r"echo .*", refused["hint"])
     assert machine.path(HOSTS).read_bytes() == hosts
 
-    machine.run(ROOT, "sh", "-c", command)  # somebody who may types it
+    machine.run(ROOT, "sh", "-c", command)  # an administrator runs it
 
     assert alex.asked("status", 0)["ok"]
     assert "Welcome to nginx!" in _page(alex, "my-app.local")

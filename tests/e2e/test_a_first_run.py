@@ -1,4 +1,4 @@
-"""The first run of a release on Debian 13, where there is no Go: `up` downloads its bundle from stand-ins of upstream."""
+"""The first run of a release on Debian 13 without Go: `up` downloads its bundle from stand-ins for upstream."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIRST_SECONDS = 900.0
 
 @dataclass(frozen=True, slots=True)
 class FirstRun:
-    """A user of a release, whose lab is up, and what the first command said and took."""
+    """A user of a release whose lab is up, with the events and the duration of the first command."""
 
     machine: Debian13
     user: User
@@ -49,19 +49,19 @@ class FirstRun:
 
     @property
     def entry(self) -> dict[str, Any]:
-        """What `bundle list` says of the only bundle."""
+        """The entry of the only bundle in `bundle list`."""
         [entry] = self.labctl("bundle", "list", "-o", "json").document()["bundles"]
         return dict(entry)
 
     @property
     def bundle(self) -> Bundle:
-        """The bundle, as it is seen from here."""
+        """The bundle, loaded on this machine."""
         return load(self.machine.path(Path(self.entry["folder"])))
 
 
 @pytest.fixture(scope="module")
 def first_run(bundle: Path, state_home: Path) -> Iterator[FirstRun]:
-    """The README's first command was run, with the wheel in the place of the checkout, by a user who has nothing else."""
+    """Run the README's first command, with the wheel instead of the checkout, as a user who has nothing else."""
     folder = state_home / "first-run"
     folder.mkdir()
     wheel = release.built(folder)
@@ -89,7 +89,7 @@ def first_run(bundle: Path, state_home: Path) -> Iterator[FirstRun]:
 
 
 def _first_command(package: str, up: str) -> str:
-    """Return the README's first command, which installs another package and brings the lab up by another line."""
+    """Return the README's first command with another package and another `up`."""
     found = re.search(r"^```sh\n(.*?)```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
     assert found
     line = found[1].strip().replace("pip install .", f"pip install {package}")

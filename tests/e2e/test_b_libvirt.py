@@ -1,6 +1,6 @@
-"""Two virtual machines of a real libvirt, from nothing to HTTP 200 by name and away, by an ordinary user.
+"""Two virtual machines of a real libvirt, which an ordinary user creates, uses by name and destroys.
 
-Where there is no KVM, QEMU emulates them: minutes, in which every limit that follows the nodes' speed is tried.
+Without KVM, QEMU emulates them, which takes minutes and tests every limit that depends on the nodes' speed.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ pytestmark = [pytest.mark.e2e, pytest.mark.root]
 
 UP = ("-o", "json", "up", "--provider", "libvirt", "--bundle", str(BUNDLE))
 UP_SECONDS = 1500.0
-"""Five minutes where nothing else runs, and three times as long beside other tests."""
+"""Five minutes on an idle machine, and three times as long next to other tests."""
 SERVED_SECONDS = 300.0
-"""How long the app may be away once a machine is powered off: a node that is only slow must not be taken for dead."""
+"""How long the app may be unavailable after a machine is powered off: a slow node must not be taken for dead."""
 PAGE = ("curl", "-s", "-m", "60", "-o", "/dev/null", "-w", "%{http_code}", "http://my-app.local")
 THEIRS = {
     "net-define": '<network><name>theirs</name><bridge name="theirs0"/><ip address="192.168.99.1" prefix="24"/></network>',
@@ -36,7 +36,7 @@ Record = Callable[[str, object], None]
 
 @pytest.fixture(scope="module")
 def machine(bundle: Path) -> Iterator[LibvirtMachine]:
-    """A machine with somebody's own network, domain and volume."""
+    """Yield a machine with a foreign network, domain and volume."""
     disk = Path(tempfile.mkdtemp(prefix="labctl-e2e-libvirt-", dir="/var/tmp"))
     try:
         with libvirt_machine.running("e2e-libvirt", disk, bundle) as machine:
@@ -95,7 +95,7 @@ def _page(machine: LibvirtMachine) -> str:
 
 
 def _theirs(machine: LibvirtMachine) -> dict[str, Any]:
-    """What is somebody else's, as libvirt describes it."""
+    """Return libvirt's descriptions of the foreign objects."""
     volume = machine.virsh("vol-dumpxml", "--pool=default", "theirs.img")
     return {
         "domain": machine.virsh("dumpxml", "theirs"),

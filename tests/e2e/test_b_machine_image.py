@@ -1,4 +1,4 @@
-"""The disk of a machine image boots on the hardware of libvirt and of VirtualBox, and no further than its seed allows."""
+"""The disk of a machine image boots on the hardware of libvirt and of VirtualBox, as far as its seed allows."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 FIRMWARE = Path("/usr/share/OVMF/OVMF_CODE_4M.fd")
 VARIABLES = Path("/usr/share/OVMF/OVMF_VARS_4M.fd")
 BOOT_SECONDS = 240.0
-"""Without KVM, on a machine that does something else as well."""
+"""Without KVM, on a busy machine."""
 REFUSED = "stays off the network"
 UNIT = """\
 [Service]
@@ -36,7 +36,7 @@ StandardOutput=journal+console
 """
 LARGER = 24 << 30
 WHEN = frozenset({b"createdat", b"updatedat"})
-"""The keys of containerd's databases whose values are times, which differ each time an image is made."""
+"""The keys of containerd's databases whose values are times, which differ from build to build."""
 QEMU = ("qemu-system-x86_64", "-accel", "tcg", "-cpu", "Westmere", "-m", "1024", "-display", "none", "-monitor", "none")
 
 
@@ -52,7 +52,7 @@ def made(bundle: Path) -> Bundle:
 
 @pytest.fixture(scope="module")
 def drive(made: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An overlay over the disk in the box, larger than it, as a volume of a hypervisor may be."""
+    """Return an overlay of the box's disk that is larger than the disk, as a hypervisor's volume may be."""
     folder = tmp_path_factory.mktemp("machine")
     with tarfile.open(made.path(LIBVIRT_BOX)) as box:
         box.extract(DISK_IN_BOX, folder, filter="data")
@@ -68,7 +68,7 @@ def serial(tmp_path: Path) -> Path:
 
 
 def console(serial: Path, expected: str, *hardware: str) -> str:
-    """What a machine of that hardware writes to its serial console until it has written what is expected."""
+    """Boot a machine with this hardware, and return its serial console once it has the expected text."""
 
     def written() -> str | Pending:
         text = serial.read_text(errors="replace") if serial.exists() else ""
@@ -155,9 +155,9 @@ def test_the_same_packages_make_the_same_disk_but_for_times_in_containerds_datab
             )
     assert contents[0] == contents[1]
 
-    # From one system, every byte is the same, up to both boxes' disks.
+    # From the same system, every byte is the same, up to the disks of both boxes.
     for number in ("a", "b"):
-        folder = tmp_path / number  # a VMDK has its own name in it
+        folder = tmp_path / number  # a VMDK contains its own name
         folder.mkdir()
         disk.make(tools, tmp_path / "first.tar", b"initrd", made.id, folder / "raw")
         boxes.make_qcow2(tools, folder / "raw", folder / "qcow2")
@@ -183,7 +183,7 @@ def test_vagrant_takes_both_boxes_by_the_catalogue(made: Bundle, tmp_path: Path)
 
 
 def _digest(tar: tarfile.TarFile, member: tarfile.TarInfo) -> int:
-    """Return a number for the content of a file: of containerd's databases, all that they hold but when it came there."""
+    """Return a hash of a file's content; for containerd's databases, of everything except times."""
     file = tar.extractfile(member) if member.isfile() else None
     if file is None:
         return 0

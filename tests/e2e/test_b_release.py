@@ -1,4 +1,4 @@
-"""The scripts of the workflows that `.ci/run` does not run itself: on this machine, with its package index."""
+"""The scripts of the workflows that `.ci/run` does not run itself, on this machine and with its package index."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ pytestmark = pytest.mark.e2e
 
 CHECKOUT = Path(__file__).parents[2]
 NOT_SERVED = ("No matching distribution found", "No solution found", "Failed to fetch")
-"""What pip and uv say where a package index lacks a version that is pinned, or is another one than uv asks."""
+"""Messages of pip and uv if the package index lacks a pinned version, or is not the one that uv asks."""
 
 
 @pytest.fixture
 def disk() -> Iterator[Path]:
-    """Yield a folder with room for a bundle; pytest's own may be in memory, and stays."""
+    """Yield a folder with room for a bundle; pytest's own may be in memory, and is kept."""
     with tempfile.TemporaryDirectory(prefix="labctl-e2e-", dir="/var/tmp") as folder:
         yield Path(folder)
 

@@ -1,6 +1,6 @@
-"""A node of VirtualBox: the box boots on VirtualBox's hardware, in QEMU, made and ruled by real Vagrant.
+"""A VirtualBox node: the box boots on VirtualBox's hardware, emulated by QEMU, under the control of real Vagrant.
 
-`VBoxManage` is the double of tests/doubles. Whether a cluster comes up in such nodes is no question of VirtualBox's.
+`VBoxManage` is the double of tests/doubles. Whether a cluster comes up in such nodes does not depend on VirtualBox.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.e2e
 
 LAB = replace(lab(provider="virtualbox", workers=1), memory=1536)
 NODE = LAB.nodes[1]
-"""The worker: it waits for its control plane, and leaves the processor to who looks at it."""
+"""The worker: it only waits for its control plane, and leaves the processor to the test."""
 ACCELERATION = "tcg,thread=multi,tb-size=512"
 SECONDS = 400.0
 PROGRAMS = ("vagrant", "qemu-system-x86_64", "qemu-img")
@@ -49,7 +49,7 @@ QUESTIONS = {
 
 @dataclass(frozen=True)
 class Node:
-    """The node, as Vagrant and the double have it."""
+    """The node, accessed through Vagrant and the double."""
 
     vbox: VBox
     folder: Path
@@ -66,7 +66,7 @@ class Node:
         return (self.folder / lab_folder.console(NODE.name)).read_text(errors="replace")[-2000:]
 
     def answers(self) -> dict[str, str]:
-        """Ask everything in one session over the forwarded port, which costs seconds each without KVM."""
+        """Ask everything in one SSH session over the forwarded port: without KVM, each session takes seconds."""
         questions = "; ".join(f"echo '@{name}'; {question}" for name, question in QUESTIONS.items())
         said = self.run("vagrant", "ssh", NODE.name, "--command", questions)
         parts = [each.partition("\n") for each in said.split("@")[1:]]
@@ -78,7 +78,7 @@ class Node:
 
 @pytest.fixture(scope="module")
 def catalogue(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalogue of the bundle's boxes, which are made where they are missing."""
+    """Build the bundle's boxes if they are missing, and return their catalogue."""
     libvirt_machine.install((*PROGRAMS, vbox_qemu.FIRMWARE))
     image = build(load(bundle), paths.cache(), print, ("virtualbox",))
     path = tmp_path_factory.mktemp("box") / "metadata.json"
@@ -88,7 +88,7 @@ def catalogue(bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def node(bundle: Path, catalogue: Path, tmp_path: Path, state_home: Path) -> Iterator[Node]:
-    """A lab's folder with everything that its machines read, and an empty VirtualBox."""
+    """Yield a node with an empty VirtualBox, and with a lab's folder that has everything that its machines read."""
     vbox = VBox(tmp_path, state_home / "vbox")
     folder = state_home / "virtualbox"
     folder.mkdir()

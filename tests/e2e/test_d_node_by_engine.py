@@ -1,7 +1,7 @@
-"""Where mmdebstrap is not installed, a Docker Engine makes the nodes' system: the same one, and the Engine keeps nothing.
+"""Without mmdebstrap, a Docker Engine builds the same system for the nodes, and nothing is left in the Engine.
 
-The Engine runs in a network namespace whose only server is a mirror of Debian's packages. Making the whole system takes
-more than a minute: `pytest -m sweep tests/e2e/test_d_node_by_engine.py`.
+The Engine runs in a network namespace whose only server is a mirror of Debian's packages. Building the whole system
+takes more than a minute: `pytest -m sweep tests/e2e/test_d_node_by_engine.py`.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ pytestmark = pytest.mark.e2e
 NAMESPACE = "e2e-by-engine"
 NODE = NodeRow(suite="trixie")
 BY_HOOK = ("./etc/systemd/system", "./etc/sudoers.d", "./etc/ssh", "./etc/labctl", "./etc/machine-id", "./home")
-"""What labctl does to the packages' files: units that are masked and started, the user, no identity."""
+"""What labctl changes after the packages: masked and enabled units, the user, no identity."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A machine with an Engine: its mirrors, and a folder with the archive of Debian's image, as a download puts it there."""
+    """A machine with an Engine, its mirrors, and a folder with the archive of Debian's image, as downloads leave it."""
 
     folder: Path
     engine: str
@@ -51,7 +51,7 @@ class Place:
     architecture: str
 
     def kept(self) -> list[str]:
-        """What is in the Engine."""
+        """Return what is in the Engine."""
         lines = (("ps", "--all", "--quiet"), ("image", "ls", "--all", "--quiet"), ("volume", "ls", "--quiet"))
         return [word for line in lines for word in run("docker", "--host", self.engine, *line).split()]
 
@@ -62,7 +62,7 @@ def place(bundle: Path, state_home: Path) -> Iterator[Place]:
     folder, described = state_home / "by-engine", load(bundle)
     folder.mkdir()
     base = folder / "debian.tar"
-    # A node's system is a Debian with apt, and so much of Debian's image as is needed of it.
+    # A node's system is a Debian with apt, which is all that is needed of Debian's image.
     images.write_archive(
         base,
         reference=NODE_IMAGE,
@@ -127,7 +127,7 @@ def test_the_engine_makes_the_system_that_mmdebstrap_makes(
 
 
 def making() -> None:
-    """Make a node's system in a process of its own, by the words of its command line."""
+    """Build a node's system in a separate process, from its command-line arguments."""
     architecture, debian, folder = sys.argv[1:]
     tools.make_node(NODE, architecture, mirrors.of({DEBIAN: debian}, ""), Path(folder))
 

@@ -1,4 +1,4 @@
-"""Counting what leaves an isolated lab by its uplink, where it arrives on the machine."""
+"""Counters of packets that leave an isolated lab through its uplink, at the machine's end."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from dataclasses import dataclass
 from .reallab import run
 
 LAB_RANGES = ("192.168.56.0/24", "10.244.0.0/16", "10.96.0.0/12")
-"""The lab's network, pods and services: no packet for them may ever leave."""
+"""The lab's network, pods and Services: no packet to them may leave."""
 
 
 @dataclass(frozen=True, slots=True)
 class UplinkWatch:
-    """A chain of the test's own in iptables' raw table, before anything that could drop or change a packet."""
+    """The test's own chain in iptables' raw table, ahead of everything that could drop or change a packet."""
 
     chain: str
     link: str
 
     def packets(self) -> int:
-        """How many packets came out of the uplink, whatever they were for."""
+        """Return the number of packets that came out of the uplink."""
         return sum(count for count, destination in self._counts() if destination == "0.0.0.0/0")
 
     def leaked(self) -> int:
-        """How many of them were for an address of a lab."""
+        """Return how many of them had a destination in a lab."""
         return sum(count for count, destination in self._counts() if destination in LAB_RANGES)
 
     def _counts(self) -> list[tuple[int, str]]:
@@ -35,7 +35,7 @@ class UplinkWatch:
 
 @contextmanager
 def watched(link: str) -> Iterator[UplinkWatch]:
-    """Packets that come out of this link are counted meanwhile."""
+    """Count the packets that come out of this link during the block."""
     chain = "labctl-e2e-watch"
     iptables = ("iptables", "--wait", "-t", "raw")
     jump = ("PREROUTING", "-i", link, "-j", chain)

@@ -1,4 +1,4 @@
-"""Labs in which MetalLB does not give the ingress controller an address, or not the one that it should have."""
+"""Labs in which MetalLB assigns the ingress controller no address, or the wrong one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .breaking import ADDRESS, METALLB, SERVICE, empty_the_pool, exhaust_the_poo
 
 PREFIX = "metallb.io"
 OTHER = "broken-other"
-"""Another Service, of the user."""
+"""Another Service, which belongs to the user."""
 CLASS = {"type": "LoadBalancer", "loadBalancerClass": "example.com/other"}
 NOTHING_ASKED = in_turn(
     kubectl("annotate", *SERVICE, f"{PREFIX}/loadBalancerIPs-", f"{PREFIX}/address-pool-"),
@@ -22,7 +22,7 @@ NOTHING_ASKED = in_turn(
 SCALED_DOWN = kubectl("scale", "deployment", "controller", *METALLB, "--replicas=0")
 AS_CLUSTER_IP = patch(*SERVICE, merge={"spec": {"type": "ClusterIP"}})
 MADE_ANEW = in_turn(AS_CLUSTER_IP, patch(*SERVICE, merge={"spec": {"type": "LoadBalancer"}}))
-"""For MetalLB it is as if the Service was deleted and made again: it has to find an address for it."""
+"""To MetalLB this is a new Service, for which it has to find an address."""
 
 
 def pool(**spec: Any) -> Act:  # noqa: ANN401 - any field of a pool
@@ -31,12 +31,12 @@ def pool(**spec: Any) -> Act:  # noqa: ANN401 - any field of a pool
 
 
 def ask(what: str, value: str) -> Act:
-    """Let the ingress controller's Service ask for an address or a pool."""
+    """Make the ingress controller's Service request an address or a pool."""
     return kubectl("annotate", "--overwrite", *SERVICE, f"{PREFIX}/{what}={value}")
 
 
 def other_service(lab: RealLab) -> None:
-    """Make another Service, and wait until it has an address."""
+    """Create another Service, and wait until it has an address."""
     lab.kubectl("create", "service", "loadbalancer", OTHER, "--tcp=80")
     eventually(lambda: status_of(lab, OTHER), bool)
 
@@ -47,7 +47,7 @@ def ask_for_that_of_another(lab: RealLab) -> None:
 
 
 def claim(lab: RealLab) -> None:
-    """Let the status of another load balancer's Service say that it has the address."""
+    """Put the address into the status of a Service of another load balancer."""
     lab.kubectl("create", "service", "clusterip", OTHER, "--tcp=80")
     patch("service", OTHER, merge={"spec": CLASS})(lab)
     status = {"status": {"loadBalancer": {"ingress": [{"ip": ADDRESS}]}}}
@@ -55,13 +55,13 @@ def claim(lab: RealLab) -> None:
 
 
 def claim_as_external(lab: RealLab) -> None:
-    """Let another Service have the address among its external ones."""
+    """Create another Service with the address among its external IPs."""
     lab.kubectl("create", "service", "clusterip", OTHER, "--tcp=80")
     patch("service", OTHER, merge={"spec": {"externalIPs": [ADDRESS]}})(lab)
 
 
 def move_the_pool(lab: RealLab) -> None:
-    """Let the pool be of another network, and the hosts file follow."""
+    """Move the pool to another network, and update the hosts file."""
     pool(addresses=["10.9.0.0/24"])(lab)
     eventually(lambda: address_of_the_controller(lab), lambda address: address.startswith("10.9."))
     lab.labctl("hosts", "sync")

@@ -1,4 +1,4 @@
-"""What broken labs are made with."""
+"""Helpers to break labs."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ SERVICE = ("-n", "ingress-nginx", "service", "ingress-nginx-controller")
 METALLB = ("-n", "metallb-system")
 NGINX = "nginx.ingress.kubernetes.io/"
 CONFIG = "broken-config"
-"""The ConfigMap that an app's pods have at /cfg meanwhile."""
+"""The ConfigMap that broken pods of the app mount at /cfg."""
 
 
 def hosts_file(lab: RealLab) -> Path:
-    """The hosts file of the lab's own network."""
+    """Return the hosts file of the lab's own network."""
     return Path("/etc/netns", f"labctl-{lab.name}", "hosts")
 
 
 def expire_certificate(lab: RealLab, node: str, path: str) -> None:
-    """Replace a certificate of a node by one that its CA signed for the same key, and that ended yesterday."""
+    """Replace a node's certificate with one for the same key and from the same CA that expired yesterday."""
     folder = path.rpartition("/")[0]
     old, authority, key = (
         lab.docker("exec", node, "cat", file).encode()
@@ -76,13 +76,13 @@ def set_rule(path: str, value: object) -> Act:
 
 
 def annotated(*words: str) -> Act:
-    """Give the app's Ingress annotations of ingress-nginx: names and values by turns."""
+    """Add annotations of ingress-nginx to the app's Ingress, given as alternating names and values."""
     pairs = (f"{NGINX}{name}={value}" for name, value in zip(words[::2], words[1::2], strict=True))
     return kubectl("annotate", "ingress", "my-app", "--overwrite", *pairs)
 
 
 def unannotated(*names: str) -> Act:
-    """Take annotations of ingress-nginx out of the app's Ingress."""
+    """Remove annotations of ingress-nginx from the app's Ingress."""
     return kubectl("annotate", "ingress", "my-app", *(f"{NGINX}{name}-" for name in names))
 
 
@@ -95,7 +95,7 @@ def in_turn(*acts: Act) -> Act:
 
 
 def edit_hosts(old: bytes, new: bytes) -> Act:
-    """Replace the first occurrence in the hosts file; nothing where there is none."""
+    """Replace the first occurrence in the hosts file, if there is one."""
 
     def edit(lab: RealLab) -> None:
         file = hosts_file(lab)
@@ -110,7 +110,7 @@ def rolled_out(lab: RealLab, *what: str) -> None:
 
 
 def run_instead(lab: RealLab, *command: str, config: str = "", comes_up: bool = True) -> None:
-    """Let the app's pods run another command, with a configuration at /cfg/nginx.conf."""
+    """Make the app's pods run another command, with a configuration at /cfg/nginx.conf."""
     lab.kubectl("create", "configmap", CONFIG, f"--from-literal=nginx.conf={config}")
     volume = {"name": "cfg", "configMap": {"name": CONFIG}}
     container = {
@@ -128,20 +128,20 @@ def run_instead(lab: RealLab, *command: str, config: str = "", comes_up: bool = 
 
 
 def run_as_ever(lab: RealLab) -> None:
-    """Let the app's pods run what labctl made them for."""
+    """Restore the app's pods if they run another command."""
     if lab.kubectl("get", "configmap", CONFIG, "--ignore-not-found"):
         lab.kubectl("delete", "deployment/my-app", f"configmap/{CONFIG}")
         lab.up()
 
 
 def addresses(lab: RealLab) -> set[str]:
-    """Every address that MetalLB has given out."""
+    """Return every address that MetalLB has assigned."""
     services = lab.objects("services", "--all-namespaces")["items"]
     return {each["ip"] for service in services for each in service["status"]["loadBalancer"].get("ingress", [])}
 
 
 def exhaust_the_pool(lab: RealLab) -> None:
-    """Let other Services have every address of the pool, that of the ingress controller as well."""
+    """Assign every address of the pool to other Services, including the ingress controller's."""
     fillers = [f"filler-{number}" for number in range(POOL_SIZE)]
     for filler in fillers[1:]:
         lab.kubectl("create", "service", "loadbalancer", filler, "--tcp=80")
@@ -153,5 +153,5 @@ def exhaust_the_pool(lab: RealLab) -> None:
 
 
 def empty_the_pool(lab: RealLab) -> None:
-    """Take the Services away that have filled the pool, and let the ingress controller have the first address."""
+    """Delete the Services that fill the pool, so that the ingress controller gets the first address."""
     lab.kubectl("delete", "service", "--ignore-not-found", *(f"filler-{number}" for number in range(POOL_SIZE)))

@@ -1,4 +1,4 @@
-"""Labs whose app's name leads nowhere, or elsewhere."""
+"""Labs in which the app's name does not resolve, or resolves to another address."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from .breaking import ADDRESS, edit_hosts, hosts_file, in_turn
 
 HOST = "my-app.local"
 SILENT = "192.168.56.77"
-"""An address of the lab's network that nobody has."""
+"""An unused address of the lab's network."""
 listeners: dict[str, int] = {}
-"""The process, by the lab in whose network it listens."""
+"""The pid of the other web server, by the lab in whose network it listens."""
 
 
 def _add(*lines: str, first: bool = False) -> Act:
-    """Write lines before all others in the hosts file, or behind them."""
+    """Write lines at the beginning of the hosts file, or at its end."""
     added = "".join(f"{line}\n" for line in lines).encode()
 
     def add(lab: RealLab) -> None:
@@ -31,7 +31,7 @@ def _add(*lines: str, first: bool = False) -> Act:
 
 
 def _take_out(*lines: str) -> Act:
-    """Delete these lines, and what a command has made of them."""
+    """Delete these lines, even if a command has changed them or turned them into comments."""
     begins = tuple((SILENT if line.startswith(SILENT) else line).encode() for line in lines)
 
     def take_out(lab: RealLab) -> None:
@@ -45,7 +45,7 @@ def _take_out(*lines: str) -> Act:
 
 
 def _listen(lab: RealLab) -> None:
-    """Start another web server of this machine, at ::1."""
+    """Start another web server at ::1 in the lab's network."""
     line = f"{sys.executable} -m http.server 80 --bind ::1 >/dev/null 2>&1 & echo $!"
     listeners[lab.name] = int(lab.inside("sh", "-c", line))
     eventually(lambda: lab.page("http://[::1]/")[0], lambda status: status > 0)
@@ -72,7 +72,7 @@ def _shadow(
     first: bool = False,
     mended_by: Literal["commands", "undo"] = "commands",
 ) -> BrokenLab:
-    """A lab with lines beside labctl's own, which `up` leaves to their owner."""
+    """Return a lab with foreign lines in the hosts file, which `up` does not change."""
     up: Literal["names", "fine"] = "names" if state == "broken" else "fine"
     breaks, undo = _add(*lines, first=first), _take_out(*lines)
     return BrokenLab(name, breaks, "name", cause, up=up, state=state, mended_by=mended_by, undo=undo)

@@ -17,12 +17,12 @@ SYSTEM = ("-n", "kube-system")
 PROXY = ("daemonset", "kube-proxy", *SYSTEM)
 PROXY_PODS = (*SYSTEM, "pods", "-l", "k8s-app=kube-proxy")
 CONTROL_PLANE_NUMBER = 10
-"""With which the control plane's address ends; those of the workers, and all nodes' pod networks, are counted from it."""
+"""The last number of the control plane's address, from which the addresses and pod networks of nodes are counted."""
 WRONG_MAC = "02:00:00:00:00:99"
 
 
 def _bridge(lab: RealLab) -> str:
-    """The lab's network on this machine."""
+    """Return this machine's interface in the lab's network."""
     links = json.loads(lab.inside("ip", "-j", "-4", "address", "show"))
     return next(
         str(link["ifname"]) for link in links if any(each["local"] == "192.168.56.1" for each in link["addr_info"])
@@ -30,20 +30,20 @@ def _bridge(lab: RealLab) -> str:
 
 
 def _seen(lab: RealLab) -> Mapping[str, Any]:
-    """What `trace` sees at the node."""
+    """Return the evidence of `trace` at the hop `node`."""
     hops = lab.labctl("trace", "-o", "json", code=None).document()["hops"]
     evidence: Mapping[str, Any] = next(hop["evidence"] for hop in hops if hop["hop"] == "node")
     return evidence
 
 
 def _announcer(lab: RealLab) -> str:
-    """The node that answers for the address."""
+    """Return the node that answers ARP for the address, once only one does."""
     [answer] = eventually(lambda: _seen(lab).get("answers_arp", []), lambda answers: len(answers) == 1)
     return str(answer["node"])
 
 
 def _forget(lab: RealLab) -> None:
-    """Wait until nobody announces the address, and let the kernel forget where it was."""
+    """Wait until no node announces the address, and flush it from the ARP cache."""
     eventually(lambda: _seen(lab).get("answers_arp"), lambda answers: answers == [])
     lab.inside("ip", "neigh", "flush", "to", ADDRESS)
 
@@ -64,7 +64,7 @@ def _in_the_other_node(*words: str) -> Act:
 
 
 def _in_every_node(*words: str) -> Act:
-    """Run a command in each node, whatever becomes of it."""
+    """Run a command in each node, and ignore its exit code."""
 
     def act(lab: RealLab) -> None:
         for name in _nodes(lab):
@@ -82,7 +82,7 @@ def _nodes(lab: RealLab) -> list[str]:
 
 
 def _let_a_stranger_in(lab: RealLab) -> None:
-    """Somebody else on the lab's network has the address."""
+    """Add a foreign machine with the address to the lab's network."""
     stranger = f"{lab.name}-stranger"
     run("ip", "netns", "add", stranger)
     lab.inside("ip", "link", "add", "stranger", "type", "veth", "peer", "name", "eth0", "netns", stranger)
@@ -114,7 +114,7 @@ def _let_the_speaker_on(lab: RealLab) -> None:
 
 
 def _keep_kube_proxy_off(lab: RealLab) -> None:
-    """Keep kube-proxy off the announcing node, and take its rules away there."""
+    """Keep kube-proxy off the announcing node, and delete its rules there."""
     node = _announcer(lab)
     elsewhere = {"key": "kubernetes.io/hostname", "operator": "NotIn", "values": [node]}
     required = {
@@ -131,7 +131,7 @@ def _let_kube_proxy_on(lab: RealLab) -> None:
 
 
 def _networks(lab: RealLab) -> Mapping[str, tuple[str, str]]:
-    """The network of each node's pods, and the address by which the other nodes reach it."""
+    """Return each node's pod network, and the address by which the other nodes reach it."""
     found = {}
     for node in lab.objects("nodes")["items"]:
         [address] = [each["address"] for each in node["status"]["addresses"] if each["type"] == "InternalIP"]
@@ -141,14 +141,14 @@ def _networks(lab: RealLab) -> Mapping[str, tuple[str, str]]:
 
 
 def _lose_a_pod_route(lab: RealLab) -> None:
-    """The announcing node has no route to the pods of the other one."""
+    """Delete the announcing node's route to the pods of the other one."""
     node = _announcer(lab)
     [(network, _)] = [each for name, each in _networks(lab).items() if name != node]
     lab.docker("exec", node, "ip", "route", "del", network)
 
 
 def _lose_the_pod_route_back(lab: RealLab) -> None:
-    """The other node has no route to the pods of the announcing one."""
+    """Delete the other node's route to the pods of the announcing one."""
     node = _announcer(lab)
     networks = _networks(lab)
     [other] = [name for name in networks if name != node]
@@ -170,7 +170,7 @@ def _give_another_node_the_address(lab: RealLab) -> None:
 
 
 def _separate_pods_and_speakers(lab: RealLab) -> None:
-    """Every pod of the ingress controller runs where no speaker may announce."""
+    """Run all pods of the ingress controller on a node where no speaker may announce."""
     node = _announcer(lab)
     lab.kubectl("cordon", node)
     lab.kubectl("scale", *CONTROLLER, "--replicas=1")
@@ -200,7 +200,7 @@ def _report_networks(status: str) -> Act:
 
 
 def _advertise(**spec: Any) -> Act:  # noqa: ANN401 - any field of an L2Advertisement
-    """Change labctl's own L2Advertisement, and let the speakers know nothing of before."""
+    """Change labctl's own L2Advertisement, and restart the speakers so that they forget the old one."""
 
     def act(lab: RealLab) -> None:
         patch("l2advertisement", lab.name, *METALLB, merge={"spec": spec})(lab)

@@ -1,4 +1,4 @@
-"""Labs in which the request reaches a pod, or should, and the answer is not what a browser wants."""
+"""Labs in which the request reaches a pod, or should, and the response is not what a browser expects."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ http {
   server { listen 80; location / { limit_req zone=slow burst=1000; root /usr/share/nginx/html; } }
 }
 """
-"""After one request every further one waits a minute for its answer."""
+"""After the first request, every further one waits a minute for its answer."""
 STOPPING = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
 http {
@@ -35,12 +35,12 @@ http {
   }
 }
 """ % ("begin " * 500)
-"""After one request the rest of every further body waits a minute."""
+"""After the first request, the rest of every further body is delayed by a minute."""
 DEAF = """
 daemon off; error_log stderr; pid /tmp/nginx.pid; events {}
 http { access_log /dev/stdout; server { listen 80; location / { return 444; } } }
 """
-"""A pod takes every connection and ends it without an answer."""
+"""Accepts every connection and closes it without an answer."""
 
 
 def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - JSON
@@ -49,14 +49,14 @@ def _is_shown_with_its_code(lab: RealLab, hop: Any) -> None:  # noqa: ANN401 - J
 
 
 def _redirect(action: str, code: int | None = 0) -> Act:
-    """Send this machine's requests for the address to another server: kube-proxy's, which answers 404 to all but a few."""
+    """Redirect this machine's requests for the address to kube-proxy's server, which answers 404 to almost all."""
     wanted = ("OUTPUT", "--destination", ADDRESS, "--protocol", "tcp", "--dport", "80")
     there = ("--jump", "DNAT", "--to-destination", "192.168.56.10:10256")
     return lambda lab: lab.inside("iptables", "--table", "nat", action, *wanted, *there, code=code)
 
 
 def _twin(lab: RealLab) -> None:
-    """A pod of another Deployment is behind the app's Service as well, and answers 500."""
+    """Add a pod of another Deployment, which answers 500, to the app's Service."""
     lab.kubectl("create", "configmap", TWIN, f"--from-literal=nginx.conf={FAILING}")
     found = lab.objects("deployment", "my-app")
     spec = found["spec"]

@@ -1,4 +1,4 @@
-"""Labs whose Ingress does not take the request, or takes it in another way than it says."""
+"""Labs whose Ingress does not match the request, or does not handle it as declared."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ OTHERS = "example.com/other"
 
 
 def _rival(lab: RealLab) -> None:
-    """Another Ingress has the app's rule, and leads to the same pods by a Service of its own."""
+    """Create another Ingress with the app's rule, which leads to the same pods through its own Service."""
     lab.kubectl("expose", "deployment", "my-app", f"--name={RIVAL}", "--port=80", "--target-port=http")
     backend = f"my-app.local/*={RIVAL}:80"
     lab.kubectl("create", "ingress", RIVAL, "--class=nginx", f"--rule={backend}")

@@ -1,4 +1,4 @@
-"""Every broken lab, and the causes that are not made, or not labctl's to mend, each with its reason."""
+"""Every broken lab, and the causes without a lab or without commands, each with the reason."""
 
 from __future__ import annotations
 
@@ -16,51 +16,51 @@ ROWS: tuple[BrokenLab, ...] = (
 )
 
 WITHOUT_COMMANDS: Mapping[str, str] = {
-    "address-taken": "the machine that has the address is somebody else's, and labctl cannot know which one it is",
-    "arp-not-asked": "the request is served, and what keeps this machine from asking is its owner's",
-    "route-missing": "where the lab's network is there, and no known rule is to blame, the machine's owner has to look",
-    "no-connection": "nothing was found that takes the packets: it is somebody else's network or filter",
-    "pool-exhausted": "which of the Services that have its addresses can do without one is their owners' to say",
-    "no-time-left": "how busy the machine is, its users know",
-    "guard-unusable": "taking the login away would let everybody in, and which Secret is meant its users know",
-    "app-answers-error": "what an app answers is its own",
-    "controller-asks-for-login": "who put the login there wants it",
-    "pod-not-reached": "which pod a client gets is the Ingress' own choice",
-    "pods-differ": "where others of the same make do not show that a new pod is well, it is the app's own",
-    "rules-collide": "which of two Ingresses is wanted, their users know",
+    "address-taken": "the machine that has the address is foreign, and labctl cannot know which one it is",
+    "arp-not-asked": "the request is served, and what prevents ARP requests belongs to the machine's owner",
+    "route-missing": "if the lab's network exists and no known rule is the reason, the machine's owner has to look",
+    "no-connection": "nothing was found that drops the packets: the reason is a foreign network or filter",
+    "pool-exhausted": "the owners of the Services that have its addresses decide which one can release an address",
+    "no-time-left": "only the machine's users know why it is busy",
+    "guard-unusable": "removing the login would let everybody in, and only its users know which Secret is meant",
+    "app-answers-error": "the app decides what it answers",
+    "controller-asks-for-login": "the login is intended",
+    "pod-not-reached": "the Ingress decides which pod a client gets",
+    "pods-differ": "unless other pods of the same template show that a new pod would work, the fault is the app's",
+    "rules-collide": "only the users know which of the two Ingresses is wanted",
     "hosts-entry-of-another-lab": "the users of both labs decide which one keeps the hostname",
-    "hosts-damaged": "where the markers are another lab's, so are the lines between them",
-    "hosts-file-not-read": "where no line of nsswitch.conf is to blame, nobody can say what answers instead",
-    "https-forced": "which other hostname the app gets, its users know",
-    "hostname-not-served": "the name is somebody else's",
-    "ingress-missing": "where only canaries name the host, their author knows what they are canaries of",
-    "redirect-leads-nowhere": "where it is the app that redirects, it is the app's own",
-    "cluster-dns-down": "where CoreDNS exits, what its Corefile is meant to say its author knows",
-    "no-pods-wanted": "`replicas: 0` in labctl.yaml is what its author wants",
-    "no-pod-ready": "what keeps a container from running is its own",
-    "pods-not-all-ready": "what keeps a container from running is its own",
-    "endpoints-missing": "kube-controller-manager is Kubernetes' own, and runs or starts again by itself",
-    "no-answer": "nothing was found that takes the packets: it is somebody else's network or filter",
-    "answered-by-another": "what answers in place of the lab is somebody else's, and labctl cannot know what it is",
-    "answerer-unknown": "the request is served, and who keeps the logs from labctl is not known",
-    "rule-not-found": "the request is served: there is nothing to mend",
-    "controller-answers": "what the controller is told to answer itself, its user wants",
-    "resolver-silent": "what the resolver asks before the hosts file is somebody else's",
+    "hosts-damaged": "if the markers belong to another lab, so do the lines between them",
+    "hosts-file-not-read": "if no line of nsswitch.conf is the reason, it is unknown what answers instead",
+    "https-forced": "only the users can choose another hostname for the app",
+    "hostname-not-served": "the name is foreign",
+    "ingress-missing": "if only canaries name the host, only their author knows which Ingress is missing",
+    "redirect-leads-nowhere": "if the app redirects, the fault is the app's",
+    "cluster-dns-down": "if CoreDNS exits, only its author knows what its Corefile should contain",
+    "no-pods-wanted": "`replicas: 0` in labctl.yaml is intended",
+    "no-pod-ready": "the container itself is the reason why it does not run",
+    "pods-not-all-ready": "the container itself is the reason why it does not run",
+    "endpoints-missing": "kube-controller-manager belongs to Kubernetes, and runs or restarts by itself",
+    "no-answer": "nothing was found that drops the packets: the reason is a foreign network or filter",
+    "answered-by-another": "what answers in place of the lab is foreign, and labctl cannot know what it is",
+    "answerer-unknown": "the request is served, and it is unknown what keeps the logs from labctl",
+    "rule-not-found": "the request is served: there is nothing to fix",
+    "controller-answers": "the controller answers as its user configured it",
+    "resolver-silent": "what the resolver asks before the hosts file is foreign",
 }
-"""The causes for which a hop prints no command: what would mend them is not labctl's to change."""
+"""The causes for which a hop prints no command: labctl must not change what would fix them."""
 
-IN_UNIT_TESTS = "tests of the trace show it; in a lab it passes too quickly to be asked for three times"
-LATE = "it takes a lab whose nodes stop: tests of halt, resume and kills have those"
+IN_UNIT_TESTS = "tests of the trace cover it; in a lab it passes too quickly to be traced three times"
+LATE = "it requires a lab whose nodes stop: the tests of halt, resume and kills have those"
 NOT_MADE: Mapping[str, str] = {
-    "hosts-damaged": "`up` refuses the file as a whole, which tests of the hosts file and of `up` show",
-    "name-resolves-elsewhere": "it takes a name server that lies",
-    "resolver-silent": "it takes a name server that is silent, and a resolver that asks it first",
+    "hosts-damaged": "`up` refuses the file as a whole, which tests of the hosts file and of `up` cover",
+    "name-resolves-elsewhere": "it requires a name server with wrong answers",
+    "resolver-silent": "it requires a silent name server, and a resolver that asks it first",
     "proxy-in-the-way": "it is in the environment of a user, not in a lab",
-    "https-forced": "it is what browsers do with a name, and all else gets the page",
-    "hostname-not-served": "nothing is broken: the name is none of the lab's",
+    "https-forced": "only browsers are affected, and other clients get the page",
+    "hostname-not-served": "nothing is broken: the name does not belong to the lab",
     "pool-overlapped": "MetalLB's webhook refuses a pool that overlaps the lab's own while there is one",
     "pool-invalid": "MetalLB's webhook refuses such a pool while it runs",
-    "address-refused": "it is what is left of MetalLB's reasons; every one that is known has a row",
+    "address-refused": "it stands for MetalLB's unknown reasons; every known one has a row",
     "address-missing": IN_UNIT_TESTS,
     "address-not-in-pool": IN_UNIT_TESTS,
     "address-of-another-service": IN_UNIT_TESTS,
@@ -68,17 +68,17 @@ NOT_MADE: Mapping[str, str] = {
     "route-missing": "without the lab's network no command of the test would reach the lab",
     "interface-down": "without the lab's network no command of the test would reach the lab",
     "nodes-silent": "without the lab's network no command of the test would reach the lab",
-    "arp-not-asked": "it takes a user who is not root",
-    "interface-excluded": "the speakers read it at their start only: minutes, there and back",
+    "arp-not-asked": "it requires a user who is not root",
+    "interface-excluded": "the speakers read it only when they start, so that a change and its undo take minutes",
     "announcer-differs": IN_UNIT_TESTS,
     "no-pod-on-node": IN_UNIT_TESTS,
-    "kube-proxy-rules-missing": "kube-proxy puts its rules back within seconds",
-    "way-back-missing": "the node would lose its way to the API as well",
+    "kube-proxy-rules-missing": "kube-proxy restores its rules within seconds",
+    "way-back-missing": "the node would lose its route to the API as well",
     "controller-port-closed": IN_UNIT_TESTS,
-    "no-connection": "it is what is left where none of the known reasons is found",
+    "no-connection": "it stands for unknown reasons",
     "rule-not-found": "labctl reads every rule that the lab's controller is known to read",
-    "endpoints-missing": "it takes a lab without kube-controller-manager, which comes back too slowly",
-    "no-time-left": "it takes a machine that is too busy for the test",
+    "endpoints-missing": "it requires a lab without kube-controller-manager, which comes back too slowly",
+    "no-time-left": "it requires a machine that is too busy for the test",
     "no-answer": "the hop to the node finds it first",
     "answered-by-other-pod": IN_UNIT_TESTS,
     "answerer-unknown": IN_UNIT_TESTS,
@@ -87,11 +87,11 @@ NOT_MADE: Mapping[str, str] = {
     "namespace-gone": LATE,
     "engine-stopped": LATE,
     "node-not-running": LATE,
-    "api-unreachable": "`up` waits for an API server that may still start: test_3_trace has a test of its own for it",
-    "api-not-trusted": "`up` ends with it, though no hop is broken: test_3_trace has a test of its own for it",
-    "lab-not-asked": "it takes keys of another lab; tests of `status` have them",
+    "api-unreachable": "`up` waits for an API server that may still start: test_3_trace has a separate test",
+    "api-not-trusted": "`up` fails with it, though no hop is broken: test_3_trace has a separate test",
+    "lab-not-asked": "it requires keys of another lab; tests of `status` have them",
 }
-"""The causes that no row makes."""
+"""The causes without a row."""
 SWEPT = frozenset(
     {
         "a body that stops",
@@ -145,4 +145,4 @@ SWEPT = frozenset(
         "a rule on this machine that redirects to another server",
     }
 )
-"""The rows that only `pytest -m sweep` tries: each is much like one that is always tried, or takes longer."""
+"""The rows that only `pytest -m sweep` tests: each is similar to one that is always tested, or takes longer."""

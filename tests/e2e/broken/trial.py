@@ -1,4 +1,4 @@
-"""One broken lab, from the first wrong answer to the last hop that is ok again."""
+"""The trial of one broken lab, from the first wrong answer until every hop is ok again."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Trace = Mapping[str, Any]
 
 
 def tried(lab: RealLab, row: BrokenLab) -> str:
-    """Try a row, and leave the lab whole; return how long it took, in a line."""
+    """Test a row, and leave the lab repaired; return a line with the time that it took."""
     began = time.monotonic()
     try:
         slowest, refused = _tried(lab, row)
@@ -40,19 +40,19 @@ def tried(lab: RealLab, row: BrokenLab) -> str:
 
 
 def traced(lab: RealLab) -> tuple[Trace, float]:
-    """What `trace` says, and the seconds it took."""
+    """Return the result of `trace`, and the seconds that it took."""
     began = time.monotonic()
     document = lab.labctl("trace", "-o", "json", code=None).document()
     return document, time.monotonic() - began
 
 
 def is_well(trace: Trace) -> bool:
-    """Whether every hop is ok, and none is a warning or unknown."""
+    """Return whether every hop is ok, and none is a warning or unknown."""
     return all(hop["state"] == "ok" for hop in trace["hops"])
 
 
 def typed(lab: RealLab, commands: Sequence[str]) -> None:
-    """Execute command lines as somebody types them: they must all end well."""
+    """Run command lines as a user types them; all must succeed."""
     environment = {**lab.full_environment(), "PATH": f"{LABCTL.parent}{os.pathsep}{os.environ['PATH']}"}
     for command in commands:
         ran = finished(["sh", "-c", command], MENDING_SECONDS, environment, lab.state_home)
@@ -82,8 +82,8 @@ def _tried(lab: RealLab, row: BrokenLab) -> tuple[float, float]:
 
 
 def _same_each_time(lab: RealLab, row: BrokenLab) -> tuple[Any, float]:
-    """The hop that is not well, the same each time it is asked, and the seconds of the slowest trace."""
-    # A later hop may be broken by the same cause first: MetalLB withdraws an address a moment after its last pod.
+    """Require the same result of several traces; return the row's hop, and the seconds of the slowest trace."""
+    # The same cause may break a later hop first: MetalLB withdraws an address shortly after its last pod is gone.
     first = eventually(lambda: traced(lab), lambda seen: _hop(seen[0], row)["cause"] == row.cause)
     seen = [first, *(traced(lab) for _ in range(TIMES - 1))]
     for trace, seconds in seen:
@@ -105,14 +105,14 @@ def _states(row: BrokenLab) -> dict[str, str]:
 
 
 def _agrees(lab: RealLab, row: BrokenLab) -> None:
-    """`status` says the same."""
+    """Check that `status` reports the same."""
     status = lab.status(code=8 if row.state == "broken" else 0)
     assert status["ok"] == (row.state != "broken")
     assert {row.cause, row.up_id} & {problem["id"] for problem in status["problems"]}, status["problems"]
 
 
 def _refused(lab: RealLab, row: BrokenLab) -> float:
-    """`up` names what it cannot mend; return the seconds that it took."""
+    """Check that `up` names what it cannot fix; return the seconds that it took."""
     result = lab.up(code=EXIT_CODES.get(row.up_id, NOT_READY)).result()
     assert result["error"]["id"] == (row.up_id or row.cause), result["error"]
     seconds = float(result["seconds"])
