@@ -1,4 +1,4 @@
-"""Holding a bundle's files to their checksums."""
+"""Verification of a bundle's files by their checksums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
     """Hash every file of the bundle, and compare it with bundle.yaml.
 
-    Raises one MissingError, `bundle-damaged`, that names every file which is missing or differs.
+    Raises one MissingError, `bundle-damaged`, that names every missing or changed file.
     """
     forget(bundle.id, cache)
     verify_once(bundle, cache, report)
@@ -26,8 +26,8 @@ def verify(bundle: Bundle, cache: Path, report: Progress) -> None:
 def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
     """Compare every file with bundle.yaml, and hash only those that changed since they were last hashed.
 
-    Files are known again by size, modification time and inode, remembered below `cache`. True if something had to be
-    hashed. Raises as `verify`.
+    An unchanged file is recognised by the size, modification time and inode recorded below `cache`. Return whether any
+    file had to be hashed. Raises as `verify`.
     """
     hashed = bool(_unknown(bundle, cache))
     if problems := damage(bundle, cache, report):
@@ -41,7 +41,7 @@ def verify_once(bundle: Bundle, cache: Path, report: Progress) -> bool:
 
 
 def damage(bundle: Bundle, cache: Path, report: Progress) -> dict[str, str]:
-    """Return what is wrong with each missing or different file, by path. Hashes as `verify_once` does."""
+    """Return the problem of each missing or changed file, by path. Hashes as `verify_once` does."""
     from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - 15 ms, and most commands hash nothing
 
     files = _unknown(bundle, cache)
@@ -63,7 +63,7 @@ def remember(bundle: Bundle, cache: Path) -> None:
 
 
 def forget(bundle_id: str, cache: Path) -> None:
-    """Remove the record of what was hashed of a bundle."""
+    """Remove the record of a bundle's hashed files."""
     _record(bundle_id, cache).unlink(missing_ok=True)
 
 
@@ -89,7 +89,7 @@ def _unknown(bundle: Bundle, cache: Path) -> tuple[File, ...]:
     try:
         known = frozenset(json.loads(_record(bundle.id, cache).read_bytes()))
     except (FileNotFoundError, ValueError, TypeError):
-        known = frozenset()  # only a memory of earlier checks: without it, all files are hashed again
+        known = frozenset()  # the record is only a cache: without it, all files are hashed again
     return tuple(file for file in bundle.files if _stamp(bundle, file) not in known)
 
 
@@ -98,9 +98,9 @@ def _record(bundle_id: str, cache: Path) -> Path:
 
 
 def _stamp(bundle: Bundle, file: File) -> str | None:
-    """Return a file's size and times without reading its content; None if that fails."""
+    """Return a key of a file's expected checksum, size, modification time and inode; None if it cannot be accessed."""
     try:
         status = bundle.path(file.path).stat()
     except OSError:
-        return None  # it then counts as not hashed, and hashing it says what is wrong
+        return None  # it counts as not hashed, and hashing it reports the error
     return f"{file.path} {file.sha256} {status.st_size} {status.st_mtime_ns} {status.st_ino}"

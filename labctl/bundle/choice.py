@@ -1,4 +1,4 @@
-"""Which bundle of the cache a lab boots from by default."""
+"""The bundle of the cache that a lab boots from by default."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from labctl.bundle.format import DESCRIPTION, Bundle, installed
 from labctl.host.processor import architecture
 
 ANY = "auto"
-"""The version of a lab that takes what the bundle carries."""
+"""The Kubernetes version of a lab that accepts the version of any bundle."""
 
 
 def own_ids(kubernetes: str = ANY) -> tuple[str, ...]:
-    """Return the ids of the bundles with this version that this labctl makes by itself: a download goes before a build."""
+    """Return the ids of the bundles with this version that labctl makes by default, the download before the build."""
     downloads = recipes.load()
     wanted = "" if kubernetes == ANY else kubernetes
     downloaded = [recipes.recipe_id(downloads.of_kubernetes(wanted or downloads.kubernetes))]
@@ -29,9 +29,9 @@ def _always(_bundle: Bundle) -> bool:
 
 
 def booted(cache: Path, kubernetes: str = ANY, suits: Callable[[Bundle], bool] = _always) -> Path | None:
-    """Return the folder of the bundle that a lab with this version boots from; None where one is yet to be made.
+    """Return the folder of the bundle that a lab with this version boots from; None if it is yet to be made.
 
-    That is one which this labctl made by itself, else the newest finished one for this machine that `suits` the lab.
+    Prefer the bundles of `own_ids`, then the newest finished bundle for this machine that `suits` the lab.
     """
     own = (cache / "bundles" / identity for identity in own_ids(kubernetes))
     others = (bundle.folder for bundle in installed(cache) if _fits(bundle, kubernetes) and suits(bundle))

@@ -1,4 +1,4 @@
-"""What a bundle is: one folder with every artefact a lab boots from, described by the `bundle.yaml` in it."""
+"""The format of a bundle: one folder with every artefact that a lab boots from, described by its `bundle.yaml`."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 2
 FIRST_SCHEMA = 1
-"""The schema whose images have no phase: it follows from their order, which was always the same."""
+"""The schema without phases of images. They follow from the order of the images, which was always the same."""
 FIRST_PHASES = (Phase.SANDBOX, *[Phase.CONTROL_PLANE] * 4, *[Phase.CLUSTER] * 2)
 """The phases of its first images: pause; etcd and the control plane's programs; kube-proxy and CoreDNS."""
 DESCRIPTION = "bundle.yaml"
@@ -31,15 +31,15 @@ REBUILD = (
 )
 NEWER = "Use the labctl that made it, or a newer one."
 PARTIAL = ".partial"
-"""What the name of an unfinished bundle's folder ends with, after the bundle's id."""
+"""The suffix of an unfinished bundle's folder, after the bundle's id."""
 
 RunsOn = Literal["node", "control-plane"]
-"""Where an image is needed: on every node, or on the control plane alone."""
+"""Where an image is needed: on every node, or only on the control plane."""
 
 NAME = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._+]{0,199}")
-"""An id of a bundle, which names files and folders, and each part of a path in a bundle that travels."""
+"""A bundle's id, which is part of file names, or a component of a path in an incoming bundle."""
 _WORD = re.compile(r"[A-Za-z0-9][-A-Za-z0-9._/:@+]*")
-"""What stays one word in the files that nodes run."""
+"""A text that stays one word in the scripts that nodes run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Image:
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle's description. Nothing is said about its files being there: see `verify`."""
+    """A bundle's description. Its files may be missing or damaged: see `verify`."""
 
     folder: Path
     id: str
@@ -77,14 +77,14 @@ class Bundle:
     architecture: str
     versions: Mapping[str, str]
     images: tuple[Image, ...]
-    """Those of a phase in the order in which a node should import them."""
+    """Within a phase, in the order in which a node imports them."""
     web_image: str
     files: tuple[File, ...]
     recipe: str = ""
-    """The name of the recipe that it was downloaded by."""
+    """The name of the recipe that it was downloaded with."""
 
     def path(self, relative: str) -> Path:
-        """Return where a file of the bundle is."""
+        """Return the path of a file of the bundle."""
         return self.folder / relative
 
     def has(self, relative: str) -> bool:
@@ -106,7 +106,7 @@ class Bundle:
     def digest(self, reference: str) -> str:
         """Return the digest that an image has in its registry; empty if the image was made on this machine.
 
-        Whoever downloaded the image verified it, and noted it with the reference as the source of the archive.
+        The download verified the digest, and recorded it with the reference as the source of the archive.
         """
         archives = {image.archive for image in self.images if image.reference == reference}
         sources = [file.source for file in self.files if file.path in archives]
@@ -131,13 +131,13 @@ def load(folder: Path) -> Bundle:
     """Return the bundle in `folder`.
 
     Raises MissingError: `bundle-not-found` when there is none, `bundle-unreadable` when its bundle.yaml cannot
-    be read as YAML, `bundle-schema` when it says something else than a bundle of this schema must.
+    be read as YAML, `bundle-schema` when it does not describe a bundle of a supported schema.
     """
     return read(folder, DESCRIPTION)
 
 
 def finished(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
-    """Yield the finished bundles below `cache`, the newest first; of one that cannot be read, the reason."""
+    """Yield the finished bundles below `cache`, newest first, with an UnreadableBundle for one that cannot be read."""
     for folder in folders(cache):
         try:
             bundle = load(folder)
@@ -149,14 +149,14 @@ def finished(cache: Path) -> Iterator[Bundle | UnreadableBundle]:
 
 
 def installed(cache: Path) -> Iterator[Bundle]:
-    """Yield the finished bundles below `cache` that this labctl can read, the newest first."""
+    """Yield the finished bundles below `cache` that this labctl can read, newest first."""
     return (bundle for bundle in finished(cache) if isinstance(bundle, Bundle))
 
 
 def folders(cache: Path) -> list[Path]:
-    """Return the folders below `cache` that are named as bundles and have a description of one, the newest first.
+    """Return the folders below `cache` that have a bundle's name and description, newest first.
 
-    An unfinished bundle, or one under repair, is named otherwise.
+    Unfinished bundles and bundles under repair have other names.
     """
     descriptions = [
         path
@@ -177,7 +177,7 @@ def read(folder: Path, name: str) -> Bundle:
         raise MissingError(
             f"there is no bundle in {folder}: {path} is missing", id="bundle-not-found", hint=REBUILD
         ) from error
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # the last two, of values in it
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # values in it raise the last two
         raise MissingError(f"{path} cannot be read: {error}", id="bundle-unreadable", hint=REBUILD) from error
     return _validated(folder, path, document)
 
@@ -216,7 +216,7 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
         *paths,
     ]
     problems = [f"file {name!r} is not a path inside the bundle" for name in paths if not _stays_inside(name)]
-    problems += [] if NAME.fullmatch(bundle.id) else [f"the id {bundle.id!r} is not the name of a folder"]
+    problems += [] if NAME.fullmatch(bundle.id) else [f"the id {bundle.id!r} is not a valid folder name"]
     problems += [
         f"{word!r} has characters that are not allowed in a version, reference or path"
         for word in words
@@ -228,7 +228,7 @@ def _validated(folder: Path, path: Path, document: object) -> Bundle:
 
 
 def _with_phases(images: object) -> object:
-    """Return the images of a description of the first schema, each with its phase; anything else unchanged."""
+    """Return the images of a first-schema description with their phases; return an invalid value unchanged."""
     if not isinstance(images, list) or not all(isinstance(image, dict) for image in images):
         return images
     phases = itertools.chain(FIRST_PHASES, itertools.repeat(Phase.ADDONS))

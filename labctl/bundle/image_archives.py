@@ -1,7 +1,7 @@
-"""Take an image archive apart into blobs and what is left of it, and put it together again, byte for byte.
+"""Split an image archive into blobs and a skeleton, and reassemble it byte for byte.
 
-What is left, the skeleton, has the archive's own bytes between the blobs: headers, padding and small files. So an
-archive of any maker survives, and its layers travel once, as the blobs of an ordinary image.
+The skeleton holds the archive's bytes between the blobs: headers, padding and small files. So the archive of any tool
+survives unchanged, and its layers are transferred once, as the blobs of an ordinary image.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from labctl.transfer.documents import (
 )
 
 SMALLEST_BLOB = 4096
-"""Bytes: what is smaller stays in the skeleton."""
+"""Bytes. Smaller files stay in the skeleton."""
 LARGEST_SKELETON = 1 << 20
-"""Bytes: an archive of which more is left travels whole."""
+"""Bytes. An archive with more bytes outside its blobs is transferred as one file."""
 _LARGEST_DOCUMENT = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """An archive, taken apart."""
+    """The parts of an archive."""
 
     skeleton: bytes
     blobs: Mapping[str, Span]
-    """By digest: the files in the archive that the skeleton refers to."""
+    """The files in the archive that the skeleton refers to, by digest."""
     image: Document | None
-    """The manifest of the one image in it, for this architecture; None where there is no such image."""
+    """The manifest of the image for this architecture; None unless there is exactly one."""
     image_blobs: Mapping[str, Content]
-    """What that manifest refers to."""
+    """The blobs that this manifest refers to, by digest."""
 
 
 def take_apart(archive: Path, architecture: str) -> Parts | None:
-    """Return the parts of an archive; None if it cannot be taken apart, and so must travel whole."""
+    """Return the parts of an archive; None if it cannot be split, and must be transferred as one file."""
     try:
         with tars.open_tar(archive, ValueError) as tar:
             files = [
@@ -66,9 +66,9 @@ def take_apart(archive: Path, architecture: str) -> Parts | None:
 
 
 def put_together(skeleton: bytes, blob: Callable[[str], Content]) -> Iterator[tuple[str | None, Content]]:
-    """Yield the archive's contents in order, each with the digest that it must have; bytes of the skeleton have none.
+    """Yield the archive's content in order: each blob with its expected digest, the skeleton's own bytes with None.
 
-    Raises ValueError, LookupError or TypeError if that is no skeleton.
+    Raises ValueError, LookupError or TypeError if the skeleton is invalid.
     """
     for piece in parsed(skeleton)["pieces"]:
         if "bytes" in piece:
@@ -84,7 +84,7 @@ def blobs_in(skeleton: bytes) -> list[str]:
 
 
 def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
-    """Describe all of the archive in order: each blob, and the bytes between them."""
+    """Return the skeleton: in order, references to the blobs and the bytes between them."""
     pieces: list[dict[str, object]] = []
     position = 0
     for digest, span in (*blobs, ("", Span(archive, archive.stat().st_size, 0))):
@@ -97,14 +97,14 @@ def _skeleton(archive: Path, blobs: Sequence[tuple[str, Span]]) -> bytes:
 
 
 def _image(files: Mapping[str, Span], architecture: str) -> tuple[Document, Mapping[str, Content]] | None:
-    """Return the manifest of the image in the archive, with what it refers to, from an OCI layout or `docker save`."""
+    """Return the manifest and the blobs of the image in an OCI layout or an archive of `docker save`."""
     try:
         if INDEX_FILE in files:
             return _of_layout(files, _small(files, INDEX_FILE), architecture)
         if "manifest.json" in files:
             return _of_docker(files, json.loads(_bytes(files, "manifest.json")))
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # an archive of another program's, with other content: it travels without an image
+        return None  # content that labctl does not understand: the archive is transferred without an image
     return None
 
 

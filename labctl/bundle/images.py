@@ -1,6 +1,6 @@
-"""Container image archives: an OCI image layout that containerd imports and `docker load` takes as well.
+"""Container image archives: an OCI image layout that both containerd and `docker load` import.
 
-The bytes depend on nothing but what goes in. Layers are not compressed, so importing one is copying it.
+The same input gives the same bytes. Layers that labctl makes are not compressed, so importing one only copies it.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from labctl.transfer.documents import (
 )
 
 EPOCH = 1_790_000_000
-"""The modification time of everything, and the creation time of every image: 2026-09-21T14:13:20Z."""
+"""The modification time of every file, and the creation time of every image that labctl makes: 2026-09-21T14:13:20Z."""
 CREATED = "2026-09-21T14:13:20Z"
 
 
@@ -63,7 +63,7 @@ def write_layer(layer: Path, entries: Iterable[Copy | Link]) -> None:
 def write_archive(
     archive: Path, *, reference: str, architecture: str, config: Mapping[str, object], layers: Sequence[Path]
 ) -> None:
-    """Write an image of that full reference to `archive`, made of uncompressed layer files, lowest first.
+    """Write an image with this full reference and these uncompressed layers, the lowest first, to `archive`.
 
     `config` is the `config` object of the OCI image configuration: Entrypoint, Env and so on.
     """
@@ -98,7 +98,7 @@ class Named:
 
 
 def write_pulled(archive: Path, named: Named, *, manifest: bytes, config: bytes, layers: Mapping[str, Path]) -> None:
-    """Write an image as a registry has it to `archive`: its layers, by hexadecimal SHA-256, stay as they are."""
+    """Write an image to `archive` as its registry serves it, with unchanged layers, keyed by hexadecimal SHA-256."""
     _write_layout(archive, named, manifest, config, layers)
 
 
@@ -114,7 +114,7 @@ def _write_layout(archive: Path, named: Named, manifest: bytes, config: bytes, l
 
 
 def reference_of(archive: Path) -> str:
-    """Return the full reference of the image in an archive that `write_archive` made."""
+    """Return the full reference of the image in an archive that this module wrote."""
     with tarfile.open(archive, "r:") as tar:
         member = tar.extractfile(INDEX_FILE)
         if member is None:

@@ -1,9 +1,10 @@
-"""What a bundle is as an OCI artefact.
+"""The form of a bundle as an OCI artefact.
 
-A reference is an index with a manifest of each architecture, and of each container image in that bundle. A bundle's
-manifest has an artifact type of labctl's own. Its layers are the bundle's files, with their paths as titles; an image
-archive is a skeleton instead, and the blobs in it are layers without a title. These are the blobs of the images' own
-manifests too, so they travel once, and the bundle's manifest alone keeps all of them from a registry's garbage collector.
+A reference names an index. For each architecture, it lists the manifest of a bundle and those of the container images
+in that bundle. A bundle's manifest has labctl's own artifact type. Its layers are the bundle's files, with their paths
+as titles. An image archive is stored as a skeleton, and its blobs are layers without a title. The images' own manifests
+refer to the same blobs, so these are transferred once; the bundle's manifest alone protects all of them from a
+registry's garbage collection.
 """
 
 from __future__ import annotations
@@ -43,21 +44,21 @@ FILE = "application/vnd.labctl.bundle.file.v1"
 SKELETON = "application/vnd.labctl.bundle.archive.v1+json"
 BLOB = "application/vnd.labctl.bundle.blob.v1"
 MACHINE = "machine/"
-"""What the paths of a machine image's files begin with. Such a file is an addition, which the bundle does not list."""
+"""The path prefix of a machine image's files. They are additions, which the bundle does not list."""
 TITLE = "org.opencontainers.image.title"
 
 _LAYOUT_SCHEMA = 1
 _LONGEST_PATH = 1000
 _RESERVED = (".lock", PARTIAL)
-"""What the names of other things beside bundles end with."""
+"""The suffixes of other names in the folder of bundles: locks and unfinished bundles."""
 _LONGEST_TAG = 128
 _LARGEST_DOCUMENT = 64 << 20
-"""Bytes: what is read as a whole. A skeleton has a line for each blob, and at most a mebibyte between them."""
+"""Bytes. The limit for documents read as a whole. A skeleton has an entry per blob, and at most 1 MiB between them."""
 
 
 @dataclass(frozen=True, slots=True)
 class CarriedImage:
-    """An image in a bundle: its tag in the repository of the bundle, its own name, its manifest, and what that has."""
+    """An image in a bundle: its tag in the bundle's repository, its own reference, its manifest, and its blobs."""
 
     tag: str
     reference: str
@@ -67,13 +68,13 @@ class CarriedImage:
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """A bundle, ready to travel."""
+    """A bundle in the form in which it is pushed or exported."""
 
     id: str
     architecture: str
     manifest: Document
     blobs: Mapping[str, Content]
-    """By digest: what the manifest and those of the images refer to."""
+    """The blobs that the manifests of the bundle and its images refer to, by digest."""
     images: tuple[CarriedImage, ...]
 
     @property
@@ -83,7 +84,7 @@ class Artefact:
 
     @property
     def descriptors(self) -> list[dict[str, object]]:
-        """What an index says of the bundle and its images."""
+        """The index entries of the bundle and its images."""
         platform = {"architecture": self.architecture, "os": "linux"}
         names = {REF_NAME: self.id}
         return [
@@ -99,7 +100,7 @@ class Artefact:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A file of a bundle that arrives: its path there, and its blob, which is a skeleton if the file is an archive."""
+    """A file of an incoming bundle: its path and its blob, which may be the skeleton of an image archive."""
 
     path: str
     digest: str
@@ -114,18 +115,18 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Arriving:
-    """What a manifest says of the bundle that arrives."""
+    """An incoming bundle, as its manifest describes it."""
 
     manifest: Document
     config: str
     sizes: Mapping[str, int]
-    """By digest: every blob, the config too."""
+    """The size of every blob, including the config, by digest."""
     parts: tuple[Part, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Which bundle it is, as its config says."""
+    """The identity of a bundle, as its config states it."""
 
     id: str
     architecture: str
@@ -133,13 +134,13 @@ class Identity:
 
 @dataclass
 class _Layers:
-    """The layers of a manifest while it is written, each blob once."""
+    """The layers of a manifest that is being written, and their blobs."""
 
     described: list[dict[str, object]] = field(default_factory=list)
     blobs: dict[str, Content] = field(default_factory=dict)
 
     def add(self, media_type: str, digest: str, content: Content, path: str = "") -> None:
-        """Add a blob. A file is always named; a blob without a path is there once."""
+        """Add a layer. A file always gets a layer of its own; a blob without a path is added once."""
         if digest in self.blobs and not path:
             return
         annotations = {"annotations": {TITLE: path}} if path else {}
@@ -148,7 +149,7 @@ class _Layers:
 
 
 def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
-    """Return the bundle as an artefact, with further files of its folder. The caller has verified all files."""
+    """Return the bundle, with additional files of its folder, as an artefact. The caller has verified all files."""
     archives = {image.archive: image for image in bundle.images}
     with ThreadPoolExecutor() as pool:
         taken = pool.map(lambda path: take_apart(bundle.path(path), bundle.architecture), archives)
@@ -184,7 +185,7 @@ def artefact(bundle: Bundle, additions: Sequence[File] = ()) -> Artefact:
 
 
 def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[Mapping[str, object]]) -> Document:
-    """Return an index with these entries in the place of those that it has of this architecture."""
+    """Return the index with its entries for this architecture replaced by these."""
     there = json.loads(index)["manifests"] if index else []
     others = [each for each in there if _architecture(each) != architecture]
     entries = sorted([*others, *descriptors], key=_architecture)
@@ -192,12 +193,12 @@ def with_entries(index: bytes | None, architecture: str, descriptors: Iterable[M
 
 
 def holds_bundle(document: Document) -> bool:
-    """Return whether an index has a bundle itself, or a manifest is one."""
+    """Return whether an index lists a bundle directly, or a manifest is that of a bundle."""
     return bool(_bundles(document, "", lambda _index: None))
 
 
 def holds_image(document: Document, reference: str) -> bool:
-    """Return whether an index has nothing else than the image of this name, as labctl has pushed it."""
+    """Return whether a document is an index that lists only the image of this name, as labctl pushes it."""
     name = reference.partition("@")[0]
     return document.media_type in IMAGE_INDEXES and all(
         str(member(each, "annotations").get(IMAGE_NAME)).partition("@")[0] == name
@@ -208,8 +209,8 @@ def holds_image(document: Document, reference: str) -> bool:
 def chosen(document: Document, architecture: str, where: str, read: Read) -> str:
     """Return the digest of the manifest of this architecture's bundle in an index, or of a manifest itself.
 
-    Raises MissingError `bundle-artefact` where it has no bundle, `bundle-architecture` where it has others, and what `read`
-    raises, which reads an index in the index.
+    `read` reads nested indexes. Raises MissingError `bundle-artefact` if there is no bundle, `bundle-architecture` if
+    there are only bundles for other architectures, and what `read` raises.
     """
     bundles = _bundles(document, f"{LINUX}/{architecture}", read)
     if not bundles:
@@ -221,7 +222,7 @@ def chosen(document: Document, architecture: str, where: str, read: Read) -> str
 
 
 def arriving(manifest: Document, where: str) -> Arriving:
-    """Return what the manifest of a bundle says. Raises MissingError `bundle-artefact` if it is not a bundle's."""
+    """Return the bundle that a manifest describes. Raises MissingError `bundle-artefact` if there is none."""
     try:
         document = parsed(manifest.content)
         config, *layers = (entry(each) for each in (document["config"], *document["layers"]))
@@ -236,7 +237,7 @@ def arriving(manifest: Document, where: str) -> Arriving:
 
 
 def identity(config: bytes, architecture: str, where: str) -> Identity:
-    """Return which bundle it is.
+    """Return the identity of the bundle with this config.
 
     Raises MissingError `bundle-artefact`, `bundle-schema` if a newer labctl made it, `bundle-architecture`.
     """
@@ -261,7 +262,7 @@ def identity(config: bytes, architecture: str, where: str) -> Identity:
 
 
 def not_a_bundle(where: str, why: str) -> MissingError:
-    """Return the error for something else than a bundle."""
+    """Return the error for something that is not a bundle."""
     return MissingError(
         f"{where} is not a bundle: {why}",
         id="bundle-artefact",
@@ -272,9 +273,9 @@ def not_a_bundle(where: str, why: str) -> MissingError:
 def other_architecture(where: str, there: str, architecture: str) -> MissingError:
     """Return the error for a bundle that this machine cannot run."""
     return MissingError(
-        f"{where} has a bundle for {there}, and this machine is {architecture}",
+        f"{where} has a bundle for {there}, but this machine is {architecture}",
         id="bundle-architecture",
-        hint=f"Make one on a machine of {architecture}: `labctl bundle build`, then push or export it there.",
+        hint=f"Make one on an {architecture} machine with `labctl bundle build`, then push or export it there.",
     )
 
 
@@ -298,7 +299,7 @@ def _tag(image: Image) -> str:
 
 
 def _bundles(document: Document, platform: str, read: Read) -> list[tuple[str, str]]:
-    """Return the architecture and the digest of each bundle in an index; of a manifest itself without the architecture."""
+    """Return the architecture and digest of each bundle in an index; for a manifest, the architecture is empty."""
     try:
         content = parsed(document.content)
         if document.media_type not in IMAGE_INDEXES:
@@ -318,7 +319,7 @@ def _part(layer: Entry) -> Part:
 
 
 def _problem(document: Mapping[str, Any], parts: Sequence[Part]) -> str:
-    """Return why a manifest is not of a bundle that may be written to disk; empty if it is."""
+    """Return why a manifest does not describe a bundle that is safe to write to disk; empty if it does."""
     if document.get("artifactType") != ARTIFACT:
         return f"it is {document.get('artifactType') or 'a container image'}"
     paths = [part.path for part in parts]
@@ -330,7 +331,7 @@ def _problem(document: Mapping[str, Any], parts: Sequence[Part]) -> str:
         return f"it has {repeated[0]} more than once"
     folders = {str(parent) for path in paths for parent in PurePosixPath(path).parents}
     nested = sorted(folders.intersection(paths))
-    return f"{nested[0]} is a file, and the folder of another one" if nested else ""
+    return f"{nested[0]} is both a file and the folder of another file" if nested else ""
 
 
 def _is_inside(path: str) -> bool:

@@ -1,4 +1,4 @@
-"""Content by where it is: held in memory, or a part of a file. Large content is read in chunks, never whole."""
+"""Content in memory or in a range of a file. Large content is read in chunks, never whole."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """A part of a file."""
+    """A range of bytes in a file."""
 
     path: Path
     offset: int
@@ -28,7 +28,7 @@ def size_of(content: Content) -> int:
 
 
 def chunks(content: Content) -> Iterator[bytes]:
-    """Yield the content piece by piece. A file that ends early yields less than its size."""
+    """Yield the content in chunks. A file that is too short yields less than the size."""
     if isinstance(content, bytes):
         yield content
         return
@@ -41,12 +41,12 @@ def chunks(content: Content) -> Iterator[bytes]:
 
 
 def whole(content: Content) -> bytes:
-    """Return all of it: for documents, which are small."""
+    """Return the whole content. For documents, which are small."""
     return b"".join(chunks(content))
 
 
 def digest_of(content: Content) -> str:
-    """Return the content's digest, as OCI writes it."""
+    """Return the content's digest in OCI's form, `sha256:…`."""
     hashed = hashlib.sha256()
     for chunk in chunks(content):
         hashed.update(chunk)

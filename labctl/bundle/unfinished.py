@@ -1,4 +1,4 @@
-"""Bundles in the making: what an interrupted run has finished of one, and files that are whole or not there."""
+"""Unfinished bundles: what an interrupted run has finished, and files that are written atomically."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from labctl.model.errors import MissingError
 from labctl.model.events import Progress
 
 PROGRESS = "partial.yaml"
-"""Describes, in the folder of an unfinished bundle, the files that are made."""
+"""The file in an unfinished bundle's folder that describes the finished files."""
 SCRATCH = ".making-"
-"""What the names of folders begin with in which a file is being made."""
+"""The name prefix of folders in which a file is being made."""
 OTHER_SECONDS = 7200.0
 """How long another labctl may take to make the same bundle."""
 ORPHAN_SECONDS = 60.0
-"""How long a tool of a killed run may take to notice that it is alone."""
+"""How long a tool may keep running after its labctl was killed."""
 _ARCHITECTURES = ("amd64", "arm64")
 
 
 @contextmanager
 def disk_errors(folder: Path, full: Callable[[Path], MissingError]) -> Iterator[None]:
-    """Translate errors of the disk into the MissingError that `full` returns, or into `bundle-not-writable`."""
+    """Translate disk errors into the MissingError that `full` returns, or into `bundle-not-writable`."""
     try:
         yield
     except OSError as error:
@@ -51,7 +51,7 @@ def disk_errors(folder: Path, full: Callable[[Path], MissingError]) -> Iterator[
 
 
 def architecture() -> str:
-    """Return this machine's architecture in Go's words. Raises MissingError `architecture-unsupported`."""
+    """Return Go's name of this machine's architecture. Raises MissingError `architecture-unsupported`."""
     machine = processor.architecture()
     if machine not in _ARCHITECTURES:
         raise MissingError(
@@ -63,17 +63,17 @@ def architecture() -> str:
 
 
 def reopen(bundle: Bundle, problems: Mapping[str, str], report: Progress) -> None:
-    """Turn a damaged bundle into an unfinished one that keeps the intact files; it replaces another unfinished one."""
+    """Turn a damaged bundle into an unfinished one with its intact files, in place of another unfinished one."""
     for path, problem in problems.items():
         report(f"{path} {problem}: making it again")
     write(replace(bundle, files=tuple(file for file in bundle.files if file.path not in problems)), PROGRESS)
     partial = _partial(bundle.folder)
-    remove_tree(partial)  # of a run that was interrupted before the bundle came from elsewhere
+    remove_tree(partial)  # of a run that was interrupted before the bundle was copied here or pulled
     bundle.folder.rename(partial)
 
 
 def begun(folder: Path, maker: str) -> Bundle:
-    """Return what an interrupted run has finished of the bundle `folder`; remove what it was working on."""
+    """Open the unfinished bundle of `folder` as an interrupted run left it; remove that run's scratch folders."""
     partial = _partial(folder)
     partial.mkdir(exist_ok=True)
     for leftover in partial.glob(f"{SCRATCH}*"):
@@ -87,7 +87,7 @@ def begun(folder: Path, maker: str) -> Bundle:
 
 
 def removed(folder: Path) -> Literal[True] | Pending:
-    """Remove a folder, and return whether it is gone; a tool of a killed run may still write to it."""
+    """Remove a folder; return Pending while a tool of a killed run still writes to it."""
     try:
         shutil.rmtree(folder)
     except OSError as error:

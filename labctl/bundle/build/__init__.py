@@ -1,1 +1,1 @@
-"""Making a bundle from package registries."""
+"""Building a bundle from package registries."""

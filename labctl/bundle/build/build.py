@@ -1,4 +1,4 @@
-"""`labctl bundle build`: a bundle made from package registries, one artefact after the other, resumable at any moment."""
+"""`labctl bundle build`: build a bundle from package registries, one artefact at a time. A later run resumes it."""
 
 from __future__ import annotations
 
@@ -35,31 +35,31 @@ from labctl.model.events import Progress
 MAKER = "build"
 NODE = next(artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, NodeSystem))
 FAILURE_DETECTOR = next(artefact for artefact in RECIPE if artefact.name == "failure-detector")
-"""What every maker makes alike, because upstream publishes neither."""
+"""What builds and downloads make in the same way, because upstream publishes neither."""
 _UNSURE_SECONDS = 120.0
-"""Of work, that it takes until a machine's own pace counts for as much as the recipe's: the first artefacts are small."""
+"""After this many seconds of planned work, the measured pace counts as much in the estimate as the recipe's."""
 
 
 class Makers(Protocol):
-    """What makes artefacts: the functions of module `makers`."""
+    """The functions of module `makers`, which make artefacts."""
 
     def check_tools(self) -> None:
-        """Check that every tool that building needs is installed."""
+        """Check that every tool that a build needs is installed."""
 
     def find_go(self, cache: Path, architecture: str, report: Progress) -> Go:
-        """Return the Go that compiles; it may have been fetched, into `cache`."""
+        """Return the Go toolchain; download it into `cache` if necessary."""
 
     def make(self, artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
-        """Make an artefact's files in folder `scratch`, under the last component of their paths."""
+        """Make an artefact's files in folder `scratch`, named by the last component of their paths."""
 
 
 def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
     """Build this labctl's bundle for this machine below `cache`, and return it complete and verified.
 
-    What an earlier build made is kept, even if it was cut off; of a damaged bundle, what is intact. Another build of
-    the same bundle is waited for. Raises MissingError: `tools-missing`, `disk-full`, `bundle-not-writable`,
-    `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`; where a
-    package index does not serve a pinned wheel, as `fetch_wheel`.
+    Keep the finished files of an interrupted build, and the intact files of a damaged bundle. Wait for another build of
+    the same bundle. Raises MissingError: `tools-missing`, `disk-full`, `bundle-not-writable`,
+    `bundle-build-failed` with the last lines of the tool, `go-module-mismatch`, `architecture-unsupported`, and as
+    `fetch_wheel` if a package index does not serve a pinned wheel.
     """
     folder = cache / "bundles" / recipe_id()
     with disk_errors(folder), locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
@@ -78,20 +78,20 @@ def build(cache: Path, report: Progress, using: Makers = makers) -> Bundle:
 
 
 def recipe_id() -> str:
-    """Return the id of the bundle that `build` makes; it changes with every pin and every file of labctl that goes in."""
+    """Return the id of the bundle that `build` makes; it changes with every pin and every own file that goes in."""
     digest = hashlib.sha256(repr((MAKERS, images.EPOCH, RECIPE)).encode())
     digest.update(own_files())
     return f"kubernetes-{VERSIONS['kubernetes']}-{architecture()}-{digest.hexdigest()[:8]}"
 
 
 def own_files() -> bytes:
-    """Return the names and checksums of the files of labctl's own that go into a bundle."""
+    """Return the names and checksums of labctl's own files that go into a bundle."""
     return _own_files(Path(__file__).parent)
 
 
 @functools.cache
 def _own_files(here: Path) -> bytes:
-    """Return the names and checksums of the files of labctl's own that go into a bundle; they do not change meanwhile."""
+    """Return the names and checksums of the files below `here`, cached because they do not change while labctl runs."""
     files = sorted(path for folder in ("go", "rootfs") for path in (here / folder).rglob("*") if path.is_file())
     return b"".join(
         str(path.relative_to(here)).encode() + b"\0" + hashlib.sha256(path.read_bytes()).digest() for path in files
@@ -99,7 +99,7 @@ def _own_files(here: Path) -> bytes:
 
 
 def made_images() -> tuple[str, ...]:
-    """Return the references of the images that `build` makes, their versions as far as they are known before."""
+    """Return the references of the images that `build` makes; a version that only the build finds is a placeholder."""
     images = (artefact.made_from for artefact in RECIPE if isinstance(artefact.made_from, ContainerImage))
     return tuple(image.reference for image in images)
 
@@ -143,9 +143,9 @@ def _made(artefact: Artefact, bundle: Bundle, using: Makers, go: Go) -> tuple[Fi
 
 
 def made_image(bundle: Bundle, artefact: Artefact) -> Image:
-    """Return the description of an image that was made in a bundle: its reference is in its archive."""
+    """Return the description of an image that was built; its reference is read from its archive."""
     image = artefact.made_from
-    assert isinstance(image, ContainerImage)  # noqa: S101 - the caller has looked
+    assert isinstance(image, ContainerImage)  # noqa: S101 - the caller has checked
     return Image(images.reference_of(bundle.path(artefact.path)), artefact.path, image.runs_on, image.phase)
 
 

@@ -1,4 +1,4 @@
-"""Root filesystems made of Debian packages by mmdebstrap."""
+"""Root filesystems that mmdebstrap makes from Debian packages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.model.errors import MissingError
 ROOTFS = Path(__file__).parent / "rootfs"
 """labctl's own files for root filesystems."""
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-"""What Debian signs its packages with; other distributions have it in a package of its own."""
+"""The public keys of Debian's signatures. Other distributions have them in a separate package."""
 
 HOOK = "LABCTL_HOOK"
 """The variable that holds the text of mmdebstrap's hook."""
@@ -24,21 +24,21 @@ HOOK = "LABCTL_HOOK"
 NODE = ("minbase", "customize", "node.sh")
 """How mmdebstrap makes a node's system: its variant, when its hook runs, and the script of the hook."""
 _LISTING = "./usr/share/labctl/packages"
-"""Where the hooks note the version of every package."""
+"""Where the hooks record the version of every package."""
 
 
 def make_node(packages: DebianPackages, target: Path, architecture: str, sources: Sequence[str] = ()) -> None:
-    """Tar archive `target` is a node's root filesystem: the packages installed, and user `vagrant`, who may use sudo.
+    """Make a node's root filesystem in tar archive `target`: installed packages, and user `vagrant`, who may use sudo.
 
-    It has no identity: machine-id is empty, host name and SSH host keys are absent. Whoever boots it makes them.
-    The packages come from `sources`, mirrors and lines of apt, or from where mmdebstrap finds them by itself.
+    It has no identity, which each node gets when it boots: machine-id is empty, host name and SSH host keys are absent.
+    The packages come from `sources`, mirrors and apt source lines; without any, from mmdebstrap's default mirrors.
     Raises MissingError `tool-failed` when mmdebstrap fails.
     """
     _mmdebstrap(packages, target, architecture, *NODE, sources=sources)
 
 
 def extract(packages: DebianPackages, target: Path, architecture: str) -> None:
-    """Tar archive `target` is the packages' files, not configured: what an image of one program needs. Raises as above."""
+    """Extract packages to tar archive `target` without configuring them, for small images. Raises as `make_node`."""
     _mmdebstrap(packages, target, architecture, "extract", "extract", "image.sh")
 
 
@@ -52,7 +52,7 @@ def write_listing(tar: Path, listing: Path) -> None:
 
 
 def upstream_versions(listing: Path) -> dict[str, str]:
-    """Return upstream's version of each package, without Debian's parts: `1.26.3` of `1:1.26.3-3+deb13u1`."""
+    """Return each package's upstream version, without Debian's epoch and revision: `1.26.3` of `1:1.26.3-3+deb13u1`."""
     versions = dict(line.split() for line in listing.read_text(encoding="utf-8").splitlines())
     return {package: re.sub(r"^\d+:|-[^-]*$", "", version) for package, version in versions.items()}
 
@@ -67,8 +67,8 @@ def _mmdebstrap(
     *,
     sources: Sequence[str] = (),
 ) -> None:
-    # Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook
-    # gets the script's text.
+    # Without root, mmdebstrap and its hook run as another user, who may not be able to read labctl's folders. So the
+    # hook gets the script's text.
     temporary = {"TMPDIR": str(target.parent)} if os.geteuid() == 0 else {}
     process.check(
         line(packages, architecture, target, variant, moment, sources),
@@ -96,5 +96,5 @@ def line(
 
 
 def environment(hook: str) -> dict[str, str]:
-    """Return what the command needs in its environment: the text of the hook's script, and the time of every file."""
+    """Return the command's environment variables: the text of the hook's script, and the time of every file."""
     return {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: (ROOTFS / hook).read_text(encoding="utf-8")}

@@ -1,4 +1,4 @@
-"""What goes wrong while a bundle is built, in the words of its user."""
+"""Errors of a build, translated for the user."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from labctl.model.errors import LabError, MissingError
 
 
 def check_space(folder: Path, present: int) -> None:
-    """Raise MissingError `disk-full` if the disk has no room for the rest of a bundle of which `made` bytes exist."""
+    """Raise MissingError `disk-full` if there is no room for the rest of a bundle of which `present` bytes exist."""
     if shutil.disk_usage(folder).free < SPACE - present:
         raise _disk_full(folder)
 
 
 def disk_errors(folder: Path) -> AbstractContextManager[None]:
-    """Translate errors of the disk into MissingError `disk-full` or `bundle-not-writable`."""
+    """Translate disk errors into MissingError `disk-full` or `bundle-not-writable`."""
     return unfinished.disk_errors(folder, _disk_full)
 
 
 def build_error(artefact: Artefact, error: LabError, folder: Path) -> LabError:
-    """Translate a failure to make an artefact: to `disk-full`, to `bundle-build-failed`, or not at all."""
+    """Translate the failure of an artefact into `disk-full` or `bundle-build-failed`; return other errors unchanged."""
     if error.id == "disk-full":
         return _disk_full(folder)
     if error.id not in {"tool-failed", "tool-not-started"}:

@@ -1,4 +1,4 @@
-"""Programs and files out of Go modules, each pinned by a go.mod and go.sum in folder `go/`."""
+"""Programs and files from Go modules, each pinned by a go.mod and go.sum in folder `go/`."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from labctl.model.errors import MissingError
 def compile_program(go: Go, program: GoProgram, target: Path, architecture: str) -> None:
     """Compile a static Linux program to `target`: the same version of Go gives the same bytes on every machine.
 
-    The user's Go caches and proxies are used, and files beside `target`. Raises MissingError `go-module-mismatch`
-    as `check_pins`, `tool-failed` when it does not compile.
+    Use the user's Go caches and proxies, and create files beside `target`. Raises MissingError `go-module-mismatch`
+    as `check_pins` does, and `tool-failed` if the program does not compile.
     """
     folder = _module_folder(go, program.module, target.parent)
     linker = ["-s", "-w", *(f"-X {variable}" for variable in program.variables)]
@@ -44,9 +44,9 @@ def copy_file(go: Go, file: ModuleFile, target: Path) -> None:
 def check_pins(module: GoModule, theirs: dict[str, Any], ours: dict[str, Any]) -> None:
     """Check that labctl's go.mod pins upstream's module at its version, with the same replacements as upstream.
 
-    `theirs` and `ours` are what `go mod edit -json` says of the two. Upstream replaces some modules by folders beside
-    its own, which nobody else has: ours must build with their published version. Raises MissingError
-    `go-module-mismatch` naming every module that differs.
+    `theirs` and `ours` are the outputs of `go mod edit -json` for the two. Upstream replaces some modules with folders
+    of its own repository, which are not published with the module: labctl must use their published versions. Raises
+    MissingError `go-module-mismatch`, which names every module that differs.
     """
     expected = {module.upstream: module.version} | {
         replace["Old"]["Path"]: replace["New"].get("Version", module.siblings) for replace in theirs["Replace"] or ()

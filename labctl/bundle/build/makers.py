@@ -1,4 +1,4 @@
-"""Making one artefact of the recipe."""
+"""Functions that make one artefact of the recipe."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ __all__ = ["check_tools", "find_go", "make"]
 
 
 def check_tools() -> None:
-    """Check that every tool that building needs is installed. Raises MissingError `tools-missing` naming all missing ones."""
+    """Check that every tool that a build needs is installed. Raises MissingError `tools-missing`, which names them."""
     if missing := missing_packages():
         raise MissingError(
             f"building a bundle needs tools that are not installed: {', '.join(missing)}",
@@ -35,7 +35,7 @@ def check_tools() -> None:
 
 
 def missing_packages() -> list[str]:
-    """Return the packages of the tools that building needs and this machine lacks."""
+    """Return the packages that a build needs and this machine lacks."""
     packages = {
         "mmdebstrap": shutil.which("mmdebstrap"),
         "debian-archive-keyring": debian.KEYRING.exists(),
@@ -45,9 +45,9 @@ def missing_packages() -> list[str]:
 
 
 def make(artefact: Artefact, scratch: Path, architecture: str, go: Go) -> None:
-    """Make an artefact's files in folder `scratch`, under the last component of their paths, among other files.
+    """Make an artefact's files, and temporary ones, in folder `scratch`, named by the last component of their paths.
 
-    Raises LabError when a tool fails, OSError when the disk does.
+    Raises LabError when a tool fails, OSError when the disk fails.
     """
     target = scratch / Path(artefact.path).name
     match artefact.made_from:

@@ -1,7 +1,7 @@
-"""What a built bundle consists of, as data: every pin, and what each artefact is made from.
+"""The recipe of a built bundle, as data: every pin, and what each artefact is made from.
 
-The versions of Go programs are also in `go/*/go.mod`, whose checksums are in `go.sum` beside it; the two are held
-to each other, and to upstream's own go.mod, before anything is compiled.
+The versions of Go programs are also in `go/*/go.mod`, with checksums in `go.sum`. Before a program is compiled, the two
+are compared with each other, and with upstream's own go.mod.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ VERSIONS = {
 WEB_IMAGE = "images/nginx.tar"
 """The archive of the image that serves a page as soon as it runs."""
 MAKERS = 1
-"""Counts up when the makers make other bytes from the same recipe."""
+"""Incremented when the makers produce different bytes from the same recipe."""
 SPACE = 4 << 30
-"""Bytes that a bundle takes, with the largest artefact in the making."""
+"""The disk space in bytes for a bundle and the scratch files of its largest artefact."""
 GO_CACHE_SPACE = 8 << 30
-"""Bytes that Go's own module and build caches grow to."""
+"""The disk space in bytes that Go's module and build caches may take."""
 
 _KUBERNETES = VERSIONS["kubernetes"]
 _MAJOR, _MINOR, _PATCH = _KUBERNETES.split(".")
@@ -78,7 +78,7 @@ _LEFT_OUT = (
 )
 _ACCOUNTS = (Placed("etc/passwd", OwnFile("passwd")), Placed("etc/group", OwnFile("group")))
 _IPTABLES = tuple(
-    # update-alternatives makes these when packages are configured; in an image they are only extracted.
+    # update-alternatives creates these links when packages are configured; in an image they are only extracted.
     Link(f"usr/sbin/{family}{suffix}", "xtables-nft-multi")
     for family in ("iptables", "ip6tables")
     for suffix in ("", "-save", "-restore")
@@ -105,14 +105,14 @@ def _binary(name: str, seconds: int) -> Artefact:
 def _static_image(
     name: str, reference: str, runs_on: RunsOn, seconds: int, program: Placed, phase: Phase = Phase.ADDONS
 ) -> Artefact:
-    """Describe an image of a single static program; the tag of its reference is the version that people read."""
+    """Return the artefact of an image with a single static program; the tag of `reference` is the displayed version."""
     image = ContainerImage(reference, runs_on, (program,), _config(f"/{program.path}"), phase=phase)
     verb = "compiling" if isinstance(program.content, GoProgram) else "downloading"
     return Artefact(f"images/{name}.tar", name, reference.rpartition(":")[2], verb, seconds, image)
 
 
 def _kubernetes_image(name: str, seconds: int) -> Artefact:
-    # Paths in images are upstream's: kubeadm's manifests call programs by them, or by name alone.
+    # The paths are the same as in upstream's images: kubeadm's manifests start programs by path or by name alone.
     reference = f"registry.k8s.io/{name}:v{_KUBERNETES}"
     program = Placed(f"usr/local/bin/{name}", _kubernetes(name))
     return _static_image(name, reference, "control-plane", seconds, program, Phase.CONTROL_PLANE)
@@ -129,14 +129,14 @@ _UNUSED_BY_NODES = tuple(
     f"path-exclude=/usr/{path}"
     for path in (
         *("bin/containerd-shim", "bin/containerd-shim-runc-v1", "bin/containerd-stress"),
-        # The pods' network needs ptp, host-local, portmap and loopback; bridge and static serve those who try others.
+        # The pod network needs ptp, host-local, portmap and loopback; bridge and static are there for experiments.
         *(
             f"lib/cni/{plugin}"
             for plugin in ("dhcp", "dummy", "host-device", "ipvlan", "macvlan", "sbr", "tap", "vlan", "vrf")
         ),
     )
 )
-"""A fifth of the node's system, which every lab's Engine has to take in."""
+"""A fifth of the node's system, left out because every lab's Engine has to import the system."""
 _NODE = NodeSystem(
     _debian(
         *("systemd", "systemd-sysv", "dbus", "openssh-server", "sudo", "mount", "kmod", "procps"),
@@ -157,7 +157,7 @@ _NGINX = ContainerImage(
     "labctl.local/nginx:{nginx}",
     "node",
     (*_ACCOUNTS, Placed("etc/nginx/nginx.conf", OwnFile("nginx.conf"))),
-    # SIGQUIT lets nginx finish the answers it has begun.
+    # On SIGQUIT, nginx shuts down gracefully: it finishes the responses that it has begun.
     _config("nginx", "-e", "stderr", "-g", "daemon off;", StopSignal="SIGQUIT", ExposedPorts={"80/tcp": {}}),
     _debian("base-files", "nginx"),
 )
@@ -199,7 +199,7 @@ RECIPE: tuple[Artefact, ...] = (
         f"labctl.local/failure-detector:{VERSIONS['failure-detector']}",
         "node",
         5,
-        # Of MetalLB's module: it has to speak the same memberlist as the speakers.
+        # Built from MetalLB's module, because it must use the same memberlist as the speakers.
         Placed("failure-detector", GoProgram(_METALLB_MODULE, "labctl.local/metallb/failure-detector")),
     ),
     _static_image(
@@ -222,4 +222,4 @@ RECIPE: tuple[Artefact, ...] = (
         ModuleFile(_METALLB_MODULE, "config/manifests/metallb-native.yaml"),
     ),
 )
-"""In the order of making; the images of a phase in the order in which nodes import them."""
+"""In build order; the images of a phase in the order in which nodes import them."""

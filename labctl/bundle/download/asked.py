@@ -1,4 +1,4 @@
-"""Which images upstream's own programs and manifests ask for, held against those that a recipe brings."""
+"""The images that upstream's programs and manifests require, compared with those of a recipe."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from labctl.render.yaml_stream import documents
 
 
 def by_kubeadm(said: str) -> tuple[str, ...]:
-    """Return the images in what `kubeadm config images list` says."""
+    """Return the images in the output of `kubeadm config images list`."""
     return tuple(line for line in said.split() if re.fullmatch(r"[-.a-z0-9]+(/[-._a-z0-9]+)+:[-._A-Za-z0-9]+", line))
 
 
@@ -21,9 +21,9 @@ def by_manifest(text: str) -> tuple[str, ...]:
 
 
 def settled(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tuple[ImageRow, ...]:
-    """Return the recipe's images with their versions filled in: all that kubeadm asks for must be among them.
+    """Return the recipe's images with their versions filled in; they must include every image that kubeadm requires.
 
-    Where the recipe `follows` kubeadm, because it was written for another version, those have kubeadm's tags.
+    If the recipe `follows` kubeadm, because it was written for another version, these images get kubeadm's tags.
     Raises MissingError `recipe-mismatch`.
     """
     rows = [row.model_copy(update={"reference": recipe.filled(row.reference, "")}) for row in recipe.images]
@@ -37,9 +37,9 @@ def settled(recipe: Recipe, asked: Sequence[str], *, follows: bool) -> tuple[Ima
 
 
 def refuse_missing(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -> None:
-    """Raise MissingError `recipe-mismatch` if an image that is asked for is none of the rows'.
+    """Raise MissingError `recipe-mismatch` if a required image is not among the rows.
 
-    One that is asked for by digest must be pinned to the same.
+    An image that is required by digest must be pinned to the same digest.
     """
     brought = {repository(row.reference): row.reference for row in rows}
     problems = []
@@ -58,7 +58,7 @@ def refuse_missing(rows: Iterable[ImageRow], asked: Sequence[str], whose: str) -
 
 
 def _images(value: object) -> Iterator[str]:
-    """Yield every text that is the value of a key `image`."""
+    """Yield every string value of a key `image`."""
     if isinstance(value, dict):
         for key, each in value.items():
             if key == "image" and isinstance(each, str):

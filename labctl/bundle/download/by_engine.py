@@ -1,6 +1,6 @@
-"""A node's system made in the user's Docker Engine, where mmdebstrap is not installed: a Dockerfile on Debian's image.
+"""A node's system made in the user's Docker Engine, if mmdebstrap is not installed, by a Dockerfile on Debian's image.
 
-In there, the same mmdebstrap makes the same archive from the same packages; the Engine keeps nothing of it.
+There, the same mmdebstrap makes the same archive from the same packages. Nothing stays in the Engine.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from labctl.model.errors import MissingError
 from labctl.transfer import trust
 
 REPOSITORY = "labctl.local/node-base"
-"""Of the name that Debian's image has in the Engine meanwhile: a name of the user's own is never taken."""
+"""The repository of the temporary name of Debian's image in the Engine: a name of the user's own is never taken."""
 BASE = "node-base.tar"
 """The archive of Debian's image."""
 LABEL = "local.labctl.node-system"
-"""Of all that is made in the Engine; its value is the image's tag."""
+"""The label of everything that is made in the Engine; its value is the tag of the temporary name."""
 CERTIFICATES = "certificates.pem"
 TRUSTED = "/etc/ssl/certs/ca-certificates.crt"
-"""Where one TLS library that apt may have looks for certificates; another looks where SSL_CERT_FILE says."""
+"""Where one of the TLS libraries that apt may use looks for certificates. Another one reads SSL_CERT_FILE."""
 SYSTEM = "/node.tar"
 CLEAN_SECONDS = 60.0
 
@@ -44,15 +44,15 @@ def answers(architecture: str) -> bool:
 
 
 def base_name(folder: Path) -> str:
-    """Return the name that Debian's image has in the Engine while the bundle `folder` is made."""
+    """Return the temporary name of Debian's image in the Engine while the bundle `folder` is made."""
     return f"{REPOSITORY}:{hashlib.sha256(str(folder).encode()).hexdigest()[:12]}"
 
 
 def make_node(packages: DebianPackages, target: Path, architecture: str, sources: Sequence[str], base: Path) -> None:
-    """Tar archive `target` is what `debian.make_node` makes, made in the Engine; archive `base` is Debian's image.
+    """Make tar archive `target` as `debian.make_node` does, but in the Engine, from archive `base` of Debian's image.
 
-    Its reference must be a `base_name`. What an earlier run left in the Engine is removed before, everything else
-    afterwards, also if this fails. Raises MissingError `tool-failed`, and NotReadyError where the Engine keeps it.
+    The image's reference must be a `base_name`. First remove what an earlier run left in the Engine, and the rest
+    at the end, even on failure. Raises MissingError `tool-failed`, and NotReadyError if the Engine keeps something.
     """
     name = reference_of(base)
     with tempfile.TemporaryDirectory(dir=target.parent) as context, _cleaned(name):
@@ -60,8 +60,8 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, sources
         _docker("image", "load", "--input", base)
         image = f"{name}-made"
         proxies = {variable: os.environ[variable] for variable in PROXIES if variable in os.environ}
-        arguments = [f"--build-arg={variable}" for variable in proxies]  # with the value of the environment
-        # The network of this machine: mirrors and proxies may be on loopback. BuildKit would keep a cache of its own.
+        arguments = [f"--build-arg={variable}" for variable in proxies]  # Docker takes the values from its environment
+        # The host's network, because mirrors and proxies may be on loopback. Not BuildKit, which would keep a cache.
         line = ["build", "--network=host", "--no-cache", "--force-rm", *arguments, f"--tag={image}", context]
         _docker(*line, environment={**proxies, "DOCKER_BUILDKIT": "0"})
         container = _docker("create", "--network=none", image, "true").split()[-1]
@@ -69,7 +69,7 @@ def make_node(packages: DebianPackages, target: Path, architecture: str, sources
 
 
 def dockerfile(base: str, packages: DebianPackages, architecture: str, sources: Sequence[str]) -> str:
-    """Return the Dockerfile of an image with the node's system in it, a tar archive, made by mmdebstrap."""
+    """Return the Dockerfile of an image in which mmdebstrap makes the node's system as a tar archive."""
     variant, moment, hook = debian.NODE
     make = shlex.join(map(str, debian.line(packages, architecture, Path(SYSTEM), variant, moment, sources)))
     lines = [
@@ -86,14 +86,14 @@ def dockerfile(base: str, packages: DebianPackages, architecture: str, sources: 
 
 
 def _only(mirror: str) -> str:
-    """Return the command that makes a mirror the only one that the image's own apt asks."""
+    """Return the command that makes a mirror the only source of the image's own apt."""
     words = f'{debian.KEYRING} {shlex.quote(mirror)} "$VERSION_CODENAME"'
     line = f"printf 'deb [signed-by=%s] %s %s main\\n' {words} >/etc/apt/sources.list"
     return f". /etc/os-release && rm -rf /etc/apt/sources.list.d/* && {line}"
 
 
 def _write_context(folder: Path, text: str) -> None:
-    """Write what the Dockerfile needs into a folder."""
+    """Write the Dockerfile and the files that it copies into a folder."""
     (folder / "Dockerfile").write_text(text, encoding="utf-8")
     shutil.copyfile(debian.ROOTFS / debian.NODE[2], folder / debian.NODE[2])
     store = trust.store(os.environ)
@@ -102,7 +102,7 @@ def _write_context(folder: Path, text: str) -> None:
 
 @contextmanager
 def _cleaned(base: str) -> Iterator[None]:
-    """Remove from the Engine what was made there, before and after."""
+    """Remove what was made in the Engine, before and after."""
     _clean(base)
     try:
         yield
@@ -112,7 +112,7 @@ def _cleaned(base: str) -> Iterator[None]:
 
 def _clean(base: str) -> None:
     def cleaned() -> Literal[True] | Pending:
-        """Remove what is there; it is gone once nothing was found: an interrupted build may still be ending."""
+        """Remove what is found; return True once nothing is found, because an interrupted build may still be ending."""
         label = f"--filter=label={LABEL}={_key(base)}"
         containers = _docker("ps", "--all", "--quiet", label).split()
         images = _docker("image", "ls", "--quiet", "--no-trunc", label).split()
@@ -127,7 +127,7 @@ def _clean(base: str) -> None:
                 return Pending(" ".join(last[-1:]))
         return True
 
-    until(cleaned, what=f"removing what was made of {base} in Docker", timeout=CLEAN_SECONDS)
+    until(cleaned, what=f"removing the containers and images of {base} from Docker", timeout=CLEAN_SECONDS)
 
 
 def _key(base: str) -> str:

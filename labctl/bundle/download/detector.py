@@ -1,4 +1,4 @@
-"""The failure detector that a release of labctl carries as a static program for each architecture."""
+"""The failure detector, which a release of labctl contains as a static program for each architecture."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from labctl.bundle.build.ingredients import ContainerImage
 from labctl.model.errors import MissingError
 
 FOLDER = "failure-detector"
-"""Where `.ci/package` puts it, beside this module: `linux-ARCHITECTURE`, and its SHA-256 in a file of that name with `.sha256`."""
+"""The folder that `.ci/package` fills: `linux-ARCHITECTURE`, and its SHA-256 in `linux-ARCHITECTURE.sha256`."""
 
 
 def carried(architecture: str) -> bool:
-    """Return whether this labctl carries the program for that architecture."""
+    """Return whether this labctl contains the program for that architecture."""
     return (files(__package__) / FOLDER / f"linux-{architecture}").is_file()
 
 
@@ -28,12 +28,12 @@ def write_image(target: Path, architecture: str) -> None:
     expected = (folder / f"linux-{architecture}.sha256").read_text(encoding="ascii").split()[0]
     if (checksum := hashlib.sha256(program).hexdigest()) != expected:
         raise MissingError(
-            f"the failure detector that labctl carries has sha256 {checksum} instead of {expected}",
+            f"labctl's failure detector has sha256 {checksum} instead of {expected}",
             id="failure-detector-damaged",
             hint="Install labctl again.",
         )
     image = FAILURE_DETECTOR.made_from
-    assert isinstance(image, ContainerImage)  # noqa: S101 - the recipe has it as an image
+    assert isinstance(image, ContainerImage)  # noqa: S101 - it is an image in the recipe
     with tempfile.TemporaryDirectory(dir=target.parent) as scratch:
         file, layer = Path(scratch) / "program", Path(scratch) / "layer.tar"
         file.write_bytes(program)

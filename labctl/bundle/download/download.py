@@ -1,4 +1,4 @@
-"""`labctl bundle download`: a bundle made of upstream's releases, resumable at any moment."""
+"""`labctl bundle download`: make a bundle from upstream's releases. A later run resumes it."""
 
 from __future__ import annotations
 
@@ -33,49 +33,49 @@ from labctl.transfer.store import BlobStore
 
 MAKER = "download"
 SPACE = 3 << 30
-"""Bytes that a bundle takes, with the blobs that it is made of."""
+"""The disk space in bytes for a bundle and the blobs that it is made from."""
 NODE_FILES = ("base/node.tar", "base/node.packages")
 RECORD = "download.json"
-"""The file of a bundle that says what it was made of: the recipe, and the digest of everything that was downloaded."""
+"""The file of a bundle that records its recipe, and the digest of everything that was downloaded."""
 NAMED = ("etcd", "coredns", "pause", "traefik", "nginx")
-"""Images whose tag is a version that people and configuration know."""
+"""Images whose tag is a version that users and configuration refer to."""
 _REVISION = re.compile(r"-\d+$")
-"""What the registry of Kubernetes adds to etcd's version."""
+"""The revision that Kubernetes' registry adds to etcd's version."""
 
 
 class Tools(Protocol):
-    """What a download does besides fetching: the functions of module `tools`."""
+    """The functions of module `tools`: everything in a download besides fetching."""
 
     def way_to_make_node(self, architecture: str) -> Way:
-        """Return how a node's system is made here. Raises MissingError where it cannot be made."""
+        """Return how to make a node's system on this machine. Raises MissingError if it cannot be made."""
 
     def images_of_kubeadm(self, kubeadm: Path, version: str) -> str:
-        """Return what a kubeadm says of the images that it needs."""
+        """Return the output of `kubeadm config images list`."""
 
     def make_node(self, node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
-        """Make the node's system in a folder, and the list of its packages; in the Engine, where Debian's image is there."""
+        """Make the node's system and the list of its packages in a folder; in the Engine if Debian's image is there."""
 
     def make_detector(self, architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
-        """Make the archive of the failure detector's image in a folder; return whether that was possible."""
+        """Make the archive of the failure detector's image in a folder; return False if that is not possible."""
 
 
 def download(cache: Path, report: Progress, order: Order, using: Tools = tools) -> Bundle:
     """Download the bundle of a recipe for this machine below `cache`, and return it complete and verified.
 
-    What an earlier download verified is kept, even if it was cut off; of a damaged bundle, what is intact. Another
-    download of the same bundle is waited for. Raises MissingError: `tools-missing`, `disk-full`,
+    Keep what an interrupted download verified, and the intact files of a damaged bundle. Wait for another download of
+    the same bundle. Raises MissingError: `tools-missing`, `disk-full`,
     `bundle-not-writable`, `recipe-mismatch`, `upstream-changed`, `architecture-unsupported`, and as `fetch`.
     """
     folder = order.folder(cache)
     lock = folder.with_name(f"{folder.name}.lock")
-    blobs = locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS)  # nobody removes them meanwhile
+    blobs = locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS)  # keeps others from removing blobs
     with unfinished.disk_errors(folder, _disk_full), blobs, locks.alone(lock, report, timeout=OTHER_SECONDS):
         if folder.exists():
             bundle = described(folder, DESCRIPTION, MAKER)
             problems = checksums.damage(bundle, cache, report)
             if bundle.files and not problems:
                 return bundle
-            _require_servers(order, folder)  # a damaged bundle that cannot be repaired stays what it is
+            _require_servers(order, folder)  # do not touch a damaged bundle that cannot be repaired
             reopen(bundle, problems, report)
         way = using.way_to_make_node(unfinished.architecture())
         started = begun(folder, MAKER)
@@ -88,7 +88,7 @@ def download(cache: Path, report: Progress, order: Order, using: Tools = tools) 
 
 
 class _Download:
-    """One download: what it may use, and the bundle as far as it is made."""
+    """One download: its inputs, and the bundle so far."""
 
     def __init__(self, cache: Path, report: Progress, order: Order, using: Tools, bundle: Bundle) -> None:
         self._cache, self._report, self._order, self._using = cache, report, order, using
@@ -98,7 +98,7 @@ class _Download:
         self._pins = Pins(cache, bundle.id)
 
     def complete(self, way: Way) -> Bundle:
-        """Make every file that is missing, in an order in which what is wrong is known early; return the bundle."""
+        """Make every missing file, in an order that reveals problems early; return the bundle."""
         rows = self._files()
         self._images(rows)
         self._node(way)
@@ -106,7 +106,7 @@ class _Download:
         return self._finish(rows)
 
     def _files(self) -> tuple[ImageRow, ...]:
-        """Take binaries and manifests as they are; return the images that the bundle needs, which they ask for."""
+        """Copy binaries and manifests unchanged; return the images of the bundle, which include all that they need."""
         taken = sources.files(self._recipe, self._architecture, self._order.mirrors, self._store, self._report)
         self._pins.keep({each.url: each.digest for each in taken})
         for each in taken:
@@ -119,8 +119,8 @@ class _Download:
         return rows
 
     def _images(self, rows: Sequence[ImageRow]) -> None:
-        """Make an archive of every image, out of what its registry has for this architecture."""
-        self._report(f"asking for {len(rows)} images")
+        """Make an archive of every image for this architecture, as its registry serves it."""
+        self._report(f"resolving {len(rows)} images")
         images = sources.images([row.reference for row in rows], self._architecture, self._order.mirrors, self._report)
         self._pins.keep({each.reference: each.digest for each in images})
         missing = [each for each in images if not is_made(self._bundle, archive(each.reference))]
@@ -146,7 +146,7 @@ class _Download:
         self._make(NODE_FILES, f"Debian {node.suite}: {' '.join(NODE.packages.names)}{made_in}", make)
 
     def _node_image(self) -> Pulled:
-        """Fetch Debian's image: the one of the first time, if there was one, because its tag moves every few weeks."""
+        """Fetch Debian's image: the one of an earlier run, if there was one, because its tag moves every few weeks."""
         reference = self._recipe.filled(self._recipe.node.image, "")
         first = self._pins.known().get(_tagged(reference), "")
         exact = reference if "@" in reference or not first else f"{reference}@{first}"
@@ -156,14 +156,14 @@ class _Download:
         return image
 
     def _detector(self) -> None:
-        """Make the failure detector where that can be; without it, a lab takes a few seconds more to see a dead node."""
+        """Make the failure detector if possible; without it, a lab takes a few seconds longer to detect a dead node."""
         make = partial(self._using.make_detector, self._architecture, self._cache, self._report)
         self._make((FAILURE_DETECTOR.path,), FAILURE_DETECTOR.made_from.source, make)
 
     def _make(self, paths: Sequence[str], source: str, make: Callable[[Path], bool | None]) -> None:
-        """Make files in a folder of their own and move them into place, unless they are there; note it.
+        """Make files in a scratch folder, move them into place and record them, unless they exist already.
 
-        What `make` says False of cannot be made here, and is left out.
+        If `make` returns False, the files cannot be made on this machine, and are left out.
         """
         if all(is_made(self._bundle, path) for path in paths):
             return
@@ -176,7 +176,7 @@ class _Download:
         write(self._bundle, PROGRESS)
 
     def _finish(self, rows: Sequence[ImageRow]) -> Bundle:
-        """Write the bundle's bundle.yaml, and the record of what it was made of; return the finished bundle."""
+        """Write the record of what the bundle was made from, and its bundle.yaml; return the finished bundle."""
         record = {"recipe": self._recipe.model_dump(mode="json", by_alias=True), "digests": self._pins.known()}
         text = json.dumps(record, indent=1, sort_keys=True) + "\n"
         self._make((RECORD,), "labctl's own record", lambda folder: _write_text(folder / RECORD, text))
@@ -197,7 +197,7 @@ class _Download:
 
 
 def versions(recipe: Recipe, rows: Sequence[ImageRow]) -> dict[str, str]:
-    """Return the version of every part of a bundle, as people and kubeadm's configuration have it."""
+    """Return the version of every part of a bundle, as users and kubeadm's configuration write it."""
     tags = {repository(row.reference).rpartition("/")[2]: tag(row.reference).removeprefix("v") for row in rows}
     texts = [*(row.url for row in recipe.files), *(row.reference for row in recipe.images)]
     filled_in = {name: each for name, each in recipe.versions.items() if any(f"{{{name}}}" in text for text in texts)}

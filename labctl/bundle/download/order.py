@@ -1,4 +1,4 @@
-"""What is to be downloaded, as a value: a module that reads it imports nothing that connects."""
+"""The order for a download, as a value. Importing this module imports no code that connects."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ DEBIAN, SECURITY = "deb.debian.org", "security.debian.org"
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What is to be downloaded: a recipe, another patch version of Kubernetes than its own, and where from."""
+    """An order: a recipe, possibly another patch version of Kubernetes than the recipe's, and the mirrors to use."""
 
     own: Recipe
     mirrors: Mirrors = field(default_factory=Mirrors)
@@ -22,22 +22,22 @@ class Order:
 
     @property
     def recipe(self) -> Recipe:
-        """The recipe with the version that is wanted."""
+        """The recipe with the requested version."""
         return self.own.of_kubernetes(self.kubernetes) if self.kubernetes else self.own
 
     def folder(self, cache: Path) -> Path:
-        """Return where the bundle is, once it is there."""
+        """Return the folder of the finished bundle."""
         return cache / "bundles" / recipe_id(self.recipe)
 
     def servers(self) -> tuple[str, ...]:
-        """Return an address of every server that the download asks: of registries, that of their API."""
+        """Return a URL of every server that the download contacts; for a registry, that of its API."""
         hosts = dict.fromkeys(urlsplit(row.url).netloc for row in self.recipe.files)
         registries = dict.fromkeys(reference.partition("/")[0] for reference in self.recipe.references())
         debian = (self.mirrors.table.get(DEBIAN, f"http://{DEBIAN}"), self.mirrors.table.get(SECURITY))
         return (
             *(f"{self.mirrors.base(host)}/" for host in hosts),
             *(f"{self.mirrors.registry(host, '')}/" for host in registries),
-            *(f"{url}/" for url in debian if url),  # where mmdebstrap asks by itself, or is told to
+            *(f"{url}/" for url in debian if url),  # mmdebstrap's own choice, or the mirrors
         )
 
     @property

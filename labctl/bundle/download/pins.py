@@ -1,4 +1,4 @@
-"""The digests of what was downloaded first, by name, to which later downloads are held: upstream may change a file."""
+"""The digests of first downloads, by name. Later downloads must have the same, because upstream may change a file."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Pins:
             ) from error
 
     def keep(self, digests: Mapping[str, str]) -> None:
-        """Note digests by name. Raises MissingError `upstream-changed` if one was another before."""
+        """Record digests by name. Raises MissingError `upstream-changed` if one differs from the recorded one."""
         known = self.known()
         changed = [
             f"{name} was {known[name]} and is now {digest}"

@@ -1,6 +1,6 @@
-"""What a downloaded bundle consists of, as data: a YAML file with every address, image and pin.
+"""The recipe of a downloaded bundle, as data: a YAML file with every URL, image and pin.
 
-labctl's own is `upstream.yaml` beside this module; a user may have another of the same form.
+labctl's own is `upstream.yaml` beside this module; users can provide another one in the same form.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from labctl.model.lab import Phase
 
 OWN = Path(__file__).with_name("upstream.yaml")
 MAKERS = 1
-"""Counts up when a download makes another bundle from the same recipe."""
+"""Incremented when a download makes a different bundle from the same recipe."""
 PROGRAMS = ("bin/kubeadm", "bin/kubelet", "bin/kubectl")
 """The binaries without which no node boots."""
 SANDBOX = "pause"
-"""The name of the image that the nodes' containerd is told to start pods with."""
+"""The name of the image from which containerd on the nodes starts pod sandboxes."""
 DIGEST = "sha256:"
 NODE_IMAGE = "docker.io/library/debian:trixie-slim"
-"""For a recipe that names none."""
+"""The default of recipes that name no image."""
 MINORS = ("1.37",)
-"""The minor versions of Kubernetes whose labs were booted."""
+"""The minor versions of Kubernetes that labs were tested with."""
 
 Checksum = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Url = Annotated[str, Field(pattern=r"^https://[-.a-z0-9]+/[-A-Za-z0-9._~/{}+%]+$")]
@@ -55,13 +55,13 @@ _MUST_BE = {
 
 
 class _Row(BaseModel):
-    """A mapping of the file, which has these keys and no other."""
+    """A mapping in the file. Other keys are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Binary(_Row):
-    """A program; its checksum by architecture, else the one in the file of its name with `.sha256` beside it."""
+    """A program, with checksums by architecture. The default is the checksum that upstream publishes at URL.sha256."""
 
     path: Annotated[str, Field(pattern="^bin/[-a-z0-9]+$")]
     url: Url
@@ -69,7 +69,7 @@ class Binary(_Row):
     mode: ClassVar[int] = 0o755
 
     def checksum(self, machine: str) -> str | None:
-        """Return the checksum for an architecture, if it is pinned."""
+        """Return the checksum for an architecture; None if it is not pinned."""
         return self.sha256.get(machine)
 
 
@@ -82,7 +82,7 @@ class ImageRow(_Row):
 
 
 class ManifestRow(_Row):
-    """A file of upstream's that is applied to the cluster."""
+    """A manifest of upstream's, which is applied to the cluster."""
 
     path: Annotated[str, Field(pattern=r"^manifests/[-a-z0-9.]+\.yaml$")]
     url: Url
@@ -90,12 +90,12 @@ class ManifestRow(_Row):
     mode: ClassVar[int] = 0o644
 
     def checksum(self, _machine: str) -> str | None:
-        """Return the checksum, if it is pinned."""
+        """Return the checksum; None if it is not pinned."""
         return self.sha256
 
 
 class NodeRow(_Row):
-    """Debian's suite that the node's system is made of, and the image of Debian that it can be made in."""
+    """The Debian suite that the node's system is made from, and the Debian image that it can be made in."""
 
     suite: Annotated[str, Field(pattern="^[a-z]+$")]
     image: Reference = NODE_IMAGE
@@ -117,7 +117,7 @@ class Recipe(_Row):
 
     @property
     def files(self) -> tuple[Binary | ManifestRow, ...]:
-        """What is taken as it is."""
+        """The files that are used unchanged."""
         return (*self.binaries, *self.manifests)
 
     @property
@@ -133,7 +133,7 @@ class Recipe(_Row):
         return self.model_copy(update={"versions": {**self.versions, "kubernetes": version}, "binaries": unpinned})
 
     def filled(self, text: str, machine: str) -> str:
-        """Return the text with the versions, and the architecture, in place of their names."""
+        """Return the text with the versions and the architecture filled in."""
         return text.format_map({**self.versions, "architecture": machine})
 
     def references(self) -> tuple[str, ...]:
@@ -141,12 +141,12 @@ class Recipe(_Row):
         return tuple(self.filled(row.reference, "") for row in self.images)
 
     def paths(self) -> tuple[str, ...]:
-        """Return the paths of the files that are taken as they are."""
+        """Return the paths of the files that are used unchanged."""
         return tuple(row.path for row in self.files)
 
 
 def load(path: Path | None = None) -> Recipe:
-    """Return labctl's own recipe, or the one in a file of the user's.
+    """Return labctl's own recipe, or the user's in `path`.
 
     Raises UsageError `recipe-not-found`, `recipe-unreadable`, and `recipe-invalid` with every problem.
     """
@@ -162,7 +162,7 @@ def recipe_id(recipe: Recipe) -> str:
 
 
 def was_tried(kubernetes: str) -> bool:
-    """Return whether labs of this version's minor were booted; no version stands for that of the recipe."""
+    """Return whether labs were tested with the minor release of this version; an empty one is the recipe's."""
     return not kubernetes or kubernetes.rpartition(".")[0] in MINORS
 
 
@@ -182,7 +182,7 @@ def _read(path: Path) -> Recipe:
         raise UsageError(
             f"the recipe {path} cannot be read: {error.strerror}", id="recipe-unreadable", hint="Make it readable."
         ) from error
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # a date that there is not is a ValueError
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # an impossible date raises ValueError
         raise _invalid(path, [f"it is not valid YAML: {' '.join(str(error).split())}"]) from error
     try:
         recipe = Recipe.model_validate(document)
@@ -194,33 +194,33 @@ def _read(path: Path) -> Recipe:
 
 
 def _contradictions(recipe: Recipe) -> Iterator[str]:
-    """Yield what is wrong with valid values together."""
+    """Yield the contradictions between values that are valid by themselves."""
     if "kubernetes" not in recipe.versions:
         yield "versions: kubernetes is missing"
         return
     names = frozenset(recipe.versions)
     known = dict.fromkeys((row.url for row in recipe.files), names | {"architecture"})
-    # An image's architecture is chosen by its index.
+    # No {architecture} here: it is chosen from the image's index.
     known |= dict.fromkeys((*(row.reference for row in recipe.images), recipe.node.image), names)
     if wrong := [text for text in known if not _can_be_filled(text, known[text])]:
         yield from (f"{text}: what is in braces must be one of {', '.join(sorted(known[text]))}" for text in wrong)
         return
     yield from (f"binaries: {path} is missing" for path in PROGRAMS if path not in recipe.paths())
     places = [*recipe.paths(), *(archive(reference) for reference in recipe.references())]
-    yield from (f"{place}: {number} rows make it" for place, number in Counter(places).items() if number > 1)
+    yield from (f"{place}: {number} rows create it" for place, number in Counter(places).items() if number > 1)
     urls = Counter(recipe.filled(row.url, "{architecture}") for row in recipe.files)
-    yield from (f"{url}: {number} rows have it" for url, number in urls.items() if number > 1)
+    yield from (f"{url}: {number} rows use it" for url, number in urls.items() if number > 1)
     repositories = {
         repository(reference): row for reference, row in zip(recipe.references(), recipe.images, strict=True)
     }
     if recipe.web not in repositories:
-        yield f"web: {recipe.web}: it is not among the images"
+        yield f"web: {recipe.web} is not among the images"
     if not any(row.phase is Phase.SANDBOX and name.endswith(f"/{SANDBOX}") for name, row in repositories.items()):
         yield f"images: none of phase {Phase.SANDBOX.value} is called {SANDBOX}"
 
 
 def _can_be_filled(text: str, known: Collection[str]) -> bool:
-    """Return whether the text has no braces but those around known words."""
+    """Return whether all braces in the text enclose known words."""
     return not set("{}") & set(re.sub("|".join(f"{{{re.escape(word)}}}" for word in known), "", text))
 
 
@@ -235,7 +235,7 @@ def tag(reference: str) -> str:
 
 
 def archive(reference: str) -> str:
-    """Return the path of an image's archive in the bundle; the last word alone may be that of two images."""
+    """Return the path of an image's archive in the bundle, made of all words: two images may have the same last one."""
     words = [word for word in repository(reference).split("/")[1:] if word != "library"]
     return f"images/{'-'.join(dict.fromkeys(words))}.tar"
 

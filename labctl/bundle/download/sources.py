@@ -1,4 +1,4 @@
-"""What a download takes from upstream's servers and registries, or from the mirrors that stand for them."""
+"""Downloads from upstream's servers and registries, or from their mirrors."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from labctl.transfer.registry import Registry
 from labctl.transfer.store import Blob, BlobStore
 
 _SHOWN = 60
-"""Characters of an answer that is no checksum."""
+"""How many characters of an invalid checksum file an error shows."""
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """A file of upstream's that goes into the bundle as it is."""
+    """A file of upstream's that goes into the bundle unchanged."""
 
     path: str
     url: str
@@ -38,11 +38,11 @@ class Taken:
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """An image of one architecture: its reference without a digest, and what its registry says of it."""
+    """An image for one architecture: its reference without a digest, and what its registry serves."""
 
     reference: str
     digest: str
-    """Of what the reference names: the index, where there is one."""
+    """The digest of what the reference names: the index, if there is one."""
     architecture: str
     manifest: Document
     config: Blob
@@ -51,12 +51,12 @@ class Pulled:
 
     @property
     def source(self) -> str:
-        """Where the image is from, for people."""
+        """The image's source, as people read it in bundle.yaml."""
         return f"{self.reference}@{self.digest}"
 
 
 def mirrored(url: str, mirrors: Mirrors) -> str:
-    """Return the mirror's address for one of upstream's."""
+    """Return the mirror's URL for one of upstream's."""
     parts = urlsplit(url)
     return mirrors.base(parts.netloc) + parts.path
 
@@ -81,20 +81,20 @@ def files(recipe: Recipe, machine: str, mirrors: Mirrors, store: BlobStore, repo
 
 
 def copy(store: BlobStore, taken: Taken, folder: Path) -> None:
-    """Write a file of upstream's into a folder, under the last component of its path. Raises as `BlobStore.verified`."""
+    """Write an upstream file to a folder, named by the last component of its path. Raises as `BlobStore.verified`."""
     target = folder / Path(taken.path).name
     shutil.copyfile(store.verified(taken.digest), target)
     target.chmod(taken.mode)
 
 
 def images(rows: Sequence[str], machine: str, mirrors: Mirrors, report: Progress) -> tuple[Pulled, ...]:
-    """Return what the registries say of the images with these references. Raises as `Registry.image`."""
+    """Return the images with these references, as their registries serve them. Raises as `Registry.image`."""
     registry = Registry(mirrors, report)
     return tuple(_pulled(registry, text, machine) for text in rows)
 
 
 def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -> None:
-    """Fetch all that the images consist of into the store, each blob once; what says their architecture comes first.
+    """Fetch the blobs of the images into the store, each once; first the configs, which state the architecture.
 
     Raises MissingError `architecture-missing`, and as `fetch` and `BlobStore.verified`.
     """
@@ -107,7 +107,7 @@ def fetch_layers(pulled: Sequence[Pulled], store: BlobStore, report: Progress) -
 
 
 def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
-    """Write an image's archive into a folder, under the last component of its path. Raises as `BlobStore.verified`."""
+    """Write an image's archive to a folder, named by the last component of its path. Raises as `BlobStore.verified`."""
     write_pulled(
         folder / Path(archive(pulled.reference)).name,
         Named(pulled.reference, pulled.architecture, pulled.manifest.media_type),
@@ -118,7 +118,7 @@ def pack(store: BlobStore, pulled: Pulled, folder: Path) -> None:
 
 
 def _published(urls: Sequence[str], mirrors: Mirrors, store: BlobStore, report: Progress) -> dict[str, str]:
-    """Return the digest that upstream publishes beside each address."""
+    """Return the digests that upstream publishes beside these URLs, by URL."""
     wanted = [Wanted(f"{url.rpartition('/')[2]}.sha256", f"{mirrored(url, mirrors)}.sha256") for url in urls]
     blobs = fetch(wanted, store, report)
     return {url: _checksum(url, store.path(blob.digest)) for url, blob in zip(urls, blobs, strict=True)}

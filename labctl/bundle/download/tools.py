@@ -1,4 +1,4 @@
-"""What a download does besides fetching: ask kubeadm, make the node's system, and compile the failure detector."""
+"""What a download does besides fetching: query kubeadm, make the node's system, and compile the failure detector."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ NO_GO = {
     *("wheel-not-found", "index-unreachable"),
     *("go-module-not-served", "go-proxy-unreachable", "go-toolchain", "tool-not-started"),
 }
-"""The errors that say that there is no Go, or no module for it, to be had here. Others are the user's to know."""
+"""The errors that mean that Go, or a module for it, cannot be obtained here. The user has to see all others."""
 __all__ = ["debian_sources", "images_of_kubeadm", "make_detector", "make_node", "way_to_make_node"]
 
 
 def way_to_make_node(architecture: str) -> Way:
-    """Return how a node's system is made here. Raises MissingError `tools-missing` where it cannot be made."""
+    """Return how to make a node's system on this machine. Raises MissingError `tools-missing` if it cannot be made."""
     way = ways.choose(
         has_mmdebstrap=not makers.missing_packages(),
         has_apt=shutil.which("apt-get") is not None,
@@ -39,15 +39,15 @@ def way_to_make_node(architecture: str) -> Way:
 
 
 def images_of_kubeadm(kubeadm: Path, version: str) -> str:
-    """Return what a kubeadm says of the images that it needs, which it knows without a network."""
+    """Return the output of `kubeadm config images list`, which needs no network."""
     line: Sequence[str | Path] = [kubeadm, "config", "images", "list", f"--kubernetes-version=v{version}"]
     return process.check(line, error=MissingError, timeout=60.0)
 
 
 def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) -> None:
-    """Make the node's system in tar archive `node.tar` of a folder, and the list of its packages.
+    """Make the node's system as tar archive `node.tar` in a folder, with the list of its packages.
 
-    Where the folder has archive `by_engine.BASE` of Debian's image, it is made in the Engine, from that. Raises as
+    If the folder has archive `by_engine.BASE` of Debian's image, make the system from it in the Engine. Raises as
     `debian` and `by_engine`.
     """
     packages = replace(NODE.packages, suite=node.suite)
@@ -61,9 +61,9 @@ def make_node(node: NodeRow, architecture: str, mirrors: Mirrors, folder: Path) 
 
 
 def debian_sources(suite: str, mirrors: Mirrors) -> tuple[str, ...]:
-    """Return where the packages come from if there are mirrors of Debian, for mmdebstrap; the packages' own mirror first.
+    """Return mmdebstrap's sources if mirrors of Debian are configured, the main archive first; else none.
 
-    mmdebstrap asks for security updates by itself only where no mirror is named.
+    mmdebstrap adds the security updates by itself only if it is given no mirror.
     """
     if not {DEBIAN, SECURITY} & mirrors.table.keys():
         return ()
@@ -75,10 +75,10 @@ def debian_sources(suite: str, mirrors: Mirrors) -> tuple[str, ...]:
 
 
 def make_detector(architecture: str, cache: Path, report: Progress, folder: Path) -> bool:
-    """Make the archive of the failure detector's image in a folder; return whether that was possible.
+    """Make the archive of the failure detector's image in a folder; return False if that is not possible.
 
-    Upstream has no such image. A release of labctl carries the program; elsewhere it alone is compiled. Raises LabError
-    where that fails for another reason than that there is no Go.
+    Upstream has no such image. A release of labctl contains the program; otherwise it is compiled. Raises LabError if
+    that fails for another reason than a lack of Go.
     """
     if detector.carried(architecture):
         detector.write_image(folder / Path(FAILURE_DETECTOR.path).name, architecture)

@@ -1,4 +1,4 @@
-"""The ways to make a node's system, and which one is taken on a machine."""
+"""The ways to make a node's system, and the choice between them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """A way to make a node's system, and what to say when it is taken, with the recipe's words in braces."""
+    """A way to make a node's system, and the text that announces it, with keys of the recipe's node in braces."""
 
     name: str
     announcement: str
@@ -23,5 +23,5 @@ ENGINE = Way(
 
 
 def choose(*, has_mmdebstrap: bool, has_apt: bool, has_engine: Callable[[], bool]) -> Way:
-    """Return how to make a node's system: with mmdebstrap where it is, or where apt can install it, or no Engine answers."""
+    """Return the Engine's way if an Engine answers and mmdebstrap is neither installed nor installable with apt."""
     return ENGINE if not has_mmdebstrap and not has_apt and has_engine() else MMDEBSTRAP

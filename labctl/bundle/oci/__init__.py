@@ -1,1 +1,1 @@
-"""Move bundles: to and from registries, and through a file on a stick."""
+"""Transfer of bundles: to and from registries, and through a file."""

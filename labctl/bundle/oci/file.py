@@ -1,4 +1,4 @@
-"""A bundle in one file: an OCI image layout in a tar archive, which skopeo and others read too."""
+"""A bundle in one file: an OCI image layout in a tar archive, which tools such as skopeo can read."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ _COPY_AGAIN = "Copy or export it again."
 
 
 def export(artefact: Artefact, file: Path, report: Progress) -> int:
-    """Write the bundle to a file, which is replaced at once when all of it is there; return its size.
+    """Write the bundle to a file atomically; return the file's size.
 
     Raises UsageError `file-not-usable`, and MissingError `disk-full` or `file-too-large` with the sizes.
     """
     if not file.parent.is_dir() or (file.exists() and not file.is_file()):
-        raise _unusable(file, "it is not a file in a folder that exists")
+        raise _unusable(file, "it is not a regular file, or its folder does not exist")
     _remove_leftovers(file)
     entries = _entries(artefact)
     needed = sum(_BLOCK + -(-size_of(content) // _BLOCK) * _BLOCK for content in entries.values())
@@ -59,10 +59,10 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
     try:
         with _disk_errors(file, needed), temporary.open("xb") as opened:
             give(temporary)
-            with suppress(OSError):  # a file system without locks: an export of the same file may then remove it
+            with suppress(OSError):  # without locks on the file system, another export to this file may remove it
                 fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _write(opened, entries, report)
-            report(f"waiting until the disk has written {file.name}")
+            report(f"flushing {file.name} to disk")
             opened.flush()
             os.fsync(opened.fileno())
         size = temporary.stat().st_size
@@ -75,17 +75,17 @@ def export(artefact: Artefact, file: Path, report: Progress) -> int:
 
 
 def _remove_leftovers(file: Path) -> None:
-    """Remove what killed exports to this file have left; one that is going on has a lock on its own."""
+    """Remove the temporary files of killed exports to this file; a running export holds a lock on its own."""
     for leftover in file.parent.glob(f".{glob.escape(file.name)}.labctl-*"):
-        with suppress(OSError), leftover.open("rb") as opened:  # locked, or somebody else's: it stays
+        with suppress(OSError), leftover.open("rb") as opened:  # locked, or not ours to remove: keep it
             fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
             leftover.unlink()
 
 
 def import_bundle(file: Path, architecture: str, cache: Path, report: Progress) -> Bundle:
-    """Put the bundle in a file into the cache, and return it.
+    """Install the bundle in a file into the cache, and return it.
 
-    Raises UsageError `file-not-usable`; MissingError `bundle-artefact` where the file has none, `bundle-file-damaged`,
+    Raises UsageError `file-not-usable`; MissingError `bundle-artefact` if it has no bundle, `bundle-file-damaged`,
     and what `install` raises.
     """
     source = _Layout(file)
@@ -118,15 +118,15 @@ class _Layout:
         return content
 
     def blob(self, digest: str) -> Span:
-        """Return where a blob is."""
+        """Return the range of a blob in the archive."""
         span = self._members.get(blob_path(digest))
         if span is None:
-            raise _cut_short(self.name, f"{digest} is not in it")
+            raise _cut_short(self.name, f"{digest} is missing")
         return span
 
     def _content(self, path: str) -> bytes:
         if path not in self._members:
-            raise _cut_short(self.name, f"{path} is not in it")
+            raise _cut_short(self.name, f"{path} is missing")
         if self._members[path].size > _LARGEST_DOCUMENT:
             raise not_a_bundle(self.name, f"{path} has {self._members[path].size} bytes")
         return whole(self._members[path])
@@ -144,7 +144,7 @@ def _members(file: Path) -> Mapping[str, Span]:
 
 
 def _entries(artefact: Artefact) -> Mapping[str, Content]:
-    """Return what is in the file, in order: the documents that describe the rest come first."""
+    """Return the archive's content by path, in order: first the documents that describe the rest."""
     index = with_entries(None, artefact.architecture, artefact.descriptors)
     documents = {document.digest: document.content for document in artefact.documents}
     return {
@@ -170,7 +170,7 @@ def _write(opened: BinaryIO, entries: Mapping[str, Content], report: Progress) -
 
 @contextmanager
 def _opened(content: Content) -> Iterator[BinaryIO]:
-    """Open the content where it begins. It is for a reader that knows the size."""
+    """Open the content at its start. A file may continue after it, so the reader must know the size."""
     if isinstance(content, bytes):
         yield io.BytesIO(content)
         return
@@ -181,7 +181,7 @@ def _opened(content: Content) -> Iterator[BinaryIO]:
 
 @contextmanager
 def _disk_errors(file: Path, needed: int) -> Iterator[None]:
-    """Tell of a disk that is full, or that takes no file of this size."""
+    """Translate the errors of a disk that is full, or that does not allow a file of this size."""
     try:
         yield
     except OSError as error:

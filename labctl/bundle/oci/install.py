@@ -1,4 +1,4 @@
-"""Put a bundle that arrives into the cache: all of it, verified, or nothing."""
+"""Installation of an incoming bundle into the cache: all of it, verified, or nothing."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from labctl.transfer.store import LINK_REFUSED
 
 INCOMING = ".incoming-"
 _ARRIVING = ".arriving.yaml"
-"""The name of the description until all files are here, which no file of a bundle can have."""
+"""The name of the description until all files are written. No file of a bundle can have it."""
 _PROGRAMS = "bin/"
 _EXECUTABLE, _PLAIN = 0o755, 0o644
 _MIB = 1 << 20
@@ -36,23 +36,23 @@ _MIB = 1 << 20
 
 @dataclass(frozen=True)
 class Source:
-    """Where a bundle comes from."""
+    """The source of an incoming bundle."""
 
     name: str
-    """What users call it: a file, or a reference."""
+    """The file or the reference, for messages."""
     blob: Callable[[str], Content]
-    """Returns a blob by its digest. Raises LabError where there is none."""
+    """Returns a blob by its digest. Raises LabError if there is none."""
     damaged: Callable[[str, str], LabError]
-    """Returns the error for a blob, by its digest, that has another digest."""
+    """Returns the error for a blob, from its expected and its actual digest."""
     may_link: bool = False
-    """Whether the blobs are files of their own in the cache, so that a file of the bundle may be a hard link to one."""
+    """Whether each blob is a file of its own in the cache, which a file of the bundle may be a hard link to."""
 
 
 def install(arriving: Arriving, identity: Identity, source: Source, cache: Path, report: Progress) -> Bundle:
-    """Make the bundle complete in the cache, and return it. Another labctl that makes the same bundle is waited for.
+    """Complete the bundle in the cache, and return it. Wait for another labctl that makes the same bundle.
 
-    A bundle of this id that is there already must have the same description; what it lacks, or what is damaged in it,
-    is written again. Raises MissingError `bundle-differs`, `bundle-artefact`, `disk-full`, and what `source` raises.
+    If the cache has a bundle with this id, its description must be the same; missing and damaged files are written
+    again. Raises MissingError `bundle-differs`, `bundle-artefact`, `disk-full`, and what `source` raises.
     """
     folder = cache / "bundles" / identity.id
     make_folder(folder.parent, PRIVATE)
@@ -78,9 +78,9 @@ def install(arriving: Arriving, identity: Identity, source: Source, cache: Path,
 
 
 def lacking(arriving: Arriving, identity: Identity, name: str, cache: Path, report: Progress) -> tuple[Part, ...]:
-    """Return the files of the bundle that the cache lacks, or has damaged. A machine image that was made here stays.
+    """Return the files of the bundle that are missing or damaged in the cache. Keep a machine image that was made here.
 
-    Raises MissingError `bundle-differs` if the cache has another bundle of this id.
+    Raises MissingError `bundle-differs` if the cache has a different bundle with this id.
     """
     folder = cache / "bundles" / identity.id
     if not folder.exists():
@@ -105,14 +105,14 @@ def _loaded(folder: Path) -> Bundle:
     try:
         return load(folder)
     except MissingError as error:
-        if error.id != "bundle-not-found":  # `remove` knows folders with a description
+        if error.id != "bundle-not-found":  # `labctl bundle remove` finds only folders with a description
             error.hint = f"To replace it, run `labctl bundle remove {folder.name}` first."
         raise
 
 
 @contextmanager
 def _incoming(folder: Path) -> Iterator[Path]:
-    """Make the folder of a bundle that arrives; remove it, and what a killed run left, unless it was renamed."""
+    """Create the folder of an incoming bundle, in place of one that a killed run left; remove it if an error occurs."""
     path = folder.with_name(f"{INCOMING}{folder.name}")
     if path.exists():
         shutil.rmtree(path)
@@ -125,7 +125,7 @@ def _incoming(folder: Path) -> Iterator[Path]:
 
 
 def _check(bundle: Bundle, arriving: Arriving, identity: Identity, source: Source) -> None:
-    """Raise MissingError `bundle-artefact` where the description and the manifest are not of the same bundle."""
+    """Raise MissingError `bundle-artefact` if the description and the manifest do not describe the same bundle."""
     if (bundle.id, bundle.architecture) != (identity.id, identity.architecture):
         raise not_a_bundle(source.name, f"its {DESCRIPTION} is that of {bundle.id} for {bundle.architecture}")
     listed = {file.path for file in bundle.files}
@@ -137,7 +137,7 @@ def _check(bundle: Bundle, arriving: Arriving, identity: Identity, source: Sourc
 
 
 def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Progress) -> None:
-    """Write files of a bundle into its folder, each one's description after it."""
+    """Write files of a bundle into its folder, descriptions last."""
     sizes = {file.path: file.size for file in bundle.files}
     sums = {file.path: f"sha256:{file.sha256}" for file in bundle.files}
     ordered = sorted(parts, key=lambda part: part.path.endswith(".yaml"))
@@ -157,7 +157,7 @@ def _write_all(parts: Sequence[Part], bundle: Bundle, source: Source, report: Pr
 
 
 def _write(part: Part, target: Path, source: Source, size: int | None = None) -> str:
-    """Write a file of the bundle, which lists it with this size, under its name at once, verified; return its digest."""
+    """Write a file, for which the bundle lists this size, atomically and verified; return its digest."""
     content = source.blob(part.digest)
     temporary = target.with_name(f".{target.name}.labctl-{secrets.token_hex(4)}")
     try:
@@ -192,13 +192,13 @@ def _pieces(part: Part, skeleton: bytes, source: Source, size: int | None) -> li
         pieces = list(put_together(skeleton, source.blob))
     except (ValueError, LookupError, TypeError) as error:
         raise not_a_bundle(source.name, f"{part.path} cannot be put together: {error}") from error
-    if (together := sum(size_of(content) for _, content in pieces)) != size:  # there is room for no more than that
+    if (together := sum(size_of(content) for _, content in pieces)) != size:  # there was enough room for `size` bytes
         raise not_a_bundle(source.name, f"{part.path} has {together} bytes, and the bundle lists {size}")
     return pieces
 
 
 def _copy(pieces: Iterable[tuple[str | None, Content]], target: Path, source: Source) -> str:
-    """Write the pieces to a new file, hold each to its digest, and return the digest of the whole."""
+    """Write the pieces to a new file, verify their digests, and return the digest of the whole."""
     hashed = hashlib.sha256()
     with target.open("xb") as file:
         give(target)

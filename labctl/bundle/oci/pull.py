@@ -1,4 +1,4 @@
-"""Pull a bundle: what the cache lacks of it."""
+"""Pull of a bundle: only what the cache lacks is fetched."""
 
 from __future__ import annotations
 
@@ -28,22 +28,22 @@ from labctl.transfer.store import Blob, BlobStore
 UNREACHABLE = frozenset(
     {"source-unreachable", "source-cut-off", "source-silent", "source-failing", "proxy-unreachable", "rate-limited"}
 )
-"""What keeps a registry from saying what a reference is now."""
+"""The errors of a registry that cannot report what a reference names now."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """The bundle of a reference."""
+    """A bundle that was pulled."""
 
     bundle: Bundle
     digest: str
-    """Of its manifest."""
+    """The digest of its manifest."""
     fetched: int = 0
-    """Bytes of blobs that the cache did not have."""
+    """Bytes of blobs that the cache lacked."""
     changed: bool = False
-    """Whether the cache did not have the bundle, or not all of it."""
+    """Whether the cache lacked the bundle or a part of it."""
     note: str = ""
-    """What the user should know."""
+    """A note for the user, if there is one."""
 
 
 def pull(
@@ -56,10 +56,10 @@ def pull(
     may_move: bool,
     needs_registry: bool,
 ) -> Arrived:
-    """Make the bundle of this architecture complete in the cache. A bundle that is there needs no blob again.
+    """Complete this architecture's bundle in the cache. Files that the cache has are not fetched again.
 
-    Without `needs_registry`, the bundle that was pulled before is used if the registry cannot be reached. A reference that
-    names another bundle than when it was pulled is an error unless it `may_move`. Raises MissingError `reference-moved`,
+    Unless `needs_registry`, use the bundle that was pulled before if the registry cannot be reached. A reference that
+    names another bundle than at the last pull is an error unless it `may_move`. Raises MissingError `reference-moved`,
     those of `chosen`, `arriving`, `identity` and `install`, and those of the registry.
     """
     name, before = str(reference), pulled(reference, cache)
@@ -68,7 +68,7 @@ def pull(
     except LabError as error:
         if before is None or needs_registry or error.id not in UNREACHABLE:
             raise
-        return Arrived(load(before.folder(cache)), before.digest, note=f"as it was pulled before: {error.message}")
+        return Arrived(load(before.folder(cache)), before.digest, note=f"using the earlier pull: {error.message}")
     digest = chosen(index, architecture, name, partial(registry.document, reference))
     moved = f"{name} was {before.digest}, and is now {digest}" if before and before.digest != digest else ""
     if moved and before and not may_move:
@@ -87,7 +87,7 @@ def pull(
 
 
 class _Arrival:
-    """A bundle on its way from a registry through the store into the cache."""
+    """The transfer of a bundle from a registry through the blob store into the cache."""
 
     def __init__(
         self, manifest: Arriving, reference: Reference, registry: Registry, store: BlobStore, report: Progress
@@ -101,7 +101,7 @@ class _Arrival:
         self._report = report
 
     def install(self, architecture: str, cache: Path) -> Bundle:
-        """Fetch what the cache lacks, and put the bundle together."""
+        """Fetch what the cache lacks, and install the bundle."""
         name = str(self._reference)
         self._fetch({self._manifest.config})
         known = identity(self._document(self._manifest.config), architecture, name)
@@ -117,7 +117,7 @@ class _Arrival:
         return install(self._manifest, known, source, cache, self._report)
 
     def _inner(self, part: Part) -> list[str]:
-        """Return the blobs that a skeleton refers to."""
+        """Return the digests of the blobs that a skeleton refers to."""
         name = str(self._reference)
         try:
             digests = blobs_in(self._document(part.digest))
@@ -128,7 +128,7 @@ class _Arrival:
         return digests
 
     def _absent(self, digests: Collection[str]) -> int:
-        """Return how many bytes are to be fetched."""
+        """Return the size of the blobs that are yet to be fetched, in bytes."""
         return sum(self._manifest.sizes[digest] for digest in digests if not self._store.has(digest))
 
     def _fetch(self, digests: Collection[str]) -> None:

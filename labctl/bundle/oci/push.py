@@ -1,4 +1,4 @@
-"""Push a bundle: what the registry lacks, the layers of images once, and last what refers to them."""
+"""Push of a bundle: the blobs that the registry lacks, then the manifests that refer to them, and the index last."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from labctl.transfer.reference import Reference
 from labctl.transfer.registry import PUSH, Registry
 
 _TRIES = 3
-"""How often an index is written again after another push has replaced it."""
+"""How often an index is written again after another push replaced it."""
 _NOT_THERE = "tag-not-found"
 _MIB = 1 << 20
 
@@ -34,19 +34,19 @@ class Pushed:
     """What was pushed."""
 
     digest: str
-    """Of the manifest of the bundle."""
+    """The digest of the bundle's manifest."""
     index: str
-    """Of what the reference is now: an index of all architectures."""
+    """The digest of what the reference names now: an index of all architectures."""
     moved: int
-    """Bytes of blobs that the registry did not have."""
+    """Bytes of blobs that the registry lacked."""
     changed: bool
 
 
 def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Path, report: Progress) -> Pushed:
-    """Push the bundle, and its images as tags of the same repository; bundles of other architectures stay.
+    """Push the bundle, and its images as tags of the same repository; keep bundles of other architectures.
 
-    Raises UsageError `reference-without-tag`, MissingError `reference-taken` if the reference, or the tag of an image, has
-    something else, and what the registry refuses.
+    Raises UsageError `reference-without-tag`, MissingError `reference-taken` if the reference or an image tag has
+    something else, and the errors of the registry.
     """
     if reference.tag is None or reference.digest:
         raise UsageError(
@@ -58,7 +58,7 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
     _require_free(reference, tags, registry)
     scratch = cache / BLOBS
     make_folder(scratch, PRIVATE)
-    with locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):  # nobody removes the folder meanwhile
+    with locks.shared(cache / f"{BLOBS}.lock", report, timeout=OTHER_SECONDS):  # keeps others from removing the folder
         moved = _push_blobs(artefact.blobs, reference, registry, scratch, report)
     report("pushing manifests")
     for document in artefact.documents:
@@ -73,7 +73,7 @@ def push(artefact: Artefact, reference: Reference, registry: Registry, cache: Pa
 
 
 def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], registry: Registry) -> None:
-    """Raise MissingError `reference-taken` where something else than a bundle's would be replaced."""
+    """Raise MissingError `reference-taken` if the push would replace anything but bundles and their images."""
     indexes = at_once(lambda tag: _index(replace(reference, tag=tag), registry), tags, stop=registry.stop)
     for (tag, image), there in zip(tags.items(), indexes, strict=True):
         if there and not holds_image(there, image.reference):
@@ -86,18 +86,18 @@ def _require_free(reference: Reference, tags: Mapping[str, CarriedImage], regist
 def _push_blobs(
     blobs: Mapping[str, Content], reference: Reference, registry: Registry, scratch: Path, report: Progress
 ) -> int:
-    """Push the blobs that the repository lacks; return how many bytes that were."""
-    report(f"asking {reference.host} for {len(blobs)} blobs")
+    """Push the blobs that the repository lacks; return their size in bytes."""
+    report(f"checking which of {len(blobs)} blobs {reference.host} has")
     there = at_once(lambda digest: registry.has_blob(reference, digest), blobs, stop=registry.stop)
     lacking = {digest: blobs[digest] for digest, has in zip(blobs, there, strict=True) if not has}
-    # Threads that do not end in time leave nothing behind.
+    # The folder is removed with the files of threads that do not end in time.
     with tempfile.TemporaryDirectory(dir=scratch, prefix=".pushing-", ignore_cleanup_errors=True) as own:
         _Uploads(reference, registry, Path(own), report).run(lacking)
     return sum(map(size_of, lacking.values()))
 
 
 class _Uploads:
-    """Threads that push blobs; what is reported is reported by the one that runs them."""
+    """Threads that push blobs. Only the thread that runs them reports progress."""
 
     def __init__(self, reference: Reference, registry: Registry, scratch: Path, report: Progress) -> None:
         self._reference = reference
@@ -121,7 +121,7 @@ class _Uploads:
         self._done.put(size_of(content))
 
     def _note(self, text: str) -> None:
-        """Keep a text for the thread that reports; end this one if it should."""
+        """Queue a text for the reporting thread. Raises StoppedError if the push was stopped."""
         if self._registry.is_stopped:
             raise StoppedError
         self._texts.put(text)
@@ -142,7 +142,7 @@ class _Uploads:
 
 @contextmanager
 def _as_file(content: Content, scratch: Path) -> Iterator[Path]:
-    """Yield a file with the content: its own if it is one, else a copy."""
+    """Yield a file with the content: the original if the content is a whole file, else a temporary copy."""
     if isinstance(content, Span) and content.offset == 0 and content.path.stat().st_size == content.size:
         yield content.path
         return
@@ -156,9 +156,9 @@ def _as_file(content: Content, scratch: Path) -> Iterator[Path]:
 def _put_entries(
     reference: Reference, architecture: str, descriptors: Sequence[Mapping[str, object]], registry: Registry
 ) -> tuple[Document, bool]:
-    """Write the entries into the index of a tag; return the index, and whether it is another one than before.
+    """Write the entries into the index of a tag; return the index, and whether it changed.
 
-    It is read again afterwards: another push of the same tag may have replaced it.
+    Read the index again after each write, because another push to the same tag may have replaced it.
     """
     for attempt in range(_TRIES + 1):
         there = _index(reference, registry)

@@ -1,4 +1,4 @@
-"""Which bundle a reference was pulled as: so that a tag that moved is noticed, and a pulled bundle needs no registry."""
+"""Records of pulled references. They reveal a tag that moved, and let a pulled bundle be used without its registry."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ _FOLDER = "references"
 
 @dataclass(frozen=True, slots=True)
 class Pulled:
-    """A reference as it was when it was last pulled."""
+    """What a reference named when it was last pulled."""
 
     digest: str
-    """Of the manifest of the bundle."""
+    """The digest of the bundle's manifest."""
     bundle: str
     """The bundle's id."""
 
@@ -30,13 +30,13 @@ class Pulled:
 
 
 def pulled(reference: Reference, cache: Path) -> Pulled | None:
-    """Return what the reference was pulled as; None if it was not, or if that bundle is no longer in the cache."""
+    """Return the record of a reference; None if there is none, or if its bundle is no longer in the cache."""
     known = _read(_record(reference, cache))
     return known if known and (known.folder(cache) / DESCRIPTION).exists() else None
 
 
 def remember(reference: Reference, known: Pulled, cache: Path) -> None:
-    """Record what the reference was pulled as."""
+    """Record what a pulled reference names."""
     written = {"reference": str(reference), "digest": known.digest, "bundle": known.bundle}
     write(_record(reference, cache), json.dumps(written, indent=1).encode(), mode=SHARED_FILE)
 
@@ -54,7 +54,7 @@ def _read(record: Path) -> Pulled | None:
         written = json.loads(content(record))
         return Pulled(str(written["digest"]), str(written["bundle"]))
     except (FileNotFoundError, ValueError, LookupError, TypeError):
-        return None  # only a memory of an earlier pull: without it, the registry is asked
+        return None  # the record is only a cache: without it, the registry is asked
 
 
 def _record(reference: Reference, cache: Path) -> Path:
