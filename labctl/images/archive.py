@@ -1,7 +1,7 @@
-"""Image archives, as docker, podman, buildx and skopeo write them: which images are in one, and their blobs.
+"""Image archives that docker, podman, buildx and skopeo write: their images, and the blobs of these.
 
-From an OCI layout, the image for the lab's architecture is taken unchanged. An archive of `docker save` has no
-manifests: labctl generates one, which is the same each time for the same image.
+From an OCI layout, the image for the lab's architecture is used unchanged. A `docker save` archive has no manifests:
+labctl generates one, which is always the same for the same image.
 """
 
 from __future__ import annotations
@@ -58,18 +58,18 @@ COMPRESSIONS: Mapping[bytes, Reader] = {
     b"\xfd7zXZ": lzma.LZMAFile,
     b"BZh": bz2.BZ2File,
 }
-"""What a compressed file begins with, and how it is read."""
+"""The magic number of each compression of archives, and its reader."""
 SUFFIXES = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
-"""What a compressed layer begins with, and how its media type ends."""
+"""The magic number of each compression of layers, and the suffix of its media type."""
 NOT_UNPACKED = (EOFError, zlib.error, lzma.LZMAError, zstd.ZstdError)
-"""What broken compressed content raises, beside an OSError without a number."""
+"""The errors of damaged compressed content, besides an OSError without errno."""
 MAX_DOCUMENT = 16 << 20
-"""More than any manifest or configuration has."""
+"""Bytes. More than any manifest or configuration has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Archived:
-    """An image of an archive, the names it has there, and the file of the archive that holds each of its blobs."""
+    """An image in an archive: its names there, and the file of each of its blobs, by digest."""
 
     names: tuple[str, ...]
     image: NewImage
@@ -78,10 +78,10 @@ class Archived:
 
 @contextmanager
 def opened(path: Path, scratch: Path | None = None) -> Iterator[Archive]:
-    """Open the archive at `path`; a compressed one is unpacked to the file `scratch`, which is the caller's to remove.
+    """Open the archive at `path`; unpack a compressed one to the file `scratch`, which the caller removes.
 
-    Without `scratch` it must not be compressed.
-    Raises UsageError `archive-unreadable` if it is not an image archive, and `archive-damaged` if it ends too early.
+    Without `scratch`, it must not be compressed.
+    Raises UsageError `archive-unreadable` if it is not an image archive, and `archive-damaged` if it is truncated.
     """
     with path.open("rb") as file:
         begin = file.read(8)
@@ -105,7 +105,7 @@ def _unpack(path: Path, reader: Reader, target: Path) -> None:
     except NOT_UNPACKED as error:
         raise damaged(path, str(error) or type(error).__name__) from error
     except OSError as error:
-        if error.errno is not None:  # the system's own, such as a full disk
+        if error.errno is not None:  # an error of the system, such as a full disk
             raise
         raise damaged(path, str(error)) from error
 
@@ -120,10 +120,10 @@ class Archive:
         self._members = {member.name.removeprefix("./"): member for member in members}
 
     def images(self, architecture: str) -> tuple[Archived, ...]:
-        """Return the images of the archive that have a name.
+        """Return the named images of the archive.
 
-        Raises MissingError `architecture-missing` where one is not there for this architecture, UsageError
-        `image-unnamed` where none has a name, and those of `opened`.
+        Raises MissingError `architecture-missing` if one is not available for this architecture, UsageError
+        `image-unnamed` if none has a name, and the errors of `opened`.
         """
         try:
             images = self._of_layout(architecture) if INDEX_FILE in self._members else []
@@ -133,7 +133,7 @@ class Archive:
             raise unreadable(self.path, f"it does not describe images ({error!r})") from error
         if INDEX_FILE not in self._members and DOCKER_FILE not in self._members:
             if self._is_cut_off():
-                raise damaged(self.path, "it ends too early")
+                raise damaged(self.path, "it is truncated")
             raise unreadable(self.path, f"it has neither {INDEX_FILE} nor {DOCKER_FILE}")
         named = tuple(each for each in images if each.names)
         if not named:
@@ -160,7 +160,7 @@ class Archive:
         for each in self._json(INDEX_FILE)["manifests"]:
             annotations = each.get("annotations") or {}
             name = annotations.get(IMAGE_NAME) or annotations.get(REF_NAME) or ""
-            if ":" in name or "/" in name:  # a tag alone is no name
+            if ":" in name or "/" in name:  # a tag alone is not a name
                 indexes.setdefault(name, []).append(each)
         by_digest: dict[str, tuple[Mapping[str, Any], list[str]]] = {}
         for name, manifests in indexes.items():
@@ -169,9 +169,9 @@ class Archive:
         return [self._of_manifest(chosen, names, architecture) for chosen, names in by_digest.values()]
 
     def _chosen(self, name: str, index: Mapping[str, Any], architecture: str) -> Mapping[str, Any]:
-        """Return the descriptor of an index's image for this architecture."""
+        """Return the descriptor of the image for this architecture in an index."""
         platform = f"{LINUX}/{architecture}"
-        # Of an image for several platforms, Docker saves those that it has.
+        # Of a multi-platform image, Docker saves only the platforms that it has.
         there = [each for each in listed(index, platform, self._document) if self._has(each.described)]
         manifests = [with_platform(each, self._document) for each in there]
         chosen = best(manifests, platform)
@@ -182,11 +182,11 @@ class Archive:
     def _has(self, described: Mapping[str, Any]) -> bool:
         return _file(described["digest"]) in self._members
 
-    def _document(self, described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - whatever it says
+    def _document(self, described: Mapping[str, Any]) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(self._verified(described)) if self._has(described) else None
 
     def _verified(self, described: Mapping[str, Any]) -> bytes:
-        """Return a document. Raises UsageError `archive-damaged` if it does not have its digest."""
+        """Return a document. Raises UsageError `archive-damaged` if its content does not match its digest."""
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
             raise damaged(self.path, f"the content of a description does not have its digest, {described['digest']}")
@@ -199,11 +199,11 @@ class Archive:
             raise ValueError(f"{names[0]} has a blob without a size")
         files = {blob.digest: _file(blob.digest) for blob in image.blobs}
         if missing := [digest for digest, file in files.items() if file not in self._members]:
-            raise damaged(self.path, f"{missing[0]} of {names[0]} is not in it")
+            raise damaged(self.path, f"{missing[0]} of {names[0]} is missing")
         return Archived(tuple(names), image, files)
 
     def _of_docker(self, entry: Mapping[str, Any], architecture: str) -> Archived:
-        """Return an image of an archive of `docker save`, with a manifest."""
+        """Return an image of a `docker save` archive, with a generated manifest."""
         names = tuple(entry.get("RepoTags") or ())
         if not all(isinstance(name, str) for name in names):
             raise ValueError(f"{names} are not names")
@@ -223,7 +223,7 @@ class Archive:
         return Archived(names, NewImage(manifest.content, manifest.media_type, architecture), files)
 
     def _is_cut_off(self) -> bool:
-        """Return whether the archive lacks the zeros at its end, without which tarfile takes a cut for the end."""
+        """Return whether the zero block at the end is missing: to tarfile, a truncated archive looks complete."""
         with Path(str(self._tar.name)).open("rb") as file:
             file.seek(-tarfile.BLOCKSIZE, os.SEEK_END)
             return file.read() != bytes(tarfile.BLOCKSIZE)
@@ -240,7 +240,7 @@ class Archive:
     def _open(self, name: str) -> IO[bytes]:
         """Open a file of the archive, or the file that a link names.
 
-        Docker writes a layer that several images have once, and symbolic links to it (before version 25).
+        Before version 25, Docker writes a layer that several images share once, and symbolic links to it.
         """
         member = self._members.get(name.removeprefix("./"))
         if member and (member.issym() or member.islnk()):
@@ -259,7 +259,7 @@ class Archive:
             raise ValueError(f"{name} is too large")
         return content
 
-    def _json(self, name: str) -> Any:  # noqa: ANN401 - whatever it says
+    def _json(self, name: str) -> Any:  # noqa: ANN401 - any JSON
         return json.loads(self._read(name))
 
     def _other_architecture(self, name: str, wanted: str, platforms: Sequence[str]) -> MissingError:

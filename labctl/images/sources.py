@@ -1,4 +1,4 @@
-"""Read images from a file, the user's Docker, or a registry."""
+"""Sources of images: a file, the user's Docker, or a registry."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ DOCKER_SECONDS = 20.0
 OTHER_SECONDS = 3600.0
 """How long to wait for another run that removes blobs, or pulls a bundle."""
 NOT_FOUND = ("source-not-found", "tag-not-found")
-"""What a registry answers where it does not have the image."""
+"""The errors of a registry that does not have the image."""
 _ID = re.compile(r"(sha256:)?[0-9a-f]{4,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Sources:
-    """What images are read from, for nodes of one architecture, into the store of a lab."""
+    """The sources that images for nodes of one architecture are read from, into the store of a lab."""
 
     store: LoadedImages
     architecture: str
     registry: Registry
     cache: BlobStore
-    """What was fetched from registries."""
+    """The cache of blobs from registries."""
     report: Progress
 
     def read(self, word: str) -> tuple[LoadedImage, ...]:
-        """Return the images that a user means by this word, their blobs in the store; the store does not list them yet.
+        """Return the images that `word` names, with their blobs in the store; the store does not list them yet.
 
-        A file that exists is taken as an archive, and so is what looks like a path; then Docker is asked, then the
-        registry. Raises UsageError, MissingError and ProviderError.
+        An existing file, or what looks like a path, is an archive. For anything else, ask Docker, then the registry.
+        Raises UsageError, MissingError and ProviderError.
         """
         path = Path(os.path.expanduser(word))  # noqa: PTH111 - Path.expanduser raises RuntimeError for unknown users
         if os.path.isfile(path) or word.startswith(PATHS) or word.endswith(FILE_NAMES):  # noqa: PTH113 - as above: OSError
@@ -68,16 +68,16 @@ class Sources:
 
     def _docker(self, word: str) -> tuple[LoadedImage, ...]:
         saved = self.store.scratch("saved.tar")
-        self.report(f"asking Docker for {word}")
-        name = word if parse(word).wanted else f"{word}:{LATEST}"  # Docker saves every tag of a name without one
+        self.report(f"exporting {word} from Docker")
+        name = word if parse(word).wanted else f"{word}:{LATEST}"  # for a name without a tag, Docker saves all tags
         check(["docker", "image", "save", "--output", str(saved), name])
-        return self._archive(saved, f"{word}, as Docker has saved it")
+        return self._archive(saved, f"{word} from Docker")
 
     def _registry(self, word: str, name: str, without_docker: str) -> tuple[LoadedImage, ...]:
         reference = parse(name)
-        self.report(f"asking {reference.host} for {name}")
+        self.report(f"pulling {name} from {reference.host}")
         lock = self.cache.folder.with_suffix(".lock")
-        with locks.shared(lock, self.report, timeout=OTHER_SECONDS):  # nobody removes blobs meanwhile
+        with locks.shared(lock, self.report, timeout=OTHER_SECONDS):  # keeps others from removing blobs
             return (_named(self._fetched(word, reference, without_docker), name),)
 
     def _fetched(self, word: str, reference: Reference, without_docker: str) -> NewImage:
@@ -117,10 +117,10 @@ def _without_docker(word: str) -> str:
 
 
 def _refuse_id(word: str, identity: str) -> None:
-    """Refuse the id of an image of Docker: an archive that Docker saves by it has no names."""
+    """Refuse the id of an image in Docker: an archive that Docker saves by id has no names."""
     if _ID.fullmatch(word) and identity.removeprefix("sha256:").startswith(word.removeprefix("sha256:")):
         raise UsageError(
-            f"{word} is an image's id, and nodes know images by their names",
+            f"{word} is an image ID, but nodes identify images by name",
             id="image-unnamed",
             hint=f"Give the image's name; `docker tag {word} NAME:TAG` gives it one.",
         )

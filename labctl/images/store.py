@@ -1,4 +1,4 @@
-"""The images that were loaded into a lab, in the lab's folder: an OCI image layout, whose index is the list of them."""
+"""The images that were loaded into a lab: an OCI image layout in the lab's folder, whose index lists them."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from labctl.transfer.store import Blob, BlobStore
 
 LATEST = "latest"
 LISTED, REMOVED = INDEX_FILE, "removed.json"
-"""The images of the lab, and those that nodes which were down still have. Both files are OCI indexes."""
+"""The images of the lab, and removed ones that nodes which were down may still have. Both files are OCI indexes."""
 
 
 class Writable(Protocol):
-    """What an archive can be written to: a file, or a pipe."""
+    """A target of an archive: a file, or a pipe."""
 
     def write(self, content: bytes, /) -> int:
         """Write the content."""
@@ -42,7 +42,7 @@ class Writable(Protocol):
 
 @dataclass(frozen=True)
 class NewImage:
-    """An image without its name: its manifest, and the architecture that it is for."""
+    """An image without its name: its manifest and its architecture."""
 
     manifest: bytes
     media_type: str
@@ -50,7 +50,7 @@ class NewImage:
 
     @cached_property
     def digest(self) -> str:
-        """The manifest's digest, by which containerd knows the image."""
+        """The manifest's digest, by which containerd identifies the image."""
         return f"sha256:{hashlib.sha256(self.manifest).hexdigest()}"
 
     @cached_property
@@ -66,7 +66,7 @@ class NewImage:
 
     @property
     def size(self) -> int:
-        """The size of all that is imported, in bytes."""
+        """The size of all blobs, in bytes."""
         return sum(blob.size for blob in self.blobs)
 
 
@@ -75,18 +75,18 @@ class LoadedImage(NewImage):
     """An image that was loaded into a lab."""
 
     reference: str
-    """As containerd has it: with registry, repository and tag."""
+    """The full reference, as containerd has it: registry, repository and tag."""
 
 
 class LoadedImages:
-    """The images that were loaded into the lab in a folder of its own."""
+    """The store of the images that were loaded into a lab, in a folder of its own."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.blobs = BlobStore(folder / "blobs")
 
     def all(self) -> tuple[LoadedImage, ...]:
-        """Return the images by their references. Raises MissingError `images-damaged`."""
+        """Return the images, sorted by reference. Raises MissingError `images-damaged`."""
         return self._read(LISTED)
 
     def removed(self) -> tuple[LoadedImage, ...]:
@@ -121,7 +121,7 @@ class LoadedImages:
         return path
 
     def put(self, images: Sequence[LoadedImage]) -> bool:
-        """List these images, whose blobs are here, in the place of others of their names; return whether they are new."""
+        """List these images, whose blobs are stored, in place of others of the same name; return whether any changed."""
         before = {image.reference: image for image in self.all()}
         after = {**before, **{image.reference: image for image in images}}
         if after == before:
@@ -136,14 +136,14 @@ class LoadedImages:
         return True
 
     def remove(self, images: Collection[LoadedImage], *, is_pending: bool = False) -> None:
-        """Take these images from the list; remember them as removed while nodes that are down still have them."""
+        """Remove these images from the list; if `is_pending`, record them, as nodes that are down still have them."""
         pending = images if is_pending else ()
         self._list(REMOVED, [*_without(self.removed(), images), *pending])
         self._list(LISTED, _without(self.all(), images))
         self.tidy()
 
     def tidy(self) -> None:
-        """Remove the blobs that no image needs, and what interrupted runs left."""
+        """Remove the blobs that no image needs, and the leftovers of interrupted runs."""
         for folder in (self.folder / "scratch", self.blobs.folder / "partial"):
             remove_tree(folder)
         needed = {digest for image in self.all() for digest in (image.digest, *(blob.digest for blob in image.blobs))}
@@ -154,7 +154,7 @@ class LoadedImages:
 
     def write_archive(self, image: LoadedImage, file: Writable) -> None:
         """Write the image as an archive that containerd imports."""
-        with tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload] # of a stream it only writes
+        with tarfile.open(fileobj=file, mode="w|") as tar:  # type: ignore[call-overload] # it only writes to a stream
             _add(tar, LAYOUT_FILE, LAYOUT)
             _add(tar, LISTED, _index([image]))
             for digest in (image.digest, *(blob.digest for blob in image.blobs)):
@@ -179,18 +179,18 @@ class LoadedImages:
 
 
 def _without(images: Iterable[LoadedImage], gone: Iterable[LoadedImage]) -> list[LoadedImage]:
-    """Return the images that have none of these names."""
+    """Return the images whose names are not among those of `gone`."""
     names = {image.reference for image in gone}
     return [image for image in images if image.reference not in names]
 
 
 def references(images: Sequence[LoadedImage]) -> str:
-    """Return the names of images, for a sentence."""
+    """Return the references of images as one text."""
     return ", ".join(image.reference for image in images)
 
 
 def full_name(name: str) -> str:
-    """Return the reference by which nodes know an image of this name. Raises UsageError `reference-invalid`."""
+    """Return the full reference by which nodes know an image of this name. Raises UsageError `reference-invalid`."""
     reference = parse(name)
     if reference.wanted is None:
         reference = Reference(reference.host, reference.repository, LATEST)
