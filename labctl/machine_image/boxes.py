@@ -1,4 +1,4 @@
-"""Boxes for Vagrant: plain tar archives whose bytes follow from what goes in."""
+"""Boxes for Vagrant: uncompressed tar archives, reproducible from their input."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ VMDK = "box.vmdk"
 _CID_FIELD = b"\nCID="
 _CID_DIGITS = 8
 _DESCRIPTOR = 64 * 1024
-"""The bytes at the beginning of a VMDK that its descriptor is in."""
+"""How many bytes at the beginning of a VMDK contain its descriptor."""
 
 
 def make_qcow2(tools: Tools, raw: Path, target: Path) -> Disk:
-    """Convert a raw disk to a qcow2 compressed with zstd: the smallest, and the quickest to make and to boot from."""
+    """Convert a raw disk to a qcow2 compressed with zstd: the smallest, and the fastest to make and to boot from."""
     tools.run(
         *("qemu-img", "convert", "-f", "raw", "-O", "qcow2", "-c", "-o", "compression_type=zstd,lazy_refcounts=off"),
         *(raw, target),
@@ -38,7 +38,7 @@ def write_libvirt_box(qcow2: Path, target: Path) -> None:
 
 
 def make_vmdk(tools: Tools, box: Path, identity: int, target: Path) -> None:
-    """Convert the disk in a libvirt box to a VMDK as appliances have it, with the content id `identity`."""
+    """Convert the disk in a libvirt box to a stream-optimised VMDK with the content id `identity`."""
     with tarfile.open(box, "r:") as archive:
         member = archive.getmember(DISK_IN_BOX)
     place = {"driver": "raw", "offset": member.offset_data, "size": member.size}
@@ -51,7 +51,7 @@ def make_vmdk(tools: Tools, box: Path, identity: int, target: Path) -> None:
 
 
 def set_content_id(vmdk: Path, identity: int) -> None:
-    """Write a content id into a VMDK's descriptor, in the place of the one that qemu-img drew, which may be shorter."""
+    """Replace the random content id of qemu-img in a VMDK's descriptor, which may be shorter than this one."""
     with vmdk.open("r+b") as file:
         before, field, rest = file.read(_DESCRIPTOR).partition(_CID_FIELD)
         drawn, _, after = rest.partition(b"\n")

@@ -1,4 +1,4 @@
-"""Making the machine image of a bundle: whole or not at all, in the bundle's folder, whose description stays as it is."""
+"""Atomic build of a bundle's machine image in the bundle's folder. The description of the bundle does not change."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from labctl.machine_image.tools import LEFT_OUT, PACKAGES, SUITE, Tools, find_to
 from labctl.model.events import Progress
 
 RECIPE = 1
-"""Counts up when this code makes another disk from the same packages and files."""
+"""Incremented when this code makes a different disk from the same packages and files."""
 SECONDS = 90
-"""How long the disk and its box for libvirt take, on two processors; the one for VirtualBox takes VMDK_SECONDS more."""
+"""How long the disk and the libvirt box take on two processors; the VirtualBox box takes VMDK_SECONDS more."""
 VMDK_SECONDS = 60
 MIB = 600
-"""How large a box is."""
+"""The size of a box."""
 OTHER_SECONDS = 1800.0
 """How long another labctl may take to make the same machine image."""
 _SCRATCH = ".machine-"
 
 
 def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[str] = ("libvirt",)) -> MachineImage:
-    """Make the boxes of these providers for a bundle, as far as they are missing, and return its machine image.
+    """Make the missing boxes of these providers for a bundle, and return its machine image.
 
-    What other providers' boxes there are stays. In the cache, boxes of another recipe are made again; elsewhere they are
-    taken as they are. Raises MissingError: `architecture-unsupported`, `tools-missing`,
+    Keep the boxes of other providers. In the cache, rebuild boxes of another recipe; elsewhere, use them as they are.
+    Raises MissingError: `architecture-unsupported`, `tools-missing`,
     `subordinate-ids-missing`, `disk-full`, `bundle-not-writable`, `machine-image-failed` with the last lines of the tool.
     """
     lock = cache / "bundles" / f"{bundle.id}.machine.lock"
@@ -75,7 +75,7 @@ def build(bundle: Bundle, cache: Path, report: Progress, providers: Collection[s
 
 
 def recipe_id() -> str:
-    """Return what changes with every file of labctl and every name of a package that a machine image is made from."""
+    """Return an id that changes with every own file and every package name that a machine image is made from."""
     digest = hashlib.sha256(repr((RECIPE, PACKAGES, LEFT_OUT, disk.OPTIONS, initrd.MODULES)).encode())
     own = [ROOTFS / "node.sh", *sorted(path for path in initrd.FILES.rglob("*") if path.is_file())]
     for path in own:
@@ -84,22 +84,22 @@ def recipe_id() -> str:
 
 
 def version_of(bundle: Bundle, data: str) -> str:
-    """Return the version of the boxes: Kubernetes' and a number that stands for bundle, recipe and content.
+    """Return the version of the boxes: that of Kubernetes, and a number derived from bundle, recipe and content.
 
-    Numbers and dots alone: Vagrant takes anything else for a version before the release.
+    It has only digits and dots, because Vagrant takes anything else for a prerelease.
     """
     digest = hashlib.sha256(f"{bundle.id} {recipe_id()} {data}".encode()).hexdigest()
     return f"{bundle.versions['kubernetes']}.{int(digest[:12], 16)}"
 
 
 def _is_outdated(bundle: Bundle, image: MachineImage, cache: Path) -> bool:
-    """Return whether the image is of another labctl's recipe, and this labctl's to make again."""
+    """Return whether the image is of another recipe, and in the cache, where labctl may rebuild it."""
     is_cached = bundle.folder.parent == cache / "bundles"
     return is_cached and image.version != version_of(bundle, image.data)
 
 
 def _make_image(bundle: Bundle, tools: Tools, report: Progress) -> MachineImage:
-    """Make the disk and the libvirt box, and move them into the bundle's folder in one step."""
+    """Make the disk and the libvirt box, and move them into the bundle's folder atomically."""
     with _scratch(bundle) as scratch:
         archive, raw, qcow2 = scratch / "system.tar", scratch / "disk.raw", scratch / "disk.qcow2"
         with _timed("installing packages and unpacking images", report):

@@ -1,4 +1,4 @@
-"""Root file systems of virtual machines and of their tools, made of Debian packages by mmdebstrap."""
+"""Root file systems of virtual machines and of their tools, which mmdebstrap makes from Debian packages."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def run(
     files: Path | None = None,
     variables: Mapping[str, str] | None = None,
 ) -> None:
-    """Make tar archive `target` out of packages; `hook`, a script's text, changes it before.
+    """Make tar archive `target` from packages; `hook` is the text of a script that changes the file system first.
 
-    Without root, mmdebstrap and its hook work as another user, who may not be able to reach our folders: the hook gets
-    an open descriptor of the tar archive `files`. Raises MissingError `tool-failed`.
+    Without root, mmdebstrap and its hook run as another user, who may not be able to read labctl's folders. So the hook
+    gets an open descriptor of the tar archive `files`. Raises MissingError `tool-failed`.
     """
     values = {"SOURCE_DATE_EPOCH": str(EPOCH), HOOK: hook, **(variables or {})}
     if os.geteuid() == 0:
         values["TMPDIR"] = str(target.parent)
     elif "TMPDIR" not in os.environ:
-        values["TMPDIR"] = "/var/tmp"  # noqa: S108 - on a disk, where /tmp may be in memory; mmdebstrap makes a folder of its own in it
+        values["TMPDIR"] = "/var/tmp"  # noqa: S108 - /tmp may be in memory; mmdebstrap makes its own folder
     arguments: list[process.Argument] = [
         *("mmdebstrap", "--quiet", "--architectures=amd64", f"--include={','.join(packages)}"),
         *(f"--dpkgopt={option}" for option in left_out),
@@ -56,4 +56,4 @@ def run(
 
 
 def _ignore(_line: str) -> None:
-    """Keep a line for the log alone."""
+    """Ignore a line; the log has it."""

@@ -1,6 +1,6 @@
 """The disk: a master boot record, a FAT partition with kernel and boot loaders for BIOS and UEFI, and the root file system.
 
-Nothing here needs a loop device: every tool writes at its offset into one sparse file.
+No loop device is needed: every tool writes at its offset into one sparse file.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ OPTIONS = (
     "console=tty0 console=ttyS0 quiet panic=10 mitigations=off nowatchdog no_timer_check audit=0 apparmor=0"
     " net.ifnames=1 systemd.show_status=0 systemd.gpt_auto=0 norandmaps transparent_hugepage=never"
 )
-"""The kernel's. Without KVM, QEMU keeps the code that it has translated only where programs stay at their addresses."""
+"""The kernel's. With norandmaps, programs keep their addresses, so QEMU without KVM can reuse its translated code."""
 _SEPARATOR = b"\0"
 
 
@@ -48,7 +48,7 @@ def make(tools: Tools, system: Path, initrd: bytes, identity: str, target: Path)
 
 
 def partition_table(identity: str) -> str:
-    """Return what sfdisk reads: the label and both partitions, in sectors."""
+    """Return the input of sfdisk: the label and both partitions, in sectors."""
     return (
         f"label: dos\nlabel-id: 0x{_digest(identity)[:8]}\nunit: sectors\nsector-size: {SECTOR}\n"
         f"start={BOOT_START // SECTOR}, size={BOOT_SIZE // SECTOR}, type=ef, bootable\n"
@@ -57,9 +57,9 @@ def partition_table(identity: str) -> str:
 
 
 def content_sha256(disk: Path) -> str:
-    """Return the SHA-256 of a disk's content: of the place and the bytes of each MiB that is not all zeros.
+    """Return the SHA-256 of a disk's size, and of the number and the bytes of each MiB that is not all zeros.
 
-    It takes as long as the data does, however large the disk is, and does not depend on where the file has holes.
+    The time depends on the amount of data, not on the disk's size; the result does not depend on the file's holes.
     """
     digest, zeros = hashlib.sha256(str(disk.stat().st_size).encode()), bytes(MIB)
     with disk.open("rb") as file:
@@ -75,13 +75,13 @@ def content_sha256(disk: Path) -> str:
 
 
 def _data(descriptor: int, start: int) -> int | None:
-    """Return where the next data of a sparse file begins; None if there is none."""
+    """Return the offset of the next data in a sparse file; None if there is none."""
     try:
         return os.lseek(descriptor, start, os.SEEK_DATA)
     except OSError as error:
         if error.errno != errno.ENXIO:
             raise
-        return None  # from there on, there is a hole or the end
+        return None  # only a hole is left, or nothing
 
 
 def _make_root(tools: Tools, system: Path, identity: str, target: Path) -> None:

@@ -1,4 +1,4 @@
-"""What keeps a machine image from being made, in the words of its user."""
+"""Errors of building a machine image, translated for the user."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from labctl.host.room import FULL
 from labctl.model.errors import LabError, MissingError
 
 SPACE = 6 << 30
-"""Bytes that a machine image takes while it is made: system, disk and box side by side."""
+"""The disk space in bytes for building a machine image: system, disk and box exist at the same time."""
 _ARCHITECTURES = {"x86_64", "amd64"}
 _IDS = 1 << 16
-"""How many further ids a system takes that is installed without root."""
+"""How many subordinate ids a system needs that is installed without root."""
 _SUBORDINATE = (Path("/etc/subuid"), Path("/etc/subgid"))
 RESUME = "Run `labctl bundle build --with vm` to try again."
 
@@ -34,7 +34,7 @@ def check_machine(bundle: Bundle) -> None:
     """
     if platform.machine() not in _ARCHITECTURES:
         raise MissingError(
-            f"machine images are made for x86-64, and this machine is {platform.machine()}",
+            f"machine images are made for x86-64, but this machine is {platform.machine()}",
             id="architecture-unsupported",
             hint="Use `provider: docker`, whose nodes run here, or make the lab on an x86-64 machine.",
         )
@@ -66,7 +66,7 @@ def _grants(path: Path, user: str, number: int) -> bool:
     try:
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
-        return False  # nothing is granted where there is no such file
+        return False  # without such a file, nothing is granted
     granted = [re.fullmatch(r"([^:]+):\d+:(\d+)", line.strip()) for line in lines]
     return any(match and match[1] in {user, str(number)} and int(match[2]) >= _IDS for match in granted)
 
@@ -79,7 +79,7 @@ def check_space(folder: Path) -> None:
 
 @contextmanager
 def image_errors(bundle: Bundle) -> Iterator[None]:
-    """Translate the failure of a disk or of a tool: to `disk-full`, `bundle-not-writable` or `machine-image-failed`."""
+    """Translate disk errors and tool failures into `disk-full`, `bundle-not-writable` or `machine-image-failed`."""
     try:
         yield
     except OSError as error:
@@ -107,7 +107,7 @@ def image_errors(bundle: Bundle) -> Iterator[None]:
 
 def _disk_full(folder: Path) -> MissingError:
     return MissingError(
-        f"the disk is too full to make a machine image in {folder}: making it takes {SPACE >> 30} GiB there",
+        f"not enough disk space to make a machine image in {folder}: it needs {SPACE >> 30} GiB there",
         id="disk-full",
         hint=f"Free disk space. {RESUME}",
     )

@@ -1,4 +1,4 @@
-"""What a bundle's machine image is: boxes for Vagrant in the bundle's folder, described by the `machine.yaml` beside them."""
+"""The format of a bundle's machine image: boxes for Vagrant, described by the `machine.yaml` beside them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 FOLDER = "machine"
-"""The folder of the machine image in the bundle's. The bundle's id and description do not depend on it."""
+"""The folder of the machine image in the bundle's folder. The bundle's id and description do not depend on it."""
 DESCRIPTION = f"{FOLDER}/machine.yaml"
 CATALOGUE = f"{FOLDER}/metadata.json"
 LIBVIRT_BOX = f"{FOLDER}/libvirt.box"
@@ -44,27 +44,27 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class MachineImage:
-    """A machine image's description. Nothing is said about its files being there."""
+    """A machine image's description. Its files may be missing or damaged: see `verify`."""
 
     folder: Path
     """The bundle's folder: the paths of the files are relative to it."""
     bundle_id: str
     version: str
-    """Of the boxes, as Vagrant reads versions: it differs for each bundle, each recipe and each content of the disk."""
+    """The version of the boxes for Vagrant. It differs for each bundle, each recipe and each content of the disk."""
     kernel: str
     data: str
-    """The SHA-256 of the raw disk's content, as `labctl.machine_image.disk.content_sha256` draws it."""
+    """The SHA-256 of the raw disk's content, as `labctl.machine_image.disk.content_sha256` computes it."""
     qcow2: Disk
     """The disk in the libvirt box."""
     files: tuple[File, ...]
 
     def path(self, relative: str) -> Path:
-        """Return where a file of the image is."""
+        """Return the path of a file of the image."""
         return self.folder / relative
 
     @property
     def providers(self) -> tuple[str, ...]:
-        """The providers that there is a box for."""
+        """The providers that have a box."""
         paths = {file.path for file in self.files}
         return tuple(provider for provider, path in BOXES.items() if path in paths)
 
@@ -87,13 +87,13 @@ def load(bundle: Bundle) -> MachineImage | None:
         document = yaml.load(content(path), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe loaders
     except (FileNotFoundError, NotADirectoryError):
         return None
-    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # the last two, of values in it
+    except (OSError, yaml.YAMLError, ValueError, RecursionError) as error:  # values in it raise the last two
         raise MissingError(f"{path} cannot be read: {error}", id="machine-image-unreadable", hint=REBUILD) from error
     return _validated(bundle, path, document)
 
 
 def write(image: MachineImage, folder: Path) -> None:
-    """Write the description and the catalogue of an image to `folder`, which holds what `FOLDER` of a bundle does."""
+    """Write the description and the catalogue of an image to `folder`, which is or becomes the bundle's `FOLDER`."""
     import yaml  # noqa: PLC0415 - as in `load`
 
     document = {"schema": SCHEMA, **_fields().dump_python(image, mode="json", exclude={"folder"})}
@@ -104,9 +104,9 @@ def write(image: MachineImage, folder: Path) -> None:
 
 
 def catalogue(image: MachineImage, base: str = "") -> str:
-    """Return what Vagrant reads as the catalogue of the image's boxes.
+    """Return the catalogue of the image's boxes for Vagrant.
 
-    Vagrant takes a URL without a scheme for a path in the folder that it runs in. `base` is put before each.
+    `base` is prepended to each URL. Vagrant takes a URL without a scheme for a path in its working directory.
     """
     files = {file.path: file for file in image.files}
     providers = [
@@ -139,7 +139,7 @@ def _validated(bundle: Bundle, path: Path, document: object) -> MachineImage:
     if image.bundle_id != bundle.id:
         raise _schema_error(path, f"bundle_id is {image.bundle_id}, the bundle's id is {bundle.id}")
     if unknown := [file.path for file in image.files if file.path not in BOXES.values()]:
-        raise _schema_error(path, f"file {unknown[0]!r} is no box")
+        raise _schema_error(path, f"file {unknown[0]!r} is not a box")
     return image
 
 

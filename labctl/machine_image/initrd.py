@@ -1,4 +1,4 @@
-"""The initrd: busybox, the kernel modules that find disks, and an `init` of labctl's own, in one deterministic cpio."""
+"""The initrd: busybox, the modules that find disks, and labctl's own `init`, in one reproducible cpio archive."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ MODULES = (
         "ext4",
         "isofs",
     ),
-    # Nothing in the system asks for these: udev there looks at interfaces and at the power button alone.
+    # Nothing in the system loads these: there, udev handles only network interfaces and the power button.
     *("virtio_net", "e1000", "button", "evdev", "virtio_rng", "overlay", "rtc_cmos"),
 )
 _FOLDERS = ("bin", "dev", "proc", "sys", "root", "modules", "acpi", "acpi/PWRF")
@@ -57,16 +57,16 @@ def make(tools: Tools) -> bytes:
 
 
 def cpio(entries: Iterable[Entry]) -> bytes:
-    """Return a cpio archive of format newc, all owned by root and of time 0, padded to whole blocks."""
+    """Return a cpio archive of format newc, padded to whole blocks. All entries are owned by root and have time 0."""
     parts = [_member(number, entry) for number, entry in enumerate([*entries, Entry(_TRAILER, 0)], start=1)]
     archive = b"".join(parts)
     return archive + bytes(-len(archive) % 512)
 
 
 def load_order(modules: Path, wanted: Iterable[str]) -> dict[str, bytes]:
-    """Return the wanted modules and all that they depend on, by name, in an order in which they can be loaded.
+    """Return the wanted modules and their dependencies, by name, in load order.
 
-    What is built into the kernel is left out. Raises MissingError `kernel-module-missing`.
+    Modules that are built into the kernel are left out. Raises MissingError `kernel-module-missing`.
     """
     files = {_name(path.name): path for path in sorted(modules.rglob("*.ko*"))}
     listing = (modules / "modules.builtin").read_text(encoding="ascii").splitlines()

@@ -1,4 +1,4 @@
-"""Holding the boxes of a machine image to their checksums."""
+"""Verification of a machine image's boxes by their checksums."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from labctl.model.events import Progress
 def verify_once(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -> None:
     """Compare every box with machine.yaml, and hash only those that changed since they were last hashed.
 
-    Raises one MissingError, `machine-image-damaged`, that names every file which is missing or differs.
+    Raises one MissingError, `machine-image-damaged`, that names every missing or changed file.
     """
     if problems := damage(bundle, image, cache, report):
         named = "; ".join(f"{path} {problem}" for path, problem in problems.items())
@@ -33,7 +33,7 @@ def verify(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -
 
 
 def damage(bundle: Bundle, image: MachineImage, cache: Path, report: Progress) -> Mapping[str, str]:
-    """Return what is wrong with each missing or different file, by path. Hashes as `verify_once` does."""
+    """Return the problem of each missing or changed file, by path. Hashes as `verify_once` does."""
     problems = checksums.damage(_as_bundle(bundle, image), cache, report)
     try:
         is_right = content(image.path(CATALOGUE)) == catalogue(image).encode()
@@ -48,7 +48,7 @@ def remember(bundle: Bundle, image: MachineImage, cache: Path) -> None:
 
 
 def forget(bundle_id: str, cache: Path) -> None:
-    """Remove the record of the boxes of a bundle that were hashed."""
+    """Remove the record of a bundle's hashed boxes."""
     checksums.forget(_record_id(bundle_id), cache)
 
 
@@ -57,5 +57,5 @@ def _record_id(bundle_id: str) -> str:
 
 
 def _as_bundle(bundle: Bundle, image: MachineImage) -> Bundle:
-    """Return a bundle of the image's files alone, whose checks are recorded apart from the bundle's own."""
+    """Return a bundle with only the image's files, whose checks are recorded separately from the bundle's own."""
     return replace(bundle, id=_record_id(bundle.id), files=image.files)

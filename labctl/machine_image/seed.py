@@ -1,7 +1,7 @@
 """The seed disk: a small CD that gives a virtual machine its identity, as the folder /etc/labctl does in a container.
 
-ISO 9660 with Rock Ridge, labelled LABCTL. The same files are the same bytes, so that a seed is written only when it
-says something else.
+ISO 9660 with Rock Ridge, labelled LABCTL. The same files give the same bytes, so a seed is written only when its
+content changes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ if TYPE_CHECKING:
     from types import ModuleType
 
 LABEL = "LABCTL"
-"""By this label a machine finds its seed."""
+"""The label by which a machine finds its seed."""
 READABLE = 0o444
 SECRET = 0o400
 
 
 @dataclass(frozen=True, slots=True)
 class SeedFile:
-    """One file of a seed: its content, and its mode in the machine, where it belongs to root."""
+    """One file of a seed: its content, and its mode in the machine, where root owns it."""
 
     content: bytes
     mode: int = READABLE
@@ -38,7 +38,7 @@ class SeedFile:
 
 
 def write(path: Path, files: Mapping[str, SeedFile]) -> bool:
-    """Write the seed for its owner alone, unless it is there with the same bytes; return whether it was written."""
+    """Write the seed, readable only by its owner, unless it has the same bytes; return whether it was written."""
     wanted = content(files)
     if path.exists() and path.read_bytes() == wanted:
         return False
@@ -47,7 +47,7 @@ def write(path: Path, files: Mapping[str, SeedFile]) -> bool:
 
 
 def content(files: Mapping[str, SeedFile]) -> bytes:
-    """Return the bytes of a seed with these files, by their names in its only folder."""
+    """Return the bytes of a seed with these files, keyed by their names in its only folder."""
     from pycdlib.pycdlib import PyCdlib  # noqa: PLC0415 - few commands write seeds, and the import costs 50 ms
 
     written = BytesIO()
@@ -59,7 +59,7 @@ def content(files: Mapping[str, SeedFile]) -> bytes:
             image.add_fp(
                 BytesIO(file.content),
                 len(file.content),
-                f"/{number:08}.;1",  # machines see the name of Rock Ridge alone
+                f"/{number:08}.;1",  # machines see only the Rock Ridge name
                 rr_name=name,
                 file_mode=stat.S_IFREG | file.mode,
             )
@@ -69,7 +69,7 @@ def content(files: Mapping[str, SeedFile]) -> bytes:
 
 
 class _StandingClock:
-    """A `time` that always says the same, in UTC wherever it is asked. With 0 a volume has no dates."""
+    """A substitute for module `time` that is always at 0, in UTC in every time zone. With 0, a volume has no dates."""
 
     localtime = staticmethod(time.gmtime)
     gmtime = staticmethod(time.gmtime)
@@ -82,7 +82,7 @@ class _StandingClock:
 
 @contextmanager
 def _standing_clock() -> Iterator[None]:
-    """Have pycdlib, which takes no dates from its caller, write none of today's."""
+    """Replace the clock of pycdlib, so that it does not write today's dates; it has no parameter for them."""
     from pycdlib import dates, headervd, pycdlib, utils  # noqa: PLC0415 - as in `content`
 
     with ExitStack() as restored:

@@ -1,4 +1,4 @@
-"""The system of a virtual machine: a node's, with a kernel's modules, the bundle's programs and its images, unpacked."""
+"""The system of a virtual machine: a node's, with kernel modules, and the bundle's programs and unpacked images."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labctl.machine_image.tools import SUITE, Tools
 
 PROGRAMS = ("kubeadm", "kubelet", "kubectl")
 PACKAGES = ("udev",)
-"""Besides those of a node in a container."""
+"""In addition to the packages of a node in a container."""
 BUNDLE = "opt/labctl/bundle"
 STATE = "var/lib/labctl"
 
@@ -39,7 +39,7 @@ def make(bundle: Bundle, tools: Tools, target: Path) -> None:
 
 
 def write_files(bundle: Bundle, tools: Tools, target: Path) -> None:
-    """Write everything that comes on top of Debian's packages to tar archive `target`, all owned by root."""
+    """Write everything that is added to Debian's packages to tar archive `target`, all owned by root."""
     with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
         for path, source in _copies(bundle, tools):
             member = tarfile.TarInfo(path)

@@ -1,6 +1,6 @@
 """The programs that make disks, and the kernel that machines boot: Debian packages, unpacked into the cache.
 
-A program runs by the loader and with the libraries that come with it, so that it does not matter what this machine has.
+A program runs with the loader and the libraries of its own packages, so it does not depend on those of this machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ LEFT_OUT = (
     "path-exclude=/usr/lib/*/gconv/*",
     *(f"path-exclude=/usr/lib/modules/*/kernel/{path}/*" for path in _UNUSED_MODULES),
 )
-"""Of the kernel's modules, those for hardware that no virtual machine of a lab has."""
+"""Files that are not unpacked. Of the kernel's modules, those for hardware that no virtual machine of a lab has."""
 PROGRAMS: Mapping[str, str] = {
     "mke2fs": "usr/sbin/mke2fs",
     "sfdisk": "usr/sbin/sfdisk",
@@ -64,7 +64,7 @@ class Tools:
 
     @property
     def kernel(self) -> str:
-        """The version of the kernel, as it calls itself."""
+        """The kernel's own version string."""
         return next((self.tree / "usr/lib/modules").iterdir()).name
 
     @property
@@ -78,11 +78,11 @@ class Tools:
         return self.tree / "boot" / f"vmlinuz-{self.kernel}"
 
     def file(self, relative: str) -> Path:
-        """Return a file of the packages."""
+        """Return the path of a file of the packages."""
         return self.tree / relative
 
     def run(self, program: str, *words: str | Path, stdin: bytes | None = None) -> str:
-        """Run one of PROGRAMS, whose output depends on nothing but its input. Raises MissingError `tool-failed`."""
+        """Run one of PROGRAMS, so that its output depends only on its input. Raises MissingError `tool-failed`."""
         binaries = self.folder / "bin"
         environment = {
             "PATH": f"{binaries}{os.pathsep}{os.environ.get('PATH', '/usr/bin:/bin')}",
@@ -97,7 +97,7 @@ class Tools:
 
 
 def find_tools(cache: Path, report: Progress) -> Tools:
-    """Return the tools; fetch them into the cache first if they are not there. Raises as `debootstrap.run`."""
+    """Return the tools; fetch them into the cache first if they are missing. Raises as `debootstrap.run`."""
     digest = hashlib.sha256(repr((SUITE, PACKAGES, LEFT_OUT, dict(PROGRAMS))).encode()).hexdigest()[:8]
     folder = cache / "toolchains" / f"machine-{SUITE}-{digest}"
     if not folder.exists():
