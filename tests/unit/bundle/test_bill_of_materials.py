@@ -1,4 +1,4 @@
-"""What a release says about a bundle."""
+"""The bill of materials that a release publishes for a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Building a bundle with makers that make small files at once: order, resuming, repair and failures."""
+"""Builds of a bundle with fake makers that create small files immediately: order, resume, repair and failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SHORT = tuple(
     for artefact in RECIPE
     if not artefact.path.startswith(("images/kube", "images/metallb", "images/pause", "images/traefik", "bin/kubectl"))
 )
-"""The recipe without most of those that are made like another: a build does with each the same."""
+"""The recipe without most artefacts that are made in the same way as another one."""
 
 
 @pytest.fixture(autouse=True)
@@ -117,7 +117,7 @@ def test_an_unlisted_or_truncated_file_of_a_killed_build_is_made_again(tmp_path:
 @pytest.mark.parametrize("is_linked", [False, True])
 def test_a_damaged_bundle_is_repaired_by_making_the_damaged_files_alone(tmp_path: Path, *, is_linked: bool) -> None:
     bundle = build(tmp_path, _ignore, FakeMakers())
-    other = bundle.folder.with_name(f"{bundle.id}.partial")  # as a run left it, here or on another disk
+    other = bundle.folder.with_name(f"{bundle.id}.partial")  # left by an earlier run, here or on another disk
     shutil.copytree(bundle.folder, tmp_path / "disk" if is_linked else other)
     if is_linked:
         other.symlink_to(tmp_path / "disk")
@@ -203,7 +203,7 @@ def test_a_build_waits_for_another_one_and_says_for_whom(tmp_path: Path) -> None
 
         def report(text: str) -> None:
             said.append(text)
-            other.close()  # the other build ends as soon as this one has said that it waits
+            other.close()  # the other build ends as soon as this one reports that it waits
 
         build(tmp_path, report, FakeMakers())
 

@@ -1,4 +1,4 @@
-"""Reading a bundle and holding its files to their checksums."""
+"""Reading a bundle, and verifying its files by their checksums."""
 
 from __future__ import annotations
 
@@ -237,7 +237,7 @@ def test_verify_hashes_what_verify_once_would_take_for_known(tmp_path: Path) -> 
         file.write(b"K")
     os.utime(kubelet, ns=(time, time))
     assert not verify_once(bundle, tmp_path, _ignore)
-    for check in (verify, verify_once):  # what verify has found is not forgotten
+    for check in (verify, verify_once):  # verify_once reports what verify found
         with pytest.raises(MissingError, match=r"bin/kubelet"):
             check(bundle, tmp_path, _ignore)
 

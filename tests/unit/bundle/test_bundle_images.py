@@ -1,4 +1,4 @@
-"""Image archives: the same bytes for the same content, readable as OCI layout and as `docker save` output."""
+"""Image archives: the same content gives the same bytes, readable as an OCI layout and as `docker save` output."""
 
 from __future__ import annotations
 

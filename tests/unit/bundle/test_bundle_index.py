@@ -1,4 +1,4 @@
-"""Where wheels are looked for, as pip and uv are set up; and what an index's pages list."""
+"""Where to look for wheels, from the settings of pip and uv, and the files that an index's pages list."""
 
 from __future__ import annotations
 

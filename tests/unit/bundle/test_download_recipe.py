@@ -1,4 +1,4 @@
-"""A recipe for downloads: what it must say, what it is filled in to, and what it is held against."""
+"""Recipes of downloads: validation, versions that are filled in, and comparison with what upstream requires."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KUBEADMS = (
     *(f"registry.k8s.io/kube-{name}:v1.37.2" for name in ("apiserver", "controller-manager", "scheduler", "proxy")),
     *("registry.k8s.io/coredns/coredns:v1.14.6", "registry.k8s.io/pause:3.10.2", "registry.k8s.io/etcd:3.7.0-0"),
 )
-"""What kubeadm 1.37.2 says."""
+"""The output of kubeadm 1.37.2."""
 
 
 def _written(tmp_path: Path, **changes: Any) -> Path:  # noqa: ANN401 - any YAML

@@ -1,4 +1,4 @@
-"""A node's system made in the Engine: the Dockerfile, and that nothing of it stays there."""
+"""A node's system made in the Engine: the Dockerfile, and the cleanup."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_without_a_mirror_the_images_own_sources_stay() -> None:
 
 @dataclass
 class FakeEngine:
-    """An Engine that has what it was told to make, and ends as a test says when it builds."""
+    """A fake Engine that records what it creates. Its build raises `ends`."""
 
     ends: BaseException | None = None
     containers: list[str] = field(default_factory=list)

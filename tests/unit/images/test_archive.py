@@ -1,4 +1,4 @@
-"""Which image of an archive is taken, in every form that archives have; and what is said of those that are none."""
+"""The image that is chosen from an archive, in every form of archives, and the errors for other files."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SHOP = "docker.io/library/shop:1"
 
 
 def _layout(*entries: Mapping[str, Any], architectures: Sequence[str] = ("amd64",), nested: bool = False) -> Files:
-    """An OCI image layout with an image for each architecture, below an index of its own or not."""
+    """Return an OCI image layout with an image for each architecture, below a nested index if `nested`."""
     files: Files = {"oci-layout": b"{}"}
     manifests = []
     for architecture in architectures:
@@ -54,7 +54,7 @@ def _layout(*entries: Mapping[str, Any], architectures: Sequence[str] = ("amd64"
 
 
 def _saved(names: Sequence[str] | None, architecture: str = "amd64") -> Files:
-    """What `docker save` wrote before version 25."""
+    """Return an archive of `docker save` before version 25."""
     layer = b"a layer"
     diff_id = f"sha256:{hashlib.sha256(layer).hexdigest()}"
     config = {"architecture": architecture, "os": "linux", "rootfs": {"diff_ids": [diff_id]}}
@@ -87,28 +87,28 @@ def _tar(files: Files, links: Mapping[str, tuple[bytes, str]] | None = None) -> 
 
 
 def _linked(target: str, kind: bytes = tarfile.SYMTYPE) -> bytes:
-    """What `docker save` wrote before version 25, where a layer of two images is once a link."""
+    """Return an archive of `docker save` before version 25, with a shared layer as a link."""
     files = {**_saved(["shop:1"]), "0/layer.tar": b"a layer"}
     del files["1/layer.tar"]
     return _tar(files, {"1/layer.tar": (kind, target)})
 
 
 def _sized(size: int) -> bytes:
-    """An archive whose first member says it has this size."""
+    """Return an archive whose first member claims this size."""
     member = tarfile.TarInfo("index.json")
     member.size = size
     return member.tobuf(tarfile.GNU_FORMAT) + _tar(_saved(["shop:1"]))
 
 
 def _of_itself() -> Files:
-    """An index that names itself."""
+    """Return an index that lists itself."""
     digest = "sha256:" + "0" * 64
     index = {"manifests": [{"digest": digest, "mediaType": IMAGE_INDEX, "annotations": {NAME: SHOP}}]}
     return dict.fromkeys(("index.json", "blobs/sha256/" + "0" * 64), json.dumps(index).encode())
 
 
 def _deep(depth: int) -> Files:
-    """An image below so many indexes, each in another one."""
+    """Return an image below this many nested indexes."""
     files = _layout({NAME: SHOP})
     for _ in range(depth):
         index = _blob(files, files["index.json"])
@@ -118,7 +118,7 @@ def _deep(depth: int) -> Files:
 
 
 def _read(folder: Path, content: bytes) -> dict[str, str]:
-    """The names of an archive's images, and what the last layer of each has."""
+    """Return the content of each image's last layer, by the image's name."""
     path = folder / "image.tar"
     path.write_bytes(content)
     read: dict[str, str] = {}

@@ -1,4 +1,4 @@
-"""The numbers and bytes of machine images."""
+"""The layout and content of machine images."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_the_ovf_keeps_the_rules_of_ovf_1_0_and_names_virtualboxs_hardware() -> 
 
     assert envelope.tag == f"{OVF}Envelope"
     assert sections == ["References", "DiskSection", "NetworkSection", "VirtualSystem"]
-    for section in envelope.iter():  # every section begins with its Info
+    for section in envelope.iter():  # every section starts with its Info
         if section.tag.endswith("Section") or section.tag == f"{OVF}VirtualSystem":
             assert section[0].tag == f"{OVF}Info"
     assert (file.get(f"{OVF}href"), file.get(f"{OVF}size")) == (boxes.VMDK, "1234")
@@ -111,7 +111,7 @@ def test_the_ovf_keeps_the_rules_of_ovf_1_0_and_names_virtualboxs_hardware() -> 
     assert disk_entry.get(f"{OVF}format", "").endswith("#streamOptimized")
     assert envelope.findtext(f".//{VSSD}VirtualSystemType") == "virtualbox-2.2"
     assert [kind.get(f"{OVF}id") for kind in envelope.iter(f"{OVF}OperatingSystemSection")] == ["96"]
-    # Elements of an Item are in the order of their names, as the CIM schema has them; ids are unique, parents exist.
+    # As the CIM schema requires, the elements of an Item are in alphabetical order; ids are unique, and parents exist.
     for item in items:
         assert [child.tag for child in item] == sorted(child.tag for child in item)
         assert {f"{RASD}ElementName", f"{RASD}InstanceID", f"{RASD}ResourceType"} <= {child.tag for child in item}
