@@ -1,4 +1,4 @@
-"""Bundles: every artefact a lab boots from, in one folder. Making one is `labctl.bundle.build`."""
+"""Bundles: every artefact that a lab boots from, in one folder; how they are built, downloaded, pushed and pulled."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Split an image archive into blobs and a skeleton, and reassemble it byte for byte.
+"""Splitting an image archive into blobs and a skeleton, and reassembling it byte for byte.
 
 The skeleton holds the archive's bytes between the blobs: headers, padding and small files. So the archive of any tool
 survives unchanged, and its layers are transferred once, as the blobs of an ordinary image.

@@ -1,4 +1,4 @@
-"""Atomic build of a bundle's machine image in the bundle's folder. The description of the bundle does not change."""
+"""Building a bundle's machine image in its folder, atomically. The description of the bundle does not change."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download of pinned wheels from Python package indexes, with the settings of pip and uv but without these tools.
+"""Downloading pinned wheels from Python package indexes, with the settings of pip and uv but without these tools.
 
 A page is JSON (PEP 691) or HTML (PEP 503). Only a wheel with the pinned checksum is accepted.
 """

@@ -1,1 +1,1 @@
-"""Make bundles from upstream's releases: its binaries, its images and its manifests, as they are published."""
+"""Making a bundle from upstream's releases: its binaries, images and manifests, as they are published."""

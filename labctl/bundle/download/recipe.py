@@ -34,7 +34,7 @@ SANDBOX = "pause"
 """The name of the image from which containerd on the nodes starts pod sandboxes."""
 DIGEST = "sha256:"
 NODE_IMAGE = "docker.io/library/debian:trixie-slim"
-"""The default of recipes that name no image."""
+"""The default for a recipe that names no image."""
 MINORS = ("1.37",)
 """The minor versions of Kubernetes that labs were tested with."""
 

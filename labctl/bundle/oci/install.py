@@ -1,4 +1,4 @@
-"""Installation of an incoming bundle into the cache: all of it, verified, or nothing."""
+"""Installing an incoming bundle into the cache: all of it, verified, or nothing."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def _pieces(part: Part, skeleton: bytes, source: Source, size: int | None) -> li
         pieces = list(put_together(skeleton, source.blob))
     except (ValueError, LookupError, TypeError) as error:
         raise not_a_bundle(source.name, f"{part.path} cannot be put together: {error}") from error
-    if (together := sum(size_of(content) for _, content in pieces)) != size:  # there was enough room for `size` bytes
+    if (together := sum(size_of(content) for _, content in pieces)) != size:  # the check for room counted `size` bytes
         raise not_a_bundle(source.name, f"{part.path} has {together} bytes, and the bundle lists {size}")
     return pieces
 

@@ -1,4 +1,4 @@
-"""Pull of a bundle: only what the cache lacks is fetched."""
+"""Pulling a bundle: only what the cache lacks is fetched."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Push of a bundle: the blobs that the registry lacks, then the manifests that refer to them, and the index last."""
+"""Pushing a bundle: the blobs that the registry lacks, then the manifests that refer to them, and the index last."""
 
 from __future__ import annotations
 
