@@ -152,7 +152,7 @@ class Archive:
                 digest.update(chunk)
                 size += file.write(chunk)
         if (f"sha256:{digest.hexdigest()}", size) != (blob.digest, blob.size):
-            raise damaged(self.path, f"the content of {name} does not have the digest {blob.digest}")
+            raise damaged(self.path, f"the content of {name} does not match its digest {blob.digest}")
 
     def _of_layout(self, architecture: str) -> list[Archived]:
         """Return the named images of an OCI layout."""
@@ -189,7 +189,7 @@ class Archive:
         """Return a document. Raises UsageError `archive-damaged` if its content does not match its digest."""
         content = self._read(_file(described["digest"]))
         if _digest(content) != described["digest"]:
-            raise damaged(self.path, f"the content of a description does not have its digest, {described['digest']}")
+            raise damaged(self.path, f"the content of a document does not match its digest {described['digest']}")
         return content
 
     def _of_manifest(self, described: Mapping[str, Any], names: Sequence[str], architecture: str) -> Archived:
@@ -216,7 +216,7 @@ class Archive:
         for file, diff_id in zip(entry["Layers"], document["rootfs"]["diff_ids"], strict=True):
             media_type, digest, size = self._layer(file)
             if media_type == IMAGE_LAYER and digest != diff_id:
-                raise damaged(self.path, f"the content of {file} does not have the digest {diff_id}")
+                raise damaged(self.path, f"the content of {file} does not match its digest {diff_id}")
             layers.append((media_type, digest, size))
             files[digest] = file
         manifest = image_manifest((IMAGE_CONFIG, _digest(config), len(config)), layers)
@@ -266,7 +266,7 @@ class Archive:
         """Return the error for an image that the lab's nodes cannot run."""
         there = ", ".join(sorted({each for each in platforms if "unknown" not in each})) or "an unknown platform"
         return MissingError(
-            f"{self.path}: {name} is for {there}; the lab's nodes are linux/{wanted}",
+            f"{self.path}: {name} is for {there}, but the lab's nodes are linux/{wanted}",
             id="architecture-missing",
             hint=f"Build the image for this platform (`docker build --platform linux/{wanted}`), or pull one that has it.",
         )
