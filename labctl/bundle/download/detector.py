@@ -28,7 +28,7 @@ def write_image(target: Path, architecture: str) -> None:
     expected = (folder / f"linux-{architecture}.sha256").read_text(encoding="ascii").split()[0]
     if (checksum := hashlib.sha256(program).hexdigest()) != expected:
         raise MissingError(
-            f"labctl's failure detector has sha256 {checksum} instead of {expected}",
+            f"the failure detector in this labctl has sha256 {checksum} instead of {expected}",
             id="failure-detector-damaged",
             hint="Install labctl again.",
         )
