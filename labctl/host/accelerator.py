@@ -1,4 +1,4 @@
-"""What virtual machines run on: KVM where it works, else QEMU's emulation; and how much slower that is."""
+"""KVM or QEMU's emulation: which one virtual machines use, and how much slower emulation is."""
 
 from __future__ import annotations
 
@@ -32,27 +32,27 @@ QEMU_CODE_CACHE = 1024
 SETS_CODE_CACHE = (8,)
 """The version of libvirt from which it knows the element tb-cache."""
 USUAL, MOST = 13, 40
-"""How many times slower emulated machines are where that cannot be measured, and at most."""
+"""How many times slower emulated machines are: the assumption where it cannot be measured, and the upper limit."""
 LOOPS = 20_000_000
 NORMAL_SECONDS = 0.027
-"""Processor time of the loops at slowness 1. A machine took 0.35 s to emulate them on which a lab took 13 times as long."""
+"""Processor time of the loops at slowness 1: a machine on which labs were 13 times slower emulated them in 0.35 s."""
 TRIES = 3
 TRY_SECONDS = 30.0
 ENDED = 33
-"""QEMU's exit code when the firmware has ended it."""
+"""QEMU's exit code when the firmware writes 0x10 to isa-debug-exit: (0x10 << 1) | 1."""
 
 _CODE, _RESET = 0x10000, 0xFFF0
 _BEGIN = "fa31c08ed88ed0bc0070"  # cli; ds = ss = 0; sp = 0x7000
 _COUNT = "66b9"  # mov ecx, ...
-_LOOP = "89ce81e6fc0fe8150001840010338400206649"  # memory, and a call, by the counter; dec ecx
-_END = "75ebbaf400b010eef4ebfd"  # jnz loop; out 0xf4, 0x10: QEMU ends
+_LOOP = "89ce81e6fc0fe8150001840010338400206649"  # memory accesses indexed by the counter, and a call; dec ecx
+_END = "75ebbaf400b010eef4ebfd"  # jnz loop; out 0xf4, 0x10: QEMU exits
 _CALLED = "5001f05840c3"
 _START = "ea000000f0"  # jmp f000:0000
 
 
 @dataclass(frozen=True, slots=True)
 class Acceleration:
-    """Whether virtual machines can use KVM; if not, why, and what to do."""
+    """Whether virtual machines can use KVM; if not, the obstacle and its fix."""
 
     obstacle: str = ""
     fix: str = ""
@@ -64,7 +64,7 @@ class Acceleration:
 
 
 def kvm(machine: Machine) -> Acceleration:
-    """Return whether virtual machines can use KVM: the processor has what it needs, and /dev/kvm can be opened."""
+    """Return whether virtual machines can use KVM: the processor supports it, and /dev/kvm can be opened."""
     extension = EXTENSIONS.search(machine.read(CPUINFO) or "")
     if extension is None:
         return Acceleration("the processor shows neither vmx nor svm", SWITCH_ON)
@@ -72,20 +72,20 @@ def kvm(machine: Machine) -> Acceleration:
         fix = f"Load its module: `sudo modprobe {MODULES[extension[1]]}`. If that is refused: {SWITCH_ON}"
         return Acceleration("there is no /dev/kvm", fix)
     refusal = machine.opening(DEVICES / "kvm")
-    # A daemon of root's opens the device itself, whether or not the user may.
+    # libvirt's daemon runs as root and opens the device, whether or not the user may.
     if not refusal or _libvirt_has_kvm(machine):
         return Acceleration()
     return Acceleration(f"/dev/kvm cannot be opened: {refusal}", "`sudo usermod -aG kvm $USER`, then log in again.")
 
 
 def emulated(acceleration: Acceleration, slowness: int) -> str:
-    """Return what it means that machines cannot use KVM. A slowness of 1 is that of a lab that is yet to be made."""
+    """Return the consequence of missing KVM, as text. A slowness of 1 is not a measurement: the lab does not exist yet."""
     times = slowness if slowness > 1 else USUAL
     return f"{acceleration.obstacle}: machines are emulated, about {times} times slower, with longer time limits"
 
 
 def slowness(machine: Machine) -> int:
-    """Return how many times slower than containers virtual machines are: 1 with KVM; else it is measured."""
+    """Return how many times slower virtual machines are than containers: 1 with KVM, else the measured value."""
     if kvm(machine).is_usable:
         return 1
     emulator = next((path for name in EMULATORS if (path := machine.where(name))), "")
@@ -107,7 +107,7 @@ def code_cache(machine: Machine) -> int:
 
 
 def measured(emulator: str) -> int:
-    """Return how many times slower this machine emulates a fixed loop than one with KVM runs it; the best of three."""
+    """Return how many times slower this machine emulates a fixed loop than KVM runs it: the best of three tries."""
     with TemporaryDirectory() as folder:
         firmware = Path(folder, "firmware")
         firmware.write_bytes(_firmware(LOOPS))
@@ -117,7 +117,7 @@ def measured(emulator: str) -> int:
 
 
 def _seconds(emulator: str, firmware: Path) -> float | None:
-    """Return the processor time of a machine with this firmware, which depends little on what else runs; None if it failed."""
+    """Return the processor time, which other load hardly affects, of a machine with this firmware; None if it fails."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     line = [emulator, "-accel", "tcg", "-nodefaults", "-no-user-config", "-display", "none", "-nic", "none", "-m", "1"]
     try:
@@ -131,7 +131,7 @@ def _seconds(emulator: str, firmware: Path) -> float | None:
 
 
 def _firmware(loops: int) -> bytes:
-    """Return firmware that runs a loop so many times, and then ends the machine."""
+    """Return firmware that runs the loop `loops` times, then makes QEMU exit."""
     code = bytes.fromhex(_BEGIN + _COUNT) + struct.pack("<I", loops) + bytes.fromhex(_LOOP + _END + _CALLED)
     return (code.ljust(_RESET, b"\0") + bytes.fromhex(_START)).ljust(_CODE, b"\0")
 

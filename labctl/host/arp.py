@@ -1,4 +1,4 @@
-"""Who else is on a network of this machine: the way to an address, and whose MAC answers ARP for it."""
+"""Routes to addresses on this machine's networks, and the MACs that answer ARP for them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from labctl.host.process import run
 from labctl.model.limits import NORMAL
 
 GRACE_SECONDS = 0.1
-"""How long a second answer is waited for where every address has got one."""
+"""How long to wait for second answers once every address has one."""
 ARP_TRIES = 3
-"""How often an address is asked for that stays silent."""
+"""How many requests to send for an address that does not answer."""
 LOOK_SECONDS = 0.05
 KERNEL_SECONDS = 2.3
-"""The kernel asks again after one second, and after another one."""
+"""The kernel repeats its request after one and after two seconds."""
 PERMANENT = frozenset({"PERMANENT", "NOARP"})
-"""Entries that somebody has made: the kernel asks nobody about them."""
+"""The states of static entries, for which the kernel sends no requests."""
 FORGOTTEN = frozenset({"FAILED", "INCOMPLETE"})
 ETHERNET_ARP = 0x0806
 BROADCAST = b"\xff" * 6
@@ -37,31 +37,31 @@ class Route:
 
     device: str
     source: IPv4Address
-    """This machine's own address; 0.0.0.0 where it has none for them."""
+    """This machine's address for the route; 0.0.0.0 if it has none."""
     gateway: str
-    """Empty if they leave straight for it."""
+    """Empty if the address is directly connected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """Where the kernel sends packets for an address, and how it knows."""
+    """An entry of the kernel's neighbour table: the MAC of an address, and the entry's state."""
 
     mac: str
     state: str
 
     @property
     def is_permanent(self) -> bool:
-        """Return whether somebody has made the entry, so that no answer changes it."""
+        """Return whether the entry is static, so that no ARP answer changes it."""
         return self.state in PERMANENT
 
 
 def remembered(address: IPv4Address, device: str) -> Neighbour | None:
-    """Return the kernel's entry for an address; None where it would have to ask. Asking changes the entry."""
+    """Return the kernel's entry for an address; None if it would have to send a request, which changes the entry."""
     return _entries(device).get(address)
 
 
 def may_ask() -> bool:
-    """Return whether this user may send frames of its own."""
+    """Return whether this user may send raw frames."""
     try:
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)):
             return True
@@ -79,7 +79,7 @@ def route(address: IPv4Address) -> Route | None:
 
 
 def gateway(hop: Mapping[str, Any]) -> str:
-    """Return the address that a route of `ip` leads through, which may be of IPv6; empty where it leads straight there."""
+    """Return the gateway of a route that `ip` lists, which may be an IPv6 address; empty for a direct route."""
     address: str = hop.get("gateway") or hop.get("via", {}).get("host", "")
     return address
 
@@ -87,10 +87,11 @@ def gateway(hop: Mapping[str, Any]) -> str:
 def ask(
     addresses: Collection[IPv4Address], way: Route, seconds: float = NORMAL.arp
 ) -> dict[IPv4Address, frozenset[str]]:
-    """Return who answers ARP for each of the addresses on the route's network: every MAC that did, within `seconds`.
+    """Return the MACs that answer ARP for each of the addresses on the route's network.
 
-    Once each has got an answer, a second one is waited for 0.1 s. The silent are asked for again, twice. With the right to send frames, this asks anew and hears all who
-    answer; without, it makes the kernel ask and reads what that remembers, one MAC an address.
+    With the right to send raw frames, send new requests and return all answers: send up to three requests for each
+    address, wait `seconds` after each, and 0.1 s for second answers once every address has one. Without that right,
+    make the kernel send requests, and return the entries of its neighbour table: one MAC for each address.
     """
     try:
         return _asked(frozenset(addresses), way, seconds)
@@ -99,7 +100,7 @@ def ask(
 
 
 def _asked(addresses: frozenset[IPv4Address], route: Route, seconds: float) -> dict[IPv4Address, frozenset[str]]:
-    """Ask with raw frames, which the kernel allows root only."""
+    """Send requests as raw frames, which the kernel allows only root."""
     heard: dict[IPv4Address, set[str]] = {address: set() for address in addresses}
     with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETHERNET_ARP)) as wire:
         wire.bind((route.device, ETHERNET_ARP))
@@ -118,7 +119,7 @@ def _asked(addresses: frozenset[IPv4Address], route: Route, seconds: float) -> d
 
 
 def _listen(wire: socket.socket, heard: dict[IPv4Address, set[str]], seconds: float) -> None:
-    """Note every ARP answer for one of the addresses, for as long as answers take."""
+    """Add the ARP answers for these addresses to `heard` until `seconds`, or the grace period, have passed."""
     end = time.monotonic() + seconds
     while (left := end - time.monotonic()) > 0:
         wire.settimeout(left)
@@ -149,7 +150,7 @@ def _remembered(addresses: frozenset[IPv4Address], route: Route) -> dict[IPv4Add
 
 
 def _entries(device: str) -> dict[IPv4Address, Neighbour]:
-    """Return the kernel's entries on an interface that lead somewhere."""
+    """Return the kernel's neighbour entries of an interface that have a MAC and have not failed."""
     said = json.loads(run(["ip", "-j", "-4", "neigh", "show", "dev", device]).out or "[]")
     return {
         IPv4Address(entry["dst"]): Neighbour(entry["lladdr"], entry["state"][0])

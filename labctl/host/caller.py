@@ -1,4 +1,4 @@
-"""Give files that labctl makes as root in the folders of the user who called sudo to that user."""
+"""Ownership of files that labctl creates as root in the folders of the user who called sudo."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def caller() -> Caller | None:
 
 
 def home() -> Path:
-    """Return this user's home; a path that is no folder's where that is not known."""
+    """Return this user's home folder; the relative path `~` if it is unknown."""
     return Path(os.path.expanduser("~"))  # noqa: PTH111 - Path.home raises RuntimeError
 
 
@@ -36,15 +36,15 @@ def owns(path: Path) -> bool:
 
 
 def another_owner(path: Path) -> str:
-    """Return how to take over a path in this user's home that belongs to another user.
+    """Return a hint to take ownership of a path in this user's home that belongs to another user; else an empty text.
 
-    Empty if there is none. Paths outside of the home may rightly belong to others.
+    Paths outside the home may belong to other users for good reason.
     """
     there = _nearest(path)
     is_below_home = home() in there.parents
     if not is_below_home or os.geteuid() == 0 or there.stat().st_uid == os.geteuid():
         return ""
-    return f'{there} belongs to another user, as sudo may have left it: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
+    return f'{there} belongs to another user, perhaps after a run with sudo: `sudo chown -R "$USER": {shlex.quote(str(there))}`.'
 
 
 def _nearest(path: Path) -> Path:
@@ -53,7 +53,7 @@ def _nearest(path: Path) -> Path:
 
 
 def give(path: Path) -> None:
-    """Give a new path to the user who called sudo, if the folder that it is in belongs to that user."""
+    """Give a new path to the user who called sudo, if its folder belongs to that user."""
     user = caller()
     if user is not None and owns(path.parent):
         os.chown(path, user.uid, user.gid, follow_symlinks=False)

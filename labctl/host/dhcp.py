@@ -1,4 +1,4 @@
-"""The addresses that VirtualBox and libvirt have on this machine, and the DHCP servers that they run."""
+"""VirtualBox's and libvirt's DHCP servers on this machine, and its addresses in their networks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from labctl.model.pools import single
 
 @dataclass(frozen=True, slots=True)
 class DhcpServer:
-    """A server that hands out addresses from `first` to `last`, beside its own; `cure` takes it away."""
+    """A DHCP server with its own address, and the range from `first` to `last`. `cure` says how to remove it."""
 
     name: str
     address: IPv4Address
@@ -24,7 +24,7 @@ class DhcpServer:
 
 
 def dhcp_servers(machine: Machine) -> tuple[DhcpServer, ...]:
-    """Return the servers that VirtualBox and libvirt run, or start together with their first machine."""
+    """Return the servers that VirtualBox and libvirt run, or will start together with their first machine."""
     return (*_of_virtualbox(machine), *_of_libvirt(machine))
 
 
@@ -34,7 +34,7 @@ def host_only(machine: Machine) -> dict[AddressPool, str]:
 
 
 def handed_out(servers: Sequence[DhcpServer]) -> dict[AddressPool, str]:
-    """Return the addresses of DHCP servers and what they hand out, each range once."""
+    """Return the servers' own addresses and their ranges, each with the name of its server."""
     ranges = {AddressPool(server.first, server.last): server.name for server in servers}
     return {**{single(server.address): server.name for server in servers}, **ranges}
 

@@ -1,4 +1,4 @@
-"""What containers share with the Docker Engine that DOCKER_HOST, or Docker's context, names."""
+"""Facts about the Docker Engine that DOCKER_HOST, or Docker's context, names."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ FIRST_KERNEL_WITH_NFTABLES_PROXY = (5, 13)
 FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES = (23,)
 PLATFORM = ("docker", "version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
 SYS_RESOURCE = 24
-"""The capability's bit, which is missing in many sandboxes."""
+"""The bit of CAP_SYS_RESOURCE, which many sandboxes lack."""
 
 
 @dataclass(frozen=True, slots=True)
 class Engine:
-    """What nodes must know of the Engine that runs them: version of its control groups, kernel, and its own version."""
+    """What nodes depend on in the Engine that runs them: its cgroup version, kernel and own version."""
 
     cgroup_version: int
     kernel: str
     version: tuple[int, ...]
-    """Empty where no Engine answers."""
+    """Empty if no Engine answers."""
 
 
 def engine() -> Engine:
-    """Ask the Engine about itself; where none answers, control groups and kernel are this machine's."""
+    """Return the facts about the Engine; if none answers, the cgroup version and the kernel of this machine."""
     fields = ("{{.CgroupVersion}}", "{{.KernelVersion}}", "{{.ServerVersion}}")
     try:
         answer = run(["docker", "info", "--format", " ".join(fields)], timeout=10).out.split()
@@ -41,7 +41,7 @@ def engine() -> Engine:
 
 
 def platform() -> str:
-    """Return the operating system and architecture of the Engine, as `linux/amd64`; empty where none answers."""
+    """Return the Engine's operating system and architecture, such as `linux/amd64`; empty if none answers."""
     try:
         answer = run(PLATFORM, timeout=10)
     except ProviderError:
@@ -59,8 +59,8 @@ def proxy_mode(release: str) -> str:
 def takes_privileged(version: tuple[int, ...], status: str) -> bool:
     """Return whether `docker run --privileged` works with this Engine.
 
-    Engine 23 and newer leaves out capabilities that the machine lacks, and refuses to drop them by name. An older one
-    fails where one is missing by the CapBnd line of `status`, the text of /proc/self/status.
+    Engine 23 and newer omits capabilities that the machine lacks, and refuses to drop those by name. An older one fails
+    if one is missing in the CapBnd line of `status`, the text of /proc/self/status.
     """
     return version >= FIRST_ENGINE_WITHOUT_MISSING_CAPABILITIES or can_be_privileged(status)
 

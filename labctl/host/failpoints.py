@@ -1,4 +1,4 @@
-"""Deliberate deaths, for tests that show what an interruption leaves behind; off unless LABCTL_FAULT names a point."""
+"""Failpoints, at which tests kill labctl to see what an interruption leaves. Off unless LABCTL_FAULT names a point."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _left = int(_COUNT or 1)
 
 
 def failpoint(point: str) -> None:
-    """Return; or, at the point that LABCTL_FAULT names, end this process as SIGKILL does: nothing of it runs any more."""
-    global _left  # noqa: PLW0603 - how often is a property of the process
+    """Send SIGKILL to this process if LABCTL_FAULT names this point; else do nothing."""
+    global _left  # noqa: PLW0603 - the count belongs to the process
     if point == _POINT:
         _left -= 1
         if _left == 0:

@@ -1,4 +1,4 @@
-"""Write files whole or not at all, safe from a power cut, with the right mode and owner."""
+"""Atomic file writes that survive a power cut, with the right mode and owner."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ PRIVATE_FILE = 0o600
 SHARED_FILE = 0o666
 """The mode of a file that others may read; the umask applies."""
 _RENAME_REFUSED = {errno.EBUSY, errno.EXDEV, errno.EPERM, errno.EACCES, errno.EROFS}
-"""Bind mounts, and folders or owners that this process may not use: the file itself may still be writable."""
+"""Errors of a rename onto a bind mount, or with a folder or owner that this process may not use: the file itself may
+still be writable."""
 
 
 def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = "write") -> None:
@@ -36,7 +37,7 @@ def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = 
 
 
 def write_changed(folder: Path, contents: Mapping[str, str]) -> bool:
-    """Write the files below the folder whose content differs, as `write` does; return whether there were any."""
+    """Write the files below the folder whose content differs, as `write` does; return whether any did."""
     changed = [(path, text.encode()) for name, text in contents.items() if _differs(path := folder / name, text)]
     for path, content in changed:
         write(path, content)
@@ -80,7 +81,7 @@ def remove_leftovers(path: Path) -> None:
 
 
 def size_on_disk(paths: Iterable[Path]) -> int:
-    """Return the bytes that the disk has for the files in folders; a file of several names counts once."""
+    """Return the bytes that the files in these folders use on the disk; hard links of a file count once."""
     blocks: dict[tuple[int, int], int] = {}
     for top in paths:
         for folder, _, names in os.walk(top):
@@ -92,7 +93,7 @@ def size_on_disk(paths: Iterable[Path]) -> int:
 
 
 def sync_folder(path: Path) -> None:
-    """Write the folder itself through to the disk: the names of files that were made in it."""
+    """Sync the folder itself to the disk, so that new names in it survive a power cut."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,4 +1,4 @@
-"""Write the lab's hostnames to a hosts file that needs root: ask for the password, or print what to type."""
+"""Write the lab's hostnames to a hosts file that needs root: ask for the password, or name the commands to run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from labctl.model.lab import Lab
 
 
 class LeftToUserError(HostsError):
-    """The file could not be changed, so the user has to do it."""
+    """labctl could not change the file, so the user must."""
 
     def __init__(self, reason: HostsError, entry: HostsEntry) -> None:
         by_hand = "".join(f"\n  {line}" for line in entry.commands)

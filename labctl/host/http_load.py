@@ -1,4 +1,4 @@
-"""A client that sends a request to a hostname ten times a second, and what it measured."""
+"""An HTTP client that requests a hostname ten times a second, and the report of its measurements."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from labctl.model.limits import NORMAL
 
 EVERY_SECONDS = 0.1
 WORKERS = 32
-"""The most requests at the same time. While all of them wait for an answer, another one would tell nothing new."""
+"""The limit of concurrent requests. While all of them wait for an answer, another one would add no information."""
 LOOK_SECONDS = 0.05
 
 
@@ -32,7 +32,7 @@ class Sample(NamedTuple):
 def report(
     hostname: str, samples: Sequence[Sample], began: float, ended: float, first_command: float | None
 ) -> LoadReport:
-    """Return the results between two moments, both included."""
+    """Return the results from `began` to `ended`, both included."""
     within = sorted((each for each in samples if began <= each.at <= ended), key=lambda each: each.at)
     good = [sample.at for sample in within if sample.answer.is_good]
     per_second = [0] * max(1, math.ceil(ended - began))
@@ -50,7 +50,7 @@ def report(
 
 
 class Load:
-    """Sends a request every tenth of a second, each on its own connection, until it is stopped.
+    """A client that sends a request every tenth of a second, each on its own connection, until it is stopped.
 
     A request that hangs does not delay the next one, so the first good answer after an outage is noticed at once.
     """
@@ -87,7 +87,7 @@ class Load:
         self._began = self._until(began, before)
 
     def finish(self, after: float) -> None:
-        """Go on for `after` seconds, and then until the next good answer. Raises NotReadyError."""
+        """Continue for `after` seconds, and then until the next good answer. Raises NotReadyError."""
         end = self._clock() + after
 
         def ended() -> float | Pending:

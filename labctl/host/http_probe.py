@@ -1,4 +1,4 @@
-"""HTTP as a browser asks, through no proxy: by name, or by name at an address."""
+"""HTTP requests like a browser's, without a proxy: to a hostname, or to a given address with that hostname."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ HTTP, HTTPS = 80, 443
 FIRST_FAILURE = 400
 NEEDS_LOGIN = (401, 403)
 POD_HEADER = "X-Pod-Name"
-"""Set by the bundle's web image: which pod answered."""
+"""The header in which the bundle's web image names the pod that answered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What came back: a status and the pod that says it answered; or why nothing came."""
+    """The result of a request: a status and the pod that it names, or the reason why there is no response."""
 
     status: int | None
     pod: str | None = None
@@ -28,7 +28,7 @@ class Answer:
 
     @property
     def is_good(self) -> bool:
-        """Whether the app itself answered; an ingress controller without a way to it says 404, 502, 503 or 504."""
+        """Whether the app itself answered. An ingress controller that cannot reach it answers 404, 502, 503 or 504."""
         return self.status is not None and (self.status < FIRST_FAILURE or self.status in NEEDS_LOGIN)
 
     def __str__(self) -> str:
@@ -36,7 +36,7 @@ class Answer:
 
 
 def get(hostname: str, address: IPv4Address | None = None, seconds: float = NORMAL.http_answer) -> Answer:
-    """GET / of `hostname`, at this address, else at the one that the system's resolver has for it."""
+    """Send GET / for `hostname` to this address, else to the one that the system's resolver returns."""
     connection = http.client.HTTPConnection(str(address or hostname), HTTP, timeout=seconds)
     try:
         headers = {"Host": hostname, "User-Agent": "labctl", "Connection": "close"}
@@ -52,7 +52,7 @@ def get(hostname: str, address: IPv4Address | None = None, seconds: float = NORM
 
 
 def get_within(lab: Lab, hostname: str) -> Answer:
-    """GET / of `hostname`, which has to stand for an address of the lab's pool: what answers elsewhere is not the lab."""
+    """Send GET / for `hostname`, which must resolve to an address of the lab's pool; elsewhere another server answers."""
     try:
         entries = socket.getaddrinfo(hostname, HTTP, type=socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError) as error:

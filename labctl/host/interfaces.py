@@ -1,4 +1,4 @@
-"""The interfaces of this machine, and who answers on the networks they are on."""
+"""The interfaces of this machine, and the addresses that answer on their networks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.model.pools import single
 
 SHOW = ("ip", "-j", "address", "show")
 ASKED_AT_MOST = 256
-"""How many addresses of a pool are asked for by ARP: the kernel remembers 1024 at most."""
+"""The most addresses of a pool to probe by ARP: the kernel's neighbour table holds at most 1024."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,13 +30,13 @@ class Interface:
 
 
 def interfaces(machine: Machine) -> tuple[Interface, ...]:
-    """Return the interfaces with their IPv4 addresses; none where `ip` is missing."""
+    """Return the interfaces with their IPv4 addresses; none if `ip` is missing."""
     answer = machine.run(*SHOW)
     return parsed(answer.out) if answer is not None and answer.code == 0 else ()
 
 
 def parsed(text: str) -> tuple[Interface, ...]:
-    """Return the interfaces that `ip -j address show` printed, in whatever network."""
+    """Return the interfaces that `ip -j address show` printed, in any network namespace."""
     return tuple(
         Interface(
             link["ifname"],
@@ -54,7 +54,7 @@ def parsed(text: str) -> tuple[Interface, ...]:
 
 
 def own_addresses(machine: Machine) -> dict[AddressPool, str]:
-    """Return the addresses of this machine, and on which interface each is."""
+    """Return the addresses of this machine, each with a text that names its interface."""
     return {
         single(address.ip): f"this machine's own address on {interface.name}"
         for interface in interfaces(machine)
@@ -63,7 +63,7 @@ def own_addresses(machine: Machine) -> dict[AddressPool, str]:
 
 
 def connected(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
-    """Return the pool's first addresses that are on a network of an interface that is up, without the machine's own."""
+    """Return the pool's first addresses in the networks of interfaces that are up, without the machine's own."""
     on = [address for interface in interfaces(machine) if interface.is_up for address in interface.addresses]
     own = {address.ip for address in on}
     near = (address for address in pool if address not in own and any(_is_host(address, each) for each in on))
@@ -71,7 +71,7 @@ def connected(pool: AddressPool, machine: Machine) -> Collection[IPv4Address]:
 
 
 def answering(addresses: Collection[IPv4Address], machine: Machine) -> frozenset[IPv4Address]:
-    """Return those of the addresses that something on a network of this machine answers ARP for."""
+    """Return the addresses for which a device on a network of this machine answers ARP."""
     answered: set[IPv4Address] = set()
     for interface in interfaces(machine):
         for own in interface.addresses if interface.is_up and interface.has_arp else ():

@@ -27,7 +27,7 @@ SILENT: Outcome = "silent"
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """Hold a connection's outcome, and the system's error message."""
+    """The outcome of a connection, and the system's error message."""
 
     outcome: Outcome
     reason: str = ""

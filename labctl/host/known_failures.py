@@ -1,7 +1,7 @@
-"""Recognise the known failures of tools in what they printed, and explain them in the user's terms.
+"""Recognise known failures of tools in their output, and explain them in the user's terms.
 
-The table is `known_failures.toml`. All patterns are searched in the output of any tool, since tools pass on what others
-printed: Vagrant that of docker, mmdebstrap that of apt-get.
+The table is `known_failures.toml`. Every pattern is searched in the output of every tool, since tools pass on the
+output of others: Vagrant that of docker, mmdebstrap that of apt-get.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=LabError)
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """A row of the table. Message and hint have the pattern's named groups, and `node`, in braces."""
+    """A row of the table. In message and hint, braces enclose the pattern's named groups, and `node`."""
 
     tool: str
     id: str
@@ -38,8 +38,8 @@ class Failure:
 def recognised(error: E, output: str, *, node: str | None = None) -> E:
     """Return the known failure that a tool's output shows, as an error of the same class; else the error itself.
 
-    Of several, the last in the output counts: those before it did not stop the tool, or led to it. `node` is the name
-    of the node that printed the output.
+    Of several, return the last in the output: earlier ones did not stop the tool, or caused the last. `node` is the
+    name of the node that printed the output.
     """
     rows = (failure for failure in table() if node or not failure.is_of_a_node)
     matches = [(match, failure) for failure in rows for match in failure.pattern.finditer(output)]
@@ -55,7 +55,7 @@ def recognised(error: E, output: str, *, node: str | None = None) -> E:
 @cache
 def table() -> tuple[Failure, ...]:
     """Return every known failure."""
-    import tomllib  # noqa: PLC0415 - only what fails needs it
+    import tomllib  # noqa: PLC0415 - needed only after a failure
 
     tools = tomllib.loads(TABLE.read_text(encoding="utf-8"))
     return tuple(

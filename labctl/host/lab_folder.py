@@ -1,4 +1,4 @@
-"""Where every file of a lab is in the lab's folder, and what `destroy` keeps: the one place that spells these names."""
+"""The names of all files in a lab's folder, which no other module spells, and those that `destroy` keeps."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LOG = "log"
 KUBECONFIG = "kubeconfig"
 VAGRANTFILE = "Vagrantfile"
 VAGRANT = ".vagrant"
-"""What Vagrant knows of its machines."""
+"""Vagrant's records of the lab's machines."""
 PKI = "pki"
 NODES = "nodes"
 MANIFESTS = "manifests"
@@ -26,9 +26,9 @@ IMAGES = "images"
 SEEDS = "seeds"
 """The seed disk of each virtual machine: the folder of its node in `NODES`, as a CD."""
 CONSOLES = "console"
-"""What each virtual machine writes to its serial console."""
+"""The output of each virtual machine's serial console."""
 ENGINE = "engine"
-"""The data of an isolated lab's Engine, which a folder that was only rendered does not have."""
+"""The data of an isolated lab's Engine; missing in a folder that was only rendered."""
 ENGINE_LOG = "dockerd.log"
 CONTAINERD_LOG = "containerd.log"
 BROWSER_LOG = "browser.log"
@@ -50,23 +50,23 @@ SSH_PUBLIC_KEY = f"{PKI}/ssh.pub"
 OLDER_LOGS = (f"{LOG}.1", f"{LOG}.2")
 LOGS = (LOG, *OLDER_LOGS, ENGINE_LOG, CONTAINERD_LOG, BROWSER_LOG)
 KEPT = (LOG, *OLDER_LOGS, HOSTS_BACKUP, BOX)
-"""What `destroy` leaves for looking back; `--purge` removes it as well."""
+"""Files that `destroy` keeps for later inspection; `--purge` removes them as well."""
 
 
 def seed(node: str) -> str:
-    """Return where the seed disk of a node is."""
+    """Return the path of a node's seed disk in the lab's folder."""
     return f"{SEEDS}/{node}.iso"
 
 
 def console(node: str) -> str:
-    """Return where the console of a node is written to."""
+    """Return the path of a node's console output in the lab's folder."""
     return f"{CONSOLES}/{node}.log"
 
 
 def empty(folder: Path, keep: Collection[str] = ()) -> None:
-    """Remove everything but what is to be kept. The record goes last, or a cut-off run could not be repeated.
+    """Remove everything but the names in `keep`; the lab's record last, so that an interrupted run can be repeated.
 
-    A command that only looks at the lab holds no lock, and removes its own temporary files meanwhile.
+    Files may vanish meanwhile: a read-only command holds no lock, and removes its own temporary files.
     """
     for path in sorted(folder.iterdir(), key=lambda path: path.name == RECORD):
         if path.name not in keep:
