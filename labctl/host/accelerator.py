@@ -19,7 +19,7 @@ DEVICES = Path("/dev")
 CPUINFO = Path("/proc/cpuinfo")
 EXTENSIONS = re.compile(r"^flags\s*:.*\b(vmx|svm)\b", re.MULTILINE)
 MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-SWITCH_ON = "Switch virtualisation on in the firmware; in a virtual machine, have its hypervisor pass it on (nested)."
+SWITCH_ON = "Enable virtualisation in the firmware; in a virtual machine, enable nested virtualisation in its hypervisor."
 
 EMULATORS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 MEMORY = Path("/proc/meminfo")
@@ -69,7 +69,7 @@ def kvm(machine: Machine) -> Acceleration:
     if extension is None:
         return Acceleration("the processor shows neither vmx nor svm", SWITCH_ON)
     if "kvm" not in machine.names(DEVICES):
-        fix = f"Load its module: `sudo modprobe {MODULES[extension[1]]}`. If that is refused: {SWITCH_ON}"
+        fix = f"Load its module: `sudo modprobe {MODULES[extension[1]]}`. If that fails: {SWITCH_ON}"
         return Acceleration("there is no /dev/kvm", fix)
     refusal = machine.opening(DEVICES / "kvm")
     # libvirt's daemon runs as root and opens the device, whether or not the user may.

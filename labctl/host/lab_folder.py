@@ -34,7 +34,7 @@ CONTAINERD_LOG = "containerd.log"
 BROWSER_LOG = "browser.log"
 HOSTS_BACKUP = "hosts.before"
 BOX = "box"
-"""Which box the machines of a destroyed lab were made from; it is where others can use it."""
+"""The name of the box that a destroyed lab left on the machine, where other labs can use it."""
 
 CA_CERTIFICATE = f"{PKI}/ca.crt"
 CA_KEY = f"{PKI}/ca.key"

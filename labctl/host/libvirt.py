@@ -1,4 +1,4 @@
-"""What libvirt has on this machine, as `virsh` describes it: networks, and storage pools."""
+"""libvirt's networks and storage pools on this machine, as `virsh` describes them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from labctl.host.process import Finished
 
 URI_VARIABLE = "LIBVIRT_DEFAULT_URI"
 SYSTEM = "qemu:///system"
-"""The machine's own daemon, which can make networks; a user's own (`qemu:///session`) cannot."""
+"""The system daemon, which can create networks; a user's session daemon (`qemu:///session`) cannot."""
 LOCAL = ("qemu", "qemu+unix")
-"""The schemes of a libvirt on this machine."""
+"""The URI schemes of a libvirt daemon on this machine."""
 NAMESPACE = "urn:labctl:lab"
-"""Of the element in the metadata of networks and domains that says whose they are."""
+"""The XML namespace of the metadata element that names the lab of a network or domain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +40,9 @@ class Network:
     name: str
     bridge: str
     forward: str
-    """The mode in which packets leave it; empty where none do."""
+    """The mode in which packets leave it; empty if none do."""
     addresses: tuple[IPv4Interface, ...]
-    """The machine's own in it."""
+    """This machine's addresses in it."""
     leases: tuple[tuple[IPv4Address, IPv4Address], ...]
     """The ranges that its DHCP server hands out, each with its first and its last address."""
     mark: Mark | None
@@ -62,28 +62,28 @@ class Pool:
     available: int
     """Bytes."""
     owner: str
-    """The number of the user whose its folder is; empty where that is not known."""
+    """The uid of its folder's owner; empty if unknown."""
     mode: str
 
 
 def uri(environment: Mapping[str, str]) -> str:
-    """Return which libvirt a user means: that of LIBVIRT_DEFAULT_URI, else the machine's own."""
+    """Return the URI of the user's libvirt: that of LIBVIRT_DEFAULT_URI, else the system daemon's."""
     return environment.get(URI_VARIABLE) or SYSTEM
 
 
 def is_own(uri: str) -> bool:
-    """Return whether a URI names the machine's own libvirt, by whatever socket."""
+    """Return whether a URI names this machine's system daemon, by any socket."""
     parts = urlsplit(uri)
     return parts.scheme in LOCAL and not parts.netloc and parts.path == "/system"
 
 
 def virsh(environment: Mapping[str, str], *arguments: str) -> tuple[str, ...]:
-    """Return the command line that asks libvirt."""
+    """Return the command line of `virsh` with these arguments."""
     return ("virsh", "-c", uri(environment), *arguments)
 
 
 def ask(machine: Machine, *arguments: str) -> Finished | None:
-    """Return what `virsh` said; None where there is none."""
+    """Run `virsh` and return its result; None if it is not installed."""
     return machine.run(*virsh(machine.environment, *arguments))
 
 
@@ -94,7 +94,7 @@ def answers(machine: Machine) -> bool:
 
 
 def networks(machine: Machine) -> tuple[Network, ...]:
-    """Return every network, active or not; none where libvirt does not answer."""
+    """Return every network, active or not; none if libvirt does not answer."""
     return tuple(network(element) for element in _described(machine, "net"))
 
 
@@ -114,13 +114,13 @@ def network(element: ET.Element) -> Network:
 
 
 def mark(element: ET.Element) -> Mark | None:
-    """Return whose a network or a domain is by its description; None if it is of no lab."""
+    """Return the mark in the description of a network or domain; None if it belongs to no lab."""
     lab = element.find(f"metadata/{{{NAMESPACE}}}lab")
     return None if lab is None else Mark(lab.get("name", ""), lab.get("folder", ""))
 
 
 def pools(machine: Machine) -> tuple[Pool, ...]:
-    """Return every storage pool, active or not; none where libvirt does not answer."""
+    """Return every storage pool, active or not; none if libvirt does not answer."""
     active = _names(machine, "pool-list", "--name")
     return tuple(_pool(element, active) for element in _described(machine, "pool"))
 

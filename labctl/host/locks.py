@@ -1,4 +1,4 @@
-"""Locks that end with the process that holds them: one that was left behind is no obstacle."""
+"""File locks that the kernel releases when their holder exits, so a stale lock file blocks nobody."""
 
 from __future__ import annotations
 
@@ -22,18 +22,17 @@ INTERVAL = 0.1
 
 @contextmanager
 def shared(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
-    """Hold a lock on the file together with others who share it; wait for one who is `alone`. Raises as `alone` does."""
+    """Hold a shared lock on the file; wait for the holder of an exclusive one. Raises as `alone` does."""
     with _held(path, report, timeout, fcntl.LOCK_SH) as file:
         yield file
 
 
 @contextmanager
 def alone(path: Path, report: Progress, *, timeout: float) -> Iterator[BinaryIO]:
-    """Hold an exclusive lock on the file, which is made where it is missing; wait for the current holder.
+    """Hold an exclusive lock on the file, created if missing; report the current holder and wait for it.
 
-    Whoever holds it is named to `report` and waited for. A program that is started with the file's descriptor holds the
-    lock as well, and goes on holding it when this process is killed. Raises NotReadyError `locked`, naming the holder,
-    after `timeout` seconds, and MissingError `lock-not-usable`.
+    A program that inherits the file's descriptor holds the lock as well, and keeps it if this process is killed. Raises
+    NotReadyError `locked`, naming the holder, after `timeout` seconds, and MissingError `lock-not-usable`.
     """
     with _held(path, report, timeout, fcntl.LOCK_EX) as file:
         yield file
@@ -65,7 +64,7 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb", kind: int = fcntl.LO
             fcntl.flock(file, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             return Pending("another process holds it")
-        # Whoever held the lock may have removed or replaced the file: then this lock guards nothing.
+        # The previous holder may have removed or replaced the file: then this lock protects nothing.
         if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
             return Pending("the file was replaced")
         stack.pop_all()
@@ -73,16 +72,16 @@ def try_lock(path: Path, mode: Literal["rb", "a+b"] = "rb", kind: int = fcntl.LO
 
 
 def _claim(path: Path, report: Progress, kind: int) -> BinaryIO | Pending:
-    path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if its owner removed it meanwhile
+    path.parent.mkdir(mode=PRIVATE, parents=True, exist_ok=True)  # again, if the holder removed it meanwhile
     try:
         file = try_lock(path, "a+b", kind)
         holder = path.read_text(encoding="utf-8", errors="replace") if isinstance(file, Pending) else ""
     except FileNotFoundError:
-        return Pending("its owner removes the file")
+        return Pending("its holder is removing the file")
     if isinstance(file, Pending):
         report(f"waiting for {holder or 'another process'}")
         return Pending(f"held by {holder or 'another process'}")
-    with suppress(OSError):  # a disk that is full: who holds the lock is told to none, and it is held all the same
+    with suppress(OSError):  # on a full disk the lock is held without naming its holder
         file.truncate(0)
         os.write(file.fileno(), f"`{shlex.join(['labctl', *sys.argv[1:]])}` (pid {os.getpid()})".encode())
     return file

@@ -1,6 +1,6 @@
-"""The log of a run: the command line, output, exit code and seconds of every program that runs meanwhile.
+"""The log of a run: the command line, output, exit code and duration of every program that it starts.
 
-Each line has its time and, in brackets, the program's pid: several programs may run at once.
+Each line has its time and the program's pid in brackets, since several programs may run at once.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from labctl.model.errors import MissingError
 
 MAX_BYTES = 5 << 20
-"""How long a log may be for another run to go on with it."""
+"""The size above which the next run rotates a log."""
 FILES = 3
-"""How many logs are kept: the current one and, by age, those that end in `.1` and `.2`."""
+"""How many logs to keep: the current one and, by age, those that end in `.1` and `.2`."""
 
 _lines = logging.getLogger(__name__)
 _lines.setLevel(logging.INFO)
@@ -26,13 +26,13 @@ _lines.propagate = False
 
 @contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Write every line given to `write` to the log at `path`, which only its owner can read, as long as the context lasts.
+    """Send the lines given to `write` to the log at `path`, which only its owner can read, while the context lasts.
 
-    A log that has grown too long is put away first. Raises MissingError `log-not-writable`.
+    Rotate a log that is too long first. Raises MissingError `log-not-writable`.
     """
     try:
         if path.exists() and not path.is_file():
-            raise OSError(errno.EINVAL, "not a regular file", str(path))  # noqa: TRY301 - as what the system refuses
+            raise OSError(errno.EINVAL, "not a regular file", str(path))  # noqa: TRY301 - handled like a system error
         _rotate(path)
         path.touch(mode=0o600)
         path.chmod(0o600)
@@ -48,7 +48,7 @@ def logging_to(path: Path) -> Iterator[None]:
         yield
     finally:
         _lines.removeHandler(file)
-        with suppress(OSError):  # the last lines of a log that the disk had no room for
+        with suppress(OSError):  # a full disk: the last lines are lost
             file.close()
 
 
@@ -59,7 +59,7 @@ def write(pid: int, text: str) -> None:
 
 
 def location() -> Path | None:
-    """Return the path of the log; None while nothing is logged."""
+    """Return the path of the log; None if none is open."""
     return next((Path(file.baseFilename) for file in _lines.handlers if isinstance(file, _LogFile)), None)
 
 
@@ -69,7 +69,7 @@ class _LogFile(logging.FileHandler):
         self.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%dT%H:%M:%S%z"))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: ARG002, N802 - logging calls it so
-        # Where the disk is full, `destroy` has to work all the same. What fails then no longer refers to this log.
+        # `destroy` must work on a full disk. Without the handler, later errors do not refer to this log.
         _lines.removeHandler(self)
 
 

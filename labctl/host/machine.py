@@ -1,4 +1,4 @@
-"""The machine as checks see it; tests replace it by a recorded one."""
+"""The checks' view of the machine; tests replace it by a recorded one."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INOTIFY = "anon_inode:inotify"
 
 
 class Machine:
-    """The machine as it is now. What is not there is None or empty, and never an error."""
+    """The current state of the machine. Whatever is missing is None or empty, never an error."""
 
     @property
     def environment(self) -> Mapping[str, str]:
@@ -52,11 +52,11 @@ class Machine:
         return shutil.which(program) is not None
 
     def where(self, program: str) -> str:
-        """Return the path of the program; empty where it is not on PATH."""
+        """Return the path of the program; empty if it is not on PATH."""
         return shutil.which(program) or ""
 
     def run(self, *line: str) -> Finished | None:
-        """Return a tool's result; None if it is not installed. A tool that takes too long has failed."""
+        """Return a tool's result; None if it is not installed. A tool that exceeds the time limit has failed."""
         if not self.has(line[0]):
             return None
         try:
@@ -96,17 +96,17 @@ class Machine:
         return shutil.disk_usage(existing).free
 
     def inotify_of_root(self) -> tuple[int, int] | None:
-        """Return how many inotify instances and watches programs of root hold; None where this user may not see that."""
+        """Return how many inotify instances and watches root's processes hold; None if this user may not see that."""
         if not self.is_root:
             return None
         held = [watches for process in PROCESSES.glob("[0-9]*") for watches in _watches(process)]
         return len(held), sum(held)
 
     def answering(self, addresses: Collection[IPv4Address], route: Route) -> frozenset[IPv4Address]:
-        """Return those of the addresses on the route's network that answer ARP; takes up to 2.3 s."""
+        """Return which of the addresses on the route's network answer ARP; takes up to 2.3 s."""
         try:
             answers = arp.ask(addresses, route)
-        except OSError:  # the interface went down, or a packet filter refuses: nobody is heard there
+        except OSError:  # the interface went down, or a packet filter rejects the request
             return frozenset()
         return frozenset(address for address, macs in answers.items() if macs)
 
@@ -123,7 +123,7 @@ class Machine:
         return connect(addresses, seconds)
 
     def unreachable(self, url: str) -> str:
-        """Return why no server answers at this URL, through the proxies that are set; empty if one does."""
+        """Return why no server answers at this URL, by way of the user's proxies; empty if one does."""
         import http.client  # noqa: PLC0415 - two checks need it, and every command imports this module
         import urllib.error  # noqa: PLC0415 - the same
         import urllib.request  # noqa: PLC0415 - the same
@@ -136,16 +136,16 @@ class Machine:
             return ""
         except urllib.error.URLError as error:
             return str(error.reason)
-        except (OSError, ValueError, http.client.HTTPException) as error:  # the last: what answers speaks no HTTP
+        except (OSError, ValueError, http.client.HTTPException) as error:  # the last: the server does not speak HTTP
             return str(error) or type(error).__name__
 
 
 def _watches(process: Path) -> Iterator[int]:
-    """Return how many watches each inotify instance of a process has; none where it is not root's, or has ended meanwhile."""
+    """Yield the watches of each inotify instance of a process; none if it is not root's, or has exited meanwhile."""
     try:
         if process.stat().st_uid != 0:
             return
-        for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 - thousands of them, of which names are enough
+        for descriptor in os.listdir(process / "fd"):  # noqa: PTH208 - thousands of entries, whose names are enough
             if os.readlink(f"{process}/fd/{descriptor}") == INOTIFY:  # noqa: PTH115 - the same
                 yield (process / "fdinfo" / descriptor).read_text(encoding="ascii").count("inotify wd:")
     except OSError:

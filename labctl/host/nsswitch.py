@@ -11,16 +11,16 @@ SOURCE = re.compile(r"[^\s\[]+(?:\s*\[[^]]*\])*")
 FILES = "files"
 READING = (FILES, "resolve")
 NETWORK = ("dns", "mdns", "mdns4", "mdns6", "mdns_minimal", "mdns4_minimal", "mdns6_minimal", "wins")
-"""What asks the network for a name."""
+"""The sources that ask the network for a name."""
 MINIMAL, LOCAL = "_minimal", ".local"
-"""Such a source knows names of multicast DNS alone."""
+"""A source with this suffix looks up only multicast DNS names, which end with `.local`."""
 FINAL = re.compile(r"(NOTFOUND|!(SUCCESS|UNAVAIL|TRYAGAIN))\s*=\s*return", re.IGNORECASE)
-"""An action after which a name that a source does not know is not looked for elsewhere."""
+"""An action that ends the lookup of a name that the source does not know."""
 
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """Hold the line of nsswitch.conf that lists the sources of hostnames."""
+    """The line of nsswitch.conf that lists the sources of hostnames."""
 
     number: int
     text: str
@@ -38,7 +38,7 @@ class Order:
         return self.sources[:1] == (FILES,)
 
     def before_files(self, hostnames: Sequence[str]) -> tuple[tuple[str, ...] | None, bool]:
-        """Return which sources ask the network for one of these names before the hosts file is read, and whether one is final.
+        """Return the network sources that precede the hosts file for one of these names, and whether one is final.
 
         None if no source reads that file. systemd's `resolve` reads it itself, first.
         """

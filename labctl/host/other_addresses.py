@@ -1,4 +1,4 @@
-"""What browsers do with a name that has other addresses beside the right one: the outcome of a connection decides."""
+"""Wrong addresses that a name resolves to beside the right one, and what browsers do with them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DOUBLED = "hosts-entry-doubled"
 
 @dataclass(frozen=True, slots=True)
 class OtherAddress:
-    """Describe an address that a name resolves to and that is not the right one."""
+    """An address that a name resolves to and that is not the right one."""
 
     address: Address
     line: HostsLine | None
@@ -52,7 +52,7 @@ class OtherAddress:
 def of_lines(
     lines: Sequence[HostsLine], knock: Callable[[Sequence[Address]], Mapping[Address, Knock]]
 ) -> list[OtherAddress]:
-    """Return the addresses of these lines, all of which browsers try before a right one that is yet to be written."""
+    """Return the addresses of these lines, all of which browsers will try before the right one, not yet written."""
     first = {line.address: line for line in reversed(lines)}
     knocks = knock(list(first)) if first else {}
     return [OtherAddress(address, line, knocks[address]) for address, line in first.items()]
@@ -64,7 +64,7 @@ def find(
     right: Address | None,
     knock: Callable[[Sequence[Address]], Mapping[Address, Knock]],
 ) -> list[OtherAddress]:
-    """Return the wrong ones among a name's addresses; those that browsers try first with the outcome of a connection.
+    """Return a name's wrong addresses; connect to those that browsers try first, and include the outcome.
 
     A name server rotates its addresses, so any of them may come first. Lines that the resolver ignores, as glibc does
     without `multi on`, count for programs that read the file themselves.

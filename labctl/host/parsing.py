@@ -1,4 +1,4 @@
-"""Reading versions, networks and reasons out of what tools say."""
+"""Parsers for versions, networks, reasons and JSON in the output of tools."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ T = TypeVar("T", dict[str, Any], list[Any])
 
 
 def version(pattern: str, text: str) -> Version:
-    """Return the numbers of the version that the pattern's first group matches in one of the lines; else none."""
+    """Return the numbers of the version that the pattern's first group matches in a line; empty if no line matches."""
     match = re.search(pattern, text, re.MULTILINE)
     return tuple(int(part) for part in match[1].split(".")) if match else ()
 
@@ -37,7 +37,7 @@ def ipv4_network(text: str) -> IPv4Network | None:
 
 
 def document(text: str, kind: type[T] = dict) -> T:  # type: ignore[assignment]
-    """Return the JSON document of that kind that a tool wrote; an empty one where it wrote something else."""
+    """Return the JSON document of that kind in a tool's output; an empty one if the output is anything else."""
     try:
         parsed = json.loads(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Find the folders that labctl uses, by the XDG variables on every system."""
+"""The folders that labctl uses, by the XDG variables on every system."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _KINDS = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a so
 BUNDLE = "LABCTL_BUNDLE"
 """The environment variable for a bundle's folder, or a reference to a registry, as `--bundle`."""
 OCI = "oci://"
-"""What a reference to a registry begins with, where a folder can be given too."""
+"""The prefix that distinguishes a reference to a registry from a folder."""
 BLOBS = "blobs"
 """The folder below the cache with the blobs that downloads, pulls and pushes share; `blobs.lock` beside it."""
 
@@ -45,7 +45,7 @@ def configuration() -> Path:
 
 
 def data() -> Path:
-    """Return the folder for other programs: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
+    """Return the folder for files that other programs read: `$XDG_DATA_HOME/labctl`, else `~/.local/share/labctl`."""
     return _folder("user_data_path")
 
 
@@ -75,7 +75,7 @@ def real(path: Path) -> Path:
 
 
 def remove_tree(folder: Path) -> None:
-    """Remove a folder of labctl with its content, and the link if it is one to another disk."""
+    """Remove a folder of labctl with its content; if it is a link to another disk, remove both."""
     if folder.exists():
         shutil.rmtree(real(folder))
     if folder.is_symlink():

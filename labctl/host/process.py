@@ -1,6 +1,6 @@
-"""Running other programs: argument lists only, all they say in the log, failures in the user's words where known.
+"""Run other programs: argument lists only, all output in the log, known failures explained in the user's terms.
 
-Every program runs in a process group of its own: a terminal's Ctrl-C reaches it once, from here, and it is waited for.
+Every program has its own process group: a terminal's Ctrl-C reaches it once, through labctl, which waits for its exit.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from labctl.model.errors import LabError, ProviderError
 
 LAST_LINES = 12
 STOP_SECONDS = 20.0
-"""How long an interrupted program may take to end in good order."""
+"""How long an interrupted program may take to exit before it is killed."""
 WATCH_SECONDS = 15.0
-"""How often to look whether what a program waits for can still come."""
+"""How often to check whether what a program waits for is still possible."""
 
 Argument = str | os.PathLike[str]
 E = TypeVar("E", bound=LabError)
@@ -35,7 +35,7 @@ E = TypeVar("E", bound=LabError)
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """A program that ended: its exit code, its standard output, and the last lines of all it said."""
+    """The result of a program: exit code, standard output, and the last lines of its standard output and error."""
 
     code: int
     out: str
@@ -50,9 +50,9 @@ def run(
     timeout: float | None = None,
     stdin: bytes | None = None,
 ) -> Finished:
-    """Run a program to its end and return what it said; any exit code is an answer.
+    """Run a program and return its result, whatever its exit code.
 
-    `env` adds to what the program gets of this process's environment. Raises ProviderError when the program cannot be
+    `env` adds to what the program gets of this process's environment. Raises ProviderError if the program cannot be
     started or takes more than `timeout` seconds.
     """
     code, out, err = _ended(args, env, cwd, timeout, stdin)
@@ -68,10 +68,10 @@ def stream(
     keep_open: tuple[int, ...] = (),
     watch: Callable[[], object] | None = None,
 ) -> Finished:
-    """Run a program to its end, telling `on_line` each line of both its streams as it comes.
+    """Run a program, pass each line of its standard output and error to `on_line` at once, and return the result.
 
-    It inherits the file descriptors `keep_open`. `watch` is called every so often meanwhile: an error that it raises
-    ends the program, and is raised.
+    The program inherits the file descriptors `keep_open`. `watch` is called every WATCH_SECONDS meanwhile: a LabError
+    that it raises kills the program, and is raised here.
     """
     lines = []
     started = _started(args, env, cwd, stderr=subprocess.STDOUT, keep_open=keep_open)
@@ -92,9 +92,9 @@ def feed(
     timeout: float,
     started: Callable[[Callable[[], None]], object] | None = None,
 ) -> Finished:
-    """Run a program to its end with what `write` writes to its standard input, and return what it said.
+    """Run a program with the standard input that `write` writes, and return its result.
 
-    What `write` raises ends the program. `started` gets a function with which another thread can kill it.
+    An error of `write` kills the program. `started` receives a function with which another thread can kill it.
     Raises ProviderError as `run` does.
     """
     with _started(args, env, None, stderr=subprocess.STDOUT, stdin=True) as child:
@@ -131,7 +131,7 @@ def check(
     error: type[LabError] = ProviderError,
     hint: str = "",
 ) -> str:
-    """Run a program that must succeed and return its standard output; else raise `error`, as `failure` words it."""
+    """Run a program that must succeed, and return its standard output; else raise `error`, as `failure` returns it."""
     code, out, err = _ended(args, env, cwd, timeout, stdin)
     if code != 0:
         what = f"`{_shown(args)}` ended with exit code {code}"
@@ -140,10 +140,9 @@ def check(
 
 
 def failure(error: E, output: str) -> E:
-    """Return the error that a program's failure means, with the last lines of its output.
+    """Return the error for a program's failure, with the last lines of its output.
 
-    A known failure has an id, a message and a hint of its own; any other is the `error` given here, whose hint then
-    also says where the log is.
+    A known failure has its own id, message and hint; any other keeps those of `error`, with the log's path in the hint.
     """
     place = f"The whole output is in {path}." if (path := log.location()) else ""
     hint = " ".join(part for part in (error.hint, place) if part)
@@ -163,7 +162,7 @@ def _ended(
     timeout: float | None,
     stdin: bytes | None,
 ) -> tuple[int, str, str]:
-    """Wait for a program, and return its exit code, standard output and standard error."""
+    """Run a program, and return its exit code, standard output and standard error."""
     with _started(args, env, cwd, stderr=subprocess.PIPE, stdin=stdin is not None) as child:
         try:
             out, err = _logged(child, stdin, timeout)
@@ -175,18 +174,18 @@ def _ended(
 
 
 def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None]) -> None:
-    """Write a program's standard input, and close it. A program that got only a part is killed before it sees its end."""
+    """Write a program's standard input, and close it. If writing fails, kill the program before it can see the end."""
     assert child.stdin is not None  # noqa: S101 - it was started with a pipe
     try:
         write(child.stdin)
         child.stdin.close()
     except BrokenPipeError:
-        pass  # it ended early, and says why
+        pass  # the program exited early, and its output says why
     except BaseException:
         _signal(child, signal.SIGKILL)
         raise
     finally:
-        with suppress(BrokenPipeError):  # what was not written yet goes nowhere
+        with suppress(BrokenPipeError):  # the rest of the buffer has no reader
             child.stdin.close()
 
 
@@ -198,7 +197,7 @@ def _end_late(child: subprocess.Popen[bytes], late: threading.Event) -> None:
 def _logged(
     child: subprocess.Popen[bytes], stdin: bytes | None = None, timeout: float | None = None
 ) -> tuple[str, str]:
-    """Read and log both streams of a program until it ends."""
+    """Read and log both streams of a program until it exits."""
     out, err = ((said or b"").decode(errors="replace") for said in child.communicate(stdin, timeout))
     log.write(child.pid, out)
     log.write(child.pid, err)
@@ -220,7 +219,7 @@ def _started(
         started = time.monotonic()
         try:
             with child:
-                try:  # a terminal's interrupt does not reach the program, which has a group of its own
+                try:  # a terminal's interrupt does not reach the program, which has its own process group
                     let_come()
                     log.write(child.pid, f"$ {_shown(args)}")
                     failpoint(f"run.{Path(args[0]).name}")
@@ -263,9 +262,9 @@ def _begun(
 
 @contextmanager
 def _held_back() -> Iterator[Callable[[], None]]:
-    """Hold back Ctrl-C and SIGTERM until the function is called that this yields.
+    """Defer Ctrl-C and SIGTERM until the yielded function is called.
 
-    What they raise while a program begins would end labctl without it: nobody would have the program yet.
+    An exception of theirs while a program starts would end labctl and leave the program running: nobody holds it yet.
     """
     arrived: list[int] = []
     handlers: dict[signal.Signals, Any] = {}
@@ -277,7 +276,7 @@ def _held_back() -> Iterator[Callable[[], None]]:
             signal.raise_signal(arrived.pop())
 
     try:
-        if threading.current_thread() is threading.main_thread():  # no other one gets them
+        if threading.current_thread() is threading.main_thread():  # no other thread handles signals
             for number in (signal.SIGTERM, signal.SIGINT):
                 handlers[number] = signal.signal(number, lambda number, _frame: arrived.append(number))
         yield let_come
@@ -287,7 +286,7 @@ def _held_back() -> Iterator[Callable[[], None]]:
 
 @contextmanager
 def _watched(child: subprocess.Popen[bytes], watch: Callable[[], object] | None) -> Iterator[None]:
-    """Kill the program as soon as `watch` raises an error, and raise that."""
+    """Kill the program if `watch` raises a LabError, and raise that error."""
     ended, errors = threading.Event(), list[LabError]()
 
     def watching(look: Callable[[], object]) -> None:
@@ -322,14 +321,14 @@ def _interrupt(child: subprocess.Popen[bytes]) -> None:
 
 
 def _signal(child: subprocess.Popen[bytes], number: signal.Signals) -> None:
-    """Signal a program and its children: as long as those hold its pipes, waiting would not end."""
-    # It has just ended; or is root's, as sudo is, and ends by itself.
+    """Signal a program and its children, since waiting would not end while children hold its pipes open."""
+    # It has just exited; or it is root's, like sudo, and exits by itself.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(child.pid, number)
 
 
 def _kill(child: subprocess.Popen[bytes]) -> None:
-    """Kill a program of another thread, if that has not seen its end: after that, its number may be another's."""
+    """Kill a program of another thread, unless that has seen its exit: then the pid may be another process's."""
     if child.returncode is None:
         _signal(child, signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Which processor this machine has."""
+"""The processor architecture of this machine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,6 @@ _NAMES = {"x86_64": "amd64", "amd64": "amd64", "aarch64": "arm64", "arm64": "arm
 
 
 def architecture() -> str:
-    """Return the machine's architecture, as container images and Go name it where they have another name for it."""
+    """Return the machine's architecture, by the name that container images and Go use if they have another one."""
     machine = platform.machine()
     return _NAMES.get(machine, machine)

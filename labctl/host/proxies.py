@@ -1,4 +1,4 @@
-"""What keeps programs that work with the lab from asking a proxy, which cannot reach it."""
+"""Proxy variables: programs must reach the lab directly, because a proxy cannot reach it."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from labctl.host.parsing import ipv4_network
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
 
 NAMES = ("no_proxy", "NO_PROXY")
-"""Programs read one or the other, or both; those that read both disagree about which goes first."""
+"""Programs read one or the other, or both; those that read both disagree about which takes precedence."""
 PROXIES = ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY")
-"""What programs read for a page without TLS. curl leaves out the second, browsers do not."""
+"""The variables for requests without TLS. curl ignores the second, browsers do not."""
 ANY = (*PROXIES, "https_proxy", "HTTPS_PROXY")
-"""What programs read for whatever they ask, such as the API server by its address."""
+"""The variables for all requests, such as those to the API server's address."""
 EVERYTHING = "*"
-"""Understood only where nothing stands beside it."""
+"""Valid only as the sole entry."""
 CLUSTER_NAMES = (".svc", ".cluster.local")
 
 
 def exceptions(lab: Lab) -> tuple[str, ...]:
-    """Return what no proxy may be asked for: the lab's networks, and the names of its apps and Services."""
+    """Return what programs must reach without a proxy: the lab's networks, and the names of its apps and Services."""
     networks = (lab.network, POD_NETWORK, SERVICE_NETWORK)
     return (*map(str, networks), *(app.hostname for app in lab.apps), *CLUSTER_NAMES)
 
 
 def without_proxy(lab: Lab, environment: Mapping[str, str], *hostnames: str) -> dict[str, str]:
-    """Return what a program's environment needs so that it asks the lab directly; the user's exceptions stay.
+    """Return the variables with which a program reaches the lab directly; the user's exceptions stay.
 
-    `hostnames` are others than those of the lab's apps.
+    `hostnames` are exceptions in addition to those of the lab's apps.
     """
     users = [word.strip() for name in NAMES for word in environment.get(name, "").split(",") if word.strip()]
     words = [EVERYTHING] if EVERYTHING in users else dict.fromkeys([*users, *exceptions(lab), *hostnames])
@@ -36,9 +36,10 @@ def without_proxy(lab: Lab, environment: Mapping[str, str], *hostnames: str) -> 
 
 
 def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the variable, and its value, by which programs ask a proxy for a page of this host; None where they do not.
+    """Return the variable, and its value, that sends HTTP requests for this host to a proxy; None if there is none.
 
-    Exceptions are read as curl reads them, which knows the least. Where both variables for them are set, either may count.
+    Read exceptions like curl, which supports the fewest forms. If both variables for them are set, either may apply, so
+    both must have the host.
     """
     lists = [environment[name] for name in NAMES if environment.get(name)]
     if lists and all(_has_exception(each, hostname) for each in lists):
@@ -47,16 +48,16 @@ def proxy_for(hostname: str, environment: Mapping[str, str]) -> tuple[str, str] 
 
 
 def uncovered(lab: Lab, environment: Mapping[str, str]) -> tuple[str, ...]:
-    """Return the lab's network and hostnames that programs ask a proxy for: any program by address, those of HTTP by name."""
+    """Return the lab's network, if a proxy would get requests to it, and the hostnames that an HTTP proxy would get."""
     is_set = any(environment.get(name) for name in ANY)
     network = [str(lab.network)] if is_set and not _has_network(lab.network, environment) else []
     return (*network, *(app.hostname for app in lab.apps if proxy_for(app.hostname, environment)))
 
 
 def proxy_of(scheme: str, hostname: str, environment: Mapping[str, str]) -> tuple[str, str] | None:
-    """Return the variable, and its value, that names a proxy for labctl's own request; None if there is none.
+    """Return the variable, and its value, that names a proxy for a request of labctl itself; None if there is none.
 
-    The lower-case variable goes before the upper-case one. Nothing of this machine itself is asked of a proxy.
+    The lower-case variable takes precedence over the upper-case one. Requests to this machine itself use no proxy.
     """
     if hostname == "localhost" or _is_in(hostname, "127.0.0.0/8") or _is_in(hostname, "::1"):
         return None
@@ -68,7 +69,7 @@ def proxy_of(scheme: str, hostname: str, environment: Mapping[str, str]) -> tupl
 
 
 def _has_network(network: IPv4Network, environment: Mapping[str, str]) -> bool:
-    """Return whether the exceptions have a whole network, as Go reads them; where both variables are set, either may count."""
+    """Return whether the exceptions cover a whole network, as Go reads them; if both variables are set, both must."""
     lists = [environment[name] for name in NAMES if environment.get(name)]
     return bool(lists) and all(
         each.strip() == EVERYTHING
@@ -78,7 +79,7 @@ def _has_network(network: IPv4Network, environment: Mapping[str, str]) -> bool:
 
 
 def _is_in(hostname: str, network: str) -> bool:
-    """Return whether a host is written as an address of the network."""
+    """Return whether the hostname is an address in the network."""
     try:
         return ip_address(hostname.strip("[]")) in ip_network(network, strict=False)
     except ValueError:
@@ -86,7 +87,7 @@ def _is_in(hostname: str, network: str) -> bool:
 
 
 def _has_exception(exceptions: str, hostname: str) -> bool:
-    """Return whether a comma-separated list has the name or a domain of it; networks match addresses only."""
+    """Return whether a comma-separated list has the name or a parent domain; networks match addresses only."""
     if exceptions.strip() == EVERYTHING:
         return True
     words = (word.strip().lower().removeprefix(".").removesuffix(".") for word in exceptions.split(","))

@@ -1,4 +1,4 @@
-"""Whether servers answer, found out for all of them at once and within a bound that no resolver exceeds."""
+"""Check whether servers answer: all at once, within a time limit that even a slow resolver cannot exceed."""
 
 from __future__ import annotations
 
@@ -10,9 +10,10 @@ SECONDS = 4.5
 
 
 def silent(urls: Sequence[str], ask: Callable[[str], str], seconds: float = SECONDS) -> tuple[str, ...]:
-    """Return why servers do not answer, one reason for each; none if all do. `ask` returns why one does not, or nothing.
+    """Return the reasons why servers do not answer, each once; none if all answer.
 
-    What has said nothing after `seconds` does not answer; it is not waited for, since a resolver cannot be interrupted.
+    `ask` returns the reason for one server; empty if it answers. A server without a result after `seconds` does not
+    answer, and its thread is abandoned, since a lookup cannot be interrupted.
     """
     answers: dict[str, str] = {}
 

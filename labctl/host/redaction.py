@@ -1,4 +1,4 @@
-"""Text for others to read: without the keys, tokens and passwords that a tool or a node may have written."""
+"""Remove keys, tokens and passwords, which a tool or a node may have written, from text for others to read."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from labctl.host import lab_folder
 
 REMOVED = "[removed]"
 PUBLIC = (".crt", ".pub")
-"""What the names of files end with, among a lab's keys, that everybody may read."""
+"""The suffixes of the files among a lab's keys that are not secret."""
 SHORTEST = 16
-"""Letters of the shortest line of a key that is looked for by itself."""
+"""The minimum length of a line of a key that is removed even without the other lines."""
 KINDS = tuple(
     re.compile(pattern, re.DOTALL)
     for pattern in (
@@ -30,14 +30,14 @@ KINDS = tuple(
 
 
 def secrets_of(folder: Path) -> frozenset[str]:
-    """Return the secret values of the lab in this state folder, and each in the forms that files and manifests have."""
+    """Return the secrets of the lab in this state folder, each in every form that files and manifests use."""
     files = [path for path in folder.glob("pki/*") if path.suffix not in PUBLIC]
     keys = [line.partition(":")[2].strip() for line in _lines(folder / lab_folder.KUBECONFIG) if "key-data:" in line]
     return frozenset(form for secret in (*map(_read, files), *keys) for form in _forms(secret))
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
-    """Return the text without these secrets, and without whatever looks like one."""
+    """Return the text without these secrets, and without anything that looks like one."""
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, REMOVED)
     for kind in KINDS:

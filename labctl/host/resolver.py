@@ -15,7 +15,7 @@ from labctl.host import hosts_file
 from labctl.host.http_probe import HTTP, Address
 
 HOSTS = Path("/etc/hosts")
-"""The file that the system's resolver reads, whatever file the lab is told to write."""
+"""The file that the system's resolver reads, whichever hosts file the lab writes."""
 RESOLVE_SECONDS = 2.0
 """How long to wait for a name. A hosts file takes milliseconds, a name server less than a second."""
 LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
@@ -23,7 +23,7 @@ LOOPBACKS = (IPv4Address("127.0.0.1"), IPv6Address("::1"))
 
 @dataclass(frozen=True, slots=True)
 class HostsLine:
-    """Hold a line of the hosts file, and the lab whose block contains it, if any."""
+    """A line of the hosts file, and the lab whose block contains it, if any."""
 
     number: int
     address: Address
@@ -34,7 +34,7 @@ class HostsLine:
 def resolve(hostname: str, limit: float = RESOLVE_SECONDS) -> list[Address]:
     """Return a name's addresses in the order in which browsers try them.
 
-    They are empty if there are none, or if the resolver does not answer within the limit.
+    The list is empty if there are none, or if the resolver does not answer within the limit.
     """
     answers: queue.Queue[list[Address]] = queue.Queue()
     # A lookup cannot be interrupted, so its thread is abandoned.

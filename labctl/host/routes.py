@@ -26,7 +26,7 @@ NO_INTERFACE = "*"
 SUPPRESSED = "suppress_prefixlen"
 """The prefix length up to which a rule skips the routes of its table."""
 KNOWN_FIELDS = frozenset({"priority", "src", "srclen", "dst", "dstlen", "table", "action", "protocol", SUPPRESSED})
-"""What is understood of a rule; one that says more may not apply."""
+"""The fields of a rule that labctl understands; a rule with others is skipped, since it may not apply."""
 DEFAULT_RULES: tuple[Mapping[str, Any], ...] = ({"priority": 32766, "src": "all", "table": MAIN},)
 
 
@@ -51,7 +51,7 @@ class TableRoute:
 
 
 def routes(machine: Machine) -> tuple[TableRoute, ...] | None:
-    """Return the routes of all tables, or of the main one where `ip` is missing; None on other systems than Linux."""
+    """Return the routes of all tables, or of the main one if `ip` is missing; None on systems other than Linux."""
     answer = machine.run(*IP_ROUTES)
     if answer is not None and answer.code == 0 and (listed := document(answer.out, list)):
         return of_ip(listed)
@@ -67,7 +67,7 @@ def rules(machine: Machine) -> Sequence[Mapping[str, Any]]:
 
 
 def in_order(listed: Sequence[Mapping[str, Any]]) -> Sequence[Mapping[str, Any]]:
-    """Return rules as `ip` lists them in the order in which the kernel asks them."""
+    """Return the rules that `ip` lists in the order in which the kernel applies them."""
     return sorted(listed, key=lambda rule: int(rule["priority"]))
 
 
@@ -83,10 +83,10 @@ def ruling(
     source: IPv4Address | None = None,
     direct: str = "",
 ) -> Mapping[str, Any] | None:
-    """Return the rule that decides over packets to an address before the main table does; None if that decides.
+    """Return the rule that routes packets to an address before the main table does; None if the main table does.
 
-    The packets of a connection that this machine opens have no source yet. A table with a route straight to the
-    interface `direct` serves as well as the main one.
+    The packets of a connection that this machine opens have no source yet. A table with a direct route to the interface
+    `direct` counts as the main table.
     """
     for rule in known_rules:
         if not rule.keys() <= KNOWN_FIELDS or not _selects(rule, "dst", target) or not _selects(rule, "src", source):
@@ -106,7 +106,7 @@ def ruling(
 
 
 def rule_wording(rule: Mapping[str, Any]) -> str:
-    """Return a rule as `ip` takes it."""
+    """Return a rule in the syntax of `ip rule`."""
     ends = [
         (word, f"{rule[key]}/{rule[f'{key}len']}" if f"{key}len" in rule else rule[key])
         for word, key in (("from", "src"), ("to", "dst"))

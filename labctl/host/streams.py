@@ -1,4 +1,4 @@
-"""The standard streams of this process: some may be closed, full, or read by nobody any more."""
+"""The standard streams of this process, which may be closed, full, or without a reader."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from contextlib import suppress
 from labctl.model.errors import LabError, OutputGoneError, OutputNotWrittenError
 
 CLOSED = {"stdin": (os.O_RDONLY, "r"), "stdout": (os.O_RDONLY, "w"), "stderr": (os.O_WRONLY, "w")}
-"""What takes the place of a stream that is closed: nothing can be read, no answer be written, and no error be seen."""
+"""How to open the replacement of a closed stream: stdin is empty, writes to stdout fail, stderr is discarded."""
 
 
 class Forgiving(io.TextIOWrapper):
-    """Standard error. Where it cannot be written nobody can be told, and the run goes on."""
+    """Standard error that ignores its own write errors: there is nowhere to report them, and the run continues."""
 
     def __init__(self, stream: io.TextIOWrapper) -> None:
         super().__init__(stream.buffer, stream.encoding, "backslashreplace", line_buffering=True)
         self._stream = stream
-        """What would close the buffer, if it were not kept."""
+        """Kept, because it closes the buffer when it is deleted."""
 
     def write(self, text: str, /) -> int:
         """Write the text, if that is possible."""
@@ -34,7 +34,7 @@ class Forgiving(io.TextIOWrapper):
 
 
 class Remembering(io.TextIOWrapper):
-    """Standard output. It knows for good what kept it from being written: not every write leaves something to flush."""
+    """Standard output that keeps its write error, since a later flush may have nothing left to write and succeed."""
 
     failure: OSError | None = None
 
@@ -47,10 +47,10 @@ class Remembering(io.TextIOWrapper):
             write_through=stream.write_through,
         )
         self._stream = stream
-        """What would close the buffer, if it were not kept."""
+        """Kept, because it closes the buffer when it is deleted."""
 
     def write(self, text: str, /) -> int:
-        """Write the text, and remember why that failed."""
+        """Write the text; record the error and raise it."""
         try:
             return super().write(text)
         except OSError as error:
@@ -58,7 +58,7 @@ class Remembering(io.TextIOWrapper):
             raise
 
     def flush(self) -> None:
-        """Flush what was written, and remember why that failed."""
+        """Flush what was written; record the error and raise it."""
         try:
             super().flush()
         except OSError as error:
@@ -67,9 +67,9 @@ class Remembering(io.TextIOWrapper):
 
 
 def prepare() -> None:
-    """Give this process the streams that it was started without, and let those that it has show any character.
+    """Replace closed standard streams, and make the open ones escape characters that their encoding lacks.
 
-    A file that is opened later would otherwise get the number of a closed stream, and what programs write there.
+    Otherwise a file that is opened later would get the descriptor of a closed stream, and the output of programs.
     """
     for name, (flags, mode) in CLOSED.items():
         if getattr(sys, name) is None:
@@ -81,7 +81,7 @@ def prepare() -> None:
 
 
 def undelivered() -> LabError | None:
-    """Return what keeps the answer from being written to standard output; None where all of it was written."""
+    """Return the error that kept output from reaching standard output; None if all of it was written."""
     try:
         sys.stdout.flush()
         if isinstance(sys.stdout, Remembering) and sys.stdout.failure is not None:
@@ -98,7 +98,7 @@ def undelivered() -> LabError | None:
 
 
 def discard() -> None:
-    """Let standard output end in nothing, so that Python does not try once more at its end, and complain."""
+    """Redirect standard output to /dev/null, so that Python does not flush it again at exit and print an error."""
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, sys.stdout.fileno())
     os.close(nothing)

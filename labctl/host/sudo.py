@@ -1,4 +1,4 @@
-"""Root's rights for one program: taken through sudo without a question, or asked for on the terminal."""
+"""Run one program as root through sudo: without a password prompt, or with a prompt on the terminal."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from labctl.host.process import Finished, run
 from labctl.model.errors import ProviderError
 
 TIMEOUT_SECONDS = 60.0
-"""For a program that does its work in milliseconds, and for a directory service that sudo may have to ask."""
+"""The program takes milliseconds; sudo may have to query a directory service."""
 
 
 def is_root() -> bool:
@@ -22,26 +22,29 @@ def is_root() -> bool:
 
 
 def try_run(line: Sequence[str]) -> Finished:
-    """Run the program as root, if sudo lets this user do so without a question.
+    """Run the program as root, if sudo lets this user do so without a prompt.
 
-    Otherwise the exit code is not 0, and the last line says why.
+    Otherwise the exit code is not 0, and the last line has the reason.
     """
     if shutil.which("sudo") is None:
         return Finished(127, "", ("there is no sudo on PATH",))
     try:
         return run(without_question(line), timeout=TIMEOUT_SECONDS)
-    except ProviderError as error:  # it takes too long: the machine's directory service does not answer
+    except ProviderError as error:  # timed out: the machine's directory service does not answer
         return Finished(-1, "", (error.message,))
 
 
 def without_question(line: Sequence[str]) -> list[str]:
-    """Return the line that runs the program as root, or fails where sudo would ask for a password."""
+    """Return the command that runs the program as root, and fails if sudo would ask for a password."""
     return ["sudo", "--non-interactive", "--", *line]
 
 
 def can_ask() -> bool:
-    """Return whether sudo can ask for a password: it asks on the terminal, wherever the streams lead."""
-    streams = (sys.stdin, sys.stderr)  # None where the process began without them
+    """Return whether labctl may let sudo ask for a password.
+
+    sudo prompts on the terminal even if the streams are redirected, so require that stdin and stderr are terminals.
+    """
+    streams = (sys.stdin, sys.stderr)  # None if the process started without them
     has_terminal = all(stream is not None and stream.isatty() for stream in streams)
     return has_terminal and _is_in_foreground() and shutil.which("sudo") is not None
 
@@ -55,9 +58,9 @@ def _is_in_foreground() -> bool:
 
 
 def ask_and_run(line: Sequence[str], file: Path) -> bool:
-    """Run the program as root after the question that sudo asks, which says for which file; True if it succeeded.
+    """Run the program as root after sudo's prompt, which names the file; return whether it succeeded.
 
-    For a while afterwards, as the machine's sudoers say, `try_run` works as well.
+    Afterwards `try_run` works as well, for as long as the machine's sudoers allow.
     """
     sys.stderr.write(
         f"Only root may write {file}. labctl does that through sudo; without the password, everything else still works.\n"

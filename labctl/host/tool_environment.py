@@ -1,8 +1,8 @@
-"""The environment of each program that labctl starts for itself.
+"""The environment of each program that labctl runs for its own purposes.
 
-A program gets the variables that it needs from the user's environment, and no other: VAGRANT_CWD, DOCKER_TLS_VERIFY,
-RUBYOPT or GOFLAGS would point it at something else than the lab. Programs that the user starts by labctl (`exec`,
-`ssh`, a browser, a demo's commands) keep the user's environment.
+A program gets only the variables that it needs from the user's environment: VAGRANT_CWD, DOCKER_TLS_VERIFY, RUBYOPT or
+GOFLAGS would point it at something other than the lab. Programs that the user runs through labctl (`exec`, `ssh`, a
+browser, a demo's commands) keep the user's environment.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ COMMON = (
 )
 PROXIES = tuple(name for word in ("http", "https", "all", "no") for name in (f"{word}_proxy", f"{word}_proxy".upper()))
 _ENGINE = (DOCKER_HOST, "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_TLS", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH")
-"""What chooses a Docker Engine, and how to reach it."""
+"""The variables that select a Docker Engine, and how to reach it."""
 _VIRTUALBOX = ("VBOX_USER_HOME", "XDG_CONFIG_HOME")
 _GO = tuple(f"GO{name}" for name in ("PROXY", "PRIVATE", "NOPROXY", "INSECURE", "SUMDB", "NOSUMDB", "AUTH"))
 TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
@@ -42,15 +42,15 @@ TOOLS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "sudo": ("SUDO_ASKPASS", "DISPLAY", "WAYLAND_DISPLAY", "TERM"),
     }
 )
-"""What each program is given beside COMMON."""
+"""The variables that each program gets in addition to COMMON."""
 FIXED: Mapping[str, str] = MappingProxyType({"LC_ALL": "C.UTF-8"})
 """Messages in English: known failures are recognised by them."""
 
 
 def environment(program: str, ours: Mapping[str, str], users: Mapping[str, str] = os.environ) -> dict[str, str]:
-    """Return the whole environment of a program: what it may have of the user's, and `ours` over that.
+    """Return the complete environment of a program: the user's variables that it may have, overridden by `ours`.
 
-    An Engine that labctl names in `ours` is reached as labctl says, whatever the user's variables say of another one.
+    If `ours` names an Engine, it gets none of the user's variables about Engines.
     """
     given = {name: users[name] for name in (*COMMON, *TOOLS.get(program, ())) if name in users}
     if DOCKER_HOST in ours:
@@ -59,6 +59,6 @@ def environment(program: str, ours: Mapping[str, str], users: Mapping[str, str] 
 
 
 def forget_engine(environment: dict[str, str] | os._Environ[str]) -> None:
-    """Remove what would lead to another Docker Engine, or to the same one in a way that it does not take."""
+    """Remove all variables that select a Docker Engine, or how to reach it."""
     for name in _ENGINE:
         environment.pop(name, None)

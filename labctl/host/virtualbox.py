@@ -1,4 +1,4 @@
-"""What VirtualBox has on this machine, as `VBoxManage` lists it; and which VirtualBox Vagrant can drive."""
+"""VirtualBox on this machine, as `VBoxManage` lists it, and the versions that Vagrant supports."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from labctl.host.parsing import Version, version
 
 PROGRAM = "VBoxManage"
 VAGRANT_SINCE: Mapping[Version, Version] = MappingProxyType({(7, 0): (2, 3, 2), (7, 1): (2, 4, 2), (7, 2): (2, 4, 9)})
-"""The first Vagrant that drives each VirtualBox: its drivers are an allow-list [upstream, CHANGELOG]."""
+"""The first Vagrant that supports each VirtualBox: its drivers are an allow-list [upstream, CHANGELOG]."""
 NEWEST = max(VAGRANT_SINCE)
 NETWORK = "HostInterfaceNetworking-"
-"""How VirtualBox's name begins for the network of a host-only interface, whose name follows."""
+"""The prefix of VirtualBox's name for the network of a host-only interface; the interface's name follows."""
 
 
 RUNNING = frozenset({"running", "livesnapshotting", "onlinesnapshotting", "deletingsnapshotlive", "teleporting"})
@@ -51,11 +51,11 @@ class Server:
 
 
 def installed(machine: Machine) -> tuple[Version, str] | None:
-    """Return VirtualBox's version, none where its kernel module is missing, and what it said; None without VirtualBox."""
+    """Return VirtualBox's version, empty if its kernel module is missing, and its output; None without VirtualBox."""
     answer = machine.run(PROGRAM, "--version")
     if answer is None:
         return None
-    # Oracle's packages and Debian's warn in other words, and on either stream.
+    # Oracle's and Debian's packages word the warning differently, and print it on either stream.
     warnings = [line.strip() for line in (*answer.out.splitlines(), *answer.last_lines) if "vboxdrv" in line]
     if warnings:
         return (), warnings[0]
@@ -63,7 +63,7 @@ def installed(machine: Machine) -> tuple[Version, str] | None:
 
 
 def vagrant(machine: Machine) -> Version:
-    """Return Vagrant's version; none where it does not tell."""
+    """Return Vagrant's version; empty if it is unknown."""
     answer = machine.run("vagrant", "--version")
     return version(r"Vagrant (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()
 
@@ -82,7 +82,7 @@ def state(described: str) -> str:
 def addresses(machine: Machine) -> Mapping[IPv4Address, str]:
     """Return the host-only interfaces by this machine's address in each.
 
-    The kernel knows those addresses only while a machine runs that is connected to the interface.
+    The kernel has those addresses only while a machine that is connected to the interface runs.
     """
     return interfaces(_listed(machine, "hostonlyifs"))
 

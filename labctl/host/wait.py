@@ -1,4 +1,4 @@
-"""The one place that waits: poll a condition until it holds or its time is up."""
+"""Poll a condition until it holds or its time limit is reached."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from labctl.model.errors import NotReadyError
 T = TypeVar("T")
 
 NOT_READY = "not-ready"
-"""What is pending where nothing more is known of it."""
+"""The id of a pending condition whose cause is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """Not yet, and why; the last reason ends up in the error."""
+    """The condition does not hold yet, and why; the error names the last reason."""
 
     reason: str
     id: str = NOT_READY
-    """The error's, when the wait ends with this."""
+    """The error's id if the wait ends with this."""
     hint: str = ""
     patience: float = math.inf
-    """After how many seconds of this id waiting longer is pointless. Another known reason, seen once, is no break."""
+    """After how many seconds of this id the wait gives up early; one other known id in between does not restart them."""
     details: Callable[[], tuple[str, ...]] = field(default=tuple, compare=False)
-    """More about it, which is looked for only when the wait ends with this."""
+    """More about it, computed only if the wait ends with this."""
 
 
 def until(
@@ -50,8 +50,8 @@ def until(
     last = ""
     while isinstance(result := look(), Pending):
         now = clock()
-        # Where two causes alternate, neither's patience would ever end if the other one began it again. But where no
-        # cause is known, something is under way.
+        # If two causes alternate, neither must restart the other's patience, or no patience would ever end. An unknown
+        # cause restarts both: something is still in progress.
         lasting = {result.id} if result.id == NOT_READY else {last, result.id}
         since = {each: began for each, began in since.items() if each in lasting}
         began, last = since.setdefault(result.id, now), result.id
@@ -65,7 +65,7 @@ def until(
 
 
 def pending_while_unready(act: Callable[[], T]) -> T | Pending:
-    """Return what `act` returns; or Pending for a passing failure, of an API or a webhook that does not answer yet."""
+    """Return what `act` returns, or Pending for a NotReadyError, as of an API or a webhook that does not answer yet."""
     try:
         return act()
     except NotReadyError as error:
@@ -75,7 +75,7 @@ def pending_while_unready(act: Callable[[], T]) -> T | Pending:
 def seldom(
     look: Callable[[], T], seconds: float, clock: Callable[[], float] = time.monotonic
 ) -> Callable[[], T | None]:
-    """Return a function that looks at most every so many seconds, and returns what it saw last; None at first."""
+    """Return a function that calls `look` at most every `seconds`, and returns its last result; None at first."""
     last, result = clock(), None
 
     def looked() -> T | None:
