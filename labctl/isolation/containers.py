@@ -1,4 +1,4 @@
-"""The containers of an Engine that is gone: their processes and control groups, found without it."""
+"""Kill the containers of an Engine that no longer runs: find their processes and control groups without it."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ END_SECONDS = 20.0
 
 @dataclass(frozen=True, slots=True)
 class Shim:
-    """The process that holds one container for a containerd, and outlives it."""
+    """The containerd-shim process of one container, which outlives its containerd."""
 
     pid: int
     container: str
 
 
 def end(containerd: Path, known: Iterable[str] = ()) -> bool:
-    """End every container of the containerd that serves, or served, at this socket; True if there was one.
+    """Kill every container of the containerd that serves, or served, at this socket; return whether there was one.
 
-    `known` are ids of containers that it may have made: one whose shim was killed runs on, in its control group.
+    `known` are ids of containers that it may have created: one whose shim was killed still runs in its control group.
     """
     shims = list(_shims(containerd))
     for shim in shims:
-        for pid in (*_children(shim.pid), shim.pid):  # the first process of a container takes all others along
+        for pid in (*_children(shim.pid), shim.pid):  # the kernel kills the others with a container's first process
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
     until(
@@ -47,19 +47,19 @@ def end(containerd: Path, known: Iterable[str] = ()) -> bool:
     )
     groups = _groups({*known, *(shim.container for shim in shims)})
     was_there = bool(shims) or any(_processes(group) for group in groups)
-    with suppress(NotReadyError):  # an empty group that stays harms nobody
+    with suppress(NotReadyError):  # an empty group that stays is harmless
         until(partial(_emptied, groups), what="the control groups of ended containers", timeout=END_SECONDS)
     return was_there
 
 
 def made_by(engine: Path) -> list[str]:
-    """Return the ids of the containers of the Engine whose data is in this folder, whatever has become of them."""
+    """Return the ids of all containers of the Engine whose data is in this folder, running or not."""
     return [path.name for path in (engine / "containers").glob("*") if ID.fullmatch(path.name)]
 
 
 def _shims(containerd: Path) -> Iterator[Shim]:
     for path in PROCESSES.glob("[0-9]*/cmdline"):
-        with suppress(FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        with suppress(FileNotFoundError, ProcessLookupError):  # it has exited since it was listed
             words = path.read_bytes().split(b"\0")
             if SHIM in words[0] and os.fsencode(containerd) in words and b"-id" in words:
                 yield Shim(int(path.parent.name), words[words.index(b"-id") + 1].decode())
@@ -68,13 +68,13 @@ def _shims(containerd: Path) -> Iterator[Shim]:
 def _children(parent: int) -> Iterator[int]:
     for path in PROCESSES.glob("[0-9]*/stat"):
         with suppress(FileNotFoundError, ProcessLookupError):
-            # The fields after the program's name, which may hold anything: state, parent, …
+            # The fields after the program's name, which may contain any character: state, parent, …
             if int(path.read_text(errors="replace").rpartition(")")[2].split()[1]) == parent:
                 yield int(path.parent.name)
 
 
 def _groups(containers: Collection[str]) -> list[Path]:
-    """Return the control groups of containers, which no runtime removes any more, in every hierarchy."""
+    """Return the control groups of these containers in every hierarchy; no runtime removes them any more."""
     names = {name for container in containers for name in (container, f"docker-{container}.scope")}
     return [
         Path(folder, name)
@@ -84,7 +84,7 @@ def _groups(containers: Collection[str]) -> list[Path]:
 
 
 def _emptied(groups: Iterable[Path]) -> Pending | None:
-    """Return None once the control groups are gone; whatever still runs in them is killed."""
+    """Kill what still runs in the control groups, and remove them; return None once they are gone."""
     for pid in {pid for group in groups for pid in _processes(group)}:
         with suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
@@ -96,13 +96,13 @@ def _processes(group: Path) -> set[int]:
     """Return the processes in a control group and in those below it."""
     process: set[int] = set()
     for folder, _, _ in os.walk(group):
-        with suppress(OSError):  # it is gone, or of a kind that lists none
+        with suppress(OSError):  # it is gone, or of a type that lists no processes
             process.update(map(int, Path(folder, "cgroup.procs").read_text().split()))
-    return process - {0}  # of another PID namespace
+    return process - {0}  # 0: a process of another PID namespace
 
 
 def _remove(group: Path) -> bool:
-    """Remove a control group and those in it; False while a process of it has not quite ended."""
+    """Remove a control group and those in it; return False while one of its processes is still exiting."""
     for folder, _, _ in os.walk(group, topdown=False):
         with suppress(OSError):
             Path(folder).rmdir()

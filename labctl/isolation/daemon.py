@@ -1,4 +1,4 @@
-"""Programs that stay: started in a network namespace, and known again by their arguments."""
+"""Daemons that run in a network namespace and are identified by their arguments."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from labctl.host.wait import Pending, until
 from labctl.model.errors import NotReadyError, ProviderError
 
 START_SECONDS = 30.0
-"""How long one may take to serve, and to end."""
+"""How long a daemon may take to answer on its socket, and to exit after a signal."""
 
 
 @dataclass(frozen=True, slots=True)
 class Daemon:
-    """A long-running program, identified by its arguments: they name a socket that no other program serves."""
+    """A daemon, identified by its arguments: they name a socket that no other program serves."""
 
     namespace: Path
     line: tuple[str, ...]
     socket: Path
     pidfile: Path
-    """Where it writes its pid itself, if it does; one that was killed would be refused for the file it left."""
+    """Where the daemon itself writes its pid, if it does. A stale file would keep it from starting after a kill."""
     log: Path
 
     def start(self) -> bool:
-        """Start the daemon unless it runs, and wait until its socket answers; True if it was started."""
+        """Start the daemon unless it runs, and wait until its socket answers; return whether it was started."""
         if self.runs():
             return False
         self.stop()
         with self.log.open("ab") as log:
             before = log.tell()
-            # Not `ip netns exec`: it mounts a /sys of its own, which hides the control groups that containers need.
+            # Not `ip netns exec`: it mounts a new /sys, which hides the control groups that containers need.
             child = subprocess.Popen(
                 ["nsenter", f"--net={self.namespace}", *self.line],
                 env=environment(self.line[0], {}),
@@ -55,7 +55,7 @@ class Daemon:
         return self._pid() is not None and self._answers()
 
     def stop(self) -> bool:
-        """End the daemon, by force if it does not end in good order; True if it ran."""
+        """Stop the daemon, and kill it if it does not exit cleanly; return whether it ran."""
         pid = self._pid()
         if pid is not None and not self._ended_by(pid, signal.SIGTERM):
             self._ended_by(pid, signal.SIGKILL)
@@ -64,7 +64,7 @@ class Daemon:
         return pid is not None
 
     def _ended_by(self, pid: int, number: signal.Signals) -> bool:
-        with suppress(ProcessLookupError):  # it has just ended
+        with suppress(ProcessLookupError):  # it has just exited
             os.kill(pid, number)
         try:
             until(
@@ -80,7 +80,7 @@ class Daemon:
         return True
 
     def _state(self, child: subprocess.Popen[bytes], before: int) -> Pending | None:
-        """Return None if it answers. Raises ProviderError if it ended, with what it wrote after the first `before` bytes."""
+        """Return None if it answers. Raises ProviderError, with its log after `before` bytes, if it has exited."""
         if child.poll() is not None:
             said = self.log.read_bytes()[before:].decode(errors="replace")
             error = ProviderError(
@@ -104,5 +104,5 @@ class Daemon:
                 if path.read_bytes() == arguments:
                     return int(path.parent.name)
             except (FileNotFoundError, ProcessLookupError):
-                continue  # it ended between the listing and the look
+                continue  # it has exited since it was listed
         return None

@@ -1,6 +1,6 @@
-"""Rules by which an isolated lab reaches out through this machine, and nobody reaches in.
+"""Firewall rules that let an isolated lab connect out through this machine, and let nobody connect in.
 
-Where the machine did not forward before, one more rule keeps it from forwarding for anyone but its labs.
+If the machine did not forward packets before, one more rule keeps it from forwarding for anyone but its labs.
 """
 
 from __future__ import annotations
@@ -12,21 +12,21 @@ from labctl.host.process import check, run
 
 IP_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
 FORWARDING_BEFORE = Path("/run/labctl/ip_forward")
-"""What IP_FORWARD held before the first isolated lab, if that was changed."""
+"""The content of IP_FORWARD before the first isolated lab, if labctl changed it."""
 CLOSED = "labctl"
-"""What the rule says that keeps a machine, which forwards only because labctl made it, from forwarding for others."""
+"""The comment of the rule that keeps a machine that forwards only because of labctl from forwarding for others."""
 IPTABLES = ("iptables", "--wait", "-t")
 
 
 def ensure(tag: str, link: str, source: str) -> bool:
-    """Let the lab behind the link out, and nobody in: neither a neighbour of this machine nor another lab.
+    """Let the lab behind the link connect out, and nobody connect in: no neighbour of this machine, no other lab.
 
-    `source` is the network of the uplink's inner end. Returns True if the rules were not all there.
+    `source` is the network of the uplink's inner end. Return whether any rule was missing.
     """
     _switch_on()
     comment = ["-m", "comment", "--comment", tag]
     answers = ["-m", "conntrack", "--ctstate", "RELATED,ESTABLISHED"]
-    # Each is inserted before the one above it.
+    # Each rule is inserted before the previous one.
     wanted = (
         ["nat", "-I", "POSTROUTING", "-s", source, *comment, "-j", "MASQUERADE"],
         ["filter", "-I", "FORWARD", "-o", link, *comment, "-j", "DROP"],
@@ -42,7 +42,7 @@ def ensure(tag: str, link: str, source: str) -> bool:
 
 
 def restore() -> None:
-    """Set net.ipv4.ip_forward back to what it was before the first isolated lab. For when no lab is left."""
+    """Restore the value that net.ipv4.ip_forward had before the first isolated lab, once no such lab is left."""
     if FORWARDING_BEFORE.exists():
         IP_FORWARD.write_text(FORWARDING_BEFORE.read_text())
         delete_rules(CLOSED)
@@ -50,23 +50,23 @@ def restore() -> None:
 
 
 def rules(tag: str) -> list[list[str]]:
-    """Return the rules that bear this tag: each with its table, then the arguments that would add or delete it."""
+    """Return the rules with this tag: each with its table, then the arguments that would add or delete it."""
     return [
         [table, *rule[1:]]
         for table in ("nat", "filter")
         for line in run([*IPTABLES, table, "-S"]).out.splitlines()
-        if tag in line and tag in (rule := shlex.split(line))  # others' comments may have quotes that do not pair up
+        if tag in line and tag in (rule := shlex.split(line))  # foreign comments may have unbalanced quotes
     ]
 
 
 def delete_rules(tag: str) -> None:
-    """Delete the rules that bear this tag."""
+    """Delete the rules with this tag."""
     for table, *rule in rules(tag):
         check([*IPTABLES, table, "-D", *rule])
 
 
 def _switch_on() -> None:
-    before = IP_FORWARD.read_text()  # once: another lab may switch it on meanwhile
+    before = IP_FORWARD.read_text()  # read once: another lab may enable it meanwhile
     if before.strip() != "1":
         FORWARDING_BEFORE.parent.mkdir(parents=True, exist_ok=True)
         FORWARDING_BEFORE.write_text(before)

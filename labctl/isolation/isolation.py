@@ -1,9 +1,9 @@
-"""A private network namespace with a Docker Engine of its own, for machines that have none to offer.
+"""A private network namespace with its own Docker Engine, for machines without a usable Engine.
 
-What a lab does in there cannot reach the machine's network: every range the lab uses is unreachable from the
-namespace unless one of the lab's own interfaces has a closer route to it. Outside, two things change: four rules that
-bear the lab's name, and net.ipv4.ip_forward. Where that was off, a rule keeps the machine from forwarding for anyone
-but its labs; both go back to what they were when the last such lab is gone.
+Packets for the lab's ranges never reach the machine's network: every range is unreachable in the namespace, unless one
+of the lab's own interfaces has a better route to it. Outside, two things change: four firewall rules tagged with the
+lab's name, and net.ipv4.ip_forward. If that was off, one more rule keeps the machine from forwarding for anyone but its
+labs; both are restored when the last isolated lab is removed.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from labctl.model.errors import NotReadyError, ProviderError
 from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK
 
 INSIDE = "LABCTL_INSIDE"
-"""Set, to the lab's name, for what runs in the lab's namespace. labctl itself asks the kernel: a variable may be stale."""
+"""The variable with the lab's name, for programs in its namespace. labctl asks the kernel: a variable may be stale."""
 OWN_NETWORK = Path("/proc/self/ns/net")
 UPLINKS = IPv4Network("100.126.0.0/16")
-"""Of the carrier-grade NAT range, which no private network should use: a /30 for each namespace."""
+"""The range of uplinks, a /30 for each namespace: carrier-grade NAT addresses, which no private network should use."""
 FARTHEST = "4294967295"
-"""The metric of the unreachable routes: any other route is closer."""
+"""The metric of the unreachable routes: any other route takes precedence."""
 NAMESPACES = Path("/run/netns")
 SETTINGS = Path("/etc/netns")
 HOSTS = Path("/etc/hosts")
@@ -42,12 +42,12 @@ RESOLV_CONF = Path("/etc/resolv.conf")
 UPSTREAM_RESOLV_CONF = Path("/run/systemd/resolve/resolv.conf")
 RUNTIME = Path("/run/labctl")
 OWNER = "state"
-"""The file in a lab's runtime folder that names its state folder: users, and XDG_STATE_HOMEs, have labs of their own."""
+"""The file in a lab's runtime folder that names its state folder: each user and XDG_STATE_HOME has its own labs."""
 BLOCK = re.compile(rb"^# BEGIN labctl (\S+)\r?\n.*?^# END labctl \1\r?(?:\n|\Z)", re.MULTILINE | re.DOTALL)
-"""The lines of a lab in a hosts file."""
+"""A lab's block in a hosts file."""
 READABLE = 0o644
 END_SECONDS = 5.0
-"""How long a program in the namespace may take to end in good order."""
+"""How long a program in the namespace may take to exit after a signal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class Isolation:
 
     @property
     def namespace(self) -> str:
-        """The namespace's name, as `ip netns` has it."""
+        """The namespace's name in `ip netns`."""
         return f"labctl-{self.lab}"
 
     @property
@@ -70,12 +70,12 @@ class Isolation:
 
     @property
     def link(self) -> str:
-        """The outer end of the uplink; names of interfaces have 15 letters at most."""
+        """The outer end of the uplink; names of interfaces have at most 15 characters."""
         return f"labctl{zlib.crc32(self.lab.encode()):08x}"
 
     @property
     def runtime(self) -> Path:
-        """Sockets and pid files: gone after a reboot, as the namespace is."""
+        """The folder of sockets and pid files. Like the namespace, it does not survive a reboot."""
         return RUNTIME / self.lab
 
     @property
@@ -85,12 +85,12 @@ class Isolation:
 
     @property
     def engine(self) -> str:
-        """The Engine's address, as DOCKER_HOST has it."""
+        """The Engine's address, in the form of DOCKER_HOST."""
         return f"unix://{self.runtime / 'docker.sock'}"
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a process in the namespace needs in its environment."""
+        """The environment variables that a process in the namespace needs."""
         return {INSIDE: self.lab, "DOCKER_HOST": self.engine}
 
     def exists(self) -> bool:
@@ -98,9 +98,9 @@ class Isolation:
         return (NAMESPACES / self.namespace).exists()
 
     def ensure(self) -> bool:
-        """Create the namespace and its Engine; True if something was created.
+        """Create the namespace and its Engine; return whether anything was created or started.
 
-        Raises ProviderError `owned-elsewhere` where they belong to a lab in another state folder.
+        Raises ProviderError `owned-elsewhere` if they belong to a lab in another state folder.
         """
         self.refuse_another_owner()
         private_folder(RUNTIME)
@@ -110,21 +110,21 @@ class Isolation:
         return any(changes)
 
     def is_entered(self) -> bool:
-        """Return whether this process runs in the namespace already."""
+        """Return whether this process already runs in the namespace."""
         try:
             return (NAMESPACES / self.namespace).samefile(OWN_NETWORK)
-        except FileNotFoundError:  # no namespace of the lab; or, elsewhere than on Linux, none at all
+        except FileNotFoundError:  # the lab has no namespace, or the system is not Linux
             return False
 
     def enter(self) -> None:
-        """Move this process, and what it starts, into the namespace, with the lab's own /etc/hosts.
+        """Move this process, and the programs it will start, into the namespace, with the lab's own /etc/hosts.
 
         Raises ProviderError `namespace-closed`.
         """
         try:
             if not self.is_entered():
                 if not (SETTINGS / self.namespace / "hosts").exists():
-                    self._write_settings()  # else the machine's own file would be the one that is seen and written
+                    self._write_settings()  # without it, this process would read and write the machine's own file
                 namespaces.enter(NAMESPACES / self.namespace, SETTINGS / self.namespace)
         except OSError as error:
             raise _closed(f"cannot enter {self.namespace}: {error.filename}: {error.strerror}") from error
@@ -136,16 +136,16 @@ class Isolation:
         return all(daemon.runs() for daemon in self._daemons())
 
     def halt(self) -> bool:
-        """End the Engine and its containers, whatever state they are in, and keep the namespace; True if something ran."""
+        """Stop the Engine and kill its containers, but keep the namespace; return whether anything ran."""
         ended = [daemon.stop() for daemon in reversed(self._daemons())]
         return any(
             [*ended, containers.end(self.containerd, containers.made_by(self.folder / lab_folder.ENGINE / "docker"))]
         )
 
     def remove(self) -> bool:
-        """Remove processes, interfaces, rules and folders of the lab's namespace; True if there were any.
+        """Remove the namespace with its processes, interfaces, rules and folders; return whether it existed.
 
-        Raises ProviderError `owned-elsewhere` where they belong to a lab in another state folder.
+        Raises ProviderError `owned-elsewhere` if it belongs to a lab in another state folder.
         """
         self.refuse_another_owner()
         was_there = self.exists() or self.runtime.exists()
@@ -155,16 +155,16 @@ class Isolation:
         self._remove_namespace()
         for folder in (SETTINGS / self.namespace, self.runtime, self.folder / lab_folder.ENGINE):
             for mounted in namespaces.mounts_below(folder):
-                # An Engine that was killed leaves them, and the next one takes them as given.
+                # A killed Engine leaves its mounts, and the next one would rely on them.
                 check(["umount", "--lazy", mounted])
             remove_tree(folder)
         _restore_forwarding()
         return was_there
 
     def other_owner(self) -> Path | None:
-        """Return the state folder of another lab of the same name that this namespace belongs to, or None.
+        """Return the state folder of another lab of the same name that owns this namespace, or None.
 
-        Raises ProviderError `namespace-closed` for others than root.
+        Raises ProviderError `namespace-closed` if the user is not root.
         """
         file = self.runtime / OWNER
         try:
@@ -177,7 +177,7 @@ class Isolation:
         return owner if is_other else None
 
     def refuse_another_owner(self) -> None:
-        """Return if the namespace, if there is one, is this lab's. Raises ProviderError `owned-elsewhere`."""
+        """Raise ProviderError `owned-elsewhere` if another lab of the same name owns the namespace."""
         if owner := self.other_owner():
             raise ProviderError(
                 f"the isolated lab {self.lab} on this machine belongs to {owner}, not to {self.folder}",
@@ -187,12 +187,12 @@ class Isolation:
             )
 
     def _end_processes(self) -> None:
-        """End whatever `exec` and `open` have started in the namespace, before its network is removed."""
+        """End the programs that `exec` and `open` started in the namespace, before its network is removed."""
         for number in (signal.SIGTERM, signal.SIGKILL):
             for pid in self._pids():
                 with suppress(ProcessLookupError):
                     os.kill(pid, number)
-            with suppress(NotReadyError):  # then it is told more firmly
+            with suppress(NotReadyError):  # SIGKILL follows
                 until(lambda: Pending("it runs") if self._pids() else None, what="its end", timeout=END_SECONDS)
 
     def _pids(self) -> list[int]:
@@ -200,7 +200,7 @@ class Isolation:
         return [pid for pid in pids if pid != os.getpid()]
 
     def _ensure_namespace(self) -> bool:
-        # The default route comes last: a namespace that has one is finished.
+        # The default route comes last: a namespace that has one is complete.
         if self.exists() and run(["ip", "-n", self.namespace, "route", "show", "default"]).out:
             return False
         self._remove_namespace()
@@ -226,7 +226,7 @@ class Isolation:
     def _write_settings(self) -> None:
         folder = SETTINGS / self.namespace
         folder.mkdir(parents=True, exist_ok=True)
-        # Names of other labs would stand for addresses that are not here, and may be this lab's own.
+        # Other labs' names would resolve to addresses that do not exist in here, and may be names of this lab as well.
         settings = {"hosts": BLOCK.sub(b"", HOSTS.read_bytes() if HOSTS.exists() else b"")}
         # A resolver on this machine's loopback cannot be reached from the namespace; systemd's real servers can.
         ours = RESOLV_CONF.read_bytes() if RESOLV_CONF.exists() else b""
@@ -234,7 +234,7 @@ class Isolation:
             settings["resolv.conf"] = UPSTREAM_RESOLV_CONF.read_bytes()
         for name, content in settings.items():
             (folder / name).write_bytes(content)
-            (folder / name).chmod(READABLE)  # in the place of a file in /etc, for programs that do not run as root too
+            (folder / name).chmod(READABLE)  # it replaces a file in /etc, also for programs of other users
 
     def _uplink(self) -> tuple[IPv4Address, IPv4Address]:
         """Return both ends of the uplink, in the first unused /30 after the one that the lab's name hashes to."""
@@ -245,10 +245,10 @@ class Isolation:
             outer, inner = subnet.hosts()
             if outer not in used:
                 return outer, inner
-        raise ProviderError(f"every uplink network in {UPLINKS} is taken", id="uplinks-taken", hint="Destroy a lab.")
+        raise ProviderError(f"every uplink network in {UPLINKS} is in use", id="uplinks-taken", hint="Destroy a lab.")
 
     def _remove_namespace(self) -> None:
-        # The kernel removes the link with the namespace, but only once its last process has ended.
+        # The kernel removes the link with the namespace, but only once its last process has exited.
         if (Path("/sys/class/net") / self.link).exists():
             check(["ip", "link", "delete", self.link])
         if self.exists():
@@ -260,8 +260,8 @@ class Isolation:
 
     def _ensure_engine(self) -> bool:
         private_folder(self.folder / lab_folder.ENGINE)
-        # These take the place of the files in /etc, which are about the machine's own daemons.
-        # live-restore: an Engine that died and is started again finds its nodes running.
+        # These replace the files in /etc, which configure the machine's own daemons.
+        # live-restore: nodes keep running if the Engine dies, and belong to it again after its restart.
         (self.runtime / "daemon.json").write_text('{"live-restore": true}')
         (self.runtime / "containerd.toml").write_text('disabled_plugins = ["io.containerd.grpc.v1.cri"]\n')
         started = [daemon.start() for daemon in self._daemons()]

@@ -1,4 +1,4 @@
-"""The namespaces of this process: it enters those of a lab as `ip netns exec` does, without starting Python anew."""
+"""Enter a lab's network namespace as `ip netns exec` does, but without starting Python again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-# The kernel's numbers, from linux/sched.h and linux/mount.h; Python has them, and setns, from 3.12 on.
+# The kernel's numbers, from linux/sched.h and linux/mount.h. Python has the former, and setns, from 3.12 on.
 CLONE_NEWNS = 0x0002_0000
 CLONE_NEWNET = 0x4000_0000
 MS_BIND = 1 << 12
@@ -20,10 +20,10 @@ MOUNTS = Path("/proc/self/mounts")
 
 
 def enter(namespace: Path, settings: Path) -> None:
-    """Move the calling thread, and all that it starts from here on, into the network namespace.
+    """Move the calling thread, and everything that it starts afterwards, into the network namespace.
 
-    It sees that network's devices in /sys, and the files in `settings` in place of those of the same names in /etc.
-    There is no way back. Raises OSError, PermissionError where the user is not root.
+    /sys then shows that network's devices, and the files in `settings` replace those with the same names in /etc. This
+    cannot be undone. Raises OSError; PermissionError if the user is not root.
     """
     libc = ctypes.CDLL(None, use_errno=True)
     descriptor = os.open(namespace, os.O_RDONLY | os.O_CLOEXEC)
@@ -36,12 +36,12 @@ def enter(namespace: Path, settings: Path) -> None:
     _checked(libc.umount2(b"/sys", MNT_DETACH), "/sys")
     _mount(libc, namespace.name, Path("/sys"), kind="sysfs")
     for file in settings.iterdir() if settings.is_dir() else ():
-        if (ETC / file.name).exists():  # others are an editor's, or a copy
+        if (ETC / file.name).exists():  # others are copies, or files of an editor
             _mount(libc, str(file), ETC / file.name, flags=MS_BIND)
 
 
 def mounts_below(folder: Path) -> list[str]:
-    """Return what is mounted in the folder, the innermost first."""
+    """Return the mount points in the folder, the last mounted first."""
     paths = [
         os.fsdecode(re.sub(rb"\\([0-7]{3})", lambda octal: bytes([int(octal[1], 8)]), line.split()[1]))
         for line in MOUNTS.read_bytes().split(b"\n")

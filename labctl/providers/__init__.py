@@ -1,1 +1,1 @@
-"""What makes nodes: Docker, libvirt or VirtualBox."""
+"""Providers of nodes: Docker, libvirt and VirtualBox."""

@@ -1,4 +1,4 @@
-"""The clocks of virtual machines: they stand still while this machine is suspended, or are those of a snapshot."""
+"""The clocks of virtual machines, which stop while this machine is suspended, and show old times after a snapshot."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from labctl.model.lab import Node
 from labctl.providers.protocol import Provider
 
 OFF_SECONDS = 1.0
-"""A smaller difference harms nothing."""
+"""A smaller difference is harmless."""
 READ = ("date", "+%s.%N")
 
 
 def offset(provider: Provider, node: Node, seconds: float) -> float | None:
-    """Return how many seconds the node's clock is ahead of this machine's: 0 if it is right, None if it is not told."""
+    """Return how many seconds the node's clock is ahead of this machine's: 0 if it is right, None if it is unknown."""
     asked = time.time()
     try:
         finished = provider.ask(node, READ, seconds)
     except ProviderError:
-        return None  # it boots, or hangs; that is reported by those who wait for it
+        return None  # it is booting or hangs, which callers that wait for it report
     answered = time.time()
     if finished.code != 0 or not re.fullmatch(r"\d+\.\d+", text := finished.out.strip()):
         return None
@@ -29,7 +29,7 @@ def offset(provider: Provider, node: Node, seconds: float) -> float | None:
 
 
 def correct(provider: Provider, node: Node, seconds: float) -> float:
-    """Set the node's clock by this machine's if it is off; return by how much it was. Raises ProviderError."""
+    """Set the node's clock to this machine's if it is off; return the offset it had. Raises ProviderError."""
     ahead = offset(provider, node, seconds)
     if not ahead:
         return 0.0
@@ -45,5 +45,5 @@ def correct(provider: Provider, node: Node, seconds: float) -> float:
 
 
 def described(ahead: float) -> str:
-    """Return in words how far a clock is off."""
+    """Return a clock's offset as text."""
     return f"{abs(ahead):.0f} s {'ahead' if ahead > 0 else 'behind'}"

@@ -1,4 +1,4 @@
-"""Nodes that are containers. Vagrant creates them; what would cost its 1.3 s each time, labctl asks Docker itself."""
+"""Nodes that are containers. Vagrant creates them; labctl does the rest with docker: a Vagrant call takes 1.3 s."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ from labctl.providers.protocol import CONSOLE, RESUMES, STATE_LABEL, LabNetwork,
 from labctl.providers.vagrant import UNIT_STATE, VagrantProvider, assembly_trouble, journal, tail
 
 STOP_SECONDS = "10"
-"""How long a node may take to stop what runs on it."""
+"""How long a node may take for a clean shutdown before Docker kills it."""
 VAGRANT_NETWORK = "vagrant_network"
-"""How Vagrant's name for a network begins: earlier versions of labctl left the network to Vagrant."""
+"""The prefix of Vagrant's names for networks: with earlier versions of labctl, Vagrant created the network."""
 FROZEN = "(Paused)"
-"""How the status ends of a container whose processes are frozen."""
+"""The suffix of the status of a paused container."""
 RESTARTING = "Restarting"
 GOING = ("Removal", "Dead")
-"""How the status begins of a container that the Engine removes, or could not remove to the end."""
+"""The prefixes of the status of a container that the Engine is removing, or could not remove completely."""
 ENGINE_SECONDS = 30.0
-"""How long the Engine may take to show a container that it makes, and to remove one."""
+"""How long the Engine may take to list a container that it is creating, and to remove one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Container:
-    """A container of this lab, whether it runs or not."""
+    """A container of this lab, running or not."""
 
     id: str
     name: str
     status: str
     networks: frozenset[str]
     is_known: bool
-    """Whether Vagrant has written down that it made it."""
+    """Whether Vagrant has recorded that it created it."""
 
     @property
     def runs(self) -> bool:
-        """Return whether it runs; one that is paused does not."""
+        """Return whether it runs; a paused container does not."""
         return self.is_on and not self.is_paused and not self.status.startswith(RESTARTING)
 
     @property
@@ -55,20 +55,20 @@ class Container:
 
     @property
     def is_on(self) -> bool:
-        """Return whether it can be stopped: it runs, is paused, or the Engine starts it again."""
+        """Return whether it can be stopped: it runs, is paused, or the Engine is restarting it."""
         return self.status.startswith(("Up", RESTARTING))
 
     @property
     def old_networks(self) -> frozenset[str]:
-        """Return the networks that Vagrant made for it."""
+        """Return the networks that Vagrant created for it."""
         return frozenset(name for name in self.networks if name.startswith(VAGRANT_NETWORK))
 
     def is_in(self, network: str) -> bool:
-        """Return whether it has the lab's network, which Vagrant gives it last."""
+        """Return whether it is connected to the lab's network, which is Vagrant's last step."""
         return network in self.networks or bool(self.old_networks)
 
     def is_usable(self, network: str) -> bool:
-        """Return whether Vagrant made it to the end, or can finish it: not where it was interrupted, or is removed."""
+        """Return whether Vagrant has completed it, or can: not if it was interrupted, or the Engine is removing it."""
         return (self.is_known or self.is_in(network)) and not self.status.startswith(GOING)
 
 
@@ -81,7 +81,7 @@ class DockerProvider(VagrantProvider):
         self.lab_network = network
 
     def check(self, machine: Machine) -> Obstacle | None:
-        """Return why no Docker Engine answers; the Engine of an isolated lab is started when it is needed."""
+        """Return why no Docker Engine answers; None for an isolated lab, whose Engine is started when needed."""
         if self.lab_network.environment:
             return None
         answer = machine.run("docker", "version", "--format", "{{json .}}")
@@ -90,11 +90,11 @@ class DockerProvider(VagrantProvider):
         return Obstacle("no Docker Engine answers", "Start Docker.", see="engine") if answer.code != 0 else None
 
     def running(self) -> frozenset[str]:
-        """Return the names of the containers that run in the Engine, belong to this lab and have its network."""
+        """Return the names of this lab's containers that run and are connected to its network."""
         return frozenset(each.name for each in self._containers() if each.runs and each.is_in(self.lab_network.name))
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
-        """Stop, or kill, the containers, all at once."""
+        """Stop the containers, or kill them, in one call; return the names of those that were on."""
         on = frozenset(each.name for each in self._containers() if each.is_on).intersection(names)
         if on:
             with self._acting(report):
@@ -104,9 +104,9 @@ class DockerProvider(VagrantProvider):
         return on
 
     def destroy(self, report: Progress) -> Removed:
-        """Remove the lab's containers and network, without the ten seconds that they would take to end in good order.
+        """Kill and remove the lab's containers, since a clean shutdown would take ten seconds; remove its network.
 
-        Not by `vagrant destroy`: it removes other projects' networks, and needs a Vagrant that works.
+        Do not run `vagrant destroy`: it removes other projects' networks, and needs a working Vagrant.
         """
         with self._acting(report):
             containers = self._containers()
@@ -114,18 +114,18 @@ class DockerProvider(VagrantProvider):
             if containers:
                 report(f"removing {', '.join(sorted(each.name for each in containers))}")
                 if running := [each.id for each in containers if each.is_on]:
-                    run(["docker", "kill", *running], env=self.environment)  # all at once, as `rm` does not
+                    run(["docker", "kill", *running], env=self.environment)  # in parallel, unlike `rm`
                 self._remove([each.id for each in containers])
             left = [self.lab_network.remove(), *self._remove_networks(old)]
             remove_tree(self.folder / lab_folder.VAGRANT)
         return Removed(bool(containers), "; ".join(filter(None, left)))
 
     def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
-        """Run a command in the node's container, as root, whatever its network is like."""
+        """Run a command in the node's container, as root, without using its network."""
         return run(["docker", "exec", node.name, *command], env=self.environment, timeout=seconds)
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
-        """Return the last lines of units that can be read, and of the console, which a container has when it ended too."""
+        """Return the last lines of units that can be read, and of the console, which a stopped container still has."""
         answers = {unit: self.ask(node, journal(unit, lines), self.limits.node_log) for unit in units}
         logs = {unit: last_lines(answer.out, lines) for unit, answer in answers.items() if answer.code == 0}
         console = run(
@@ -138,7 +138,7 @@ class DockerProvider(VagrantProvider):
         return self.lab_network.described()
 
     def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's container has ended, or its labctl-node unit has given up."""
+        """Return a Trouble if the node's container does not run, or its labctl-node unit has failed."""
         only = ["--all", "--filter", f"name=^/?{node.name}$", "--format", "{{.Status}}"]
         status = check(["docker", "ps", *only], env=self.environment, timeout=20).strip()
         container = Container("", node.name, status, frozenset(), is_known=True)
@@ -148,17 +148,17 @@ class DockerProvider(VagrantProvider):
         return assembly_trouble(node, self.ask(node, UNIT_STATE, 20))
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
-        """Remove these nodes' unfinished containers, and what Vagrant keeps for itself; make the lab's network.
+        """Remove these nodes' unfinished containers, and Vagrant's own records; create the lab's network.
 
-        Raises ProviderError `lab-outdated` if an earlier version of labctl made the lab and it is halted.
+        Raises ProviderError `lab-outdated` if an earlier version of labctl created the lab and it is halted.
         """
         if is_taken:
-            with suppress(NotReadyError):  # whoever has the name, Vagrant says so once more
+            with suppress(NotReadyError):  # then Vagrant reports the taken name again
                 until(lambda: self._unseen(names), what="the container that the Engine makes", timeout=ENGINE_SECONDS)
         containers = [each for each in self._containers() if each.name in names]
         if old := [each.name for each in containers if each.old_networks]:
             raise ProviderError(
-                f"an earlier version of labctl made {', '.join(old)}, in a network of Vagrant's",
+                f"an earlier version of labctl created {', '.join(old)} in a network of Vagrant's",
                 id="lab-outdated",
                 hint=f"`labctl --name {self.lab_network.lab} destroy`, then `labctl up`.",
             )
@@ -171,8 +171,8 @@ class DockerProvider(VagrantProvider):
                 self._hand_over(each)
 
     def _hand_over(self, container: Container) -> None:
-        """Make Vagrant take a container, with all that is on it, as it is; it connects what does not run."""
-        if container.is_paused:  # Vagrant takes it for one that runs
+        """Make Vagrant adopt a container with its data. Vagrant connects a stopped one to the network and starts it."""
+        if container.is_paused:  # Vagrant would mistake it for a running one
             check(["docker", "unpause", container.id], env=self.environment)
         if container.is_on and not container.is_in(self.lab_network.name):
             check(["docker", "stop", "-t", STOP_SECONDS, container.id], env=self.environment)
@@ -181,19 +181,19 @@ class DockerProvider(VagrantProvider):
             write(file, container.id.encode())
 
     def _forget(self) -> None:
-        """Remove what Vagrant keeps but the containers' ids: it cannot go on with a file that was cut off, and needs none."""
+        """Remove Vagrant's records except the containers' ids: it fails on truncated files, and needs none of them."""
         remove_tree(self.vagrant_home)
         for path in self.folder.glob(".vagrant/**/*"):
             if path.name != "id" and not path.is_dir():
                 path.unlink()
 
     def _unseen(self, names: Collection[str]) -> Pending | None:
-        """Return None once the Engine shows a container of one of these names."""
+        """Return None once the Engine lists a container of one of these names."""
         listed = check(["docker", "ps", "--all", "--format", "{{.Names}}"], env=self.environment).split()
         return None if set(names).intersection(listed) else Pending("the Engine does not show it yet")
 
     def _remove(self, ids: Sequence[str]) -> None:
-        """Remove containers with their volumes; those that the Engine removes already are waited for."""
+        """Remove containers with their volumes; wait for those that the Engine is already removing."""
         line = ["docker", "rm", "--force", "--volumes", *ids]
         removed = run(line, env=self.environment)
         if removed.code == 0:
@@ -215,11 +215,11 @@ class DockerProvider(VagrantProvider):
                 yield remove_idle(description, self.environment)
 
     def _known(self) -> frozenset[str]:
-        """Return the ids of the containers that Vagrant has made for this lab."""
+        """Return the ids of the containers that Vagrant has created for this lab."""
         return frozenset(path.read_text() for path in self.folder.glob(".vagrant/machines/*/docker/id"))
 
     def _containers(self) -> list[Container]:
-        """Return the lab's containers: those that Vagrant knows, and those that bear the lab's label."""
+        """Return the lab's containers: those that Vagrant has recorded, and those with the lab's label."""
         known = self._known()
         if not known and not (self.folder / lab_folder.VAGRANTFILE).exists():
             return []

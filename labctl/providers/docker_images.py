@@ -16,12 +16,12 @@ from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 NODE_SYSTEM = "base/node.tar"
 """The node's root filesystem in a bundle."""
 REPOSITORY = "labctl.local/node"
-"""Of the names that labctl gives the images: the tag tells which content it is."""
+"""The repository in the images' names; the tag identifies the content."""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerImages:
-    """The images of nodes in the Engine that `environment` leads to. Implements NodeImages."""
+    """The images of nodes in the Engine that `environment` names. Implements NodeImages."""
 
     folder: Path
     """The state folder of the lab that needs one."""
@@ -52,6 +52,6 @@ class DockerImages:
 
 
 def node_image(bundle: Bundle) -> str:
-    """Return the name of the image with a bundle's node system: another content has another name."""
+    """Return the name of the image with a bundle's node system; it depends on the content."""
     checksum = next(file.sha256 for file in bundle.files if file.path == NODE_SYSTEM)
     return f"{REPOSITORY}:{checksum[:12]}"

@@ -1,6 +1,6 @@
-"""The lab's own network in a Docker Engine: made by labctl, named and labelled as the lab's, and removed with it.
+"""The lab's own network in a Docker Engine: labctl creates, labels and removes it.
 
-Vagrant would take any network of the same subnet, and its `destroy` removes every idle network that is named as its own.
+Vagrant would use any network with the same subnet, and its `destroy` removes every idle network with a name of its own.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from labctl.model.errors import ProviderError
 from labctl.providers.protocol import LAB_LABEL, STATE_LABEL, LabNetwork
 
 ID_LETTERS = 12
-"""How much of a network's id Docker puts into the name of its bridge."""
+"""How many characters of a network's id are in the name of its bridge."""
 
 
 @dataclass(frozen=True, slots=True)
 class DockerNetwork:
-    """A bridge network with the lab's subnet, in the Engine that `environment` leads to."""
+    """A bridge network with the lab's subnet, in the Engine that `environment` names."""
 
     lab: str
     subnet: IPv4Network
@@ -32,16 +32,16 @@ class DockerNetwork:
 
     @property
     def name(self) -> str:
-        """Return what the network is called in the Engine; the Vagrantfile names it as well."""
+        """Return the network's name in the Engine; the Vagrantfile uses it as well."""
         return f"labctl-{self.lab}"
 
     @property
     def owner(self) -> str:
-        """Return the value of STATE_LABEL on what is this lab's: the Vagrantfile sees its folder without links."""
+        """Return the value of this lab's STATE_LABEL: its folder without links, as the Vagrantfile sees it."""
         return str(real(self.state))
 
     def ensure(self) -> bool:
-        """Make the network if it is not there; True if it was made.
+        """Create the network if it is missing; return whether it was created.
 
         Raises ProviderError `network-not-ours` if a network of that name is not this lab's, and `network-overlap` if
         another network has the subnet.
@@ -63,7 +63,7 @@ class DockerNetwork:
         return False
 
     def remove(self) -> str:
-        """Remove the network; return why it had to be left, or an empty text."""
+        """Remove the network; return why it was left, or an empty text."""
         description = inspect(self.name, self.environment)
         if description is None:
             return ""
@@ -85,7 +85,7 @@ class DockerNetwork:
 
 
 def inspect(name: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
-    """Return what the Engine says about a network, or None if it has none of that name."""
+    """Return the Engine's description of a network, or None if there is none of that name."""
     listed = check(["docker", "network", "ls", "--format", "{{.Name}}"], env=environment).splitlines()
     if name not in listed:
         return None
@@ -94,7 +94,7 @@ def inspect(name: str, environment: Mapping[str, str]) -> dict[str, Any] | None:
 
 
 def remove_idle(network: Mapping[str, Any], environment: Mapping[str, str]) -> str:
-    """Remove a network that no container uses; return why it had to be left, or an empty text."""
+    """Remove a network unless containers use it; return why it was left, or an empty text."""
     name = network["Name"]
     if users := sorted(each["Name"] for each in (network.get("Containers") or {}).values()):
         return f"Docker network {name} was left: in use by {', '.join(users)}. Remove it later with `docker network rm {name}`"

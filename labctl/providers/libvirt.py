@@ -1,6 +1,6 @@
-"""Nodes that are machines of libvirt. Vagrant creates and starts them; everything else labctl asks libvirt itself.
+"""Nodes that are libvirt machines. Vagrant creates and starts them; labctl does everything else with virsh.
 
-`vagrant destroy` is never run: it removes any network of the lab's subnet, whoever made it.
+labctl never runs `vagrant destroy`: it removes any network with the lab's subnet, whoever created it.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from labctl.providers.protocol import LabNetwork, Obstacle, Removed
 from labctl.providers.vagrant import BUSY_SECONDS, LOCK
 
 RUNS = ("running", "idle", "in shutdown")
-"""How libvirt's state of a machine begins whose processor runs, or waits."""
+"""The prefixes of libvirt's states of a machine whose processor runs, or waits."""
 CRASHED = "crashed"
-"""How it begins where the guest has crashed, and is kept for somebody to look at it: it can only be powered off."""
+"""The prefix of the state of a machine whose crashed guest is kept for inspection: it can only be powered off."""
 READABLE = 0o644
 
 
@@ -46,7 +46,7 @@ class LibvirtProvider(MachineProvider):
         self.disks = Disks(self.pool)
 
     def check(self, machine: Machine) -> Obstacle | None:
-        """Return why libvirt does not answer, or is another than the machine's own, which alone can make networks."""
+        """Return why libvirt does not answer, or is not the system daemon, which alone can create networks."""
         if (answer := ask(machine, "version", "--daemon")) is None:
             return Obstacle("there is no virsh", "Install libvirt.", see="tools")
         if not is_own(uri(machine.environment)):
@@ -58,9 +58,9 @@ class LibvirtProvider(MachineProvider):
         return frozenset(each.name for each in self._domains()) & running()
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
-        """Shut the machines down, all at once, and wait; one that does not end in time is powered off.
+        """Shut the machines down in parallel, and wait; power off those that are still on after the time limit.
 
-        So is one that is paused, as QEMU leaves it where the disk is full: it does not notice its power button.
+        Power off paused machines as well, such as QEMU leaves on a full disk: they ignore the power button.
         """
         on = frozenset(each.name for each in self._domains()).intersection(names, libvirt_domains.active())
         if on:
@@ -69,19 +69,19 @@ class LibvirtProvider(MachineProvider):
                 if not hard:
                     self._shut_down(on & running(), report)
                 for name in sorted(libvirt_domains.active() & on):
-                    virsh.ask("destroy", name)  # it may end by itself at this moment
+                    virsh.ask("destroy", name)  # may fail: the machine may be off by now
         return on
 
     def destroy(self, report: Progress) -> Removed:
-        """Remove the lab's machines, their disks and seeds, and its networks; nothing of anybody else's."""
+        """Remove the lab's machines, their disks and seeds, and its networks; leave foreign ones of the same names."""
         if shutil.which("virsh") is None:
-            return Removed(changed=False, left="there is no virsh: what libvirt may have of the lab was left")
+            return Removed(changed=False, left="virsh is not installed: the lab's machines, if any, were left")
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS):
             nodes = [node.name for node in self.lab.possible_nodes]
             theirs = {each.name for each in domains(nodes) if not each.belongs_to(self.folder)}
             ours = self._domains()
             if ours:
-                self.pool.require()  # their disks are there
+                self.pool.require()  # it has their disks
                 report(f"removing {', '.join(each.name for each in ours)}")
             for each in ours:
                 libvirt_domains.remove(each)
@@ -100,7 +100,7 @@ class LibvirtProvider(MachineProvider):
         return LabNetwork(bridge, {mac: name for mac, name in macs.items() if mac})
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - no name is taken here
-        """Remove these nodes' unfinished machines, and what Vagrant keeps for itself; make networks and seeds.
+        """Remove these nodes' unfinished machines, and Vagrant's own records; create networks and seeds.
 
         Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
         """
@@ -134,20 +134,20 @@ class LibvirtProvider(MachineProvider):
             write(self._id_file(name), existing[name].uuid.encode())
         for node in nodes:
             self.disks.seed(node.name, self.folder / lab_folder.seed(node.name), self.folder)
-            # libvirt gives the file to QEMU's user and then to root, so that the lab's user reads it by its mode, whatever
-            # the umask; the lab's folder lets nobody else in.
+            # libvirt gives the file to QEMU's user and then to root, so the lab's user needs this mode to read it,
+            # whatever the umask is. The lab's folder keeps other users out.
             console = self.folder / lab_folder.console(node.name)
             write(console, b"")
             console.chmod(READABLE)
 
     def _is_whole(self, domain: Domain, node: Node, volumes: Collection[str]) -> bool:
-        """Return whether Vagrant made the machine to the end: with its disk, and in both networks."""
+        """Return whether Vagrant completed the machine: with its disk, and in both networks."""
         wanted = {self.networks.name, self.networks.management}
         is_connected = set(domain.interfaces) == wanted and domain.interfaces[self.networks.name] == node.mac
         return is_connected and bool(domain.disks) and all(disk in volumes for disk in domain.disks)
 
     def _forget(self) -> None:
-        """Remove what Vagrant keeps of the lab's machines: it cannot go on with a file that was cut off, and needs the ids alone."""
+        """Remove Vagrant's records except current ids: Vagrant fails on truncated files, and needs only the ids."""
         for path in self.folder.glob(".vagrant/**/*"):
             if not path.is_dir() and path.name != "id":
                 path.unlink()
@@ -160,7 +160,7 @@ class LibvirtProvider(MachineProvider):
         return self.folder / lab_folder.VAGRANT / "machines" / name / "libvirt" / "id"
 
     def _domains(self) -> tuple[Domain, ...]:
-        """Return the lab's machines: those that bear the lab's mark."""
+        """Return the lab's machines: those with the lab's mark."""
         nodes = [node.name for node in self.lab.possible_nodes]
         return tuple(each for each in domains(nodes) if each.belongs_to(self.folder))
 

@@ -1,4 +1,4 @@
-"""The lab's machines in libvirt: domains that Vagrant makes, and labctl tells from others by their description."""
+"""The lab's machines in libvirt: domains that Vagrant creates and labctl identifies by their description."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from labctl.providers.protocol import STATE_LABEL
 
 @dataclass(frozen=True, slots=True)
 class Domain:
-    """A machine of libvirt, whether it runs or not."""
+    """A libvirt machine, running or not."""
 
     name: str
     uuid: str
     kind: str
-    """What runs it: `kvm` or `qemu`."""
+    """The domain's type: `kvm` or `qemu`."""
     description: str
     disks: tuple[str, ...]
-    """The paths of its disks, in order; the seed is no disk, but a CD."""
+    """The paths of its disks, in order; the seed is a CD, not a disk."""
     interfaces: Mapping[str, str]
     """The MAC of its interface in each network."""
 
     def belongs_to(self, state: Path) -> bool:
-        """Return whether the lab in this state folder made it."""
+        """Return whether the lab in this state folder created it."""
         return self.description == owner(state)
 
 
 def owner(state: Path) -> str:
-    """Return the description of the machines of a lab; the Vagrantfile sees its folder without links."""
+    """Return the description of a lab's machines: its folder without links, as the Vagrantfile sees it."""
     return f"{STATE_LABEL}={real(state)}"
 
 
 def domains(names: Collection[str]) -> tuple[Domain, ...]:
-    """Return those machines of these names that there are, whoever made them."""
+    """Return the existing machines with these names, whoever created them."""
     existing = virsh.names("list", "--all", "--name").intersection(names)
     return tuple(_domain(element) for element in virsh.described("dom", existing))
 
 
 def running() -> frozenset[str]:
-    """Return the names of all machines that run; one that is paused does not."""
+    """Return the names of all machines that run; paused machines do not."""
     return virsh.names("list", "--state-running", "--name")
 
 
@@ -53,7 +53,7 @@ def active() -> frozenset[str]:
 
 
 def state(name: str) -> str:
-    """Return the state of a machine, with the reason, as `virsh domstate` prints it; empty if there is none."""
+    """Return the state of a machine, with the reason, as `virsh domstate` prints it; empty if it does not exist."""
     answer = virsh.ask("domstate", "--reason", name)
     return answer.out.strip() if answer.code == 0 else ""
 
@@ -61,14 +61,14 @@ def state(name: str) -> str:
 def remove(domain: Domain) -> None:
     """Remove a machine, and power it off if it runs; its volumes stay."""
     if domain.name in active():
-        virsh.ask("destroy", domain.name)  # it may end by itself at this moment
+        virsh.ask("destroy", domain.name)  # may fail: the machine may be off by now
     virsh.check("undefine", domain.uuid, "--managed-save", "--snapshots-metadata", "--nvram")
 
 
 def change_kind(domain: Domain, kind: str) -> None:
-    """Let another kind of machine be started from the domain, without what only the previous kind has.
+    """Change the domain's type, and remove its processor and emulation settings, which depend on the type.
 
-    Vagrant itself sets the processor that fits.
+    Vagrant sets the processor again.
     """
     element = ET.fromstring(virsh.check("dumpxml", domain.uuid, "--inactive", "--security-info"))  # noqa: S314 - libvirt wrote it
     element.set("type", kind)

@@ -1,7 +1,7 @@
-"""What machines of libvirt start from: a box in the user's VAGRANT_HOME, and the box's image in the storage pool.
+"""The boxes of libvirt machines: a box in the user's VAGRANT_HOME, and the box's image in the storage pool.
 
-`vagrant box remove` leaves the image, and Vagrant starts machines from whatever image has the name. labctl uploads the
-image itself, checks one that is there, and removes both.
+`vagrant box remove` leaves the image, and Vagrant starts machines from any image with the right name. So labctl uploads
+the image itself, checks an existing one, and removes both.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from labctl.providers.vagrant_boxes import SLASH
 
 INFIX = "_vagrant_box_image_"
 CHECKED = "checked"
-"""The folder in the cache with what was hashed and found right, and when it was last written to."""
+"""The folder in the cache that records which images were verified, with their checksums and modification times."""
 UPLOADS = "libvirt.lock"
-"""In the cache; held by the lab that uploads an image, so that no other takes it for what an interruption left."""
+"""The lock in the cache that a lab holds during an upload, so that no other mistakes the image for a leftover."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +40,12 @@ class LibvirtImages:
     environment: Mapping[str, str]
 
     def prepare(self, bundle: Bundle, report: Progress) -> None:
-        """Add the bundle's box and upload its image, unless they are there, with the right bytes.
+        """Add the bundle's box and upload its image, unless both exist with the right content.
 
-        An image that was not written to since it was last checked, or uploaded, is not read again.
+        Do not read an image again that was not written to since it was last checked, or uploaded.
 
-        Raises ProviderError `box-damaged` if the box that Vagrant made is not the bundle's, and `image-differs` if
-        the pool has another image of the name, which machines use.
+        Raises ProviderError `box-damaged` if the box that Vagrant unpacked is not the bundle's, and `image-differs` if
+        the pool has another image of that name, which machines use.
         """
         image = load(bundle)
         if image is None:
@@ -69,7 +69,7 @@ class LibvirtImages:
                         id="image-differs",
                         hint="Destroy the labs that use it; then `labctl up` replaces it.",
                     )
-                pool.delete(name)  # an upload was interrupted
+                pool.delete(name)  # left by an interrupted upload
             self._upload(pool, name, image, report)
 
     def forget(self, image: str) -> None:
@@ -91,7 +91,7 @@ class LibvirtImages:
         vagrant_boxes.remove(image, "libvirt", self.folder, virsh.vagrant(self.environment))
 
     def list(self) -> tuple[str, ...]:
-        """Return the names of labctl's boxes that this user, or libvirt's pool, has."""
+        """Return the names of labctl's boxes in this user's Vagrant, and in libvirt's pool."""
         volumes = [name.partition(INFIX)[0].replace(SLASH, "/") for name in Pool().volumes() if name.startswith(IMAGE)]
         return tuple(sorted({*vagrant_boxes.names("libvirt"), *volumes}))
 
@@ -120,7 +120,7 @@ def _disk(image: MachineImage) -> Path:
 
 
 def _is_added(image: MachineImage) -> bool:
-    """Return whether Vagrant has the whole box: it moves one file after the other to where boxes are."""
+    """Return whether Vagrant has the whole box: it moves the files into place one after the other."""
     disk = _disk(image)
     return disk.is_file() and disk.stat().st_size == image.qcow2.size and disk.with_name("metadata.json").is_file()
 
@@ -135,11 +135,11 @@ def _is_checked(stored: Volume, image: MachineImage) -> bool:
     try:
         return bool(stored.stamp) and _record(stored.name).read_text(encoding="utf-8") == _line(stored, image)
     except (OSError, UnicodeError):
-        return False  # only a memory of an earlier check: without it, the volume is checked again
+        return False  # only a cache: without it, the volume is checked again
 
 
 def _remember(stored: Volume, image: MachineImage) -> None:
-    """Record that a volume, as it was described, is the image."""
+    """Record that a volume, in the state described, is the image."""
     write(_record(stored.name), _line(stored, image).encode())
 
 

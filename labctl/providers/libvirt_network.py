@@ -1,6 +1,6 @@
-"""The lab's two networks in libvirt: made by labctl, named and marked as the lab's, and removed with it.
+"""The lab's two networks in libvirt: labctl creates, marks and removes them.
 
-Vagrant would take any network that has the subnet, whatever its name, and its `destroy` would remove that one.
+Vagrant would use any network with the subnet, whatever its name, and its `destroy` would remove that network.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from labctl.model.lab import POD_NETWORK, SERVICE_NETWORK, Lab
 from labctl.providers import virsh
 
 MANAGEMENT = tuple(IPv4Network(f"192.168.{number}.0/24") for number in range(130, 190))
-"""Where a lab's management network can be: libvirt's own default is 122, and that of vagrant-libvirt 121."""
+"""The possible subnets of a lab's management network: 122 is libvirt's own default, and 121 vagrant-libvirt's."""
 ATTEMPTS = 3
-"""How many subnets are tried where another program takes one at the same moment."""
+"""How many subnets to try if other programs take one at the same moment."""
 TAKEN = re.compile(r"already in use by interface (\S+)")
 
 
 @dataclass(frozen=True, slots=True)
 class LibvirtNetworks:
-    """The network of a lab's nodes, without a way out, and the one by which they reach the outside, with DHCP."""
+    """The network of a lab's nodes, without an uplink, and their management network, with NAT and DHCP."""
 
     lab: Lab
     state: Path
 
     @property
     def name(self) -> str:
-        """Return what the nodes' network is called; the Vagrantfile names it as well."""
+        """Return the name of the nodes' network; the Vagrantfile uses it as well."""
         return f"labctl-{self.lab.name}"
 
     @property
     def management(self) -> str:
-        """Return what the network to the outside is called; the Vagrantfile names it as well."""
+        """Return the name of the management network; the Vagrantfile uses it as well."""
         return f"{self.name}-nat"
 
     @property
     def mark(self) -> Mark:
-        """Return what says in libvirt that something is this lab's."""
+        """Return the mark of this lab's networks in libvirt."""
         return Mark(self.lab.name, str(real(self.state)))
 
     def ensure(self) -> None:
-        """Define and start both networks, where they are not there.
+        """Define and start both networks, unless they exist and are active.
 
         Raises ProviderError `network-not-ours` if a network of the name is not this lab's, and `network-taken` if
         another network or interface has the lab's subnet.
@@ -68,7 +68,7 @@ class LibvirtNetworks:
             self._start_management(known)
 
     def remove(self) -> Iterator[str]:
-        """Remove both networks; yield why one had to be left."""
+        """Remove both networks; yield the reason for each that was left."""
         active = virsh.names("net-list", "--name")
         for each in virsh.networks():
             if each.name not in {self.name, self.management}:
@@ -101,7 +101,7 @@ class LibvirtNetworks:
                 raise taken(self.lab.network, str(each))
 
     def _start_management(self, known: Sequence[Network]) -> None:
-        """Start the network to the outside in a subnet that is free; libvirt refuses one that an interface has."""
+        """Start the management network in a free subnet; libvirt rejects one that an interface uses."""
         others = [each for each in known if each.name != self.management]
         old = [address.network for each in known if each.name == self.management for address in each.addresses]
         for subnet in _free(self.lab, others, old)[:ATTEMPTS]:
@@ -118,7 +118,7 @@ class LibvirtNetworks:
         raise ProviderError(
             f"no subnet is free for libvirt's network {self.management}, from {MANAGEMENT[0]} to {MANAGEMENT[-1]}",
             id="network-taken",
-            hint=f"Free one of them: `ip route` and `{virsh.typed('net-list', '--all')}` show what has them.",
+            hint=f"Free one of them: `ip route` and `{virsh.typed('net-list', '--all')}` show what uses them.",
         )
 
     def _define(self, name: str, subnet: IPv4Network, *, nat: bool = False) -> None:
@@ -144,12 +144,12 @@ class LibvirtNetworks:
 
 
 def _removal(network: str) -> str:
-    """Return what a user types to remove a network: one that is active would stay until it is stopped."""
+    """Return the commands that remove a network: `net-undefine` alone leaves an active one running."""
     return f"`{virsh.typed('net-destroy', network)}` and `{virsh.typed('net-undefine', network)}`"
 
 
 def taken(subnet: IPv4Network, holder: str) -> ProviderError:
-    """Return the error for a subnet that another network has."""
+    """Return the error for a subnet that another network uses."""
     return ProviderError(
         f"network {subnet}: {holder} has it",
         id="network-taken",
@@ -158,10 +158,10 @@ def taken(subnet: IPv4Network, holder: str) -> ProviderError:
 
 
 def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> list[IPv4Network]:
-    """Return the subnets that nothing on this machine has; first the one that the network had.
+    """Return the subnets that nothing on this machine uses, beginning with the one that the network had.
 
-    Last come those that a route to a larger network covers, such as a VPN has for all private addresses: it goes on
-    leading everywhere else.
+    Put those last that a route to a larger network covers, such as a VPN's to all private addresses: that route still
+    applies to all other addresses.
     """
     machine = Machine()
     routed = [route.network for route in routes(machine) or () if route.network.prefixlen > 0]
@@ -174,7 +174,7 @@ def _free(lab: Lab, others: Sequence[Network], old: Sequence[IPv4Network]) -> li
 
 
 def _users(name: str) -> list[str]:
-    """Return the names of the domains that have an interface in the network."""
+    """Return the names of the active domains that have an interface in the network."""
     machines = virsh.described("dom", virsh.names("list", "--name"))
     sources = {each.findtext("name", ""): each.findall("devices/interface/source") for each in machines}
     return sorted(machine for machine, used in sources.items() if any(each.get("network") == name for each in used))

@@ -14,13 +14,13 @@ from labctl.model.errors import MissingError, ProviderError
 from labctl.providers import virsh
 
 POOL = "default"
-"""The pool that vagrant-libvirt uses where nothing else is set; it makes it where it is missing."""
+"""vagrant-libvirt's default pool, which it creates if it is missing."""
 IMAGE = "labctl-VAGRANTSLASH-"
-"""How the name begins that vagrant-libvirt gives the image of a box of labctl's."""
+"""The prefix of vagrant-libvirt's names for the images of labctl's boxes."""
 REFRESH_SECONDS = 120.0
-"""How long libvirt may take to look into a pool, whose disk may be slow."""
+"""How long libvirt may take to refresh a pool, whose disk may be slow."""
 FOLDER = "/var/lib/libvirt/images"
-"""Where libvirt, virt-manager and vagrant-libvirt make that pool."""
+"""Where libvirt, virt-manager and vagrant-libvirt create that pool."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,15 +32,15 @@ class Volume:
     backing: str
     """The path of the image that it is a layer on; empty if none."""
     stamp: str = ""
-    """Its size and when it was last written to, in nanoseconds; empty where the pool does not tell. A machine that starts
+    """Its size and modification time, to the nanosecond; empty if the pool does not report them. A machine that starts
     from an image changes the file's owner, and so its ctime, but writes nothing to it."""
 
 
 class Pool:
-    """The storage pool, which needs to be there only when it is used."""
+    """The storage pool, which need not exist before it is used."""
 
     def require(self) -> None:
-        """Make the pool if there is none. Raises MissingError `pool-inactive`: another one's pool is not started."""
+        """Create the pool if it does not exist. Raises MissingError `pool-inactive`: labctl starts no foreign pool."""
         if POOL in virsh.names("pool-list", "--name"):
             return
         if POOL in virsh.names("pool-list", "--all", "--name"):
@@ -56,26 +56,26 @@ class Pool:
         virsh.check("pool-autostart", POOL)
 
     def volumes(self) -> dict[str, str]:
-        """Return the path of each volume by its name; none where there is no active pool.
+        """Return the path of each volume by its name; none if there is no active pool.
 
-        libvirt looks into the pool before: it lists a file that was removed without it still, and cannot describe it.
+        Refresh the pool first: libvirt still lists a file that another program removed, and cannot describe it.
         """
         refreshed = virsh.ask("pool-refresh", POOL, seconds=REFRESH_SECONDS)
         if refreshed.code != 0 and POOL not in virsh.names("pool-list", "--name"):
-            return {}  # else it makes a volume just now
+            return {}  # else it is creating a volume at this moment
         # The rows are `NAME  PATH`, each path absolute: a name may have spaces.
         rows = (row.partition(" /") for row in virsh.check("vol-list", POOL).splitlines()[2:])
         return {name.strip(): f"/{path.strip()}" for name, _, path in sorted(rows) if name.strip()}
 
     def described(self, name: str) -> Volume:
-        """Return what libvirt says of a volume."""
+        """Return libvirt's description of a volume."""
         element = ET.fromstring(virsh.check("vol-dumpxml", "--pool", POOL, name))  # noqa: S314 - libvirt wrote it
         size, written = element.findtext("physical", ""), element.findtext("target/timestamps/mtime", "")
         stamp = f"{size} {written}" if size and written else ""
         return Volume(name, element.findtext("target/path", ""), element.findtext("backingStore/path", ""), stamp)
 
     def upload(self, name: str, file: Path, kind: str, capacity: int) -> None:
-        """Make a volume of the file's bytes. Raises ProviderError; a volume that is only partly there is removed."""
+        """Create a volume with the file's bytes. If the upload fails, remove the volume and raise ProviderError."""
         size = file.stat().st_size
         text = f"""<volume>
   <name>{escape(name)}</name>
@@ -95,12 +95,12 @@ class Pool:
         virsh.check("vol-delete", "--pool", POOL, name)
 
     def download(self, name: str, file: Path) -> None:
-        """Write a volume's bytes, which libvirt alone can read, to a file."""
+        """Write a volume's bytes, which only libvirt can read, to a file."""
         line = ("vol-download", "--pool", POOL, name, str(file))
         virsh.check(*line, seconds=virsh.TRANSFER_SECONDS)
 
     def sha256(self, name: str, scratch: Path) -> str:
-        """Return the checksum of a volume; its bytes pass through the folder."""
+        """Return the checksum of a volume, by way of a temporary copy in `scratch`."""
         with tempfile.NamedTemporaryFile(prefix=".volume.", dir=scratch) as copy:
             self.download(name, Path(copy.name))
             with Path(copy.name).open("rb") as file:
@@ -118,7 +118,7 @@ class Disks:
         return frozenset(self.pool.volumes().values())
 
     def seed(self, node: str, file: Path, scratch: Path) -> None:
-        """Make the volume with a node's seed, unless it is there with the same bytes."""
+        """Create the volume with a node's seed, unless it exists with the same bytes."""
         name = seed_volume(node)
         if name in self.pool.volumes():
             if self.pool.sha256(name, scratch) == hashlib.sha256(file.read_bytes()).hexdigest():
@@ -129,7 +129,7 @@ class Disks:
     def remove(self, nodes: Iterable[str]) -> bool:
         """Remove the disks and seeds of these nodes; return whether there were any.
 
-        A disk of a node's name that is no layer on a box of labctl's is somebody else's and stays.
+        Leave a disk with a node's name that is not a layer on an image of labctl's: it is foreign.
         """
         existing = self.pool.volumes()
         mine = [
@@ -144,10 +144,10 @@ class Disks:
 
 
 def seed_volume(node: str) -> str:
-    """Return the name of the volume with a node's seed; the Vagrantfile names it as well."""
+    """Return the name of the volume with a node's seed; the Vagrantfile uses it as well."""
     return f"labctl-{node}-seed.iso"
 
 
 def is_image(path: str) -> bool:
-    """Return whether a volume is the image of a box of labctl's, by its name or path."""
+    """Return whether a volume is the image of one of labctl's boxes, by its name or path."""
     return Path(path).name.startswith(IMAGE)

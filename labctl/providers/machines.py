@@ -1,4 +1,4 @@
-"""What nodes have in common that are virtual machines: a power button, a serial console, and SSH to ask them by."""
+"""The common part of nodes that are virtual machines: a power button, a serial console, and commands over SSH."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from labctl.providers.protocol import CONSOLE, PAUSED, RESUMES, Trouble
 from labctl.providers.vagrant import VagrantProvider, journal
 
 GONE = "it does not exist"
-RESUMES_MACHINE = f"{RESUMES} A full disk of this machine pauses it as well: then free space there first."
+RESUMES_MACHINE = f"{RESUMES} If a full disk of this machine paused it, free space there first."
 LOOK_SECONDS = 0.5
 PRESS_SECONDS = 10.0
-"""How often the power button is pressed: a machine that still boots does not notice."""
+"""How often to press the power button: a machine that is still booting ignores it."""
 NO_CONNECTION = 255
 """ssh's exit code if it could not run the command."""
 CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b\n]*(\x07|\x1b\\)?|[ -/]*[0-~])|[\x00-\x08\x0b-\x1f]")
-"""What a console has that is no text: control sequences of terminals, and other control characters."""
+"""What is not text in a console's output: control sequences of terminals, and other control characters."""
 
 
 class MachineProvider(VagrantProvider):
-    """Nodes that are machines of a hypervisor, which says itself which are on, and presses their power buttons."""
+    """Nodes that are machines of a hypervisor, which reports their states and presses their power buttons."""
 
     def __init__(self, lab: Lab, folder: Path, hypervisor: str, environment: Mapping[str, str]) -> None:
         super().__init__(folder, hypervisor, environment, lab.limits)
         self.lab = lab
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
-        """Return the last lines of units that can be read, and of the machine's console, which it has whatever happens."""
+        """Return the last lines of units that can be read, and of the machine's console, which needs no SSH."""
         logs = {CONSOLE: self._console(node, lines)}
         for unit in units:
             try:
                 answer = self.ask(node, journal(unit, lines), self.limits.node_log)
             except ProviderError:
-                break  # it does not answer, and will not for the next unit
+                break  # the node does not answer, and will not for the next unit
             if answer.code == NO_CONNECTION:
                 break
             logs[unit] = last_lines(answer.out, lines) if answer.code == 0 else answer.last_lines
         return logs
 
     def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's machine does not run, or its labctl-node unit has given up."""
+        """Return a Trouble if the node's machine does not run, or its labctl-node unit has failed."""
         if state := self._state(node.name):
             text = f"the machine of node {node.name} is not running: {state}"
             return Trouble(is_running=False, text=text, hint=RESUMES_MACHINE if state.startswith(PAUSED) else "")
         return super().trouble(node)
 
     def _active(self) -> frozenset[str]:
-        """Return the names of machines that are not off, the lab's among them."""
+        """Return the names of machines that are not off, including the lab's."""
         raise NotImplementedError
 
     def _state(self, name: str) -> str:
-        """Return what a machine does instead of running, in the hypervisor's words; empty if it runs."""
+        """Return the state of a machine that does not run, as the hypervisor names it; empty if it runs."""
         raise NotImplementedError
 
     def _press(self, name: str) -> None:
@@ -66,7 +66,7 @@ class MachineProvider(VagrantProvider):
         raise NotImplementedError
 
     def _shut_down(self, names: Collection[str], report: Progress) -> None:
-        """Press the power button of the machines until all are off, or their time is up."""
+        """Press the power button of the machines until all are off, or the time limit is reached."""
 
         def press() -> None:
             for name in sorted(self._active().intersection(names)):
@@ -85,7 +85,7 @@ class MachineProvider(VagrantProvider):
             report(f"{error.message}; powering off")
 
     def _console(self, node: Node, lines: int) -> tuple[str, ...]:
-        """Return the last lines of the machine's serial console; none where it has none, or they are not the user's to read."""
+        """Return the last lines of the machine's serial console; none if its file is missing or not readable."""
         try:
             written = (self.folder / lab_folder.console(node.name)).read_text(encoding="utf-8", errors="replace")
         except OSError:

@@ -1,4 +1,4 @@
-"""What a hypervisor, or a container engine, must be able to do for a lab."""
+"""The interface of providers: what a hypervisor, or a container engine, must do for a lab."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from labctl.model.lab import Node
 ASSEMBLY = "labctl-node"
 """The unit in which a node assembles itself."""
 CONSOLE = "console"
-"""What the log of a node's own machine is called, beside the names of units."""
+"""The key of the log of a node's own machine, beside the names of units."""
 LAB_LABEL = "labctl.lab"
 STATE_LABEL = "labctl.state"
 """The label that names the state folder of the lab that a container or a network belongs to."""
@@ -23,7 +23,7 @@ STATE_LABEL = "labctl.state"
 
 @dataclass(frozen=True, slots=True)
 class Removed:
-    """What became of a lab's nodes: whether there was something to remove, and what had to be left, with the reason."""
+    """The result of a removal: whether there was anything to remove, and what was left, with the reason."""
 
     changed: bool
     left: str = ""
@@ -31,12 +31,12 @@ class Removed:
 
 @dataclass(frozen=True, slots=True)
 class Trouble:
-    """Why a node does not become Ready by itself any more."""
+    """Why a node will not become Ready by itself."""
 
     is_running: bool
     text: str
     hint: str = ""
-    """What to do, where it is more than to start the node again."""
+    """What to do if starting the node again is not enough."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,16 +63,16 @@ class Provider(Protocol):
         """Return why the machine cannot run the lab's nodes, or None. Starts nothing."""
 
     def running(self) -> frozenset[str]:
-        """Return the names of the lab's nodes that run; one that is paused does not."""
+        """Return the names of the lab's nodes that run; paused nodes do not."""
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
-        """Make these nodes run; they assemble themselves from then on. Raises ProviderError."""
+        """Create or start these nodes, which then assemble themselves. Raises ProviderError."""
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
         """Shut these nodes down, or power them off at once; `up` starts them again. Return the names of those that were on."""
 
     def destroy(self, report: Progress) -> Removed:
-        """Remove every node of the lab and what was made for them."""
+        """Remove every node of the lab, and everything that was created for them."""
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
         """Return the arguments of a program that runs `command`, or a login shell, on the node."""
@@ -81,35 +81,35 @@ class Provider(Protocol):
         """Run a command on the node as root. Raises ProviderError if it takes longer."""
 
     def network(self) -> LabNetwork | None:
-        """Return the lab's network on this machine; None where there is none, or the hypervisor does not show it."""
+        """Return the lab's network on this machine; None if there is none, or the hypervisor does not show it."""
 
     def trouble(self, node: Node) -> Trouble | None:
-        """Return why the node, which was made to run, has given up; None while it may still become Ready."""
+        """Return why a node that was started will not become Ready; None while it still may."""
 
     def collect_logs(self, node: Node, units: Sequence[str], lines: int = LAST_LINES) -> Mapping[str, tuple[str, ...]]:
         """Return the last lines of these units on the node, and of its console, by name.
 
-        A unit that cannot be read is left out, or has the reason for its lines.
+        A unit that cannot be read is left out, or has the reason in place of its lines.
         """
 
 
 class NodeImages(Protocol):
-    """The images or boxes that nodes are made from, as the hypervisor has them."""
+    """The hypervisor's images or boxes, from which nodes are created."""
 
     def prepare(self, bundle: Bundle, report: Progress) -> None:
-        """Load what nodes start from out of the bundle, unless it is loaded. Raises ProviderError."""
+        """Load the image or box from the bundle, unless it is loaded. Raises ProviderError."""
 
     def forget(self, image: str) -> None:
-        """Remove the image of this name, if it is there. Raises ProviderError if a node uses it."""
+        """Remove the image of this name, if it exists. Raises ProviderError if a node uses it."""
 
     def list(self) -> tuple[str, ...]:
         """Return the names of the images that labctl has loaded."""
 
 
 PAUSED = "paused"
-RESUMES = "Run `labctl resume` to let it go on."
+RESUMES = "Run `labctl resume` to continue it."
 
 
 def last_words(logs: Mapping[str, tuple[str, ...]], unit: str = ASSEMBLY) -> tuple[str, ...]:
-    """Return what a unit wrote last; of a node that cannot be asked, what its console shows."""
+    """Return the last lines of a unit, or those of the console if the node did not answer."""
     return logs.get(unit) or logs.get(CONSOLE, ())

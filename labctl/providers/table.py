@@ -1,4 +1,4 @@
-"""Every provider that a lab can name: who makes its nodes, and what that means for the rest of labctl."""
+"""The table of providers that a lab can name, with everything in which they differ for the rest of labctl."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ Environment = Mapping[str, str]
 
 @dataclass(frozen=True, slots=True)
 class Hypervisor:
-    """What makes nodes. A lab of containers can have a network, and an Engine, of its own."""
+    """A hypervisor or container engine that creates nodes. Only labs of containers can be isolated."""
 
     name: str
     are_containers: bool
     programs: tuple[str, ...]
-    """What must be on PATH."""
+    """The programs that must be on PATH."""
     way_in: tuple[str, ...]
     """The command that runs another on a node, given the node's name, without using the node's network."""
     host: Callable[[], Engine]
-    """Returns the control groups and the kernel that nodes have."""
+    """Returns the cgroup version and the kernel of nodes."""
     provider: Callable[[Lab, Path, Environment], Provider]
-    """Makes the provider of a lab in a state folder; programs are started in that environment."""
+    """Creates the provider of a lab in a state folder; programs run with that environment."""
     node_images: Callable[[Path, Environment], NodeImages] | None = None
     can_use_kvm: bool = False
-    """Whether its machines use KVM where that works, and are emulated elsewhere."""
+    """Whether its machines use KVM if that works, and emulation otherwise."""
     libvirt: Callable[[], Libvirt] | None = None
-    """Returns where libvirt keeps machines, and what it gives them; asks it."""
+    """Asks libvirt for the folder of its machines, and for the settings that they need."""
 
 
 def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:
@@ -50,12 +50,12 @@ def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:
 
 
 def _debian() -> Engine:
-    """Return what the system of a virtual machine has, Debian 13."""
+    """Return the cgroup version and the kernel of a virtual machine, whose system is Debian 13."""
     return Engine(cgroup_version=2, kernel="6.12", version=())
 
 
 def _libvirt() -> Libvirt:
-    """Return the pool that vagrant-libvirt uses, and the code cache; the defaults where libvirt does not answer."""
+    """Return the pool that vagrant-libvirt uses, and the code cache; the defaults if libvirt does not answer."""
     machine, default = Machine(), Libvirt()
     folders = [Path(pool.path) for pool in pools(machine) if pool.name == default.pool and pool.path]
     return Libvirt(folder=next(iter(folders), default.folder), code_cache=accelerator.code_cache(machine))
@@ -96,9 +96,9 @@ HYPERVISORS: Mapping[str, Hypervisor] = {
     "libvirt": LIBVIRT,
     "virtualbox": VIRTUALBOX,
 }
-"""By the value of the key `provider`."""
+"""The hypervisor for each value of the key `provider`."""
 
 
 def hypervisor(lab: Lab) -> Hypervisor:
-    """Return what makes the lab's nodes."""
+    """Return the hypervisor of the lab's nodes."""
     return HYPERVISORS[lab.provider]

@@ -1,4 +1,4 @@
-"""Nodes made by Vagrant."""
+"""Nodes that Vagrant creates."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ if TYPE_CHECKING:
     from labctl.providers.vagrant_program import Vagrant
 
 LOCK = "vagrant.lock"
-"""In the lab's folder; held by whatever creates or removes its nodes."""
+"""The lock in the lab's folder that a process holds while it creates or removes nodes."""
 BUSY_SECONDS = 300.0
-"""How long a Vagrant that works on the lab already may take."""
+"""How long to wait for another Vagrant that works on the lab."""
 NAME_TAKEN = "container-name-taken"
 PASSING = ("container-vanished", NAME_TAKEN)
-"""What ends a `vagrant up` and is over when it is repeated.
+"""Transient failures of `vagrant up`, which is retried.
 
-Vagrant's docker provider inspects every container of the Engine, and one may go away meanwhile. The Engine finishes a
-container that it was asked for also when whoever asked was killed: its name is taken before it can be seen.
+Vagrant's docker provider inspects every container of the Engine, and one may vanish meanwhile. The Engine completes a
+requested container even if the client was killed: its name is taken before the container is listed.
 """
 UNIT_STATE = ("systemctl", "show", "labctl-node", "--property=ActiveState,NRestarts")
 RESTARTS = 3
-"""How often systemd may start the assembly again, every two seconds, before the node counts as failed."""
+"""How often systemd may restart the assembly, every two seconds, before the node counts as failed."""
 
 
 class VagrantProvider:
-    """The nodes of the Vagrantfile in `folder`: what is the same for every hypervisor that Vagrant drives."""
+    """The nodes of the Vagrantfile in `folder`: the part that is common to all hypervisors."""
 
     in_parallel = False
-    """Whether Vagrant can make several nodes at a time."""
+    """Whether Vagrant can create several nodes in parallel."""
     watch: Callable[[], object] | None = None
-    """Raises an error when what Vagrant waits for can no longer come."""
+    """Raises an error if what Vagrant waits for can no longer happen."""
 
     def __init__(self, folder: Path, hypervisor: str, environment: Mapping[str, str], limits: Limits = NORMAL) -> None:
         self.folder = folder
@@ -51,7 +51,7 @@ class VagrantProvider:
         self.limits = limits
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
-        """Run `vagrant up` for these nodes; a failure has the last lines of their consoles among its details."""
+        """Run `vagrant up` for these nodes; add the last lines of their consoles to the details of a failure."""
         with self._acting(report) as program:
             self._clear([node.name for node in nodes])
             try:
@@ -63,7 +63,7 @@ class VagrantProvider:
                 raise
 
     def _boot(self, program: Vagrant, names: Sequence[str]) -> None:
-        """Run `vagrant up`; a passing failure is tried once more."""
+        """Run `vagrant up`; retry once after a transient failure."""
         try:
             program.up_all(names, self.hypervisor)
         except ProviderError as error:
@@ -73,41 +73,41 @@ class VagrantProvider:
             program.up_all(names, self.hypervisor)
 
     def command(self, node: Node, command: Sequence[str]) -> list[str]:
-        """Return an ssh line: the same login as `vagrant ssh`, without the two seconds Vagrant takes to look it up."""
+        """Return an ssh command: the login of `vagrant ssh`, without the two seconds that Vagrant takes to find it."""
         options = ["-i", str(self.folder / lab_folder.SSH_KEY), "-F", "none", "-o", "LogLevel=ERROR"]
-        # A server refuses whoever offers the many keys of an agent first, and a password can only be another machine's.
+        # A server rejects a client that first offers an agent's many keys; only another machine asks for a password.
         options += ["-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"]
-        # Every boot makes new host keys, at addresses that other labs have as well.
+        # Every boot creates new host keys, at addresses that other labs use as well.
         options += ["-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null"]
         line = ["ssh", *options, f"vagrant@{node.address}"]
         # As with ssh itself, one word is a line for the node's shell; several are a program and its arguments.
         return [*line, "--", command[0] if len(command) == 1 else shlex.join(command)] if command else line
 
     def ask(self, node: Node, command: Sequence[str], seconds: float) -> Finished:
-        """Run a command on the node by ssh, as root."""
+        """Run a command on the node over SSH, as root."""
         return run(self.command(node, ("sudo", *command)), timeout=seconds)
 
     def trouble(self, node: Node) -> Trouble | None:
-        """Return whether the node's labctl-node unit has given up; not known while the node cannot be reached."""
+        """Return a Trouble if the node's labctl-node unit has failed; None if not, or if the node is unreachable."""
         try:
             finished = self.ask(node, UNIT_STATE, self.limits.node_command)
         except ProviderError:
-            return None  # it boots, or hangs: `up` waits for it as long as for any other
+            return None  # it is booting or hangs: the time limit of `up` applies, as to any other node
         return assembly_trouble(node, finished)
 
     def _console(self, node: Node, lines: int) -> tuple[str, ...]:  # noqa: ARG002 - no console is known
-        """Return the last lines that the node's machine wrote to its console."""
+        """Return the last lines of the console of the node's machine."""
         return ()
 
     def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:
-        """Remove what an interrupted run left of these nodes; no Vagrant works on the lab meanwhile.
+        """Remove what an interrupted run left of these nodes. The caller holds the lab's lock for Vagrant.
 
-        `is_taken` says that a name of theirs was found taken.
+        `is_taken` says that Vagrant found one of their names taken.
         """
 
     @contextmanager
     def _acting(self, report: Progress) -> Iterator[Vagrant]:
-        """Hold the lab's lock for Vagrant: wait for a Vagrant that a killed labctl left running."""
+        """Hold the lab's lock for Vagrant; wait for a Vagrant that a killed labctl left running."""
         with locks.alone(self.folder / LOCK, report, timeout=BUSY_SECONDS) as lock:
             yield self._vagrant(report, (lock.fileno(),))
 
@@ -119,18 +119,18 @@ class VagrantProvider:
 
 
 def journal(unit: str, lines: int) -> tuple[str, ...]:
-    """Return the command that prints a unit's last lines on a node; with their times, where they are many."""
+    """Return the command that prints a unit's last lines on a node; with timestamps if more than LAST_LINES."""
     output = "cat" if lines <= LAST_LINES else "short-iso"
     return ("journalctl", f"--unit={unit}", f"--output={output}", f"--lines={lines}", "--no-pager")
 
 
 def tail(written: Finished, lines: int) -> tuple[str, ...]:
-    """Return the last lines of what a program printed; or of all that it said, where it failed."""
+    """Return the last lines of a program's standard output, or of all its output if it failed."""
     return last_lines(written.out, lines) if written.code == 0 else written.last_lines
 
 
 def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
-    """Return what the state of a node's labctl-node unit means for those who wait for the node."""
+    """Return a Trouble if the state of a node's labctl-node unit is failed, or shows too many restarts; else None."""
     state = dict(line.partition("=")[::2] for line in unit.out.splitlines())
     restarts = int(state.get("NRestarts") or 0)
     if unit.code == 0 and (state.get("ActiveState") == "failed" or restarts >= RESTARTS):

@@ -13,19 +13,19 @@ from labctl.model.events import Progress
 from labctl.providers import vagrant_home
 
 SLASH = "-VAGRANTSLASH-"
-"""What Vagrant, and vagrant-libvirt, write for a / in the name of a box."""
+"""What Vagrant and vagrant-libvirt write in place of a / in the name of a box."""
 PREFIX = f"labctl{SLASH}"
-"""How the names begin of the folders of labctl's boxes."""
+"""The prefix of the names of folders of labctl's boxes."""
 BOX_SECONDS = 600.0
 
 
 def boxes() -> Path:
-    """Return the folder that has one for each box."""
+    """Return the folder with a folder for each box."""
     return vagrant_home.folder() / "boxes"
 
 
 def folder(image: MachineImage, provider: str) -> Path:
-    """Return where Vagrant unpacked a box; Vagrant 2.4 has a folder for the architecture."""
+    """Return the folder to which Vagrant unpacked a box; Vagrant 2.4 adds a folder for the architecture."""
     version = boxes() / box_name(image.bundle_id).replace("/", SLASH) / image.version
     return next(version.glob(f"**/{provider}"), version / provider)
 
@@ -37,9 +37,9 @@ def names(provider: str = "*") -> tuple[str, ...]:
 
 
 def add(image: MachineImage, provider: str, scratch: Path, environment: Mapping[str, str], report: Progress) -> None:
-    """Add a box to Vagrant, in the place of one that was added only in part."""
+    """Add a box to Vagrant, and replace one that was added only in part."""
     report(f"adding the box {box_name(image.bundle_id)}")
-    remove_tree(folder(image, provider))  # Vagrant reads what is there before it replaces it, and fails
+    remove_tree(folder(image, provider))  # Vagrant reads an existing box before it replaces it, and fails
     with tempfile.NamedTemporaryFile("w", prefix="box.", suffix=".json", dir=scratch) as file:
         file.write(catalogue(image, f"{image.path(FOLDER).absolute().as_uri()}/"))
         file.flush()
@@ -48,7 +48,7 @@ def add(image: MachineImage, provider: str, scratch: Path, environment: Mapping[
 
 
 def remove(name: str, provider: str, scratch: Path, environment: Mapping[str, str]) -> None:
-    """Remove a box in every version, if it is there."""
+    """Remove a box in every version, if it exists."""
     if name in names(provider):
         line = ["vagrant", "box", "remove", name, f"--provider={provider}", "--all", "--force"]
         check(line, env=vagrant_home.named_in(environment), cwd=scratch, timeout=BOX_SECONDS)

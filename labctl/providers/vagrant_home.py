@@ -1,4 +1,4 @@
-"""The folder of a user's Vagrant: boxes, and the index of the machines of every project."""
+"""The user's Vagrant folder: boxes, and the index of the machines of every project."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def folder() -> Path:
 
 
 def named_in(environment: Mapping[str, str]) -> Mapping[str, str]:
-    """Return the environment of a Vagrant, which names the folder: one that is relative, or empty, means another to it."""
+    """Return an environment that names the folder: Vagrant reads a relative, or empty, VAGRANT_HOME differently."""
     return environment if VARIABLE in environment else {**environment, VARIABLE: str(folder())}
 
 
@@ -31,13 +31,13 @@ def forget(project: Path) -> None:
     index = folder() / INDEX
     if not index.is_file():
         return
-    with index.with_name(f"{index.name}.lock").open("a") as lock:  # Vagrant's own
+    with index.with_name(f"{index.name}.lock").open("a") as lock:  # Vagrant's own lock
         fcntl.flock(lock, fcntl.LOCK_EX)
         try:
             document = json.loads(index.read_bytes())
             machines = {name: each for name, each in document["machines"].items() if not _is_in(each, project)}
         except (ValueError, KeyError, TypeError, AttributeError):
-            return  # cut off, or of another Vagrant: it says so itself, or makes it anew
+            return  # truncated, or of another Vagrant: Vagrant itself reports that, or creates a new index
         if len(machines) != len(document["machines"]):
             write(index, json.dumps({**document, "machines": machines}).encode(), mode=SHARED_FILE)
 

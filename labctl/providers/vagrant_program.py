@@ -1,6 +1,6 @@
-"""The `vagrant` program (the only user of python-vagrant).
+"""The `vagrant` program. No other module imports python-vagrant.
 
-Imported when it is first needed: python-vagrant prints a warning on import where Vagrant is missing.
+Import this module only when needed: python-vagrant prints a warning on import if Vagrant is missing.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from labctl.model.errors import ProviderError
 from labctl.model.events import Progress
 
 HEADLINE = re.compile(r"==> (?P<machine>[^:]+): (?P<text>.*)")
-"""The lines of Vagrant's output that say what it does; the others say how."""
+"""The lines of Vagrant's output that name an action; the others are its details."""
 SETTING = " -- "
-"""How a line begins that shows one of a machine's settings, of which there are twenty."""
+"""The prefix of a line that shows one of a machine's twenty settings."""
 
 
 class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
-    """python-vagrant that keeps Vagrant's whole output: by itself it sends stderr, and so every reason, to null."""
+    """python-vagrant that keeps Vagrant's whole output. By default it discards stderr, which has the reasons."""
 
     def __init__(
         self,
@@ -42,16 +42,16 @@ class Vagrant(vagrant.Vagrant):  # type: ignore[misc]
         super().__init__(root=folder, env=tool_environment.environment("vagrant", {**environment, **ours}))
         self.report = report
         self.watch = watch
-        """Raises an error when Vagrant waits in vain; Vagrant does not notice a hypervisor that hangs."""
+        """Raises an error if Vagrant waits in vain; Vagrant does not notice a hypervisor that hangs."""
         self.locks_held = locks_held
-        """Descriptors of files whose locks Vagrant holds as long as it runs, whatever becomes of labctl."""
+        """Descriptors of locked files that Vagrant inherits, so that the locks outlive a killed labctl."""
 
     def up_all(self, names: Sequence[str], provider: str) -> None:
-        """Start several machines in one call: each call of Vagrant costs 1.3 s, and `up` takes one name."""
+        """Start several machines in one Vagrant call, which takes 1.3 s; python-vagrant's `up` takes one name."""
         self._call_vagrant_command(["up", *names, f"--provider={provider}"])
 
     def _call_vagrant_command(self, args: Sequence[str | None]) -> None:
-        # A machine that failed to boot is the evidence of why; Vagrant would destroy it.
+        # Keep a machine that failed to boot, since it shows why; Vagrant would destroy it.
         keep = ["--no-destroy-on-error"] if args[0] == "up" else []
         command = self._make_vagrant_command([*args, *keep])
         finished = stream(

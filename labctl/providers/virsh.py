@@ -1,4 +1,4 @@
-"""The `virsh` program: the libvirt that LIBVIRT_DEFAULT_URI names, or the machine's own."""
+"""The `virsh` program, on the libvirt that LIBVIRT_DEFAULT_URI names, or on the system daemon."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ UNREACHABLE = (
     *("failed to connect to the hypervisor", "Cannot recv data", "client socket is closed"),
     "End of file while reading data",
 )
-"""What virsh says where no daemon answers, or the one that did has ended."""
+"""What virsh prints if no daemon answers, or if the daemon has exited."""
 HINT = (
     "Check `systemctl status libvirtd`, and that you are in group libvirt. Running machines are not affected. "
     "Then run the same command again to resume."
@@ -27,17 +27,17 @@ HINT = (
 
 
 def vagrant(environment: Mapping[str, str]) -> dict[str, str]:
-    """Return the environment of a Vagrant that makes machines: that of the libvirt that is asked here."""
+    """Return the environment for Vagrant, with the URI of the libvirt that this module uses."""
     return {**environment, URI_VARIABLE: uri(os.environ)}
 
 
 def typed(*arguments: str) -> str:
-    """Return the command line of virsh as a user types it."""
+    """Return the command line of virsh, quoted for a shell."""
     return shlex.join(virsh(os.environ, *arguments))
 
 
 def ask(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> Finished:
-    """Return what virsh said. Raises ProviderError `libvirt-silent` or `libvirt-unreachable`."""
+    """Run virsh and return its result. Raises ProviderError `libvirt-silent` or `libvirt-unreachable`."""
     limit = SECONDS if seconds is None else seconds
     try:
         finished = run(virsh(os.environ, *arguments), timeout=limit, stdin=stdin)
@@ -53,7 +53,7 @@ def ask(*arguments: str, seconds: float | None = None, stdin: bytes | None = Non
 
 
 def check(*arguments: str, seconds: float | None = None, stdin: bytes | None = None) -> str:
-    """Return what virsh printed. Raises ProviderError if it failed, as `ask` does, or with a known failure's id."""
+    """Run virsh and return its output. Raises ProviderError as `ask` does, or as `failure` returns it."""
     finished = ask(*arguments, seconds=seconds, stdin=stdin)
     if finished.code != 0:
         error = ProviderError(f"`virsh {shlex.join(arguments)}` ended with exit code {finished.code}", id="tool-failed")
@@ -62,7 +62,7 @@ def check(*arguments: str, seconds: float | None = None, stdin: bytes | None = N
 
 
 def names(*listing: str) -> frozenset[str]:
-    """Return the names that a listing with `--name` prints, one a line."""
+    """Return the names that a listing with `--name` prints, one on each line."""
     return frozenset(line.strip() for line in check(*listing).splitlines() if line.strip())
 
 

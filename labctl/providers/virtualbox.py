@@ -1,6 +1,6 @@
-"""Nodes that are machines of VirtualBox. Vagrant creates and starts them; everything else labctl asks VirtualBox itself.
+"""Nodes that are VirtualBox machines. Vagrant creates and starts them; labctl does everything else with VBoxManage.
 
-`vagrant destroy` is never run: it also removes what Vagrant has not noted for this lab alone.
+labctl never runs `vagrant destroy`: it also removes what Vagrant has not recorded as this lab's alone.
 """
 
 from __future__ import annotations
@@ -26,23 +26,23 @@ from labctl.providers.protocol import LabNetwork, Obstacle, Removed
 from labctl.providers.vagrant import BUSY_SECONDS
 
 STATE = "labctl/state"
-"""The key of the extra data of a machine that names the lab's folder; the Vagrantfile sets it."""
+"""The key of a machine's extra data that names the lab's folder; the Vagrantfile sets it."""
 IMPORTS = "virtualbox.lock"
-"""In the cache; held by the lab that imports machines, so that no other takes an unfinished one for a leftover."""
+"""The lock in the cache that a lab holds during imports, so that no other mistakes its machine for a leftover."""
 UNFINISHED = re.compile(r"labctl-.+_\d{13}_\d{1,5}")
-"""What Vagrant names a machine that it imports from a box of labctl's, until it gives it the node's name."""
+"""Vagrant's name for a machine that it imports from one of labctl's boxes, until it sets the node's name."""
 LOCKED_SECONDS = 20.0
 """How long VirtualBox may take to release a machine that was powered off."""
 
 
 class VirtualBoxProvider(MachineProvider):
-    """Nodes that are machines of the user's VirtualBox."""
+    """Nodes that are machines in the user's VirtualBox."""
 
     def __init__(self, lab: Lab, folder: Path, environment: Mapping[str, str]) -> None:
         super().__init__(lab, folder, "virtualbox", environment)
 
     def check(self, machine: Machine) -> Obstacle | None:
-        """Return why VirtualBox cannot start machines, or Vagrant cannot drive this VirtualBox."""
+        """Return why VirtualBox cannot start machines, or that Vagrant does not support this VirtualBox."""
         return obstacle(machine)
 
     def running(self) -> frozenset[str]:
@@ -50,14 +50,14 @@ class VirtualBoxProvider(MachineProvider):
         return self._named(lambda state: state in virtualbox.RUNNING)
 
     def up(self, nodes: Sequence[Node], report: Progress) -> None:
-        """Run `vagrant up` for these nodes, alone among the labs; what their consoles show is added to a failure."""
+        """Run `vagrant up` for these nodes while no other lab does; add their consoles' last lines to a failure."""
         with locks.alone(paths.cache() / IMPORTS, report, timeout=BUSY_SECONDS):
             super().up(nodes, report)
 
     def halt(self, names: Collection[str], report: Progress, *, hard: bool = False) -> frozenset[str]:
-        """Shut the machines down, all at once, and wait; one that does not end in time is powered off.
+        """Shut the machines down in parallel, and wait; power off those that are still on after the time limit.
 
-        So is one that is on and does not run: it does not notice its power button.
+        Power off machines that are on and do not run as well: they ignore the power button.
         """
         on = self._active().intersection(names)
         if on:
@@ -73,7 +73,7 @@ class VirtualBoxProvider(MachineProvider):
     def destroy(self, report: Progress) -> Removed:
         """Remove the lab's machines with their disks. The host-only interface, which any machine may use, stays."""
         if shutil.which(PROGRAM) is None:
-            return Removed(changed=False, left=f"there is no {PROGRAM}: what VirtualBox may have of the lab was left")
+            return Removed(changed=False, left=f"{PROGRAM} is not installed: the lab's machines, if any, were left")
         with self._acting(report):
             machines = self._machines()
             if machines:
@@ -92,8 +92,8 @@ class VirtualBoxProvider(MachineProvider):
         members = {node.mac: f"machine {node.name}" for node in self.lab.nodes}
         return LabNetwork(interface, members) if interface else None
 
-    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant looks at names first
-        """Remove machines that an interrupted import left, and what Vagrant keeps for itself, but for the machines' ids.
+    def _clear(self, names: Collection[str], *, is_taken: bool = False) -> None:  # noqa: ARG002 - Vagrant checks names first
+        """Remove machines that an interrupted import left, and Vagrant's own records except the machines' ids.
 
         Raises ProviderError `machine-not-ours` if a machine of a node's name is not this lab's.
         """
@@ -113,7 +113,7 @@ class VirtualBoxProvider(MachineProvider):
         self._note(machines)
 
     def _note(self, machines: Collection[VirtualMachine]) -> None:
-        """Leave Vagrant the ids of these machines alone: it cannot go on with a file that was cut off, and needs no other."""
+        """Reduce Vagrant's records to these machines' ids: Vagrant fails on truncated files, and needs only the ids."""
         ids = {each.uuid for each in machines}
         for path in self.folder.glob(".vagrant/**/*"):
             if not path.is_dir() and not (path.name == "id" and path.read_text(encoding="ascii") in ids):
@@ -125,7 +125,7 @@ class VirtualBoxProvider(MachineProvider):
                 )
 
     def _machines(self) -> list[VirtualMachine]:
-        """Return the lab's machines: those that Vagrant has noted, and those of its nodes' names that bear its mark."""
+        """Return the lab's machines: those recorded by Vagrant, and those with a node's name and the lab's mark."""
         known = {path.read_text(encoding="ascii") for path in self.folder.glob(".vagrant/machines/*/virtualbox/id")}
         names = {node.name for node in self.lab.possible_nodes}
         return [
@@ -138,7 +138,7 @@ class VirtualBoxProvider(MachineProvider):
         return answer.rstrip("\n") == f"Value: {paths.real(self.folder)}"
 
     def _states(self) -> dict[VirtualMachine, str]:
-        """Return the state of each of the lab's machines, in VirtualBox's words."""
+        """Return the state of each of the lab's machines, as VirtualBox names it."""
         described = {each: run([PROGRAM, "showvminfo", each.uuid, "--machinereadable"]) for each in self._machines()}
         return {each: virtualbox.state(answer.out) for each, answer in described.items()}
 
@@ -165,7 +165,7 @@ class VirtualBoxProvider(MachineProvider):
 
     @staticmethod
     def _power_off(machine: VirtualMachine) -> None:
-        run([PROGRAM, "controlvm", machine.uuid, "poweroff"])  # it may end by itself at this moment
+        run([PROGRAM, "controlvm", machine.uuid, "poweroff"])  # may fail: it may be off by now
 
 
 def obstacle(machine: Machine) -> Obstacle | None:
@@ -185,7 +185,7 @@ def obstacle(machine: Machine) -> Obstacle | None:
 
 
 def remove(machine: VirtualMachine) -> None:
-    """Remove a machine that is off, with its disks; VirtualBox holds one that was just powered off for a moment."""
+    """Remove a machine that is off, with its disks; retry while VirtualBox still locks it after the power-off."""
 
     def unregister() -> Pending | None:
         answer = run([PROGRAM, "unregistervm", machine.uuid, "--delete"])
@@ -198,7 +198,7 @@ def remove(machine: VirtualMachine) -> None:
 
 
 def remove_unfinished() -> None:
-    """Remove the machines that an interrupted import left: they have a name of Vagrant's, and no lab has noted them."""
+    """Remove the machines that an interrupted import left: those with a name of Vagrant's that no lab has recorded."""
     noted = {
         path.read_text(encoding="ascii") for path in paths.state_home().glob("*/.vagrant/machines/*/virtualbox/id")
     }
@@ -208,7 +208,7 @@ def remove_unfinished() -> None:
 
 
 def _unknown_to_vagrant(installed: tuple[int, ...], vagrant: tuple[int, ...]) -> Obstacle | None:
-    """Return that Vagrant does not drive this VirtualBox, with the one that does."""
+    """Return an Obstacle if Vagrant does not support this VirtualBox, with the versions that do as the fix."""
     text = f"Vagrant {dotted(vagrant)} does not support VirtualBox {dotted(installed)}" if vagrant else ""
     if installed[:2] > virtualbox.NEWEST:
         newest = dotted(virtualbox.NEWEST)

@@ -1,4 +1,4 @@
-"""What machines of VirtualBox start from: a box in the user's VAGRANT_HOME, which VirtualBox imports for each machine."""
+"""The boxes of VirtualBox machines, in the user's VAGRANT_HOME; VirtualBox imports the box for each machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class VirtualBoxImages:
     environment: Mapping[str, str]
 
     def prepare(self, bundle: Bundle, report: Progress) -> None:
-        """Add the bundle's box to Vagrant, unless all of it is there. Raises MissingError `machine-image-missing`."""
+        """Add the bundle's box to Vagrant, unless it is complete there. Raises MissingError `machine-image-missing`."""
         image = load(bundle)
         if image is None or "virtualbox" not in image.providers:
             raise MissingError(f"the bundle {bundle.id} has no VirtualBox box", id="machine-image-missing")
@@ -37,7 +37,7 @@ class VirtualBoxImages:
                 vagrant_boxes.add(image, "virtualbox", self.folder, self.environment, report)
 
     def forget(self, image: str) -> None:
-        """Remove the box of this name in every version, and what interrupted imports of it left. Machines do not need it."""
+        """Remove the box of this name in every version, and leftovers of imports. Machines do not need the box."""
         if Machine().has(PROGRAM):
             remove_unfinished()
         vagrant_boxes.remove(image, "virtualbox", self.folder, self.environment)
