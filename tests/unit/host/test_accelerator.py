@@ -1,4 +1,4 @@
-"""How much slower emulated machines are, as far as no machine is started."""
+"""The slowness of emulated machines, tested without starting one."""
 
 from __future__ import annotations
 

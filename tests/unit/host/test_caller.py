@@ -1,4 +1,4 @@
-"""What labctl makes as root for a user who called sudo."""
+"""Ownership of files that labctl creates as root for the user who called sudo."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CALLER = {"SUDO_UID": "1000", "SUDO_GID": "1001"}
 
 @pytest.fixture
 def given(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, int, int]]:
-    """Root, called through sudo. Returns what was given to whom."""
+    """Run as root, called through sudo. Return the arguments of each chown."""
     changed: list[tuple[Path, int, int]] = []
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     monkeypatch.setattr(os, "chown", lambda path, uid, gid, **_options: changed.append((path, uid, gid)))

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, with the right mode and owner."""
+"""Atomic file writes, with the right mode and owner."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ WRITERS: dict[str, tuple[bytes | None, Write]] = {
     "create": (None, lambda path: files.create(path, b"new")),
     "rewrite": (b"old", lambda path: files.rewrite(path, b"old", b"new", "point")),
 }
-"""What the file holds before, and how it comes to hold `new`."""
+"""The file's content before, and a function that changes it to `new`."""
 every_writer = pytest.mark.parametrize(("before", "write"), WRITERS.values(), ids=WRITERS)
 
 
 @pytest.fixture
 def umask() -> Iterator[int]:
-    """Set a umask that is not everybody's."""
+    """Set an unusual umask."""
     before = os.umask(0o027)
     yield 0o027
     os.umask(before)

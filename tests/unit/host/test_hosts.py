@@ -110,7 +110,7 @@ def test_the_file_of_an_isolated_lab_is_named_as_it_is_called_outside(
     own.parent.mkdir(parents=True)
     own.write_bytes(b"# BEGIN labctl demo\n")
     monkeypatch.setattr(hosts_file, "OWN_FILES", tmp_path / "netns")
-    (tmp_path / "hosts").hardlink_to(own)  # as one that is mounted at another place
+    (tmp_path / "hosts").hardlink_to(own)  # like a bind mount
 
     with pytest.raises(HostsError, match=f"^{own}, line 1: ") as caught:
         hosts_file.show(tmp_path / "hosts", "demo")
@@ -347,7 +347,7 @@ def _hosts(folder: Path) -> Path:
 
 
 def _refuse_rename(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:
-    """Let nothing take the place of this file."""
+    """Make every rename onto this file fail."""
     replace = os.replace
 
     def refuse(source: Path, target: Path) -> None:

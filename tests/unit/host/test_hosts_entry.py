@@ -1,4 +1,4 @@
-"""The hosts file for a user who may not write it: through sudo, or left to the user with what to type."""
+"""The hosts file of a user who may not write it: changed through sudo, or by commands that the user runs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ Sudo = Callable[[Finished | None], list[list[str]]]
 
 @pytest.fixture
 def only_root_writes(monkeypatch: pytest.MonkeyPatch) -> Sudo:
-    """A user who may read the hosts file; sudo ends as the test says, or runs labctl's program. Returns what it ran."""
+    """Let the user only read the hosts file. sudo returns the given answer, or runs labctl's program if it is None.
+
+    Return a function that sets this up and returns the list of sudo's command lines.
+    """
 
     rewrite = rewriting.rewrite
 
@@ -150,7 +153,7 @@ def test_a_check_changes_nothing(hosts_file: Path) -> None:
     assert (hosts_file.stat().st_ino, hosts_file.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-# Left to the user
+# Commands for the user
 
 
 @pytest.mark.parametrize(
@@ -295,7 +298,7 @@ def test_a_hosts_file_of_an_isolated_lab_that_is_not_its_namespaces_loses_its_bl
     assert teardown.leave_hosts(isolated, watched.report) == Outcome(changed=False, hosts=NO_HOSTS)
 
 
-# Asking
+# The password prompt
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What is counted of a client's requests, and how it is drawn."""
+"""The report of a client's requests, and its chart."""
 
 from __future__ import annotations
 

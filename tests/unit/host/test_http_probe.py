@@ -1,4 +1,4 @@
-"""HTTP by name: what is asked, and what counts as an answer of the app."""
+"""HTTP by name: the request, and which responses count as answers of the app."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTSIDE = f"which is outside the lab's pool {lab().pool}"
 
 
 class Connection:
-    """Plays a connection: notes where it leads and what is asked; answers, or fails."""
+    """A fake connection that records its target and its headers, and answers or fails."""
 
     made: list[Connection]
     status = 200

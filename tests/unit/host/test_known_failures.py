@@ -1,4 +1,4 @@
-"""What is made of a tool's failure. Every row of the table is tried in tests/golden/every/test_recorded_failures.py."""
+"""Errors from the failures of tools. tests/golden/every/test_recorded_failures.py tests every row of the table."""
 
 from __future__ import annotations
 

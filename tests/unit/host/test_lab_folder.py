@@ -1,4 +1,4 @@
-"""What `destroy` removes of a lab's folder."""
+"""Removal of a lab's folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a program needs in its environment so that it does not ask a proxy for the lab."""
+"""Variables with which a program reaches the lab without a proxy."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OURS = "192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.svc,.cluster.lo
             {"NO_PROXY": ".svc,192.168.56.0/24"},
             ".svc,192.168.56.0/24,10.244.0.0/16,10.96.0.0/12,my-app.local,.cluster.local",
         ),
-        # Programs understand a * only where nothing stands beside it.
+        # Programs accept a * only as the sole entry.
         ({"NO_PROXY": "*"}, "*"),
         ({"no_proxy": "a,*"}, "*"),
     ],

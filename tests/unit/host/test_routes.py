@@ -1,4 +1,4 @@
-"""What `ip` says of ways out of this machine."""
+"""Routes in the output of `ip`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each program that labctl starts gets of the user's environment, and what stays away from it."""
+"""Which of the user's variables each program that labctl runs gets."""
 
 from __future__ import annotations
 

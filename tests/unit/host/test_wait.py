@@ -9,7 +9,7 @@ from labctl.model.errors import ExitCode, NotReadyError
 
 
 class FakeClock:
-    """Time that passes only while somebody sleeps."""
+    """A clock that advances only by sleeping."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""What an isolated lab is called, which addresses it takes, and what is asked of the system for it."""
+"""An isolated lab's names and addresses, and the commands that create it."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from labctl.model.errors import ProviderError
 
 NETWORK = IPv4Network("192.168.56.0/24")
 UPLINKS = IPv4Network("100.126.0.0/28")
-"""Four of the uplink networks that there really are."""
+"""Only four of the real uplink networks."""
 LONGEST = "a" * 32
 
 
 class System:
-    """Plays the programs of the system: notes what is asked, and answers by the longest beginning of the line."""
+    """A fake of the system's programs: records command lines, and answers by the longest matching prefix."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -40,7 +40,7 @@ class System:
 
 @pytest.fixture
 def system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> System:
-    """A system without a namespace and without forwarding, whose files are below a folder of the test's own."""
+    """A system without a namespace and without forwarding, whose files are below the test's folder."""
     fake = System()
     monkeypatch.setattr(isolation, "run", fake.run)
     monkeypatch.setattr(isolation, "check", fake.check)
@@ -217,11 +217,11 @@ def test_the_copy_has_no_names_of_other_labs(
     assert (tmp_path / "etc-netns" / "labctl-demo" / "hosts").read_bytes() == copied
 
 
-# The rule and the setting outside
+# The rules and the setting outside
 
 
 def _interface(name: str, *addresses: str) -> str:
-    """Return what `ip` says of a machine with one interface."""
+    """Return the output of `ip` for a machine with one interface."""
     pairs = (address.split("/") for address in addresses)
     found = [{"family": "inet", "local": local, "prefixlen": int(length)} for local, length in pairs]
     return json.dumps([{"ifname": name, "flags": ["UP"], "mtu": 1500, "addr_info": found}])
@@ -234,7 +234,7 @@ RULES = (
     ("filter", "FORWARD -i {link} ! -o labctl+ {mine} -j ACCEPT"),
     ("filter", "FORWARD -o {link} -m conntrack --ctstate RELATED,ESTABLISHED {mine} -j ACCEPT"),
 )
-"""What an isolated lab adds, from the last of the filter's to the first."""
+"""The rules that an isolated lab inserts, in this order: the last one comes first in the filter table."""
 
 
 def _said(demo: Isolation, rule: str) -> str:

@@ -1,4 +1,4 @@
-"""Whether a machine's clock is right, and setting it."""
+"""Check and set the clocks of nodes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ NODE = lab().control_plane
 
 
 class Clock:
-    """A node's clock, which is so many seconds ahead, and takes another time unless it is stuck."""
+    """A node's clock that is `ahead` seconds ahead, and can be set unless it is stuck."""
 
     def __init__(self, ahead: float, *, is_stuck: bool = False) -> None:
         self.ahead = ahead

@@ -1,4 +1,4 @@
-"""What the machine's own words mean for its nodes."""
+"""What the output of the machine's tools means for its nodes."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def test_why_libvirt_does_not_start_a_network_is_recognised(tmp_path: Path, said
     [
         ([], 130),
         (["192.168.130.0/24", "192.168.131.7/32"], 132),
-        (["128.0.0.0/1", "192.168.0.0/16"], 130),  # of a VPN that takes everything
+        (["128.0.0.0/1", "192.168.0.0/16"], 130),  # a VPN for all addresses
         (["192.168.128.0/19"], 160),
     ],
 )
