@@ -32,7 +32,7 @@ QEMU_CODE_CACHE = 1024
 SETS_CODE_CACHE = (8,)
 """The version of libvirt from which it knows the element tb-cache."""
 USUAL, MOST = 13, 40
-"""How many times slower emulated machines are: the assumption where it cannot be measured, and the upper limit."""
+"""How many times slower emulated machines are: the assumption without a measurement, and the upper limit."""
 LOOPS = 20_000_000
 NORMAL_SECONDS = 0.027
 """Processor time of the loops at slowness 1: a machine on which labs were 13 times slower emulated them in 0.35 s."""

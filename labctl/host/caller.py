@@ -60,7 +60,7 @@ def give(path: Path) -> None:
 
 
 def make_folder(path: Path, mode: int) -> None:
-    """Make the folder and its parents, if they are missing. Leave existing folders as they are."""
+    """Create the folder and its parents, if they are missing. Leave existing folders as they are."""
     if path.is_dir():
         return
     for folder in reversed([each for each in (path, *path.parents) if not each.exists()]):

@@ -23,7 +23,7 @@ still be writable."""
 
 
 def write(path: Path, content: bytes, *, mode: int = PRIVATE_FILE, point: str = "write") -> None:
-    """Write a file of labctl, and make missing folders above it.
+    """Write a file of labctl, and create missing folders above it.
 
     Replace an existing file. Give the new one to the user who called sudo. `point` is the failpoint before the rename.
     """

@@ -35,7 +35,7 @@ def state(lab_name: str) -> Path:
 
 
 def cache() -> Path:
-    """Return the folder for what can be made again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
+    """Return the folder for what can be created again: `$XDG_CACHE_HOME/labctl`, else `~/.cache/labctl`."""
     return _folder("user_cache_path")
 
 
@@ -88,9 +88,9 @@ def named_bundle() -> str | None:
 
 
 def private_folder(path: Path) -> Path:
-    """Make a folder of labctl that only its owner may enter; return the path.
+    """Create a folder of labctl that only its owner may enter; return the path.
 
-    Raises MissingError `folder-not-made` if this user cannot make or use it.
+    Raises MissingError `folder-not-made` if this user cannot create or use it.
     """
     new_folder(path)
     there = path.stat()
@@ -102,7 +102,7 @@ def private_folder(path: Path) -> Path:
 
 
 def new_folder(path: Path) -> Path:
-    """Make the folder for its owner alone, if it is missing; return the path. Leave an existing folder as it is.
+    """Create the folder for its owner alone, if it is missing; return the path. Leave an existing folder as it is.
 
     Raises MissingError `folder-not-made`.
     """
@@ -115,7 +115,7 @@ def new_folder(path: Path) -> Path:
 
 def _not_made(path: Path, why: str | None) -> MissingError:
     return MissingError(
-        f"cannot make the folder {path}: {why}",
+        f"cannot create the folder {path}: {why}",
         id="folder-not-made",
         hint=another_owner(path) or "Make it writable, or set XDG_STATE_HOME and XDG_CACHE_HOME to writable folders.",
     )

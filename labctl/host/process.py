@@ -180,7 +180,7 @@ def _write_all(child: subprocess.Popen[bytes], write: Callable[[IO[bytes]], None
         write(child.stdin)
         child.stdin.close()
     except BrokenPipeError:
-        pass  # the program exited early, and its output says why
+        pass  # the program exited early, and its output has the reason
     except BaseException:
         _signal(child, signal.SIGKILL)
         raise
@@ -264,7 +264,7 @@ def _begun(
 def _held_back() -> Iterator[Callable[[], None]]:
     """Defer Ctrl-C and SIGTERM until the yielded function is called.
 
-    An exception of theirs while a program starts would end labctl and leave the program running: nobody holds it yet.
+    An exception that they raise while a program starts would leave it running, since no caller has it yet.
     """
     arrived: list[int] = []
     handlers: dict[signal.Signals, Any] = {}

@@ -151,7 +151,7 @@ def _removal(network: str) -> str:
 def taken(subnet: IPv4Network, holder: str) -> ProviderError:
     """Return the error for a subnet that another network uses."""
     return ProviderError(
-        f"network {subnet}: {holder} has it",
+        f"network {subnet} is in use by {holder}",
         id="network-taken",
         hint="Choose another `network` in labctl.yaml, or remove the other network if nobody needs it.",
     )

@@ -112,7 +112,7 @@ class VagrantProvider:
             yield self._vagrant(report, (lock.fileno(),))
 
     def _vagrant(self, report: Progress, locks_held: tuple[int, ...] = ()) -> Vagrant:
-        from labctl.providers.vagrant_program import Vagrant  # noqa: PLC0415 - python-vagrant warns where vagrant is absent
+        from labctl.providers.vagrant_program import Vagrant  # noqa: PLC0415 - python-vagrant warns if vagrant is missing
 
         environment = vagrant_home.named_in(self.environment)
         return Vagrant(self.folder, environment, report, locks_held, in_parallel=self.in_parallel, watch=self.watch)
