@@ -134,5 +134,5 @@ def assembly_trouble(node: Node, unit: Finished) -> Trouble | None:
     state = dict(line.partition("=")[::2] for line in unit.out.splitlines())
     restarts = int(state.get("NRestarts") or 0)
     if unit.code == 0 and (state.get("ActiveState") == "failed" or restarts >= RESTARTS):
-        return Trouble(is_running=True, text=f"node {node.name} cannot assemble itself, in {restarts + 1} attempts")
+        return Trouble(is_running=True, text=f"node {node.name} failed to assemble itself in {restarts + 1} attempts")
     return None
