@@ -19,7 +19,7 @@ DEVICES = Path("/dev")
 CPUINFO = Path("/proc/cpuinfo")
 EXTENSIONS = re.compile(r"^flags\s*:.*\b(vmx|svm)\b", re.MULTILINE)
 MODULES = {"vmx": "kvm_intel", "svm": "kvm_amd"}
-SWITCH_ON = "Enable virtualisation in the firmware; in a virtual machine, enable nested virtualisation in its hypervisor."
+SWITCH_ON = "Enable virtualisation in the firmware; in a virtual machine, enable nested virtualisation on its host."
 
 EMULATORS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 MEMORY = Path("/proc/meminfo")
