@@ -25,12 +25,12 @@ EMULATORS = ("qemu-system-x86_64", "/usr/libexec/qemu-kvm")
 MEMORY = Path("/proc/meminfo")
 TOTAL_MEMORY = re.compile(r"^MemTotal:\s*(\d+) kB$", re.MULTILINE)
 CODE_CACHE = 2048
-"""MiB of translated code that no machine of a lab fills while the lab comes up. One with half of it translates its code
-twice or three times, a tenth of the time that `up` takes."""
+"""MiB of translated code, more than any machine of a lab fills while the lab comes up. With half of it, a machine
+translates its code two or three times, which costs a tenth of the time of `up`."""
 QEMU_CODE_CACHE = 1024
-"""QEMU's default, in MiB; less where that is more than an eighth of this machine's memory."""
+"""QEMU's default, in MiB, unless an eighth of this machine's memory is less."""
 SETS_CODE_CACHE = (8,)
-"""The version of libvirt from which it knows the element tb-cache."""
+"""The first version of libvirt that supports the element tb-cache."""
 USUAL, MOST = 13, 40
 """How many times slower emulated machines are: the assumption without a measurement, and the upper limit."""
 LOOPS = 20_000_000
@@ -93,9 +93,9 @@ def slowness(machine: Machine) -> int:
 
 
 def code_cache(machine: Machine) -> int:
-    """Return the MiB that each emulated machine gets for translated code; 0 for QEMU's default.
+    """Return the size of each emulated machine's cache for translated code, in MiB; 0 for QEMU's default.
 
-    As QEMU by default, take an eighth of this machine's memory at most.
+    Like QEMU's default, use at most an eighth of this machine's memory.
     """
     answer = libvirt.ask(machine, "version", "--daemon")
     known = version(r"Running against daemon: (\d+(?:\.\d+)+)", answer.out) if answer is not None else ()

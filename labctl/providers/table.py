@@ -42,7 +42,7 @@ class Hypervisor:
     can_use_kvm: bool = False
     """Whether its machines use KVM if that works, and emulation otherwise."""
     libvirt: Callable[[], Libvirt] | None = None
-    """Asks libvirt for the folder of its machines, and for the settings that they need."""
+    """Asks libvirt for the folder of its machines, and chooses the size of their code cache."""
 
 
 def _docker(lab: Lab, folder: Path, environment: Environment) -> Provider:
